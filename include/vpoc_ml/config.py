@@ -1,0 +1,348 @@
+"""``RunConfig``: one frozen, typed configuration for a whole run.
+
+A recipe names a complete configuration; overrides change single settings by dotted key
+(``training.learning_rate=1e-4``); unknown keys and impossible values are errors. The trigger form of
+the DAG is generated from the same fields, limits and descriptions. This module imports pydantic and
+the standard library only, because DAG files import it while they are parsed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestConfig(Section):
+    """How vendor files become canonical bars."""
+
+    instrument: str = Field("ES", description="Root symbol of the futures to read.")
+    contracts: tuple[str, ...] = Field((), description="Contracts to use, such as ESH25; empty means all found.")
+    quarantine_limit: Share = Field(0.01, description="Largest share of bad rows in one file; more is an error.")
+    min_price: float = Field(0.25, gt=0, description="Smallest price in points that can be a price.")
+
+
+class ProfileConfig(Section):
+    """How a volume profile is built."""
+
+    value_area: float = Field(0.70, gt=0, le=1, description="Share of volume inside the value area.")
+    value_area_rule: Literal["two_price", "one_price"] = Field(
+        "two_price", description="Rows compared at each step of the value area's growth."
+    )
+
+
+class FeaturesConfig(Section):
+    """Which features the model sees."""
+
+    names: tuple[str, ...] = Field((), description="Feature columns in model order; empty means all of the registry.")
+
+
+class DatasetConfig(Section):
+    """Labels and chronological splits."""
+
+    horizon_minutes: int = Field(1, ge=1, le=240, description="Label horizon in minutes; never crosses a session.")
+    return_clip: float = Field(0.10, gt=0, le=1, description="Largest absolute log return a label may have.")
+    train_share: float = Field(0.60, gt=0, lt=1, description="Share of the sessions that train.")
+    validation_share: float = Field(0.20, gt=0, lt=1, description="Share of the sessions for early stopping.")
+    embargo_sessions: int = Field(1, ge=0, le=60, description="Whole sessions dropped between two splits.")
+    min_sessions: int = Field(10, ge=5, le=5000, description="Smallest number of usable sessions for a run.")
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    kind: Literal["residual", "reference_mlp"] = Field(
+        "residual", description="residual: pre-norm residual net; reference_mlp: the published 299-parameter net."
+    )
+    hidden_dims: tuple[int, ...] = Field((32, 32), description="Widths; the residual net uses one block per entry.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability while training.")
+    guard_clip: float = Field(6.0, gt=0, le=50, description="Bound of the guard's output after asinh.")
+
+
+class TrainingConfig(Section):
+    """Optimisation and stability."""
+
+    epochs: int = Field(12, ge=1, le=10_000, description="Largest number of passes over the training rows.")
+    batch_size: int = Field(1024, ge=1, le=1_048_576, description="Rows per step.")
+    learning_rate: float = Field(4e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(1e-2, ge=0, le=10, description="Decoupled weight decay of AdamW.")
+    warmup_steps: int = Field(50, ge=0, le=1_000_000, description="Steps of linear warm-up.")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
+    gradient_clip: float = Field(1.0, gt=0, le=1000, description="Largest norm of the gradient.")
+    huber_delta: float = Field(0.1, gt=0, le=10, description="Fixed delta of the Huber loss, in rank units.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 turns averaging off.")
+    patience: int = Field(4, ge=1, le=1000, description="Epochs without a better validation loss before stopping.")
+    monitor_steps: int = Field(100, ge=1, le=100_000, description="Steps between two reads of the monitor.")
+    max_rollbacks: int = Field(8, ge=0, le=1000, description="Rollbacks before training gives up.")
+    seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
+    threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small nets.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU (CUDA or ROCm) if it works.")
+
+
+class EvaluationConfig(Section):
+    """Honest numbers on rows never seen."""
+
+    huber_delta: float = Field(0.1, gt=0, le=10, description="Delta at which every Huber loss is reported.")
+    bootstrap_samples: int = Field(500, ge=100, le=100_000, description="Resamples of the block bootstrap.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every interval.")
+    round_turn_cost: float = Field(29.50, ge=0, le=1000, description="Costs of one round turn, dollars a contract.")
+    seed: int = Field(11, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
+
+
+class QualityConfig(Section):
+    """Thresholds of the gates."""
+
+    row_count_warn: Share = Field(0.02, description="Missing share of the calendar's minutes that warns.")
+    row_count_fail: Share = Field(0.20, description="Missing share of the calendar's minutes that fails.")
+    outlier_warn: Share = Field(0.20, description="Share of a feature beyond 5 MAD that warns.")
+    class_share_min: Share = Field(0.20, description="Smallest share of up or down labels in a split.")
+    zero_share_max: Share = Field(0.60, description="Largest share of unchanged prices in a split's labels.")
+
+
+class PromotionConfig(Section):
+    """What a candidate must earn."""
+
+    min_rank_ic: float = Field(0.0, ge=0, le=1, description="The rank IC's lower bound must exceed this.")
+    require_net_profit: bool = Field(False, description="Also ask for a positive backtest after costs.")
+    champion_margin: float = Field(
+        0.0, ge=-1, le=1, description="Accuracy the candidate must gain over the champion on the same rows."
+    )
+    require_approval: bool = Field(False, description="Wait for a person before the champion changes.")
+
+
+class RunConfig(Section):
+    """One whole run. ``recipe`` tells where the values came from."""
+
+    recipe: str = Field("nightly", description="Named recipe the values start from.")
+    ingest: IngestConfig = IngestConfig()
+    profile: ProfileConfig = ProfileConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    quality: QualityConfig = QualityConfig()
+    promotion: PromotionConfig = PromotionConfig()
+
+    def to_json(self) -> str:
+        """Return the canonical JSON text: sorted keys, no spaces; what the hash is taken of."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def digest(self, *sections: str) -> str:
+        """Return 16 hex digits of SHA-256 over the named sections, or over everything when none is named."""
+        whole = self.model_dump(mode="json")
+        part = {name: whole[name] for name in sections} if sections else whole
+        text = json.dumps(part, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- recipes
+
+TOP5_FEATURES = ("close_change_pct", "vwap", "price_range", "price_mom_3d", "price_mom_5d")
+
+
+def nightly() -> RunConfig:
+    """The default: guard in the model, pre-norm residual net, batch 1024 with a square-root scaled rate."""
+    return RunConfig(recipe="nightly")
+
+
+def smoke() -> RunConfig:
+    """Seconds on one core: proves the way, not the skill."""
+    return RunConfig(
+        recipe="smoke",
+        model=ModelConfig(hidden_dims=(16,)),
+        training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
+        evaluation=EvaluationConfig(bootstrap_samples=200),
+    )
+
+
+def top5() -> RunConfig:
+    """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000."""
+    return RunConfig(
+        recipe="top5",
+        features=FeaturesConfig(names=TOP5_FEATURES),
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(16, 8), dropout=0.1),
+        training=TrainingConfig(
+            epochs=3,
+            batch_size=16,
+            learning_rate=1e-4,
+            weight_decay=1e-4,
+            warmup_steps=1000,
+            schedule="constant",
+            gradient_clip=1.0,
+            huber_delta=0.1,
+            ema_decay=0.0,
+            patience=3,
+            monitor_steps=500,
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {"nightly": nightly, "smoke": smoke, "top5": top5}
+
+
+def recipe(name: str) -> RunConfig:
+    """Return the named recipe's configuration.
+
+    Raises:
+        UnknownRecipeError: no recipe has this name.
+    """
+    if name not in RECIPES:
+        raise UnknownRecipeError(name, tuple(RECIPES))
+    return RECIPES[name]()
+
+
+# ---------------------------------------------------------------- overrides
+
+
+def setting_keys() -> tuple[str, ...]:
+    """Return the dotted key of every setting, in the order of the sections."""
+    return tuple(f"{section}.{name}" for section, name, _ in _settings())
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``key=value`` of a command line; the value is JSON if it parses as JSON, else a string.
+
+    Raises:
+        InvalidValueError: there is no ``=``.
+    """
+    key, separator, raw = text.partition("=")
+    if not separator:
+        raise InvalidValueError("an override", text, "of the form key=value")
+    try:
+        return key.strip(), json.loads(raw)
+    except json.JSONDecodeError:
+        return key.strip(), raw.strip()
+
+
+def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Return the recipe ``name`` with dotted ``overrides`` applied.
+
+    Raises:
+        UnknownRecipeError: no such recipe.
+        UnknownKeyError: an override names no setting; the nearest settings are suggested.
+        InvalidValueError: a value is outside the setting's type or limits.
+    """
+    whole = recipe(name).model_dump()
+    known = setting_keys()
+    for key, value in (overrides or {}).items():
+        if key not in known:
+            raise UnknownKeyError(key, _nearest(key, known))
+        section, field = key.split(".")
+        whole[section][field] = _as_given(value, _field(section, field))
+    try:
+        return RunConfig.model_validate(whole)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        raise InvalidValueError(key, first["input"], _expectation(first["msg"])) from error
+
+
+def load(text: str) -> RunConfig:
+    """Return the configuration that ``to_json`` wrote."""
+    return RunConfig.model_validate_json(text)
+
+
+def _nearest(key: str, known: Iterable[str]) -> list[str]:
+    """Return the settings a mistyped key probably means: by spelling, or by the same last part."""
+    known = list(known)
+    last = key.rsplit(".", 1)[-1]
+    same_name = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
+    return same_name or difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+
+
+def _as_given(value: Any, field: FieldInfo) -> Any:
+    """A form and a command line give lists of names as text: ``a, b`` becomes ``(a, b)``."""
+    if _is_tuple(field) and isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _expectation(message: str) -> str:
+    return message.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+# ---------------------------------------------------------------- trigger form
+
+
+def form_fields() -> dict[str, dict[str, Any]]:
+    """Return the JSON schema of every field of the trigger form, keyed by ``recipe`` or dotted setting.
+
+    An empty field means "as the recipe says", so every setting is nullable and defaults to null.
+    Each schema has ``section``, ``title``, ``description`` and the setting's own limits.
+    """
+    fields: dict[str, dict[str, Any]] = {
+        "recipe": {
+            "default": "nightly",
+            "type": "string",
+            "enum": list(RECIPES),
+            "section": "Run",
+            "title": "recipe",
+            "description": "Named recipe; the fields below override single settings of it.",
+        }
+    }
+    schema = RunConfig.model_json_schema()["$defs"]
+    for section, name, field in _settings():
+        properties = dict(schema[_section_class(section).__name__]["properties"][name])
+        limits = {key: value for key, value in properties.items() if key in _FORM_LIMITS}
+        fields[f"{section}.{name}"] = {
+            "default": None,
+            "type": ["null", _form_type(field, properties)],
+            "section": section.capitalize(),
+            "title": f"{section}.{name}",
+            "description": f"{field.description} Empty: as the recipe says (nightly: {_shown(field)}).",
+            **limits,
+            **({"enum": [None, *properties["enum"]]} if "enum" in properties else {}),
+        }
+    return fields
+
+
+_FORM_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
+def _form_type(field: FieldInfo, properties: Mapping[str, Any]) -> str:
+    return "string" if _is_tuple(field) else str(properties.get("type", "string"))
+
+
+def _shown(field: FieldInfo) -> str:
+    default = field.default
+    return ", ".join(map(str, default)) or "all" if isinstance(default, tuple) else str(default)
+
+
+def _is_tuple(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple
+
+
+def _settings() -> Iterable[tuple[str, str, FieldInfo]]:
+    for section in RunConfig.model_fields:
+        if section != "recipe":
+            for name, field in _section_class(section).model_fields.items():
+                yield section, name, field
+
+
+def _section_class(section: str) -> type[Section]:
+    annotation = RunConfig.model_fields[section].annotation
+    if get_origin(annotation) in (Union, types.UnionType):  # pragma: no cover - no section is optional
+        annotation = get_args(annotation)[0]
+    assert isinstance(annotation, type) and issubclass(annotation, Section)
+    return annotation
+
+
+def _field(section: str, name: str) -> FieldInfo:
+    return _section_class(section).model_fields[name]
