@@ -11,9 +11,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -337,11 +336,7 @@ def _settings() -> Iterable[tuple[str, str, FieldInfo]]:
 
 
 def _section_class(section: str) -> type[Section]:
-    annotation = RunConfig.model_fields[section].annotation
-    if get_origin(annotation) in (Union, types.UnionType):  # pragma: no cover - no section is optional
-        annotation = get_args(annotation)[0]
-    assert isinstance(annotation, type) and issubclass(annotation, Section)
-    return annotation
+    return type(RunConfig.model_fields[section].default)
 
 
 def _field(section: str, name: str) -> FieldInfo:

@@ -1,0 +1,101 @@
+"""The lake: manifests, freshness, torn files, writers."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.lake.hashing import hash_code, hash_frame
+from vpoc_ml.lake.store import Lake, Recipe
+
+KEY = "bars/ES/ESH25.parquet"
+RECIPE = Recipe({"raw": "aa", "vix": "bb"}, "cfg", "code")
+
+
+@pytest.fixture
+def frame():
+    ts = pl.Series("ts", [datetime(2025, 1, 2, 14, 30, tzinfo=UTC), datetime(2025, 1, 2, 14, 31, tzinfo=UTC)])
+    return pl.DataFrame({"ts": ts.cast(pl.Datetime("us", "UTC")), "close": [1.0, 2.0]})
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+def test_write_then_read_returns_the_frame_and_its_manifest(lake, frame):
+    manifest = lake.write_frame(KEY, frame, RECIPE, {"reasons": {"duplicate": 1}})
+    assert lake.read_frame(KEY).equals(frame)
+    assert (manifest.rows, manifest.first_ts, manifest.last_ts) == (
+        2,
+        "2025-01-02T14:30:00+00:00",
+        "2025-01-02T14:31:00+00:00",
+    )
+    assert lake.manifest(KEY) == manifest
+    assert manifest.details == {"reasons": {"duplicate": 1}}
+
+
+def test_same_recipe_is_fresh(lake, frame):
+    manifest = lake.write_frame(KEY, frame, RECIPE)
+    assert lake.fresh(KEY, RECIPE) == manifest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Recipe({"raw": "ax", "vix": "bb"}, "cfg", "code"),
+        Recipe(RECIPE.inputs, "x", "code"),
+        Recipe(RECIPE.inputs, "cfg", "x"),
+    ],
+)
+def test_any_changed_hash_is_stale(lake, frame, other):
+    lake.write_frame(KEY, frame, RECIPE)
+    assert lake.fresh(KEY, other) is None
+
+
+def test_flipped_byte_is_stale_and_unreadable(lake, frame):
+    lake.write_frame(KEY, frame, RECIPE)
+    path = lake.path(KEY)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    assert lake.fresh(KEY, RECIPE) is None
+    with pytest.raises(ArtifactError, match="expected content with SHA-256"):
+        lake.read_frame(KEY)
+
+
+def test_missing_artifact_says_what_to_do(lake):
+    with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
+        lake.read_frame(KEY)
+    with pytest.raises(ArtifactError):
+        lake.sha(KEY)
+
+
+def test_same_frame_written_twice_gives_the_same_bytes(lake, frame):
+    assert lake.write_frame(KEY, frame, RECIPE).sha256 == lake.write_frame(KEY, frame, RECIPE).sha256
+
+
+def test_second_writer_fails_clearly_after_its_patience(lake):
+    other = Lake(lake.root)
+    with (
+        lake.writing("ESH25"),
+        pytest.raises(ArtifactError, match="no other writer of ESH25"),
+        other.writing("ESH25", wait_seconds=0.05),
+    ):
+        pytest.fail("the lock was taken twice")
+    with other.writing("ESH25", wait_seconds=1):
+        pass
+
+
+def test_hash_frame_sees_values_not_memory(frame):
+    whole = pl.concat([frame.head(1), frame.tail(1)], rechunk=False)
+    assert hash_frame(whole) == hash_frame(frame)
+    assert hash_frame(frame.with_columns(close=pl.Series([1.0, 2.5]))) != hash_frame(frame)
+    assert hash_frame(frame.with_columns(close=pl.Series([1.0, None]))) != hash_frame(
+        frame.with_columns(close=pl.Series([1.0, 0.0]))
+    )
+
+
+def test_hash_code_differs_between_layers():
+    assert hash_code("lake") == hash_code("lake")
+    assert hash_code("lake") != hash_code("lake", "market")

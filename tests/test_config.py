@@ -1,0 +1,110 @@
+"""RunConfig: recipes, overrides, hashes, the trigger form's fields."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+from vpoc_ml import config
+from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
+
+
+@pytest.mark.parametrize("name", config.RECIPES)
+def test_every_recipe_round_trips_through_json(name):
+    assert config.load(config.recipe(name).to_json()) == config.recipe(name)
+    assert config.recipe(name).recipe == name
+
+
+def test_top5_is_the_published_reference_run():
+    run = config.top5()
+    assert run.features.names == config.TOP5_FEATURES
+    assert (run.model.kind, run.model.hidden_dims) == ("reference_mlp", (16, 8))
+    training = run.training
+    assert (training.batch_size, training.learning_rate, training.huber_delta) == (16, 1e-4, 0.1)
+    assert (training.warmup_steps, training.gradient_clip, training.epochs) == (1000, 1.0, 3)
+
+
+def test_unknown_recipe_names_the_known_ones():
+    with pytest.raises(UnknownRecipeError, match="nightly, smoke, top5; was 'nightyl'"):
+        config.resolve("nightyl")
+
+
+def test_unknown_key_suggests_the_setting_meant():
+    with pytest.raises(UnknownKeyError, match=r"Did you mean training\.learning_rate"):
+        config.resolve("nightly", {"learning_rate": 1})
+    with pytest.raises(UnknownKeyError, match=r"training\.learning_rate"):
+        config.resolve("nightly", {"training.learning_rat": 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.epochs", 0, "greater than or equal to 1"),
+        ("training.epochs", "many", "a valid integer"),
+        ("dataset.train_share", 1.5, "less than 1"),
+        ("training.device", "tpu", "'auto', 'cpu' or 'cuda'"),
+    ],
+)
+def test_impossible_value_says_what_was_expected(key, value, expected):
+    with pytest.raises(InvalidValueError, match=expected) as caught:
+        config.resolve("nightly", {key: value})
+    assert caught.value.key == key
+
+
+def test_override_changes_only_its_setting_and_its_section_hash():
+    base, changed = config.nightly(), config.resolve("nightly", {"training.learning_rate": 1e-4})
+    assert changed.training.learning_rate == 1e-4
+    assert changed.digest() != base.digest()
+    assert changed.digest("training") != base.digest("training")
+    assert changed.digest("profile", "dataset") == base.digest("profile", "dataset")
+
+
+def test_names_may_be_given_as_text():
+    assert config.resolve("nightly", {"features.names": "vwap, rv_30"}).features.names == ("vwap", "rv_30")
+
+
+def test_config_is_frozen_and_refuses_unknown_fields():
+    with pytest.raises(ValidationError):
+        config.nightly().training.epochs = 3
+    with pytest.raises(ValidationError):
+        config.load('{"recipe":"nightly","trainning":{}}')
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [("training.epochs=3", ("training.epochs", 3)), ("model.kind=residual", ("model.kind", "residual"))],
+)
+def test_parse_override(text, parsed):
+    assert config.parse_override(text) == parsed
+
+
+def test_parse_override_without_equals_sign():
+    with pytest.raises(InvalidValueError, match="key=value"):
+        config.parse_override("training.epochs")
+
+
+def test_form_has_every_setting_with_help_section_and_limits():
+    fields = config.form_fields()
+    assert list(fields) == ["recipe", *config.setting_keys()]
+    for name, field in fields.items():
+        assert field["description"], name
+        assert field["section"], name
+    rate = fields["training.learning_rate"]
+    assert rate["type"] == ["null", "number"]
+    assert (rate["exclusiveMinimum"], rate["maximum"], rate["section"]) == (0, 10, "Training")
+    assert fields["training.device"]["enum"] == [None, "auto", "cpu", "cuda"]
+
+
+def test_settings_are_the_reviewed_ones():
+    """Freezes the public knobs: a new setting is a decision, made here too."""
+    assert len(config.setting_keys()) == len(set(config.setting_keys()))
+    sections = {key.split(".")[0] for key in config.setting_keys()}
+    assert sections == {
+        "ingest", "profile", "features", "dataset", "model", "training", "evaluation", "quality", "promotion",
+    }  # fmt: skip
+
+
+def test_importing_the_configuration_stays_light():
+    heavy = "{'numpy', 'pandas', 'polars', 'torch', 'great_expectations', 'mlflow'}"
+    code = f"import sys, vpoc_ml.config; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
