@@ -100,7 +100,7 @@ def test_settings_are_the_reviewed_ones():
     assert len(config.setting_keys()) == len(set(config.setting_keys()))
     sections = {key.split(".")[0] for key in config.setting_keys()}
     assert sections == {
-        "ingest", "profile", "features", "dataset", "model", "training", "evaluation", "quality", "promotion",
+        "data", "ingest", "profile", "features", "dataset", "model", "training", "evaluation", "quality", "promotion",
     }  # fmt: skip
 
 

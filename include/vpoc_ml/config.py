@@ -28,11 +28,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class IngestConfig(Section):
-    """How vendor files become canonical bars."""
+class DataConfig(Section):
+    """Which futures a run is about."""
 
     instrument: str = Field("ES", description="Root symbol of the futures to read.")
     contracts: tuple[str, ...] = Field((), description="Contracts to use, such as ESH25; empty means all found.")
+
+
+class IngestConfig(Section):
+    """How vendor files become canonical bars."""
+
     quarantine_limit: Share = Field(0.01, description="Largest share of bad rows in one file; more is an error.")
     min_price: float = Field(0.25, gt=0, description="Smallest price in points that can be a price.")
 
@@ -129,6 +134,7 @@ class RunConfig(Section):
     """One whole run. ``recipe`` tells where the values came from."""
 
     recipe: str = Field("nightly", description="Named recipe the values start from.")
+    data: DataConfig = DataConfig()
     ingest: IngestConfig = IngestConfig()
     profile: ProfileConfig = ProfileConfig()
     features: FeaturesConfig = FeaturesConfig()
