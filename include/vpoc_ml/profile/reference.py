@@ -1,0 +1,75 @@
+"""The slow, obvious volume profile: dictionaries and fractions, one rule after the other.
+
+This is the definition the kernels are tested against; nothing else calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from vpoc_ml.profile.kernels import SCALE
+
+
+class Bar(NamedTuple):
+    """One bar: ticks and contracts."""
+
+    low: int
+    high: int
+    close: int
+    volume: int
+
+
+class Levels(NamedTuple):
+    """VPOC and value area in ticks, and the units the area holds."""
+
+    vpoc: int
+    vah: int
+    val: int
+    va_units: int
+
+
+def profile_of(bars: Iterable[Bar]) -> dict[int, int]:
+    """Return the units on every tick from the lowest low to the highest high."""
+    units: dict[int, int] = {}
+    for bar in bars:
+        ticks = range(bar.low, bar.high + 1)
+        share, rest = divmod(bar.volume * SCALE, len(ticks))
+        for tick in ticks:
+            units[tick] = units.get(tick, 0) + share
+        units[bar.close] += rest
+    return {tick: units.get(tick, 0) for tick in range(min(units), max(units) + 1)}
+
+
+def vpoc_of(profile: dict[int, int]) -> int:
+    """Return the tick with the most units; ties: nearest the middle of the range, then the lower."""
+    middle = Fraction(min(profile) + max(profile), 2)
+    return min(profile, key=lambda tick: (-profile[tick], abs(tick - middle), tick))
+
+
+def value_area_of(profile: dict[int, int], share: Fraction, step: int) -> Levels:
+    """Grow the value area from the VPOC, ``step`` prices at a time, until it holds ``share`` of all units."""
+    vpoc = vpoc_of(profile)
+    inside = [vpoc]
+    while sum(profile[tick] for tick in inside) < share * sum(profile.values()):
+        above = [tick for tick in range(max(inside) + 1, max(inside) + 1 + step) if tick in profile]
+        below = [tick for tick in range(min(inside) - step, min(inside)) if tick in profile]
+        inside += _heavier(profile, above, below)
+    return Levels(vpoc, max(inside), min(inside), sum(profile[tick] for tick in inside))
+
+
+def _heavier(profile: dict[int, int], above: Sequence[int], below: Sequence[int]) -> Sequence[int]:
+    if not above or not below:
+        return above or below
+    return above if sum(profile[tick] for tick in above) >= sum(profile[tick] for tick in below) else below
+
+
+def levels_of(bars: Sequence[Bar], share: Fraction, step: int) -> Levels:
+    """Return the levels of one session's bars."""
+    return value_area_of(profile_of(bars), share, step)
+
+
+def developing_levels_of(bars: Sequence[Bar], share: Fraction, step: int) -> list[Levels]:
+    """Return the levels after each bar, every one computed from the first bar again."""
+    return [levels_of(bars[: count + 1], share, step) for count in range(len(bars))]

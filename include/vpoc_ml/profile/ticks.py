@@ -1,0 +1,74 @@
+"""Bars as the kernels take them: int64 ticks, int64 contracts, and where each session starts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.config import ProfileConfig
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.profile.kernels import Ints
+
+
+class TickBars(NamedTuple):
+    """The columns of the bars in kernel form; ``starts`` ends with the number of bars."""
+
+    low: Ints
+    high: Ints
+    close: Ints
+    volume: Ints
+    starts: Ints
+
+
+class AreaRule(NamedTuple):
+    """The value area's share as an exact ratio, and the prices compared at a time."""
+
+    share_num: int
+    share_den: int
+    step: int
+
+
+def tick_bars(bars: pl.DataFrame, instrument: Instrument) -> TickBars:
+    """Return the bars of one contract in kernel form.
+
+    Args:
+        bars: canonical bars, sorted by ``ts``, all of one contract.
+        instrument: gives the tick size.
+
+    Raises:
+        ArtifactError: more than one contract, sessions out of order, or a bar whose low, high, close
+            or volume contradict each other.
+    """
+    _refuse_unordered(bars)
+    low, high, close = (
+        np.ascontiguousarray(instrument.to_ticks(bars[name].to_numpy()), np.int64) for name in ("low", "high", "close")
+    )
+    volume = np.ascontiguousarray(bars["volume"].to_numpy(), np.int64)
+    if not bool(np.all((low <= close) & (close <= high) & (volume >= 0))):
+        raise ArtifactError("bars", "low <= close <= high and volume >= 0 in every bar", "a bar that contradicts it")
+    return TickBars(low, high, close, volume, session_starts(bars["session"]))
+
+
+def session_starts(session: pl.Series) -> Ints:
+    """Return the first row of each run of equal sessions and, last, the number of rows."""
+    days = session.to_physical().to_numpy()
+    changes = np.flatnonzero(days[1:] != days[:-1]) + 1
+    edges = np.concatenate(([0], changes, [days.size])) if days.size else np.array([0])
+    return edges.astype(np.int64)
+
+
+def area_rule(config: ProfileConfig) -> AreaRule:
+    """Return the value area's rule in integers; 0.70 becomes 7/10."""
+    share = Fraction(config.value_area).limit_denominator(10_000)
+    return AreaRule(share.numerator, share.denominator, 2 if config.value_area_rule == "two_price" else 1)
+
+
+def _refuse_unordered(bars: pl.DataFrame) -> None:
+    if not bars["session"].is_sorted() or not bars["ts"].is_sorted():
+        raise ArtifactError("bars", "rows sorted by time, sessions in order", "rows out of order")
+    if bars["contract"].n_unique() > 1:
+        raise ArtifactError("bars", "the bars of one contract", f"{bars['contract'].n_unique()} contracts")
