@@ -1,0 +1,1 @@
+"""Vendor files in, canonical bars out: readers, cleaning with quarantine, VIX, and a synthetic market."""

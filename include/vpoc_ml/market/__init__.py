@@ -1,0 +1,1 @@
+"""Instruments, contract codes, the exchange calendar and rolls."""

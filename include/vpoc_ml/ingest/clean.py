@@ -1,0 +1,120 @@
+"""Separate the rows that are bars from the rows that are not. Nothing is repaired, nothing is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from vpoc_ml.market.calendar import contract_sessions, reviewed
+from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument
+
+UNPARSABLE = "unparsable"
+OUTSIDE_HOURS = "outside exchange hours"
+BELOW_MIN_PRICE = "price below minimum"
+OFF_TICK = "price off the tick grid"
+OHLC = "high or low does not bound open and close"
+NEGATIVE_VOLUME = "negative volume"
+DUPLICATE = "duplicate"
+CONFLICTING = "conflicting duplicate"
+
+_PRICES = ("open", "high", "low", "close")
+_VALUES = (*_PRICES, "volume")
+BAR_COLUMNS = ("ts", "contract", "session", "rth", *_VALUES)
+QUARANTINE_COLUMNS = ("line", "ts", *_VALUES, "reason", "text")
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """``bars`` sorted by unique ts; ``quarantine`` by source line; ``out_of_order``: rows that had to move."""
+
+    bars: pl.DataFrame
+    quarantine: pl.DataFrame
+    out_of_order: int
+
+
+def clean(rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_price: float) -> Cleaned:
+    """Split a reader's rows (ts, open, high, low, close, volume, line, text) into bars and quarantine.
+
+    Every row lands in exactly one of the two. A row has one reason, the first that holds: unparsable; outside
+    exchange hours (weekend, maintenance, halt, holiday, after the contract's last trade); a price below
+    ``min_price`` points; off the tick grid; OHLC out of order; negative volume. Among the rows left, the first
+    of equal stamps is the bar, and later ones are duplicates, conflicting if any value differs.
+    """
+    assigned = _with_session(rows, contract, instrument)
+    judged = assigned.with_columns(reason=_row_reason(instrument, min_price))
+    good = judged.filter(pl.col("reason").is_null())
+    repeats = _repeats(good)
+    kept = good.join(repeats.select("line"), on="line", how="anti")
+    bars = kept.sort("ts").select("ts", pl.lit(contract.code).alias("contract"), "session", "rth", *_VALUES)
+    bad = pl.concat([judged.filter(pl.col("reason").is_not_null()), repeats], how="diagonal")
+    return Cleaned(bars, bad.sort("line").select(QUARANTINE_COLUMNS), _out_of_order(kept.sort("line")["ts"]))
+
+
+def _with_session(rows: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
+    """Add session and rth; session is null outside exchange hours."""
+    stamped = rows.filter(pl.col("ts").is_not_null()).sort("ts", maintain_order=True)
+    table = _hours(stamped, contract, instrument)
+    open_ = stamped.join_asof(table, left_on="ts", right_on="open_at", strategy="backward", coalesce=False)
+    ts = pl.col("ts")
+    halted = (ts >= pl.col("halt_start")) & (ts < pl.col("halt_end"))
+    trading = (ts < pl.col("close_at")) & ~halted.fill_null(False)
+    assigned = open_.with_columns(
+        session=pl.when(trading).then("session"),
+        rth=((ts >= pl.col("rth_open")) & (ts < pl.col("rth_close"))).fill_null(False),
+    ).select(*rows.columns, "session", "rth")
+    return pl.concat([assigned, rows.filter(pl.col("ts").is_null())], how="diagonal")
+
+
+def _hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
+    """Return the contract's sessions around the stamps; absurd stamps do not stretch them."""
+    first, last = reviewed(instrument.calendar)
+    if stamped.height:
+        low, high = stamped["ts"].min().date(), stamped["ts"].max().date()  # type: ignore[union-attr]
+        first, last = _clip(low - timedelta(days=7), first, last), _clip(high + timedelta(days=7), first, last)
+    table = contract_sessions(contract, instrument, first, last)
+    # the reader's rows have a price named open and one named close
+    return table.rename({"close": "close_at"}).select(
+        pl.col("open").alias("open_at"), "session", "close_at", "rth_open", "rth_close", "halt_start", "halt_end"
+    )
+
+
+def _clip(day: date, first: date, last: date) -> date:
+    return min(max(day, first), last)
+
+
+def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
+    ticks = [pl.col(name) / instrument.tick_size for name in _PRICES]
+    off_tick = pl.any_horizontal((value - value.round()).abs() > TICK_TOLERANCE for value in ticks)
+    low_bound = pl.min_horizontal("open", "close", "high")
+    high_bound = pl.max_horizontal("open", "close", "low")
+    return (
+        pl.when(pl.col("ts").is_null())
+        .then(pl.lit(UNPARSABLE))
+        .when(pl.col("session").is_null())
+        .then(pl.lit(OUTSIDE_HOURS))
+        .when(pl.min_horizontal(*_PRICES) < max(min_price, instrument.tick_size))
+        .then(pl.lit(BELOW_MIN_PRICE))
+        .when(off_tick)
+        .then(pl.lit(OFF_TICK))
+        .when((pl.col("low") > low_bound) | (pl.col("high") < high_bound))
+        .then(pl.lit(OHLC))
+        .when(pl.col("volume") < 0)
+        .then(pl.lit(NEGATIVE_VOLUME))
+    )
+
+
+def _repeats(good: pl.DataFrame) -> pl.DataFrame:
+    """Return every row but the first of each stamp, with its reason."""
+    ordered = good.sort("line")
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).first().over("ts") for name in _VALUES)
+    return ordered.with_columns(reason=pl.when(same).then(pl.lit(DUPLICATE)).otherwise(pl.lit(CONFLICTING))).filter(
+        pl.col("line") != pl.col("line").first().over("ts")
+    )
+
+
+def _out_of_order(stamps: pl.Series) -> int:
+    """Return how many stamps are earlier than one before them."""
+    return int((stamps < stamps.cum_max()).sum())

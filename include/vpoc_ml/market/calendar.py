@@ -1,0 +1,156 @@
+"""Sessions of an exchange: pandas_market_calendars plus the reviewed ``overrides.toml``.
+
+A session is a trade date. It opens at 17:00 Chicago the day before and closes at 16:00; RTH is
+08:30-15:00 Chicago, cut where the session closes earlier and absent where it closes before 08:30.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date, time
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import pandas_market_calendars as mcal
+import polars as pl
+
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.instruments import Instrument
+
+_COLUMNS = ("session", "open", "close", "rth_open", "rth_close", "minutes", "rth_minutes", "halt_start", "halt_end")
+
+
+def sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
+    """Return the sessions of ``start``..``end``, both inclusive, one row a trade date.
+
+    Columns: session Date; open, close, rth_open, rth_close, halt_start, halt_end Datetime[us, UTC], each interval
+    [start, end) and the RTH and halt pairs null where there is none; minutes, rth_minutes i32, the minutes that
+    can trade (the halt is not one of them; RTH never holds it).
+
+    Raises:
+        InvalidValueError: no such calendar, or a date outside the years whose hours were reviewed.
+    """
+    first, last = reviewed(calendar)
+    if start < first or end > last:
+        raise InvalidValueError("sessions", f"{start}..{end}", f"within {first}..{last}, as reviewed for {calendar}")
+    return _all_sessions(calendar).filter(pl.col("session").is_between(start, end))
+
+
+def contract_sessions(contract: Contract, instrument: Instrument, start: date, end: date) -> pl.DataFrame:
+    """Return ``sessions`` as the contract trades them: the last one ends at ``instrument.last_trade`` of its expiry.
+
+    Raises:
+        InvalidValueError: as ``sessions``.
+    """
+    table = sessions(instrument.calendar, start, min(end, max(start, contract.expiry)))
+    zone = _rules(instrument.calendar)["timezone"]
+    stop = pl.lit(contract.expiry).dt.combine(_clock(instrument.last_trade)).dt.replace_time_zone(zone)
+    early = (pl.col("session") == contract.expiry) & (pl.col("close") > stop.dt.convert_time_zone("UTC"))
+    cut = table.with_columns(
+        close=pl.when(early).then(stop.dt.convert_time_zone("UTC")).otherwise(pl.col("close")).dt.cast_time_unit("us")
+    )
+    return _derived(cut.drop("rth_open", "rth_close", "minutes", "rth_minutes"), instrument.calendar)
+
+
+def is_session(calendar: str, day: date) -> bool:
+    """Return whether ``day`` is a trade date, half days included.
+
+    Raises:
+        InvalidValueError: as ``sessions``.
+    """
+    return sessions(calendar, day, day).height == 1
+
+
+def reviewed(calendar: str) -> tuple[date, date]:
+    """Return the first and last trade date whose hours were reviewed.
+
+    Raises:
+        InvalidValueError: no such calendar.
+    """
+    rules = _rules(calendar)
+    return rules["first_session"], rules["last_session"]
+
+
+@cache
+def _all_sessions(calendar: str) -> pl.DataFrame:
+    rules = _rules(calendar)
+    schedule = mcal.get_calendar(calendar).schedule(rules["first_session"], rules["last_session"])
+    local = schedule["market_close"].dt.tz_convert(rules["timezone"])
+    table = pl.DataFrame({"session": schedule.index.date.tolist(), "close_time": local.dt.time.tolist()})
+    table = _overridden(table.filter(~pl.col("session").is_in(rules["closed"])), rules)
+    zone, day = rules["timezone"], pl.col("session")
+    table = table.select(
+        "session",
+        open=_utc(day.dt.offset_by("-1d"), pl.lit(time(17)), zone),
+        close=_utc(day, pl.col("close_time"), zone),
+        halt_start=_utc(day, pl.col("halt_start"), zone),
+        halt_end=_utc(day, pl.col("halt_end"), zone),
+    )
+    return _derived(table, calendar)
+
+
+def _overridden(table: pl.DataFrame, rules: dict[str, Any]) -> pl.DataFrame:
+    """Apply early closes, former regular closes and halts to (session, close_time); adds halt_start, halt_end."""
+    day, close = pl.col("session"), pl.col("close_time")
+    for rule in rules.get("regular_close", ()):
+        former = (day <= rule["until"]) & (close == time(16))
+        table = table.with_columns(close_time=pl.when(former).then(_clock(rule["close"])).otherwise(close))
+    for rule in rules.get("early_close", ()):
+        table = table.with_columns(
+            close_time=pl.when(day == rule["session"]).then(_clock(rule["close"])).otherwise(close)
+        )
+    table = table.with_columns(halt_start=pl.lit(None, pl.Time), halt_end=pl.lit(None, pl.Time))
+    for rule in rules.get("halt", ()):
+        held = (day <= rule["until"]) & (close > _clock(rule["end"]))
+        table = table.with_columns(
+            halt_start=pl.when(held).then(_clock(rule["start"])).otherwise("halt_start"),
+            halt_end=pl.when(held).then(_clock(rule["end"])).otherwise("halt_end"),
+        )
+    return table
+
+
+def _derived(table: pl.DataFrame, calendar: str) -> pl.DataFrame:
+    """Add the RTH interval and the counts of minutes."""
+    rules = _rules(calendar)
+    begin, finish = (_clock(text) for text in rules["rth"])
+    day, close = pl.col("session"), pl.col("close")
+    has_halt = pl.col("halt_end") <= close
+    table = table.with_columns(
+        rth_open=_utc(day, pl.lit(begin), rules["timezone"]),
+        rth_close=pl.min_horizontal(_utc(day, pl.lit(finish), rules["timezone"]), close),
+        halt_start=pl.when(has_halt).then("halt_start"),
+        halt_end=pl.when(has_halt).then("halt_end"),
+    )
+    rth = pl.col("rth_close") > pl.col("rth_open")
+    table = table.with_columns(rth_open=pl.when(rth).then("rth_open"), rth_close=pl.when(rth).then("rth_close"))
+    halted = _minutes("halt_start", "halt_end").fill_null(0)
+    return table.with_columns(
+        minutes=_minutes("open", "close") - halted, rth_minutes=_minutes("rth_open", "rth_close").fill_null(0)
+    ).select(_COLUMNS)
+
+
+def _minutes(start: str, end: str) -> pl.Expr:
+    return (pl.col(end) - pl.col(start)).dt.total_minutes().cast(pl.Int32)
+
+
+def _utc(day: pl.Expr, clock: pl.Expr, zone: str) -> pl.Expr:
+    return day.dt.combine(clock).dt.replace_time_zone(zone).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+
+
+def _clock(text: str) -> time:
+    return time.fromisoformat(text)
+
+
+@cache
+def _calendars() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("overrides.toml").read_text(encoding="utf-8"))
+
+
+def _rules(calendar: str) -> dict[str, Any]:
+    known = _calendars()
+    if calendar not in known:
+        raise InvalidValueError("calendar", calendar, f"one of {', '.join(known)}")
+    rules: dict[str, Any] = known[calendar]
+    return rules
