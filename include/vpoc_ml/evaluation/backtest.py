@@ -1,0 +1,161 @@
+"""A next-bar backtest of one contract, in dollars.
+
+The decision falls at the close of bar t; the position is taken at the open of bar t+1 and held to the
+close of the bar where the label ends. A position that the next decision confirms is carried, not closed
+and reopened; every position is flat at the session's end and wherever decisions are not adjacent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from vpoc_ml.evaluation.bootstrap import Resamples
+from vpoc_ml.evaluation.rows import Floats, Ints
+
+TRADING_DAYS = 252
+STRESS = 2.0
+
+
+@dataclass(frozen=True)
+class Trades:
+    """Positions held without a break, in order of time. All arrays are (trades,); money in dollars gross."""
+
+    block: Ints
+    direction: Floats
+    entry: Floats
+    exit: Floats
+    gross: Floats
+
+
+def trades(test: pl.DataFrame, direction: Floats, *, horizon_minutes: int, point_value: float) -> Trades:
+    """Join decisions into held positions.
+
+    ``test`` is sorted by time and has ts, contract, session, entry_price (open of the bar after t) and
+    exit_price (close of the bar where the label ends); ``direction`` (n,) is -1, 0 or +1. A position
+    earns exactly direction * (exit of its last bar - entry of its first bar) * ``point_value``.
+    """
+    keep = decision_rows(test, horizon_minutes)
+    rows, side = test[keep], direction[keep].copy()
+    entry, exit_ = rows["entry_price"].to_numpy(), rows["exit_price"].to_numpy()
+    side[~(np.isfinite(entry) & np.isfinite(exit_))] = 0.0
+    joined = _adjacent(rows, horizon_minutes) & (side[1:] == side[:-1])
+    first = np.flatnonzero(np.concatenate([[True], ~joined]))
+    last = np.concatenate([first[1:] - 1, [len(side) - 1]])
+    held = side[first] != 0
+    first, last = first[held], last[held]
+    block = rows["session"].rank("dense").to_numpy().astype(np.int64) - 1
+    gross = side[first] * (exit_[last] - entry[first]) * point_value
+    return Trades(block[first], side[first], entry[first], exit_[last], gross)
+
+
+def decision_rows(test: pl.DataFrame, horizon_minutes: int) -> Ints:
+    """Return the rows that decide: all for a horizon of one minute, else every next one after the last exit.
+
+    With a longer horizon each row's label reaches over the next rows; trading them all would hold
+    several contracts at once.
+    """
+    if horizon_minutes == 1:
+        return np.arange(test.height)
+    minute = _minutes(test)
+    session = test["session"].to_physical().to_numpy()
+    chosen: list[int] = []
+    for row in range(test.height):
+        last = chosen[-1] if chosen else None
+        if last is None or session[row] != session[last] or minute[row] - minute[last] >= horizon_minutes:
+            chosen.append(row)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def backtest(
+    test: pl.DataFrame,
+    direction: Floats,
+    resamples: Resamples,
+    *,
+    horizon_minutes: int,
+    point_value: float,
+    round_turn_cost: float,
+) -> dict[str, Any]:
+    """Return gross and net result, risk and costs of trading every ``direction`` with one contract.
+
+    Sharpe ratios are of daily dollars, annualised by sqrt(252); their intervals resample sessions.
+    ``break_even_cost`` is the cost of a round turn at which nothing would be left; ``hit_rate`` the share
+    of trades with a gross gain; ``stress`` the same after twice the costs. Ratios without a
+    denominator (no trade, no spread) are None.
+    """
+    held = trades(test, direction, horizon_minutes=horizon_minutes, point_value=point_value)
+    sessions = resamples.sessions
+    gross: Floats = np.bincount(held.block, held.gross, sessions).astype(np.float64)
+    count = np.bincount(held.block, minlength=sessions)
+    net: Floats = gross - round_turn_cost * count
+    stressed: Floats = gross - STRESS * round_turn_cost * count
+    number = len(held.gross)
+    return {
+        "point_value": point_value,
+        "round_turn_cost": round_turn_cost,
+        "trades": number,
+        "gross": float(gross.sum()),
+        "costs": round_turn_cost * number,
+        "net": float(net.sum()),
+        "net_per_session": _interval(net, resamples, _mean),
+        "sharpe": _interval(net, resamples, sharpe),
+        "sharpe_gross": _interval(gross, resamples, sharpe),
+        "max_drawdown": max_drawdown(net),
+        "hit_rate": float((held.gross > 0).mean()) if number else None,
+        "break_even_cost": float(gross.sum()) / number if number else None,
+        "stress": {
+            "round_turn_cost": STRESS * round_turn_cost,
+            "net": float(stressed.sum()),
+            "sharpe": _interval(stressed, resamples, sharpe),
+        },
+        "daily": _daily(test, gross, net, count),
+    }
+
+
+def sharpe(sums: Floats) -> Floats:
+    """Return the annualised Sharpe ratio from the sums of days, P&L and squared P&L; NaN without spread."""
+    n, total, squares = np.moveaxis(sums, -1, 0)
+    variance = (squares - total * total / n) / (n - 1)
+    floor = 1e-12 * squares / n  # below this the difference of two large sums is rounding
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = math.sqrt(TRADING_DAYS) * (total / n) / np.sqrt(variance)
+        return np.asarray(np.where(variance > floor, ratio, np.nan))
+
+
+def max_drawdown(daily: Floats) -> float:
+    """Return the largest fall of the cumulated daily P&L from its highest point so far, start included."""
+    equity = np.concatenate([[0.0], np.cumsum(daily)])
+    return float((np.maximum.accumulate(equity) - equity).max())
+
+
+def _adjacent(rows: pl.DataFrame, horizon_minutes: int) -> npt.NDArray[np.bool_]:
+    """Whether each row follows the one before without a gap, in one session of one contract, (n - 1,)."""
+    same = pl.struct("contract", "session")
+    steps = rows.select((same == same.shift(1)).alias("same"))["same"].to_numpy()[1:].astype(bool)
+    return np.asarray(steps & (np.diff(_minutes(rows)) == horizon_minutes), dtype=np.bool_)
+
+
+def _minutes(frame: pl.DataFrame) -> Ints:
+    return frame["ts"].dt.epoch("s").to_numpy() // 60
+
+
+def _mean(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 1] / sums[..., 0])
+
+
+def _interval(daily: Floats, resamples: Resamples, statistic: Any) -> dict[str, float] | None:
+    interval = resamples.interval(np.stack([np.ones_like(daily), daily, daily**2], axis=1), statistic)
+    return None if interval is None else interval.to_json()
+
+
+def _daily(test: pl.DataFrame, gross: Floats, net: Floats, count: Ints) -> list[dict[str, Any]]:
+    days = test["session"].unique().sort().to_list()
+    return [
+        {"session": day.isoformat(), "gross": float(g), "net": float(n), "trades": int(c)}
+        for day, g, n, c in zip(days, gross, net, count, strict=True)
+    ]

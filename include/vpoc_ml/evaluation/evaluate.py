@@ -1,0 +1,180 @@
+"""Judge a trained run on its test rows: candidate, baselines and champion on the same rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.config import EvaluationConfig, RunConfig
+from vpoc_ml.errors import ArtifactError, MissingInputError
+from vpoc_ml.evaluation import baselines
+from vpoc_ml.evaluation.backtest import backtest
+from vpoc_ml.evaluation.bootstrap import draw
+from vpoc_ml.evaluation.calibration import calibration
+from vpoc_ml.evaluation.metrics import compare, describe, reduce
+from vpoc_ml.evaluation.rows import Forecast, JudgedRows, RankModel
+from vpoc_ml.lake.atomic import replacing, write_json
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+
+
+class HasPointValue(Protocol):
+    """The one thing of an instrument a backtest needs."""
+
+    @property
+    def point_value(self) -> float:
+        """Dollars a contract gains when the price rises by one point."""
+
+
+def evaluate_run(
+    run_dir: Path, config: RunConfig, *, champion: RankModel | None = None, instrument: HasPointValue
+) -> dict[str, Any]:
+    """Judge ``best_model`` of ``run_dir`` and write ``metrics.json`` and ``predictions.parquet`` there.
+
+    Only test rows with ``weight`` = 1 count, the same for every model. The champion's Huber and MAE are
+    measured on the candidate's rank target; its direction uses its own ``zero_rank``. A champion that
+    needs features this run does not have is not scored, and ``champion_unscored`` says why.
+
+    Raises:
+        MissingInputError: the run has no training set or model.
+        ArtifactError: the model asks for features the training set lacks, or no row can be judged.
+        InsufficientSessionsError: fewer than three test sessions.
+    """
+    from vpoc_ml.models.bundle import load_model
+
+    model_file = run_dir / "best_model.json"
+    if not model_file.is_file():
+        raise MissingInputError(model_file, "a trained model", "Train the run before evaluating it.")
+    return evaluate_model(run_dir, config, load_model(model_file), champion=champion, instrument=instrument)
+
+
+def evaluate_model(
+    run_dir: Path,
+    config: RunConfig,
+    candidate: RankModel,
+    *,
+    champion: RankModel | None = None,
+    instrument: HasPointValue,
+) -> dict[str, Any]:
+    """Do what ``evaluate_run`` does for a model that is already loaded."""
+    train, validation, test = read_splits(run_dir / "training_set.parquet", candidate.features)
+    forecasts = [predict(CANDIDATE, candidate, test)]
+    forecasts += _baselines(train, validation, test, candidate)
+    unscored = _missing(champion, test)
+    if champion is not None and unscored is None:
+        forecasts.append(predict(CHAMPION, champion, test))
+    metrics = measure(test, forecasts, config, instrument.point_value)
+    metrics["champion_unscored"] = unscored
+    metrics["train_rows"], metrics["validation_rows"] = train.height, validation.height
+    strict: dict[str, Any] = finite(metrics)
+    _write_predictions(run_dir / "predictions.parquet", test, forecasts)
+    write_json(run_dir / "metrics.json", strict)
+    return strict
+
+
+def read_splits(path: Path, features: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Return the labelled train, validation and test rows of a training set, each sorted by time."""
+    if not path.is_file():
+        raise MissingInputError(path, "a training set", "Build the training set of this run first.")
+    frame = pl.read_parquet(path)
+    absent = [name for name in features if name not in frame.columns]
+    if absent:
+        raise ArtifactError(path, f"the model's features {', '.join(absent)}", "no such columns")
+    labelled = frame.filter(pl.col("weight") == 1).sort("ts", "contract")
+    train, validation, test = (labelled.filter(pl.col("split") == name) for name in ("train", "validation", "test"))
+    for name, part in (("train", train), ("validation", validation), ("test", test)):
+        if part.is_empty():
+            raise ArtifactError(path, f"labelled rows in the {name} split", "none")
+    return train, validation, test
+
+
+def predict(name: str, model: RankModel, rows: pl.DataFrame) -> Forecast:
+    """Return what ``model`` says about ``rows``."""
+    predicted = model.predict(rows.select(model.features).to_numpy())
+    return Forecast(name, np.asarray(predicted, dtype=np.float64), float(model.zero_rank))
+
+
+def measure(test: pl.DataFrame, forecasts: Sequence[Forecast], config: RunConfig, point_value: float) -> dict[str, Any]:
+    """Return the metrics of all ``forecasts`` on the rows ``test``; the first is the candidate."""
+    settings: EvaluationConfig = config.evaluation
+    rows = JudgedRows.of(test)
+    resamples = draw(
+        rows.sessions, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed
+    )
+    sums = {forecast.name: reduce(forecast, rows, settings.huber_delta) for forecast in forecasts}
+    candidate = forecasts[0]
+    return {
+        "rows": test.height,
+        "sessions": rows.sessions,
+        "from": _iso(test["ts"][0]),
+        "to": _iso(test["ts"][-1]),
+        "zero_return_share": float((rows.ret == 0).mean()),
+        "confidence": settings.confidence,
+        "block": "session",
+        "bootstrap_samples": settings.bootstrap_samples,
+        "huber_delta": settings.huber_delta,
+        "models": {name: describe(one, resamples) for name, one in sums.items()},
+        "versus": {
+            name: compare(sums[candidate.name], one, resamples) for name, one in sums.items() if name != candidate.name
+        },
+        "backtest": backtest(
+            test,
+            candidate.direction,
+            resamples,
+            horizon_minutes=config.dataset.horizon_minutes,
+            point_value=point_value,
+            round_turn_cost=settings.round_turn_cost,
+        ),
+        "calibration": calibration(candidate.rank, rows),
+    }
+
+
+def finite(value: Any) -> Any:
+    """Return ``value`` with every float that strict JSON cannot hold replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _baselines(train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame, model: RankModel) -> list[Forecast]:
+    zero_rank = float(model.zero_rank)
+    return [
+        baselines.constant(train, test, zero_rank),
+        baselines.majority(train, test, zero_rank),
+        baselines.last_sign(train, test, zero_rank),
+        baselines.ridge(train, validation, test, model.features, zero_rank),
+    ]
+
+
+def _missing(champion: RankModel | None, test: pl.DataFrame) -> str | None:
+    absent = [] if champion is None else [name for name in champion.features if name not in test.columns]
+    return f"the champion needs {', '.join(absent)}, which this run's training set lacks" if absent else None
+
+
+def _write_predictions(path: Path, test: pl.DataFrame, forecasts: Sequence[Forecast]) -> None:
+    frame = test.select("ts", "contract", "session", "y", "ret").with_columns(
+        pl.Series(forecast.name, forecast.rank, dtype=pl.Float64) for forecast in forecasts
+    )
+    with replacing(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def _iso(stamp: Any) -> str:
+    return str(stamp.isoformat())
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """Return ``metrics.json`` of a run."""
+    path = run_dir / "metrics.json"
+    if not path.is_file():
+        raise MissingInputError(path, "the metrics of the run", "Evaluate the run first.")
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    return metrics

@@ -1,0 +1,75 @@
+"""The rows every model is judged on, and what a model says about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class RankModel(Protocol):
+    """A trained model: features in, predicted rank of the next return out."""
+
+    @property
+    def features(self) -> tuple[str, ...] | list[str]:
+        """Feature columns in model order."""
+
+    @property
+    def zero_rank(self) -> float:
+        """Rank of a zero return among the rows it was trained on: above it the model says up."""
+
+    def predict(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Return the predicted rank in [0, 1] of each row of ``features`` (n, f), raw and unscaled."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one model says about every judged row.
+
+    ``rank`` is (n,) in rank units; ``zero_rank`` is that model's own threshold between down and up.
+    ``direction_only`` marks a forecast whose distance from the threshold has no meaning, so that a
+    loss or a rank correlation of it would be a number about nothing.
+    """
+
+    name: str
+    rank: Floats
+    zero_rank: float
+    direction_only: bool = False
+
+    @property
+    def direction(self) -> Floats:
+        """Return -1, 0 or +1 for each row; 0 where the prediction sits exactly on the threshold."""
+        return np.sign(self.rank - self.zero_rank)
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Rows with a label, in order of time. All arrays are (n,).
+
+    ``block`` numbers the session of each row from 0 to ``sessions - 1``.
+    """
+
+    ret: Floats
+    y: Floats
+    block: Ints
+    sessions: int
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> JudgedRows:
+        """Read ``ret``, ``y`` and ``session`` of labelled rows (``weight`` = 1)."""
+        return cls(
+            ret=frame["ret"].to_numpy().astype(np.float64),
+            y=frame["y"].to_numpy().astype(np.float64),
+            block=frame["session"].rank("dense").to_numpy().astype(np.int64) - 1,
+            sessions=frame["session"].n_unique(),
+        )
+
+    def per_session(self, *columns: Floats) -> Floats:
+        """Return the sum of each column within each session, (sessions, columns)."""
+        return np.stack([np.bincount(self.block, column, self.sessions) for column in columns], axis=1)

@@ -1,0 +1,177 @@
+"""The promotion rule: one pure function from evidence and rules to a decision with all its reasons.
+
+The honest default is to refuse. An interval that contains zero is no evidence, and a candidate without
+evidence does not replace anything. Improving any number of the evidence never turns a promotion into a
+refusal. The rule judges one night at a time: with a chance of 2.5 % a night that an interval misses
+zero by luck, a long row of nights will promote a lucky candidate sooner or later, which is why several
+conditions must hold together and why every decision goes into the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vpoc_ml.config import PromotionConfig
+from vpoc_ml.evaluation.baselines import BASELINES
+from vpoc_ml.evaluation.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a promotion is decided on. None stands for a number that could not be measured.
+
+    ``accuracy_gain`` holds the candidate's paired gain in direction accuracy over each baseline;
+    ``champion_fingerprint`` is None where there is no champion yet.
+    """
+
+    rank_ic: Interval | None
+    accuracy_gain: Mapping[str, Interval | None]
+    huber_gain: Interval | None
+    net: float | None
+    fingerprint: str
+    gate_failures: tuple[str, ...] = ()
+    champion_fingerprint: str | None = None
+    champion_gain: Interval | None = None
+    champion_unscored: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        metrics: Mapping[str, Any],
+        *,
+        fingerprint: str,
+        champion_fingerprint: str | None = None,
+        gate_failures: Sequence[str] = (),
+    ) -> Evidence:
+        """Read the evidence from the metrics that ``evaluate_run`` returned."""
+        versus = metrics["versus"]
+        return cls(
+            rank_ic=_interval(metrics["models"]["candidate"]["rank_ic"]),
+            accuracy_gain={name: _interval(versus.get(name, {}).get("direction_accuracy_gain")) for name in BASELINES},
+            huber_gain=_interval(versus.get("constant", {}).get("huber_gain")),
+            net=metrics["backtest"]["net"],
+            fingerprint=fingerprint,
+            gate_failures=tuple(gate_failures),
+            champion_fingerprint=champion_fingerprint,
+            champion_gain=_interval(versus.get("champion", {}).get("direction_accuracy_gain")),
+            champion_unscored=metrics.get("champion_unscored"),
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the rule, in a sentence with its numbers."""
+
+    name: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict. ``reasons`` are all that speak against, or, for a promotion, all that spoke for it."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``promote``, ``reasons`` and ``checks``."""
+        return {
+            "promote": self.promote,
+            "reasons": list(self.reasons),
+            "checks": [{"name": c.name, "passed": c.passed, "text": c.text} for c in self.checks],
+        }
+
+
+def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
+    """Return whether the candidate becomes champion, and every reason, not only the first."""
+    checks = [
+        _gates(evidence),
+        _rank_ic(evidence, rules),
+        *(_baseline(name, evidence.accuracy_gain.get(name)) for name in BASELINES),
+        _huber(evidence),
+        *_net(evidence, rules),
+        *_champion(evidence, rules),
+    ]
+    against = tuple(check.text for check in checks if not check.passed)
+    return Decision(not against, against or tuple(check.text for check in checks), tuple(checks))
+
+
+def _gates(evidence: Evidence) -> Check:
+    failures = evidence.gate_failures
+    if not failures:
+        return Check("gates", True, "Every gate of the run passed (0 failures).")
+    return Check("gates", False, f"{len(failures)} gate failure(s): {'; '.join(failures)}.")
+
+
+def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> Check:
+    interval, least = evidence.rank_ic, rules.min_rank_ic
+    if interval is None:
+        return Check("rank_ic", False, "The rank IC could not be measured: the candidate's predictions do not vary.")
+    shown = f"The rank IC is {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+    if interval.low > least:
+        return Check("rank_ic", True, f"{shown}; its lower bound exceeds {least:.4f}.")
+    return Check("rank_ic", False, f"{shown}; its lower bound does not exceed {least:.4f}: no evidence of skill.")
+
+
+def _baseline(name: str, gain: Interval | None) -> Check:
+    check = f"accuracy_vs_{name}"
+    if gain is None:
+        return Check(check, False, f"The gain in direction accuracy over {name} could not be measured.")
+    shown = f"The gain in direction accuracy over {name} is {_points(gain)}"
+    return _excludes_zero(check, shown, gain)
+
+
+def _huber(evidence: Evidence) -> Check:
+    gain = evidence.huber_gain
+    if gain is None:
+        return Check("huber_vs_constant", False, "The Huber loss against the constant could not be measured.")
+    shown = f"The Huber loss is lower than the constant's by {gain.value:.6f} [{gain.low:.6f}, {gain.high:.6f}]"
+    return _excludes_zero("huber_vs_constant", shown, gain)
+
+
+def _net(evidence: Evidence, rules: PromotionConfig) -> list[Check]:
+    if not rules.require_net_profit:
+        return []
+    if evidence.net is None:
+        return [Check("net_profit", False, "The result after costs could not be measured.")]
+    text = f"The backtest's result after costs is {evidence.net:,.2f} dollars; a profit is required."
+    return [Check("net_profit", evidence.net > 0, text)]
+
+
+def _champion(evidence: Evidence, rules: PromotionConfig) -> list[Check]:
+    if evidence.champion_fingerprint is None:
+        return []
+    checks = []
+    if evidence.champion_fingerprint == evidence.fingerprint:
+        same = f"The candidate is already champion (fingerprint {evidence.fingerprint[:12]}): nothing to promote."
+        checks.append(Check("not_champion", False, same))
+    gain, margin = evidence.champion_gain, rules.champion_margin
+    if gain is None:
+        why = evidence.champion_unscored or "it was not measured on this run's rows"
+        checks.append(Check("champion", False, f"The champion could not be compared: {why}. Keep the champion."))
+    else:
+        shown = f"The gain in direction accuracy over the champion is {_points(gain)}"
+        passed = gain.value > margin
+        ending = "exceeds {}." if passed else "does not exceed {}: keep the champion."
+        text = f"{shown}; it {ending.format(f'the margin of {100 * margin:.2f} points')}"
+        checks.append(Check("champion", passed, text))
+    return checks
+
+
+def _excludes_zero(name: str, shown: str, gain: Interval) -> Check:
+    if gain.low > 0:
+        return Check(name, True, f"{shown}; the interval lies above zero.")
+    where = "contains zero: no evidence of skill" if gain.high >= 0 else "lies below zero: worse than this baseline"
+    return Check(name, False, f"{shown}; the interval {where}.")
+
+
+def _points(gain: Interval) -> str:
+    return f"{100 * gain.value:.2f} points [{100 * gain.low:.2f}, {100 * gain.high:.2f}]"
+
+
+def _interval(value: Mapping[str, float] | None) -> Interval | None:
+    return None if value is None else Interval(value["value"], value["low"], value["high"])

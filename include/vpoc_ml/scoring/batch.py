@@ -1,0 +1,64 @@
+"""Batch predictions of the champion for bars that have not been scored yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.evaluation.rows import RankModel
+
+BAR = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Predictions and what was left out.
+
+    ``frame``: ts, contract, session, known_at (end of the bar: earlier than this the prediction cannot
+    have existed), prediction (f64, rank units), direction (i8: -1, 0, +1), model_version (i64).
+    ``rows`` bars were due; ``skipped`` of them lack a feature and have no prediction.
+    """
+
+    frame: pl.DataFrame
+    rows: int
+    skipped: int
+
+
+def score_bars(
+    champion: RankModel, features: pl.DataFrame, *, since: datetime | None = None, model_version: int
+) -> Scores:
+    """Predict every bar of ``features`` whose ``ts`` is later than ``since`` (all when it is None).
+
+    ``features`` has ts, contract, session and at least the champion's columns. A bar with a value that
+    is not finite among them is not predicted: the model would fill it in, and nobody could tell.
+
+    Raises:
+        ArtifactError: the champion needs columns that are absent.
+    """
+    names = list(champion.features)
+    absent = [name for name in names if name not in features.columns]
+    if absent:
+        raise ArtifactError("the features", f"the champion's columns {', '.join(absent)}", "no such columns")
+    due = (features if since is None else features.filter(pl.col("ts") > since)).sort("ts", "contract")
+    usable = due.filter(pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in names))
+    prediction = _predict(champion, usable.select(names))
+    frame = usable.select(
+        "ts",
+        "contract",
+        "session",
+        (pl.col("ts") + BAR).alias("known_at"),
+        pl.Series("prediction", prediction, dtype=pl.Float64),
+        pl.Series("direction", np.sign(prediction - champion.zero_rank).astype(np.int8)),
+        pl.lit(model_version, dtype=pl.Int64).alias("model_version"),
+    )
+    return Scores(frame, due.height, due.height - usable.height)
+
+
+def _predict(champion: RankModel, rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if rows.is_empty():
+        return np.empty(0, dtype=np.float64)
+    return np.asarray(champion.predict(rows.to_numpy()), dtype=np.float64)
