@@ -1,0 +1,163 @@
+"""### Nightly retraining of the ES model
+
+Every weekday at 17:30 America/Chicago, after the CME close, this DAG turns the vendor's contract files and the
+VIX closes into a **promoted, or honestly refused, model** and scores the newest bars with the champion.
+
+`resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → volume profiles and
+features per contract, rolls → **gate: features** → training set → **gate: training set** → `train` → `evaluate` →
+(a person's approval, where `promotion.require_approval` asks for it) → `promote` → `score`.
+
+* **Start by hand:** every field of the form is one setting. An empty field means "as the recipe says". A key of the
+  conf that no field reads is refused. `resolve_config` logs the whole configuration; later tasks use that copy.
+* **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published
+  either way: see *Reports* in the menu and on the run.
+* **Refused** is a good end: the run succeeds, the champion stays, `promote` says why.
+* **Days without a session** are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import (
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+    dag,
+    result,
+    task,
+    task_group,
+    teardown,
+)
+
+from vpoc_ops import stage, start
+
+PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
+DEFAULTS = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
+}
+NAMED = "{{ contract }}"
+OF_ALL = ("gate_bars", "build_rolls", "gate_features", "build_training_set")
+
+
+@task
+def resolve_config(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
+    return start.resolve(params, dag_run)
+
+
+@task
+def plan_contracts() -> list[str]:
+    return stage.planned()
+
+
+@task(map_index_template=NAMED)
+def ingest_contract(contract: str) -> dict[str, Any]:
+    return stage.call_for("ingest_contract", contract)
+
+
+@task(map_index_template=NAMED)
+def profile_contract(contract: str) -> dict[str, Any]:
+    return stage.call_for("profile_contract", contract)
+
+
+@task(map_index_template=NAMED)
+def features_contract(contract: str) -> dict[str, Any]:
+    return stage.call_for("features_contract", contract)
+
+
+@task_group
+def levels(contract: str) -> None:
+    profile_contract(contract) >> features_contract(contract)
+
+
+@task
+def of_all(stage_name: str, contracts: list[str]) -> dict[str, Any]:
+    return stage.call(stage_name, list(contracts))
+
+
+@task
+def gate_training_set() -> dict[str, Any]:
+    return stage.call("gate_training_set")
+
+
+@task(
+    queue="rocm",
+    pool=os.environ.get("VPOC_TRAIN_POOL", "default_pool"),
+    executor=os.environ.get("TRAIN_EXECUTOR") or None,
+)
+def train(task_state_store: Any = None) -> dict[str, Any]:
+    from vpoc_ops.train import train as train_resumably
+
+    return train_resumably(task_state_store)
+
+
+@task
+def evaluate() -> dict[str, Any]:
+    return stage.call("evaluate")
+
+
+@task.branch
+def approval(config: dict[str, Any]) -> str:
+    return "approve" if config["promotion"]["require_approval"] else "promote"
+
+
+@result
+@task(trigger_rule="none_failed_min_one_success")
+def promote(ti: Any = None) -> dict[str, Any]:
+    answer = ti.xcom_pull(task_ids="approve") or {}
+    return stage.call("promote", datetime.now(UTC), approved_by=(answer.get("responded_by_user") or {}).get("name"))
+
+
+@task(trigger_rule="none_failed_min_one_success")
+def score() -> dict[str, Any]:
+    return stage.call("score", datetime.now(UTC))
+
+
+@teardown
+def publish_reports() -> dict[str, Any]:
+    stage.skip_unless_started()
+    return stage.call("publish_reports", datetime.now(UTC))
+
+
+@dag(
+    schedule=CronTriggerTimetable("30 17 * * 1-5", timezone="America/Chicago"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    params=start.form_params(),
+    default_args=DEFAULTS,
+    doc_md=__doc__,
+    tags=["ES", "nightly"],
+)
+def vpoc_nightly() -> None:
+    config, contracts = resolve_config(), plan_contracts()
+    ingested = ingest_contract.expand(contract=contracts)
+    gate_bars, rolls, gate_features, training_set = (of_all.override(task_id=name)(name, contracts) for name in OF_ALL)
+    per_contract = levels.expand(contract=contracts)
+    trained, evaluated, branch, promoted, scored = train(), evaluate(), approval(config["config"]), promote(), score()
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject="Promote the candidate of {{ run_id }}?",
+        body="Evaluation: `{{ ti.xcom_pull(task_ids='evaluate') | tojson }}`\n\nSee *Reports* on the run.",
+        response_timeout=timedelta(hours=12),
+        defaults=["Reject"],
+    )
+    reports = publish_reports()
+
+    config >> contracts >> ingested >> gate_bars >> [rolls, per_contract] >> gate_features >> training_set
+    training_set >> gate_training_set() >> trained >> evaluated >> branch >> [approve, promoted]
+    approve >> promoted
+    [evaluated, promoted] >> scored
+    [ingested, rolls, per_contract, scored] >> reports  # whatever may still run when a gate has failed
+
+
+vpoc_nightly()

@@ -1,0 +1,120 @@
+"""What every task of the DAG does: find the run's folder, call one pipeline function, translate its errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from vpoc_ml.errors import VpocError
+from vpoc_ops.env import lake_root
+
+log = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+observers: list[Callable[[Event], None]] = []
+"""Called in the task's own process with every event: ``started``, ``finished``, ``failed``, ``progress``."""
+
+
+def folder_name(run_id: str) -> str:
+    """Return the run's folder name: ``run_id`` with everything but letters, digits, ``_.-`` turned into ``-``."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", run_id).lstrip(".") or "run"
+
+
+def current_run() -> str:
+    """Return the folder name of the run whose task is executing."""
+    return folder_name(get_current_context()["run_id"])
+
+
+def run_dir(run: str) -> Path:
+    """Return the folder of a run in the lake."""
+    return lake_root() / "runs" / run
+
+
+def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:
+    """Call ``vpoc_ml.pipeline.<stage>(lake, run, *args, **kwargs)`` for the current run and return its JSON.
+
+    A typed error is a verdict about data, settings or training: the task fails at once. Anything else may be
+    the machine's fault and keeps the task's retries. Both leave a record in the run's ``failures`` folder.
+    ``label`` tells mapped calls of one stage apart.
+
+    Raises:
+        AirflowFailException: the stage raised a ``VpocError``.
+    """
+    from vpoc_ml import pipeline
+
+    run = current_run()
+    with recorded(run, stage, label):
+        result: dict[str, Any] = getattr(pipeline, stage)(str(lake_root()), run, *args, **kwargs)
+    return result
+
+
+def call_for(stage: str, contract: str) -> dict[str, Any]:
+    """Call a stage for one contract and show the contract's code as the name of the mapped task."""
+    get_current_context()["contract"] = contract
+    return call(stage, contract, label=contract)
+
+
+def planned() -> list[str]:
+    """Plan the run's contracts and log what cannot be read.
+
+    Raises:
+        AirflowFailException: no contract is left; mapped tasks over nothing would end in a skipped, green run.
+    """
+    plan = call("plan_contracts")
+    for file in plan.get("unreadable", ()):
+        log.warning("Unreadable, left out: %s (%s)", file["name"], file["reason"])
+    if not plan["contracts"]:
+        raise AirflowFailException("Expected at least one contract to work on; the plan has none.")
+    return list(plan["contracts"])
+
+
+def skip_unless_started() -> None:
+    """Skip the current task when the run has no stored configuration, so that there is nothing to report."""
+    if not (run_dir(current_run()) / "config.json").is_file():
+        raise AirflowSkipException("The run never started: there is nothing to report.")
+
+
+@contextmanager
+def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
+    """Tell the observers what happens and keep a failure's class, text and exit code in the run's folder."""
+    record = run_dir(run) / "failures" / f"{'.'.join(filter(None, (stage, label)))}.json"
+    begin = time.monotonic()
+    notify("started", stage, label)
+    try:
+        yield
+    except AirflowSkipException:
+        notify("skipped", stage, label, seconds=time.monotonic() - begin)
+        raise
+    except Exception as error:
+        notify("failed", stage, label, seconds=time.monotonic() - begin, error=str(error))
+        _write_failure(record, stage, label, error)
+        if isinstance(error, VpocError):
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        raise
+    record.unlink(missing_ok=True)
+    notify("finished", stage, label, seconds=time.monotonic() - begin)
+
+
+def notify(kind: str, stage: str, label: str = "", **data: Any) -> None:
+    """Send one event to the observers and the task's log."""
+    event = {"kind": kind, "stage": stage, "label": label, **data}
+    if kind != "progress":
+        log.info("%s %s %s", stage, label, kind)
+    for observer in observers:
+        observer(event)
+
+
+def _write_failure(record: Path, stage: str, label: str, error: Exception) -> None:
+    from vpoc_ml.lake.atomic import write_json
+
+    code = error.exit_code if isinstance(error, VpocError) else 1
+    content = {"stage": stage, "label": label, "error": type(error).__name__, "message": str(error), "exit_code": code}
+    write_json(record, content)

@@ -1,0 +1,106 @@
+"""How a run starts: the trigger form, the check of its keys, the session and the resolved configuration."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowSkipException
+
+from vpoc_ml.config import form_fields
+from vpoc_ml.errors import InvalidValueError, UnknownKeyError
+from vpoc_ops import stage
+
+log = logging.getLogger(__name__)
+
+CALENDAR = "CME Globex Equity"
+CHICAGO = ZoneInfo("America/Chicago")
+CLOSE_OF_DAY = time(17, 30)
+"""When the nightly run of a session starts, America/Chicago."""
+
+_RUN_FIELDS: dict[str, dict[str, Any]] = {
+    "session": {
+        "type": ["null", "string"],
+        "format": "date",
+        "description": "Session whose night this run is; empty means now. A day without a session is refused.",
+    },
+    "raw": {
+        "type": ["null", "string"],
+        "description": "Folder of the vendor's contract files, on the worker; empty means raw/ of the lake.",
+    },
+    "vix": {
+        "type": ["null", "string"],
+        "description": "File of VIX closes, on the worker; empty means the one in raw/ of the lake.",
+    },
+    "overrides": {
+        "type": ["object", "null"],
+        "description": 'Settings by dotted name, such as {"training.epochs": 3}; they win over the fields below.',
+    },
+}
+
+
+def form_params() -> dict[str, Param]:
+    """Return the DAG's params: the run's own fields, then every setting of ``RunConfig`` in its section."""
+    fields = form_fields()
+    own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in _RUN_FIELDS.items()}
+    ordered = {"recipe": fields.pop("recipe"), **own, **fields}
+    return {name: Param(**schema) for name, schema in ordered.items()}
+
+
+def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse keys of a run's conf that no field reads: Airflow itself accepts and ignores them.
+
+    Raises:
+        UnknownKeyError: a key is not a field; the nearest fields are suggested.
+    """
+    known = list(known)
+    for key in conf:
+        if key not in known:
+            same = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+            raise UnknownKeyError(key, same or difflib.get_close_matches(key, known, n=2), where="conf of the run")
+
+
+def session_clock(run_type: str, run_after: datetime, session: str | None) -> datetime:
+    """Return the aware moment a run stands for: the close of its session's day, or its own start.
+
+    Raises:
+        AirflowSkipException: a scheduled run falls on a day without a session.
+        InvalidValueError: ``session`` names a day without a session.
+    """
+    from vpoc_ml.market.calendar import is_session
+
+    if session:
+        day = date.fromisoformat(session)
+        if not is_session(CALENDAR, day):
+            raise InvalidValueError("session", session, f"a day on which {CALENDAR} has a session")
+        return datetime.combine(day, CLOSE_OF_DAY, CHICAGO)
+    day = run_after.astimezone(CHICAGO).date()
+    if run_type in ("scheduled", "backfill") and not is_session(CALENDAR, day):
+        raise AirflowSkipException(f"{CALENDAR} has no session on {day}: nothing to do tonight.")
+    return run_after
+
+
+def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Check the run's conf, resolve and store its configuration, show it in the log and return it."""
+    with stage.recorded(stage.current_run(), "resolve_config"):
+        refuse_unknown(dag_run.conf or {}, params)
+        now = session_clock(str(dag_run.run_type), dag_run.run_after, params["session"])
+        overrides = {key: params[key] for key in form_fields() if "." in key and params[key] is not None}
+        overrides |= params["overrides"] or {}
+    result = stage.call("start_run", params["recipe"], overrides, params["raw"], params["vix"], now)
+    _show(result, overrides)
+    return result
+
+
+def _show(result: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    log.info("Recipe %s, configuration %s, as of this run:", result["recipe"], result["config_hash"])
+    for section, settings in result["config"].items():
+        if isinstance(settings, Mapping):
+            for name, value in settings.items():
+                key = f"{section}.{name}"
+                log.info("  %-32s %s%s", key, value, "   <- override" if key in overrides else "")

@@ -1,0 +1,78 @@
+"""The final table of a run, for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_TEXT = ("stage", "contract", "gate", "name", "reason", "model", "baseline")
+_METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
+
+
+def render(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the sections that ``summary`` has: stages, gates, metrics, decision, reports, unreadable files."""
+    tables = (
+        ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "skipped", "seconds"), "stages"),
+        ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
+        ("Unreadable files", ("name", "reason"), "unreadable"),
+    )
+    for title, columns, key in tables:
+        if rows := summary.get(key):
+            _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
+    metrics = summary.get("metrics") or {}
+    if metrics.get("models"):
+        rows = ([name, *(_interval(values.get(key)) for key in _METRICS)] for name, values in metrics["models"].items())
+        _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
+    if metrics.get("versus"):
+        _versus(console, metrics["versus"])
+    _decision(console, summary.get("decision") or {})
+    for name, path in (summary.get("reports") or {}).items():
+        console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
+
+
+def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
+    gains = list(dict.fromkeys(key for values in versus.values() for key in values))
+    rows = ([name, *(_interval(values.get(key)) for key in gains)] for name, values in versus.items())
+    _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
+
+
+def _decision(console: Console, decision: Mapping[str, Any]) -> None:
+    if not decision:
+        return
+    verdict = "[bold green]PROMOTED[/]" if decision.get("promote") else "[bold yellow]REFUSED[/]"
+    console.print(f"Promotion: {verdict}")
+    for reason in decision.get("reasons") or ():
+        console.print(f"  - {reason}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _print_table(console: Console, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:
+    table = Table(header_style="bold", pad_edge=False, box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="left" if name in _TEXT else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(f"\n[bold]{escape(title)}[/]")
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _interval(value: Any) -> str:
+    if not isinstance(value, Mapping) or value.get("value") is None:
+        return "-"
+    text = f"{value['value']:.4f}"
+    low, high = value.get("low"), value.get("high")
+    return text if low is None or high is None else f"{text} \\[{low:.4f}, {high:.4f}]"

@@ -1,0 +1,105 @@
+"""A pipeline without work: every function of ``vpoc_ml.pipeline`` as the DAG calls it, recording its calls.
+
+Lets the wiring be tested alone, and pins the names and arguments the DAG relies on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import vpoc_ml.pipeline as pipeline
+from vpoc_ml import config
+from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableError
+
+CONTRACTS = ["ESH25", "ESM25"]
+FAILURES = {
+    "gate": ("gate_features", GateFailedError("DATA GATE FAILED  features: 3 critical", {"passed": False})),
+    "training": ("train", TrainingUnstableError("every rung of the ladder failed")),
+    "input": ("plan_contracts", MissingInputError("/nowhere", "a folder of contract files", "Check the path.")),
+    "program": ("evaluate", TypeError("a mistake in the program")),
+}
+STAGES = (
+    *("start_run", "plan_contracts", "ingest_contract", "gate_bars", "build_rolls", "profile_contract"),
+    *("features_contract", "gate_features", "build_training_set", "gate_training_set", "train", "evaluate"),
+    *("promote", "score", "publish_reports", "summarize"),
+)
+
+
+class FakePipeline:
+    """Records calls as ``(stage, args, kwargs)``; ``fail`` names one entry of ``FAILURES``."""
+
+    def __init__(self, fail: str | None = None, contracts: list[str] | None = None) -> None:
+        self.calls: list[tuple[str, tuple, dict]] = []
+        self.contracts = CONTRACTS if contracts is None else contracts
+        self.fail_at, self.error = FAILURES[fail] if fail else (None, None)
+
+    def stages(self) -> list[str]:
+        return [stage for stage, _, _ in self.calls]
+
+    def function(self, stage: str):
+        def run(lake: str, run: str, *args, **kwargs) -> dict:
+            self.calls.append((stage, args, kwargs))
+            if stage == self.fail_at:
+                raise self.error
+            return getattr(self, stage, lambda *_, **__: {"stage": stage})(Path(lake), run, *args, **kwargs)
+
+        return run
+
+    def start_run(self, lake, run, recipe, overrides, raw, vix, now) -> dict:
+        resolved = config.resolve(recipe, overrides)
+        folder = lake / "runs" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(resolved.to_json())
+        return {
+            "run": run,
+            "config_hash": resolved.digest(),
+            "recipe": recipe,
+            "config": json.loads(resolved.to_json()),
+            "config_uri": str(folder / "config.json"),
+        }
+
+    def plan_contracts(self, lake, run) -> dict:
+        return {"contracts": self.contracts, "unreadable": [{"name": "notes.txt", "reason": "no bars"}]}
+
+    def train(self, lake, run, *, on_progress=None) -> dict:
+        checkpoints = lake / "runs" / run / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        (checkpoints / "epoch-1.safetensors").touch()
+        on_progress({"kind": "epoch", "epoch": 1, "train_loss": 0.02, "validation_loss": 0.03, "best": True})
+        return {"epochs": 1}
+
+    def promote(self, lake, run, now, approved_by=None) -> dict:
+        return {"promote": False, "reasons": ["rank IC's lower bound -0.01 is not above 0"]}
+
+    def publish_reports(self, lake, run, now) -> dict:
+        report = lake / "runs" / run / "report.html"
+        report.write_text("<h1>report</h1>")
+        return {"report": str(report)}
+
+    def summarize(self, lake, run) -> dict:
+        interval = {"value": 0.51, "low": 0.49, "high": 0.53}
+        return {
+            "stages": [{"stage": "ingest", "contract": "ESH25", "rows_in": 12345, "rows_out": 12340, "quarantined": 5}],
+            "gates": [{"gate": "bars", "passed": True, "critical": 0, "warning": 1, "checks": 20}],
+            "metrics": {
+                "models": {"candidate": {"direction_accuracy": interval, "rank_ic": None}},
+                "versus": {"ridge": {"direction_accuracy_gain": interval}},
+            },
+            "decision": {"promote": False, "reasons": ["rank IC's lower bound [low] -0.01 is not above 0"]},
+            "reports": {"report": str(lake / "runs" / run / "report.html")},
+            "unreadable": [{"name": "notes.txt", "reason": "no bars"}],
+        }
+
+
+def install(fake: FakePipeline, setattr_=setattr) -> FakePipeline:
+    """Put the fake's functions in place of the pipeline's; ``setattr_`` may be a monkeypatch's."""
+    for stage in STAGES:
+        setattr_(pipeline, stage, fake.function(stage))
+    return fake
+
+
+def fail_asked() -> str | None:
+    """Return the failure that the environment asks for."""
+    return os.environ.get("FAKE_FAIL") or None
