@@ -93,6 +93,9 @@ class TrainingConfig(Section):
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 turns averaging off.")
     patience: int = Field(4, ge=1, le=1000, description="Epochs without a better validation loss before stopping.")
     monitor_steps: int = Field(100, ge=1, le=100_000, description="Steps between two reads of the monitor.")
+    checkpoint_seconds: float = Field(
+        30.0, ge=0, le=86_400, description="Seconds between two checkpoints inside an epoch; 0: at every monitor read."
+    )
     max_rollbacks: int = Field(8, ge=0, le=1000, description="Rollbacks before training gives up.")
     seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
     threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small nets.")
@@ -117,6 +120,10 @@ class QualityConfig(Section):
     outlier_warn: Share = Field(0.20, description="Share of a feature beyond 5 MAD that warns.")
     class_share_min: Share = Field(0.20, description="Smallest share of up or down labels in a split.")
     zero_share_max: Share = Field(0.60, description="Largest share of unchanged prices in a split's labels.")
+    soft_range_warn: Share = Field(0.05, description="Share of a feature outside its usual range that warns.")
+    vix_missing_fail: Share = Field(0.20, description="Share of bars without a known VIX close that fails.")
+    quarantine_warn: Share = Field(0.001, description="Share of a delivery's rows in quarantine that warns.")
+    docs_limit: int = Field(60, ge=1, le=10_000, description="Newest validations kept in the Data Docs.")
 
 
 class PromotionConfig(Section):

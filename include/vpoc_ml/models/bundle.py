@@ -1,0 +1,127 @@
+"""A model as two files: weights in safetensors, everything else in JSON. Loading runs no pickled code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from vpoc_ml.config import ModelConfig
+from vpoc_ml.errors import CheckpointError, InputError
+from vpoc_ml.lake.atomic import write_bytes, write_json
+from vpoc_ml.models.build import build_model
+
+FORMAT = "vpoc-ml-model/1"
+BATCH_ROWS = 65_536
+Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A stored model, ready to predict. ``meta`` is the content of its JSON file."""
+
+    features: tuple[str, ...]
+    zero_rank: float
+    meta: dict[str, Any]
+    net: nn.Module
+
+    def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
+        """Return the predicted rank of each row, float64 [n].
+
+        Args:
+            raw: unscaled features [n, f] in the order of ``features``; NaN and infinities are allowed.
+
+        Raises:
+            InputError: another number of columns.
+        """
+        if raw.ndim != 2 or raw.shape[1] != len(self.features):
+            raise InputError(
+                f"Expected {len(self.features)} feature columns in the order of the model"
+                f" ({', '.join(self.features[:3])}, ...); was an array of shape {raw.shape}."
+            )
+        self.net.eval()
+        out = np.empty(len(raw), dtype=np.float64)
+        with torch.inference_mode():
+            for start in range(0, len(raw), BATCH_ROWS):
+                rows = torch.from_numpy(np.array(raw[start : start + BATCH_ROWS], dtype=np.float64))
+                out[start : start + BATCH_ROWS] = self.net(rows).double().numpy()
+        return out
+
+
+def save_model(folder: Path, name: str, net: nn.Module, meta: Mapping[str, Any]) -> Path:
+    """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
+
+    ``meta`` is JSON-ready and holds at least ``features`` (names), ``model`` (a ModelConfig as dict) and
+    ``zero_rank``. The JSON file is written last and names the SHA-256 of the weights and of itself.
+    """
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in net.state_dict().items()}
+    weights = safetensors.torch.save(tensors)
+    content = {**meta, "format": FORMAT, "weights": f"{name}.safetensors", "weights_sha256": _sha256(weights)}
+    content["sha256"] = _digest(content)
+    write_bytes(folder / f"{name}.safetensors", weights)
+    write_json(folder / f"{name}.json", content)
+    return folder / f"{name}.json"
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Load the model whose JSON file is ``path``; its weights lie beside it.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another format, or does not fit the network.
+    """
+    meta = _read_meta(path)
+    weights = _read_weights(path.with_name(meta["weights"]), meta["weights_sha256"])
+    inputs = len(meta["features"])
+    blank = {"features": meta["features"], "median": [0.0] * inputs, "scale": [1.0] * inputs}
+    try:
+        net = build_model(ModelConfig.model_validate(meta["model"]), blank)
+        net.load_state_dict(weights, strict=True)
+    except (RuntimeError, ValidationError) as error:
+        raise CheckpointError(f"{path}: expected weights of the network it names; found others ({error}).") from error
+    return LoadedModel(tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval())
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(_read(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected JSON; found something else ({error}). Train again.") from error
+    found = meta.get("format") if isinstance(meta, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{path}: expected format {FORMAT}; found {found!r}. Use a version that reads it.")
+    if _digest({key: value for key, value in meta.items() if key != "sha256"}) != meta.get("sha256"):
+        raise CheckpointError(f"{path}: expected the content its own SHA-256 names; it was changed. Train again.")
+    return dict(meta)
+
+
+def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
+    data = _read(path)
+    if _sha256(data) != expected:
+        raise CheckpointError(f"{path}: expected SHA-256 {expected}; found {_sha256(data)}. Train again.")
+    tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
+    return tensors
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a model file; cannot read it ({error.strerror}).") from error
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return _sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

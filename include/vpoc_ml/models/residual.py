@@ -1,0 +1,49 @@
+"""Pre-norm residual network that starts as the constant predictor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+EXPANSION = 2
+
+
+class Block(nn.Module):
+    """x + Linear(act(Linear(LayerNorm(x)))); the last layer starts at zero, so the block starts as identity."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, EXPANSION * width)
+        self.act = nn.SiLU()
+        self.dropout = nn.Dropout(dropout)
+        self.down = nn.Linear(EXPANSION * width, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner: Tensor = self.down(self.dropout(self.act(self.up(self.norm(hidden)))))
+        return hidden + inner
+
+
+class ResidualNet(nn.Module):
+    """Linear, one block per entry of ``hidden_dims``, LayerNorm, head.
+
+    The width is ``hidden_dims[0]``; further entries only count blocks. The head starts at zero, so the
+    untrained net predicts 0.5 for every row: the mean of a rank target, and the baseline to beat.
+    """
+
+    def __init__(self, inputs: int, hidden_dims: tuple[int, ...], dropout: float) -> None:
+        super().__init__()
+        width = hidden_dims[0]
+        self.stem = nn.Linear(inputs, width)
+        self.blocks = nn.Sequential(*(Block(width, dropout) for _ in hidden_dims))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, guarded: Tensor) -> Tensor:
+        """Return ranks [rows], around 0.5 but not bounded, for guarded features [rows, features]."""
+        offset: Tensor = self.head(self.norm(self.blocks(self.stem(guarded))))
+        return torch.add(offset, 0.5).squeeze(-1)

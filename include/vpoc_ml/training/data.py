@@ -1,0 +1,109 @@
+"""The training set on the device: guarded once, targets masked, shuffled by (seed, epoch)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from vpoc_ml.errors import ArtifactError, InputError, MissingInputError
+from vpoc_ml.models.guard import Guard
+from vpoc_ml.training.loss import mask_targets
+
+GUARD_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Guarded inputs [rows, features], targets [rows] and weights [rows], float32 on the device."""
+
+    inputs: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, which: slice | Tensor) -> Rows:
+        return Rows(self.inputs[which], self.target[which], self.weight[which])
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature or target."""
+
+    train: Rows
+    validation: Rows
+    nonfinite_rows: int
+
+
+def read_statistics(run_dir: Path) -> dict[str, Any]:
+    """Return ``feature_statistics.json``.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        ArtifactError: it is not the JSON the dataset writes.
+    """
+    path = run_dir / "feature_statistics.json"
+    if not path.is_file():
+        raise MissingInputError(path, "the statistics of the training set", "Build the training set first.")
+    try:
+        statistics: dict[str, Any] = json.loads(path.read_text())
+        lengths = {len(statistics[key]) for key in ("features", "median", "scale")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(path, "features, median and scale", repr(error)) from error
+    if lengths == {0} or len(lengths) != 1:
+        raise ArtifactError(path, "one median and scale per feature", f"lists of lengths {sorted(lengths)}")
+    return statistics
+
+
+def load(run_dir: Path, features: list[str], guard: Guard, device: torch.device) -> TrainingData:
+    """Read ``training_set.parquet`` of a run.
+
+    The guard has no parameters, so applying it to all rows once gives the network the same inputs as
+    applying it in every step.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        ArtifactError: columns are missing.
+        InputError: a part has no row with a target.
+    """
+    path = run_dir / "training_set.parquet"
+    if not path.is_file():
+        raise MissingInputError(path, "a training set", "Build the training set first.")
+    columns = ["split", "y", "weight", *features]
+    absent = sorted(set(columns) - set(pl.read_parquet_schema(path)))
+    if absent:
+        raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
+    frame = pl.read_parquet(path, columns=columns)
+    train = frame.filter(pl.col("split") == "train")
+    sound = pl.all_horizontal(pl.col(name).is_finite() for name in ("y", *features))
+    return TrainingData(
+        _rows(train, "train", features, guard, device),
+        _rows(frame.filter(pl.col("split") == "validation"), "validation", features, guard, device),
+        int(train.select((~sound.fill_null(False)).sum()).item()),
+    )
+
+
+def _rows(frame: pl.DataFrame, name: str, features: list[str], guard: Guard, device: torch.device) -> Rows:
+    numbers = frame.select(pl.col("y", "weight", *features).cast(pl.Float32).fill_null(float("nan")))
+    target, weight = mask_targets(*(torch.tensor(numbers[key].to_numpy()) for key in ("y", "weight")))
+    if not bool((weight > 0).any()):
+        raise InputError(f"Expected {name} rows with a finite target; found none. Look at the labels' horizon.")
+    blocks = [
+        guard.cpu()(torch.from_numpy(numbers[start : start + GUARD_ROWS].select(features).to_numpy(writable=True)))
+        for start in range(0, numbers.height, GUARD_ROWS)
+    ]
+    return Rows(torch.cat(blocks).to(device), target.to(device), weight.to(device))
+
+
+def shuffled(rows: Rows, seed: int, epoch: int) -> Rows:
+    """Return the rows in the order of an epoch: a function of (seed, epoch), so it needs no storing."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(rows), generator=generator)
+    return rows[order.to(rows.inputs.device)]

@@ -1,0 +1,149 @@
+"""One training job: a run folder with a training set becomes a run folder with a model."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vpoc_ml import config as configuration
+from vpoc_ml.config import RunConfig
+from vpoc_ml.errors import MissingInputError
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.models.build import build_model, count_parameters
+from vpoc_ml.models.bundle import save_model
+from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.training.checkpoint import latest_checkpoint
+from vpoc_ml.training.data import TrainingData, load, read_statistics
+from vpoc_ml.training.device import DeviceChoice, choose_device
+from vpoc_ml.training.engine import AVERAGE, Engine
+from vpoc_ml.training.log import log_to, progress_lines
+from vpoc_ml.training.loop import Trainer
+
+Result = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line: None) -> Result:
+    """Train the run in ``run_dir``, from its last checkpoint if it has one; write models, log and result.
+
+    Reads config.json, training_set.parquet, feature_statistics.json. Writes checkpoints/, best_model.*,
+    final_model.*, training_config.json, training_result.json, progress.jsonl, training_log.txt. On a CPU
+    the weights are the same bytes for the same input, torch and thread count, however often it was killed.
+
+    Args:
+        run_dir: folder of the run.
+        on_progress: receives every line of progress.jsonl as it is written.
+
+    Returns:
+        The content of training_result.json. ``dead`` tells that the best model predicts one number.
+
+    Raises:
+        MissingInputError, ArtifactError, InputError: the training set cannot be used.
+        TrainingUnstableError: more rollbacks than ``training.max_rollbacks``.
+    """
+    config_path = run_dir / "config.json"
+    if not config_path.is_file():
+        raise MissingInputError(config_path, "the configuration of the run", "Start the run first.")
+    config = configuration.load(config_path.read_text())
+    with log_to(run_dir / "training_log.txt"):
+        return _train(run_dir, config, on_progress)
+
+
+def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], None]) -> Result:
+    statistics = read_statistics(run_dir)
+    torch.set_num_threads(config.training.threads)
+    choice = choose_device(config.training)
+    torch.manual_seed(config.training.seed)
+    net = build_model(config.model, statistics)
+    data = load(run_dir, statistics["features"], net.guard, choice.device)
+    engine = Engine(net.body.to(choice.device).train(), config.training)
+    fingerprint = fingerprint_of(run_dir, config)
+    described = describe(config, choice, fingerprint, net)
+    write_json(run_dir / "training_config.json", described)
+    log.info("%d parameters on %s (%s)", described["parameters"], choice.device, choice.reason)
+
+    checkpoint = latest_checkpoint(run_dir / "checkpoints", fingerprint)
+    resumed = checkpoint.step if checkpoint else 0
+    with progress_lines(run_dir / "progress.jsonl", resumed, on_progress) as report:
+        trainer = Trainer(engine, data, run_dir / "checkpoints", fingerprint, report)
+        if checkpoint:
+            log.info("resumed after step %d", resumed)
+            trainer.resume(checkpoint)
+        trainer.fit()
+    result = summarize(trainer, data, described, resumed)
+    _save_models(run_dir, trainer, net, statistics, described, result)
+    write_json(run_dir / "training_result.json", result)
+    log.info("done: best epoch %s, validation loss %.6f", result["best_epoch"], result["best_validation_loss"])
+    return result
+
+
+def fingerprint_of(run_dir: Path, config: RunConfig) -> str:
+    """Return the SHA-256 that ties checkpoints to their data, statistics and settings."""
+    parts = [hash_file(run_dir / name) for name in ("training_set.parquet", "feature_statistics.json")]
+    return hashlib.sha256("\n".join([*parts, config.digest("model", "training")]).encode()).hexdigest()
+
+
+def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: GuardedNet) -> Result:
+    """Return what ``training_config.json`` holds: settings as used, and what the bits depend on."""
+    return {
+        "model": config.model.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+        "parameters": count_parameters(net),
+        "engine": "eager",
+        "device": str(choice.device),
+        "device_reason": choice.reason,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "fingerprint": fingerprint,
+    }
+
+
+def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: int) -> Result:
+    """Return the small result of a finished run."""
+    progress = trainer.progress
+    return {
+        "epochs": progress.step // trainer.steps_per_epoch,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 3),
+        "best_epoch": progress.best_epoch,
+        "best_validation_loss": progress.best_loss,
+        "validation_constant": trainer.constant,
+        "parameters": described["parameters"],
+        "skipped": trainer.monitor.skipped,
+        "rollbacks": trainer.monitor.rollbacks,
+        "resumed_from_step": resumed,
+        "device": described["device"],
+        "dead": progress.best_dead,
+        "rows": len(data.train),
+        "nonfinite_rows": data.nonfinite_rows,
+    }
+
+
+def _save_models(
+    run_dir: Path, trainer: Trainer, net: GuardedNet, statistics: Result, described: Result, result: Result
+) -> None:
+    """Write the best and the last weights (averaged ones, where averaging is on) as models of their own."""
+    meta = {
+        "features": statistics["features"],
+        "zero_rank": statistics["zero_rank"],
+        "target_quantiles": statistics["target_quantiles"],
+        "model": described["model"],
+        "parameters": described["parameters"],
+        "fingerprint": described["fingerprint"],
+        "torch": described["torch"],
+        "splits": statistics.get("splits", {}),
+        "best_epoch": result["best_epoch"],
+        "best_validation_loss": result["best_validation_loss"],
+        "dead": result["dead"],
+    }
+    weights: dict[str, Tensor] = {"best_model": trainer.best, "final_model": trainer.engine.state[AVERAGE].clone()}
+    for name, flat in weights.items():
+        with trainer.engine.using(flat):
+            save_model(run_dir, name, net, {**meta, "name": name})

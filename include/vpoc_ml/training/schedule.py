@@ -1,0 +1,48 @@
+"""Learning rate, averaging and dropout seeds as functions of the step: nothing to store, nothing to lose."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vpoc_ml.config import TrainingConfig
+
+LARGEST_WARMUP_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then cosine to zero or constant. ``total`` counts all steps of all epochs."""
+
+    peak: float
+    warmup: int
+    total: int
+    cosine: bool
+    ema_decay: float
+
+    @classmethod
+    def of(cls, config: TrainingConfig, total_steps: int) -> Schedule:
+        """Return the schedule of a run; the warm-up is cut to a fifth of a short run."""
+        warmup = min(config.warmup_steps, int(total_steps * LARGEST_WARMUP_SHARE))
+        return cls(config.learning_rate, warmup, total_steps, config.schedule == "cosine", config.ema_decay)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of the 0-based ``step``."""
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        if not self.cosine:
+            return self.peak
+        progress = (step - self.warmup) / max(1, self.total - self.warmup)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def decay(self, step: int) -> float:
+        """Return the decay of the averaged weights: small at first, so that a short run forgets its start."""
+        return min(self.ema_decay, (1 + step) / (10 + step))
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the 32-bit dropout seed of a step (splitmix64): a resumed step draws what it would have drawn."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x2545F4914F6CDD1D) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) & 0xFFFFFFFF
