@@ -1,0 +1,161 @@
+"""The questions of gate ``bars``: is a contract's bar file what the calendar and the exchange allow?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from vpoc_ml.config import QualityConfig
+from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
+from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
+from vpoc_ml.quality.profile import Column, Profile, RowRule, profile_frame
+from vpoc_ml.quality.schemas import BARS, PRICES
+
+VIX_RANGE = (0.0, 150.0)
+TICK_TOLERANCE = 1e-6
+
+
+def columns() -> list[Column]:
+    """Return the columns of a bar file with their bounds."""
+    bounds = {**dict.fromkeys(PRICES, (0.0, None)), "volume": (0.0, None), "vix": VIX_RANGE}
+    return [
+        Column(name, dtype, hard=bounds.get(name, (None, None)), above_low=name != "volume")
+        for name, dtype in BARS.items()
+    ]
+
+
+def checks(config: QualityConfig) -> list[Check]:
+    """Return every question of the gate."""
+    asked = [*FILE_CHECKS, *(schema_check(column) for column in columns())]
+    asked += [Check("null", name, "no null") for name in BARS if name != "vix"]
+    for name in PRICES:
+        asked += _price_checks(name)
+    return [*asked, *_bar_checks(), *_vix_checks(config), *_coverage_checks(config)]
+
+
+def measure(path: Path, contract: str, calendar: pl.DataFrame, tick_size: float, quarantined: int) -> Profile:
+    """Profile one bar file and tally its coverage of the calendar.
+
+    Args:
+        path: The Parquet file.
+        contract: Contract code the rows must carry.
+        calendar: Sessions with session, open, close, minutes as ``market.calendar.sessions`` gives them.
+        tick_size: Smallest price step in points.
+        quarantined: Rows of the delivery that went to quarantine.
+    """
+    hours = calendar.select("session", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *_halt(calendar))
+
+    def work(lazy: pl.LazyFrame) -> Profile:
+        names = lazy.collect_schema().names()
+        joined = (
+            lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
+        )
+        profile = profile_frame(joined, contract, columns(), _rules(contract, tick_size))
+        coverage = _coverage(lazy, contract, calendar) if {"session", "ts"} <= set(names) and profile.rows else []
+        total = profile.rows + quarantined
+        return Profile(
+            contract,
+            profile.rows,
+            profile.frame,
+            [*profile.tallies, *coverage, Tally(contract, ALL, "quarantine", quarantined, total)],
+        )
+
+    return measure_file(path, contract, columns(), work)
+
+
+def _halt(calendar: pl.DataFrame) -> list[pl.Expr]:
+    """Return the daily halt of the calendar, or an empty one when it lists none."""
+    stamp = pl.Datetime("us", "UTC")
+    names = ("halt_start", "halt_end")
+    return [pl.col(name) if name in calendar.columns else pl.lit(None, dtype=stamp).alias(name) for name in names]
+
+
+def _rules(contract: str, tick_size: float) -> list[RowRule]:
+    ts = pl.col("ts")
+    open_, high, low, close = (pl.col(name) for name in PRICES)
+    finite = pl.all_horizontal(pl.col(PRICES).is_finite())
+    body = (high < pl.max_horizontal(open_, close)) | (low > pl.min_horizontal(open_, close)) | (high < low)
+    halted = ((ts >= pl.col("halt_start")) & (ts < pl.col("halt_end"))).fill_null(value=False)
+    ticks = [(pl.col(name) / tick_size - (pl.col(name) / tick_size).round()).abs() for name in PRICES]
+    return [
+        RowRule("contract", "contract", pl.col("contract") != contract),
+        RowRule("order", "ts", (ts.diff() < pl.duration(seconds=0)).fill_null(value=False)),
+        RowRule("unique", "ts", ~ts.is_first_distinct()),
+        RowRule("hours", "ts", ~((ts >= pl.col("opens")) & (ts < pl.col("closes"))).fill_null(value=False) | halted),
+        RowRule("minute", "ts", ts != ts.dt.truncate("1m")),
+        RowRule("ohlc", "high", (finite & body).fill_null(value=False)),
+        *(
+            RowRule("tick", name, (pl.col(name).is_finite() & (off > TICK_TOLERANCE)).fill_null(value=False))
+            for name, off in zip(PRICES, ticks, strict=True)
+        ),
+    ]
+
+
+def _coverage(lazy: pl.LazyFrame, contract: str, calendar: pl.DataFrame) -> list[Tally]:
+    """Compare the bars of every session with the calendar's minutes, from the first session to the last."""
+    found = lazy.group_by("session").agg(pl.len().alias("bars")).collect(engine="streaming").drop_nulls("session")
+    span = calendar.filter(pl.col("session").is_between(found["session"].min(), found["session"].max()))
+    table = span.join(found, on="session", how="left").sort("session").with_columns(pl.col("bars").fill_null(0))
+    minutes = int(table["minutes"].sum())
+    missing = int((table["minutes"].cast(pl.Int64) - table["bars"].cast(pl.Int64)).clip(lower_bound=0).sum())
+    empty = table.filter((pl.col("bars") == 0) & (pl.col("minutes") > 0))
+    thin = table.filter((pl.col("bars") > 0) & (2 * pl.col("bars") < pl.col("minutes")))
+    return [
+        Tally(contract, ALL, "minutes", missing, minutes),
+        Tally(contract, ALL, "sessions", empty.height, table.height, tuple(empty["session"].head(3).to_list())),
+        Tally(contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3).to_list())),
+    ]
+
+
+def _price_checks(name: str) -> Sequence[Check]:
+    return (
+        Check("nan", name, "no NaN"),
+        Check("infinite", name, "no +Inf or -Inf"),
+        Check("outside", name, "prices above 0"),
+        Check("tick", name, "prices on the tick grid"),
+        Check("empty", name, "at least one finite value"),
+    )
+
+
+def _bar_checks() -> Sequence[Check]:
+    return (
+        Check("contract", "contract", "the contract's own code in every row"),
+        Check("order", "ts", "stamps that never go back"),
+        Check("unique", "ts", "each stamp once"),
+        Check("hours", "ts", "stamps inside the hours of their session"),
+        Check("minute", "ts", "stamps on whole minutes"),
+        Check("ohlc", "high", "low <= open, close <= high"),
+        Check("outside", "volume", "volume of 0 or more"),
+        Check("constant", "close", "a price that moves", error_if=None, warn_if=NONE),
+    )
+
+
+def _vix_checks(config: QualityConfig) -> Sequence[Check]:
+    return (
+        Check("infinite", "vix", "no +Inf or -Inf"),
+        Check("nan", "vix", "no NaN (an unknown VIX is null)"),
+        Check("outside", "vix", "VIX in (0, 150]"),
+        Check("null", "vix", "a VIX close known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
+        Check("empty", "vix", "at least one VIX close"),
+    )
+
+
+def _coverage_checks(config: QualityConfig) -> Sequence[Check]:
+    return (
+        Check(
+            "minutes",
+            ALL,
+            "a bar for every minute of the calendar",
+            Limit(share=config.row_count_fail),
+            warn_if=Limit(share=config.row_count_warn),
+        ),
+        Check(
+            "sessions", ALL, "bars in every session of the calendar", Limit(share=config.row_count_fail), warn_if=NONE
+        ),
+        Check("thin", ALL, "bars in half of a session's minutes at least", error_if=None, warn_if=NONE),
+        Check(
+            "quarantine", ALL, "no row in quarantine", None, warn_if=Limit(share=config.quarantine_warn), info_if=NONE
+        ),
+    )

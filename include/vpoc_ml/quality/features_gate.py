@@ -1,0 +1,106 @@
+"""The questions of gate ``features``: are the features finite, bounded, alive and of the same bars?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from vpoc_ml.config import QualityConfig
+from vpoc_ml.quality.checks import Check, Limit, Tally
+from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, sessions_of
+from vpoc_ml.quality.profile import EXAMPLES, Bounds, Column, Profile, RowRule, profile_frame
+from vpoc_ml.quality.schemas import FEATURE_KEYS
+
+
+class FeatureBounds(Protocol):
+    """What the gate knows of a feature; None in a pair is an open side."""
+
+    @property
+    def hard(self) -> Bounds: ...
+    @property
+    def soft(self) -> Bounds: ...
+    @property
+    def warmup_sessions(self) -> int: ...
+
+
+def columns(registry: Mapping[str, FeatureBounds], sessions: Sequence[date] = ()) -> list[Column]:
+    """Return keys and features; with ``sessions`` given, each feature knows where its warm-up ends."""
+    keys = [Column(name, dtype) for name, dtype in FEATURE_KEYS.items()]
+    return [*keys, *(_feature(name, known, sessions) for name, known in registry.items())]
+
+
+def _feature(name: str, known: FeatureBounds, sessions: Sequence[date]) -> Column:
+    after = sessions[known.warmup_sessions] if known.warmup_sessions < len(sessions) else date.max
+    return Column(name, pl.Float32(), known.hard or (None, None), known.soft or (None, None), finite_from=after)
+
+
+def checks(registry: Mapping[str, FeatureBounds], config: QualityConfig) -> list[Check]:
+    """Return every question of the gate."""
+    asked = [
+        *FILE_CHECKS,
+        *(schema_check(column) for column in columns(registry)),
+        *(Check("null", name, "no null") for name in FEATURE_KEYS),
+        Check("contract", "contract", "the contract's own code in every row"),
+        Check("order", "ts", "stamps that strictly increase"),
+        Check("missing_bars", "ts", "a row for every bar"),
+        Check("unknown_bars", "ts", "no row without a bar"),
+    ]
+    for name, known in registry.items():
+        asked += _feature_checks(name, known, config)
+    return asked
+
+
+def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, FeatureBounds]) -> Profile:
+    """Profile one feature file and compare its keys with the bars'."""
+
+    def work(lazy: pl.LazyFrame) -> Profile:
+        names = lazy.collect_schema().names()
+        sessions = sessions_of(lazy) if "session" in names else []
+        ts = pl.col("ts")
+        rules = [
+            RowRule("contract", "contract", pl.col("contract") != contract),
+            RowRule("order", "ts", (ts.diff() <= pl.duration(seconds=0)).fill_null(value=False)),
+        ]
+        profile = profile_frame(lazy, contract, columns(registry, sessions), rules)
+        keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
+        return Profile(contract, profile.rows, profile.frame, [*profile.tallies, *keys])
+
+    return measure_file(path, contract, columns(registry), work)
+
+
+def _key_tallies(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows: int) -> list[Tally]:
+    """Tally bars without a feature row and feature rows without a bar."""
+    ours, theirs = features.select("ts"), bars.select("ts")
+    tallies = []
+    for check, left, right in (("missing_bars", theirs, ours), ("unknown_bars", ours, theirs)):
+        lost = left.join(right, on="ts", how="anti").collect(engine="streaming")["ts"].sort()
+        tallies.append(Tally(contract, "ts", check, lost.len(), max(rows, lost.len()), tuple(lost.head(EXAMPLES))))
+    return tallies
+
+
+def _feature_checks(name: str, known: FeatureBounds, config: QualityConfig) -> Sequence[Check]:
+    low, high = known.hard or (None, None)
+    soft_low, soft_high = known.soft or (None, None)
+    asked = [
+        Check("late", name, f"no NaN or null after {known.warmup_sessions} warm-up sessions"),
+        Check("infinite", name, "no +Inf or -Inf"),
+        Check("empty", name, "at least one finite value"),
+        Check("constant", name, "a column that varies"),
+        Check("beyond", name, "values within 5 MAD of the median", None, warn_if=Limit(share=config.outlier_warn)),
+    ]
+    if low is not None or high is not None:
+        asked.append(Check("outside", name, f"values in {_interval(low, high)}"))
+    if soft_low is not None or soft_high is not None:
+        usual = f"values in the usual range {_interval(soft_low, soft_high)}"
+        asked.append(Check("soft", name, usual, None, warn_if=Limit(share=config.soft_range_warn)))
+    return asked
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    left = "(-inf" if low is None else f"[{low:g}"
+    right = "inf)" if high is None else f"{high:g}]"
+    return f"{left}, {right}"

@@ -1,0 +1,152 @@
+"""The gates: judge files, store the evidence, tell what failed.
+
+Each ``judge_*`` measures the files in one streaming pass per contract, lets Great Expectations judge all
+contracts in one validation, and stores under ``reports_dir``:
+
+    runs/<run>/<gate>.json, runs/<run>/gates.html   verdict and page
+    history.parquet/, profiles.parquet/             one file per gate and run, read as one table
+    gx/                                             suites and results, from which ``docs.publish`` builds Data Docs
+
+A gate never raises because of bad data: it returns the verdict, and ``raise_if_failed`` ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from vpoc_ml.config import DatasetConfig, QualityConfig
+from vpoc_ml.errors import GateFailedError, MissingInputError
+from vpoc_ml.quality import bars_gate, features_gate, training_gate
+from vpoc_ml.quality.checks import Check
+from vpoc_ml.quality.common import Asked, conclude
+from vpoc_ml.quality.features_gate import FeatureBounds
+from vpoc_ml.quality.profile import Profile
+from vpoc_ml.quality.verdict import Verdict
+
+
+def judge_bars(
+    contracts: Mapping[str, Path],
+    *,
+    run: str,
+    reports_dir: Path,
+    now: datetime,
+    calendar: pl.DataFrame | Mapping[str, pl.DataFrame],
+    tick_size: float,
+    quarantined: Mapping[str, int] | None = None,
+    config: QualityConfig | None = None,
+) -> Verdict:
+    """Judge the bar files of a run.
+
+    Args:
+        contracts: Contract code -> Parquet file of its bars.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+        calendar: Sessions around the bars as ``market.calendar.sessions`` gives them, for all or by contract.
+        tick_size: Smallest price step in points.
+        quarantined: Contract code -> rows of its delivery that went to quarantine.
+        config: Thresholds.
+
+    Raises:
+        MissingInputError: there is no contract to judge.
+    """
+    _require(contracts, "bars")
+    config = config or QualityConfig()
+    profiles = []
+    for code, path in sorted(contracts.items()):
+        sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
+        profiles.append(bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0)))
+    asked = _asked("bars", sorted(contracts), bars_gate.checks(config), profiles)
+    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+
+
+def judge_features(
+    contracts: Mapping[str, Path],
+    *,
+    bars: Mapping[str, Path],
+    run: str,
+    reports_dir: Path,
+    now: datetime,
+    registry: Mapping[str, FeatureBounds] | None = None,
+    config: QualityConfig | None = None,
+) -> Verdict:
+    """Judge the feature files of a run against their bars and the registry's bounds.
+
+    Args:
+        contracts: Contract code -> Parquet file of its features.
+        bars: Contract code -> Parquet file of its bars.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+        registry: Feature name -> hard and soft bounds and warm-up, in column order; None: the feature registry.
+        config: Thresholds.
+
+    Raises:
+        MissingInputError: there is no contract to judge.
+    """
+    _require(contracts, "features")
+    config = config or QualityConfig()
+    known = _registry() if registry is None else registry
+    profiles = [features_gate.measure(path, code, bars[code], known) for code, path in sorted(contracts.items())]
+    asked = _asked("features", sorted(contracts), features_gate.checks(known, config), profiles)
+    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+
+
+def judge_training_set(
+    path: Path,
+    *,
+    features: Sequence[str],
+    run: str,
+    reports_dir: Path,
+    now: datetime,
+    calendar: pl.DataFrame,
+    dataset: DatasetConfig | None = None,
+    config: QualityConfig | None = None,
+) -> Verdict:
+    """Judge the training set of a run.
+
+    Args:
+        path: The Parquet file.
+        features: Feature columns in model order.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+        calendar: Sessions around the splits (session, minutes), to count the embargo's sessions.
+        dataset: Clip and embargo the set was made with.
+        config: Thresholds.
+    """
+    dataset, config = dataset or DatasetConfig(), config or QualityConfig()
+    contracts, profiles = training_gate.measure(path, features, calendar, dataset)
+    checks = training_gate.checks(features, dataset, config)
+    asked = _asked("training-set", contracts, checks if contracts else [c for c in checks if c.whole_run], profiles)
+    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+
+
+def raise_if_failed(verdict: Verdict) -> None:
+    """Do nothing for a passed gate.
+
+    Raises:
+        GateFailedError: something critical failed; message and verdict tell what, where and since when.
+    """
+    if not verdict.passed:
+        raise GateFailedError(verdict.message(), verdict.to_json())
+
+
+def _asked(gate: str, contracts: Sequence[str], checks: Sequence[Check], profiles: Sequence[Profile]) -> Asked:
+    tallies = [tally for profile in profiles for tally in profile.tallies]
+    return Asked(gate, tuple(contracts), list(checks), tallies, [profile.frame for profile in profiles])
+
+
+def _registry() -> Mapping[str, FeatureBounds]:
+    from vpoc_ml.features.registry import REGISTRY
+
+    return REGISTRY
+
+
+def _require(contracts: Mapping[str, Path], what: str) -> None:
+    if not contracts:
+        raise MissingInputError("this run", f"at least one contract's {what}", "Ingest a contract first.")
