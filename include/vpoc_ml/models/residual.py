@@ -15,7 +15,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, EXPANSION * width)
-        self.act = nn.SiLU()
+        self.act = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.down = nn.Linear(EXPANSION * width, width)
         nn.init.zeros_(self.down.weight)
