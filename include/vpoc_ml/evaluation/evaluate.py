@@ -46,11 +46,11 @@ def evaluate_run(
         ArtifactError: the model asks for features the training set lacks, or no row can be judged.
         InsufficientSessionsError: fewer than three test sessions.
     """
-    from vpoc_ml.models.bundle import load_model
-
     model_file = run_dir / "best_model.json"
     if not model_file.is_file():
         raise MissingInputError(model_file, "a trained model", "Train the run before evaluating it.")
+    from vpoc_ml.models.bundle import load_model
+
     return evaluate_model(run_dir, config, load_model(model_file), champion=champion, instrument=instrument)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,20 +19,20 @@ from typing import Any
 
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.registry import ledger as book
+from vpoc_ml.registry.catalog import Catalog, Registered
 from vpoc_ml.registry.copies import fetch
 from vpoc_ml.registry.ledger import Entry, Ledger
 
 logger = logging.getLogger(__name__)
 
-MODEL, ALIAS, EXPERIMENT = "vpoc", "champion", "vpoc"
 WEIGHTS = "best_model.safetensors"
 REQUIRED = (WEIGHTS, "best_model.json", "config.json", "metrics.json", "feature_statistics.json")
 OPTIONAL = ("report.html", "training_config.json")
 
 
 @dataclass(frozen=True)
-class Version:
-    """One registered model. ``folder`` holds its files on this machine."""
+class Champion:
+    """A version that is, was or may become champion. ``folder`` holds its files on this machine."""
 
     version: int
     run: str
@@ -42,18 +41,16 @@ class Version:
 
 
 class ModelStore:
-    """Versions of the registered model ``vpoc`` at ``tracking_uri``.
+    """The store at ``tracking_uri``.
 
     ``folder`` holds what belongs to this machine: the ledger, local copies of models under ``models/``
     and, for a local store, the artifacts.
     """
 
     def __init__(self, tracking_uri: str, *, folder: Path, artifacts: str | None = None) -> None:
-        self.tracking_uri = tracking_uri
         self.folder = folder.resolve()
-        self.artifacts = artifacts
         self.ledger = Ledger(self.folder / "ledger.jsonl")
-        self._mlflow: Any = None
+        self.catalog = Catalog(tracking_uri, artifacts)
 
     @classmethod
     def local(cls, folder: Path) -> ModelStore:
@@ -61,8 +58,6 @@ class ModelStore:
         root = folder.resolve()
         root.mkdir(parents=True, exist_ok=True)
         return cls(f"sqlite:///{root / 'mlflow.db'}", folder=root, artifacts=(root / "artifacts").as_uri())
-
-    # ------------------------------------------------------------ versions
 
     def log_run(
         self,
@@ -82,181 +77,111 @@ class ModelStore:
             MissingInputError: a file of the model is absent.
             RegistryError: this run name is registered with other weights.
         """
-        files = _files(run_dir)
+        files, run = _files(run_dir), run_dir.name
         weights = hash_bytes(run_dir / WEIGHTS)
-        own = {"fingerprint": weights, **(tags or {}), "run": run_dir.name, "weights": weights}
         with self.ledger.locked():
-            found = self._version_of_run(run_dir.name)
+            found = self.catalog.of_run(run)
             if found is not None:
-                return _same_weights(found, run_dir.name, weights)
-            run = self._open_run(run_dir.name, own)
-            self._log(run.info.run_id, files, metrics or {}, params or {})
-            version = self._client.create_model_version(
-                MODEL, source=f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=own
-            )
-            self._client.set_terminated(run.info.run_id)
-        return int(version.version)
+                return _same_weights(found, weights)
+            own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights}
+            return self.catalog.register(run, files, metrics=metrics or {}, params=params or {}, tags=own)
 
     def list_models(self) -> list[dict[str, Any]]:
         """Return version, run, fingerprint, creation time (ms since 1970) and ``champion`` of every version."""
-        champion = self._alias()
-        found = self._client.search_model_versions(f"name='{MODEL}'")
+        champion = self.catalog.alias()
         return [
             {
-                "version": int(item.version),
-                "run": item.tags["run"],
-                "fingerprint": item.tags["fingerprint"],
-                "created": int(item.creation_timestamp),
-                "champion": int(item.version) == champion,
+                "version": item.version,
+                "run": item.run,
+                "fingerprint": item.fingerprint,
+                "created_ms": item.created_ms,
+                "champion": item.version == champion,
             }
-            for item in sorted(found, key=lambda item: int(item.version))
+            for item in self.catalog.versions()
         ]
 
-    def champion(self) -> Version | None:
+    def champion(self) -> Champion | None:
         """Return the champion in office with its files on this machine; None before the first promotion."""
-        version = self._alias()
+        version = self.catalog.alias()
         return None if version is None else self.get(version)
 
-    def get(self, version: int) -> Version:
+    def get(self, version: int) -> Champion:
         """Return a version with its files on this machine.
 
         Raises:
             RegistryError: there is no such version.
-            ArtifactError: its weights are not those that were registered.
+            ArtifactError: its files are gone or its weights are not those that were registered.
         """
-        item = self._item(version)
-        return Version(version, item.tags["run"], item.tags["fingerprint"], self._copy(item))
+        item = self.catalog.get(version)
+        target = self.folder / "models" / str(version)
+        folder = fetch(item.source, target, check=lambda found: _check_weights(found, item))
+        return Champion(version, item.run, item.fingerprint, folder)
 
     def champion_folder(self, version: int) -> Path:
         """Return the folder with the files of ``version`` on this machine."""
         return self.get(version).folder
 
-    # ------------------------------------------------------------ decisions
-
-    def promote(self, version: int, reasons: Sequence[str], now: datetime) -> Version:
-        """Make ``version`` champion: the ledger first, the alias last. A champion stays champion, unrecorded.
+    def promote(self, version: int, reasons: Sequence[str], now: datetime) -> Champion:
+        """Make ``version`` champion: the ledger first, the alias last. Promoting the champion changes nothing.
 
         Raises:
             RegistryError: there is no such version, or the ledger is broken.
+            ArtifactError: its files cannot be had; the champion stays.
         """
         with self.ledger.locked():
             self.recover(now)
             candidate = self.get(version)
-            if self._alias() != version:
+            if self.catalog.alias() != version:
                 self.ledger.append(book.PROMOTE, version=version, reasons=reasons, now=now)
-                self._move_alias(version)
+                self.catalog.move_alias(version)
         return candidate
 
     def refuse(self, version: int | None, reasons: Sequence[str], now: datetime) -> Entry:
         """Record that a candidate was refused; the champion stays as it is."""
         return self.ledger.append(book.REFUSE, version=version, reasons=reasons, now=now)
 
-    def rollback(self, reason: str, now: datetime, *, expected: int | None = None) -> Version:
+    def rollback(self, reason: str, now: datetime, *, expected: int | None = None) -> Champion:
         """Put the champion before the present one back into office, and return it.
 
         Each rollback goes one promotion further back. ``expected`` names the version to be removed, so
-        that a request that is repeated by mistake does not remove two. A call that finds an unfinished
-        rollback finishes it and goes no further.
+        that a request repeated by mistake does not remove two. A call that finds an unfinished rollback
+        finishes it and goes no further.
 
         Raises:
             RegistryError: there is no earlier champion, or another one than ``expected`` is in office.
         """
         with self.ledger.locked():
-            pending = self.recover(now)
+            completed = self.recover(now)
             history = champions(self.ledger.entries())
-            if pending is not None and pending.action == book.ROLLBACK:
+            if completed is not None and completed.action == book.ROLLBACK:
                 return self.get(history[-1])
-            if expected is not None and history[-1:] != [expected]:
-                raise RegistryError(
-                    f"Expected version {expected} as champion to roll back; was {history[-1:] or 'none'}."
-                    " It may have been rolled back already: look at the ledger."
-                )
-            if len(history) < 2:
-                raise RegistryError(
-                    f"Expected an earlier champion to go back to; the ledger has {len(history)} champion(s)."
-                    " Promote another version instead."
-                )
-            previous = self.get(history[-2])
+            previous = self.get(_before(history, expected))
             self.ledger.append(book.ROLLBACK, version=previous.version, reasons=[reason], now=now)
-            self._move_alias(previous.version)
+            self.catalog.move_alias(previous.version)
         return previous
 
     def recover(self, now: datetime) -> Entry | None:
-        """Move the alias to where the ledger says; return the decision this completed, None if all was well."""
+        """Move the alias to where the ledger says; return the decision this completed, None if all was well.
+
+        Raises:
+            RegistryError: the ledger names no champion but MLflow has one: the ledger was lost.
+        """
         with self.ledger.locked():
             entries = self.ledger.entries()
-            history = champions(entries)
-            target, alias = (history[-1] if history else None), self._alias()
-            if target == alias:
+            history, alias = champions(entries), self.catalog.alias()
+            if (not history and alias is None) or history[-1:] == [alias]:
                 return None
-            if target is None:
+            if not history:
                 raise RegistryError(
                     f"Expected no champion, as {self.ledger.path} names none; MLflow's alias is on version {alias}."
                     " Restore the ledger, or delete the alias."
                 )
             decision = [entry for entry in entries if entry.action in (book.PROMOTE, book.ROLLBACK)][-1]
-            self._move_alias(target)
-            reason = (
-                f"The alias was on {_shown(alias)}; entry {decision.seq} ({decision.action}) says version {target}."
-            )
+            self.catalog.move_alias(history[-1])
+            reason = f"The alias was on version {alias}; entry {decision.seq} says version {history[-1]}."
             logger.warning("%s", reason)
-            self.ledger.append(book.RECOVER, version=target, reasons=[reason], now=now)
+            self.ledger.append(book.RECOVER, version=history[-1], reasons=[reason], now=now)
             return decision
-
-    # ------------------------------------------------------------ MLflow
-
-    @property
-    def _client(self) -> Any:
-        if self._mlflow is None:
-            self._mlflow = _quiet_client(self.tracking_uri)
-            self._prepare(self._mlflow)
-        return self._mlflow
-
-    def _prepare(self, client: Any) -> None:
-        if client.get_experiment_by_name(EXPERIMENT) is None:
-            client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
-        if not client.search_registered_models(f"name='{MODEL}'"):
-            client.create_registered_model(MODEL)
-
-    def _open_run(self, name: str, tags: Mapping[str, str]) -> Any:
-        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
-        unfinished = self._client.search_runs(
-            [experiment], f"tags.run = '{name}' and tags.weights = '{tags['weights']}'"
-        )
-        if unfinished:
-            return unfinished[0]
-        return self._client.create_run(experiment, tags=dict(tags), run_name=name)
-
-    def _log(self, run_id: str, files: Sequence[Path], metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
-        for name, value in params.items():
-            self._client.log_param(run_id, name, value)
-        for name, number in metrics.items():
-            self._client.log_metric(run_id, name, number)
-        for path in files:
-            self._client.log_artifact(run_id, str(path), "model")
-
-    def _version_of_run(self, run: str) -> Any:
-        found = self._client.search_model_versions(f"name='{MODEL}' and tags.run = '{run}'")
-        return found[0] if found else None
-
-    def _alias(self) -> int | None:
-        aliases = self._client.get_registered_model(MODEL).aliases
-        return int(aliases[ALIAS]) if ALIAS in aliases else None
-
-    def _move_alias(self, version: int) -> None:
-        self._client.set_registered_model_alias(MODEL, ALIAS, str(version))
-
-    def _item(self, version: int) -> Any:
-        found = self._client.search_model_versions(f"name='{MODEL}' and version_number = {version}")
-        if not found:
-            raise RegistryError(
-                f"Expected a registered version of {MODEL}; was {version}. `vpoc-ml models` lists them."
-            )
-        return found[0]
-
-    def _copy(self, item: Any) -> Path:
-        target = self.folder / "models" / str(item.version)
-        return fetch(item.source, target, check=lambda folder: _check_weights(folder, item))
 
 
 def champions(entries: Sequence[Entry]) -> list[int]:
@@ -276,15 +201,19 @@ def hash_bytes(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _quiet_client(tracking_uri: str) -> Any:
-    """MLflow's client without telemetry, migration logs and its advice on this and that."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):  # after the import, which sets its own levels
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+def _before(history: Sequence[int], expected: int | None) -> int:
+    present = history[-1] if history else None
+    if expected is not None and expected != present:
+        raise RegistryError(
+            f"Expected version {expected} in office to roll back; was {present}."
+            " It may have been rolled back already: look at the ledger."
+        )
+    if len(history) < 2:
+        raise RegistryError(
+            f"Expected an earlier champion to go back to; the ledger has {len(history)} champion(s) in its history."
+            " Promote another version instead."
+        )
+    return history[-2]
 
 
 def _files(run_dir: Path) -> list[Path]:
@@ -294,21 +223,17 @@ def _files(run_dir: Path) -> list[Path]:
     return [run_dir / name for name in (*REQUIRED, *OPTIONAL) if (run_dir / name).is_file()]
 
 
-def _same_weights(item: Any, run: str, weights: str) -> int:
-    if item.tags["weights"] != weights:
+def _same_weights(found: Registered, weights: str) -> int:
+    if found.weights != weights:
         raise RegistryError(
-            f"Expected run {run!r} to be registered once; version {item.version} has weights"
-            f" {item.tags['weights'][:12]}, these are {weights[:12]}. Give the new run another name."
+            f"Expected run {found.run!r} to be registered once; version {found.version} has weights"
+            f" {found.weights[:12]}, these are {weights[:12]}. Give the new run another name."
         )
-    return int(item.version)
+    return found.version
 
 
-def _check_weights(folder: Path, item: Any) -> None:
+def _check_weights(folder: Path, item: Registered) -> None:
     path = folder / WEIGHTS
     found = hash_bytes(path) if path.is_file() else "no file"
-    if found != item.tags["weights"]:
-        raise ArtifactError(path, f"the registered weights {item.tags['weights'][:12]}", found[:12])
-
-
-def _shown(version: int | None) -> str:
-    return "no version" if version is None else f"version {version}"
+    if found != item.weights:
+        raise ArtifactError(path, f"the registered weights {item.weights[:12]}", found[:12])

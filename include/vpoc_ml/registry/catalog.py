@@ -1,0 +1,132 @@
+"""MLflow's side of the model store: runs, versions, the alias. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vpoc_ml.errors import RegistryError
+
+MODEL, ALIAS, EXPERIMENT = "vpoc", "champion", "vpoc"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version: its run, what it was trained on, the hash of its weights, where its files lie."""
+
+    version: int
+    run: str
+    fingerprint: str
+    weights: str
+    source: str
+    created_ms: int
+
+
+class Catalog:
+    """Versions of the registered model ``vpoc`` at ``tracking_uri``; MLflow is loaded on first use."""
+
+    def __init__(self, tracking_uri: str, artifacts: str | None = None) -> None:
+        self.tracking_uri = tracking_uri
+        self.artifacts = artifacts
+        self._connected: Any = None
+
+    def register(
+        self,
+        run: str,
+        files: Sequence[Path],
+        *,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> int:
+        """Log a run and make a version of it. A run left unfinished with the same weights is completed."""
+        logged = self._open_run(run, tags)
+        for name, value in params.items():
+            self._client.log_param(logged.info.run_id, name, value)
+        for name, number in metrics.items():
+            self._client.log_metric(logged.info.run_id, name, number)
+        for path in files:
+            self._client.log_artifact(logged.info.run_id, str(path), "model")
+        source = f"{logged.info.artifact_uri}/model"
+        made = self._client.create_model_version(MODEL, source=source, run_id=logged.info.run_id, tags=dict(tags))
+        self._client.set_terminated(logged.info.run_id)
+        return int(made.version)
+
+    def versions(self) -> list[Registered]:
+        """Return every version, oldest first."""
+        return sorted(self._search(f"name='{MODEL}'"), key=lambda item: item.version)
+
+    def of_run(self, run: str) -> Registered | None:
+        """Return the version made of ``run``, or None."""
+        found = self._search(f"name='{MODEL}' and tags.run = '{run}'")
+        return found[0] if found else None
+
+    def get(self, version: int) -> Registered:
+        """Return one version.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        found = self._search(f"name='{MODEL}' and version_number = {version}")
+        if not found:
+            raise RegistryError(
+                f"Expected a registered version of {MODEL}; was {version}. `vpoc-ml models` lists them."
+            )
+        return found[0]
+
+    def alias(self) -> int | None:
+        """Return the version that carries the alias ``champion``, or None."""
+        aliases = self._client.get_registered_model(MODEL).aliases
+        return int(aliases[ALIAS]) if ALIAS in aliases else None
+
+    def move_alias(self, version: int) -> None:
+        """Put the alias ``champion`` on ``version``."""
+        self._client.set_registered_model_alias(MODEL, ALIAS, str(version))
+
+    @property
+    def _client(self) -> Any:
+        if self._connected is None:
+            client = _quiet_client(self.tracking_uri)
+            if client.get_experiment_by_name(EXPERIMENT) is None:
+                client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
+            if not client.search_registered_models(f"name='{MODEL}'"):
+                client.create_registered_model(MODEL)
+            self._connected = client
+        return self._connected
+
+    def _open_run(self, run: str, tags: Mapping[str, str]) -> Any:
+        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
+        wanted = f"tags.run = '{run}' and tags.weights = '{tags['weights']}'"
+        found = self._client.search_runs([experiment], wanted)
+        return found[0] if found else self._client.create_run(experiment, tags=dict(tags), run_name=run)
+
+    def _search(self, wanted: str) -> list[Registered]:
+        found: list[Registered] = []
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_model_versions(wanted, page_token=token or None)
+            found += [_registered(item) for item in page]
+            token = page.token or None
+        return found
+
+
+def _registered(item: Any) -> Registered:
+    tags = item.tags
+    return Registered(
+        int(item.version), tags["run"], tags["fingerprint"], tags["weights"], item.source, int(item.creation_timestamp)
+    )
+
+
+def _quiet_client(tracking_uri: str) -> Any:
+    """MLflow's client without telemetry, migration logs and progress bars."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # after the import, which sets its own levels
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

@@ -1,0 +1,76 @@
+"""Baselines know the training rows and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vpoc_ml.evaluation import baselines
+
+
+def frame(ret, y, last_ret) -> pl.DataFrame:
+    return pl.DataFrame({"ret": ret, "y": y, "last_ret": last_ret}, schema_overrides={"ret": pl.Float64})
+
+
+TRAIN = frame([1.0, 2.0, -1.0, 0.0, 3.0], [0.5, 0.7, 0.1, 0.3, 0.9], [1.0, -1.0, 1.0, 0.0, -2.0])
+TEST = frame([0.0] * 4, [0.0] * 4, [-3.0, 0.0, 5.0, float("nan")])
+
+
+def test_constant_is_the_training_mean():
+    forecast = baselines.constant(TRAIN, TEST, 0.25)
+    assert forecast.rank.tolist() == pytest.approx([0.5] * 4)
+    assert forecast.direction.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize(("flip", "direction"), [(1, 1.0), (-1, -1.0)])
+def test_majority_follows_the_larger_class_whatever_the_size_of_the_moves(flip, direction):
+    train = TRAIN.with_columns(ret=flip * pl.Series([0.1, 0.1, -50.0, 0.0, 0.1]))
+    forecast = baselines.majority(train, TEST, 0.4)
+    assert forecast.direction.tolist() == [direction] * 4
+    assert forecast.direction_only
+
+
+def test_last_sign_predicts_what_followed_that_sign():
+    forecast = baselines.last_sign(TRAIN, TEST, 0.5)
+    assert forecast.rank.tolist() == pytest.approx([0.8, 0.3, 0.3, 0.3])
+
+
+def test_last_sign_never_seen_gets_the_mean():
+    forecast = baselines.last_sign(TRAIN.filter(pl.col("last_ret") != 0), TEST, 0.5)
+    assert forecast.rank[1] == pytest.approx((0.5 + 0.7 + 0.1 + 0.9) / 4)
+
+
+def ridge_frames(rng, n=3000):
+    x = rng.standard_normal((n, 2))
+    part = pl.DataFrame({"a": x[:, 0], "b": 1e6 * x[:, 1], "flat": np.zeros(n), "y": 0.5 + 0.1 * np.arcsinh(x[:, 0])})
+    return part[:1000], part[1000:2000], part[2000:]
+
+
+def test_ridge_finds_a_linear_signal_among_columns_of_any_scale():
+    train, validation, test = ridge_frames(np.random.default_rng(1))
+    forecast = baselines.ridge(train, validation, test, ["a", "b", "flat"], 0.5)
+    assert np.corrcoef(forecast.rank, test["y"])[0, 1] > 0.99
+
+
+def test_ridge_survives_values_that_are_not_finite():
+    train, validation, test = ridge_frames(np.random.default_rng(1))
+    broken = [
+        part.with_columns(b=pl.when(pl.int_range(pl.len()) % 7 == 0).then(float("inf")).otherwise("b"))
+        for part in (train, validation, test)
+    ]
+    assert np.isfinite(baselines.ridge(*broken, ["a", "b", "flat"], 0.5).rank).all()
+
+
+def test_ridge_does_not_see_the_test_rows():
+    train, validation, test = ridge_frames(np.random.default_rng(1))
+    alone = baselines.ridge(train, validation, test[:10], ["a", "b"], 0.5).rank
+    shifted = test.with_columns(y=pl.lit(0.0), a=pl.when(pl.int_range(pl.len()) < 10).then("a").otherwise(1e9))
+    assert baselines.ridge(train, validation, shifted, ["a", "b"], 0.5).rank[:10] == pytest.approx(alone)
+
+
+def test_scaler_uses_deviation_where_quartiles_agree():
+    column = np.zeros((100, 1))
+    column[:10] = 1.0
+    scaled = baselines.fit_scaler(column)(np.array([[0.0], [1.0], [np.nan]]))
+    assert scaled.ravel().tolist() == pytest.approx([0.0, np.arcsinh(1 / 0.3), 0.0])

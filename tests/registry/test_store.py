@@ -1,0 +1,215 @@
+"""The model store on a real MLflow: idempotence, the two steps of a change, rollback, damaged files."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
+from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
+
+NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """A store with three versions, made once: a fresh MLflow database takes seconds."""
+    root = tmp_path_factory.mktemp("template")
+    store = ModelStore.local(root / "store")
+    for name in ("one", "two", "three"):
+        store.log_run(run_folder(root, name), metrics={"rank_ic": 0.01}, params={"seed": 7}, tags={"fingerprint": name})
+    return root
+
+
+def run_folder(root: Path, name: str) -> Path:
+    folder = root / "runs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in REQUIRED:
+        (folder / file).write_text(f"{name} {file}")
+    return folder
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> ModelStore:
+    shutil.copytree(template / "store", tmp_path / "store")
+    return ModelStore.local(tmp_path / "store")
+
+
+def actions(store: ModelStore) -> list[tuple[str, int | None]]:
+    return [(entry.action, entry.version) for entry in store.ledger.entries()]
+
+
+def crash(store: ModelStore, monkeypatch: pytest.MonkeyPatch, action) -> ModelStore:
+    """Run ``action`` on a store that dies between ledger and alias; return a fresh store, as after a restart."""
+
+    def die(version: int) -> None:
+        raise SystemExit(137)
+
+    monkeypatch.setattr(store.catalog, "move_alias", die)
+    with pytest.raises(SystemExit):
+        action(store)
+    return ModelStore.local(store.folder)
+
+
+def test_new_store_has_no_champion_and_lists_its_versions(store):
+    assert store.champion() is None
+    assert [(m["version"], m["run"], m["champion"]) for m in store.list_models()] == [
+        (1, "one", False),
+        (2, "two", False),
+        (3, "three", False),
+    ]
+
+
+def test_logging_a_run_twice_gives_one_version(store, tmp_path):
+    folder = run_folder(tmp_path, "four")
+    assert [store.log_run(folder), store.log_run(folder)] == [4, 4]
+    assert len(store.list_models()) == 4
+    (folder / WEIGHTS).write_text("other weights")
+    with pytest.raises(RegistryError, match="'four' to be registered once"):
+        store.log_run(folder)
+
+
+def test_interrupted_logging_is_completed_by_the_next_call(store, tmp_path, monkeypatch):
+    folder = run_folder(tmp_path, "four")
+    client = store.catalog._client
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "create_model_version", lambda *_, **__: (_ for _ in ()).throw(SystemExit(137)))
+        with pytest.raises(SystemExit):
+            store.log_run(folder, params={"seed": 7})
+    again = ModelStore.local(store.folder)
+    assert again.log_run(folder, params={"seed": 7}) == 4
+    experiment = client.get_experiment_by_name("vpoc").experiment_id
+    assert len(client.search_runs([experiment], "tags.run = 'four'")) == 1
+
+
+def test_absent_model_file_is_named(store, tmp_path):
+    folder = run_folder(tmp_path, "four")
+    (folder / "metrics.json").unlink()
+    with pytest.raises(MissingInputError, match=r"metrics\.json"):
+        store.log_run(folder)
+
+
+def test_promotion_gives_a_champion_with_its_files(store):
+    champion = store.promote(2, ["better by 1 point"], NOW)
+    assert champion == store.champion()
+    assert (champion.version, champion.run, champion.fingerprint) == (2, "two", "two")
+    assert (champion.folder / WEIGHTS).read_text() == f"two {WEIGHTS}"
+    assert store.champion_folder(2) == champion.folder
+    assert [m["version"] for m in store.list_models() if m["champion"]] == [2]
+
+
+def test_promoting_the_champion_again_adds_no_entry(store):
+    store.promote(1, ["first"], NOW)
+    store.promote(1, ["again"], NOW)
+    assert actions(store) == [("promote", 1)]
+
+
+def test_refusal_is_recorded_and_leaves_the_champion(store):
+    before = store.promote(1, ["first"], NOW)
+    files = {path: path.read_bytes() for path in before.folder.iterdir()}
+    store.refuse(2, ["no evidence", "worse than ridge"], NOW)
+    assert store.champion() == before
+    assert {path: path.read_bytes() for path in before.folder.iterdir()} == files
+    assert actions(store) == [("promote", 1), ("refuse", 2)]
+
+
+def test_unknown_version_is_not_promoted(store):
+    store.promote(1, ["first"], NOW)
+    with pytest.raises(RegistryError, match="was 9"):
+        store.promote(9, ["typing error"], NOW)
+    assert store.champion().version == 1
+    assert actions(store) == [("promote", 1)]
+
+
+def test_kill_between_ledger_and_alias_keeps_the_old_champion_until_recovered(store, monkeypatch):
+    store.promote(1, ["first"], NOW)
+    after = crash(store, monkeypatch, lambda s: s.promote(2, ["better"], NOW))
+    assert after.champion().version == 1
+    completed = after.recover(NOW + timedelta(minutes=1))
+    assert (completed.action, completed.version) == ("promote", 2)
+    assert after.champion().version == 2
+    assert after.recover(NOW) is None
+    assert actions(after) == [("promote", 1), ("promote", 2), ("recover", 2)]
+
+
+def test_retry_of_a_killed_promotion_promotes_once(store, monkeypatch):
+    after = crash(store, monkeypatch, lambda s: s.promote(2, ["better"], NOW))
+    assert after.champion() is None
+    assert after.promote(2, ["better"], NOW).version == 2
+    assert actions(after) == [("promote", 2), ("recover", 2)]
+
+
+def test_retry_of_a_killed_rollback_goes_back_once(store, monkeypatch):
+    for version in (1, 2, 3):
+        store.promote(version, ["better"], NOW)
+    after = crash(store, monkeypatch, lambda s: s.rollback("drift", NOW))
+    assert after.champion().version == 3
+    assert after.rollback("drift", NOW).version == 2
+    assert after.champion().version == 2
+
+
+def test_rolling_back_twice_goes_two_promotions_back(store):
+    for version in (1, 2, 3):
+        store.promote(version, ["better"], NOW)
+    assert store.rollback("drift", NOW).version == 2
+    assert store.rollback("drift again", NOW).version == 1
+    with pytest.raises(RegistryError, match="earlier champion"):
+        store.rollback("once more", NOW)
+    assert store.champion().version == 1
+    assert actions(store)[3:] == [("rollback", 2), ("rollback", 1)]
+
+
+def test_promotion_after_a_rollback_goes_back_to_the_one_before_it(store):
+    store.promote(1, ["first"], NOW)
+    store.promote(2, ["better"], NOW)
+    store.rollback("drift", NOW)
+    store.promote(3, ["better"], NOW)
+    assert store.rollback("drift", NOW).version == 1
+
+
+def test_repeated_rollback_request_is_refused_when_it_names_the_champion(store):
+    for version in (1, 2, 3):
+        store.promote(version, ["better"], NOW)
+    store.rollback("drift", NOW, expected=3)
+    with pytest.raises(RegistryError, match="Expected version 3 in office to roll back; was 2"):
+        store.rollback("drift", NOW, expected=3)
+    assert store.champion().version == 2
+
+
+def test_alias_moved_by_hand_is_put_back_and_noted(store):
+    store.promote(1, ["first"], NOW)
+    store.catalog.move_alias(3)
+    store.recover(NOW)
+    assert store.champion().version == 1
+    assert "The alias was on version 3" in store.ledger.entries()[-1].reasons[0]
+
+
+def test_lost_ledger_stops_promotion(store):
+    store.promote(1, ["first"], NOW)
+    store.ledger.path.unlink()
+    with pytest.raises(RegistryError, match="Restore the ledger"):
+        store.promote(2, ["better"], NOW)
+    assert store.champion().version == 1
+
+
+def test_damaged_local_copy_is_fetched_again(store):
+    champion = store.promote(1, ["first"], NOW)
+    (champion.folder / WEIGHTS).write_text("flipped bit")
+    assert (store.champion().folder / WEIGHTS).read_text() == f"one {WEIGHTS}"
+
+
+def test_damaged_artifact_is_not_promoted(store):
+    store.promote(1, ["first"], NOW)
+    artifact = Path(store.catalog.get(2).source.removeprefix("file://")) / WEIGHTS
+    original = artifact.read_text()
+    artifact.write_text("flipped bit")
+    try:
+        with pytest.raises(ArtifactError, match="registered weights"):
+            store.promote(2, ["better"], NOW)
+    finally:
+        artifact.write_text(original)
+    assert store.champion().version == 1
+    assert not list((store.folder / "models").glob(".*"))
