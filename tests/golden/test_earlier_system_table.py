@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.histogram import volume_profile

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 import pytest
+
 from vpoc_ml.profile import kernels, reference
 from vpoc_ml.profile.naked import naked_levels
 from vpoc_ml.profile.reference import Bar

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.reference import Bar
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vpoc_ml.profile import kernels, reference
 from vpoc_ml.profile.reference import Bar
 

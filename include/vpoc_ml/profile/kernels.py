@@ -31,6 +31,21 @@ def find_vpoc(profile: Ints, first: int, last: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
+def _units_above(profile: Ints, high: int, last: int, step: int) -> int:
+    """Return the units on the next ``step`` rows, or -1 where there is none: an exhausted side loses."""
+    if high == last:
+        return -1
+    return int(profile[high + 1] + (profile[high + 2] if step == 2 and high + 2 <= last else 0))
+
+
+@numba.njit(cache=True, nogil=True)
+def _units_below(profile: Ints, low: int, first: int, step: int) -> int:
+    if low == first:
+        return -1
+    return int(profile[low - 1] + (profile[low - 2] if step == 2 and low - 2 >= first else 0))
+
+
+@numba.njit(cache=True, nogil=True)
 def find_value_area(
     profile: Ints, first: int, last: int, vpoc: int, total: int, share_num: int, share_den: int, step: int
 ) -> tuple[int, int, int]:
@@ -40,21 +55,18 @@ def find_value_area(
     """
     low = high = vpoc
     units = profile[vpoc]
-    while share_den * units < share_num * total:
-        above = below = np.int64(-1)
-        top, bottom = min(high + step, last), max(low - step, first)
-        if top > high:
-            above = np.int64(0)
-            for row in range(high + 1, top + 1):
-                above += profile[row]
-        if bottom < low:
-            below = np.int64(0)
-            for row in range(bottom, low):
-                below += profile[row]
+    target = -(-share_num * total // share_den)
+    above = _units_above(profile, high, last, step)
+    below = _units_below(profile, low, first, step)
+    while units < target:
         if above >= below:
-            high, units = top, units + above
+            high = min(high + step, last)
+            units += above
+            above = _units_above(profile, high, last, step)
         else:
-            low, units = bottom, units + below
+            low = max(low - step, first)
+            units += below
+            below = _units_below(profile, low, first, step)
     return low, high, units
 
 

@@ -1,0 +1,45 @@
+"""Time of day, RTH and the distance to the roll."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+
+from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.market.calendar import sessions
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.profile.kernels import Ints
+
+SESSION_MINUTES = 1380
+FARTHEST_ROLL = 70
+
+
+def tod_sin(x: Inputs) -> Floats:
+    """Sine of the time of day."""
+    return np.sin(_angle(x))
+
+
+def tod_cos(x: Inputs) -> Floats:
+    """Cosine of the time of day."""
+    return np.cos(_angle(x))
+
+
+def is_rth(x: Inputs) -> Floats:
+    """1 in regular trading hours, else 0."""
+    return np.asarray(x.frame["rth"].to_numpy(), np.float64)
+
+
+def days_to_roll(x: Inputs) -> Floats:
+    """Sessions from the bar's own up to the contract's scheduled roll, 0 from that day on, at most 70."""
+    roll = parse_contract(x.frame["contract"][0], where="bars").scheduled_roll
+    first = x.frame["session"][0]
+    if first >= roll:
+        return np.zeros(x.frame.height)
+    before_roll = sessions(x.instrument.calendar, first, roll - timedelta(days=1))["session"]
+    left: Ints = before_roll.len() - before_roll.search_sorted(x.frame["session"], side="left").to_numpy()
+    return np.minimum(left, FARTHEST_ROLL).astype(np.float64)
+
+
+def _angle(x: Inputs) -> Floats:
+    return 2 * np.pi * x.minute / SESSION_MINUTES

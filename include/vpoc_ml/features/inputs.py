@@ -1,0 +1,130 @@
+"""What every feature is computed from: arrays aligned to the bars, prices in ticks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.profile.kernels import Ints
+from vpoc_ml.profile.ticks import session_starts
+
+Floats = NDArray[np.float64]
+
+ATR_SESSIONS = 14
+OPEN_MINUTE = 17 * 60
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One contract. Arrays have one entry a bar; those of ``daily`` and ``atr`` one a session, in order."""
+
+    frame: pl.DataFrame
+    high: Ints
+    low: Ints
+    close: Ints
+    volume: Ints
+    levels: dict[str, Ints]
+    daily: dict[str, Ints]
+    day: Ints
+    vix: pl.DataFrame
+    instrument: Instrument
+
+    @cached_property
+    def first_bar(self) -> Ints:
+        """Row of the first bar of each bar's session."""
+        starts = session_starts(self.frame["session"])
+        return np.repeat(starts[:-1], np.diff(starts))
+
+    @cached_property
+    def minute(self) -> Ints:
+        """Minutes from the open of the session, 17:00 Chicago in winter and summer, to the start of the bar."""
+        local = self.frame["ts"].dt.convert_time_zone("America/Chicago")
+        clock = local.dt.hour().cast(pl.Int64) * 60 + local.dt.minute()
+        return np.asarray((clock.to_numpy() - OPEN_MINUTE) % 1440, np.int64)
+
+    @cached_property
+    def atr(self) -> Floats:
+        """Mean true range of the 14 sessions before each session, in ticks, at least 1; NaN before the 15th."""
+        high, low, close = self.daily["high"], self.daily["low"], self.daily["close"]
+        before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
+        true_range = np.maximum(high, before) - np.minimum(low, before)
+        total = np.concatenate(([0], np.cumsum(true_range)))
+        mean = np.full(close.size, np.nan)
+        mean[ATR_SESSIONS:] = (total[ATR_SESSIONS:-1] - total[: -ATR_SESSIONS - 1]) / ATR_SESSIONS
+        return np.asarray(np.maximum(mean, 1.0), np.float64)
+
+    def of_session(self, values: NDArray[np.generic], ago: int = 0) -> Floats:
+        """Return, for every bar, a session's value ``ago`` sessions before the bar's; NaN where there is none."""
+        wanted = self.day - ago
+        return np.where(wanted >= 0, values.astype(np.float64)[np.maximum(wanted, 0)], np.nan)
+
+
+def gather(
+    bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame, vix: pl.DataFrame, instrument: Instrument
+) -> Inputs:
+    """Return the arrays of one contract.
+
+    Raises:
+        ArtifactError: the bars hold several contracts or are out of order, the developing levels are not
+            those of the bars, or a session of the bars is missing.
+    """
+    _refuse_mismatch(bars, sessions, developing)
+
+    def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Ints]:
+        return {name: instrument.to_ticks(frame[name].to_numpy()) for name in names}
+
+    price = ticks(bars, "high", "low", "close")
+    return Inputs(
+        frame=bars,
+        volume=bars["volume"].to_numpy().astype(np.int64),
+        levels=ticks(developing, "vpoc", "vah", "val"),
+        daily=ticks(sessions, "high", "low", "close", "vpoc", "vah", "val"),
+        day=_row_of(bars["session"], sessions["session"]),
+        vix=vix.sort("available_at"),
+        instrument=instrument,
+        **price,
+    )
+
+
+def lagged(values: Ints, bars: int) -> Floats:
+    """Return the value ``bars`` rows earlier, NaN where the contract had not begun."""
+    earlier = np.full(values.size, np.nan)
+    earlier[bars:] = values[: max(values.size - bars, 0)]
+    return earlier
+
+
+def window_sum(values: Ints, bars: int, *, first: int = 0) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return the sum of the last ``bars`` values and where the window is full.
+
+    ``values[:first]`` do not exist (a return needs a close before it). The running sum may wrap around
+    in int64; the difference of two of its entries is still exact while the window's sum fits.
+    """
+    total = np.concatenate(([0], np.cumsum(values)))
+    rows = np.arange(values.size)
+    return total[rows + 1] - total[np.maximum(rows + 1 - bars, 0)], rows >= first + bars - 1
+
+
+def _row_of(session: pl.Series, sessions: pl.Series) -> Ints:
+    days, known = session.to_physical().to_numpy(), sessions.to_physical().to_numpy()
+    row = np.searchsorted(known, days)
+    if not np.array_equal(known[np.minimum(row, known.size - 1)] if known.size else known, days):
+        raise ArtifactError("sessions", "a row for every session of the bars", "sessions without a row")
+    return row.astype(np.int64)
+
+
+def _refuse_mismatch(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame) -> None:
+    if not bars["ts"].is_sorted() or bars["contract"].n_unique() > 1:
+        raise ArtifactError(
+            "bars", "the bars of one contract, sorted by time", "several contracts or rows out of order"
+        )
+    if not developing.select("ts", "contract").equals(bars.select("ts", "contract")):
+        raise ArtifactError("developing levels", "one row for each bar, in order", "other rows")
+    codes = sessions["contract"].unique().to_list()
+    if codes != bars["contract"].unique().to_list() or not sessions["session"].is_sorted():
+        raise ArtifactError("sessions", "the sessions of the bars' contract, in order", f"contracts {codes}")

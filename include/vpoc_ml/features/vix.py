@@ -1,0 +1,23 @@
+"""The VIX as it was known when the bar started."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpoc_ml.features.inputs import Floats, Inputs
+
+
+def vix_lag1(x: Inputs) -> Floats:
+    """Last VIX close published strictly before the bar, in points."""
+    return x.frame["vix"].cast(float).fill_null(np.nan).to_numpy()
+
+
+def vix_chg_5d(x: Inputs) -> Floats:
+    """Log change over the last five published closes."""
+    close = x.vix["close"].to_numpy()
+    published, starts = (series.to_physical().to_numpy() for series in (x.vix["available_at"], x.frame["ts"]))
+    last = np.searchsorted(published, starts, side="left") - 1
+    known = last >= 5
+    change = np.full(starts.size, np.nan)
+    change[known] = np.log(close[last[known]] / close[last[known] - 5])
+    return change
