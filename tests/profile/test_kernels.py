@@ -92,13 +92,15 @@ def test_the_value_area_holds_the_share_and_the_vpoc(bars):
 
 
 @settings(max_examples=200, deadline=None)
-@given(bars=SESSION)
-def test_the_one_price_area_is_contiguous_and_no_outside_neighbour_outweighs_its_last_price(bars):
-    levels = reference.levels_of(bars, SHARE, 1)
+@given(bars=SESSION, step=st.sampled_from([1, 2]))
+def test_the_value_area_counts_every_price_it_spans_and_is_not_larger_than_needed(bars, step):
+    _, vah, val, units = reference.levels_of(bars, SHARE, step)
     profile = reference.profile_of(bars)
-    inside = [profile[tick] for tick in range(levels.val, levels.vah + 1)]
-    assert sum(inside) == levels.va_units
-    assert all(tick in profile for tick in range(levels.val, levels.vah + 1))
+    inside = [profile[tick] for tick in range(val, vah + 1)]
+    assert sum(inside) == units
+    # one of its ends came last; without that step the share was not yet reached
+    shorter = min(sum(inside[cut:]) for cut in (step, 1)), min(sum(inside[: len(inside) - cut]) for cut in (step, 1))
+    assert len(inside) == 1 or 10 * min(shorter) < 7 * sum(profile.values())
 
 
 def test_the_busiest_session_there_could_be_does_not_overflow():
