@@ -89,6 +89,15 @@ def test_real_features_are_finite_after_the_warm_up_and_within_hard_bounds(real,
 
 
 @pytest.mark.real
+def test_a_delivery_that_begins_late_in_a_session_stays_within_the_declared_warm_up(real, compute):
+    late = compute(real.bars.slice(950).head(40_000), real.vix)
+    sessions = late["session"].rle_id()
+    assert (sessions == 0).sum() == 17
+    for name in FEATURE_NAMES:
+        assert not late[name].filter(sessions >= warmup_sessions([name])).is_nan().any(), name
+
+
+@pytest.mark.real
 def test_no_real_feature_is_constant_or_a_copy_of_another(real_features):
     values = real_features.filter(real_features["session"].rle_id() >= 14).select(FEATURE_NAMES).to_numpy()
     correlation = np.corrcoef(values, rowvar=False)

@@ -99,7 +99,11 @@ def test_a_histogram_of_nothing_is_refused(market, es):
 def test_bars_out_of_order_of_two_contracts_or_contradictory_are_refused(market, es):
     two = pl.concat([market.head(1), market.slice(1, 1).with_columns(pl.lit("ESM25").alias("contract"))])
     inverted = market.with_columns(pl.col("high").alias("low"), pl.col("low").alias("high"))
-    for broken, told in ((market.reverse(), "out of order"), (two, "2 contracts"), (inverted, "contradicts")):
+    for broken, told in (
+        (market.reverse(), "out of order"),
+        (two, "2 contracts"),
+        (inverted, "contradict it, the first at 2025-01-06 15:0"),
+    ):
         with pytest.raises(ArtifactError, match=told):
             build_sessions(broken, es, CONFIG)
 

@@ -18,7 +18,8 @@ class Feature(NamedTuple):
 
     ``hard`` bounds follow from mathematics or exchange rules: a value outside is an error. ``soft``
     bounds are the usual range: values outside are worth a look. NaN may occur only while fewer than
-    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract came before.
+    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract came before. Windows of bars
+    declare two sessions, because a delivery may begin late in its first one.
     """
 
     name: str
@@ -42,11 +43,11 @@ _FEATURES = (
     Feature("price_mom_5d", "price", "100 ln(C / close of s-5)", "5 d", "%", (-50, 50), (-8, 8), 5),
     Feature("vwap", "volume", "1e4 (C / VWAP of s - 1), priced (H+L+C)/3; 0 before the first trade of s",
             "session", "bp", (-2000, 2000), (-200, 200), 0),
-    Feature("mom_15m", "price", "1e4 ln(C / C[-15])", "15 m", "bp", (-2000, 2000), (-90, 90), 1, 15),
-    Feature("mom_60m", "price", "1e4 ln(C / C[-60])", "60 m", "bp", (-2000, 2000), (-180, 180), 1, 60),
-    Feature("vol_ratio_30", "volume", "V / mean V; 0 if none traded", "30 m", "ratio", (0, 30), (0, 12), 1, 29),
-    Feature("rv_30", "volatility", "100 sqrt(1380 mean r^2)", "30 m", "%/day", _POSITIVE, (0.05, 6), 1, 30),
-    Feature("rv_390", "volatility", "100 sqrt(1380 mean r^2)", "390 m", "%/day", _POSITIVE, (0.1, 4.5), 1, 390),
+    Feature("mom_15m", "price", "1e4 ln(C / C[-15])", "15 m", "bp", (-2000, 2000), (-90, 90), 2, 15),
+    Feature("mom_60m", "price", "1e4 ln(C / C[-60])", "60 m", "bp", (-2000, 2000), (-180, 180), 2, 60),
+    Feature("vol_ratio_30", "volume", "V / mean V; 0 if none traded", "30 m", "ratio", (0, 30), (0, 12), 2, 29),
+    Feature("rv_30", "volatility", "100 sqrt(1380 mean r^2)", "30 m", "%/day", _POSITIVE, (0.05, 6), 2, 30),
+    Feature("rv_390", "volatility", "100 sqrt(1380 mean r^2)", "390 m", "%/day", _POSITIVE, (0.1, 4.5), 2, 390),
     Feature("vpoc_dev_dist", "levels", "(C - VPOC of D) / ATR", "session", "ATR", _UNBOUNDED, (-2, 2), 14),
     Feature("va_pos_dev", "levels", "(C - VAL) / max(VAH - VAL, 4 ticks) of D, clipped to -5..6",
             "session", "widths", (-5, 6), (-4, 5), 0),

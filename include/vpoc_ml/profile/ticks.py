@@ -48,8 +48,10 @@ def tick_bars(bars: pl.DataFrame, instrument: Instrument) -> TickBars:
         np.ascontiguousarray(instrument.to_ticks(bars[name].to_numpy()), np.int64) for name in ("low", "high", "close")
     )
     volume = np.ascontiguousarray(bars["volume"].to_numpy(), np.int64)
-    if not bool(np.all((low <= close) & (close <= high) & (volume >= 0))):
-        raise ArtifactError("bars", "low <= close <= high and volume >= 0 in every bar", "a bar that contradicts it")
+    wrong = np.flatnonzero((low > close) | (close > high) | (volume < 0))
+    if wrong.size:
+        found = f"{wrong.size} bars that contradict it, the first at {bars['ts'][int(wrong[0])]}"
+        raise ArtifactError("bars", "low <= close <= high and volume >= 0 in every bar", found)
     return TickBars(low, high, close, volume, session_starts(bars["session"]))
 
 
