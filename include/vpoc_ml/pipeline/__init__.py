@@ -1,0 +1,69 @@
+"""One function per stage: (lake, run, ...) -> small JSON. DAGs and command line both call these.
+
+Names are loaded on first use, so that a task pays only for the libraries of its own stage.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vpoc_ml.pipeline.champion import models, promote, rollback, score
+    from vpoc_ml.pipeline.contracts import build_rolls, features_contract, ingest_contract, profile_contract
+    from vpoc_ml.pipeline.gates import gate_bars, gate_features, gate_training_set
+    from vpoc_ml.pipeline.model import build_training_set, evaluate, train
+    from vpoc_ml.pipeline.order import run_until
+    from vpoc_ml.pipeline.reports import publish_reports
+    from vpoc_ml.pipeline.start import plan_contracts, start_run
+    from vpoc_ml.pipeline.summary import summarize
+
+_HOME = {
+    "start_run": "start",
+    "plan_contracts": "start",
+    "ingest_contract": "contracts",
+    "build_rolls": "contracts",
+    "profile_contract": "contracts",
+    "features_contract": "contracts",
+    "gate_bars": "gates",
+    "gate_features": "gates",
+    "gate_training_set": "gates",
+    "build_training_set": "model",
+    "train": "model",
+    "evaluate": "model",
+    "promote": "champion",
+    "rollback": "champion",
+    "score": "champion",
+    "models": "champion",
+    "publish_reports": "reports",
+    "summarize": "summary",
+    "run_until": "order",
+}
+
+__all__ = [
+    "build_rolls",
+    "build_training_set",
+    "evaluate",
+    "features_contract",
+    "gate_bars",
+    "gate_features",
+    "gate_training_set",
+    "ingest_contract",
+    "models",
+    "plan_contracts",
+    "profile_contract",
+    "promote",
+    "publish_reports",
+    "rollback",
+    "run_until",
+    "score",
+    "start_run",
+    "summarize",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

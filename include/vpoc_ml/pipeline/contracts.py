@@ -1,0 +1,143 @@
+"""Stages of one contract: vendor file -> bars -> sessions and developing levels -> features; and the roll table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.features.build import build_features
+from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.lake.hashing import hash_code, hash_file, hash_frame
+from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.rolls import front_periods
+from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.start import VIX_KEY
+from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.sessions import build_sessions
+
+
+@stage("ingest")
+def ingest_contract(run: Run, contract: str) -> Result:
+    """Build ``bars/`` and ``quarantine/`` of one contract from its vendor file.
+
+    Skipped when the vendor file, the VIX closes the bars can have seen, the settings and the code are
+    unchanged.
+
+    Raises:
+        InputError: the file cannot be read, holds too many bad rows, or the VIX does not cover it.
+    """
+    source = Path(run.plan()["files"][contract])
+    vix = run.lake.read_frame(VIX_KEY)
+    key = run.key("bars", contract)
+    with run.lake.writing(contract):
+        before = run.lake.manifest(key)
+        if before and (manifest := run.lake.fresh(key, _bars_recipe(run, source, vix, before.last_ts))):
+            return _ingested(manifest, skipped=True)
+        built = build_bars(source, parse_contract(contract), run.instrument, vix, run.config.ingest)
+        last = built.bars["ts"].max()
+        recipe = _bars_recipe(run, source, vix, last.isoformat() if isinstance(last, datetime) else None)
+        details = {
+            "rows_in": built.rows_in,
+            "quarantined": built.quarantine.height,
+            "reasons": built.reasons,
+            "notes": list(built.notes),
+            "sessions": built.bars["session"].n_unique(),
+        }
+        run.lake.write_frame(run.key("quarantine", contract), built.quarantine, recipe)
+        return _ingested(run.lake.write_frame(key, built.bars, recipe, details), skipped=False)
+
+
+@stage("profile")
+def profile_contract(run: Run, contract: str) -> Result:
+    """Build ``sessions/`` and ``developing/`` of one contract from its bars."""
+    recipe = Recipe(
+        {"bars": run.lake.sha(run.key("bars", contract))},
+        run.config.digest("profile"),
+        hash_code("market", "profile"),
+    )
+    sessions_key, developing_key = run.key("sessions", contract), run.key("developing", contract)
+    with run.lake.writing(contract):
+        stored = run.lake.fresh(sessions_key, recipe)
+        developing = run.lake.fresh(developing_key, recipe)
+        if stored and developing:
+            return _counted(developing.rows, stored.rows, skipped=True)
+        bars = run.lake.read_frame(run.key("bars", contract))
+        sessions = build_sessions(bars, run.instrument, run.config.profile)
+        run.lake.write_frame(developing_key, build_developing(bars, run.instrument, run.config.profile), recipe)
+        run.lake.write_frame(sessions_key, sessions, recipe)
+        return _counted(bars.height, sessions.height, skipped=False)
+
+
+@stage("features")
+def features_contract(run: Run, contract: str) -> Result:
+    """Build ``features/`` of one contract from its bars, sessions, developing levels and the VIX closes."""
+    vix = run.lake.read_frame(VIX_KEY)
+    kinds = ("bars", "sessions", "developing")
+    bars_manifest = run.lake.manifest(run.key("bars", contract))
+    if bars_manifest is None:
+        raise ArtifactError(run.lake.path(run.key("bars", contract)), "bars of the contract", "none")
+    inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
+    inputs["vix"] = _vix_hash(vix, bars_manifest.last_ts)
+    recipe = Recipe(inputs, "", hash_code("market", "profile", "features"))
+    key = run.key("features", contract)
+    with run.lake.writing(contract):
+        if stored := run.lake.fresh(key, recipe):
+            return _counted(bars_manifest.rows, stored.rows, skipped=True)
+        bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
+        features = build_features(bars, sessions, developing, vix, run.instrument)
+        run.lake.write_frame(key, features, recipe)
+        return _counted(bars.height, features.height, skipped=False)
+
+
+@stage("rolls")
+def build_rolls(run: Run, contracts: list[str]) -> Result:
+    """Build ``roll/<instrument>.parquet`` from the daily volumes of every contract of the lake."""
+    keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
+    recipe = Recipe({key: run.lake.sha(key) for key in keys}, "", hash_code("market"))
+    key = f"roll/{run.config.data.instrument}.parquet"
+    with run.lake.writing("roll"):
+        if stored := run.lake.fresh(key, recipe):
+            return {**stored.details, "rows_out": stored.rows, "skipped": True}
+        daily = pl.concat([_daily_volume(run, each) for each in keys])
+        details = {"rows_in": daily.height, "quarantined": 0}
+        manifest = run.lake.write_frame(key, front_periods(daily), recipe, details)
+        return {**details, "rows_out": manifest.rows, "skipped": False}
+
+
+def _daily_volume(run: Run, key: str) -> pl.DataFrame:
+    bars = run.lake.read_frame(key, ["contract", "session", "volume"])
+    return bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+
+
+def _stored(run: Run, kind: str) -> set[str]:
+    folder = run.lake.path(f"{kind}/{run.config.data.instrument}")
+    return {f"{kind}/{run.config.data.instrument}/{path.name}" for path in folder.glob("*.parquet")}
+
+
+def _bars_recipe(run: Run, source: Path, vix: pl.DataFrame, last_ts: str | None) -> Recipe:
+    return Recipe(
+        {"raw": hash_file(source), "vix": _vix_hash(vix, last_ts)},
+        run.config.digest("ingest"),
+        hash_code("market", "ingest"),
+    )
+
+
+def _vix_hash(vix: pl.DataFrame, last_ts: str | None) -> str:
+    """Hash only the closes that bars up to ``last_ts`` can have seen: a longer VIX file changes no old contract."""
+    if last_ts is None:
+        return hash_frame(vix)
+    return hash_frame(vix.filter(pl.col("available_at") < datetime.fromisoformat(last_ts)))
+
+
+def _ingested(manifest: Manifest, *, skipped: bool) -> Result:
+    details: dict[str, Any] = manifest.details
+    return {**details, "rows_out": manifest.rows, "skipped": skipped}
+
+
+def _counted(rows_in: int, rows_out: int, *, skipped: bool) -> Result:
+    return {"rows_in": rows_in, "rows_out": rows_out, "quarantined": 0, "skipped": skipped}

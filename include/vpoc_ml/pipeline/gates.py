@@ -1,0 +1,93 @@
+"""The gates as stages: each judges what the stages before it made, and ends the run when something critical failed."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import polars as pl
+
+from vpoc_ml.market.calendar import contract_sessions, sessions
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.pipeline.run import Result, Run, stage
+
+MARGIN = timedelta(days=10)
+
+
+@stage("gate-bars")
+def gate_bars(run: Run, contracts: list[str]) -> Result:
+    """Judge the bars of every contract against the calendar, the tick grid and the schema.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.quality.gates import judge_bars, raise_if_failed
+
+    made = {contract: run.lake.manifest(run.key("bars", contract)) for contract in contracts}
+    verdict = judge_bars(
+        {contract: run.lake.path(run.key("bars", contract)) for contract in contracts},
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        calendar={contract: _calendar(run, contract) for contract in contracts},
+        tick_size=run.instrument.tick_size,
+        quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
+        config=run.config.quality,
+    )
+    raise_if_failed(verdict)
+    return verdict.to_json()
+
+
+@stage("gate-features")
+def gate_features(run: Run, contracts: list[str]) -> Result:
+    """Judge the features of every contract against the registry's bounds and warm-ups, and against their bars.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.quality.gates import judge_features, raise_if_failed
+
+    verdict = judge_features(
+        {contract: run.lake.path(run.key("features", contract)) for contract in contracts},
+        bars={contract: run.lake.path(run.key("bars", contract)) for contract in contracts},
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        config=run.config.quality,
+    )
+    raise_if_failed(verdict)
+    return verdict.to_json()
+
+
+@stage("gate-training-set")
+def gate_training_set(run: Run) -> Result:
+    """Judge labels, class balance, splits and embargo of the run's training set.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.quality.gates import judge_training_set, raise_if_failed
+
+    path = run.folder / "training_set.parquet"
+    days = pl.scan_parquet(path).select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
+    first, last = days.collect().row(0)
+    verdict = judge_training_set(
+        path,
+        features=run.result("training-set")["features"],
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        calendar=sessions(run.instrument.calendar, first - MARGIN, last + MARGIN),
+        dataset=run.config.dataset,
+        config=run.config.quality,
+    )
+    raise_if_failed(verdict)
+    return verdict.to_json()
+
+
+def _calendar(run: Run, contract: str) -> pl.DataFrame:
+    """Return the sessions the contract's bars should lie in, with a margin on both sides."""
+    days = run.lake.read_frame(run.key("bars", contract), ["session"])["session"]
+    first, last = days.min(), days.max()
+    assert isinstance(first, date)
+    assert isinstance(last, date)
+    return contract_sessions(parse_contract(contract), run.instrument, first - MARGIN, last + MARGIN)

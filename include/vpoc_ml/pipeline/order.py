@@ -1,0 +1,80 @@
+"""The stages in their order, for the command line; the DAG runs the same stages, contracts in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from vpoc_ml.pipeline import contracts as per_contract
+from vpoc_ml.pipeline import gates, model, start
+from vpoc_ml.pipeline.run import Result
+
+STAGES = (
+    "plan",
+    "ingest",
+    "gate-bars",
+    "rolls",
+    "profile",
+    "features",
+    "gate-features",
+    "training-set",
+    "gate-training-set",
+    "train",
+    "evaluate",
+    "promote",
+    "score",
+)
+
+
+def run_until(
+    lake: str,
+    run: str,
+    last: str,
+    now: datetime,
+    *,
+    on_stage: Callable[[Result], None] = lambda result: None,
+    on_progress: Callable[[Result], None] | None = None,
+) -> None:
+    """Run the stages of a started run up to and including ``last``; unchanged ones skip themselves.
+
+    ``on_stage`` receives each stage's result, ``on_progress`` each progress record of the training.
+    """
+    on_stage(planned := start.plan_contracts(lake, run))
+    chosen: list[str] = planned["contracts"]
+    for name in STAGES[1 : STAGES.index(last) + 1]:
+        for result in _stage(name, lake, run, chosen, now, on_progress):
+            on_stage(result)
+
+
+def _stage(
+    name: str,
+    lake: str,
+    run: str,
+    chosen: list[str],
+    now: datetime,
+    on_progress: Callable[[Result], None] | None,
+) -> list[Result]:
+    each: dict[str, Callable[[str, str, str], Result]] = {
+        "ingest": per_contract.ingest_contract,
+        "profile": per_contract.profile_contract,
+        "features": per_contract.features_contract,
+    }
+    if name in each:
+        return [each[name](lake, run, contract) for contract in chosen]
+    over_all: dict[str, Callable[[str, str, list[str]], Result]] = {
+        "gate-bars": gates.gate_bars,
+        "rolls": per_contract.build_rolls,
+        "gate-features": gates.gate_features,
+        "training-set": model.build_training_set,
+    }
+    if name in over_all:
+        return [over_all[name](lake, run, chosen)]
+    if name in ("promote", "score"):
+        from vpoc_ml.pipeline import champion  # mlflow and torch are not needed before
+
+        work = {"promote": champion.promote, "score": champion.score}[name]
+        return [work(lake, run, now)]
+    if name == "train":
+        return [model.train(lake, run, on_progress=on_progress)]
+    whole = {"gate-training-set": gates.gate_training_set, "evaluate": model.evaluate}
+    return [whole[name](lake, run)]

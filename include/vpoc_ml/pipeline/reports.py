@@ -1,0 +1,67 @@
+"""Reports of a run: the evaluation's page, the gates' page, Data Docs."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.summary import GATES
+
+LEVELS = ("vpoc", "vah", "val")
+
+
+@stage("publish-reports")
+def publish_reports(run: Run, now: datetime) -> Result:
+    """Build Data Docs once from all stored results, and the evaluation's page if the run got that far.
+
+    A run that a gate ended has its gates' page and Data Docs all the same.
+    """
+    from vpoc_ml.quality.docs import publish
+
+    published = {"data docs": str(publish(run.reports))}
+    if (run.folder / "metrics.json").is_file():
+        published["evaluation"] = str(write_evaluation_report(run))
+    return {"published": published, "at": now.isoformat()}
+
+
+def write_evaluation_report(run: Run) -> Path:
+    """Write ``report.html`` from what is known so far: metrics always, verdicts and decision when they exist."""
+    from vpoc_ml.evaluation.report import write_report
+
+    bars, levels = _last_test_session(run)
+    verdicts = [run.result(f"gate-{gate}") for gate in GATES if run.has_result(f"gate-{gate}")]
+    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run)}
+    decision = run.folder / "decision.json"
+    if decision.is_file():
+        extra["decision"] = json.loads(decision.read_text())
+    return write_report(
+        run.folder, run.config, session_bars=bars, session_levels=levels, instrument=run.instrument, extra=extra
+    )
+
+
+def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Return bars and levels of the newest session of the test rows."""
+    rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
+    contract, session = rows.select("contract", "session", "ts").sort("ts").last().collect().row(0)[:2]
+    bars = run.lake.read_frame(run.key("bars", contract)).filter(pl.col("session") == session)
+    found = run.lake.read_frame(run.key("sessions", contract)).filter(pl.col("session") == session)
+    return bars, {name: float(found[name].item()) for name in LEVELS}
+
+
+def _facts(run: Run) -> dict[str, str]:
+    trained = run.result("train")
+    facts = {
+        "contracts": ", ".join(run.plan()["contracts"]),
+        "raw files": run.plan()["raw"],
+        "training fingerprint": trained["fingerprint"],
+        "device": str(trained.get("device", "")),
+        "parameters": f"{trained['parameters']:,}",
+    }
+    if trained["trained_in"] != run.name:
+        facts["model reused from"] = trained["trained_in"]
+    return facts

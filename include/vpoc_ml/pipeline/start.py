@@ -1,0 +1,116 @@
+"""The first two stages: resolve and store the configuration, then find the input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vpoc_ml.config import resolve
+from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, UnreadableFileError
+from vpoc_ml.ingest.discover import Discovery, discover
+from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.lake.atomic import write_json, write_text
+from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.pipeline.run import Result, Run, run_folder, run_name, stage
+
+VIX_KEY = "vix/VIX.parquet"
+
+
+def start_run(
+    lake: str,
+    run: str,
+    recipe: str = "nightly",
+    overrides: Mapping[str, Any] | None = None,
+    raw: str | None = None,
+    vix: str | None = None,
+    now: datetime | None = None,
+) -> Result:
+    """Resolve the configuration and store it as ``runs/<run>/config.json``; every later stage reads that copy.
+
+    Args:
+        lake: root of the lake.
+        run: name of the run; letters, digits, dot, dash, underscore.
+        recipe: named recipe.
+        overrides: settings by dotted key.
+        raw: folder of vendor files; the lake's ``raw/`` when None.
+        vix: VIX file; one found in the raw folder when None.
+        now: the moment the run starts, timezone-aware.
+
+    Raises:
+        ConfigError: unknown recipe or key, impossible value, or a run name that cannot be a folder.
+    """
+    if run != run_name(run) or not run:
+        raise InvalidValueError("run", run, f"a name of letters, digits, '.', '-' and '_', such as {run_name(run)!r}")
+    if now is None or now.tzinfo is None:
+        raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
+    config = resolve(recipe, overrides)
+    folder = run_folder(Lake(lake), run)
+    write_text(folder / "config.json", config.to_json() + "\n")
+    write_json(folder / "inputs.json", {"raw": raw, "vix": vix, "started": now.isoformat()})
+    return {
+        "run": run,
+        "recipe": recipe,
+        "config_hash": config.digest(),
+        "config_uri": str(folder / "config.json"),
+        "config": json.loads(config.to_json()),
+    }
+
+
+@stage("plan")
+def plan_contracts(run: Run) -> Result:
+    """Find the raw files and the VIX closes; return the contracts to build and the files nobody can read.
+
+    Raises:
+        MissingInputError: the folder is missing, nothing in it is readable, a contract that was asked
+            for is not there, or there is no VIX file.
+        UnreadableFileError: the VIX file is in no known format.
+    """
+    folder = Path(run.inputs["raw"] or run.lake.root / "raw")
+    found = discover(folder, run.instrument)
+    files = _selected(run, folder, found)
+    vix_file = _store_vix(run, folder, found)
+    return {
+        "contracts": list(files),
+        "files": {code: str(path) for code, path in files.items()},
+        "unreadable": [{"name": item.name, "reason": item.reason} for item in found.unreadable],
+        "raw": str(folder),
+        "vix": str(vix_file),
+    }
+
+
+def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, Path]:
+    """Return the path of each contract, in order of expiry: all, or those the configuration names."""
+    wanted = [parse_contract(text, where="setting data.contracts").code for text in run.config.data.contracts]
+    missing = sorted(set(wanted) - set(found.files))
+    if missing:
+        raise MissingInputError(
+            folder,
+            f"a file of {', '.join(missing)}",
+            f"The folder holds {', '.join(found.files)}; correct data.contracts or deliver the file.",
+        )
+    return {code: path for code, path in found.files.items() if not wanted or code in wanted}
+
+
+def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
+    """Read the VIX file into the lake unless the same file is there already; return its path."""
+    path = _vix_file(run, folder, found)
+    recipe = Recipe({"file": hash_file(path)}, "", hash_code("ingest"))
+    if run.lake.fresh(VIX_KEY, recipe) is None:
+        run.lake.write_frame(VIX_KEY, read_vix(path), recipe)
+    return path
+
+
+def _vix_file(run: Run, folder: Path, found: Discovery) -> Path:
+    given = run.inputs["vix"]
+    remedy = "Give one VIX file with --vix (VIX= for make demo), or put exactly one into the raw folder."
+    if given is None and len(found.vix) > 1:
+        raise UnreadableFileError(folder, "one VIX file", ", ".join(path.name for path in found.vix), remedy=remedy)
+    path = Path(given) if given else next(iter(found.vix), None)
+    if path is None or not path.is_file():
+        raise MissingInputError(path or folder, "a VIX file", remedy)
+    return path

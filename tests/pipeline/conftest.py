@@ -1,0 +1,54 @@
+"""A small synthetic delivery: one contract's vendor file and a VIX file."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from vpoc_ml import pipeline
+from vpoc_ml.ingest.synthetic import write_market
+
+BEGIN, ROWS = 60_000, 12 * 1380  # while the contract is the front one: it trades nearly every minute
+NOW = datetime(2023, 3, 17, 22, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory) -> Path:
+    """Folder with one contract, ESH23, and a VIX file. Read only: tests that change it use ``delivery``."""
+    folder = tmp_path_factory.mktemp("market")
+    write_market(folder, contracts=1, seed=7, mode="signal")
+    return folder
+
+
+@pytest.fixture
+def delivery(market, tmp_path) -> Path:
+    """Twelve days of the market as a folder of its own, small enough to build in a moment."""
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    for source in market.iterdir():
+        if source.is_file():
+            shutil.copy(source, folder)
+    prices = next(folder.glob("ES*.txt"))
+    lines = prices.read_bytes().splitlines(keepends=True)
+    prices.write_bytes(b"".join(lines[BEGIN : BEGIN + ROWS]))
+    return folder
+
+
+@pytest.fixture
+def lake(tmp_path) -> str:
+    """Root of an empty lake."""
+    return str(tmp_path / "lake")
+
+
+@pytest.fixture
+def start(lake, delivery):
+    """Start a run on the delivery: ``start("night", overrides={...})`` returns its name."""
+
+    def begin(name="night", recipe="smoke", overrides=None, raw=None, vix=None):
+        pipeline.start_run(lake, name, recipe, overrides, str(raw or delivery), vix and str(vix), NOW)
+        return name
+
+    return begin

@@ -1,0 +1,104 @@
+"""The whole path without Airflow: promoted where there is skill, refused where there is none, nothing lost."""
+
+import json
+
+import pytest
+
+from vpoc_ml import pipeline
+from vpoc_ml.errors import GateFailedError
+from vpoc_ml.ingest.synthetic import write_market
+from vpoc_ml.lake.store import Lake
+from vpoc_ml.pipeline.champion import model_store
+
+from .conftest import NOW
+
+pytestmark = pytest.mark.e2e
+ARTIFACTS = {
+    "best_model.safetensors",
+    "best_model.json",
+    "final_model.safetensors",
+    "training_config.json",
+    "feature_statistics.json",
+    "metrics.json",
+    "training_log.txt",
+    "report.html",
+}
+
+
+@pytest.fixture(scope="module")
+def promoted(market, tmp_path_factory):
+    """A lake in which one run on a market with a signal went from file to champion."""
+    lake = str(tmp_path_factory.mktemp("lake"))
+    run_all(lake, "first", market)
+    return lake
+
+
+def run_all(lake, name, raw, overrides=None):
+    pipeline.start_run(lake, name, "smoke", {"training.epochs": 6, **(overrides or {})}, str(raw), None, NOW)
+    pipeline.run_until(lake, name, "score", NOW)
+    pipeline.publish_reports(lake, name, NOW)
+    return pipeline.summarize(lake, name)
+
+
+def test_signal_is_promoted_with_every_artifact(promoted):
+    summary = pipeline.summarize(promoted, "first")
+    assert summary["decision"]["promote"], summary["decision"]["reasons"]
+    assert {path.name for path in (Lake(promoted).root / "runs" / "first").iterdir()} >= ARTIFACTS
+    assert set(summary["reports"]) == {"evaluation", "gates", "data docs"}
+    assert [gate["passed"] for gate in summary["gates"]] == [True, True, True]
+    assert set(summary["metrics"]["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
+    champion = model_store(Lake(promoted)).champion()
+    assert champion.run == "first"
+
+
+def test_summary_conserves_rows(promoted):
+    rows = {(row["stage"], row["contract"]): row for row in pipeline.summarize(promoted, "first")["stages"]}
+    ingest = rows["ingest", "ESH23"]
+    assert ingest["rows_in"] == ingest["rows_out"] + ingest["quarantined"]
+    assert rows["profile", "ESH23"]["rows_in"] == ingest["rows_out"]
+    assert rows["features", "ESH23"]["rows_out"] == ingest["rows_out"]
+
+
+def test_same_night_again_reuses_the_model_and_keeps_the_champion(promoted, market):
+    summary = run_all(promoted, "second", market)
+    stages = {(row["stage"], row["contract"]): row["skipped"] for row in summary["stages"]}
+    assert stages["train", None]
+    assert stages["ingest", "ESH23"]
+    assert not summary["decision"]["promote"]
+    assert any("champion" in reason for reason in summary["decision"]["reasons"])
+    assert model_store(Lake(promoted)).champion().run == "first"
+
+
+def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market):
+    before = model_store(Lake(promoted)).champion()
+    overrides = {"quality.row_count_fail": 0.0, "quality.row_count_warn": 0.0}
+    with pytest.raises(GateFailedError, match="ESH23") as caught:
+        run_all(promoted, "third", market, overrides)
+    verdict = caught.value.verdict
+    assert (verdict["gate"], verdict["passed"]) == ("bars", False)
+    pipeline.publish_reports(promoted, "third", NOW)
+    summary = pipeline.summarize(promoted, "third")
+    assert summary["reports"].keys() >= {"gates", "data docs"}
+    assert summary["gates"][0]["critical"] >= 1
+    assert not (Lake(promoted).root / "runs" / "third" / "training_set.parquet").exists()
+    assert model_store(Lake(promoted)).champion() == before
+
+
+def test_martingale_is_refused_and_nothing_is_scored(tmp_path):
+    raw, lake = tmp_path / "raw", str(tmp_path / "lake")
+    write_market(raw, contracts=1, seed=7, mode="martingale")
+    summary = run_all(lake, "night", raw)
+    assert not summary["decision"]["promote"]
+    assert any("rank IC" in reason for reason in summary["decision"]["reasons"])
+    assert model_store(Lake(lake)).champion() is None
+    ledger = [json.loads(line) for line in (Lake(lake).root / "registry" / "ledger.jsonl").read_text().splitlines()]
+    assert [entry["action"] for entry in ledger] == ["refuse"]
+
+
+def test_rollback_needs_an_earlier_champion(promoted):
+    from vpoc_ml.errors import InputError, RegistryError
+
+    with pytest.raises(RegistryError):
+        pipeline.rollback(promoted, "bad fills", NOW)
+    with pytest.raises(InputError, match="reason"):
+        pipeline.rollback(promoted, " ", NOW)
