@@ -81,17 +81,17 @@ def _lines(path: Path) -> pl.Series:
         raise UnreadableFileError(path, EXPECTED, f"{error.strerror or error}") from error
     if not content:
         raise UnreadableFileError(path, EXPECTED, "an empty file", line=1, remedy=_REDELIVER)
-    lines = content.decode("utf-8", errors="replace").split("\n")
-    if lines[-1]:
-        _check_format(path, parse(pl.Series("text", lines[:_HEAD])))
+    lines = pl.Series("text", content.decode("utf-8", errors="replace").split("\n")).str.strip_chars_end("\r")
+    if last := lines[-1]:
+        _check_format(path, parse(lines.head(_HEAD)))
         raise UnreadableFileError(
             path,
             "a last line that ends with a line break",
-            f"{lines[-1][:80]!r}, so the file is cut off or still being written",
-            line=len(lines),
+            f"{last[:80]!r}, so the file is cut off or still being written",
+            line=lines.len(),
             remedy=_REDELIVER,
         )
-    return pl.Series("text", lines[:-1], dtype=pl.String).str.strip_chars_end("\r")
+    return lines.head(-1)
 
 
 def _check_format(path: Path, rows: pl.DataFrame) -> None:
