@@ -11,6 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.market import instruments
+from vpoc_ml.market.instruments import Instrument
+
 FEATURES = ("signal", "noise")
 
 
@@ -24,11 +27,6 @@ class FakeModel:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         return np.clip(self.zero_rank + self.slope * np.tanh(features[:, 0]), 0, 1).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Index:
-    point_value: float = 50.0
 
 
 def training_set(*, strength: float = 0.0, sessions: int = 40, bars: int = 200, seed: int = 1) -> pl.DataFrame:
@@ -76,8 +74,8 @@ def zero_rank(frame: pl.DataFrame) -> float:
 
 
 @pytest.fixture
-def instrument() -> Index:
-    return Index()
+def instrument() -> Instrument:
+    return instruments.instrument("ES")
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInpu
 from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.evaluate import evaluate_model, evaluate_run, read_metrics
 from vpoc_ml.evaluation.rows import JudgedRows
+from vpoc_ml.models.build import build_model
+from vpoc_ml.models.bundle import load_model, save_model
 
 CONFIG = resolve("smoke")
 BASELINES = {"constant", "majority", "last_sign", "ridge"}
@@ -121,6 +123,20 @@ def test_missing_inputs_are_named(tmp_path, make_set, fake, instrument):
         evaluate_run(tmp_path, CONFIG, instrument=instrument)
     with pytest.raises(MissingInputError, match="metrics"):
         read_metrics(tmp_path)
+
+
+def test_stored_model_is_judged_like_a_loaded_one(make_set, make_run, instrument):
+    frame = make_set()
+    run = make_run(frame)
+    statistics = {"features": ["signal", "noise"], "median": [0.0, 0.0], "scale": [1.0, 1.0]}
+    net = build_model(CONFIG.model, statistics)
+    meta = {"features": statistics["features"], "model": CONFIG.model.model_dump(mode="json"), "zero_rank": 0.5}
+    stored = load_model(save_model(run, "best_model", net, meta))
+    metrics = evaluate_run(run, CONFIG, champion=stored, instrument=instrument)
+    assert metrics == evaluate_model(run, CONFIG, stored, champion=stored, instrument=instrument)
+    test = frame.filter(pl.col("split") == "test")
+    predicted = stored.predict(test.select("signal", "noise").to_numpy())
+    assert np.array_equal(pl.read_parquet(run / "predictions.parquet")["candidate"].to_numpy(), predicted)
 
 
 def test_calibration_by_hand():

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,20 +20,13 @@ from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.metrics import compare, describe, reduce
 from vpoc_ml.evaluation.rows import Forecast, JudgedRows, RankModel
 from vpoc_ml.lake.atomic import replacing, write_json
+from vpoc_ml.market.instruments import Instrument
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
 
-class HasPointValue(Protocol):
-    """The one thing of an instrument a backtest needs."""
-
-    @property
-    def point_value(self) -> float:
-        """Dollars a contract gains when the price rises by one point."""
-
-
 def evaluate_run(
-    run_dir: Path, config: RunConfig, *, champion: RankModel | None = None, instrument: HasPointValue
+    run_dir: Path, config: RunConfig, *, champion: RankModel | None = None, instrument: Instrument
 ) -> dict[str, Any]:
     """Judge ``best_model`` of ``run_dir`` and write ``metrics.json`` and ``predictions.parquet`` there.
 
@@ -60,7 +53,7 @@ def evaluate_model(
     candidate: RankModel,
     *,
     champion: RankModel | None = None,
-    instrument: HasPointValue,
+    instrument: Instrument,
 ) -> dict[str, Any]:
     """Do what ``evaluate_run`` does for a model that is already loaded."""
     train, validation, test = read_splits(run_dir / "training_set.parquet", candidate.features)

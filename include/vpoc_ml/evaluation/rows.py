@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,14 +18,14 @@ class RankModel(Protocol):
     """A trained model: features in, predicted rank of the next return out."""
 
     @property
-    def features(self) -> tuple[str, ...] | list[str]:
+    def features(self) -> Sequence[str]:
         """Feature columns in model order."""
 
     @property
     def zero_rank(self) -> float:
         """Rank of a zero return among the rows it was trained on: above it the model says up."""
 
-    def predict(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def predict(self, features: npt.NDArray[np.floating], /) -> npt.NDArray[np.floating]:
         """Return the predicted rank in [0, 1] of each row of ``features`` (n, f), raw and unscaled."""
 
 
