@@ -119,3 +119,9 @@ def test_a_session_without_volume_has_its_middle_as_vpoc_and_an_area_of_one_pric
 @pytest.mark.parametrize("ticks", range(1, 17))
 def test_bars_of_up_to_16_ticks_leave_no_remainder(ticks):
     assert kernels.SCALE % ticks == 0
+
+
+def test_the_value_area_does_not_stop_a_fraction_of_a_unit_early():
+    # 7 units, 70 % are 4.9: the 4 of the VPOC are not enough
+    profile = np.array([4, 3], np.int64)
+    assert kernels.find_value_area(profile, 0, 1, 0, 7, 7, 10, 2) == (0, 1, 7)
