@@ -19,9 +19,9 @@ from rich.console import Console
 
 from vpoc_ml import config
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
+from vpoc_ml.pipeline.table import render
 from vpoc_ops import env
 from vpoc_ops.quiet import Progress, quiet
-from vpoc_ops.summary import render
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -125,7 +125,7 @@ def stage(name: str) -> Callable[[Callable[Concatenate[Run, P], Result]], Callab
 
     def decorate(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[str, str, P], Result]:
         @wraps(work)
-        def call(lake: str, run: str, *args: P.args, **kwargs: P.kwargs) -> Result:
+        def call(lake: str, run: str, /, *args: P.args, **kwargs: P.kwargs) -> Result:
             opened = open_run(lake, run)
             contract = args[0] if args and isinstance(args[0], str) else None
             begun = time.perf_counter()
