@@ -1,0 +1,188 @@
+"""``vpoc-ml``: every stage without Airflow. The DAGs call the same functions of ``vpoc_ml.pipeline``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vpoc_ml import config as configuration
+from vpoc_ml.errors import VpocError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Futures bars -> gates -> volume profiles -> features -> model -> promotion, one command a stage.",
+)
+progress = Console(stderr=True)
+
+LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="Root folder of the lake.")]
+RunOption = Annotated[str, typer.Option("--run", help="Name of the run.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5.")]
+OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
+RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor files; default LAKE/raw.")]
+VixOption = Annotated[Path | None, typer.Option("--vix", help="VIX file; default: one in the raw folder.")]
+ContractOption = Annotated[list[str], typer.Option("--contract", help="Contract to use; repeatable; default all.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line on stdout.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.")]
+
+
+@app.command()
+def synth(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the vendor files into.")],
+    contracts: Annotated[int, typer.Option(min=1, max=12, help="Number of quarterly contracts.")] = 3,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+    mode: Annotated[str, typer.Option(help="signal: a weak planted signal; martingale: none.")] = "signal",
+) -> None:
+    """Write a synthetic ES and VIX market as vendor files."""
+    from vpoc_ml.errors import InvalidValueError
+    from vpoc_ml.ingest.synthetic import write_market
+
+    if mode not in ("signal", "martingale"):
+        raise InvalidValueError("--mode", mode, "signal or martingale")
+    made = write_market(folder, contracts=contracts, seed=seed, mode=mode)  # type: ignore[arg-type]
+    for path in [*made.files, made.vix]:
+        typer.echo(path)
+
+
+@app.command()
+def config(recipe: RecipeOption = "nightly", override: OverrideOption = []) -> None:  # noqa: B006 - typer copies it
+    """Print every setting of a recipe with its help."""
+    resolved = configuration.resolve(recipe, dict(map(configuration.parse_override, override)))
+    fields = configuration.form_fields()
+    for section, settings in resolved.model_dump(mode="json").items():
+        if isinstance(settings, dict):
+            for name, value in settings.items():
+                text = fields[f"{section}.{name}"]["description"].split(" Empty: ")[0]
+                typer.echo(f"{section}.{name}={json.dumps(value):<24} # {text}")
+    typer.echo(f"# hash {resolved.digest()}")
+
+
+def _stage_command(last: str, help_text: str) -> None:
+    """Register the command that runs every stage up to ``last``."""
+
+    @app.command(last if last != "score" else "run", help=help_text)
+    def command(
+        lake: LakeOption = "data",
+        run: RunOption = "manual",
+        recipe: RecipeOption = "nightly",
+        override: OverrideOption = [],  # noqa: B006 - typer copies it
+        raw: RawOption = None,
+        vix: VixOption = None,
+        contract: ContractOption = [],  # noqa: B006
+        as_json: JsonOption = False,
+    ) -> None:
+        from vpoc_ml import pipeline
+
+        overrides: dict[str, Any] = dict(map(configuration.parse_override, override))
+        if contract:
+            overrides["data.contracts"] = contract
+        now = datetime.now(UTC)
+        pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
+        pipeline.run_until(lake, run, last, now, on_stage=_show_stage, on_progress=_show_progress)
+        if last == "score":
+            pipeline.publish_reports(lake, run, now)
+        _show_summary(pipeline.summarize(lake, run), as_json)
+
+
+for _last, _help in {
+    "ingest": "Vendor files -> bars, quarantine.",
+    "gate-bars": "... -> gate: bars.",
+    "profile": "... -> sessions, developing levels.",
+    "features": "... -> features.",
+    "gate-features": "... -> gate: features.",
+    "training-set": "... -> training set.",
+    "gate-training-set": "... -> gate: training set.",
+    "train": "... -> a trained model in the run's folder.",
+    "evaluate": "... -> metrics.json and report.html.",
+    "score": "Everything in order: ingest to promotion and scoring.",
+}.items():
+    _stage_command(_last, _help)
+
+
+@app.command()
+def promote(
+    run: Annotated[str, typer.Argument(help="Evaluated run.")],
+    reason: ReasonOption,
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Promote a run's model if the promotion rule allows it; the rule is not overruled by hand."""
+    from vpoc_ml import pipeline
+
+    _emit(pipeline.promote(lake, run, datetime.now(UTC), reason), as_json)
+
+
+@app.command()
+def rollback(reason: ReasonOption, lake: LakeOption = "data", as_json: JsonOption = False) -> None:
+    """Restore the previous champion."""
+    from vpoc_ml import pipeline
+
+    _emit(pipeline.rollback(lake, reason, datetime.now(UTC)), as_json)
+
+
+@app.command()
+def models(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
+    """List the registered models and today's champion."""
+    from vpoc_ml import pipeline
+
+    for model in pipeline.models(lake):
+        _emit(model, as_json)
+
+
+@app.command()
+def summary(
+    run: Annotated[str, typer.Argument(help="Name of the run.")], lake: LakeOption = "data", as_json: JsonOption = False
+) -> None:
+    """Print the table a run ends with."""
+    from vpoc_ml import pipeline
+
+    _show_summary(pipeline.summarize(lake, run), as_json)
+
+
+def _emit(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for name, value in result.items():
+        typer.echo(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def _show_summary(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from vpoc_ml.pipeline.table import render
+
+    render(Console(), result)
+
+
+def _show_stage(result: dict[str, Any]) -> None:
+    what = f"{result['stage']} {result.get('contract', '')}".strip()
+    rows = f"{result['rows_in']:,} -> {result['rows_out']:,} rows" if "rows_out" in result else ""
+    state = "unchanged" if result.get("skipped") else f"{result.get('seconds', 0):.1f} s"
+    progress.print(f"  {what:<28} {rows:<28} {state}", highlight=False)
+
+
+def _show_progress(record: dict[str, Any]) -> None:
+    if record.get("kind") == "epoch":
+        progress.print(
+            f"    epoch {record['epoch']}: validation loss {record['validation_loss']:.6f}"
+            f" (constant {record['validation_constant']:.6f})",
+            highlight=False,
+        )
+
+
+def main() -> None:
+    """Run the command line; a typed error becomes its message on stderr and its exit code."""
+    try:
+        app()
+    except VpocError as error:
+        progress.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
+        sys.exit(error.exit_code)
