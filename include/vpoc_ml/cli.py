@@ -116,7 +116,7 @@ def promote(
     """Promote a run's model if the promotion rule allows it; the rule is not overruled by hand."""
     from vpoc_ml import pipeline
 
-    _emit(pipeline.promote(lake, run, datetime.now(UTC), reason), as_json)
+    _emit(pipeline.promote(lake, run, datetime.now(UTC), f"hand: {reason}"), as_json)
 
 
 @app.command()
