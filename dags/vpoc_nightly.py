@@ -129,7 +129,7 @@ def publish_reports() -> dict[str, Any]:
 
 @dag(
     schedule=CronTriggerTimetable("30 17 * * 1-5", timezone="America/Chicago"),
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    start_date=None,  # a first night in the past would start a run the moment the DAG appears
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

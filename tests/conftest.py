@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,16 @@ def real_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An Airflow of its own in a temporary folder; its variables are set before anything imports airflow."""
+    from vpoc_ops import env
+
+    home = tmp_path_factory.mktemp("airflow")
+    before = dict(os.environ)
+    env.apply(env.airflow_env(home, home / "lake"))
+    yield home
+    os.environ.clear()
+    os.environ.update(before)

@@ -49,7 +49,16 @@ def form_params() -> dict[str, Param]:
     fields = form_fields()
     own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in _RUN_FIELDS.items()}
     ordered = {"recipe": fields.pop("recipe"), **own, **fields}
-    return {name: Param(**schema) for name, schema in ordered.items()}
+    return {name: Param(**_choices(schema)) for name, schema in ordered.items()}
+
+
+def _choices(schema: dict[str, Any]) -> dict[str, Any]:
+    """Give a setting with few values a list with a word for null; a typed boolean would be a switch without it."""
+    if "boolean" in schema["type"]:
+        schema = {key: value for key, value in schema.items() if key != "type"} | {"enum": [None, True, False]}
+    if None in schema.get("enum", ()):
+        schema = schema | {"values_display": {"null": "as the recipe says"}}
+    return schema
 
 
 def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -88,7 +97,7 @@ def session_clock(run_type: str, run_after: datetime, session: str | None) -> da
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check the run's conf, resolve and store its configuration, show it in the log and return it."""
     with stage.recorded(stage.current_run(), "resolve_config"):
-        refuse_unknown(dag_run.conf or {}, params)
+        refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
         now = session_clock(str(dag_run.run_type), dag_run.run_after, params["session"])
         overrides = {key: params[key] for key in form_fields() if "." in key and params[key] is not None}
         overrides |= params["overrides"] or {}

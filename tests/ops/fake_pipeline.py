@@ -6,6 +6,7 @@ Lets the wiring be tested alone, and pins the names and arguments the DAG relies
 from __future__ import annotations
 
 import json
+import operator
 import os
 from pathlib import Path
 
@@ -93,10 +94,10 @@ class FakePipeline:
         }
 
 
-def install(fake: FakePipeline, setattr_=setattr) -> FakePipeline:
-    """Put the fake's functions in place of the pipeline's; ``setattr_`` may be a monkeypatch's."""
+def install(fake: FakePipeline, setitem=operator.setitem) -> FakePipeline:
+    """Put the fake's functions in place of the pipeline's, which load on demand; ``setitem`` may be a monkeypatch's."""
     for stage in STAGES:
-        setattr_(pipeline, stage, fake.function(stage))
+        setitem(vars(pipeline), stage, fake.function(stage))
     return fake
 
 

@@ -1,0 +1,55 @@
+# Everything this project does, as verbs. `make help` lists them. A fresh clone needs python3.11 and nothing else.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# One stamp per content of requirements.txt: the same file is installed once, a changed one again.
+STAMP := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
+MODE ?= signal
+RECIPE ?= nightly
+PORT ?= 8080
+SETTINGS = $(foreach setting,$(O),-o '$(setting)')
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint up down bench lock clean
+
+help: ## This list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@rm -f .venv/.installed-* && touch $@
+
+venv: $(STAMP) ## The virtual environment .venv, from the lock
+
+demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martingale RECIPE= LAKE= O="key=value ..."]
+	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
+		--recipe $(RECIPE) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
+
+test: $(STAMP) ## All tests [T="tests/dags -k form"]
+	$(BIN)/python -m pytest $(T)
+
+lint: $(STAMP) ## ruff, mypy --strict and the order of the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+up: $(STAMP) ## Airflow on 127.0.0.1: API server, scheduler, DAG processor, triggerer [PORT=8080 LAKE=]
+	@$(BIN)/python -m vpoc_ops.supervisor up --port $(PORT) $(if $(LAKE),--lake "$(LAKE)")
+
+down: $(STAMP) ## Stops what `make up` started
+	@$(BIN)/python -m vpoc_ops.supervisor down
+
+bench: $(STAMP) ## Benchmarks against peers, as ratios
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lock: $(STAMP) ## requirements.txt from requirements.in
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in
+	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
+	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' requirements.txt
+
+clean: ## Removes caches and build outputs; data/, .venv and .airflow stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

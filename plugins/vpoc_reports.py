@@ -1,0 +1,160 @@
+"""Reports pages under Airflow's UI: an index of runs, their reports, the gates' pages and Data Docs.
+
+Every route asks for a logged-in user. Files come from the lake's ``reports`` folder and the runs' ``report.html``
+only, and a report's scripts may talk to nothing (Content-Security-Policy), so that a page which was made from
+vendor data cannot use the reader's session.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from airflow.plugins_manager import AirflowPlugin
+
+from vpoc_ops.env import lake_root
+
+PREFIX = "/vpoc-reports"
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; connect-src 'none'; frame-ancestors 'self'"
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+# The lake itself or one directly below it (the demos' lakes), then what is public in it.
+PUBLIC = re.compile(r"([\w-][\w.-]*/)?(reports/.+|runs/[^/]+/report\.html)")
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:72rem;color:#1b2733;background:#fff}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.45rem .8rem;border-bottom:1px solid #dde3ea}
+th{font-weight:600;color:#536273}a{color:#0b63b5;margin-right:1rem}code{font-size:.92em}h2{margin-top:2rem}
+@media(prefers-color-scheme:dark){body{color:#d9e1ea;background:#12181f}td,th{border-color:#2b3642}a{color:#6bb2f5}}"""
+
+
+def find(path: str) -> Path | None:
+    """Return the file that ``path`` names below the lake, or None when it is not public or does not exist."""
+    root = lake_root().resolve()
+    file = (root / path).resolve()
+    if not file.is_relative_to(root) or not PUBLIC.fullmatch(file.relative_to(root).as_posix()):
+        return None
+    return file if file.is_file() else None
+
+
+def lakes() -> list[Path]:
+    """Return the lake and the lakes directly below it that hold runs."""
+    root = lake_root().resolve()
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [lake for lake in (root, *below) if (lake / "runs").is_dir()]
+
+
+def links(lake: Path, run: str) -> list[tuple[str, Path]]:
+    """Return name and file of every page that belongs to a run."""
+    folder = lake / "reports" / run
+    pages = [("report", lake / "runs" / run / "report.html")]
+    pages += [(page.stem, page) for page in sorted(folder.glob("*.html"))]
+    pages += [(page.parent.name.replace("_", " "), page) for page in sorted(folder.glob("*/index.html"))]
+    return [(name, page) for name, page in pages if page.is_file()]
+
+
+def shared_links(lake: Path) -> list[tuple[str, Path]]:
+    """Return name and file of the pages that cover all runs of a lake, such as Data Docs."""
+    reports, runs = lake / "reports", {folder.name for folder in (lake / "runs").iterdir()}
+    pages = [(page.stem, page) for page in sorted(reports.glob("*.html"))]
+    indexes = (page for page in sorted(reports.glob("*/index.html")) if page.parent.name not in runs)
+    return pages + [(page.parent.name.replace("_", " "), page) for page in indexes]
+
+
+def index_page() -> str:
+    """Return the index: one table a lake, newest run first."""
+    sections = []
+    for lake in lakes():
+        runs = sorted((lake / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        rows = "".join(
+            f"<tr><td><code>{html.escape(run.name)}</code></td><td>{_anchors(links(lake, run.name))}</td></tr>"
+            for run in runs
+            if run.is_dir()
+        )
+        shared = _anchors(shared_links(lake))
+        sections.append(
+            f"<h2>{html.escape(lake.name)}</h2>{f'<p>All runs: {shared}</p>' if shared else ''}"
+            f"<table><tr><th>Run</th><th>Pages</th></tr>{rows}</table>"
+        )
+    return _page("Reports", "".join(sections) or "<p>No run has left anything to report yet.</p>")
+
+
+def run_page(run_id: str) -> str:
+    """Return the page of one run: its links, with the report itself below them."""
+    from vpoc_ops.stage import folder_name
+
+    for lake in lakes():
+        if pages := links(lake, folder_name(run_id)):
+            frame = (
+                f'<iframe src="{_url(pages[0][1])}" style="width:100%;height:82vh;border:0" title="report"></iframe>'
+            )
+            return _page("Reports of this run", f"<p>{_anchors(pages + shared_links(lake))}</p>{frame}")
+    return _page("Reports of this run", "<p>None yet: they are published when the run ends, also when it fails.</p>")
+
+
+def _anchors(pages: list[tuple[str, Path]]) -> str:
+    return "".join(f'<a href="{_url(page)}">{html.escape(name)}</a>' for name, page in pages) or "none yet"
+
+
+def _url(file: Path) -> str:
+    return f"{PREFIX}/view/{quote(file.relative_to(lake_root().resolve()).as_posix())}"
+
+
+def _page(title: str, body: str) -> str:
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{title}</h1>{body}</body></html>'
+
+
+def make_app() -> Any:
+    """Return the FastAPI application; only the API server builds it."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
+    from airflow.api_fastapi.core_api.security import get_user, requires_access_dag, requires_access_view
+    from fastapi import Depends, FastAPI, HTTPException
+    from fastapi.responses import FileResponse, HTMLResponse
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
+    reader = [Depends(requires_access_view(AccessView.WEBSITE))]
+
+    def view(path: str) -> FileResponse:
+        if (file := find(path)) is None:
+            raise HTTPException(404, "No such report.")
+        return FileResponse(file, headers=HEADERS)
+
+    def index() -> HTMLResponse:
+        return HTMLResponse(index_page(), headers=HEADERS)
+
+    def run(run_id: str) -> HTMLResponse:
+        return HTMLResponse(run_page(run_id), headers=HEADERS)
+
+    see_run = [Depends(requires_access_dag("GET", DagAccessEntity.RUN))]
+    app.get("/view/{path:path}", dependencies=reader, response_model=None)(view)
+    app.get("/run/{dag_id}/{run_id:path}", dependencies=see_run, response_model=None)(run)
+    app.get("/", dependencies=reader, response_model=None)(index)
+    return app
+
+
+class VpocReports(AirflowPlugin):
+    """Adds *Reports* to the navigation and to every run."""
+
+    name = "vpoc_reports"
+    external_views = [  # noqa: RUF012 - Airflow reads a plain class attribute
+        {
+            "name": "Reports",
+            "href": f"{PREFIX}/",
+            "destination": "nav",
+            "url_route": "vpoc-reports-index",
+            "nav_top_level": True,
+        },
+        {
+            "name": "Reports",
+            "href": f"{PREFIX}/run/{{DAG_ID}}/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "vpoc-reports-run",
+        },
+    ]
+
+    @cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Return the application's mount point."""
+        return [{"app": make_app(), "url_prefix": PREFIX, "name": "vpoc_reports"}]

@@ -1,0 +1,109 @@
+"""What a run of the DAG does, with the pipeline's work left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+BEFORE_GATE = Counter(
+    start_run=1,
+    plan_contracts=1,
+    ingest_contract=2,
+    gate_bars=1,
+    build_rolls=1,
+    profile_contract=2,
+    features_contract=2,
+)
+
+
+def test_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
+    run = run_dag(raw="/vendor", **{"training.epochs": 3, "overrides": {"training.seed": 9}})
+    assert run.state == "success"
+    calls = Counter(run.fake.stages())
+    assert calls == Counter({stage: 1 for stage in fakes.STAGES if stage != "summarize"}) + Counter(
+        ingest_contract=1, profile_contract=1, features_contract=1
+    )
+    order = run.fake.stages()
+    assert order.index("gate_bars") < order.index("profile_contract") < order.index("gate_features")
+    assert order[-1] == "publish_reports"
+    assert not list(run.folder.glob("failures/*"))
+
+
+def test_start_gets_recipe_overrides_paths_and_an_aware_clock(run_dag):
+    run = run_dag(recipe="smoke", raw="/vendor", **{"training.epochs": 3, "overrides": {"training.epochs": 4}})
+    recipe, overrides, raw, vix, now = run.fake.calls[0][1]
+    assert (recipe, overrides, raw, vix) == ("smoke", {"training.epochs": 4}, "/vendor", None)
+    assert now.tzinfo is not None
+
+
+def test_mapped_tasks_carry_the_contract_s_name(run_dag):
+    states = run_dag().states
+    assert states["ingest_contract", "ESH25"] == "success"
+    assert states["levels.features_contract", "ESM25"] == "success"
+
+
+def test_failed_gate_fails_the_run_starts_nothing_after_it_and_still_publishes(run_dag):
+    run = run_dag(fail="gate")
+    assert run.state == "failed"
+    assert Counter(run.fake.stages()) == BEFORE_GATE + Counter(gate_features=1, publish_reports=1)
+    assert run.states["train", ""] == run.states["score", ""] == "upstream_failed"
+    assert run.states["publish_reports", ""] == "success"
+    record = json.loads((run.folder / "failures" / "gate_features.json").read_text())
+    assert (record["error"], record["exit_code"]) == ("GateFailedError", 3)
+
+
+@pytest.mark.parametrize(("fail", "stage", "code"), [("training", "train", 4), ("program", "evaluate", 1)])
+def test_typed_errors_and_programming_errors_are_not_retried(run_dag, fail, stage, code):
+    run = run_dag(fail=fail)
+    assert run.state == "failed"
+    assert run.fake.stages().count(stage) == 1
+    assert json.loads((run.folder / "failures" / f"{stage}.json").read_text())["exit_code"] == code
+
+
+def test_machine_errors_are_retried(run_dag, dag, fakes, monkeypatch):
+    from datetime import timedelta
+
+    monkeypatch.setattr(dag.get_task("evaluate"), "retry_delay", timedelta(0))
+    monkeypatch.setitem(fakes.FAILURES, "machine", ("evaluate", OSError("disk is away")))
+    run = run_dag(fail="machine")
+    assert run.state == "failed"
+    assert run.fake.stages().count("evaluate") == 3
+
+
+def test_unknown_key_of_the_conf_fails_at_once_and_names_the_nearest(run_dag):
+    run = run_dag(**{"training.epoch": 3})
+    assert run.state == "failed"
+    assert run.fake.stages() == []
+    record = json.loads((run.folder / "failures" / "resolve_config.json").read_text())
+    assert record["error"] == "UnknownKeyError"
+    assert "training.epochs" in record["message"]
+    assert run.states["publish_reports", ""] == "skipped"
+
+
+def test_plan_without_contracts_fails_instead_of_skipping_everything(run_dag):
+    run = run_dag(contracts=[])
+    assert run.state == "failed"
+    assert "ingest_contract" not in run.fake.stages()
+
+
+def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
+    from vpoc_ops.train import fingerprint
+
+    run = run_dag()
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        rows = session.query(TaskStateStoreModel).filter_by(task_id="train", key="checkpoint").all()
+    pointer = json.loads(rows[-1].value)
+    assert pointer["epoch"] == 1
+    assert pointer["path"].endswith("epoch-1.safetensors")
+    assert fingerprint(run.folder) in {json.loads(row.value)["fingerprint"] for row in rows}
+
+
+def test_champion_is_scored_again_when_promotion_is_refused(run_dag):
+    run = run_dag()
+    assert run.states["approve", ""] == "skipped"
+    assert run.states["promote", ""] == run.states["score", ""] == "success"

@@ -1,0 +1,90 @@
+"""What the DAG file is: quick to read, light, complete, and with its gates upstream of every end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from vpoc_ml.config import form_fields
+
+HEAVY = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "sklearn", "scipy", "matplotlib")
+
+
+def test_dag_folder_has_no_import_errors_and_parses_quickly(bag, record_property):
+    assert bag.import_errors == {}
+    assert list(bag.dags) == ["vpoc_nightly"]
+    for stat in bag.dagbag_stats:
+        record_property(f"parse_seconds_{stat.file}", stat.duration.total_seconds())
+        assert stat.duration.total_seconds() < 5
+
+
+def test_dag_file_imports_nothing_heavy(bag, airflow_home):
+    # a fresh process: this one may have imported anything
+    program = (
+        "import importlib.util, json, sys\n"
+        f"spec = importlib.util.spec_from_file_location('nightly', {bag.dags['vpoc_nightly'].fileloc!r})\n"
+        "spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
+        f"print('HEAVY ' + json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.rsplit("HEAVY ", 1)[1]) == []
+
+
+def test_dag_survives_serialization(dag):
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    again = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert set(again.task_dict) == set(dag.task_dict)
+    assert set(again.params) == set(dag.params)
+    assert again.max_active_runs == 1
+    assert not again.catchup
+
+
+def test_schedule_is_every_weekday_after_the_close_in_chicago(dag):
+    assert dag.timetable.expression == "30 17 * * 1-5"
+    assert str(dag.timetable.timezone) in ("America/Chicago", "Timezone('America/Chicago')")
+
+
+def test_form_has_every_setting_in_its_section_with_its_limits(dag):
+    params = {name: dag.params.get_param(name) for name in dag.params}
+    assert set(params) == {*form_fields(), "session", "raw", "vix", "overrides"}
+    assert all(param.schema["section"] and param.description for param in params.values())
+    assert params["training.epochs"].schema["minimum"] == 1
+    assert params["training.epochs"].schema["section"] == "Training"
+    assert params["recipe"].schema["section"] == "Run"
+    assert next(iter(params)) == "recipe"
+
+
+def test_every_field_has_a_valid_default_so_that_the_schedule_works(dag):
+    dag.params.validate()
+
+
+def test_optional_choices_offer_the_recipe_s_value_by_name(dag):
+    schema = dag.params.get_param("promotion.require_approval").schema
+    assert schema["enum"] == [None, True, False]
+    assert schema["values_display"] == {"null": "as the recipe says"}
+
+
+def test_gates_are_upstream_of_every_end_of_the_dag(dag):
+    ends = [task for task in dag.tasks if not task.is_teardown and all(t.is_teardown for t in task.downstream_list)]
+    assert [task.task_id for task in ends] == ["score"]
+    for gate in ("gate_bars", "gate_features", "gate_training_set"):
+        assert gate in ends[0].get_flat_relative_ids(upstream=True)
+
+
+def test_reports_are_a_teardown_that_cannot_turn_a_failed_run_green(dag):
+    reports = dag.get_task("publish_reports")
+    assert reports.is_teardown
+    assert not reports.on_failure_fail_dagrun
+
+
+def test_training_waits_for_its_queue_and_retries_with_backoff(dag):
+    train = dag.get_task("train")
+    assert train.queue == "rocm"
+    assert train.retries == 2
+    assert train.retry_exponential_backoff == 2.0
+
+
+def test_result_of_the_run_is_the_promotion(dag):
+    assert dag.get_task("promote").returns_dag_result

@@ -1,0 +1,71 @@
+"""The start of a run: keys, session and clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from vpoc_ml.errors import InvalidValueError, UnknownKeyError
+
+pytestmark = pytest.mark.usefixtures("airflow_home")
+
+THANKSGIVING_FRIDAY_NIGHT = datetime(2025, 12, 25, 23, 30, tzinfo=UTC)  # 17:30 Chicago on Christmas Day
+
+
+@pytest.fixture
+def clock():
+    from vpoc_ops.start import session_clock
+
+    return session_clock
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
+def test_scheduled_night_without_session_is_skipped(clock, run_type):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException, match="2025-12-25"):
+        clock(run_type, THANKSGIVING_FRIDAY_NIGHT, None)
+
+
+def test_scheduled_night_with_session_runs_as_of_its_tick(clock):
+    tick = datetime(2025, 12, 23, 23, 30, tzinfo=UTC)
+    assert clock("scheduled", tick, None) == tick
+
+
+def test_manual_run_on_a_holiday_is_a_person_s_decision(clock):
+    assert clock("manual", THANKSGIVING_FRIDAY_NIGHT, None) == THANKSGIVING_FRIDAY_NIGHT
+
+
+def test_named_session_is_the_close_of_that_day_in_chicago(clock):
+    now = clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-01")
+    assert now.astimezone(UTC) == datetime(2025, 7, 1, 22, 30, tzinfo=UTC)
+    assert now.date() == date(2025, 7, 1)
+
+
+def test_named_day_without_session_is_refused(clock):
+    with pytest.raises(InvalidValueError, match="2025-07-05"):
+        clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-05")
+
+
+def test_unknown_key_suggests_a_setting_of_the_same_last_name():
+    from vpoc_ops.start import refuse_unknown
+
+    with pytest.raises(UnknownKeyError) as caught:
+        refuse_unknown({"seed": 1}, ["training.seed", "evaluation.seed", "recipe"])
+    assert caught.value.suggestions == ("training.seed", "evaluation.seed")
+
+
+@pytest.mark.parametrize(
+    ("run_id", "folder"),
+    [
+        ("manual__2026-11-20T18:22:49.07+00:00", "manual__2026-11-20T18-22-49.07-00-00"),
+        ("../../etc", "-..-etc"),
+        ("..", "run"),
+        ("a b/c", "a-b-c"),
+    ],
+)
+def test_folder_name_stays_inside_the_runs_folder(run_id, folder):
+    from vpoc_ops.stage import folder_name
+
+    assert folder_name(run_id) == folder
