@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -133,6 +136,23 @@ def test_kill_between_ledger_and_alias_keeps_the_old_champion_until_recovered(st
     assert after.champion().version == 2
     assert after.recover(NOW) is None
     assert actions(after) == [("promote", 1), ("promote", 2), ("recover", 2)]
+
+
+def test_sigkill_between_ledger_and_alias_keeps_the_old_champion(store):
+    store.promote(1, ["first"], NOW)
+    code = (
+        "import datetime, os, pathlib, signal, sys\n"
+        "from vpoc_ml.registry.store import ModelStore\n"
+        "store = ModelStore.local(pathlib.Path(sys.argv[1]))\n"
+        "store.catalog.move_alias = lambda version: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.promote(2, ['better'], datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(store.folder)], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert store.champion().version == 1
+    assert store.recover(NOW).version == 2
+    assert store.champion().version == 2
+    assert store.ledger.verify() == 3
 
 
 def test_retry_of_a_killed_promotion_promotes_once(store, monkeypatch):

@@ -127,15 +127,9 @@ def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument:
         for axis in (price, profile):
             axis.axhspan(levels["val"], levels["vah"], color=BLUE, alpha=0.08, linewidth=0)
             axis.axhline(levels["vpoc"], color=RED, linewidth=1.2)
-        for name in ("vah", "vpoc", "val"):
-            where = (1.01, levels[name])
-            profile.annotate(
-                f"{name.upper()} {levels[name]:,.2f}",
-                where,
-                xycoords=("axes fraction", "data"),
-                fontsize=8,
-                va="center",
-            )
+        for name, side in (("vah", "bottom"), ("vpoc", "center"), ("val", "top")):  # apart in a narrow value area
+            text, where = f" {name.upper()} {levels[name]:,.2f}", (1.0, levels[name])
+            profile.annotate(text, where, xycoords=("axes fraction", "data"), fontsize=8, va=side)
         return _uri(figure)
 
 

@@ -9,7 +9,6 @@ that somebody moved by hand is put back.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry.catalog import Catalog, Registered
 from vpoc_ml.registry.copies import fetch
@@ -78,7 +78,7 @@ class ModelStore:
             RegistryError: this run name is registered with other weights.
         """
         files, run = _files(run_dir), run_dir.name
-        weights = hash_bytes(run_dir / WEIGHTS)
+        weights = hash_file(run_dir / WEIGHTS)
         with self.ledger.locked():
             found = self.catalog.of_run(run)
             if found is not None:
@@ -195,12 +195,6 @@ def champions(entries: Sequence[Entry]) -> list[int]:
     return history
 
 
-def hash_bytes(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _before(history: Sequence[int], expected: int | None) -> int:
     present = history[-1] if history else None
     if expected is not None and expected != present:
@@ -234,6 +228,6 @@ def _same_weights(found: Registered, weights: str) -> int:
 
 def _check_weights(folder: Path, item: Registered) -> None:
     path = folder / WEIGHTS
-    found = hash_bytes(path) if path.is_file() else "no file"
+    found = hash_file(path) if path.is_file() else "no file"
     if found != item.weights:
         raise ArtifactError(path, f"the registered weights {item.weights[:12]}", found[:12])
