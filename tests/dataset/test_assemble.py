@@ -62,7 +62,7 @@ def test_last_rows_of_a_session_stay_without_label_and_weight(market):
 
 
 def test_future_rows_change_nothing_that_is_fitted(market):
-    bars, features, front, days = market
+    bars, features, front, _ = market
     config = resolve("nightly")
     before = assemble(bars, features, front, ES, config)
     first = part(before, "validation")["ts"].min()
@@ -121,6 +121,8 @@ def test_unusable_inputs_are_named(market):
         assemble({"ESH25": bars["ESH25"]}, features, front, ES, config)
     with pytest.raises(ArtifactError, match="stamps"):
         assemble(bars, {**features, "ESM25": features["ESM25"][1:]}, front, ES, config)
+    with pytest.raises(ArtifactError, match="front period"):
+        assemble(bars, features, front.clear(), ES, config)
     with pytest.raises(ContractCodeError, match="NQ"):
         assemble(bars, features, front, instrument("ES").__class__("NQ", 0.25, 20.0, "CME", ("H",)), config)
     with pytest.raises(InsufficientSessionsError) as caught:

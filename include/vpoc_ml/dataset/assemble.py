@@ -57,11 +57,13 @@ def assemble(
         Rows sorted by ts; prices in points, ``ret`` and ``last_ret`` natural log returns.
 
     Raises:
-        ArtifactError: a front contract lacks bars or features, or their stamps differ.
+        ArtifactError: no front period; a front contract lacks bars or features, or their stamps differ.
         InvalidValueError: a wanted feature does not exist, or the shares leave no test sessions.
         InsufficientSessionsError: too few usable sessions.
         InputError: no training row has a label.
     """
+    if front.is_empty():
+        raise ArtifactError("the roll table", "at least one front period", "none")
     names = _feature_names(features, config.features.names)
     rows = pl.concat(
         [

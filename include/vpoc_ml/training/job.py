@@ -64,7 +64,7 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     net = build_model(config.model, statistics)
     data = load(run_dir, statistics["features"], net.guard, choice.device)
     engine = Engine(net.body.to(choice.device).train(), config.training)
-    fingerprint = fingerprint_of(run_dir, config)
+    fingerprint = fingerprint_of(run_dir, config, choice.device)
     described = describe(config, choice, fingerprint, net)
     write_json(run_dir / "training_config.json", described)
     log.info("%d parameters on %s (%s)", described["parameters"], choice.device, choice.reason)
@@ -84,10 +84,11 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     return result
 
 
-def fingerprint_of(run_dir: Path, config: RunConfig) -> str:
-    """Return the SHA-256 that ties checkpoints to their data, statistics and settings."""
+def fingerprint_of(run_dir: Path, config: RunConfig, device: torch.device) -> str:
+    """Return the SHA-256 that ties checkpoints to data, statistics, settings and what computes the bits."""
     parts = [hash_file(run_dir / name) for name in ("training_set.parquet", "feature_statistics.json")]
-    return hashlib.sha256("\n".join([*parts, config.digest("model", "training")]).encode()).hexdigest()
+    parts += [config.digest("model", "training"), str(torch.__version__), device.type]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: GuardedNet) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vpoc_ml.config import TrainingConfig
+from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.training.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.data import Rows, TrainingData, shuffled
 from vpoc_ml.training.engine import AVERAGE, Engine, Window
@@ -59,20 +62,23 @@ class Trainer:
         self.best = self.engine.state[AVERAGE].clone()
         self.constant = _loss(torch.full_like(self.data.validation.target, 0.5), self.data.validation, self.config)
         start = self.data.train[slice(0, EVALUATED_ROWS)]
-        self.monitor = Monitor([_loss(self.predict(start), start, self.config)])
+        initial = _loss(self.predict(start), start, self.config)
+        self.monitor = Monitor([initial if math.isfinite(initial) else self.constant])
         self.saved = self.opened = time.monotonic()
 
     def fit(self) -> None:
         """Train until the last epoch or until validation stops getting better.
 
         Raises:
-            TrainingUnstableError: more rollbacks than ``max_rollbacks``.
+            TrainingUnstableError: more rollbacks than ``max_rollbacks``, or no epoch with a finite loss.
         """
         while not self.progress.stopped:
             epoch, offset = divmod(self.progress.step, self.steps_per_epoch)
             if epoch == self.config.epochs:
                 break
             self._run_epoch(epoch, offset)
+        if self.progress.best_epoch == 0:
+            raise TrainingUnstableError("Expected a finite validation loss after some epoch; none was. Lower the rate.")
 
     def predict(self, rows: Rows) -> Tensor:
         """Return the averaged weights' predictions [rows], float64."""
@@ -122,13 +128,13 @@ class Trainer:
             "kind": "window",
             "step": self.progress.step,
             "epoch": epoch + 1,
-            "loss": window.loss if window.accepted else None,
-            "grad_norm_max": window.norm_max,
-            "grad_norm_mean": window.norm_mean,
+            "loss": _finite(window.loss) if window.accepted else None,
+            "grad_norm_max": _finite(window.norm_max),
+            "grad_norm_mean": _finite(window.norm_mean),
             "lr": self.schedule.rate(self.progress.step - 1) * self.monitor.rate_factor,
             "skipped": window.steps - window.accepted,
             "clip_share": window.clip_share,
-            "update_ratio_max": window.update_ratio_max,
+            "update_ratio_max": _finite(window.update_ratio_max),
             "rollbacks": self.monitor.rollbacks,
         }
 
@@ -154,7 +160,7 @@ class Trainer:
                 "epoch": epoch + 1,
                 "step": progress.step,
                 "train_loss": train_loss,
-                "validation_loss": loss,
+                "validation_loss": _finite(loss),
                 "validation_constant": self.constant,
                 "best": best,
                 "seconds": seconds,
@@ -194,6 +200,11 @@ class Trainer:
         self.monitor = Monitor(**checkpoint.progress["monitor"])
 
 
-def _loss(predicted: Tensor, rows: Rows, config: Any) -> float:
+def _finite(value: float) -> float | None:
+    """None for what JSON cannot say."""
+    return value if math.isfinite(value) else None
+
+
+def _loss(predicted: Tensor, rows: Rows, config: TrainingConfig) -> float:
     """Weighted Huber of predictions at the fixed delta, computed in float64."""
     return float(weighted_huber(predicted.double(), rows.target.double(), rows.weight.double(), config.huber_delta))

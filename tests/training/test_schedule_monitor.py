@@ -1,0 +1,86 @@
+"""Schedule values, and the monitor's verdicts on single windows."""
+
+from __future__ import annotations
+
+import pytest
+
+from vpoc_ml.config import TrainingConfig
+from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.training.engine import Window
+from vpoc_ml.training.monitor import Monitor, is_dead
+from vpoc_ml.training.schedule import Schedule, step_seed
+
+
+def window(loss: float = 0.02, steps: int = 100, accepted: int = 100, finite: bool = True) -> Window:
+    return Window(steps, accepted, loss, 0.1, 0.2, 0.0, 1e-3, finite)
+
+
+def test_schedule_warms_up_then_follows_the_cosine_to_zero():
+    plan = Schedule.of(TrainingConfig(learning_rate=1.0, warmup_steps=10), 110)
+    assert plan.rate(0) == pytest.approx(0.1)
+    assert plan.rate(9) == plan.rate(10) == 1.0
+    assert plan.rate(60) == pytest.approx(0.5)
+    assert plan.rate(109) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_constant_schedule_and_a_warmup_longer_than_the_run():
+    plan = Schedule.of(TrainingConfig(learning_rate=1.0, warmup_steps=1000, schedule="constant"), 100)
+    assert plan.warmup == 20
+    assert plan.rate(19) == plan.rate(99) == 1.0
+    assert Schedule.of(TrainingConfig(warmup_steps=0), 3).rate(0) == TrainingConfig().learning_rate
+
+
+def test_average_forgets_its_start_and_decay_zero_means_no_average():
+    plan = Schedule.of(TrainingConfig(ema_decay=0.99), 10)
+    assert plan.decay(0) == 0.1
+    assert plan.decay(10_000) == 0.99
+    assert Schedule.of(TrainingConfig(ema_decay=0.0), 10).decay(5) == 0.0
+
+
+def test_step_seeds_are_distinct_32_bit_numbers():
+    seeds = {step_seed(seed, step) for seed in range(3) for step in range(5_000)}
+    assert len(seeds) > 14_995
+    assert max(seeds) < 2**32
+
+
+@pytest.mark.parametrize(
+    ("found", "complaint"),
+    [
+        (window(), None),
+        (window(loss=0.0299), None),
+        (window(loss=0.0301), "above 1.5"),
+        (window(accepted=49), "51 of 100"),
+        (window(accepted=50), None),
+        (window(finite=False), "not finite"),
+    ],
+)
+def test_monitor_complains_about_bad_windows_only(found, complaint):
+    verdict = Monitor([0.02]).complaint(found, batch=16)
+    assert (verdict is None) if complaint is None else (complaint in verdict)
+
+
+def test_monitor_does_not_judge_the_loss_of_a_handful_of_rows():
+    assert Monitor([0.02]).complaint(window(loss=0.05, steps=15, accepted=15), batch=16) is None
+
+
+def test_monitor_compares_with_the_median_of_what_was_accepted():
+    monitor = Monitor([0.02])
+    for _ in range(30):
+        monitor.accept(window(loss=0.010))
+    assert len(monitor.history) == 20
+    assert monitor.complaint(window(loss=0.016), 16) is not None
+
+
+def test_monitor_halves_the_rate_and_gives_up_after_the_limit():
+    monitor = Monitor([0.02])
+    monitor.roll_back(window(accepted=10), "bad", 100, limit=2)
+    monitor.roll_back(window(), "bad", 200, limit=2)
+    assert (monitor.rate_factor, monitor.rollbacks, monitor.skipped) == (0.25, 2, 90)
+    with pytest.raises(TrainingUnstableError, match="step 300: worse"):
+        monitor.roll_back(window(), "worse", 300, limit=2)
+
+
+def test_dead_needs_both_a_constant_prediction_and_no_better_loss():
+    assert is_dead(0.0, 0.0204, 0.0203)
+    assert not is_dead(0.0, 0.0202, 0.0203), "a constant that beats 0.5 carries something"
+    assert not is_dead(1e-3, 0.0204, 0.0203), "noise that was fitted is not a dead net"
