@@ -105,13 +105,11 @@ def measure(test: pl.DataFrame, forecasts: Sequence[Forecast], config: RunConfig
     return {
         "rows": test.height,
         "sessions": rows.sessions,
-        "from": _iso(test["ts"][0]),
-        "to": _iso(test["ts"][-1]),
+        "from": test["ts"][0].isoformat(),
+        "to": test["ts"][-1].isoformat(),
         "zero_return_share": float((rows.ret == 0).mean()),
-        "confidence": settings.confidence,
         "block": "session",
-        "bootstrap_samples": settings.bootstrap_samples,
-        "huber_delta": settings.huber_delta,
+        **settings.model_dump(include={"confidence", "bootstrap_samples", "huber_delta"}),
         "models": {name: describe(one, resamples) for name, one in sums.items()},
         "versus": {
             name: compare(sums[candidate.name], one, resamples) for name, one in sums.items() if name != candidate.name
@@ -158,10 +156,6 @@ def _write_predictions(path: Path, test: pl.DataFrame, forecasts: Sequence[Forec
     )
     with replacing(path) as temporary:
         frame.write_parquet(temporary)
-
-
-def _iso(stamp: Any) -> str:
-    return str(stamp.isoformat())
 
 
 def read_metrics(run_dir: Path) -> dict[str, Any]:
