@@ -140,7 +140,8 @@ def _vix_history(vix: pl.DataFrame, table: pl.DataFrame, es: Instrument, rng: np
     first = table["session"][0]
     lead = sessions(es.calendar, first - timedelta(days=2 * _VIX_LEAD), first - timedelta(days=1)).tail(_VIX_LEAD)
     steps = np.cumsum(0.06 * rng.standard_normal(lead.height))
-    earlier = vix["close"][0] * np.exp(steps - steps[-1] + np.linspace(-0.1, 0.0, lead.height))
+    steps = np.clip(steps - steps[-1], -0.3, 0.3)
+    earlier = vix["close"][0] * np.exp(steps)
     history = pl.concat([lead.select(date="session", close=pl.Series(np.round(earlier, 2))), vix])
     # half days of 210 RTH minutes are holidays of the stock market
     hours = pl.concat([lead, table]).select(date="session", minutes="rth_minutes")

@@ -30,7 +30,11 @@ class Contract:
 
     @property
     def expiry(self) -> date:
-        """Third Friday of the delivery month, the last trading day of equity index futures."""
+        """Third Friday of the delivery month, the last trading day of equity index futures.
+
+        Where that Friday is a holiday of the stock market (Juneteenth: 2026-06-19, 2027-06-18) trading ends on the
+        Thursday; this date then names one session more than has bars.
+        """
         first = date(self.year, self.month, 1)
         return first + timedelta(days=(_FRIDAY - first.weekday()) % 7 + 14)
 

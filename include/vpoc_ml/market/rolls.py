@@ -20,6 +20,8 @@ def front_periods(daily: pl.DataFrame) -> pl.DataFrame:
     contract hands over at once, because expiry is known beforehand. The front never moves back to an earlier
     contract; a contract that never became front has no row.
 
+    The last session must be complete: part of a session can cross over and come back.
+
     Raises:
         ContractCodeError: a contract's code cannot be read.
     """
