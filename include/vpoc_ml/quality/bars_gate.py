@@ -10,7 +10,8 @@ import polars as pl
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
-from vpoc_ml.quality.profile import Column, Profile, RowRule, profile_frame
+from vpoc_ml.quality.passes import Column, RowRule
+from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import BARS, PRICES
 
 VIX_RANGE = (0.0, 150.0)
@@ -103,9 +104,19 @@ def _coverage(lazy: pl.LazyFrame, contract: str, calendar: pl.DataFrame) -> list
     empty = table.filter((pl.col("bars") == 0) & (pl.col("minutes") > 0))
     thin = table.filter((pl.col("bars") > 0) & (2 * pl.col("bars") < pl.col("minutes")))
     return [
-        Tally(contract, ALL, "minutes", missing, minutes),
-        Tally(contract, ALL, "sessions", empty.height, table.height, tuple(empty["session"].head(3).to_list())),
-        Tally(contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3).to_list())),
+        Tally(contract, ALL, "minutes", missing, minutes, unit="minutes"),
+        Tally(
+            contract,
+            ALL,
+            "sessions",
+            empty.height,
+            table.height,
+            tuple(empty["session"].head(3).to_list()),
+            unit="sessions",
+        ),
+        Tally(
+            contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3).to_list()), unit="sessions"
+        ),
     ]
 
 

@@ -16,7 +16,7 @@ ALL = "*"
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many of ``rows`` rows show one kind of defect.
+    """How many of ``rows`` rows (or other ``unit``) show one kind of defect.
 
     ``first`` holds the first failing timestamps (start of bar, UTC) or sessions, ``values`` what stood there.
     """
@@ -29,6 +29,7 @@ class Tally:
     first: tuple[datetime | date, ...] = ()
     values: tuple[float, ...] = ()
     note: str = ""
+    unit: str = "rows"
 
     @property
     def share(self) -> float:

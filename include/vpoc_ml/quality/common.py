@@ -12,7 +12,8 @@ import polars as pl
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.quality import history, report
 from vpoc_ml.quality.checks import ALL, SEVERITIES, Check, Severity, Tally
-from vpoc_ml.quality.profile import Column, Profile, schema_tallies
+from vpoc_ml.quality.passes import Column
+from vpoc_ml.quality.profile import Profile, schema_tallies
 from vpoc_ml.quality.verdict import Failure, Verdict, safe_name
 
 FILE_CHECKS = (
@@ -45,10 +46,10 @@ def measure_file(path: Path, contract: str, columns: Sequence[Column], measure: 
         profile = measure(as_declared(lazy, columns))
     except (OSError, pl.exceptions.PolarsError) as error:
         note = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        return Profile(contract, 0, pl.DataFrame(), [Tally(contract, ALL, "readable", 1, 1, note=note)])
+        return Profile(contract, 0, pl.DataFrame(), [Tally(contract, ALL, "readable", 1, 1, note=note, unit="files")])
     tallies = [
-        Tally(contract, ALL, "readable", 0, 1),
-        Tally(contract, ALL, "rows", int(profile.rows == 0), 1),
+        Tally(contract, ALL, "readable", 0, 1, unit="files"),
+        Tally(contract, ALL, "rows", int(profile.rows == 0), 1, unit="files"),
         *schema_tallies(schema, contract, columns),
     ]
     return Profile(contract, profile.rows, profile.frame, [*tallies, *profile.tallies])
@@ -106,7 +107,9 @@ def _failure(key: tuple[str, str, str], severity: Severity, expected: str, error
         return Failure(*key, severity, 0, 0, 1.0, (), (), expected, note)
     first = tuple(stamp.isoformat() for stamp in tally.first)
     values = tuple(f"{value:g}" for value in tally.values)
-    return Failure(*key, severity, tally.count, tally.rows, tally.share, first, values, expected, tally.note)
+    return Failure(
+        *key, severity, tally.count, tally.rows, tally.share, first, values, expected, tally.note, tally.unit
+    )
 
 
 def _causes(failures: Sequence[Failure]) -> list[Failure]:

@@ -12,7 +12,8 @@ import polars as pl
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.quality.checks import Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, sessions_of
-from vpoc_ml.quality.profile import EXAMPLES, Bounds, Column, Profile, RowRule, profile_frame
+from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
+from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import FEATURE_KEYS
 
 

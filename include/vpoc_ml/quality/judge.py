@@ -93,11 +93,12 @@ class ExpectTallyWithinLimit(BatchExpectation):  # type: ignore[misc]
         counted = [row for row in found.values() if row is not None]
         bad, rows = sum(int(row["count"]) for row in counted), sum(int(row["rows"]) for row in counted)
         texts = {code: "not counted" if row is None else row["text"] for code, row in found.items()}
+        unit = counted[0]["unit"] if counted else "rows"
         where = f"{len(self.contracts)} contracts; limit broken in {len(broken)}"
         return {
             "success": bool(found) and not broken,
             "result": {
-                "observed_value": f"{describe(bad, rows)} in {where}",
+                "observed_value": f"{describe(bad, rows, unit)} in {where}",
                 "element_count": rows,
                 "unexpected_count": bad if broken else 0,
                 "unexpected_percent": 100.0 * bad / rows if rows else 0.0,
@@ -160,7 +161,7 @@ def _expectation(rule: Rule, contracts: Sequence[str]) -> ExpectTallyWithinLimit
         max_count=rule.limit.count,
         max_share=rule.limit.share,
         severity=rule.severity,
-        description=f"[{rule.severity.upper()}] {rule.expected}{_limit_text(rule.limit)}",
+        description=f"[{rule.severity.upper()}] {rule.check}: {rule.expected}{_limit_text(rule.limit)}",
     )
 
 
@@ -183,11 +184,14 @@ def _frame(tallies: Sequence[Tally]) -> pd.DataFrame:
             "count": tally.count,
             "rows": tally.rows,
             "share": tally.share,
-            "text": " ".join(filter(None, [describe(tally.count, tally.rows), tally.note, first_text(tally)])),
+            "unit": tally.unit,
+            "text": " ".join(
+                filter(None, [describe(tally.count, tally.rows, tally.unit), tally.note, first_text(tally)])
+            ),
         }
         for tally in tallies
     ]
-    return pd.DataFrame(rows, columns=["contract", "column", "check", "count", "rows", "share", "text"])
+    return pd.DataFrame(rows, columns=["contract", "column", "check", "count", "rows", "share", "unit", "text"])
 
 
 def _judgements(rules: Sequence[Rule], result: Any, contracts: Sequence[str]) -> list[Judgement]:

@@ -14,7 +14,8 @@ import polars as pl
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, as_declared, measure_file, schema_check
-from vpoc_ml.quality.profile import EXAMPLES, Bounds, Column, Profile, RowRule, profile_frame
+from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
+from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import SPLITS, TRAINING_KEYS
 
 LABELLED = pl.col("weight") == 1
@@ -159,7 +160,9 @@ def _split_tallies(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: DatasetC
             short = max(0, dataset.embargo_sessions - between)
             note = f"{between} sessions between {splits[earlier]['last']} and {splits[later]['first']}"
             asked = max(dataset.embargo_sessions, 1)
-            tallies.append(Tally(ALL, _name(later), "embargo", short, asked, note=note if short else ""))
+            tallies.append(
+                Tally(ALL, _name(later), "embargo", short, asked, note=note if short else "", unit="sessions")
+            )
     return tallies
 
 
@@ -168,8 +171,16 @@ def _balance(split: str, row: dict[str, Any] | None) -> list[Tally]:
     up, down, labelled = counts["up"], counts["down"], counts["labelled"]
     note = f"{up:,} up, {down:,} down, {counts['zero']:,} unchanged"
     return [
-        Tally(ALL, _name(split), "rows", int(labelled == 0), 1, note="split is empty" if not labelled else ""),
-        Tally(ALL, _name(split), "balance", max(up, down, 1), up + down, note=note),
+        Tally(
+            ALL,
+            _name(split),
+            "rows",
+            int(labelled == 0),
+            1,
+            note="split is empty" if not labelled else "",
+            unit="splits",
+        ),
+        Tally(ALL, _name(split), "balance", max(up, down, 1), up + down, note=note, unit="moves"),
         Tally(ALL, _name(split), "zero", counts["zero"], labelled, note=note),
     ]
 

@@ -30,13 +30,14 @@ class Failure:
     values: tuple[str, ...]
     expected: str
     note: str = ""
+    unit: str = "rows"
 
     def line(self) -> str:
         """Return the failure as one line of a message."""
         where = " ".join(name for name in (self.contract, self.column) if name != ALL) or "whole run"
         note = f" ({self.note})" if self.note else ""
         since = f", first {', '.join(self.first)}" if self.first else ""
-        found = describe(self.count, self.rows)
+        found = describe(self.count, self.rows, self.unit)
         return f"{where}: [{self.severity.upper()}] {self.expected} - {found}{note}{since}"
 
 
@@ -112,10 +113,10 @@ def safe_name(run: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", run).replace("profiling", "profil-ing")
 
 
-def describe(count: int, rows: int) -> str:
+def describe(count: int, rows: int, unit: str = "rows") -> str:
     """Return ``3 of 95,000 rows (0.0032%)``."""
     share = count / rows if rows else float(count > 0)
-    return f"{count:,} of {rows:,} rows ({share:.4%})"
+    return f"{count:,} of {rows:,} {unit} ({share:.4%})"
 
 
 def first_text(tally: Tally) -> str:

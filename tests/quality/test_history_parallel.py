@@ -1,0 +1,79 @@
+"""The history keeps every gate of every run once, also when gates run at the same time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import polars as pl
+
+from vpoc_ml.quality import docs, history, report
+from vpoc_ml.quality.gates import judge_bars
+
+WORKER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+import polars as pl
+from vpoc_ml.quality.gates import judge_bars
+root, worker = Path(sys.argv[1]), sys.argv[2]
+calendar = pl.read_parquet(root / "calendar.parquet")
+for night in range(2):
+    judge_bars({"ESH25": root / "bars.parquet"}, run=f"w{worker}n{night}", reports_dir=root / "reports",
+               now=datetime(2026, 11, 20, 2, night, tzinfo=UTC), calendar=calendar, tick_size=0.25)
+"""
+
+
+def test_one_row_per_check_and_a_repeated_gate_replaces_its_rows(world, judged):
+    first = judged("bars", world.bars, name="night:1")
+    judged("features", world.features, name="night:1")
+    judged("bars", world.bars.with_columns(close=pl.lit(6000.0)), name="night:1")
+    table = history.scan(world.reports).collect()
+    assert table.schema == pl.Schema(history.SCHEMA)
+    bars = table.filter(pl.col("gate") == "bars")
+    assert bars.height == first.checks
+    assert bars.select("run", "gate", "contract", "column", "check").is_unique().all()
+    assert bars.filter(check="constant", column="close")["failed"].to_list() == ["warning"]
+    assert set(table["gate"]) == {"bars", "features"}
+
+
+def test_empty_history_has_its_schema(tmp_path):
+    assert history.scan(tmp_path).collect().schema == pl.Schema(history.SCHEMA)
+
+
+def test_parallel_gates_lose_nothing(world):
+    world.file("bars", world.bars)
+    world.calendar.write_parquet(world.root / "calendar.parquet")
+    commands = [[sys.executable, "-c", WORKER, str(world.root), str(n)] for n in range(3)]
+    workers = [subprocess.Popen(command) for command in commands]
+    assert [worker.wait(timeout=300) for worker in workers] == [0, 0, 0]
+    runs = {f"w{worker}n{night}" for worker in range(3) for night in range(2)}
+    assert set(history.scan(world.reports).collect()["run"]) == runs
+    docs.publish(world.reports)
+    pages = {
+        page.relative_to(world.reports / "data_docs").parts[2] for page in world.reports.rglob("tallies-bars.html")
+    }
+    assert pages == runs
+    assert all(report.verdicts(world.reports, run)[0].passed for run in runs)
+
+
+def test_docs_keep_the_newest_results_and_delete_pages_of_the_others(world):
+    path = world.file("bars", world.bars)
+    for night in range(4):
+        judge_bars(
+            {"ESH25": path},
+            run=f"night{night}",
+            reports_dir=world.reports,
+            now=world.now + timedelta(days=night),
+            calendar=world.calendar,
+            tick_size=0.25,
+        )
+        docs.publish(world.reports, limit=2)
+    for kind, root in (("json", "gx"), ("html", "data_docs")):
+        kept = {file.parts[-3] for file in (world.reports / root / "validations").rglob(f"*.{kind}")}
+        assert kept == {"night2", "night3"}
+    assert not (world.reports / "data_docs" / "validations" / "bars" / "night0").exists()
+    index = (world.reports / "data_docs" / "index.html").read_text()
+    assert "night3" in index
+    assert "night1" not in index

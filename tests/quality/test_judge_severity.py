@@ -1,0 +1,117 @@
+"""Great Expectations decides nothing silently: severity, missing answers and exceptions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vpoc_ml.quality import judge as judging
+from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
+from vpoc_ml.quality.common import Asked, conclude
+
+
+def asked(checks, tallies, contracts=("ESH25",)):
+    return Asked("bars", contracts, checks, tallies)
+
+
+@pytest.fixture
+def conclusion(world):
+    def run(checks, tallies, contracts=("ESH25",)):
+        return conclude(asked(checks, tallies, contracts), run="r", reports_dir=world.reports, now=world.now)
+
+    return run
+
+
+def test_warning_alone_never_fails_a_gate(conclusion):
+    verdict = conclusion([Check("a", "x", "nothing", None, warn_if=NONE)], [Tally("ESH25", "x", "a", 5, 10)])
+    assert (verdict.passed, verdict.count("warning"), verdict.count("critical")) == (True, 1, 0)
+
+
+@pytest.mark.parametrize(("count", "severity"), [(0, None), (1, "info"), (3, "warning"), (60, "critical")])
+def test_worst_broken_limit_gives_the_severity(conclusion, count, severity):
+    check = Check("a", "x", "few", Limit(share=0.5), warn_if=Limit(count=2), info_if=NONE)
+    verdict = conclusion([check], [Tally("ESH25", "x", "a", count, 100)])
+    assert [f.severity for f in verdict.failures] == ([severity] if severity else [])
+    assert verdict.passed is (severity != "critical")
+
+
+def test_only_the_contract_at_fault_fails(conclusion):
+    tallies = [Tally("ESH25", "x", "a", 0, 10), Tally("ESM25", "x", "a", 1, 10)]
+    verdict = conclusion([Check("a", "x", "none")], tallies, ("ESH25", "ESM25"))
+    assert [f.contract for f in verdict.failures] == ["ESM25"]
+    assert verdict.checks == 2
+
+
+def test_what_was_never_counted_fails(conclusion):
+    verdict = conclusion([Check("a", "x", "none")], [])
+    assert not verdict.passed
+    assert verdict.failures[0].note == "not counted"
+
+
+def test_gate_that_asks_nothing_has_not_passed(conclusion):
+    assert not conclusion([], [Tally("ESH25", "x", "a", 0, 10)]).passed
+
+
+def test_exception_in_one_check_is_critical_whatever_its_severity(conclusion, monkeypatch):
+    original = judging.ExpectTallyWithinLimit._validate
+
+    def explode(self, *args, **kwargs):
+        if self.check == "b":
+            raise ZeroDivisionError("boom")
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(judging.ExpectTallyWithinLimit, "_validate", explode)
+    checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
+    verdict = conclusion(checks, [Tally("ESH25", "x", name, 0, 10) for name in "ab"])
+    assert [(f.check, f.severity) for f in verdict.failures] == [("b", "critical")]
+    assert "boom" in verdict.failures[0].note
+    assert not verdict.passed
+
+
+def test_exception_in_the_shared_metric_fails_every_check(conclusion, monkeypatch):
+    from great_expectations.execution_engine import PandasExecutionEngine
+
+    def explode(self, *args, **kwargs):
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(PandasExecutionEngine, "get_compute_domain", explode)
+    checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
+    verdict = conclusion(checks, [Tally("ESH25", "x", name, 0, 10) for name in "ab"])
+    assert verdict.count("critical") == 2
+    assert not verdict.passed
+
+
+def test_result_missing_from_the_answer_is_critical(conclusion, monkeypatch):
+    original = judging._judgements
+
+    def forgetful(rules, result, contracts):
+        result.results = result.results[1:]
+        return original(rules, result, contracts)
+
+    monkeypatch.setattr(judging, "_judgements", forgetful)
+    checks = [Check(name, "x", "none", None, warn_if=NONE) for name in "ab"]
+    verdict = conclusion(checks, [Tally("ESH25", "x", name, 0, 10) for name in "ab"])
+    assert verdict.count("critical") == 1
+
+
+def test_stored_result_is_strict_json_with_names_and_severities(world, conclusion):
+    tally = Tally("ESH25", "x", "a", 1, 10, (world.now,), (float("inf"),))
+    conclusion([Check("a", "x", "no infinity")], [tally])
+    (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    result = json.loads(stored.read_text(), parse_constant=refuse)
+    (expectation,) = [r["expectation_config"] for r in result["results"]]
+    assert expectation["severity"] == "critical"
+    assert expectation["description"] == "[CRITICAL] a: no infinity"
+    assert "inf" in json.dumps(result["results"][0]["result"]["partial_unexpected_list"])
+
+
+def test_judging_is_quiet(conclusion, capfd):
+    conclusion([Check("a", "x", "none")], [Tally("ESH25", "x", "a", 1, 10)])
+    captured = capfd.readouterr()
+    assert "Calculating Metrics" not in captured.err
+    assert captured.out == ""
