@@ -132,7 +132,7 @@ class PromotionConfig(Section):
     min_rank_ic: float = Field(0.0, ge=0, le=1, description="The rank IC's lower bound must exceed this.")
     require_net_profit: bool = Field(False, description="Also ask for a positive backtest after costs.")
     champion_margin: float = Field(
-        0.0, ge=-1, le=1, description="Accuracy the candidate must gain over the champion on the same rows."
+        0.002, ge=-1, le=1, description="Accuracy to gain over the champion on the same rows; 0.002 is 0.2 points."
     )
     require_approval: bool = Field(False, description="Wait for a person before the champion changes.")
 

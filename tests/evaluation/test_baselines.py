@@ -36,6 +36,12 @@ def test_last_sign_predicts_what_followed_that_sign():
     assert forecast.rank.tolist() == pytest.approx([0.8, 0.3, 0.3, 0.3])
 
 
+def test_last_sign_follows_or_fades_the_sign_and_never_says_one_direction_for_all():
+    train = pl.DataFrame({"y": [0.51, 0.52, 0.58, 0.57], "last_ret": [0.1, 0.2, -0.1, -0.3]})
+    forecast = baselines.last_sign(train, pl.DataFrame({"last_ret": [0.4, -0.4]}), zero_rank=0.5)
+    assert forecast.direction.tolist() == [-1.0, 1.0], "after a rise less follows than after a fall: fade it"
+
+
 def test_last_sign_never_seen_gets_the_mean():
     forecast = baselines.last_sign(TRAIN.filter(pl.col("last_ret") != 0), TEST, 0.5)
     assert forecast.rank[1] == pytest.approx((0.5 + 0.7 + 0.1 + 0.9) / 4)

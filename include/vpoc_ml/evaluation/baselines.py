@@ -36,12 +36,19 @@ def majority(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forec
 def last_sign(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
     """Predict the mean rank that followed a fall, no change or a rise of the last bar in training.
 
-    This is momentum or reversal, whichever the training rows show; a sign they never show gets their mean.
+    This is momentum or reversal, whichever the training rows show. Its threshold lies midway between what
+    followed a fall and what followed a rise, so that it always follows or fades the sign and never decays
+    into one direction for all; ``zero_rank`` is its threshold when a sign is missing from the training rows,
+    which then gets their mean.
     """
     overall = _mean_rank(train)
     signs, y = _last_signs(train), train["y"].to_numpy().astype(np.float64)
-    followed = [float(y[signs == sign].mean()) if (signs == sign).any() else overall for sign in (-1, 0, 1)]
-    return Forecast("last_sign", np.asarray(followed)[_last_signs(test) + 1], zero_rank)
+    seen = [bool((signs == sign).any()) for sign in (-1, 0, 1)]
+    followed = [
+        float(y[signs == sign].mean()) if there else overall for sign, there in zip((-1, 0, 1), seen, strict=True)
+    ]
+    threshold = (followed[0] + followed[2]) / 2 if seen[0] and seen[2] else zero_rank
+    return Forecast("last_sign", np.asarray(followed)[_last_signs(test) + 1], threshold)
 
 
 def ridge(

@@ -26,9 +26,17 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 
 
 def evaluate_run(
-    run_dir: Path, config: RunConfig, *, champion: RankModel | None = None, instrument: Instrument
+    run_dir: Path,
+    config: RunConfig,
+    *,
+    champion: RankModel | None = None,
+    instrument: Instrument,
+    more_features: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Judge ``best_model`` of ``run_dir`` and write ``metrics.json`` and ``predictions.parquet`` there.
+
+    ``more_features`` (ts, contract, Float32 columns) holds features the training set lacks but the
+    champion may need.
 
     Only test rows with ``weight`` = 1 count, the same for every model. The champion's Huber and MAE are
     measured on the candidate's rank target; its direction uses its own ``zero_rank``. A champion that
@@ -44,7 +52,8 @@ def evaluate_run(
         raise MissingInputError(model_file, "a trained model", "Train the run before evaluating it.")
     from vpoc_ml.models.bundle import load_model
 
-    return evaluate_model(run_dir, config, load_model(model_file), champion=champion, instrument=instrument)
+    model = load_model(model_file)
+    return evaluate_model(run_dir, config, model, champion=champion, instrument=instrument, more_features=more_features)
 
 
 def evaluate_model(
@@ -54,14 +63,16 @@ def evaluate_model(
     *,
     champion: RankModel | None = None,
     instrument: Instrument,
+    more_features: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Do what ``evaluate_run`` does for a model that is already loaded."""
     train, validation, test = read_splits(run_dir / "training_set.parquet", candidate.features)
     forecasts = [predict(CANDIDATE, candidate, test)]
     forecasts += _baselines(train, validation, test, candidate)
-    unscored = _missing(champion, test)
+    known = _with_more(test, more_features)
+    unscored = _missing(champion, known)
     if champion is not None and unscored is None:
-        forecasts.append(predict(CHAMPION, champion, test))
+        forecasts.append(predict(CHAMPION, champion, known))
     metrics = measure(test, forecasts, config, instrument.point_value)
     metrics["champion_unscored"] = unscored
     metrics["train_rows"], metrics["validation_rows"] = train.height, validation.height
@@ -143,6 +154,14 @@ def _baselines(train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame
         baselines.last_sign(train, test, zero_rank),
         baselines.ridge(train, validation, test, model.features, zero_rank),
     ]
+
+
+def _with_more(test: pl.DataFrame, more: pl.DataFrame | None) -> pl.DataFrame:
+    """Join the features the training set lacks to the test rows."""
+    if more is None:
+        return test
+    added = [name for name in more.columns if name not in test.columns]
+    return test.join(more.select("ts", "contract", *added), on=["ts", "contract"], how="left", maintain_order="left")
 
 
 def _missing(champion: RankModel | None, test: pl.DataFrame) -> str | None:

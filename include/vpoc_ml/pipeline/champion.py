@@ -36,6 +36,7 @@ def promote(run: Run, now: datetime, approved_by: str | None = None) -> Result:
     The decision and all its reasons go to the ledger whether or not the champion changes.
     """
     store = model_store(run.lake)
+    store.recover(now)
     metrics = json.loads((run.folder / "metrics.json").read_text())
     fingerprint = run.result("train")["fingerprint"]
     champion = store.champion()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -125,15 +125,19 @@ def evaluate(run: Run) -> Result:
     from vpoc_ml.pipeline.champion import model_store
     from vpoc_ml.pipeline.reports import write_evaluation_report
 
-    store = model_store(run.lake)
-    champion = store.champion()
+    champion = model_store(run.lake).champion()
     rival = load_model(champion.folder / "best_model.json") if champion else None
-    metrics = evaluate_run(run.folder, run.config, champion=rival, instrument=run.instrument)
+    metrics = evaluate_run(
+        run.folder,
+        run.config,
+        champion=rival,
+        instrument=run.instrument,
+        more_features=_features(run, rival.features) if rival else None,
+    )
     report = write_evaluation_report(run)
     test_rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
-    rows = int(test_rows.select(pl.len()).collect().item())
     return {
-        "rows_in": rows,
+        "rows_in": int(test_rows.select(pl.len()).collect().item()),
         "rows_out": metrics["rows"],
         "quarantined": 0,
         "skipped": False,
@@ -141,3 +145,9 @@ def evaluate(run: Run) -> Result:
         "metrics": str(run.folder / "metrics.json"),
         "report": str(report),
     }
+
+
+def _features(run: Run, names: Sequence[str]) -> pl.DataFrame:
+    """Return the named features of the run's contracts as far as they exist: what a champion may need."""
+    frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan()["contracts"]]
+    return pl.concat(frame.select("ts", "contract", *(n for n in names if n in frame.columns)) for frame in frames)

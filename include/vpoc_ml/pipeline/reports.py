@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.pipeline.champion import model_store
 from vpoc_ml.pipeline.run import Result, Run, stage
 from vpoc_ml.pipeline.summary import GATES
 
@@ -35,7 +36,7 @@ def write_evaluation_report(run: Run) -> Path:
 
     bars, levels = _last_test_session(run)
     verdicts = [run.result(f"gate-{gate}") for gate in GATES if run.has_result(f"gate-{gate}")]
-    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run)}
+    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run), "notes": _notes(run)}
     decision = run.folder / "decision.json"
     if decision.is_file():
         extra["decision"] = json.loads(decision.read_text())
@@ -51,6 +52,23 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
     bars = run.lake.read_frame(run.key("bars", contract)).filter(pl.col("session") == session)
     found = run.lake.read_frame(run.key("sessions", contract)).filter(pl.col("session") == session)
     return bars, {name: float(found[name].item()) for name in LEVELS}
+
+
+def _notes(run: Run) -> list[str]:
+    """Return what a reader must know to read the comparison with the champion rightly."""
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    champion = model_store(run.lake).champion()
+    if champion is None or "champion" not in metrics["models"]:
+        return []
+    statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
+    learned = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
+    if learned <= datetime.fromisoformat(metrics["from"]):
+        return []
+    note = (
+        f"The champion (version {champion.version}) learned from rows up to {learned:%Y-%m-%d %H:%M} UTC, which lie"
+        " among this run's test rows: the comparison flatters the champion."
+    )
+    return [note]
 
 
 def _facts(run: Run) -> dict[str, str]:
