@@ -128,3 +128,15 @@ def test_unusable_inputs_are_named(market):
     with pytest.raises(InsufficientSessionsError) as caught:
         assemble(bars, features, front.with_columns(last_session=pl.lit(days[4])), ES, config)
     assert caught.value.needed == 10
+
+
+def test_incomplete_rows_inside_the_declared_warmup_are_dropped(market):
+    bars, features, front, _ = market
+    name = "price_mom_3d"  # declares three sessions of warm-up: 90 rows here
+    holes = np.isin(np.arange(bars["ESH25"].height), [60, 70, 100])
+    cells = pl.when(pl.Series(holes)).then(float("nan")).otherwise(pl.col("f1")).cast(pl.Float32)
+    features["ESH25"] = features["ESH25"].select("ts", "contract", "session", "f0", cells.alias(name))
+    features["ESM25"] = features["ESM25"].rename({"f1": name}).drop("f2")
+    stamps = assemble(bars, features, front, ES, resolve("nightly")).frame["ts"].to_list()
+    present = [bars["ESH25"]["ts"][row] in stamps for row in (60, 61, 70, 100)]
+    assert present == [False, True, False, True]

@@ -13,6 +13,8 @@ from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
 from vpoc_ml.dataset.statistics import column_statistics, nonfinite_row_share
 from vpoc_ml.dataset.target import RankTarget
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
+from vpoc_ml.features.build import in_warmup
+from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
@@ -42,9 +44,9 @@ def assemble(
 ) -> TrainingSet:
     """Label, split and rank the rows of every contract while it is the front contract.
 
-    Everything that is fitted (rank target, guard statistics) sees training rows only. Rows before a
-    contract's first row with all features finite are its warm-up and dropped; later non-finite cells
-    stay and are counted, the guard of the model takes them.
+    Everything that is fitted (rank target, guard statistics) sees training rows only. Incomplete
+    rows of a contract's warm-up are dropped; later non-finite cells stay and are counted, the guard of
+    the model takes them.
 
     Args:
         bars: bars of each contract (ts, contract, session, open, close, ...), sorted by ts.
@@ -111,9 +113,19 @@ def _contract_rows(
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
     labels = label_bars(bars[code], config.dataset.horizon_minutes, config.dataset.return_clip)
     rows = own.select(*KEYS, *cells).with_columns(labels.select(LABEL_COLUMNS))
-    started = pl.all_horizontal(pl.col(name).is_finite() for name in names).cum_max()
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
-    return rows.filter(started & in_front)
+    return rows.filter(_usable(rows, names) & in_front)
+
+
+def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
+    """Return False for the rows of a contract's warm-up that cannot be used.
+
+    These are the rows before the first one with all features finite, and incomplete rows within the
+    warm-up the registry declares. What is missing later is a fault of the features: it stays, visible.
+    """
+    complete = rows.select(pl.all_horizontal(pl.col(name).is_finite() for name in names)).to_series()
+    declared = in_warmup(rows, [name for name in names if name in REGISTRY])
+    return complete.cum_max() & (complete | ~declared)
 
 
 def _missing(code: str, bars: dict[str, pl.DataFrame]) -> str:

@@ -35,7 +35,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature or target."""
+    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature."""
 
     train: Rows
     validation: Rows
@@ -82,7 +82,7 @@ def load(run_dir: Path, features: list[str], guard: Guard, device: torch.device)
         raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
     frame = pl.read_parquet(path, columns=columns)
     train = frame.filter(pl.col("split") == "train")
-    sound = pl.all_horizontal(pl.col(name).is_finite() for name in ("y", *features))
+    sound = pl.all_horizontal(pl.col(name).is_finite() for name in features)
     return TrainingData(
         _rows(train, "train", features, guard, device),
         _rows(frame.filter(pl.col("split") == "validation"), "validation", features, guard, device),
