@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,15 @@ FIRST = date(2025, 1, 6)
 class Known:
     """A stand-in for a registered feature."""
 
-    hard: tuple[float | None, float | None] = (None, None)
-    soft: tuple[float | None, float | None] = (None, None)
+    hard: tuple[float, float] = (-inf, inf)
+    soft: tuple[float, float] = (-inf, inf)
     warmup_sessions: int = 1
 
 
 REGISTRY = {
     "rsi": Known((0.0, 100.0), (5.0, 95.0)),
-    "mom": Known((None, None), (-400.0, 400.0), 2),
-    "range": Known((0.0, None), (None, None), 0),
+    "mom": Known((-inf, inf), (-400.0, 400.0), 2),
+    "range": Known((0.0, inf), (-inf, inf), 0),
 }
 
 

@@ -13,18 +13,11 @@ from vpoc_ml.quality.docs import VENDOR, publish
 from vpoc_ml.quality.docs_view import VENDORED, offline
 
 CHROMIUM = Path("/usr/bin/chromium")
-ARGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-REFERENCE = re.compile(
-    r"<(?P<tag>script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"'](?P<url>[^\"']+)", re.IGNORECASE
+ARGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+REFERENCE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"'](?P<url>[^\"']+)", re.I)
 
 
 @pytest.fixture

@@ -232,7 +232,7 @@ def test_value_on_a_hard_bound_rounded_to_float32_is_inside(world, judged):
 
     frame = planted(world.features, "rsi", (300,), 13**0.5)
     bound = {name: replace(known) for name, known in world.registry.items()}
-    bound["rsi"] = replace(bound["rsi"], hard=(0.0, 13**0.5), soft=(None, None))
+    bound["rsi"] = replace(bound["rsi"], hard=(0.0, 13**0.5), soft=(-INF, INF))
     frame = frame.with_columns(pl.min_horizontal("rsi", pl.lit(13**0.5, dtype=pl.Float32)).alias("rsi"))
     bars = {"ESH25": world.file("b", world.bars)}
     verdict = judge_features(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
@@ -18,12 +19,12 @@ from vpoc_ml.quality.schemas import FEATURE_KEYS
 
 
 class FeatureBounds(Protocol):
-    """What the gate knows of a feature; None in a pair is an open side."""
+    """What the gate knows of a feature; an infinite bound is an open side."""
 
     @property
-    def hard(self) -> Bounds: ...
+    def hard(self) -> tuple[float, float]: ...
     @property
-    def soft(self) -> Bounds: ...
+    def soft(self) -> tuple[float, float]: ...
     @property
     def warmup_sessions(self) -> int: ...
 
@@ -36,7 +37,13 @@ def columns(registry: Mapping[str, FeatureBounds], sessions: Sequence[date] = ()
 
 def _feature(name: str, known: FeatureBounds, sessions: Sequence[date]) -> Column:
     after = sessions[known.warmup_sessions] if known.warmup_sessions < len(sessions) else date.max
-    return Column(name, pl.Float32(), known.hard or (None, None), known.soft or (None, None), finite_from=after)
+    return Column(name, pl.Float32(), _closed(known.hard), _closed(known.soft), finite_from=after)
+
+
+def _closed(bounds: tuple[float, float]) -> Bounds:
+    """Return the pair with None for an open side."""
+    low, high = (bound if isfinite(bound) else None for bound in bounds)
+    return low, high
 
 
 def checks(registry: Mapping[str, FeatureBounds], config: QualityConfig) -> list[Check]:
@@ -84,8 +91,8 @@ def _key_tallies(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows
 
 
 def _feature_checks(name: str, known: FeatureBounds, config: QualityConfig) -> Sequence[Check]:
-    low, high = known.hard or (None, None)
-    soft_low, soft_high = known.soft or (None, None)
+    low, high = _closed(known.hard)
+    soft_low, soft_high = _closed(known.soft)
     asked = [
         Check("late", name, f"no NaN or null after {known.warmup_sessions} warm-up sessions"),
         Check("infinite", name, "no +Inf or -Inf"),

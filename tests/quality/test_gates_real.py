@@ -1,0 +1,45 @@
+"""The gates on one real contract: good data raise no alarm, and one planted fault is still found."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from vpoc_ml.config import RunConfig
+from vpoc_ml.features.build import build_features
+from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.market.calendar import contract_sessions
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import instrument
+from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.sessions import build_sessions
+from vpoc_ml.quality.gates import judge_bars, judge_features
+
+pytestmark = pytest.mark.real
+
+
+def test_real_contract_passes_without_warning_and_a_planted_fault_is_found(real_data, world):
+    config, es, contract = RunConfig(), instrument("ES"), parse_contract("ESH25")
+    vix = read_vix(next((real_data / "vix").glob("*.csv")))
+    built = build_bars(real_data / "es_ninjatrader" / "ES 03-25.Last.txt", contract, es, vix, config.ingest)
+    bars = built.bars
+    levels = build_sessions(bars, es, config.profile), build_developing(bars, es, config.profile)
+    features = build_features(bars, *levels, vix, es)
+    margin = timedelta(days=10)
+    calendar = contract_sessions(contract, es, bars["session"].min() - margin, bars["session"].max() + margin)
+    common = {"reports_dir": world.reports, "now": world.now}
+    good = {"ESH25": world.file("bars", bars)}
+
+    judged = judge_bars(good, run="a", calendar=calendar, tick_size=es.tick_size, **common)
+    assert not [f for f in judged.failures if f.severity != "info"], judged.message()
+    judged = judge_features({"ESH25": world.file("features", features)}, bars=good, run="a", **common)
+    assert judged.passed, judged.message()
+
+    row = bars.height - 1000
+    broken = bars.with_columns(high=pl.when(pl.int_range(pl.len()) == row).then(pl.col("low") - 0.25).otherwise("high"))
+    judged = judge_bars({"ESH25": world.file("bad", broken)}, run="b", calendar=calendar, tick_size=0.25, **common)
+    (failure,) = [f for f in judged.failures if f.severity == "critical"]
+    assert (failure.check, failure.count, failure.first) == ("ohlc", 1, (bars["ts"][row].isoformat(),))
