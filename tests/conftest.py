@@ -31,6 +31,9 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("airflow")
     before = dict(os.environ)
     env.apply(env.airflow_env(home, home / "lake"))
+    from airflow.utils.db import initdb
+
+    initdb()
     yield home
     os.environ.clear()
     os.environ.update(before)

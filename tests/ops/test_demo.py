@@ -1,0 +1,99 @@
+"""The demo as a command: exit codes, what it prints and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {folder!r})
+import fake_pipeline
+fake_pipeline.install(fake_pipeline.FakePipeline(fake_pipeline.fail_asked()))
+from vpoc_ops.demo import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def demo(tmp_path, home):
+    """Run the demo with the fake pipeline in a process of its own."""
+    lake = tmp_path / "lake"
+    (lake / "raw").mkdir(parents=True)
+    (lake / "raw" / "anything.txt").touch()
+
+    def run(*arguments: str, fail: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", PROGRAM.format(folder=str(Path(__file__).parent))]
+        places = ["--lake", str(lake), "--home", str(home)]
+        environment = os.environ | {"FAKE_FAIL": fail, "COLUMNS": "200"}
+        return subprocess.run(
+            [*command, *places, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    run.lake = lake
+    return run
+
+
+def test_finished_run_prints_its_table_and_exits_zero(demo):
+    done = demo("-o", "training.epochs=3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in (
+        "finished ingest_contract ESH25",
+        "epoch 1",
+        "12,345",
+        "REFUSED",
+        "0.5100 [0.4900, 0.5300]",
+        "report.html",
+    ):
+        assert text in done.stdout
+    assert "[info" not in done.stdout + done.stderr, "Airflow's log belongs into the file"
+    (log,) = (demo.lake / "logs").glob("demo-*.log")
+    assert "publish_reports" in log.read_text()
+    (summary,) = demo.lake.glob("runs/*/summary.json")
+    content = json.loads(summary.read_text())
+    assert content["state"] == "success"
+    assert content["decision"]["promote"] is False
+    config = json.loads((summary.parent / "config.json").read_text())
+    assert config["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("fail", "code", "text"),
+    [
+        ("gate", 3, "DATA GATE FAILED"),
+        ("program", 1, "TypeError: a mistake in the program"),
+    ],
+)
+def test_failed_run_says_why_and_exits_by_its_error(demo, fail, code, text):
+    done = demo(fail=fail)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert text in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("-o", "training.epoch=3"), 2, "training.epochs"),
+        (("-o", "training.epochs=0"), 2, "training.epochs"),
+        (("-o", "training.epochs"), 2, "key=value"),
+        (("--recipe", "nigthly"), 2, "nightly"),
+        (("-o", "promotion.require_approval=true"), 2, "make up"),
+        (("--data", "/nowhere"), 5, "/nowhere"),
+        (("--vix", "/nowhere.csv"), 5, "/nowhere.csv"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_starts(demo, arguments, code, text):
+    done = demo(*arguments)
+    assert done.returncode == code
+    assert text in done.stdout
+    assert not (demo.lake / "logs").exists()

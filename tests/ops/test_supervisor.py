@@ -1,0 +1,138 @@
+"""The four parts of Airflow, started and stopped for real."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+
+from vpoc_ops import supervisor
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HEALTHY = {
+    "metadatabase": {"status": "healthy"},
+    **{
+        key: {"status": "healthy", f"latest_{key}_heartbeat": (NOW + timedelta(seconds=1)).isoformat()}
+        for key in supervisor.HEALTH_KEYS.values()
+    },
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_everything_is_missing_until_the_api_server_answers():
+    assert supervisor.unhealthy(None, NOW) == list(supervisor.PARTS)
+
+
+def test_part_without_a_fresh_heartbeat_is_named():
+    assert supervisor.unhealthy(HEALTHY, NOW) == []
+    assert supervisor.unhealthy(HEALTHY, NOW + timedelta(minutes=1)) == ["scheduler", "dag-processor", "triggerer"]
+    assert supervisor.unhealthy({**HEALTHY, "triggerer": {"status": None}}, NOW) == ["triggerer"]
+
+
+def test_taken_port_is_named_and_nothing_starts(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert supervisor.main(["up", "--home", str(tmp_path / "home"), "--port", str(port)]) == 1
+    assert f"Port {port}" in capsys.readouterr().out
+    assert not (tmp_path / "home").exists()
+
+
+def test_down_without_up_is_no_error(tmp_path, capsys):
+    assert supervisor.main(["down", "--home", str(tmp_path)]) == 0
+    assert "Not up" in capsys.readouterr().out
+
+
+def test_process_that_left_its_session_is_still_found_by_its_mark(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        env={supervisor.MARK: str(tmp_path)},
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 10
+        while not supervisor.supervised(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [process.pid for process in supervisor.supervised(tmp_path)] == [child.pid]
+        assert supervisor.supervised(tmp_path / "other") == []
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_process_id_that_another_program_got_is_left_alone(tmp_path):
+    stale = {"boot": supervisor._boot(), "mains": {"scheduler": [psutil.Process().pid, 1.0]}}
+    (tmp_path / "parts.json").write_text(json.dumps(stale))
+    assert supervisor._mains(tmp_path) == set()
+    (tmp_path / "parts.json").write_text(json.dumps(stale | {"boot": "an earlier one"}))
+    assert supervisor._mains(tmp_path) == set()
+
+
+@pytest.mark.e2e
+def test_up_serves_and_down_leaves_no_process(tmp_path, capsys):
+    home, lake, port = tmp_path / "home", tmp_path / "lake", free_port()
+    arguments = ["--home", str(home), "--lake", str(lake)]
+    begin = time.monotonic()
+    try:
+        assert supervisor.main(["up", *arguments, "--port", str(port), "--timeout", "300"]) == 0
+        ready = time.monotonic() - begin
+        printed = capsys.readouterr().out
+        password = json.loads((home / "passwords.json").read_text())["admin"]
+        assert password in printed
+        assert (home / "secrets.json").stat().st_mode & 0o077 == 0
+        assert (home / "passwords.json").stat().st_mode & 0o077 == 0
+        assert _call(port, "GET", "/api/v2/importErrors", token=_token(port, password))["total_entries"] == 0
+        assert _addresses(home) == {"127.0.0.1"}
+        assert _finished_run(port, _token(port, password), {"training.epoch": 1}) == "failed"
+        assert list(lake.glob("runs/*/failures/resolve_config.json"))
+        assert supervisor.main(["up", *arguments, "--port", str(port)]) == 0
+        assert "Already up" in capsys.readouterr().out
+    finally:
+        seen = supervisor.supervised(home)
+        assert supervisor.main(["down", *arguments]) == 0
+    assert len(seen) >= 4
+    assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert supervisor.supervised(home) == []
+    assert ready < 300
+
+
+def _token(port: int, password: str) -> str:
+    return _call(port, "POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
+
+
+def _call(port: int, method: str, path: str, body: dict | None = None, token: str = "") -> dict:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=data, headers=headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def _finished_run(port: int, token: str, conf: dict) -> str:
+    """Start a run, which has no logical date over REST, and wait for its end."""
+    runs = "/api/v2/dags/vpoc_nightly/dagRuns"
+    run = _call(port, "POST", runs, {"logical_date": None, "conf": conf, "dag_run_id": "by-hand"}, token)
+    deadline = time.monotonic() + 180
+    while run["state"] not in ("success", "failed") and time.monotonic() < deadline:
+        time.sleep(1)
+        run = _call(port, "GET", f"{runs}/by-hand", token=token)
+    return run["state"]
+
+
+def _addresses(home) -> set[str]:
+    """The addresses that the parts listen on."""
+    connections = [c for process in supervisor.supervised(home) for c in process.net_connections(kind="tcp")]
+    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
