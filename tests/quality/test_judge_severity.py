@@ -23,9 +23,11 @@ def conclusion(world):
     return run
 
 
-def test_warning_alone_never_fails_a_gate(conclusion):
+def test_warning_alone_never_fails_a_gate_nor_its_page(world, conclusion):
     verdict = conclusion([Check("a", "x", "nothing", None, warn_if=NONE)], [Tally("ESH25", "x", "a", 5, 10)])
     assert (verdict.passed, verdict.count("warning"), verdict.count("critical")) == (True, 1, 0)
+    (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
+    assert json.loads(stored.read_text())["success"] is True
 
 
 @pytest.mark.parametrize(("count", "severity"), [(0, None), (1, "info"), (3, "warning"), (60, "critical")])
