@@ -37,7 +37,7 @@ class Window(NamedTuple):
 
 @dataclass
 class Engine:
-    """A network, its flat state and its monitor accumulators, all on one device."""
+    """A network, its flat state and one record per step of the window, all on one device."""
 
     net: nn.Module
     config: TrainingConfig
@@ -54,7 +54,7 @@ class Engine:
         # Decay pulls matrices to zero; a decayed bias or norm gain only loses what it learned.
         self.decayed = torch.cat([torch.full((p.numel(),), float(p.dim() > 1)) for p in parameters]).to(theta)
         self.updates = torch.zeros((), device=theta.device)
-        self.sums, self.maxima = torch.zeros(2, 5, device=theta.device).unbind()
+        self.records = torch.zeros(self.config.monitor_steps, 5, device=theta.device)
         self.steps = 0
         start = 0
         for parameter in parameters:
@@ -75,8 +75,8 @@ class Engine:
         loss = weighted_huber(self.net(inputs), target, weight, config.huber_delta)
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            norm = torch.linalg.vector_norm(self.gradient)
-            sound = torch.isfinite(loss) & torch.isfinite(norm)
+            norm = torch.dot(self.gradient, self.gradient).sqrt_()
+            sound = torch.isfinite(loss + norm)
             shrink = (config.gradient_clip / (norm + 1e-6)).clamp_max(1.0)
             gradient = self.gradient.mul_(shrink)
 
@@ -92,7 +92,7 @@ class Engine:
             torch.lerp(average, new_theta, 1 - decay, out=new_average)
 
             # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
-            ratio = torch.linalg.vector_norm(move) / torch.linalg.vector_norm(theta)
+            ratio = (torch.dot(move, move) / torch.dot(theta, theta)).sqrt_()
             if self.select:
                 torch.where(sound, self.candidate, self.state, out=self.state)
                 self.updates.add_(sound)
@@ -100,22 +100,20 @@ class Engine:
                 self.state.copy_(self.candidate)
                 self.updates.add_(1)
 
-            facts = torch.stack((sound.float(), loss.detach(), norm, (shrink < 1).float(), ratio))
-            facts = torch.where(sound, facts, 0.0)
-            self.sums.add_(facts)
-            torch.maximum(self.maxima, facts, out=self.maxima)
+            torch.stack((sound, loss, norm, norm > config.gradient_clip, ratio), out=self.records[self.steps])
         self.steps += 1
 
     def read_window(self) -> Window:
-        """Return the facts since the last read and start a new window. The only host read of training."""
-        finite = torch.isfinite(self.state).all().float().reshape(1)
-        values = torch.cat((self.sums, self.maxima, finite)).tolist()
-        steps, self.steps = self.steps, 0
-        self.sums.zero_()
-        self.maxima.zero_()
-        accepted = int(values[0])
-        loss, norm, clipped = (value / max(accepted, 1) for value in values[1:4])
-        return Window(steps, accepted, loss, norm, values[7], clipped, values[9], bool(values[10]))
+        """Return the facts since the last read, at most ``monitor_steps`` steps; the only host read of training."""
+        records = self.records[: self.steps].cpu().double()
+        accepted = records[records[:, 0] > 0]
+        steps, self.steps, count = self.steps, 0, len(accepted)
+        finite = bool(torch.isfinite(self.state).all())
+        if count == 0:
+            return Window(steps, 0, 0.0, 0.0, 0.0, 0.0, 0.0, finite)
+        _, loss, norm, clipped, _ = accepted.mean(dim=0).tolist()
+        _, _, norm_max, _, ratio_max = accepted.amax(dim=0).tolist()
+        return Window(steps, count, loss, norm, norm_max, clipped, ratio_max, finite)
 
     def snapshot(self) -> tuple[Tensor, Tensor]:
         """Return copies of the state and the number of accepted updates."""

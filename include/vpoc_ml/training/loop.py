@@ -170,7 +170,7 @@ class Trainer:
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint. Called between windows only, so the accumulators are empty."""
+        """Write a checkpoint. Called between windows only, so there are no records to store."""
         self.saved = time.monotonic()
         self.progress.seconds += self.saved - self.opened
         self.opened = self.saved
