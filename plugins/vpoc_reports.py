@@ -47,7 +47,7 @@ def lakes() -> list[Path]:
 
 def links(lake: Path, run: str) -> list[tuple[str, Path]]:
     """Return name and file of every page that belongs to a run."""
-    folder = lake / "reports" / run
+    folder = lake / "reports" / "runs" / run
     pages = [("report", lake / "runs" / run / "report.html")]
     pages += [(page.stem, page) for page in sorted(folder.glob("*.html"))]
     pages += [(page.parent.name.replace("_", " "), page) for page in sorted(folder.glob("*/index.html"))]
@@ -56,9 +56,8 @@ def links(lake: Path, run: str) -> list[tuple[str, Path]]:
 
 def shared_links(lake: Path) -> list[tuple[str, Path]]:
     """Return name and file of the pages that cover all runs of a lake, such as Data Docs."""
-    reports, runs = lake / "reports", {folder.name for folder in (lake / "runs").iterdir()}
-    pages = [(page.stem, page) for page in sorted(reports.glob("*.html"))]
-    indexes = (page for page in sorted(reports.glob("*/index.html")) if page.parent.name not in runs)
+    pages = [(page.stem, page) for page in sorted((lake / "reports").glob("*.html"))]
+    indexes = sorted((lake / "reports").glob("*/index.html"))
     return pages + [(page.parent.name.replace("_", " "), page) for page in indexes]
 
 

@@ -27,7 +27,7 @@ from vpoc_ops.quiet import Progress, quiet
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit code."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     try:
         conf = _conf(options)
         lake = _lake(options)

@@ -28,7 +28,7 @@ def lake(tmp_path, monkeypatch):
     files = {
         "runs/night-1/report.html": REPORT,
         "runs/night-1/config.json": "{}",
-        "reports/night-1/gates.html": "gates",
+        "reports/runs/night-1/gates.html": "gates",
         "reports/data_docs/index.html": "docs",
         "reports/data_docs/static/docs.css": "body{}",
         "ledger.jsonl": "secret",
@@ -101,7 +101,7 @@ def test_everything_else_is_not_found(client, path):
 
 def test_index_lists_runs_of_all_lakes_with_links_that_work(client, plugin):
     page = client.get("/").text
-    for file in ("runs/night-1/report.html", "reports/night-1/gates.html", "reports/data_docs/index.html"):
+    for file in ("runs/night-1/report.html", "reports/runs/night-1/gates.html", "reports/data_docs/index.html"):
         assert f'href="{plugin.PREFIX}/view/{file}"' in page
         assert client.get(f"/view/{file}").status_code == 200
     assert "demo/runs/night-2/report.html" in page
