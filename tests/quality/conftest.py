@@ -24,6 +24,7 @@ class Known:
     hard: tuple[float, float] = (-inf, inf)
     soft: tuple[float, float] = (-inf, inf)
     warmup_sessions: int = 1
+    warmup_bars: int = 0
 
 
 REGISTRY = {

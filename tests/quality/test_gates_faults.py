@@ -106,6 +106,26 @@ def test_missing_minutes_warn_then_fail(world, judged, keep, severity):
     assert failure.share == pytest.approx(1 - keep, abs=0.01)
 
 
+def test_only_the_time_as_front_contract_must_be_covered(world, judged):
+    days = world.calendar["session"]
+    early = world.bars.filter((pl.col("session") >= days[4]) | (pl.int_range(pl.len()) % 2 == 0))
+    assert found(judged("bars", early), "minutes").share == pytest.approx(0.5 * 4 / len(days), abs=0.02)
+    assert judged("bars", early, name="run2", front={"ESH25": (days[4], days[-1])}).failures == ()
+    late = found(judged("bars", early, name="run3", front={"ESH25": (days[0], days[3])}), "minutes")
+    assert late.share == pytest.approx(0.5, abs=0.01)
+
+
+def test_contract_shorter_than_a_warm_up_passes_and_a_longer_one_without_values_fails(world, judged):
+    name = world.features.columns[3]
+    cold = world.features.with_columns(pl.lit(float("nan"), pl.Float32).alias(name))
+    assert found(judged("features", cold), "empty", name).severity == "critical"
+    days = world.calendar["session"]
+    first = pl.col("session") == days[0]
+    world.bars = world.bars.filter(first)
+    short = judged("features", world.features.filter(first), name="run2")
+    assert not [failure for failure in short.failures if failure.check in ("empty", "constant", "late")]
+
+
 def test_session_without_bars_warns_and_is_named(world, judged):
     gone = world.calendar["session"][4]
     verdict = judged("bars", world.bars.filter(pl.col("session") != gone))

@@ -103,13 +103,14 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
     with run.lake.writing("roll"):
         if stored := run.lake.fresh(key, recipe):
             return {**stored.details, "rows_out": stored.rows, "skipped": True}
-        daily = pl.concat([_daily_volume(run, each) for each in keys])
+        daily = pl.concat([daily_volume(run, each) for each in keys])
         details = {"rows_in": daily.height, "quarantined": 0}
         manifest = run.lake.write_frame(key, front_periods(daily), recipe, details)
         return {**details, "rows_out": manifest.rows, "skipped": False}
 
 
-def _daily_volume(run: Run, key: str) -> pl.DataFrame:
+def daily_volume(run: Run, key: str) -> pl.DataFrame:
+    """Return contract, session and volume of each session of the bars at ``key``."""
     bars = run.lake.read_frame(key, ["contract", "session", "volume"])
     return bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
 

@@ -8,6 +8,8 @@ import polars as pl
 
 from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.rolls import front_periods
+from vpoc_ml.pipeline.contracts import daily_volume
 from vpoc_ml.pipeline.run import Result, Run, stage
 
 MARGIN = timedelta(days=10)
@@ -31,6 +33,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         calendar={contract: _calendar(run, contract) for contract in contracts},
         tick_size=run.instrument.tick_size,
         quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
+        front=_front_periods(run, contracts),
         config=run.config.quality,
     )
     raise_if_failed(verdict)
@@ -82,6 +85,12 @@ def gate_training_set(run: Run) -> Result:
     )
     raise_if_failed(verdict)
     return verdict.to_json()
+
+
+def _front_periods(run: Run, contracts: list[str]) -> dict[str, tuple[date, date]]:
+    """Return when each contract is the front one, as the volumes of the bars to be judged say."""
+    daily = pl.concat([daily_volume(run, run.key("bars", contract)) for contract in contracts])
+    return {contract: (first, last) for contract, first, last in front_periods(daily).iter_rows()}
 
 
 def _calendar(run: Run, contract: str) -> pl.DataFrame:

@@ -24,7 +24,7 @@ def publish_reports(run: Run, now: datetime) -> Result:
     """
     from vpoc_ml.quality.docs import publish
 
-    published = {"data docs": str(publish(run.reports))}
+    published = {"data docs": str(publish(run.reports, limit=run.config.quality.docs_limit))}
     if (run.folder / "metrics.json").is_file():
         published["evaluation"] = str(write_evaluation_report(run))
     return {"published": published, "at": now.isoformat()}

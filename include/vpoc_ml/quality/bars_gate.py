@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -36,7 +37,14 @@ def checks(config: QualityConfig) -> list[Check]:
     return [*asked, *_bar_checks(), *_vix_checks(config), *_coverage_checks(config)]
 
 
-def measure(path: Path, contract: str, calendar: pl.DataFrame, tick_size: float, quarantined: int) -> Profile:
+def measure(
+    path: Path,
+    contract: str,
+    calendar: pl.DataFrame,
+    tick_size: float,
+    quarantined: int,
+    front: tuple[date, date] | None = None,
+) -> Profile:
     """Profile one bar file and tally its coverage of the calendar.
 
     Args:
@@ -45,6 +53,7 @@ def measure(path: Path, contract: str, calendar: pl.DataFrame, tick_size: float,
         calendar: Sessions with session, open, close, minutes as ``market.calendar.sessions`` gives them.
         tick_size: Smallest price step in points.
         quarantined: Rows of the delivery that went to quarantine.
+        front: First and last session whose coverage counts; None: all of the file's sessions.
     """
     hours = calendar.select("session", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *_halt(calendar))
 
@@ -54,7 +63,9 @@ def measure(path: Path, contract: str, calendar: pl.DataFrame, tick_size: float,
             lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
         )
         profile = profile_frame(joined, contract, columns(), _rules(contract, tick_size))
-        coverage = _coverage(lazy, contract, calendar) if {"session", "ts"} <= set(names) and profile.rows else []
+        coverage = (
+            _coverage(lazy, contract, calendar, front) if {"session", "ts"} <= set(names) and profile.rows else []
+        )
         total = profile.rows + quarantined
         return Profile(
             contract,
@@ -94,10 +105,17 @@ def _rules(contract: str, tick_size: float) -> list[RowRule]:
     ]
 
 
-def _coverage(lazy: pl.LazyFrame, contract: str, calendar: pl.DataFrame) -> list[Tally]:
-    """Compare the bars of every session with the calendar's minutes, from the first session to the last."""
+def _coverage(
+    lazy: pl.LazyFrame, contract: str, calendar: pl.DataFrame, front: tuple[date, date] | None
+) -> list[Tally]:
+    """Compare the bars of every session with the calendar's minutes, from the first session to the last.
+
+    A deferred contract does not trade every minute, so only its time as the front contract is compared.
+    """
     found = lazy.group_by("session").agg(pl.len().alias("bars")).collect(engine="streaming").drop_nulls("session")
     span = calendar.filter(pl.col("session").is_between(found["session"].min(), found["session"].max()))
+    if front is not None:
+        span = span.filter(pl.col("session").is_between(*front))
     table = span.join(found, on="session", how="left").sort("session").with_columns(pl.col("bars").fill_null(0))
     minutes = int(table["minutes"].sum())
     missing = int((table["minutes"].cast(pl.Int64) - table["bars"].cast(pl.Int64)).clip(lower_bound=0).sum())

@@ -122,6 +122,8 @@ def _order(failure: Failure) -> tuple[int, str, float]:
     return SEVERITIES.index(failure.severity), failure.contract, -failure.share
 
 
-def sessions_of(lazy: pl.LazyFrame) -> list[date]:
-    """Return the distinct sessions of a frame in order."""
-    return sorted(lazy.select(pl.col("session").unique()).collect(engine="streaming")["session"].drop_nulls().to_list())
+def session_starts(lazy: pl.LazyFrame) -> list[tuple[date, int]]:
+    """Return each session of a frame with the number of rows before it, in order."""
+    counts = lazy.drop_nulls("session").group_by("session").agg(pl.len().alias("rows")).sort("session")
+    before = counts.select("session", pl.col("rows").cum_sum() - pl.col("rows"))
+    return list(before.collect(engine="streaming").iter_rows())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from math import isfinite
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.quality.checks import Check, Limit, Tally
-from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, sessions_of
+from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, session_starts
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import FEATURE_KEYS
@@ -27,17 +28,26 @@ class FeatureBounds(Protocol):
     def soft(self) -> tuple[float, float]: ...
     @property
     def warmup_sessions(self) -> int: ...
+    @property
+    def warmup_bars(self) -> int: ...
 
 
-def columns(registry: Mapping[str, FeatureBounds], sessions: Sequence[date] = ()) -> list[Column]:
-    """Return keys and features; with ``sessions`` given, each feature knows where its warm-up ends."""
+def columns(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, int]] = ()) -> list[Column]:
+    """Return keys and features; with the sessions' starts given, each feature knows where its warm-up ends."""
     keys = [Column(name, dtype) for name, dtype in FEATURE_KEYS.items()]
-    return [*keys, *(_feature(name, known, sessions) for name, known in registry.items())]
+    return [*keys, *(_feature(name, known, starts) for name, known in registry.items())]
 
 
-def _feature(name: str, known: FeatureBounds, sessions: Sequence[date]) -> Column:
-    after = sessions[known.warmup_sessions] if known.warmup_sessions < len(sessions) else date.max
-    return Column(name, pl.Float32(), _closed(known.hard), _closed(known.soft), finite_from=after)
+def _feature(name: str, known: FeatureBounds, starts: Sequence[tuple[date, int]]) -> Column:
+    return Column(
+        name, pl.Float32(), _closed(known.hard), _closed(known.soft), finite_from=_warm_from(known, starts) or date.max
+    )
+
+
+def _warm_from(known: FeatureBounds, starts: Sequence[tuple[date, int]]) -> date | None:
+    """Return the first whole session after a feature's warm-up; None when the contract ends before."""
+    later = (day for day, before in starts[known.warmup_sessions :] if before >= known.warmup_bars)
+    return next(later, None)
 
 
 def _closed(bounds: tuple[float, float]) -> Bounds:
@@ -67,17 +77,26 @@ def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, Featur
 
     def work(lazy: pl.LazyFrame) -> Profile:
         names = lazy.collect_schema().names()
-        sessions = sessions_of(lazy) if "session" in names else []
+        starts = session_starts(lazy) if "session" in names else []
         ts = pl.col("ts")
         rules = [
             RowRule("contract", "contract", pl.col("contract") != contract),
             RowRule("order", "ts", (ts.diff() <= pl.duration(seconds=0)).fill_null(value=False)),
         ]
-        profile = profile_frame(lazy, contract, columns(registry, sessions), rules)
+        profile = profile_frame(lazy, contract, columns(registry, starts), rules)
         keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
-        return Profile(contract, profile.rows, profile.frame, [*profile.tallies, *keys])
+        cold = {name for name, known in registry.items() if starts and _warm_from(known, starts) is None}
+        judged = [_excused(tally) if tally.column in cold else tally for tally in profile.tallies]
+        return Profile(contract, profile.rows, profile.frame, [*judged, *keys])
 
     return measure_file(path, contract, columns(registry), work)
+
+
+def _excused(tally: Tally) -> Tally:
+    """Let a contract that ends before a feature's warm-up have no value of it: it only yields no training row."""
+    if tally.check not in ("empty", "constant"):
+        return tally
+    return replace(tally, count=0, first=(), values=(), note="the contract is shorter than the warm-up")
 
 
 def _key_tallies(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows: int) -> list[Tally]:

@@ -13,7 +13,7 @@ A gate never raises because of bad data: it returns the verdict, and ``raise_if_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +27,9 @@ from vpoc_ml.quality.features_gate import FeatureBounds
 from vpoc_ml.quality.profile import Profile
 from vpoc_ml.quality.verdict import Verdict
 
+NEVER = (date.max, date.min)
+"""The front period of a contract that never was the front one."""
+
 
 def judge_bars(
     contracts: Mapping[str, Path],
@@ -37,6 +40,7 @@ def judge_bars(
     calendar: pl.DataFrame | Mapping[str, pl.DataFrame],
     tick_size: float,
     quarantined: Mapping[str, int] | None = None,
+    front: Mapping[str, tuple[date, date]] | None = None,
     config: QualityConfig | None = None,
 ) -> Verdict:
     """Judge the bar files of a run.
@@ -49,6 +53,8 @@ def judge_bars(
         calendar: Sessions around the bars as ``market.calendar.sessions`` gives them, for all or by contract.
         tick_size: Smallest price step in points.
         quarantined: Contract code -> rows of its delivery that went to quarantine.
+        front: Contract code -> first and last session as the front contract, whose coverage of the calendar
+            is judged; a contract that is absent never was the front one. None: judge all sessions.
         config: Thresholds.
 
     Raises:
@@ -59,7 +65,8 @@ def judge_bars(
     profiles = []
     for code, path in sorted(contracts.items()):
         sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
-        profiles.append(bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0)))
+        period = None if front is None else front.get(code, NEVER)
+        profiles.append(bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0), period))
     asked = _asked("bars", sorted(contracts), bars_gate.checks(config), profiles)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
