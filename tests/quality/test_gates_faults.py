@@ -121,7 +121,6 @@ def test_contract_shorter_than_a_warm_up_passes_and_a_longer_one_without_values_
     assert found(judged("features", cold), "empty", name).severity == "critical"
     days = world.calendar["session"]
     first = pl.col("session") == days[0]
-    world.bars = world.bars.filter(first)
     short = judged("features", world.features.filter(first), name="run2")
     assert not [failure for failure in short.failures if failure.check in ("empty", "constant", "late")]
 
