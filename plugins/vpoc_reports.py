@@ -25,7 +25,7 @@ HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff
 PUBLIC = re.compile(r"([\w-][\w.-]*/)?(reports/.+|runs/[^/]+/report\.html)")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:72rem;color:#1b2733;background:#fff}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.45rem .8rem;border-bottom:1px solid #dde3ea}
-th{font-weight:600;color:#536273}a{color:#0b63b5;margin-right:1rem}code{font-size:.92em}h2{margin-top:2rem}
+td:first-child,th:first-child{width:60%}th{font-weight:600;color:#536273}a{color:#0b63b5;margin-right:1rem}code{font-size:.92em}h2{margin-top:2rem}
 @media(prefers-color-scheme:dark){body{color:#d9e1ea;background:#12181f}td,th{border-color:#2b3642}a{color:#6bb2f5}}"""
 
 
@@ -42,7 +42,7 @@ def lakes() -> list[Path]:
     """Return the lake and the lakes directly below it that hold runs."""
     root = lake_root().resolve()
     below = sorted(root.iterdir()) if root.is_dir() else []
-    return [lake for lake in (root, *below) if (lake / "runs").is_dir()]
+    return [lake for lake in (root, *below) if lake.name != "reports" and (lake / "runs").is_dir()]
 
 
 def links(lake: Path, run: str) -> list[tuple[str, Path]]:
@@ -71,9 +71,9 @@ def index_page() -> str:
             for run in runs
             if run.is_dir()
         )
-        shared = _anchors(shared_links(lake))
+        shared = shared_links(lake)
         sections.append(
-            f"<h2>{html.escape(lake.name)}</h2>{f'<p>All runs: {shared}</p>' if shared else ''}"
+            f"<h2>{html.escape(lake.name)}</h2>{f'<p>All runs: {_anchors(shared)}</p>' if shared else ''}"
             f"<table><tr><th>Run</th><th>Pages</th></tr>{rows}</table>"
         )
     return _page("Reports", "".join(sections) or "<p>No run has left anything to report yet.</p>")

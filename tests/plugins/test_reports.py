@@ -105,6 +105,7 @@ def test_index_lists_runs_of_all_lakes_with_links_that_work(client, plugin):
         assert f'href="{plugin.PREFIX}/view/{file}"' in page
         assert client.get(f"/view/{file}").status_code == 200
     assert "demo/runs/night-2/report.html" in page
+    assert "<h2>reports</h2>" not in page
 
 
 def test_index_escapes_names(client, lake):
