@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from pydantic import ValidationError
+
 from vpoc_ml import config
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from vpoc_ml.lake.atomic import replacing, write_json, write_text
 
 

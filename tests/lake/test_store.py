@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
+
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.hashing import hash_code, hash_frame
 from vpoc_ml.lake.store import Lake, Recipe
