@@ -166,7 +166,9 @@ def _show_summary(result: dict[str, Any], as_json: bool) -> None:
 def _show_stage(result: dict[str, Any]) -> None:
     what = f"{result['stage']} {result.get('contract', '')}".strip()
     rows = f"{result['rows_in']:,} -> {result['rows_out']:,} rows" if "rows_out" in result else ""
-    state = "unchanged" if result.get("skipped") else f"{result.get('seconds', 0):.1f} s"
+    why = result.get("why")
+    worked = f"{result.get('seconds', 0):.1f} s{f'  {why}' if why else ''}"
+    state = "unchanged" if result.get("skipped") else worked
     progress.print(f"  {what:<28} {rows:<28} {state}", highlight=False)
 
 

@@ -54,6 +54,43 @@ def test_any_changed_hash_is_stale(lake, frame, other):
     assert lake.fresh(KEY, other) is None
 
 
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        (Recipe({"raw": "ax", "vix": "bx"}, "cfg", "code"), "inputs changed: raw, vix"),
+        (Recipe({"raw": "aa"}, "cfg", "code"), "inputs changed: vix"),
+        (Recipe({**RECIPE.inputs, "predecessor": "cc"}, "cfg", "code"), "inputs changed: predecessor"),
+        (Recipe(RECIPE.inputs, "x", "code"), "config changed"),
+        (Recipe(RECIPE.inputs, "cfg", "x"), "code changed"),
+        (Recipe({"raw": "aa", "vix": "bx"}, "x", "x"), "inputs changed: vix; config changed; code changed"),
+        (RECIPE, None),
+    ],
+)
+def test_why_names_what_changed(lake, frame, recipe, why):
+    assert lake.why(KEY, RECIPE) == "new"
+    lake.write_frame(KEY, frame, RECIPE)
+    assert lake.why(KEY, recipe) == why
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged: content does not match its manifest"),
+        (lambda path: path.unlink(), "damaged: its file is missing"),
+        (lambda path: path.with_suffix(".json").unlink(), "damaged: its manifest is missing or cannot be read"),
+        (
+            lambda path: path.with_suffix(".json").write_text('{"schema_ver'),
+            "damaged: its manifest is missing or cannot be read",
+        ),
+    ],
+)
+def test_why_names_the_damage(lake, frame, spoil, why):
+    lake.write_frame(KEY, frame, RECIPE)
+    spoil(lake.path(KEY))
+    assert lake.why(KEY, RECIPE) == why
+    assert lake.fresh(KEY, RECIPE) is None
+
+
 def test_flipped_byte_is_stale_and_unreadable(lake, frame):
     lake.write_frame(KEY, frame, RECIPE)
     path = lake.path(KEY)

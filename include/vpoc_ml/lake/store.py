@@ -61,22 +61,36 @@ class Lake:
         return self.root / key
 
     def manifest(self, key: str) -> Manifest | None:
-        """Return the manifest of ``key``, or None when there is none of the current schema."""
+        """Return the manifest of ``key``, or None when there is none of the current schema that can be read."""
         path = self._manifest_path(key)
         if not path.is_file():
             return None
-        content = json.loads(path.read_text())
-        if content.get("schema_version") != SCHEMA_VERSION:
+        try:
+            content = json.loads(path.read_text())
+            return Manifest(**content) if content["schema_version"] == SCHEMA_VERSION else None
+        except (ValueError, TypeError, KeyError):
             return None
-        return Manifest(**content)
 
     def fresh(self, key: str, recipe: Recipe) -> Manifest | None:
         """Return the manifest of ``key`` if it was made by ``recipe`` and its file is whole, else None."""
-        manifest = self.manifest(key)
-        if manifest is None or not self.path(key).is_file():
-            return None
-        same = (manifest.inputs, manifest.config, manifest.code) == (dict(recipe.inputs), recipe.config, recipe.code)
-        return manifest if same and hash_file(self.path(key)) == manifest.sha256 else None
+        return None if self.why(key, recipe) else self.manifest(key)
+
+    def why(self, key: str, recipe: Recipe) -> str | None:
+        """Return in words why ``key`` has to be made again by ``recipe``; None when it is fresh.
+
+        "new", "inputs changed: raw, vix", "config changed", "code changed" (joined by "; " where several hold) or
+        "damaged: " with what is wrong with the stored file.
+        """
+        manifest, there = self.manifest(key), self.path(key).is_file()
+        if manifest is None:
+            return "damaged: its manifest is missing or cannot be read" if there else "new"
+        if not there:
+            return "damaged: its file is missing"
+        changed = _changes(manifest, recipe)
+        if changed:
+            return "; ".join(changed)
+        whole = hash_file(self.path(key)) == manifest.sha256
+        return None if whole else "damaged: content does not match its manifest"
 
     def write_frame(
         self, key: str, frame: pl.DataFrame, recipe: Recipe, details: Mapping[str, Any] | None = None
@@ -117,8 +131,8 @@ class Lake:
             raise ArtifactError(path, f"content with SHA-256 {manifest.sha256[:16]}", found[:16])
         return pl.read_parquet(path, columns=list(columns) if columns else None)
 
-    def sha(self, key: str) -> str:
-        """Return the content hash of ``key`` as its manifest states it.
+    def described(self, key: str) -> Manifest:
+        """Return the manifest of ``key``.
 
         Raises:
             ArtifactError: there is no such artifact.
@@ -126,7 +140,15 @@ class Lake:
         manifest = self.manifest(key)
         if manifest is None:
             raise ArtifactError(self.path(key), "an artifact with its manifest", "none")
-        return manifest.sha256
+        return manifest
+
+    def sha(self, key: str) -> str:
+        """Return the content hash of ``key`` as its manifest states it.
+
+        Raises:
+            ArtifactError: there is no such artifact.
+        """
+        return self.described(key).sha256
 
     @contextmanager
     def writing(self, name: str, *, wait_seconds: float = 600.0) -> Iterator[None]:
@@ -155,6 +177,15 @@ def relative_to_cwd(path: Path) -> str:
     """Return ``path`` as a person would type it from the current folder, when that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)
+
+
+def _changes(manifest: Manifest, recipe: Recipe) -> list[str]:
+    """Return in words what differs between what the artifact was made of and ``recipe``."""
+    was, now = manifest.inputs, dict(recipe.inputs)
+    inputs = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    changed = [f"inputs changed: {', '.join(inputs)}"] if inputs else []
+    changed += ["config changed"] if manifest.config != recipe.config else []
+    return changed + (["code changed"] if manifest.code != recipe.code else [])
 
 
 def _span(frame: pl.DataFrame) -> tuple[str | None, str | None]:

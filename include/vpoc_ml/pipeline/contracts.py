@@ -15,7 +15,7 @@ from vpoc_ml.lake.hashing import hash_code, hash_file, hash_frame
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods
-from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.pipeline.start import VIX_KEY
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
@@ -55,22 +55,19 @@ def ingest_contract(run: Run, contract: str) -> Result:
 @stage("profile")
 def profile_contract(run: Run, contract: str) -> Result:
     """Build ``sessions/`` and ``developing/`` of one contract from its bars."""
-    recipe = Recipe(
-        {"bars": run.lake.sha(run.key("bars", contract))},
-        run.config.digest("profile"),
-        hash_code("market", "profile"),
-    )
+    bars_key = run.key("bars", contract)
     sessions_key, developing_key = run.key("sessions", contract), run.key("developing", contract)
     with run.lake.writing(contract):
-        stored = run.lake.fresh(sessions_key, recipe)
-        developing = run.lake.fresh(developing_key, recipe)
-        if stored and developing:
-            return _counted(developing.rows, stored.rows, skipped=True)
-        bars = run.lake.read_frame(run.key("bars", contract))
+        inputs = {"bars": run.lake.sha(bars_key)}
+        recipe = Recipe(inputs, run.config.digest("profile"), hash_code("market", "profile"))
+        why = run.lake.why(developing_key, recipe) or run.lake.why(sessions_key, recipe)
+        if why is None:
+            return _counted(run.lake.described(developing_key).rows, run.lake.described(sessions_key).rows, why=None)
+        bars = run.lake.read_frame(bars_key)
         sessions = build_sessions(bars, run.instrument, run.config.profile)
         run.lake.write_frame(developing_key, build_developing(bars, run.instrument, run.config.profile), recipe)
         run.lake.write_frame(sessions_key, sessions, recipe)
-        return _counted(bars.height, sessions.height, skipped=False)
+        return _counted(bars.height, sessions.height, why=why)
 
 
 @stage("features")
@@ -86,12 +83,13 @@ def features_contract(run: Run, contract: str) -> Result:
     recipe = Recipe(inputs, "", hash_code("market", "profile", "features"))
     key = run.key("features", contract)
     with run.lake.writing(contract):
-        if stored := run.lake.fresh(key, recipe):
-            return _counted(bars_manifest.rows, stored.rows, skipped=True)
+        why = run.lake.why(key, recipe)
+        if why is None:
+            return _counted(bars_manifest.rows, run.lake.described(key).rows, why=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         features = build_features(bars, sessions, developing, vix, run.instrument)
         run.lake.write_frame(key, features, recipe)
-        return _counted(bars.height, features.height, skipped=False)
+        return _counted(bars.height, features.height, why=why)
 
 
 @stage("rolls")
@@ -140,5 +138,6 @@ def _ingested(manifest: Manifest, *, skipped: bool) -> Result:
     return {**details, "rows_out": manifest.rows, "skipped": skipped}
 
 
-def _counted(rows_in: int, rows_out: int, *, skipped: bool) -> Result:
-    return {"rows_in": rows_in, "rows_out": rows_out, "quarantined": 0, "skipped": skipped}
+def _counted(rows_in: int, rows_out: int, *, why: str | None) -> Result:
+    """Return a stage's counts; ``why`` it was made, None when it was fresh."""
+    return {"rows_in": rows_in, "rows_out": rows_out, "quarantined": 0, **because(why)}

@@ -93,6 +93,11 @@ class Run:
         return self.folder / "stages" / name
 
 
+def because(why: str | None) -> Result:
+    """Return the fields of a stage's result that tell whether it worked and why; None: all was fresh."""
+    return {"skipped": why is None, "why": why or "unchanged"}
+
+
 def run_folder(lake: Lake, name: str) -> Path:
     """Return the folder of the run called ``name``."""
     return lake.root / "runs" / name

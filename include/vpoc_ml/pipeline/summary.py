@@ -15,7 +15,7 @@ def summarize(lake: str, run: str) -> Result:
     """Return everything a person asks after a run, from the records its stages left; a failed run has one too.
 
     Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
-    seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``reports``.
+    why, seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``reports``.
     """
     folder = run_folder(Lake(lake), run)
     records = [json.loads(path.read_text()) for path in sorted((folder / "stages").glob("*.json"))]
@@ -41,7 +41,14 @@ def _position(stage: str) -> int:
 
 def _row(record: Result) -> Result:
     keys = ("stage", "contract", "rows_in", "rows_out", "quarantined", "skipped", "seconds", "error")
-    return {key: record.get(key) for key in keys}
+    return {**{key: record.get(key) for key in keys}, "why": _why(record)}
+
+
+def _why(record: Result) -> str | None:
+    """Return why the stage worked, did not, or failed."""
+    if "error" in record:
+        return f"failed: {record.get('error_type', 'error')}"
+    return record.get("why") or ("unchanged" if record.get("skipped") else None)
 
 
 def _configuration(folder: Path) -> Result:

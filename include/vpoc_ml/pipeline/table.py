@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_TEXT = ("stage", "contract", "gate", "name", "reason", "model", "baseline")
+_TEXT = ("stage", "contract", "why", "gate", "name", "reason", "model", "baseline")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
 
 
 def render(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the sections that ``summary`` has: stages, gates, metrics, decision, reports, unreadable files."""
     tables = (
-        ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "skipped", "seconds"), "stages"),
+        ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "why"), "stages"),
         ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
         ("Unreadable files", ("name", "reason"), "unreadable"),
     )
