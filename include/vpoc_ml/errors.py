@@ -57,7 +57,7 @@ class ContractCodeError(ConfigError):
     """A contract name that cannot be read."""
 
     def __init__(self, text: str, *, where: str = "contract name", reason: str = "") -> None:
-        self.text, self.where = text, where
+        self.text, self.where, self.reason = text, where, reason
         detail = f" ({reason})" if reason else ""
         super().__init__(
             f"Expected a futures contract such as ESH25, ES 03-25, ESH5, ESH2025 or ES_H25 in the {where};"
