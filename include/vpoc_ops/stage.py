@@ -7,16 +7,27 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import get_current_context
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from vpoc_ml.errors import VpocError
+from vpoc_ml.errors import ArtifactError, VpocError
 from vpoc_ops.env import lake_root
 
 log = logging.getLogger(__name__)
+
+PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
+RETRIES = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
+}
+"""Default arguments of every task: the machine's faults are retried, the program's are not."""
 
 Event = dict[str, Any]
 observers: list[Callable[[Event], None]] = []
@@ -42,11 +53,11 @@ def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, An
     """Call ``vpoc_ml.pipeline.<stage>(lake, run, *args, **kwargs)`` for the current run and return its JSON.
 
     A typed error is a verdict about data, settings or training: the task fails at once. Anything else may be
-    the machine's fault and keeps the task's retries. Both leave a record in the run's ``failures`` folder.
-    ``label`` tells mapped calls of one stage apart.
+    the machine's fault and keeps the task's retries, and so does an artifact that is absent or torn: another run
+    may be writing it. Both leave a record in the run's ``failures`` folder. ``label`` tells mapped calls of one stage apart.
 
     Raises:
-        AirflowFailException: the stage raised a ``VpocError``.
+        AirflowFailException: the stage raised a ``VpocError`` that no retry can mend.
     """
     from vpoc_ml import pipeline
 
@@ -96,7 +107,7 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
     except Exception as error:
         notify("failed", stage, label, seconds=time.monotonic() - begin, error=str(error))
         _write_failure(record, stage, label, error)
-        if isinstance(error, VpocError):
+        if isinstance(error, VpocError) and not isinstance(error, ArtifactError):
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
     record.unlink(missing_ok=True)

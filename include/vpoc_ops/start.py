@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
@@ -15,20 +14,21 @@ from airflow.sdk.exceptions import AirflowSkipException
 from vpoc_ml.config import form_fields
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 from vpoc_ops import stage
+from vpoc_ops.clock import CHICAGO, CLOSE_OF_DAY
 
 log = logging.getLogger(__name__)
 
 CALENDAR = "CME Globex Equity"
-CHICAGO = ZoneInfo("America/Chicago")
-CLOSE_OF_DAY = time(17, 30)
-"""When the nightly run of a session starts, America/Chicago."""
+Fields = Mapping[str, dict[str, Any]]
 
-_RUN_FIELDS: dict[str, dict[str, Any]] = {
+SESSION: Fields = {
     "session": {
         "type": ["null", "string"],
         "format": "date",
         "description": "Session whose night this run is; empty means now. A day without a session is refused.",
     },
+}
+_RUN_FIELDS: Fields = {
     "raw": {
         "type": ["null", "string"],
         "description": "Folder of the vendor's contract files, on the worker; empty means raw/ of the lake.",
@@ -44,10 +44,14 @@ _RUN_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def form_params() -> dict[str, Param]:
-    """Return the DAG's params: the run's own fields, then every setting of ``RunConfig`` in its section."""
-    fields = form_fields()
-    own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in _RUN_FIELDS.items()}
+def form_params(first: Fields = SESSION, leave_out: Collection[str] = ()) -> dict[str, Param]:
+    """Return a DAG's params: the run's own fields, then every setting of ``RunConfig`` in its section.
+
+    ``first`` are the schemas of the fields that only this DAG has; ``leave_out`` names settings it decides itself.
+    """
+    fields = {name: schema for name, schema in form_fields().items() if name not in leave_out}
+    run_fields = {**first, **_RUN_FIELDS}
+    own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in run_fields.items()}
     ordered = {"recipe": fields.pop("recipe"), **own, **fields}
     return {name: Param(**_choices(schema)) for name, schema in ordered.items()}
 
@@ -95,14 +99,23 @@ def session_clock(run_type: str, run_after: datetime, session: str | None) -> da
 
 
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
-    """Check the run's conf, resolve and store its configuration, show it in the log and return it."""
+    """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
     with stage.recorded(stage.current_run(), "resolve_config"):
         refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
         now = session_clock(str(dag_run.run_type), dag_run.run_after, params["session"])
-        overrides = {key: params[key] for key in form_fields() if "." in key and params[key] is not None}
-        overrides |= params["overrides"] or {}
-    result = stage.call("start_run", params["recipe"], overrides, params["raw"], params["vix"], now)
-    _show(result, overrides)
+    return begin(params, overrides(params), now)
+
+
+def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by dotted name that a form's fields and its ``overrides`` ask for."""
+    fields = {key: params[key] for key in form_fields() if "." in key and params.get(key) is not None}
+    return fields | (params["overrides"] or {})
+
+
+def begin(params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Start the pipeline's run with ``settings`` on top of the form's recipe, show the configuration, return it."""
+    result = stage.call("start_run", params["recipe"], dict(settings), params["raw"], params["vix"], now)
+    _show(result, settings)
     return result
 
 

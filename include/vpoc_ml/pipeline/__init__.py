@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.order import run_until
     from vpoc_ml.pipeline.reports import publish_reports
     from vpoc_ml.pipeline.start import plan_contracts, start_run
+    from vpoc_ml.pipeline.successor import features_successor
     from vpoc_ml.pipeline.summary import summarize
 
 _HOME = {
@@ -25,6 +26,7 @@ _HOME = {
     "build_rolls": "contracts",
     "profile_contract": "contracts",
     "features_contract": "contracts",
+    "features_successor": "successor",
     "gate_bars": "gates",
     "gate_features": "gates",
     "gate_training_set": "gates",
@@ -45,6 +47,7 @@ __all__ = [
     "build_training_set",
     "evaluate",
     "features_contract",
+    "features_successor",
     "gate_bars",
     "gate_features",
     "gate_training_set",
