@@ -35,19 +35,20 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes to the le
 
 @app.command()
 def synth(
-    folder: Annotated[Path, typer.Argument(help="Folder to write the vendor files into.")],
-    contracts: Annotated[int, typer.Option(min=1, max=12, help="Number of quarterly contracts.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the vendor files into.")] = Path("synthetic"),
+    contracts: Annotated[int, typer.Option(help="Number of quarterly contracts; 40 are ten years.")] = 12,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
     mode: Annotated[str, typer.Option(help="signal: a weak planted signal; martingale: none.")] = "signal",
+    faults: Annotated[str, typer.Option(help="Data faults to plant: all, or kinds separated by commas.")] = "",
+    lead: Annotated[int, typer.Option(help="Sessions of a file before its contract becomes front; 190: a year.")] = 22,
 ) -> None:
-    """Write a synthetic ES and VIX market as vendor files."""
-    from vpoc_ml.errors import InvalidValueError
+    """Write a synthetic ES and VIX market as vendor files, with the truth beside it."""
     from vpoc_ml.ingest.synthetic import write_market
+    from vpoc_ml.ingest.synthetic_faults import KINDS
 
-    if mode not in ("signal", "martingale"):
-        raise InvalidValueError("--mode", mode, "signal or martingale")
-    made = write_market(folder, contracts=contracts, seed=seed, mode=mode)  # type: ignore[arg-type]
-    for path in [*made.files, made.vix]:
+    kinds = KINDS if faults == "all" else [kind.strip() for kind in faults.split(",") if kind.strip()]
+    made = write_market(out, contracts=contracts, seed=seed, mode=mode, faults=kinds, lead=lead)  # type: ignore[arg-type]
+    for path in [*made.files.values(), made.vix, made.truth, *([made.faults] if made.faults else [])]:
         typer.echo(path)
 
 

@@ -38,6 +38,7 @@ _SPECIAL_MINUTES = {
     18 * 60: (4.0, 1.0),
 }
 RELEASE_MINUTE = 8 * 60 + 30
+_LATE = slice(17 * 60, 17 * 60 + 15)
 # Share of the two contracts' volume in the later one, by sessions from the Monday of the expiry week.
 _MIGRATION = {-3: 0.03, -2: 0.08, -1: 0.25, 0: 0.80, 1: 0.88, 2: 0.90, 3: 0.93, 4: 0.985}
 
@@ -45,7 +46,8 @@ _MIGRATION = {-3: 0.03, -2: 0.08, -1: 0.25, 0: 0.80, 1: 0.88, 2: 0.90, 3: 0.93, 
 def curves() -> tuple[Floats, Floats]:
     """Return (volume, volatility) for each minute 0..1439 of the New York day, 0 in the maintenance hour.
 
-    Volume sums to 1 over a full session; the squares of volatility sum to 1.
+    Volume sums to 1 over a full session; the squares of volatility sum to 1. The minutes until 17:15, in which ES
+    traded until September 2015, are like those before and not in the sums.
     """
     half_hours = (np.arange(46) + 36) % 48  # 18:00 is the 36th half hour of the day
     volume, volatility = np.zeros(48), np.zeros(48)
@@ -54,7 +56,9 @@ def curves() -> tuple[Floats, Floats]:
     for minute, (more_volume, more_volatility) in _SPECIAL_MINUTES.items():
         volume[minute] *= more_volume
         volatility[minute] *= more_volatility
-    return volume / volume.sum(), volatility / np.sqrt((volatility**2).sum())
+    volume, volatility = volume / volume.sum(), volatility / np.sqrt((volatility**2).sum())
+    volume[_LATE], volatility[_LATE] = volume[_LATE.start - 1], volatility[_LATE.start - 1]
+    return volume, volatility
 
 
 def later_share(offset: int) -> float:

@@ -1,13 +1,16 @@
 """One continuous synthetic market, minute by minute, before it is cut into contracts.
 
-Prices are whole ticks. A minute moves by ``floor(x + u)`` with u uniform, which has mean x: rounding to the grid
+It is made a year at a time, so that memory does not grow with its length; a year takes over where the one before
+ended. Prices are whole ticks. A minute moves by ``floor(x + u)`` with u uniform, which has mean x: rounding to the grid
 adds no drift and no bounce, so without a planted signal the closes are a martingale.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 import numpy as np
 import polars as pl
@@ -32,30 +35,64 @@ CHANGE_SCALE = 0.008
 SLOPE = 3.0
 THRESHOLD = 0.02
 _RATIO_BARS = 30
+_BLOCK_SESSIONS = 252
 
 
 @dataclass(frozen=True)
 class Path:
-    """A market: ``minutes`` has one row a minute, ``vix`` one a day (date, close)."""
+    """A stretch of the market: ``minutes`` has one row a minute, ``vix`` one a day (date, close)."""
 
     minutes: pl.DataFrame
     vix: pl.DataFrame
 
 
-def simulate(table: pl.DataFrame, front_offset: dict[object, int], rng: np.random.Generator, signal: bool) -> Path:
-    """Return the market over the sessions of ``table`` (as ``market.calendar.sessions`` gives them).
+@dataclass
+class _State:
+    """Where the market stands between two stretches."""
+
+    last: int = round(START_PRICE / TICK)
+    reference: int = round(START_PRICE / TICK)
+    log_vix: float = _VIX_MEAN
+    closed: datetime | None = None
+    volumes: Floats = field(default_factory=lambda: np.empty(0))
+    persistent: dict[str, float] = field(default_factory=dict)
+
+    def ar1(self, name: str, rng: np.random.Generator, size: int, keep: float) -> Floats:
+        """Return the next ``size`` values of the stationary AR(1) of unit variance called ``name``."""
+        scale = math.sqrt(1 - keep * keep)
+        noise = rng.standard_normal(size) * scale
+        noise[0] = noise[0] + keep * self.persistent[name] if name in self.persistent else noise[0] / scale
+        values = np.asarray(lfilter([1.0], [1.0, -keep], noise))
+        self.persistent[name] = float(values[-1])
+        return values
+
+
+def simulate(
+    table: pl.DataFrame, front_offset: dict[date, int], seed: np.random.SeedSequence, signal: bool
+) -> Iterator[Path]:
+    """Yield the market over the sessions of ``table`` (as ``market.calendar.sessions`` gives them), a year at a time.
 
     ``front_offset`` is the front contract's price minus the path's, in ticks, by session: the planted rule reads
     the front contract's returns. ``minutes`` has ts, session, open, high, low, close (i64 ticks), volume (f64,
     all contracts together), p_up: the probability that the next close is above this one, given that it moves.
     """
+    state = _State()
+    for part in table.iter_slices(_BLOCK_SESSIONS):
+        rng = np.random.default_rng(seed)
+        yield _stretch(part, front_offset, state, rng, signal)
+        (seed,) = seed.spawn(1)
+
+
+def _stretch(
+    table: pl.DataFrame, front_offset: dict[date, int], state: _State, rng: np.random.Generator, signal: bool
+) -> Path:
     grid = _grid(table)
     clock = grid["clock"].to_numpy()
     days = grid["day"].to_numpy()
-    volume, effect = _volumes(clock, days, table.height, rng)
-    relative = _relative_volatility(clock, days, effect, rng)
-    state = _tilt(volume) if signal else np.zeros(len(volume))
-    closes, drift, deviation, vix = _walk(table, grid, relative, state, front_offset, rng)
+    volume, effect = _volumes(clock, days, table.height, state, rng)
+    relative = _relative_volatility(clock, days, effect, state, rng)
+    tilt = _tilt(volume, state) if signal else np.zeros(len(volume))
+    closes, drift, deviation, vix = _walk(table, grid, relative, tilt, front_offset, state, rng)
     minutes = grid.select("ts", "session").with_columns(
         **_candles(closes, grid["first"].to_numpy(), deviation, rng), volume=volume, p_up=_p_up(drift, deviation)
     )
@@ -65,46 +102,48 @@ def simulate(table: pl.DataFrame, front_offset: dict[object, int], rng: np.rando
 def _grid(table: pl.DataFrame) -> pl.DataFrame:
     """Return one row a tradeable minute: ts, session, day (index of the session), clock (New York), first."""
     spans = table.with_row_index("day").select(
-        "day", "session", ts=pl.datetime_ranges("open", "close", "1m", closed="left")
+        "day", "session", "halt_start", "halt_end", ts=pl.datetime_ranges("open", "close", "1m", closed="left")
     )
     local = pl.col("ts").dt.convert_time_zone("America/New_York")
-    return spans.explode("ts").with_columns(
+    halted = pl.col("ts").is_between("halt_start", "halt_end", closed="left").fill_null(False)
+    rows = spans.explode("ts").filter(~halted).drop("halt_start", "halt_end")
+    return rows.with_columns(
         clock=local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute(),
         first=pl.col("day") != pl.col("day").shift(fill_value=2**32 - 1),
     )
 
 
-def _persistent(rng: np.random.Generator, size: int, keep: float) -> Floats:
-    """Return a stationary AR(1) of unit variance."""
-    noise = rng.standard_normal(size) * math.sqrt(1 - keep * keep)
-    noise[0] /= math.sqrt(1 - keep * keep)
-    return np.asarray(lfilter([1.0], [1.0, -keep], noise))
-
-
-def _volumes(clock: np.ndarray, days: np.ndarray, sessions: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _volumes(
+    clock: np.ndarray, days: np.ndarray, sessions: int, state: _State, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
     """Return whole contracts a minute, and the log deviation from the time of day that volatility shares."""
     share, _ = curves()
-    within = 0.34 * _persistent(rng, len(clock), 0.93) + 0.26 * rng.standard_normal(len(clock))
-    daily = 0.25 * _persistent(rng, sessions, 0.6)
+    within = 0.34 * state.ar1("within", rng, len(clock), 0.93) + 0.26 * rng.standard_normal(len(clock))
+    daily = 0.25 * state.ar1("daily", rng, sessions, 0.6)
     level = np.exp(daily[days] + within - within.var() / 2)
     return np.maximum(np.rint(DAILY_CONTRACTS * share[clock] * level), 1.0), within
 
 
-def _relative_volatility(clock: np.ndarray, days: np.ndarray, effect: Floats, rng: np.random.Generator) -> Floats:
+def _relative_volatility(
+    clock: np.ndarray, days: np.ndarray, effect: Floats, state: _State, rng: np.random.Generator
+) -> Floats:
     """Return a minute's standard deviation as a share of its session's."""
     _, shape = curves()
     release = rng.random(int(days[-1]) + 1) < 0.3
     jump = np.where((clock == RELEASE_MINUTE) & release[days], 8.0, 1.0)
-    log_ratio = 0.6 * effect + 0.22 * _persistent(rng, len(clock), 0.985)
+    log_ratio = 0.6 * effect + 0.22 * state.ar1("volatility", rng, len(clock), 0.985)
     return np.asarray(shape[clock] * jump * np.exp(log_ratio - log_ratio.var()))
 
 
-def _tilt(volume: Floats) -> Floats:
+def _tilt(volume: Floats, state: _State) -> Floats:
     """Return the signal's factor of volume, in (-1, 1); 0 while the 30-bar mean is incomplete."""
-    total = np.concatenate([[0.0], np.cumsum(volume)])
-    mean = np.full(len(volume), np.nan)
+    known = np.concatenate([state.volumes, volume])
+    total = np.concatenate([[0.0], np.cumsum(known)])
+    mean = np.full(len(known), np.nan)
     mean[_RATIO_BARS - 1 :] = (total[_RATIO_BARS:] - total[:-_RATIO_BARS]) / _RATIO_BARS
-    tilt: Floats = np.nan_to_num(np.tanh(SLOPE * (np.log(volume / mean) - THRESHOLD)))
+    tilt: Floats = np.nan_to_num(np.tanh(SLOPE * (np.log(known / mean) - THRESHOLD)))
+    tilt = tilt[len(state.volumes) :]
+    state.volumes = known[-_RATIO_BARS + 1 :]
     return tilt
 
 
@@ -113,37 +152,37 @@ def _walk(
     grid: pl.DataFrame,
     relative: Floats,
     tilt: Floats,
-    front_offset: dict[object, int],
+    front_offset: dict[date, int],
+    state: _State,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, Floats, Floats, pl.DataFrame]:
     """Walk session by session, because the VIX sets a session's volatility and follows its return."""
     size = len(relative)
     shock = rng.standard_t(_TAIL, size) / math.sqrt(_TAIL / (_TAIL - 2))
     uniform = rng.random(size)
-    extra = np.exp(0.36 * _persistent(rng, table.height, 0.85))
+    extra = np.exp(0.36 * state.ar1("session", rng, table.height, 0.85))
     closes, drift, deviation = np.empty(size, np.int64), np.empty(size), np.empty(size)
     fixing = _fixing_rows(grid)
     edges = np.append(np.flatnonzero(grid["first"].to_numpy()), size)
-    last, reference, log_vix = round(START_PRICE / TICK), round(START_PRICE / TICK), _VIX_MEAN
-    opened = table["open"].to_list()
-    closed = table["close"].shift(1).to_list()
     vix: list[float] = []
-    for day, session in enumerate(table["session"].to_list()):
+    for day, (session, opened, closed) in enumerate(table.select("session", "open", "close").iter_rows()):
         rows = slice(edges[day], edges[day + 1])
-        sd = math.exp(log_vix) / 100 / math.sqrt(252) * _SESSION_VOL * extra[day] * last
-        long_break = closed[day] is not None and (opened[day] - closed[day]).total_seconds() > 6 * 3600
-        gap = last * (_WEEKEND_GAP_BP if long_break else _GAP_BP) / 1e4 * rng.standard_normal()
+        sd = math.exp(state.log_vix) / 100 / math.sqrt(252) * _SESSION_VOL * extra[day] * state.last
+        gap = state.last * _gap_bp(state.closed, opened) / 1e4 * rng.standard_normal()
         deviation[rows] = sd * relative[rows]
-        path, drift[rows] = _steps(
-            last, gap, deviation[rows] * shock[rows] + uniform[rows], deviation[rows], tilt[rows], front_offset[session]
-        )
+        moves = deviation[rows] * shock[rows] + uniform[rows]
+        path, drift[rows] = _steps(state.last, gap, moves, deviation[rows], tilt[rows], front_offset[session])
         closes[rows] = path
-        last = path[-1]
         fixed = int(closes[fixing[day]])
-        log_vix = _next_log_vix(log_vix, math.log(fixed / reference), rng)
-        reference = fixed
-        vix.append(round(math.exp(log_vix), 2))
+        state.log_vix = _next_log_vix(state.log_vix, math.log(fixed / state.reference), rng)
+        state.last, state.reference, state.closed = path[-1], fixed, closed
+        vix.append(round(math.exp(state.log_vix), 2))
     return closes, drift, deviation, pl.DataFrame({"date": table["session"], "close": vix})
+
+
+def _gap_bp(closed: datetime | None, opened: datetime) -> float:
+    long_break = closed is not None and (opened - closed).total_seconds() > 6 * 3600
+    return _WEEKEND_GAP_BP if long_break else _GAP_BP
 
 
 def _steps(
