@@ -6,13 +6,15 @@ STAMP := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
 MODE ?= signal
 RECIPE ?= nightly
 PORT ?= 8080
+REPROCESS ?= none
+PARALLEL ?= 4
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint up down bench lock clean
+.PHONY: help venv demo test lint up down backfill contract airflow bench lock clean
 
 help: ## This list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
@@ -41,6 +43,16 @@ up: $(STAMP) ## Airflow on 127.0.0.1: API server, scheduler, DAG processor, trig
 
 down: $(STAMP) ## Stops what `make up` started
 	@$(BIN)/python -m vpoc_ops.supervisor down
+
+backfill: $(STAMP) ## Every contract that rolled in a range, on the running Airflow [FROM=2023-01-01 TO=2024-12-31 CONF={json} O= REPROCESS=none|failed|completed PARALLEL=4]
+	@$(BIN)/python -m vpoc_ops.backfill range --from "$(FROM)" --to "$(TO)" --reprocess $(REPROCESS) \
+		--parallel $(PARALLEL) --conf '$(CONF)' $(SETTINGS)
+
+contract: $(STAMP) ## One contract by its partition key, on the running Airflow [KEY=ESH25 CONF= O=]
+	@$(BIN)/python -m vpoc_ops.backfill one "$(KEY)" --conf '$(CONF)' $(SETTINGS)
+
+airflow: $(STAMP) ## Airflow's own command line on the running Airflow [A="dags list"]
+	@$(BIN)/python -m vpoc_ops.airflow_cli $(A)
 
 bench: $(STAMP) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import InvalidPartitionKeyError
@@ -108,7 +108,7 @@ class ContractPartitionTimetable(Timetable):
 
     def localize_partition_datetime(self, dt: datetime) -> DateTime:
         """Return the moment at which Chicago's clocks show the date and time of ``dt``."""
-        return timezone.coerce_datetime(dt.replace(tzinfo=CHICAGO).astimezone(UTC))
+        return _moment(dt.date(), dt.time())
 
     def _decode_partition_date(self, partition_key: str) -> datetime:
         """Return when the contract is ready; the API answers 400 with the text of the error."""
@@ -148,7 +148,11 @@ class ContractPartitionTimetable(Timetable):
 
 def ready(contract: Contract) -> DateTime:
     """Return the close of the contract's roll day: its last front session, as the exchange schedules the roll."""
-    return timezone.coerce_datetime(datetime.combine(contract.scheduled_roll, CLOSE_OF_DAY, CHICAGO).astimezone(UTC))
+    return _moment(contract.scheduled_roll, CLOSE_OF_DAY)
+
+
+def _moment(day: date, clock: time) -> DateTime:
+    return timezone.coerce_datetime(datetime.combine(day, clock, CHICAGO).astimezone(UTC))
 
 
 def _info(contract: Contract) -> DagRunInfo:

@@ -54,7 +54,8 @@ def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, An
 
     A typed error is a verdict about data, settings or training: the task fails at once. Anything else may be
     the machine's fault and keeps the task's retries, and so does an artifact that is absent or torn: another run
-    may be writing it. Both leave a record in the run's ``failures`` folder. ``label`` tells mapped calls of one stage apart.
+    may be writing it. Both leave a record in the run's ``failures`` folder. ``label`` tells mapped calls of one
+    stage apart.
 
     Raises:
         AirflowFailException: the stage raised a ``VpocError`` that no retry can mend.

@@ -138,6 +138,13 @@ def supervised(home: Path) -> list[psutil.Process]:
     return [process for process in found if process.pid not in own]
 
 
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment in which Airflow's commands talk to the running parts of ``home``."""
+    state = _state(home)
+    port = int(state["url"].rsplit(":", 1)[1])
+    return env.merged(env.airflow_env(home, Path(state["lake"]), port=port) | _secrets(home))
+
+
 def _mains(home: Path) -> set[int]:
     """Return the ids of the parts' main processes, without ids that another program has got since."""
     state = _state(home)
