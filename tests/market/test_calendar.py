@@ -93,6 +93,41 @@ def test_expiring_contract_stops_at_half_past_eight() -> None:
     assert (last["minutes"], last["rth_minutes"]) == (930, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "session", "close", "minutes", "rth"),
+    [
+        ("CMEGlobex_CL", "2024-07-08", "2024-07-08 21:00", 1380, 330),
+        ("CMEGlobex_CL", "2024-01-10", "2024-01-10 22:00", 1380, 330),
+        ("CMEGlobex_CL", "2023-11-23", "2023-11-23 19:30", 1230, 330),
+        ("CMEGlobex_CL", "2024-12-24", "2024-12-24 18:45", 1185, 285),
+        ("CMEGlobex_GC", "2024-07-08", "2024-07-08 21:00", 1380, 310),
+        ("CMEGlobex_GC", "2024-12-24", "2024-12-24 18:45", 1185, 310),
+    ],
+)
+def test_sessions_of_crude_oil_and_gold(name: str, session: str, close: str, minutes: int, rth: int) -> None:
+    day = date.fromisoformat(session)
+    row = calendar.sessions(name, day, day).row(0, named=True)
+    assert (row["close"], row["minutes"], row["rth_minutes"]) == (utc(close), minutes, rth)
+
+
+def test_crude_oil_and_gold_are_closed_on_good_friday_christmas_and_new_year() -> None:
+    for name in ("CMEGlobex_CL", "CMEGlobex_GC"):
+        for day in ("2024-03-29", "2023-12-25", "2024-01-01", "2025-04-18"):
+            assert not calendar.is_session(name, date.fromisoformat(day))
+    with pytest.raises(InvalidValueError, match="2015-09-21"):
+        calendar.sessions("CMEGlobex_CL", date(2015, 9, 18), date(2015, 9, 22))
+
+
+def test_micros_share_the_calendar_of_their_big_brothers() -> None:
+    assert instrument("MES").calendar == instrument("ES").calendar == instrument("MNQ").calendar
+
+
+def test_expiring_crude_oil_stops_at_half_past_two_new_york() -> None:
+    table = calendar.contract_sessions(parse_contract("CLK20"), instrument("CL"), date(2020, 4, 20), date(2020, 4, 30))
+    assert table["session"].to_list() == [date(2020, 4, 20), date(2020, 4, 21)]
+    assert table["close"][1] == utc("2020-04-21 18:30")
+
+
 def test_ten_years_take_less_than_two_seconds() -> None:
     calendar._all_sessions.cache_clear()
     begin = time.perf_counter()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
+from vpoc_ml.market.calendar import contract_sessions
+from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument, symbols
+from vpoc_ml.market.specs import MONTH_CODES, VARIABLE
 
 ES = instrument("ES")
+CME = "CME Globex Equity"
 
 
 def test_es_is_as_the_exchange_specifies() -> None:
@@ -40,4 +50,122 @@ def test_prices_that_are_no_numbers_have_no_ticks(value: float) -> None:
 
 def test_unknown_instrument_names_the_known() -> None:
     with pytest.raises(InvalidValueError, match="one of ES"):
-        instrument("CL")
+        instrument("XX")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "tick_value", "calendar", "months", "round_turn"),
+    [
+        ("ES", 12.5, CME, "HMUZ", 29.50),
+        ("MES", 1.25, CME, "HMUZ", 3.64),
+        ("NQ", 5.0, CME, "HMUZ", 14.50),
+        ("MNQ", 0.5, CME, "HMUZ", 2.14),
+        ("RTY", 5.0, CME, "HMUZ", 14.50),
+        ("YM", 5.0, CME, "HMUZ", 14.50),
+        ("CL", 10.0, "CMEGlobex_CL", MONTH_CODES, 24.94),
+        ("GC", 10.0, "CMEGlobex_GC", MONTH_CODES, 24.94),
+    ],
+)
+def test_built_in_instruments(symbol: str, tick_value: float, calendar: str, months: str, round_turn: float) -> None:
+    found = instrument(symbol)
+    assert found.tick_value == pytest.approx(tick_value)
+    assert (found.calendar, "".join(found.months)) == (calendar, months)
+    assert found.round_turn_cost == pytest.approx(round_turn)
+    assert found.is_on_tick(np.arange(1, 50_000) * found.tick_size).all()
+
+
+# ---------------------------------------------------------------- a file of one's own
+
+ZN = """
+[ZN]
+tick = 0.015625
+point_value = 1000.0
+calendar = "CME Globex Interest Rate Products"
+months = ["H", "M", "U", "Z"]
+last_trade = "12:01"
+expiry = { rule = "last_business_day", nth = 8 }
+cost_per_side = 1.67
+
+[ES]
+cost_per_side = 1.50
+
+[calendars."CME Globex Interest Rate Products"]
+timezone = "America/Chicago"
+rth = ["07:20", "14:00"]
+first_session = 2020-01-02
+last_session = 2030-12-31
+closed = []
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "instruments.toml"
+        path.write_text(text)
+        os.utime(path, ns=(next(clock), next(clock)))
+        monkeypatch.setenv(VARIABLE, str(path))
+        return path
+
+    clock = itertools.count(1)
+    return write
+
+
+def test_a_new_instrument_is_a_toml_entry(own) -> None:
+    own(ZN)
+    zn = instrument("ZN")
+    assert (zn.tick_value, zn.expiry.nth) == (15.625, 8)
+    contract = parse_contract("ZN 06-24")
+    assert (contract.code, contract.expiry) == ("ZNM24", date(2024, 6, 18))
+    table = contract_sessions(contract, zn, date(2024, 6, 3), date(2024, 6, 28))
+    assert table.height == 12
+    assert table["rth_minutes"].to_list() == [400] * 11 + [281]
+    assert instrument("ES").cost_per_side == 1.50
+    assert instrument("ES").tick_size == 0.25
+    assert instrument("MES").cost_per_side == 0.57
+
+
+def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None:
+    before = instrument("ES").digest
+    own(ZN)
+    assert instrument("ES").digest != before
+    monkeypatch.delenv(VARIABLE)
+    assert "ZN" not in symbols()
+    assert instrument("ES").digest == before
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("tick = 0.015625", "tick = -1", r"ZN\.tick"),
+        ("tick = 0.015625", 'tick = "1/64"', r"ZN\.tick"),
+        ("tick = 0.015625", "", r"ZN\.tick.*absent"),
+        ("point_value = 1000.0", "point_value = nan", r"ZN\.point_value"),
+        ("point_value = 1000.0", "point_value = true", r"ZN\.point_value"),
+        ('"H", "M", "U", "Z"', '"M", "H"', r"ZN\.months.*in order"),
+        ('"H", "M", "U", "Z"', '"A"', r"ZN\.months"),
+        ('"12:01"', '"noon"', r"ZN\.last_trade"),
+        ("nth = 8", "days = 8", r"ZN\.expiry"),
+        ('"last_business_day"', '"never"', r"ZN\.expiry"),
+        ("cost_per_side = 1.67", 'cost_per_side = 1.67\nroll_rule = "moon"', r"ZN\.roll_rule.*volume"),
+        ("cost_per_side = 1.67", 'cost_per_side = 1.67\ncycle = ["F"]', r"ZN\.cycle"),
+        ("cost_per_side = 1.67", "cost_per_side = 1.67\ncolour = 3", r"ZN\.colour.*tick"),
+        ('calendar = "CME', 'calendar = "XCME', r"ZN\.calendar.*CMEGlobex_CL"),
+        ("[ZN]", "[zn]", "symbol.*zn"),
+        ("[ZN]", "ZN = 3\n[ZM]", "ZN.*table"),
+    ],
+)
+def test_impossible_entries_name_file_entry_and_key(own, was: str, becomes: str, told: str) -> None:
+    path = own(ZN.replace(was, becomes))
+    with pytest.raises(InvalidValueError, match=told) as caught:
+        instrument("ES")
+    assert str(path) in str(caught.value)
+
+
+def test_missing_or_broken_files_are_named(own, tmp_path, monkeypatch) -> None:
+    path = own("[ZN\n")
+    with pytest.raises(UnreadableFileError, match=path.name):
+        instrument("ES")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.toml"))
+    with pytest.raises(MissingInputError, match="nowhere"):
+        instrument("ES")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.rolls import front_periods
+from vpoc_ml.errors import ArtifactError, InvalidValueError
+from vpoc_ml.market.contracts import Contract, parse_contract
+from vpoc_ml.market.rolls import front_periods, measure_roll, roll_table
+from vpoc_ml.market.specs import ROLL_RULES
 
 CODES = ["ESH24", "ESM24", "ESU24"]
 MONDAY = date(2024, 3, 4)
@@ -82,16 +84,253 @@ def test_periods_tile_the_sessions_and_never_look_ahead(h: list[int], m: list[in
         assert later[2] == last or last == horizon
 
 
-@pytest.mark.real
-def test_december_2013_roll_crosses_on_the_friday(real_data: Path) -> None:
+# ---------------------------------------------------------------- other rules
+
+
+def with_interest(table: pl.DataFrame, held: dict[str, list[int | None]]) -> pl.DataFrame:
+    rows = [
+        (code, MONDAY + timedelta(days=n), figure) for code, column in held.items() for n, figure in enumerate(column)
+    ]
+    schema = {"contract": pl.String, "session": pl.Date, "open_interest": pl.Int64}
+    return table.join(pl.DataFrame(rows, schema=schema, orient="row"), on=["contract", "session"], how="left")
+
+
+def test_open_interest_of_a_session_decides_two_sessions_later() -> None:
+    """It crosses on Tuesday, is published on Wednesday morning, and makes Thursday the first new session."""
+    table = with_interest(
+        daily({"ESH24": [90, 1, 1, 1, 1], "ESM24": [1, 90, 90, 90, 90]}),
+        {"ESH24": [90, 40, 30, 20, 10], "ESM24": [10, 50, 60, 70, 80]},
+    )
+    found = front_periods(table, "open_interest")
+    assert found.rows() == [
+        ("ESH24", MONDAY, MONDAY + timedelta(days=2)),
+        ("ESM24", MONDAY + timedelta(days=3), MONDAY + timedelta(days=4)),
+    ]
+
+
+def test_sessions_without_open_interest_decide_nothing() -> None:
+    table = with_interest(
+        daily({"ESH24": [9] * 6, "ESM24": [9] * 6}),
+        {"ESH24": [90, None, None, 20, 20, 20], "ESM24": [10, None, 60, 70, 80, 80]},
+    )
+    # on Wednesday only the later contract is known: 60 against the 90 of Monday
+    assert front_periods(table, "open_interest")["last_session"][0] == MONDAY + timedelta(days=4)
+
+
+def test_open_interest_unknown_for_the_front_contract_is_no_crossover() -> None:
+    table = with_interest(daily({"ESH24": [9] * 4, "ESM24": [9] * 4}), {"ESM24": [70, 80, 80, 80]})
+    assert front_periods(table, "open_interest")["contract"].to_list() == ["ESH24"]
+
+
+def test_open_interest_rule_without_figures_says_so() -> None:
+    with pytest.raises(ArtifactError, match="open interest"):
+        front_periods(daily({"ESH24": [1, 2]}), "open_interest")
+    with pytest.raises(InvalidValueError, match=r"data\.roll_rule.*calendar"):
+        front_periods(daily({"ESH24": [1, 2]}), "moon")
+
+
+def test_calendar_rule_rolls_on_the_monday_of_the_expiry_week() -> None:
+    days = [[50] * 12, [1] * 12]  # 4 to 15 March; expiry on Friday 15th
+    table = front_periods(daily(dict(zip(CODES, days, strict=False))), "calendar")
+    assert table.rows() == [
+        ("ESH24", MONDAY, date(2024, 3, 10)),
+        ("ESM24", date(2024, 3, 11), date(2024, 3, 15)),
+    ]
+
+
+def test_calendar_rule_waits_for_a_contract_that_trades_and_keeps_to_the_cycle() -> None:
+    first = date(2024, 2, 19)
+    gold = {"GCJ24": [50] * 10, "GCK24": [9] * 10, "GCM24": [0] * 5 + [3] * 5}
+    schedule = parse_contract("GCJ24").scheduled_roll
+    assert schedule == date(2024, 3, 26)
+    table = front_periods(daily(gold, schedule - timedelta(days=2)), "calendar")
+    assert table["contract"].to_list() == ["GCJ24", "GCM24"]
+    assert table["first_session"][1] == schedule + timedelta(days=3)
+    assert front_periods(daily(gold, first), "calendar")["contract"].to_list() == ["GCJ24"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(volumes, volumes, volumes, volumes, volumes, volumes, st.sampled_from(ROLL_RULES), st.integers(1, 5))
+def test_every_rule_gives_each_session_one_front_and_never_goes_back(h, m, u, hi, mi, ui, rule, cut) -> None:
+    interest = dict(zip(CODES, (hi, mi, ui), strict=True))
+    whole = with_interest(daily(dict(zip(CODES, (h, m, u), strict=True)), date(2024, 3, 4)), interest)
+    table = front_periods(whole, rule)
+    order = [CODES.index(code) for code in table["contract"]]
+    assert order == sorted(set(order))
+    owners = [
+        table.filter((pl.col("first_session") <= day) & (pl.col("last_session") >= day)).height
+        for day in sorted(set(whole["session"]))
+    ]
+    assert sorted(owners, reverse=False) == owners, "once there is a front there always is one"
+    assert set(owners) <= {0, 1}
+    horizon = MONDAY + timedelta(days=cut)
+    known = front_periods(whole.filter(pl.col("session") <= horizon), rule)
+    starts = dict(table.select("contract", "first_session").iter_rows())
+    assert all(starts[code] == first for code, first, _ in known.rows()), "later sessions move no earlier switch"
+
+
+# ---------------------------------------------------------------- gap and ratio
+
+
+def quotes(session: date, closes: list[float], volume: int = 1, first: int = 0) -> pl.DataFrame:
+    begin = datetime(session.year, session.month, session.day, 15, tzinfo=UTC)
+    ts = [begin + timedelta(minutes=first + n) for n in range(len(closes))]
+    frame = pl.DataFrame({"ts": ts, "close": closes}, schema={"ts": pl.Datetime("us", "UTC"), "close": pl.Float64})
+    return frame.with_columns(session=pl.lit(session), volume=pl.lit(volume, pl.Int64))
+
+
+FRIDAY, SWITCH = date(2024, 3, 8), date(2024, 3, 11)
+
+
+def test_gap_and_ratio_by_hand() -> None:
+    old = quotes(FRIDAY, [5000.0, 5001.0, 5002.0, 5003.0, 5004.0, 5005.0])
+    new = quotes(FRIDAY, [5050.0, 5051.0, 5052.25, 5053.0, 5500.0], first=0)  # the last is a bad print
+    assert measure_roll(old, new, SWITCH) == (50.0, pytest.approx(1.01))
+
+
+def test_only_common_minutes_in_which_both_traded_count() -> None:
+    old = quotes(FRIDAY, [5000.0] * 20)
+    new = pl.concat([quotes(FRIDAY, [4994.0] * 6, first=10), quotes(FRIDAY, [100.0] * 4, volume=0, first=16)])
+    new = pl.concat([new, quotes(FRIDAY, [9000.0] * 50, first=20)])
+    assert measure_roll(old, new, SWITCH) == (-6.0, 4994.0 / 5000.0)
+
+
+def test_the_last_session_before_the_switch_is_measured_never_a_later_one() -> None:
+    days = [(date(2024, 3, 7), 5010.0), (FRIDAY, 5020.0), (SWITCH, 5900.0)]
+    old = pl.concat([quotes(day, [5000.0] * 9) for day, _ in days])
+    new = pl.concat([quotes(day, [price] * 9) for day, price in days])
+    assert measure_roll(old, new, SWITCH).gap == 20.0
+    thin = pl.concat([quotes(day, [price] * (9 if day != FRIDAY else 4)) for day, price in days])
+    assert measure_roll(old, thin, SWITCH).gap == 10.0, "four minutes are no measurement"
+
+
+def test_nothing_in_common_is_no_number() -> None:
+    old, new = quotes(FRIDAY, [5000.0] * 9), quotes(FRIDAY, [5010.0] * 9)
+    for nothing in (new.head(4), new.head(0), quotes(date(2024, 3, 1), [5010.0] * 9)):
+        assert measure_roll(old, nothing, SWITCH) == (None, None)
+    assert measure_roll(quotes(FRIDAY, [-37.63] * 9), quotes(FRIDAY, [20.43] * 9), SWITCH) == (58.06, None)
+
+
+@given(st.floats(0.5, 2.0), st.lists(st.integers(1000, 30_000), min_size=5, max_size=40))
+def test_a_constant_ratio_is_found_and_undone_by_its_inverse(ratio: float, ticks: list[int]) -> None:
+    old = quotes(FRIDAY, [0.25 * tick for tick in ticks])
+    new = old.with_columns(pl.col("close") * ratio)
+    there, back = measure_roll(old, new, SWITCH), measure_roll(new, old, SWITCH)
+    assert there.ratio == pytest.approx(ratio, rel=1e-12)
+    assert there.ratio * back.ratio == pytest.approx(1.0, rel=1e-12)
+    assert there.gap == -back.gap
+
+
+def test_roll_table_names_predecessors_and_measures_only_the_week_before() -> None:
+    front = front_periods(daily({"ESH24": [90, 80, 40, 10, 10], "ESM24": [1, 20, 60, 90, 90]}))
+    asked = []
+
+    def minutes(contract: str, first: date, last: date) -> pl.DataFrame:
+        asked.append((contract, first, last))
+        return quotes(MONDAY + timedelta(days=2), [5000.0 if contract == "ESH24" else 5050.0] * 8)
+
+    table = roll_table(front, minutes)
+    switch = MONDAY + timedelta(days=3)
+    assert table.rows() == [
+        ("ESH24", MONDAY, switch - timedelta(days=1), None, None, None),
+        ("ESM24", switch, switch + timedelta(days=1), "ESH24", 50.0, 1.01),
+    ]
+    assert asked == [(code, switch - timedelta(days=7), switch - timedelta(days=1)) for code in ("ESH24", "ESM24")]
+    assert roll_table(front.head(0), minutes).columns == table.columns
+
+
+# ---------------------------------------------------------------- December 2013 and after, as traded
+
+DECEMBER = (("ESZ13", "201312"), ("ESH14", "201403"), ("ESM14", "201406"))
+
+
+def lean_daily(folder: Path, kind: str, columns: list[str]) -> pl.DataFrame:
+    """Daily figures of December 2013; the Sunday evening, a row of its own there, joins its Monday."""
     frames = []
-    with zipfile.ZipFile(real_data / "es_lean" / "daily" / "es_trade.zip") as archive:
-        for code, name in (("ESZ13", "201312"), ("ESH14", "201403"), ("ESM14", "201406")):
-            text = archive.read(f"es_trade_{name}.csv")
-            raw = pl.read_csv(io.BytesIO(text), has_header=False, new_columns=["day", "o", "h", "l", "c", "volume"])
+    with zipfile.ZipFile(folder / "es_lean" / "daily" / f"es_{kind}.zip") as archive:
+        for code, name in DECEMBER:
+            text = archive.read(f"es_{kind}_{name}.csv")
+            raw = pl.read_csv(io.BytesIO(text), has_header=False, new_columns=["day", *columns])
             day = pl.col("day").str.slice(0, 8).str.to_date("%Y%m%d")
-            frames.append(raw.select(pl.lit(code).alias("contract"), day.alias("session"), "volume"))
-    table = front_periods(pl.concat(frames).filter(pl.col("session").is_between(date(2013, 12, 2), date(2013, 12, 31))))
-    assert table["contract"].to_list() == ["ESZ13", "ESH14"]
-    # 868,208 against 347,764 contracts on Friday 13th; Sunday 15th is a row of its own in this vendor's table
+            frames.append(raw.select(contract=pl.lit(code), session=day, figure=pl.col(columns[-1])))
+    monday = pl.when(pl.col("session").dt.weekday() == 7).then(pl.col("session").dt.offset_by("1d"))
+    table = pl.concat(frames).with_columns(session=monday.otherwise("session"))
+    table = table.group_by("contract", "session").agg(pl.col("figure").sum()).sort("session", "contract")
+    return table.filter(pl.col("session").is_between(date(2013, 12, 2), date(2013, 12, 31)))
+
+
+@pytest.fixture
+def december(real_data: Path) -> pl.DataFrame:
+    traded = lean_daily(real_data, "trade", ["o", "h", "l", "c", "volume"]).rename({"figure": "volume"})
+    held = lean_daily(real_data, "openinterest", ["held"]).rename({"figure": "open_interest"})
+    return traded.join(held, on=["contract", "session"], how="left")
+
+
+@pytest.mark.real
+def test_december_2013_volume_crosses_on_friday_and_the_front_changes_on_monday(december: pl.DataFrame) -> None:
+    share = {
+        day: (december.filter(session=date(2013, 12, day), contract="ESH14")["volume"].item())
+        / december.filter(pl.col("session") == date(2013, 12, day))["volume"].sum()
+        for day in (12, 13, 16)
+    }
+    assert share == {
+        12: pytest.approx(0.24, abs=0.01),
+        13: pytest.approx(0.71, abs=0.01),
+        16: pytest.approx(0.84, abs=0.01),
+    }
+    table = front_periods(december)
+    assert table.select("contract", "first_session").rows() == [
+        ("ESZ13", date(2013, 12, 2)),
+        ("ESH14", date(2013, 12, 16)),
+    ]
     assert table["last_session"][0] == date(2013, 12, 13)
+
+
+@pytest.mark.real
+def test_december_2013_open_interest_is_still_behind_on_monday_16th(december: pl.DataFrame) -> None:
+    monday = december.filter(pl.col("session") == date(2013, 12, 16)).drop_nulls("open_interest")
+    held = dict(monday.select("contract", "open_interest").iter_rows())
+    assert held["ESH14"] / (held["ESZ13"] + held["ESH14"]) == pytest.approx(0.46, abs=0.005)
+    # the vendor's next figure is of the 20th, the expiry day, so here the switch comes with the expiry
+    table = front_periods(december, "open_interest")
+    assert (table["contract"][1], table["first_session"][1]) == ("ESH14", date(2013, 12, 23))
+
+
+@pytest.mark.real
+def test_december_2013_calendar_rule_agrees_with_the_volume(december: pl.DataFrame) -> None:
+    assert front_periods(december, "calendar").equals(front_periods(december))
+
+
+def lean_minutes(folder: Path, day: date, name: str) -> pl.DataFrame:
+    stem = day.strftime("%Y%m%d")
+    with zipfile.ZipFile(folder / "es_lean" / "minute" / f"{stem}_trade.zip") as archive:
+        raw = pl.read_csv(
+            io.BytesIO(archive.read(f"{stem}_es_minute_trade_{name}.csv")),
+            has_header=False,
+            new_columns=["ms", "open", "high", "low", "close", "volume"],
+        )
+    midnight = pl.lit(datetime(day.year, day.month, day.day, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))
+    return raw.select(ts=midnight + pl.duration(milliseconds="ms"), session=pl.lit(day), close="close", volume="volume")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("day", [date(2013, 12, 18), date(2013, 12, 20)])
+def test_december_2013_gap_is_minus_six_and_a_quarter(real_data: Path, day: date) -> None:
+    old, new = (lean_minutes(real_data, day, name) for name in ("201312", "201403"))
+    step = measure_roll(old, new, day + timedelta(days=1))
+    assert step.gap == -6.25
+    price = old["close"].median()
+    assert step.ratio == pytest.approx(1 + step.gap / price, abs=1e-5)
+
+
+@pytest.mark.real
+def test_scheduled_rolls_lie_in_the_expiry_weeks_of_the_vendors_map(real_data: Path) -> None:
+    """The map's last trading days (kind 0) are the Thursdays before expiry, 2009 to 2023."""
+    lines = (real_data / "es_lean" / "map_file_es.csv").read_text().splitlines()[1:]
+    mapped = [date.fromisoformat(line[:8]) for line in lines if line.endswith(",0")]
+    assert len(mapped) > 50
+    for day in mapped:
+        if day.year < 2024:
+            contract = Contract("ES", day.year, day.month)
+            assert contract.expiry - day == timedelta(days=1)
+            assert contract.scheduled_roll == day - timedelta(days=3)

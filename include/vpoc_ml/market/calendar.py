@@ -6,10 +6,8 @@ A session is a trade date. It opens at 17:00 Chicago the day before and closes a
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date, time
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import pandas_market_calendars as mcal
@@ -18,6 +16,7 @@ import polars as pl
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.market.specs import specs
 
 _COLUMNS = ("session", "open", "close", "rth_open", "rth_close", "minutes", "rth_minutes", "halt_start", "halt_end")
 
@@ -143,14 +142,8 @@ def _clock(text: str) -> time:
     return time.fromisoformat(text)
 
 
-@cache
-def _calendars() -> dict[str, Any]:
-    return tomllib.loads(files(__package__).joinpath("overrides.toml").read_text(encoding="utf-8"))
-
-
 def _rules(calendar: str) -> dict[str, Any]:
-    known = _calendars()
+    known = specs().calendars
     if calendar not in known:
         raise InvalidValueError("calendar", calendar, f"one of {', '.join(known)}")
-    rules: dict[str, Any] = known[calendar]
-    return rules
+    return known[calendar]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from vpoc_ml.errors import ContractCodeError
+from vpoc_ml.market.expiry import weekdays_before
 from vpoc_ml.market.instruments import instrument, symbols
+from vpoc_ml.market.specs import MONTH_CODES
 
-MONTH_CODES = "FGHJKMNQUVXZ"
-_FRIDAY = 4
-_LETTER = re.compile(r"([A-Z0-9]{1,3}?)[ _]?([FGHJKMNQUVXZ])(\d{4}|\d{1,2})")
-_NUMBER = re.compile(r"([A-Z0-9]{1,3})[ _](\d{2})-(\d{2})")
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_ROOT = r"(?P<root>[A-Z0-9]{1,4}?)"
+_FORMS = (
+    rf"{_ROOT} ?(?P<letter>[{MONTH_CODES}])(?P<year>\d{{4}}|\d{{1,2}})",
+    rf"{_ROOT} (?P<number>\d{{2}})-(?P<year>\d{{2}}|\d{{4}})",
+    rf"{_ROOT} (?P<number>\d{{2}}) (?P<year>\d{{2}})",
+    rf"{_ROOT} ?(?P<year>(?:19|20)\d{{2}})-?(?P<number>\d{{2}})",
+    rf"{_ROOT} ?(?P<name>{'|'.join(_MONTHS)}) ?(?P<year>\d{{4}}|\d{{2}})",
+)
+_PATTERNS = tuple(re.compile(form) for form in _FORMS)
+_VENUE = re.compile(r"(?: FUT)?[ .:-](?:CME|CBOT|CBT|NYMEX|NYM|COMEX|CMX|XCME|XCBT|XNYM|XCEC)$")
+_CONTINUOUS = re.compile(r"[A-Z0-9]{1,4}(?:\d!|=F|#|\.[A-Z]\.\d+| ##-##)")
 
 
 @dataclass(frozen=True, order=True)
@@ -30,48 +41,65 @@ class Contract:
 
     @property
     def expiry(self) -> date:
-        """Third Friday of the delivery month, the last trading day of equity index futures.
+        """Last trading day, by the instrument's rule.
 
-        Where that Friday is a holiday of the stock market (Juneteenth: 2026-06-19, 2027-06-18) trading ends on the
-        Thursday; this date then names one session more than has bars.
+        Where the third Friday of an equity index is a holiday of the stock market (Juneteenth: 2026-06-19,
+        2027-06-18) trading ends on the Thursday; this date then names one session more than has bars.
+
+        Raises:
+            InvalidValueError: the root is no known instrument.
         """
-        first = date(self.year, self.month, 1)
-        return first + timedelta(days=(_FRIDAY - first.weekday()) % 7 + 14)
+        return instrument(self.root).expiry.of(self.year, self.month)
 
     @property
     def scheduled_roll(self) -> date:
-        """Monday of the expiry week, the exchange's published roll date for equity index futures."""
-        return self.expiry - timedelta(days=_FRIDAY)
+        """The roll date known long ahead: ``roll_days`` weekdays before expiry; for equity indices its Monday."""
+        return weekdays_before(self.expiry, instrument(self.root).roll_days)
 
 
 def parse_contract(text: str, *, where: str = "contract name", near: date | None = None) -> Contract:
-    """Read ``ESH25``, ``ES 03-25``, ``ES_03_25``, ``ESH5``, ``ESH2025`` or ``ES_H25``, in any case.
+    """Read a contract name in any vendor's spelling and any case.
 
-    A two-digit year is 1970-2069. A one-digit year is the one whose expiry lies nearest to ``near``, so it
-    needs that date.
+    ``ESH25``, ``ESH5``, ``ESH2025``, ``ES_H25``, ``ES 03-25``, ``ES_03_25``, ``ES202503``, ``ES MAR25``, each also
+    with ``/`` or ``@`` before it or the exchange behind (``ESH25.CME``, ``ESH25_FUT_CME``). ``near`` is a date of
+    the data: a year of one or two digits is the one whose expiry lies nearest to it. Without it two digits mean
+    1970-2069 and one digit is refused.
 
     Raises:
-        ContractCodeError: not such a name, an unknown root, or a month the instrument does not list.
+        ContractCodeError: not such a name, a continuous series, an unknown root, or a month the instrument does
+            not list.
     """
-    clean = text.strip().upper().replace("_", " ")
-    clean = re.sub(r"(\d{2}) (\d{2})$", r"\1-\2", clean)
-    if match := _NUMBER.fullmatch(clean):
-        root, month, year = match[1], int(match[2]), match[3]
-    elif match := _LETTER.fullmatch(clean):
-        root, month, year = match[1], MONTH_CODES.index(match[2]) + 1, match[3]
-    else:
+    clean = _VENUE.sub("", re.sub(r"[_\s]+", " ", text.strip().upper().lstrip("/@")))
+    if _CONTINUOUS.fullmatch(clean):
+        raise ContractCodeError(text, where=where, reason="a continuous series mixes contracts; name one of them")
+    found = next((match.groupdict() for form in _PATTERNS if (match := form.fullmatch(clean))), None)
+    if found is None:
         raise ContractCodeError(text, where=where)
+    root, month, year = found["root"], _month(found), found["year"]
     _check_listed(text, where, root, month)
-    if len(year) > 1:
-        return Contract(root, int(year) if len(year) == 4 else _century(int(year)), month)
-    if near is None:
+    if len(year) == 4:
+        return Contract(root, int(year), month)
+    if near is not None:
+        return _nearest((Contract(root, each, month) for each in _years(int(year), len(year), near)), near)
+    if len(year) == 1:
         raise ContractCodeError(text, where=where, reason="a one-digit year needs a date to lie near")
-    years = (near.year - near.year % 10 + int(year) + shift for shift in (-10, 0, 10))
-    return min((Contract(root, y, month) for y in years), key=lambda c: abs(c.expiry - near))
+    return Contract(root, int(year) + (1900 if int(year) >= 70 else 2000), month)
 
 
-def _century(year: int) -> int:
-    return year + (1900 if year >= 70 else 2000)
+def _month(found: dict[str, str]) -> int:
+    if letter := found.get("letter"):
+        return MONTH_CODES.index(letter) + 1
+    return int(found["number"]) if "number" in found else _MONTHS.index(found["name"]) + 1
+
+
+def _years(last_digits: int, digits: int, near: date) -> Iterable[int]:
+    """Return the years around ``near`` that end in these digits."""
+    period = 10**digits
+    return (near.year - near.year % period + last_digits + shift for shift in (-period, 0, period))
+
+
+def _nearest(contracts: Iterable[Contract], near: date) -> Contract:
+    return min(contracts, key=lambda contract: abs(contract.expiry - near))
 
 
 def _check_listed(text: str, where: str, root: str, month: int) -> None:

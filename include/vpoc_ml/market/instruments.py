@@ -1,24 +1,33 @@
-"""Instruments: tick, point value, calendar and delivery months. A new one is an entry in ``instruments.toml``."""
+"""Instruments: tick, point value, calendar, delivery months, expiry, rolls and costs.
+
+A new one is an entry in ``instruments.toml``, or in a file of your own (see ``specs``).
+"""
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.market.expiry import THIRD_FRIDAY, ExpiryRule
+from vpoc_ml.market.specs import specs
 
 TICK_TOLERANCE = 1e-6  # of a tick: what decimal text loses as a double is a thousand times smaller
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """One futures product. Prices are in points; ``point_value`` is dollars a point."""
+    """One futures product. Prices are in points; ``point_value`` is dollars a point.
+
+    ``months`` are the letters of the listed delivery months, ``cycle`` of those a scheduled roll goes to.
+    ``last_trade`` is the exchange's time at which an expiring contract stops trading on its expiry day.
+    ``roll_days`` weekdays before expiry lies the scheduled roll. ``cost_per_side`` is dollars a contract
+    (commission and fees), ``slippage_ticks`` what a market order loses a side.
+    """
 
     symbol: str
     tick_size: float
@@ -26,6 +35,23 @@ class Instrument:
     calendar: str
     months: tuple[str, ...]
     last_trade: str = "08:30"
+    expiry: ExpiryRule = THIRD_FRIDAY
+    roll_rule: str = "volume"
+    roll_days: int = 4
+    cycle: tuple[str, ...] = ()
+    cost_per_side: float = 0.0
+    slippage_ticks: float = 1.0
+
+    @property
+    def round_turn_cost(self) -> float:
+        """Dollars a contract that is bought and sold at market."""
+        return 2 * (self.cost_per_side + self.slippage_ticks * self.tick_value)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the whole entry: a changed instrument is another input."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def tick_value(self) -> float:
@@ -50,27 +76,33 @@ class Instrument:
             return np.asarray(np.abs(ticks - np.rint(ticks)) < TICK_TOLERANCE)
 
 
-@cache
 def instrument(symbol: str) -> Instrument:
     """Return the instrument of a root symbol such as ``ES``.
 
     Raises:
-        InvalidValueError: ``instruments.toml`` has no such entry.
+        InvalidValueError: no such entry, or an entry that cannot be.
+        InputError: the user's file of instruments is missing or unreadable.
     """
-    table = _table()
+    table = specs().instruments
     if symbol not in table:
-        raise InvalidValueError("ingest.instrument", symbol, f"one of {', '.join(table)}")
+        raise InvalidValueError("data.instrument", symbol, f"one of {', '.join(table)}")
     entry = table[symbol]
     return Instrument(
-        symbol, entry["tick"], entry["point_value"], entry["calendar"], tuple(entry["months"]), entry["last_trade"]
+        symbol=symbol,
+        tick_size=float(entry["tick"]),
+        point_value=float(entry["point_value"]),
+        calendar=entry["calendar"],
+        months=tuple(entry["months"]),
+        last_trade=entry["last_trade"],
+        expiry=ExpiryRule(**entry["expiry"]),
+        roll_rule=entry.get("roll_rule", "volume"),
+        roll_days=entry.get("roll_days", 4),
+        cycle=tuple(entry.get("cycle", entry["months"])),
+        cost_per_side=float(entry["cost_per_side"]),
+        slippage_ticks=float(entry.get("slippage_ticks", 1.0)),
     )
 
 
 def symbols() -> tuple[str, ...]:
     """Return every known root symbol."""
-    return tuple(_table())
-
-
-@cache
-def _table() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(files(__package__).joinpath("instruments.toml").read_text(encoding="utf-8"))
+    return tuple(specs().instruments)

@@ -1,51 +1,180 @@
-"""Which contract is the front one, by volume crossover."""
+"""Which contract is the front one, when the front changes, and what the change is worth."""
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Literal, NamedTuple
 
 import polars as pl
 
+from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
+from vpoc_ml.market.instruments import instrument
+from vpoc_ml.market.specs import MONTH_CODES, ROLL_RULES
 
-_SCHEMA = {"contract": pl.String, "first_session": pl.Date, "last_session": pl.Date}
+RollRule = Literal["volume", "open_interest", "calendar"]
+
+MEASURE_DAYS = 7
+"""Days before the switch in which both contracts must have traded for its gap to be measured."""
+MEASURE_MINUTES = 5
+"""Common minutes a session must have: the median of fewer is one quote."""
+
+_PERIODS = {"contract": pl.String, "first_session": pl.Date, "last_session": pl.Date}
+_TABLE = {**_PERIODS, "predecessor": pl.String, "gap": pl.Float64, "ratio": pl.Float64}
 
 
-def front_periods(daily: pl.DataFrame) -> pl.DataFrame:
+class _Day(NamedTuple):
+    session: date
+    volume: dict[Contract, int]
+    interest: dict[Contract, int]
+
+
+def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
     """Return the front period of each contract: contract, first_session, last_session (Date, both inclusive).
 
-    ``daily`` has contract, session and volume (contracts traded in the session), one row a contract and session.
-    A later contract becomes front in the session AFTER the one in which it first traded more than the front
-    contract: that volume is known only when the session has ended, so the table never looks ahead. An expired
-    contract hands over at once, because expiry is known beforehand. The front never moves back to an earlier
-    contract; a contract that never became front has no row.
+    Rules, none of which looks ahead:
 
-    The last session must be complete: part of a session can cross over and come back.
+    * ``volume``: a later contract is front in the session AFTER the one in which it first traded more than the front
+      contract: that volume is known when the session has ended.
+    * ``open_interest``: in the second session after the one in which it first held more open interest: the exchange
+      publishes the figure the next morning, when the next session has long begun.
+    * ``calendar``: from the front contract's scheduled roll on, if it trades; the roll goes to the nearest contract
+      of the instrument's cycle.
+
+    An expired contract hands over at once, because expiry is known beforehand. The front never moves back to an
+    earlier contract; a contract that never became front has no row. The last session must be complete: part of a
+    session can cross over and come back.
+
+    Args:
+        daily: contract, session, volume (contracts traded), one row a contract and session; for ``open_interest``
+            that column too (contracts held at the end of the session), null where unknown.
+        rule: how the front is chosen.
 
     Raises:
         ContractCodeError: a contract's code cannot be read.
+        InvalidValueError: no such rule.
+        ArtifactError: the rule needs open interest and there is none.
     """
-    codes = {code: parse_contract(code, where="daily volume") for code in daily["contract"].unique().to_list()}
+    _refuse(daily, rule)
     periods: list[tuple[Contract, date, date]] = []
     front: Contract | None = None
-    for session, traded in _by_session(daily, codes):
-        if front is None or session > front.expiry:
-            front = _nearest(traded, front) or front
+    published: dict[Contract, int] = {}
+    for day in _days(daily):
+        front = _at_open(day, front, rule)
         if front is None:
             continue
         if periods and periods[-1][0] == front:
-            periods[-1] = (front, periods[-1][1], session)
+            periods[-1] = (front, periods[-1][1], day.session)
         else:
-            periods.append((front, session, session))
-        front = _crossed(traded, front)
-    return pl.DataFrame([(c.code, first, last) for c, first, last in periods], schema=_SCHEMA, orient="row")
+            periods.append((front, day.session, day.session))
+        if rule == "volume":
+            front = _crossed(day.volume, front)
+        elif rule == "open_interest":
+            front = _crossed(published, front) if front in published else front
+            published |= day.interest
+    return pl.DataFrame([(c.code, first, last) for c, first, last in periods], schema=_PERIODS, orient="row")
 
 
-def _by_session(daily: pl.DataFrame, codes: dict[str, Contract]) -> list[tuple[date, dict[Contract, int]]]:
-    traded: dict[date, dict[Contract, int]] = {}
-    for code, session, volume in daily.select("contract", "session", "volume").iter_rows():
-        traded.setdefault(session, {})[codes[code]] = volume or 0
-    return sorted(traded.items())
+def roll_table(front: pl.DataFrame, minutes: Callable[[str, date, date], pl.DataFrame]) -> pl.DataFrame:
+    """Return ``front`` with each contract's predecessor and the gap and ratio of the switch.
+
+    Args:
+        front: ``front_periods`` of one instrument.
+        minutes: gives ts, session, close, volume of a contract's bars in a span of sessions, both inclusive.
+
+    Returns:
+        contract, first_session, last_session, predecessor, gap (points, new minus old) and ratio (new over old);
+        all three null for the first contract, gap and ratio also where ``measure_roll`` finds nothing to measure.
+    """
+    rows = []
+    before: str | None = None
+    for contract, first, last in front.select(*_PERIODS).iter_rows():
+        step = Step(None, None)
+        if before is not None:
+            span = first - timedelta(days=MEASURE_DAYS), first - timedelta(days=1)
+            step = measure_roll(minutes(before, *span), minutes(contract, *span), first)
+        rows.append((contract, first, last, before, *step))
+        before = contract
+    return pl.DataFrame(rows, schema=_TABLE, orient="row")
+
+
+class Step(NamedTuple):
+    """What a switch of the front is worth: ``new = old + gap`` and ``new = old * ratio``."""
+
+    gap: float | None
+    ratio: float | None
+
+
+def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> Step:
+    """Measure the step between two contracts in the last session before ``switch`` in which both traded.
+
+    Only minutes in which both traded count, so that neither price is stale, and only sessions before the switch, so
+    that the factor is known when it is first used. The median, because within a day the gap moves by a tick or two
+    around one value and a single late print moves a mean by more than that.
+
+    Args:
+        old: bars of the front contract before the switch: ts, session, close (points), volume.
+        new: bars of the front contract from the switch on.
+        switch: first session of ``new`` as the front contract.
+
+    Returns:
+        Gap and ratio; nulls where no session of the week before has five common minutes, the ratio also where a
+        price is not positive.
+    """
+    quotes = old.filter(pl.col("volume") > 0).select("ts", "session", "close")
+    both = quotes.join(new.filter(pl.col("volume") > 0).select("ts", pl.col("close").alias("new")), on="ts")
+    earliest = switch - timedelta(days=MEASURE_DAYS)
+    both = both.filter(pl.col("session").is_between(earliest, switch, closed="left"))
+    enough = both.group_by("session").len().filter(pl.col("len") >= MEASURE_MINUTES)["session"].max()
+    if enough is None:
+        return Step(None, None)
+    both = both.filter(pl.col("session") == enough)
+    gap = (both["new"] - both["close"]).median()
+    positive = (both["new"] > 0).all() and (both["close"] > 0).all()
+    ratio = (both["new"] / both["close"]).median() if positive else None
+    return Step(_number(gap), _number(ratio))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _refuse(daily: pl.DataFrame, rule: str) -> None:
+    if rule not in ROLL_RULES:
+        raise InvalidValueError("data.roll_rule", rule, f"one of {', '.join(ROLL_RULES)}")
+    known = "open_interest" in daily.columns and daily["open_interest"].is_not_null().any()
+    if rule == "open_interest" and not daily.is_empty() and not known:
+        raise ArtifactError("daily figures", "open interest, which data.roll_rule=open_interest reads", "none")
+
+
+def _days(daily: pl.DataFrame) -> list[_Day]:
+    codes = {code: parse_contract(code, where="daily volume") for code in daily["contract"].unique().to_list()}
+    interest = pl.col("open_interest") if "open_interest" in daily.columns else pl.lit(None, pl.Int64)
+    days: dict[date, _Day] = {}
+    rows = daily.select("contract", "session", "volume", interest.alias("open_interest"))
+    for code, session, volume, held in rows.iter_rows():
+        day = days.setdefault(session, _Day(session, {}, {}))
+        day.volume[codes[code]] = volume or 0
+        if held is not None:
+            day.interest[codes[code]] = held
+    return [days[session] for session in sorted(days)]
+
+
+def _at_open(day: _Day, front: Contract | None, rule: str) -> Contract | None:
+    """Return the front contract of a session as it is known before the session begins."""
+    if front is None or day.session > front.expiry:
+        front = _nearest(day.volume, front) or front
+    while rule == "calendar" and front is not None and day.session >= front.scheduled_roll:
+        later = _nearest({c: volume for c, volume in day.volume.items() if _in_cycle(c)}, front)
+        if later is None:
+            break
+        front = later
+    return front
+
+
+def _in_cycle(contract: Contract) -> bool:
+    return MONTH_CODES[contract.month - 1] in instrument(contract.root).cycle
 
 
 def _nearest(traded: dict[Contract, int], after: Contract | None) -> Contract | None:
@@ -54,10 +183,10 @@ def _nearest(traded: dict[Contract, int], after: Contract | None) -> Contract | 
     return min(later, default=None)
 
 
-def _crossed(traded: dict[Contract, int], front: Contract) -> Contract:
-    """Return the contract that is front in the next session."""
-    most = traded.get(front, 0)
-    for contract in sorted(traded):
-        if contract > front and traded[contract] > most:
-            front, most = contract, traded[contract]
+def _crossed(figures: dict[Contract, int], front: Contract) -> Contract:
+    """Return the contract that leads by these figures, ``front`` itself or a later one."""
+    most = figures.get(front, 0)
+    for contract in sorted(figures):
+        if contract > front and figures[contract] > most:
+            front, most = contract, figures[contract]
     return front

@@ -1,0 +1,149 @@
+"""The tables of instruments and calendars: the built-in TOML files with the user's laid over them.
+
+``VPOC_ML_INSTRUMENTS`` names the user's file. An entry of it is a new instrument, or changes single
+keys of a built-in one; its table ``calendars`` holds calendars in the form of ``overrides.toml``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import time
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
+
+VARIABLE = "VPOC_ML_INSTRUMENTS"
+MONTH_CODES = "FGHJKMNQUVXZ"
+ROLL_RULES = ("volume", "open_interest", "calendar")
+EXPIRY_RULES = {
+    "third_friday": (),
+    "business_days_before": ("days", "day", "months_before"),
+    "last_business_day": ("nth",),
+}
+
+Table = dict[str, Any]
+
+
+class Specs(NamedTuple):
+    """Every known instrument and calendar, as the files state them, checked."""
+
+    instruments: dict[str, Table]
+    calendars: dict[str, Table]
+
+
+def specs() -> Specs:
+    """Return the tables in force; a changed file or variable is seen by the next call.
+
+    Raises:
+        MissingInputError: the variable names no file.
+        UnreadableFileError: the file is not TOML.
+        InvalidValueError: an entry is incomplete or impossible; the error names file, entry and key.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return _loaded(None, 0)
+    path = Path(named)
+    if not path.is_file():
+        raise MissingInputError(path, "the instruments file", f"Correct or unset {VARIABLE}.")
+    return _loaded(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _loaded(user: Path | None, _changed: int) -> Specs:
+    instruments, calendars = _built_in("instruments.toml"), _built_in("overrides.toml")
+    if user is not None:
+        own = _parsed(user)
+        calendars |= own.pop("calendars", {})
+        for symbol, entry in own.items():
+            if not isinstance(entry, dict):
+                raise _wrong(user, symbol, entry, "a table such as [ZN]")
+            instruments[symbol] = {**instruments.get(symbol, {}), **entry}
+    for symbol, entry in instruments.items():
+        _check(user or "instruments.toml", symbol, entry, calendars)
+    return Specs(instruments, calendars)
+
+
+def _built_in(name: str) -> Table:
+    return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def _parsed(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UnreadableFileError(path, "TOML", str(error), remedy=f"Correct the file or unset {VARIABLE}.") from error
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and math.isfinite(value)
+
+
+def _not_negative(value: Any) -> bool:
+    return value == 0 or _positive(value)
+
+
+def _months(value: Any) -> bool:
+    listed = isinstance(value, list) and bool(value) and all(isinstance(month, str) for month in value)
+    order = [MONTH_CODES.find(month) for month in value] if listed else [-1]
+    return -1 not in order and order == sorted(set(order))
+
+
+def _clock(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and time.fromisoformat(value) is not None
+    except ValueError:
+        return False
+
+
+def _expiry(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("rule") not in EXPIRY_RULES:
+        return False
+    wanted = EXPIRY_RULES[value["rule"]]
+    return set(value) == {"rule", *wanted} and all(isinstance(value[key], int) and value[key] >= 0 for key in wanted)
+
+
+_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "tick": (_positive, "a number above 0"),
+    "point_value": (_positive, "dollars a point, above 0"),
+    "calendar": (lambda value: isinstance(value, str), "the name of a calendar"),
+    "months": (_months, f"month letters out of {MONTH_CODES}, in order"),
+    "cycle": (_months, f"month letters out of {MONTH_CODES}, in order"),
+    "last_trade": (_clock, 'a time such as "08:30"'),
+    "expiry": (_expiry, "a table with a rule out of " + ", ".join(EXPIRY_RULES) + " and the whole numbers it needs"),
+    "roll_rule": (lambda value: value in ROLL_RULES, f"one of {', '.join(ROLL_RULES)}"),
+    "roll_days": (lambda value: isinstance(value, int) and value >= 0, "a whole number of weekdays"),
+    "cost_per_side": (_not_negative, "dollars a contract, at least 0"),
+    "slippage_ticks": (_not_negative, "ticks a side, at least 0"),
+}
+_NEEDED = ("tick", "point_value", "calendar", "months", "last_trade", "expiry", "cost_per_side")
+
+
+def _check(file: Path | str, symbol: str, entry: Table, calendars: Table) -> None:
+    if not (symbol.isascii() and symbol.isalnum() and symbol.isupper() and len(symbol) <= 4):
+        raise _wrong(file, "symbol", symbol, "one to four capitals and digits")
+    for key in _NEEDED:
+        if key not in entry:
+            raise _wrong(file, f"{symbol}.{key}", "absent", _KEYS[key][1])
+    for key, value in entry.items():
+        if key not in _KEYS:
+            raise _wrong(file, f"{symbol}.{key}", value, f"one of the keys {', '.join(_KEYS)}")
+        fits, expected = _KEYS[key]
+        if not fits(value):
+            raise _wrong(file, f"{symbol}.{key}", value, expected)
+    if entry["calendar"] not in calendars:
+        raise _wrong(file, f"{symbol}.calendar", entry["calendar"], f"one of {', '.join(calendars)}")
+    if not set(entry.get("cycle", ())) <= set(entry["months"]):
+        raise _wrong(file, f"{symbol}.cycle", entry["cycle"], f"some of its months {', '.join(entry['months'])}")
+
+
+def _wrong(file: Path | str, key: str, value: Any, expected: str) -> InvalidValueError:
+    return InvalidValueError(f"{key} in {file}", value, expected)
