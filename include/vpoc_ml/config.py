@@ -40,6 +40,25 @@ class IngestConfig(Section):
 
     quarantine_limit: Share = Field(0.01, description="Largest share of bad rows in one file; more is an error.")
     min_price: float = Field(0.25, gt=0, description="Smallest price in points that can be a price.")
+    reader: str = Field(
+        "auto", description="Reader of the files, or pattern=reader pairs such as *.csv=kibot; auto judges content."
+    )
+    timezone: str = Field(
+        "auto", description="Zone of stamps that do not carry one (America/Chicago), or pattern=zone pairs."
+    )
+    stamp: str = Field(
+        "auto", description="Side of the bar that stamps mark: start or end, or pattern=side pairs; auto: the vendor's."
+    )
+    date_order: Literal["auto", "month_first", "day_first"] = Field(
+        "auto", description="Order of slashed dates; auto: the one that every date of the file fits."
+    )
+    mapping: tuple[str, ...] = Field(
+        (),
+        description="Columns of a CSV or Parquet file no vendor writes: stamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
+    )
+    conflicts: Literal["error", "latest"] = Field(
+        "error", description="Bars that two files tell differently: refuse, or take the file that reaches latest."
+    )
 
 
 class ProfileConfig(Section):

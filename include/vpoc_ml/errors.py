@@ -111,7 +111,7 @@ class UnreadableFileError(InputError):
     """A file that is not in the format it should be. ``line`` is 1-based; None when the whole file is meant."""
 
     def __init__(self, path: object, expected: str, found: str, *, line: int | None = None, remedy: str = "") -> None:
-        self.path, self.expected, self.found, self.line = str(path), expected, found, line
+        self.path, self.expected, self.found, self.line, self.remedy = str(path), expected, found, line, remedy
         where = f"{path}, line {line}" if line is not None else str(path)
         super().__init__(f"{where}: expected {expected}; found {found}. {remedy}".rstrip())
 
@@ -156,6 +156,19 @@ class ArtifactError(InputError):
     def __init__(self, uri: object, expected: str, found: str) -> None:
         self.uri, self.expected, self.found = str(uri), expected, found
         super().__init__(f"{uri}: expected {expected}; found {found}. Run the stage that makes it again.")
+
+
+class WriterBusyError(ArtifactError):
+    """Another writer holds the lock of a contract, or took it over."""
+
+    def __init__(self, uri: object, name: str, holder: str, seconds: float) -> None:
+        super().__init__(uri, f"no other writer of {name}", holder)
+        self.name, self.holder, self.seconds = name, holder, seconds
+        message = (
+            f"{uri}: expected no other writer of {name} within {seconds:.0f} s; it is held by {holder}."
+            " Wait for that run or end it, then run the stage again."
+        )
+        self.args = (message,)
 
 
 class RegistryError(VpocError):

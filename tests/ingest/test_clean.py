@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from vpoc_ml.ingest import clean as cleaning
 from vpoc_ml.ingest.clean import Cleaned, clean
-from vpoc_ml.ingest.ninjatrader import parse
+from vpoc_ml.ingest.readers.layout import parse
+from vpoc_ml.ingest.readers.ninjatrader import LAYOUT
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
@@ -25,7 +26,8 @@ def line(start: datetime, prices: str = PRICES) -> str:
 
 
 def cleaned(lines: list[str], code: str = "ESH25") -> Cleaned:
-    return clean(parse(pl.Series("text", lines, dtype=pl.String)), parse_contract(code), ES, min_price=0.25)
+    rows = parse(pl.Series("text", lines, dtype=pl.String), LAYOUT).with_row_index("line", offset=1)
+    return clean(rows.with_columns(pl.col("line").cast(pl.Int64)), parse_contract(code), ES, min_price=0.25)
 
 
 def every_minute(first: datetime, last: datetime) -> list[str]:
@@ -164,6 +166,6 @@ def test_every_row_is_a_bar_or_in_quarantine_exactly_once(lines: list[str]) -> N
 def test_columns_are_those_of_the_artifacts() -> None:
     result = cleaned([line(NOON), "broken"])
     assert tuple(result.bars.columns) == cleaning.BAR_COLUMNS
-    assert tuple(result.quarantine.columns) == cleaning.QUARANTINE_COLUMNS
+    assert tuple(result.quarantine.columns) == (*cleaning.QUARANTINE_COLUMNS, "text")
     assert result.quarantine.schema["line"] == pl.Int64()
     assert result.bars.schema["ts"] == pl.Datetime("us", "UTC")

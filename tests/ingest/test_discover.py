@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ml.errors import MissingInputError, UnreadableFileError
+from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.discover import discover
 from vpoc_ml.market.instruments import instrument
 
@@ -22,8 +22,8 @@ def fill(folder: Path, files: dict[str, str]) -> Path:
 
 def test_contracts_are_found_in_order_of_expiry(tmp_path: Path) -> None:
     found = discover(fill(tmp_path, {"ES 12-25.Last.txt": ROWS, "ES 03-25.Last.txt": ROWS, "ESM25.txt": ROWS}), ES)
-    assert list(found.files) == ["ESH25", "ESM25", "ESZ25"]
-    assert found.files["ESH25"].name == "ES 03-25.Last.txt"
+    assert list(found.contracts) == ["ESH25", "ESM25", "ESZ25"]
+    assert found.contracts["ESH25"][0].path.name == "ES 03-25.Last.txt"
     assert found.unreadable == []
 
 
@@ -40,7 +40,7 @@ def test_other_files_are_listed_with_a_reason_and_vix_is_recognised(tmp_path: Pa
     }
     (tmp_path / "truth").mkdir()
     found = discover(fill(tmp_path, files), ES)
-    assert list(found.files) == ["ESH25"]
+    assert list(found.contracts) == ["ESH25"]
     assert [file.name for file in found.unreadable] == [
         "ES 06-25.Last.txt",
         "ES 13-25.Last.txt",
@@ -56,13 +56,13 @@ def test_other_files_are_listed_with_a_reason_and_vix_is_recognised(tmp_path: Pa
 
 def test_content_counts_more_than_the_name(tmp_path: Path) -> None:
     found = discover(fill(tmp_path, {"ES_H25.csv": ROWS, "ES 06-25.Last.txt": "hello\n"}), ES)
-    assert list(found.files) == ["ESH25"]
+    assert list(found.contracts) == ["ESH25"]
     assert [file.name for file in found.unreadable] == ["ES 06-25.Last.txt"]
 
 
-def test_two_files_of_one_contract_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFileError, match=r"one file of ESH25; found ES 03-25\.Last\.txt and ESH25\.txt"):
-        discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS, "ESH25.txt": ROWS}), ES)
+def test_several_files_of_one_contract_are_its_sources(tmp_path: Path) -> None:
+    found = discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS, "ESH25.txt": ROWS}), ES)
+    assert [source.name for source in found.contracts["ESH25"]] == ["ES 03-25.Last.txt", "ESH25.txt"]
 
 
 def test_absent_and_empty_folders_are_missing_input(tmp_path: Path) -> None:
@@ -79,4 +79,4 @@ def test_nothing_readable_names_every_file_and_reason(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_real_folder_holds_one_contract(real_data: Path) -> None:
-    assert list(discover(real_data / "es_ninjatrader", ES).files) == ["ESH25"]
+    assert list(discover(real_data / "es_ninjatrader", ES).contracts) == ["ESH25"]

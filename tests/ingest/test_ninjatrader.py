@@ -10,7 +10,12 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.ingest import ninjatrader
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.merge import merge
+from vpoc_ml.ingest.readers import ninjatrader
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.streams import read_head
+from vpoc_ml.market.instruments import instrument
 
 GOOD = [
     "20241212 050100;6152.5;6152.5;6152.5;6152.5;9",
@@ -19,9 +24,18 @@ GOOD = [
 ]
 
 
+def read(path: Path) -> pl.DataFrame:
+    source = Source(path, "ninjatrader", "ESH25")
+    return pl.concat(ninjatrader.READER.batches(source, instrument("ES"), IngestConfig()))
+
+
+def looks_like(path: Path) -> bool:
+    return ninjatrader.READER.recognises(read_head(path))
+
+
 @pytest.mark.parametrize("end", ["\r\n", "\n"], ids=["crlf", "lf"])
 def test_rows_are_read_and_end_stamps_become_start(write, end: str) -> None:
-    rows = ninjatrader.read(write(GOOD, end=end))
+    rows = read(write(GOOD, end=end))
     assert rows.schema == {
         "ts": pl.Datetime("us", "UTC"),
         "open": pl.Float64(),
@@ -53,7 +67,7 @@ def test_rows_are_read_and_end_stamps_become_start(write, end: str) -> None:
     ],
 )
 def test_malformed_line_inside_keeps_its_number_and_text(write, bad: str) -> None:
-    rows = ninjatrader.read(write([GOOD[0], bad, GOOD[1], GOOD[2]]))
+    rows = read(write([GOOD[0], bad, GOOD[1], GOOD[2]]))
     assert rows["ts"].is_null().to_list() == [False, True, False, False]
     assert rows.row(1)[:6] == (None,) * 6
     assert rows.row(1)[6:] == (2, bad)
@@ -66,18 +80,18 @@ def test_file_cut_anywhere_in_its_last_line_is_refused(write, cut: int, end: str
     with pytest.raises(
         UnreadableFileError, match=r"line 3: expected a last line .* Export the contract again"
     ) as caught:
-        ninjatrader.read(path)
+        read(path)
     assert caught.value.line == 3
 
 
 def test_last_line_cut_between_carriage_return_and_line_feed_is_refused(write) -> None:
     with pytest.raises(UnreadableFileError, match="line 3"):
-        ninjatrader.read(write(GOOD, last="\r"))
+        read(write(GOOD, last="\r"))
 
 
 def test_malformed_last_line_is_refused_even_with_a_line_break(write) -> None:
     with pytest.raises(UnreadableFileError, match="line 4: expected a whole last row"):
-        ninjatrader.read(write([*GOOD, "20241212 0504"]))
+        read(write([*GOOD, "20241212 0504"]))
 
 
 @pytest.mark.parametrize(
@@ -92,43 +106,44 @@ def test_malformed_last_line_is_refused_even_with_a_line_break(write) -> None:
 )
 def test_other_formats_are_refused_at_line_1(write, lines: list[str], found: str) -> None:
     with pytest.raises(UnreadableFileError, match=found) as caught:
-        ninjatrader.read(write(lines))
+        read(write(lines))
     assert caught.value.line == 1
     assert "yyyyMMdd HHmmss;open;high;low;close;volume" in str(caught.value)
 
 
 def test_other_format_without_final_break_is_named_as_such(write) -> None:
     with pytest.raises(UnreadableFileError, match="a NinjaTrader day export"):
-        ninjatrader.read(write(["20061023;1377.25;1377.25;1377.25;1377.25;86"] * 3, last=""))
+        read(write(["20061023;1377.25;1377.25;1377.25;1377.25;86"] * 3, last=""))
 
 
 def test_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ES 03-25.Last.txt").touch()
     with pytest.raises(UnreadableFileError, match="an empty file"):
-        ninjatrader.read(tmp_path / "ES 03-25.Last.txt")
+        read(tmp_path / "ES 03-25.Last.txt")
 
 
 def test_absent_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="Expected a NinjaTrader minute export"):
-        ninjatrader.read(tmp_path / "nothing.txt")
+        read(tmp_path / "nothing.txt")
 
 
 def test_five_minute_bars_are_refused(write, minutes, noon: datetime) -> None:
     lines = minutes(noon, 1000)
+    path = write([line for n, line in enumerate(lines) if (n + 1) % 5 == 0])
     with pytest.raises(UnreadableFileError, match="one-minute bars"):
-        ninjatrader.read(write([line for n, line in enumerate(lines) if (n + 1) % 5 == 0]))
+        merge([Source(path, "ninjatrader", "ESH25")], instrument("ES"), IngestConfig())
 
 
-def test_content_decides_what_looks_like_an_export() -> None:
-    assert ninjatrader.looks_like(GOOD)
-    assert not ninjatrader.looks_like(["DATE,OPEN,HIGH,LOW,CLOSE"])
-    assert not ninjatrader.looks_like([])
+def test_content_decides_what_looks_like_an_export(write) -> None:
+    assert looks_like(write(GOOD))
+    assert not looks_like(write(["DATE,OPEN,HIGH,LOW,CLOSE"]))
+    assert not looks_like(write([]))
 
 
 @pytest.mark.real
 def test_real_file_is_read_whole_and_fast(real_data: Path) -> None:
     begin = time.perf_counter()
-    rows = ninjatrader.read(real_data / "es_ninjatrader" / "ES 03-25.Last.txt")
+    rows = read(real_data / "es_ninjatrader" / "ES 03-25.Last.txt")
     assert time.perf_counter() - begin < 1.5
     assert rows.height == 72_584
     assert rows["ts"].null_count() == 0

@@ -1,7 +1,8 @@
-"""From one vendor file to canonical bars and a quarantine."""
+"""From the vendor files of one contract to canonical bars and a quarantine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,13 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError
-from vpoc_ml.ingest import ninjatrader
 from vpoc_ml.ingest.clean import Cleaned, clean
+from vpoc_ml.ingest.merge import Merged, merge
+from vpoc_ml.ingest.quoting import with_text
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.sniff import choose
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.streams import read_head
 from vpoc_ml.ingest.vix import check_coverage, join_vix
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
@@ -18,7 +24,10 @@ from vpoc_ml.market.instruments import Instrument
 
 @dataclass(frozen=True)
 class BuiltBars:
-    """Bars and quarantine of one file: ``rows_in == len(bars) + len(quarantine)``, always."""
+    """Bars and quarantine of a contract: ``rows_in == len(bars) + len(quarantine)``, always.
+
+    Rows that several files deliver alike are one row of ``rows_in``.
+    """
 
     bars: pl.DataFrame
     quarantine: pl.DataFrame
@@ -28,28 +37,43 @@ class BuiltBars:
 
 
 def build_bars(
-    path: Path, contract: Contract, instrument: Instrument, vix: pl.DataFrame, config: IngestConfig
+    sources: Sequence[Source] | Path,
+    contract: Contract,
+    instrument: Instrument,
+    vix: pl.DataFrame,
+    config: IngestConfig,
 ) -> BuiltBars:
-    """Read a vendor file and return its bars with session, rth flag and VIX, and what was set aside.
+    """Read a contract's sources (or one file of it) and return its bars with session, rth flag and VIX.
 
     bars: ts, contract, session, rth, open, high, low, close, volume, vix; sorted by unique ts, START of bar, UTC.
-    quarantine: line, ts, open, high, low, close, volume, reason, text; sorted by line. ``notes`` says what the
-    reader converted, for the run's report.
+    quarantine: line, ts, open, high, low, close, volume, reason, text, file; sorted by file and line. ``notes``
+    says what the readers converted and what was delivered twice, for the run's report.
 
     Raises:
-        UnreadableFileError: not the expected format, or cut off.
+        UnreadableFileError: not the expected format, cut off, or two files that contradict each other.
         QuarantineLimitError: a larger share of bad rows than ``config.quarantine_limit``, or no good row.
         VixCoverageError: VIX closes that do not cover the bars.
     """
-    rows = ninjatrader.read(path)
-    cleaned = clean(rows, contract, instrument, config.min_price)
+    if isinstance(sources, Path):
+        sources = [_source(sources, contract, config)]
+    merged = merge(sources, instrument, config)
+    cleaned = clean(merged.rows, contract, instrument, config.min_price)
     reasons = _counted(cleaned.quarantine)
-    bad = cleaned.quarantine.height
-    if bad > config.quarantine_limit * rows.height or not cleaned.bars.height:
-        raise QuarantineLimitError(path, bad, rows.height, config.quarantine_limit, reasons)
+    bad, rows_in = cleaned.quarantine.height, merged.rows.height
+    if bad > config.quarantine_limit * rows_in or not cleaned.bars.height:
+        raise QuarantineLimitError(_where(merged), bad, rows_in, config.quarantine_limit, reasons)
     check_coverage(cleaned.bars, vix, instrument.calendar)
-    bars = join_vix(cleaned.bars, vix)
-    return BuiltBars(bars, cleaned.quarantine, rows.height, reasons, _notes(cleaned))
+    quarantine = with_text(cleaned.quarantine, merged.sources, instrument, config)
+    return BuiltBars(join_vix(cleaned.bars, vix), quarantine, rows_in, reasons, _notes(cleaned, merged))
+
+
+def _source(path: Path, contract: Contract, config: IngestConfig) -> Source:
+    return Source(path, choose(Place(path), read_head(path), config).name, contract.code)
+
+
+def _where(merged: Merged) -> str:
+    first = merged.sources[0]
+    return str(first.path) if len(merged.sources) == 1 else f"{len(merged.sources)} files of {first.contract}"
 
 
 def _counted(quarantine: pl.DataFrame) -> dict[str, int]:
@@ -57,8 +81,8 @@ def _counted(quarantine: pl.DataFrame) -> dict[str, int]:
     return dict(counts.iter_rows())
 
 
-def _notes(cleaned: Cleaned) -> list[str]:
-    notes = [ninjatrader.NOTE]
+def _notes(cleaned: Cleaned, merged: Merged) -> list[str]:
+    notes = list(merged.notes)
     if cleaned.out_of_order:
         notes.append(f"{cleaned.out_of_order} rows were out of order and have been sorted")
     return notes

@@ -23,12 +23,13 @@ CONFLICTING = "conflicting duplicate"
 _PRICES = ("open", "high", "low", "close")
 _VALUES = (*_PRICES, "volume")
 BAR_COLUMNS = ("ts", "contract", "session", "rth", *_VALUES)
-QUARANTINE_COLUMNS = ("line", "ts", *_VALUES, "reason", "text")
+QUARANTINE_COLUMNS = ("line", "ts", *_VALUES, "reason")
+_PLACE = ("text", "file")
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """``bars`` sorted by unique ts; ``quarantine`` by source line; ``out_of_order``: rows that had to move."""
+    """``bars`` sorted by unique ts; ``quarantine`` by file and line; ``out_of_order``: rows that had to move."""
 
     bars: pl.DataFrame
     quarantine: pl.DataFrame
@@ -36,21 +37,22 @@ class Cleaned:
 
 
 def clean(rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_price: float) -> Cleaned:
-    """Split a reader's rows (ts, open, high, low, close, volume, line, text) into bars and quarantine.
+    """Split rows (ts, open, high, low, close, volume, line; text, file where known) into bars and quarantine.
 
     Every row lands in exactly one of the two. A row has one reason, the first that holds: unparsable; outside
     exchange hours (weekend, maintenance, halt, holiday, after the contract's last trade); a price below
     ``min_price`` points; off the tick grid; OHLC out of order; negative volume. Among the rows left, the first
     of equal stamps is the bar, and later ones are duplicates, conflicting if any value differs.
     """
-    assigned = _with_session(rows, contract, instrument)
+    assigned = _with_session(rows.with_row_index("row"), contract, instrument)
     judged = assigned.with_columns(reason=_row_reason(instrument, min_price))
     good = judged.filter(pl.col("reason").is_null())
     repeats = _repeats(good)
-    kept = good.join(repeats.select("line"), on="line", how="anti")
+    kept = good.join(repeats.select("row"), on="row", how="anti")
     bars = kept.sort("ts").select("ts", pl.lit(contract.code).alias("contract"), "session", "rth", *_VALUES)
     bad = pl.concat([judged.filter(pl.col("reason").is_not_null()), repeats], how="diagonal")
-    return Cleaned(bars, bad.sort("line").select(QUARANTINE_COLUMNS), _out_of_order(kept.sort("line")["ts"]))
+    columns = [*QUARANTINE_COLUMNS, *(name for name in _PLACE if name in rows.columns)]
+    return Cleaned(bars, bad.sort("row").select(columns), _out_of_order(kept.sort("row")))
 
 
 def _with_session(rows: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
@@ -108,13 +110,14 @@ def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
 
 def _repeats(good: pl.DataFrame) -> pl.DataFrame:
     """Return every row but the first of each stamp, with its reason."""
-    ordered = good.sort("line")
+    ordered = good.sort("row")
     same = pl.all_horizontal(pl.col(name) == pl.col(name).first().over("ts") for name in _VALUES)
     return ordered.with_columns(reason=pl.when(same).then(pl.lit(DUPLICATE)).otherwise(pl.lit(CONFLICTING))).filter(
-        pl.col("line") != pl.col("line").first().over("ts")
+        pl.col("row") != pl.col("row").first().over("ts")
     )
 
 
-def _out_of_order(stamps: pl.Series) -> int:
-    """Return how many stamps are earlier than one before them."""
-    return int((stamps < stamps.cum_max()).sum())
+def _out_of_order(kept: pl.DataFrame) -> int:
+    """Return how many stamps are earlier than one before them in their file."""
+    before = pl.col("ts").cum_max().over("file") if "file" in kept.columns else pl.col("ts").cum_max()
+    return int(kept.select((pl.col("ts") < before).sum()).item())

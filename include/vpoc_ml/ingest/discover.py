@@ -1,98 +1,163 @@
-"""Find the vendor files of an instrument in a folder; say of every other file why it was left."""
+"""Find the vendor files of an instrument below a folder; say of every other file why it was left."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vpoc_ml.errors import ContractCodeError, MissingInputError, UnreadableFileError
-from vpoc_ml.ingest import ninjatrader, vix
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
+from vpoc_ml.ingest import vix
+from vpoc_ml.ingest.readers.base import Listing, Place
+from vpoc_ml.ingest.readers.delimited import refuse_cut
+from vpoc_ml.ingest.sniff import choose
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.streams import members, read_head
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import Instrument
 
-_HEAD_BYTES = 4096
-_HEAD_LINES = 5
-_REMEDY = "Export one-minute bars from NinjaTrader into it, one file per contract, such as 'ES 03-25.Last.txt'."
+_REMEDY = "Export one-minute bars of its contracts into it, such as NinjaTrader's 'ES 03-25.Last.txt'."
+_LEFT_OUT = ("truth",)
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that was not used, and why."""
+    """A file that was not used, and why; ``contracts`` that it would have been of, as far as that is known.
+
+    ``error`` is set where the file is a price file that something is wrong with, not a foreign one.
+    """
 
     name: str
     reason: str
+    contracts: tuple[str, ...] = ()
+    error: VpocError | None = None
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """Files by contract code in order of expiry, VIX files, and the files that cannot be used."""
+    """Sources by contract code in order of expiry; files that cannot be used; VIX files; files of daily volume and
+    open interest; and notes about what was set apart."""
 
-    files: dict[str, Path]
+    contracts: dict[str, tuple[Source, ...]]
     unreadable: list[Unreadable] = field(default_factory=list)
     vix: tuple[Path, ...] = ()
+    daily: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def discover(folder: Path, instrument: Instrument) -> Discovery:
-    """Look through the files directly in ``folder`` (not below; names starting with a dot are skipped).
+@dataclass
+class _Found:
+    sources: list[Source] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    vix: list[Path] = field(default_factory=list)
+    daily: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    A file is judged by its first lines; its name gives the contract. VIX files are set apart. Every other file
-    is listed in ``unreadable`` with its reason.
+
+def discover(folder: Path, instrument: Instrument, config: IngestConfig | None = None) -> Discovery:
+    """Look through the files below ``folder``; names starting with a dot and folders named ``truth`` are skipped.
+
+    A file's content decides its reader; its name, its symbols or the names inside a zip give the contracts. VIX
+    files and daily volumes are set apart. Every other file is listed in ``unreadable`` with its reason. A contract
+    of which one file is cut off or still growing is left out whole, so that what was built of it before stays.
 
     Raises:
         MissingInputError: no such folder, nothing in it, or nothing in it can be read.
-        UnreadableFileError: two files of one contract.
+        UnreadableFileError, ConfigError: the only price files are cut off or ambiguous.
     """
     what = f"price files of {instrument.symbol}"
     if not folder.is_dir():
         raise MissingInputError(folder, f"a folder with {what}", _REMEDY)
-    found: dict[Contract, Path] = {}
-    unreadable: list[Unreadable] = []
-    closes: list[Path] = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        kind = _judge(path, instrument)
-        if isinstance(kind, Unreadable):
-            unreadable.append(kind)
-        elif kind is None:
-            closes.append(path)
-        elif kind in found:
-            raise _two_files(folder, kind, found[kind], path)
-        else:
-            found[kind] = path
-    if not found:
-        raise MissingInputError(folder, what, _left_out(unreadable) + _REMEDY)
-    return Discovery({contract.code: found[contract] for contract in sorted(found)}, unreadable, tuple(closes))
+    found = _Found()
+    for path in _files(folder):
+        _judge(path, str(path.relative_to(folder)), instrument, config or IngestConfig(), found)
+    broken = {code for file in found.unreadable for code in file.contracts}
+    contracts = _by_contract([source for source in found.sources if source.contract not in broken])
+    if not contracts:
+        if error := next((file.error for file in found.unreadable if file.error), None):
+            raise error
+        raise MissingInputError(folder, what, _left_out(found.unreadable) + _REMEDY)
+    return Discovery(contracts, found.unreadable, tuple(found.vix), tuple(found.daily), tuple(found.notes))
 
 
-def _judge(path: Path, instrument: Instrument) -> Contract | Unreadable | None:
-    """Return the file's contract, why it has none, or None for VIX closes."""
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and path.name not in _LEFT_OUT:
+            yield from _files(path)
+        elif path.is_file():
+            yield path
+
+
+def _judge(path: Path, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
+    """Sort one file into what was found."""
     try:
-        head = _head(path)
+        inner = members(path)
+        places = [Place(path)] if inner is None else [Place(path, member) for member in inner if _wanted(member)]
+        for place in places:
+            _judge_place(place, name, instrument, config, found)
     except OSError as error:
-        return Unreadable(path.name, f"cannot be opened: {error.strerror or error}")
-    if vix.looks_like(head):
-        return None
-    if not ninjatrader.looks_like(head):
-        shown = repr(head[0][:60]) if head else "an empty file"
-        return Unreadable(path.name, f"expected {ninjatrader.EXPECTED}; found {shown}")
+        found.unreadable.append(Unreadable(name, f"cannot be opened: {error.strerror or error}"))
+    except (UnreadableFileError, MissingInputError) as error:
+        found.unreadable.append(Unreadable(name, str(error), error=error))
+
+
+def _wanted(member: str) -> bool:
+    return not any(part.startswith((".", "__MACOSX")) for part in Path(member).parts)
+
+
+def _judge_place(place: Place, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
+    shown = f"{name}:{place.member}" if place.member else name
+    head = read_head(place.path, place.member)
+    if vix.looks_like(list(head.lines)):
+        found.vix.append(place.path)
+        return
     try:
-        contract = parse_contract(path.name.split(".")[0], where="file name")
+        reader = choose(place, head, config)
+    except UnreadableFileError as error:
+        found.unreadable.append(Unreadable(shown, _unknown(error)))
+        return
+    try:
+        listing = reader.listing(place, head, instrument, config)
     except ContractCodeError as error:
-        return Unreadable(path.name, str(error))
-    if contract.root != instrument.symbol:
-        return Unreadable(path.name, f"a contract of {contract.root}, not of {instrument.symbol}")
-    return contract
+        found.unreadable.append(Unreadable(shown, str(error)))
+    except (ConfigError, UnreadableFileError) as error:
+        found.unreadable.append(Unreadable(shown, str(error), error=error))
+    else:
+        _sort_in(listing, place, shown, instrument, found)
 
 
-def _head(path: Path) -> list[str]:
-    with path.open("rb") as stream:
-        text = stream.read(_HEAD_BYTES).decode("utf-8", errors="replace")
-    return text.splitlines()[:_HEAD_LINES]
+def _sort_in(listing: Listing, place: Place, shown: str, instrument: Instrument, found: _Found) -> None:
+    """Add a listing's sources unless the file is cut off."""
+    found.notes.extend(f"{shown}: {note}" for note in listing.notes)
+    ours = [source for source in listing.sources if parse_contract(source.contract).root == instrument.symbol]
+    if not ours:
+        roots = sorted({parse_contract(source.contract).root for source in listing.sources})
+        reason = f"a contract of {', '.join(roots)}, not of {instrument.symbol}"
+        found.unreadable.append(Unreadable(shown, reason))
+        return
+    try:
+        refuse_cut(place, read_head(place.path, place.member))
+    except UnreadableFileError as error:
+        codes = tuple(dict.fromkeys(source.contract for source in ours))
+        found.unreadable.append(Unreadable(shown, str(error), codes, error))
+        return
+    found.sources.extend(ours)
 
 
-def _two_files(folder: Path, contract: Contract, one: Path, other: Path) -> UnreadableFileError:
-    return UnreadableFileError(
-        folder, f"one file of {contract.code}", f"{one.name} and {other.name}", remedy="Keep the one that is right."
-    )
+def _unknown(error: UnreadableFileError) -> str:
+    return f"expected {error.expected}; found {error.found}. {error.remedy}".rstrip()
+
+
+def _by_contract(sources: list[Source]) -> dict[str, tuple[Source, ...]]:
+    grouped: dict[Contract, list[Source]] = {}
+    for source in sources:
+        grouped.setdefault(parse_contract(source.contract), []).append(source)
+    return {
+        contract.code: tuple(sorted(grouped[contract], key=lambda source: source.order)) for contract in sorted(grouped)
+    }
 
 
 def _left_out(unreadable: list[Unreadable]) -> str:

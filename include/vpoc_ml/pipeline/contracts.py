@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.lake.hashing import hash_code, hash_file, hash_frame
+from vpoc_ml.ingest.sources import Source, combined_fingerprint
+from vpoc_ml.lake.hashing import hash_code, hash_frame
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods
@@ -23,24 +22,27 @@ from vpoc_ml.profile.sessions import build_sessions
 
 @stage("ingest")
 def ingest_contract(run: Run, contract: str) -> Result:
-    """Build ``bars/`` and ``quarantine/`` of one contract from its vendor file.
+    """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
 
-    Skipped when the vendor file, the VIX closes the bars can have seen, the settings and the code are
-    unchanged.
+    Skipped when the files' content, the VIX closes the bars can have seen, the settings and the code are
+    unchanged; ``why`` says what was not.
 
     Raises:
-        InputError: the file cannot be read, holds too many bad rows, or the VIX does not cover it.
+        InputError: a file cannot be read or contradicts another, holds too many bad rows, or the VIX does not
+            cover it.
     """
-    source = Path(run.plan()["files"][contract])
+    sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
     vix = run.lake.read_frame(VIX_KEY)
     key = run.key("bars", contract)
     with run.lake.writing(contract):
-        before = run.lake.manifest(key)
-        if before and (manifest := run.lake.fresh(key, _bars_recipe(run, source, vix, before.last_ts))):
-            return _ingested(manifest, skipped=True)
-        built = build_bars(source, parse_contract(contract), run.instrument, vix, run.config.ingest)
+        raw, before = combined_fingerprint(sources), run.lake.manifest(key)
+        recipe = _bars_recipe(run, raw, vix, before.last_ts if before else None)
+        why = run.lake.why(key, recipe)
+        if before and why is None:
+            return _ingested(before, "unchanged")
+        built = build_bars(sources, parse_contract(contract), run.instrument, vix, run.config.ingest)
         last = built.bars["ts"].max()
-        recipe = _bars_recipe(run, source, vix, last.isoformat() if isinstance(last, datetime) else None)
+        recipe = _bars_recipe(run, raw, vix, last.isoformat() if isinstance(last, datetime) else None)
         details = {
             "rows_in": built.rows_in,
             "quarantined": built.quarantine.height,
@@ -49,7 +51,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
             "sessions": built.bars["session"].n_unique(),
         }
         run.lake.write_frame(run.key("quarantine", contract), built.quarantine, recipe)
-        return _ingested(run.lake.write_frame(key, built.bars, recipe, details), skipped=False)
+        return _ingested(run.lake.write_frame(key, built.bars, recipe, details), why or "new")
 
 
 @stage("profile")
@@ -118,11 +120,9 @@ def _stored(run: Run, kind: str) -> set[str]:
     return {f"{kind}/{run.config.data.instrument}/{path.name}" for path in folder.glob("*.parquet")}
 
 
-def _bars_recipe(run: Run, source: Path, vix: pl.DataFrame, last_ts: str | None) -> Recipe:
+def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame, last_ts: str | None) -> Recipe:
     return Recipe(
-        {"raw": hash_file(source), "vix": _vix_hash(vix, last_ts)},
-        run.config.digest("ingest"),
-        hash_code("market", "ingest"),
+        {"raw": raw, "vix": _vix_hash(vix, last_ts)}, run.config.digest("ingest"), hash_code("market", "ingest")
     )
 
 
@@ -133,9 +133,8 @@ def _vix_hash(vix: pl.DataFrame, last_ts: str | None) -> str:
     return hash_frame(vix.filter(pl.col("available_at") < datetime.fromisoformat(last_ts)))
 
 
-def _ingested(manifest: Manifest, *, skipped: bool) -> Result:
-    details: dict[str, Any] = manifest.details
-    return {**details, "rows_out": manifest.rows, "skipped": skipped}
+def _ingested(manifest: Manifest, why: str) -> Result:
+    return {**manifest.details, "rows_out": manifest.rows, "skipped": why == "unchanged", "why": why}
 
 
 def _counted(rows_in: int, rows_out: int, *, why: str | None) -> Result:

@@ -11,6 +11,7 @@ from typing import Any
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.discover import Discovery, discover
+from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.lake.hashing import hash_code, hash_file
@@ -71,29 +72,33 @@ def plan_contracts(run: Run) -> Result:
         UnreadableFileError: the VIX file is in no known format.
     """
     folder = Path(run.inputs["raw"] or run.lake.root / "raw")
-    found = discover(folder, run.instrument)
-    files = _selected(run, folder, found)
+    found = discover(folder, run.instrument, run.config.ingest)
+    sources = _selected(run, folder, found)
     vix_file = _store_vix(run, folder, found)
     return {
-        "contracts": list(files),
-        "files": {code: str(path) for code, path in files.items()},
+        "contracts": list(sources),
+        "sources": {code: [source.to_json() for source in each] for code, each in sources.items()},
         "unreadable": [{"name": item.name, "reason": item.reason} for item in found.unreadable],
+        "notes": list(found.notes),
         "raw": str(folder),
         "vix": str(vix_file),
     }
 
 
-def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, Path]:
-    """Return the path of each contract, in order of expiry: all, or those the configuration names."""
+def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Source, ...]]:
+    """Return the sources of each contract, in order of expiry: all, or those the configuration names."""
     wanted = [parse_contract(text, where="setting data.contracts").code for text in run.config.data.contracts]
-    missing = sorted(set(wanted) - set(found.files))
+    missing = sorted(set(wanted) - set(found.contracts))
     if missing:
+        broken = (file for file in found.unreadable if set(file.contracts) & set(missing))
+        if (error := next((file.error for file in broken), None)) is not None:
+            raise error
         raise MissingInputError(
             folder,
             f"a file of {', '.join(missing)}",
-            f"The folder holds {', '.join(found.files)}; correct data.contracts or deliver the file.",
+            f"The folder holds {', '.join(found.contracts)}; correct data.contracts or deliver the file.",
         )
-    return {code: path for code, path in found.files.items() if not wanted or code in wanted}
+    return {code: each for code, each in found.contracts.items() if not wanted or code in wanted}
 
 
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:

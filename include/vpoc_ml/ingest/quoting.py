@@ -1,0 +1,44 @@
+"""The text of quarantined rows, read in a second pass so that the first one holds no text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.readers import READERS
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.market.instruments import Instrument
+
+LONGEST_TEXT = 500
+
+
+def with_text(
+    quarantine: pl.DataFrame, sources: Sequence[Source], instrument: Instrument, config: IngestConfig
+) -> pl.DataFrame:
+    """Return the quarantine with ``text``, the source line (its first 500 characters), and ``file``, its name."""
+    if quarantine.is_empty():
+        texts = pl.DataFrame(schema={"file": pl.UInt32, "line": pl.Int64, "text": pl.String})
+    else:
+        wanted = quarantine.group_by("file").agg("line").sort("file")
+        texts = pl.concat(
+            _texts(sources[number], number, pl.Series("line", lines), instrument, config)
+            for number, lines in wanted.iter_rows()
+        )
+    names = pl.Series([source.name for source in sources], dtype=pl.String)
+    return (
+        quarantine.join(texts, on=["file", "line"], how="left", maintain_order="left")
+        .with_columns(file=names.gather(quarantine["file"]))
+        .select(*(name for name in quarantine.columns if name not in ("file", "text")), "text", "file")
+    )
+
+
+def _texts(source: Source, number: int, lines: pl.Series, instrument: Instrument, config: IngestConfig) -> pl.DataFrame:
+    frames = [
+        batch.filter(pl.col("line").is_in(lines.implode())).select(
+            pl.lit(number, pl.UInt32).alias("file"), "line", pl.col("text").str.slice(0, LONGEST_TEXT)
+        )
+        for batch in READERS[source.reader].batches(source, instrument, config)
+    ]
+    return pl.concat(frames).rechunk()

@@ -1,0 +1,61 @@
+"""What every reader offers: it recognises content, lists the contracts of a file, and yields rows in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.streams import Head
+from vpoc_ml.market.instruments import Instrument
+
+
+@dataclass(frozen=True)
+class Place:
+    """A delivered file, or a file inside a delivered zip."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name that may tell the contract: of the member, else of the file."""
+        return Path(self.member or self.path.name).name
+
+    @property
+    def shown(self) -> str:
+        """Name for people and for errors."""
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Sources of an instrument in one place, and what was set apart and why."""
+
+    sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """A vendor format. ``batches`` yields ts (START of bar, Datetime[us, UTC]), open, high, low, close f64 in
+    points, volume i64 in contracts, line i64 (1-based), text str; a row that cannot be read is null but for line
+    and text."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def expected(self) -> str: ...
+
+    def recognises(self, head: Head) -> bool: ...
+
+    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing: ...
+
+    def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]: ...
+
+    def note(self, source: Source, config: IngestConfig) -> str: ...

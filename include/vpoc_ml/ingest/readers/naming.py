@@ -1,0 +1,45 @@
+"""The contract in a file's name or a vendor's symbol."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+from vpoc_ml.errors import ContractCodeError
+from vpoc_ml.market.contracts import Contract, parse_contract
+from vpoc_ml.market.instruments import symbols
+
+_CONTINUOUS = re.compile(r"(?i)continuous|\b[A-Z0-9]{1,3}[12]!|@[A-Z]{1,3}\b|\b[A-Z0-9]{1,3}\.[cnv]\.\d\b|#[CF]\b|\*\d")
+_ADJUSTED = re.compile(r"(?i)(?<!un)adjusted|back-?adj|ratio_adj")
+_CODE = r"(?<![A-Z0-9])(?:{roots})(?:[ _]?[FGHJKMNQUVXZ](?:\d{{4}}|\d{{1,2}})|[ _]\d{{2}}[-_]\d{{2}})(?![A-Z0-9])"
+
+
+def contract_of(text: str, *, near: date | None = None, where: str = "file name") -> Contract:
+    """Return the one contract that a file name or symbol names, whatever stands around it.
+
+    ``near``, a date of the data, decides the decade of a one-digit year.
+
+    Raises:
+        ContractCodeError: none, several, or a continuous or adjusted series: only raw contracts have tradeable
+            prices and a volume profile of their own.
+    """
+    if _CONTINUOUS.search(text) or _ADJUSTED.search(text):
+        raise ContractCodeError(
+            text,
+            where=where,
+            reason="a continuous or adjusted series is no contract: deliver the single contracts, unadjusted",
+        )
+    stem = Path(text).name.split(".")[0]
+    try:
+        return parse_contract(stem, where=where, near=near)
+    except ContractCodeError as error:
+        roots = "|".join(sorted(map(re.escape, symbols()), key=len, reverse=True))
+        codes = set(re.findall(_CODE.format(roots=roots), text.upper()))
+        found = {parse_contract(code, where=where, near=near) for code in codes}
+        if len(found) == 1:
+            return found.pop()
+        if found:
+            named = ", ".join(sorted(contract.code for contract in found))
+            raise ContractCodeError(text, where=where, reason=f"it names {named}") from error
+        raise

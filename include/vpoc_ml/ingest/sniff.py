@@ -1,0 +1,40 @@
+"""Which reader a file needs, judged by its content."""
+
+from __future__ import annotations
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import InvalidValueError, UnreadableFileError
+from vpoc_ml.ingest.readers import READERS
+from vpoc_ml.ingest.readers.base import Place, Reader
+from vpoc_ml.ingest.readers.foreign import described
+from vpoc_ml.ingest.streams import Head
+
+
+def choose(place: Place, head: Head, config: IngestConfig) -> Reader:
+    """Return the one reader that recognises the content.
+
+    Raises:
+        UnreadableFileError: none does, or several do: then the setting to make is named.
+    """
+    fitting = [reader for reader in READERS.values() if reader.recognises(head)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = " and ".join(reader.name for reader in fitting)
+        raise UnreadableFileError(
+            place.shown, "a file that fits one reader", f"one that fits {names}", remedy="Set ingest.reader to one."
+        )
+    shown = described(head.lines[0]) if head.lines else "an empty file"
+    expected = next(iter(READERS.values())).expected
+    raise UnreadableFileError(place.shown, f"{expected} or another known format", shown, line=1)
+
+
+def reader_named(name: str) -> Reader:
+    """Return a reader by its name.
+
+    Raises:
+        InvalidValueError: there is none.
+    """
+    if name not in READERS:
+        raise InvalidValueError("ingest.reader", name, f"one of {', '.join(READERS)}")
+    return READERS[name]
