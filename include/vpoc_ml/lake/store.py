@@ -1,4 +1,4 @@
-"""The lake: Parquet artifacts with a manifest beside each, under one root folder.
+"""The lake: Parquet artifacts with a manifest beside each, under one root: a local folder or an fsspec URL.
 
 ``bars/ES/ESH25.parquet`` is described by ``bars/ES/ESH25.json``. The manifest names the hashes of the
 inputs, of the configuration and of the code; when all of them are unchanged and the file's own hash
@@ -8,65 +8,65 @@ still matches, the artifact is fresh and is not made again.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from hashlib import sha256 as sha256_of
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
-from filelock import FileLock, Timeout
 
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.lake.atomic import replacing, write_json
+from vpoc_ml.lake.atomic import json_bytes, replacing
+from vpoc_ml.lake.hashes import HashCache
 from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.locks import locks_of
+from vpoc_ml.lake.manifest import SCHEMA_VERSION, Manifest, Recipe, changes, span
+from vpoc_ml.lake.mirror import Copies, Mirror, cache_folder
+from vpoc_ml.lake.storage import Folder, storage_at
 
-SCHEMA_VERSION = 1
+__all__ = ["Lake", "Manifest", "Recipe"]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an artifact is made of: hashes of its inputs by name, of the configuration and of the code."""
-
-    inputs: Mapping[str, str]
-    config: str
-    code: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Description of one artifact. ``details`` is the making stage's own small result."""
-
-    key: str
-    rows: int
-    first_ts: str | None
-    last_ts: str | None
-    sha256: str
-    inputs: dict[str, str]
-    config: str
-    code: str
-    details: dict[str, Any] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
+SETTLE_TRIES, SETTLE_SECONDS = 5, 0.2
+T = TypeVar("T")
 
 
 class Lake:
-    """Artifacts below ``root``, a local folder that is made when first written to."""
+    """Artifacts below ``root``: a local folder, made when first written to, or a URL such as ``s3://bucket/es``."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.storage = storage_at(root)
+        self.root: Path = self.storage.root
+        if isinstance(self.storage, Folder):
+            self._mirror = None
+            self._hashes = HashCache(self.root / ".cache" / "hashes.sqlite")
+        else:
+            cache = cache_folder()
+            own = cache / "lakes" / sha256_of(str(self.root).encode()).hexdigest()[:16]
+            self._mirror = Mirror(self.storage, own)
+            self._copies = Copies(cache / "objects")
+            self._hashes = HashCache(cache / "hashes.sqlite")
+
+    @property
+    def remote(self) -> bool:
+        """Whether the lake lies in an object store."""
+        return self._mirror is not None
 
     def path(self, key: str) -> Path:
-        """Return the path of ``key``, such as ``bars/ES/ESH25.parquet``."""
+        """Return where ``key`` is, such as ``bars/ES/ESH25.parquet``: a Path, or a UPath, which reads like one."""
         return self.root / key
 
     def manifest(self, key: str) -> Manifest | None:
         """Return the manifest of ``key``, or None when there is none of the current schema that can be read."""
-        path = self._manifest_path(key)
-        if not path.is_file():
+        stored = self.storage.read(_manifest_key(key))
+        if stored is None:
             return None
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(stored)
             return Manifest(**content) if content["schema_version"] == SCHEMA_VERSION else None
         except (ValueError, TypeError, KeyError):
             return None
@@ -81,28 +81,25 @@ class Lake:
         "new", "inputs changed: raw, vix", "config changed", "code changed" (joined by "; " where several hold) or
         "damaged: " with what is wrong with the stored file.
         """
-        manifest, there = self.manifest(key), self.path(key).is_file()
+        manifest, stamp = self.manifest(key), self.storage.stamp(key)
         if manifest is None:
-            return "damaged: its manifest is missing or cannot be read" if there else "new"
-        if not there:
+            return "new" if stamp is None else "damaged: its manifest is missing or cannot be read"
+        if stamp is None:
             return "damaged: its file is missing"
-        changed = _changes(manifest, recipe)
+        changed = changes(manifest, recipe)
         if changed:
             return "; ".join(changed)
-        whole = hash_file(self.path(key)) == manifest.sha256
-        return None if whole else "damaged: content does not match its manifest"
+        return None if self._whole(manifest, stamp) else "damaged: content does not match its manifest"
 
     def write_frame(
         self, key: str, frame: pl.DataFrame, recipe: Recipe, details: Mapping[str, Any] | None = None
     ) -> Manifest:
-        """Write ``frame`` atomically to ``key``, then its manifest, and return the manifest.
+        """Write ``frame`` to ``key``, all or nothing, then its manifest, and return the manifest.
 
         A kill between the two leaves a file whose hash its manifest does not know, so it is made again.
         """
-        with replacing(self.path(key)) as temporary:
-            frame.write_parquet(temporary, compression="zstd", compression_level=3, statistics=True)
-            sha256 = hash_file(temporary)
-        first, last = _span(frame)
+        sha256, stamp = self._put_frame(key, frame)
+        first, last = span(frame)
         manifest = Manifest(
             key=key,
             rows=frame.height,
@@ -113,23 +110,34 @@ class Lake:
             config=recipe.config,
             code=recipe.code,
             details=dict(details or {}),
+            stamp=stamp,
         )
-        write_json(self._manifest_path(key), asdict(manifest))
+        self.write_json(_manifest_key(key), asdict(manifest))
         return manifest
 
     def read_frame(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Return the frame stored at ``key``.
+        """Return the frame stored at ``key``; what is read is always hashed, whatever is remembered about it.
 
         Raises:
             ArtifactError: there is no such artifact, or its content is not what its manifest says.
         """
-        manifest, path = self.manifest(key), self.path(key)
-        if manifest is None or not path.is_file():
-            raise ArtifactError(path, "an artifact with its manifest", "none")
-        found = hash_file(path)
-        if found != manifest.sha256:
-            raise ArtifactError(path, f"content with SHA-256 {manifest.sha256[:16]}", found[:16])
-        return pl.read_parquet(path, columns=list(columns) if columns else None)
+
+        def read() -> pl.DataFrame:
+            path, expected = self._local(key), self.sha(key)
+            found = hash_file(path)
+            if found != expected:
+                raise ArtifactError(self.path(key), f"content with SHA-256 {expected[:16]}", found[:16])
+            return pl.read_parquet(path, columns=list(columns) if columns else None)
+
+        return self._settled(key, read)
+
+    def local(self, key: str) -> Path:
+        """Return a local file with the content of ``key``: the file itself, or a verified copy of the object.
+
+        Raises:
+            ArtifactError: there is no such artifact, or the object is not what its manifest says.
+        """
+        return self._settled(key, lambda: self._local(key))
 
     def described(self, key: str) -> Manifest:
         """Return the manifest of ``key``.
@@ -150,46 +158,124 @@ class Lake:
         """
         return self.described(key).sha256
 
+    def keys(self, prefix: str, suffix: str = ".parquet") -> list[str]:
+        """Return the keys below the folder ``prefix`` that end in ``suffix``, sorted."""
+        return sorted(key for key in self.storage.stamps(prefix) if key.endswith(suffix))
+
+    def read_json(self, key: str) -> Any:
+        """Return the JSON value at ``key``; None when there is none."""
+        stored = self.storage.read(key)
+        return None if stored is None else json.loads(stored)
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Put ``value`` at ``key`` as strict JSON, all or nothing."""
+        self.storage.write(key, json_bytes(value))
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is a file or object at ``key``."""
+        return self.storage.stamp(key) is not None
+
+    def hash_file(self, path: Path) -> str:
+        """Return the SHA-256 of a local file, remembered while the file cannot have changed."""
+        return self._hashes.hash_file(path)
+
+    def folder(self, prefix: str) -> Path:
+        """Return the local folder of ``prefix``: the lake's own, or this machine's mirror of it (see ``mirrored``)."""
+        return (self._mirror.folder if self._mirror else self.root) / prefix
+
+    @contextmanager
+    def mirrored(self, *prefixes: str) -> Iterator[Callable[[], None]]:
+        """Work with ``folder(prefix)`` as plain files: pulled from the store before, pushed to it after, always.
+
+        Yields a function that pushes what there is already. A local lake has nothing to do.
+        """
+        if self._mirror is None:
+            yield lambda: None
+            return
+        mirror = self._mirror
+        pulled = {prefix: mirror.pull(prefix) for prefix in prefixes}
+
+        def push() -> None:
+            for prefix, keys in pulled.items():
+                mirror.push(prefix, keys)
+
+        with ExitStack() as stack:
+            stack.callback(push)
+            yield push
+
+    def uri(self, path: Path) -> str:
+        """Return where a file of ``folder(...)`` is in the lake, for a person or another machine."""
+        if self._mirror is None or not path.is_relative_to(self._mirror.folder):
+            return str(path)
+        return str(self.path(path.relative_to(self._mirror.folder).as_posix()))
+
     @contextmanager
     def writing(self, name: str, *, wait_seconds: float = 600.0) -> Iterator[None]:
         """Hold the writer's lock of ``name`` (a contract): two writers of one contract never interleave.
 
         Raises:
-            ArtifactError: another writer still holds the lock after ``wait_seconds``.
+            WriterBusyError: another writer still holds the lock after ``wait_seconds``.
+            ConfigError: the lake's store cannot lock and ``VPOC_ML_LOCKS`` names no shared folder.
         """
-        path = self.root / ".locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=wait_seconds)
-        except Timeout as error:
-            raise ArtifactError(path, "no other writer of " + name, f"one since {wait_seconds:.0f} s") from error
-        try:
+        with locks_of(self.storage).held(name, wait_seconds):
             yield
-        finally:
-            lock.release()
 
-    def _manifest_path(self, key: str) -> Path:
-        return self.path(key).with_suffix(".json")
+    def _put_frame(self, key: str, frame: pl.DataFrame) -> tuple[str, str | None]:
+        """Store the frame and return its hash and, in an object store, its stamp."""
+        if self._mirror is None:
+            with replacing(self.path(key)) as temporary:
+                return _write_parquet(frame, temporary), None
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, Path(key).name)
+            sha256 = _write_parquet(frame, file)
+            self.storage.upload(file, key)
+            self._copies.get(sha256, file.suffix, lambda target: shutil.copyfile(file, target))
+        return sha256, self.storage.stamp(key)
+
+    def _local(self, key: str) -> Path:
+        if self._mirror is None:
+            path = self.path(key)
+            if self.manifest(key) is None or not path.is_file():
+                raise ArtifactError(path, "an artifact with its manifest", "none")
+            return path
+        expected = self.sha(key)
+        try:
+            return self._copies.get(expected, Path(key).suffix, lambda target: self.storage.download(key, target))
+        except FileNotFoundError as error:
+            raise ArtifactError(self.path(key), "an artifact with its manifest", "none") from error
+        except ValueError as error:
+            raise ArtifactError(self.path(key), "the content its manifest names", str(error)) from error
+
+    def _whole(self, manifest: Manifest, stamp: str) -> bool:
+        if self._mirror is None:
+            return self._hashes.hash_file(self.path(manifest.key)) == manifest.sha256
+        if stamp == manifest.stamp:
+            return True
+        uri = str(self.path(manifest.key))
+        found = self._hashes.recall(uri, stamp)
+        if found is None:  # put here by something else than this lake, such as a copy of the whole lake
+            with tempfile.TemporaryDirectory() as folder:
+                self.storage.download(manifest.key, Path(folder, "object"))
+                found = hash_file(Path(folder, "object"))
+            self._hashes.remember(uri, stamp, found)
+        return found == manifest.sha256
+
+    def _settled(self, key: str, read: Callable[[], T]) -> T:
+        """Call ``read``; a file whose manifest is a moment behind, because its writer is at work, is read again."""
+        for left in reversed(range(SETTLE_TRIES)):
+            try:
+                return read()
+            except ArtifactError:
+                if not left or self.manifest(key) is None:
+                    raise
+                time.sleep(SETTLE_SECONDS)
+        raise AssertionError("unreachable")
 
 
-def relative_to_cwd(path: Path) -> str:
-    """Return ``path`` as a person would type it from the current folder, when that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)
+def _manifest_key(key: str) -> str:
+    return key.rsplit(".", 1)[0] + ".json"
 
 
-def _changes(manifest: Manifest, recipe: Recipe) -> list[str]:
-    """Return in words what differs between what the artifact was made of and ``recipe``."""
-    was, now = manifest.inputs, dict(recipe.inputs)
-    inputs = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
-    changed = [f"inputs changed: {', '.join(inputs)}"] if inputs else []
-    changed += ["config changed"] if manifest.config != recipe.config else []
-    return changed + (["code changed"] if manifest.code != recipe.code else [])
-
-
-def _span(frame: pl.DataFrame) -> tuple[str | None, str | None]:
-    if "ts" not in frame.columns or frame.is_empty():
-        return None, None
-    first, last = frame["ts"].min(), frame["ts"].max()
-    return (str(first) if first is None else first.isoformat(), str(last) if last is None else last.isoformat())  # type: ignore[union-attr]
+def _write_parquet(frame: pl.DataFrame, path: Path) -> str:
+    frame.write_parquet(path, compression="zstd", compression_level=3, statistics=True)
+    return hash_file(path)

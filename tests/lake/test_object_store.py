@@ -1,0 +1,210 @@
+"""The same lake on S3: a real server process, whole objects, verified copies, mirrored folders."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+import s3fs
+
+from vpoc_ml.errors import ArtifactError, ConfigError, InvalidValueError
+from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.store import Lake, Recipe
+
+KEY = "bars/ES/ESH25.parquet"
+RECIPE = Recipe({"raw": "aa", "vix": "bb"}, "cfg", "code")
+
+
+@pytest.fixture
+def frame():
+    ts = pl.Series("ts", [datetime(2025, 1, 2, 14, 30 + minute, tzinfo=UTC) for minute in range(2)])
+    return pl.DataFrame({"ts": ts.cast(pl.Datetime("us", "UTC")), "close": [1.0, 2.0]})
+
+
+@pytest.fixture
+def lake(bucket):
+    return Lake(f"{bucket}/es")
+
+
+@pytest.fixture
+def another_machine(monkeypatch, tmp_path):
+    """Forget everything this machine knows: an empty cache."""
+
+    def move():
+        monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / f"cache{len(list(tmp_path.iterdir()))}"))
+
+    return move
+
+
+def objects(lake):
+    return set(lake.storage.stamps(""))
+
+
+def test_frame_and_manifest_travel(lake, frame, another_machine):
+    manifest = lake.write_frame(KEY, frame, RECIPE, {"quarantined": 3})
+    another_machine()
+    there = Lake(str(lake.root))
+    assert there.manifest(KEY) == manifest
+    assert there.read_frame(KEY, ["close"]).equals(frame.select("close"))
+    assert there.why(KEY, RECIPE) is None
+    assert there.why(KEY, Recipe({"raw": "x", "vix": "bb"}, "cfg", "code")) == "inputs changed: raw"
+    assert hash_file(there.local(KEY)) == manifest.sha256
+    assert there.keys("bars/ES") == [KEY]
+    assert objects(lake) == {KEY, "bars/ES/ESH25.json"}
+
+
+def test_local_and_remote_lakes_hold_the_same_bytes(lake, frame, tmp_path):
+    assert lake.write_frame(KEY, frame, RECIPE).sha256 == Lake(tmp_path / "lake").write_frame(KEY, frame, RECIPE).sha256
+
+
+def test_replaced_object_is_damage(lake, frame):
+    assert lake.why(KEY, RECIPE) == "new"
+    lake.write_frame(KEY, frame, RECIPE)
+    lake.storage.write(KEY, b"PAR1 not what it was PAR1")
+    assert lake.why(KEY, RECIPE) == "damaged: content does not match its manifest"
+    lake.storage.delete(KEY)
+    assert lake.why(KEY, RECIPE) == "damaged: its file is missing"
+    lake.write_frame(KEY, frame, RECIPE)
+    lake.storage.delete("bars/ES/ESH25.json")
+    assert lake.why(KEY, RECIPE) == "damaged: its manifest is missing or cannot be read"
+
+
+def test_damaged_object_is_never_read(lake, frame, another_machine):
+    lake.write_frame(KEY, frame, RECIPE)
+    lake.storage.write(KEY, lake.local(KEY).read_bytes()[:-1] + b"2")
+    another_machine()
+    with pytest.raises(ArtifactError, match="content its manifest names"):
+        Lake(str(lake.root)).read_frame(KEY)
+    with pytest.raises(ArtifactError, match="with its manifest"):
+        lake.local("bars/ES/ESM25.parquet")
+
+
+def test_damaged_copy_is_fetched_again(lake, frame):
+    lake.write_frame(KEY, frame, RECIPE)
+    copy = lake.local(KEY)
+    copy.write_bytes(b"rot")
+    assert lake.read_frame(KEY).equals(frame)
+
+
+def test_copied_lake_is_fresh_though_its_marks_differ(lake, frame, bucket):
+    manifest = lake.write_frame(KEY, frame, RECIPE)
+    other = Lake(f"{bucket}/copy")
+    other.storage.write("bars/ES/ESH25.json", json.dumps({**manifest.__dict__, "stamp": "elsewhere"}).encode())
+    other.storage.upload(lake.local(KEY), KEY)
+    assert other.why(KEY, RECIPE) is None
+
+
+@pytest.mark.parametrize("rows", [10, 2_000_000], ids=["one put", "many parts"])
+def test_upload_that_breaks_off_leaves_the_old_object(lake, frame, monkeypatch, rows):
+    lake.write_frame(KEY, frame, RECIPE)
+    before = objects(lake), lake.storage.read(KEY)
+    call = s3fs.S3FileSystem._call_s3
+
+    async def broken(self, method, *args, **kwargs):
+        if method in ("put_object", "upload_part") and kwargs.get("PartNumber", 3) >= 3:
+            raise OSError("connection lost")
+        return await call(self, method, *args, **kwargs)
+
+    numbers = pl.int_range(rows, eager=True).hash(seed=1).reinterpret(signed=True)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", broken)
+    monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda size, chunksize=None: 5 * 2**20)
+    with pytest.raises(OSError, match="connection lost"):
+        lake.write_frame(KEY, pl.DataFrame({"close": numbers}), RECIPE)
+    monkeypatch.undo()
+    assert (objects(lake), lake.storage.read(KEY)) == before
+    assert lake.read_frame(KEY).equals(frame)
+
+
+def test_a_raising_writer_publishes_nothing(lake):
+    with pytest.raises(ValueError, match="JSON"):
+        lake.write_json("runs/a/metrics.json", {"x": float("nan")})
+    assert objects(lake) == set()
+    assert lake.read_json("runs/a/metrics.json") is None
+    lake.write_json("runs/a/metrics.json", {"x": 1})
+    assert lake.read_json("runs/a/metrics.json") == {"x": 1}
+    assert lake.exists("runs/a/metrics.json")
+
+
+def work_and_die(lake):
+    with lake.mirrored("runs/a"):
+        folder = lake.folder("runs/a")
+        assert (folder / "log.txt").read_text() == "one"
+        (folder / "log.txt").write_text("two")
+        (folder / "checkpoints" / "1.bin").unlink()
+        (folder / "checkpoints" / "2.bin").write_bytes(b"2")
+        raise RuntimeError("died")
+
+
+def test_mirrored_folder_travels_both_ways(lake, another_machine):
+    with lake.mirrored("runs/a"):
+        folder = lake.folder("runs/a")
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "1.bin").write_bytes(b"1")
+        (folder / "log.txt").write_text("one")
+    another_machine()
+    there = Lake(str(lake.root))
+    with pytest.raises(RuntimeError, match="died"):
+        work_and_die(there)
+    with lake.mirrored("runs/a"):
+        names = {path.name for path in lake.folder("runs/a").rglob("*") if path.is_file()}
+        assert names == {"log.txt", "2.bin"}, "what the other machine removed is removed here"
+        assert (lake.folder("runs/a") / "log.txt").read_text() == "two"
+    assert objects(lake) == {"runs/a/log.txt", "runs/a/checkpoints/2.bin"}
+    assert lake.uri(lake.folder("runs/a") / "log.txt") == f"{lake.root}/runs/a/log.txt"
+
+
+def test_wiped_cache_deletes_nothing_in_the_store(lake):
+    with lake.mirrored("reports"):
+        lake.folder("reports").mkdir(parents=True)
+        (lake.folder("reports") / "a.html").write_text("a")
+    (lake.folder("reports") / "a.html").unlink()
+    with lake.mirrored("reports"):
+        assert (lake.folder("reports") / "a.html").read_text() == "a"
+    shutil.rmtree(lake.folder(""))
+    with lake.mirrored("reports"):
+        pass
+    assert objects(lake) == {"reports/a.html"}
+
+
+def test_only_what_changed_is_moved(lake, monkeypatch):
+    with lake.mirrored("reports"):
+        lake.folder("reports").mkdir(parents=True)
+        for name in "abc":
+            (lake.folder("reports") / name).write_text(name)
+    moved = []
+    for verb in ("upload", "download"):
+        monkeypatch.setattr(type(lake.storage), verb, lambda self, *paths, verb=verb: moved.append((verb, *paths)))
+    with lake.mirrored("reports"):
+        (lake.folder("reports") / "b").write_text("B")
+    assert [(verb, Path(path).name) for verb, path, _ in moved] == [("upload", "b")]
+
+
+def test_copies_are_bounded(lake, monkeypatch):
+    import os
+
+    monkeypatch.setenv("VPOC_ML_CACHE_GB", "0.000001")
+    lake = Lake(str(lake.root))
+    first = lake.write_frame(KEY, pl.DataFrame({"x": range(1000)}), RECIPE)
+    old = lake.local(KEY)
+    os.utime(old, ns=(0, old.stat().st_mtime_ns))
+    lake.write_frame(KEY, pl.DataFrame({"x": range(1000, 2000)}), RECIPE)
+    assert not old.exists(), "unused for a day and over the limit"
+    assert first.sha256 != hash_file(lake.local(KEY))
+
+
+def test_unknown_store_and_a_store_that_cannot_lock(monkeypatch, tmp_path):
+    with pytest.raises(InvalidValueError, match="s3://bucket"):
+        Lake("nonsense://x/y")
+    lake = Lake("memory://bucket/es")
+    with pytest.raises(ConfigError, match="VPOC_ML_LOCKS"), lake.writing("ESH25"):
+        pass
+    monkeypatch.setenv("VPOC_ML_LOCKS", str(tmp_path))
+    with lake.writing("ESH25"):
+        assert (tmp_path / "ESH25.lock").exists()
+
+
+def test_file_url_is_a_local_folder(tmp_path, frame):
+    Lake(f"file://{tmp_path}/lake").write_frame(KEY, frame, RECIPE)
+    assert Lake(tmp_path / "lake").read_frame(KEY).equals(frame)
