@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import date
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from vpoc_ml.features import calendar_features, levels, price, vix, volatility, volume
+from vpoc_ml.features.history import Past, Predecessor, past_of
 from vpoc_ml.features.inputs import Floats, Inputs, gather
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.market.instruments import Instrument
@@ -31,11 +34,15 @@ def build_features(
     developing: pl.DataFrame,
     vix: pl.DataFrame,
     instrument: Instrument,
+    predecessor: Predecessor | None = None,
 ) -> pl.DataFrame:
     """Return ``ts, contract, session`` and one Float32 column a feature, one row a bar.
 
     A row depends on its bar and what came before: of the bars' own session through ``developing``, of
-    ``sessions`` only through completed ones, of ``vix`` through closes published before the bar.
+    ``sessions`` only through completed ones, of ``vix`` through closes published before the bar. From the first
+    session on in which the contract is the front one, what came before is the predecessor's, ratio-adjusted:
+    the contract's own thin trading before it was front is forgotten, and no window is cold. Rows before that
+    session know the contract's own bars only.
 
     Args:
         bars: canonical bars of one contract, sorted by ``ts``.
@@ -43,16 +50,43 @@ def build_features(
         developing: ``build_developing`` of these bars.
         vix: ``date, close, available_at``.
         instrument: gives tick size and calendar.
+        predecessor: the front contract before; None: the contract's own history, with a warm-up.
 
     Raises:
         ArtifactError: the frames do not belong together.
+        InsufficientSessionsError: the predecessor's history is shorter than the longest warm-up.
         InvalidValueError: a price is NaN, or a session lies outside the reviewed calendar.
     """
     keys = bars.select("ts", "contract", "session")
     if bars.is_empty():
         return keys.with_columns(pl.lit(None, pl.Float32).alias(name) for name in FEATURE_NAMES)
-    inputs = gather(bars, sessions, developing, vix, instrument)
-    return keys.with_columns(pl.Series(name, FUNCTIONS[name](inputs).astype(np.float32)) for name in FEATURE_NAMES)
+    parts = [Part(bars, sessions, developing, None)]
+    if predecessor is not None:
+        past = past_of(predecessor, bars["contract"][0], instrument)
+        parts = _split(parts[0], predecessor.first_session, past)
+    inputs = [gather(part.bars, part.sessions, part.developing, vix, instrument, part.past) for part in parts]
+    return keys.with_columns(
+        pl.Series(name, np.concatenate([FUNCTIONS[name](part) for part in inputs]).astype(np.float32))
+        for name in FEATURE_NAMES
+    )
+
+
+class Part(NamedTuple):
+    """Rows of a contract that share one past."""
+
+    bars: pl.DataFrame
+    sessions: pl.DataFrame
+    developing: pl.DataFrame
+    past: Past | None
+
+
+def _split(whole: Part, first: date, past: Past) -> list[Part]:
+    """Return the rows before the contract was front, with no past but their own, and those from then on."""
+    early, front = (
+        Part(whole.bars.filter(rows), whole.sessions.filter(rows), whole.developing.filter(rows), before)
+        for rows, before in ((pl.col("session") < first, None), (pl.col("session") >= first, past))
+    )
+    return [part for part in (early, front) if not part.bars.is_empty()]
 
 
 def warmup_sessions(names: Iterable[str]) -> int:
@@ -60,7 +94,7 @@ def warmup_sessions(names: Iterable[str]) -> int:
     return max((REGISTRY[name].warmup_sessions for name in names), default=0)
 
 
-def in_warmup(features: pl.DataFrame, names: Iterable[str]) -> pl.Series:
+def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date | None = None) -> pl.Series:
     """Return True for the rows in which one of these features may be NaN.
 
     Like ``warmup_sessions``, and also right for a contract whose first sessions hold fewer bars than
@@ -69,9 +103,13 @@ def in_warmup(features: pl.DataFrame, names: Iterable[str]) -> pl.Series:
     Args:
         features: rows of one contract from its first bar on, with ``session``.
         names: features of the registry.
+        spliced_from: first session whose rows read a predecessor's history: none of them is in a warm-up.
     """
     names = tuple(names)
     day = features["session"].rle_id()
     row = pl.int_range(features.height, eager=True)
     bars = max((REGISTRY[name].warmup_bars for name in names), default=0)
-    return ((day < warmup_sessions(names)) | (row < bars)).alias("warmup")
+    cold = (day < warmup_sessions(names)) | (row < bars)
+    if spliced_from is not None:
+        cold &= features["session"] < spliced_from
+    return cold.alias("warmup")

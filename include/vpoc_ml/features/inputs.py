@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.errors import ArtifactError
+from vpoc_ml.features.history import DAILY, Past, nothing
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints
 from vpoc_ml.profile.ticks import session_starts
@@ -22,7 +23,11 @@ OPEN_MINUTE = 17 * 60
 
 @dataclass(frozen=True)
 class Inputs:
-    """One contract. Arrays have one entry a bar; those of ``daily`` and ``atr`` one a session, in order."""
+    """One contract and its past. Arrays have one entry a bar of the contract.
+
+    Those of ``daily`` and ``atr`` have one a session, in order, the past ones first; ``day`` is each bar's
+    place among them.
+    """
 
     frame: pl.DataFrame
     high: Ints
@@ -30,10 +35,25 @@ class Inputs:
     close: Ints
     volume: Ints
     levels: dict[str, Ints]
-    daily: dict[str, Ints]
+    daily: dict[str, Floats]
     day: Ints
+    past: Past
     vix: pl.DataFrame
     instrument: Instrument
+
+    @cached_property
+    def long_close(self) -> Floats:
+        """Closes of the past, then the contract's own; the last ``close.size`` entries belong to the bars."""
+        return np.concatenate((self.past.close, self.close))
+
+    @cached_property
+    def long_volume(self) -> Ints:
+        """Volumes of the past, as traded, then the contract's own."""
+        return np.concatenate((self.past.volume, self.volume))
+
+    def close_ago(self, bars: int) -> Floats:
+        """Return the close ``bars`` bars earlier, NaN where there was none."""
+        return lagged(self.long_close, bars)[self.past.close.size :]
 
     @cached_property
     def first_bar(self) -> Ints:
@@ -66,9 +86,14 @@ class Inputs:
 
 
 def gather(
-    bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame, vix: pl.DataFrame, instrument: Instrument
+    bars: pl.DataFrame,
+    sessions: pl.DataFrame,
+    developing: pl.DataFrame,
+    vix: pl.DataFrame,
+    instrument: Instrument,
+    past: Past | None = None,
 ) -> Inputs:
-    """Return the arrays of one contract.
+    """Return the arrays of one contract, after its past.
 
     Raises:
         ArtifactError: the bars hold several contracts or are out of order, the developing levels are not
@@ -79,21 +104,22 @@ def gather(
     def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Ints]:
         return {name: instrument.to_ticks(frame[name].to_numpy()) for name in names}
 
-    price = ticks(bars, "high", "low", "close")
+    price, own, before = ticks(bars, "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
     return Inputs(
         frame=bars,
         volume=bars["volume"].to_numpy().astype(np.int64),
         levels=ticks(developing, "vpoc", "vah", "val"),
-        daily=ticks(sessions, "high", "low", "close", "vpoc", "vah", "val"),
-        day=_row_of(bars["session"], sessions["session"]),
+        daily={name: np.concatenate((before.daily[name], own[name])) for name in DAILY},
+        day=before.sessions + _row_of(bars["session"], sessions["session"]),
+        past=before,
         vix=vix.sort("available_at"),
         instrument=instrument,
         **price,
     )
 
 
-def lagged(values: Ints, bars: int) -> Floats:
-    """Return the value ``bars`` rows earlier, NaN where the contract had not begun."""
+def lagged(values: NDArray[np.generic], bars: int) -> Floats:
+    """Return the value ``bars`` rows earlier, NaN where there was none."""
     earlier = np.full(values.size, np.nan)
     earlier[bars:] = values[: max(values.size - bars, 0)]
     return earlier

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs, lagged
+from vpoc_ml.features.inputs import Floats, Inputs
 
 
 def close_change_pct(x: Inputs) -> Floats:
     """Percent change of the close over one bar."""
-    before = lagged(x.close, 1)
+    before = x.close_ago(1)
     return 100 * (x.close - before) / before
 
 
@@ -30,12 +30,12 @@ def price_mom_5d(x: Inputs) -> Floats:
 
 def mom_15m(x: Inputs) -> Floats:
     """Log return of 15 bars in basis points."""
-    return 1e4 * np.log(x.close / lagged(x.close, 15))
+    return 1e4 * np.log(x.close / x.close_ago(15))
 
 
 def mom_60m(x: Inputs) -> Floats:
     """Log return of 60 bars in basis points."""
-    return 1e4 * np.log(x.close / lagged(x.close, 60))
+    return 1e4 * np.log(x.close / x.close_ago(60))
 
 
 def _since_session(x: Inputs, ago: int) -> Floats:

@@ -2,7 +2,8 @@
 
 Symbols: C, H, L, V close, high, low, volume of the bar; r one-bar log return; s the bar's session;
 D the profile of s so far; ATR mean true range of the 14 sessions before s, at least one tick.
-"d" counts sessions, "m" bars. Windows never span contracts; they do span the daily break.
+"d" counts sessions, "m" bars. Windows span the daily break and, while the contract is the front one, the roll:
+sessions and prices before it are the predecessor's, ratio-adjusted. Volumes are as they were traded.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ class Feature(NamedTuple):
 
     ``hard`` bounds follow from mathematics or exchange rules: a value outside is an error. ``soft``
     bounds are the usual range: values outside are worth a look. NaN may occur only while fewer than
-    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract came before. Windows of bars
-    declare two sessions, because a delivery may begin late in its first one.
+    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract, or of its predecessors, came before.
+    Windows of bars declare two sessions, because a delivery may begin late in its first one.
     """
 
     name: str

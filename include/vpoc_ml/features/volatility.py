@@ -25,8 +25,10 @@ def rv_390(x: Inputs) -> Floats:
 
 
 def _realised(x: Inputs, bars: int) -> Floats:
-    returns = np.zeros(x.close.size)
-    returns[1:] = np.log(x.close[1:] / x.close[:-1])
+    close = x.long_close
+    returns = np.zeros(close.size)
+    returns[1:] = np.log(close[1:] / close[:-1])
     squares = np.rint(np.minimum(returns**2, 1.0) * _ONE).astype(np.int64)
     total, full = window_sum(squares, bars, first=1)
-    return np.where(full, 100 * np.sqrt(DAY_MINUTES * (total / _ONE) / bars), np.nan)
+    values = np.where(full, 100 * np.sqrt(DAY_MINUTES * (total / _ONE) / bars), np.nan)
+    return np.asarray(values[x.past.close.size :], np.float64)

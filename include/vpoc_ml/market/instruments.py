@@ -97,7 +97,7 @@ def instrument(symbol: str) -> Instrument:
         expiry=ExpiryRule(**entry["expiry"]),
         roll_rule=entry.get("roll_rule", "volume"),
         roll_days=entry.get("roll_days", 4),
-        cycle=tuple(entry.get("cycle", entry["months"])),
+        cycle=tuple(entry.get("cycle") or entry["months"]),
         cost_per_side=float(entry["cost_per_side"]),
         slippage_ticks=float(entry.get("slippage_ticks", 1.0)),
     )

@@ -1,0 +1,239 @@
+"""Features across a roll: the predecessor's last sessions, ratio-adjusted, and nothing of the future."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vpoc_ml.config import ProfileConfig
+from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
+from vpoc_ml.features.build import build_features, in_warmup
+from vpoc_ml.features.history import HISTORY_SESSIONS, NEEDED_BARS, NEEDED_SESSIONS, Predecessor
+from vpoc_ml.features.registry import FEATURE_NAMES
+from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.sessions import build_sessions
+
+PRICES = ("open", "high", "low", "close")
+LEVELS = ("vpoc", "vah", "val")
+ROLL_AT = 17  # of 22 sessions
+
+
+class Spliced(NamedTuple):
+    """Bars of a contract that trades a while before it is front, and its predecessor."""
+
+    bars: pl.DataFrame
+    vix: pl.DataFrame
+    predecessor: Predecessor
+    unspliced: pl.DataFrame
+
+
+def days(bars: pl.DataFrame) -> list[date]:
+    return bars["session"].unique().sort().to_list()
+
+
+def scaled(frame: pl.DataFrame, names: tuple[str, ...], factor: float) -> pl.DataFrame:
+    return frame.with_columns(pl.col(name) * factor for name in names)
+
+
+def predecessor_of(bars: pl.DataFrame, es, first: date, code: str = "ESZ24", ratio: float = 1.0) -> Predecessor:
+    """Make a predecessor of the bars before ``first``; the levels are of the bars as given, then moved by 1/ratio."""
+    own = bars.filter(pl.col("session") < first).with_columns(pl.lit(code).alias("contract"))
+    daily = build_sessions(own, es, ProfileConfig())
+    return Predecessor(scaled(own, PRICES, 1 / ratio), scaled(daily, (*PRICES, *LEVELS), 1 / ratio), ratio, first)
+
+
+def features(bars: pl.DataFrame, vix: pl.DataFrame, es, predecessor: Predecessor | None = None) -> pl.DataFrame:
+    config = ProfileConfig()
+    levels = build_sessions(bars, es, config), build_developing(bars, es, config)
+    return build_features(bars, *levels, vix, es, predecessor)
+
+
+def bits(frame: pl.DataFrame) -> np.ndarray:
+    return frame.select(FEATURE_NAMES).to_numpy().view(np.int32)
+
+
+@pytest.fixture(scope="module")
+def rolled(rough, es) -> Spliced:
+    """The contract holds all 22 sessions, other prices before it is front; the predecessor the 17 before the roll."""
+    first = days(rough.bars)[ROLL_AT]
+    thin = pl.col("session") < first
+    bars = rough.bars.with_columns(
+        *(pl.when(thin).then(pl.col(name) + 30).otherwise(name).alias(name) for name in PRICES),
+        pl.when(thin).then(pl.col("volume") // 50).otherwise("volume").alias("volume"),
+    )
+    return Spliced(bars, rough.vix, predecessor_of(rough.bars, es, first, ratio=0.5), rough.bars)
+
+
+@pytest.fixture(scope="module")
+def whole(rolled, es) -> pl.DataFrame:
+    return features(rolled.bars, rolled.vix, es, rolled.predecessor)
+
+
+def test_rows_are_the_contracts_own_bars_and_nothing_else(rolled, whole):
+    assert whole.select("ts", "contract", "session").equals(rolled.bars.select("ts", "contract", "session"))
+
+
+def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(rolled, whole, es):
+    """A ratio of one half is exact, so the spliced rows equal those of the uncut series to the last bit."""
+    uncut = features(rolled.unspliced, rolled.vix, es)
+    front = pl.col("session") >= rolled.predecessor.first_session
+    assert np.array_equal(bits(whole.filter(front)), bits(uncut.filter(front)))
+
+
+def test_before_the_roll_a_row_knows_the_contracts_own_bars_only(rolled, whole, es):
+    early = pl.col("session") < rolled.predecessor.first_session
+    alone = features(rolled.bars.filter(early), rolled.vix, es)
+    assert np.array_equal(bits(whole.filter(early)), bits(alone))
+
+
+def test_no_row_after_the_roll_is_in_a_warm_up(rolled, whole):
+    first = rolled.predecessor.first_session
+    front = whole.filter(pl.col("session") >= first)
+    assert not front.select(pl.any_horizontal(pl.col(FEATURE_NAMES).is_nan().any())).item()
+    declared = in_warmup(whole, FEATURE_NAMES, first)
+    assert not declared.filter(whole["session"] >= first).any()
+    before = whole["session"] < first
+    assert declared.filter(before).equals(in_warmup(whole, FEATURE_NAMES).filter(before))
+    starts_at_roll = front.with_columns(pl.lit("ESH25").alias("contract"))
+    assert in_warmup(starts_at_roll, FEATURE_NAMES).any()
+    assert not in_warmup(starts_at_roll, FEATURE_NAMES, first).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_prefix_gives_the_prefix_before_at_and_after_the_roll(data, rolled, whole, es):
+    roll = whole.filter(pl.col("session") < rolled.predecessor.first_session).height
+    rows = data.draw(st.one_of(st.integers(1, whole.height), st.integers(roll - 2, roll + 3)))
+    found = features(rolled.bars.head(rows), rolled.vix, es, rolled.predecessor)
+    assert np.array_equal(bits(found), bits(whole.head(rows)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_later_bars_change_no_earlier_row(data, rolled, whole, es):
+    rows = data.draw(st.integers(1, whole.height - 1))
+    later = pl.int_range(pl.len()) >= rows
+    changed = rolled.bars.with_columns(
+        *(pl.when(later).then(pl.col(name) - 100).otherwise(name).alias(name) for name in PRICES),
+        pl.when(later).then(pl.col("volume") * 7 + 1).otherwise("volume").alias("volume"),
+    )
+    found = features(changed, rolled.vix, es, rolled.predecessor)
+    assert np.array_equal(bits(found.head(rows)), bits(whole.head(rows)))
+
+
+def test_a_predecessor_changes_only_rows_of_the_front_period(rolled, whole, es):
+    louder = replace(rolled.predecessor, ratio=rolled.predecessor.ratio * 1.001)
+    found = features(rolled.bars, rolled.vix, es, louder)
+    early = (pl.col("session") < rolled.predecessor.first_session).alias("early")
+    assert np.array_equal(bits(found.filter(early)), bits(whole.filter(early)))
+    assert not np.array_equal(bits(found.filter(~early)), bits(whole.filter(~early)))
+
+
+def test_the_return_across_a_roll_is_no_raw_one(rough, es):
+    """5000 before, 5050 after, nothing else moves: a raw return would be 100 basis points."""
+    first = days(rough.bars)[ROLL_AT]
+
+    def flat(frame: pl.DataFrame, price: float) -> pl.DataFrame:
+        return frame.with_columns(pl.lit(price).alias(name) for name in PRICES)
+
+    old = flat(rough.bars.filter(pl.col("session") < first), 5000.0)
+    new = flat(rough.bars.filter(pl.col("session") >= first), 5050.0)
+    found = features(new, rough.vix, es, replace(predecessor_of(old, es, first), ratio=1.01))
+    for name in ("close_change_pct", "mom_15m", "mom_60m", "price_mom_3d", "price_mom_5d", "rv_30", "rv_390"):
+        assert found[name].abs().max() < 1e-5, name
+    assert found["vpoc_prev_dist"].abs().max() < 1e-5
+    raw = features(new, rough.vix, es, predecessor_of(old, es, first))
+    assert raw["mom_15m"][0] == pytest.approx(1e4 * np.log(1.01), rel=1e-5)
+
+
+def test_values_around_a_roll_by_hand(rolled, es):
+    ratio, first = 1.0075, rolled.predecessor.first_session
+    old = rolled.unspliced.filter(pl.col("session") < first)
+    found = features(rolled.bars, rolled.vix, es, replace(predecessor_of(old, es, first), ratio=ratio))
+    row = found.filter(pl.col("session") >= first).row(0, named=True)
+    bar = rolled.bars.filter(pl.col("session") >= first).row(0, named=True)
+    before = old["close"].to_numpy() * ratio
+    assert row["close_change_pct"] == pytest.approx(100 * (bar["close"] / before[-1] - 1), rel=1e-5, abs=1e-6)
+    assert row["mom_15m"] == pytest.approx(1e4 * np.log(bar["close"] / before[-15]), rel=1e-5, abs=1e-4)
+    closes = np.append(before[-30:], bar["close"])
+    assert row["rv_30"] == pytest.approx(100 * np.sqrt(1380 * np.mean(np.diff(np.log(closes)) ** 2)), rel=1e-6)
+    volumes = np.append(old["volume"].to_numpy()[-29:], bar["volume"])
+    assert row["vol_ratio_30"] == pytest.approx(bar["volume"] / volumes.mean(), rel=1e-6)
+    daily = build_sessions(old, es, ProfileConfig())
+    level = daily.row(-1, named=True)
+    high, low, close = (daily[name].to_numpy() * ratio for name in ("high", "low", "close"))
+    ranges = np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1])
+    assert row["vpoc_prev_dist"] == pytest.approx(
+        (bar["close"] - level["vpoc"] * ratio) / ranges[-14:].mean(), rel=1e-5
+    )
+    width = (level["vah"] - level["val"]) * ratio
+    assert row["va_pos_prev"] == pytest.approx((bar["close"] - level["val"] * ratio) / width, rel=1e-5, abs=1e-6)
+    assert row["price_mom_3d"] == pytest.approx(100 * np.log(bar["close"] / close[-3]), rel=1e-5)
+
+
+def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es):
+    """Two predecessors, each with half the history: their ratios chain."""
+    first = rolled.predecessor.first_session
+    middle = days(rolled.unspliced)[9]
+    late = rolled.unspliced.filter(pl.col("session") >= middle)
+    near = predecessor_of(late, es, first, "ESZ24", 0.5)
+    far = replace(predecessor_of(rolled.unspliced, es, middle, "ESU24", 0.5 * 0.25), ratio=0.25)
+    chained = replace(near, before=far)
+    assert not near.is_enough
+    assert chained.is_enough
+    assert chained.session_count == ROLL_AT
+    assert np.array_equal(bits(features(rolled.bars, rolled.vix, es, chained)), bits(whole))
+
+
+def test_histories_that_cannot_be_are_refused(rolled, es):
+    good = rolled.predecessor
+    short = replace(good, bars=good.bars.tail(NEEDED_BARS - 1))
+    few = replace(good, sessions=good.sessions.tail(NEEDED_SESSIONS - 1))
+    for history in (short, few):
+        with pytest.raises(InsufficientSessionsError, match="history of ESH25"):
+            features(rolled.bars, rolled.vix, es, history)
+    own = replace(
+        good,
+        bars=good.bars.with_columns(pl.lit("ESH25").alias("contract")),
+        sessions=good.sessions.with_columns(pl.lit("ESH25").alias("contract")),
+    )
+    late = replace(good, first_session=good.sessions["session"][-1])
+    for history, told in (
+        (own, "one other contract"),
+        (late, "sessions before"),
+        (replace(good, ratio=0.0), "above 0"),
+        (replace(good, ratio=float("nan")), "above 0"),
+        (replace(good, bars=good.bars.reverse()), "in order"),
+    ):
+        with pytest.raises(ArtifactError, match=told):
+            features(rolled.bars, rolled.vix, es, history)
+
+
+def test_the_history_is_longer_than_every_warm_up():
+    assert NEEDED_SESSIONS <= HISTORY_SESSIONS
+
+
+@pytest.mark.real
+def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
+    whole = features(*real, es)
+    for at in (20, 35):
+        first = days(real.bars)[at]
+        own = real.bars.filter(pl.col("session") >= first)
+        history = predecessor_of(real.bars, es, first)
+        recent = history.sessions["session"].tail(HISTORY_SESSIONS)
+        history = replace(
+            history,
+            bars=history.bars.filter(pl.col("session").is_in(recent.implode())),
+            sessions=history.sessions.tail(HISTORY_SESSIONS),
+        )
+        found = features(own, real.vix, es, history)
+        assert np.array_equal(bits(found), bits(whole.tail(own.height)))
+        cut = own.height // 3
+        assert np.array_equal(bits(features(own.head(cut), real.vix, es, history)), bits(found.head(cut)))
