@@ -29,11 +29,15 @@ class HashCache:
 
     def hash_file(self, file: Path) -> str:
         """Return the SHA-256 of ``file``'s bytes, from memory when the file cannot have changed since."""
-        name, before = str(file.absolute()), file_stamp(file)
+        return self.remembered(file, "", lambda: hash_file(file))
+
+    def remembered(self, file: Path, what: str, work: Callable[[], str]) -> str:
+        """Return what ``work`` finds out about ``what`` of ``file``, from memory when the file cannot have changed."""
+        name, before = f"{file.absolute()}\n{what}".rstrip(), file_stamp(file)
         known = None if self._racy(file) else self.recall(name, before)
         if known is not None:
             return known
-        found = hash_file(file)
+        found = work()
         if file_stamp(file) == before and not self._racy(file):
             self.remember(name, before, found)
         return found

@@ -121,13 +121,24 @@ class Lake:
         Raises:
             ArtifactError: there is no such artifact, or its content is not what its manifest says.
         """
+        return self.load(key, columns)[0]
 
-        def read() -> pl.DataFrame:
-            path, expected = self._local(key), self.sha(key)
+    def load(self, key: str, columns: Sequence[str] | None = None) -> tuple[pl.DataFrame, Manifest]:
+        """Return the frame stored at ``key`` with the manifest of exactly this content.
+
+        What is made of a frame that another writer may replace takes the hash of its input from this manifest.
+
+        Raises:
+            ArtifactError: as ``read_frame``.
+        """
+
+        def read() -> tuple[pl.DataFrame, Manifest]:
+            manifest = self.described(key)
+            path = self._local(manifest)
             found = hash_file(path)
-            if found != expected:
-                raise ArtifactError(self.path(key), f"content with SHA-256 {expected[:16]}", found[:16])
-            return pl.read_parquet(path, columns=list(columns) if columns else None)
+            if found != manifest.sha256:
+                raise ArtifactError(self.path(key), f"content with SHA-256 {manifest.sha256[:16]}", found[:16])
+            return pl.read_parquet(path, columns=list(columns) if columns else None), manifest
 
         return self._settled(key, read)
 
@@ -137,7 +148,7 @@ class Lake:
         Raises:
             ArtifactError: there is no such artifact, or the object is not what its manifest says.
         """
-        return self._settled(key, lambda: self._local(key))
+        return self._settled(key, lambda: self._local(self.described(key)))
 
     def described(self, key: str) -> Manifest:
         """Return the manifest of ``key``.
@@ -158,6 +169,13 @@ class Lake:
         """
         return self.described(key).sha256
 
+    def fetch(self, key: str, target: Path) -> bool:
+        """Copy the file or object at ``key`` to ``target``; return whether there was one."""
+        found = self.exists(key)
+        if found:
+            self.storage.download(key, target)
+        return found
+
     def keys(self, prefix: str, suffix: str = ".parquet") -> list[str]:
         """Return the keys below the folder ``prefix`` that end in ``suffix``, sorted."""
         return sorted(key for key in self.storage.stamps(prefix) if key.endswith(suffix))
@@ -166,6 +184,15 @@ class Lake:
         """Return the JSON value at ``key``; None when there is none."""
         stored = self.storage.read(key)
         return None if stored is None else json.loads(stored)
+
+    def read_text(self, key: str) -> str | None:
+        """Return the text at ``key``; None when there is none."""
+        stored = self.storage.read(key)
+        return None if stored is None else stored.decode()
+
+    def write_text(self, key: str, text: str) -> None:
+        """Put ``text`` at ``key`` as UTF-8, all or nothing."""
+        self.storage.write(key, text.encode())
 
     def write_json(self, key: str, value: Any) -> None:
         """Put ``value`` at ``key`` as strict JSON, all or nothing."""
@@ -178,6 +205,10 @@ class Lake:
     def hash_file(self, path: Path) -> str:
         """Return the SHA-256 of a local file, remembered while the file cannot have changed."""
         return self._hashes.hash_file(path)
+
+    def remembered(self, path: Path, what: str, work: Callable[[], str]) -> str:
+        """Return what ``work`` tells about ``what`` of a local file, remembered while the file cannot have changed."""
+        return self._hashes.remembered(path, what, work)
 
     def folder(self, prefix: str) -> Path:
         """Return the local folder of ``prefix``: the lake's own, or this machine's mirror of it (see ``mirrored``)."""
@@ -232,15 +263,17 @@ class Lake:
             self._copies.get(sha256, file.suffix, lambda target: shutil.copyfile(file, target))
         return sha256, self.storage.stamp(key)
 
-    def _local(self, key: str) -> Path:
+    def _local(self, manifest: Manifest) -> Path:
+        key = manifest.key
         if self._mirror is None:
             path = self.path(key)
-            if self.manifest(key) is None or not path.is_file():
+            if not path.is_file():
                 raise ArtifactError(path, "an artifact with its manifest", "none")
             return path
-        expected = self.sha(key)
         try:
-            return self._copies.get(expected, Path(key).suffix, lambda target: self.storage.download(key, target))
+            return self._copies.get(
+                manifest.sha256, Path(key).suffix, lambda target: self.storage.download(key, target)
+            )
         except FileNotFoundError as error:
             raise ArtifactError(self.path(key), "an artifact with its manifest", "none") from error
         except ValueError as error:

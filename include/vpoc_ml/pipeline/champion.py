@@ -6,30 +6,46 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from vpoc_ml.errors import InputError
-from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.errors import ConfigError, InputError
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.pipeline.summary import GATES
 from vpoc_ml.registry.promotion import Evidence, decide
 from vpoc_ml.registry.store import Champion, ModelStore
 from vpoc_ml.scoring.batch import score_bars
 
 
+def registry_folder(lake: Lake) -> Path:
+    """Return the folder of the ledger and the models' copies: ``VPOC_ML_REGISTRY``, else ``registry/`` of the lake.
+
+    Raises:
+        ConfigError: the lake lies in an object store, where no ledger can be appended to, and no folder is named.
+    """
+    named = os.environ.get("VPOC_ML_REGISTRY")
+    if named is None and lake.remote:
+        raise ConfigError(
+            f"Expected a folder for the registry of the lake {lake.root}; was none."
+            " Set VPOC_ML_REGISTRY to a folder that every machine which evaluates, promotes or scores can see"
+            " (and MLFLOW_TRACKING_URI where MLflow is a server)."
+        )
+    return Path(named) if named else lake.folder("registry")
+
+
 def model_store(lake: Lake) -> ModelStore:
-    """Return the model store of a lake: its ``registry/`` folder, or MLflow at ``MLFLOW_TRACKING_URI``."""
-    folder = lake.root / "registry"
+    """Return the model store of a lake: its registry's folder, with MLflow there or at ``MLFLOW_TRACKING_URI``."""
+    folder = registry_folder(lake)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     return ModelStore(uri, folder=folder) if uri else ModelStore.local(folder)
 
 
-@stage("promote")
+@stage("promote", files=("run",))
 def promote(run: Run, now: datetime, approved_by: str | None = None) -> Result:
     """Register the candidate, decide by the promotion rule, and move the champion only if it was earned.
 
@@ -64,7 +80,7 @@ def promote(run: Run, now: datetime, approved_by: str | None = None) -> Result:
         "champion_before": champion.version if champion else None,
         "approved_by": approved_by,
     }
-    write_json(run.folder / "decision.json", result)
+    run.lake.write_json(f"{run.prefix}/decision.json", result)
     return result
 
 
@@ -81,8 +97,8 @@ def score(run: Run, now: datetime) -> Result:
     periods = front.filter(pl.col("contract").is_in(run.plan()["contracts"])).rows(named=True)
     scored = [_score_contract(run, champion, period) for period in periods]
     totals = {name: sum(result[name] for result in scored) for name in ("rows_in", "rows_out", "quarantined")}
-    skipped = all(result["skipped"] for result in scored)
-    return {**totals, "skipped": skipped, "version": champion.version, "scored_at": now.isoformat()}
+    reasons = "; ".join(dict.fromkeys(result["why"] for result in scored if result["why"])) or None
+    return {**totals, **because(reasons), "version": champion.version, "scored_at": now.isoformat()}
 
 
 def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> Result:
@@ -91,8 +107,10 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     key, out = run.key("features", contract), f"predictions/v{champion.version}/{contract}.parquet"
     inputs = {"features": run.lake.sha(key), "model": champion.fingerprint, "front": str(dict(period))}
     recipe = Recipe(inputs, "", hash_code("scoring"))
-    if made := run.lake.fresh(out, recipe):
-        return {**made.details, "rows_out": made.rows, "skipped": True}
+    why = run.lake.why(out, recipe)
+    if why is None:
+        stored = run.lake.described(out)
+        return {**stored.details, "rows_out": stored.rows, "why": None}
     statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
     seen = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
@@ -104,7 +122,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     )
     details = {"rows_in": scores.rows, "quarantined": scores.skipped}
     made = run.lake.write_frame(out, scores.frame, recipe, details)
-    return {**details, "rows_out": made.rows, "skipped": False}
+    return {**details, "rows_out": made.rows, "why": why}
 
 
 def rollback(lake: str, reason: str, now: datetime) -> Result:

@@ -13,14 +13,16 @@ from vpoc_ml.ingest.sources import Source, combined_fingerprint
 from vpoc_ml.lake.hashing import hash_code, hash_frame
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.rolls import front_periods
+from vpoc_ml.market.rolls import front_periods, roll_table
+from vpoc_ml.pipeline.history import History
+from vpoc_ml.pipeline.rolls import Measure, daily_volume, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.pipeline.start import VIX_KEY
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
 
-@stage("ingest")
+@stage("ingest", files=("raw",))
 def ingest_contract(run: Run, contract: str) -> Result:
     """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
 
@@ -74,50 +76,57 @@ def profile_contract(run: Run, contract: str) -> Result:
 
 @stage("features")
 def features_contract(run: Run, contract: str) -> Result:
-    """Build ``features/`` of one contract from its bars, sessions, developing levels and the VIX closes."""
+    """Build ``features/`` of one contract from its bars, sessions, developing levels and the VIX closes.
+
+    And from the last front sessions of its predecessors, where the roll table names any: ``build_rolls`` comes before.
+    """
     vix = run.lake.read_frame(VIX_KEY)
     kinds = ("bars", "sessions", "developing")
-    bars_manifest = run.lake.manifest(run.key("bars", contract))
-    if bars_manifest is None:
-        raise ArtifactError(run.lake.path(run.key("bars", contract)), "bars of the contract", "none")
-    inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
-    inputs["vix"] = _vix_hash(vix, bars_manifest.last_ts)
-    recipe = Recipe(inputs, "", hash_code("market", "profile", "features"))
-    key = run.key("features", contract)
+    key, bars_manifest = run.key("features", contract), run.lake.described(run.key("bars", contract))
     with run.lake.writing(contract):
+        history = History(run, contract, run.lake.manifest(key))
+        inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
+        inputs |= {"vix": _vix_hash(vix, bars_manifest.last_ts), **history.inputs()}
+        config = f"{run.config.digest('profile')}/{run.instrument.digest}"
+        recipe = Recipe(inputs, config, hash_code("market", "profile", "features"))
         why = run.lake.why(key, recipe)
         if why is None:
             return _counted(bars_manifest.rows, run.lake.described(key).rows, why=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
-        features = build_features(bars, sessions, developing, vix, run.instrument)
-        run.lake.write_frame(key, features, recipe)
+        predecessor = history.predecessor()
+        features = build_features(bars, sessions, developing, vix, run.instrument, predecessor)
+        run.lake.write_frame(key, features, recipe, history.details(predecessor))
         return _counted(bars.height, features.height, why=why)
 
 
 @stage("rolls")
 def build_rolls(run: Run, contracts: list[str]) -> Result:
-    """Build ``roll/<instrument>.parquet`` from the daily volumes of every contract of the lake."""
+    """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
+
+    Raises:
+        ArtifactError: the roll rule needs open interest and there is none.
+    """
     keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
-    recipe = Recipe({key: run.lake.sha(key) for key in keys}, "", hash_code("market"))
+    rule, interest = roll_rule(run), run.config.data.open_interest
+    inputs = {key: run.lake.sha(key) for key in keys}
+    if interest and Path(interest).is_file():
+        inputs["open_interest"] = hash_file(Path(interest))
+    recipe = Recipe(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
     key = f"roll/{run.config.data.instrument}.parquet"
     with run.lake.writing("roll"):
-        if stored := run.lake.fresh(key, recipe):
-            return {**stored.details, "rows_out": stored.rows, "skipped": True}
-        daily = pl.concat([daily_volume(run, each) for each in keys])
+        why = run.lake.why(key, recipe)
+        if why is None:
+            stored = run.lake.described(key)
+            return {**stored.details, "rows_out": stored.rows, **because(None)}
+        daily = with_open_interest(run, pl.concat([daily_volume(run, each) for each in keys]))
+        table = roll_table(front_periods(daily, rule), Measure(run, key, recipe, run.lake.manifest(key)))
         details = {"rows_in": daily.height, "quarantined": 0}
-        manifest = run.lake.write_frame(key, front_periods(daily), recipe, details)
-        return {**details, "rows_out": manifest.rows, "skipped": False}
-
-
-def daily_volume(run: Run, key: str) -> pl.DataFrame:
-    """Return contract, session and volume of each session of the bars at ``key``."""
-    bars = run.lake.read_frame(key, ["contract", "session", "volume"])
-    return bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+        manifest = run.lake.write_frame(key, table, recipe, details)
+        return {**details, "rows_out": manifest.rows, **because(why)}
 
 
 def _stored(run: Run, kind: str) -> set[str]:
-    folder = run.lake.path(f"{kind}/{run.config.data.instrument}")
-    return {f"{kind}/{run.config.data.instrument}/{path.name}" for path in folder.glob("*.parquet")}
+    return set(run.lake.keys(f"{kind}/{run.config.data.instrument}"))
 
 
 def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame, last_ts: str | None) -> Recipe:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -12,10 +15,13 @@ from vpoc_ml.market.rolls import front_periods
 from vpoc_ml.pipeline.contracts import daily_volume
 from vpoc_ml.pipeline.run import Result, Run, stage
 
+if TYPE_CHECKING:
+    from vpoc_ml.quality.verdict import Verdict
+
 MARGIN = timedelta(days=10)
 
 
-@stage("gate-bars")
+@stage("gate-bars", files=("reports",))
 def gate_bars(run: Run, contracts: list[str]) -> Result:
     """Judge the bars of every contract against the calendar, the tick grid and the schema.
 
@@ -26,7 +32,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
 
     made = {contract: run.lake.manifest(run.key("bars", contract)) for contract in contracts}
     verdict = judge_bars(
-        {contract: run.lake.path(run.key("bars", contract)) for contract in contracts},
+        {contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
@@ -36,11 +42,11 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         front=_front_periods(run, contracts),
         config=run.config.quality,
     )
-    raise_if_failed(verdict)
-    return verdict.to_json()
+    raise_if_failed(told := _told(run, verdict))
+    return told.to_json()
 
 
-@stage("gate-features")
+@stage("gate-features", files=("reports",))
 def gate_features(run: Run, contracts: list[str]) -> Result:
     """Judge the features of every contract against the registry's bounds and warm-ups, and against their bars.
 
@@ -50,18 +56,18 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
     from vpoc_ml.quality.gates import judge_features, raise_if_failed
 
     verdict = judge_features(
-        {contract: run.lake.path(run.key("features", contract)) for contract in contracts},
-        bars={contract: run.lake.path(run.key("bars", contract)) for contract in contracts},
+        {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
+        bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
         config=run.config.quality,
     )
-    raise_if_failed(verdict)
-    return verdict.to_json()
+    raise_if_failed(told := _told(run, verdict))
+    return told.to_json()
 
 
-@stage("gate-training-set")
+@stage("gate-training-set", files=("run", "reports"))
 def gate_training_set(run: Run) -> Result:
     """Judge labels, class balance, splits and embargo of the run's training set.
 
@@ -83,8 +89,13 @@ def gate_training_set(run: Run) -> Result:
         dataset=run.config.dataset,
         config=run.config.quality,
     )
-    raise_if_failed(verdict)
-    return verdict.to_json()
+    raise_if_failed(told := _told(run, verdict))
+    return told.to_json()
+
+
+def _told(run: Run, verdict: Verdict) -> Verdict:
+    """Return the verdict with the place of its page in the lake, which everybody can reach."""
+    return replace(verdict, report=run.lake.uri(Path(verdict.report)))
 
 
 def _front_periods(run: Run, contracts: list[str]) -> dict[str, tuple[date, date]]:

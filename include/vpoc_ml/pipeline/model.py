@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import polars as pl
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import Lake, Recipe
-from vpoc_ml.pipeline.run import Result, Run, run_folder, stage
+from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
+
+log = logging.getLogger(__name__)
 
 MODEL_FILES = (
     "best_model.safetensors",
@@ -26,7 +30,7 @@ MODEL_FILES = (
 )
 
 
-@stage("training-set")
+@stage("training-set", files=("run",))
 def build_training_set(run: Run, contracts: list[str]) -> Result:
     """Assemble labels, splits and features of the contracts' front sessions into the run's training set.
 
@@ -36,13 +40,15 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     from vpoc_ml.dataset.assemble import assemble
 
     roll_key = f"roll/{run.config.data.instrument}.parquet"
-    bars = {contract: run.lake.read_frame(run.key("bars", contract)) for contract in contracts}
-    features = {contract: run.lake.read_frame(run.key("features", contract)) for contract in contracts}
-    front = run.lake.read_frame(roll_key).filter(pl.col("contract").is_in(contracts))
-    kinds = ("bars", "features")
-    inputs = {f"{kind}/{contract}": run.lake.sha(run.key(kind, contract)) for kind in kinds for contract in contracts}
+    loaded = {
+        f"{kind}/{each}": run.lake.load(run.key(kind, each)) for kind in ("bars", "features") for each in contracts
+    }
+    bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
+    roll, roll_manifest = run.lake.load(roll_key)
+    front = roll.filter(pl.col("contract").is_in(contracts))
+    inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
     recipe = Recipe(
-        {**inputs, "roll": run.lake.sha(roll_key)}, run.config.digest("features", "dataset"), hash_code("dataset")
+        {**inputs, "roll": roll_manifest.sha256}, run.config.digest("features", "dataset"), hash_code("dataset")
     )
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)
@@ -60,7 +66,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     }
 
 
-@stage("train")
+@stage("train", files=("run",))
 def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> Result:
     """Train in a subprocess, resuming its last checkpoint; reuse the model of a run with the same fingerprint.
 
@@ -70,18 +76,18 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
+    from vpoc_ml.pipeline.champion import registry_folder
     from vpoc_ml.training.launch import launch
 
+    registry_folder(run.lake)  # fails now rather than after hours of training
     fingerprint = training_fingerprint(run)
-    pointer = run.lake.root / "trained" / f"{fingerprint}.json"
-    source = _trained_before(run, pointer)
-    if source is not None and source != run.folder:
-        for name in MODEL_FILES:
-            with replacing(run.folder / name) as temporary:
-                shutil.copyfile(source / name, temporary)
-    elif source is None:
-        launch(run.folder, on_progress=on_progress)
-        write_json(pointer, {"run": run.name, "files": {name: hash_file(run.folder / name) for name in MODEL_FILES}})
+    pointer = f"trained/{fingerprint}.json"
+    source = _reused(run, pointer)
+    if source is None:
+        launch(run.folder, on_progress=_pushing(run, on_progress))
+        run.push()  # before the pointer, which promises that the files are there
+        made = {name: hash_file(run.folder / name) for name in MODEL_FILES}
+        run.lake.write_json(pointer, {"run": run.name, "files": made})
     trained: Result = json.loads((run.folder / "training_result.json").read_text())
     rows = trained.get("rows", 0)
     return {
@@ -91,7 +97,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
         "quarantined": 0,
         "fingerprint": fingerprint,
         "skipped": source is not None,
-        "trained_in": source.name if source is not None else run.name,
+        "trained_in": source or run.name,
     }
 
 
@@ -107,17 +113,39 @@ def training_fingerprint(run: Run) -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
-def _trained_before(run: Run, pointer: Path) -> Path | None:
-    """Return the folder of the run that trained this fingerprint, if all its files are still the same."""
-    if not pointer.is_file():
+def _reused(run: Run, pointer: str) -> str | None:
+    """Take over the files of the run that trained this fingerprint, if all are still the same; return its name."""
+    known = run.lake.read_json(pointer)
+    if known is None:
         return None
-    known = json.loads(pointer.read_text())
-    folder = run_folder(run.lake, known["run"])
-    whole = all((folder / name).is_file() and hash_file(folder / name) == sha for name, sha in known["files"].items())
-    return folder if whole else None
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, sha256 in known["files"].items():
+            file = Path(temporary, name)
+            if not run.lake.fetch(f"{run_prefix(known['run'])}/{name}", file) or hash_file(file) != sha256:
+                return None
+        if known["run"] != run.name:
+            for name in known["files"]:
+                with replacing(run.folder / name) as target:
+                    shutil.copyfile(Path(temporary, name), target)
+    return str(known["run"])
 
 
-@stage("evaluate")
+def _pushing(run: Run, on_progress: Callable[[Result], None] | None) -> Callable[[Result], None]:
+    """Return ``on_progress`` that also sends each epoch's checkpoint to the lake: another machine can go on from it."""
+
+    def call(record: Result) -> None:
+        if record.get("kind") == "epoch":
+            try:
+                run.push()
+            except OSError as error:  # the next epoch tries again
+                log.warning("the checkpoint could not be sent to the lake: %s", error)
+        if on_progress is not None:
+            on_progress(record)
+
+    return call
+
+
+@stage("evaluate", files=("run",))
 def evaluate(run: Run) -> Result:
     """Judge the model on rows it never saw, beside the baselines and today's champion; write the report."""
     from vpoc_ml.evaluation.evaluate import evaluate_run
@@ -142,8 +170,8 @@ def evaluate(run: Run) -> Result:
         "quarantined": 0,
         "skipped": False,
         "champion": champion.version if champion else None,
-        "metrics": str(run.folder / "metrics.json"),
-        "report": str(report),
+        "metrics": run.uri("metrics.json"),
+        "report": run.lake.uri(report),
     }
 
 

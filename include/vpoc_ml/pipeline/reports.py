@@ -16,7 +16,7 @@ from vpoc_ml.pipeline.summary import GATES
 LEVELS = ("vpoc", "vah", "val")
 
 
-@stage("publish-reports")
+@stage("publish-reports", files=("run", "reports"))
 def publish_reports(run: Run, now: datetime) -> Result:
     """Build Data Docs once from all stored results, and the evaluation's page if the run got that far.
 
@@ -24,9 +24,10 @@ def publish_reports(run: Run, now: datetime) -> Result:
     """
     from vpoc_ml.quality.docs import publish
 
-    published = {"data docs": str(publish(run.reports, limit=run.config.quality.docs_limit))}
+    docs = publish(run.reports, limit=run.config.quality.docs_limit)
+    published = {"data docs": run.lake.uri(docs)}
     if (run.folder / "metrics.json").is_file():
-        published["evaluation"] = str(write_evaluation_report(run))
+        published["evaluation"] = run.lake.uri(write_evaluation_report(run))
     return {"published": published, "at": now.isoformat()}
 
 
@@ -37,9 +38,8 @@ def write_evaluation_report(run: Run) -> Path:
     bars, levels = _last_test_session(run)
     verdicts = [run.result(f"gate-{gate}") for gate in GATES if run.has_result(f"gate-{gate}")]
     extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run), "notes": _notes(run)}
-    decision = run.folder / "decision.json"
-    if decision.is_file():
-        extra["decision"] = json.loads(decision.read_text())
+    if (decision := run.lake.read_json(f"{run.prefix}/decision.json")) is not None:
+        extra["decision"] = decision
     return write_report(
         run.folder, run.config, session_bars=bars, session_levels=levels, instrument=run.instrument, extra=extra
     )

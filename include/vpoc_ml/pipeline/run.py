@@ -6,11 +6,10 @@ that a DAG task, the command line and a test all say ``ingest_contract("data", "
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any, Concatenate, ParamSpec
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
-from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.instruments import Instrument, instrument
 
@@ -29,17 +27,36 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run. ``inputs`` holds ``raw`` and ``vix``, the places of the input, and ``started``, an ISO stamp."""
+    """An opened run. ``inputs`` holds ``raw`` and ``vix``, the places of the input, and ``started``, an ISO stamp.
+
+    ``push`` sends the files a stage has made so far to a lake in an object store; a local lake needs none of it.
+    """
 
     lake: Lake
     name: str
     config: RunConfig
     inputs: dict[str, str | None]
+    push: Callable[[], None] = lambda: None
+
+    @property
+    def prefix(self) -> str:
+        """Folder of this run in the lake, as a key."""
+        return run_prefix(self.name)
 
     @property
     def folder(self) -> Path:
-        """Folder of this run's own artifacts."""
-        return run_folder(self.lake, self.name)
+        """Local folder of this run's own artifacts; of a remote lake, the mirror that a stage asks for."""
+        return self.lake.folder(self.prefix)
+
+    @property
+    def raw(self) -> Path:
+        """Local folder of the vendor files: the one that was named, else ``raw/`` of the lake."""
+        return Path(self.inputs["raw"] or self.lake.folder("raw"))
+
+    def mirrors(self, files: tuple[str, ...]) -> list[str]:
+        """Return the folders of the lake that a stage which works on ``files`` needs as plain files."""
+        known = {"run": self.prefix, "raw": None if self.inputs["raw"] else "raw"}
+        return [prefix for each in files if (prefix := known.get(each, each)) is not None]
 
     @property
     def instrument(self) -> Instrument:
@@ -48,8 +65,8 @@ class Run:
 
     @property
     def reports(self) -> Path:
-        """Folder of the reports of all runs."""
-        return self.lake.root / "reports"
+        """Local folder of the reports of all runs."""
+        return self.lake.folder("reports")
 
     @property
     def started(self) -> datetime:
@@ -74,23 +91,27 @@ class Run:
         Raises:
             ArtifactError: the stage has not been recorded.
         """
-        path = self._record_path(stage, contract)
-        if not path.is_file():
-            raise ArtifactError(path, f"the record of stage {stage!r}", "none")
-        found: Result = json.loads(path.read_text())
+        key = self._record_key(stage, contract)
+        found: Result | None = self.lake.read_json(key)
+        if found is None:
+            raise ArtifactError(self.lake.path(key), f"the record of stage {stage!r}", "none")
         return found
 
     def has_result(self, stage: str) -> bool:
         """Return whether the stage has left a record."""
-        return self._record_path(stage, None).is_file()
+        return self.lake.exists(self._record_key(stage, None))
 
     def record(self, stage: str, contract: str | None, result: Result) -> None:
         """Store a stage's result for the summary."""
-        write_json(self._record_path(stage, contract), result)
+        self.lake.write_json(self._record_key(stage, contract), result)
 
-    def _record_path(self, stage: str, contract: str | None) -> Path:
+    def uri(self, name: str) -> str:
+        """Return where a file of the run's folder is in the lake, for a person or another machine."""
+        return str(self.lake.path(f"{self.prefix}/{name}"))
+
+    def _record_key(self, stage: str, contract: str | None) -> str:
         name = f"{stage}.{contract}.json" if contract else f"{stage}.json"
-        return self.folder / "stages" / name
+        return f"{self.prefix}/stages/{name}"
 
 
 def because(why: str | None) -> Result:
@@ -98,9 +119,9 @@ def because(why: str | None) -> Result:
     return {"skipped": why is None, "why": why or "unchanged"}
 
 
-def run_folder(lake: Lake, name: str) -> Path:
-    """Return the folder of the run called ``name``."""
-    return lake.root / "runs" / name
+def run_prefix(name: str) -> str:
+    """Return the folder of the run called ``name`` as a key of the lake."""
+    return f"runs/{name}"
 
 
 def run_name(text: str) -> str:
@@ -115,17 +136,21 @@ def open_run(lake: str, name: str) -> Run:
         ArtifactError: no such run was started in this lake.
     """
     opened = Lake(lake)
-    folder = run_folder(opened, name)
-    if not (folder / "config.json").is_file():
-        raise ArtifactError(folder, "a started run with its config.json", "none")
-    run_config = configuration.load((folder / "config.json").read_text())
-    return Run(opened, name, run_config, json.loads((folder / "inputs.json").read_text()))
+    prefix = run_prefix(name)
+    stored, inputs = opened.read_text(f"{prefix}/config.json"), opened.read_json(f"{prefix}/inputs.json")
+    if stored is None or inputs is None:
+        raise ArtifactError(opened.path(prefix), "a started run with its config.json", "none")
+    return Run(opened, name, configuration.load(stored), inputs)
 
 
-def stage(name: str) -> Callable[[Callable[Concatenate[Run, P], Result]], Callable[Concatenate[str, str, P], Result]]:
+def stage(
+    name: str, *, files: tuple[str, ...] = ()
+) -> Callable[[Callable[Concatenate[Run, P], Result]], Callable[Concatenate[str, str, P], Result]]:
     """Make a stage of a function over an opened run: open, time, record the result or the error.
 
-    The record carries ``stage``, ``contract`` (when the first argument names one) and ``seconds``.
+    The record carries ``stage``, ``contract`` (when the first argument names one) and ``seconds``. ``files`` names
+    what the stage works on as plain files, ``raw``, ``run`` (the run's folder) or ``reports``: from a lake in an object store
+    they are fetched before and put back after the work, also when it fails.
     """
 
     def decorate(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[str, str, P], Result]:
@@ -136,7 +161,8 @@ def stage(name: str) -> Callable[[Callable[Concatenate[Run, P], Result]], Callab
             begun = time.perf_counter()
             head: Result = {"stage": name, **({"contract": contract} if contract else {})}
             try:
-                result = {**head, **work(opened, *args, **kwargs)}
+                with opened.lake.mirrored(*opened.mirrors(files)) as push:
+                    result = {**head, **work(replace(opened, push=push), *args, **kwargs)}
             except VpocError as error:
                 verdict = error.verdict if isinstance(error, GateFailedError) else {}
                 failed = {**head, **verdict, "error": str(error), "error_type": type(error).__name__}

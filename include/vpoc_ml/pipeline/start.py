@@ -13,11 +13,10 @@ from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, Un
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import read_vix
-from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.pipeline.run import Result, Run, run_folder, run_name, stage
+from vpoc_ml.pipeline.run import Result, Run, run_name, run_prefix, stage
 
 VIX_KEY = "vix/VIX.parquet"
 
@@ -50,19 +49,19 @@ def start_run(
     if now is None or now.tzinfo is None:
         raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
     config = resolve(recipe, overrides)
-    folder = run_folder(Lake(lake), run)
-    write_text(folder / "config.json", config.to_json() + "\n")
-    write_json(folder / "inputs.json", {"raw": raw, "vix": vix, "started": now.isoformat()})
+    opened, prefix = Lake(lake), run_prefix(run)
+    opened.write_text(f"{prefix}/config.json", config.to_json() + "\n")
+    opened.write_json(f"{prefix}/inputs.json", {"raw": raw, "vix": vix, "started": now.isoformat()})
     return {
         "run": run,
         "recipe": recipe,
         "config_hash": config.digest(),
-        "config_uri": str(folder / "config.json"),
+        "config_uri": str(opened.path(f"{prefix}/config.json")),
         "config": json.loads(config.to_json()),
     }
 
 
-@stage("plan")
+@stage("plan", files=("raw",))
 def plan_contracts(run: Run) -> Result:
     """Find the raw files and the VIX closes; return the contracts to build and the files nobody can read.
 
@@ -71,7 +70,7 @@ def plan_contracts(run: Run) -> Result:
             for is not there, or there is no VIX file.
         UnreadableFileError: the VIX file is in no known format.
     """
-    folder = Path(run.inputs["raw"] or run.lake.root / "raw")
+    folder = run.raw
     found = discover(folder, run.instrument, run.config.ingest)
     sources = _selected(run, folder, found)
     vix_file = _store_vix(run, folder, found)
@@ -105,8 +104,9 @@ def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
     path = _vix_file(run, folder, found)
     recipe = Recipe({"file": hash_file(path)}, "", hash_code("ingest"))
-    if run.lake.fresh(VIX_KEY, recipe) is None:
-        run.lake.write_frame(VIX_KEY, read_vix(path), recipe)
+    with run.lake.writing("vix"):
+        if run.lake.fresh(VIX_KEY, recipe) is None:
+            run.lake.write_frame(VIX_KEY, read_vix(path), recipe)
     return path
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.run import Result, run_folder
+from vpoc_ml.pipeline.run import Result, run_prefix
 
 GATES = ("bars", "features", "training-set")
 
@@ -17,19 +14,19 @@ def summarize(lake: str, run: str) -> Result:
     Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
     why, seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``reports``.
     """
-    folder = run_folder(Lake(lake), run)
-    records = [json.loads(path.read_text()) for path in sorted((folder / "stages").glob("*.json"))]
+    opened, prefix = Lake(lake), run_prefix(run)
+    records = [opened.read_json(key) for key in opened.keys(f"{prefix}/stages", ".json")]
     by_stage = {record["stage"]: record for record in records if "contract" not in record}
     ordered = sorted(records, key=lambda record: (_position(record["stage"]), record.get("contract", "")))
     return {
         "run": run,
-        **_configuration(folder),
+        **_configuration(opened, prefix),
         "stages": [_row(record) for record in ordered if "rows_in" in record or "error" in record],
         "gates": [by_stage[f"gate-{gate}"] for gate in GATES if f"gate-{gate}" in by_stage],
-        "metrics": _read(folder / "metrics.json"),
-        "decision": _read(folder / "decision.json"),
+        "metrics": opened.read_json(f"{prefix}/metrics.json"),
+        "decision": opened.read_json(f"{prefix}/decision.json"),
         "unreadable": by_stage.get("plan", {}).get("unreadable", []),
-        "reports": _reports(Lake(lake).root, folder),
+        "reports": _reports(opened, run),
     }
 
 
@@ -51,27 +48,20 @@ def _why(record: Result) -> str | None:
     return record.get("why") or ("unchanged" if record.get("skipped") else None)
 
 
-def _configuration(folder: Path) -> Result:
+def _configuration(lake: Lake, prefix: str) -> Result:
     from vpoc_ml.config import load
 
-    path = folder / "config.json"
-    if not path.is_file():
+    stored = lake.read_text(f"{prefix}/config.json")
+    if stored is None:
         return {"recipe": None, "config_hash": None}
-    config = load(path.read_text())
+    config = load(stored)
     return {"recipe": config.recipe, "config_hash": config.digest()}
 
 
-def _reports(root: Path, folder: Path) -> dict[str, str]:
+def _reports(lake: Lake, run: str) -> dict[str, str]:
     candidates = {
-        "evaluation": folder / "report.html",
-        "gates": root / "reports" / "runs" / folder.name / "gates.html",
-        "data docs": root / "reports" / "data_docs" / "index.html",
+        "evaluation": f"{run_prefix(run)}/report.html",
+        "gates": f"reports/runs/{run}/gates.html",
+        "data docs": "reports/data_docs/index.html",
     }
-    return {name: str(path) for name, path in candidates.items() if path.is_file()}
-
-
-def _read(path: Path) -> Result | None:
-    if not path.is_file():
-        return None
-    content: Result = json.loads(path.read_text())
-    return content
+    return {name: str(lake.path(key)) for name, key in candidates.items() if lake.exists(key)}
