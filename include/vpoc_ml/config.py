@@ -33,6 +33,12 @@ class DataConfig(Section):
 
     instrument: str = Field("ES", description="Root symbol of the futures to read.")
     contracts: tuple[str, ...] = Field((), description="Contracts to use, such as ESH25; empty means all found.")
+    roll_rule: Literal["instrument", "volume", "open_interest", "calendar"] = Field(
+        "instrument", description="What makes a contract the front one; instrument: as its entry says (ES: volume)."
+    )
+    open_interest: str = Field(
+        "", description="File of daily open interest for that rule: LEAN zip, or CSV contract,session,open_interest."
+    )
 
 
 class IngestConfig(Section):

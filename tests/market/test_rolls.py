@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
-from vpoc_ml.market.rolls import front_periods, measure_roll, roll_table
+from vpoc_ml.market.rolls import Step, front_periods, measure_roll, roll_table
 from vpoc_ml.market.specs import ROLL_RULES
 
 CODES = ["ESH24", "ESM24", "ESU24"]
@@ -221,22 +221,22 @@ def test_a_constant_ratio_is_found_and_undone_by_its_inverse(ratio: float, ticks
     assert there.gap == pytest.approx(-back.gap)
 
 
-def test_roll_table_names_predecessors_and_measures_only_the_week_before() -> None:
+def test_roll_table_names_predecessors_and_asks_for_each_step_once() -> None:
     front = front_periods(daily({"ESH24": [90, 80, 40, 10, 10], "ESM24": [1, 20, 60, 90, 90]}))
     asked = []
 
-    def minutes(contract: str, first: date, last: date) -> pl.DataFrame:
-        asked.append((contract, first, last))
-        return quotes(MONDAY + timedelta(days=2), [5000.0 if contract == "ESH24" else 5050.0] * 8)
+    def measure(old: str, new: str, switch: date) -> Step:
+        asked.append((old, new, switch))
+        return Step(50.0, 1.01)
 
-    table = roll_table(front, minutes)
+    table = roll_table(front, measure)
     switch = MONDAY + timedelta(days=3)
     assert table.rows() == [
         ("ESH24", MONDAY, switch - timedelta(days=1), None, None, None),
         ("ESM24", switch, switch + timedelta(days=1), "ESH24", 50.0, 1.01),
     ]
-    assert asked == [(code, switch - timedelta(days=7), switch - timedelta(days=1)) for code in ("ESH24", "ESM24")]
-    assert roll_table(front.head(0), minutes).columns == table.columns
+    assert asked == [("ESH24", "ESM24", switch)]
+    assert roll_table(front.head(0), measure).schema == table.schema
 
 
 # ---------------------------------------------------------------- December 2013 and after, as traded

@@ -30,6 +30,13 @@ class _Day(NamedTuple):
     interest: dict[Contract, int]
 
 
+class Step(NamedTuple):
+    """What a switch of the front is worth: ``new = old + gap`` and ``new = old * ratio``."""
+
+    gap: float | None
+    ratio: float | None
+
+
 def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
     """Return the front period of each contract: contract, first_session, last_session (Date, both inclusive).
 
@@ -76,34 +83,25 @@ def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
     return pl.DataFrame([(c.code, first, last) for c, first, last in periods], schema=_PERIODS, orient="row")
 
 
-def roll_table(front: pl.DataFrame, minutes: Callable[[str, date, date], pl.DataFrame]) -> pl.DataFrame:
+def roll_table(front: pl.DataFrame, measure: Callable[[str, str, date], Step]) -> pl.DataFrame:
     """Return ``front`` with each contract's predecessor and the gap and ratio of the switch.
 
     Args:
         front: ``front_periods`` of one instrument.
-        minutes: gives ts, session, close, volume of a contract's bars in a span of sessions, both inclusive.
+        measure: gives the step from one contract to the next at the first session of the next, as
+            ``measure_roll`` does.
 
     Returns:
         contract, first_session, last_session, predecessor, gap (points, new minus old) and ratio (new over old);
-        all three null for the first contract, gap and ratio also where ``measure_roll`` finds nothing to measure.
+        all three null for the first contract, gap and ratio also where there was nothing to measure.
     """
     rows = []
     before: str | None = None
     for contract, first, last in front.select(*_PERIODS).iter_rows():
-        step = Step(None, None)
-        if before is not None:
-            span = first - timedelta(days=MEASURE_DAYS), first - timedelta(days=1)
-            step = measure_roll(minutes(before, *span), minutes(contract, *span), first)
+        step = measure(before, contract, first) if before is not None else Step(None, None)
         rows.append((contract, first, last, before, *step))
         before = contract
     return pl.DataFrame(rows, schema=_TABLE, orient="row")
-
-
-class Step(NamedTuple):
-    """What a switch of the front is worth: ``new = old + gap`` and ``new = old * ratio``."""
-
-    gap: float | None
-    ratio: float | None
 
 
 def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> Step:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.sources import Source, combined_fingerprint
-from vpoc_ml.lake.hashing import hash_code, hash_frame
+from vpoc_ml.lake.hashing import hash_code, hash_file, hash_frame
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods, roll_table

@@ -12,7 +12,7 @@ import polars as pl
 from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods
-from vpoc_ml.pipeline.contracts import daily_volume
+from vpoc_ml.pipeline.rolls import daily_volume
 from vpoc_ml.pipeline.run import Result, Run, stage
 
 if TYPE_CHECKING:

@@ -1,0 +1,70 @@
+"""Helpers of the roll stage: daily figures, and the steps that need not be measured again."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from vpoc_ml.ingest.open_interest import read_open_interest
+from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.rolls import MEASURE_DAYS, Step, measure_roll
+from vpoc_ml.pipeline.run import Run
+
+
+def daily_volume(run: Run, key: str) -> pl.DataFrame:
+    """Return contract, session and volume of each session of the bars at ``key``."""
+    bars = run.lake.read_frame(key, ["contract", "session", "volume"])
+    return bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+
+
+def roll_rule(run: Run) -> str:
+    """Return the run's rule: the configuration's, else the instrument's."""
+    asked = run.config.data.roll_rule
+    return run.instrument.roll_rule if asked == "instrument" else asked
+
+
+def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
+    """Add the open interest of the file ``data.open_interest`` names, null where it has none.
+
+    Raises:
+        InputError: the file is missing or unreadable.
+    """
+    path = run.config.data.open_interest
+    if not path:
+        return daily
+    return daily.join(read_open_interest(Path(path), run.instrument), on=["contract", "session"], how="left")
+
+
+class Measure:
+    """Measures a switch of the front; takes the stored step where both contracts' bars and the code are unchanged."""
+
+    def __init__(self, run: Run, key: str, recipe: Recipe, stored: Manifest | None) -> None:
+        self._run, self._recipe = run, recipe
+        usable = stored is not None and stored.code == recipe.code and run.lake.fresh(key, _made_of(stored))
+        self._before = stored if usable else None
+        rows = run.lake.read_frame(key).iter_rows(named=True) if self._before else ()
+        self._steps = {
+            (row["predecessor"], row["contract"], row["first_session"]): Step(row["gap"], row["ratio"]) for row in rows
+        }
+
+    def __call__(self, old: str, new: str, switch: date) -> Step:
+        """Return gap and ratio between two contracts before ``switch``."""
+        known = self._steps.get((old, new, switch))
+        if known is not None and self._same(old) and self._same(new):
+            return known
+        return measure_roll(self._week(old, switch), self._week(new, switch), switch)
+
+    def _same(self, contract: str) -> bool:
+        key = self._run.key("bars", contract)
+        return self._before is not None and self._before.inputs.get(key) == self._recipe.inputs[key]
+
+    def _week(self, contract: str, switch: date) -> pl.DataFrame:
+        bars = self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "close", "volume"])
+        return bars.filter(pl.col("session").is_between(switch - timedelta(days=MEASURE_DAYS), switch, closed="left"))
+
+
+def _made_of(manifest: Manifest) -> Recipe:
+    """Return the recipe an artifact was made by."""
+    return Recipe(manifest.inputs, manifest.config, manifest.code)
