@@ -149,8 +149,8 @@ def stage(
     """Make a stage of a function over an opened run: open, time, record the result or the error.
 
     The record carries ``stage``, ``contract`` (when the first argument names one) and ``seconds``. ``files`` names
-    what the stage works on as plain files, ``raw``, ``run`` (the run's folder) or ``reports``: from a lake in an object store
-    they are fetched before and put back after the work, also when it fails.
+    what the stage works on as plain files, ``raw``, ``run`` (the run's folder) or ``reports``: from a lake in an
+    object store they are fetched before and put back after the work, also when it fails.
     """
 
     def decorate(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[str, str, P], Result]:
