@@ -50,14 +50,22 @@ def of_all(stage_name: str, planned: list[str]) -> dict[str, Any]:
 
 
 @task
-def gate_features(contract: str, successor: dict[str, Any]) -> dict[str, Any]:
-    return stage.call("gate_features", [contract, *successor["rebuilt"]])
+def build_features(contract: str) -> dict[str, Any]:
+    own, successor = (
+        stage.call(name, contract, label=contract) for name in ("features_contract", "features_successor")
+    )
+    return {"features": own, "successor": successor}
+
+
+@task
+def gate_features(contract: str, built: dict[str, Any]) -> dict[str, Any]:
+    return stage.call("gate_features", [contract, *built["successor"]["rebuilt"]])
 
 
 @result
 @task(outlets=[FEATURES])
-def outcome(started: dict[str, Any], stages: dict[str, Any], outlet_events: Any = None) -> dict[str, Any]:
-    found = contracts.outcome(started, stages)
+def outcome(started: dict[str, Any], stages: dict[str, Any], built: dict[str, Any], outlet_events: Any = None) -> Any:
+    found = contracts.outcome(started, stages | built)
     outlet_events[FEATURES].add_partitions(found["contract"])
     outlet_events[FEATURES].extra = {key: found[key] for key in ("contract", "config_hash", "rows")}
     return found
@@ -83,15 +91,14 @@ def publish_reports() -> dict[str, Any]:
 def vpoc_contracts() -> None:
     started, planned = resolve_config(), plan_contracts()
     contract = started["contract"]
-    ingested, profiled, features, successor = (
-        of_one.override(task_id=name)(name, contract)
-        for name in ("ingest_contract", "profile_contract", "features_contract", "features_successor")
-    )
+    ingested = of_one.override(task_id="ingest_contract")("ingest_contract", contract)
+    profiled = of_one.override(task_id="profile_contract")("profile_contract", contract)
     gate_bars, rolls = (of_all.override(task_id=name)(name, planned) for name in ("gate_bars", "build_rolls"))
-    stages = {"ingest": ingested, "profile": profiled, "rolls": rolls, "features": features, "successor": successor}
-    gate, told, reports = gate_features(contract, successor), outcome(started, stages), publish_reports()
+    built = build_features(contract)
+    stages = {"ingest": ingested, "profile": profiled, "rolls": rolls}
+    gate, told, reports = gate_features(contract, built), outcome(started, stages, built), publish_reports()
 
-    started >> planned >> ingested >> gate_bars >> [profiled, rolls] >> features >> successor >> gate >> told
+    started >> planned >> ingested >> gate_bars >> [profiled, rolls] >> built >> gate >> told
     [ingested, profiled, rolls, told] >> reports  # whatever may still run when another task has failed
 
 

@@ -31,7 +31,7 @@ NOTICED = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start what is asked, wait for its end, print a table and return the exit code."""
     options = _parser().parse_args(arguments)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     try:
         conf = _conf(options)
         airflow = Airflow(options.home.absolute())
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         states = _contract(airflow, options, conf) if options.command == "one" else _range(airflow, options, conf)
         runs = airflow.finished(DAG, [run for run in states.values() if run], options.timeout, _teller(console))
     except (NotUpError, RefusedError, VpocError) as error:
-        console.print(f"[bold red]Refused.[/] {error}")
+        console.print(f"[bold red]Refused.[/] {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print(f"No longer waiting; the runs go on. See {DAG} in the browser.")
@@ -129,11 +129,14 @@ def _create(airflow: Airflow, asked: Mapping[str, Any]) -> None:
 
 
 def _teller(console: Console) -> Callable[[Json], None]:
-    return lambda run: console.print(f"{datetime.now(UTC):%H:%M:%S} {run['partition_key']} {run['state']}")
+    def tell(run: Json) -> None:
+        console.print(f"{datetime.now(UTC):%H:%M:%S} {run['partition_key']} {run['state']:8} {run['dag_run_id']}")
+
+    return tell
 
 
 def _table(airflow: Airflow, states: Mapping[str, str | None], runs: Mapping[str, Json]) -> Table:
-    table = Table("contract", "state", "seconds", "rows", "configuration", "what was done", "run")
+    table = Table("contract", "state", "seconds", "rows", "configuration", "what was done")
     for contract, run_id in states.items():
         if run_id is None:
             table.add_row(contract, THERE)
@@ -143,7 +146,7 @@ def _table(airflow: Airflow, states: Mapping[str, str | None], runs: Mapping[str
         rows = f"{result['rows']:,}" if result else ""
         done = _done(result) if result else _failure(airflow.lake, run_id)
         seconds = f"{run['duration']:.0f}" if run["duration"] else ""
-        table.add_row(contract, run["state"], seconds, rows, result.get("config_hash", ""), done, run_id)
+        table.add_row(contract, run["state"], seconds, rows, result.get("config_hash", ""), done)
     return table
 
 
@@ -153,11 +156,10 @@ def _done(result: Json) -> str:
     return ", ".join(f"{name}: {stage.get('why', 'made')}" for name, stage in stages.items()) or "unchanged"
 
 
-def _failure(lake: Path, run_id: str) -> str:
-    from vpoc_ops.stage import folder_name
+def _failure(lake: str, run_id: str) -> str:
+    from vpoc_ops.stage import failures
 
-    records = sorted((lake / "runs" / folder_name(run_id) / "failures").glob("*.json"))
-    return "; ".join(str(json.loads(path.read_text())["message"]) for path in records) or "see the log of the run"
+    return "; ".join(str(record["message"]) for record in failures(lake, run_id)) or "see the log of the run"
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Airflow:
         if not (parts.is_file() and passwords.is_file()):
             raise NotUpError(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
         state = json.loads(parts.read_text())
-        self.url, self.lake = str(state["url"]), Path(state["lake"])
+        self.url, self.lake = str(state["url"]), str(state["lake"])
         self._token = ""
         password = json.loads(passwords.read_text())["admin"]
         self._token = self.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]

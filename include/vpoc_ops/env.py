@@ -11,12 +11,21 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+def lake_uri(lake: str | Path | None = None) -> str:
+    """Return where the lake is: ``lake``, else ``VPOC_ML_LAKE``, else ``data`` in the project.
+
+    A URL such as ``s3://bucket/es`` stays as it is; a folder becomes absolute.
+    """
+    named = str(lake or os.environ.get("VPOC_ML_LAKE") or PROJECT / "data")
+    return named if "://" in named else str(Path(named).expanduser().absolute())
+
+
 def lake_root() -> Path:
-    """Return the absolute folder of the lake: ``VPOC_ML_LAKE``, else ``data`` in the project."""
-    return Path(os.environ.get("VPOC_ML_LAKE") or PROJECT / "data").expanduser().absolute()
+    """Return the folder of a local lake."""
+    return Path(lake_uri())
 
 
-def airflow_env(home: Path, lake: Path, *, port: int | None = None) -> dict[str, str]:
+def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dict[str, str]:
     """Return the variables for one Airflow home: SQLite, LocalExecutor, loopback, no examples, no telemetry.
 
     Variables that are set already and configure Airflow are not looked at: the caller's whole ``AIRFLOW__*``
@@ -40,7 +49,7 @@ def airflow_env(home: Path, lake: Path, *, port: int | None = None) -> dict[str,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "GX_ANALYTICS_ENABLED": "False",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "VPOC_ML_LAKE": str(lake.absolute()),
+        "VPOC_ML_LAKE": lake_uri(lake),
     }
     if port is not None:
         base = f"http://127.0.0.1:{port}"

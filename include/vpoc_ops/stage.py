@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from vpoc_ml.errors import ArtifactError, VpocError
-from vpoc_ops.env import lake_root
+from vpoc_ops.env import lake_uri
+
+if TYPE_CHECKING:
+    from vpoc_ml.lake.store import Lake
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +48,16 @@ def current_run() -> str:
 
 
 def run_dir(run: str) -> Path:
-    """Return the folder of a run in the lake."""
-    return lake_root() / "runs" / run
+    """Return the local folder of a run: in the lake, or its mirror where the lake is an object store."""
+    return Path(_lake().folder(f"runs/{run}"))
+
+
+def failures(lake: str, run_id: str) -> list[dict[str, Any]]:
+    """Return the records of what failed in a run."""
+    from vpoc_ml.lake.store import Lake
+
+    opened = Lake(lake)
+    return [opened.read_json(key) for key in opened.keys(f"runs/{folder_name(run_id)}/failures", ".json")]
 
 
 def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:
@@ -64,7 +75,7 @@ def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, An
 
     run = current_run()
     with recorded(run, stage, label):
-        result: dict[str, Any] = getattr(pipeline, stage)(str(lake_root()), run, *args, **kwargs)
+        result: dict[str, Any] = getattr(pipeline, stage)(lake_uri(), run, *args, **kwargs)
     return result
 
 
@@ -90,14 +101,14 @@ def planned() -> list[str]:
 
 def skip_unless_started() -> None:
     """Skip the current task when the run has no stored configuration, so that there is nothing to report."""
-    if not (run_dir(current_run()) / "config.json").is_file():
+    if not _lake().exists(f"runs/{current_run()}/config.json"):
         raise AirflowSkipException("The run never started: there is nothing to report.")
 
 
 @contextmanager
 def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
     """Tell the observers what happens and keep a failure's class, text and exit code in the run's folder."""
-    record = run_dir(run) / "failures" / f"{'.'.join(filter(None, (stage, label)))}.json"
+    record = f"runs/{run}/failures/{'.'.join(filter(None, (stage, label)))}.json"
     begin = time.monotonic()
     notify("started", stage, label)
     try:
@@ -111,7 +122,7 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
         if isinstance(error, VpocError) and not isinstance(error, ArtifactError):
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
-    record.unlink(missing_ok=True)
+    _lake().storage.delete(record)
     notify("finished", stage, label, seconds=time.monotonic() - begin)
 
 
@@ -124,9 +135,13 @@ def notify(kind: str, stage: str, label: str = "", **data: Any) -> None:
         observer(event)
 
 
-def _write_failure(record: Path, stage: str, label: str, error: Exception) -> None:
-    from vpoc_ml.lake.atomic import write_json
-
+def _write_failure(record: str, stage: str, label: str, error: Exception) -> None:
     code = error.exit_code if isinstance(error, VpocError) else 1
     content = {"stage": stage, "label": label, "error": type(error).__name__, "message": str(error), "exit_code": code}
-    write_json(record, content)
+    _lake().write_json(record, content)
+
+
+def _lake() -> Lake:
+    from vpoc_ml.lake.store import Lake
+
+    return Lake(lake_uri())

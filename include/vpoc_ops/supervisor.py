@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vpoc_ops.supervisor", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
     parser.add_argument("--home", type=Path, default=env.PROJECT / ".airflow" / "up", help="Airflow's folder")
-    parser.add_argument("--lake", type=Path, default=env.lake_root(), help="lake folder")
+    parser.add_argument("--lake", default=env.lake_uri(), help="lake: a folder or a URL")
     parser.add_argument("--port", type=int, default=8080, help="port of the API server")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds until all parts have to be healthy")
     options = parser.parse_args(arguments)
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def up(home: Path, lake: Path, port: int, timeout: float) -> int:
+def up(home: Path, lake: str, port: int, timeout: float) -> int:
     """Start the four parts, detached, and return once all of them are healthy.
 
     Raises:
@@ -87,7 +87,7 @@ def up(home: Path, lake: Path, port: int, timeout: float) -> int:
     parts = {name: _spawn(command, environment, logs / f"{name}.log") for name, command in PARTS.items()}
     url = f"http://127.0.0.1:{port}"
     mains = {name: [part.pid, psutil.Process(part.pid).create_time()] for name, part in parts.items()}
-    write_json(home / "parts.json", {"url": url, "lake": str(lake.absolute()), "boot": _boot(), "mains": mains})
+    write_json(home / "parts.json", {"url": url, "lake": env.lake_uri(lake), "boot": _boot(), "mains": mains})
     try:
         _wait_healthy(url, parts, logs, started, timeout)
     except (StartError, KeyboardInterrupt):
@@ -142,7 +142,7 @@ def environment(home: Path) -> dict[str, str]:
     """Return the environment in which Airflow's commands talk to the running parts of ``home``."""
     state = _state(home)
     port = int(state["url"].rsplit(":", 1)[1])
-    return env.merged(env.airflow_env(home, Path(state["lake"]), port=port) | _secrets(home))
+    return env.merged(env.airflow_env(home, state["lake"], port=port) | _secrets(home))
 
 
 def _mains(home: Path) -> set[int]:
