@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.merge import merge
 from vpoc_ml.ingest.readers import ninjatrader
 from vpoc_ml.ingest.sources import Source

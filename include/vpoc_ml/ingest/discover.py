@@ -10,8 +10,7 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
 from vpoc_ml.ingest import vix
 from vpoc_ml.ingest.readers.base import Listing, Place
-from vpoc_ml.ingest.readers.delimited import refuse_cut
-from vpoc_ml.ingest.sniff import choose
+from vpoc_ml.ingest.sniff import AmbiguousFormatError, choose
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import members, read_head
 from vpoc_ml.market.contracts import Contract, parse_contract
@@ -116,6 +115,9 @@ def _judge_place(place: Place, name: str, instrument: Instrument, config: Ingest
         return
     try:
         reader = choose(place, head, config)
+    except AmbiguousFormatError as error:
+        found.unreadable.append(Unreadable(shown, str(error), error=error))
+        return
     except UnreadableFileError as error:
         found.unreadable.append(Unreadable(shown, _unknown(error)))
         return
@@ -131,6 +133,9 @@ def _judge_place(place: Place, name: str, instrument: Instrument, config: Ingest
 
 def _sort_in(listing: Listing, place: Place, shown: str, instrument: Instrument, found: _Found) -> None:
     """Add a listing's sources unless the file is cut off."""
+    if listing.daily:
+        found.daily.extend([place.path] if place.path not in found.daily else [])
+        return
     found.notes.extend(f"{shown}: {note}" for note in listing.notes)
     ours = [source for source in listing.sources if parse_contract(source.contract).root == instrument.symbol]
     if not ours:
@@ -138,13 +143,11 @@ def _sort_in(listing: Listing, place: Place, shown: str, instrument: Instrument,
         reason = f"a contract of {', '.join(roots)}, not of {instrument.symbol}"
         found.unreadable.append(Unreadable(shown, reason))
         return
-    try:
-        refuse_cut(place, read_head(place.path, place.member))
-    except UnreadableFileError as error:
+    if listing.cut is None:
+        found.sources.extend(ours)
+    else:
         codes = tuple(dict.fromkeys(source.contract for source in ours))
-        found.unreadable.append(Unreadable(shown, str(error), codes, error))
-        return
-    found.sources.extend(ours)
+        found.unreadable.append(Unreadable(shown, str(listing.cut), codes, listing.cut))
 
 
 def _unknown(error: UnreadableFileError) -> str:

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
-from vpoc_ml.ingest.readers import READERS
+from vpoc_ml.ingest.readers import READERS, generic
 from vpoc_ml.ingest.readers.base import Place, Reader
 from vpoc_ml.ingest.readers.foreign import described
+from vpoc_ml.ingest.readers.options import option
 from vpoc_ml.ingest.streams import Head
 
 
+class AmbiguousFormatError(UnreadableFileError):
+    """A file that fits several readers."""
+
+
 def choose(place: Place, head: Head, config: IngestConfig) -> Reader:
-    """Return the one reader that recognises the content.
+    """Return the reader of a file: as set, else the columns of a declared mapping, else the one that recognises it.
 
     Raises:
         UnreadableFileError: none does, or several do: then the setting to make is named.
+        InvalidValueError: ``ingest.reader`` names no reader.
     """
+    if chosen := option(config.reader, place):
+        return reader_named(chosen)
+    if generic.recognised(head, config):
+        return reader_named(generic.NAME)
     fitting = [reader for reader in READERS.values() if reader.recognises(head)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         names = " and ".join(reader.name for reader in fitting)
-        raise UnreadableFileError(
+        raise AmbiguousFormatError(
             place.shown, "a file that fits one reader", f"one that fits {names}", remedy="Set ingest.reader to one."
         )
     shown = described(head.lines[0]) if head.lines else "an empty file"
     expected = next(iter(READERS.values())).expected
-    raise UnreadableFileError(place.shown, f"{expected} or another known format", shown, line=1)
+    remedy = "Declare its columns in ingest.mapping." if "," in shown else ""
+    raise UnreadableFileError(place.shown, f"{expected} or another known format", shown, line=1, remedy=remedy)
 
 
 def reader_named(name: str) -> Reader:

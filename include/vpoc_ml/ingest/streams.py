@@ -19,6 +19,7 @@ LONGEST_LINE = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 HEAD_LINES = 200
 _SHOWN = 80
+_TAIL = 4096
 _GZIP = b"\x1f\x8b"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError)
 _REDELIVER = "Deliver the file again once it is complete."
@@ -26,12 +27,13 @@ _REDELIVER = "Deliver the file again once it is complete."
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a text: ``text`` without its final line break, from byte ``offset``, its first line ``line``.
+    """Whole lines of a text, bytes [offset, stop): ``text`` without its final line break; ``line``: its first.
 
     ``ended`` is False for the last line of a text that does not end with a line break.
     """
 
     offset: int
+    stop: int
     line: int
     text: str
     ended: bool = True
@@ -127,8 +129,7 @@ def read_head(path: Path, member: str | None = None) -> Head:
 def blocks(stream: IO[bytes], *, offset: int = 0, line: int = 1, stop: int | None = None) -> Iterator[Block]:
     """Yield the text from byte ``offset``, where line number ``line`` starts, up to byte ``stop``.
 
-    A block ends at a line break, so where blocks start depends on the bytes alone. A line above 1 MiB is not
-    held: its first 80 characters and its length stand for it.
+    A line above 1 MiB is not held: its first 80 characters and its length stand for it.
     """
     if offset:
         stream.seek(offset)
@@ -140,19 +141,19 @@ def blocks(stream: IO[bytes], *, offset: int = 0, line: int = 1, stop: int | Non
         data = carry + chunk
         cut = data.rfind(b"\n") + 1
         if cut:
-            yield Block(offset, line, _text(data[: cut - 1], first=offset == 0))
+            yield Block(offset, offset + cut, line, _text(data[: cut - 1], first=offset == 0))
             line += data.count(b"\n", 0, cut)
             offset += cut
         carry = data[cut:]
         if len(carry) > LONGEST_LINE:
             shown, length, ended, carry = _skip_line(stream, carry)
-            yield Block(offset, line, shown, ended)
+            yield Block(offset, offset + length, line, shown, ended)
             line += 1
             offset += length
             if not ended:
                 return
     if carry and (stop is None or offset < stop):
-        yield Block(offset, line, _text(carry, first=offset == 0), ended=False)
+        yield Block(offset, offset + len(carry), line, _text(carry, first=offset == 0), ended=False)
 
 
 def _skip_line(stream: IO[bytes], carry: bytes) -> tuple[str, int, bool, bytes]:
@@ -195,3 +196,18 @@ def lacks_last_break(path: Path) -> int | None:
             return None
         stream.seek(0)
         return 1 + sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(LONGEST_LINE), b""))
+
+
+def last_line(path: Path, member: str | None = None) -> str:
+    """Return the last line that is not blank, at most its last 4 KiB; a packed file is read through.
+
+    Raises:
+        MissingInputError, UnreadableFileError: as ``opened``.
+    """
+    tail = b""
+    with opened(path, member) as stream:
+        if member is None and not packed(path):
+            stream.seek(max(0, stream.seek(0, 2) - _TAIL))
+        while chunk := stream.read(LONGEST_LINE):
+            tail = (tail + chunk)[-_TAIL:]
+    return tail.decode("utf-8", errors="replace").rstrip().rpartition("\n")[2]

@@ -61,8 +61,8 @@ def available_at(day: str) -> pl.Expr:
 
 
 def looks_like(head: list[str]) -> bool:
-    """Return whether the first line of a file is the header of a VIX file."""
-    return bool(head) and _named(head[0]) is not None
+    """Return whether the first line of a file is the header of a VIX file; one with volume is of something traded."""
+    return bool(head) and _named(head[0]) is not None and "volume" not in head[0].lower()
 
 
 def join_vix(bars: pl.DataFrame, vix: pl.DataFrame) -> pl.DataFrame:

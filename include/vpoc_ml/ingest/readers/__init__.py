@@ -2,7 +2,42 @@
 
 from __future__ import annotations
 
-from vpoc_ml.ingest.readers import ninjatrader
+from vpoc_ml.ingest.readers import (
+    barchart,
+    databento_csv,
+    databento_dbn,
+    firstrate,
+    generic,
+    generic_parquet,
+    interactive_brokers,
+    kibot,
+    lean,
+    lean_daily,
+    merged,
+    ninjatrader,
+    ninjatrader_tick,
+    sierra_scid,
+    sierra_text,
+    tradingview,
+)
 from vpoc_ml.ingest.readers.base import Reader
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (ninjatrader.READER,)}
+_MODULES = (
+    ninjatrader,
+    ninjatrader_tick,
+    databento_csv,
+    databento_dbn,
+    firstrate,
+    sierra_text,
+    sierra_scid,
+    interactive_brokers,
+    tradingview,
+    kibot,
+    barchart,
+    lean,
+    lean_daily,
+    merged,
+    generic,
+    generic_parquet,
+)
+READERS: dict[str, Reader] = {module.READER.name: module.READER for module in _MODULES}

@@ -10,6 +10,7 @@ from typing import Protocol
 import polars as pl
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import Head
 from vpoc_ml.market.instruments import Instrument
@@ -35,10 +36,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Listing:
-    """Sources of an instrument in one place, and what was set apart and why."""
+    """Sources in one place, notes about what was set apart, whether the place holds ``daily`` rows only, and the
+    error that says where the file is cut off, if it is."""
 
     sources: tuple[Source, ...]
     notes: tuple[str, ...] = ()
+    daily: bool = False
+    cut: UnreadableFileError | None = None
 
 
 class Reader(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 import polars as pl
 
@@ -14,27 +15,35 @@ _EPOCHS = {"epoch:s": 1_000_000, "epoch:ms": 1_000, "epoch:us": 1, "epoch:ns": -
 
 @dataclass(frozen=True)
 class Stamp:
-    """How a stamp is written: chrono formats tried in order (``%z`` where it carries its offset, or ``epoch:s``,
-    ``epoch:ms``, ``epoch:ns``), the zone of those without offset, and whether it marks the END of the bar."""
+    """How a stamp is written.
+
+    ``formats`` are tried in order: chrono formats (with ``%z`` or a final ``Z`` where the stamp tells its zone), or
+    ``epoch:s``, ``epoch:ms``, ``epoch:us``, ``epoch:ns``, counted from ``day``. ``zone`` is that of stamps which do
+    not tell theirs; ``end``: stamps mark the END of the bar; only the first ``length`` characters are read.
+    """
 
     formats: tuple[str, ...]
     zone: str = "UTC"
     end: bool = False
+    day: date = date(1970, 1, 1)
+    length: int | None = None
 
     def to_utc(self, text: pl.Expr) -> pl.Expr:
         """Return START-of-bar UTC stamps of text; null where it does not parse or the local time is ambiguous."""
-        stamp = pl.coalesce(self._one(text, form) for form in self.formats)
+        cut = text if self.length is None else text.str.slice(0, self.length)
+        stamp = pl.coalesce(self._one(cut, form) for form in self.formats)
         return stamp - pl.duration(minutes=1) if self.end else stamp
 
     def _one(self, text: pl.Expr, form: str) -> pl.Expr:
         if form in _EPOCHS:
             factor, number = _EPOCHS[form], text.cast(pl.Int64, strict=False)
             micros = number * factor if factor > 0 else number // -factor
-            return micros.cast(pl.Datetime("us", "UTC"))
+            return micros.cast(pl.Datetime("us", "UTC")) + (self.day - date(1970, 1, 1))
         parsed = text.str.to_datetime(form, strict=False, time_unit="us")
         if "%z" in form:
             return parsed.dt.convert_time_zone("UTC")
-        local = parsed.dt.replace_time_zone(self.zone, ambiguous="null", non_existent="null")
+        zone = "UTC" if form.endswith("Z") else self.zone
+        local = parsed.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
         return local.dt.convert_time_zone("UTC")
 
 
@@ -42,7 +51,8 @@ class Stamp:
 class Layout:
     """Fields of a line in order, by role: stamp (or date and time), open, high, low, close (or price, of a trade),
     volume, symbol; an empty role is not read. ``header`` lines come before the rows; lines that match ``footer``
-    are no rows; ``more`` fields may follow; prices are divided by ``divisor``."""
+    are no rows; fields may be ``quoted``, with thousands separators; prices are divided by ``divisor``; symbols that
+    are ``numbered`` name no contract, so there must be only one of them."""
 
     separator: str
     fields: tuple[str, ...]
@@ -50,9 +60,9 @@ class Layout:
     note: str
     header: int = 0
     footer: str | None = None
-    more: bool = False
     quoted: bool = False
     divisor: float = 1.0
+    numbered: bool = False
 
     @property
     def trades(self) -> bool:
@@ -70,12 +80,12 @@ def parse(lines: pl.Series, layout: Layout) -> pl.DataFrame:
     split = frame.select("text", _split(layout)).unnest("parts")
     alone = pl.col(f"field_{len(layout.fields)}").is_null().alias("alone")
     typed = split.select("text", alone, *_typed(layout))
-    checks = [pl.col(name).is_not_null() for name in ("ts", "volume")]
+    # a stamp far outside any data (a year of 30000 as nanoseconds) would break calendar arithmetic
+    checks = [pl.col("ts").dt.year().is_between(1980, 2100), pl.col("volume").is_not_null()]
     checks += [pl.col(name).is_finite() for name in PRICES]
     if not layout.trades:
         checks.append(pl.col("ts").dt.truncate("1m") == pl.col("ts"))
-    if not layout.more:
-        checks.append(pl.col("alone"))
+    checks.append(pl.col("alone"))
     whole = pl.all_horizontal(*checks).fill_null(value=False)
     columns = ["ts", *VALUES, *(["symbol"] if "symbol" in layout.fields else [])]
     return typed.select(pl.when(whole).then(pl.col(columns)), "text")

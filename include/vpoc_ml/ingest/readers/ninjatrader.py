@@ -6,19 +6,26 @@ volume in contracts. Stamps are UTC and mark the END of the bar; the reader turn
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.readers.delimited import TextReader, mostly
 from vpoc_ml.ingest.readers.layout import Layout, Stamp
+from vpoc_ml.ingest.readers.options import ends, told, zone_of
 from vpoc_ml.ingest.streams import Head
 
-NOTE = "NinjaTrader minute export: stamps are UTC and mark the end of a bar; moved back 60 s to its start"
 EXPECTED = "a NinjaTrader minute export (yyyyMMdd HHmmss;open;high;low;close;volume)"
+_NAME = "ninjatrader"
+_WHAT = "NinjaTrader minute export"
+NOTE = told("UTC", end=True, what=_WHAT)
 LAYOUT = Layout(";", ("stamp", "open", "high", "low", "close", "volume"), Stamp(("%Y%m%d %H%M%S",), end=True), NOTE)
 
 
 def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    return LAYOUT
+    zone = zone_of(place, _NAME, config, "UTC")
+    end = ends(place, _NAME, config, default=True)
+    return replace(LAYOUT, stamp=replace(LAYOUT.stamp, zone=zone, end=end), note=told(zone, end=end, what=_WHAT))
 
 
-READER = TextReader("ninjatrader", EXPECTED, lambda head: mostly(head, LAYOUT), _layout)
+READER = TextReader(_NAME, EXPECTED, lambda head: mostly(head, LAYOUT), _layout)

@@ -1,0 +1,53 @@
+"""Barchart intraday exports (``esh25_intraday-1min_historical-data.csv``).
+
+``Time,Open,High,Low,Latest,Change,%Change,Volume``, newest first, thousands separators inside quotes, and a last
+line ``"Downloaded from Barchart.com as of 05-05-2026 07:59am CDT"``. Stamps mark the START of the bar in the zone
+of that line; without it ``ingest.timezone`` must tell. Prices in points, volume in contracts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.readers import header
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.dates import order_of
+from vpoc_ml.ingest.readers.delimited import TextReader
+from vpoc_ml.ingest.readers.layout import Layout, Stamp
+from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.streams import Head, last_line
+
+EXPECTED = "a Barchart export (Time,Open,High,Low,Latest,Change,%Change,Volume)"
+_NAME = "barchart"
+FOOTER = r'^"?Downloaded from Barchart'
+_ZONES = {"C": "America/Chicago", "E": "America/New_York"}
+_ROLES = {name: name for name in ("open", "high", "low", "volume")}
+_ROLES |= {"time": "stamp", "date": "stamp", "latest": "close", "last": "close"}
+
+
+def _recognise(head: Head) -> bool:
+    columns = header.names(head)
+    return (
+        columns[:4] == ["time", "open", "high", "low"] and "volume" in columns and bool({"latest", "last"} & {*columns})
+    )
+
+
+def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+    foot = re.search(r"Downloaded from Barchart.* ([CE])[DS]T", last_line(place.path, place.member))
+    zone = zone_of(place, _NAME, config, _ZONES[foot[1]] if foot else None)
+    end = ends(place, _NAME, config, default=False)
+    day = order_of(place, config) if "/" in header.value(head, 0) else "%Y-%m-%d"
+    note = told(f"{zone} local times", end=end, what="Barchart export, newest first")
+    return Layout(
+        ",",
+        header.roles(header.names(head), _ROLES),
+        Stamp((f"{day} %H:%M", f"{day} %H:%M:%S"), zone, end),
+        note,
+        header=1,
+        footer=FOOTER,
+        quoted=True,
+    )
+
+
+READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

@@ -1,0 +1,52 @@
+"""Databento ``ohlcv-1m`` CSV, pretty or raw, of one contract or of many.
+
+Pretty: ``2020-12-28T00:00:00.000000000Z,33,1,5482,3702.750000000,...,306,ESH1``; raw: nanoseconds since 1970 and
+prices times 1e9. Stamps are UTC and mark the START of the bar; volume in contracts; minutes without trades are
+absent; rtype 33 is one minute. With a symbol column the file is split by symbol; calendar spreads
+(``ESM6-ESU6``) of a parent request are set apart. Without one it must hold one instrument_id.
+"""
+
+from __future__ import annotations
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.readers import header
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.delimited import TextReader
+from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
+from vpoc_ml.ingest.readers.options import told
+from vpoc_ml.ingest.streams import Head
+
+EXPECTED = "a Databento ohlcv-1m CSV (ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume[,symbol])"
+_NAME = "databento_csv"
+_MINUTE = "33"
+_NEEDED = {"ts_event", "rtype", "instrument_id", *VALUES}
+
+
+def _recognise(head: Head) -> bool:
+    return set(header.names(head)) >= _NEEDED
+
+
+def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+    columns = header.names(head)
+    rtype = header.value(head, columns.index("rtype"))
+    if rtype and rtype != _MINUTE:
+        raise UnreadableFileError(
+            place.shown, "bars of one minute (rtype 33)", f"rtype {rtype[:20]}", line=2, remedy="Request ohlcv-1m."
+        )
+    raw_time = header.value(head, columns.index("ts_event")).isdigit()
+    raw_price = "." not in header.value(head, columns.index("open"))
+    symbol = "symbol" if "symbol" in columns else "instrument_id"
+    wanted = {"ts_event": "stamp", symbol: "symbol", **{name: name for name in VALUES}}
+    return Layout(
+        ",",
+        header.roles(columns, wanted),
+        Stamp(("epoch:ns",) if raw_time else ("%Y-%m-%dT%H:%M:%S%.fZ",)),
+        told("UTC", end=False, what="Databento ohlcv-1m CSV"),
+        header=1,
+        divisor=1e9 if raw_price else 1.0,
+        numbered="symbol" not in columns,
+    )
+
+
+READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

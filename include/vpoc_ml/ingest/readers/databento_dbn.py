@@ -1,0 +1,139 @@
+"""Databento DBN files (``.dbn``, ``.dbn.zst``) of the ``ohlcv-1m`` schema; needs the extra ``databento``.
+
+Stamps are UTC nanoseconds and mark the START of the bar; prices are fixed point (1e-9), volume in contracts. The
+file's own metadata map instrument numbers to raw symbols (``ESH6``), so rows of several contracts may interleave;
+calendar spreads (``ESM6-ESU6``) of a parent request are set apart. ``line`` is the number of the record.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import MissingInputError, UnreadableFileError
+from vpoc_ml.ingest.readers.base import Listing, Place
+from vpoc_ml.ingest.readers.layout import PRICES, VALUES
+from vpoc_ml.ingest.readers.options import told
+from vpoc_ml.ingest.readers.split import listed, rows_of_symbol
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.streams import Head, opened
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import Instrument
+
+_ZSTD, _DBN = b"\x28\xb5\x2f\xfd", b"DBN"
+_MINUTE = 33
+_RECORDS = 100_000
+_UNDEFINED = 2**63 - 1
+
+
+class DbnReader:
+    """Reader of DBN files through Databento's own package."""
+
+    name = "databento_dbn"
+    expected = "a Databento DBN file of schema ohlcv-1m"
+
+    def recognises(self, head: Head) -> bool:
+        """Return whether the first bytes are DBN's or zstandard's magic number."""
+        return head.raw[:3] == _DBN or head.raw[:4] == _ZSTD
+
+    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+        """Return a source for each contract of the file.
+
+        Raises:
+            MissingInputError: the package is not installed.
+            ContractCodeError, UnreadableFileError: no contract in it, another schema, or cut off.
+        """
+        counted: dict[tuple[str, Any], int] = {}
+        for batch in self._rows(place):
+            months = batch.drop_nulls("symbol").group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
+            for symbol, month, rows in months.iter_rows():
+                counted[symbol, month] = counted.get((symbol, month), 0) + rows
+        return listed(place, self.name, counted)
+
+    def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        """Yield the rows of the source's symbol.
+
+        Raises:
+            MissingInputError, UnreadableFileError: as ``listing``.
+        """
+        rows = self._rows(Place(source.path, source.member))
+        yield from rows_of_symbol(rows, str(source.symbol), parse_contract(source.contract), "")
+
+    def note(self, source: Source, config: IngestConfig) -> str:
+        """Return what the reader converts."""
+        return told("UTC", end=False, what="Databento DBN ohlcv-1m")
+
+    def _rows(self, place: Place) -> Iterator[pl.DataFrame]:
+        databento = _package(place)
+        failures = _failures()
+        try:
+            _check_whole(place)
+            with opened(place.path, place.member) as stream:
+                store = databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
+            if str(store.schema) != "ohlcv-1m":
+                raise UnreadableFileError(place.shown, "schema ohlcv-1m", str(store.schema), remedy="Request ohlcv-1m.")
+            line = 1
+            for frame in store.to_df(price_type="fixed", pretty_ts=False, count=_RECORDS):
+                yield _typed(frame.reset_index(), line)
+                line += len(frame)
+        except failures as error:
+            raise UnreadableFileError(
+                place.shown, self.expected, f"{error} (cut off or damaged)"[:300], remedy="Deliver the file again."
+            ) from error
+
+
+def _typed(frame: Any, line: int) -> pl.DataFrame:
+    columns = {name: frame[name].to_numpy() for name in ("ts_event", *VALUES)}
+    rows = pl.DataFrame(columns).with_columns(symbol=pl.Series(frame["symbol"].tolist(), dtype=pl.String))
+    number = pl.int_range(line, line + pl.len(), dtype=pl.Int64)
+    return rows.select(
+        (pl.col("ts_event").cast(pl.Int64) // 1000).cast(pl.Datetime("us", "UTC")).alias("ts"),
+        *(pl.when(pl.col(name) != _UNDEFINED).then(pl.col(name) / 1e9).alias(name) for name in PRICES),
+        pl.col("volume").cast(pl.Int64),
+        number.alias("line"),
+        pl.format("record {}", number).alias("text"),
+        "symbol",
+    )
+
+
+def _package(place: Place) -> Any:
+    try:
+        return importlib.import_module("databento")
+    except ImportError as error:
+        raise MissingInputError(
+            place.shown, "the package databento to read DBN", "Install it with pip install 'vpoc-ml[databento]'."
+        ) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what the package raises on a file that is no whole DBN."""
+    dbn, zstandard = importlib.import_module("databento_dbn"), importlib.import_module("zstandard")
+    return (ValueError, KeyError, TypeError, EOFError, RuntimeError, dbn.DBNError, zstandard.ZstdError)
+
+
+def _check_whole(place: Place) -> None:
+    """Refuse a zstandard stream without its end: the decoder would silently stop early."""
+    zstandard = importlib.import_module("zstandard")
+    with opened(place.path, place.member) as stream:
+        chunk = stream.read(1 << 20)
+        if chunk[:4] != _ZSTD:
+            return
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        while chunk:
+            frame.decompress(chunk)
+            if frame.eof and frame.unused_data:
+                chunk, frame = frame.unused_data, zstandard.ZstdDecompressor().decompressobj()
+                continue
+            chunk = stream.read(1 << 20)
+            if chunk and frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+        if not frame.eof:
+            raise EOFError("the compressed stream has no end")
+
+
+READER = DbnReader()

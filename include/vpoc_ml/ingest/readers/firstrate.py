@@ -1,0 +1,42 @@
+"""FirstRate Data intraday files of one contract (``ESH25_1min.txt``).
+
+``2023-03-08 00:00:00,4024.75,4025.50,4024.75,4025.00,307``, without a header or under one. Stamps are naive US
+Eastern and mark the START of the bar; prices in points, volume in contracts; minutes without trades are absent.
+Continuous and adjusted series are refused: by their name, and by prices off the tick grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.readers import header
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.delimited import TextReader, mostly
+from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
+from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.streams import Head
+
+EXPECTED = "a FirstRate Data minute file (yyyy-MM-dd HH:mm:ss,open,high,low,close,volume)"
+_NAME = "firstrate"
+_ZONE = "America/New_York"
+_HEADERS = (["timestamp", *VALUES], ["datetime", *VALUES])
+_LAYOUT = Layout(",", ("stamp", *VALUES), Stamp(("%Y-%m-%d %H:%M:%S",), _ZONE), "")
+
+
+def _headed(head: Head) -> int:
+    return int(header.names(head) in _HEADERS)
+
+
+def _recognise(head: Head) -> bool:
+    return mostly(head, replace(_LAYOUT, header=_headed(head)))
+
+
+def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(place, _NAME, config, _ZONE)
+    end = ends(place, _NAME, config, default=False)
+    note = told(f"{zone} local times", end=end, what="FirstRate Data minute file")
+    return replace(_LAYOUT, stamp=replace(_LAYOUT.stamp, zone=zone, end=end), note=note, header=_headed(head))
+
+
+READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

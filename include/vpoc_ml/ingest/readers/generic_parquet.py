@@ -1,0 +1,155 @@
+"""Any Parquet file whose columns are declared in ``ingest.mapping``; see ``generic`` for how.
+
+The stamp column is a timestamp (its zone is taken; without one ``ingest.timezone`` must tell), text in the mapping's
+``format``, or a number with ``format=epoch:s`` (ms, us, ns). Read in row batches; ``line`` is the number of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import ConfigError, UnreadableFileError
+from vpoc_ml.ingest.readers import generic
+from vpoc_ml.ingest.readers.base import Listing, Place
+from vpoc_ml.ingest.readers.layout import PRICES, VALUES, Stamp
+from vpoc_ml.ingest.readers.naming import contract_of
+from vpoc_ml.ingest.readers.split import listed, rows_of_symbol
+from vpoc_ml.ingest.sources import Source, Span
+from vpoc_ml.ingest.streams import Head, opened
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import Instrument
+
+_ROWS = 100_000
+
+
+class ParquetReader:
+    """Reader of Parquet files with declared columns."""
+
+    name = "generic_parquet"
+    expected = "a Parquet file with the columns of ingest.mapping"
+
+    def recognises(self, head: Head) -> bool:
+        """Return whether the first bytes are the magic number."""
+        return head.raw[:4] == b"PAR1"
+
+    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+        """Return a source for each contract of the declared column, else the contract of the name.
+
+        Raises:
+            ContractCodeError, InvalidValueError, UnreadableFileError: no contract, mapping or readable file.
+        """
+        if not config.mapping:
+            raise UnreadableFileError(
+                place.shown, "a declared mapping", "a Parquet file", remedy="Declare its columns in ingest.mapping."
+            )
+        near = None
+        counted: dict[tuple[str, Any], int] = {}
+        for batch in self._rows(place, config):
+            days = batch.filter(pl.col("ts").is_not_null())
+            near = near or (days["ts"][0].date() if days.height else None)
+            if "symbol" in batch.columns:
+                months = days.group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
+                for symbol, month, rows in months.iter_rows():
+                    counted[symbol, month] = counted.get((symbol, month), 0) + rows
+        if "contract" not in generic.declared(config):
+            return Listing((Source(place.path, self.name, contract_of(place.name, near=near).code, place.member),))
+        return listed(place, self.name, counted)
+
+    def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        """Yield the source's rows; a row with a missing or impossible value is null in all but line and text.
+
+        Raises:
+            MissingInputError, InvalidValueError, UnreadableFileError: as ``listing``.
+        """
+        rows = self._rows(Place(source.path, source.member), config)
+        if source.symbol is None:
+            yield from (batch.drop("symbol", strict=False) for batch in rows)
+        else:
+            yield from rows_of_symbol(
+                rows, source.symbol, parse_contract(source.contract), (source.span or _ALL).carried
+            )
+
+    def note(self, source: Source, config: IngestConfig) -> str:
+        """Return what the reader converts."""
+        return f"Parquet file, columns {', '.join(config.mapping)}; stamps {config.timezone}, {config.stamp} of a bar"
+
+    def _rows(self, place: Place, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        mapping = generic.declared(config)
+        roles = generic.columns_of(mapping)
+        line = 1
+        with opened(place.path, place.member) as stream:
+            try:
+                file = pq.ParquetFile(stream)
+                names = {name.lower(): name for name in file.schema_arrow.names}
+                if missing := [column for column in roles if column not in names]:
+                    raise UnreadableFileError(
+                        place.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(names)[:80]
+                    )
+                for batch in file.iter_batches(_ROWS, columns=[names[column] for column in roles]):
+                    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
+                    yield _typed(
+                        place, frame.rename({names[each]: roles[each] for each in roles}), mapping, config, line
+                    )
+                    line += frame.height
+            except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+                raise UnreadableFileError(place.shown, self.expected, str(error)[:200]) from error
+
+
+_ALL = Span(0, 0, 1, "")
+
+
+def _typed(place: Place, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig, line: int) -> pl.DataFrame:
+    rows = frame.with_columns(
+        _stamps(place, frame, mapping, config).alias("ts"),
+        *(pl.col(name).cast(pl.Float64, strict=False) for name in PRICES),
+        pl.col("volume").cast(pl.Float64, strict=False).alias("_volume"),
+    )
+    whole = (
+        pl.all_horizontal(pl.col(name).is_finite() for name in (*PRICES, "_volume"))
+        & (pl.col("_volume") == pl.col("_volume").floor())
+        & (pl.col("ts").dt.truncate("1m") == pl.col("ts"))
+    ).fill_null(value=False)
+    volume = pl.col("_volume").cast(pl.Int64, strict=False).alias("volume")
+    symbol = [pl.when(whole).then(pl.col("symbol").cast(pl.String))] if "symbol" in frame.columns else []
+    return rows.select(
+        *(pl.when(whole).then(pl.col(name)) for name in ("ts", *PRICES)),
+        pl.when(whole).then(volume),
+        pl.int_range(line, line + pl.len(), dtype=pl.Int64).alias("line"),
+        pl.format("row {}", pl.int_range(line, line + pl.len())).alias("text"),
+        *symbol,
+    ).select("ts", *VALUES, "line", "text", *(["symbol"] if symbol else []))
+
+
+def _stamps(place: Place, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig) -> pl.Expr:
+    """Return START-of-bar stamps in UTC of the declared column."""
+    if "stamp" not in frame.columns:
+        raise ConfigError("Expected ingest.mapping to name one stamp column for Parquet. Declare stamp=<column>.")
+    dtype = frame.schema["stamp"]
+    if isinstance(dtype, pl.Datetime):
+        stamp, _ = generic.stamp_of(place, config, (), aware=dtype.time_zone is not None)
+        local = (
+            pl.col("stamp")
+            if dtype.time_zone
+            else pl.col("stamp").dt.replace_time_zone(stamp.zone, ambiguous="null", non_existent="null")
+        )
+        utc = local.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+        return utc - pl.duration(minutes=1) if stamp.end else utc
+    formats = (mapping["format"],) if "format" in mapping else generic.ISO
+    if dtype.is_numeric() and not formats[0].startswith("epoch"):
+        raise UnreadableFileError(
+            place.shown,
+            "a stamp that can be read",
+            str(dtype),
+            remedy="Add format=epoch:s (ms, us, ns) to ingest.mapping.",
+        )
+    stamp, _ = generic.stamp_of(place, config, formats, aware=formats[0].startswith("epoch") or "%z" in formats[0])
+    return Stamp(formats, stamp.zone, stamp.end).to_utc(pl.col("stamp").cast(pl.String))
+
+
+READER = ParquetReader()

@@ -1,0 +1,39 @@
+"""Kibot minute files (``ESH25.txt``).
+
+No header; ``mm/dd/yyyy,hh:mm,open,high,low,close,volume``. Stamps are naive US Eastern and mark the START of the bar;
+prices in points, volume in contracts. A file whose every date could be day first as well is refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.dates import order_of
+from vpoc_ml.ingest.readers.delimited import TextReader
+from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
+from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.streams import Head
+
+EXPECTED = "a Kibot minute file (mm/dd/yyyy,hh:mm,open,high,low,close,volume)"
+_NAME = "kibot"
+_ZONE = "America/New_York"
+_LINE = re.compile(r"\d{1,2}/\d{1,2}/\d{4},\d{1,2}:\d{2}(:\d{2})?(,-?[\d.]+){4},\d+")
+
+
+def _recognise(head: Head) -> bool:
+    lines = head.lines[:20]
+    return 2 * sum(bool(_LINE.fullmatch(line)) for line in lines) > len(lines)
+
+
+def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(place, _NAME, config, _ZONE)
+    end = ends(place, _NAME, config, default=False)
+    day = order_of(place, config)
+    note = told(f"{zone} local times", end=end, what="Kibot minute file")
+    formats = (f"{day} %H:%M", f"{day} %H:%M:%S")
+    return Layout(",", ("date", "time", *VALUES), Stamp(formats, zone, end), note)
+
+
+READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

@@ -1,0 +1,36 @@
+"""NinjaTrader tick exports (``ES 03-25.Last.txt``), aggregated to minute bars.
+
+No header; ``yyyyMMdd HHmmss fffffff;last;bid;ask;volume`` (seven digits of a second), a trade a line, price in
+points, volume in contracts. Stamps are UTC, the moment of the trade; a bar is the trades of [minute, minute + 60 s).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.delimited import TextReader
+from vpoc_ml.ingest.readers.layout import Layout, Stamp
+from vpoc_ml.ingest.readers.options import zone_of
+from vpoc_ml.ingest.streams import Head
+
+EXPECTED = "a NinjaTrader tick export (yyyyMMdd HHmmss fffffff;last;bid;ask;volume)"
+_NAME = "ninjatrader_tick"
+_NOTE = "NinjaTrader tick export: trades, stamped {zone}, are put together to bars stamped at their start; contracts"
+_LINE = re.compile(r"\d{8} \d{6} \d{7};-?[\d.]+;-?[\d.]+;-?[\d.]+;\d+")
+LAYOUT = Layout(";", ("stamp", "price", "", "", "volume"), Stamp(("%Y%m%d %H%M%S",), length=15), _NOTE)
+
+
+def _recognise(head: Head) -> bool:
+    lines = head.lines[:20]
+    return 2 * sum(bool(_LINE.fullmatch(line)) for line in lines) > len(lines)
+
+
+def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(place, _NAME, config, "UTC")
+    return replace(LAYOUT, stamp=replace(LAYOUT.stamp, zone=zone), note=_NOTE.format(zone=zone))
+
+
+READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

@@ -1,0 +1,156 @@
+"""Sierra Chart intraday files (``ESH25-CME.scid``), binary, of trades or bars, aggregated to minute bars.
+
+A header of 56 bytes (``SCID``, its size, the size of a record) and records of 40 bytes: int64 microseconds since
+1899-12-30 UTC, open, high, low, close float32, number of trades, total, bid and ask volume uint32. A record of one
+trade keeps ask and bid in high and low and may have no open: its price is the close. Stamps are the trade's moment
+or the START of a bar; prices in points, float32, put back on the tick they stand for; volume in contracts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.readers.base import Listing, Place
+from vpoc_ml.ingest.readers.layout import VALUES
+from vpoc_ml.ingest.readers.naming import contract_of
+from vpoc_ml.ingest.readers.trades import to_minutes
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.streams import Head, opened
+from vpoc_ml.market.instruments import Instrument
+
+HEADER_BYTES, RECORD_BYTES = 56, 40
+RECORD = np.dtype(
+    [
+        ("stamp", "<i8"),
+        *((name, "<f4") for name in ("open", "high", "low", "close")),
+        *((name, "<u4") for name in ("trades", "volume", "bid", "ask")),
+    ]
+)
+_EPOCH_US = int((datetime(1970, 1, 1) - datetime(1899, 12, 30)).total_seconds()) * 1_000_000  # noqa: DTZ001
+_RECORDS = 100_000
+_NOTE = "Sierra Chart .scid: microseconds UTC, records put together to bars stamped at their start; contracts"
+
+
+class ScidReader:
+    """Reader of .scid files."""
+
+    name = "sierra_scid"
+    expected = "a Sierra Chart .scid file"
+
+    def recognises(self, head: Head) -> bool:
+        """Return whether the first bytes are the magic number."""
+        return head.raw[:4] == b"SCID"
+
+    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+        """Return the contract that the name tells.
+
+        Raises:
+            ContractCodeError: it tells none.
+            UnreadableFileError: another version of the format.
+        """
+        _check_header(place, head.raw)
+        first = _rows(np.frombuffer(head.raw[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES], RECORD), 1, instrument)
+        near = first["ts"].drop_nulls().dt.date().to_list()
+        contract = contract_of(place.name, near=near[0] if near else None)
+        cut = _cut_off(place)
+        return Listing((Source(place.path, self.name, contract.code, place.member),), cut=cut)
+
+    def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        """Yield minute bars; ``line`` is the number of the record. Records without a usable price are null.
+
+        Raises:
+            MissingInputError, UnreadableFileError: absent, another version, no record, or cut inside a record.
+        """
+        yield from to_minutes(self._records(source, instrument))
+
+    def note(self, source: Source, config: IngestConfig) -> str:
+        """Return what the reader converts."""
+        return _NOTE
+
+    def _records(self, source: Source, instrument: Instrument) -> Iterator[pl.DataFrame]:
+        place = Place(source.path, source.member)
+        with opened(source.path, source.member) as stream:
+            _check_header(place, stream.read(HEADER_BYTES))
+            line = 1
+            while data := stream.read(_RECORDS * RECORD_BYTES):
+                if len(data) % RECORD_BYTES:
+                    raise _partial(place, line + len(data) // RECORD_BYTES)
+                records = np.frombuffer(data, RECORD)
+                yield _rows(records, line, instrument)
+                line += len(records)
+        if line == 1:
+            raise UnreadableFileError(place.shown, self.expected, "no records", line=1)
+
+
+def _rows(records: np.ndarray, line: int, instrument: Instrument) -> pl.DataFrame:
+    """Return records as rows on the tick grid."""
+    close = records["close"].astype(np.float64)
+    single = (records["trades"] <= 1) | ~_usable(records["open"])
+    prices = {"close": close}
+    for name in ("open", "high", "low"):
+        prices[name] = np.where(single, close, records[name].astype(np.float64))
+    stamp = records["stamp"] - _EPOCH_US
+    good = _usable(records["close"]) & (stamp > 0) & (stamp < 4_102_444_800_000_000)
+    for name in ("open", "high", "low"):
+        good &= np.isfinite(prices[name])
+    frame = pl.DataFrame(
+        {
+            "ts": pl.Series(stamp).cast(pl.Datetime("us", "UTC")),
+            **{name: _on_tick(prices[name], instrument.tick_size) for name in ("open", "high", "low", "close")},
+            "volume": records["volume"].astype(np.int64),
+            "line": np.arange(line, line + len(records), dtype=np.int64),
+            "good": good,
+        }
+    )
+    whole = frame.select(pl.when("good").then(pl.col("ts", *VALUES)), "line")
+    return whole.with_columns(text=pl.format("record {}", "line"))
+
+
+def _usable(price: np.ndarray) -> np.ndarray:
+    """Return where a float32 is a price: 0 and huge negative numbers are markers."""
+    return np.asarray(np.isfinite(price) & (price != 0) & (np.abs(price) < 1e9))
+
+
+def _on_tick(prices: np.ndarray, tick: float) -> np.ndarray:
+    """Return doubles for float32 prices: the tick within the float's precision, else the number itself."""
+    with np.errstate(invalid="ignore"):
+        nearest = np.rint(prices / tick) * tick
+        return np.asarray(np.where(np.abs(nearest - prices) <= np.abs(prices) * 2.0**-23, nearest, prices))
+
+
+def _check_header(place: Place, raw: bytes) -> None:
+    if len(raw) >= 12 and raw[:4] == b"SCID":
+        header, record = struct.unpack("<II", raw[4:12])
+        if (header, record) == (HEADER_BYTES, RECORD_BYTES):
+            return
+        found = f"a header of {header} and records of {record} bytes"
+    else:
+        found = repr(raw[:4])
+    raise UnreadableFileError(place.shown, "SCID, a header of 56 and records of 40 bytes", found, line=1)
+
+
+def _cut_off(place: Place) -> UnreadableFileError | None:
+    if place.member is not None:
+        return None
+    whole, rest = divmod(max(place.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
+    return _partial(place, whole + 1) if rest else None
+
+
+def _partial(place: Place, record: int) -> UnreadableFileError:
+    return UnreadableFileError(
+        place.shown,
+        "whole records of 40 bytes",
+        f"part of record {record}, so the file is cut off or still being written",
+        line=record,
+        remedy="Deliver the file again once it is complete.",
+    )
+
+
+READER = ScidReader()

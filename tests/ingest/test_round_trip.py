@@ -1,0 +1,107 @@
+"""One set of bars, written as each vendor writes it, reads back the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.bars import BuiltBars, build_bars
+from vpoc_ml.ingest.discover import discover
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import instrument
+
+from . import vendor_files as vendor
+
+ES, ESH25 = instrument("ES"), parse_contract("ESH25")
+BEGIN = datetime(2025, 1, 15, 23, 0, tzinfo=UTC)  # the opening of the session of the 16th
+
+
+@pytest.fixture(scope="module")
+def bars() -> pl.DataFrame:
+    """Two whole sessions, a weekday each, with volumes above and below a thousand."""
+    rng = np.random.default_rng(5)
+    minutes = [BEGIN + timedelta(days=day, minutes=n) for day in range(2) for n in range(1380)]
+    close = 5900 + 0.25 * np.cumsum(rng.integers(-4, 5, len(minutes)))
+    open_ = np.roll(close, 1)
+    open_[0] = close[0]
+    return pl.DataFrame(
+        {
+            "ts": pl.Series(minutes, dtype=pl.Datetime("us", "UTC")),
+            "open": open_,
+            "high": np.maximum(open_, close) + 0.25 * rng.integers(0, 4, len(minutes)),
+            "low": np.minimum(open_, close) - 0.25 * rng.integers(0, 4, len(minutes)),
+            "close": close,
+            "volume": rng.integers(4, 3000, len(minutes)),
+        }
+    )
+
+
+def read_back(folder: Path, vix: pl.DataFrame, **settings: object) -> BuiltBars:
+    config = IngestConfig(**settings)
+    found = discover(folder, ES, config)
+    assert (list(found.contracts), found.unreadable) == (["ESH25"], [])
+    return build_bars(found.contracts["ESH25"], ESH25, ES, vix, config)
+
+
+def same(built: BuiltBars, bars: pl.DataFrame) -> None:
+    assert built.bars.select(bars.columns).equals(bars)
+    assert built.rows_in == bars.height
+    assert built.quarantine.is_empty()
+
+
+@pytest.mark.parametrize("name", vendor.VENDORS)
+def test_every_text_format_reads_back_the_same_bars(name: str, bars, tmp_path: Path, flat_vix) -> None:
+    made = vendor.VENDORS[name]
+    made.write(tmp_path, bars)
+    same(built := read_back(tmp_path, flat_vix, **made.settings), bars)
+    assert "UTC" in built.notes[0] or "local times" in built.notes[0] or "offset" in built.notes[0]
+
+
+@pytest.mark.parametrize("pack", [vendor.gzipped, vendor.zipped], ids=["gzip", "zip"])
+@pytest.mark.parametrize("name", ["ninjatrader", "databento", "barchart", "merged"])
+def test_packed_files_are_read_through(name: str, pack, bars, tmp_path: Path, flat_vix) -> None:
+    made = vendor.VENDORS[name]
+    pack(made.write(tmp_path, bars))
+    same(read_back(tmp_path, flat_vix, **made.settings), bars)
+
+
+def test_scid(bars, tmp_path: Path, flat_vix) -> None:
+    vendor.write_scid(tmp_path / "ESH25-CME.scid", bars)
+    same(read_back(tmp_path, flat_vix), bars)
+
+
+def test_lean_zip_a_day(bars, tmp_path: Path, flat_vix) -> None:
+    (tmp_path / "minute").mkdir()
+    assert len(vendor.write_lean(tmp_path / "minute", bars)) == 3
+    same(read_back(tmp_path, flat_vix), bars)
+
+
+def test_parquet_with_a_mapping(bars, tmp_path: Path, flat_vix) -> None:
+    vendor.write_parquet(tmp_path / "export.parquet", bars)
+    same(read_back(tmp_path, flat_vix, mapping=vendor.GENERIC, stamp="start"), bars)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["dbn", "zstd"])
+def test_dbn_written_by_the_vendors_package(packed: bool, bars, tmp_path: Path, flat_vix) -> None:
+    pytest.importorskip("databento")
+    import zstandard
+
+    data = vendor.dbn_bytes(bars)
+    path = tmp_path / ("a.dbn.zst" if packed else "a.dbn")
+    path.write_bytes(zstandard.compress(data) if packed else data)
+    same(read_back(tmp_path, flat_vix), bars)
+
+
+@pytest.mark.parametrize("pretty", [True, False], ids=["pretty", "raw"])
+def test_databento_csv_written_by_the_vendors_package(pretty: bool, bars, tmp_path: Path, flat_vix) -> None:
+    pytest.importorskip("databento")
+    from databento import DBNStore
+
+    store = DBNStore.from_bytes(vendor.dbn_bytes(bars))
+    store.to_csv(tmp_path / "ESH5.csv", pretty_ts=pretty, pretty_px=pretty, map_symbols=pretty)
+    same(read_back(tmp_path, flat_vix), bars)
