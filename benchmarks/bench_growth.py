@@ -10,13 +10,12 @@ thread, a contract at a time in each. Quote the last columns: the absolute numbe
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from measuring import Cost, one_thread_each, over_all, over_contracts, started_run
+from measuring import Cost, one_thread_each, over_all, over_contracts, peak_memory, started_run
 
 SETS = (4, 12, 40)
 QUARTER, YEAR = 22, 190
@@ -30,8 +29,8 @@ def measured(contracts: int, lead: int, folder: Path) -> tuple[int, dict[str, Co
 
     begin, cpu = time.perf_counter(), time.process_time()
     write_market(folder / "raw", contracts=contracts, lead=lead)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    costs = {"(writing the market)": Cost(time.perf_counter() - begin, time.process_time() - cpu, peak)}
+    spent = Cost(time.perf_counter() - begin, time.process_time() - cpu, peak_memory())
+    costs = {"(writing the market)": spent}
     chosen = started_run(folder / "lake", folder / "raw", "growth")
     for stage in STAGES:
         run = over_all if stage == "build_rolls" else over_contracts

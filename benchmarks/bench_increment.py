@@ -50,7 +50,7 @@ def last_sessions(path: Path, count: int) -> list[int]:
     content = path.read_bytes()
     offset, cuts, before = 0, [], None
     for line in content.splitlines(keepends=True):
-        stamp = datetime.strptime(line[:13].decode(), "%Y%m%d %H%M")
+        stamp = datetime.strptime(f"{line[:13].decode()} +0000", "%Y%m%d %H%M %z")
         if before and stamp - before > timedelta(minutes=45):  # the exchange was closed
             cuts.append(offset)
         offset, before = offset + len(line), stamp

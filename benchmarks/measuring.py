@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -71,9 +70,13 @@ def _workers(count: int = WORKERS) -> Iterator[ProcessPoolExecutor]:
 def _warm() -> None:
     import numpy as np
 
-    from vpoc_ml import pipeline  # noqa: F401
+    from vpoc_ml import pipeline
+    from vpoc_ml.market.calendar import is_session
     from vpoc_ml.profile.kernels import developing_levels, session_levels
 
+    for stage in ("ingest_contract", "build_rolls", "profile_contract", "features_contract"):
+        getattr(pipeline, stage)  # imports it
+    is_session("CME Globex Equity", NOW.date())
     one, starts = np.ones(1, np.int64), np.array([0, 1])
     session_levels(one, one, one, one, starts, 7, 10, 2)
     developing_levels(one, one, one, one, starts, 7, 10, 2)
@@ -89,4 +92,10 @@ def _timed(job: tuple[str, str, str, Any]) -> tuple[float, float, dict[str, Any]
     stage, *rest = job
     begin = time.process_time()
     result = getattr(pipeline, stage)(*rest)
-    return time.process_time() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, result
+    return time.process_time() - begin, peak_memory(), result
+
+
+def peak_memory() -> float:
+    """Return the largest resident set of this process in MiB; getrusage would count that of its parent too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
