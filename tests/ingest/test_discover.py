@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vpoc_ml.errors import MissingInputError
+from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.discover import discover
+from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.market.instruments import instrument
 
 ES = instrument("ES")
@@ -30,7 +33,7 @@ def test_contracts_are_found_in_order_of_expiry(tmp_path: Path) -> None:
 def test_other_files_are_listed_with_a_reason_and_vix_is_recognised(tmp_path: Path) -> None:
     files = {
         "ES 03-25.Last.txt": ROWS,
-        "ES 06-25.Last.txt": "2023-03-08 00:00:00,4024.75,4025.50,4024.75,4025.00,307\n",
+        "ES 06-25.Last.txt": "2023-03-08,3990.00,4003.25,3971.50,3995.00,1831712,2000062\n",
         "ES 13-25.Last.txt": ROWS,
         "notes.md": "# notes\n",
         "empty.txt": "",
@@ -49,6 +52,7 @@ def test_other_files_are_listed_with_a_reason_and_vix_is_recognised(tmp_path: Pa
     ]
     reasons = {file.name: file.reason for file in found.unreadable}
     assert "NinjaTrader minute export" in reasons["ES 06-25.Last.txt"]
+    assert "daily bars" in reasons["ES 06-25.Last.txt"]
     assert "Expected a futures contract" in reasons["ES 13-25.Last.txt"]
     assert "an empty file" in reasons["empty.txt"]
     assert [path.name for path in found.vix] == ["VIXCLS.csv", "VIX_History.csv"]
@@ -80,3 +84,48 @@ def test_nothing_readable_names_every_file_and_reason(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_real_folder_holds_one_contract(real_data: Path) -> None:
     assert list(discover(real_data / "es_ninjatrader", ES).contracts) == ["ESH25"]
+
+
+def test_sub_folders_are_searched_but_neither_hidden_ones_nor_the_truth(tmp_path: Path) -> None:
+    for folder in ("2025/march", ".cache", "truth"):
+        (tmp_path / folder).mkdir(parents=True)
+        fill(tmp_path / folder, {"ES 03-25.Last.txt": ROWS})
+    assert [source.path for source in discover(tmp_path, ES).contracts["ESH25"]] == [
+        tmp_path / "2025/march/ES 03-25.Last.txt"
+    ]
+
+
+def test_cut_off_file_leaves_its_contract_out_and_the_others_in(tmp_path: Path) -> None:
+    files = {"ES 03-25.Last.txt": ROWS, "ES 06-25.Last.txt": ROWS, "ES 06-25 early.txt": ROWS[:-4]}
+    found = discover(fill(tmp_path, files), ES)
+    assert list(found.contracts) == ["ESH25"]
+    assert [(file.name, file.contracts) for file in found.unreadable] == [("ES 06-25 early.txt", ("ESM25",))]
+    assert "cut off or still being written" in found.unreadable[0].reason
+
+
+def test_only_contract_cut_off_is_the_error_itself(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError, match="cut off or still being written") as caught:
+        discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS[:-4], "notes.md": "# notes\n"}), ES)
+    assert caught.value.line == 2
+
+
+def test_contract_of_another_instrument_is_named(tmp_path: Path) -> None:
+    found = discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS, "NQ 03-25.Last.txt": ROWS}), ES)
+    assert [file.reason for file in found.unreadable] == ["a contract of NQ, not of ES"]
+
+
+def test_sources_survive_json(tmp_path: Path) -> None:
+    source = discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS}), ES).contracts["ESH25"][0]
+    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
+    spanned = replace(source, symbol="ESH5", span=Span(10, 90, 2, "ESM5"), member="a/b.csv")
+    assert Source.from_json(json.loads(json.dumps(spanned.to_json()))) == spanned
+
+
+@pytest.mark.real
+def test_real_lean_folder_gives_contracts_by_day_and_sets_daily_rows_apart(real_data: Path) -> None:
+    found = discover(real_data / "es_lean", ES)
+    assert {code: len(sources) for code, sources in found.contracts.items()} == {
+        "ESZ13": 14, "ESH14": 10, "ESM14": 9, "ESU14": 4, "ESZ14": 4, "ESH20": 2, "ESM20": 2, "ESU20": 2,
+    }  # fmt: skip
+    assert [path.name for path in found.daily] == ["es_openinterest.zip", "es_trade.zip"]
+    assert [file.name for file in found.unreadable] == ["LICENSE", "map_file_es.csv"]

@@ -10,7 +10,8 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError
-from vpoc_ml.ingest.clean import Cleaned, clean
+from vpoc_ml.ingest.clean import OUTSIDE_HOURS, Cleaned, clean
+from vpoc_ml.ingest.convention import check_side, check_unadjusted, check_zone
 from vpoc_ml.ingest.merge import Merged, merge
 from vpoc_ml.ingest.quoting import with_text
 from vpoc_ml.ingest.readers.base import Place
@@ -50,7 +51,8 @@ def build_bars(
     says what the readers converted and what was delivered twice, for the run's report.
 
     Raises:
-        UnreadableFileError: not the expected format, cut off, or two files that contradict each other.
+        UnreadableFileError: not the expected format, cut off, two files that contradict each other, adjusted
+            prices, or stamps of another zone or side of the bar than the format's.
         QuarantineLimitError: a larger share of bad rows than ``config.quarantine_limit``, or no good row.
         VixCoverageError: VIX closes that do not cover the bars.
     """
@@ -60,7 +62,11 @@ def build_bars(
     cleaned = clean(merged.rows, contract, instrument, config.min_price)
     reasons = _counted(cleaned.quarantine)
     bad, rows_in = cleaned.quarantine.height, merged.rows.height
+    check_side(cleaned, contract, instrument, _where(merged))
+    check_unadjusted(cleaned, rows_in, instrument, _where(merged))
     if bad > config.quarantine_limit * rows_in or not cleaned.bars.height:
+        if OUTSIDE_HOURS in reasons:
+            check_zone(merged.rows, contract, instrument, _where(merged))
         raise QuarantineLimitError(_where(merged), bad, rows_in, config.quarantine_limit, reasons)
     check_coverage(cleaned.bars, vix, instrument.calendar)
     quarantine = with_text(cleaned.quarantine, merged.sources, instrument, config)

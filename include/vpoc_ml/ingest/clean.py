@@ -44,7 +44,7 @@ def clean(rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_pr
     ``min_price`` points; off the tick grid; OHLC out of order; negative volume. Among the rows left, the first
     of equal stamps is the bar, and later ones are duplicates, conflicting if any value differs.
     """
-    assigned = _with_session(rows.with_row_index("row"), contract, instrument)
+    assigned = within_hours(rows.with_row_index("row"), contract, instrument)
     judged = assigned.with_columns(reason=_row_reason(instrument, min_price))
     good = judged.filter(pl.col("reason").is_null())
     repeats = _repeats(good)
@@ -55,10 +55,10 @@ def clean(rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_pr
     return Cleaned(bars, bad.sort("row").select(columns), _out_of_order(kept.sort("row")))
 
 
-def _with_session(rows: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
-    """Add session and rth; session is null outside exchange hours."""
+def within_hours(rows: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
+    """Return rows (ts and any others) with session and rth; session is null outside exchange hours."""
     stamped = rows.filter(pl.col("ts").is_not_null()).sort("ts", maintain_order=True)
-    table = _hours(stamped, contract, instrument)
+    table = hours(stamped, contract, instrument)
     open_ = stamped.join_asof(table, left_on="ts", right_on="open_at", strategy="backward", coalesce=False)
     ts = pl.col("ts")
     halted = (ts >= pl.col("halt_start")) & (ts < pl.col("halt_end"))
@@ -70,8 +70,8 @@ def _with_session(rows: pl.DataFrame, contract: Contract, instrument: Instrument
     return pl.concat([assigned, rows.filter(pl.col("ts").is_null())], how="diagonal")
 
 
-def _hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
-    """Return the contract's sessions around the stamps; absurd stamps do not stretch them."""
+def hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
+    """Return the contract's sessions around the stamps, absurd ones aside: open_at, session, close_at and RTH."""
     first, last = reviewed(instrument.calendar)
     if stamped.height:
         low, high = stamped["ts"].min().date(), stamped["ts"].max().date()  # type: ignore[union-attr]

@@ -10,6 +10,8 @@ from vpoc_ml.ingest.readers.foreign import described
 from vpoc_ml.ingest.readers.options import option
 from vpoc_ml.ingest.streams import Head
 
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
 
 class AmbiguousFormatError(UnreadableFileError):
     """A file that fits several readers."""
@@ -34,6 +36,8 @@ def choose(place: Place, head: Head, config: IngestConfig) -> Reader:
         raise AmbiguousFormatError(
             place.shown, "a file that fits one reader", f"one that fits {names}", remedy="Set ingest.reader to one."
         )
+    if head.raw[:2] in _UTF16:
+        raise UnreadableFileError(place.shown, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
     shown = described(head.lines[0]) if head.lines else "an empty file"
     expected = next(iter(READERS.values())).expected
     remedy = "Declare its columns in ingest.mapping." if "," in shown else ""

@@ -120,8 +120,8 @@ def read_head(path: Path, member: str | None = None) -> Head:
     text = raw[:HEAD_BYTES].decode("utf-8", errors="replace").removeprefix("\ufeff")
     lines = text.split("\n")
     whole = len(raw) <= HEAD_BYTES
-    if len(lines) > 1 and (not whole or not lines[-1]):
-        lines.pop()  # cut by the head's end, or empty after the last line break
+    if len(lines) > 1:
+        lines.pop()  # cut by the head's end or by a torn delivery, or empty after the last line break
     kept = tuple(line.rstrip("\r") for line in lines[:HEAD_LINES])
     return Head(Path(member or path.name).name, raw[:HEAD_BYTES], kept if text else (), whole)
 

@@ -41,7 +41,8 @@ def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
     aware = first.endswith("Z") or first[-6:-5] in ("+", "-")
     zone = zone_of(place, _NAME, config, "UTC")
     end = ends(place, _NAME, config, default=True)
-    if not _convention_known(columns, columns.index(stamp), head):
+    declared = option(config.reader, place) == _NAME
+    if not declared and not _convention_known(columns, columns.index(stamp), head):
         _refuse_unless_set(place, config)
     wanted = {stamp: "stamp", "contract": "symbol", **{name: name for name in VALUES}}
     return Layout(

@@ -1,0 +1,94 @@
+"""Whether the stamps of a contract can be what its reader took them for: the exchange's own hours tell."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.clean import OFF_TICK, OUTSIDE_HOURS, Cleaned, hours, within_hours
+from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.instruments import Instrument
+
+MIN_SESSIONS = 3
+_MOST, _FEW = 0.8, 0.2
+_ADJUSTED = 0.1
+_MINUTE = timedelta(minutes=1)
+
+
+def check_side(cleaned: Cleaned, contract: Contract, instrument: Instrument, where: str) -> None:
+    """Refuse stamps of the wrong side of the bar.
+
+    Bars of a session lie in [open, close). If, in most sessions, there is a bar AT the close and none at the open,
+    the stamps mark the END of a bar and were read as START; a bar one minute before the open and none in the last
+    minute means the opposite. Both errors put the 15:59 bar, more than a percent of a day's volume, into another
+    minute. Fewer than three sessions, or thin ones, prove nothing and pass.
+
+    Raises:
+        UnreadableFileError: naming ``ingest.stamp``.
+    """
+    stray = cleaned.quarantine.filter(pl.col("reason") == OUTSIDE_HOURS)["ts"]
+    bars = cleaned.bars["ts"]
+    table = hours(cleaned.bars, contract, instrument).filter(pl.col("session").is_in(cleaned.bars["session"].implode()))
+    if table.height < MIN_SESSIONS or not MIN_SESSIONS <= stray.len() <= 2 * table.height:
+        return  # more than a stray or two a session is another fault, such as a wrong zone
+    opens, closes = table["open_at"], table["close_at"]
+    at_open, at_last = bars.is_in(opens.implode()).sum(), bars.is_in((closes - _MINUTE).implode()).sum()
+    at_close, before_open = stray.is_in(closes.implode()).sum(), stray.is_in((opens - _MINUTE).implode()).sum()
+    if at_close >= _MOST * table.height and at_open <= _FEW * table.height:
+        raise _wrong_side(where, at_close, table.height, "at the close and none at the open", "end")
+    if before_open >= _MOST * table.height and at_last <= _FEW * table.height:
+        raise _wrong_side(where, before_open, table.height, "before the open and none in the last minute", "start")
+
+
+def check_zone(rows: pl.DataFrame, contract: Contract, instrument: Instrument, where: str) -> None:
+    """Refuse stamps that fit the exchange's hours only when moved by whole hours: their zone is another one.
+
+    Raises:
+        UnreadableFileError: naming ``ingest.timezone``.
+    """
+    stamps = rows.select("ts").drop_nulls()
+    shares = {shift: _outside(stamps, shift, contract, instrument) for shift in range(-12, 13)}
+    best = min(shares, key=lambda shift: (shares[shift], abs(shift)))
+    if best == 0 or shares[best] > _FEW * shares[0]:
+        return
+    raise UnreadableFileError(
+        where,
+        "stamps within exchange hours",
+        f"{shares[0]:.1%} of them outside, but {shares[best]:.1%} if they were {best:+d} h later",
+        remedy="Set ingest.timezone to the zone the stamps are written in.",
+    )
+
+
+def check_unadjusted(cleaned: Cleaned, rows: int, instrument: Instrument, where: str) -> None:
+    """Refuse prices that leave the tick grid by the thousand, as ratio-adjusted series do.
+
+    Raises:
+        UnreadableFileError: otherwise.
+    """
+    off = int((cleaned.quarantine["reason"] == OFF_TICK).sum())
+    if off > _ADJUSTED * rows:
+        raise UnreadableFileError(
+            where,
+            f"unadjusted prices, multiples of {instrument.tick_size}",
+            f"{off / rows:.1%} of the rows off the grid, as ratio-adjusted ones are",
+            remedy="Deliver the single contract unadjusted.",
+        )
+
+
+def _wrong_side(where: str, count: int, sessions: int, what: str, side: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        where,
+        "stamps of the side of the bar that the format marks",
+        f"a bar {what} in {count} of {sessions} sessions, so the stamps mark the {side} of a bar",
+        remedy=f"Set ingest.stamp to {side}.",
+    )
+
+
+def _outside(stamps: pl.DataFrame, shift: int, contract: Contract, instrument: Instrument) -> float:
+    moved = stamps.with_columns(pl.col("ts") + pl.duration(hours=shift))
+    if not moved.height:
+        return 0.0
+    inside = within_hours(moved, contract, instrument)["session"].count()
+    return 1.0 - inside / moved.height
