@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
-from vpoc_ml.market.calendar import contract_sessions
+from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument, symbols
 from vpoc_ml.market.specs import MONTH_CODES, VARIABLE
@@ -152,6 +152,10 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
         ("cost_per_side = 1.67", "cost_per_side = 1.67\ncolour = 3", r"ZN\.colour.*tick"),
         ('calendar = "CME', 'calendar = "XCME', r"ZN\.calendar.*CMEGlobex_CL"),
         ("[ZN]", "[zn]", "symbol.*zn"),
+        ('"America/Chicago"', '"Chicago"', r"calendars.*timezone"),
+        ("closed = []", "", r"calendars.*closed.*absent"),
+        ('"07:20", "14:00"', '"07:20"', r"calendars.*rth"),
+        ("first_session = 2020-01-02", "first_session = 2020", r"calendars.*first_session"),
         ("[ZN]", "ZN = 3\n[ZM]", "ZN.*table"),
     ],
 )
@@ -160,6 +164,19 @@ def test_impossible_entries_name_file_entry_and_key(own, was: str, becomes: str,
     with pytest.raises(InvalidValueError, match=told) as caught:
         instrument("ES")
     assert str(path) in str(caught.value)
+
+
+def test_a_changed_calendar_is_seen_and_an_unknown_one_is_refused(own) -> None:
+    def sessions_in_june() -> int:
+        return sessions("CME Globex Interest Rate Products", date(2024, 6, 3), date(2024, 6, 7)).height
+
+    own(ZN)
+    assert sessions_in_june() == 5
+    own(ZN.replace("closed = []", "closed = [2024-06-05]"))
+    assert sessions_in_june() == 4
+    own(ZN.replace("CME Globex Interest Rate Products", "NYSE of Mars"))
+    with pytest.raises(InvalidValueError, match="pandas_market_calendars"):
+        sessions("NYSE of Mars", date(2024, 6, 3), date(2024, 6, 7))
 
 
 def test_missing_or_broken_files_are_named(own, tmp_path, monkeypatch) -> None:

@@ -1,7 +1,7 @@
 """Sessions of an exchange: pandas_market_calendars plus the reviewed ``overrides.toml``.
 
-A session is a trade date. It opens at 17:00 Chicago the day before and closes at 16:00; RTH is
-08:30-15:00 Chicago, cut where the session closes earlier and absent where it closes before 08:30.
+A session is a trade date. It opens at 17:00 Chicago the day before and closes at 16:00; RTH is as the calendar's
+entry says (08:30-15:00 for equity indices), cut where the session closes earlier and absent where it closes before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
     first, last = reviewed(calendar)
     if start < first or end > last:
         raise InvalidValueError("sessions", f"{start}..{end}", f"within {first}..{last}, as reviewed for {calendar}")
-    return _all_sessions(calendar).filter(pl.col("session").is_between(start, end))
+    return _all_sessions(calendar, repr(_rules(calendar))).filter(pl.col("session").is_between(start, end))
 
 
 def contract_sessions(contract: Contract, instrument: Instrument, start: date, end: date) -> pl.DataFrame:
@@ -73,9 +73,13 @@ def reviewed(calendar: str) -> tuple[date, date]:
 
 
 @cache
-def _all_sessions(calendar: str) -> pl.DataFrame:
+def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
+    """Return every reviewed session; a changed entry has another text, so it is not answered from the cache."""
     rules = _rules(calendar)
-    schedule = mcal.get_calendar(calendar).schedule(rules["first_session"], rules["last_session"])
+    try:
+        schedule = mcal.get_calendar(calendar).schedule(rules["first_session"], rules["last_session"])
+    except RuntimeError as error:
+        raise InvalidValueError("calendar", calendar, "a name pandas_market_calendars knows") from error
     local = schedule["market_close"].dt.tz_convert(rules["timezone"])
     table = pl.DataFrame({"session": schedule.index.date.tolist(), "close_time": local.dt.time.tolist()})
     table = _overridden(table.filter(~pl.col("session").is_in(rules["closed"])), rules)

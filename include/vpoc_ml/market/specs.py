@@ -10,11 +10,12 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from datetime import time
+from datetime import date, time
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import available_timezones
 
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
@@ -64,6 +65,8 @@ def _loaded(user: Path | None, _changed: int) -> Specs:
             if not isinstance(entry, dict):
                 raise _wrong(user, symbol, entry, "a table such as [ZN]")
             instruments[symbol] = {**instruments.get(symbol, {}), **entry}
+    for name, rules in calendars.items():
+        _check_calendar(user or "overrides.toml", name, rules)
     for symbol, entry in instruments.items():
         _check(user or "instruments.toml", symbol, entry, calendars)
     return Specs(instruments, calendars)
@@ -143,6 +146,23 @@ def _check(file: Path | str, symbol: str, entry: Table, calendars: Table) -> Non
         raise _wrong(file, f"{symbol}.calendar", entry["calendar"], f"one of {', '.join(calendars)}")
     if not set(entry.get("cycle", ())) <= set(entry["months"]):
         raise _wrong(file, f"{symbol}.cycle", entry["cycle"], f"some of its months {', '.join(entry['months'])}")
+
+
+_CALENDAR_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "timezone": (lambda value: isinstance(value, str) and value in available_timezones(), "an IANA time zone"),
+    "rth": (lambda value: isinstance(value, list) and len(value) == 2 and all(map(_clock, value)), "two times"),
+    "first_session": (lambda value: type(value) is date, "a date"),
+    "last_session": (lambda value: type(value) is date, "a date"),
+    "closed": (lambda value: isinstance(value, list) and all(type(day) is date for day in value), "a list of dates"),
+}
+
+
+def _check_calendar(file: Path | str, name: str, rules: Any) -> None:
+    if not isinstance(rules, dict):
+        raise _wrong(file, f"calendars.{name}", rules, "a table")
+    for key, (fits, expected) in _CALENDAR_KEYS.items():
+        if not fits(rules.get(key)):
+            raise _wrong(file, f"calendars.{name}.{key}", rules.get(key, "absent"), expected)
 
 
 def _wrong(file: Path | str, key: str, value: Any, expected: str) -> InvalidValueError:
