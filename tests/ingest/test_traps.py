@@ -275,7 +275,7 @@ def test_calendar_spreads_inside_dbn_are_set_apart(tmp_path: Path, week, built) 
 def test_raw_databento_of_several_instruments_needs_symbols(tmp_path: Path, week) -> None:
     lines = vendor.databento_raw(week)
     put(tmp_path, "ESH5.csv", [*lines, lines[-1].replace(",5482,", ",5483,")])
-    with pytest.raises(UnreadableFileError, match="2 numbered instruments.*map_symbols"):
+    with pytest.raises(UnreadableFileError, match=r"2 numbered instruments.*map_symbols"):
         discover(tmp_path, ES)
 
 

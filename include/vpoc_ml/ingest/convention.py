@@ -37,9 +37,9 @@ def check_side(cleaned: Cleaned, contract: Contract, instrument: Instrument, whe
     at_open, at_last = bars.is_in(opens.implode()).sum(), bars.is_in((closes - _MINUTE).implode()).sum()
     at_close, before_open = stray.is_in(closes.implode()).sum(), stray.is_in((opens - _MINUTE).implode()).sum()
     if at_close >= _MOST * table.height and at_open <= _FEW * table.height:
-        raise _wrong_side(where, at_close, table.height, "at the close and none at the open", "end")
+        raise _wrong_side(where, int(at_close), table.height, "at the close and none at the open", "end")
     if before_open >= _MOST * table.height and at_last <= _FEW * table.height:
-        raise _wrong_side(where, before_open, table.height, "before the open and none in the last minute", "start")
+        raise _wrong_side(where, int(before_open), table.height, "before the open and none in the last minute", "start")
 
 
 def check_zone(rows: pl.DataFrame, contract: Contract, instrument: Instrument, where: str) -> None:

@@ -153,7 +153,9 @@ def blocks(stream: IO[bytes], *, offset: int = 0, line: int = 1, stop: int | Non
             if not ended:
                 return
     if carry and (stop is None or offset < stop):
-        yield Block(offset, offset + len(carry), line, _text(carry, first=offset == 0), ended=False)
+        ended = carry.endswith(b"\n")
+        text = _text(carry.removesuffix(b"\n"), first=offset == 0)
+        yield Block(offset, offset + len(carry), line, text, ended)
 
 
 def _skip_line(stream: IO[bytes], carry: bytes) -> tuple[str, int, bool, bytes]:

@@ -26,7 +26,8 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
 _ZSTD, _DBN = b"\x28\xb5\x2f\xfd", b"DBN"
-_MINUTE = 33
+_RECORD_BYTES = 56
+_CHUNK = 1 << 20
 _RECORDS = 100_000
 _UNDEFINED = 2**63 - 1
 
@@ -117,19 +118,30 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _check_whole(place: Place) -> None:
-    """Refuse a zstandard stream without its end: the decoder would silently stop early."""
+    """Refuse a stream without its end or with part of a record: the decoder would silently stop early."""
+    head, size = b"", 0
+    for data in _decompressed(place):
+        head = head or data[:8]
+        size += len(data)
+    if head[:3] != _DBN or len(head) < 8:
+        raise EOFError("no DBN header")
+    if (size - 8 - int.from_bytes(head[4:8], "little")) % _RECORD_BYTES:
+        raise EOFError("the last record is not whole")
+
+
+def _decompressed(place: Place) -> Iterator[bytes]:
     zstandard = importlib.import_module("zstandard")
     with opened(place.path, place.member) as stream:
-        chunk = stream.read(1 << 20)
+        chunk = stream.read(_CHUNK)
         if chunk[:4] != _ZSTD:
+            yield chunk
+            yield from iter(lambda: stream.read(_CHUNK), b"")
             return
         frame = zstandard.ZstdDecompressor().decompressobj()
         while chunk:
-            frame.decompress(chunk)
-            if frame.eof and frame.unused_data:
-                chunk, frame = frame.unused_data, zstandard.ZstdDecompressor().decompressobj()
-                continue
-            chunk = stream.read(1 << 20)
+            if data := frame.decompress(chunk):
+                yield data
+            chunk = frame.unused_data if frame.eof and frame.unused_data else stream.read(_CHUNK)
             if chunk and frame.eof:
                 frame = zstandard.ZstdDecompressor().decompressobj()
         if not frame.eof:

@@ -97,7 +97,7 @@ class ParquetReader:
                         place, frame.rename({names[each]: roles[each] for each in roles}), mapping, config, line
                     )
                     line += frame.height
-            except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+            except (pa.ArrowException, pl.exceptions.PolarsError, ValueError, OverflowError) as error:
                 raise UnreadableFileError(place.shown, self.expected, str(error)[:200]) from error
 
 

@@ -11,7 +11,8 @@ from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import symbols
 
 _CONTINUOUS = re.compile(
-    r"(?i)continuous|(?<![A-Z0-9])[A-Z0-9]{1,4}(?:[12]!|=F|\.[CNV]\.\d| ##-##)|(?<![A-Z0-9])@[A-Z]{1,4}(?![A-Z0-9])|#[CF](?![A-Z0-9])"
+    r"(?i)continuous|(?<![A-Z0-9])[A-Z0-9]{1,4}(?:[12]!|=F|\.[CNV]\.\d| ##-##)"
+    r"|(?<![A-Z0-9])@[A-Z]{1,4}(?![A-Z0-9])|#[CF](?![A-Z0-9])"
 )
 _ADJUSTED = re.compile(r"(?i)(?<!un)adjusted|back-?adj|ratio_adj")
 _CODE = r"(?<![A-Z0-9])(?:{roots})(?:[ _]?[FGHJKMNQUVXZ](?:\d{{4}}|\d{{1,2}})|[ _]\d{{2}}[-_]\d{{2}})(?![A-Z0-9])"
