@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,18 +52,40 @@ def dag(bag):
 
 
 @pytest.fixture
-def run_dag(dag, fakes, monkeypatch, tmp_path):
-    """Run the DAG in this process with the fake pipeline; return the run, its tasks' states and the fake."""
+def contracts_dag(bag):
+    assert bag.import_errors == {}
+    return bag.dags["vpoc_contracts"]
 
-    def run(fail: str | None = None, contracts: list[str] | None = None, **conf):
+
+@pytest.fixture
+def run_dag(dag, run_any):
+    """Run the nightly DAG in this process with the fake pipeline; return the run, its tasks' states and the fake."""
+    return partial(run_any, dag)
+
+
+@pytest.fixture
+def run_contract(contracts_dag, run_any):
+    """Run the DAG of one contract, as ``run_dag`` does the nightly."""
+    return partial(run_any, contracts_dag)
+
+
+@pytest.fixture
+def run_any(fakes, monkeypatch, tmp_path):
+    def run(dag, fail: str | None = None, contracts: list[str] | None = None, **conf):
         monkeypatch.setenv("VPOC_ML_LAKE", str(tmp_path / "lake"))
         fake = fakes.install(fakes.FakePipeline(fail, contracts), monkeypatch.setitem)
+        for holder in (dag, *dag.tasks):  # ``dag.test`` leaves a run's conf in the params of the DAG and its tasks
+            for param in map(holder.params.get_param, holder.params):
+                monkeypatch.setattr(param, "value", param.value)
         result = dag.test(run_conf=conf)
         instances = result.get_task_instances()
         states = {(ti.task_id, ti.rendered_map_index or ""): str(ti.state) for ti in instances}
         from vpoc_ops.stage import folder_name
 
         folder = tmp_path / "lake" / "runs" / folder_name(result.run_id)
-        return SimpleNamespace(state=str(result.state.value), states=states, fake=fake, folder=folder)
+        returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in instances if ti.map_index < 0}
+        return SimpleNamespace(
+            state=str(result.state.value), states=states, fake=fake, folder=folder, id=result.run_id, returned=returned
+        )
 
     return run

@@ -26,6 +26,8 @@ STAGES = (
     *("features_contract", "gate_features", "build_training_set", "gate_training_set", "train", "evaluate"),
     *("promote", "score", "publish_reports", "summarize"),
 )
+OF_CONTRACTS = ("features_successor",)
+"""Stages that only a run of one contract has."""
 
 
 class FakePipeline:
@@ -64,6 +66,12 @@ class FakePipeline:
     def plan_contracts(self, lake, run) -> dict:
         return {"contracts": self.contracts, "unreadable": [{"name": "notes.txt", "reason": "no bars"}]}
 
+    def features_contract(self, lake, run, contract) -> dict:
+        return {"rows_in": 100, "rows_out": 100, "skipped": False, "why": "new"}
+
+    def features_successor(self, lake, run, contract) -> dict:
+        return {"successor": "ESM25", "rebuilt": ["ESM25"], "skipped": False}
+
     def train(self, lake, run, *, on_progress=None) -> dict:
         checkpoints = lake / "runs" / run / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
@@ -96,7 +104,7 @@ class FakePipeline:
 
 def install(fake: FakePipeline, setitem=operator.setitem) -> FakePipeline:
     """Put the fake's functions in place of the pipeline's, which load on demand; ``setitem`` may be a monkeypatch's."""
-    for stage in STAGES:
+    for stage in (*STAGES, *OF_CONTRACTS):
         setitem(vars(pipeline), stage, fake.function(stage))
     return fake
 

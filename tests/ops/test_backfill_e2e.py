@@ -1,0 +1,166 @@
+"""The real scheduler: contracts of a range, one contract, a wrong key, a second time, and the nightly beside them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from vpoc_ml import config, pipeline
+from vpoc_ml.ingest.synthetic import write_market
+from vpoc_ml.lake.store import Lake
+from vpoc_ops import backfill, supervisor
+from vpoc_ops.client import Airflow, RefusedError
+
+pytestmark = pytest.mark.e2e
+
+CHAIN = ["ESH23", "ESM23", "ESU23", "ESZ23", "ESH24"]
+LATER = "ESM24"
+ROLLS = ["2023-03-13T22:30", "2023-06-12T22:30", "2023-09-11T22:30", "2023-12-11T23:30", "2024-03-11T22:30"]
+OVERRIDE = {"quality.outlier_warn": 0.5}
+KINDS = ("bars", "quarantine", "sessions", "developing", "features")
+NIGHT = {
+    "recipe": "smoke",
+    "data.contracts": "ESH23, ESM23, ESU23",
+    "training.epochs": 1,
+    "evaluation.bootstrap_samples": 100,
+}
+PATIENCE = 900.0  # seconds; a busy machine is no failure
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The four parts on a lake with six contracts; nothing of them is left afterwards."""
+    root = tmp_path_factory.mktemp("backfill")
+    home, lake = root / "home", root / "lake"
+    write_market(lake / "raw", contracts=6, seed=7)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    seen = []
+    try:
+        arguments = ["--home", str(home), "--lake", str(lake), "--port", str(port), "--timeout", "300"]
+        assert supervisor.main(["up", *arguments]) == 0
+        yield SimpleNamespace(home=home, lake=Lake(lake), airflow=Airflow(home), root=root)
+    finally:
+        seen = supervisor.supervised(home)
+        assert supervisor.main(["down", "--home", str(home)]) == 0
+    assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert supervisor.supervised(home) == []
+
+
+def cli(world, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vpoc_ops.airflow_cli", "--home", str(world.home), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def runs(world, key: str | None = None) -> list[dict]:
+    found = list(world.airflow.runs(backfill.DAG))
+    return [run for run in found if key in (None, run["partition_key"]) and run["run_type"] != "scheduled"]
+
+
+@pytest.fixture(scope="module")
+def backfilled(world):
+    """A backfill of five contracts by Airflow's own command, with the nightly run at the same time; both ended."""
+    night = world.airflow.trigger("vpoc_nightly", "night", NIGHT)["dag_run_id"]
+    dates = ["--from-date", "2023-01-01", "--to-date", "2024-03-11"]
+    asked = ["backfill", "create", "--dag-id", backfill.DAG, *dates, "--dag-run-conf", json.dumps(OVERRIDE)]
+    done = cli(world, *asked)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ids = [run["dag_run_id"] for run in runs(world)]
+    ended = world.airflow.finished(backfill.DAG, ids, PATIENCE)
+    return SimpleNamespace(runs=list(ended.values()), night=world.airflow.finished("vpoc_nightly", [night], PATIENCE))
+
+
+def test_backfill_makes_exactly_one_run_per_contract_and_all_succeed(backfilled):
+    made = sorted(backfilled.runs, key=lambda run: run["partition_date"])
+    assert [run["partition_key"] for run in made] == CHAIN
+    assert [run["partition_date"][:16] for run in made] == ROLLS
+    assert {run["run_type"] for run in made} == {"backfill"}
+    assert [run["state"] for run in made] == ["success"] * len(CHAIN)
+    assert all(f"backfill__{run['partition_key']}__" in run["dag_run_id"] for run in made)
+
+
+def test_override_reaches_every_run_as_its_config_hash_proves(backfilled, world):
+    hashes = set()
+    for run in backfilled.runs:
+        key = run["partition_key"]
+        result = world.airflow.result(backfill.DAG, run["dag_run_id"], "outcome")
+        assert result["contract"] == key
+        assert result["config_hash"] == config.resolve("nightly", OVERRIDE | {"data.contracts": [key]}).digest()
+        assert result["config_hash"] != config.resolve("nightly", {"data.contracts": [key]}).digest()
+        assert result["rows"] == world.lake.manifest(f"features/ES/{key}.parquet").rows > 50_000
+        hashes.add(result["config_hash"])
+    assert len(hashes) == len(CHAIN)
+
+
+def test_asset_events_carry_the_contract(backfilled, world):
+    events = world.airflow.call("GET", "/api/v2/assets/events?source_dag_id=vpoc_contracts&limit=100")["asset_events"]
+    assert {event["partition_key"] for event in events} >= set(CHAIN)
+    assert all(event["extra"]["contract"] == event["partition_key"] for event in events)
+
+
+def test_backfill_beside_the_nightly_leaves_what_one_run_after_the_other_leaves(backfilled, world):
+    assert [run["state"] for run in backfilled.night.values()] == ["success"]
+    lake, run = str(world.root / "serial"), "serial"
+    settings = {"data.contracts": CHAIN}
+    pipeline.start_run(lake, run, "nightly", settings, str(world.lake.root / "raw"), None, datetime.now(UTC))
+    pipeline.run_until(lake, run, "features", datetime.now(UTC))
+    serial = Lake(lake)
+    for key in CHAIN:
+        for kind in KINDS:
+            name = f"{kind}/ES/{key}.parquet"
+            assert world.lake.read_frame(name).equals(serial.read_frame(name)), name
+
+
+def test_one_contract_by_its_partition_key(backfilled, world, capsys):
+    assert backfill.main(["one", LATER, "--home", str(world.home), "--timeout", str(PATIENCE)]) == 0
+    (run,) = runs(world, LATER)
+    assert (run["run_type"], run["state"], run["partition_date"][:16]) == ("manual", "success", "2024-06-17T22:30")
+    assert world.lake.manifest(f"features/ES/{LATER}.parquet").rows > 50_000
+    assert LATER in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("NQH23", "of ES"), ("esh23", "write it ESH23"), ("ESG23", "H, M, U, Z"), ("tomorrow", "no contract code")],
+)
+def test_wrong_key_is_refused_with_the_reason_and_starts_nothing(world, key, reason, capsys):
+    before = len(runs(world))
+    with pytest.raises(RefusedError) as caught:
+        world.airflow.trigger(backfill.DAG, f"wrong-{key}", {}, key)
+    assert caught.value.status == 400
+    assert reason in str(caught.value)
+    assert backfill.main(["one", key, "--home", str(world.home)]) == 2
+    assert reason in capsys.readouterr().out
+    assert len(runs(world)) == before
+
+
+def test_contract_that_was_not_delivered_fails_and_says_so(world, capsys):
+    assert backfill.main(["one", "ESH30", "--home", str(world.home), "--timeout", str(PATIENCE)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ESH30" in printed
+    assert "failed" in printed
+
+
+@pytest.mark.parametrize(("behaviour", "more"), [("none", 0), ("failed", 0), ("completed", 1)])
+def test_reprocessing_completed_starts_a_second_run_beside_the_first(backfilled, world, capsys, behaviour, more):
+    before = runs(world, "ESH23")
+    span = ["--from", "2023-03-13", "--to", "2023-03-13", "--reprocess", behaviour, "--timeout", str(PATIENCE)]
+    assert backfill.main(["range", "--home", str(world.home), *span, "-o", "quality.outlier_warn=0.5"]) == 0
+    printed = capsys.readouterr().out
+    after = runs(world, "ESH23")
+    assert len(after) == len(before) + more
+    assert {run["dag_run_id"] for run in before} < {run["dag_run_id"] for run in after} or not more
+    assert ("unchanged" if more else backfill.THERE) in printed
+
+
+def test_range_without_contracts_is_refused(world, capsys):
+    assert backfill.main(["range", "--home", str(world.home), "--from", "2023-04-01", "--to", "2023-05-01"]) == 2
+    assert "Refused" in capsys.readouterr().out
