@@ -77,7 +77,9 @@ class Airflow:
         """Start a run by hand and return it."""
         body = {"logical_date": None, "dag_run_id": run_id, "conf": dict(conf)}
         return self.call(
-            "POST", f"/api/v2/dags/{dag}/dagRuns", body | ({} if partition_key is None else {"partition_key": partition_key})
+            "POST",
+            f"/api/v2/dags/{dag}/dagRuns",
+            body | ({} if partition_key is None else {"partition_key": partition_key}),
         )
 
     def result(self, dag: str, run_id: str, task: str) -> Json | None:
