@@ -106,6 +106,8 @@ def _range(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any
         "max_active_runs": options.parallel,
     }
     whole = airflow.call("POST", "/api/v2/backfills/dry_run", asked | {"reprocess_behavior": "completed"})
+    if not whole["backfills"]:
+        raise RefusedError(422, f"No contract has its roll day in {options.first}..{options.last} and is ready.")
     before = {run["dag_run_id"] for run in airflow.runs(DAG)}
     _create(airflow, asked | {"reprocess_behavior": options.reprocess})
     made = {run["partition_key"]: run["dag_run_id"] for run in airflow.runs(DAG, run_type="backfill")

@@ -117,6 +117,6 @@ def _reason(error: urllib.error.HTTPError) -> str:
         detail = json.loads(text)["detail"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return f"HTTP {error.code}: {text[:500]}"
-    if isinstance(detail, list):
+    if isinstance(detail, list) and all(isinstance(item, dict) for item in detail):
         return "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in detail)
     return str(detail)

@@ -57,7 +57,7 @@ def failures(lake: str, run_id: str) -> list[dict[str, Any]]:
     from vpoc_ml.lake.store import Lake
 
     opened = Lake(lake)
-    return [opened.read_json(key) for key in opened.keys(f"runs/{folder_name(run_id)}/failures", ".json")]
+    return [opened.read_json(key) for key in sorted(opened.storage.stamps(f"runs/{folder_name(run_id)}/failures"))]
 
 
 def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:

@@ -163,4 +163,4 @@ def test_reprocessing_completed_starts_a_second_run_beside_the_first(backfilled,
 
 def test_range_without_contracts_is_refused(world, capsys):
     assert backfill.main(["range", "--home", str(world.home), "--from", "2023-04-01", "--to", "2023-05-01"]) == 2
-    assert "Refused" in capsys.readouterr().out
+    assert "No contract has its roll day in 2023-04-01..2023-05-01" in capsys.readouterr().out
