@@ -52,3 +52,30 @@ def start(lake, delivery):
         return name
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def vendor(tmp_path_factory) -> Path:
+    """Folder of three contracts that overlap at their rolls, and the VIX. Read only."""
+    from .nights import write_vendor
+
+    folder = tmp_path_factory.mktemp("vendor")
+    write_vendor(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(vendor, tmp_path_factory):
+    """Return the folder of ``raw`` and ``lake`` after one night with the named files; built once. Read only."""
+    from .nights import deliver, night
+
+    known: dict[tuple[str, ...], Path] = {}
+
+    def build(*names: str) -> Path:
+        if names not in known:
+            place = known[names] = tmp_path_factory.mktemp("place")
+            deliver(vendor, place / "raw", *names)
+            night(place)
+        return known[names]
+
+    return build

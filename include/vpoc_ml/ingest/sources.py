@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,13 @@ class Source:
         return digest.hexdigest()
 
 
-def combined_fingerprint(sources: Sequence[Source]) -> str:
+def combined_fingerprint(sources: Sequence[Source], fingerprint: Callable[[Source], str] = Source.fingerprint) -> str:
     """Return one hash over several sources; the same content delivered twice counts once.
+
+    ``fingerprint`` may remember what it found out about a file that has not been touched since.
 
     Raises:
         MissingInputError, UnreadableFileError: as ``Source.fingerprint``.
     """
-    distinct = dict.fromkeys(source.fingerprint() for source in sorted(sources, key=lambda each: each.order))
+    distinct = dict.fromkeys(fingerprint(source) for source in sorted(sources, key=lambda each: each.order))
     return hashlib.sha256("\n".join(distinct).encode()).hexdigest()

@@ -33,6 +33,8 @@ class HashCache:
 
     def remembered(self, file: Path, what: str, work: Callable[[], str]) -> str:
         """Return what ``work`` finds out about ``what`` of ``file``, from memory when the file cannot have changed."""
+        if not file.is_file():
+            return work()
         name, before = f"{file.absolute()}\n{what}".rstrip(), file_stamp(file)
         known = None if self._racy(file) else self.recall(name, before)
         if known is not None:

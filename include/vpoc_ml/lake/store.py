@@ -176,8 +176,13 @@ class Lake:
             self.storage.download(key, target)
         return found
 
-    def keys(self, prefix: str, suffix: str = ".parquet") -> list[str]:
-        """Return the keys below the folder ``prefix`` that end in ``suffix``, sorted."""
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of the artifacts below ``prefix``, sorted; a file without its manifest is not there yet."""
+        found = self.storage.stamps(prefix)
+        return sorted(key for key in found if key.endswith(".parquet") and _manifest_key(key) in found)
+
+    def names(self, prefix: str, suffix: str = "") -> list[str]:
+        """Return the keys of all files below the folder ``prefix`` that end in ``suffix``, sorted."""
         return sorted(key for key in self.storage.stamps(prefix) if key.endswith(suffix))
 
     def read_json(self, key: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -37,7 +39,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
     vix = run.lake.read_frame(VIX_KEY)
     key = run.key("bars", contract)
     with run.lake.writing(contract):
-        raw, before = combined_fingerprint(sources), run.lake.manifest(key)
+        raw, before = combined_fingerprint(sources, partial(_fingerprint, run)), run.lake.manifest(key)
         recipe = _bars_recipe(run, raw, vix, before.last_ts if before else None)
         why = run.lake.why(key, recipe)
         if before and why is None:
@@ -82,8 +84,9 @@ def features_contract(run: Run, contract: str) -> Result:
     """
     vix = run.lake.read_frame(VIX_KEY)
     kinds = ("bars", "sessions", "developing")
-    key, bars_manifest = run.key("features", contract), run.lake.described(run.key("bars", contract))
+    key = run.key("features", contract)
     with run.lake.writing(contract):
+        bars_manifest = run.lake.described(run.key("bars", contract))
         history = History(run, contract, run.lake.manifest(key))
         inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
         inputs |= {"vix": _vix_hash(vix, bars_manifest.last_ts), **history.inputs()}
@@ -106,14 +109,14 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
     Raises:
         ArtifactError: the roll rule needs open interest and there is none.
     """
-    keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
     rule, interest = roll_rule(run), run.config.data.open_interest
-    inputs = {key: run.lake.sha(key) for key in keys}
-    if interest and Path(interest).is_file():
-        inputs["open_interest"] = hash_file(Path(interest))
-    recipe = Recipe(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
     key = f"roll/{run.config.data.instrument}.parquet"
-    with run.lake.writing("roll"):
+    with run.lake.writing("roll"):  # and only then look what there is: a run that waited must not forget its rival's
+        keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
+        inputs = {key: run.lake.sha(key) for key in keys}
+        if interest and Path(interest).is_file():
+            inputs["open_interest"] = hash_file(Path(interest))
+        recipe = Recipe(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
         why = run.lake.why(key, recipe)
         if why is None:
             stored = run.lake.described(key)
@@ -127,6 +130,11 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
 
 def _stored(run: Run, kind: str) -> set[str]:
     return set(run.lake.keys(f"{kind}/{run.config.data.instrument}"))
+
+
+def _fingerprint(run: Run, source: Source) -> str:
+    """Return the source's fingerprint without reading a file again that has not been touched since the last time."""
+    return run.lake.remembered(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
 
 
 def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame, last_ts: str | None) -> Recipe:

@@ -13,7 +13,7 @@ from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, Un
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import read_vix
-from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.run import Result, Run, run_name, run_prefix, stage
@@ -103,7 +103,7 @@ def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Sourc
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
     path = _vix_file(run, folder, found)
-    recipe = Recipe({"file": hash_file(path)}, "", hash_code("ingest"))
+    recipe = Recipe({"file": run.lake.hash_file(path)}, "", hash_code("ingest"))
     with run.lake.writing("vix"):
         if run.lake.fresh(VIX_KEY, recipe) is None:
             run.lake.write_frame(VIX_KEY, read_vix(path), recipe)

@@ -15,7 +15,7 @@ def summarize(lake: str, run: str) -> Result:
     why, seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``reports``.
     """
     opened, prefix = Lake(lake), run_prefix(run)
-    records = [opened.read_json(key) for key in opened.keys(f"{prefix}/stages", ".json")]
+    records = [opened.read_json(key) for key in opened.names(f"{prefix}/stages", ".json")]
     by_stage = {record["stage"]: record for record in records if "contract" not in record}
     ordered = sorted(records, key=lambda record: (_position(record["stage"]), record.get("contract", "")))
     return {
