@@ -12,6 +12,7 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import discover
+from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
@@ -105,3 +106,34 @@ def test_databento_csv_written_by_the_vendors_package(pretty: bool, bars, tmp_pa
     store = DBNStore.from_bytes(vendor.dbn_bytes(bars))
     store.to_csv(tmp_path / "ESH5.csv", pretty_ts=pretty, pretty_px=pretty, map_symbols=pretty)
     same(read_back(tmp_path, flat_vix), bars)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", [name for name in vendor.VENDORS if name != "ninjatrader_tick"])
+def test_real_contract_is_the_same_in_every_format(name: str, real: BuiltBars, rows, tmp_path: Path, real_vix) -> None:
+    made = vendor.VENDORS[name]
+    made.write(tmp_path, rows)
+    built = read_back(tmp_path, real_vix, **made.settings)
+    written = pl.col("ts") >= rows["ts"][0]
+    assert built.bars.equals(real.bars.filter(written))
+    columns = ["ts", *vendor.VALUES, "reason"]
+    strays = real.quarantine.filter(written).select(columns)
+    assert strays.height > 3
+    assert built.quarantine.select(columns).sort("ts").equals(strays)
+
+
+@pytest.fixture(scope="module")
+def real_vix(real_data: Path) -> pl.DataFrame:
+    return read_vix(real_data / "vix" / "vix-daily.csv")
+
+
+@pytest.fixture(scope="module")
+def real(real_data: Path, real_vix: pl.DataFrame) -> BuiltBars:
+    return build_bars(real_data / "es_ninjatrader" / "ES 03-25.Last.txt", ESH25, ES, real_vix, IngestConfig())
+
+
+@pytest.fixture(scope="module")
+def rows(real: BuiltBars) -> pl.DataFrame:
+    """The last weeks of the real file, strays included."""
+    columns = ["ts", *vendor.VALUES]
+    return pl.concat([real.bars.select(columns), real.quarantine.select(columns)]).sort("ts").tail(30_000)
