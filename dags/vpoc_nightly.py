@@ -135,7 +135,8 @@ def vpoc_nightly() -> None:
     )
     reports = publish_reports()
 
-    config >> contracts >> ingested >> gate_bars >> [rolls, per_contract] >> gate_features >> training_set
+    # the features go on across the roll, so the roll table comes first
+    config >> contracts >> ingested >> gate_bars >> rolls >> per_contract >> gate_features >> training_set
     training_set >> gate_training_set() >> trained >> evaluated >> branch >> [approve, promoted]
     approve >> promoted
     [evaluated, promoted] >> scored
