@@ -171,3 +171,14 @@ def test_cut_scid_is_told_by_its_size(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\x00" * 7)
     with pytest.raises(UnreadableFileError, match="part of record 2"):
         discover(tmp_path, ES)
+
+
+def test_torn_gzip_leaves_its_contract_out_and_the_others_in(tmp_path: Path, minutes, noon) -> None:
+    for name in ("ES 03-25.txt", "ES 06-25.txt"):
+        path = tmp_path / name
+        path.write_text("\n".join(minutes(noon, 2000)) + "\n")
+    packed = vendor.gzipped(path)
+    packed.write_bytes(packed.read_bytes()[:-40])
+    found = discover(tmp_path, ES)
+    assert list(found.contracts) == ["ESH25"]
+    assert found.unreadable[0].contracts == ("ESM25",)

@@ -19,7 +19,17 @@ from vpoc_ml.ingest.readers.naming import contract_of
 from vpoc_ml.ingest.readers.split import index, refuse_without_contract, rows_of_symbol
 from vpoc_ml.ingest.readers.trades import to_minutes
 from vpoc_ml.ingest.sources import Source, Span
-from vpoc_ml.ingest.streams import Block, Head, blocks, lacks_last_break, last_line, opened, packed, read_head
+from vpoc_ml.ingest.streams import (
+    Block,
+    Head,
+    blocks,
+    hash_content,
+    lacks_last_break,
+    last_line,
+    opened,
+    packed,
+    read_head,
+)
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -81,7 +91,7 @@ class TextReader:
         place = Place(source.path, source.member)
         head = self._checked_head(place)
         layout = self.layout(place, head, config)
-        if cut := cut_off(place, head, layout):
+        if not packed(place.path) and (cut := cut_off(place, head, layout)):
             raise cut
         rows = self._rows(source, place, layout)
         yield from to_minutes(rows) if layout.trades else rows
@@ -140,9 +150,11 @@ class TextReader:
 
 
 def cut_off(place: Place, head: Head, layout: Layout) -> UnreadableFileError | None:
-    """Return the error of a plain file that does not end with a line break (or with the vendor's footer)."""
-    if place.member is not None or packed(place.path):
+    """Return the error of a gzip without its end, or of a plain file without a last line break (or footer)."""
+    if place.member is not None:
         return None
+    if packed(place.path):
+        return _torn(place)
     line = lacks_last_break(place.path)
     if line is None or (layout.footer and re.search(layout.footer, last_line(place.path))):
         return None
@@ -153,6 +165,15 @@ def cut_off(place: Place, head: Head, layout: Layout) -> UnreadableFileError | N
         line=line,
         remedy=f"{REDELIVER} A vendor's file that never has the break can be delivered as .gz or .zip.",
     )
+
+
+def _torn(place: Place) -> UnreadableFileError | None:
+    """Return the error of reading a packed file to its end, where its checksum is."""
+    try:
+        hash_content(place.path)
+    except UnreadableFileError as error:
+        return error
+    return None
 
 
 def first_day(head: Head, layout: Layout) -> date | None:
