@@ -143,3 +143,10 @@ def test_monthly_contracts_expire_in_order_on_weekdays_and_roll_before(year: int
     assert contract.expiry.weekday() < 5
     assert contract.scheduled_roll.weekday() < 5
     assert parse_contract(contract.code, near=contract.expiry) == contract
+
+
+@pytest.mark.parametrize(
+    ("code", "previous"), [("ESH25", "ESZ24"), ("ESM25", "ESH25"), ("CLF25", "CLZ24"), ("MNQZ24", "MNQU24")]
+)
+def test_previous_contract_is_the_one_a_scheduled_roll_comes_from(code: str, previous: str) -> None:
+    assert parse_contract(code).previous.code == previous

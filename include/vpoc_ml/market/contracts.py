@@ -56,6 +56,16 @@ class Contract:
         """The roll date known long ahead: ``roll_days`` weekdays before expiry; for equity indices its Monday."""
         return weekdays_before(self.expiry, instrument(self.root).roll_days)
 
+    @property
+    def previous(self) -> Contract:
+        """The delivery month before this one among those a scheduled roll goes to."""
+        cycle = instrument(self.root).cycle
+        year, month = self.year, self.month
+        while True:
+            year, month = (year, month - 1) if month > 1 else (year - 1, 12)
+            if MONTH_CODES[month - 1] in cycle:
+                return Contract(self.root, year, month)
+
 
 def parse_contract(text: str, *, where: str = "contract name", near: date | None = None) -> Contract:
     """Read a contract name in any vendor's spelling and any case.

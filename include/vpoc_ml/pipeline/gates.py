@@ -11,8 +11,6 @@ import polars as pl
 
 from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.rolls import front_periods
-from vpoc_ml.pipeline.rolls import daily_volume
 from vpoc_ml.pipeline.run import Result, Run, stage
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         calendar={contract: _calendar(run, contract) for contract in contracts},
         tick_size=run.instrument.tick_size,
         quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
-        front=_front_periods(run, contracts),
+        front=_front_periods(contracts),
         config=run.config.quality,
     )
     raise_if_failed(told := _told(run, verdict))
@@ -98,10 +96,14 @@ def _told(run: Run, verdict: Verdict) -> Verdict:
     return replace(verdict, report=run.lake.uri(Path(verdict.report)))
 
 
-def _front_periods(run: Run, contracts: list[str]) -> dict[str, tuple[date, date]]:
-    """Return when each contract is the front one, as the volumes of the bars to be judged say."""
-    daily = pl.concat([daily_volume(run, run.key("bars", contract)) for contract in contracts])
-    return {contract: (first, last) for contract, first, last in front_periods(daily).iter_rows()}
+def _front_periods(contracts: list[str]) -> dict[str, tuple[date, date]]:
+    """Return between which scheduled rolls each contract is the front one.
+
+    The schedule and not the volumes, so that the verdict on a contract does not depend on which other
+    contracts are in the lake.
+    """
+    parsed = {contract: parse_contract(contract) for contract in contracts}
+    return {code: (contract.previous.scheduled_roll, contract.scheduled_roll) for code, contract in parsed.items()}
 
 
 def _calendar(run: Run, contract: str) -> pl.DataFrame:
