@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 progress = Console(stderr=True)
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="Root folder of the lake.")]
+LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="The lake: a folder or s3://bucket/es.")]
 RunOption = Annotated[str, typer.Option("--run", help="Name of the run.")]
 RecipeOption = Annotated[str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5.")]
 OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]

@@ -155,6 +155,23 @@ def test_mirrored_folder_travels_both_ways(lake, another_machine):
     assert lake.uri(lake.folder("runs/a") / "log.txt") == f"{lake.root}/runs/a/log.txt"
 
 
+def test_files_a_dead_process_left_are_pushed_unless_the_store_has_moved_on(lake, another_machine):
+    with lake.mirrored("runs/a"):
+        lake.folder("runs/a").mkdir(parents=True)
+        for name in ("log.txt", "best.bin"):
+            (lake.folder("runs/a") / name).write_text("old")
+    for name in ("log.txt", "best.bin", "checkpoint.bin"):
+        (lake.folder("runs/a") / name).write_text("left behind")
+    another_machine()
+    there = Lake(str(lake.root))
+    with there.mirrored("runs/a"):
+        (there.folder("runs/a") / "best.bin").write_text("finished elsewhere")
+    with lake.mirrored("runs/a"):
+        assert (lake.folder("runs/a") / "best.bin").read_text() == "finished elsewhere"
+    assert lake.read_text("runs/a/log.txt") == "left behind"
+    assert lake.read_text("runs/a/checkpoint.bin") == "left behind"
+
+
 def test_wiped_cache_deletes_nothing_in_the_store(lake):
     with lake.mirrored("reports"):
         lake.folder("reports").mkdir(parents=True)

@@ -1,10 +1,14 @@
 """A lake that grows by the night: each delivery leads to exactly the rebuild it needs, nothing else, and says so."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.lake import hashes
+from vpoc_ml.lake.hashes import RACY_NS
 from vpoc_ml.lake.store import Lake
 
 from .nights import H, M, U, contents, deliver, night
@@ -139,9 +143,28 @@ def test_damage_is_repaired_and_nothing_else(place):
     lake.path("sessions/ES/ESM23.parquet").write_bytes(b"PAR1")
     lake.path("bars/ES/ESH23.json").unlink()
     lake.path("features/ES/ESU23.parquet").unlink()
+    lake.path("quarantine/ES/ESM23.parquet").unlink()
     assert night(here)[0] == {
         ("ingest", "ESH23", "damaged: its manifest is missing or cannot be read"),
+        ("ingest", "ESM23", "damaged: its file is missing"),
         ("profile", "ESM23", "damaged: content does not match its manifest"),
         ("features", "ESU23", "damaged: its file is missing"),
     }
     assert contents(here / "lake") == before
+
+
+def test_quiet_night_reads_no_file_again(place, monkeypatch):
+    """What was hashed once and has not been touched since is neither read nor hashed to learn that it is fresh."""
+    here = place(H, M, U)
+    time.sleep(RACY_NS / 1e9 + 0.1)
+    night(here)
+
+    def refuse(*_):
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(hashes, "hash_file", refuse)
+    monkeypatch.setattr(Source, "fingerprint", refuse)
+    assert night(here) == (set(), {})
+    correct(here / "raw" / U, b"20230626 1")
+    with pytest.raises(AssertionError, match="a file was read"):
+        night(here)

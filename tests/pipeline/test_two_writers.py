@@ -71,7 +71,8 @@ def test_killed_backfill_leaves_a_lake_that_the_nightly_run_completes(built, sta
     lake = tmp_path / "lake"
     backfill, nightly = start(lake, "backfill", "ESU23", "ESM23", "ESH23"), start(lake, "nightly")
     assert backfill.stdout.readline() == "planned\n"
-    while not Lake(lake).keys("bars"):
+    deadline = time.monotonic() + 60
+    while not Lake(lake).keys("bars") and time.monotonic() < deadline:
         time.sleep(0.01)
     backfill.send_signal(signal.SIGKILL)
     finished(nightly)

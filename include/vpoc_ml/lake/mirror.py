@@ -22,7 +22,7 @@ from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.storage import Bucket, Folder, file_stamp
 
 GIGABYTE = 2**30
-IN_USE_SECONDS = 24 * 3600
+IN_USE_SECONDS, MARK_SECONDS = 24 * 3600, 3600
 
 
 def cache_folder() -> Path:
@@ -56,8 +56,7 @@ class Copies:
                 found = hash_file(temporary)
                 if found != sha256:
                     raise ValueError(f"SHA-256 {found[:16]} instead of {sha256[:16]}")
-        with suppress(FileNotFoundError):
-            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        _mark_used(path)
         return path
 
     def _make_room(self) -> None:
@@ -71,6 +70,14 @@ class Copies:
             total -= stat.st_size
 
 
+def _mark_used(path: Path) -> None:
+    """Set the access time, which many file systems do not keep; at most hourly, for it changes the file's stamp."""
+    with suppress(FileNotFoundError):
+        stat = path.stat()
+        if time.time() - stat.st_atime > MARK_SECONDS:
+            os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
+
+
 class Mirror:
     """Working copies of folders of ``bucket`` below ``folder``."""
 
@@ -78,13 +85,15 @@ class Mirror:
         self.bucket, self.folder = bucket, folder
 
     def pull(self, prefix: str) -> set[str]:
-        """Make the local ``prefix`` what the store holds; return its keys. Files not pushed yet stay as they are."""
+        """Make the local ``prefix`` what the store holds; return its keys.
+
+        A file that was changed here and not pushed, by a process that died, stays unless the store has moved on.
+        """
         with self._index(prefix) as known:
             remote = self.bucket.stamps(prefix)
             for key, stamp in remote.items():
                 path = self.folder / key
-                clean = path.is_file() and known.get(key, [""])[-1] == file_stamp(path)
-                if path.is_file() and (not clean or known[key][0] == stamp):
+                if path.is_file() and known.get(key, [""])[0] == stamp:
                     continue
                 with replacing(path) as temporary:
                     self.bucket.download(key, temporary)

@@ -37,11 +37,11 @@ def ingest_contract(run: Run, contract: str) -> Result:
     """
     sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
     vix = run.lake.read_frame(VIX_KEY)
-    key = run.key("bars", contract)
+    key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
         raw, before = combined_fingerprint(sources, partial(_fingerprint, run)), run.lake.manifest(key)
         recipe = _bars_recipe(run, raw, vix, before.last_ts if before else None)
-        why = run.lake.why(key, recipe)
+        why = run.lake.why(key, recipe) or run.lake.why(quarantine_key, recipe)
         if before and why is None:
             return _ingested(before, "unchanged")
         built = build_bars(sources, parse_contract(contract), run.instrument, vix, run.config.ingest)
@@ -54,7 +54,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
             "notes": list(built.notes),
             "sessions": built.bars["session"].n_unique(),
         }
-        run.lake.write_frame(run.key("quarantine", contract), built.quarantine, recipe)
+        run.lake.write_frame(quarantine_key, built.quarantine, recipe)
         return _ingested(run.lake.write_frame(key, built.bars, recipe, details), why or "new")
 
 
