@@ -58,7 +58,7 @@ bench: $(STAMP) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lock: $(STAMP) ## requirements.txt from requirements.in
-	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in
 	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
 	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' requirements.txt
 
