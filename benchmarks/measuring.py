@@ -68,18 +68,26 @@ def _workers(count: int = WORKERS) -> Iterator[ProcessPoolExecutor]:
 
 
 def _warm() -> None:
-    import numpy as np
+    """Import every stage, compile or load the kernels and build the exchange's calendar."""
+    import polars as pl
 
     from vpoc_ml import pipeline
+    from vpoc_ml.config import ProfileConfig
     from vpoc_ml.market.calendar import is_session
-    from vpoc_ml.profile.kernels import developing_levels, session_levels
+    from vpoc_ml.market.instruments import instrument
+    from vpoc_ml.profile.developing import build_developing
+    from vpoc_ml.profile.sessions import build_sessions
 
     for stage in ("ingest_contract", "build_rolls", "profile_contract", "features_contract"):
-        getattr(pipeline, stage)  # imports it
-    is_session("CME Globex Equity", NOW.date())
-    one, starts = np.ones(1, np.int64), np.array([0, 1])
-    session_levels(one, one, one, one, starts, 7, 10, 2)
-    developing_levels(one, one, one, one, starts, 7, 10, 2)
+        getattr(pipeline, stage)
+    es, price = instrument("ES"), dict.fromkeys(("open", "high", "low", "close"), 4000.0)
+    is_session(es.calendar, NOW.date())
+    keys = {"ts": NOW, "contract": "ESH26", "session": NOW.date(), "rth": True}
+    bar = pl.DataFrame({**keys, **price, "volume": 1, "vix": 16.0}).with_columns(
+        pl.col("ts").cast(pl.Datetime("us", "UTC"))
+    )
+    build_sessions(bar, es, ProfileConfig())
+    build_developing(bar, es, ProfileConfig())
 
 
 def _wait(seconds: float) -> None:
