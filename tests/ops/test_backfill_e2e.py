@@ -27,7 +27,7 @@ OVERRIDE = {"quality.outlier_warn": 0.5}
 KINDS = ("bars", "quarantine", "sessions", "developing", "features")
 NIGHT = {
     "recipe": "smoke",
-    "data.contracts": "ESH23, ESM23, ESU23",
+    "data.contracts": "ESH23, ESM23",
     "training.epochs": 1,
     "evaluation.bootstrap_samples": 100,
 }

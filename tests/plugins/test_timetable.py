@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,10 +17,13 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def module(airflow_home):
+    """What the plugin registered; a DAG file that was read before may have imported the file a second time."""
     from airflow.plugins_manager import get_timetables_plugins
+    from airflow.sdk import timezone
 
-    get_timetables_plugins()  # loads the plugins folder
-    return sys.modules["vpoc_timetable"]
+    registered = get_timetables_plugins()["vpoc_timetable.ContractPartitionTimetable"]
+    grace = sys.modules["vpoc_timetable"].GRACE
+    return SimpleNamespace(ContractPartitionTimetable=registered, GRACE=grace, timezone=timezone)
 
 
 @pytest.fixture
