@@ -3,7 +3,8 @@
     python benchmarks/bench_ingest.py            # 1 GB
     python benchmarks/bench_ingest.py --mb 100
 
-A Databento-like CSV is written to a temporary folder and removed: quarterly contracts of a year each, one after the other, four days a week.
+A Databento-like CSV is written to a temporary folder and removed: quarterly contracts of a year each, one after the
+other, four days a week.
 Each step runs in a fresh process; the peak is the growth of its resident set over the same work on a small file.
 """
 

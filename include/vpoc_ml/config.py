@@ -60,7 +60,7 @@ class IngestConfig(Section):
     )
     mapping: tuple[str, ...] = Field(
         (),
-        description="Columns of a CSV or Parquet file no vendor writes: stamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
+        description="Columns of a CSV or Parquet file of your own: stamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
     )
     conflicts: Literal["error", "latest"] = Field(
         "error", description="Bars that two files tell differently: refuse, or take the file that reaches latest."

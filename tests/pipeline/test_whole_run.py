@@ -1,6 +1,7 @@
 """The whole path without Airflow: promoted where there is skill, refused where there is none, nothing lost."""
 
 import json
+import shutil
 
 import pytest
 
@@ -69,13 +70,17 @@ def test_same_night_again_reuses_the_model_and_keeps_the_champion(promoted, mark
     assert model_store(Lake(promoted)).champion().run == "first"
 
 
-def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market):
+def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp_path):
     before = model_store(Lake(promoted)).champion()
-    overrides = {"quality.row_count_fail": 0.0, "quality.row_count_warn": 0.0}
+    shutil.copytree(market, raw := tmp_path / "raw")
+    prices = next(raw.glob("ES*.txt"))
+    lines = prices.read_bytes().splitlines(keepends=True)
+    prices.write_bytes(b"".join(line for number, line in enumerate(lines) if number % 3))  # every third minute is lost
     with pytest.raises(GateFailedError, match="ESH23") as caught:
-        run_all(promoted, "third", market, overrides)
+        run_all(promoted, "third", raw)
     verdict = caught.value.verdict
     assert (verdict["gate"], verdict["passed"]) == ("bars", False)
+    assert [failure["check"] for failure in verdict["failures"] if failure["severity"] == "critical"] == ["minutes"]
     pipeline.publish_reports(promoted, "third", NOW)
     summary = pipeline.summarize(promoted, "third")
     assert summary["reports"].keys() >= {"gates", "data docs"}
