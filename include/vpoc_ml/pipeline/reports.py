@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from vpoc_ml.pipeline.champion import model_store
 from vpoc_ml.pipeline.run import Result, Run, stage
 from vpoc_ml.pipeline.summary import GATES
 
@@ -56,6 +55,8 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 def _notes(run: Run) -> list[str]:
     """Return what a reader must know to read the comparison with the champion rightly."""
+    from vpoc_ml.pipeline.champion import model_store  # mlflow: seconds that a run without a model need not pay
+
     metrics = json.loads((run.folder / "metrics.json").read_text())
     champion = model_store(run.lake).champion()
     if champion is None or "champion" not in metrics["models"]:
