@@ -183,8 +183,7 @@ class RunConfig(Section):
 
     def digest(self, *sections: str) -> str:
         """Return 16 hex digits of SHA-256 over the named sections, or over everything when none is named."""
-        whole = self.model_dump(mode="json")
-        part = {name: whole[name] for name in sections} if sections else whole
+        part = self.model_dump(mode="json", include=set(sections) or None)
         text = json.dumps(part, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from vpoc_ml.market.instruments import Instrument
 
 _REMEDY = "Export one-minute bars of its contracts into it, such as NinjaTrader's 'ES 03-25.Last.txt'."
 _LEFT_OUT = ("truth",)
+Remember = Callable[[Path, Callable[[], str]], str]
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,40 @@ class _Found:
     daily: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, other: _Found) -> None:
+        """Add what was found in another file; daily files once each."""
+        self.sources += other.sources
+        self.unreadable += other.unreadable
+        self.vix += other.vix
+        self.daily += other.daily
+        self.notes += other.notes
 
-def discover(folder: Path, instrument: Instrument, config: IngestConfig | None = None) -> Discovery:
+    def to_text(self) -> str:
+        """Return what was found in one file as JSON; nothing where something was wrong: look at it every time."""
+        if self.unreadable:
+            return ""
+        sources = [source.to_json() for source in self.sources]
+        return json.dumps([sources, list(map(str, self.vix)), list(map(str, self.daily)), self.notes])
+
+    @staticmethod
+    def of_text(text: str) -> _Found:
+        """Return what ``to_text`` wrote."""
+        sources, vix_files, daily, notes = json.loads(text)
+        return _Found(
+            list(map(Source.from_json, sources)), [], list(map(Path, vix_files)), list(map(Path, daily)), notes
+        )
+
+
+def discover(
+    folder: Path, instrument: Instrument, config: IngestConfig | None = None, remember: Remember | None = None
+) -> Discovery:
     """Look through the files below ``folder``; names starting with a dot and folders named ``truth`` are skipped.
 
     A file's content decides its reader; its name, its symbols or the names inside a zip give the contracts. VIX
     files and daily volumes are set apart. Every other file is listed in ``unreadable`` with its reason. A contract
     of which one file is cut off or still growing is left out whole, so that what was built of it before stays.
+
+    ``remember(path, look)`` returns what ``look()`` tells about a file, or what it told while the file was the same.
 
     Raises:
         MissingInputError: no such folder, nothing in it, or nothing in it can be read.
@@ -70,7 +99,7 @@ def discover(folder: Path, instrument: Instrument, config: IngestConfig | None =
         raise MissingInputError(folder, f"a folder with {what}", _REMEDY)
     found = _Found()
     for path in _files(folder):
-        _judge(path, str(path.relative_to(folder)), instrument, config or IngestConfig(), found)
+        found.add(_one(path, str(path.relative_to(folder)), instrument, config or IngestConfig(), remember))
     broken = {code for file in found.unreadable for code in file.contracts}
     contracts = _by_contract([source for source in found.sources if source.contract not in broken])
     if not contracts:
@@ -88,6 +117,23 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from _files(path)
         elif path.is_file():
             yield path
+
+
+def _one(path: Path, name: str, instrument: Instrument, config: IngestConfig, remember: Remember | None) -> _Found:
+    """Return what one file is, from memory where that holds."""
+    fresh = _Found()
+
+    def look() -> str:
+        _judge(path, name, instrument, config, fresh)
+        return fresh.to_text()
+
+    if remember is None:
+        look()
+        return fresh
+    text = remember(path, look)
+    if not text and not fresh.unreadable:
+        look()
+    return _Found.of_text(text) if text else fresh
 
 
 def _judge(path: Path, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:

@@ -8,14 +8,16 @@ touched within the last two seconds is always hashed and never remembered, as gi
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
+import stat
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.storage import file_stamp
+from vpoc_ml.lake.storage import file_stamp, stamp_of
 
 RACY_NS = 2_000_000_000
 logger = logging.getLogger(__name__)
@@ -33,16 +35,20 @@ class HashCache:
 
     def remembered(self, file: Path, what: str, work: Callable[[], str]) -> str:
         """Return what ``work`` finds out about ``what`` of ``file``, from memory when the file cannot have changed."""
-        if not file.is_file():
+        try:
+            found = os.stat(file)
+        except OSError:
             return work()
-        name, before = f"{file.absolute()}\n{what}".rstrip(), file_stamp(file)
-        known = None if self._racy(file) else self.recall(name, before)
+        if not stat.S_ISREG(found.st_mode):
+            return work()
+        name, before = f"{os.path.abspath(file)}\n{what}".rstrip(), stamp_of(found)
+        known = None if self._racy(found) else self.recall(name, before)
         if known is not None:
             return known
-        found = work()
-        if file_stamp(file) == before and not self._racy(file):
-            self.remember(name, before, found)
-        return found
+        answer = work()
+        if file_stamp(file) == before and not self._racy(found):
+            self.remember(name, before, answer)
+        return answer
 
     def recall(self, name: str, stamp: str) -> str | None:
         """Return what was remembered for ``name`` while it carried ``stamp``."""
@@ -53,16 +59,54 @@ class HashCache:
         """Remember the hash of ``name`` for as long as it carries ``stamp``."""
         self._ask("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", name, stamp, sha256)
 
-    def _racy(self, file: Path) -> bool:
-        stat = file.stat()
-        return self._clock() - max(stat.st_mtime_ns, stat.st_ctime_ns) < RACY_NS
+    def _racy(self, found: os.stat_result) -> bool:
+        return self._clock() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
 
     def _ask(self, statement: str, *values: str) -> list[tuple[str]]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=5.0)) as connection, connection:
-                connection.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
+            with _open.connection(self.path) as connection:
                 return connection.execute(statement, values).fetchall()
         except (sqlite3.Error, OSError) as error:
+            _open.forget(self.path)
             logger.warning("hash cache %s cannot be used (%s); files are hashed again", self.path, error)
             return []
+
+
+class _Open(threading.local):
+    """This thread's connections, kept while the database is the same file and the process did not fork."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int, int], sqlite3.Connection]] = {}
+
+    def connection(self, path: Path) -> sqlite3.Connection:
+        known = self._known.get(path)
+        if known is not None and known[0] == _identity(path):
+            return known[1]
+        self.forget(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=5.0)
+        try:
+            with connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        if (identity := _identity(path)) is not None:
+            self._known[path] = identity, connection
+        return connection
+
+    def forget(self, path: Path) -> None:
+        known = self._known.pop(path, None)
+        if known is not None and known[0][0] == os.getpid():
+            known[1].close()
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return os.getpid(), found.st_dev, found.st_ino
+
+
+_open = _Open()

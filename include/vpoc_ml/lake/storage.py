@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,7 +61,8 @@ class Folder:
     def read(self, key: str) -> bytes | None:
         """Return the content of ``key``; None when there is none."""
         try:
-            return (self.root / key).read_bytes()
+            with open(os.path.join(self.root, key), "rb", buffering=0) as stream:
+                return stream.readall()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -83,8 +85,11 @@ class Folder:
 
     def stamp(self, key: str) -> str | None:
         """Return size, times and inode of ``key``; None when it is no file."""
-        path = self.root / key
-        return file_stamp(path) if path.is_file() else None
+        try:
+            found = os.stat(os.path.join(self.root, key))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return stamp_of(found) if stat.S_ISREG(found.st_mode) else None
 
     def stamps(self, prefix: str) -> dict[str, str]:
         """Return key and stamp of every file below ``prefix`` that is neither hidden nor temporary."""
@@ -190,8 +195,12 @@ def storage_at(root: str | Path) -> Folder | Bucket:
 
 def file_stamp(path: Path) -> str:
     """Return what changes when a local file is replaced or written to: size, both times, inode."""
-    stat = path.stat()
-    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}"
+    return stamp_of(os.stat(path))
+
+
+def stamp_of(found: os.stat_result) -> str:
+    """Return the stamp that ``file_stamp`` makes of what is known of a file."""
+    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
 
 
 def _object_stamp(info: Mapping[str, Any]) -> str:

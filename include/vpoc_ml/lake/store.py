@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,9 @@ from vpoc_ml.lake.storage import Folder, storage_at
 __all__ = ["Lake", "Manifest", "Recipe"]
 
 SETTLE_TRIES, SETTLE_SECONDS = 5, 0.2
+KEPT_FRAMES = 8
 T = TypeVar("T")
+_KEPT: dict[str, pl.DataFrame] = {}  # by content hash: what is kept is never out of date
 
 
 class Lake:
@@ -63,13 +66,7 @@ class Lake:
     def manifest(self, key: str) -> Manifest | None:
         """Return the manifest of ``key``, or None when there is none of the current schema that can be read."""
         stored = self.storage.read(_manifest_key(key))
-        if stored is None:
-            return None
-        try:
-            content = json.loads(stored)
-            return Manifest(**content) if content["schema_version"] == SCHEMA_VERSION else None
-        except (ValueError, TypeError, KeyError):
-            return None
+        return None if stored is None else _manifest(stored)
 
     def fresh(self, key: str, recipe: Recipe) -> Manifest | None:
         """Return the manifest of ``key`` if it was made by ``recipe`` and its file is whole, else None."""
@@ -141,6 +138,35 @@ class Lake:
             return pl.read_parquet(path, columns=list(columns) if columns else None), manifest
 
         return self._settled(key, read)
+
+    def kept_frame(self, key: str) -> pl.DataFrame:
+        """Return the small frame at ``key``, read once a process for each content its manifest names.
+
+        Raises:
+            ArtifactError: as ``read_frame``.
+        """
+        content = self.sha(key)
+        frame = _KEPT.get(content)
+        if frame is None:
+            frame, manifest = self.load(key)
+            while len(_KEPT) >= KEPT_FRAMES:
+                _KEPT.pop(next(iter(_KEPT)), None)
+            _KEPT[manifest.sha256] = frame
+        return frame
+
+    def derived(self, key: str, what: str, columns: Sequence[str], work: Callable[[pl.DataFrame], str]) -> str:
+        """Return what ``work`` makes of ``columns`` at ``key``, remembered for as long as the content is the same.
+
+        Raises:
+            ArtifactError: as ``read_frame``.
+        """
+        name, content = f"{self.path(key)}\n{what}", self.sha(key)
+        found = self._hashes.recall(name, content)
+        if found is None:
+            frame, manifest = self.load(key, columns)
+            found = work(frame)
+            self._hashes.remember(name, manifest.sha256, found)
+        return found
 
     def local(self, key: str) -> Path:
         """Return a local file with the content of ``key``: the file itself, or a verified copy of the object.
@@ -312,6 +338,16 @@ class Lake:
 
 def _manifest_key(key: str) -> str:
     return key.rsplit(".", 1)[0] + ".json"
+
+
+@lru_cache(maxsize=1024)
+def _manifest(stored: bytes) -> Manifest | None:
+    """Return the manifest that bytes hold; the same object for the same bytes, not to be changed."""
+    try:
+        content = json.loads(stored)
+        return Manifest(**content) if content["schema_version"] == SCHEMA_VERSION else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> str:

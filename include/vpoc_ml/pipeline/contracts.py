@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from vpoc_ml.features.build import build_features
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.sources import Source, combined_fingerprint
-from vpoc_ml.lake.hashing import hash_code, hash_file, hash_frame
+from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods, roll_table
 from vpoc_ml.pipeline.history import History
-from vpoc_ml.pipeline.rolls import Measure, daily_volume, roll_rule, with_open_interest
+from vpoc_ml.pipeline.rolls import Measure, daily_volumes, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.pipeline.start import VIX_KEY
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @stage("ingest", files=("raw",))
@@ -36,7 +40,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
             cover it.
     """
     sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
-    vix = run.lake.read_frame(VIX_KEY)
+    vix = run.lake.kept_frame(VIX_KEY)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
         raw, before = combined_fingerprint(sources, partial(_fingerprint, run)), run.lake.manifest(key)
@@ -82,7 +86,7 @@ def features_contract(run: Run, contract: str) -> Result:
 
     And from the last front sessions of its predecessors, where the roll table names any: ``build_rolls`` comes before.
     """
-    vix = run.lake.read_frame(VIX_KEY)
+    vix = run.lake.kept_frame(VIX_KEY)
     kinds = ("bars", "sessions", "developing")
     key = run.key("features", contract)
     with run.lake.writing(contract):
@@ -121,7 +125,7 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
         if why is None:
             stored = run.lake.described(key)
             return {**stored.details, "rows_out": stored.rows, **because(None)}
-        daily = with_open_interest(run, pl.concat([daily_volume(run, each) for each in keys]))
+        daily = with_open_interest(run, daily_volumes(run, keys))
         table = roll_table(front_periods(daily, rule), Measure(run, key, recipe, run.lake.manifest(key)))
         details = {"rows_in": daily.height, "quarantined": 0}
         manifest = run.lake.write_frame(key, table, recipe, details)
@@ -145,9 +149,13 @@ def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame, last_ts: str | None) -> 
 
 def _vix_hash(vix: pl.DataFrame, last_ts: str | None) -> str:
     """Hash only the closes that bars up to ``last_ts`` can have seen: a longer VIX file changes no old contract."""
-    if last_ts is None:
-        return hash_frame(vix)
-    return hash_frame(vix.filter(pl.col("available_at") < datetime.fromisoformat(last_ts)))
+    stamps = vix["available_at"].to_physical().to_numpy()  # microseconds, in order: the VIX is sorted by date
+    known = len(stamps)
+    if last_ts is not None:
+        known = int(np.searchsorted(stamps, (datetime.fromisoformat(last_ts) - _EPOCH) // timedelta(microseconds=1)))
+    digest = hashlib.sha256(stamps[:known].tobytes())
+    digest.update(vix["close"].to_numpy()[:known].tobytes())
+    return digest.hexdigest()
 
 
 def _ingested(manifest: Manifest, why: str) -> Result:

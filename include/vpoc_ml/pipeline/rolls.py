@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,10 +15,19 @@ from vpoc_ml.market.rolls import MEASURE_DAYS, Step, measure_roll
 from vpoc_ml.pipeline.run import Run
 
 
-def daily_volume(run: Run, key: str) -> pl.DataFrame:
-    """Return contract, session and volume of each session of the bars at ``key``."""
-    bars = run.lake.read_frame(key, ["contract", "session", "volume"])
-    return bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+def daily_volumes(run: Run, keys: Sequence[str]) -> pl.DataFrame:
+    """Return contract, session and volume of each session of the bars at ``keys``; read again only what changed."""
+    columns = ("contract", "session", "volume")
+    texts = [run.lake.derived(key, "daily volumes", columns, _daily_volume) for key in keys]
+    rows = [row for text in texts for row in json.loads(text)]
+    table = pl.DataFrame(rows, schema=dict(zip(columns, (pl.String, pl.Int32, pl.Int64), strict=True)), orient="row")
+    return table.with_columns(pl.col("session").cast(pl.Date))
+
+
+def _daily_volume(bars: pl.DataFrame) -> str:
+    """Return contract, session (days since 1970) and volume of each session as JSON."""
+    daily = bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+    return json.dumps(daily.with_columns(pl.col("session").to_physical()).rows())
 
 
 def roll_rule(run: Run) -> str:

@@ -6,12 +6,13 @@ that a DAG task, the command line and a test all say ``ingest_contract("data", "
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -83,7 +84,8 @@ class Run:
         Raises:
             ArtifactError: the run has no plan yet.
         """
-        return self.result("plan")
+        stored = self.lake.read_text(self._record_key("plan", None))
+        return self.result("plan") if stored is None else _plan(stored)
 
     def result(self, stage: str, contract: str | None = None) -> Result:
         """Return the recorded result of a stage.
@@ -140,7 +142,20 @@ def open_run(lake: str, name: str) -> Run:
     stored, inputs = opened.read_text(f"{prefix}/config.json"), opened.read_json(f"{prefix}/inputs.json")
     if stored is None or inputs is None:
         raise ArtifactError(opened.path(prefix), "a started run with its config.json", "none")
-    return Run(opened, name, configuration.load(stored), inputs)
+    return Run(opened, name, _loaded(stored), inputs)
+
+
+@lru_cache(maxsize=4)
+def _plan(stored: str) -> Result:
+    """Return the plan that a text holds; the same object for the same text, not to be changed."""
+    plan: Result = json.loads(stored)
+    return plan
+
+
+@lru_cache(maxsize=16)
+def _loaded(stored: str) -> RunConfig:
+    """Return the configuration, which is frozen, of a text; a process that runs many stages reads it once."""
+    return configuration.load(stored)
 
 
 def stage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,12 @@ def plan_contracts(run: Run) -> Result:
         UnreadableFileError: the VIX file is in no known format.
     """
     folder = run.raw
-    found = discover(folder, run.instrument, run.config.ingest)
+    how = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest')}"
+
+    def remember(path: Path, look: Callable[[], str]) -> str:
+        return run.lake.remembered(path, f"listing {path} in {folder} {how}", look)
+
+    found = discover(folder, run.instrument, run.config.ingest, remember)
     sources = _selected(run, folder, found)
     vix_file = _store_vix(run, folder, found)
     return {
