@@ -22,28 +22,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import (
-    CronTriggerTimetable,
-    ExceptionRetryPolicy,
-    RetryAction,
-    RetryRule,
-    dag,
-    result,
-    task,
-    task_group,
-    teardown,
-)
+from airflow.sdk import CronTriggerTimetable, dag, result, task, task_group, teardown
 
 from vpoc_ops import stage, start
 
-PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
-DEFAULTS = {
-    "retries": 2,
-    "retry_delay": timedelta(seconds=30),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
-    "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
-}
 NAMED = "{{ contract }}"
 OF_ALL = ("gate_bars", "build_rolls", "gate_features", "build_training_set")
 
@@ -134,7 +116,7 @@ def publish_reports() -> dict[str, Any]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     params=start.form_params(),
-    default_args=DEFAULTS,
+    default_args=stage.RETRIES,
     doc_md=__doc__,
     tags=["ES", "nightly"],
 )

@@ -7,16 +7,27 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import get_current_context
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from vpoc_ml.errors import VpocError
 from vpoc_ops.env import lake_root
 
 log = logging.getLogger(__name__)
+
+PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
+RETRIES = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
+}
+"""Default arguments of every task: the machine's faults are retried, the program's are not."""
 
 Event = dict[str, Any]
 observers: list[Callable[[Event], None]] = []
