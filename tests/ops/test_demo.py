@@ -52,7 +52,7 @@ def test_finished_run_prints_its_table_and_exits_zero(demo):
         "epoch 1",
         "12,345",
         "REFUSED",
-        "0.5100 [0.4900, 0.5300]",
+        "[0.4900, 0.5300]",
         "report.html",
     ):
         assert text in done.stdout

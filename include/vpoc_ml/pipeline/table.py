@@ -12,6 +12,7 @@ from rich.table import Table
 
 _TEXT = ("stage", "contract", "why", "gate", "name", "reason", "model", "baseline")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
+_DIGITS = {"huber": 6, "huber_gain": 6}
 
 
 def render(console: Console, summary: Mapping[str, Any]) -> None:
@@ -26,7 +27,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
             _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
     metrics = summary.get("metrics") or {}
     if metrics.get("models"):
-        rows = ([name, *(_interval(values.get(key)) for key in _METRICS)] for name, values in metrics["models"].items())
+        rows = _metric_rows(metrics["models"], _METRICS)
         _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
     if metrics.get("versus"):
         _versus(console, metrics["versus"])
@@ -37,7 +38,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
     gains = list(dict.fromkeys(key for values in versus.values() for key in values))
-    rows = ([name, *(_interval(values.get(key)) for key in gains)] for name, values in versus.items())
+    rows = _metric_rows(versus, gains)
     _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
 
 
@@ -70,9 +71,15 @@ def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _interval(value: Any) -> str:
+def _metric_rows(models: Mapping[str, Mapping[str, Any]], metrics: Iterable[str]) -> Iterable[list[str]]:
+    metrics = list(metrics)
+    return ([name, *(_interval(values.get(key), key) for key in metrics)] for name, values in models.items())
+
+
+def _interval(value: Any, metric: str) -> str:
     if not isinstance(value, Mapping) or value.get("value") is None:
         return "-"
-    text = f"{value['value']:.4f}"
-    low, high = value.get("low"), value.get("high")
-    return text if low is None or high is None else f"{text} \\[{low:.4f}, {high:.4f}]"
+    digits = _DIGITS.get(metric, 4)
+    shown = [value.get(part) for part in ("value", "low", "high")]
+    point, low, high = ("" if number is None else f"{number:.{digits}f}" for number in shown)
+    return f"{point}\n\\[{low}, {high}]" if low and high else point
