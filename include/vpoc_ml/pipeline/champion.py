@@ -15,8 +15,8 @@ from vpoc_ml.errors import ConfigError, InputError
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.models.bundle import load_model
+from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.pipeline.summary import GATES
 from vpoc_ml.registry.promotion import Evidence, decide
 from vpoc_ml.registry.store import Champion, ModelStore
 from vpoc_ml.scoring.batch import score_bars

@@ -7,23 +7,8 @@ from datetime import datetime
 
 from vpoc_ml.pipeline import contracts as per_contract
 from vpoc_ml.pipeline import gates, model, start
+from vpoc_ml.pipeline.names import STAGES
 from vpoc_ml.pipeline.run import Result
-
-STAGES = (
-    "plan",
-    "ingest",
-    "gate-bars",
-    "rolls",
-    "profile",
-    "features",
-    "gate-features",
-    "training-set",
-    "gate-training-set",
-    "train",
-    "evaluate",
-    "promote",
-    "score",
-)
 
 
 def run_until(

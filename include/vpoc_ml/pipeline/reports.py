@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, stage
-from vpoc_ml.pipeline.summary import GATES
 
 LEVELS = ("vpoc", "vah", "val")
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.pipeline.names import GATES, STAGES
 from vpoc_ml.pipeline.run import Result, run_prefix
-
-GATES = ("bars", "features", "training-set")
 
 
 def summarize(lake: str, run: str) -> Result:
@@ -31,8 +30,6 @@ def summarize(lake: str, run: str) -> Result:
 
 
 def _position(stage: str) -> int:
-    from vpoc_ml.pipeline.order import STAGES
-
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
