@@ -21,7 +21,7 @@ ROW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "line": pl.Int64,
     "file": pl.UInt32,
 }
-_GRID_ROWS = 100
+GRID_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _rows(source: Source, number: int, instrument: Instrument, config: IngestCon
     frames = [batch.drop("text").with_columns(file=pl.lit(number, pl.UInt32)) for batch in batches]
     rows = pl.concat(frames).select(pl.col(name).cast(dtype) for name, dtype in ROW_SCHEMA.items())
     stamps = rows["ts"].drop_nulls()
-    if stamps.len() >= _GRID_ROWS and ((stamps.dt.minute() + 1) % 5 == 0).all() | (stamps.dt.minute() % 5 == 0).all():
+    if stamps.len() >= GRID_ROWS and ((stamps.dt.minute() + 1) % 5 == 0).all() | (stamps.dt.minute() % 5 == 0).all():
         raise UnreadableFileError(
             source.path, "one-minute bars", "stamps at multiples of five minutes only", remedy="Export one-minute bars."
         )

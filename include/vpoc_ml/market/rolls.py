@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from functools import cache
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -67,8 +68,9 @@ def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
     periods: list[tuple[Contract, date, date]] = []
     front: Contract | None = None
     published: dict[Contract, int] = {}
+    expiry = cache(lambda contract: contract.expiry)  # asked every session
     for day in _days(daily):
-        front = _at_open(day, front, rule)
+        front = _at_open(day, front, rule, expiry)
         if front is None:
             continue
         if periods and periods[-1][0] == front:
@@ -159,9 +161,9 @@ def _days(daily: pl.DataFrame) -> list[_Day]:
     return [days[session] for session in sorted(days)]
 
 
-def _at_open(day: _Day, front: Contract | None, rule: str) -> Contract | None:
+def _at_open(day: _Day, front: Contract | None, rule: str, expiry: Callable[[Contract], date]) -> Contract | None:
     """Return the front contract of a session as it is known before the session begins."""
-    if front is None or day.session > front.expiry:
+    if front is None or day.session > expiry(front):
         front = _nearest(day.volume, front) or front
     while rule == "calendar" and front is not None and day.session >= front.scheduled_roll:
         later = _nearest({c: volume for c, volume in day.volume.items() if _in_cycle(c)}, front)

@@ -18,6 +18,7 @@ from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods, roll_table
+from vpoc_ml.pipeline.appended import FILE, appended, plain_size, whole_file
 from vpoc_ml.pipeline.history import History
 from vpoc_ml.pipeline.rolls import Measure, daily_volumes, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
@@ -43,12 +44,14 @@ def ingest_contract(run: Run, contract: str) -> Result:
     vix = run.lake.kept_frame(VIX_KEY)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
-        raw, before = combined_fingerprint(sources, partial(_fingerprint, run)), run.lake.manifest(key)
+        before, size = run.lake.manifest(key), plain_size(sources)
+        raw = combined_fingerprint(sources, partial(_fingerprint, run))
         recipe = _bars_recipe(run, raw, vix, before.last_ts if before else None)
         why = run.lake.why(key, recipe) or run.lake.why(quarantine_key, recipe)
         if before and why is None:
             return _ingested(before, "unchanged")
-        built = build_bars(sources, parse_contract(contract), run.instrument, vix, run.config.ingest)
+        built = appended(run, contract, sources, recipe, vix)
+        built = built or build_bars(sources, parse_contract(contract), run.instrument, vix, run.config.ingest)
         last = built.bars["ts"].max()
         recipe = _bars_recipe(run, raw, vix, last.isoformat() if isinstance(last, datetime) else None)
         details = {
@@ -59,7 +62,8 @@ def ingest_contract(run: Run, contract: str) -> Result:
             "sessions": built.bars["session"].n_unique(),
         }
         run.lake.write_frame(quarantine_key, built.quarantine, recipe)
-        return _ingested(run.lake.write_frame(key, built.bars, recipe, details), why or "new")
+        made = run.lake.write_frame(key, built.bars, recipe, details | whole_file(sources, size))
+        return _ingested(made, why or "new")
 
 
 @stage("profile")
@@ -159,7 +163,8 @@ def _vix_hash(vix: pl.DataFrame, last_ts: str | None) -> str:
 
 
 def _ingested(manifest: Manifest, why: str) -> Result:
-    return {**manifest.details, "rows_out": manifest.rows, "skipped": why == "unchanged", "why": why}
+    told = {name: value for name, value in manifest.details.items() if name != FILE}
+    return {**told, "rows_out": manifest.rows, "skipped": why == "unchanged", "why": why}
 
 
 def _counted(rows_in: int, rows_out: int, *, why: str | None) -> Result:

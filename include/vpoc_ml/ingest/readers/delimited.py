@@ -98,8 +98,15 @@ class TextReader:
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return what the reader converts, for the run's report."""
-        place = Place(source.path, source.member)
-        return self.layout(place, read_head(source.path, source.member), config).note
+        return self.layout_of(source, config).note
+
+    def layout_of(self, source: Source, config: IngestConfig) -> Layout:
+        """Return how a source is written.
+
+        Raises:
+            MissingInputError, UnreadableFileError: as ``batches``.
+        """
+        return self.layout(Place(source.path, source.member), read_head(source.path, source.member), config)
 
     def _rows(self, source: Source, place: Place, layout: Layout) -> Iterator[pl.DataFrame]:
         batches = self._all_rows(source, place, layout)
