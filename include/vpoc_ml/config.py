@@ -74,6 +74,9 @@ class ProfileConfig(Section):
     value_area_rule: Literal["two_price", "one_price"] = Field(
         "two_price", description="Rows compared at each step of the value area's growth."
     )
+    spread: Literal["uniform", "close_only", "triangular"] = Field(
+        "uniform", description="How a bar's volume lies on its ticks: even, all at the close, or rising to the close."
+    )
 
 
 class FeaturesConfig(Section):

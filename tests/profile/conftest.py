@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
+import numba
+import numpy as np
 import polars as pl
 import pytest
 
 from vpoc_ml.market.instruments import Instrument, instrument
+from vpoc_ml.profile import kernels
+from vpoc_ml.profile.kernels import Ints, Rule, TickBars
 from vpoc_ml.profile.reference import Bar
 
 MakeBars = Callable[..., pl.DataFrame]
@@ -37,3 +41,29 @@ def make_bars(es: Instrument) -> MakeBars:
         )
 
     return make
+
+
+@numba.njit
+def regrown_levels(ticks: TickBars, rule: Rule) -> Ints:
+    """The plain way in compiled form: spread, look for the peak in the whole range, grow the area from it."""
+    base = ticks.low.min()
+    levels = np.empty((ticks.low.size, 3), np.int64)
+    for session in range(ticks.starts.size - 1):
+        profile = np.zeros(ticks.high.max() - base + 1, np.int64)
+        first, last, total = profile.size, -1, 0
+        for bar in range(ticks.starts[session], ticks.starts[session + 1]):
+            low, high = ticks.low[bar] - base, ticks.high[bar] - base
+            units = ticks.volume[bar] * kernels.SCALE
+            share = units // (high - low + 1)
+            profile[low : high + 1] += share
+            profile[ticks.close[bar] - base] += units - share * (high - low + 1)
+            first, last, total = min(first, low), max(last, high), total + units
+            vpoc = kernels.find_vpoc(profile, first, last)
+            val, vah, _ = kernels.find_value_area(profile, first, last, vpoc, total, rule)
+            levels[bar] = (base + vpoc, base + vah, base + val)
+    return levels
+
+
+@pytest.fixture(scope="session")
+def regrown() -> Callable[[TickBars, Rule], Ints]:
+    return regrown_levels

@@ -15,8 +15,8 @@ from vpoc_ml.profile import reference
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.profile.reference import Bar
-from vpoc_ml.profile.sessions import COLUMNS, build_sessions
-from vpoc_ml.profile.ticks import area_rule
+from vpoc_ml.profile.sessions import COLUMNS, OPENING, build_sessions
+from vpoc_ml.profile.ticks import SPREADS, profile_rule
 
 CONFIG = ProfileConfig()
 
@@ -33,15 +33,24 @@ def market(make_bars) -> pl.DataFrame:
     return make_bars(*sessions)
 
 
-def test_sessions_have_prices_levels_and_rth_twins(market, es):
+def twins_of(prefix: str) -> list[str]:
+    return [f"{prefix}_{name}" for name in COLUMNS]
+
+
+def test_sessions_have_prices_levels_and_twins_of_rth_and_the_night(market, es):
     half = market.with_columns((pl.int_range(pl.len()).over("session") >= 45).alias("rth"))
     sessions = build_sessions(half, es, CONFIG)
-    assert sessions.columns == ["contract", "session", *COLUMNS, *(f"rth_{name}" for name in COLUMNS)]
+    assert sessions.columns == [
+        "contract", "session", *COLUMNS, *twins_of("rth"), *OPENING, *twins_of("overnight"),
+    ]  # fmt: skip
     assert sessions["bars"].to_list() == [90] * 5
     assert sessions["rth_bars"].to_list() == [45] * 5
     rth = build_sessions(half.filter("rth"), es, CONFIG)
     twins = sessions.select("contract", "session", *(pl.col(f"rth_{name}").alias(name) for name in COLUMNS))
     assert twins.equals(rth.select("contract", "session", *COLUMNS))
+    night = build_sessions(half.filter(~pl.col("rth")), es, CONFIG)
+    twins = sessions.select(pl.col(twin).alias(name) for twin, name in zip(twins_of("overnight"), COLUMNS, strict=True))
+    assert twins.equals(night.select(COLUMNS))
 
 
 def test_sessions_equal_the_reference_in_points_and_contracts(market, es):
@@ -61,6 +70,8 @@ def test_sessions_equal_the_reference_in_points_and_contracts(market, es):
 def test_a_session_without_rth_bars_has_null_twins(make_bars, es):
     sessions = build_sessions(make_bars([Bar(10, 12, 11, 5)], rth=False), es, CONFIG)
     assert sessions.select(pl.col("^rth_.*$").is_null().all()).row(0) == (True,) * len(COLUMNS)
+    assert sessions.select(pl.col(OPENING).is_null().all()).row(0) == (True,) * len(OPENING)
+    assert sessions["overnight_vpoc"].to_list() == [11 * 0.25]
     assert sessions["vpoc"].to_list() == [11 * 0.25]
 
 
@@ -109,9 +120,9 @@ def test_bars_out_of_order_of_two_contracts_or_contradictory_are_refused(market,
 
 
 def test_the_share_of_the_value_area_is_an_exact_ratio():
-    assert area_rule(ProfileConfig()) == (7, 10, 2)
-    assert area_rule(ProfileConfig(value_area=0.68, value_area_rule="one_price")) == (17, 25, 1)
-    assert area_rule(ProfileConfig(value_area=1.0)) == (1, 1, 2)
+    assert profile_rule(ProfileConfig()) == (7, 10, 2, 0)
+    assert profile_rule(ProfileConfig(value_area=0.68, value_area_rule="one_price")) == (17, 25, 1, 0)
+    assert profile_rule(ProfileConfig(value_area=1.0)) == (1, 1, 2, 0)
 
 
 def test_the_whole_range_as_value_area(make_bars, es):
@@ -119,3 +130,17 @@ def test_the_whole_range_as_value_area(make_bars, es):
     row = build_sessions(bars, es, ProfileConfig(value_area=1.0)).row(0, named=True)
     assert (row["val"], row["vah"], row["va_volume"]) == (2.5, 5.25, 12.0)
     assert row["session"] == date(2025, 1, 6)
+
+
+def test_a_spread_is_a_setting_of_every_builder(make_bars, es):
+    # low 100.00, high 100.75, close 100.25, 10 contracts
+    bars = make_bars([Bar(400, 403, 401, 10)])
+    for spread in SPREADS:
+        config = ProfileConfig(spread=spread)
+        assert build_sessions(bars, es, config)["vpoc"].to_list() == [100.25]
+        assert build_developing(bars, es, config)["vpoc"].to_list() == [100.25]
+        assert volume_profile(bars, es, config).volume.sum() == 10
+    assert volume_profile(bars, es, ProfileConfig(spread="close_only")).volume.tolist() == [0, 10, 0, 0]
+    # the area of 70 % takes the close and, where it must, the two prices above: 2.5 + 5, 10, or 4 + 4
+    held = {name: build_sessions(bars, es, ProfileConfig(spread=name))["va_volume"].item() for name in SPREADS}
+    assert held == {"uniform": 7.5, "close_only": 10.0, "triangular": pytest.approx(8.0)}

@@ -4,7 +4,8 @@ One definition holds everywhere. Prices are int64 ticks; volume is counted in un
 contract, so that a bar's volume divides exactly over 1 to 16 ticks and integer sums conserve it.
 
 1. A bar of n ticks gives ``volume * 720720 // n`` units to each tick from low to high, and the
-   remainder to the tick of its close.
+   remainder to the tick of its close. ``profile.spread`` may give all to the close instead, or a triangle
+   that rises from both ends to the close.
 2. The VPOC is the price with the most volume; of equals the nearest to the middle of the session's
    range; of equals still, the lower.
 3. The value area grows from the VPOC until it holds the asked share of the volume: the two prices

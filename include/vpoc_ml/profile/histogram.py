@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import SCALE, session_profile
-from vpoc_ml.profile.ticks import tick_bars
+from vpoc_ml.profile.ticks import SPREADS, tick_bars
 
 
 class Histogram(NamedTuple):
@@ -21,12 +22,13 @@ class Histogram(NamedTuple):
     volume: NDArray[np.float64]
 
 
-def volume_profile(bars: pl.DataFrame, instrument: Instrument) -> Histogram:
+def volume_profile(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig | None = None) -> Histogram:
     """Return the contracts on every price from the lowest low to the highest high of ``bars``.
 
     Args:
         bars: canonical bars of one contract, any span, sorted by ``ts``.
         instrument: gives the tick size.
+        config: the spread; uniform if left out.
 
     Raises:
         InsufficientSessionsError: there are no bars.
@@ -35,6 +37,6 @@ def volume_profile(bars: pl.DataFrame, instrument: Instrument) -> Histogram:
     if bars.is_empty():
         raise InsufficientSessionsError("a volume profile", 0, 1, "a profile is made of bars")
     ticks = tick_bars(bars, instrument)
-    units = session_profile(ticks.low, ticks.high, ticks.close, ticks.volume)
+    units = session_profile(ticks, SPREADS[(config or ProfileConfig()).spread])
     prices = (ticks.low.min() + np.arange(units.size)) * instrument.tick_size
     return Histogram(prices, units / SCALE)

@@ -2,9 +2,14 @@
 
 A profile is an int64 array of units; row ``k`` is the tick ``base + k``. Units fit: 5 million
 contracts a session times ``SCALE`` times a share's denominator of at most 10000 stay below 2**63.
+
+All kernels that call each other live in this file, because numba's cache on disk looks only at the file of the
+function it compiled: a callee changed in another file would go unnoticed.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -15,8 +20,33 @@ Ints = NDArray[np.int64]
 SCALE = 720_720
 """Units of one contract: lcm(1..16), so a bar of up to 16 ticks spreads without remainder."""
 
-LOW, HIGH, VPOC, PEAK, TOTAL, TIED, STATE_SIZE = 0, 1, 2, 3, 4, 5, 6
-"""Slots of a session's running state; LOW > HIGH marks a session without bars."""
+UNIFORM, CLOSE_ONLY, TRIANGULAR = 0, 1, 2
+"""How a bar's volume spreads over its ticks, see ``_spread``."""
+
+ANY = np.iinfo(np.int64).max
+"""The least of no block at all: every block may come after it."""
+
+NONE = -1
+"""The block where a side has no more prices: less than any block, so that side loses."""
+
+
+class TickBars(NamedTuple):
+    """The columns of bars in kernel form; ``starts`` ends with the number of bars."""
+
+    low: Ints
+    high: Ints
+    close: Ints
+    volume: Ints
+    starts: Ints
+
+
+class Rule(NamedTuple):
+    """The value area's share as an exact ratio, the prices compared at a time (2 or 1), and the spread."""
+
+    share_num: int
+    share_den: int
+    step: int
+    spread: int
 
 
 @numba.njit(cache=True, nogil=True)
@@ -32,33 +62,27 @@ def find_vpoc(profile: Ints, first: int, last: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _units_above(profile: Ints, high: int, last: int, step: int) -> int:
-    """Return the units on the next ``step`` rows, or -1 where there is none: an exhausted side loses."""
+    """Return the units on the next ``step`` rows, or NONE where there is none: an exhausted side loses."""
     if high == last:
-        return -1
+        return NONE
     return int(profile[high + 1] + (profile[high + 2] if step == 2 and high + 2 <= last else 0))
 
 
 @numba.njit(cache=True, nogil=True)
 def _units_below(profile: Ints, low: int, first: int, step: int) -> int:
     if low == first:
-        return -1
+        return NONE
     return int(profile[low - 1] + (profile[low - 2] if step == 2 and low - 2 >= first else 0))
 
 
 @numba.njit(cache=True, nogil=True)
-def find_value_area(
-    profile: Ints, first: int, last: int, vpoc: int, total: int, share_num: int, share_den: int, step: int
-) -> tuple[int, int, int]:
-    """Return (lowest row, highest row, units) of the value area grown from ``vpoc``.
-
-    ``step`` rows are compared at a time (2 or 1); growth stops at ``units / total >= share_num / share_den``.
-    """
+def find_value_area(profile: Ints, first: int, last: int, vpoc: int, total: int, rule: Rule) -> tuple[int, int, int]:
+    """Return (lowest row, highest row, units) of the value area grown from ``vpoc`` until it holds the share."""
     low = high = vpoc
-    units = profile[vpoc]
-    target = -(-share_num * total // share_den)
+    units, step = profile[vpoc], rule.step
     above = _units_above(profile, high, last, step)
     below = _units_below(profile, low, first, step)
-    while units < target:
+    while rule.share_den * units < rule.share_num * total:
         if above >= below:
             high = min(high + step, last)
             units += above
@@ -70,130 +94,223 @@ def find_value_area(
     return low, high, units
 
 
-@numba.njit(cache=True, nogil=True)
-def session_levels(
-    low: Ints, high: Ints, close: Ints, volume: Ints, starts: Ints, share_num: int, share_den: int, step: int
-) -> Ints:
-    """Return one row a session: VPOC, VAH, VAL in ticks and the value area's units.
+@numba.njit(cache=True, nogil=True, inline="always")
+def _spread(low: int, high: int, close: int, volume: int, spread: int) -> tuple[int, int, int, int]:
+    """Return how a bar's units lie on its rows: (flat, rise, fall, at the close).
 
-    ``starts`` holds the first bar of each session and, last, the number of bars. A session's bars
-    fill a difference array (two writes a bar), whose running sum is the profile.
+    A row below the close gets ``flat + rise * (row - low + 1)``, one above it ``flat + fall * (high - row + 1)``,
+    all whole units rounded down; the close gets the rest. UNIFORM: every row the same, ``flat``. CLOSE_ONLY: all at
+    the close. TRIANGULAR: equal steps from each end up to the close; with a rows up to the close and b from it on,
+    the steps are 2 / (a * (a + b)) and 2 / (b * (a + b)) of the volume.
     """
+    units, lower, upper = volume * SCALE, close - low + 1, high - close + 1
+    flat = rise = fall = 0
+    if spread == UNIFORM:
+        flat = units // (high - low + 1)
+    elif spread == TRIANGULAR:
+        rise, fall = 2 * units // (lower * (lower + upper)), 2 * units // (upper * (lower + upper))
+    ramps = rise * (lower * (lower - 1) // 2) + fall * (upper * (upper - 1) // 2)
+    return flat, rise, fall, units - flat * (high - low) - ramps
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark(difference: Ints, low: int, high: int, close: int, volume: int, spread: int) -> None:
+    """Add one bar to a difference array, whose running sum is the profile: a level is two writes, a ramp constant."""
+    flat, rise, fall, peak = _spread(low, high, close, volume, spread)
+    difference[low] += flat
+    difference[high + 1] -= flat
+    difference[close] += peak - flat
+    difference[close + 1] -= peak - flat
+    if rise | fall:
+        for row in range(low, close):
+            difference[row] += rise
+        difference[close] -= rise * (close - low)
+        difference[close + 1] += fall * (high - close)
+        for row in range(close + 1, high + 1):
+            difference[row + 1] -= fall
+
+
+@numba.njit(cache=True, nogil=True)
+def session_profile(bars: TickBars, spread: int) -> Ints:
+    """Return the units on each tick from the lowest low to the highest high of the bars."""
+    low, high, close, volume, _ = bars
     base = low.min()
     profile = np.zeros(high.max() - base + 2, np.int64)
-    levels = np.empty((starts.size - 1, 4), np.int64)
-    for session in range(starts.size - 1):
-        begin, end = starts[session], starts[session + 1]
+    for bar in range(low.size):
+        _mark(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar], spread)
+    return np.cumsum(profile)[:-1]
+
+
+@numba.njit(cache=True, nogil=True)
+def span_levels(bars: TickBars, begins: Ints, ends: Ints, rule: Rule) -> Ints:
+    """Return one row a span of bars begin..end-1: VPOC, VAH, VAL in ticks and the value area's units."""
+    low, high, close, volume, _ = bars
+    base = low.min()
+    profile = np.zeros(high.max() - base + 2, np.int64)
+    levels = np.empty((begins.size, 4), np.int64)
+    for span in range(begins.size):
+        begin, end = begins[span], ends[span]
         first, last = low[begin:end].min() - base, high[begin:end].max() - base
         profile[first : last + 2] = 0
         for bar in range(begin, end):
-            _mark(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar])
-        total = np.int64(0)
-        for row in range(first, last + 1):
-            if row > first:
-                profile[row] += profile[row - 1]
+            _mark(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar], rule.spread)
+        total = profile[first]
+        for row in range(first + 1, last + 1):
+            profile[row] += profile[row - 1]
             total += profile[row]
         vpoc = find_vpoc(profile, first, last)
-        val, vah, units = find_value_area(profile, first, last, vpoc, total, share_num, share_den, step)
-        levels[session] = (base + vpoc, base + vah, base + val, units)
+        val, vah, units = find_value_area(profile, first, last, vpoc, total, rule)
+        levels[span] = (base + vpoc, base + vah, base + val, units)
     return levels
 
 
-@numba.njit(cache=True, nogil=True)
-def _mark(difference: Ints, low: int, high: int, close: int, volume: int) -> None:
-    """Add one bar to a difference array: the even share over low..high, the remainder at the close."""
-    rows = high - low + 1
-    share = volume * SCALE // rows
-    rest = volume * SCALE - share * rows
-    difference[low] += share
-    difference[high + 1] -= share
-    difference[close] += rest
-    difference[close + 1] -= rest
+def session_levels(bars: TickBars, rule: Rule) -> Ints:
+    """Return one row a session: VPOC, VAH, VAL in ticks and the value area's units."""
+    return np.asarray(span_levels(bars, bars.starts[:-1].copy(), bars.starts[1:].copy(), rule))
+
+
+# ---------------------------------------------------------------- levels at every bar
+#
+# Growth by the rule is a merge. Take the least block so far on each side, up[k] of the first k blocks above the VPOC
+# and down[k] below: the area takes blocks in descending order of up and down, of equals those above first. For while
+# one side waits before a light block, the other side's heavier blocks go first; what lies behind the light block goes
+# right after it, as if it were as light. So a pair (blocks above, blocks below) is on the path of growth exactly if
+# the last block taken on each side comes before the next one of the other. The area after a bar is found from the
+# area before it: repair up and down where the bar changed them, step back onto the path, drop what is no longer
+# needed, take what is. Only when the VPOC moves, about 16 times a session, it starts again from the VPOC alone.
+#
+# A block is ``step`` rows, counted from the VPOC outwards; the last one may reach past the range, where nothing
+# trades. A session's loop keeps its state in plain variables and calls only functions that call none themselves
+# (the one-line ones are inlined): numba counts references to the arrays of any other, at every bar, which costs
+# more than the work.
 
 
 @numba.njit(cache=True, nogil=True)
-def new_state() -> Ints:
-    """Return the running state of a session without bars."""
-    state = np.zeros(STATE_SIZE, np.int64)
-    state[HIGH] = -1
-    return state
+def _block(profile: Ints, vpoc: int, side: int, step: int, block: int) -> int:
+    """Return the units of a block; rows beyond the range hold nothing, and one empty row always lies there."""
+    near = vpoc + side * (step * (block - 1) + 1)
+    return int(profile[near] + profile[near + side] if step == 2 else profile[near])
 
 
 @numba.njit(cache=True, nogil=True)
-def extend_session(
-    low: Ints,
-    high: Ints,
-    close: Ints,
-    volume: Ints,
-    base: int,
-    profile: Ints,
-    state: Ints,
-    share_num: int,
-    share_den: int,
-    step: int,
-    levels: Ints,
-) -> None:
-    """Add bars of one session to ``profile`` and ``state``; write VPOC, VAH, VAL after each to ``levels``.
+def _repair_minima(least: Ints, profile: Ints, vpoc: int, side: int, step: int, near: int, far: int, end: int) -> None:
+    """Bring one side's minima up to date after the rows ``near..far`` rows away from the VPOC changed.
 
-    ``profile`` and ``state`` carry over to the next call, so any chunking gives the same levels.
+    The side is ``end`` rows long. Behind the changed blocks every block is as before, so the first minimum that
+    comes out as before ends the repair.
     """
-    for bar in range(low.size):
-        bottom, top = low[bar] - base, high[bar] - base
-        _add_bar(profile, state, bottom, top, close[bar] - base, volume[bar])
-        val, vah, _ = find_value_area(
-            profile, state[LOW], state[HIGH], state[VPOC], state[TOTAL], share_num, share_den, step
-        )
-        levels[bar] = (base + state[VPOC], base + vah, base + val)
+    if far < 0:
+        return
+    shift = step - 1  # a division by 1 or 2 as a shift
+    begin, changed, blocks = max(1, (near + shift) >> shift), (far + shift) >> shift, (end + shift) >> shift
+    least[0], least[blocks + 1] = ANY, NONE
+    running = least[begin - 1]
+    for block in range(begin, blocks + 1):
+        running = min(running, _block(profile, vpoc, side, step, block))
+        if block > changed and least[block] == running:
+            break
+        least[block] = running
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_bar(profile: Ints, state: Ints, low: int, high: int, close: int, volume: int) -> None:
-    """Spread one bar and repair the VPOC.
+def _settle(
+    up: Ints, down: Ints, profile: Ints, vpoc: int, rule: Rule, total: int, above: int, below: int, units: int
+) -> tuple[int, int, int]:
+    """Return (blocks above, blocks below, units) where growth ends: back onto its path, down it, then up it."""
+    step, scale, needed = rule.step, rule.share_den, rule.share_num * total
+    while down[below] <= up[above + 1] or up[above] < down[below + 1]:  # a last block comes after the other's next
+        side = 1 if down[below] > up[above + 1] else -1
+        units -= _block(profile, vpoc, side, step, above if side == 1 else below)
+        above, below = (above - 1, below) if side == 1 else (above, below - 1)
+    while above + below > 0:  # of the two last blocks the lighter was taken last; of equals the lower
+        side = 1 if up[above] < down[below] else -1
+        rest = units - _block(profile, vpoc, side, step, above if side == 1 else below)
+        if scale * rest < needed:
+            break
+        above, below, units = (above - 1, below, rest) if side == 1 else (above, below - 1, rest)
+    while scale * units < needed:
+        side = 1 if up[above + 1] >= down[below + 1] else -1
+        above, below = (above + 1, below) if side == 1 else (above, below + 1)
+        units += _block(profile, vpoc, side, step, above if side == 1 else below)
+    return above, below, units
 
-    Volume only grows, so only a row inside the bar can become the new peak. An exact tie needs a
-    look at the whole range, also later, because the middle it is judged by moves with the range.
+
+@numba.njit(cache=True, nogil=True)
+def _add_bar(
+    profile: Ints, low: int, high: int, close: int, volume: int, spread: int,
+    vpoc: int, peak: int, tied: bool, bottom: int, top: int,
+) -> tuple[int, int, bool, int]:  # fmt: skip
+    """Add one bar; return the VPOC, its units, whether another row has as many, and what ``bottom..top`` gained.
+
+    Volume only grows, so only a row inside the bar can become the new VPOC.
     """
-    if state[LOW] > state[HIGH]:
-        state[LOW], state[HIGH] = low, high
-    state[LOW], state[HIGH] = min(state[LOW], low), max(state[HIGH], high)
-    rows = high - low + 1
-    share = volume * SCALE // rows
-    profile[close] += volume * SCALE - share * rows
-    state[TOTAL] += volume * SCALE
+    flat, rise, fall, rest = _spread(low, high, close, volume, spread)
+    gained = flat * max(0, min(high, top) - max(low, bottom) + 1)
+    gained += rest - flat if bottom <= close <= top else 0
+    profile[close] += rest - flat
+    if rise | fall:
+        for row in range(low, high + 1):
+            step = 0 if row == close else rise * (row - low + 1) if row < close else fall * (high - row + 1)
+            profile[row] += step
+            gained += step if bottom <= row <= top else 0
     for row in range(low, high + 1):
-        profile[row] += share
-        if profile[row] > state[PEAK]:
-            state[PEAK], state[VPOC], state[TIED] = profile[row], row, 0
-        elif profile[row] == state[PEAK] and row != state[VPOC]:
-            state[TIED] = 1
-    if state[TIED] == 1 or state[PEAK] == 0:
-        state[VPOC] = find_vpoc(profile, state[LOW], state[HIGH])
+        profile[row] += flat
+        if profile[row] > peak:
+            vpoc, peak, tied = row, profile[row], False
+        elif profile[row] == peak and row != vpoc:
+            tied = True
+    return vpoc, peak, tied, gained
 
 
 @numba.njit(cache=True, nogil=True)
-def developing_levels(
-    low: Ints, high: Ints, close: Ints, volume: Ints, starts: Ints, share_num: int, share_den: int, step: int
-) -> Ints:
-    """Return one row a bar: VPOC, VAH, VAL in ticks of its session up to and including it."""
-    base = low.min()
-    profile = np.zeros(high.max() - base + 1, np.int64)
-    levels = np.empty((low.size, 3), np.int64)
-    for session in range(starts.size - 1):
-        bars = slice(starts[session], starts[session + 1])
-        state = new_state()
-        profile[low[bars].min() - base : high[bars].max() - base + 1] = 0
-        extend_session(
-            low[bars], high[bars], close[bars], volume[bars],
-            base, profile, state, share_num, share_den, step, levels[bars],
-        )  # fmt: skip
+def _extend_session(
+    up: Ints, down: Ints, profile: Ints, first: int, last: int, bars: TickBars, begin: int, end: int, base: int,
+    rule: Rule, levels: Ints,
+) -> None:  # fmt: skip
+    """Write VPOC, VAH and VAL after each of the bars ``begin..end-1`` of a session whose range so far is given."""
+    step, held = rule.step, profile[first : last + 1]
+    vpoc, before = find_vpoc(profile, first, last), NONE
+    peak, total, tied = profile[vpoc], held.sum(), (held == profile[vpoc]).sum() > 1
+    above, below, units = 0, 0, peak
+    for bar in range(begin, end):
+        low, high, close, volume = bars.low[bar] - base, bars.high[bar] - base, bars.close[bar] - base, bars.volume[bar]
+        # rows between the range and a bar beyond it join the profile too, empty
+        near, far = min(low, last + 1), max(high, first - 1)
+        first, last, total = min(first, low), max(last, high), total + volume * SCALE
+        bottom, top = vpoc - step * below, vpoc + step * above
+        vpoc, peak, tied, gained = _add_bar(
+            profile, low, high, close, volume, rule.spread, vpoc, peak, tied, bottom, top
+        )
+        if tied:  # the middle that ties are judged by moves with the range
+            vpoc = find_vpoc(profile, first, last)
+        if vpoc != before:
+            above, below, units, gained, near, far = 0, 0, peak, 0, first, last
+        _repair_minima(up, profile, vpoc, 1, step, near - vpoc, far - vpoc, last - vpoc)
+        _repair_minima(down, profile, vpoc, -1, step, vpoc - far, vpoc - near, vpoc - first)
+        above, below, units = _settle(up, down, profile, vpoc, rule, total, above, below, units + gained)
+        before, levels[bar, 0] = vpoc, base + vpoc
+        levels[bar, 1] = base + min(vpoc + step * above, last)
+        levels[bar, 2] = base + max(vpoc - step * below, first)
+
+
+@numba.njit(cache=True, nogil=True)
+def extend_levels(bars: TickBars, rule: Rule, base: int, profile: Ints, first: int, last: int) -> Ints:
+    """Return one row a bar: VPOC, VAH, VAL in ticks of its session up to and including it.
+
+    Args:
+        bars: at least one.
+        rule: the value area's rule and the spread.
+        base: tick of ``profile[0]``, below every tick.
+        profile: units of the session so far, zero elsewhere, with an empty row at either end; holds the last
+            session's units afterwards.
+        first, last: the rows of that session's range so far; ``first > last`` if it begins with ``bars``.
+    """
+    levels = np.empty((bars.low.size, 3), np.int64)
+    up, down = np.empty(profile.size + 2, np.int64), np.empty(profile.size + 2, np.int64)
+    for session in range(bars.starts.size - 1):
+        begin, end = bars.starts[session], bars.starts[session + 1]
+        if session > 0 or first > last:
+            profile[:] = 0
+            first = last = bars.low[begin] - base
+        _extend_session(up, down, profile, first, last, bars, begin, end, base, rule, levels)
     return levels
-
-
-@numba.njit(cache=True, nogil=True)
-def session_profile(low: Ints, high: Ints, close: Ints, volume: Ints) -> Ints:
-    """Return the units on each tick from the lowest low to the highest high of the bars."""
-    base = low.min()
-    profile = np.zeros(high.max() - base + 2, np.int64)
-    for bar in range(low.size):
-        _mark(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar])
-    return np.cumsum(profile)[:-1]

@@ -5,6 +5,7 @@ This is the definition the kernels are tested against; nothing else calls it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -30,15 +31,31 @@ class Levels(NamedTuple):
     va_units: int
 
 
-def profile_of(bars: Iterable[Bar]) -> dict[int, int]:
+def spread_of(bar: Bar, spread: str = "uniform") -> dict[int, int]:
+    """Return the units of one bar on each of its ticks; what rounding down leaves goes to the close.
+
+    ``triangular``: a tick below the close gets its distance from below the low, in equal steps whose sum with the
+    close's share makes a triangle of the bar's volume: ``2 / ((close - low + 1) * (ticks + 1))`` each; above likewise.
+    """
+    whole, ticks = bar.volume * SCALE, range(bar.low, bar.high + 1)
+    given = dict.fromkeys(ticks, 0)
+    if spread == "uniform":
+        given = dict.fromkeys(ticks, whole // len(ticks))
+    elif spread == "triangular":
+        rise = math.floor(Fraction(2 * whole, (bar.close - bar.low + 1) * (len(ticks) + 1)))
+        fall = math.floor(Fraction(2 * whole, (bar.high - bar.close + 1) * (len(ticks) + 1)))
+        given |= {tick: rise * (tick - bar.low + 1) for tick in ticks if tick < bar.close}
+        given |= {tick: fall * (bar.high - tick + 1) for tick in ticks if tick > bar.close}
+    given[bar.close] += whole - sum(given.values())
+    return given
+
+
+def profile_of(bars: Iterable[Bar], spread: str = "uniform") -> dict[int, int]:
     """Return the units on every tick from the lowest low to the highest high."""
     units: dict[int, int] = {}
     for bar in bars:
-        ticks = range(bar.low, bar.high + 1)
-        share, rest = divmod(bar.volume * SCALE, len(ticks))
-        for tick in ticks:
-            units[tick] = units.get(tick, 0) + share
-        units[bar.close] += rest
+        for tick, given in spread_of(bar, spread).items():
+            units[tick] = units.get(tick, 0) + given
     return {tick: units.get(tick, 0) for tick in range(min(units), max(units) + 1)}
 
 
@@ -65,11 +82,11 @@ def _heavier(profile: dict[int, int], above: Sequence[int], below: Sequence[int]
     return above if sum(profile[tick] for tick in above) >= sum(profile[tick] for tick in below) else below
 
 
-def levels_of(bars: Sequence[Bar], share: Fraction, step: int) -> Levels:
+def levels_of(bars: Sequence[Bar], share: Fraction, step: int, spread: str = "uniform") -> Levels:
     """Return the levels of one session's bars."""
-    return value_area_of(profile_of(bars), share, step)
+    return value_area_of(profile_of(bars, spread), share, step)
 
 
-def developing_levels_of(bars: Sequence[Bar], share: Fraction, step: int) -> list[Levels]:
+def developing_levels_of(bars: Sequence[Bar], share: Fraction, step: int, spread: str = "uniform") -> list[Levels]:
     """Return the levels after each bar, every one computed from the first bar again."""
-    return [levels_of(bars[: count + 1], share, step) for count in range(len(bars))]
+    return [levels_of(bars[: count + 1], share, step, spread) for count in range(len(bars))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,25 +10,9 @@ import polars as pl
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import Ints
+from vpoc_ml.profile.kernels import CLOSE_ONLY, TRIANGULAR, UNIFORM, Ints, Rule, TickBars
 
-
-class TickBars(NamedTuple):
-    """The columns of the bars in kernel form; ``starts`` ends with the number of bars."""
-
-    low: Ints
-    high: Ints
-    close: Ints
-    volume: Ints
-    starts: Ints
-
-
-class AreaRule(NamedTuple):
-    """The value area's share as an exact ratio, and the prices compared at a time."""
-
-    share_num: int
-    share_den: int
-    step: int
+SPREADS = {"uniform": UNIFORM, "close_only": CLOSE_ONLY, "triangular": TRIANGULAR}
 
 
 def tick_bars(bars: pl.DataFrame, instrument: Instrument) -> TickBars:
@@ -63,10 +46,11 @@ def session_starts(session: pl.Series) -> Ints:
     return edges.astype(np.int64)
 
 
-def area_rule(config: ProfileConfig) -> AreaRule:
-    """Return the value area's rule in integers; 0.70 becomes 7/10."""
+def profile_rule(config: ProfileConfig) -> Rule:
+    """Return the value area's rule in integers, 0.70 becomes 7/10, and the spread."""
     share = Fraction(config.value_area).limit_denominator(10_000)
-    return AreaRule(share.numerator, share.denominator, 2 if config.value_area_rule == "two_price" else 1)
+    step = 2 if config.value_area_rule == "two_price" else 1
+    return Rule(share.numerator, share.denominator, step, SPREADS[config.spread])
 
 
 def _refuse_unordered(bars: pl.DataFrame) -> None:
