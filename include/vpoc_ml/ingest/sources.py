@@ -52,8 +52,8 @@ class Source:
 
     def to_json(self) -> dict[str, Any]:
         """Return the source as JSON-ready values; what is not set is left out."""
-        values = {key: value for key, value in asdict(self).items() if value is not None}
-        return {**values, "path": str(self.path)}
+        values = {key: value for key, value in vars(self).items() if value is not None}
+        return {**values, "path": str(self.path), **({"span": asdict(self.span)} if self.span else {})}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Source:

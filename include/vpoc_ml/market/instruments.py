@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,8 +51,7 @@ class Instrument:
     @property
     def digest(self) -> str:
         """16 hex digits over the whole entry: a changed instrument is another input."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self)
 
     @property
     def tick_value(self) -> float:
@@ -74,6 +74,11 @@ class Instrument:
         ticks = np.asarray(prices, dtype=np.float64) / self.tick_size
         with np.errstate(invalid="ignore"):
             return np.asarray(np.abs(ticks - np.rint(ticks)) < TICK_TOLERANCE)
+
+
+@lru_cache
+def _digest(entry: Instrument) -> str:
+    return hashlib.sha256(json.dumps(asdict(entry), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def instrument(symbol: str) -> Instrument:

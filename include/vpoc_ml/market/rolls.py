@@ -186,7 +186,5 @@ def _nearest(traded: dict[Contract, int], after: Contract | None) -> Contract | 
 def _crossed(figures: dict[Contract, int], front: Contract) -> Contract:
     """Return the contract that leads by these figures, ``front`` itself or a later one."""
     most = figures.get(front, 0)
-    for contract in sorted(figures):
-        if contract > front and figures[contract] > most:
-            front, most = contract, figures[contract]
-    return front
+    ahead = [contract for contract, figure in figures.items() if figure > most and contract > front]
+    return min(ahead, key=lambda contract: (-figures[contract], contract), default=front)
