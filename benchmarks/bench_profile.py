@@ -1,9 +1,11 @@
-"""Speed of profiles, developing levels and features beside their peers.
+"""Speed of session profiles and developing levels beside their peers.
 
+    pip install -e ".[bench]"
     python benchmarks/bench_profile.py
 
-Every peer gets the same bars and must find the same levels; what is too slow runs on fewer bars and is
-marked so. Ratios are what to quote: the absolute numbers belong to the machine. Runs in under a minute.
+Every peer gets the same bars in the same run, one thread, CPU seconds, the least of several runs; what is too slow
+runs on fewer bars, and what is not installed says so. The polars and numpy versions must find the same levels; the
+others compute something else, as their rows tell. Ratios are what to quote. Runs in about a minute.
 """
 
 from __future__ import annotations
@@ -17,35 +19,43 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is imported
+
+import numba
 import numpy as np
 import polars as pl
+import profile_peers as peers
 
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.features.build import build_features
-from vpoc_ml.features.registry import FEATURE_NAMES
-from vpoc_ml.ingest.vix import available_at
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile import kernels, reference
 from vpoc_ml.profile.developing import build_developing
-from vpoc_ml.profile.kernels import SCALE, developing_levels, session_levels
+from vpoc_ml.profile.kernels import Ints, Rule, TickBars, extend_levels, session_levels
 from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.profile.ticks import TickBars
 
 MINUTES, SESSIONS, CONTRACTS = 1380, 69, 12
-COLD_START = """
-import time, numpy as np
-from vpoc_ml.profile.kernels import developing_levels, session_levels
-one, starts = np.ones(1, np.int64), np.array([0, 1])
-begin = time.perf_counter()
-session_levels(one, one, one, one, starts, 7, 10, 2)
-developing_levels(one, one, one, one, starts, 7, 10, 2)
-print(time.perf_counter() - begin)
+RULE = Rule(7, 10, 2, kernels.UNIFORM)
+FIRST_CALL = """
+import numpy as np, time
+from vpoc_ml.profile.kernels import Rule, TickBars, extend_levels, session_levels
+one = np.ones(1, np.int64)
+bars, rule = TickBars(one, one, one, one, np.array([0, 1])), Rule(7, 10, 2, 0)
+begin = time.process_time()
+session_levels(bars, rule)
+extend_levels(bars, rule, 0, np.zeros(3, np.int64), 0, -1)
+print(time.process_time() - begin)
 """
+CAVEAT = """wickra and quantwave roll a window of {minutes} bars in {bins} equal bins of its range and know no session:
+no peer found computes session-anchored developing levels on the tick grid. wickra grows its area one price at a
+time, quantwave takes one price a bar and gives the VPOC only (its vah and val are 0). MarketProfile puts all volume
+at the close; at every bar it was run on {slices} slices of one session."""
+
+Row = tuple[str, int, float | None]
 
 
 def market(sessions: int) -> TickBars:
-    """Minute bars like those of ES: a value area of about 120 ticks, ranges of 1 to 30 ticks."""
+    """Minute bars like those of ES: a value area of about 120 ticks, bars of 7 ticks on average (ESH25: 7.2)."""
     draw = np.random.default_rng(1)
     rows = sessions * MINUTES
     close = 12_000 + np.abs(np.cumsum(np.rint(2.4 * draw.standard_t(3, rows))).astype(np.int64) % 16_000 - 8_000)
@@ -55,73 +65,46 @@ def market(sessions: int) -> TickBars:
     return TickBars(low, np.maximum(low + width, close), close, volume, np.arange(0, rows + 1, MINUTES))
 
 
-def frames(ticks: TickBars) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The same bars as a canonical frame of one contract, and a VIX."""
+def frame_of(ticks: TickBars) -> pl.DataFrame:
+    """The same bars as a canonical frame of one contract."""
     days = [date(2025, 1, 6) + timedelta(days=n) for n in range(ticks.starts.size - 1)]
     start = datetime(2025, 1, 5, 23, tzinfo=UTC)
     stamps = [start + timedelta(days=n, minutes=m) for n in range(len(days)) for m in range(MINUTES)]
     price = {name: getattr(ticks, name) * 0.25 for name in ("high", "low", "close")}
     bars = pl.DataFrame({"ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")), **price, "volume": ticks.volume})
-    bars = bars.with_columns(
+    return bars.with_columns(
         pl.lit("ESH25").alias("contract"),
         pl.Series("session", [day for day in days for _ in range(MINUTES)]),
         (pl.int_range(pl.len()) % MINUTES).is_between(930, 1319).alias("rth"),
         pl.col("close").alias("open"),
-        pl.lit(16.0).alias("vix"),
     )
-    closes = pl.DataFrame({"date": [date(2024, 12, 1) + timedelta(days=n) for n in range(120)]})
-    return bars, closes.with_columns(pl.lit(16.0).alias("close"), available_at("date").alias("available_at"))
 
 
-# ---------------------------------------------------------------- peers
+def developing(ticks: TickBars) -> Ints:
+    base = int(ticks.low.min()) - 1
+    return extend_levels(ticks, RULE, base, np.zeros(int(ticks.high.max()) - base + 2, np.int64), 0, -1)
 
 
-def value_area(units: np.ndarray) -> tuple[int, int, int]:
-    """VPOC, VAH, VAL of an array of units, the two-price rule in plain Python."""
-    vpoc = kernels.find_vpoc.py_func(units, 0, units.size - 1)
-    low = high = vpoc
-    held, target = int(units[vpoc]), -(-7 * int(units.sum()) // 10)
-    while held < target:
-        above = int(units[high + 1 : high + 3].sum()) if high < units.size - 1 else -1
-        below = int(units[max(low - 2, 0) : low].sum()) if low else -1
-        if above >= below:
-            high, held = min(high + 2, units.size - 1), held + above
-        else:
-            low, held = max(low - 2, 0), held + below
-    return vpoc, high, low
-
-
-def numpy_profile(low: np.ndarray, high: np.ndarray, close: np.ndarray, volume: np.ndarray) -> tuple[int, int, int]:
-    """A difference array filled by ``np.add.at``, then the value area in Python."""
-    base, rows = low.min(), high - low + 1
-    share, edges = volume * SCALE // rows, np.zeros(high.max() - low.min() + 2, np.int64)
-    rest = volume * SCALE - share * rows
-    for at, units in ((low, share), (high + 1, -share), (close, rest), (close + 1, -rest)):
-        np.add.at(edges, at - base, units)
-    return tuple(base + row for row in value_area(np.cumsum(edges)[:-1]))
-
-
-def numpy_sessions(ticks: TickBars) -> np.ndarray:
-    parts = (slice(*pair) for pair in zip(ticks.starts[:-1], ticks.starts[1:], strict=True))
-    return np.array([numpy_profile(*(column[part] for column in ticks[:4])) for part in parts])
-
-
-def polars_sessions(ticks: TickBars) -> np.ndarray:
-    """One row for each bar and price, summed by polars, then the value area in Python."""
-    rows = pl.col("high") - pl.col("low") + 1
-    frame = pl.DataFrame(dict(zip(("low", "high", "close", "volume"), ticks[:4], strict=True))).with_columns(
-        session=pl.int_range(pl.len()) // MINUTES, share=pl.col("volume") * SCALE // rows
-    )
-    even = frame.select("session", "share", tick=pl.int_ranges("low", pl.col("high") + 1)).explode("tick")
-    rest = frame.select("session", share=pl.col("volume") * SCALE - pl.col("share") * rows, tick="close")
-    sums = pl.concat([even, rest]).group_by("session", "tick").agg(pl.col("share").sum()).sort("session", "tick")
-    found = []
-    for _, part in sums.group_by("session", maintain_order=True):
-        tick = part["tick"].to_numpy()
-        units = np.zeros(tick[-1] - tick[0] + 1, np.int64)
-        units[tick - tick[0]] = part["share"].to_numpy()
-        found.append([tick[0] + row for row in value_area(units)])
-    return np.array(found)
+@numba.njit
+def regrown(ticks: TickBars, rule: Rule) -> Ints:
+    """Spread, look for the peak in the whole range, grow the area from it: the simple kernel."""
+    base = ticks.low.min()
+    levels = np.empty((ticks.low.size, 3), np.int64)
+    for session in range(ticks.starts.size - 1):
+        profile = np.zeros(ticks.high.max() - base + 1, np.int64)
+        first, last, total = profile.size, -1, 0
+        for bar in range(ticks.starts[session], ticks.starts[session + 1]):
+            low, high = ticks.low[bar] - base, ticks.high[bar] - base
+            units = ticks.volume[bar] * kernels.SCALE
+            share = units // (high - low + 1)
+            for row in range(low, high + 1):
+                profile[row] += share
+            profile[ticks.close[bar] - base] += units - share * (high - low + 1)
+            first, last, total = min(first, low), max(last, high), total + units
+            vpoc = kernels.find_vpoc(profile, first, last)
+            val, vah, _ = kernels.find_value_area(profile, first, last, vpoc, total, rule)
+            levels[bar, 0], levels[bar, 1], levels[bar, 2] = base + vpoc, base + vah, base + val
+    return levels
 
 
 def reference_bars(ticks: TickBars, count: int) -> list[Bar]:
@@ -141,54 +124,88 @@ def _timed(work: Callable[[], object]) -> float:
     return time.process_time() - begin
 
 
-def show(title: str, rows: list[tuple[str, int, float]]) -> None:
-    print(f"\n{title:<52}{'bars':>10}{'CPU s':>10}{'M bars/s':>10}{'slower':>9}")
-    fastest = rows[0][1] / rows[0][2]
+def measured(package: str, pinned: str, bars: int, work: Callable[[], Callable[[], object]], title: str) -> Row:
+    """A peer's row; without seconds where it is not installed in the pinned version."""
+    if peers.version(package) != pinned:
+        return f"{package} {pinned}: {title}", bars, None
+    return f"{package} {pinned}: {title}", bars, seconds(work(), 2)
+
+
+def show(title: str, rows: list[Row]) -> None:
+    print(f"\n{title:<64}{'bars':>10}{'CPU s':>10}{'M bars/s':>10}{'slower':>10}")
+    fastest = rows[0][1] / (rows[0][2] or 1)
     for name, bars, spent in rows:
-        print(f"  {name:<50}{bars:>10,}{spent:>10.4f}{bars / spent / 1e6:>10.3f}{fastest * spent / bars:>9,.1f}")
+        if spent is None:
+            print(f"  {name:<62}{'not installed':>20}")
+        else:
+            speed = f"{bars / spent / 1e6:>10.3f}{fastest * spent / bars:>10,.1f}"
+            print(f"  {name:<62}{bars:>10,}{spent:>10.4f}{speed}")
 
 
-def cold_start() -> float:
+def first_calls() -> list[float]:
+    """CPU seconds of the first calls in two processes, one after the other, that share an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"NUMBA_CACHE_DIR": folder}
-        done = subprocess.run([sys.executable, "-c", COLD_START], env=environment, capture_output=True, check=True)
-    return float(done.stdout)
+        command = [sys.executable, "-c", FIRST_CALL]
+        runs = [subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2)]
+    return [float(run.stdout) for run in runs]
+
+
+def check(one: TickBars, many: TickBars, day: TickBars) -> None:
+    """Refuse to time what does not find the same levels."""
+    levels = session_levels(one, RULE)
+    assert np.array_equal(levels[:, :3], peers.numpy_sessions(one))
+    assert np.array_equal(session_levels(many, RULE)[:, :3], peers.polars_sessions(peers.polars_frame(many)))
+    slow = reference.developing_levels_of(reference_bars(day, 60), Fraction(7, 10), 2)
+    assert [tuple(row) for row in developing(day)[:60]] == [row[:3] for row in slow]
+    assert np.array_equal(developing(many), regrown(many, RULE))
+    print(f"value area: median width {np.median(levels[:, 1] - levels[:, 2]):.0f} ticks")
+    print(f"identical: sessions to numpy and polars, {many.low.size:,} developing rows to the simple kernel")
+
+
+def ratio(rows: list[Row], peer: str) -> str:
+    (_, bars, own), found = rows[0], [row for row in rows if peer in row[0]]
+    per_bar = [spent / count for _, count, spent in found if spent is not None]
+    return f"{min(per_bar) / ((own or 1) / bars):,.0f}x" if per_bar else "not installed"
 
 
 def main() -> None:
     many, one, day = market(SESSIONS * CONTRACTS), market(SESSIONS), market(1)
-    rule, share = (7, 10, 2), Fraction(7, 10)
-    levels = session_levels(*one, *rule)
-    assert np.array_equal(levels[:, :3], numpy_sessions(one))
-    assert np.array_equal(levels[:, :3], polars_sessions(one))
-    slow = reference.developing_levels_of(reference_bars(day, 60), share, 2)
-    assert [tuple(row) for row in developing_levels(*day, *rule)[:60]] == [row[:3] for row in slow]
-
-    print(f"value area: median width {np.median(levels[:, 1] - levels[:, 2]):.0f} ticks; first call with an empty"
-          f" compilation cache: {cold_start():.1f} s")  # fmt: skip
-    bars, session = many.low.size, reference_bars(day, MINUTES)
-    show("Session profiles", [
-        ("kernel", bars, seconds(lambda: session_levels(*many, *rule), 5)),
-        ("numpy add.at, value area in Python", one.low.size, seconds(lambda: numpy_sessions(one))),
-        ("polars explode, value area in Python", one.low.size, seconds(lambda: polars_sessions(one))),
-        ("reference (one session)", MINUTES, seconds(lambda: reference.levels_of(session, share, 2), 1)),
-    ])  # fmt: skip
-    show("Developing levels at every bar", [
-        ("kernel", bars, seconds(lambda: developing_levels(*many, *rule), 3)),
-        ("numpy profile rebuilt (one session)", MINUTES, seconds(lambda: [
-            numpy_profile(*(column[: count + 1] for column in day[:4])) for count in range(MINUTES)], 1)),
-        ("reference (first 100 bars of a session)", 100,
-         seconds(lambda: reference.developing_levels_of(session[:100], share, 2), 1)),
-    ])  # fmt: skip
-    es, config = instrument("ES"), ProfileConfig()
-    frame, vix = frames(one)
-    daily, levels_frame = build_sessions(frame, es, config), build_developing(frame, es, config)
+    cold, warm = first_calls()
+    print(f"first calls: {cold:.1f} CPU s with an empty compilation cache, {warm:.2f} s in the next process (load"
+          f" {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs)")  # fmt: skip
+    check(one, many, day)
+    bars, one_bars, frame = many.low.size, one.low.size, peers.polars_frame(many)
+    sessions: list[Row] = [
+        ("kernel", bars, seconds(lambda: session_levels(many, RULE), 15)),
+        ("polars, vectorised: explode, merge of block minima", bars, seconds(lambda: peers.polars_sessions(frame))),
+        ("numpy add.at, value area in Python", one_bars, seconds(lambda: peers.numpy_sessions(one))),
+        measured("MarketProfile", "0.2.0", one_bars, lambda: peers.market_profile(one), "close only"),
+    ]
+    show("Session profiles: VPOC and value area", sessions)
+    slices, each_bar = (1, None)
+    if peers.version("MarketProfile"):
+        slices, each_bar = peers.market_profile_each_bar(day, MINUTES, 25)
+    levels: list[Row] = [
+        ("kernel", bars, seconds(lambda: developing(many), 15)),
+        ("simple kernel: peak sought and area grown again at every bar", bars, seconds(lambda: regrown(many, RULE))),
+        measured("quantwave", "0.8.1", peers.ROLLING, lambda: peers.quantwave(many, MINUTES), "rolling, VPOC only"),
+        measured("wickra", "2.0.0", peers.ROLLING, lambda: peers.wickra(many, MINUTES), "rolling"),
+        measured("MarketProfile", "0.2.0", slices, lambda: each_bar, "a slice at every bar"),
+    ]
+    show("Developing levels at every bar", levels)
+    print("\n" + CAVEAT.format(minutes=MINUTES, bins=peers.BINS, slices=slices))
+    es, config, contract = instrument("ES"), ProfileConfig(), frame_of(one)
     show("Frames of one contract", [
-        ("build_sessions (session and RTH)", frame.height, seconds(lambda: build_sessions(frame, es, config))),
-        ("build_developing", frame.height, seconds(lambda: build_developing(frame, es, config))),
-        (f"build_features ({len(FEATURE_NAMES)} columns)", frame.height,
-         seconds(lambda: build_features(frame, daily, levels_frame, vix, es))),
+        ("build_sessions (session, RTH, opening, overnight)", contract.height,
+         seconds(lambda: build_sessions(contract, es, config))),
+        ("build_developing", contract.height, seconds(lambda: build_developing(contract, es, config))),
     ])  # fmt: skip
+    speed = bars / (levels[0][2] or 1) / 1e6
+    rolling = ratio([levels[0], levels[2], levels[3]], "rolling")
+    print(f"\nsession profiles: {ratio(sessions, 'polars')} polars (target 20x), {ratio(sessions, 'MarketProfile')}"
+          f" MarketProfile (250x)\ndeveloping levels: {speed:.1f} M bars/s and core (15), {rolling} the fastest"
+          " compiled rolling peer (100x), which rolls a window")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -180,19 +180,18 @@ def session_levels(bars: TickBars, rule: Rule) -> Ints:
 # needed, take what is. Only when the VPOC moves, about 16 times a session, it starts again from the VPOC alone.
 #
 # A block is ``step`` rows, counted from the VPOC outwards; the last one may reach past the range, where nothing
-# trades. A session's loop keeps its state in plain variables and calls only functions that call none themselves
-# (the one-line ones are inlined): numba counts references to the arrays of any other, at every bar, which costs
-# more than the work.
+# trades. A session's state lives in plain variables and the functions of its loop are inlined: numba counts the
+# references to arrays that are passed on or bundled, and at every bar that costs more than the work.
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _block(profile: Ints, vpoc: int, side: int, step: int, block: int) -> int:
     """Return the units of a block; rows beyond the range hold nothing, and one empty row always lies there."""
     near = vpoc + side * (step * (block - 1) + 1)
     return int(profile[near] + profile[near + side] if step == 2 else profile[near])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _repair_minima(least: Ints, profile: Ints, vpoc: int, side: int, step: int, near: int, far: int, end: int) -> None:
     """Bring one side's minima up to date after the rows ``near..far`` rows away from the VPOC changed.
 
@@ -212,7 +211,7 @@ def _repair_minima(least: Ints, profile: Ints, vpoc: int, side: int, step: int, 
         least[block] = running
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _settle(
     up: Ints, down: Ints, profile: Ints, vpoc: int, rule: Rule, total: int, above: int, below: int, units: int
 ) -> tuple[int, int, int]:
@@ -235,7 +234,7 @@ def _settle(
     return above, below, units
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _add_bar(
     profile: Ints, low: int, high: int, close: int, volume: int, spread: int,
     vpoc: int, peak: int, tied: bool, bottom: int, top: int,
@@ -254,10 +253,11 @@ def _add_bar(
             profile[row] += step
             gained += step if bottom <= row <= top else 0
     for row in range(low, high + 1):
-        profile[row] += flat
-        if profile[row] > peak:
-            vpoc, peak, tied = row, profile[row], False
-        elif profile[row] == peak and row != vpoc:
+        held = profile[row] + flat
+        profile[row] = held
+        if held > peak:
+            vpoc, peak, tied = row, held, False
+        elif held == peak and row != vpoc:
             tied = True
     return vpoc, peak, tied, gained
 
