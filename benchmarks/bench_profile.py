@@ -164,9 +164,10 @@ def check(one: TickBars, many: TickBars, day: TickBars) -> None:
 
 
 def ratio(rows: list[Row], peer: str) -> str:
+    """How many times the first row's speed is that of the fastest row with ``peer`` in its name."""
     (_, bars, own), found = rows[0], [row for row in rows if peer in row[0]]
     per_bar = [spent / count for _, count, spent in found if spent is not None]
-    return f"{min(per_bar) / ((own or 1) / bars):,.0f}x" if per_bar else "not installed"
+    return f"{min(per_bar) / ((own or 1) / bars):,.0f}x" if per_bar else "no peer installed:"
 
 
 def main() -> None:
