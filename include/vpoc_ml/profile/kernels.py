@@ -180,8 +180,8 @@ def session_levels(bars: TickBars, rule: Rule) -> Ints:
 # needed, take what is. Only when the VPOC moves, about 16 times a session, it starts again from the VPOC alone.
 #
 # A block is ``step`` rows, counted from the VPOC outwards; the last one may reach past the range, where nothing
-# trades. A session's state lives in plain variables and the functions of its loop are inlined: numba counts the
-# references to arrays that are passed on or bundled, and at every bar that costs more than the work.
+# trades. A session's state lives in plain variables and the functions of its loop are inlined: measured, a bar takes
+# 50 ns so, 65 with calls and 230 with the arrays bundled in a tuple, whose references numba then counts.
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
