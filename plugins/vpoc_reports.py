@@ -81,10 +81,10 @@ def index_page() -> str:
 
 def run_page(run_id: str) -> str:
     """Return the page of one run: its links, with the report itself below them."""
-    from vpoc_ops.stage import folder_name
+    from vpoc_ml.pipeline.names import run_name
 
     for lake in lakes():
-        if pages := links(lake, folder_name(run_id)):
+        if pages := links(lake, run_name(run_id)):
             frame = (
                 f'<iframe src="{_url(pages[0][1])}" style="width:100%;height:82vh;border:0" title="report"></iframe>'
             )

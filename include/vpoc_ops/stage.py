@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_curren
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from vpoc_ml.errors import ArtifactError, VpocError
+from vpoc_ml.pipeline.names import run_name
 from vpoc_ops.env import lake_uri
 
 if TYPE_CHECKING:
@@ -37,14 +37,9 @@ observers: list[Callable[[Event], None]] = []
 """Called in the task's own process with every event: ``started``, ``finished``, ``failed``, ``progress``."""
 
 
-def folder_name(run_id: str) -> str:
-    """Return the run's folder name: ``run_id`` with everything but letters, digits, ``_.-`` turned into ``-``."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", run_id).lstrip(".") or "run"
-
-
 def current_run() -> str:
     """Return the folder name of the run whose task is executing."""
-    return folder_name(get_current_context()["run_id"])
+    return run_name(get_current_context()["run_id"])
 
 
 def run_dir(run: str) -> Path:
@@ -57,7 +52,7 @@ def failures(lake: str, run_id: str) -> list[dict[str, Any]]:
     from vpoc_ml.lake.store import Lake
 
     opened = Lake(lake)
-    return [opened.read_json(key) for key in sorted(opened.storage.stamps(f"runs/{folder_name(run_id)}/failures"))]
+    return [opened.read_json(key) for key in sorted(opened.storage.stamps(f"runs/{run_name(run_id)}/failures"))]
 
 
 def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:

@@ -63,9 +63,10 @@ def test_unknown_key_suggests_a_setting_of_the_same_last_name():
         ("../../etc", "-..-etc"),
         ("..", "run"),
         ("a b/c", "a-b-c"),
+        ("nightly-", "nightly-"),
     ],
 )
-def test_folder_name_stays_inside_the_runs_folder(run_id, folder):
-    from vpoc_ops.stage import folder_name
+def test_run_name_stays_inside_the_runs_folder(run_id, folder):
+    from vpoc_ml.pipeline.names import run_name
 
-    assert folder_name(run_id) == folder
+    assert run_name(run_id) == folder

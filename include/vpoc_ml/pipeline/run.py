@@ -7,7 +7,6 @@ that a DAG task, the command line and a test all say ``ingest_contract("data", "
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -124,11 +123,6 @@ def because(why: str | None) -> Result:
 def run_prefix(name: str) -> str:
     """Return the folder of the run called ``name`` as a key of the lake."""
     return f"runs/{name}"
-
-
-def run_name(text: str) -> str:
-    """Return ``text`` as a run name: only letters, digits, dot, dash and underscore."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")
 
 
 def open_run(lake: str, name: str) -> Run:

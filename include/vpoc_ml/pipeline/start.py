@@ -16,7 +16,8 @@ from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.pipeline.run import Result, Run, run_name, run_prefix, stage
+from vpoc_ml.pipeline.names import run_name
+from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
 
 VIX_KEY = "vix/VIX.parquet"
 
@@ -44,7 +45,7 @@ def start_run(
     Raises:
         ConfigError: unknown recipe or key, impossible value, or a run name that cannot be a folder.
     """
-    if run != run_name(run) or not run:
+    if run != run_name(run):
         raise InvalidValueError("run", run, f"a name of letters, digits, '.', '-' and '_', such as {run_name(run)!r}")
     if now is None or now.tzinfo is None:
         raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
