@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.build import build_features, in_warmup
+from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.history import HISTORY_SESSIONS, NEEDED_BARS, NEEDED_SESSIONS, Predecessor
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.profile.developing import build_developing
@@ -237,3 +238,12 @@ def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
         assert np.array_equal(bits(found), bits(whole.tail(own.height)))
         cut = own.height // 3
         assert np.array_equal(bits(features(own.head(cut), real.vix, es, history)), bits(found.head(cut)))
+
+
+@pytest.mark.parametrize(("rows", "skip"), [(5, 60), (211, 0), (10_000, 0)])
+def test_chunks_across_the_roll_give_the_features_of_all_bars(rows, skip, rolled, whole, es):
+    front = whole.filter(pl.col("session") < rolled.predecessor.first_session).height
+    begin = front - skip if skip else 0
+    bars = rolled.bars.head(front + 200) if skip else rolled.bars
+    chunks = build_in_chunks(bars, rolled.vix, es, rolled.predecessor, rows=rows, skip=begin)
+    assert np.array_equal(bits(pl.concat(chunks)), bits(whole[begin : bars.height]))

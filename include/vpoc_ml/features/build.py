@@ -9,11 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features import calendar_features, levels, price, vix, volatility, volume
 from vpoc_ml.features.history import Past, Predecessor, past_of
 from vpoc_ml.features.inputs import Floats, Inputs, gather
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.profile.ticks import session_starts
+
+KEYS = ("ts", "contract", "session")
 
 _FAMILIES = {
     "price": price,
@@ -35,6 +39,8 @@ def build_features(
     vix: pl.DataFrame,
     instrument: Instrument,
     predecessor: Predecessor | None = None,
+    *,
+    profile: ProfileConfig | None = None,
 ) -> pl.DataFrame:
     """Return ``ts, contract, session`` and one Float32 column a feature, one row a bar.
 
@@ -51,24 +57,21 @@ def build_features(
         vix: ``date, close, available_at``.
         instrument: gives tick size and calendar.
         predecessor: the front contract before; None: the contract's own history, with a warm-up.
+        profile: how the levels were built, for composites of several sessions; None: the default.
 
     Raises:
         ArtifactError: the frames do not belong together.
         InsufficientSessionsError: the predecessor's history is shorter than the longest warm-up.
         InvalidValueError: a price is NaN, or a session lies outside the reviewed calendar.
     """
-    keys = bars.select("ts", "contract", "session")
     if bars.is_empty():
-        return keys.with_columns(pl.lit(None, pl.Float32).alias(name) for name in FEATURE_NAMES)
+        return bars.select(KEYS).with_columns(pl.lit(None, pl.Float32).alias(name) for name in FEATURE_NAMES)
     parts = [Part(bars, sessions, developing, None)]
     if predecessor is not None:
         past = past_of(predecessor, bars["contract"][0], instrument)
         parts = _split(parts[0], predecessor.first_session, past)
-    inputs = [gather(part.bars, part.sessions, part.developing, vix, instrument, part.past) for part in parts]
-    return keys.with_columns(
-        pl.Series(name, np.concatenate([FUNCTIONS[name](part) for part in inputs]).astype(np.float32))
-        for name in FEATURE_NAMES
-    )
+    gathered = (gather(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile) for one in parts)
+    return pl.concat([compute(inputs) for inputs in gathered])
 
 
 class Part(NamedTuple):
@@ -78,6 +81,13 @@ class Part(NamedTuple):
     sessions: pl.DataFrame
     developing: pl.DataFrame
     past: Past | None
+
+
+def compute(inputs: Inputs) -> pl.DataFrame:
+    """Return keys and features of bars that share one past."""
+    return inputs.frame.select(KEYS).with_columns(
+        pl.Series(name, function(inputs).astype(np.float32)) for name, function in FUNCTIONS.items()
+    )
 
 
 def _split(whole: Part, first: date, past: Past) -> list[Part]:
@@ -107,9 +117,10 @@ def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date |
     """
     names = tuple(names)
     day = features["session"].rle_id()
-    row = pl.int_range(features.height, eager=True)
+    starts = session_starts(features["session"])
+    before = pl.Series(np.repeat(starts[:-1], np.diff(starts)))
     bars = max((REGISTRY[name].warmup_bars for name in names), default=0)
-    cold = (day < warmup_sessions(names)) | (row < bars)
+    cold = (day < warmup_sessions(names)) | (before < bars)
     if spliced_from is not None:
         cold &= features["session"] < spliced_from
     return cold.alias("warmup")

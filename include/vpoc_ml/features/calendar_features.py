@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import numpy as np
 
+from vpoc_ml.features.clock import SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.profile.kernels import Ints
 
-SESSION_MINUTES = 1380
 FARTHEST_ROLL = 70
 
 

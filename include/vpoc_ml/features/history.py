@@ -6,15 +6,16 @@ They are ticks then, but no longer whole ones: rounding them would bend every sm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
+from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
 
@@ -26,7 +27,7 @@ HISTORY_SESSIONS = 30
 NEEDED_SESSIONS = max(feature.warmup_sessions for feature in REGISTRY.values())
 NEEDED_BARS = max(feature.warmup_bars for feature in REGISTRY.values())
 
-DAILY = ("high", "low", "close", "vpoc", "vah", "val")
+DAILY = ("open", "high", "low", "close", "vpoc", "vah", "val")
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,26 @@ class Predecessor:
         return self.session_count >= NEEDED_SESSIONS and self.bar_count >= NEEDED_BARS
 
 
-@dataclass(frozen=True)
-class Past:
-    """Arrays of what lies before the first bar, in ticks of the contract that follows; empty without predecessor.
+class PastBars(NamedTuple):
+    """Arrays with one entry a bar, oldest first. Prices in ticks; ``day`` is the bar's row among the past sessions."""
 
-    ``close`` and ``volume``: one entry a bar, as many as the longest window of bars reaches back. ``daily``: one
-    entry a session.
-    """
-
+    high: Floats
+    low: Floats
     close: Floats
     volume: Ints
+    minute: Ints
+    day: Ints
+
+
+@dataclass(frozen=True)
+class Past:
+    """What lies before the first bar, in ticks of the contract that follows: whole sessions; empty at the start.
+
+    ``daily``: one entry a session. A feature reads no more than these sessions, so the past is all that has to be
+    carried from one chunk of bars to the next.
+    """
+
+    bars: PastBars
     daily: dict[str, Floats]
 
     @property
@@ -84,7 +95,37 @@ class Past:
 
 def nothing() -> Past:
     """Return the past of a contract without predecessor."""
-    return Past(np.empty(0), np.empty(0, np.int64), {name: np.empty(0) for name in DAILY})
+    price, count = np.empty(0), np.empty(0, np.int64)
+    return Past(PastBars(price, price, price, count, count, count), dict.fromkeys(DAILY, price))
+
+
+def after(past: Past, bars: pl.DataFrame, sessions: pl.DataFrame, instrument: Instrument, ratio: float = 1.0) -> Past:
+    """Return the past with these completed sessions added: the last ``HISTORY_SESSIONS`` of all.
+
+    Args:
+        past: what lay before, in the ticks wanted.
+        bars: bars of one contract, sorted by ``ts``.
+        sessions: ``build_sessions`` of these bars.
+        instrument: gives the tick size.
+        ratio: factor on the prices; volumes stay as they were traded.
+    """
+    added = PastBars(
+        _adjusted(bars["high"], instrument, ratio),
+        _adjusted(bars["low"], instrument, ratio),
+        _adjusted(bars["close"], instrument, ratio),
+        bars["volume"].to_numpy().astype(np.int64),
+        minutes_since_open(bars["ts"]),
+        past.sessions + np.searchsorted(sessions["session"].to_physical(), bars["session"].to_physical()),
+    )
+    daily = {name: np.concatenate((past.daily[name], _adjusted(sessions[name], instrument, ratio))) for name in DAILY}
+    return _trimmed(Past(PastBars._make(map(_joined, past.bars, added)), daily))
+
+
+def _trimmed(past: Past) -> Past:
+    gone = max(past.sessions - HISTORY_SESSIONS, 0)
+    first = int(np.searchsorted(past.bars.day, gone))
+    bars = PastBars._make(values[first:] for values in past.bars)
+    return Past(bars._replace(day=bars.day - gone), {name: values[gone:] for name, values in past.daily.items()})
 
 
 def past_of(predecessor: Predecessor, contract: str, instrument: Instrument) -> Past:
@@ -97,30 +138,25 @@ def past_of(predecessor: Predecessor, contract: str, instrument: Instrument) -> 
     if not predecessor.is_enough:
         found, why = predecessor.session_count, f"{NEEDED_SESSIONS} sessions and {NEEDED_BARS} bars are the warm-up"
         raise InsufficientSessionsError(f"the history of {contract}", found, NEEDED_SESSIONS, why)
-    closes, volumes, daily = [], [], []
-    ratio, one, successor = 1.0, predecessor, contract
-    while True:
+    chain, successor = [predecessor], contract
+    while chain[-1].before is not None:
+        chain.append(chain[-1].before)
+    ratios = np.cumprod([one.ratio for one in chain])
+    for one in chain:
         _refuse(one, successor)
-        ratio *= one.ratio
-        closes.append(_adjusted(one.bars["close"].tail(NEEDED_BARS), instrument, ratio))
-        volumes.append(one.bars["volume"].tail(NEEDED_BARS).to_numpy().astype(np.int64))
-        daily.append({name: _adjusted(one.sessions[name], instrument, ratio) for name in DAILY})
-        if one.before is None:
-            break
-        successor, one = one.bars["contract"][0], one.before
-    return Past(
-        close=_joined(closes)[-NEEDED_BARS:],
-        volume=np.concatenate(volumes[::-1])[-NEEDED_BARS:],
-        daily={name: _joined(part[name] for part in daily)[-HISTORY_SESSIONS:] for name in DAILY},
-    )
+        successor = one.bars["contract"][0]
+    past = nothing()
+    for one, ratio in zip(reversed(chain), reversed(ratios), strict=True):
+        past = after(past, one.bars, one.sessions, instrument, float(ratio))
+    return past
 
 
 def _adjusted(prices: pl.Series, instrument: Instrument, ratio: float) -> Floats:
     return np.asarray(instrument.to_ticks(prices.to_numpy()) * ratio, np.float64)
 
 
-def _joined(newest_first: Iterable[Floats]) -> Floats:
-    return np.concatenate(list(newest_first)[::-1])
+def _joined(before: NDArray[Any], added: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate((before, added))
 
 
 def _refuse(one: Predecessor, successor: str) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.features.history import DAILY, Past, nothing
+from vpoc_ml.features.clock import minutes_since_open
+from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints
 from vpoc_ml.profile.ticks import session_starts
@@ -18,7 +21,6 @@ from vpoc_ml.profile.ticks import session_starts
 Floats = NDArray[np.float64]
 
 ATR_SESSIONS = 14
-OPEN_MINUTE = 17 * 60
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Inputs:
     """
 
     frame: pl.DataFrame
+    open: Ints
     high: Ints
     low: Ints
     close: Ints
@@ -40,20 +43,34 @@ class Inputs:
     past: Past
     vix: pl.DataFrame
     instrument: Instrument
+    profile: ProfileConfig
+
+    def whole(self, name: str) -> Floats:
+        """Return a column of ``PastBars`` over all past sessions, then over the bars."""
+        return np.concatenate((getattr(self.past.bars, name), getattr(self, name)))
+
+    def recent(self, name: str) -> Floats:
+        """Return the past as far as the longest window of bars reaches, then the bars: what windows run over."""
+        past = getattr(self.past.bars, name)
+        return np.concatenate((past[max(past.size - NEEDED_BARS, 0) :], getattr(self, name)))
+
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the entries that belong to the bars, of an array that begins with the past."""
+        return values[values.size - self.close.size :]
 
     @cached_property
     def long_close(self) -> Floats:
-        """Closes of the past, then the contract's own; the last ``close.size`` entries belong to the bars."""
-        return np.concatenate((self.past.close, self.close))
+        """Closes of the past, then the contract's own."""
+        return self.recent("close")
 
     @cached_property
     def long_volume(self) -> Ints:
         """Volumes of the past, as traded, then the contract's own."""
-        return np.concatenate((self.past.volume, self.volume))
+        return self.recent("volume").astype(np.int64)
 
     def close_ago(self, bars: int) -> Floats:
         """Return the close ``bars`` bars earlier, NaN where there was none."""
-        return lagged(self.long_close, bars)[self.past.close.size :]
+        return self.own(lagged(self.long_close, bars))
 
     @cached_property
     def first_bar(self) -> Ints:
@@ -63,10 +80,8 @@ class Inputs:
 
     @cached_property
     def minute(self) -> Ints:
-        """Minutes from the open of the session, 17:00 Chicago in winter and summer, to the start of the bar."""
-        local = self.frame["ts"].dt.convert_time_zone("America/Chicago")
-        clock = local.dt.hour().cast(pl.Int64) * 60 + local.dt.minute()
-        return np.asarray((clock.to_numpy() - OPEN_MINUTE) % 1440, np.int64)
+        """Minutes from the open of the session to the start of the bar."""
+        return minutes_since_open(self.frame["ts"])
 
     @cached_property
     def atr(self) -> Floats:
@@ -92,6 +107,7 @@ def gather(
     vix: pl.DataFrame,
     instrument: Instrument,
     past: Past | None = None,
+    profile: ProfileConfig | None = None,
 ) -> Inputs:
     """Return the arrays of one contract, after its past.
 
@@ -104,7 +120,7 @@ def gather(
     def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Ints]:
         return {name: instrument.to_ticks(frame[name].to_numpy()) for name in names}
 
-    price, own, before = ticks(bars, "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
+    price, own, before = ticks(bars, "open", "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
     return Inputs(
         frame=bars,
         volume=bars["volume"].to_numpy().astype(np.int64),
@@ -114,6 +130,7 @@ def gather(
         past=before,
         vix=vix.sort("available_at"),
         instrument=instrument,
+        profile=profile or ProfileConfig(),
         **price,
     )
 

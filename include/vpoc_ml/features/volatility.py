@@ -31,4 +31,4 @@ def _realised(x: Inputs, bars: int) -> Floats:
     squares = np.rint(np.minimum(returns**2, 1.0) * _ONE).astype(np.int64)
     total, full = window_sum(squares, bars, first=1)
     values = np.where(full, 100 * np.sqrt(DAY_MINUTES * (total / _ONE) / bars), np.nan)
-    return np.asarray(values[x.past.close.size :], np.float64)
+    return x.own(values)

@@ -23,7 +23,7 @@ def vwap(x: Inputs) -> Floats:
 
 def vol_ratio_30(x: Inputs) -> Floats:
     """Volume against the mean of the last 30 bars, itself included; 0 where none of them traded."""
-    total, full = (part[x.past.volume.size :] for part in window_sum(x.long_volume, RATIO_BARS))
+    total, full = (x.own(part) for part in window_sum(x.long_volume, RATIO_BARS))
     ratio = np.divide(RATIO_BARS * x.volume, total, out=np.zeros(total.size, np.float64), where=total > 0)
     return np.where(full, ratio, np.nan)
 

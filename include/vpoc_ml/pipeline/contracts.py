@@ -105,7 +105,9 @@ def features_contract(run: Run, contract: str) -> Result:
             return _counted(bars_manifest.rows, run.lake.described(key).rows, why=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
-        features = build_features(bars, sessions, developing, vix, run.instrument, predecessor)
+        features = build_features(
+            bars, sessions, developing, vix, run.instrument, predecessor, profile=run.config.profile
+        )
         run.lake.write_frame(key, features, recipe, history.details(predecessor))
         return _counted(bars.height, features.height, why=why)
 
