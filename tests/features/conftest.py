@@ -50,9 +50,9 @@ def compute(es: Instrument) -> Compute:
 
 @pytest.fixture(scope="session")
 def rough() -> Market:
-    """22 short sessions with all that is awkward: flat stretches, zero volume, gaps, a thin first session."""
+    """36 short sessions with all that is awkward: flat stretches, zero volume, gaps, holidays, a thin first session."""
     draw = np.random.default_rng(17)
-    table = sessions(instrument("ES").calendar, date(2025, 2, 10), date(2025, 3, 14)).head(22)
+    table = sessions(instrument("ES").calendar, date(2025, 1, 20), date(2025, 3, 14)).head(36)
     parts, close = [], 24_000
     for at, row in enumerate(table.iter_rows(named=True)):
         count = 12 if at == 0 else int(draw.integers(60, 110))
@@ -76,7 +76,7 @@ def rough() -> Market:
             )
         )
         close = int(closes[-1])
-    vix = pl.DataFrame({"date": pl.date_range(date(2025, 2, 1), date(2025, 3, 20), eager=True)}).filter(
+    vix = pl.DataFrame({"date": pl.date_range(date(2025, 1, 11), date(2025, 3, 20), eager=True)}).filter(
         pl.col("date").dt.weekday() <= 5
     )
     vix = vix.with_columns(

@@ -23,7 +23,7 @@ from vpoc_ml.profile.sessions import build_sessions
 
 PRICES = ("open", "high", "low", "close")
 LEVELS = ("vpoc", "vah", "val")
-ROLL_AT = 17  # of 22 sessions
+ROLL_AT = 26  # of 36 sessions
 
 
 class Spliced(NamedTuple):
@@ -62,7 +62,7 @@ def bits(frame: pl.DataFrame) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def rolled(rough, es) -> Spliced:
-    """The contract holds all 22 sessions, other prices before it is front; the predecessor the 17 before the roll."""
+    """The contract holds all 36 sessions, other prices before it is front; the predecessor the 26 before the roll."""
     first = days(rough.bars)[ROLL_AT]
     thin = pl.col("session") < first
     bars = rough.bars.with_columns(
@@ -182,7 +182,7 @@ def test_values_around_a_roll_by_hand(rolled, es):
 def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es):
     """Two predecessors, each with half the history: their ratios chain."""
     first = rolled.predecessor.first_session
-    middle = days(rolled.unspliced)[9]
+    middle = days(rolled.unspliced)[13]
     late = rolled.unspliced.filter(pl.col("session") >= middle)
     near = predecessor_of(late, es, first, "ESZ24", 0.5)
     far = replace(predecessor_of(rolled.unspliced, es, middle, "ESU24", 0.5 * 0.25), ratio=0.25)
