@@ -73,7 +73,8 @@ def profile_contract(run: Run, contract: str) -> Result:
     sessions_key, developing_key = run.key("sessions", contract), run.key("developing", contract)
     with run.lake.writing(contract):
         inputs = {"bars": run.lake.sha(bars_key)}
-        recipe = Recipe(inputs, run.config.digest("profile"), hash_code("market", "profile"))
+        config = f"{run.config.digest('profile')}/{run.instrument.digest}"
+        recipe = Recipe(inputs, config, hash_code("market", "profile"))
         why = run.lake.why(developing_key, recipe) or run.lake.why(sessions_key, recipe)
         if why is None:
             return _counted(run.lake.described(developing_key).rows, run.lake.described(sessions_key).rows, why=None)
@@ -148,9 +149,8 @@ def _fingerprint(run: Run, source: Source) -> str:
 
 
 def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame, last_ts: str | None) -> Recipe:
-    return Recipe(
-        {"raw": raw, "vix": _vix_hash(vix, last_ts)}, run.config.digest("ingest"), hash_code("market", "ingest")
-    )
+    config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
+    return Recipe({"raw": raw, "vix": _vix_hash(vix, last_ts)}, config, hash_code("market", "ingest"))
 
 
 def _vix_hash(vix: pl.DataFrame, last_ts: str | None) -> str:
