@@ -2,6 +2,7 @@
 
 from vpoc_ml import pipeline
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.market.specs import VARIABLE
 
 from .conftest import BEGIN, NOW, ROWS
 
@@ -77,3 +78,11 @@ def test_torn_artifact_is_made_again(lake, start):
     path.write_bytes(whole[: len(whole) // 2])
     assert build(lake, "night")[0] == ["features"]
     assert path.read_bytes() == whole
+
+
+def test_instrument_of_ones_own_rebuilds_everything_made_with_the_old_one(lake, start, tmp_path, monkeypatch):
+    build(lake, start())
+    mine = tmp_path / "instruments.toml"
+    mine.write_text("[ES]\nslippage_ticks = 2\n")
+    monkeypatch.setenv(VARIABLE, str(mine))
+    assert build(lake, "night")[0] == list(BUILT)
