@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from vpoc_ml.evaluation.bootstrap import Interval, Resamples
-from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows
+from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows, centred_ranks
 
 
 def hits(forecast: Forecast, ret: Floats) -> Floats:
@@ -129,9 +128,8 @@ def _rank_moments(prediction: Floats, rows: JudgedRows) -> Floats | None:
     """Sums n, x, y, xx, yy, xy of centred ranks by session; None for a constant, which has no ranks."""
     if np.ptp(prediction) == 0 or np.ptp(rows.ret) == 0:
         return None
-    n = len(prediction)
-    x, y = ((rankdata(values) - (n + 1) / 2.0) / n for values in (prediction, rows.ret))
-    return rows.per_session(np.ones(n), x, y, x * x, y * y, x * y)
+    x, y = centred_ranks(prediction), rows.ret_rank
+    return rows.per_session(np.ones(len(x)), x, y, x * x, y * y, x * y)
 
 
 def _gain(

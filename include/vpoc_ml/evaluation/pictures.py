@@ -19,7 +19,7 @@ from vpoc_ml.profile.histogram import volume_profile
 # Okabe and Ito's palette: told apart with any colour vision, and by their greys in print.
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9AA3AD", "#1F2933"
 
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "vpoc_ml",
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -45,8 +45,8 @@ def training_picture(progress: Sequence[Mapping[str, Any]]) -> str:
     """Draw loss and gradient norm over the steps from the lines of ``progress.jsonl``; return a data URI."""
     windows = [line for line in progress if line["kind"] == "window"]
     epochs = [line for line in progress if line["kind"] == "epoch"]
-    with rc_context(_STYLE):
-        figure, (loss, norm) = _axes(1, 2, 9.0, 2.9)
+    with rc_context(STYLE):
+        figure, (loss, norm) = axes(1, 2, 9.0, 2.9)
         _line(loss, windows, "loss", GREY, "training, window")
         _line(loss, epochs, "train_loss", BLUE, "training, epoch", "o")
         _line(loss, epochs, "validation_loss", ORANGE, "validation", "o")
@@ -59,14 +59,14 @@ def training_picture(progress: Sequence[Mapping[str, Any]]) -> str:
         if any((line.get("grad_norm_max") or 0) > 0 for line in windows):
             norm.set_yscale("log")
         norm.legend(fontsize=7.5)
-        return _uri(figure)
+        return data_uri(figure)
 
 
 def gains_picture(versus: Mapping[str, Any]) -> str:
     """Draw the paired gains in direction accuracy with their intervals; return a data URI."""
     names = [name for name in versus if versus[name]["direction_accuracy_gain"]]
-    with rc_context(_STYLE):
-        figure, (axis,) = _axes(1, 1, 9.0, 0.7 + 0.38 * max(len(names), 2))
+    with rc_context(STYLE):
+        figure, (axis,) = axes(1, 1, 9.0, 0.7 + 0.38 * max(len(names), 2))
         axis.axvline(0, color=INK, linewidth=1)
         for row, name in enumerate(names):
             gain = {key: 100 * value for key, value in versus[name]["direction_accuracy_gain"].items()}
@@ -76,14 +76,14 @@ def gains_picture(versus: Mapping[str, Any]) -> str:
         axis.set_yticks(range(len(names)), [f"over {name}" for name in names])
         axis.set(xlabel="gain in direction accuracy, points", ylim=(len(names) - 0.5, -0.5))
         axis.grid(axis="y", visible=False)
-        return _uri(figure)
+        return data_uri(figure)
 
 
 def calibration_picture(bins: Sequence[Mapping[str, Any]]) -> str:
     """Draw the realised rank and the up share over the predicted rank by decile; return a data URI."""
     prediction = [item["prediction"] for item in bins]
-    with rc_context(_STYLE):
-        figure, (rank, share) = _axes(1, 2, 9.0, 2.9)
+    with rc_context(STYLE):
+        figure, (rank, share) = axes(1, 2, 9.0, 2.9)
         span = [min(prediction), max(prediction)]
         rank.plot(span, span, "--", color=GREY, label="perfect")
         rank.plot(prediction, [item["realised"] for item in bins], "o-", color=BLUE, label="candidate")
@@ -93,14 +93,14 @@ def calibration_picture(bins: Sequence[Mapping[str, Any]]) -> str:
         share.axhline(50, linestyle="--", color=GREY)
         share.plot(prediction, up, "o-", color=GREEN)
         share.set(title="Rises among the bars that moved, %", xlabel="mean predicted rank, by decile")
-        return _uri(figure)
+        return data_uri(figure)
 
 
 def equity_picture(daily: Sequence[Mapping[str, Any]]) -> str:
     """Draw cumulated gross and net dollars by session; return a data URI."""
     days = [np.datetime64(day["session"]) for day in daily]
-    with rc_context(_STYLE):
-        figure, (axis,) = _axes(1, 1, 9.0, 2.9)
+    with rc_context(STYLE):
+        figure, (axis,) = axes(1, 1, 9.0, 2.9)
         axis.axhline(0, color=INK, linewidth=0.8)
         for name, colour in (("gross", GREY), ("net", BLUE)):
             axis.plot(days, np.cumsum([day[name] for day in daily]), color=colour, label=name)
@@ -108,15 +108,15 @@ def equity_picture(daily: Sequence[Mapping[str, Any]]) -> str:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         _dates(axis)
         axis.legend(fontsize=8)
-        return _uri(figure)
+        return data_uri(figure)
 
 
 def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument: Instrument) -> str:
     """Draw one session: its closes beside its volume profile with VPOC and value area; return a data URI."""
     histogram = volume_profile(bars, instrument)
     inside = (histogram.prices >= levels["val"]) & (histogram.prices <= levels["vah"])
-    with rc_context(_STYLE):
-        figure, (price, profile) = _axes(1, 2, 9.0, 3.6, sharey=True, width_ratios=[3, 2])
+    with rc_context(STYLE):
+        figure, (price, profile) = axes(1, 2, 9.0, 3.6, sharey=True, width_ratios=[3, 2])
         price.plot(bars["ts"].dt.replace_time_zone(None).to_numpy(), bars["close"].to_numpy(), color=INK, linewidth=0.9)
         price.set(title="Close, points (time in UTC)")
         _dates(price)
@@ -130,10 +130,11 @@ def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument:
         for name, side in (("vah", "bottom"), ("vpoc", "center"), ("val", "top")):  # apart in a narrow value area
             text, where = f" {name.upper()} {levels[name]:,.2f}", (1.0, levels[name])
             profile.annotate(text, where, xycoords=("axes fraction", "data"), fontsize=8, va=side)
-        return _uri(figure)
+        return data_uri(figure)
 
 
-def _axes(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+def axes(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``width`` by ``height`` inches and its axes, row by row; call it under ``STYLE``."""
     if "width_ratios" in options:
         options["gridspec_kw"] = {"width_ratios": options.pop("width_ratios")}
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -159,7 +160,8 @@ def _dates(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
 
 
-def _uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+    """Return ``figure`` as an SVG in a data URI, the same bytes every time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

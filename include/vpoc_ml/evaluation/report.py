@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vpoc_ml.config import RunConfig
@@ -47,7 +47,7 @@ def write_report(
     """
     metrics, extra = read_metrics(run_dir), extra or {}
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             run=run_dir.name,
@@ -127,9 +127,10 @@ def _images(
     }
 
 
-def _environment() -> Environment:
+def environment(*packages: str) -> Environment:
+    """Return the environment of the reports: templates of ``packages`` and of this one, and the filters they share."""
     environment = Environment(
-        loader=PackageLoader("vpoc_ml.evaluation"),
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "vpoc_ml.evaluation")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

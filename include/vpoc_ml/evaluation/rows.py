@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -71,6 +73,18 @@ class JudgedRows:
             sessions=frame["session"].n_unique(),
         )
 
+    @cached_property
+    def ret_rank(self) -> Floats:
+        """Centred ranks of ``ret`` as shares of the rows, ties on their average: every rank IC uses them."""
+        return centred_ranks(self.ret)
+
     def per_session(self, *columns: Floats) -> Floats:
         """Return the sum of each column within each session, (sessions, columns)."""
         return np.stack([np.bincount(self.block, column, self.sessions) for column in columns], axis=1)
+
+
+def centred_ranks(values: Floats) -> Floats:
+    """Return ranks minus their mean, divided by the number of rows, (n,); ties get average ranks."""
+    n = len(values)
+    ranks: Floats = (rankdata(values) - (n + 1) / 2.0) / n
+    return ranks
