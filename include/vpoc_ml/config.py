@@ -136,7 +136,9 @@ class EvaluationConfig(Section):
     huber_delta: float = Field(0.1, gt=0, le=10, description="Delta at which every Huber loss is reported.")
     bootstrap_samples: int = Field(500, ge=100, le=100_000, description="Resamples of the block bootstrap.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every interval.")
-    round_turn_cost: float = Field(29.50, ge=0, le=1000, description="Costs of one round turn, dollars a contract.")
+    round_turn_cost: float | None = Field(
+        None, ge=0, le=1000, description="Costs of one round turn, dollars a contract; none: the instrument's own."
+    )
     seed: int = Field(11, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
 
 
@@ -338,7 +340,7 @@ def form_fields() -> dict[str, dict[str, Any]]:
     }
     schema = RunConfig.model_json_schema()["$defs"]
     for section, name, field in _settings():
-        properties = dict(schema[_section_class(section).__name__]["properties"][name])
+        properties = _stated(schema[_section_class(section).__name__]["properties"][name])
         limits = {key: value for key, value in properties.items() if key in _FORM_LIMITS}
         fields[f"{section}.{name}"] = {
             "default": None,
@@ -352,6 +354,12 @@ def form_fields() -> dict[str, dict[str, Any]]:
     return fields
 
 
+def _stated(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return a setting's schema; of one that may be none, the schema of what it may be else."""
+    chosen = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
+    return {**properties, **chosen}
+
+
 _FORM_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
@@ -361,7 +369,9 @@ def _form_type(field: FieldInfo, properties: Mapping[str, Any]) -> str:
 
 def _shown(field: FieldInfo) -> str:
     default = field.default
-    return ", ".join(map(str, default)) or "all" if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple):
+        return ", ".join(map(str, default)) or "all"
+    return "none" if default is None else str(default)
 
 
 def _is_tuple(field: FieldInfo) -> bool:

@@ -139,6 +139,15 @@ def test_stored_model_is_judged_like_a_loaded_one(make_set, make_run, instrument
     assert np.array_equal(pl.read_parquet(run / "predictions.parquet")["candidate"].to_numpy(), predicted)
 
 
+@pytest.mark.parametrize(("asked", "charged"), [(None, 5.94), (11.5, 11.5)])
+def test_costs_are_the_instruments_own_unless_set(asked, charged, make_set, make_run, fake, instrument):
+    frame = make_set(strength=0.3)
+    config = resolve("smoke", {} if asked is None else {"evaluation.round_turn_cost": asked})
+    cheap = replace(instrument, cost_per_side=2.97, slippage_ticks=0.0)
+    found = evaluate_model(make_run(frame), config, fake(frame), instrument=cheap)
+    assert found["backtest"]["round_turn_cost"] == pytest.approx(charged)
+
+
 def test_calibration_by_hand():
     rows = JudgedRows(np.array([-1.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.5, 0.8, 0.9]), np.arange(4), 4)
     assert calibration(np.array([0.4, 0.4, 0.6, 0.6]), rows, bins=2) == [

@@ -73,7 +73,7 @@ def evaluate_model(
     unscored = _missing(champion, known)
     if champion is not None and unscored is None:
         forecasts.append(predict(CHAMPION, champion, known))
-    metrics = measure(test, forecasts, config, instrument.point_value)
+    metrics = measure(test, forecasts, config, instrument)
     metrics["champion_unscored"] = unscored
     metrics["train_rows"], metrics["validation_rows"] = train.height, validation.height
     strict: dict[str, Any] = finite(metrics)
@@ -104,10 +104,13 @@ def predict(name: str, model: RankModel, rows: pl.DataFrame) -> Forecast:
     return Forecast(name, np.asarray(predicted, dtype=np.float64), float(model.zero_rank))
 
 
-def measure(test: pl.DataFrame, forecasts: Sequence[Forecast], config: RunConfig, point_value: float) -> dict[str, Any]:
+def measure(
+    test: pl.DataFrame, forecasts: Sequence[Forecast], config: RunConfig, instrument: Instrument
+) -> dict[str, Any]:
     """Return the metrics of all ``forecasts`` on the rows ``test``; the first is the candidate."""
     settings: EvaluationConfig = config.evaluation
     rows = JudgedRows.of(test)
+    cost = instrument.round_turn_cost if settings.round_turn_cost is None else settings.round_turn_cost
     resamples = draw(
         rows.sessions, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed
     )
@@ -130,8 +133,8 @@ def measure(test: pl.DataFrame, forecasts: Sequence[Forecast], config: RunConfig
             candidate.direction,
             resamples,
             horizon_minutes=config.dataset.horizon_minutes,
-            point_value=point_value,
-            round_turn_cost=settings.round_turn_cost,
+            point_value=instrument.point_value,
+            round_turn_cost=cost,
         ),
         "calibration": calibration(candidate.rank, rows),
     }
