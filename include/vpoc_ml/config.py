@@ -94,6 +94,19 @@ class DatasetConfig(Section):
     validation_share: float = Field(0.20, gt=0, lt=1, description="Share of the sessions for early stopping.")
     embargo_sessions: int = Field(1, ge=0, le=60, description="Whole sessions dropped between two splits.")
     min_sessions: int = Field(10, ge=5, le=5000, description="Smallest number of usable sessions for a run.")
+    target: Literal["rank", "rank_gauss", "return", "vol_scaled", "binary", "multiclass", "quantiles"] = Field(
+        "rank", description="What the network is trained on; every kind is scored and judged in rank units."
+    )
+    target_classes: int = Field(3, ge=2, le=20, description="Classes of target multiclass, cut at training quantiles.")
+    target_levels: tuple[float, ...] = Field(
+        (0.1, 0.25, 0.5, 0.75, 0.9), description="Levels of target quantiles, symmetric about 0.5."
+    )
+    target_volatility_bars: int = Field(
+        30, ge=2, le=1380, description="Last bars of which target vol_scaled takes the volatility."
+    )
+    scaler: Literal["none", "robust", "mad", "robust_scaler", "winsor", "quantile", "yeo_johnson", "box_cox"] = Field(
+        "none", description="Scaling of the features before the model's guard, fitted on training rows."
+    )
 
 
 class ModelConfig(Section):

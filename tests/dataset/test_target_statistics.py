@@ -9,24 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpoc_ml.dataset.statistics import column_statistics, nonfinite_row_share
-from vpoc_ml.dataset.target import RankTarget
+from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import InputError
 
 
 def test_ranks_golden_example_with_ties():
     target = RankTarget.fit(np.array([0.0, -1.0, 0.0, 2.0, np.nan]))
     np.testing.assert_allclose(
-        target.ranks(np.array([-5.0, -1.0, -0.5, 0.0, 1.0, 2.0, 9.0, np.nan])),
+        target.apply(np.array([-5.0, -1.0, -0.5, 0.0, 1.0, 2.0, 9.0, np.nan])),
         [0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0, np.nan],
     )
-    assert target.zero_rank == 0.5
+    assert target.zero_score == 0.5
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=60))
 def test_ranks_of_the_training_returns_are_scipys_average_ranks_with_mean_one_half(ticks):
     returns = np.array(ticks) * 5e-5
-    ranks = RankTarget.fit(returns).ranks(returns)
+    ranks = RankTarget.fit(returns).apply(returns)
     np.testing.assert_allclose(ranks, (scipy.stats.rankdata(returns) - 0.5) / len(returns))
     assert ranks.mean() == pytest.approx(0.5)
 

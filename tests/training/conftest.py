@@ -13,7 +13,7 @@ import pytest
 
 from vpoc_ml.config import resolve
 from vpoc_ml.dataset.statistics import column_statistics
-from vpoc_ml.dataset.target import RankTarget
+from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.lake.atomic import write_json, write_text
 
 FEATURES = 5
@@ -48,7 +48,7 @@ def plant(rows: int = 40_000, strength: float = 0.6, seed: int = 3) -> Planted:
         np.arange(rows) < 0.7 * rows, "train", np.where(np.arange(rows) < 0.9 * rows, "validation", "test")
     )
     target = RankTarget.fit(returns[split == "train"])
-    return Planted(raw.astype(np.float32), target.ranks(returns), up, split)
+    return Planted(raw.astype(np.float32), target.apply(returns), up, split)
 
 
 def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], recipe: str = "nightly") -> Path:

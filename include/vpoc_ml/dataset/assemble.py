@@ -11,7 +11,7 @@ from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, label_bars
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
 from vpoc_ml.dataset.statistics import column_statistics, nonfinite_row_share
-from vpoc_ml.dataset.target import RankTarget
+from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
 from vpoc_ml.features.registry import REGISTRY
@@ -75,7 +75,7 @@ def assemble(
     ).sort("ts")
     split = split_rows(rows, split_sessions(rows["session"].unique().to_list(), config.dataset))
     target = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
-    ranks = pl.Series("y", target.ranks(split["ret"].to_numpy()), dtype=pl.Float32)
+    ranks = pl.Series("y", target.apply(split["ret"].to_numpy()), dtype=pl.Float32)
     frame = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32)).select(*LEADING, *names)
     return TrainingSet(frame, _statistics(frame, names, target, config.dataset.embargo_sessions))
 
@@ -145,7 +145,7 @@ def _statistics(frame: pl.DataFrame, names: list[str], target: RankTarget, embar
         "nonfinite_row_share": {
             name: nonfinite_row_share(part.select(names).to_numpy()) for name, part in parts.items()
         },
-        "zero_rank": target.zero_rank,
+        "zero_rank": target.zero_score,
         "target_quantiles": target.quantiles(),
         "rows": {name: part.height for name, part in parts.items()},
         "labelled_rows": {name: int(part["weight"].sum()) for name, part in parts.items()},

@@ -1,4 +1,4 @@
-"""Statistics the model's guard scales with, fitted on training rows only."""
+"""Statistics of one column of training rows: what the guard scales with, where a value stands in the column."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ def column_statistics(values: Floats) -> ColumnStatistics:
         if 0 < scale < np.inf:
             return ColumnStatistics(float(edges[0]), scale, source, share)
     return ColumnStatistics(float(edges[0]), 1.0, "one", share)
+
+
+def interpolated_rank(values: Floats, quantiles: Floats) -> npt.NDArray[np.float64]:
+    """Return where ``values`` [n] stand in [0, 1] among evenly spaced ``quantiles`` [k], ascending.
+
+    Repeated quantiles, a value that many rows share, get the middle of their ranks: the mean of an
+    interpolation from below and one from above.
+    """
+    ranks = np.linspace(0, 1, quantiles.size)
+    from_below = np.interp(values, quantiles, ranks)
+    from_above = -np.interp(-values, -quantiles[::-1], -ranks[::-1])
+    middle: npt.NDArray[np.float64] = 0.5 * (from_below + from_above)
+    return middle
 
 
 def nonfinite_row_share(matrix: Floats) -> float:

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from vpoc_ml.errors import InputError
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.targets.base import MIDDLE, Floats, Target, finite_returns
 
-Floats = npt.NDArray[np.float64]
 QUANTILES = 1001
 
 
 @dataclass(frozen=True)
-class RankTarget:
-    """The empirical distribution of the training returns. ``returns`` are finite and sorted."""
+class RankTarget(Target):
+    """The empirical distribution of the training returns. ``returns`` are finite and sorted.
+
+    A zero return gets the middle of the ranks of all zero returns. Every other kind is read on this
+    kind's scale, and evaluation measures losses on it.
+    """
+
+    kind: ClassVar[str] = "rank"
+    predicts: ClassVar[str] = "the expected rank of the return among the training returns, in [0, 1]"
 
     returns: Floats
 
     @classmethod
-    def fit(cls, returns: Floats) -> RankTarget:
+    def fit(cls, returns: Floats, volatility: Floats | None = None, config: DatasetConfig | None = None) -> RankTarget:
         """Take the finite returns of the training rows.
 
         Raises:
             InputError: there is none.
         """
-        finite = np.sort(returns[np.isfinite(returns)])
-        if finite.size == 0:
-            raise InputError(
-                "Expected training rows with a label; found none."
-                " Look at the bars: no bar is followed by another within the label's horizon."
-            )
-        return cls(finite)
+        return cls(finite_returns(returns))
 
-    def ranks(self, returns: Floats) -> Floats:
+    def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
         """Return the mid-rank of each return in [0, 1]; tied returns get the middle of their ranks; NaN stays NaN.
 
         Mid-ranks keep the mean of the training targets at exactly 0.5, however many returns are zero.
@@ -44,10 +45,19 @@ class RankTarget:
         ranks: Floats = (below + up_to) / (2 * self.returns.size)
         return np.where(np.isfinite(returns), ranks, np.nan)
 
+    def score(self, outputs: Floats) -> Floats:
+        """Return the outputs: they are ranks."""
+        return outputs
+
     @property
-    def zero_rank(self) -> float:
+    def start(self) -> tuple[float, ...]:
+        """The mean rank."""
+        return (MIDDLE,)
+
+    @property
+    def zero_score(self) -> float:
         """Mid-rank of an unchanged price: a prediction above it says "up"."""
-        return float(self.ranks(np.zeros(1))[0])
+        return float(self.apply(np.zeros(1))[0])
 
     def quantiles(self) -> list[float]:
         """Return the 1001 quantiles 0, 0.001, ..., 1 of the training returns: turns a rank into a return."""

@@ -1,0 +1,95 @@
+"""Scalings of the features, fitted on training rows, stored as plain JSON, the same in training and scoring.
+
+A scaler runs before the model's guard, which is fitted on what the scaler gives. Whatever the kind: a
+value that is not finite becomes NaN (the guard takes it), a finite one stays finite, order is kept, and a
+constant column stays constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
+from vpoc_ml.dataset.scalers.linear import Mad, Robust, RobustScaler, Winsor
+from vpoc_ml.dataset.scalers.normal import BoxCox, Quantile, YeoJohnson
+from vpoc_ml.errors import InputError, InvalidValueError
+
+LARGEST = 1e30
+KINDS: dict[str, type[ColumnScaler]] = {
+    kind.kind: kind for kind in (Robust, Mad, RobustScaler, Winsor, Quantile, YeoJohnson, BoxCox)
+}
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """One ``ColumnScaler`` a feature, in model order."""
+
+    kind: str
+    columns: tuple[ColumnScaler, ...]
+
+    def apply(self, raw: npt.NDArray[np.floating]) -> Floats:
+        """Return features [n, f] scaled, float64; NaN where ``raw`` is not finite, only there.
+
+        Raises:
+            InputError: another number of columns.
+        """
+        if raw.ndim != 2 or raw.shape[1] != len(self.columns):
+            raise InputError(f"Expected {len(self.columns)} feature columns; was an array of shape {raw.shape}.")
+        scaled = np.empty(raw.shape, dtype=np.float64)
+        for index, column in enumerate(self.columns):
+            scaled[:, index] = apply_column(column, raw[:, index])
+        return scaled
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything fitted as plain JSON values."""
+        return {"kind": self.kind, "columns": [column.to_json() for column in self.columns]}
+
+
+def apply_column(column: ColumnScaler, raw: npt.NDArray[np.floating]) -> Floats:
+    """Return one feature [n] scaled, float64, within +- 1e30; NaN where ``raw`` is not finite."""
+    values = raw.astype(np.float64)
+    finite = np.isfinite(values)
+    with np.errstate(over="ignore", divide="ignore"):
+        scaled = column.apply(np.where(finite, values, 0.0))
+    return np.where(finite, np.clip(scaled, -LARGEST, LARGEST), np.nan)
+
+
+def fit_scaler(kind: str, columns: Iterable[npt.NDArray[np.floating]]) -> Scaler:
+    """Fit a scaler of ``kind`` on the training rows' columns, each [n]; for a matrix pass its transpose.
+
+    A column without a finite value is fitted as one of zeros.
+
+    Raises:
+        InvalidValueError: no such kind.
+    """
+    return Scaler(kind, tuple(_class(kind).fit(_finite(column)) for column in columns))
+
+
+def scaler_from_json(stored: Mapping[str, Any]) -> Scaler:
+    """Return the scaler that ``Scaler.to_json`` stored.
+
+    Raises:
+        InvalidValueError: it names no kind of this version.
+    """
+    kind = str(stored.get("kind"))
+    return Scaler(kind, tuple(_class(kind).from_json(column) for column in stored["columns"]))
+
+
+def _class(kind: str) -> type[ColumnScaler]:
+    if kind not in KINDS:
+        raise InvalidValueError("dataset.scaler", kind, f"one of {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def _finite(column: npt.NDArray[np.floating]) -> Floats:
+    values = column.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    return finite if finite.size else np.zeros(1)
+
+
+__all__ = ["KINDS", "ColumnScaler", "Scaler", "apply_column", "fit_scaler", "scaler_from_json"]

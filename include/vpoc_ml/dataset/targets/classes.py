@@ -1,0 +1,120 @@
+"""Targets that are classes: down or up, or one of n classes cut at quantiles of the training returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import expit, logit, softmax
+
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.targets.base import Floats, Loss, Target, finite_returns
+from vpoc_ml.dataset.targets.rank import RankTarget
+from vpoc_ml.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class BinaryTarget(Target):
+    """1 for a rise, 0 for a fall, 0.5 for an unchanged price: a tie pulls the logit to neither side.
+
+    ``fall`` and ``rise`` are the mean training ranks of the two; ``share`` is the mean target. The score
+    is the mean rank that the probability implies, so it crosses its threshold at a probability of one half.
+    """
+
+    kind: ClassVar[str] = "binary"
+    predicts: ClassVar[str] = "the logit of the probability of a rise, half of the unchanged prices counted as rises"
+    loss: ClassVar[Loss] = "bce"
+
+    share: float
+    fall: float
+    rise: float
+
+    @classmethod
+    def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> BinaryTarget:
+        """Learn the share of rises, and the mean ranks of falls and rises (0 and 1 where there is none)."""
+        known = finite_returns(returns)
+        ranks, rises = RankTarget(known).apply(known), _rises(known)
+        means = [float(ranks[rises == side].mean()) if (rises == side).any() else side for side in (0.0, 1.0)]
+        edge = 0.5 / known.size
+        return cls(float(np.clip(rises.mean(), edge, 1 - edge)), *means)
+
+    def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
+        """Return 0, 0.5 or 1 for each return; NaN where it is not finite."""
+        return np.where(np.isfinite(returns), _rises(returns), np.nan)
+
+    def score(self, outputs: Floats) -> Floats:
+        """Return the mean rank that logits [n] imply."""
+        scores: Floats = self.fall + (self.rise - self.fall) * expit(outputs)
+        return scores
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """The logit of the mean target."""
+        return (float(logit(self.share)),)
+
+    @property
+    def zero_score(self) -> float:
+        """Score at a probability of one half."""
+        return 0.5 * (self.fall + self.rise)
+
+
+@dataclass(frozen=True)
+class MulticlassTarget(Target):
+    """The number of the class, 0 to n - 1, cut at ``edges`` [n - 1]; a return on an edge is in the upper class.
+
+    The edges are quantiles of the training returns. All zero returns share one class. Where so many returns
+    are equal that two edges meet, the classes between them would be empty and are left out, so there can be
+    fewer than ``dataset.target_classes``. ``ranks`` [n] and ``shares`` [n] are the classes' mean training
+    rank and share of the training rows; the score is the mean rank that the probabilities imply, ``zero_rank``
+    the mid-rank of a zero return.
+    """
+
+    kind: ClassVar[str] = "multiclass"
+    predicts: ClassVar[str] = "the logits of the classes between quantiles of the training returns"
+    loss: ClassVar[Loss] = "cross_entropy"
+
+    edges: Floats
+    ranks: Floats
+    shares: Floats
+    zero_rank: float
+
+    @classmethod
+    def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> MulticlassTarget:
+        """Learn the edges of ``config.target_classes`` classes, their mean ranks and shares."""
+        known = finite_returns(returns)
+        wanted = np.arange(1, config.target_classes) / config.target_classes
+        edges = np.unique(np.quantile(known, wanted, method="inverted_cdf"))
+        edges = edges[edges > known[0]]
+        if edges.size == 0:
+            expected = "a kind that needs no classes: nearly all training returns are equal"
+            raise InvalidValueError("dataset.target", cls.kind, expected)
+        ecdf, place = RankTarget(known), np.searchsorted(edges, known, side="right")
+        counts = np.bincount(place, minlength=edges.size + 1)
+        ranks = np.bincount(place, ecdf.apply(known), edges.size + 1) / counts
+        return cls(edges, ranks, counts / known.size, ecdf.zero_score)
+
+    def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
+        """Return the number of each return's class as a float; NaN where the return is not finite."""
+        place = np.searchsorted(self.edges, returns, side="right").astype(np.float64)
+        return np.where(np.isfinite(returns), place, np.nan)
+
+    def score(self, outputs: Floats) -> Floats:
+        """Return the mean rank that logits [n, classes] imply."""
+        scores: Floats = softmax(outputs, axis=1) @ self.ranks
+        return scores
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """The logarithms of the classes' shares."""
+        return tuple(float(value) for value in np.log(self.shares))
+
+    @property
+    def zero_score(self) -> float:
+        """Mid-rank of an unchanged price."""
+        return self.zero_rank
+
+
+def _rises(returns: Floats) -> Floats:
+    rises: Floats = 0.5 * (1.0 + np.sign(returns))
+    return rises

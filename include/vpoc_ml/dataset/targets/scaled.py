@@ -1,0 +1,172 @@
+"""Targets that are a straight line of some quantity: the return, its normal score, or the return over its volatility.
+
+The line brings the quantity to rank units, so one delta of the Huber loss, one starting prediction and
+one reading of a score fit all of them. Trained on plain returns of 1e-4, a network of this size loses a
+fifth of the signal.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.statistics import column_statistics, interpolated_rank
+from vpoc_ml.dataset.targets.base import MIDDLE, Floats, Target, finite_returns
+from vpoc_ml.dataset.targets.rank import QUANTILES, RankTarget
+
+FLOOR_PERCENTILE = 5.0
+LARGEST_MOVE = 5.0  # volatilities; a longer move is cut to it
+
+
+@dataclass(frozen=True)
+class LinearTarget(Target):
+    """0.5 + ``slope`` (quantity - ``centre``): ``centre`` is the training mean, ``slope`` ranks per unit.
+
+    The slope is how fast the mean rank rises when the quantity rises by the same amount in every training
+    row, so an output is, to first order, the rank that a forecast of this quantity implies.
+    """
+
+    centre: float
+    slope: float
+
+    @abstractmethod
+    def quantity(self, returns: Floats, volatility: Floats | None) -> Floats:
+        """Return the quantity of finite returns [n], in its own unit."""
+
+    def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
+        """Return the quantity in rank units; NaN where the return is not finite."""
+        finite = np.where(np.isfinite(returns), returns, 0.0)
+        target = MIDDLE + self.slope * (self.quantity(finite, volatility) - self.centre)
+        return np.where(np.isfinite(returns), target, np.nan)
+
+    def forecast(self, outputs: Floats) -> Floats:
+        """Return what outputs [n] say in the quantity's own unit."""
+        return self.centre + (outputs - MIDDLE) / self.slope
+
+    def score(self, outputs: Floats) -> Floats:
+        """Return the outputs: they are in rank units."""
+        return outputs
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """The mean of the training targets."""
+        return (MIDDLE,)
+
+    @property
+    def zero_score(self) -> float:
+        """Score of a zero return."""
+        return float(self.apply(np.zeros(1), np.ones(1))[0])
+
+
+@dataclass(frozen=True)
+class ReturnTarget(LinearTarget):
+    """The log return, cut to +- ``clip``. A zero return is a zero return: ties are nothing special here."""
+
+    kind: ClassVar[str] = "return"
+    predicts: ClassVar[str] = "the expected log return"
+
+    clip: float
+
+    @classmethod
+    def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> ReturnTarget:
+        """Learn mean and slope; ``config.return_clip`` is the bound."""
+        known = np.clip(finite_returns(returns), -config.return_clip, config.return_clip)
+        return cls(float(known.mean()), return_slope(known), config.return_clip)
+
+    def quantity(self, returns: Floats, volatility: Floats | None) -> Floats:
+        """Return the clipped log returns."""
+        return np.clip(returns, -self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class VolScaledTarget(LinearTarget):
+    """The log return over the volatility known at the row, cut to +- 5 volatilities.
+
+    A volatility below ``floor``, the training rows' fifth percentile, counts as the floor, or quiet nights
+    would fill the loss; one that is not finite counts as ``usual``, their median. The score ranks the
+    return per unit of risk. A zero return stays zero at any volatility.
+    """
+
+    kind: ClassVar[str] = "vol_scaled"
+    predicts: ClassVar[str] = "the expected log return in units of the volatility known at the bar"
+    needs_volatility: ClassVar[bool] = True
+
+    floor: float
+    usual: float
+
+    @classmethod
+    def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> VolScaledTarget:
+        """Learn floor, mean and slope from rows with a finite return; ``volatility`` is needed."""
+        finite_returns(returns)
+        rows = np.isfinite(returns)
+        known = _volatility(volatility, returns)[rows]
+        positive = known[np.isfinite(known) & (known > 0)]
+        if positive.size == 0:
+            positive = np.array([column_statistics(returns).scale])
+        floor, usual = float(np.percentile(positive, FLOOR_PERCENTILE)), float(np.median(positive))
+        raw = cls(0.0, 1.0, floor, usual)
+        moves, unit = raw.quantity(returns[rows], known), raw._unit(known)
+        ecdf = RankTarget.fit(returns)
+        step = column_statistics(moves).scale
+        return cls(float(moves.mean()), _rise(lambda by: ecdf.apply((moves + by) * unit), step), floor, usual)
+
+    def quantity(self, returns: Floats, volatility: Floats | None) -> Floats:
+        """Return the clipped ratio of return and volatility."""
+        return np.clip(returns / self._unit(_volatility(volatility, returns)), -LARGEST_MOVE, LARGEST_MOVE)
+
+    def _unit(self, volatility: Floats) -> Floats:
+        return np.maximum(np.where(np.isfinite(volatility), volatility, self.usual), self.floor)
+
+
+@dataclass(frozen=True)
+class RankGaussTarget(LinearTarget):
+    """The normal quantile of the return's rank. The tails weigh more than in ``rank``, less than in ``return``.
+
+    ``quantiles`` are 1001 quantiles of the training returns, between which ranks are interpolated; tied
+    returns, such as zeros, get the middle of their ranks. Ranks stay within [``tail``, 1 - ``tail``], half
+    a training row from the ends.
+    """
+
+    kind: ClassVar[str] = "rank_gauss"
+    predicts: ClassVar[str] = "the expected normal score of the return's rank"
+
+    quantiles: Floats
+    tail: float
+
+    @classmethod
+    def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> RankGaussTarget:
+        """Learn the quantiles, and mean and slope of the normal scores."""
+        known = finite_returns(returns)
+        quantiles = np.quantile(known, np.linspace(0, 1, QUANTILES))
+        raw = cls(0.0, 1.0, quantiles, 0.5 / known.size)
+        scores = raw.quantity(known, None)
+        return cls(float(scores.mean()), _rise(lambda by: ndtr(scores + by), 1.0), quantiles, raw.tail)
+
+    def quantity(self, returns: Floats, volatility: Floats | None) -> Floats:
+        """Return the normal scores."""
+        scores: Floats = ndtri(np.clip(interpolated_rank(returns, self.quantiles), self.tail, 1 - self.tail))
+        return scores
+
+
+def return_slope(known: Floats) -> float:
+    """Return how many ranks the mean rank rises per unit of log return, over sorted training returns [n]."""
+    ecdf = RankTarget(known)
+    return _rise(lambda by: ecdf.apply(known + by), column_statistics(known).scale)
+
+
+def _rise(ranks: Callable[[float], Floats], step: float) -> float:
+    """Return the rise of the mean rank per unit, over two robust standard deviations: wide against a tick."""
+    return float((ranks(step).mean() - ranks(-step).mean()) / (2 * step))
+
+
+def _volatility(volatility: Floats | None, returns: Floats) -> Floats:
+    if volatility is None or volatility.shape != returns.shape:
+        found = "none" if volatility is None else f"an array of shape {volatility.shape}"
+        raise ValueError(f"vol_scaled needs one volatility a return, shape {returns.shape}; was {found}")
+    return volatility
