@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from vpoc_ml.market.calendar import sessions
 
-from .oracle_market import Definition, Slow
+from .oracle_market import NAN, Definition, Slow
 
 ROLL = date(2025, 3, 17)  # Monday before the third Friday of March 2025
 
@@ -27,9 +27,16 @@ def to_roll(s: Slow, t: int) -> float:
     )
 
 
+def gap(s: Slow, t: int) -> float:
+    before = s.day_before(t, 1)
+    return NAN if before is None else (s.so_far(t)[0]["open"] - s.of_day[before][-1]["close"]) / s.atr(t)
+
+
 DEFINITIONS: dict[str, Definition] = {
     "tod_sin": lambda s, t: math.sin(angle(s, t)),
     "tod_cos": lambda s, t: math.cos(angle(s, t)),
     "is_rth": lambda s, t: float(s.rows[t]["rth"]),
+    "dow": lambda s, t: ("Mon", "Tue", "Wed", "Thu", "Fri").index(f"{s.rows[t]['session']:%a}") / 4,
     "days_to_roll": to_roll,
+    "gap_open": gap,
 }

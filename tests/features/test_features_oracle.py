@@ -22,7 +22,10 @@ FAMILIES = {
 DEFINITIONS: dict[str, Definition] = {
     name: one for family in FAMILIES.values() for name, one in family.DEFINITIONS.items()
 }
-STEPS = {"vpoc_dev_dist": 7, "va_pos_dev": 7, "days_to_roll": 7}
+STEPS = {
+    **dict.fromkeys(("vpoc_dev_dist", "vah_dev_dist", "val_dev_dist", "va_pos_dev", "va_width_dev"), 7),
+    "days_to_roll": 7,
+}
 """Of the slowest definitions every so many rows are looked at."""
 
 

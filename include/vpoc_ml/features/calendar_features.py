@@ -1,4 +1,4 @@
-"""Time of day, RTH and the distance to the roll."""
+"""Where in the day, the week and the contract's life a bar stands, and the gap its session opened with."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def is_rth(x: Inputs) -> Floats:
     return np.asarray(x.frame["rth"].to_numpy(), np.float64)
 
 
+def dow(x: Inputs) -> Floats:
+    """Weekday of the trade date, 0 on Monday to 1 on Friday."""
+    return (x.frame["session"].dt.weekday().to_numpy() - 1) / 4
+
+
 def days_to_roll(x: Inputs) -> Floats:
     """Sessions from the bar's own up to the contract's scheduled roll, 0 from that day on, at most 70."""
     roll = parse_contract(x.frame["contract"][0], where="bars").scheduled_roll
@@ -39,6 +44,11 @@ def days_to_roll(x: Inputs) -> Floats:
     before_roll = sessions(x.instrument.calendar, first, roll - timedelta(days=1))["session"]
     left: Ints = before_roll.len() - before_roll.search_sorted(x.frame["session"], side="left").to_numpy()
     return np.minimum(left, FARTHEST_ROLL).astype(np.float64)
+
+
+def gap_open(x: Inputs) -> Floats:
+    """Open of the session minus the close of the one before, in ATR."""
+    return (x.of_session(x.daily["open"]) - x.of_session(x.daily["close"], 1)) / x.of_session(x.atr)
 
 
 def _angle(x: Inputs) -> Floats:
