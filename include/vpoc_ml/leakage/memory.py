@@ -1,0 +1,144 @@
+"""Truthful names and windows: how far a feature really looks back, measured, against what it declares.
+
+One old bar, or one old session, is replaced; the last row that changes is where the memory ends. A window counted
+in the wrong unit, one bar too long, too short, or late, shows at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from vpoc_ml.leakage.findings import Finding, changed, feature_columns, matrix
+from vpoc_ml.leakage.market import Build, Market, moved
+
+CHECK = "memory"
+REMEDY = "Make the formula, its window in the registry and its name say the same."
+SPIKES = (40, -40)
+"""Ticks by which the old bar is moved: up and down, so that a maximum and a minimum both notice."""
+_NAMED = re.compile(r"_(\d+)([md])(?:_|$)")
+_WINDOW = re.compile(r"(\d+(?:/\d+)*) ([md])\b")
+
+
+class Declared(Protocol):
+    """What a registry says of a feature."""
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def window(self) -> str: ...
+    @property
+    def warmup_sessions(self) -> int: ...
+    @property
+    def warmup_bars(self) -> int: ...
+
+
+class Reach(NamedTuple):
+    """Between how many bars ("m") or sessions ("d") back the oldest value lies that a feature reads."""
+
+    unit: str
+    least: int
+    most: int
+
+
+def declared_reach(feature: Declared) -> Reach:
+    """Return the memory a feature declares.
+
+    A window of n bars reads the bar n - 1 or, for a return, n before; what has to settle first (``warmup_bars``) may
+    reach as far as that. A window of n sessions reads the one n before, with its scale (an ATR) up to the warm-up and
+    the close before that. "session" begins with the session.
+    """
+    found = _WINDOW.match(feature.window)
+    if found is None:
+        return Reach("d", 0, feature.warmup_sessions + 1 if feature.warmup_sessions else 0)
+    lengths = [int(each) for each in found[1].split("/")]
+    if found[2] == "m":
+        return Reach("m", lengths[0] - 1 if len(lengths) == 1 else 0, max(*lengths, feature.warmup_bars, 1))
+    return Reach("d", lengths[0], max(lengths[0], feature.warmup_sessions) + 1)
+
+
+def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]) -> list[Finding]:
+    """Return a finding for each feature whose memory or name is not what the registry declares.
+
+    Args:
+        build: the builder to judge.
+        market: full, regular sessions: every bar of a window exists.
+        whole: what the builder makes of it.
+        registry: of each feature, its family, window and warm-up; features of the VIX are left to ``external``.
+    """
+    names = [name for name in feature_columns(whole) if registry[name].family != "vix"]
+    bar = market.rows // 2 + 7
+    session = market.bars["session"][bar]
+    by_bar = [_disturbed(market, np.arange(market.rows) == bar, ticks) for ticks in SPIKES]
+    by_session = [_disturbed(market, (market.bars["session"] == session).to_numpy(), ticks) for ticks in SPIKES]
+    old = matrix(whole, names)
+    answers = [_answers(build, others, old, names) for others in (by_bar, by_session)]
+    age = market.bars["session"].rle_id().to_numpy().astype(np.int64)
+    findings = []
+    for at, name in enumerate(names):
+        reach = declared_reach(registry[name])
+        answer = answers[reach.unit == "d"][:, at]
+        rows = np.arange(market.rows) - bar if reach.unit == "m" else age - age[bar]
+        findings += _judged(name, reach, rows[answer], market, bar) + _misnamed(name, registry[name])
+    return findings
+
+
+def _disturbed(market: Market, chosen: NDArray[np.bool_], ticks: int) -> Market:
+    """Return the market with the chosen bars moved and their volume tripled."""
+    volume = pl.when(pl.Series(chosen)).then(pl.col("volume") * 3 + 11).otherwise("volume")
+    bars = moved(market.bars, np.where(chosen, ticks, 0), market.instrument).with_columns(volume=volume)
+    return replace(market, bars=bars)
+
+
+def _answers(build: Build, others: list[Market], old: NDArray[np.float64], names: list[str]) -> NDArray[np.bool_]:
+    """Return which cells change in any of the disturbed markets."""
+    cells = [changed(old, matrix(build(other, None), names)) for other in others]
+    return np.asarray(np.logical_or.reduce(cells), np.bool_)
+
+
+def _judged(name: str, reach: Reach, ages: NDArray[np.int64], market: Market, bar: int) -> list[Finding]:
+    """Compare the ages at which a feature answered with what it declares."""
+    report = _reporter(name, reach, market, bar)
+    unit = {"m": "bars", "d": "sessions"}[reach.unit]
+    if ages.size == 0:
+        silent = reach.most > 0
+        return [report(0, f"an answer within {reach.most} {unit}", "none at all")] if silent else []
+    first, last = int(ages.min()), int(ages.max())
+    told = []
+    if first < 0:
+        told.append(report(first, "no answer before the change", f"one {-first} {unit} before"))
+    if reach.unit == "m" and first > 0:
+        told.append(report(first, "an answer at the bar itself, which is closed", f"the first {first} bars later"))
+    if not reach.least <= last <= reach.most:
+        told.append(report(last, f"a memory of {reach.least} to {reach.most} {unit}", f"one of {last}"))
+    return told[:1]
+
+
+def _reporter(name: str, reach: Reach, market: Market, bar: int) -> Callable[[int, str, str], Finding]:
+    def report(age: int, expected: str, found: str) -> Finding:
+        row = min(max(bar + age, 0), market.rows - 1) if reach.unit == "m" else bar
+        return Finding(CHECK, name, market.bars["ts"][row], row, expected, found, REMEDY)
+
+    return report
+
+
+def _misnamed(name: str, feature: Declared) -> list[Finding]:
+    """Report a name whose number and unit are not the window's: "3d" are sessions, "15m" bars.
+
+    A change over n sessions that ends with the last completed one reads the session n + 1 before.
+    """
+    found, window = _NAMED.search(name), _WINDOW.match(feature.window)
+    if found is None:
+        return []
+    length, unit = int(found[1]), found[2]
+    allowed = {(str(length), unit)} | ({(str(length + 1), unit)} if unit == "d" else set())
+    if window is not None and window.group(1, 2) in allowed:
+        return []
+    said = f"a window of {length} {unit}, as the name says"
+    return [Finding(CHECK, name, None, None, said, f"the window {feature.window!r}", REMEDY)]

@@ -1,0 +1,51 @@
+"""The product's own builders, in the form the checks judge."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from vpoc_ml.config import ProfileConfig, RunConfig
+from vpoc_ml.dataset.assemble import assemble
+from vpoc_ml.features.build import build_features
+from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.leakage.market import Build, Market
+from vpoc_ml.leakage.training import Fit, Fitted, Tables
+from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.sessions import build_sessions
+
+_COUNTED = ("rows", "labelled_rows", "splits", "nonfinite_row_share")
+"""Statistics that tell about all three splits; every other one is fitted, on the training rows alone."""
+
+
+def feature_builder(profile: ProfileConfig | None = None) -> Build:
+    """Return the path from bars to features that a run takes: sessions, developing levels, features."""
+    config = profile or ProfileConfig()
+
+    def build(market: Market, rows: int | None) -> pl.DataFrame:
+        if rows is not None:
+            return streamed(market, rows, config)
+        sessions = build_sessions(market.bars, market.instrument, config)
+        developing = build_developing(market.bars, market.instrument, config)
+        past = market.vix, market.instrument, market.predecessor
+        return build_features(market.bars, sessions, developing, *past, profile=config)
+
+    return build
+
+
+def streamed(market: Market, rows: int, profile: ProfileConfig, skip: int = 0) -> pl.DataFrame:
+    """Return the features from row ``skip`` on, computed ``rows`` bars at a time with nothing later in memory."""
+    parts = build_in_chunks(
+        market.bars, market.vix, market.instrument, market.predecessor, rows=rows, profile=profile, skip=skip
+    )
+    return pl.concat(parts)
+
+
+def training_set_builder(config: RunConfig) -> Fit:
+    """Return the path from bars and features to the training set that a run takes."""
+
+    def fit(tables: Tables) -> Fitted:
+        made = assemble(tables.bars, tables.features, tables.front, tables.instrument, config)
+        fitted = {name: value for name, value in made.statistics.items() if name not in _COUNTED}
+        return Fitted(made.frame, fitted)
+
+    return fit
