@@ -11,9 +11,11 @@ import polars as pl
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features import calendar_features, levels, price, vix, volatility, volume
-from vpoc_ml.features.history import Past, Predecessor, past_of
+from vpoc_ml.features.extras.entries import KNOWN, chosen
+from vpoc_ml.features.extras.families import compute as compute_extras
+from vpoc_ml.features.history import Past, Predecessor, needs, past_of
 from vpoc_ml.features.inputs import Floats, Inputs, gather
-from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
+from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.ticks import session_starts
 
@@ -41,6 +43,8 @@ def build_features(
     predecessor: Predecessor | None = None,
     *,
     profile: ProfileConfig | None = None,
+    extras: tuple[str, ...] = (),
+    pair: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Return ``ts, contract, session`` and one Float32 column a feature, one row a bar.
 
@@ -58,20 +62,25 @@ def build_features(
         instrument: gives tick size and calendar.
         predecessor: the front contract before; None: the contract's own history, with a warm-up.
         profile: how the levels were built, for composites of several sessions; None: the default.
+        extras: optional families, such as ``garch``; their columns follow the registry's.
+        pair: ``ts`` (START, UTC) and ``close`` of the other instrument of family cointegration: one continuous
+            series, as ``continuous_closes`` gives it.
 
     Raises:
-        ArtifactError: the frames do not belong together.
+        ArtifactError: the frames do not belong together, or family cointegration lacks its pair.
         InsufficientSessionsError: the predecessor's history is shorter than the longest warm-up.
         InvalidValueError: a price is NaN, or a session lies outside the reviewed calendar.
     """
     if bars.is_empty():
-        return bars.select(KEYS).with_columns(pl.lit(None, pl.Float32).alias(name) for name in FEATURE_NAMES)
+        return bars.select(KEYS).with_columns(pl.lit(None, pl.Float32).alias(name) for name in chosen(extras))
     parts = [Part(bars, sessions, developing, None)]
     if predecessor is not None:
-        past = past_of(predecessor, bars["contract"][0], instrument)
+        past = past_of(predecessor, bars["contract"][0], instrument, needs(extras))
         parts = _split(parts[0], predecessor.first_session, past)
-    gathered = (gather(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile) for one in parts)
-    return pl.concat([compute(inputs) for inputs in gathered])
+    gathered = (
+        gather(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile, pair) for one in parts
+    )
+    return pl.concat([compute(inputs, extras) for inputs in gathered])
 
 
 class Part(NamedTuple):
@@ -83,10 +92,12 @@ class Part(NamedTuple):
     past: Past | None
 
 
-def compute(inputs: Inputs) -> pl.DataFrame:
+def compute(inputs: Inputs, extras: tuple[str, ...] = ()) -> pl.DataFrame:
     """Return keys and features of bars that share one past."""
+    more = compute_extras(inputs, extras)
     return inputs.frame.select(KEYS).with_columns(
-        pl.Series(name, function(inputs).astype(np.float32)) for name, function in FUNCTIONS.items()
+        *(pl.Series(name, function(inputs).astype(np.float32)) for name, function in FUNCTIONS.items()),
+        *(pl.Series(name, values.astype(np.float32)) for name, values in more.items()),
     )
 
 
@@ -101,7 +112,7 @@ def _split(whole: Part, first: date, past: Past) -> list[Part]:
 
 def warmup_sessions(names: Iterable[str]) -> int:
     """Return how many sessions of a contract may hold NaN in one of these features."""
-    return max((REGISTRY[name].warmup_sessions for name in names), default=0)
+    return max((KNOWN[name].warmup_sessions for name in names), default=0)
 
 
 def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date | None = None) -> pl.Series:
@@ -112,14 +123,14 @@ def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date |
 
     Args:
         features: rows of one contract from its first bar on, with ``session``.
-        names: features of the registry.
+        names: features of the registry or of optional families.
         spliced_from: first session whose rows read a predecessor's history: none of them is in a warm-up.
     """
     names = tuple(names)
     day = features["session"].rle_id()
     starts = session_starts(features["session"])
     before = pl.Series(np.repeat(starts[:-1], np.diff(starts)))
-    bars = max((REGISTRY[name].warmup_bars for name in names), default=0)
+    bars = max((KNOWN[name].warmup_bars for name in names), default=0)
     cold = (day < warmup_sessions(names)) | (before < bars)
     if spliced_from is not None:
         cold &= features["session"] < spliced_from

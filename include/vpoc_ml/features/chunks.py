@@ -10,7 +10,7 @@ import polars as pl
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.build import compute
-from vpoc_ml.features.history import Past, Predecessor, after, nothing, past_of
+from vpoc_ml.features.history import Past, Predecessor, after, needs, nothing, past_of
 from vpoc_ml.features.inputs import gather
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.developing import build_developing
@@ -26,6 +26,8 @@ def build_in_chunks(
     rows: int,
     profile: ProfileConfig | None = None,
     skip: int = 0,
+    extras: tuple[str, ...] = (),
+    pair: pl.DataFrame | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Yield the features of ``rows`` bars at a time; together they equal ``build_features`` to the last bit.
 
@@ -40,26 +42,31 @@ def build_in_chunks(
         rows: bars of a chunk, at least 1.
         profile: how levels are built; None: the default.
         skip: the first chunk begins at this row; bars before it are only remembered.
+        extras: optional families, as for ``build_features``.
+        pair: the other instrument's closes, as for ``build_features``.
 
     Raises:
         InvalidValueError: rows below 1.
     """
     if rows < 1:
         raise InvalidValueError("rows", rows, "at least 1")
-    session, config = bars["session"], profile or ProfileConfig()
+    session, config, needed = bars["session"], profile or ProfileConfig(), needs(extras)
     front = int(session.search_sorted(predecessor.first_session)) if predecessor else bars.height
     edges = sorted({*range(skip, bars.height, rows), max(front, skip), bars.height})  # the past changes at the front
     carried, remembered = nothing(), 0
     for start, end in pairwise(edges):
         opened = int(session.search_sorted(session[start]))
         if predecessor and remembered <= front <= opened:
-            carried, remembered = past_of(predecessor, bars["contract"][0], instrument), front
-        carried = _remember(carried, bars[remembered:opened], instrument, config)
+            carried, remembered = past_of(predecessor, bars["contract"][0], instrument, needed), front
+        carried = _remember(carried, bars[remembered:opened], instrument, config, needed.history)
         remembered, known = opened, bars[opened:end]
         levels = build_sessions(known, instrument, config), build_developing(known, instrument, config)
-        yield compute(gather(known, *levels, vix, instrument, carried, config)).tail(end - start)
+        inputs = gather(known, *levels, vix, instrument, carried, config, pair)
+        yield compute(inputs, extras).tail(end - start)
 
 
-def _remember(past: Past, bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) -> Past:
+def _remember(past: Past, bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig, keep: int) -> Past:
     """Return the past with the sessions of these bars, all of them completed."""
-    return past if bars.is_empty() else after(past, bars, build_sessions(bars, instrument, config), instrument)
+    if bars.is_empty():
+        return past
+    return after(past, bars, build_sessions(bars, instrument, config), instrument, keep=keep)

@@ -6,6 +6,7 @@ They are ticks then, but no longer whole ones: rounding them would bend every sm
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.clock import minutes_since_open
+from vpoc_ml.features.extras.entries import EXTRA_HISTORY, chosen
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
 
@@ -26,6 +28,22 @@ HISTORY_SESSIONS = 30
 """Sessions of its predecessors a contract's features read."""
 NEEDED_SESSIONS = max(feature.warmup_sessions for feature in REGISTRY.values())
 NEEDED_BARS = max(feature.warmup_bars for feature in REGISTRY.values())
+
+
+class Needs(NamedTuple):
+    """What the chosen features ask of the past: sessions they read at most, sessions and bars of their warm-up."""
+
+    history: int
+    sessions: int
+    bars: int
+
+
+def needs(extras: Iterable[str] = ()) -> Needs:
+    """Return what the registry's features and those of the optional families named ask of the past."""
+    extras, known = tuple(extras), chosen(extras).values()
+    history = max(HISTORY_SESSIONS, *(EXTRA_HISTORY.get(family, 0) for family in extras), 0)
+    return Needs(history, max(one.warmup_sessions for one in known), max(one.warmup_bars for one in known))
+
 
 DAILY = ("open", "high", "low", "close", "vpoc", "vah", "val")
 
@@ -61,12 +79,19 @@ class Predecessor:
 
     @property
     def is_enough(self) -> bool:
-        """Whether no feature has a warm-up left after this history."""
-        return self.session_count >= NEEDED_SESSIONS and self.bar_count >= NEEDED_BARS
+        """Whether no feature of the registry has a warm-up left after this history."""
+        return self.covers(needs())
+
+    def covers(self, needed: Needs) -> bool:
+        """Return whether no feature with these needs has a warm-up left after this history."""
+        return self.session_count >= needed.sessions and self.bar_count >= needed.bars
 
 
 class PastBars(NamedTuple):
-    """Arrays with one entry a bar, oldest first. Prices in ticks; ``day`` is the bar's row among the past sessions."""
+    """Arrays with one entry a bar, oldest first.
+
+    Prices in ticks; ``day`` is the bar's row among the past sessions, ``ts`` its start in microseconds UTC.
+    """
 
     high: Floats
     low: Floats
@@ -74,6 +99,7 @@ class PastBars(NamedTuple):
     volume: Ints
     minute: Ints
     day: Ints
+    ts: Ints
 
 
 @dataclass(frozen=True)
@@ -96,11 +122,19 @@ class Past:
 def nothing() -> Past:
     """Return the past of a contract without predecessor."""
     price, count = np.empty(0), np.empty(0, np.int64)
-    return Past(PastBars(price, price, price, count, count, count), dict.fromkeys(DAILY, price))
+    return Past(PastBars(price, price, price, *[count] * 4), dict.fromkeys(DAILY, price))
 
 
-def after(past: Past, bars: pl.DataFrame, sessions: pl.DataFrame, instrument: Instrument, ratio: float = 1.0) -> Past:
-    """Return the past with these completed sessions added: the last ``HISTORY_SESSIONS`` of all.
+def after(
+    past: Past,
+    bars: pl.DataFrame,
+    sessions: pl.DataFrame,
+    instrument: Instrument,
+    ratio: float = 1.0,
+    *,
+    keep: int = HISTORY_SESSIONS,
+) -> Past:
+    """Return the past with these completed sessions added: the last ``keep`` of all.
 
     Args:
         past: what lay before, in the ticks wanted.
@@ -108,6 +142,7 @@ def after(past: Past, bars: pl.DataFrame, sessions: pl.DataFrame, instrument: In
         sessions: ``build_sessions`` of these bars.
         instrument: gives the tick size.
         ratio: factor on the prices; volumes stay as they were traded.
+        keep: sessions to hold; more where optional features read more.
     """
     added = PastBars(
         _adjusted(bars["high"], instrument, ratio),
@@ -116,28 +151,30 @@ def after(past: Past, bars: pl.DataFrame, sessions: pl.DataFrame, instrument: In
         bars["volume"].to_numpy().astype(np.int64),
         minutes_since_open(bars["ts"]),
         past.sessions + np.searchsorted(sessions["session"].to_physical(), bars["session"].to_physical()),
+        bars["ts"].to_physical().to_numpy(),
     )
     daily = {name: np.concatenate((past.daily[name], _adjusted(sessions[name], instrument, ratio))) for name in DAILY}
-    return _trimmed(Past(PastBars._make(map(_joined, past.bars, added)), daily))
+    return _trimmed(Past(PastBars._make(map(_joined, past.bars, added)), daily), keep)
 
 
-def _trimmed(past: Past) -> Past:
-    gone = max(past.sessions - HISTORY_SESSIONS, 0)
+def _trimmed(past: Past, keep: int) -> Past:
+    gone = max(past.sessions - keep, 0)
     first = int(np.searchsorted(past.bars.day, gone))
     bars = PastBars._make(values[first:] for values in past.bars)
     return Past(bars._replace(day=bars.day - gone), {name: values[gone:] for name, values in past.daily.items()})
 
 
-def past_of(predecessor: Predecessor, contract: str, instrument: Instrument) -> Past:
-    """Return the adjusted past of ``contract``.
+def past_of(predecessor: Predecessor, contract: str, instrument: Instrument, needed: Needs | None = None) -> Past:
+    """Return the adjusted past of ``contract``, as much as is needed; None: by the registry's features.
 
     Raises:
         ArtifactError: a predecessor is the contract itself, or reaches into its front period.
         InsufficientSessionsError: the history is shorter than the longest warm-up.
     """
-    if not predecessor.is_enough:
-        found, why = predecessor.session_count, f"{NEEDED_SESSIONS} sessions and {NEEDED_BARS} bars are the warm-up"
-        raise InsufficientSessionsError(f"the history of {contract}", found, NEEDED_SESSIONS, why)
+    needed = needed or needs()
+    if not predecessor.covers(needed):
+        found, why = predecessor.session_count, f"{needed.sessions} sessions and {needed.bars} bars are the warm-up"
+        raise InsufficientSessionsError(f"the history of {contract}", found, needed.sessions, why)
     chain, successor = [predecessor], contract
     while chain[-1].before is not None:
         chain.append(chain[-1].before)
@@ -147,7 +184,7 @@ def past_of(predecessor: Predecessor, contract: str, instrument: Instrument) -> 
         successor = one.bars["contract"][0]
     past = nothing()
     for one, ratio in zip(reversed(chain), reversed(ratios), strict=True):
-        past = after(past, one.bars, one.sessions, instrument, float(ratio))
+        past = after(past, one.bars, one.sessions, instrument, float(ratio), keep=needed.history)
     return past
 
 

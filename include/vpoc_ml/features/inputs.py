@@ -28,7 +28,7 @@ class Inputs:
     """One contract and its past. Arrays have one entry a bar of the contract.
 
     Those of ``daily`` and ``atr`` have one a session, in order, the past ones first; ``day`` is each bar's
-    place among them.
+    place among them. ``pair`` is the other instrument's ``ts, close``, one continuous series, where one is asked for.
     """
 
     frame: pl.DataFrame
@@ -44,8 +44,9 @@ class Inputs:
     vix: pl.DataFrame
     instrument: Instrument
     profile: ProfileConfig
+    pair: pl.DataFrame | None = None
 
-    def whole(self, name: str) -> Floats:
+    def whole(self, name: str) -> NDArray[Any]:
         """Return a column of ``PastBars`` over all past sessions, then over the bars."""
         return np.concatenate((getattr(self.past.bars, name), getattr(self, name)))
 
@@ -84,6 +85,11 @@ class Inputs:
         return minutes_since_open(self.frame["ts"])
 
     @cached_property
+    def ts(self) -> Ints:
+        """Start of each bar, microseconds UTC."""
+        return np.asarray(self.frame["ts"].to_physical().to_numpy(), np.int64)
+
+    @cached_property
     def atr(self) -> Floats:
         """Mean true range of the 14 sessions before each session, in ticks, at least 1; NaN before the 15th."""
         high, low, close = self.daily["high"], self.daily["low"], self.daily["close"]
@@ -108,6 +114,7 @@ def gather(
     instrument: Instrument,
     past: Past | None = None,
     profile: ProfileConfig | None = None,
+    pair: pl.DataFrame | None = None,
 ) -> Inputs:
     """Return the arrays of one contract, after its past.
 
@@ -131,6 +138,7 @@ def gather(
         vix=vix.sort("available_at"),
         instrument=instrument,
         profile=profile or ProfileConfig(),
+        pair=pair,
         **price,
     )
 

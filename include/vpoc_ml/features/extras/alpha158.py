@@ -1,0 +1,122 @@
+"""Price-volume ratios of qlib's Alpha158: the formulas, on minute bars, without a price level.
+
+``Alpha158DL.get_feature_config`` of https://github.com/microsoft/qlib (``qlib/contrib/data/loader.py``), with
+differences that are stated here. Windows count bars. Ratios of prices are told as 1e4 (ratio - 1) and moves over a
+price as 1e4 times it: basis points, which float32 resolves. What a flat window or an empty bar leaves undefined has a
+value, where qlib divides by 1e-12 or has none: 0, but 0.5 for shares and positions. A volume that divides counts as one
+contract at least. The bar's VWAP, which bars do not have, is (H + L + C) / 3. Left out, because another feature tells
+exactly the same: OPEN0 (KMID), SUMN and SUMD (SUMP), VSUMN and VSUMD (VSUMP).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpoc_ml.features.extras.alpha_kernels import correlations, extremes, orders, totals, trends
+from vpoc_ml.features.extras.reach import recent
+from vpoc_ml.features.inputs import Floats, Inputs
+
+WINDOWS = (5, 10, 20, 30, 60)
+REACH = max(WINDOWS)
+LOW_QUANTILE, HIGH_QUANTILE = 0.2, 0.8
+
+
+class Series(NamedTuple):
+    """(rows,) float64 each, oldest first: prices in one unit, contracts traded."""
+
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+
+def compute(x: Inputs) -> dict[str, Floats]:
+    """Return the shape of the bar, and price and volume over the last 5, 10, 20, 30 and 60 bars."""
+    series = Series(*(recent(x, name, REACH) for name in Series._fields))
+    found = bar_shapes(*(np.asarray(each, np.float64) for each in (x.open, x.high, x.low, x.close)))
+    for bars in WINDOWS:
+        for name, values in rolling(series, bars).items():
+            found[f"{name}_{bars}m"] = x.own(values)
+    return {f"alpha_{name}": values for name, values in found.items()}
+
+
+def bar_shapes(opened: Floats, high: Floats, low: Floats, close: Floats) -> dict[str, Floats]:
+    """Return qlib's k-bar and price features of each bar alone, by lower-case name."""
+    span, top, bottom = high - low, np.maximum(opened, close), np.minimum(opened, close)
+    moves = {"kmid": close - opened, "kup": high - top, "klow": bottom - low, "ksft": 2 * close - high - low}
+    shapes = {name: 1e4 * move / opened for name, move in moves.items()}
+    shapes |= {f"{name}2": _over(move, span) for name, move in moves.items()}
+    shapes |= {"klen": 1e4 * span / opened, "high0": 1e4 * (high - close) / close, "low0": 1e4 * (low - close) / close}
+    return shapes | {"vwap0": 1e4 * (high + low - 2 * close) / (3 * close)}
+
+
+def rolling(series: Series, bars: int) -> dict[str, Floats]:
+    """Return qlib's rolling features of a window by lower-case name; NaN in the first ``bars`` rows at most."""
+    reached = extremes(series.high, series.low, bars)
+    found = _levels(series, bars, reached) | _places(series, bars, reached)
+    return found | _counts(series, bars) | _volumes(series, bars)
+
+
+def _levels(s: Series, bars: int, reached: Floats) -> dict[str, Floats]:
+    mean, deviation, slope, fit, residual = trends(s.close, bars)
+    low, high, rank = orders(s.close, bars, LOW_QUANTILE, HIGH_QUANTILE)
+    ago = np.full(s.close.size, np.nan)
+    ago[bars:] = s.close[:-bars]
+    levels = {"roc": ago, "ma": mean, "max": reached[0], "min": reached[1], "qtlu": high, "qtld": low}
+    moves = {"std": deviation, "beta": slope, "resi": residual}
+    found = {name: 1e4 * (level - s.close) / s.close for name, level in levels.items()}
+    return found | {name: 1e4 * move / s.close for name, move in moves.items()} | {"rsqr": fit, "rank": rank}
+
+
+def _places(s: Series, bars: int, reached: Floats) -> dict[str, Floats]:
+    highest, lowest, top, bottom = reached
+    position = _over(s.close - lowest, highest - lowest, undefined=0.5)
+    return {"rsv": position, "imax": top / bars, "imin": bottom / bars, "imxd": (top - bottom) / bars}
+
+
+def _counts(s: Series, bars: int) -> dict[str, Floats]:
+    step = _steps(s.close)
+    up, down = (_from_first_step(totals(each, bars), bars) / bars for each in (_ones(step > 0), _ones(step < 0)))
+    return {"cntp": up, "cntn": down, "cntd": up - down, "sump": _gain_share(step, bars)}
+
+
+def _volumes(s: Series, bars: int) -> dict[str, Floats]:
+    traded, before = np.maximum(s.volume, 1), np.concatenate((s.volume[:1], s.volume[:-1]))
+    mean, deviation, *_ = trends(s.volume, bars)
+    returns = s.close / np.concatenate((s.close[:1], s.close[:-1]))
+    weighted_mean, weighted_deviation, *_ = trends(np.abs(returns - 1) * s.volume, bars)
+    change = np.log(s.volume / np.maximum(before, 1) + 1)
+    return {
+        "corr": correlations(s.close, np.log(s.volume + 1), bars),
+        "cord": _from_first_step(correlations(returns, change, bars), bars),
+        "vma": mean / traded,
+        "vstd": deviation / traded,
+        "wvma": _from_first_step(_over(weighted_deviation, weighted_mean), bars),
+        "vsump": _gain_share(_steps(s.volume), bars),
+    }
+
+
+def _steps(values: Floats) -> Floats:
+    """Return the change from the row before; the first row, which has none, holds 0."""
+    return np.concatenate((np.zeros(1), np.diff(values)))
+
+
+def _ones(condition: NDArray[np.bool_]) -> Floats:
+    return condition.astype(np.float64)
+
+
+def _gain_share(steps: Floats, bars: int) -> Floats:
+    gains, size = (_from_first_step(totals(each, bars), bars) for each in (np.maximum(steps, 0), np.abs(steps)))
+    return _over(gains, size, undefined=0.5)
+
+
+def _from_first_step(values: Floats, bars: int) -> Floats:
+    """Forget the one window that holds the first row, whose change is unknown."""
+    return np.where(np.arange(values.size) >= bars, values, np.nan)
+
+
+def _over(values: Floats, scale: Floats, undefined: float = 0.0) -> Floats:
+    return np.where(scale == 0, undefined, values / np.where(scale == 0, 1.0, scale))

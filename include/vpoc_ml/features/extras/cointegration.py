@@ -1,0 +1,87 @@
+"""Residual of a pair: how far the close is from what the other instrument's close says, as their past relates them.
+
+Engle and Granger, Co-integration and error correction, Econometrica 55 (1987): least squares of one log price on the
+other, refitted at the start of every session on the 20 completed before it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.features.extras.reach import day_starts
+from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.profile.kernels import Ints
+
+SESSIONS = 20
+FEWEST_BARS = 100
+SMALLEST_SPREAD = 1e-5
+"""Standard deviation of the residual, in logs, below which it is no measure: a tenth of a basis point."""
+
+
+class Line(NamedTuple):
+    """ln own = intercept + hedge ln other + residual, and the standard deviation of the residual."""
+
+    intercept: float
+    hedge: float
+    spread: float
+
+
+def compute(x: Inputs) -> dict[str, Floats]:
+    """Return the residual in standard deviations of the last 20 sessions' residuals, and the hedge ratio.
+
+    Raises:
+        ArtifactError: the inputs have no pair.
+    """
+    if x.pair is None:
+        raise ArtifactError("family cointegration", "the other instrument's closes", "none; set features.pair")
+    times, closes = x.pair["ts"].to_physical().to_numpy(), x.pair["close"].to_numpy()
+    day, own, other = x.whole("day"), np.log(x.whole("close")), np.log(as_known(x.whole("ts"), times, closes))
+    starts, found = day_starts(day), np.full((2, day.size), np.nan)
+    first = int(np.searchsorted(starts, day.size - x.close.size))
+    for at in range(max(first, SESSIONS), starts.size - 1):
+        window, rows = slice(starts[at - SESSIONS], starts[at]), slice(starts[at], starts[at + 1])
+        line = fit(own[window], other[window])
+        if line is not None:
+            found[0, rows] = (own[rows] - line.intercept - line.hedge * other[rows]) / line.spread
+            found[1, rows] = np.where(np.isnan(other[rows]), np.nan, line.hedge)
+    return {"coint_z_20d": x.own(found[0]), "coint_hedge_20d": x.own(found[1])}
+
+
+def fit(own: Floats, other: Floats) -> Line | None:
+    """Return the line through the bars at which both closes are known; None with fewer than 100 of them.
+
+    Args:
+        own: (rows,) log closes.
+        other: (rows,) log closes known at the same time, NaN where none was.
+    """
+    known = np.isfinite(other)
+    if int(known.sum()) < FEWEST_BARS:
+        return None
+    base_own, base_other = float(own[known][0]), float(other[known][0])
+    left, right = own[known] - base_own, other[known] - base_other
+    mean_left, mean_right = float(left.mean()), float(right.mean())
+    left, right = left - mean_left, right - mean_right
+    variance = float(np.sum(right * right))
+    hedge = float(np.sum(left * right)) / variance if variance > 0 else 0.0
+    residual = left - hedge * right
+    spread = max(float(np.sqrt(np.sum(residual**2) / (residual.size - 2))), SMALLEST_SPREAD)
+    return Line(base_own + mean_left - hedge * (base_other + mean_right), hedge, spread)
+
+
+def as_known(times: Ints, other_times: Ints, other_close: Floats) -> Floats:
+    """Return the other instrument's last close known at the close of each bar; NaN before its first.
+
+    Both series are stamped with the start of one-minute bars, so a bar that starts at the same time closes with it.
+
+    Args:
+        times: (rows,) starts of the bars, microseconds UTC, increasing.
+        other_times: (bars,) starts of the other's bars, increasing.
+        other_close: (bars,) its closes, one continuous series.
+    """
+    last = np.searchsorted(other_times, times, side="right") - 1
+    if not other_close.size:
+        return np.full(times.size, np.nan)
+    return np.where(last >= 0, other_close[np.maximum(last, 0)], np.nan)

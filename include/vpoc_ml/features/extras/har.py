@@ -1,0 +1,69 @@
+"""HAR forecast of a session's realised variance, refitted at every session on completed ones.
+
+Corsi, A simple approximate long-memory model of realized volatility, Journal of Financial Econometrics 7 (2009), in
+logs: ln RV of a session on ln RV of the one before, and on ln of the mean RV of the 5 and of the 22 before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpoc_ml.features.extras.reach import LARGEST, ONE, day_starts
+from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.profile.kernels import Ints
+
+HORIZONS = (1, 5, 22)
+LONGEST_FIT = 60
+SHORTEST_FIT = 30
+SESSIONS = max(HORIZONS) + LONGEST_FIT + 1
+"""Completed sessions a value reads at most: those of the fit, their regressors, and one for the last surprise."""
+SMALLEST = 1e-6
+"""Variance of a session in which nothing moved, percent squared: far below one tick's."""
+
+
+def compute(x: Inputs) -> dict[str, Floats]:
+    """Return the forecast of ln RV of the bar's session, and how far the last session's ln RV was off its own."""
+    variance = realised_variance(x.whole("day"), x.whole("close"))
+    forecast, first = np.full(variance.size, np.nan), x.past.sessions
+    for session in range(max(first - 1, 0), variance.size):
+        forecast[session] = forecast_of(variance[max(session - SESSIONS + 1, 0) : session])
+    surprise = np.log(variance) - forecast
+    return {"har_forecast_1d": x.of_session(forecast), "har_surprise_1d": x.of_session(surprise, 1)}
+
+
+def realised_variance(day: Ints, close: Floats) -> Floats:
+    """Return the sum of squared one-bar log returns inside each session, in percent squared, at least 1e-6.
+
+    The daily break's return is left out. Sums are exact (fixed point), the same for any stretch of sessions.
+
+    Args:
+        day: (rows,) session of each bar, non-decreasing.
+        close: (rows,) prices in any unit.
+    """
+    starts = day_starts(day)
+    returns = np.zeros(close.size)
+    returns[1:] = np.diff(np.log(close))
+    returns[starts[:-1]] = 0
+    squares = np.rint(np.minimum(returns**2, LARGEST) * ONE).astype(np.int64)
+    total = np.concatenate(([0], np.cumsum(squares)))
+    return np.maximum(1e4 * (total[starts[1:]] - total[starts[:-1]]) / ONE, SMALLEST)
+
+
+def forecast_of(variance: Floats) -> float:
+    """Return the forecast of ln RV of the session after these; NaN with fewer than 52 of them.
+
+    Ordinary least squares on the last 60 sessions that have regressors, at least 30.
+
+    Args:
+        variance: (sessions,) RV of completed sessions in a row, oldest first.
+    """
+    sizes = np.arange(variance.size + 1)
+    total = np.concatenate(([0], np.cumsum(variance)))
+    longest = max(HORIZONS)
+    if variance.size < longest + SHORTEST_FIT:
+        return float("nan")
+    rows = sizes[max(longest, variance.size - LONGEST_FIT) :]
+    means = [np.log((total[rows] - total[rows - horizon]) / horizon) for horizon in HORIZONS]
+    regressors = np.column_stack([np.ones(rows.size), *means])
+    weights, *_ = np.linalg.lstsq(regressors[:-1], np.log(variance[rows[:-1]]))
+    return float(regressors[-1] @ weights)
