@@ -20,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Futures bars -> gates -> volume profiles -> features -> model -> promotion, one command a stage.",
 )
+report = typer.Typer(no_args_is_help=True, help="Reports on what a run has left.")
+app.add_typer(report, name="report")
 progress = Console(stderr=True)
 
 LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="The lake: a folder or s3://bucket/es.")]
@@ -145,6 +147,14 @@ def summary(
     from vpoc_ml import pipeline
 
     _show_summary(pipeline.summarize(lake, run), as_json)
+
+
+@report.command("features")
+def report_features(lake: LakeOption = "data", run: RunOption = "manual", as_json: JsonOption = False) -> None:
+    """Analyse a run's features on its training and validation rows: feature-analysis.html, .json."""
+    from vpoc_ml import pipeline
+
+    _emit(pipeline.analyze_features(lake, run), as_json)
 
 
 def _emit(result: dict[str, Any], as_json: bool) -> None:

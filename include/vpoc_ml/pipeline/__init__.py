@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vpoc_ml.pipeline.analysis import analyze_features
     from vpoc_ml.pipeline.champion import models, promote, rollback, score
     from vpoc_ml.pipeline.contracts import build_rolls, features_contract, ingest_contract, profile_contract
     from vpoc_ml.pipeline.gates import gate_bars, gate_features, gate_training_set
@@ -38,11 +39,13 @@ _HOME = {
     "score": "champion",
     "models": "champion",
     "publish_reports": "reports",
+    "analyze_features": "analysis",
     "summarize": "summary",
     "run_until": "order",
 }
 
 __all__ = [
+    "analyze_features",
     "build_rolls",
     "build_training_set",
     "evaluate",

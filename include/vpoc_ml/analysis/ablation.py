@@ -1,0 +1,152 @@
+"""What a group of features adds to a model that has all the others, and what it can do alone.
+
+Every model is fitted on training rows and judged on validation rows. Nothing is chosen on the validation rows:
+the penalty of the ridge and the size of the trees are constants. A gain is the full model's result minus that of
+the model without the group, on the same rows and the same resampled sessions: above zero the group helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from vpoc_ml.analysis.seen import Seen
+from vpoc_ml.analysis.skill import draws
+from vpoc_ml.config import RunConfig
+from vpoc_ml.evaluation.metrics import compare, describe, reduce
+from vpoc_ml.evaluation.rows import Floats, Forecast
+
+Model = Literal["ridge", "trees"]
+Predict = Callable[[Floats], Floats]
+"""Features of some rows (rows, f) -> predicted rank (rows,)."""
+
+MODELS: tuple[Model, ...] = ("ridge", "trees")
+FULL = "all features"
+RIDGE_PENALTY = 1e-2
+TREE_ROWS = 40_000
+TREES = {
+    "objective": "regression",
+    "learning_rate": 0.1,
+    "num_leaves": 15,
+    "min_data_in_leaf": 200,
+    "max_bin": 63,
+    "lambda_l2": 10.0,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "seed": 7,
+    "verbosity": -1,
+}
+ROUNDS = 60
+
+
+def variants(features: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Return the columns of every model to fit: all, without each group, and each group alone.
+
+    A group that is everything has no model without it, and that of all features is its own.
+    """
+    found = {FULL: list(range(len(features)))}
+    for name, members in groups.items():
+        inside = [at for at, feature in enumerate(features) if feature in members]
+        outside = [at for at, feature in enumerate(features) if feature not in members]
+        if inside and outside:
+            found |= {f"without {name}": outside, f"only {name}": inside}
+    return found
+
+
+def ablation(seen: Seen, config: RunConfig, groups: Mapping[str, Sequence[str]], model: Model) -> dict[str, Any]:
+    """Fit and judge every variant of one model.
+
+    Args:
+        seen: training and validation rows.
+        config: ``model.guard_clip`` and ``evaluation`` are read.
+        groups: members of each group of features, by its name.
+        model: ``ridge`` on all labelled training rows, or ``trees`` (gradient boosting) on an even sample.
+
+    Returns:
+        ``model``; ``rows``, training rows used; ``full``: accuracy and rank IC of all features; ``groups``: by
+        group its ``features``, the paired ``gain`` of the full model over the one without it, and the metrics
+        of the group ``alone``. Each is value, low, high, or None where it is undefined.
+    """
+    columns = variants(seen.features, groups)
+    clip = config.model.guard_clip
+    fitted, rows = (_fit_ridge if model == "ridge" else _fit_trees)(seen, columns, clip)
+    forecasts = _predictions(seen, fitted, clip)
+    judged = seen.judged("validation")
+    resamples = draws(judged, config.evaluation)
+    sums = {
+        name: reduce(Forecast(name, rank, seen.target.zero_score), judged, config.evaluation.huber_delta)
+        for name, rank in forecasts
+    }
+    full = sums[FULL]
+    return {
+        "model": model,
+        "rows": rows,
+        "full": describe(full, resamples),
+        "groups": {
+            name: {
+                "features": list(members),
+                "gain": compare(full, sums[f"without {name}"], resamples),
+                "alone": describe(sums[f"only {name}"], resamples),
+            }
+            for name, members in groups.items()
+            if f"without {name}" in sums
+        },
+    }
+
+
+def _predictions(seen: Seen, fitted: Mapping[str, Predict], clip: float) -> Iterator[tuple[str, Floats]]:
+    """Yield the forecast of each model for the validation rows; the features pass by once, in blocks."""
+    parts: dict[str, list[Floats]] = {name: [] for name in fitted}
+    for block in seen.blocks("validation", clip):
+        for name, predict in fitted.items():
+            parts[name].append(predict(block))
+    for name in fitted:
+        yield name, np.concatenate(parts.pop(name))
+
+
+def _fit_ridge(seen: Seen, columns: Mapping[str, list[int]], clip: float) -> tuple[dict[str, Predict], int]:
+    """Fit every variant from one matrix of cross products: features and rank, centred, (f + 1, f + 1).
+
+    The penalty is a share of the rows, on scaled features, as in the ridge baseline.
+    """
+    ranks = _ranks(seen)
+    width, past = len(seen.features) + 1, 0
+    total, products = np.zeros(width), np.zeros((width, width))
+    for block in seen.blocks("train", clip):
+        joined = np.column_stack((block, ranks[past : past + len(block)]))
+        total, products, past = total + joined.sum(axis=0), products + joined.T @ joined, past + len(block)
+    mean = total / past
+    covariance = products / past - np.outer(mean, mean)
+    return {name: _solve(covariance, mean, chosen) for name, chosen in columns.items()}, past
+
+
+def _solve(covariance: Floats, mean: Floats, chosen: list[int]) -> Predict:
+    penalised = covariance[np.ix_(chosen, chosen)] + RIDGE_PENALTY * np.eye(len(chosen))
+    weights = np.linalg.solve(penalised, covariance[chosen, -1])
+    offset = float(mean[-1] - weights @ mean[chosen])
+    return lambda block: np.asarray(block[:, chosen] @ weights + offset, np.float64)
+
+
+def _fit_trees(seen: Seen, columns: Mapping[str, list[int]], clip: float) -> tuple[dict[str, Predict], int]:
+    """Fit every variant on an even sample of the training rows."""
+    import lightgbm
+
+    ranks = _ranks(seen)
+    every = -(-ranks.size // TREE_ROWS)
+    x = np.concatenate([block.astype(np.float32) for block in seen.blocks("train", clip, every=every)])
+    y = ranks[::every]
+
+    def fit(chosen: list[int]) -> Predict:
+        data = lightgbm.Dataset(x[:, chosen], y, params=TREES)
+        booster = lightgbm.train(TREES, data, ROUNDS)
+        return lambda block: np.asarray(booster.predict(block[:, chosen], num_threads=1), np.float64)
+
+    return {name: fit(chosen) for name, chosen in columns.items()}, y.size
+
+
+def _ranks(seen: Seen) -> Floats:
+    """Rank of the label of each labelled training row."""
+    return seen.target.apply(seen.keys["ret"].to_numpy()[seen.mask("train", labelled=True)])

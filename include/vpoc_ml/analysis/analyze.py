@@ -1,0 +1,116 @@
+"""Everything the report says about the features of a run, as one JSON-ready dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.analysis.ablation import MODELS, ablation
+from vpoc_ml.analysis.clusters import cluster, spearman
+from vpoc_ml.analysis.distribution import describe, extremes
+from vpoc_ml.analysis.drift import drift
+from vpoc_ml.analysis.scaling import scaler_effects
+from vpoc_ml.analysis.seen import SPLITS, Seen, read_seen
+from vpoc_ml.analysis.skill import critical_t, skills
+from vpoc_ml.analysis.targets import target_distributions
+from vpoc_ml.config import RunConfig
+from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.evaluation.evaluate import finite
+from vpoc_ml.features.registry import REGISTRY
+
+
+def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
+    """Analyse the features of the training set in ``run_dir``; its test rows are not looked at.
+
+    Returns:
+        ``about`` (rows, sessions, contracts, settings), ``features`` (by name: what the registry says,
+        distribution, drift, skill), ``clusters``, ``ablation`` (one entry a model), ``targets`` and ``scalers``
+        (by kind); strict JSON: what is undefined is None.
+
+    Raises:
+        MissingInputError: the run has no training set.
+        ArtifactError: the training set is not what its statistics describe.
+        InsufficientSessionsError: fewer than three sessions in training or validation.
+    """
+    seen = read_seen(run_dir)
+    clusters = cluster(seen.features, spearman(seen))
+    groups = feature_groups(seen.features, clusters)
+    skill = skills(seen, config.evaluation)
+    features = {
+        name: _described(name) | _distributed(seen, name, config.model.guard_clip) | {"skill": skill[name]}
+        for name in seen.features
+    }
+    whole: dict[str, Any] = finite(
+        {
+            "about": _about(seen, config),
+            "features": features,
+            "clusters": clusters,
+            "ablation": [ablation(seen, config, groups, model) for model in MODELS],
+            "targets": target_distributions(seen, config.dataset),
+            "scalers": scaler_effects(seen, config.dataset),
+        }
+    )
+    return whole
+
+
+def feature_groups(features: Sequence[str], clusters: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the groups to leave out: every family, then every cluster of more than one feature that is no family."""
+    groups: dict[str, list[str]] = {}
+    for name in features:
+        groups.setdefault(_family(name), []).append(name)
+    families = [set(members) for members in groups.values()]
+    for group in clusters["groups"]:
+        members = group["members"]
+        if len(members) > 1 and set(members) not in families:
+            groups[f"{members[0]} and {len(members) - 1} alike"] = members
+    return groups
+
+
+def _described(name: str) -> dict[str, Any]:
+    """What the registry knows of a feature; a column it does not know has no unit."""
+    known = REGISTRY.get(name)
+    return {"family": _family(name), "unit": known.unit if known else "", "formula": known.formula if known else ""}
+
+
+def _family(name: str) -> str:
+    return REGISTRY[name].family if name in REGISTRY else "other"
+
+
+def _distributed(seen: Seen, name: str, clip: float) -> dict[str, Any]:
+    """Distribution on the training rows, and drift between the contracts of all seen rows, in one reading."""
+    values, codes = seen.column(name), seen.contracts
+    train = values[seen.mask("train")]
+    after, known = seen.guarded(name, train, clip), column_statistics(train)
+    return {
+        "median": known.median,
+        "scale": known.scale,
+        "before": describe(train),
+        "after": describe(after),
+        "extremes": extremes(train, known.median, known.scale),
+        "clipped": float((np.abs(after) >= clip).mean()),
+        "drift": drift(values, seen.contract, codes, known.scale),
+    }
+
+
+def _about(seen: Seen, config: RunConfig) -> dict[str, Any]:
+    parts = {split: seen.keys.filter(pl.col("split") == split) for split in SPLITS}
+    ret = parts["train"]["ret"].to_numpy()
+    settings = config.evaluation
+    return {
+        "rows": {split: part.height for split, part in parts.items()},
+        "sessions": {split: part["session"].n_unique() for split, part in parts.items()},
+        "first": str(seen.keys["session"].min()),
+        "last": str(seen.keys["session"].max()),
+        "contracts": seen.contracts,
+        "horizon_minutes": config.dataset.horizon_minutes,
+        "guard_clip": config.model.guard_clip,
+        "zero_return_share": float((ret[np.isfinite(ret)] == 0).mean()),
+        "confidence": settings.confidence,
+        "bootstrap_samples": settings.bootstrap_samples,
+        "critical_t": critical_t(settings.confidence, len(seen.features), seen.judged("validation").sessions),
+        "test_rows_read": 0,
+    }

@@ -1,0 +1,60 @@
+"""What each kind of scaler makes of the features: which one tames the tails, and which one spares the middle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vpoc_ml.analysis.seen import Seen
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler
+from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.evaluation.rows import Floats
+
+ROWS = 10_000
+FAR = 5.0
+
+
+def scaler_effects(seen: Seen, config: DatasetConfig, rows: int = ROWS) -> dict[str, dict[str, Any]]:
+    """Fit every kind of scaler on at most ``rows`` evenly spaced training rows of each feature; return what it does.
+
+    By kind, with ``none`` for the raw values: ``formula``, ``chosen`` (the kind this run uses), and ``features``,
+    by name: ``skewness`` and excess ``kurtosis`` of the scaled values and the share ``far`` beyond 5 robust scales
+    of them, which does not depend on the unit a scaler ends in.
+    """
+    train = np.flatnonzero(seen.mask("train"))
+    chosen = train[:: -(-train.size // rows)]
+    kinds = ("none", *KINDS)
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for name in seen.features:
+        column = seen.column(name)[chosen]
+        for kind in kinds:
+            found[kind][name] = _shape(_scaled(kind, column))
+    return {
+        kind: {
+            "formula": KINDS[kind].formula if kind in KINDS else "as it is",
+            "chosen": kind == config.scaler,
+            "features": features,
+        }
+        for kind, features in found.items()
+    }
+
+
+def _scaled(kind: str, column: Floats) -> Floats:
+    return column if kind == "none" else apply_column(fit_scaler(kind, [column]).columns[0], column)
+
+
+def _shape(values: Floats) -> dict[str, float]:
+    """Skewness, excess kurtosis and far share of the finite values; all 0 for a constant or where there are none."""
+    finite = values[np.isfinite(values)]
+    sd = float(finite.std()) if finite.size else 0.0
+    if not sd > 0:
+        return {"skewness": 0.0, "kurtosis": 0.0, "far": 0.0}
+    standard = (finite - finite.mean()) / sd
+    square, known = standard * standard, column_statistics(finite)
+    return {
+        "skewness": float((square * standard).mean()),
+        "kurtosis": float((square * square).mean() - 3.0),
+        "far": float((np.abs(finite - known.median) > FAR * known.scale).mean()),
+    }

@@ -1,0 +1,147 @@
+"""Training and validation rows of a run's training set, one column or one block of rows at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from vpoc_ml.dataset.scalers import Scaler, apply_column, scaler_from_json
+from vpoc_ml.dataset.targets import RankTarget
+from vpoc_ml.errors import ArtifactError, MissingInputError
+from vpoc_ml.evaluation.rows import Floats, Ints, JudgedRows
+
+Mask = npt.NDArray[np.bool_]
+
+SPLITS = ("train", "validation")
+BLOCK = 65_536
+_KEYS = ("split", "contract", "session", "ret", "weight", "last_ret")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The rows that may be looked at: those of train and validation, which the file holds first.
+
+    ``keys`` has split, contract, session, ret (natural log return of the label), weight (1: labelled) and
+    last_ret (log return of the bar itself) of each of them. Memory holds the keys and what is asked for: one
+    feature, or one block of rows.
+    """
+
+    path: Path
+    keys: pl.DataFrame
+    statistics: dict[str, Any]
+
+    @property
+    def features(self) -> list[str]:
+        """Feature columns in model order."""
+        names: list[str] = self.statistics["features"]
+        return names
+
+    @cached_property
+    def contracts(self) -> list[str]:
+        """Contracts in the order of their first rows."""
+        codes: list[str] = self.keys["contract"].unique(maintain_order=True).to_list()
+        return codes
+
+    @cached_property
+    def contract(self) -> Ints:
+        """Place in ``contracts`` of the contract of each row, (n,)."""
+        places = range(len(self.contracts))
+        return self.keys["contract"].replace_strict(self.contracts, places, return_dtype=pl.Int64).to_numpy()
+
+    def mask(self, split: str, *, labelled: bool = False) -> Mask:
+        """Return which rows belong to ``split``, (n,); ``labelled``: and have a label."""
+        wanted = self.keys["split"] == split
+        return (wanted & (self.keys["weight"] == 1) if labelled else wanted).to_numpy()
+
+    def column(self, name: str) -> Floats:
+        """Return one feature of every seen row, (n,) float64, raw."""
+        column = pl.scan_parquet(self.path).head(self.keys.height).select(name).collect()
+        return column[name].to_numpy().astype(np.float64)
+
+    def guarded(self, name: str, raw: Floats, clip: float) -> Floats:
+        """Return values of one feature, (n,), as the guard hands them to the network: scaled, squeezed, clipped."""
+        at = self.features.index(name)
+        entering = raw if self.scaler is None else apply_column(self.scaler.columns[at], raw)
+        return guard(entering, float(self.statistics["median"][at]), float(self.statistics["scale"][at]), clip)
+
+    @cached_property
+    def scaler(self) -> Scaler | None:
+        """The scaler between the features and the guard, if the run has one."""
+        stored = self.statistics.get("scaler")
+        return None if stored is None else scaler_from_json(stored)
+
+    def blocks(self, split: str, clip: float, *, every: int = 1) -> Iterator[Floats]:
+        """Yield the labelled rows of ``split``, all features as ``guarded`` gives them, (rows, f) float64.
+
+        ``every``: take one labelled row of so many, evenly spaced.
+        """
+        centre, scale = (np.asarray(self.statistics[key], dtype=np.float64) for key in ("median", "scale"))
+        wanted = np.flatnonzero(self.mask(split, labelled=True))[::every]
+        for start in range(0, self.keys.height, BLOCK):
+            inside = wanted[(wanted >= start) & (wanted < start + BLOCK)] - start
+            if inside.size:
+                block = pl.scan_parquet(self.path).slice(start, BLOCK).select(self.features).collect()
+                raw = block[inside].to_numpy().astype(np.float64)
+                yield guard(raw if self.scaler is None else self.scaler.apply(raw), centre, scale, clip)
+
+    def judged(self, split: str) -> JudgedRows:
+        """Return the labelled rows of ``split`` as the metrics take them; ``y`` is the rank of the return."""
+        rows = self.keys.filter((pl.col("split") == split) & (pl.col("weight") == 1))
+        ranks = pl.Series("y", self.target.apply(rows["ret"].to_numpy()))
+        return JudgedRows.of(rows.with_columns(ranks))
+
+    @cached_property
+    def target(self) -> RankTarget:
+        """The rank target of the training rows, whatever target the model itself is trained on."""
+        return RankTarget.fit(self.keys["ret"].to_numpy()[self.mask("train", labelled=True)])
+
+
+def guard(raw: Floats, median: float | Floats, scale: float | Floats, clip: float) -> Floats:
+    """Return asinh((x - median) / scale) in [-clip, clip], 0 where x is not finite: ``models.guard`` in numpy."""
+    finite = np.where(np.isfinite(raw), raw, median)
+    return np.clip(np.arcsinh((finite - median) / scale), -clip, clip)
+
+
+def read_seen(run_dir: Path) -> Seen:
+    """Open the training set of a run; of the test rows nothing is kept.
+
+    Raises:
+        MissingInputError: the run has no training set.
+        ArtifactError: training set and statistics do not belong together, test rows do not come last, or a
+            split has no labelled row.
+    """
+    path, statistics_file = run_dir / "training_set.parquet", run_dir / "feature_statistics.json"
+    for file in (path, statistics_file):
+        if not file.is_file():
+            raise MissingInputError(file, "a training set", "Build the training set of this run first.")
+    statistics = json.loads(statistics_file.read_text())
+    _refuse_absent(path, statistics["features"])
+    seen = Seen(path, _read_keys(path), statistics)
+    for split in SPLITS:
+        if not seen.mask(split, labelled=True).any():
+            raise ArtifactError(path, f"labelled rows in the {split} split", "none")
+    return seen
+
+
+def _read_keys(path: Path) -> pl.DataFrame:
+    rows = pl.scan_parquet(path)
+    seen = pl.col("split").is_in(SPLITS)
+    keys = rows.filter(seen).select(_KEYS).collect()
+    if not rows.head(keys.height).select(seen.all()).collect().item():
+        raise ArtifactError(path, "the test rows after those of train and validation", "test rows between them")
+    return keys
+
+
+def _refuse_absent(path: Path, features: Sequence[str]) -> None:
+    known = pl.read_parquet_schema(path)
+    absent = [name for name in (*_KEYS, *features) if name not in known]
+    if absent:
+        raise ArtifactError(path, f"the columns {', '.join(absent)}", "no such columns")

@@ -1,0 +1,89 @@
+"""What a single feature says about the next return."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from vpoc_ml.analysis.seen import Seen
+from vpoc_ml.config import EvaluationConfig
+from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.evaluation.bootstrap import Resamples, draw
+from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio, reduce
+from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows
+
+
+def skills(seen: Seen, settings: EvaluationConfig) -> dict[str, dict[str, Any]]:
+    """Return the single-feature skill of every feature, by name.
+
+    ``train_ic`` and ``validation_ic`` are Spearman's correlation of the feature with the label's return, with
+    the session-block bootstrap interval at ``settings.confidence``; ``t`` is the validation IC over its bootstrap
+    standard error; ``accuracy`` is the share of right directions on the validation rows of the rule "above its
+    training median means up", turned round where the training IC is negative: nothing about the rule is taken
+    from the validation rows. A value that is not finite counts as the median. ``stands`` tells whether the t holds
+    after the Bonferroni correction for the number of features. None where a feature does not vary.
+    """
+    judged = {split: seen.judged(split) for split in ("train", "validation")}
+    resamples = {split: draws(rows, settings) for split, rows in judged.items()}
+    bar = critical_t(settings.confidence, len(seen.features), judged["validation"].sessions)
+    return {name: _skill(seen, name, judged, resamples, bar) for name in seen.features}
+
+
+def draws(rows: JudgedRows, settings: EvaluationConfig) -> Resamples:
+    """Draw the resamples of the sessions of ``rows``."""
+    return draw(rows.sessions, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed)
+
+
+def critical_t(confidence: float, tests: int, sessions: int) -> float:
+    """Return the two-sided bound of |t| that ``tests`` chance results together exceed with 1 - ``confidence``."""
+    return float(student.ppf(1.0 - (1.0 - confidence) / (2.0 * max(tests, 1)), sessions - 1))
+
+
+def standard_error(sums: Floats, resamples: Resamples) -> float:
+    """Return the bootstrap standard error of a correlation given by its sums, without the (n-1)/n bias."""
+    found = resamples.draws(sums, correlation)
+    n = resamples.sessions
+    return float(np.nanstd(found) * math.sqrt(n / (n - 1)))
+
+
+def _skill(
+    seen: Seen, name: str, judged: dict[str, JudgedRows], resamples: dict[str, Resamples], bar: float
+) -> dict[str, Any]:
+    values = seen.column(name)
+    middle = column_statistics(values[seen.mask("train")]).median
+    centred = np.where(np.isfinite(values), values - middle, 0.0)
+    train, validation = (centred[seen.mask(split, labelled=True)] for split in ("train", "validation"))
+    train_ic = _ic(_sums(train, judged["train"]), resamples["train"])
+    direction = -1.0 if train_ic is not None and train_ic["value"] < 0 else 1.0
+    sums = _sums(direction * validation, judged["validation"])
+    ic = _turned(_ic(sums, resamples["validation"]), direction)
+    accuracy = resamples["validation"].interval(sums.accuracy, ratio)
+    t = None if ic is None or not ic["error"] else ic["value"] / ic["error"]
+    return {
+        "train_ic": train_ic,
+        "validation_ic": ic,
+        "t": t,
+        "stands": t is not None and abs(t) > bar,
+        "accuracy": accuracy.to_json() if accuracy is not None and ic is not None else None,
+    }
+
+
+def _turned(ic: dict[str, float] | None, direction: float) -> dict[str, float] | None:
+    """Return the IC of the feature itself from that of ``direction`` times it."""
+    if ic is None or direction > 0:
+        return ic
+    return {"value": -ic["value"], "low": -ic["high"], "high": -ic["low"], "error": ic["error"]}
+
+
+def _sums(values: Floats, rows: JudgedRows) -> SessionSums:
+    return reduce(Forecast("feature", values, 0.0), rows, 1.0)
+
+
+def _ic(sums: SessionSums, resamples: Resamples) -> dict[str, float] | None:
+    if sums.rank_ic is None:
+        return None
+    found = resamples.interval(sums.rank_ic, correlation)
+    return None if found is None else found.to_json() | {"error": standard_error(sums.rank_ic, resamples)}

@@ -1,0 +1,64 @@
+"""What each kind of target makes of the labels of this run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.analysis.distribution import describe
+from vpoc_ml.analysis.seen import SPLITS, Seen
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.labels import known_volatility
+from vpoc_ml.dataset.targets import KINDS, Target, fit_target
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.evaluation.rows import Floats
+
+
+def target_distributions(seen: Seen, config: DatasetConfig) -> dict[str, dict[str, Any]]:
+    """Fit every kind of target on the labelled training rows and describe it on both splits, by kind.
+
+    Each has ``predicts``, ``loss``, ``outputs``, ``chosen`` (the kind this run trains on), ``distinct`` values,
+    ``commonest`` (share of the training rows on the commonest value), and the
+    distribution on ``train`` and ``validation``. A kind whose options do not fit these returns has only
+    ``predicts``, ``chosen`` and ``refused``, the reason.
+    """
+    volatility = _volatility(seen, config)
+    return {kind: _described(seen, kind, volatility, config) for kind in KINDS}
+
+
+def _described(seen: Seen, kind: str, volatility: Floats, config: DatasetConfig) -> dict[str, Any]:
+    head = {"predicts": KINDS[kind].predicts, "chosen": kind == config.target}
+    returns, train = seen.keys["ret"].to_numpy(), seen.mask("train", labelled=True)
+    try:
+        target = fit_target(kind, returns[train], volatility[train], config)
+    except InvalidValueError as error:
+        return head | {"refused": str(error)}
+    values = {split: _applied(seen, target, split, volatility) for split in SPLITS}
+    _, counts = np.unique(values["train"], return_counts=True)
+    return head | {
+        "loss": target.loss,
+        "outputs": target.outputs,
+        "distinct": int(counts.size),
+        "commonest": float(counts.max() / counts.sum()),
+        **{split: describe(found) for split, found in values.items()},
+    }
+
+
+def _applied(seen: Seen, target: Target, split: str, volatility: Floats) -> Floats:
+    rows = seen.mask(split, labelled=True)
+    return target.apply(seen.keys["ret"].to_numpy()[rows], volatility[rows])
+
+
+def _volatility(seen: Seen, config: DatasetConfig) -> Floats:
+    """Volatility of each row's label as known at the row, from the returns of its contract's seen rows so far."""
+    known = seen.keys.select(
+        pl.col("last_ret")
+        .map_batches(
+            lambda column: known_volatility(column, config.horizon_minutes, config.target_volatility_bars),
+            return_dtype=pl.Float64,
+        )
+        .over("contract")
+    )
+    return known.to_series().to_numpy()
