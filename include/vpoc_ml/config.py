@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
@@ -82,7 +83,26 @@ class ProfileConfig(Section):
 class FeaturesConfig(Section):
     """Which features the model sees."""
 
-    names: tuple[str, ...] = Field((), description="Feature columns in model order; empty means all of the registry.")
+    names: tuple[str, ...] = Field(
+        (), description="Feature columns in model order; empty means all of the registry and of the extras."
+    )
+    extras: tuple[
+        Literal["garch", "har", "hurst", "wavelet", "cointegration", "fracdiff", "alpha158"],
+        ...,
+    ] = Field(
+        (),
+        description="Optional families to compute as well: garch, har, hurst, wavelet, cointegration, fracdiff, alpha158.",
+    )
+    pair: str = Field(
+        "", validate_default=True, description="Other instrument of family cointegration, such as NQ, in the same lake."
+    )
+
+    @field_validator("pair")
+    @classmethod
+    def _named(cls, symbol: str, others: ValidationInfo) -> str:
+        if not symbol and "cointegration" in others.data.get("extras", ()):
+            raise ValueError("the symbol of another instrument, which family cointegration of features.extras reads")
+        return symbol
 
 
 class DatasetConfig(Section):
@@ -108,6 +128,14 @@ class DatasetConfig(Section):
         "none", description="Scaling of the features before the model's guard, fitted on training rows."
     )
 
+    @field_validator("target_levels")
+    @classmethod
+    def _symmetric(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        rising = all(0 < low < high < 1 for low, high in itertools.pairwise(levels)) and len(levels) > 1
+        if not rising or any(abs(low + high - 1) > 1e-9 for low, high in zip(levels, levels[::-1], strict=True)):
+            raise ValueError("two or more levels that rise within (0, 1) and lie symmetrically about 0.5")
+        return levels
+
 
 class ModelConfig(Section):
     """The network."""
@@ -130,7 +158,19 @@ class TrainingConfig(Section):
     warmup_steps: int = Field(50, ge=0, le=1_000_000, description="Steps of linear warm-up.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
     gradient_clip: float = Field(1.0, gt=0, le=1000, description="Largest norm of the gradient.")
-    huber_delta: float = Field(0.1, gt=0, le=10, description="Fixed delta of the Huber loss, in rank units.")
+    clipping: Literal["fixed", "adaptive"] = Field(
+        "fixed", description="adaptive: also clip norms 2.5 standard deviations above their running mean, in logs."
+    )
+    gradient_noise: float = Field(
+        0.0, ge=0, le=1, description="Variance of noise added to the gradient, falling with the steps; 0 turns it off."
+    )
+    accumulation: int = Field(1, ge=1, le=4096, description="Batches per step; their gradients are added up.")
+    loss: Literal["auto", "huber", "adaptive_huber", "mse", "pinball", "cross_entropy"] = Field(
+        "auto", description="auto: the loss that goes with dataset.target."
+    )
+    huber_delta: float = Field(
+        0.1, gt=0, le=10, description="Delta of the Huber loss in rank units; adaptive_huber starts there."
+    )
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 turns averaging off.")
     patience: int = Field(4, ge=1, le=1000, description="Epochs without a better validation loss before stopping.")
     monitor_steps: int = Field(100, ge=1, le=100_000, description="Steps between two reads of the monitor.")
@@ -138,9 +178,22 @@ class TrainingConfig(Section):
         30.0, ge=0, le=86_400, description="Seconds between two checkpoints inside an epoch; 0: at every monitor read."
     )
     max_rollbacks: int = Field(8, ge=0, le=1000, description="Rollbacks before training gives up.")
+    ladder: bool = Field(True, description="When training gives up, go on with the next more conservative recipe.")
     seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
     threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small nets.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU (CUDA or ROCm) if it works.")
+    engine: Literal["auto", "eager", "compiled", "fused"] = Field(
+        "auto", description="What computes the steps; auto weighs the time of building against the time saved."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Number format inside the network; weights and loss stay in float32."
+    )
+    device: Literal["auto", "cpu", "cuda", "rocm"] = Field(
+        "auto", description="auto takes a GPU (CUDA or ROCm) if it works."
+    )
+    allow_cpu: bool = Field(True, description="Whether auto may train on the CPU when no GPU works.")
+    vram_limit_gib: float = Field(
+        1.0, ge=0, le=1024, description="GiB that others may hold on the card before training; 0: not looked at."
+    )
 
 
 class EvaluationConfig(Section):
@@ -248,7 +301,62 @@ def top5() -> RunConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {"nightly": nightly, "smoke": smoke, "top5": top5}
+def conservative() -> RunConfig:
+    """The last recipe of the ladder: a small net, a low rate, a long warm-up, much regularisation."""
+    return RunConfig(
+        recipe="conservative",
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(64, 32, 16), dropout=0.3),
+        training=TrainingConfig(
+            epochs=20,
+            batch_size=64,
+            learning_rate=5e-5,
+            weight_decay=1e-3,
+            warmup_steps=5000,
+            gradient_clip=5.0,
+            clipping="adaptive",
+        ),
+    )
+
+
+def medium() -> RunConfig:
+    """Between ambitious and conservative."""
+    return RunConfig(
+        recipe="medium",
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.2),
+        training=TrainingConfig(
+            batch_size=64,
+            learning_rate=1e-4,
+            weight_decay=5e-4,
+            warmup_steps=2000,
+            gradient_clip=2.0,
+            clipping="adaptive",
+        ),
+    )
+
+
+def ambitious() -> RunConfig:
+    """The large net that once collapsed: 180,117 parameters on 10 features."""
+    return RunConfig(
+        recipe="ambitious",
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.1),
+        training=TrainingConfig(
+            batch_size=64,
+            learning_rate=2e-4,
+            weight_decay=1e-4,
+            warmup_steps=1000,
+            clipping="adaptive",
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "nightly": nightly,
+    "smoke": smoke,
+    "top5": top5,
+    "conservative": conservative,
+    "medium": medium,
+    "ambitious": ambitious,
+}
 
 
 def recipe(name: str) -> RunConfig:
@@ -383,7 +491,8 @@ def _form_type(field: FieldInfo, properties: Mapping[str, Any]) -> str:
 def _shown(field: FieldInfo) -> str:
     default = field.default
     if isinstance(default, tuple):
-        return ", ".join(map(str, default)) or "all"
+        empty = "all" if "empty means all" in str(field.description) else "none"
+        return ", ".join(map(str, default)) or empty
     return "none" if default is None else str(default)
 
 
