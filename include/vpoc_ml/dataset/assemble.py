@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from vpoc_ml.config import RunConfig
-from vpoc_ml.dataset.labels import LABEL_COLUMNS, label_bars
+from vpoc_ml.config import DatasetConfig, RunConfig
+from vpoc_ml.dataset import targets
+from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
+from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
-from vpoc_ml.dataset.statistics import column_statistics, nonfinite_row_share
-from vpoc_ml.dataset.targets import RankTarget
+from vpoc_ml.dataset.statistics import Floats, column_statistics, nonfinite_row_share
+from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
-from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.features.extras.entries import KNOWN
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
@@ -44,9 +47,10 @@ def assemble(
 ) -> TrainingSet:
     """Label, split and rank the rows of every contract while it is the front contract.
 
-    Everything that is fitted (rank target, guard statistics) sees training rows only. Incomplete
+    Everything that is fitted (targets, scaler, guard statistics) sees training rows only. Incomplete
     rows of a contract's warm-up are dropped; later non-finite cells stay and are counted, the guard of
-    the model takes them.
+    the model takes them. ``y`` is the rank target whatever ``dataset.target`` says, because every model
+    is judged on it; another kind has a column ``target`` of its own, which the trainer then takes.
 
     Args:
         bars: bars of each contract (ts, contract, session, open, close, ...), sorted by ts.
@@ -74,10 +78,26 @@ def assemble(
         ]
     ).sort("ts")
     split = split_rows(rows, split_sessions(rows["session"].unique().to_list(), config.dataset))
-    target = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
-    ranks = pl.Series("y", target.apply(split["ret"].to_numpy()), dtype=pl.Float32)
-    frame = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32)).select(*LEADING, *names)
-    return TrainingSet(frame, _statistics(frame, names, target, config.dataset.embargo_sessions))
+    rank = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
+    ranks = pl.Series("y", rank.apply(split["ret"].to_numpy()), dtype=pl.Float32)
+    ranked = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32))
+    if config.dataset.target == rank.kind:
+        frame = ranked.select(*LEADING, *names)
+        return TrainingSet(frame, _statistics(frame, names, rank, rank, config.dataset))
+    target, values = _own_target(split, config.dataset)
+    frame = ranked.with_columns(values).select(*LEADING, "target", *names)
+    return TrainingSet(frame, _statistics(frame, names, rank, target, config.dataset))
+
+
+def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.Series]:
+    """Fit a target that is not the rank on the training rows and apply it to all rows."""
+    train = split.filter(pl.col("split") == "train")
+    known = "volatility" in split.columns
+    target = targets.fit_target(
+        config.target, train["ret"].to_numpy(), train["volatility"].to_numpy() if known else None, config
+    )
+    values = target.apply(split["ret"].to_numpy(), split["volatility"].to_numpy() if known else None)
+    return target, pl.Series("target", values, dtype=pl.Float32)
 
 
 def _feature_names(features: dict[str, pl.DataFrame], wanted: tuple[str, ...]) -> list[str]:
@@ -111,10 +131,18 @@ def _contract_rows(
         found = f"without {', '.join(absent)}" if absent else f"{own.height} rows on other stamps"
         raise ArtifactError(f"features of {code}", f"all features on the stamps of its {bars[code].height} bars", found)
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
-    labels = label_bars(bars[code], config.dataset.horizon_minutes, config.dataset.return_clip)
-    rows = own.select(*KEYS, *cells).with_columns(labels.select(LABEL_COLUMNS))
+    rows = own.select(*KEYS, *cells).with_columns(_labels(bars[code], config.dataset))
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     return rows.filter(_usable(rows, names) & in_front)
+
+
+def _labels(bars: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
+    """Return the label columns of one contract's bars, with ``volatility`` if the target needs it."""
+    labels = label_bars(bars, config.horizon_minutes, config.return_clip).select(LABEL_COLUMNS)
+    if not targets.KINDS[config.target].needs_volatility:
+        return labels
+    known = known_volatility(labels["last_ret"], config.horizon_minutes, config.target_volatility_bars)
+    return labels.with_columns(known)
 
 
 def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
@@ -124,7 +152,7 @@ def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
     warm-up the registry declares. What is missing later is a fault of the features: it stays, visible.
     """
     complete = rows.select(pl.all_horizontal(pl.col(name).is_finite() for name in names)).to_series()
-    declared = in_warmup(rows, [name for name in names if name in REGISTRY])
+    declared = in_warmup(rows, [name for name in names if name in KNOWN])
     return complete.cum_max() & (complete | ~declared)
 
 
@@ -132,11 +160,21 @@ def _missing(code: str, bars: dict[str, pl.DataFrame]) -> str:
     return "features" if code in bars else "bars"
 
 
-def _statistics(frame: pl.DataFrame, names: list[str], target: RankTarget, embargo: int) -> dict[str, Any]:
-    """Content of ``feature_statistics.json``; everything fitted comes from the training rows."""
+def _statistics(
+    frame: pl.DataFrame, names: list[str], rank: RankTarget, target: Target, config: DatasetConfig
+) -> dict[str, Any]:
+    """Content of ``feature_statistics.json``; everything fitted comes from the training rows.
+
+    Only what is not the default is named: ``target`` beside ``rank``, ``scaler`` beside none. Median and
+    scale are of the scaled features, which is what reaches the guard.
+    """
     parts = {name: frame.filter(pl.col("split") == name) for name in SPLITS}
-    columns = [column_statistics(parts["train"][name].to_numpy()) for name in names]
+    train = [parts["train"][name].to_numpy() for name in names]
+    scaler = None if config.scaler == "none" else fit_scaler(config.scaler, train)
+    columns = [column_statistics(column) for column in _scaled(train, scaler)]
+    chosen = {"target": None if target is rank else target, "scaler": scaler}
     return {
+        **{key: fitted.to_json() for key, fitted in chosen.items() if fitted is not None},
         "features": names,
         "median": [column.median for column in columns],
         "scale": [column.scale for column in columns],
@@ -146,12 +184,18 @@ def _statistics(frame: pl.DataFrame, names: list[str], target: RankTarget, embar
             name: nonfinite_row_share(part.select(names).to_numpy()) for name, part in parts.items()
         },
         "zero_rank": target.zero_score,
-        "target_quantiles": target.quantiles(),
+        "target_quantiles": rank.quantiles(),
         "rows": {name: part.height for name, part in parts.items()},
         "labelled_rows": {name: int(part["weight"].sum()) for name, part in parts.items()},
         "splits": {name: _span(part) for name, part in parts.items()},
-        "embargo_sessions": embargo,
+        "embargo_sessions": config.embargo_sessions,
     }
+
+
+def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:
+    """Yield each training column as the guard will see it."""
+    for index, column in enumerate(columns):
+        yield column if scaler is None else apply_column(scaler.columns[index], column)
 
 
 def _span(part: pl.DataFrame) -> dict[str, Any]:

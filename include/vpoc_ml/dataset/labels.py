@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 
 LABEL_COLUMNS = ("label_end", "ret", "entry_price", "exit_price", "last_ret")
 
@@ -39,6 +41,21 @@ def label_bars(bars: pl.DataFrame, horizon_minutes: int, return_clip: float) -> 
         exit_price=pl.col("exit_price").fill_null(float("nan")),
         last_ret=(pl.col("close") / pl.col("close").shift(1).over("session").fill_null(pl.col("open"))).log(),
     )
+
+
+def known_volatility(last_returns: pl.Series, horizon_minutes: int, bars: int) -> pl.Series:
+    """Return the standard deviation of each bar's label as its last ``bars`` returns tell it, Float64.
+
+    The root mean square of the returns of one contract's bars up to and including bar t (``last_ret``:
+    they leave out gaps between sessions), times the root of the horizon. NaN for the first ``bars`` - 1
+    rows and where one of the returns is not finite. Each value is summed by itself, so that none depends
+    on where the bars begin.
+    """
+    squares = np.square(last_returns.to_numpy())
+    known = np.full(squares.size, np.nan)
+    if squares.size >= bars:
+        known[bars - 1 :] = np.sqrt(sliding_window_view(squares, bars).mean(axis=1) * horizon_minutes)
+    return pl.Series("volatility", known)
 
 
 def _log_ratio(end: str, start: str) -> pl.Expr:

@@ -18,7 +18,7 @@ from vpoc_ml.evaluation.backtest import backtest
 from vpoc_ml.evaluation.bootstrap import draw
 from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.metrics import compare, describe, reduce
-from vpoc_ml.evaluation.rows import Forecast, JudgedRows, RankModel
+from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows, RankModel
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 
@@ -38,8 +38,9 @@ def evaluate_run(
     ``more_features`` (ts, contract, Float32 columns) holds features the training set lacks but the
     champion may need.
 
-    Only test rows with ``weight`` = 1 count, the same for every model. The champion's Huber and MAE are
-    measured on the candidate's rank target; its direction uses its own ``zero_rank``. A champion that
+    Only test rows with ``weight`` = 1 count, the same for every model. Whatever a model was trained on, its
+    predictions are scores in rank units: Huber and MAE of all, the champion's too, are measured on this
+    run's rank target, and the direction of each uses its own ``zero_rank``. A champion that
     needs features this run does not have is not scored, and ``champion_unscored`` says why.
 
     Raises:
@@ -150,13 +151,18 @@ def finite(value: Any) -> Any:
 
 
 def _baselines(train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame, model: RankModel) -> list[Forecast]:
-    zero_rank = float(model.zero_rank)
+    zero_rank = rank_of_zero(train["ret"].to_numpy())
     return [
         baselines.constant(train, test, zero_rank),
         baselines.majority(train, test, zero_rank),
         baselines.last_sign(train, test, zero_rank),
         baselines.ridge(train, validation, test, model.features, zero_rank),
     ]
+
+
+def rank_of_zero(returns: Floats) -> float:
+    """Return the mid-rank of a zero return among training returns: the threshold of whatever predicts ranks."""
+    return float(((returns < 0).sum() + (returns <= 0).sum()) / (2 * returns.size))
 
 
 def _with_more(test: pl.DataFrame, more: pl.DataFrame | None) -> pl.DataFrame:

@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class RankModel(Protocol):
-    """A trained model: features in, predicted rank of the next return out."""
+    """A trained model: features in, a score of the next return in rank units out."""
 
     @property
     def features(self) -> Sequence[str]:
@@ -25,10 +25,10 @@ class RankModel(Protocol):
 
     @property
     def zero_rank(self) -> float:
-        """Rank of a zero return among the rows it was trained on: above it the model says up."""
+        """Score at which the model expects no move; for a rank target the rank of a zero return in training."""
 
     def predict(self, features: npt.NDArray[np.floating], /) -> npt.NDArray[np.floating]:
-        """Return the predicted rank in [0, 1] of each row of ``features`` (n, f), raw and unscaled."""
+        """Return the score of each row of ``features`` (n, f), raw and unscaled; ranks lie in [0, 1]."""
 
 
 @dataclass(frozen=True)

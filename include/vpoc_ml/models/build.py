@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from vpoc_ml.config import ModelConfig
+from vpoc_ml.dataset.targets import Target, target_from_json
+from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.guard import Guard, GuardedNet
 from vpoc_ml.models.reference_mlp import ReferenceMLP
@@ -19,16 +21,36 @@ def build_model(config: ModelConfig, statistics: Mapping[str, Any]) -> GuardedNe
 
     Args:
         config: kind, widths, dropout, bound of the guard.
-        statistics: ``features``, ``median`` and ``scale`` of ``feature_statistics.json``.
+        statistics: ``features``, ``median``, ``scale`` and, if there, ``target`` of ``feature_statistics.json``.
 
     Raises:
-        InvalidValueError: no width, or one below 1.
+        InvalidValueError: no width, or one below 1; a network that cannot learn this target.
     """
     if not config.hidden_dims or min(config.hidden_dims) < 1:
         raise InvalidValueError("model.hidden_dims", config.hidden_dims, "one or more widths of at least 1")
     guard = Guard(statistics["median"], statistics["scale"], config.guard_clip)
-    body = ReferenceMLP if config.kind == "reference_mlp" else ResidualNet
-    return GuardedNet(guard, body(len(statistics["features"]), config.hidden_dims, config.dropout))
+    inputs, target = len(statistics["features"]), stored_target(statistics)
+    if config.kind == "residual":
+        return GuardedNet(guard, ResidualNet(inputs, config.hidden_dims, config.dropout, start_of(statistics)))
+    if target is not None and target.loss != "huber":
+        expected = f"residual with dataset.target={target.kind}: the published net ends in a sigmoid"
+        raise InvalidValueError("model.kind", config.kind, expected)
+    return GuardedNet(guard, ReferenceMLP(inputs, config.hidden_dims, config.dropout))
+
+
+def stored_target(statistics: Mapping[str, Any]) -> Target | None:
+    """Return the target that ``feature_statistics.json`` or a model's file names; None is the rank.
+
+    Raises:
+        InvalidValueError: a kind this version does not know.
+    """
+    return target_from_json(statistics["target"]) if "target" in statistics else None
+
+
+def start_of(statistics: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the outputs of the best constant prediction of the training targets."""
+    target = stored_target(statistics)
+    return (MIDDLE,) if target is None else target.start
 
 
 def count_parameters(net: nn.Module) -> int:

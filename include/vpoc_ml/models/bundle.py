@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from vpoc_ml.config import ModelConfig
-from vpoc_ml.errors import CheckpointError, InputError
+from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
+from vpoc_ml.dataset.targets import Target
+from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
 from vpoc_ml.lake.atomic import write_bytes, write_json
-from vpoc_ml.models.build import build_model
+from vpoc_ml.models.build import build_model, stored_target
 
 FORMAT = "vpoc-ml-model/1"
 BATCH_ROWS = 65_536
@@ -28,15 +30,20 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A stored model, ready to predict. ``meta`` is the content of its JSON file."""
+    """A stored model, ready to predict. ``meta`` is the content of its JSON file.
+
+    ``target`` None is the rank target, ``scaler`` None leaves the features to the guard alone.
+    """
 
     features: tuple[str, ...]
     zero_rank: float
     meta: dict[str, Any]
     net: nn.Module
+    target: Target | None = None
+    scaler: Scaler | None = None
 
     def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
-        """Return the predicted rank of each row, float64 [n].
+        """Return the score of each row, float64 [n]: the predicted rank, for any kind of target in rank units.
 
         Args:
             raw: unscaled features [n, f] in the order of ``features``; NaN and infinities are allowed.
@@ -53,8 +60,10 @@ class LoadedModel:
         out = np.empty(len(raw), dtype=np.float64)
         with torch.inference_mode():
             for start in range(0, len(raw), BATCH_ROWS):
-                rows = torch.from_numpy(np.array(raw[start : start + BATCH_ROWS], dtype=np.float64))
-                out[start : start + BATCH_ROWS] = self.net(rows).double().numpy()
+                rows = np.array(raw[start : start + BATCH_ROWS], dtype=np.float64)
+                scaled = rows if self.scaler is None else self.scaler.apply(rows)
+                outputs = self.net(torch.from_numpy(scaled)).double().numpy()
+                out[start : start + BATCH_ROWS] = outputs if self.target is None else self.target.score(outputs)
         return out
 
 
@@ -62,7 +71,8 @@ def save_model(folder: Path, name: str, net: nn.Module, meta: Mapping[str, Any])
     """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
 
     ``meta`` is JSON-ready and holds at least ``features`` (names), ``model`` (a ModelConfig as dict) and
-    ``zero_rank``. The JSON file is written last and names the SHA-256 of the weights and of itself.
+    ``zero_rank``; ``target`` and ``scaler`` where they are not the default. The JSON file is written last
+    and names the SHA-256 of the weights and of itself.
     """
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in net.state_dict().items()}
     weights = safetensors.torch.save(tensors)
@@ -82,13 +92,15 @@ def load_model(path: Path) -> LoadedModel:
     meta = _read_meta(path)
     weights = _read_weights(path.with_name(meta["weights"]), meta["weights_sha256"])
     inputs = len(meta["features"])
-    blank = {"features": meta["features"], "median": [0.0] * inputs, "scale": [1.0] * inputs}
+    blank = {**meta, "median": [0.0] * inputs, "scale": [1.0] * inputs}
     try:
         net = build_model(ModelConfig.model_validate(meta["model"]), blank)
         net.load_state_dict(weights, strict=True)
-    except (RuntimeError, ValidationError) as error:
+        target = stored_target(meta)
+        scaler = scaler_from_json(meta["scaler"]) if "scaler" in meta else None
+    except (RuntimeError, ValidationError, InvalidValueError) as error:
         raise CheckpointError(f"{path}: expected weights of the network it names; found others ({error}).") from error
-    return LoadedModel(tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval())
+    return LoadedModel(tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval(), target, scaler)
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

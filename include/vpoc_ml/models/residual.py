@@ -30,20 +30,27 @@ class ResidualNet(nn.Module):
     """Linear, one block per entry of ``hidden_dims``, LayerNorm, head.
 
     The width is ``hidden_dims[0]``; further entries only count blocks. The head starts at zero, so the
-    untrained net predicts 0.5 for every row: the mean of a rank target, and the baseline to beat.
+    untrained net predicts ``start`` for every row, one value an output: 0.5, the mean of a rank target, or
+    what another target's best constant is; the baseline to beat.
     """
 
-    def __init__(self, inputs: int, hidden_dims: tuple[int, ...], dropout: float) -> None:
+    start: Tensor
+
+    def __init__(
+        self, inputs: int, hidden_dims: tuple[int, ...], dropout: float, start: tuple[float, ...] = (0.5,)
+    ) -> None:
         super().__init__()
         width = hidden_dims[0]
+        # rebuilt from the target, not part of the weights' file
+        self.register_buffer("start", torch.tensor(start), persistent=False)
         self.stem = nn.Linear(inputs, width)
         self.blocks = nn.Sequential(*(Block(width, dropout) for _ in hidden_dims))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, len(start))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, guarded: Tensor) -> Tensor:
-        """Return ranks [rows], around 0.5 but not bounded, for guarded features [rows, features]."""
+        """Return outputs around ``start``, not bounded, [rows] or [rows, outputs], for guarded [rows, features]."""
         offset: Tensor = self.head(self.norm(self.blocks(self.stem(guarded))))
-        return torch.add(offset, 0.5).squeeze(-1)
+        return torch.add(offset, self.start).squeeze(-1)

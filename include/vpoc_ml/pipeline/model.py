@@ -107,6 +107,7 @@ def training_fingerprint(run: Run) -> str:
 
     parts = (
         Lake(run.folder).sha("training_set.parquet"),
+        hash_file(run.folder / "feature_statistics.json"),
         run.config.digest("model", "training"),
         hash_code("dataset", "models", "training"),
     )

@@ -29,6 +29,7 @@ def columns(features: Sequence[str], dataset: DatasetConfig) -> list[Column]:
         "weight": (0.0, 1.0),
     }
     keys = [Column(name, dtype, hard=bounds.get(name, (None, None))) for name, dtype in TRAINING_KEYS.items()]
+    keys += [Column(name, pl.Float32()) for name in _own_target(dataset)]
     return [*keys, *(Column(name, pl.Float32()) for name in features)]
 
 
@@ -38,6 +39,11 @@ def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityConfi
     schema = [replace(schema_check(column), whole_run=True) for column in columns(features, dataset)]
     keys = [Check("null", name, "no null") for name in ("ts", "session", "split")]
     asked = [*file, *schema, *keys, *_label_checks(dataset), *_split_checks(dataset, config)]
+    for name in _own_target(dataset):
+        asked += [
+            Check("finite", name, "a finite target in every labelled row"),
+            Check("constant", name, "targets that vary"),
+        ]
     for name in features:
         asked += [
             Check("finite", name, "finite features in every labelled row"),
@@ -65,14 +71,19 @@ def measure(
     lazy = as_declared(pl.scan_parquet(path), expected)
     codes = lazy.select(pl.col("contract").unique()).collect(engine="streaming")["contract"]
     contracts = sorted(codes.drop_nulls().to_list())
-    rules = _rules(features)
+    rules = _rules([*_own_target(dataset), *features])
     return contracts, [
         run,
         *(profile_frame(lazy.filter(pl.col("contract") == code), code, expected, rules) for code in contracts),
     ]
 
 
-def _rules(features: Sequence[str]) -> list[RowRule]:
+def _own_target(dataset: DatasetConfig) -> list[str]:
+    """Return the column of a target that is not the rank ``y``."""
+    return [] if dataset.target == "rank" else ["target"]
+
+
+def _rules(finite: Sequence[str]) -> list[RowRule]:
     ts = pl.col("ts")
     first = ts.is_first_distinct()
     target = pl.col("ret").is_finite() & pl.col("y").is_finite()
@@ -87,7 +98,7 @@ def _rules(features: Sequence[str]) -> list[RowRule]:
             RowRule("price", name, LABELLED & ~good.fill_null(value=False))
             for name, good in zip(("entry_price", "exit_price"), prices, strict=True)
         ),
-        *(RowRule("finite", name, LABELLED & ~pl.col(name).is_finite().fill_null(value=False)) for name in features),
+        *(RowRule("finite", name, LABELLED & ~pl.col(name).is_finite().fill_null(value=False)) for name in finite),
     ]
 
 

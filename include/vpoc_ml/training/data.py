@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
 
+from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
 from vpoc_ml.errors import ArtifactError, InputError, MissingInputError
+from vpoc_ml.models.build import start_of
 from vpoc_ml.models.guard import Guard
 from vpoc_ml.training.loss import mask_targets
 
@@ -35,11 +40,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature."""
+    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature.
+
+    ``start`` holds the outputs of the constant prediction that a network has to beat.
+    """
 
     train: Rows
     validation: Rows
     nonfinite_rows: int
+    start: tuple[float, ...] = (0.5,)
 
 
 def read_statistics(run_dir: Path) -> dict[str, Any]:
@@ -62,11 +71,31 @@ def read_statistics(run_dir: Path) -> dict[str, Any]:
     return statistics
 
 
-def load(run_dir: Path, features: list[str], guard: Guard, device: torch.device) -> TrainingData:
-    """Read ``training_set.parquet`` of a run.
+@dataclass(frozen=True)
+class Preparation:
+    """What turns rows of a training set into a network's inputs and targets."""
 
-    The guard has no parameters, so applying it to all rows once gives the network the same inputs as
-    applying it in every step.
+    features: list[str]
+    target_column: str
+    scaler: Scaler | None
+    guard: Guard
+
+    @classmethod
+    def of(cls, statistics: Mapping[str, Any], guard: Guard) -> Preparation:
+        """Read it from ``feature_statistics.json``: without a target there it is the rank ``y``."""
+        scaler = scaler_from_json(statistics["scaler"]) if "scaler" in statistics else None
+        return cls(statistics["features"], "target" if "target" in statistics else "y", scaler, guard.cpu())
+
+    def inputs(self, raw: npt.NDArray[np.float32]) -> Tensor:
+        """Return guarded inputs [rows, features] of raw features."""
+        return self.guard(torch.from_numpy(raw if self.scaler is None else self.scaler.apply(raw)))  # type: ignore[no-any-return]
+
+
+def load(run_dir: Path, statistics: Mapping[str, Any], guard: Guard, device: torch.device) -> TrainingData:
+    """Read ``training_set.parquet`` of a run with its ``feature_statistics.json``.
+
+    Scaler and guard have no parameters, so applying them to all rows once gives the network the same
+    inputs as applying them in every step.
 
     Raises:
         MissingInputError: the file does not exist.
@@ -76,7 +105,9 @@ def load(run_dir: Path, features: list[str], guard: Guard, device: torch.device)
     path = run_dir / "training_set.parquet"
     if not path.is_file():
         raise MissingInputError(path, "a training set", "Build the training set first.")
-    columns = ["split", "y", "weight", *features]
+    preparation = Preparation.of(statistics, guard)
+    features = preparation.features
+    columns = ["split", preparation.target_column, "weight", *features]
     absent = sorted(set(columns) - set(pl.read_parquet_schema(path)))
     if absent:
         raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
@@ -84,19 +115,21 @@ def load(run_dir: Path, features: list[str], guard: Guard, device: torch.device)
     train = frame.filter(pl.col("split") == "train")
     sound = pl.all_horizontal(pl.col(name).is_finite() for name in features)
     return TrainingData(
-        _rows(train, "train", features, guard, device),
-        _rows(frame.filter(pl.col("split") == "validation"), "validation", features, guard, device),
+        _rows(train, "train", preparation, device),
+        _rows(frame.filter(pl.col("split") == "validation"), "validation", preparation, device),
         int(train.select((~sound.fill_null(False)).sum()).item()),
+        start_of(statistics),
     )
 
 
-def _rows(frame: pl.DataFrame, name: str, features: list[str], guard: Guard, device: torch.device) -> Rows:
-    numbers = frame.select(pl.col("y", "weight", *features).cast(pl.Float32).fill_null(float("nan")))
-    target, weight = mask_targets(*(torch.tensor(numbers[key].to_numpy()) for key in ("y", "weight")))
+def _rows(frame: pl.DataFrame, name: str, preparation: Preparation, device: torch.device) -> Rows:
+    features, keys = preparation.features, (preparation.target_column, "weight")
+    numbers = frame.select(pl.col(*keys, *features).cast(pl.Float32).fill_null(float("nan")))
+    target, weight = mask_targets(*(torch.tensor(numbers[key].to_numpy()) for key in keys))
     if not bool((weight > 0).any()):
         raise InputError(f"Expected {name} rows with a finite target; found none. Look at the labels' horizon.")
     blocks = [
-        guard.cpu()(torch.from_numpy(numbers[start : start + GUARD_ROWS].select(features).to_numpy(writable=True)))
+        preparation.inputs(numbers[start : start + GUARD_ROWS].select(features).to_numpy(writable=True))
         for start in range(0, numbers.height, GUARD_ROWS)
     ]
     return Rows(torch.cat(blocks).to(device), target.to(device), weight.to(device))

@@ -62,7 +62,7 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     choice = choose_device(config.training)
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
-    data = load(run_dir, statistics["features"], net.guard, choice.device)
+    data = load(run_dir, statistics, net.guard, choice.device)
     engine = Engine(net.body.to(choice.device).train(), config.training)
     fingerprint = fingerprint_of(run_dir, config, choice.device)
     described = describe(config, choice, fingerprint, net)
@@ -131,10 +131,11 @@ def _save_models(
     run_dir: Path, trainer: Trainer, net: GuardedNet, statistics: Result, described: Result, result: Result
 ) -> None:
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own."""
-    meta = {
+    meta: Result = {
         "features": statistics["features"],
         "zero_rank": statistics["zero_rank"],
         "target_quantiles": statistics["target_quantiles"],
+        **{key: statistics[key] for key in ("target", "scaler") if key in statistics},
         "model": described["model"],
         "parameters": described["parameters"],
         "fingerprint": described["fingerprint"],

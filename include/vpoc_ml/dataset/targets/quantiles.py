@@ -10,7 +10,6 @@ import numpy as np
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.targets.base import MIDDLE, Floats, Loss, finite_returns
 from vpoc_ml.dataset.targets.scaled import ReturnTarget, return_slope
-from vpoc_ml.errors import InvalidValueError
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,6 @@ class QuantilesTarget(ReturnTarget):
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> QuantilesTarget:
         """Learn the training quantiles and the slope; ``config.target_levels`` are the levels."""
         levels = np.asarray(config.target_levels, np.float64)
-        sound = levels.size and (levels > 0).all() and (levels < 1).all() and (np.diff(levels) > 0).all()
-        if not sound or not np.allclose(levels + levels[::-1], 1.0):
-            expected = "levels that rise within (0, 1) and lie symmetrically about 0.5"
-            raise InvalidValueError("dataset.target_levels", config.target_levels, expected)
         known = np.clip(finite_returns(returns), -config.return_clip, config.return_clip)
         usual = np.quantile(known, levels)
         return cls(float(usual.mean()), return_slope(known), config.return_clip, levels, usual)
