@@ -11,10 +11,10 @@ PARALLEL ?= 4
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint up down backfill contract airflow bench lock clean
+.PHONY: help venv demo test lint up down backfill contract airflow bench features-page lock clean
 
 help: ## This list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
@@ -56,6 +56,9 @@ airflow: $(STAMP) ## Airflow's own command line on the running Airflow [A="dags 
 
 bench: $(STAMP) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+features-page: $(STAMP) ## docs/features.md and its pictures, from the code
+	@$(BIN)/python -m vpoc_ml.analysis.reference docs
 
 lock: $(STAMP) ## requirements.txt from requirements.in
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in

@@ -20,7 +20,7 @@ from vpoc_ml.analysis.targets import target_distributions
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.evaluation.evaluate import finite
-from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.features.extras.entries import KNOWN
 
 
 def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
@@ -71,13 +71,13 @@ def feature_groups(features: Sequence[str], clusters: Mapping[str, Any]) -> dict
 
 
 def _described(name: str) -> dict[str, Any]:
-    """What the registry knows of a feature; a column it does not know has no unit."""
-    known = REGISTRY.get(name)
+    """What is known of a feature without computing it; a column that no list names has no unit."""
+    known = KNOWN.get(name)
     return {"family": _family(name), "unit": known.unit if known else "", "formula": known.formula if known else ""}
 
 
 def _family(name: str) -> str:
-    return REGISTRY[name].family if name in REGISTRY else "other"
+    return KNOWN[name].family if name in KNOWN else "other"
 
 
 def _distributed(seen: Seen, name: str, clip: float) -> dict[str, Any]:
