@@ -72,7 +72,7 @@ def rough() -> Market:
                 pl.lit("ESH25").alias("contract"),
                 pl.lit(row["session"]).alias("session"),
                 *(pl.Series(name, 0.25 * ticks) for name, ticks in (("high", high), ("low", low), ("close", closes))),
-                pl.Series("open", 0.25 * closes),
+                pl.Series("open", 0.25 * np.clip(closes - steps, low, high)),
             )
         )
         close = int(closes[-1])

@@ -23,8 +23,11 @@ DEFINITIONS: dict[str, Definition] = {
     name: one for family in FAMILIES.values() for name, one in family.DEFINITIONS.items()
 }
 STEPS = {
-    **dict.fromkeys(("vpoc_dev_dist", "vah_dev_dist", "val_dev_dist", "va_pos_dev", "va_width_dev"), 7),
-    "days_to_roll": 7,
+    **dict.fromkeys(("vpoc_dev_dist", "vah_dev_dist", "val_dev_dist", "va_pos_dev", "va_width_dev", "vpoc_share"), 7),
+    **dict.fromkeys(("profile_cdf", "naked_up", "naked_dn", "hvn_dist_5d"), 11),
+    **dict.fromkeys(("days_to_roll", "har_w", "har_m", "yz_20d", "bpv_ratio_390", "semivar_ratio_390"), 7),
+    **dict.fromkeys(("rv_390", "rv_ratio_30_390", "rsi_14", "macd_hist", "vol_z_tod", "rvol_sess"), 5),
+    **dict.fromkeys(("kyle_lambda_60", "pv_corr_60", "amihud_60"), 3),
 }
 """Of the slowest definitions every so many rows are looked at."""
 

@@ -69,15 +69,50 @@ class Inputs:
         """Volumes of the past, as traded, then the contract's own."""
         return self.recent("volume").astype(np.int64)
 
+    def after_window(self, values: Floats, before: int) -> Floats:
+        """Return the entries that belong to the bars, NaN where fewer than ``before`` bars lie before one.
+
+        ``values`` begin with the past and are spent: the NaN are written into them.
+        """
+        values[:before] = np.nan
+        return self.own(values)
+
     def close_ago(self, bars: int) -> Floats:
         """Return the close ``bars`` bars earlier, NaN where there was none."""
         return self.own(lagged(self.long_close, bars))
 
     @cached_property
+    def long_change(self) -> Floats:
+        """Change of the close over one bar in ticks, of the past, then of the bars; 0 in the very first."""
+        return np.diff(self.long_close, prepend=self.long_close[:1])
+
+    @cached_property
+    def long_return(self) -> Floats:
+        """Log return of the close over one bar, of the past, then of the bars; 0 in the very first."""
+        close = self.long_close
+        returns = np.zeros(close.size)
+        returns[1:] = np.log(close[1:] / close[:-1])
+        return returns
+
+    @cached_property
+    def starts(self) -> Ints:
+        """Row of the first bar of each session of the bars, then the number of bars."""
+        return session_starts(self.frame["session"])
+
+    @cached_property
+    def long_starts(self) -> Ints:
+        """Like ``starts``, as rows of the arrays that begin with the past."""
+        return self.starts + (self.long_close.size - self.close.size)
+
+    @cached_property
     def first_bar(self) -> Ints:
         """Row of the first bar of each bar's session."""
-        starts = session_starts(self.frame["session"])
-        return np.repeat(starts[:-1], np.diff(starts))
+        return np.repeat(self.starts[:-1], np.diff(self.starts))
+
+    def so_far(self, values: Ints) -> Ints:
+        """Return the sum over the bar and those before it in its session."""
+        total = np.concatenate(([0], np.cumsum(values)))
+        return np.asarray(total[1:] - total[self.first_bar], np.int64)
 
     @cached_property
     def minute(self) -> Ints:
@@ -102,8 +137,7 @@ class Inputs:
 
     def of_session(self, values: NDArray[np.generic], ago: int = 0) -> Floats:
         """Return, for every bar, a session's value ``ago`` sessions before the bar's; NaN where there is none."""
-        wanted = self.day - ago
-        return np.where(wanted >= 0, values.astype(np.float64)[np.maximum(wanted, 0)], np.nan)
+        return lagged(values, ago)[self.day]
 
 
 def gather(
@@ -150,15 +184,44 @@ def lagged(values: NDArray[np.generic], bars: int) -> Floats:
     return earlier
 
 
+def sum_before(values: Floats, count: int) -> Floats:
+    """Return the sum of the ``count`` entries before each, NaN where there are fewer.
+
+    Always added in the same order: a running sum of fractions would depend on where it began.
+    """
+    total = np.zeros(values.size)
+    for ago in range(count, 0, -1):
+        total += lagged(values, ago)
+    return total
+
+
+def fixed_point(values: Floats, bits: int) -> Ints:
+    """Return multiples of ``2**-bits``: their sums are exact, whatever the order and wherever they begin."""
+    return np.rint(values * 2.0**bits).astype(np.int64)
+
+
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any], otherwise: float) -> Floats:
+    """Return the quotient, and ``otherwise`` where the denominator is 0."""
+    found = np.full(denominator.shape, otherwise)
+    return np.asarray(np.divide(numerator, denominator, out=found, where=denominator != 0), np.float64)
+
+
 def window_sum(values: Ints, bars: int, *, first: int = 0) -> tuple[Ints, NDArray[np.bool_]]:
     """Return the sum of the last ``bars`` values and where the window is full.
 
-    ``values[:first]`` do not exist (a return needs a close before it). The running sum may wrap around
-    in int64; the difference of two of its entries is still exact while the window's sum fits.
+    ``values[:first]`` do not exist (a return needs a close before it).
     """
-    total = np.concatenate(([0], np.cumsum(values)))
-    rows = np.arange(values.size)
-    return total[rows + 1] - total[np.maximum(rows + 1 - bars, 0)], rows >= first + bars - 1
+    return rolling_sum(values, bars), np.arange(values.size) >= first + bars - 1
+
+
+def rolling_sum(values: Ints, bars: int) -> Ints:
+    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer.
+
+    The running sum may wrap around in int64; a window's sum is still exact while it fits.
+    """
+    total = np.cumsum(values)
+    total[bars:] -= total[:-bars].copy()
+    return total
 
 
 def _row_of(session: pl.Series, sessions: pl.Series) -> Ints:

@@ -8,7 +8,7 @@ sessions and prices before it are the predecessor's, ratio-adjusted. Volumes are
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, pi, sqrt
 from typing import NamedTuple
 
 Bounds = tuple[float, float]
@@ -42,13 +42,51 @@ _FEATURES = (
     Feature("price_range", "price", "100 (H - L) / C", "1 m", "%", _POSITIVE, (0, 0.35), 0),
     Feature("price_mom_3d", "price", "100 ln(C / close of s-3)", "3 d", "%", (-50, 50), (-6.5, 6.5), 3),
     Feature("price_mom_5d", "price", "100 ln(C / close of s-5)", "5 d", "%", (-50, 50), (-8, 8), 5),
+    Feature("price_mom_20d", "price", "100 ln(C / close of s-20)", "20 d", "%", (-60, 60), (-16, 16), 20),
     Feature("mom_15m", "price", "1e4 ln(C / C[-15])", "15 m", "bp", (-2000, 2000), (-90, 90), 2, 15),
     Feature("mom_60m", "price", "1e4 ln(C / C[-60])", "60 m", "bp", (-2000, 2000), (-180, 180), 2, 60),
+    Feature("mom_sess", "price", "1e4 ln(C / open of s)", "session", "bp", (-2000, 2000), (-400, 400), 0),
+    Feature("close_loc", "price", "(C - L) / (H - L); 1/2 if H = L", "1 m", "-", (0, 1), (0, 1), 0),
+    Feature("rsi_14", "price", "Wilder's RSI of 14, run from 390 bars before s; 50 if nothing moved",
+            "14 m", "-", (0, 100), (10, 90), 2, 390),
+    Feature("macd_hist", "price", "1e4 [E12(C) - E26(C) - E9(E12(C) - E26(C))] / C, run from 390 bars before s",
+            "12/26/9 m", "bp", (-2000, 2000), (-8, 8), 2, 390),
+    Feature("bb_z_20", "price", "(C - mean C) / sd C, n - 1 in the sd; 0 if nothing moved",
+            "20 m", "sd", (-19 / sqrt(20), 19 / sqrt(20)), (-3.6, 3.6), 2, 19),
+    Feature("donch_pos_60", "price", "(C - min L) / (max H - min L); 1/2 if equal", "60 m", "-", (0, 1), (0, 1), 2, 59),
+    Feature("vol_z_tod", "volume", "(ln(1+V) - mean) / max(sd, 0.25) of the same minute in those of the sessions"
+            " s-20..s-1 that span it; 0 if fewer than 5 do", "20 d", "sd", _UNBOUNDED, (-8, 7), 20),
     Feature("vol_ratio_30", "volume", "V / mean V; 0 if none traded", "30 m", "ratio", (0, 30), (0, 12), 2, 29),
+    Feature("rvol_sess", "volume", "V of s so far / mean V up to the same minute of those of the sessions s-20..s-1"
+            " that span it; 1 if fewer than 5 do or none traded", "20 d", "ratio", _POSITIVE, (0.05, 40), 20),
+    Feature("ofi_20", "volume", "sum sign(C - C[-1]) V / sum V; 0 if none traded",
+            "20 m", "-", (-1, 1), (-0.9, 0.9), 2, 20),
+    Feature("kyle_lambda_60", "volume", "slope of C - C[-1] in ticks on sign(C - C[-1]) V / 1000, clipped to +-1000;"
+            " 0 if that does not vary", "60 m", "ticks per 1000", (-1000, 1000), (0, 1000), 2, 60),
+    Feature("amihud_60", "volume", "log10 of mean 1e4 |r| / (C V point value / 1e6), at least 1e-4,"
+            " over bars with V > 0", "60 m", "log10 bp per $m", (-4, inf), (-3.2, 1.6), 2, 60),
     Feature("vwap", "volume", "1e4 (C / VWAP of s - 1), priced (H+L+C)/3; 0 before the first trade of s",
             "session", "bp", (-2000, 2000), (-200, 200), 0),
+    Feature("vwap_z", "volume", "(C - VWAP of s) / max(sd by volume of (H+L+C)/3 in s, 1 tick), clipped to +-10;"
+            " 0 before the first trade of s", "session", "sd", (-10, 10), (-5, 5), 0),
+    Feature("pv_corr_60", "volume", "corr(|C - C[-1]|, ln(1+V)); 0 if one does not vary",
+            "60 m", "-", (-1, 1), (-0.5, 0.9), 2, 60),
     Feature("rv_30", "volatility", "100 sqrt(1380 mean r^2)", "30 m", "%/day", _POSITIVE, (0.05, 6), 2, 30),
     Feature("rv_390", "volatility", "100 sqrt(1380 mean r^2)", "390 m", "%/day", _POSITIVE, (0.1, 4.5), 2, 390),
+    Feature("rv_ratio_30_390", "volatility", "rv_30 / rv_390; 1 if nothing moved",
+            "390 m", "-", (0, sqrt(13)), (0.1, 3.3), 2, 390),
+    Feature("bpv_ratio_390", "volatility", "(pi/2) sum |r r[-1]| / sum r^2; 1 if nothing moved",
+            "390 m", "-", (0, pi / 2), (0.05, 1.2), 2, 390),
+    Feature("semivar_ratio_390", "volatility", "sum r^2 of r < 0 / sum r^2; 1/2 if nothing moved",
+            "390 m", "-", (0, 1), (0.04, 0.96), 2, 390),
+    Feature("har_d", "volatility", "ln max(RV of s-1, 1e-4), RV the sum of (100 r)^2 within a session",
+            "1 d", "ln %^2", _UNBOUNDED, (-4.5, 3), 1),
+    Feature("har_w", "volatility", "ln max(mean RV of s-5..s-1, 1e-4)", "5 d", "ln %^2", _UNBOUNDED, (-3, 3), 5),
+    Feature("har_m", "volatility", "ln max(mean RV of s-22..s-1, 1e-4)", "22 d", "ln %^2", _UNBOUNDED, (-2.5, 2.5), 22),
+    Feature("park_60", "volatility", "100 sqrt(1380 mean ln(H/L)^2 / (4 ln 2))",
+            "60 m", "%/day", _POSITIVE, (0.05, 5), 2, 59),
+    Feature("yz_20d", "volatility", "Yang-Zhang of s-20..s-1, annualised by 252, at least 0.1",
+            "20 d", "%/yr", _POSITIVE, (5, 60), 21),
     Feature("vpoc_dev_dist", "levels", "(C - VPOC of D) / ATR", "session", "ATR", _UNBOUNDED, (-2, 2), 14),
     Feature("vah_dev_dist", "levels", "(VAH of D - C) / ATR", "session", "ATR", _UNBOUNDED, (-1.5, 3), 14),
     Feature("val_dev_dist", "levels", "(C - VAL of D) / ATR", "session", "ATR", _UNBOUNDED, (-1.5, 3), 14),

@@ -1,34 +1,127 @@
-"""Realised volatility, scaled to a day of 1380 minutes."""
+"""Realised volatility: of bars, scaled to a day of 1380 minutes, and of the sessions before."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs, window_sum
+from vpoc_ml.features.inputs import Floats, Inputs, fixed_point, lagged, ratio, rolling_sum, sum_before
+from vpoc_ml.profile.kernels import Ints
 
 DAY_MINUTES = 1380
-_ONE = 2.0**54
+DAYS_A_YEAR = 252
+BITS = 54
 """Fixed point of a squared return: one tick of ES keeps 7 digits, and 390 returns of e (the cap) still fit.
 
 Integer sums are exact: a flat window gives 0, and nothing remains of a jump that has left it.
 """
+LEAST_VARIANCE = 1e-4
+"""Percent^2 a session moves at least, a hundredth of a percent: its logarithm stays finite without a trade."""
+LEAST_YEARLY = 0.1
+"""Percent a year a contract moves at least."""
 
 
 def rv_30(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns, percent a day."""
-    return _realised(x, 30)
+    return _daily(x, _squares(x), 30)
 
 
 def rv_390(x: Inputs) -> Floats:
     """Realised volatility of the last 390 returns, percent a day."""
-    return _realised(x, 390)
+    return _daily(x, _squares(x), 390)
 
 
-def _realised(x: Inputs, bars: int) -> Floats:
-    close = x.long_close
-    returns = np.zeros(close.size)
-    returns[1:] = np.log(close[1:] / close[:-1])
-    squares = np.rint(np.minimum(returns**2, 1.0) * _ONE).astype(np.int64)
-    total, full = window_sum(squares, bars, first=1)
-    values = np.where(full, 100 * np.sqrt(DAY_MINUTES * (total / _ONE) / bars), np.nan)
-    return x.own(values)
+def rv_ratio_30_390(x: Inputs) -> Floats:
+    """Realised volatility of the last 30 returns over that of the last 390; 1 where none of them moved."""
+    return ratio(rv_30(x), rv_390(x), 1.0)
+
+
+def bpv_ratio_390(x: Inputs) -> Floats:
+    """Bipower variation over realised variance of 390 returns: about 1 without jumps, 1 where nothing moved.
+
+    (pi / 2) sum |r_i r_(i-1)| / sum r_i^2, both returns of a product within the window (Barndorff-Nielsen and
+    Shephard 2004); not scaled up for the one product there is less, so at most pi / 2.
+    """
+    size = np.minimum(np.abs(x.long_return), 1.0)
+    products = fixed_point(size * np.concatenate(([0.0], size[:-1])), BITS)
+    bipower = rolling_sum(products, 389)
+    return x.after_window(np.pi / 2 * ratio(bipower, rolling_sum(_squares(x), 390), 1.0), 390)
+
+
+def semivar_ratio_390(x: Inputs) -> Floats:
+    """Share of falling returns in the realised variance of 390 returns, 0 to 1; one half where nothing moved."""
+    squares = _squares(x)
+    falling = np.where(x.long_return < 0, squares, 0)
+    return x.after_window(ratio(rolling_sum(falling, 390), rolling_sum(squares, 390), 0.5), 390)
+
+
+def har_d(x: Inputs) -> Floats:
+    """Log of the realised variance of the session before, percent^2 (Corsi 2009)."""
+    return _log_variance_before(x, 1)
+
+
+def har_w(x: Inputs) -> Floats:
+    """Log of the mean realised variance of the 5 sessions before, percent^2."""
+    return _log_variance_before(x, 5)
+
+
+def har_m(x: Inputs) -> Floats:
+    """Log of the mean realised variance of the 22 sessions before, percent^2."""
+    return _log_variance_before(x, 22)
+
+
+def park_60(x: Inputs) -> Floats:
+    """Volatility from the ranges of 60 bars, percent a day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
+    return _daily(x, _fixed_squares(np.log(x.recent("high") / x.recent("low"))), 60, missing=59) / np.sqrt(
+        4 * np.log(2)
+    )
+
+
+def yz_20d(x: Inputs) -> Floats:
+    """Volatility of the 20 sessions before from open, high, low and close, percent a year, at least 0.1.
+
+    Overnight variance + k open-to-close variance + (1 - k) Rogers-Satchell, k = 0.34 / (1.34 + (n + 1) / (n - 1))
+    (Yang and Zhang 2000, "Drift-independent volatility estimation").
+    """
+    n = 20
+    opened, high, low, close = (np.log(x.daily[name]) for name in ("open", "high", "low", "close"))
+    inside = (high - opened) * (high - close) + (low - opened) * (low - close)
+    k = 0.34 / (1.34 + (n + 1) / (n - 1))
+    overnight, session = (_variance_before(values, n) for values in (opened - lagged(close, 1), close - opened))
+    variance = overnight + k * session + (1 - k) * sum_before(inside, n) / n
+    return x.of_session(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY))
+
+
+def _squares(x: Inputs) -> Ints:
+    return _fixed_squares(x.long_return)
+
+
+def _fixed_squares(returns: Floats) -> Ints:
+    return fixed_point(np.minimum(returns**2, 1.0), BITS)
+
+
+def _daily(x: Inputs, squares: Ints, bars: int, missing: int | None = None) -> Floats:
+    """Return percent a day from the mean of squares in fixed point; a window of returns misses one row more."""
+    mean = rolling_sum(squares, bars) / 2.0**BITS / bars
+    return x.after_window(100 * np.sqrt(DAY_MINUTES * mean), bars if missing is None else missing)
+
+
+def _log_variance_before(x: Inputs, sessions: int) -> Floats:
+    mean = sum_before(_session_variance(x), sessions) / sessions
+    return x.of_session(np.log(np.maximum(mean, LEAST_VARIANCE)))
+
+
+def _session_variance(x: Inputs) -> Floats:
+    """Return each session's sum of squared returns from bar to bar, the first from the open, in percent^2."""
+    close, day = x.whole("close"), x.whole("day")
+    edges = np.searchsorted(day, np.arange(x.daily["open"].size + 1))
+    before = np.concatenate(([0.0], close[:-1]))
+    before[edges[:-1]] = x.daily["open"]
+    total = np.concatenate(([0], np.cumsum(_fixed_squares(np.log(close / before)))))
+    return 1e4 * np.diff(total[edges]) / 2.0**BITS
+
+
+def _variance_before(values: Floats, count: int) -> Floats:
+    """Return the sample variance of the ``count`` entries before each."""
+    mean = sum_before(values, count) / count
+    deviations = sum(((lagged(values, ago) - mean) ** 2 for ago in range(1, count + 1)), np.zeros(values.size))
+    return deviations / (count - 1)

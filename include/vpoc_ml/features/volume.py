@@ -1,13 +1,27 @@
-"""Volume and the price it traded at."""
+"""Volume, the price it traded at, and what it moved."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs, window_sum
+from vpoc_ml.features.inputs import Floats, Inputs, fixed_point, ratio, rolling_sum
+from vpoc_ml.features.minutes import of_sessions_before, volume_grid
+from vpoc_ml.features.windows import rolling_moments
 from vpoc_ml.profile.kernels import Ints
 
 RATIO_BARS = 30
+TOD_SESSIONS = 20
+ENOUGH_SESSIONS = 5
+"""Sessions that must have traded around a minute before one is measured against them."""
+LEAST_LOG_SD = 0.25
+"""Standard deviation of a minute's log volume counts at least this much."""
+CHANGE_BITS, LOG_BITS = 14, 20
+LARGEST_CHANGE = 2.0**12
+"""Ticks a close changes at most where moments are taken, 1024 points of ES: products of 60 rows fit in int64."""
+LARGEST_LAMBDA = 1000
+LARGEST_Z = 10
+ILLIQUIDITY_BITS, LARGEST_ILLIQUIDITY, LEAST_ILLIQUIDITY = 38, 1e5, 1e-4
+"""Fixed point of one bar's basis points a million dollars, their most, and the least of a mean."""
 
 
 def vwap(x: Inputs) -> Floats:
@@ -15,19 +29,101 @@ def vwap(x: Inputs) -> Floats:
 
     A bar's price is (H + L + C) / 3; the three are summed and divided once, so the sums stay integers.
     """
-    volume = 3 * _of_session_so_far(x, x.volume)
-    value = _of_session_so_far(x, (x.high + x.low + x.close) * x.volume)
-    excess = 1e4 * (x.close * volume - value)
-    return np.asarray(np.divide(excess, value, out=np.zeros(excess.size), where=volume > 0), np.float64)
+    volume = 3 * x.so_far(x.volume)
+    value = x.so_far((x.high + x.low + x.close) * x.volume)
+    return 1e4 * ratio(x.close * volume - value, value, 0.0)
+
+
+def vwap_z(x: Inputs) -> Floats:
+    """Close minus the session's VWAP so far, in volume-weighted standard deviations of at least one tick.
+
+    Clipped to +-10: in a session's first bars the deviation is small by chance. 0 while the session has no volume.
+    Thirds of a tick from the session's first close keep the sums whole and small.
+    """
+    first = x.close[x.first_bar]
+    price = x.high + x.low + x.close - 3 * first
+    volume = x.so_far(x.volume)
+    mean = ratio(x.so_far(price * x.volume), volume, 0.0)
+    variance = ratio(x.so_far(price**2 * x.volume), volume, 0.0) - mean**2
+    deviation = (3 * (x.close - first) - mean) / np.sqrt(np.maximum(variance, 9.0))
+    return np.where(volume > 0, np.clip(deviation, -LARGEST_Z, LARGEST_Z), 0.0)
 
 
 def vol_ratio_30(x: Inputs) -> Floats:
     """Volume against the mean of the last 30 bars, itself included; 0 where none of them traded."""
-    total, full = (x.own(part) for part in window_sum(x.long_volume, RATIO_BARS))
-    ratio = np.divide(RATIO_BARS * x.volume, total, out=np.zeros(total.size, np.float64), where=total > 0)
-    return np.where(full, ratio, np.nan)
+    total = rolling_sum(x.long_volume, RATIO_BARS)
+    return x.after_window(ratio(RATIO_BARS * x.long_volume, total, 0.0), RATIO_BARS - 1)
 
 
-def _of_session_so_far(x: Inputs, values: Ints) -> Ints:
-    total = np.concatenate(([0], np.cumsum(values)))
-    return total[1:] - total[x.first_bar]
+def vol_z_tod(x: Inputs) -> Floats:
+    """Log volume against the same minute of the 20 sessions before, in standard deviations of at least 0.25.
+
+    ln(1 + V). A session counts from its first bar to its last, with no volume in a minute without a bar; 0 where
+    fewer than 5 count.
+    """
+    grid = volume_grid(x)
+    logs = fixed_point(np.log1p(grid.volume), LOG_BITS)
+    count, total, squares = (of_sessions_before(x, of, TOD_SESSIONS) for of in (grid.traded, logs, logs**2))
+    spread = np.sqrt(ratio(count * squares - total**2, count * (count - 1), 0.0)) / 2.0**LOG_BITS
+    above = logs[x.day, x.minute] / 2.0**LOG_BITS - ratio(total, count, 0.0) / 2.0**LOG_BITS
+    return _once_known(x, np.where(count >= ENOUGH_SESSIONS, above / np.maximum(spread, LEAST_LOG_SD), 0.0))
+
+
+def rvol_sess(x: Inputs) -> Floats:
+    """Volume of the session so far against its mean up to the same minute of the 20 sessions before.
+
+    A session counts from its first bar to its last; 1 where fewer than 5 count or none of them traded.
+    """
+    grid = volume_grid(x)
+    count = of_sessions_before(x, grid.traded, TOD_SESSIONS)
+    usual = of_sessions_before(x, np.cumsum(grid.volume, axis=1) * grid.traded, TOD_SESSIONS)
+    relative = ratio(count * x.so_far(x.volume), usual, 1.0)
+    return _once_known(x, np.where(count >= ENOUGH_SESSIONS, relative, 1.0))
+
+
+def ofi_20(x: Inputs) -> Floats:
+    """Volume of rising minus volume of falling closes over all volume of 20 bars, -1 to 1; 0 where none traded."""
+    flow = rolling_sum(_signed_volume(x), 20)
+    return x.after_window(ratio(flow, rolling_sum(x.long_volume, 20), 0.0), 20)
+
+
+def kyle_lambda_60(x: Inputs) -> Floats:
+    """Ticks the close moves for 1000 contracts of signed volume: the slope over 60 bars, clipped to +-1000 (Kyle 1985).
+
+    Volume takes the sign of its bar's change of the close; 0 where signed volume does not vary.
+    """
+    _, spread, joint = rolling_moments(_fixed_change(x), _signed_volume(x), 60)
+    slope = 1000 / 2.0**CHANGE_BITS * ratio(joint, spread, 0.0)
+    return x.after_window(np.clip(slope, -LARGEST_LAMBDA, LARGEST_LAMBDA), 60)
+
+
+def amihud_60(x: Inputs) -> Floats:
+    """Log10 of the mean absolute return a million dollars traded, basis points, of the bars of 60 that traded.
+
+    The mean is at least 1e-4, also where none traded (Amihud 2002, "Illiquidity and stock returns").
+    """
+    millions = x.long_close * x.long_volume * (x.instrument.tick_value / 1e6)
+    illiquidity = np.minimum(1e4 * ratio(np.abs(x.long_return), millions, 0.0), LARGEST_ILLIQUIDITY)
+    total = rolling_sum(fixed_point(illiquidity, ILLIQUIDITY_BITS), 60) / 2.0**ILLIQUIDITY_BITS
+    mean = ratio(total, rolling_sum((x.long_volume > 0).astype(np.int64), 60), 0.0)
+    return x.after_window(np.log10(np.maximum(mean, LEAST_ILLIQUIDITY)), 60)
+
+
+def pv_corr_60(x: Inputs) -> Floats:
+    """Correlation of the size of the change of the close with ln(1 + V) over 60 bars; 0 where one does not vary."""
+    volume = fixed_point(np.log1p(x.long_volume), LOG_BITS)
+    moved, traded, joint = rolling_moments(np.abs(_fixed_change(x)), volume, 60)
+    return x.after_window(ratio(joint, np.sqrt(moved) * np.sqrt(traded), 0.0), 60)
+
+
+def _fixed_change(x: Inputs) -> Ints:
+    return fixed_point(np.clip(x.long_change, -LARGEST_CHANGE, LARGEST_CHANGE), CHANGE_BITS)
+
+
+def _signed_volume(x: Inputs) -> Ints:
+    return np.sign(x.long_change).astype(np.int64) * x.long_volume
+
+
+def _once_known(x: Inputs, values: Floats) -> Floats:
+    """Return NaN in the first sessions, which have too few before them."""
+    return np.where(x.day >= TOD_SESSIONS, values, np.nan)

@@ -1,0 +1,105 @@
+"""Compiled loops over rows for what numpy has no function for.
+
+A value depends on the rows of its window only, to the last bit: extremes are exact, moments are sums of integers, and
+recursions begin anew at every session, a fixed number of bars before it. All kernels live in this file, because
+numba's cache on disk looks only at the file of the function it compiled.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from vpoc_ml.features.history import Floats, Ints
+
+RUN_IN = 390
+"""Bars a recursion runs before its session: what lies before them would weigh (13/14)^390 = 3e-13 in the RSI."""
+
+
+@numba.njit(cache=True, nogil=True)
+def rolling_max(values: Floats, bars: int) -> Floats:
+    """Return the largest of the last ``bars`` values of every row, of all so far where there are fewer.
+
+    A queue of rows with falling values: its head is the largest (Lemire 2006, "Streaming maximum-minimum filter").
+    """
+    found = np.empty(values.size, np.float64)
+    queue = np.empty(values.size, np.int64)
+    head, tail = 0, 0  # the queue is queue[head:tail]
+    for row in range(values.size):
+        while tail > head and values[queue[tail - 1]] <= values[row]:
+            tail -= 1
+        queue[tail] = row
+        tail += 1
+        if queue[head] <= row - bars:
+            head += 1
+        found[row] = values[queue[head]]
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def rolling_moments(first: Ints, second: Ints, bars: int) -> Ints:
+    """Return ``n^2`` times variance, variance and covariance of the last n = ``bars`` values, shape (3, rows).
+
+    ``n sum(ab) - sum(a) sum(b)`` in int64: the terms may wrap around, their difference is exact as long as it fits.
+    Rows before the first whole window hold the moments of zeros and the values so far.
+    """
+    found = np.empty((3, first.size), np.int64)
+    a, b, aa, bb, ab = 0, 0, 0, 0, 0
+    for row in range(first.size):
+        x, y = first[row], second[row]
+        a, b, aa, bb, ab = a + x, b + y, aa + x * x, bb + y * y, ab + x * y
+        if row >= bars:
+            x, y = first[row - bars], second[row - bars]
+            a, b, aa, bb, ab = a - x, b - y, aa - x * x, bb - y * y, ab - x * y
+        found[0, row], found[1, row], found[2, row] = bars * aa - a * a, bars * bb - b * b, bars * ab - a * b
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def wilder_rsi(close: Floats, starts: Ints, bars: int) -> Floats:
+    """Return Wilder's RSI, 0..100: smoothed gains in percent of smoothed gains and losses; 50 while both are zero.
+
+    Args:
+        close: float64 closes in ticks, oldest first.
+        starts: first row of each session, then the number of rows; rows before the first session are only read.
+        bars: Wilder's period: a change enters with weight 1 / bars.
+
+    Both averages begin with zero ``RUN_IN`` bars before a session; their ratio needs no other start. NaN in sessions
+    with fewer bars before them.
+    """
+    found = np.full(close.size, np.nan)
+    for session in range(starts.size - 1):
+        opened = starts[session]
+        if opened < RUN_IN:
+            continue
+        gain, loss = 0.0, 0.0
+        for row in range(opened - RUN_IN + 1, starts[session + 1]):
+            change = close[row] - close[row - 1]
+            gain += (max(change, 0.0) - gain) / bars
+            loss += (max(-change, 0.0) - loss) / bars
+            if row >= opened:
+                found[row] = 100 * gain / (gain + loss) if gain + loss > 0 else 50.0
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def macd_histogram(close: Floats, starts: Ints, fast: int, slow: int, signal: int) -> Floats:
+    """Return MACD minus its signal line, in the unit of ``close``: EMA(fast) - EMA(slow) - EMA(signal) of that.
+
+    An EMA of n bars weighs the newest value 2 / (n + 1). ``starts`` as for ``wilder_rsi``; the averages begin with the
+    close, the signal line with zero, ``RUN_IN`` bars before a session. NaN in sessions with fewer bars before them.
+    """
+    found = np.full(close.size, np.nan)
+    for session in range(starts.size - 1):
+        opened = starts[session]
+        if opened < RUN_IN:
+            continue
+        quick = lazy = close[opened - RUN_IN]
+        line = 0.0
+        for row in range(opened - RUN_IN + 1, starts[session + 1]):
+            quick += (close[row] - quick) * (2 / (fast + 1))
+            lazy += (close[row] - lazy) * (2 / (slow + 1))
+            line += (quick - lazy - line) * (2 / (signal + 1))
+            if row >= opened:
+                found[row] = quick - lazy - line
+    return found
