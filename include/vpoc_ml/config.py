@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
@@ -91,7 +91,7 @@ class FeaturesConfig(Section):
         ...,
     ] = Field(
         (),
-        description="Optional families to compute as well: garch, har, hurst, wavelet, cointegration, fracdiff, alpha158.",
+        description="Optional families to add: garch, har, hurst, wavelet, cointegration, fracdiff, alpha158.",
     )
     pair: str = Field(
         "", validate_default=True, description="Other instrument of family cointegration, such as NQ, in the same lake."

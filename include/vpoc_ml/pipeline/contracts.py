@@ -20,6 +20,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods, roll_table
 from vpoc_ml.pipeline.appended import FILE, appended, plain_size, whole_file
 from vpoc_ml.pipeline.history import History
+from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
 from vpoc_ml.pipeline.rolls import Measure, daily_volumes, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.pipeline.start import VIX_KEY
@@ -98,8 +99,9 @@ def features_contract(run: Run, contract: str) -> Result:
         bars_manifest = run.lake.described(run.key("bars", contract))
         history = History(run, contract, run.lake.manifest(key))
         inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
-        inputs |= {"vix": _vix_hash(vix, bars_manifest.last_ts), **history.inputs()}
-        config = f"{run.config.digest('profile')}/{run.instrument.digest}"
+        inputs |= {"vix": _vix_hash(vix, bars_manifest.last_ts), **history.inputs(), **pair_inputs(run, bars_manifest)}
+        extras = run.config.features.extras
+        config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
         recipe = Recipe(inputs, config, hash_code("market", "profile", "features"))
         why = run.lake.why(key, recipe)
         if why is None:
@@ -107,7 +109,10 @@ def features_contract(run: Run, contract: str) -> Result:
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
         features = build_features(
-            bars, sessions, developing, vix, run.instrument, predecessor, profile=run.config.profile
+            *(bars, sessions, developing, vix, run.instrument, predecessor),
+            profile=run.config.profile,
+            extras=extras,
+            pair=pair_closes(run, bars_manifest),
         )
         run.lake.write_frame(key, features, recipe, history.details(predecessor))
         return _counted(bars.height, features.height, why=why)

@@ -51,6 +51,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
+    from vpoc_ml.features.extras.entries import chosen
     from vpoc_ml.quality.gates import judge_features, raise_if_failed
 
     verdict = judge_features(
@@ -60,6 +61,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         reports_dir=run.reports,
         now=run.started,
         config=run.config.quality,
+        registry=chosen(run.config.features.extras),
     )
     raise_if_failed(told := _told(run, verdict))
     return told.to_json()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor
+from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, needs
 from vpoc_ml.lake.hashing import hash_frame
 from vpoc_ml.lake.store import Manifest
 from vpoc_ml.pipeline.run import Run
@@ -51,8 +51,12 @@ class History:
 
     def __init__(self, run: Run, contract: str, stored: Manifest | None) -> None:
         self._run, self._contract = run, contract
+        self._needed = needs(run.config.features.extras)
+        self._wanted = max(HISTORY_SESSIONS, self._needed.history)
         self._rolls = _rolls(run)
         self._known: dict[str, Any] = stored.details.get("history", {}) if stored else {}
+        if self._known.get("sessions", HISTORY_SESSIONS) != self._wanted:
+            self._known = {}
         self._stored = stored.inputs.get("predecessor") if stored else None
         self._slices: list[Slice] | None = None
 
@@ -70,27 +74,31 @@ class History:
         for one in reversed(self.slices):
             sessions = build_sessions(one.bars, self._run.instrument, self._run.config.profile)
             found = Predecessor(one.bars, sessions, one.link.ratio, one.link.successor_from, found)
-        return found if found is not None and found.is_enough else None
+        return found if found is not None and found.covers(self._needed) else None
 
     def details(self, predecessor: Predecessor | None) -> dict[str, Any]:
         """Return what the manifest of the features tells: how much history they read, from where, since when."""
         spliced = predecessor is not None
         return {
-            "history_sessions": min(predecessor.session_count, HISTORY_SESSIONS) if predecessor else 0,
+            "history_sessions": min(predecessor.session_count, self._wanted) if predecessor else 0,
             "predecessors": [one.link.contract for one in self.slices] if spliced else [],
             "spliced_from": predecessor.first_session.isoformat() if predecessor else None,
-            "history": {"links": [one.link.to_json() for one in self.slices], "complete": self._complete()},
+            "history": {
+                "links": [one.link.to_json() for one in self.slices],
+                "complete": self._complete(),
+                "sessions": self._wanted,
+            },
         }
 
     @property
     def slices(self) -> list[Slice]:
-        """The last front sessions of the predecessors, nearest first, 30 sessions together where there are so many."""
+        """The last front sessions of the predecessors, nearest first: 30 together, or what the chosen families read."""
         if self._slices is None:
             self._slices = list(self._read())
         return self._slices
 
     def _read(self) -> Iterator[Slice]:
-        wanted = HISTORY_SESSIONS
+        wanted = self._wanted
         for link in self._links():
             bars = self._run.lake.read_frame(self._run.key("bars", link.contract), COLUMNS)
             bars = bars.filter(pl.col("session").is_between(link.first, link.last))
@@ -103,7 +111,7 @@ class History:
                 return
 
     def _complete(self) -> bool:
-        return sum(one.bars["session"].n_unique() for one in self.slices) == HISTORY_SESSIONS
+        return sum(one.bars["session"].n_unique() for one in self.slices) == self._wanted
 
     def _content(self) -> str:
         """Return contract and content hash of each slice; the stored answer while all it was made of is the same."""

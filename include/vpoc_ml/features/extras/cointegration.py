@@ -6,9 +6,11 @@ other, refitted at the start of every session on the 20 completed before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.extras.reach import day_starts
@@ -48,6 +50,22 @@ def compute(x: Inputs) -> dict[str, Floats]:
             found[0, rows] = (own[rows] - line.intercept - line.hedge * other[rows]) / line.spread
             found[1, rows] = np.where(np.isnan(other[rows]), np.nan, line.hedge)
     return {"coint_z_20d": x.own(found[0]), "coint_hedge_20d": x.own(found[1])}
+
+
+def continuous_closes(parts: Sequence[tuple[pl.DataFrame, float]]) -> pl.DataFrame:
+    """Return one series of closes over several front periods, on the scale of the first.
+
+    Later contracts are divided by the ratios of the rolls before them, so that nothing of the past ever changes.
+
+    Args:
+        parts: ``ts, close`` of each front period, oldest first, and the ratio of the roll into it (new over old
+            price); that of the first is not used.
+    """
+    scaled, factor = [], 1.0
+    for at, (closes, ratio) in enumerate(parts):
+        factor *= ratio if at else 1.0
+        scaled.append(closes.select("ts", pl.col("close") / factor))
+    return pl.concat(scaled)
 
 
 def fit(own: Floats, other: Floats) -> Line | None:
