@@ -15,7 +15,7 @@ from torch import Tensor
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.lake.atomic import write_bytes
 
-FORMAT = "vpoc-ml-checkpoint/1"
+FORMAT = "vpoc-ml-checkpoint/2"
 KEEP = 2
 log = logging.getLogger(__name__)
 

@@ -1,29 +1,52 @@
 """The eager engine: one training step in plain torch. This is the truth any faster engine must reproduce.
 
-Everything a step changes lies in one tensor ``state`` [4, parameters]: weights, Adam's two moments and
-the averaged weights. The network's parameters are views of its first row, their gradients views of one
-flat vector. So clipping is one norm, Adam one expression, and undoing a step is one ``torch.where``.
+Everything a step changes lies in two tensors: ``state`` [4, parameters] holds weights, Adam's two moments
+and the averaged weights, ``control`` [6, members] the few numbers a step remembers. The network's
+parameters are views of the state's first row, their gradients views of one flat vector. So clipping is one
+norm, Adam one expression, and undoing a step is one ``torch.where``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.training.loss import weighted_huber
+from vpoc_ml.training.control import LOG_DELTA, SCALE, clip_limit, first_control
+from vpoc_ml.training.loss import weighted_mean
+from vpoc_ml.training.members import Members
+from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.schedule import Plan
+from vpoc_ml.training.update import (
+    AVERAGE,
+    CLIPPED,
+    LOSS,
+    MEAN,
+    NORM,
+    RATIO,
+    RECORD,
+    SOUND,
+    SQUARE,
+    THETA,
+    Batch,
+    Rates,
+    add_noise,
+    propose,
+)
 
-THETA, MEAN, SQUARE, AVERAGE = range(4)
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+__all__ = ["AVERAGE", "MEAN", "SQUARE", "THETA", "Engine", "Window", "reseed_dropout"]
+
+FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Snapshot = tuple[Tensor, Tensor]
 
 
 class Window(NamedTuple):
-    """What the monitor reads from the device: facts about the steps since the last read."""
+    """What the monitor reads from the device about one member: facts about the steps since the last read."""
 
     steps: int
     accepted: int
@@ -33,29 +56,47 @@ class Window(NamedTuple):
     clip_share: float
     update_ratio_max: float
     finite: bool
+    clip_limit: float = 0.0
+    loss_scale: float = 1.0
+    delta: float = 0.0
 
 
 @dataclass
 class Engine:
     """A network, its flat state and one record per step of the window, all on one device."""
 
+    name: ClassVar[str] = "eager"
+
     net: nn.Module
     config: TrainingConfig
+    objective: Objective = field(default_factory=Objective)
     select: bool = True
     state: Tensor = field(init=False)
-    updates: Tensor = field(init=False)
+    control: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         parameters = list(self.net.parameters())
         theta = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+        self.members = Members.of(self.net)
         self.state = torch.stack((theta, torch.zeros_like(theta), torch.zeros_like(theta), theta))
+        self.control = first_control(self.members.count, self.config, theta.device)
         self.candidate = torch.empty_like(self.state)
         self.gradient = torch.zeros_like(theta)
-        # Decay pulls matrices to zero; a decayed bias or norm gain only loses what it learned.
-        self.decayed = torch.cat([torch.full((p.numel(),), float(p.dim() > 1)) for p in parameters]).to(theta)
-        self.updates = torch.zeros((), device=theta.device)
-        self.records = torch.zeros(self.config.monitor_steps, 5, device=theta.device)
-        self.steps = 0
+        self.decayed = self._decayed(parameters).to(theta)
+        self.factor = torch.ones(self.members.count, device=theta.device)
+        self.records = torch.zeros(self.config.monitor_steps, RECORD, self.members.count, device=theta.device)
+        self.steps_taken = 0
+        self._share(parameters)
+
+    def _decayed(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Decay pulls matrices to zero; a decayed bias or norm gain only loses what it learned."""
+        decays: Callable[[], list[bool]] | None = getattr(self.net, "decays", None)
+        stacked = self.members.count > 1
+        matrices = [p.dim() > 1 + stacked for p in parameters] if decays is None else decays()
+        return torch.cat([torch.full((p.numel(),), float(m)) for p, m in zip(parameters, matrices, strict=True)])
+
+    def _share(self, parameters: list[nn.Parameter]) -> None:
+        """Make parameters and gradients views of the flat state."""
         start = 0
         for parameter in parameters:
             stop = start + parameter.numel()
@@ -67,62 +108,123 @@ class Engine:
         """Take one optimisation step: inputs [batch, features], target and weight [batch], float32.
 
         A step whose loss or gradient is not finite leaves the state bit for bit as it was. That is
-        decided on the device; the host learns of it at the next ``read_window``.
+        decided on the device, for each member by itself; the host learns of it at the next read.
         """
-        config = self.config
         reseed_dropout(inputs.device, seed)
-        self.gradient.zero_()
-        loss = weighted_huber(self.net(inputs), target, weight, config.huber_delta)
-        loss.backward()  # type: ignore[no-untyped-call]
+        batch = self._backward(inputs, target, weight)
         with torch.no_grad():
-            norm = torch.dot(self.gradient, self.gradient).sqrt_()
-            sound = torch.isfinite(loss + norm)
-            shrink = (config.gradient_clip / (norm + 1e-6)).clamp_max(1.0)
-            gradient = self.gradient.mul_(shrink)
-
-            # AdamW (Loshchilov & Hutter 2019) and the moving average, into the candidate
-            theta, mean, square, average = self.state
-            new_theta, new_mean, new_square, new_average = self.candidate
-            count = self.updates + 1
-            torch.lerp(mean, gradient, 1 - BETA1, out=new_mean)
-            torch.mul(square, BETA2, out=new_square).addcmul_(gradient, gradient, value=1 - BETA2)
-            scale = (new_square / (1 - BETA2**count)).sqrt_().add_(EPSILON)
-            move = (new_mean / scale).mul_(rate / (1 - BETA1**count))
-            torch.addcmul(theta, theta, self.decayed, value=-rate * config.weight_decay, out=new_theta).sub_(move)
-            torch.lerp(average, new_theta, 1 - decay, out=new_average)
-
-            # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
-            ratio = (torch.dot(move, move) / torch.dot(theta, theta)).sqrt_()
+            if self.config.gradient_noise:
+                noise = torch.randn_like(self.gradient)
+                batch = batch._replace(
+                    gradient=add_noise(batch.gradient, self.control, self.members, self.config, noise)
+                )
+            rates = Rates(self.factor * rate, decay)
+            outcome = propose(
+                self.state, self.control, batch, rates, self.members, self.decayed, self.config, self.candidate
+            )
             if self.select:
-                torch.where(sound, self.candidate, self.state, out=self.state)
-                self.updates.add_(sound)
+                # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
+                torch.where(self.members.spread(outcome.sound), self.candidate, self.state, out=self.state)
+                self.control.copy_(outcome.control)
             else:
                 self.state.copy_(self.candidate)
-                self.updates.add_(1)
+                self.control.copy_(outcome.control)
+            self.records[self.steps_taken] = outcome.record
+        self.steps_taken += 1
 
-            torch.stack((sound, loss, norm, norm > config.gradient_clip, ratio), out=self.records[self.steps])
-        self.steps += 1
+    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
+        """Take the steps of ``plan`` on consecutive batches of ``rows``, the first at batch ``start``.
+
+        Args:
+            rows: inputs [rows, features], target [rows], weight [rows], in the order of the epoch.
+            start: number of the first batch in the epoch.
+            plan: batch size, and the rate, decay and seed of each step.
+        """
+        for index, (rate, decay, seed) in enumerate(zip(plan.rates, plan.decays, plan.seeds, strict=True), start):
+            part = slice(index * plan.batch, (index + 1) * plan.batch)
+            inputs, target, weight = (column[part] for column in rows)
+            self.step(inputs, target, weight, rate=rate, decay=decay, seed=seed)
+
+    def forward(self, net: nn.Module, inputs: Tensor) -> Tensor:
+        """Return predictions [members, rows(, outputs)] in float32, computed in the precision of the settings."""
+        with self._autocast(inputs.device):
+            outputs: Tensor = net(inputs)
+        return self.objective.by_member(outputs)
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(device.type, FORMATS[self.config.precision])
+
+    def _backward(self, inputs: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        """Fill the gradient, a batch of ``batch_size`` rows at a time; the sum is that of all rows at once."""
+        self.gradient.zero_()
+        total = weight.sum()
+        parts = [
+            self._backward_part(rows, total)
+            for rows in zip(*(torch.split(c, self.config.batch_size) for c in (inputs, target, weight)), strict=True)
+        ]
+        if len(parts) == 1:
+            return Batch(self.gradient, *parts[0], weight)
+        losses, residuals = zip(*parts, strict=True)
+        return Batch(self.gradient, torch.stack(losses).sum(0), torch.cat(residuals, dim=1), weight)
+
+    def _backward_part(self, rows: tuple[Tensor, ...], total: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, target, weight = rows
+        losses, reported, residuals = self.losses(self.forward(self.net, inputs), target, weight, total, self.control)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        return reported.detach(), residuals.detach()
+
+    def losses(
+        self, predictions: Tensor, target: Tensor, weight: Tensor, total: Tensor, control: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what is minimised and what is reported, [members] each, and the residuals an adaptive delta needs."""
+        delta = control[LOG_DELTA].exp().float() if self.objective.adaptive else None
+        minimised = weighted_mean(self.objective.errors(predictions, target, delta), weight, total)
+        reported, residuals = minimised, predictions
+        if delta is not None:
+            reported = weighted_mean(self.objective.errors(predictions, target), weight, total)
+            residuals = predictions - target
+        if self.config.precision == "fp16":
+            minimised = minimised * control[SCALE].float()
+        return minimised, reported, residuals
+
+    def read_windows(self) -> list[Window]:
+        """Return each member's facts since the last read, at most ``monitor_steps`` steps; the only host read."""
+        records = self.records[: self.steps_taken].cpu().double()
+        finite = self.members.all(torch.isfinite(self.state).all(0)).tolist()
+        limits = clip_limit(self.control, self.config).tolist()
+        scales, deltas = self.control[SCALE].tolist(), self.control[LOG_DELTA].exp().tolist()
+        steps, self.steps_taken = self.steps_taken, 0
+        return [
+            _window(records[:, :, member], steps, *facts)
+            for member, facts in enumerate(zip(finite, limits, scales, deltas, strict=True))
+        ]
 
     def read_window(self) -> Window:
-        """Return the facts since the last read, at most ``monitor_steps`` steps; the only host read of training."""
-        records = self.records[: self.steps].cpu().double()
-        accepted = records[records[:, 0] > 0]
-        steps, self.steps, count = self.steps, 0, len(accepted)
-        finite = bool(torch.isfinite(self.state).all())
-        if count == 0:
-            return Window(steps, 0, 0.0, 0.0, 0.0, 0.0, 0.0, finite)
-        _, loss, norm, clipped, _ = accepted.mean(dim=0).tolist()
-        _, _, norm_max, _, ratio_max = accepted.amax(dim=0).tolist()
-        return Window(steps, count, loss, norm, norm_max, clipped, ratio_max, finite)
+        """Return the facts of the first member: all there is of a plain network."""
+        return self.read_windows()[0]
 
-    def snapshot(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the state and the number of accepted updates."""
-        return self.state.clone(), self.updates.clone()
+    def snapshot(self) -> Snapshot:
+        """Return copies of the state and of the control."""
+        return self.state.clone(), self.control.clone()
 
-    def restore(self, snapshot: tuple[Tensor, Tensor]) -> None:
-        """Go back to a snapshot, in place, so that the network's views stay valid."""
-        self.state.copy_(snapshot[0])
-        self.updates.copy_(snapshot[1])
+    def restore(self, snapshot: Snapshot, members: list[int] | None = None) -> None:
+        """Go back to a snapshot, in place, so that the network's views stay valid.
+
+        Args:
+            snapshot: what ``snapshot`` returned.
+            members: those to go back; None for all, a resumed run. A rolled back member keeps its loss
+                scale, which may be what it has to come down from.
+        """
+        if members is None:
+            self.state.copy_(snapshot[0])
+            self.control.copy_(snapshot[1])
+            return
+        chosen = torch.zeros(self.members.count, dtype=torch.bool, device=self.state.device)
+        chosen[members] = True
+        torch.where(self.members.spread(chosen), snapshot[0], self.state, out=self.state)
+        self.control[:SCALE] = torch.where(chosen, snapshot[1], self.control)[:SCALE]
 
     @contextmanager
     def using(self, weights: Tensor) -> Iterator[nn.Module]:
@@ -134,6 +236,15 @@ class Engine:
         finally:
             self.state[THETA].copy_(trained)
             self.net.train()
+
+
+def _window(records: Tensor, steps: int, finite: bool, limit: float, scale: float, delta: float) -> Window:
+    accepted = records[records[:, SOUND] > 0]
+    if len(accepted) == 0:
+        return Window(steps, 0, 0.0, 0.0, 0.0, 0.0, 0.0, finite, limit, scale, delta)
+    mean, largest = accepted.mean(dim=0).tolist(), accepted.amax(dim=0).tolist()
+    facts = (mean[LOSS], mean[NORM], largest[NORM], mean[CLIPPED], largest[RATIO])
+    return Window(steps, len(accepted), *facts, finite, limit, scale, delta)
 
 
 def reseed_dropout(device: torch.device, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vpoc_ml.training.device import DeviceChoice, choose_device
 from vpoc_ml.training.engine import AVERAGE, Engine
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer
+from vpoc_ml.training.objective import Objective
 
 Result = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -63,7 +65,8 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
     data = load(run_dir, statistics, net.guard, choice.device)
-    engine = Engine(net.body.to(choice.device).train(), config.training)
+    objective = Objective.of(config.training)
+    engine = Engine(net.body.to(choice.device).train(), config.training, objective)
     fingerprint = fingerprint_of(run_dir, config, choice.device)
     described = describe(config, choice, fingerprint, net)
     write_json(run_dir / "training_config.json", described)
@@ -108,22 +111,24 @@ def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: Gua
 
 def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: int) -> Result:
     """Return the small result of a finished run."""
-    progress = trainer.progress
+    progress, standings = trainer.progress, trainer.progress.standings
+    losses = [standing.best_loss or 0.0 for standing in standings]
     return {
         "epochs": progress.step // trainer.steps_per_epoch,
         "steps": progress.step,
         "seconds": round(progress.seconds, 3),
-        "best_epoch": progress.best_epoch,
-        "best_validation_loss": progress.best_loss,
+        "best_epoch": max(standing.best_epoch for standing in standings),
+        "best_validation_loss": sum(losses) / len(losses),
         "validation_constant": trainer.constant,
         "parameters": described["parameters"],
-        "skipped": trainer.monitor.skipped,
-        "rollbacks": trainer.monitor.rollbacks,
+        "skipped": sum(monitor.skipped for monitor in trainer.monitors),
+        "rollbacks": sum(monitor.rollbacks for monitor in trainer.monitors),
         "resumed_from_step": resumed,
         "device": described["device"],
-        "dead": progress.best_dead,
+        "dead": any(standing.best_dead for standing in standings),
         "rows": len(data.train),
         "nonfinite_rows": data.nonfinite_rows,
+        "members": [asdict(standing) for standing in standings],
     }
 
 

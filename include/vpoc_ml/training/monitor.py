@@ -17,7 +17,7 @@ DEAD_SPREAD = 1e-5
 
 @dataclass
 class Monitor:
-    """State of the judgement; all of it goes into the checkpoint.
+    """State of the judgement of one member; all of it goes into the checkpoint.
 
     ``history`` starts with the loss before the first step, so that a run that diverges in its first
     window is seen. ``rate_factor`` is what rollbacks have left of the learning rate.
@@ -65,7 +65,7 @@ class Monitor:
 
 
 def is_dead(spread: float, loss: float, constant: float) -> bool:
-    """Return whether a net has silently collapsed: it predicts one number, no better than the constant 0.5.
+    """Return whether a net has silently collapsed: it predicts one number, no better than the best constant.
 
     Nothing is non-finite then and no rollback fires, so it must be looked for. Not an error: with
     features that carry nothing the constant is the honest answer, and evaluation refuses it.

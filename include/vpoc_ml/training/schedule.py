@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vpoc_ml.config import TrainingConfig
 
@@ -38,6 +39,25 @@ class Schedule:
     def decay(self, step: int) -> float:
         """Return the decay of the averaged weights: small at first, so that a short run forgets its start."""
         return min(self.ema_decay, (1 + step) / (10 + step))
+
+
+class Plan(NamedTuple):
+    """What a run of steps needs from the host: rows of a batch; rate, decay and dropout seed of each step."""
+
+    batch: int
+    rates: list[float]
+    decays: list[float]
+    seeds: list[int]
+
+    @classmethod
+    def of(cls, schedule: Schedule, seed: int, first: int, count: int, batch: int) -> Plan:
+        """Return the plan of the 0-based steps ``first`` to ``first + count - 1``."""
+        steps = range(first, first + count)
+        rates, decays = [schedule.rate(step) for step in steps], [schedule.decay(step) for step in steps]
+        return cls(batch, rates, decays, [step_seed(seed, step) for step in steps])
+
+    def __getitem__(self, which: slice) -> Plan:  # type: ignore[override]
+        return Plan(self.batch, self.rates[which], self.decays[which], self.seeds[which])
 
 
 def step_seed(seed: int, step: int) -> int:

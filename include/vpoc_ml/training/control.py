@@ -1,0 +1,89 @@
+"""What the step knows besides weights and moments: one column per member, rows named here.
+
+All of it lies on the device in float64, is part of every snapshot and checkpoint, and moves on finite steps
+only. The loss scale is the exception: it has to fall when a step overflows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vpoc_ml.config import TrainingConfig
+
+UPDATES, LOG_NORM, LOG_SPREAD, LOG_DELTA, SCALE, STREAK = range(6)
+
+FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**12, 2.0**16, 2000
+
+NORM_DECAY, DEVIATIONS, LEAST_SPREAD, NORM_STEPS = 0.98, 2.5, 0.1, 50
+
+DELTA_DECAY, DELTA_QUANTILE, DELTA_RANGE, DELTA_ROWS = 0.99, 0.9, 10.0, 8
+
+
+def first_control(members: int, config: TrainingConfig, device: torch.device) -> Tensor:
+    """Return the columns before the first step, float64 [rows, members]."""
+    control = torch.zeros(6, members, dtype=torch.float64, device=device)
+    control[LOG_DELTA] = math.log(config.huber_delta)
+    control[SCALE] = FIRST_SCALE if config.precision == "fp16" else 1.0
+    return control
+
+
+def clip_limit(control: Tensor, config: TrainingConfig) -> Tensor:
+    """Return the largest gradient norm allowed to each member, [members].
+
+    Fixed: ``gradient_clip``. Adaptive: also no more than 2.5 standard deviations above the running mean of
+    the logarithm of the norm, once 50 steps are known. A spread below 0.1 counts as 0.1: a steady norm is
+    no reason to clip.
+    """
+    fixed = torch.full_like(control[UPDATES], config.gradient_clip)
+    if config.clipping == "fixed":
+        return fixed
+    spread = control[LOG_SPREAD].sqrt().clamp_min(LEAST_SPREAD)
+    usual = torch.exp(control[LOG_NORM] + DEVIATIONS * spread)
+    return torch.where(control[UPDATES] < NORM_STEPS, fixed, torch.minimum(fixed, usual))
+
+
+def norm_statistics(control: Tensor, norm: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Return running mean and variance of the log norm after one more; a norm above the limit counts as the limit.
+
+    Without that cut one spike would lift the threshold for all that follow. Early on the running mean is the
+    plain mean of what was seen.
+    """
+    value = torch.log(torch.minimum(norm.double(), limit).clamp_min(1e-30))
+    share = torch.clamp_min(1 / (control[UPDATES] + 1), 1 - NORM_DECAY)
+    away = value - control[LOG_NORM]
+    mean = control[LOG_NORM] + share * away
+    return mean, (1 - share) * (control[LOG_SPREAD] + share * away.square())
+
+
+def next_log_delta(control: Tensor, residuals: Tensor, weight: Tensor, fixed: float) -> Tensor:
+    """Return the logarithm of the adaptive delta after one more batch, [members].
+
+    The delta follows the 0.9 quantile of |residual| (Friedman 2001) with decay 0.99, within a factor of 10 of
+    ``huber_delta``. A batch with fewer than 8 usable residuals changes nothing.
+
+    Args:
+        control: float64 [rows, members].
+        residuals: [members, rows], detached.
+        weight: [rows]; rows of weight 0 do not count.
+        fixed: ``training.huber_delta``.
+    """
+    usable = torch.isfinite(residuals) & (weight > 0)
+    known = torch.where(usable, residuals.abs(), math.nan)
+    reached = torch.nanquantile(known, DELTA_QUANTILE, dim=-1).double()
+    bounded = reached.clamp(fixed / DELTA_RANGE, fixed * DELTA_RANGE)
+    moved = DELTA_DECAY * control[LOG_DELTA] + (1 - DELTA_DECAY) * bounded.log()
+    return torch.where(usable.sum(-1) >= DELTA_ROWS, moved, control[LOG_DELTA])
+
+
+def next_scale(control: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss scale of fp16 and its streak of sound steps, [members] each.
+
+    Halved by a step that is not finite, doubled after 2000 that are. The floor is 1: a scaler without one
+    halves until its reciprocal is infinite, and then writes NaN into the weights.
+    """
+    streak = torch.where(sound, control[STREAK] + 1, 0.0)
+    grown = torch.where(streak >= GROWTH_STEPS, (2 * control[SCALE]).clamp_max(LARGEST_SCALE), control[SCALE])
+    return torch.where(sound, grown, (control[SCALE] / 2).clamp_min(1.0)), streak.remainder(GROWTH_STEPS)
