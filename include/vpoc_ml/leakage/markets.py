@@ -100,16 +100,18 @@ def awkward(*, bars: tuple[int, int] = (60, 110), early: int = 2, front: int = 4
     return Market(join_vix(parts[1], vix), vix, es, before)
 
 
-def regular(sessions_: int = 52, minutes: int = 90, seed: int = 5, code: str = "ESM25") -> Market:
-    """Return a contract without predecessor whose sessions have the same ``minutes`` around the open of RTH."""
+def regular(count: int = 52, seed: int = 5) -> Market:
+    """Return a contract without predecessor whose sessions have the same 90 minutes, without a gap between bars.
+
+    40 of them lie around midnight UTC, so that a trade date is not a date of the stamps, and 50 around RTH's open.
+    """
     es, draw = instrument(SYMBOL), np.random.default_rng(seed)
-    begin = {"ESM25": date(2025, 3, 17), "ESU25": date(2025, 6, 16)}[code]
-    table = sessions(es.calendar, begin, date(2025, 10, 1)).head(sessions_)
-    clock = np.arange(930 - minutes // 3, 930 - minutes // 3 + minutes)
+    days = sessions(es.calendar, date(2025, 2, 3), date(2025, 10, 1))
+    table = days.filter(pl.col("session") >= date(2025, 3, 17)).head(count)
+    clock = np.concatenate((np.arange(100, 140), np.arange(905, 955)))
     path = random_path([clock] * table.height, draw, rough=False)
-    days = sessions(es.calendar, date(2025, 2, 3), date(2025, 10, 1))["session"].to_list()
-    vix = vix_closes(days, draw)
-    return Market(join_vix(canonical(path, table, code, es), vix), vix, es)
+    vix = vix_closes(days["session"].to_list(), draw)
+    return Market(join_vix(canonical(path, table, "ESM25", es), vix), vix, es)
 
 
 def rolled(count: int = 34, minutes: int = 70, seed: int = 9) -> list[Market]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import date
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ REMEDY = "Make the formula, its window in the registry and its name say the same
 SPIKES = (40, -40)
 """Ticks by which the old bar is moved: up and down, so that a maximum and a minimum both notice."""
 _NAMED = re.compile(r"_(\d+)([md])(?:_|$)")
-_WINDOW = re.compile(r"(\d+(?:/\d+)*) ([md])\b")
+_WINDOW = re.compile(r"(?:up to )?(\d+(?:/\d+)*) ([md])\b")
 
 
 class Declared(Protocol):
@@ -52,15 +53,17 @@ def declared_reach(feature: Declared) -> Reach:
 
     A window of n bars reads the bar n - 1 or, for a return, n before; what has to settle first (``warmup_bars``) may
     reach as far as that. A window of n sessions reads the one n before, with its scale (an ATR) up to the warm-up and
-    the close before that. "session" begins with the session.
+    the close before that. "up to" n says that the oldest value need not be n old: the nearest of several. "session"
+    begins with the session.
     """
     found = _WINDOW.match(feature.window)
     if found is None:
         return Reach("d", 0, feature.warmup_sessions + 1 if feature.warmup_sessions else 0)
     lengths = [int(each) for each in found[1].split("/")]
+    exact = len(lengths) == 1 and not feature.window.startswith("up to")
     if found[2] == "m":
-        return Reach("m", lengths[0] - 1 if len(lengths) == 1 else 0, max(*lengths, feature.warmup_bars, 1))
-    return Reach("d", lengths[0], max(lengths[0], feature.warmup_sessions) + 1)
+        return Reach("m", lengths[0] - 1 if exact else 0, max(*lengths, feature.warmup_bars, 1))
+    return Reach("d", lengths[0] if exact else 0, max(*lengths, feature.warmup_sessions) + 1)
 
 
 def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]) -> list[Finding]:
@@ -75,8 +78,8 @@ def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Ma
     names = [name for name in feature_columns(whole) if registry[name].family != "vix"]
     bar = market.rows // 2 + 7
     session = market.bars["session"][bar]
-    by_bar = [_disturbed(market, np.arange(market.rows) == bar, ticks) for ticks in SPIKES]
-    by_session = [_disturbed(market, (market.bars["session"] == session).to_numpy(), ticks) for ticks in SPIKES]
+    by_bar = [_spiked(market, bar, ticks) for ticks in SPIKES]
+    by_session = [_displaced(market, session, ticks) for ticks in SPIKES]
     old = matrix(whole, names)
     answers = [_answers(build, others, old, names) for others in (by_bar, by_session)]
     age = market.bars["session"].rle_id().to_numpy().astype(np.int64)
@@ -84,16 +87,28 @@ def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Ma
     for at, name in enumerate(names):
         reach = declared_reach(registry[name])
         answer = answers[reach.unit == "d"][:, at]
+        report = _reporter(name, reach, market, bar)
         rows = np.arange(market.rows) - bar if reach.unit == "m" else age - age[bar]
-        findings += _judged(name, reach, rows[answer], market, bar) + _misnamed(name, registry[name])
+        told = _judged(reach, rows[answer], report) or _sessions_counted(reach, answer, age - age[bar], report)
+        findings += (told or _misnamed(name, registry[name]))[:1]
     return findings
 
 
-def _disturbed(market: Market, chosen: NDArray[np.bool_], ticks: int) -> Market:
-    """Return the market with the chosen bars moved and their volume tripled."""
-    volume = pl.when(pl.Series(chosen)).then(pl.col("volume") * 3 + 11).otherwise("volume")
-    bars = moved(market.bars, np.where(chosen, ticks, 0), market.instrument).with_columns(volume=volume)
-    return replace(market, bars=bars)
+def _spiked(market: Market, bar: int, ticks: int) -> Market:
+    """Return the market with one bar that closes elsewhere, at a new high or low, on three times the volume."""
+    chosen, step = pl.int_range(pl.len()) == bar, ticks * market.instrument.tick_size
+    edge = "high" if ticks > 0 else "low"
+    spiked = [pl.when(chosen).then(pl.col(name) + step).otherwise(name).alias(name) for name in ("close", edge)]
+    volume = pl.when(chosen).then(pl.col("volume") * 3 + 11).otherwise("volume")
+    return replace(market, bars=market.bars.with_columns(*spiked, volume=volume))
+
+
+def _displaced(market: Market, session: date, ticks: int) -> Market:
+    """Return the market with one session at other prices, on three times the volume."""
+    chosen = market.bars["session"] == session
+    bars = moved(market.bars, np.where(chosen.to_numpy(), ticks, 0), market.instrument)
+    volume = pl.when(chosen).then(pl.col("volume") * 3 + 11).otherwise("volume")
+    return replace(market, bars=bars.with_columns(volume=volume))
 
 
 def _answers(build: Build, others: list[Market], old: NDArray[np.float64], names: list[str]) -> NDArray[np.bool_]:
@@ -102,9 +117,11 @@ def _answers(build: Build, others: list[Market], old: NDArray[np.float64], names
     return np.asarray(np.logical_or.reduce(cells), np.bool_)
 
 
-def _judged(name: str, reach: Reach, ages: NDArray[np.int64], market: Market, bar: int) -> list[Finding]:
+Report = Callable[[int, str, str], Finding]
+
+
+def _judged(reach: Reach, ages: NDArray[np.int64], report: Report) -> list[Finding]:
     """Compare the ages at which a feature answered with what it declares."""
-    report = _reporter(name, reach, market, bar)
     unit = {"m": "bars", "d": "sessions"}[reach.unit]
     if ages.size == 0:
         silent = reach.most > 0
@@ -117,10 +134,18 @@ def _judged(name: str, reach: Reach, ages: NDArray[np.int64], market: Market, ba
         told.append(report(first, "an answer at the bar itself, which is closed", f"the first {first} bars later"))
     if not reach.least <= last <= reach.most:
         told.append(report(last, f"a memory of {reach.least} to {reach.most} {unit}", f"one of {last}"))
-    return told[:1]
+    return told
 
 
-def _reporter(name: str, reach: Reach, market: Market, bar: int) -> Callable[[int, str, str], Finding]:
+def _sessions_counted(reach: Reach, answer: NDArray[np.bool_], age: NDArray[np.int64], report: Report) -> list[Finding]:
+    """Report a window of sessions that the last bar of a session does not see: it counts bars and forgets by then."""
+    last = int(np.flatnonzero(age == reach.least)[-1]) if reach.unit == "d" and reach.least else -1
+    if last < 0 or answer[last]:
+        return []
+    return [report(reach.least, f"an answer up to the end of the session {reach.least} later", "none in its last bar")]
+
+
+def _reporter(name: str, reach: Reach, market: Market, bar: int) -> Report:
     def report(age: int, expected: str, found: str) -> Finding:
         row = min(max(bar + age, 0), market.rows - 1) if reach.unit == "m" else bar
         return Finding(CHECK, name, market.bars["ts"][row], row, expected, found, REMEDY)

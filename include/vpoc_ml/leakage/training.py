@@ -90,9 +90,10 @@ def _fitted(made: Fitted, later: Fitted) -> list[Finding]:
     """Compare training rows and fitted numbers with those of other later sessions."""
     one, other = (each.frame.filter(pl.col("split") == "train") for each in (made, later))
     findings = []
-    if not one.select(KEYS).equals(other.select(KEYS)):
-        found = f"{other.height} when later sessions are others"
-        findings.append(Finding(CHECK, ALL, None, None, f"the same {one.height} training rows", found, _FIT))
+    if one.columns != other.columns or not one.select(KEYS).equals(other.select(KEYS)):
+        expected = f"the same {one.height} training rows and {one.width} columns"
+        found = f"{other.height} and {other.width}, or others, when later sessions are others"
+        findings.append(Finding(CHECK, ALL, None, None, expected, found, _FIT))
     else:
         findings += _moved_cells(one, other)
     for name, value in made.statistics.items():

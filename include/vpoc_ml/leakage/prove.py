@@ -1,0 +1,156 @@
+"""The whole proof: every check, on markets made for it, of one builder. Its result is JSON-able."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.leakage import chunks, degenerate, external, later, memory, placebo, prefix, rolls, training
+from vpoc_ml.leakage.findings import Finding, feature_columns
+from vpoc_ml.leakage.market import Build
+from vpoc_ml.leakage.markets import awkward, regular, rolled
+from vpoc_ml.leakage.martingale import martingale
+from vpoc_ml.leakage.memory import Declared
+from vpoc_ml.leakage.placebo import Skill
+from vpoc_ml.leakage.training import Fit
+
+PROMISES = {
+    prefix.CHECK: "the same features whether or not later bars exist",
+    chunks.CHECK: "the same features however many bars come at a time",
+    later.CHECK: "the same features whatever later prices, volumes and VIX closes are",
+    rolls.CHECK: "the same features whatever the price gap of a roll, and contracts that never mix",
+    memory.CHECK: "a memory as long as name and window say",
+    external.CHECK: "only VIX closes that were published before the bar",
+    degenerate.CHECK: "features that vary, each with information of its own, and no raw price",
+    placebo.CHECK: "no feature that goes with what follows on a market nothing can predict",
+    training.CHECK: "training rows, labels and fitted numbers that know no later session",
+}
+"""What each check stands for, as a report says it."""
+
+CONTRACTS = 12
+SAMPLED = 12
+SIZES = (1, 7)
+LARGE = 1000
+DEGENERATE_STRIDE = 29
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was judged and what was found. ``comparisons`` counts, by check, how often a promise was put to the test."""
+
+    features: tuple[str, ...]
+    comparisons: dict[str, int]
+    findings: tuple[Finding, ...]
+    skills: dict[str, Skill]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every promise was tested and kept."""
+        return not self.findings and all(self.comparisons.values())
+
+    @property
+    def largest(self) -> tuple[str, float]:
+        """The feature with the largest absolute t of the placebo, and that t."""
+        most = {name: max(abs(skill.signed), abs(skill.absolute)) for name, skill in self.skills.items()}
+        name = max(most, key=lambda each: most[each])
+        return name, most[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the proof as strict JSON values."""
+        return {
+            "passed": self.passed,
+            "features": list(self.features),
+            "comparisons": self.comparisons,
+            "findings": [one.to_json() for one in self.findings],
+            "largest_t": dict(zip(("feature", "t"), self.largest, strict=True)),
+            "limit_t": placebo.LARGEST,
+            "t": {
+                name: {"signed": round(s.signed, 3), "absolute": round(s.absolute, 3)}
+                for name, s in self.skills.items()
+            },
+        }
+
+
+class _Found(NamedTuple):
+    comparisons: dict[str, int]
+    findings: list[Finding]
+
+
+def prove(
+    build: Build,
+    registry: Mapping[str, Declared],
+    fit: Fit,
+    dataset: DatasetConfig,
+    *,
+    contracts: int = CONTRACTS,
+    seed: int = 11,
+    on_check: Callable[[str], None] = lambda check: None,
+) -> Proof:
+    """Run every check.
+
+    Args:
+        build: the builder of features to judge.
+        registry: of each feature it makes: family, window and warm-up, as they are declared.
+        fit: the builder of the training set, over those features.
+        dataset: horizon, clip and embargo that ``fit`` works with.
+        contracts: contracts of the placebo market; fewer have less power.
+        seed: of the markets and of what is sampled.
+        on_check: receives the name of each group of checks before it runs.
+    """
+    on_check("bits")
+    found = [_on_awkward(build, registry, seed), _on_regular(build, registry)]
+    on_check(training.CHECK)
+    wrong = training.check_training(fit, build, rolled(), dataset, seed)
+    found.append(_Found({training.CHECK: 4}, wrong))
+    on_check(placebo.CHECK)
+    skills, names, last = _on_martingale(build, contracts, seed)
+    found.append(last)
+    counted = dict.fromkeys(PROMISES, 0)
+    for part in found:
+        for check, count in part.comparisons.items():
+            counted[check] += count
+    return Proof(tuple(names), counted, tuple(one for part in found for one in part.findings), skills)
+
+
+def _on_awkward(build: Build, registry: Mapping[str, Declared], seed: int) -> _Found:
+    """Prefixes, later rows, rolls, the VIX; chunks of 1 and 7 bars on a stretch that few bars make awkward too."""
+    market, small = awkward(), awkward(bars=(12, 20), early=1, front=2)
+    whole = build(market, None)
+    cuts = prefix.places(market, SAMPLED, seed)
+    findings = [
+        *prefix.check_prefix(build, market, whole, cuts),
+        *later.check_later(build, market, whole, cuts, seed),
+        *rolls.check_rolls(build, market, whole),
+        *external.check_external(build, market, whole, registry),
+        *chunks.check_chunks(build, small, build(small, None), SIZES),
+    ]
+    counted = {prefix.CHECK: len(cuts), later.CHECK: len(cuts), rolls.CHECK: 4, external.CHECK: 1}
+    return _Found({**counted, chunks.CHECK: len(SIZES)}, findings)
+
+
+def _on_regular(build: Build, registry: Mapping[str, Declared]) -> _Found:
+    """Memory, and chunks of many bars, on sessions in which every bar exists."""
+    market = regular()
+    whole = build(market, None)
+    findings = [
+        *memory.check_memory(build, market, whole, registry),
+        *degenerate.check_warmup(market, whole, registry),
+        *chunks.check_chunks(build, market, whole, (LARGE,)),
+    ]
+    return _Found({memory.CHECK: len(feature_columns(whole)), chunks.CHECK: 1}, findings)
+
+
+def _on_martingale(build: Build, contracts: int, seed: int) -> tuple[dict[str, Skill], list[str], _Found]:
+    """The placebo, and what is the same in every row, on a market as long as the real one."""
+    markets = list(martingale(contracts, seed))
+    frames = [build(market, None) for market in markets]
+    skills = placebo.skills(zip(markets, frames, strict=True))
+    sampled = pl.concat([frame[::DEGENERATE_STRIDE] for frame in frames])
+    close = pl.concat([market.bars["close"][::DEGENERATE_STRIDE] for market in markets])
+    findings = [*placebo.check_placebo(skills), *degenerate.check_degenerate(sampled, close)]
+    names = feature_columns(frames[0])
+    return skills, names, _Found({placebo.CHECK: 2 * len(names), degenerate.CHECK: len(names)}, findings)

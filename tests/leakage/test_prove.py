@@ -1,0 +1,121 @@
+"""The product's own builder keeps every promise; the proof tells what it tested and is not easily satisfied."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vpoc_ml.config import ProfileConfig, nightly
+from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
+from vpoc_ml.leakage.findings import differences
+from vpoc_ml.leakage.nightly import audit
+from vpoc_ml.leakage.placebo import LARGEST
+from vpoc_ml.leakage.product import feature_builder, streamed, training_set_builder
+from vpoc_ml.leakage.prove import PROMISES, Proof, prove
+
+CONFIG = nightly()
+PROFILE = ProfileConfig()
+
+
+@pytest.fixture(scope="module")
+def proof() -> Proof:
+    return prove(feature_builder(), REGISTRY, training_set_builder(CONFIG), CONFIG.dataset)
+
+
+def stream(market, rows, skip):
+    return streamed(market, rows, PROFILE, skip)
+
+
+def test_the_product_passes_every_check(proof):
+    assert [one.line() for one in proof.findings] == []
+    assert proof.passed
+    assert proof.features == FEATURE_NAMES
+    assert set(proof.comparisons) == set(PROMISES)
+    assert min(proof.comparisons.values()) > 0
+
+
+def test_no_feature_comes_near_the_limit_of_the_placebo(proof, record_property):
+    name, most = proof.largest
+    record_property("largest_t", f"{name} {most:.2f}")
+    assert set(proof.skills) == set(FEATURE_NAMES)
+    assert 0 < most < LARGEST
+
+
+def test_the_proof_is_strict_json(proof):
+    told = json.loads(json.dumps(proof.to_json(), allow_nan=False))
+    assert told["passed"] is True
+    assert told["largest_t"]["feature"] == proof.largest[0]
+    assert set(told["t"]) == set(FEATURE_NAMES)
+
+
+def test_one_feature_that_knows_the_session_s_end_fails_the_proof():
+    def build(market, rows):
+        made = feature_builder()(market, rows)
+        end = market.bars.select(pl.col("close").last().over("session") - pl.col("close")).to_series()
+        return made.select("ts", "contract", "session", "rv_30", mom_15m=end.cast(pl.Float32))
+
+    failed = prove(build, REGISTRY, training_set_builder(CONFIG), CONFIG.dataset, contracts=2)
+    assert not failed.passed
+    checks = {one.check for one in failed.findings if one.feature == "mom_15m"}
+    assert {"prefix", "later", "memory", "placebo"} <= checks
+    assert not {one.check for one in failed.findings if one.feature == "rv_30"} - {"training"}
+
+
+def test_a_check_that_compared_nothing_does_not_pass(proof):
+    assert not replace(proof, comparisons=proof.comparisons | {"prefix": 0}).passed
+
+
+# ---------------------------------------------------------------- the nightly sample
+
+
+@pytest.fixture(scope="module")
+def stored(unpredictable):
+    """The newest contract and its features as a run stores them."""
+    return feature_builder()(unpredictable[-1], None)
+
+
+def test_stored_features_of_a_long_contract_pass(unpredictable, stored):
+    found = audit(feature_builder(), stream, unpredictable[-1], stored, 3)
+    assert found.findings == []
+    assert all(found.comparisons.values())
+
+
+def test_stored_features_of_a_short_contract_across_its_roll_pass(rough):
+    found = audit(feature_builder(), stream, rough, feature_builder()(rough, None), 3)
+    assert found.findings == []
+
+
+def test_stored_features_that_are_not_those_of_the_bars_are_found(unpredictable, stored):
+    market = unpredictable[-1]
+    shifted = stored.with_columns(pl.col("mom_15m").shift(-1))
+    found = audit(feature_builder(), stream, market, shifted, 3).findings
+    assert {one.feature for one in found} == {"mom_15m"}
+    assert {one.check for one in found} == {"prefix", "later", "chunks"}
+
+
+def test_a_builder_that_looks_ahead_is_found_on_the_run_s_own_bars(unpredictable):
+    def build(market, rows):
+        made = feature_builder()(market, rows)
+        return made.with_columns(pl.Series("mom_15m", market.bars["close"].max() - market.bars["close"]))
+
+    market = unpredictable[-1]
+    found = audit(build, stream, market, build(market, None), 3).findings
+    assert "mom_15m" in {one.feature for one in found}
+
+
+# ---------------------------------------------------------------- findings
+
+
+def test_a_finding_names_the_first_cell_that_differs():
+    keys = {"ts": [1, 2, 3], "contract": ["A"] * 3, "session": [1] * 3}
+    one = pl.DataFrame({**keys, "x": [1.0, np.nan, 0.0], "y": [1.0, 2.0, 3.0]})
+    other = pl.DataFrame({**keys, "x": [1.0, np.nan, -0.0], "y": [1.0, 5.0, 4.0]})
+    found = differences("prefix", one, other, ("otherwise", "Do better."), first_row=10)
+    assert [(each.feature, each.row) for each in found] == [("x", 12), ("y", 11)]
+    assert "2 rows differ" in found[1].found
+    assert differences("prefix", one, one.clone(), ("", "")) == []
+    assert differences("prefix", one, other.head(2), ("", ""))[0].feature == "*"
