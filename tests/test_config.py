@@ -43,7 +43,7 @@ def test_unknown_key_suggests_the_setting_meant():
         ("training.epochs", 0, "greater than or equal to 1"),
         ("training.epochs", "many", "a valid integer"),
         ("dataset.train_share", 1.5, "less than 1"),
-        ("training.device", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("training.device", "tpu", "'auto', 'cpu', 'cuda' or 'rocm'"),
     ],
 )
 def test_impossible_value_says_what_was_expected(key, value, expected):
@@ -93,7 +93,7 @@ def test_form_has_every_setting_with_help_section_and_limits():
     rate = fields["training.learning_rate"]
     assert rate["type"] == ["null", "number"]
     assert (rate["exclusiveMinimum"], rate["maximum"], rate["section"]) == (0, 10, "Training")
-    assert fields["training.device"]["enum"] == [None, "auto", "cpu", "cuda"]
+    assert fields["training.device"]["enum"] == [None, "auto", "cpu", "cuda", "rocm"]
 
 
 def test_settings_are_the_reviewed_ones():

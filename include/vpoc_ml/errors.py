@@ -65,6 +65,33 @@ class ContractCodeError(ConfigError):
         )
 
 
+class DeviceError(ConfigError):
+    """No device that the settings allow can train."""
+
+    def __init__(self, asked: str, trouble: str, remedy: str) -> None:
+        self.asked, self.trouble = asked, trouble
+        super().__init__(f"Expected a device that works ({asked}); {trouble.rstrip('.')}. {remedy}".rstrip())
+
+
+# ---------------------------------------------------------------- the machine's faults (exit 1): try again
+
+
+class MachineError(VpocError):
+    """The machine failed, not the data or the settings: another try may succeed, and resumes."""
+
+
+class CardBusyError(MachineError):
+    """A card holds memory of somebody else."""
+
+    def __init__(self, card: int, used: int, limit: float) -> None:
+        self.card, self.used, self.limit = card, used, limit
+        super().__init__(
+            f"Expected GPU {card} to be free before training; {used / 1024**3:.1f} GiB are in use, the limit is"
+            f" {limit:g} GiB (training.vram_limit_gib). End the process that holds them; when none does, the driver has"
+            " kept them: restart the worker's container, then the machine."
+        )
+
+
 # ---------------------------------------------------------------- gates (exit 3), training (exit 4)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from vpoc_ml.errors import ArtifactError, VpocError
+from vpoc_ml.errors import ArtifactError, MachineError, VpocError
 from vpoc_ml.pipeline.names import run_name
 from vpoc_ops.env import lake_uri
 
@@ -59,9 +59,9 @@ def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, An
     """Call ``vpoc_ml.pipeline.<stage>(lake, run, *args, **kwargs)`` for the current run and return its JSON.
 
     A typed error is a verdict about data, settings or training: the task fails at once. Anything else may be
-    the machine's fault and keeps the task's retries, and so does an artifact that is absent or torn: another run
-    may be writing it. Both leave a record in the run's ``failures`` folder. ``label`` tells mapped calls of one
-    stage apart.
+    the machine's fault and keeps the task's retries, and so do a training process that was killed, a card that is
+    busy, and an artifact that is absent or torn: another run may be writing it. All leave a record in the run's
+    ``failures`` folder. ``label`` tells mapped calls of one stage apart.
 
     Raises:
         AirflowFailException: the stage raised a ``VpocError`` that no retry can mend.
@@ -114,7 +114,7 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
     except Exception as error:
         notify("failed", stage, label, seconds=time.monotonic() - begin, error=str(error))
         _write_failure(record, stage, label, error)
-        if isinstance(error, VpocError) and not isinstance(error, ArtifactError):
+        if isinstance(error, VpocError) and not isinstance(error, (ArtifactError, MachineError)):
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
     _lake().storage.delete(record)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.errors import ArtifactError, InputError, InvalidValueError, MissingInputError, TrainingUnstableError
+from vpoc_ml.errors import ArtifactError, DeviceError, InputError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training import monitor
 from vpoc_ml.training.job import train_run
@@ -206,6 +206,6 @@ def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):
 
 def test_gpu_that_is_asked_for_and_absent_is_a_configuration_error(tiny, make_run, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InvalidValueError, match="sees no GPU"):
+    with pytest.raises(DeviceError, match="sees no GPU"):
         train_run(make_run(tiny, training__device="cuda"))
     assert train_run(make_run(tiny, "auto", training__device="auto", **FAST))["device"] == "cpu"

@@ -2,73 +2,132 @@
 
 from __future__ import annotations
 
-import time
-from typing import NamedTuple
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import polars as pl
 import torch
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.models.residual import ResidualNet
-from vpoc_ml.training.engine import Engine
+from vpoc_ml.errors import CardBusyError, DeviceError
+from vpoc_ml.training.findings import Finding
+from vpoc_ml.training.machine import GIB, Card, Machine, look
+from vpoc_ml.training.rocm import traps
+from vpoc_ml.training.smoke import NIGHTLY, Probe, Smoke, smoke_test
 
-SMOKE_SECONDS = 2.0
+CONTEXT_BYTES = 512 * 1024**2
+COPIES = 4
+DOCTOR = "`vpoc-ml doctor` names the cause; training.device cpu trains without a card."
+Try = Callable[[torch.device, Probe], Smoke]
 
 
-class DeviceChoice(NamedTuple):
-    """A device and the reason it was chosen."""
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device, the reason it was chosen, and what was found on the way, for the record of the run."""
 
     device: torch.device
     reason: str
+    report: dict[str, Any] = field(default_factory=dict)
 
 
-def choose_device(config: TrainingConfig) -> DeviceChoice:
-    """Return the device for training; ROCm cards are ``cuda`` to torch.
+def choose_device(
+    config: TrainingConfig,
+    probe: Probe = NIGHTLY,
+    *,
+    needed: int = 0,
+    machine: Machine | None = None,
+    smoke: Try = smoke_test,
+) -> DeviceChoice:
+    """Return the device for training; a ROCm card is ``cuda`` to torch.
+
+    A card is taken when no known trap forbids it, nobody else holds more than ``training.vram_limit_gib`` of it,
+    ``needed`` bytes are free, and the smoke test agrees with the CPU. Under torchrun the process takes the card of
+    its local rank.
+
+    Args:
+        config: ``device``, ``allow_cpu`` and ``vram_limit_gib`` are read.
+        probe: the run's network, for the smoke test.
+        needed: bytes of card memory the run will take, see ``memory_needed``.
+        machine: what this machine says; looked up when None.
+        smoke: the smoke test.
 
     Raises:
-        InvalidValueError: ``cuda`` is asked for and does not work.
+        DeviceError: the settings do not allow a device that works.
+        CardBusyError: somebody else holds the card and the CPU is not allowed.
     """
     cpu = torch.device("cpu")
     if config.device == "cpu":
+        if not config.allow_cpu:
+            remedy = "Set training.device to auto, cuda or rocm, or allow the CPU."
+            raise DeviceError("training.allow_cpu is false", "training.device is cpu", remedy)
         return DeviceChoice(cpu, "training.device is cpu")
-    if not torch.cuda.is_available():
-        trouble: str | None = f"torch {torch.__version__} sees no GPU"
-    else:
-        trouble = smoke_test(torch.device("cuda", 0))
-    if trouble is None:
-        return DeviceChoice(torch.device("cuda", 0), f"{torch.cuda.get_device_name(0)} passed the smoke test")
-    if config.device == "cuda":
-        raise InvalidValueError("training.device", "cuda", f"cpu or auto: {trouble}")
-    return DeviceChoice(cpu, trouble)
+    machine = machine or look()
+    report: dict[str, Any] = {"machine": machine.summary(), "findings": [str(each) for each in traps(machine)]}
+    trouble = unusable(machine, config, needed)
+    busy = None if trouble else busy_card(machine, config.vram_limit_gib)
+    if trouble is None and busy is None:
+        card = own_card(machine)
+        tested = smoke(torch.device("cuda", card.index), probe)
+        report["smoke"] = tested.summary()
+        if tested.trouble is None:
+            return DeviceChoice(torch.device(tested.device), f"{card.name} ({card.arch}) passed the smoke test", report)
+        trouble = tested.trouble
+    if config.device == "auto" and config.allow_cpu:
+        return DeviceChoice(cpu, str(busy or trouble), report)
+    asked = f"training.device is {config.device}, training.allow_cpu {str(config.allow_cpu).lower()}"
+    raise busy or DeviceError(asked, str(trouble), DOCTOR)
 
 
-def smoke_test(device: torch.device) -> str | None:
-    """Return what is wrong with a GPU, or None: a product and one training step must agree with the CPU.
-
-    Repeats for about two seconds. Cards that compute wrong numbers, or fault on the second kernel, exist.
-    """
-    started = time.monotonic()
-    try:
-        while time.monotonic() - started < SMOKE_SECONDS:
-            generator = torch.Generator().manual_seed(1)
-            left, right = torch.randn(2, 256, 256, generator=generator).unbind()
-            product = (left.to(device) @ right.to(device)).cpu()
-            if not torch.allclose(product, left @ right, rtol=1e-3, atol=1e-3):
-                return f"{device}: a float32 product differs from the CPU's"
-            if not torch.allclose(_one_step(device), _one_step(torch.device("cpu")), rtol=1e-3, atol=1e-4):
-                return f"{device}: one training step differs from the CPU's"
-    except RuntimeError as error:
-        return f"{device}: {error}"
+def unusable(machine: Machine, config: TrainingConfig, needed: int = 0) -> str | None:
+    """Return why no card of this machine can be used, or None; nothing is computed on the card."""
+    if config.device == "rocm" and machine.platform != "rocm":  # "cuda" is torch's own word for both
+        return f"torch {machine.torch} is built for {machine.platform}, not for ROCm"
+    problem = next((finding for finding in traps(machine) if finding.level == "problem"), None)
+    if problem is not None:
+        return str(problem)
+    if not machine.cards:
+        return machine.trouble or f"torch {machine.torch} sees no GPU"
+    card = own_card(machine)
+    if card.free < needed:
+        return f"GPU {card.index} has {card.free / GIB:.1f} GiB free and the run needs {needed / GIB:.1f} GiB"
     return None
 
 
-def _one_step(device: torch.device) -> torch.Tensor:
-    """Return the weights of a small net after one step of data from a fixed seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        net = ResidualNet(8, (16,), 0.0)
-        inputs, target = torch.randn(64, 8), torch.rand(64)
-    engine = Engine(net.to(device), TrainingConfig())
-    ones = torch.ones(64, device=device)
-    engine.step(inputs.to(device), target.to(device), ones, rate=1e-3, decay=0.0, seed=3)
-    return engine.state[0].cpu()
+def own_card(machine: Machine) -> Card:
+    """Return the card of this process: the first, or under torchrun that of the local rank."""
+    return machine.cards[int(os.environ.get("LOCAL_RANK", "0")) % len(machine.cards)]
+
+
+def busy_card(machine: Machine, limit: float) -> CardBusyError | None:
+    """Return the error for memory that was in use before this process came; ``limit`` in GiB, 0: do not look.
+
+    The kernel's own count is used where there is one for every card: it was read before torch opened the card,
+    and it also knows memory that a dead process left behind.
+    """
+    card, counted = own_card(machine), [each.used for each in machine.amd]
+    known = len(counted) == len(machine.cards) and None not in counted
+    used = counted[card.index] if known else max(0, card.used - CONTEXT_BYTES)
+    if limit == 0 or used is None or used <= limit * GIB:
+        return None
+    return CardBusyError(card.index, used, limit)
+
+
+def memory_needed(training_set: Path, features: int) -> int:
+    """Return a bound of the card memory a run takes, in bytes; 0 when there is no training set yet.
+
+    All rows, their shuffled copy and what gathering it takes, float32, and half a GiB for torch's own context,
+    in which the weights of the nets trained here are lost.
+    """
+    if not training_set.is_file():
+        return 0
+    rows = int(pl.scan_parquet(training_set).select(pl.len()).collect().item())
+    return COPIES * 4 * rows * (features + 2) + CONTEXT_BYTES
+
+
+def describe_card(machine: Machine, card: Card) -> Finding:
+    """Return the finding that shows a card and its memory."""
+    found = f"{card.name}, {card.arch}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free, {machine.blas}"
+    return Finding(f"GPU {card.index}", "ok", found)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from vpoc_ml.models.bundle import save_model
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.training.checkpoint import latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
-from vpoc_ml.training.device import DeviceChoice, choose_device
+from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.engine import AVERAGE, Engine
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer
 from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.smoke import Probe
 
 Result = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -61,7 +63,8 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
 def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], None]) -> Result:
     statistics = read_statistics(run_dir)
     torch.set_num_threads(config.training.threads)
-    choice = choose_device(config.training)
+    probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
+    choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
     data = load(run_dir, statistics, net.guard, choice.device)
@@ -103,6 +106,7 @@ def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: Gua
         "engine": "eager",
         "device": str(choice.device),
         "device_reason": choice.reason,
+        "device_report": choice.report,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "fingerprint": fingerprint,

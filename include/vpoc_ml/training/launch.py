@@ -15,11 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.errors import CheckpointError, ConfigError, InputError, TrainingUnstableError, VpocError
+from vpoc_ml.errors import CheckpointError, ConfigError, InputError, MachineError, TrainingUnstableError, VpocError
 from vpoc_ml.training.watchdog import PARENT_VARIABLE
 
 STDERR_LINES = 40
 BY_EXIT_CODE: dict[int, type[VpocError]] = {2: ConfigError, 4: TrainingUnstableError, 5: InputError}
+BY_NAME: dict[str, type[VpocError]] = {"CheckpointError": CheckpointError, "CardBusyError": MachineError}
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +37,7 @@ def launch(run_dir: Path, *, on_progress: Callable[[dict[str, Any]], None] | Non
 
     Raises:
         TrainingUnstableError, CheckpointError, InputError, ConfigError: as the job raised them.
+        MachineError: the process was killed, as a GPU fault does it, or a card is busy: try again, it resumes.
         VpocError: the process died otherwise; the message has its last lines.
     """
     # The variable keeps airflow, should anything import it, from opening its database in the child
@@ -98,11 +100,11 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 def _error(code: int, failure: dict[str, Any] | None, errors: str) -> VpocError:
     """Return the error the child reported, or one that says how it died."""
     if failure is not None:
-        kind = CheckpointError if failure["error"] == "CheckpointError" else BY_EXIT_CODE.get(code, VpocError)
+        kind = BY_NAME.get(failure["error"]) or BY_EXIT_CODE.get(code, VpocError)
         return kind(failure["message"])
     if code < 0:
         name = signal.Signals(-code).name
-        return VpocError(
+        return MachineError(
             f"Expected the training process to finish; it was ended by {name}"
             f" (SIGKILL is often a lack of memory, SIGABRT a GPU fault). Start it again: it resumes. {errors}".rstrip()
         )

@@ -1,0 +1,135 @@
+"""Checks of this machine apart from its cards: Python, compiler, memory, disk, the lake, configured services."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vpoc_ml.lake.store import Lake
+from vpoc_ml.training.findings import Finding
+from vpoc_ml.training.machine import GIB
+
+PYTHON = (3, 11)
+MEMORY_GIB, DISK_GIB, SHARED_GIB = 2.0, 5.0, 1.0
+CONNECT_SECONDS = 2.0
+PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "rediss": 6379, "amqp": 5672, "http": 80, "https": 443}
+SERVICES = {
+    "Airflow metadata database": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "Celery broker": "AIRFLOW__CELERY__BROKER_URL",
+    "Airflow API server": "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+    "MLflow": "MLFLOW_TRACKING_URI",
+    "object store": "AWS_ENDPOINT_URL",
+}
+Connect = Callable[[str, int], str | None]
+
+
+def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
+    """The lock is made for one Python: images such as rocm/pytorch bring others."""
+    shown = ".".join(map(str, version))
+    if version == PYTHON:
+        return Finding("Python", "ok", shown)
+    return Finding(
+        "Python",
+        "problem",
+        f"{shown}; the requirements are locked for {PYTHON[0]}.{PYTHON[1]}",
+        "Build the worker from an image with Python 3.11 and install torch's ROCm wheel into it;"
+        " the wheel brings ROCm's libraries, the host needs the driver only.",
+    )
+
+
+def compiler(which: Callable[[str], str | None] = shutil.which) -> Finding:
+    """The compiled engine needs a C++ compiler; without one training takes another engine."""
+    found = next((path for name in ("c++", "g++", "clang++") if (path := which(name))), None)
+    if found:
+        return Finding("C++ compiler", "ok", found)
+    return Finding("C++ compiler", "note", "none; training.engine compiled is not available", "Install g++ to have it.")
+
+
+def memory(root: Path = Path("/")) -> Finding:
+    """A training set of ten years and its shuffled copy take about one GiB."""
+    with suppress(OSError, StopIteration):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024 / GIB
+        remedy = "" if free >= MEMORY_GIB else "End other programs, or give the container more."
+        return Finding("memory", "warning" if remedy else "ok", f"{free:.1f} GiB available", remedy)
+    return Finding("memory", "note", "unknown: no /proc/meminfo")
+
+
+def shared_memory(cards: int, path: Path = Path("/dev/shm")) -> Finding | None:  # noqa: S108 - a mount, no file
+    """RCCL exchanges through /dev/shm, of which a container gets 64 MiB unless asked."""
+    if cards < 2 or not path.is_dir():
+        return None
+    size = shutil.disk_usage(path).total / GIB
+    if size >= SHARED_GIB:
+        return Finding("shared memory", "ok", f"{size:.1f} GiB")
+    return Finding("shared memory", "warning", f"{size:.2f} GiB for {cards} cards", "Start with --shm-size 8g.")
+
+
+def lake(root: str) -> Iterator[Finding]:
+    """Write, read and delete a small object where the runs will be; tell the free space of a local lake."""
+    try:
+        yield _written(Lake(root))
+    except Exception as error:  # noqa: BLE001 - every store has errors of its own, all of them mean "not usable"
+        remedy = "Correct --lake or VPOC_ML_LAKE, its permissions, or the credentials in the environment."
+        yield Finding("lake", "problem", f"{root} cannot be written: {type(error).__name__}: {error}", remedy)
+        return
+    if "://" not in root:
+        free = shutil.disk_usage(root).free / GIB
+        remedy = "" if free >= DISK_GIB else "Free space, or put the lake elsewhere (--lake)."
+        level: str = "ok" if not remedy else "warning" if free >= 1 else "problem"
+        yield Finding("disk", level, f"{free:.1f} GiB free below {root}", remedy)  # type: ignore[arg-type]
+
+
+def _written(opened: Lake) -> Finding:
+    key, text = f".doctor-{uuid.uuid4().hex}.json", "written by vpoc-ml doctor"
+    opened.write_text(key, text)
+    try:
+        if opened.read_text(key) != text:
+            raise OSError("what was written was not what was read")
+    finally:
+        opened.storage.delete(key)
+    return Finding("lake", "ok", f"{opened.storage.root} can be written and read")
+
+
+def reachable(host: str, port: int) -> str | None:
+    """Return why a TCP connection fails, or None."""
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def services(environment: Mapping[str, str], connect: Connect = reachable) -> Iterator[Finding]:
+    """Try every service that a variable names; passwords in the URLs are never shown."""
+    for name, variable in SERVICES.items():
+        url = environment.get(variable, "")
+        if url:
+            yield _service(name, variable, url, connect)
+
+
+def _service(name: str, variable: str, url: str, connect: Connect) -> Finding:
+    parts = urlsplit(url)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme in ("sqlite", "file", ""):
+        return _file_service(name, variable, Path(parts.path.removeprefix("/") if "////" in url else parts.path))
+    port = parts.port or PORTS.get(scheme)
+    if parts.hostname is None or port is None:
+        return Finding(name, "warning", f"{variable} names no host and port", "Write it as scheme://host:port/...")
+    place = f"{parts.hostname}:{port}"
+    trouble = connect(parts.hostname, port)
+    if trouble is None:
+        return Finding(name, "ok", f"{place} answers")
+    return Finding(name, "problem", f"{place} does not answer: {trouble}", f"Start it, or correct {variable}.")
+
+
+def _file_service(name: str, variable: str, path: Path) -> Finding:
+    if path.exists() or path.parent.is_dir():
+        return Finding(name, "ok", str(path))
+    return Finding(name, "problem", f"no folder {path.parent}", f"Make it, or correct {variable}.")

@@ -1,0 +1,180 @@
+"""What this machine says about its cards: torch's view, the kernel's view, the environment.
+
+Everything is read once into one frozen ``Machine``; all judgement (``rocm``, ``device``, ``doctor``) works on
+that. Tests hand in a machine of their own, so every rule is tested without a card.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+GIB = 1024**3
+AMD = "0x1002"
+RELEVANT = ("HIP_", "ROCR_", "CUDA_", "HSA_", "PYTORCH_", "TORCH_", "NCCL_", "MIOPEN_")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card torch can use. ``arch``: gfx1100, sm_90, ...; memory in bytes, ``free`` as the driver tells it."""
+
+    index: int
+    name: str
+    arch: str
+    total: int
+    free: int
+
+    @property
+    def used(self) -> int:
+        """Bytes that are taken on the card, by whomever."""
+        return self.total - self.free
+
+
+@dataclass(frozen=True)
+class DrmCard:
+    """A card as the kernel shows it below /sys/class/drm; bytes, None where the driver tells none."""
+
+    name: str
+    vendor: str
+    used: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One reading. ``access`` tells for each device node that exists whether this process may use it."""
+
+    python: tuple[int, int] = (3, 11)
+    torch: str = "2.13.0"
+    hip: str | None = None
+    cuda: str | None = None
+    archs: tuple[str, ...] = ()
+    blas: str | None = None
+    cards: tuple[Card, ...] = ()
+    drm: tuple[DrmCard, ...] = ()
+    access: Mapping[str, bool] = field(default_factory=dict)
+    driver: str | None = None
+    kernel_options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    trouble: str | None = None
+
+    @property
+    def platform(self) -> str:
+        """``rocm``, ``cuda`` or ``cpu``: what the installed torch was built for. A ROCm card is "cuda" to torch."""
+        if self.hip is not None:
+            return "rocm"
+        return "cpu" if self.cuda is None else "cuda"
+
+    @property
+    def amd(self) -> tuple[DrmCard, ...]:
+        """AMD cards that the kernel shows."""
+        return tuple(card for card in self.drm if card.vendor == AMD)
+
+    @property
+    def has_card(self) -> bool:
+        """Whether there is hardware, whatever torch thinks of it."""
+        return bool(self.amd) or "/dev/kfd" in self.access or "/dev/nvidiactl" in self.access
+
+    def summary(self) -> dict[str, Any]:
+        """Return what belongs into the record of a run."""
+        return {
+            "platform": self.platform,
+            "torch": self.torch,
+            "hip": self.hip,
+            "cuda": self.cuda,
+            "blas": self.blas,
+            "driver": self.driver,
+            "cards": [
+                {"name": card.name, "arch": card.arch, "total_bytes": card.total, "free_bytes": card.free}
+                for card in self.cards
+            ],
+            "environment": dict(self.environment),
+        }
+
+
+def look(torch: Any = None, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Machine:
+    """Read this machine; never raises because of a card: what torch could not tell is in ``trouble``.
+
+    Args:
+        torch: the torch module; imported when None.
+        environment: variables of the process; those that steer torch, HIP and RCCL are kept.
+        root: root of the file system with /sys, /dev and /proc.
+    """
+    if torch is None:
+        import torch as torch_module
+
+        torch = torch_module
+    drm = _drm_cards(root)  # before torch: its own context takes memory
+    cards, trouble = _torch_cards(torch)
+    return Machine(
+        python=(sys.version_info[0], sys.version_info[1]),
+        torch=str(torch.__version__),
+        hip=torch.version.hip,
+        cuda=torch.version.cuda,
+        archs=tuple(torch.cuda.get_arch_list()) if cards else (),
+        blas=_blas(torch) if cards else None,
+        cards=cards,
+        drm=drm,
+        access=_access(root),
+        driver=_text(root / "sys/module/amdgpu/version") or _text(root / "sys/module/nvidia/version"),
+        kernel_options=tuple((_text(root / "proc/cmdline") or "").split()),
+        environment={name: value for name, value in sorted(environment.items()) if name.startswith(RELEVANT)},
+        trouble=trouble,
+    )
+
+
+def _torch_cards(torch: Any) -> tuple[tuple[Card, ...], str | None]:
+    if not torch.cuda.is_available():
+        return (), f"torch {torch.__version__} sees no GPU"
+    try:
+        return tuple(_torch_card(torch, index) for index in range(torch.cuda.device_count())), None
+    except RuntimeError as error:
+        return (), f"torch {torch.__version__} cannot open its GPU: {error}"
+
+
+def _torch_card(torch: Any, index: int) -> Card:
+    told = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    # "gfx1100:sramecc-:xnack-" on ROCm; a CUDA build has major and minor instead
+    arch = told.gcnArchName.split(":")[0] if torch.version.hip is not None else f"sm_{told.major}{told.minor}"
+    return Card(index, str(told.name), arch, int(total), int(free))
+
+
+def _blas(torch: Any) -> str:
+    """Return the GEMM library torch prefers; on ROCm cuBLAS stands for hipBLAS, cuBLASLt for hipBLASLt."""
+    name = str(torch.backends.cuda.preferred_blas_library()).rpartition(".")[2].lower()
+    return name.replace("cublas", "hipblas") if torch.version.hip is not None else name
+
+
+def _drm_cards(root: Path) -> tuple[DrmCard, ...]:
+    folders = [path for path in sorted(root.glob("sys/class/drm/card*")) if path.name[4:].isdigit()]
+    return tuple(
+        DrmCard(
+            folder.name,
+            _text(folder / "device/vendor") or "",
+            _number(folder / "device/mem_info_vram_used"),
+            _number(folder / "device/mem_info_vram_total"),
+        )
+        for folder in folders
+    )
+
+
+def _access(root: Path) -> dict[str, bool]:
+    nodes = [root / "dev/kfd", root / "dev/nvidiactl", *sorted(root.glob("dev/dri/renderD*"))]
+    return {f"/{node.relative_to(root)}": os.access(node, os.R_OK | os.W_OK) for node in nodes if os.path.lexists(node)}
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text and text.isdigit() else None

@@ -1,0 +1,127 @@
+"""Two seconds of proof that a card computes the numbers of this run's network as the CPU does."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.residual import ResidualNet
+
+SECONDS = 2.0
+ROWS = 1024
+LIMITS = {"fp32": 1e-4, "bf16": 1e-2, "step": 5e-2}
+Build = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """Largest relative errors seen against the CPU, and what is wrong; ``trouble`` None: nothing."""
+
+    device: str
+    rounds: int
+    seconds: float
+    fp32: float
+    bf16: float
+    step: float
+    trouble: str | None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is tried: a function that makes the run's network on the CPU, and how many features that takes."""
+
+    build: Build
+    inputs: int
+
+
+NIGHTLY = Probe(lambda: ResidualNet(54, (32, 32), 0.0), 54)
+
+
+def smoke_test(device: torch.device, probe: Probe = NIGHTLY, seconds: float = SECONDS) -> Smoke:
+    """Compare products of the network's own shapes, in float32 and bfloat16, and one training step with the CPU.
+
+    Repeats for ``seconds``: cards that compute wrong numbers, or fault on a later kernel, exist. An error is
+    ||device - cpu|| / ||cpu|| of a product, and of the step's change of the weights.
+
+    Args:
+        device: the card to test.
+        probe: the run's network; a guard around it is left out.
+        seconds: how long to repeat; at least one round is made.
+    """
+    begun, rounds = time.monotonic(), 0
+    worst = dict.fromkeys(LIMITS, 0.0)
+    trouble = None
+    net = _network(probe.build)
+    try:
+        while trouble is None and (rounds == 0 or time.monotonic() - begun < seconds):
+            rounds += 1
+            for name, error in _round(net, probe.inputs, device, rounds).items():
+                worst[name] = max(worst[name], error)
+                if not error <= LIMITS[name]:  # NaN too
+                    trouble = f"{device}: {_WHAT[name]} differs from the CPU's by {error:.2g} of its norm"
+    except RuntimeError as error:
+        trouble = f"{device}: {str(error).splitlines()[0]}"
+    return Smoke(str(device), rounds, round(time.monotonic() - begun, 3), **worst, trouble=trouble)
+
+
+_WHAT = {"fp32": "a float32 product", "bf16": "a bfloat16 product", "step": "one training step"}
+
+
+def _network(build: Build) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        net = build()
+    return (net.body if isinstance(net, GuardedNet) else net).eval()  # dropout draws other masks on a card
+
+
+def _round(net: nn.Module, inputs: int, device: torch.device, seed: int) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = sorted({tuple(weight.shape[-2:]) for weight in net.parameters() if weight.dim() >= 2})
+    products = [_products(shape[0], shape[1], device, generator) for shape in shapes]
+    rows = torch.randn(ROWS, inputs, generator=generator)
+    here, there = _step(net, rows, torch.device("cpu")), _step(net, rows, device)
+    return {
+        "fp32": max((pair[0] for pair in products), default=0.0),
+        "bf16": max((pair[1] for pair in products), default=0.0),
+        "step": _relative(there, here),
+    }
+
+
+def _products(outputs: int, inputs: int, device: torch.device, generator: torch.Generator) -> tuple[float, float]:
+    """Return the relative errors of one float32 and one bfloat16 product [ROWS, inputs] x [inputs, outputs]."""
+    left = torch.randn(ROWS, inputs, generator=generator)
+    right = torch.randn(inputs, outputs, generator=generator)
+    single = (left.to(device) @ right.to(device)).cpu()
+    rounded = left.bfloat16(), right.bfloat16()
+    half = (rounded[0].to(device) @ rounded[1].to(device)).float().cpu()
+    return _relative(single, left @ right), _relative(half, rounded[0].float() @ rounded[1].float())
+
+
+def _step(net: nn.Module, rows: Tensor, device: torch.device) -> Tensor:
+    """Return how forward, backward and update change the weights, [parameters]; every output is pulled to 0.25."""
+    own = copy.deepcopy(net).to(device)
+    before = _flat(own)
+    optimizer = torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
+    loss = (own(rows.to(device)).float() - 0.25).square().mean()
+    loss.backward()
+    optimizer.step()
+    return _flat(own) - before
+
+
+def _flat(net: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().reshape(-1).cpu().double() for parameter in net.parameters()])
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-30))

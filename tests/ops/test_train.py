@@ -1,0 +1,80 @@
+"""What a retry of the training task resumes, and what it must not."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from vpoc_ml.errors import CardBusyError, MachineError, TrainingUnstableError
+from vpoc_ops import stage
+from vpoc_ops import train as training
+
+
+class Store(dict):
+    """The task's state store as far as the training task uses it."""
+
+    def get(self, key, default=None):
+        return super().get(key, default)
+
+    def set(self, key, value):
+        self[key] = value
+
+    def delete(self, key):
+        del self[key]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A run's folder; the pipeline's train writes one checkpoint and reports one epoch."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "training_set.parquet").write_bytes(b"rows")
+
+    def call(name, *, on_progress):
+        (tmp_path / "checkpoints" / "step-000000000010.ckpt").write_bytes(b"weights")
+        on_progress({"kind": "window", "step": 5})
+        on_progress({"kind": "epoch", "epoch": 1})
+        return {"epochs": 1}
+
+    monkeypatch.setattr(stage, "current_run", lambda: "night")
+    monkeypatch.setattr(stage, "run_dir", lambda run: tmp_path)
+    monkeypatch.setattr(stage, "call", call)
+    return tmp_path
+
+
+def test_pointer_of_the_newest_checkpoint_survives_the_task(folder):
+    store = Store()
+    assert training.train(store) == {"epochs": 1}
+    assert store[training.KEY]["epoch"] == 1
+    assert store[training.KEY]["path"].endswith("step-000000000010.ckpt")
+    assert store[training.KEY]["fingerprint"] == training.fingerprint(folder)
+
+
+def test_retry_resumes_only_what_the_same_settings_and_data_made(folder, caplog):
+    store = Store()
+    training.train(store)
+    caplog.set_level("INFO")
+    training.train(store)
+    assert "Resuming after epoch 1" in caplog.text
+    for name in ("config.json", "training_set.parquet"):
+        caplog.clear()
+        (folder / name).write_bytes(b"other " + name.encode())
+        training.train(store)
+        assert "the checkpoint" in caplog.text
+        assert "is not used" in caplog.text
+        assert "Resuming" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (MachineError("the training process was ended by SIGABRT"), MachineError),
+        (CardBusyError(0, 6 * 1024**3, 1.0), CardBusyError),
+        (TrainingUnstableError("unstable on every rung"), AirflowFailException),
+    ],
+)
+def test_fault_of_the_machine_keeps_its_retries_and_a_verdict_does_not(error, raised, tmp_path, monkeypatch):
+    monkeypatch.setenv("VPOC_ML_LAKE", str(tmp_path))
+    with pytest.raises(raised), stage.recorded("night", "train"):
+        raise error
+    assert (tmp_path / "runs/night/failures/train.json").is_file()

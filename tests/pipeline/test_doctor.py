@@ -1,0 +1,164 @@
+"""The doctor on machines that do not exist: what is a problem, what is not, and no secret in sight."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from vpoc_ml.config import TrainingConfig
+from vpoc_ml.pipeline import host
+from vpoc_ml.pipeline.doctor import as_json, examine, stops
+from vpoc_ml.training.machine import AMD, GIB, Card, DrmCard, Machine
+from vpoc_ml.training.smoke import Smoke
+
+CARD = Card(0, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB)
+RADEON = Machine(
+    torch="2.13.0+rocm7.2",
+    hip="7.2",
+    archs=("gfx1100",),
+    blas="hipblas",
+    cards=(CARD,),
+    drm=(DrmCard("card0", AMD, 0, 20 * GIB),),
+    access={"/dev/kfd": True, "/dev/dri/renderD128": True},
+)
+BARE = Machine(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
+
+
+def passing(device, probe):
+    return Smoke(str(device), 1, 0.0, 0.0, 0.0, 0.0, None)
+
+
+@pytest.fixture
+def doctor(tmp_path):
+    """Examine a machine with a writable lake; returns the findings by subject."""
+
+    def run(machine=BARE, config=None, environment=None, connect=lambda host, port: None, lake=None):
+        findings = examine(
+            str(lake or tmp_path / "lake"),
+            config or TrainingConfig(),
+            machine=machine,
+            environment=environment or {},
+            connect=connect,
+            smoke=passing,
+        )
+        run.findings = findings
+        return {finding.subject: finding for finding in findings}
+
+    return run
+
+
+def test_healthy_rocm_worker_is_told_part_by_part(doctor):
+    found = doctor(RADEON)
+    assert not stops(doctor.findings)
+    assert found["ROCm"].found.startswith("HIP 7.2")
+    assert found["GPU 0"].found == "AMD Radeon RX 7900 XT, gfx1100, 19.0 of 20.0 GiB free, hipblas"
+    assert "cuda:0" in found["device"].found
+    assert {"Python", "torch", "lake", "disk", "memory", "C++ compiler"} <= set(found)
+    assert as_json(doctor.findings)["ok"] is True
+    json.dumps(as_json(doctor.findings), allow_nan=False)
+
+
+def test_machine_without_a_card_trains_on_the_cpu_unless_that_is_forbidden(doctor):
+    assert doctor()["device"].level == "ok"
+    assert not stops(doctor.findings)
+    forbidden = doctor(config=TrainingConfig(allow_cpu=False))
+    assert forbidden["device"].level == "problem"
+    assert "sees no GPU" in forbidden["device"].found
+    assert stops(doctor.findings)
+
+
+def test_trap_of_the_card_stops_only_who_needs_the_card(doctor):
+    closed = replace(RADEON, cards=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, trouble="no GPU")
+    spared = doctor(closed)
+    assert spared["device nodes"].level == "warning"
+    assert spared["device"].level == "warning", "the card is there and is not used: that is worth a look"
+    assert not stops(doctor.findings)
+    needed = doctor(closed, TrainingConfig(device="rocm"))
+    assert (needed["device nodes"].level, needed["device"].level) == ("problem", "problem")
+    assert "usermod -aG render,video" in needed["device nodes"].remedy
+
+
+def test_other_python_is_a_problem(doctor):
+    found = doctor(replace(BARE, python=(3, 12)))["Python"]
+    assert (found.level, found.found) == ("problem", "3.12; the requirements are locked for 3.11")
+
+
+def test_lake_that_cannot_be_written_is_a_problem_and_a_good_one_is_left_clean(doctor, tmp_path):
+    (tmp_path / "file").touch()
+    found = doctor(lake=tmp_path / "file")
+    assert found["lake"].level == "problem"
+    assert "VPOC_ML_LAKE" in found["lake"].remedy
+    assert doctor()["lake"].level == "ok"
+    assert [path for path in (tmp_path / "lake").rglob("*") if path.is_file()] == []
+
+
+def test_lake_in_an_object_store_is_tried_too(doctor, bucket):
+    found = doctor(lake=bucket)
+    assert found["lake"].level == "ok"
+    assert "disk" not in found
+
+
+def test_full_disk_is_named(doctor, monkeypatch):
+    from types import SimpleNamespace
+
+    for free, level in ((0.5, "problem"), (3.0, "warning"), (50.0, "ok")):
+        monkeypatch.setattr(
+            host.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free * GIB, total=0)
+        )
+        assert doctor()["disk"].level == level
+
+
+def test_configured_services_are_tried_and_their_passwords_never_shown(doctor):
+    tried = []
+
+    def connect(name, port):
+        tried.append((name, port))
+        return "Connection refused" if port == 6379 else None
+
+    environment = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://airflow:hunter2@postgres/airflow",
+        "AIRFLOW__CELERY__BROKER_URL": "redis://:hunter2@redis:6379/0",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://airflow:8080/execution/",
+    }
+    found = doctor(environment=environment, connect=connect)
+    assert tried == [("postgres", 5432), ("redis", 6379), ("airflow", 8080)]
+    assert found["Airflow metadata database"].found == "postgres:5432 answers"
+    assert found["Celery broker"].level == "problem"
+    assert "AIRFLOW__CELERY__BROKER_URL" in found["Celery broker"].remedy
+    assert "MLflow" not in found, "what is not configured is not asked for"
+    assert "hunter2" not in json.dumps(as_json(doctor.findings))
+
+
+def test_sqlite_and_unreadable_urls(doctor, tmp_path):
+    def database(url):
+        return doctor(environment={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})["Airflow metadata database"]
+
+    assert database(f"sqlite:///{tmp_path}/airflow.db").level == "ok"
+    assert database(f"sqlite:///{tmp_path}/absent/airflow.db").level == "problem"
+    assert database("postgresql://").level == "warning"
+
+
+def test_closed_port_is_refused_and_an_open_one_answers():
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        assert host.reachable("127.0.0.1", server.getsockname()[1]) is None
+        port = server.getsockname()[1]
+    assert "refused" in host.reachable("127.0.0.1", port)
+
+
+def test_small_shared_memory_counts_with_two_cards_only(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(host.shutil, "disk_usage", lambda path: SimpleNamespace(total=64 * 1024**2))
+    assert host.shared_memory(1, tmp_path) is None
+    assert "--shm-size" in host.shared_memory(2, tmp_path).remedy
+
+
+def test_absent_compiler_and_meminfo_are_notes(tmp_path):
+    assert host.compiler(lambda name: None).level == "note"
+    assert host.memory(tmp_path).level == "note"

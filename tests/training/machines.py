@@ -1,0 +1,90 @@
+"""Machines that do not exist: a fake /sys, a fake torch, and readings of known cards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from vpoc_ml.training.machine import AMD, GIB, Card, DrmCard, Machine
+
+NODES = {"/dev/kfd": True, "/dev/dri/renderD128": True}
+
+
+def radeon(cards: int = 1, **changes: Any) -> Machine:
+    """A healthy worker with RX 7900 XT cards."""
+    machine = Machine(
+        torch="2.13.0+rocm7.2",
+        hip="7.2.26015",
+        archs=("gfx1030", "gfx1100", "gfx1101"),
+        blas="hipblas",
+        cards=tuple(
+            Card(index, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB + GIB // 2) for index in range(cards)
+        ),
+        drm=tuple(DrmCard(f"card{index}", AMD, GIB // 8, 20 * GIB) for index in range(cards)),
+        access=dict(NODES),
+        driver="6.16.6",
+        kernel_options=("quiet", "iommu=pt"),
+        environment={"ROCR_VISIBLE_DEVICES": "0", "NCCL_P2P_DISABLE": "1"},
+    )
+    return replace(machine, **changes)
+
+
+def hopper(**changes: Any) -> Machine:
+    """A healthy NVIDIA machine."""
+    machine = Machine(
+        torch="2.13.0+cu130",
+        cuda="13.0",
+        archs=("sm_80", "sm_90", "compute_90"),
+        blas="cublas",
+        cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 79 * GIB + GIB // 2),),
+        access={"/dev/nvidiactl": True},
+    )
+    return replace(machine, **changes)
+
+
+def system(root: Path, *, cards: int = 1, used: int = 0) -> Path:
+    """Write the files of a machine with AMD cards below ``root``."""
+    for index in range(cards):
+        device = root / f"sys/class/drm/card{index}/device"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text("0x1002\n")
+        (device / "mem_info_vram_used").write_text(f"{used}\n")
+        (device / "mem_info_vram_total").write_text(f"{20 * GIB}\n")
+        (root / f"sys/class/drm/card{index}-DP-1").mkdir()
+    (root / "sys/module/amdgpu").mkdir(parents=True)
+    (root / "sys/module/amdgpu/version").write_text("6.16.6\n")
+    (root / "proc").mkdir()
+    (root / "proc/cmdline").write_text("BOOT_IMAGE=/vmlinuz quiet iommu=pt\n")
+    (root / "proc/meminfo").write_text("MemTotal: 33554432 kB\nMemAvailable: 16777216 kB\n")
+    (root / "dev/dri").mkdir(parents=True)
+    for node in ("dev/kfd", "dev/dri/renderD128", "dev/dri/card0"):
+        (root / node).touch()
+    return root
+
+
+def fake_torch(*, cards: int = 1, hip: str | None = "7.2.26015", broken: str = "") -> Any:
+    """A torch module as far as ``look`` asks it."""
+
+    def properties(index: int) -> Any:
+        if broken:
+            raise RuntimeError(broken)
+        return SimpleNamespace(
+            name="AMD Radeon RX 7900 XT", gcnArchName="gfx1100:sramecc-:xnack-", major=11, minor=0, index=index
+        )
+
+    cuda = SimpleNamespace(
+        is_available=lambda: cards > 0,
+        device_count=lambda: cards,
+        get_device_properties=properties,
+        mem_get_info=lambda index: (19 * GIB, 20 * GIB),
+        get_arch_list=lambda: ["gfx1030", "gfx1100"],
+    )
+    blas = SimpleNamespace(preferred_blas_library=lambda: "_BlasBackend.Cublas")
+    return SimpleNamespace(
+        __version__="2.13.0+rocm7.2",
+        version=SimpleNamespace(hip=hip, cuda=None if hip else "13.0"),
+        cuda=cuda,
+        backends=SimpleNamespace(cuda=blas),
+    )

@@ -1,0 +1,161 @@
+"""Which device is chosen, why, and what is said when none can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+import torch
+
+from vpoc_ml.config import TrainingConfig
+from vpoc_ml.errors import CardBusyError, DeviceError
+from vpoc_ml.training.device import CONTEXT_BYTES, choose_device, memory_needed
+from vpoc_ml.training.machine import GIB, Card, DrmCard, Machine
+from vpoc_ml.training.smoke import NIGHTLY, Smoke, smoke_test
+
+from .machines import hopper, radeon
+
+AUTO, STRICT = TrainingConfig(), TrainingConfig(allow_cpu=False)
+
+
+def passing(device, probe):
+    return Smoke(str(device), 3, 0.1, 0.0, 0.0, 0.0, None)
+
+
+def failing(device, probe):
+    return replace(passing(device, probe), trouble=f"{device}: a float32 product differs from the CPU's")
+
+
+def choose(config=AUTO, machine=None, smoke=passing, **more):
+    return choose_device(config, machine=machine or radeon(), smoke=smoke, **more)
+
+
+@pytest.mark.parametrize("asked", ["auto", "cuda", "rocm"])
+def test_card_that_works_is_taken_and_recorded(asked):
+    choice = choose(TrainingConfig(device=asked))
+    assert choice.device == torch.device("cuda", 0)
+    assert choice.reason == "AMD Radeon RX 7900 XT (gfx1100) passed the smoke test"
+    assert choice.report["machine"]["hip"] == "7.2.26015"
+    assert choice.report["machine"]["blas"] == "hipblas"
+    assert choice.report["smoke"]["rounds"] == 3
+    assert choice.report["findings"] == []
+
+
+def test_cpu_is_taken_when_asked_without_a_look_at_cards():
+    choice = choose_device(TrainingConfig(device="cpu"), smoke=failing)
+    assert (choice.device.type, choice.reason, choice.report) == ("cpu", "training.device is cpu", {})
+
+
+@pytest.mark.parametrize(
+    ("machine", "smoke", "reason"),
+    [
+        (Machine(trouble="torch 2.13.0+cpu sees no GPU"), passing, "sees no GPU"),
+        (radeon(), failing, "float32 product"),
+        (replace(radeon(), archs=("gfx90a",)), passing, "no code for gfx1100"),
+        (radeon(drm=(DrmCard("card0", "0x1002", 6 * GIB, 20 * GIB),)), passing, "6.0 GiB are in use, the limit is 1"),
+    ],
+)
+def test_auto_falls_back_to_the_cpu_and_says_why_unless_that_is_forbidden(machine, smoke, reason):
+    choice = choose(AUTO, machine, smoke)
+    assert choice.device.type == "cpu"
+    assert reason in choice.reason
+    for strict in (STRICT, TrainingConfig(device="cuda"), TrainingConfig(device="cuda", allow_cpu=False)):
+        with pytest.raises((DeviceError, CardBusyError), match=reason):
+            choose(strict, machine, smoke)
+
+
+def test_rocm_is_not_satisfied_by_an_nvidia_card():
+    with pytest.raises(DeviceError, match=r"built for cuda, not for ROCm.*vpoc-ml doctor"):
+        choose(TrainingConfig(device="rocm"), hopper())
+
+
+def test_forbidden_cpu_that_is_asked_for_is_a_contradiction():
+    with pytest.raises(DeviceError, match=r"training\.allow_cpu is false"):
+        choose(TrainingConfig(device="cpu", allow_cpu=False))
+
+
+def test_busy_card_is_a_fault_of_the_machine_with_a_remedy():
+    left = radeon(drm=(DrmCard("card0", "0x1002", int(6.1 * GIB), 20 * GIB),))
+    with pytest.raises(CardBusyError, match=r"GPU 0 .*6\.1 GiB are in use, the limit is 1 GiB .*restart"):
+        choose(STRICT, left)
+    assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=8), left).device.type == "cuda"
+    assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=0), left).device.type == "cuda", "0: not looked at"
+
+
+def test_without_the_kernels_count_torchs_own_is_used_less_its_context():
+    held = replace(hopper(), cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 70 * GIB),))
+    with pytest.raises(CardBusyError, match=r"9\.5 GiB"):
+        choose(STRICT, held)
+
+
+def test_card_too_small_for_the_run_is_refused(tmp_path):
+    rows = pl.DataFrame({"y": pl.zeros(1000, pl.Float32, eager=True)})
+    rows.write_parquet(tmp_path / "training_set.parquet")
+    assert memory_needed(tmp_path / "training_set.parquet", 54) == CONTEXT_BYTES + 4 * 4 * 1000 * 56
+    assert memory_needed(tmp_path / "absent.parquet", 54) == 0
+    with pytest.raises(DeviceError, match=r"19\.5 GiB free and the run needs 30\.0 GiB"):
+        choose(STRICT, needed=30 * GIB)
+
+
+def test_rank_of_torchrun_takes_its_own_card(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose(STRICT, radeon(2)).device == torch.device("cuda", 1)
+    assert choose(STRICT, radeon(1)).device == torch.device("cuda", 0)
+
+
+def test_smoke_test_agrees_with_itself_on_the_cpu():
+    result = smoke_test(torch.device("cpu"), NIGHTLY, seconds=0)
+    assert (result.trouble, result.rounds, result.fp32, result.step) == (None, 1, 0.0, 0.0)
+    assert result.bf16 < 1e-2
+    assert result.summary()["device"] == "cpu"
+
+
+@pytest.mark.parametrize(("dtype", "what"), [(torch.float32, "float32 product"), (torch.bfloat16, "bfloat16 product")])
+def test_smoke_test_finds_a_card_that_multiplies_wrongly(dtype, what, monkeypatch):
+    """The wrong card is the CPU, for tensors that were sent to a device."""
+    keep, marked = [], set()
+    move, multiply = torch.Tensor.to, torch.Tensor.__matmul__
+
+    def to(self, *arguments, **options):
+        moved = move(self, *arguments, **options).clone()
+        marked.add(id(moved))
+        keep.append(moved)
+        return moved
+
+    def matmul(self, other):
+        product = multiply(self, other)
+        return product * 1.05 if id(self) in marked and self.dtype == dtype else product
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", matmul)
+    result = smoke_test(torch.device("cpu"), NIGHTLY, seconds=0)
+    assert what in result.trouble
+
+
+def test_smoke_test_finds_a_wrong_step_and_a_fault(monkeypatch):
+    from vpoc_ml.training import smoke
+
+    right = smoke._step
+    calls = []
+
+    def step(net, rows, device):
+        calls.append(device)
+        return right(net, rows, device) * (1.0 if len(calls) % 2 else 1.2)
+
+    monkeypatch.setattr(smoke, "_step", step)
+    assert "one training step differs" in smoke_test(torch.device("cpu"), seconds=0).trouble
+
+    def fault(*arguments):
+        raise RuntimeError("HIP error: the operation cannot be performed\nmore lines")
+
+    monkeypatch.setattr(smoke, "_products", fault)
+    assert smoke_test(torch.device("cpu"), seconds=0).trouble == "cpu: HIP error: the operation cannot be performed"
+
+
+def test_smoke_test_leaves_the_random_stream_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    smoke_test(torch.device("cpu"), seconds=0)
+    assert torch.equal(torch.rand(3), expected)

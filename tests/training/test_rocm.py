@@ -1,0 +1,129 @@
+"""Every known trap, planted into a healthy machine, is found with its remedy; the healthy machine has none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from vpoc_ml.training.machine import AMD, Card, DrmCard, Machine
+from vpoc_ml.training.rocm import traps
+
+from .machines import NODES, hopper, radeon
+
+
+def env(machine: Machine, **variables: str) -> Machine:
+    return replace(machine, environment={**machine.environment, **variables})
+
+
+CPU = Machine(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
+PLANTED = {
+    "CPU wheel on an AMD machine": (
+        replace(CPU, drm=(DrmCard("card0", AMD),), access=dict(NODES)),
+        "problem",
+        "torch wheel: .* CPU wheel .*whl/rocm7.2",
+    ),
+    "CPU wheel on an NVIDIA machine": (
+        replace(CPU, access={"/dev/nvidiactl": True}),
+        "problem",
+        r"pip install torch==2\.13\.0\.",
+    ),
+    "CUDA wheel on an AMD machine": (
+        replace(radeon(), hip=None, cuda="13.0", cards=()),
+        "problem",
+        "Install the ROCm wheel",
+    ),
+    "ROCm wheel on an NVIDIA machine": (
+        replace(radeon(), cards=(), drm=(), access={"/dev/nvidiactl": True, "/dev/kfd": True, "/dev/dri/x": True}),
+        "problem",
+        "Install the CUDA wheel",
+    ),
+    "no /dev/kfd in the container": (
+        replace(radeon(), cards=(), access={"/dev/dri/renderD128": True}),
+        "problem",
+        "/dev/kfd: it does not exist.*--device /dev/kfd --device /dev/dri",
+    ),
+    "no render node": (replace(radeon(), cards=(), access={"/dev/kfd": True}), "problem", r"/dev/dri: .*renderD\*"),
+    "not in the groups": (
+        replace(radeon(), cards=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}),
+        "problem",
+        "no permission to use /dev/kfd.*render,video",
+    ),
+    "wheel without the card's code": (
+        replace(radeon(), archs=("gfx90a", "gfx942")),
+        "problem",
+        r"no code for gfx1100 .*gfx90a, gfx942",
+    ),
+    "CUDA wheel too old for the card": (replace(hopper(), archs=("sm_70", "sm_80")), "problem", "no code for sm_90"),
+    "override on a native card": (
+        env(radeon(), HSA_OVERRIDE_GFX_VERSION="10.3.0"),
+        "problem",
+        "it is 10.3.0 and the card is gfx1100, which ROCm supports as it is. Unset it",
+    ),
+    "override of another card": (
+        env(
+            replace(radeon(), cards=(Card(0, "RX 7700S", "gfx1102", 1, 1),), archs=("gfx1102",)),
+            HSA_OVERRIDE_GFX_VERSION="11.0.0",
+        ),
+        "warning",
+        "HSA_OVERRIDE_GFX_VERSION",
+    ),
+    "old allocator variable": (env(radeon(), PYTORCH_HIP_ALLOC_CONF="x:1"), "warning", "Use PYTORCH_ALLOC_CONF"),
+    "the published allocator setting": (
+        env(radeon(), PYTORCH_HIP_ALLOC_CONF="expandable_segments:True,max_split_size_mb:128"),
+        "problem",
+        "reserved memory grow",
+    ),
+    "expandable segments before 2.11": (
+        env(replace(radeon(), torch="2.10.0+rocm7.1"), PYTORCH_ALLOC_CONF="expandable_segments:True"),
+        "warning",
+        r"does nothing in torch 2\.10\.0",
+    ),
+    "two filters, no card left": (
+        env(replace(radeon(), cards=()), HIP_VISIBLE_DEVICES="1"),
+        "problem",
+        "HIP_VISIBLE_DEVICES: .*counts the cards that one leaves",
+    ),
+    "two filters": (env(radeon(), HIP_VISIBLE_DEVICES="0"), "warning", "ROCR_VISIBLE_DEVICES alone"),
+    "HIP filter alone": (
+        replace(radeon(), environment={"HIP_VISIBLE_DEVICES": "0,1"}),
+        "note",
+        "isolates nothing",
+    ),
+    "two cards without peer settings": (
+        replace(radeon(2), environment={}, kernel_options=("quiet",)),
+        "warning",
+        "without NCCL_P2P_DISABLE=1 and the kernel option iommu=pt",
+    ),
+    "BLAS preference": (env(radeon(), TORCH_BLAS_PREFER_HIPBLASLT="0"), "warning", "Unset it"),
+    "tunable op": (env(radeon(), PYTORCH_TUNABLEOP_ENABLED="1"), "warning", "20 times slower"),
+    "xnack": (env(radeon(), HSA_XNACK="1"), "warning", "page migration"),
+    "blocking launches": (env(radeon(), HIP_LAUNCH_BLOCKING="1"), "warning", "every kernel waits"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_trap_is_found_with_its_remedy(name):
+    machine, level, text = PLANTED[name]
+    found = [finding for finding in traps(machine) if re.search(text, str(finding))]
+    assert [finding.level for finding in found] == [level], list(map(str, traps(machine)))
+    assert found[0].remedy
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        radeon(),
+        radeon(2),
+        hopper(),
+        CPU,
+        env(radeon(), HSA_XNACK="0", PYTORCH_TUNABLEOP_ENABLED="0"),
+        env(radeon(), PYTORCH_ALLOC_CONF="expandable_segments:True"),
+        replace(hopper(), cards=(Card(0, "H200", "sm_90", 1, 1),), archs=("sm_90a", "sm_90")),
+        replace(hopper(), cards=(Card(0, "RTX 4090", "sm_89", 1, 1),)),
+    ],
+    ids=["radeon", "two radeons", "hopper", "no card", "switched off", "expandable on 2.13", "sm_90", "minor version"],
+)
+def test_healthy_machine_has_no_finding(machine):
+    assert list(map(str, traps(machine))) == []
