@@ -15,10 +15,11 @@ from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.profile.brackets import build_prints
 from vpoc_ml.profile.composite import build_composites
 from vpoc_ml.profile.naked import naked_at_bars, naked_levels
-from vpoc_ml.profile.nodes import build_nodes, find_nodes
+from vpoc_ml.profile.nodes import build_nodes, find_nodes, high_nodes_before
 from vpoc_ml.profile.opening import opening_ranges
 from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import build_sessions
+from vpoc_ml.profile.ticks import SPREADS, tick_bars
 
 CONFIG = ProfileConfig()
 
@@ -70,6 +71,22 @@ def slow_hills(heights: list[int], top: int, kind: str, offset: int) -> list[tup
 def test_nodes_equal_the_slow_ones(units):
     expected = slow_nodes(units) if any(units) else []
     assert [(node.kind, node.row) for node in find_nodes(np.array(units, np.int64))] == expected
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_high_nodes_before_a_session_are_those_of_its_predecessors_bars(length, market, es):
+    found = high_nodes_before(tick_bars(market, es), SPREADS["uniform"], length)
+    days = market["session"].unique().sort().to_list()
+    assert len(found) == len(days)
+    assert not any(ticks.size for ticks in found[:length])
+    for at in range(length, len(days)):
+        nodes = build_nodes(market.filter(pl.col("session").is_in(days[at - length : at])), es, CONFIG)
+        assert found[at].tolist() == (nodes.filter(kind="hvn")["price"] * 4).to_list()
+
+
+def test_a_profile_without_volume_has_its_vpoc_as_node(make_bars, es):
+    bars = make_bars([Bar(100, 105, 105, 0)], [Bar(90, 90, 90, 1)])
+    assert [ticks.tolist() for ticks in high_nodes_before(tick_bars(bars, es), SPREADS["uniform"], 1)] == [[], [102]]
 
 
 def test_a_profile_of_two_hills_has_two_high_nodes_and_a_low_one_between(make_bars, es):

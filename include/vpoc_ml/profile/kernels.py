@@ -114,6 +114,16 @@ def _spread(low: int, high: int, close: int, volume: int, spread: int) -> tuple[
 
 
 @numba.njit(cache=True, nogil=True)
+def spread_bars(bars: TickBars, spread: int) -> Ints:
+    """Return ``_spread`` of every bar, for kernels of other files: one row of four a bar."""
+    shares = np.empty((bars.low.size, 4), np.int64)
+    for bar in range(bars.low.size):
+        flat, rise, fall, rest = _spread(bars.low[bar], bars.high[bar], bars.close[bar], bars.volume[bar], spread)
+        shares[bar, 0], shares[bar, 1], shares[bar, 2], shares[bar, 3] = flat, rise, fall, rest
+    return shares
+
+
+@numba.njit(cache=True, nogil=True)
 def _mark(difference: Ints, low: int, high: int, close: int, volume: int, spread: int) -> None:
     """Add one bar to a difference array, whose running sum is the profile: a level is two writes, a ramp constant."""
     flat, rise, fall, peak = _spread(low, high, close, volume, spread)

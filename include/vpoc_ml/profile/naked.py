@@ -71,13 +71,16 @@ def _follow(bars: pl.DataFrame, sessions: pl.DataFrame, instrument: Instrument, 
     level = sessions[column]
     ticks = np.where(level.is_null().to_numpy(), ABSENT, instrument.to_ticks(level.fill_null(0.0).to_numpy()))
     low, high, close, _, starts = tick_bars(bars, instrument)
-    followed: tuple[Ints, Ints] = follow_naked(low, high, close, starts, ticks)
+    followed: tuple[Ints, Ints] = follow_naked(low, high, close, starts, ticks, ticks.size)
     return followed
 
 
 @numba.njit(cache=True, nogil=True)
-def follow_naked(low: Ints, high: Ints, close: Ints, starts: Ints, vpoc: Ints) -> tuple[Ints, Ints]:
-    """Return per bar (count, nearest above, nearest below, their ages), and the sessions whose VPOC is naked last."""
+def follow_naked(low: Ints, high: Ints, close: Ints, starts: Ints, vpoc: Ints, oldest: int) -> tuple[Ints, Ints]:
+    """Return per bar (count, nearest above, nearest below, their ages), and the sessions whose VPOC is naked last.
+
+    A level more than ``oldest`` sessions old is forgotten.
+    """
     found = np.full((low.size, 5), ABSENT, np.int64)
     born, alive = np.empty(vpoc.size, np.int64), 0
     for session in range(vpoc.size):
@@ -85,7 +88,7 @@ def follow_naked(low: Ints, high: Ints, close: Ints, starts: Ints, vpoc: Ints) -
             kept = 0
             for at in range(alive):
                 level, age = vpoc[born[at]], session - born[at]
-                if low[bar] <= level <= high[bar]:
+                if age > oldest or low[bar] <= level <= high[bar]:
                     continue
                 born[kept] = born[at]
                 kept += 1

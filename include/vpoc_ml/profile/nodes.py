@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import polars as pl
-from scipy.signal import find_peaks, peak_prominences
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import SCALE, Ints, session_profile
+from vpoc_ml.profile.kernels import SCALE, Ints, TickBars, session_profile
 from vpoc_ml.profile.ticks import SPREADS, tick_bars
-
-KERNEL = np.array([1, 2, 3, 2, 1], np.int64)
-"""Weights of the smoothing; nine ninths. The ninths are never divided out: all comparisons are of integers."""
 
 NUMERATOR, DENOMINATOR = 3, 20
 """A node's prominence is at least 15 % of the smoothed maximum."""
@@ -61,22 +58,79 @@ def find_nodes(units: Ints) -> list[Node]:
     prominence is its height above the higher of the two deepest points on the way to higher ground, beyond the range
     at zero; a valley's the same upside down, within the range. A flat top counts once, at its middle, rounded down.
     """
-    smooth = np.convolve(units, KERNEL, "same") if units.size >= KERNEL.size else np.convolve(units, KERNEL)[2:-2]
-    least = NUMERATOR * int(smooth.max())
+    smooth = _smooth(units)
+    least = NUMERATOR * int(smooth[1:-1].max())
     if least == 0:
         return []
-    # doubles hold integers below 2**53 exactly; 5 million contracts in ninths of a unit are 2**45
-    hills = _prominent(np.pad(smooth, 1).astype(np.float64), least)
-    found = [Node("hvn", row - 1, prominence) for row, prominence in hills]
-    found += [Node("lvn", row, prominence) for row, prominence in _prominent(-smooth.astype(np.float64), least)]
+    found = [Node("hvn", row - 1, prominence) for row, prominence in _hills(smooth, least).tolist()]
+    found += [Node("lvn", row, prominence) for row, prominence in _hills(-smooth[1:-1], least).tolist()]
     return sorted(found, key=lambda node: node.row)
 
 
-def _prominent(heights: np.ndarray, least: int) -> list[tuple[int, int]]:
-    peaks, _ = find_peaks(heights)
-    prominences = peak_prominences(heights, peaks)[0].astype(np.int64)
-    return [
-        (row, prominence)
-        for row, prominence in zip(peaks.tolist(), prominences.tolist(), strict=True)
-        if DENOMINATOR * prominence >= least
-    ]
+def high_nodes_before(bars: TickBars, spread: int, length: int) -> list[Ints]:
+    """Return, for each session, the ticks of the HVN of the ``length`` sessions before it, as one profile.
+
+    Sessions with fewer before them have none. A profile without volume has one, the middle of its range, which is
+    its VPOC too; any other has at least its highest hill.
+    """
+    profiles = []
+    for begin, end in zip(bars.starts[:-1], bars.starts[1:], strict=True):
+        own = bars._replace(**{name: getattr(bars, name)[begin:end] for name in ("low", "high", "close", "volume")})
+        profiles.append((int(own.low.min()), session_profile(own, spread)))
+    few = min(length, len(profiles))
+    composites = (profiles[at - length : at] for at in range(length, len(profiles)))
+    return [np.empty(0, np.int64)] * few + [_high_nodes(composite) for composite in composites]
+
+
+def _high_nodes(profiles: list[tuple[int, Ints]]) -> Ints:
+    base = min(low for low, _ in profiles)
+    units = np.zeros(max(low + own.size for low, own in profiles) - base, np.int64)
+    for low, own in profiles:
+        units[low - base : low - base + own.size] += own
+    smooth = _smooth(units)
+    least = NUMERATOR * int(smooth.max())
+    rows = _hills(smooth, least)[:, 0] - 1 if least else np.array([(units.size - 1) // 2])
+    return base + rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _smooth(units: Ints) -> Ints:
+    """Return the profile smoothed by [1, 2, 3, 2, 1], with an empty row at either end.
+
+    The nine ninths are never divided out, so that all comparisons are of integers.
+    """
+    padded = np.zeros(units.size + 4, np.int64)
+    padded[2:-2] = units
+    smooth = np.zeros(units.size + 2, np.int64)
+    for row in range(units.size):
+        at = row + 2
+        near, far = padded[at - 1] + padded[at + 1], padded[at - 2] + padded[at + 2]
+        smooth[row + 1] = 3 * padded[at] + 2 * near + far
+    return smooth
+
+
+@numba.njit(cache=True, nogil=True)
+def _hills(heights: Ints, least: int) -> Ints:
+    """Return (row, prominence) of the hills that stand out; the first and the last row are none."""
+    found, count, row = np.empty((heights.size, 2), np.int64), 0, 1
+    while row < heights.size - 1:
+        top, end = heights[row], row
+        while end < heights.size - 1 and heights[end + 1] == top:
+            end += 1
+        if heights[row - 1] < top and end < heights.size - 1 and heights[end + 1] < top:
+            prominence = top - max(_lowest(heights, row, -1), _lowest(heights, end, 1))
+            if DENOMINATOR * prominence >= least:
+                found[count, 0], found[count, 1] = (row + end) // 2, prominence
+                count += 1
+        row = end + 1
+    return found[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def _lowest(heights: Ints, row: int, way: int) -> int:
+    """Return the least height on the way from a hill to higher ground or to the end."""
+    lowest, at = heights[row], row
+    while 0 <= at < heights.size and heights[at] <= heights[row]:
+        lowest = min(lowest, heights[at])
+        at += way
+    return int(lowest)
