@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .oracle_market import NAN, Definition, Slow
+from .oracle_volatility import yang_zhang
 
 
 def published(s: Slow, t: int) -> list[float]:
@@ -19,4 +20,5 @@ def vix_change(s: Slow, t: int) -> float:
 DEFINITIONS: dict[str, Definition] = {
     "vix_lag1": lambda s, t: (published(s, t) or [NAN])[-1],
     "vix_chg_5d": vix_change,
+    "vrp": lambda s, t: math.log((published(s, t) or [NAN])[-1] / yang_zhang(s, t)),
 }

@@ -20,9 +20,10 @@ MONDAY = date(2025, 1, 6)
 
 
 def features_of(*sessions: list[tuple[float, float, float, int]]) -> pl.DataFrame:
-    """Features of sessions from Monday 2025-01-06 on, given (low, high, close, volume) a minute from 08:30 Chicago."""
+    """Features of weekdays from Monday 2025-01-06 on, given (low, high, close, volume) a minute from 08:30 Chicago."""
     rows = []
-    for day, bars in enumerate(sessions):
+    for at, bars in enumerate(sessions):
+        day = 7 * (at // 5) + at % 5
         opened = datetime(2025, 1, 6, 14, 30, tzinfo=UTC) + timedelta(days=day)
         for minute, (low, high, close, volume) in enumerate(bars):
             session = MONDAY + timedelta(days=day)
@@ -96,3 +97,42 @@ def test_time_and_roll():
     assert found["is_rth"][0] == 1
     # ESH25 rolls on Monday 2025-03-17: ten weeks of five days from 2025-01-06, all of them sessions
     assert found["days_to_roll"][0] == 50
+    assert features_of(*[[(100.0, 100.0, 100.0, 1)]] * 6)["dow"].to_list() == [0, 0.25, 0.5, 0.75, 1, 0]
+
+
+def test_share_at_the_vpoc_and_below_the_close():
+    # 10 contracts on four ticks: 2.5 on each, two of them at or below 100.25; then 10 more at 100.25 alone
+    found = features_of([(100.0, 100.0, 100.0, 0), (100.0, 100.75, 100.25, 10), (100.25, 100.25, 100.25, 10)])
+    assert found["vpoc_share"].to_list() == pytest.approx([1, 0.25, 12.5 / 20])
+    assert found["profile_cdf"].to_list() == pytest.approx([0.5, 0.5, 15 / 20])
+
+
+def test_naked_levels():
+    # VPOC 97, forgotten after 20 sessions; 17 at 104, all traded by S2; S1 100; S2 105, range 101-108; S3 103, 102-106
+    flat = [[(97.0, 97.0, 97.0, 1)], *[[(104.0, 104.0, 104.0, 1)]] * 17, [(100.0, 100.0, 100.0, 1)]]
+    second = [(105.0, 105.0, 105.0, 10), (101.0, 108.0, 105.0, 1)]
+    third = [(103.0, 103.0, 103.0, 10), (102.0, 106.0, 103.0, 1)]
+    fourth = [(101.0, 101.0, 101.0, 1), (102.0, 104.0, 104.0, 1), (99.5, 100.0, 99.5, 1)]
+    found = features_of(*flat, second, third, fourth)[-3:]
+    # true ranges: 11 of 0, then 4, 8, 4: ATR 16/14. 103 dies at the second bar, 100 at the third
+    atr = 16 / 14
+    assert found["naked_up"].to_list() == pytest.approx([2 / atr, 5, 5])
+    assert found["naked_dn"].to_list() == pytest.approx([1 / atr, 4 / atr, 5])
+
+
+def test_distance_to_the_nearest_node_of_five_sessions():
+    # five sessions of 50 contracts at 100 and 100 at 103, a true range of 3 each: ATR 15/14
+    two_hills = [(100.0, 100.0, 100.0, 50), (103.0, 103.0, 103.0, 100)]
+    today = [(101.5, 101.5, 101.5, 1), (101.75, 101.75, 101.75, 1), (110.0, 110.0, 110.0, 1)]
+    found = features_of(*[[(100.0, 100.0, 100.0, 1)]] * 9, *[two_hills] * 5, today)[-3:]
+    atr = 15 / 14
+    # halfway the lower node counts; 7 points above the upper one are cut off at 5 ATR
+    assert found["hvn_dist_5d"].to_list() == pytest.approx([1.5 / atr, -1.25 / atr, 5])
+    assert found["vpoc_migr_5d"].to_list() == pytest.approx([3 / atr] * 3)
+    assert found["gap_open"].to_list() == pytest.approx([-1.5 / atr] * 3)
+
+
+def test_a_composite_without_volume_has_its_node_in_the_middle():
+    found = features_of(*[[(100.0, 101.0, 100.0, 0)]] * 14, [(101.0, 101.0, 101.0, 0)])["hvn_dist_5d"]
+    assert found[:14].is_nan().all()
+    assert found[14] == pytest.approx(0.5)

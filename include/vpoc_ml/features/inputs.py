@@ -15,12 +15,16 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import Ints
-from vpoc_ml.profile.ticks import session_starts
+from vpoc_ml.profile.kernels import Ints, TickBars
+from vpoc_ml.profile.naked import follow_naked
+from vpoc_ml.profile.standing import standing
+from vpoc_ml.profile.ticks import SPREADS, session_starts
 
 Floats = NDArray[np.float64]
 
 ATR_SESSIONS = 14
+NAKED_SESSIONS = 20
+"""Sessions after which a level is forgotten, naked or not."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,33 @@ class Inputs:
         mean = np.full(close.size, np.nan)
         mean[ATR_SESSIONS:] = (total[ATR_SESSIONS:-1] - total[: -ATR_SESSIONS - 1]) / ATR_SESSIONS
         return np.asarray(np.maximum(mean, 1.0), np.float64)
+
+    @cached_property
+    def standing(self) -> Ints:
+        """Units at the developing VPOC, at or below the close, and all of the session so far: three a bar."""
+        bars = TickBars(self.low, self.high, self.close, self.volume, self.starts)
+        return standing(bars, SPREADS[self.profile.spread], self.levels["vpoc"])
+
+    @cached_property
+    def naked(self) -> Ints:
+        """Per bar the number of naked VPOCs of 20 sessions, the nearest above and below the close, ``ABSENT`` if none.
+
+        Prices before the roll are rounded to whole ticks after their adjustment.
+        """
+        bars = self.ticks_since(0)
+        vpoc = np.rint(self.daily["vpoc"]).astype(np.int64)
+        found = follow_naked(bars.low, bars.high, bars.close, bars.starts, vpoc, NAKED_SESSIONS)[0]
+        return np.asarray(found[bars.low.size - self.close.size :])
+
+    def ticks_since(self, session: int) -> TickBars:
+        """Return the bars from a row of ``daily`` on, those of the past rounded to whole ticks."""
+        day = self.whole("day")
+        first = int(np.searchsorted(day, session))
+        low, high, close, volume = (
+            np.rint(self.whole(name)[first:]).astype(np.int64) for name in ("low", "high", "close", "volume")
+        )
+        starts = np.searchsorted(day, np.arange(session, self.daily["close"].size + 1)) - first
+        return TickBars(low, high, close, volume, starts.astype(np.int64))
 
     def of_session(self, values: NDArray[np.generic], ago: int = 0) -> Floats:
         """Return, for every bar, a session's value ``ago`` sessions before the bar's; NaN where there is none."""

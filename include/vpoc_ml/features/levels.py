@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.inputs import NAKED_SESSIONS, Floats, Inputs, ratio
+from vpoc_ml.profile.kernels import Ints
+from vpoc_ml.profile.naked import ABSENT
+from vpoc_ml.profile.nodes import high_nodes_before
+from vpoc_ml.profile.ticks import SPREADS
 
 NARROWEST = 4
 """Ticks a value area counts at least: in a session's first bars it is one or two prices wide."""
+
+FARTHEST = 5.0
+"""ATR at which a distance to a level that may be anywhere is cut off, and which says that there is none."""
+COMPOSITE_SESSIONS = 5
 
 
 def vpoc_dev_dist(x: Inputs) -> Floats:
@@ -35,6 +43,18 @@ def va_width_dev(x: Inputs) -> Floats:
     return (x.levels["vah"] - x.levels["val"]) / x.of_session(x.atr)
 
 
+def vpoc_share(x: Inputs) -> Floats:
+    """Share of the session's volume so far that lies at its VPOC; 1 before the first trade."""
+    at_vpoc, _, total = x.standing.T
+    return ratio(at_vpoc, total, 1.0)
+
+
+def profile_cdf(x: Inputs) -> Floats:
+    """Share of the session's volume so far that lies at or below the close; 0.5 before the first trade."""
+    _, under, total = x.standing.T
+    return ratio(under, total, 0.5)
+
+
 def vpoc_prev_dist(x: Inputs) -> Floats:
     """Close minus the VPOC of the session before, in ATR."""
     return (x.close - x.of_session(x.daily["vpoc"], 1)) / x.of_session(x.atr)
@@ -48,6 +68,39 @@ def va_pos_prev(x: Inputs) -> Floats:
 def vpoc_migr_5d(x: Inputs) -> Floats:
     """VPOC of the session before minus that of the session five before it, in ATR."""
     return (x.of_session(x.daily["vpoc"], 1) - x.of_session(x.daily["vpoc"], 6)) / x.of_session(x.atr)
+
+
+def naked_up(x: Inputs) -> Floats:
+    """Distance to the nearest naked VPOC above the close, in ATR, at most 5; 5 if there is none.
+
+    Naked is the VPOC of one of the last 20 completed sessions that no later bar traded, this one included.
+    """
+    return _naked(x, x.naked[:, 1])
+
+
+def naked_dn(x: Inputs) -> Floats:
+    """Distance to the nearest naked VPOC below the close, in ATR, at most 5; 5 if there is none."""
+    return _naked(x, x.naked[:, 2])
+
+
+def hvn_dist_5d(x: Inputs) -> Floats:
+    """Close minus the nearest high volume node of the five sessions before as one profile, in ATR, clipped to +-5.
+
+    Of two nodes as near as each other the lower. Volumes of sessions before the roll count as they were traded.
+    """
+    first = max(x.past.sessions - COMPOSITE_SESSIONS, 0)
+    nodes = high_nodes_before(x.ticks_since(first), SPREADS[x.profile.spread], COMPOSITE_SESSIONS)
+    nearest = np.full(x.close.size, np.nan)
+    for begin, end, ticks in zip(x.starts[:-1], x.starts[1:], nodes[x.past.sessions - first :], strict=True):
+        if ticks.size:
+            between = ticks[1:] + ticks[:-1]  # twice the middle: below it the lower node is the nearer
+            nearest[begin:end] = ticks[np.searchsorted(between, 2 * x.close[begin:end])]
+    return np.asarray(np.clip((x.close - nearest) / x.of_session(x.atr), -FARTHEST, FARTHEST), np.float64)
+
+
+def _naked(x: Inputs, level: Ints) -> Floats:
+    away = np.minimum(np.abs(level - x.close) / x.of_session(x.atr), FARTHEST)
+    return np.where(x.day < NAKED_SESSIONS, np.nan, np.where(level == ABSENT, FARTHEST, away))
 
 
 def _position(x: Inputs, val: np.ndarray, vah: np.ndarray) -> Floats:
