@@ -67,7 +67,8 @@ def fit_scaler(kind: str, columns: Iterable[npt.NDArray[np.floating]]) -> Scaler
     Raises:
         InvalidValueError: no such kind.
     """
-    return Scaler(kind, tuple(_class(kind).fit(_finite(column)) for column in columns))
+    scaling = _class(kind)
+    return Scaler(kind, tuple(scaling.fit(_finite(column)) for column in columns))
 
 
 def scaler_from_json(stored: Mapping[str, Any]) -> Scaler:
@@ -77,7 +78,8 @@ def scaler_from_json(stored: Mapping[str, Any]) -> Scaler:
         InvalidValueError: it names no kind of this version.
     """
     kind = str(stored.get("kind"))
-    return Scaler(kind, tuple(_class(kind).from_json(column) for column in stored["columns"]))
+    scaling = _class(kind)
+    return Scaler(kind, tuple(scaling.from_json(column) for column in stored["columns"]))
 
 
 def _class(kind: str) -> type[ColumnScaler]:

@@ -63,9 +63,10 @@ class BinaryTarget(Target):
 class MulticlassTarget(Target):
     """The number of the class, 0 to n - 1, cut at ``edges`` [n - 1]; a return on an edge is in the upper class.
 
-    The edges are quantiles of the training returns. All zero returns share one class. Where so many returns
-    are equal that two edges meet, the classes between them would be empty and are left out, so there can be
-    fewer than ``dataset.target_classes``. ``ranks`` [n] and ``shares`` [n] are the classes' mean training
+    An edge is the smallest training return whose mid-rank reaches k / n, so that all zero returns fall into
+    one class, the middle one where n is odd and rises and falls are alike. Where so many returns are equal
+    that two edges meet, the class between them would be empty and is left out, so there can be fewer than
+    ``dataset.target_classes``. ``ranks`` [n] and ``shares`` [n] are the classes' mean training
     rank and share of the training rows; the score is the mean rank that the probabilities imply, ``zero_rank``
     the mid-rank of a zero return.
     """
@@ -83,16 +84,18 @@ class MulticlassTarget(Target):
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> MulticlassTarget:
         """Learn the edges of ``config.target_classes`` classes, their mean ranks and shares."""
         known = finite_returns(returns)
-        wanted = np.arange(1, config.target_classes) / config.target_classes
-        edges = np.unique(np.quantile(known, wanted, method="inverted_cdf"))
+        ecdf = RankTarget(known)
+        ranks = ecdf.apply(known)
+        first = np.searchsorted(ranks, np.arange(1, config.target_classes) / config.target_classes)
+        edges = np.unique(known[first[first < known.size]])
         edges = edges[edges > known[0]]
         if edges.size == 0:
             expected = "a kind that needs no classes: nearly all training returns are equal"
             raise InvalidValueError("dataset.target", cls.kind, expected)
-        ecdf, place = RankTarget(known), np.searchsorted(edges, known, side="right")
+        place = np.searchsorted(edges, known, side="right")
         counts = np.bincount(place, minlength=edges.size + 1)
-        ranks = np.bincount(place, ecdf.apply(known), edges.size + 1) / counts
-        return cls(edges, ranks, counts / known.size, ecdf.zero_score)
+        means = np.bincount(place, ranks, edges.size + 1) / counts
+        return cls(edges, means, counts / known.size, ecdf.zero_score)
 
     def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
         """Return the number of each return's class as a float; NaN where the return is not finite."""

@@ -21,6 +21,7 @@ from vpoc_ml.dataset.targets.base import MIDDLE, Floats, Target, finite_returns
 from vpoc_ml.dataset.targets.rank import QUANTILES, RankTarget
 
 FLOOR_PERCENTILE = 5.0
+NORMAL_STEP = 0.1
 LARGEST_MOVE = 5.0  # volatilities; a longer move is cut to it
 
 
@@ -146,7 +147,7 @@ class RankGaussTarget(LinearTarget):
         quantiles = np.quantile(known, np.linspace(0, 1, QUANTILES))
         raw = cls(0.0, 1.0, quantiles, 0.5 / known.size)
         scores = raw.quantity(known, None)
-        return cls(float(scores.mean()), _rise(lambda by: ndtr(scores + by), 1.0), quantiles, raw.tail)
+        return cls(float(scores.mean()), _rise(lambda by: ndtr(scores + by), NORMAL_STEP), quantiles, raw.tail)
 
     def quantity(self, returns: Floats, volatility: Floats | None) -> Floats:
         """Return the normal scores."""
@@ -161,7 +162,10 @@ def return_slope(known: Floats) -> float:
 
 
 def _rise(ranks: Callable[[float], Floats], step: float) -> float:
-    """Return the rise of the mean rank per unit, over two robust standard deviations: wide against a tick."""
+    """Return the rise of the mean rank per unit between -``step`` and ``step``.
+
+    For returns that is a robust standard deviation: within a tick nothing would move, then all at once.
+    """
     return float((ranks(step).mean() - ranks(-step).mean()) / (2 * step))
 
 
