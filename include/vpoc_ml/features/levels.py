@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import NAKED_SESSIONS, Floats, Inputs, ratio
+from vpoc_ml.features.inputs import NAKED_SESSIONS, Floats, Inputs
 from vpoc_ml.profile.kernels import Ints
 from vpoc_ml.profile.naked import ABSENT
 from vpoc_ml.profile.nodes import high_nodes_before
@@ -46,13 +46,13 @@ def va_width_dev(x: Inputs) -> Floats:
 def vpoc_share(x: Inputs) -> Floats:
     """Share of the session's volume so far that lies at its VPOC; 1 before the first trade."""
     at_vpoc, _, total = x.standing.T
-    return ratio(at_vpoc, total, 1.0)
+    return np.asarray(np.divide(at_vpoc, total, out=np.ones(total.size), where=total > 0), np.float64)
 
 
 def profile_cdf(x: Inputs) -> Floats:
     """Share of the session's volume so far that lies at or below the close; 0.5 before the first trade."""
     _, under, total = x.standing.T
-    return ratio(under, total, 0.5)
+    return np.asarray(np.divide(under, total, out=np.full(total.size, 0.5), where=total > 0), np.float64)
 
 
 def vpoc_prev_dist(x: Inputs) -> Floats:
