@@ -14,17 +14,20 @@ from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
+from vpoc_ml.features.minutes import Grid, volume_grid
+from vpoc_ml.features.series import fixed_point, lagged, sum_before
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import Ints, TickBars
-from vpoc_ml.profile.naked import follow_naked
-from vpoc_ml.profile.standing import standing
-from vpoc_ml.profile.ticks import SPREADS, session_starts
+from vpoc_ml.profile.kernels import Ints
+from vpoc_ml.profile.ticks import session_starts
 
 Floats = NDArray[np.float64]
 
 ATR_SESSIONS = 14
-NAKED_SESSIONS = 20
-"""Sessions after which a level is forgotten, naked or not."""
+SQUARE_BITS = 54
+"""Fixed point of a squared return: one tick of ES keeps 7 digits, and 390 returns of e (the cap) still fit.
+
+Integer sums are exact: a flat window gives 0, and nothing remains of a jump that has left it.
+"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,21 @@ class Inputs:
         return returns
 
     @cached_property
+    def long_squares(self) -> Ints:
+        """Squares of ``long_return`` in fixed point."""
+        return fixed_squares(self.long_return)
+
+    @cached_property
+    def variance(self) -> Floats:
+        """Sum of squared percent returns of each session of ``daily``, from bar to bar and first from its open."""
+        close, day = self.whole("close"), self.whole("day")
+        edges = np.searchsorted(day, np.arange(self.daily["open"].size + 1))
+        before = np.concatenate((close[:1], close[:-1]))
+        before[edges[:-1]] = self.daily["open"]
+        total = np.concatenate(([0], np.cumsum(fixed_squares(np.log(close / before)))))
+        return np.asarray(1e4 * np.diff(total[edges]) / 2.0**SQUARE_BITS, np.float64)
+
+    @cached_property
     def starts(self) -> Ints:
         """Row of the first bar of each session of the bars, then the number of bars."""
         return session_starts(self.frame["session"])
@@ -116,7 +134,18 @@ class Inputs:
     def so_far(self, values: Ints) -> Ints:
         """Return the sum over the bar and those before it in its session."""
         total = np.concatenate(([0], np.cumsum(values)))
-        return np.asarray(total[1:] - total[self.first_bar], np.int64)
+        return np.asarray(total[1:] - np.repeat(total[self.starts[:-1]], np.diff(self.starts)), np.int64)
+
+    @cached_property
+    def volume_so_far(self) -> Ints:
+        """Volume of the session up to and with the bar."""
+        return self.so_far(self.volume)
+
+    @cached_property
+    def volume_grid(self) -> Grid:
+        """Volumes by session of ``daily`` and minute, as traded."""
+        day, minute, volume = (self.whole(name).astype(np.int64) for name in ("day", "minute", "volume"))
+        return volume_grid(day, minute, volume, self.daily["close"].size)
 
     @cached_property
     def minute(self) -> Ints:
@@ -134,41 +163,16 @@ class Inputs:
         high, low, close = self.daily["high"], self.daily["low"], self.daily["close"]
         before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
         true_range = np.maximum(high, before) - np.minimum(low, before)
-        total = np.concatenate(([0], np.cumsum(true_range)))
-        mean = np.full(close.size, np.nan)
-        mean[ATR_SESSIONS:] = (total[ATR_SESSIONS:-1] - total[: -ATR_SESSIONS - 1]) / ATR_SESSIONS
-        return np.asarray(np.maximum(mean, 1.0), np.float64)
-
-    @cached_property
-    def standing(self) -> Ints:
-        """Units at the developing VPOC, at or below the close, and all of the session so far: three a bar."""
-        bars = TickBars(self.low, self.high, self.close, self.volume, self.starts)
-        return standing(bars, SPREADS[self.profile.spread], self.levels["vpoc"])
-
-    @cached_property
-    def naked(self) -> Ints:
-        """Per bar the number of naked VPOCs of 20 sessions, the nearest above and below the close, ``ABSENT`` if none.
-
-        Prices before the roll are rounded to whole ticks after their adjustment.
-        """
-        bars = self.ticks_since(0)
-        vpoc = np.rint(self.daily["vpoc"]).astype(np.int64)
-        found = follow_naked(bars.low, bars.high, bars.close, bars.starts, vpoc, NAKED_SESSIONS)[0]
-        return np.asarray(found[bars.low.size - self.close.size :])
-
-    def ticks_since(self, session: int) -> TickBars:
-        """Return the bars from a row of ``daily`` on, those of the past rounded to whole ticks."""
-        day = self.whole("day")
-        first = int(np.searchsorted(day, session))
-        low, high, close, volume = (
-            np.rint(self.whole(name)[first:]).astype(np.int64) for name in ("low", "high", "close", "volume")
-        )
-        starts = np.searchsorted(day, np.arange(session, self.daily["close"].size + 1)) - first
-        return TickBars(low, high, close, volume, starts.astype(np.int64))
+        return np.maximum(sum_before(true_range, ATR_SESSIONS) / ATR_SESSIONS, 1.0)
 
     def of_session(self, values: NDArray[np.generic], ago: int = 0) -> Floats:
         """Return, for every bar, a session's value ``ago`` sessions before the bar's; NaN where there is none."""
-        return lagged(values, ago)[self.day]
+        return np.repeat(lagged(values, ago)[self.day[self.starts[:-1]]], np.diff(self.starts))
+
+
+def fixed_squares(returns: Floats) -> Ints:
+    """Return squares in fixed point of ``SQUARE_BITS``, each at most 1."""
+    return fixed_point(np.minimum(returns**2, 1.0), SQUARE_BITS)
 
 
 def gather(
@@ -206,53 +210,6 @@ def gather(
         pair=pair,
         **price,
     )
-
-
-def lagged(values: NDArray[np.generic], bars: int) -> Floats:
-    """Return the value ``bars`` rows earlier, NaN where there was none."""
-    earlier = np.full(values.size, np.nan)
-    earlier[bars:] = values[: max(values.size - bars, 0)]
-    return earlier
-
-
-def sum_before(values: Floats, count: int) -> Floats:
-    """Return the sum of the ``count`` entries before each, NaN where there are fewer.
-
-    Always added in the same order: a running sum of fractions would depend on where it began.
-    """
-    total = np.zeros(values.size)
-    for ago in range(count, 0, -1):
-        total += lagged(values, ago)
-    return total
-
-
-def fixed_point(values: Floats, bits: int) -> Ints:
-    """Return multiples of ``2**-bits``: their sums are exact, whatever the order and wherever they begin."""
-    return np.rint(values * 2.0**bits).astype(np.int64)
-
-
-def ratio(numerator: NDArray[Any], denominator: NDArray[Any], otherwise: float) -> Floats:
-    """Return the quotient, and ``otherwise`` where the denominator is 0."""
-    found = np.full(denominator.shape, otherwise)
-    return np.asarray(np.divide(numerator, denominator, out=found, where=denominator != 0), np.float64)
-
-
-def window_sum(values: Ints, bars: int, *, first: int = 0) -> tuple[Ints, NDArray[np.bool_]]:
-    """Return the sum of the last ``bars`` values and where the window is full.
-
-    ``values[:first]`` do not exist (a return needs a close before it).
-    """
-    return rolling_sum(values, bars), np.arange(values.size) >= first + bars - 1
-
-
-def rolling_sum(values: Ints, bars: int) -> Ints:
-    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer.
-
-    The running sum may wrap around in int64; a window's sum is still exact while it fits.
-    """
-    total = np.cumsum(values)
-    total[bars:] -= total[:-bars].copy()
-    return total
 
 
 def _row_of(session: pl.Series, sessions: pl.Series) -> Ints:

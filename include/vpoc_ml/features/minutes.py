@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vpoc_ml.features.clock import SESSION_MINUTES
-from vpoc_ml.features.inputs import Inputs
-from vpoc_ml.profile.kernels import Ints
+from vpoc_ml.features.history import Ints
+from vpoc_ml.features.series import rolling_sum
+
+DAY = 1440
+"""Columns of a grid: every minute a clock can show, though a session has 1380."""
 
 
 class Grid(NamedTuple):
-    """One row a session of ``daily``, one column a minute from the open.
+    """One row a session, one column a minute from the open.
 
     ``volume`` is 0 in a minute without a bar; ``traded`` is 1 from a session's first bar to its last, else 0: what
     an early close cut off, or a delivery that begins late, does not count as silence.
@@ -22,22 +24,18 @@ class Grid(NamedTuple):
     traded: Ints
 
 
-def volume_grid(x: Inputs) -> Grid:
-    """Return the volumes of past sessions and of the bars, as traded."""
-    day, minute = x.whole("day"), x.whole("minute")
-    volume = np.zeros((x.daily["close"].size, SESSION_MINUTES), np.int64)
-    volume[day, minute] = x.whole("volume")
-    edges = np.searchsorted(day, np.arange(volume.shape[0] + 1))
+def volume_grid(day: Ints, minute: Ints, volume: Ints, sessions: int) -> Grid:
+    """Return the grid of bars, given each one's session in order, minute from the open, and contracts traded."""
+    grid = np.zeros((sessions, DAY), np.int64)
+    grid.ravel()[day * DAY + minute] = volume
+    edges = np.searchsorted(day, np.arange(sessions + 1))
     first, last = minute[edges[:-1], None], minute[edges[1:] - 1, None]
-    columns = np.arange(SESSION_MINUTES)
-    return Grid(volume, ((first <= columns) & (columns <= last)).astype(np.int64))
+    columns = np.arange(DAY)
+    return Grid(grid, ((first <= columns) & (columns <= last)).astype(np.int64))
 
 
-def of_sessions_before(x: Inputs, values: Ints, sessions: int) -> Ints:
-    """Return, for every bar, the sum of ``values`` at its minute over the sessions before its own.
-
-    ``values`` have one row a session and one column a minute; where fewer sessions lie before, their sum.
-    """
-    total = np.zeros((values.shape[0] + 1, SESSION_MINUTES), np.int64)
-    np.cumsum(values, axis=0, out=total[1:])
-    return np.asarray(total[x.day, x.minute] - total[np.maximum(x.day - sessions, 0), x.minute], np.int64)
+def sum_of_sessions_before(grid: Ints, sessions: int) -> Ints:
+    """Return the sum over the sessions before each row, minute by minute; over fewer where there are no more."""
+    before = np.zeros_like(grid)
+    before[1:] = rolling_sum(grid, sessions)[:-1]
+    return before

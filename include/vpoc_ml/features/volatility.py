@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs, fixed_point, lagged, ratio, rolling_sum, sum_before
+from vpoc_ml.features.inputs import SQUARE_BITS, Floats, Inputs, fixed_squares
+from vpoc_ml.features.series import fixed_point, lagged, ratio, rolling_sum, sum_before
 from vpoc_ml.profile.kernels import Ints
 
 DAY_MINUTES = 1380
 DAYS_A_YEAR = 252
-BITS = 54
-"""Fixed point of a squared return: one tick of ES keeps 7 digits, and 390 returns of e (the cap) still fit.
-
-Integer sums are exact: a flat window gives 0, and nothing remains of a jump that has left it.
-"""
 LEAST_VARIANCE = 1e-4
 """Percent^2 a session moves at least, a hundredth of a percent: its logarithm stays finite without a trade."""
 LEAST_YEARLY = 0.1
@@ -22,12 +18,12 @@ LEAST_YEARLY = 0.1
 
 def rv_30(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns, percent a day."""
-    return _daily(x, _squares(x), 30)
+    return _daily(x, x.long_squares, 30)
 
 
 def rv_390(x: Inputs) -> Floats:
     """Realised volatility of the last 390 returns, percent a day."""
-    return _daily(x, _squares(x), 390)
+    return _daily(x, x.long_squares, 390)
 
 
 def rv_ratio_30_390(x: Inputs) -> Floats:
@@ -42,16 +38,15 @@ def bpv_ratio_390(x: Inputs) -> Floats:
     Shephard 2004); not scaled up for the one product there is less, so at most pi / 2.
     """
     size = np.minimum(np.abs(x.long_return), 1.0)
-    products = fixed_point(size * np.concatenate(([0.0], size[:-1])), BITS)
+    products = fixed_point(size * np.concatenate(([0.0], size[:-1])), SQUARE_BITS)
     bipower = rolling_sum(products, 389)
-    return x.after_window(np.pi / 2 * ratio(bipower, rolling_sum(_squares(x), 390), 1.0), 390)
+    return x.after_window(np.pi / 2 * ratio(bipower, rolling_sum(x.long_squares, 390), 1.0), 390)
 
 
 def semivar_ratio_390(x: Inputs) -> Floats:
     """Share of falling returns in the realised variance of 390 returns, 0 to 1; one half where nothing moved."""
-    squares = _squares(x)
-    falling = np.where(x.long_return < 0, squares, 0)
-    return x.after_window(ratio(rolling_sum(falling, 390), rolling_sum(squares, 390), 0.5), 390)
+    falling = rolling_sum(x.long_squares * (x.long_return < 0), 390)
+    return x.after_window(ratio(falling, rolling_sum(x.long_squares, 390), 0.5), 390)
 
 
 def har_d(x: Inputs) -> Floats:
@@ -71,9 +66,8 @@ def har_m(x: Inputs) -> Floats:
 
 def park_60(x: Inputs) -> Floats:
     """Volatility from the ranges of 60 bars, percent a day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
-    return _daily(x, _fixed_squares(np.log(x.recent("high") / x.recent("low"))), 60, missing=59) / np.sqrt(
-        4 * np.log(2)
-    )
+    squares = fixed_squares(np.log(x.recent("high") / x.recent("low")))
+    return _daily(x, squares, 60, missing=59) / float(np.sqrt(4 * np.log(2)))
 
 
 def yz_20d(x: Inputs) -> Floats:
@@ -91,33 +85,15 @@ def yz_20d(x: Inputs) -> Floats:
     return x.of_session(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY))
 
 
-def _squares(x: Inputs) -> Ints:
-    return _fixed_squares(x.long_return)
-
-
-def _fixed_squares(returns: Floats) -> Ints:
-    return fixed_point(np.minimum(returns**2, 1.0), BITS)
-
-
 def _daily(x: Inputs, squares: Ints, bars: int, missing: int | None = None) -> Floats:
     """Return percent a day from the mean of squares in fixed point; a window of returns misses one row more."""
-    mean = rolling_sum(squares, bars) / 2.0**BITS / bars
+    mean = rolling_sum(squares, bars) / 2.0**SQUARE_BITS / bars
     return x.after_window(100 * np.sqrt(DAY_MINUTES * mean), bars if missing is None else missing)
 
 
 def _log_variance_before(x: Inputs, sessions: int) -> Floats:
-    mean = sum_before(_session_variance(x), sessions) / sessions
+    mean = sum_before(x.variance, sessions) / sessions
     return x.of_session(np.log(np.maximum(mean, LEAST_VARIANCE)))
-
-
-def _session_variance(x: Inputs) -> Floats:
-    """Return each session's sum of squared returns from bar to bar, the first from the open, in percent^2."""
-    close, day = x.whole("close"), x.whole("day")
-    edges = np.searchsorted(day, np.arange(x.daily["open"].size + 1))
-    before = np.concatenate(([0.0], close[:-1]))
-    before[edges[:-1]] = x.daily["open"]
-    total = np.concatenate(([0], np.cumsum(_fixed_squares(np.log(close / before)))))
-    return 1e4 * np.diff(total[edges]) / 2.0**BITS
 
 
 def _variance_before(values: Floats, count: int) -> Floats:

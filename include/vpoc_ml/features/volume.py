@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs, fixed_point, ratio, rolling_sum
-from vpoc_ml.features.minutes import of_sessions_before, volume_grid
+from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.minutes import DAY, sum_of_sessions_before
+from vpoc_ml.features.series import fixed_point, ratio, rolling_sum
 from vpoc_ml.features.windows import rolling_moments
 from vpoc_ml.profile.kernels import Ints
 
@@ -29,7 +30,7 @@ def vwap(x: Inputs) -> Floats:
 
     A bar's price is (H + L + C) / 3; the three are summed and divided once, so the sums stay integers.
     """
-    volume = 3 * x.so_far(x.volume)
+    volume = 3 * x.volume_so_far
     value = x.so_far((x.high + x.low + x.close) * x.volume)
     return 1e4 * ratio(x.close * volume - value, value, 0.0)
 
@@ -42,7 +43,7 @@ def vwap_z(x: Inputs) -> Floats:
     """
     first = x.close[x.first_bar]
     price = x.high + x.low + x.close - 3 * first
-    volume = x.so_far(x.volume)
+    volume = x.volume_so_far
     mean = ratio(x.so_far(price * x.volume), volume, 0.0)
     variance = ratio(x.so_far(price**2 * x.volume), volume, 0.0) - mean**2
     deviation = (3 * (x.close - first) - mean) / np.sqrt(np.maximum(variance, 9.0))
@@ -61,12 +62,13 @@ def vol_z_tod(x: Inputs) -> Floats:
     ln(1 + V). A session counts from its first bar to its last, with no volume in a minute without a bar; 0 where
     fewer than 5 count.
     """
-    grid = volume_grid(x)
-    logs = fixed_point(np.log1p(grid.volume), LOG_BITS)
-    count, total, squares = (of_sessions_before(x, of, TOD_SESSIONS) for of in (grid.traded, logs, logs**2))
+    grid = x.volume_grid
+    logs = fixed_point(np.log(1.0 + grid.volume), LOG_BITS)
+    count, total, squares = (sum_of_sessions_before(of, TOD_SESSIONS) for of in (grid.traded, logs, logs**2))
     spread = np.sqrt(ratio(count * squares - total**2, count * (count - 1), 0.0)) / 2.0**LOG_BITS
-    above = logs[x.day, x.minute] / 2.0**LOG_BITS - ratio(total, count, 0.0) / 2.0**LOG_BITS
-    return _once_known(x, np.where(count >= ENOUGH_SESSIONS, above / np.maximum(spread, LEAST_LOG_SD), 0.0))
+    above = (logs - ratio(total, count, 0.0)) / 2.0**LOG_BITS
+    deviation = np.where(count >= ENOUGH_SESSIONS, above / np.maximum(spread, LEAST_LOG_SD), 0.0)
+    return _at_bars(x, deviation)
 
 
 def rvol_sess(x: Inputs) -> Floats:
@@ -74,11 +76,11 @@ def rvol_sess(x: Inputs) -> Floats:
 
     A session counts from its first bar to its last; 1 where fewer than 5 count or none of them traded.
     """
-    grid = volume_grid(x)
-    count = of_sessions_before(x, grid.traded, TOD_SESSIONS)
-    usual = of_sessions_before(x, np.cumsum(grid.volume, axis=1) * grid.traded, TOD_SESSIONS)
-    relative = ratio(count * x.so_far(x.volume), usual, 1.0)
-    return _once_known(x, np.where(count >= ENOUGH_SESSIONS, relative, 1.0))
+    grid = x.volume_grid
+    so_far = np.cumsum(grid.volume, axis=1)
+    count, usual = (sum_of_sessions_before(of, TOD_SESSIONS) for of in (grid.traded, so_far * grid.traded))
+    relative = np.where(count >= ENOUGH_SESSIONS, ratio(count * so_far, usual, 1.0), 1.0)
+    return _at_bars(x, relative)
 
 
 def ofi_20(x: Inputs) -> Floats:
@@ -111,7 +113,7 @@ def amihud_60(x: Inputs) -> Floats:
 
 def pv_corr_60(x: Inputs) -> Floats:
     """Correlation of the size of the change of the close with ln(1 + V) over 60 bars; 0 where one does not vary."""
-    volume = fixed_point(np.log1p(x.long_volume), LOG_BITS)
+    volume = fixed_point(np.log(1.0 + x.long_volume), LOG_BITS)
     moved, traded, joint = rolling_moments(np.abs(_fixed_change(x)), volume, 60)
     return x.after_window(ratio(joint, np.sqrt(moved) * np.sqrt(traded), 0.0), 60)
 
@@ -124,6 +126,7 @@ def _signed_volume(x: Inputs) -> Ints:
     return np.sign(x.long_change).astype(np.int64) * x.long_volume
 
 
-def _once_known(x: Inputs, values: Floats) -> Floats:
-    """Return NaN in the first sessions, which have too few before them."""
-    return np.where(x.day >= TOD_SESSIONS, values, np.nan)
+def _at_bars(x: Inputs, grid: Floats) -> Floats:
+    """Return each bar's entry of a grid, NaN in the first sessions, which have too few before them."""
+    grid[:TOD_SESSIONS] = np.nan
+    return np.asarray(grid.ravel()[x.day * DAY + x.minute], np.float64)

@@ -1,8 +1,8 @@
 """Compiled loops over rows for what numpy has no function for.
 
-A value depends on the rows of its window only, to the last bit: extremes are exact, moments are sums of integers, and
-recursions begin anew at every session, a fixed number of bars before it. All kernels live in this file, because
-numba's cache on disk looks only at the file of the function it compiled.
+A value depends on the rows of its window only, to the last bit: moments are sums of integers, and recursions begin
+anew at every session, a fixed number of bars before it. All kernels live in this file, because numba's cache on disk
+looks only at the file of the function it compiled.
 """
 
 from __future__ import annotations
@@ -14,26 +14,6 @@ from vpoc_ml.features.history import Floats, Ints
 
 RUN_IN = 390
 """Bars a recursion runs before its session: what lies before them would weigh (13/14)^390 = 3e-13 in the RSI."""
-
-
-@numba.njit(cache=True, nogil=True)
-def rolling_max(values: Floats, bars: int) -> Floats:
-    """Return the largest of the last ``bars`` values of every row, of all so far where there are fewer.
-
-    A queue of rows with falling values: its head is the largest (Lemire 2006, "Streaming maximum-minimum filter").
-    """
-    found = np.empty(values.size, np.float64)
-    queue = np.empty(values.size, np.int64)
-    head, tail = 0, 0  # the queue is queue[head:tail]
-    for row in range(values.size):
-        while tail > head and values[queue[tail - 1]] <= values[row]:
-            tail -= 1
-        queue[tail] = row
-        tail += 1
-        if queue[head] <= row - bars:
-            head += 1
-        found[row] = values[queue[head]]
-    return found
 
 
 @numba.njit(cache=True, nogil=True)

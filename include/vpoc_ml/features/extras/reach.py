@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vpoc_ml.features.inputs import Floats, Inputs, window_sum
+from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.series import window_sum
 from vpoc_ml.profile.kernels import Ints
 
 ONE = 2.0**58
