@@ -19,6 +19,7 @@ from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.history import HISTORY_SESSIONS, NEEDED_BARS, NEEDED_SESSIONS, Predecessor
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.nodes import build_nodes
 from vpoc_ml.profile.sessions import build_sessions
 
 PRICES = ("open", "high", "low", "close")
@@ -149,8 +150,11 @@ def test_the_return_across_a_roll_is_no_raw_one(rough, es):
     found = features(new, rough.vix, es, replace(predecessor_of(old, es, first), ratio=1.01))
     for name in ("close_change_pct", "mom_15m", "mom_60m", "price_mom_3d", "price_mom_5d", "rv_30", "rv_390"):
         assert found[name].abs().max() < 1e-5, name
-    assert found["vpoc_prev_dist"].abs().max() < 1e-5
+    for name in ("vpoc_prev_dist", "vpoc_migr_5d", "hvn_dist_5d", "gap_open"):
+        assert found[name].abs().max() < 1e-5, name
+    assert (found["naked_up"] == 5).all()
     raw = features(new, rough.vix, es, predecessor_of(old, es, first))
+    assert raw["gap_open"][0] == pytest.approx(200)  # ticks, of an ATR of one
     assert raw["mom_15m"][0] == pytest.approx(1e4 * np.log(1.01), rel=1e-5)
 
 
@@ -177,6 +181,34 @@ def test_values_around_a_roll_by_hand(rolled, es):
     width = (level["vah"] - level["val"]) * ratio
     assert row["va_pos_prev"] == pytest.approx((bar["close"] - level["val"] * ratio) / width, rel=1e-5, abs=1e-6)
     assert row["price_mom_3d"] == pytest.approx(100 * np.log(bar["close"] / close[-3]), rel=1e-5)
+
+
+def test_naked_levels_and_nodes_around_a_roll_by_hand(rolled, es):
+    """Adjusted prices are no whole ticks: they are rounded before they are looked for."""
+    ratio, first = 1.0075, rolled.predecessor.first_session
+    old = rolled.unspliced.filter(pl.col("session") < first)
+    found = features(rolled.bars, rolled.vix, es, replace(predecessor_of(old, es, first), ratio=ratio))
+    row = found.filter(pl.col("session") >= first).row(0, named=True)
+    bar = rolled.bars.filter(pl.col("session") >= first).row(0, named=True)
+    moved = old.with_columns((pl.col(name) * 4 * ratio).round() / 4 for name in PRICES)
+    daily = build_sessions(old, es, ProfileConfig()).tail(20)
+    naked = []
+    for session, level in zip(daily["session"], np.rint(4 * ratio * daily["vpoc"].to_numpy()) / 4, strict=True):
+        later = pl.concat(
+            [moved.filter(pl.col("session") > session).select("low", "high"), pl.DataFrame([bar]).select("low", "high")]
+        )
+        if later.filter(pl.lit(level).is_between("low", "high")).is_empty():
+            naked.append(level - bar["close"])
+    high, low, close = (
+        build_sessions(old, es, ProfileConfig())[n].to_numpy() * ratio for n in ("high", "low", "close")
+    )
+    atr = (np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1]))[-14:].mean()
+    assert row["naked_up"] == pytest.approx(min([5, *(away / atr for away in naked if away > 0)]), rel=1e-5)
+    assert row["naked_dn"] == pytest.approx(min([5, *(-away / atr for away in naked if away < 0)]), rel=1e-5)
+    assert min(row["naked_up"], row["naked_dn"]) < 5
+    nodes = build_nodes(moved.filter(pl.col("session").is_in(daily["session"].tail(5).implode())), es, ProfileConfig())
+    nearest = min(bar["close"] - nodes.filter(kind="hvn")["price"], key=abs)
+    assert row["hvn_dist_5d"] == pytest.approx(nearest / atr, rel=1e-5)
 
 
 def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es):
@@ -224,7 +256,7 @@ def test_the_history_is_longer_than_every_warm_up():
 @pytest.mark.real
 def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
     whole = features(*real, es)
-    for at in (24, 40):
+    for at in (NEEDED_SESSIONS, 35):
         first = days(real.bars)[at]
         own = real.bars.filter(pl.col("session") >= first)
         history = predecessor_of(real.bars, es, first)

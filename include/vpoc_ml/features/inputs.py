@@ -17,8 +17,10 @@ from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
 from vpoc_ml.features.minutes import Grid, volume_grid
 from vpoc_ml.features.series import fixed_point, lagged, sum_before
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import Ints
-from vpoc_ml.profile.ticks import session_starts
+from vpoc_ml.profile.kernels import Ints, TickBars
+from vpoc_ml.profile.naked import follow_naked
+from vpoc_ml.profile.standing import standing
+from vpoc_ml.profile.ticks import SPREADS, session_starts
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +30,8 @@ SQUARE_BITS = 54
 
 Integer sums are exact: a flat window gives 0, and nothing remains of a jump that has left it.
 """
+NAKED_SESSIONS = 20
+"""Sessions after which a level is forgotten, naked or not."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,33 @@ class Inputs:
         before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
         true_range = np.maximum(high, before) - np.minimum(low, before)
         return np.maximum(sum_before(true_range, ATR_SESSIONS) / ATR_SESSIONS, 1.0)
+
+    @cached_property
+    def standing(self) -> Ints:
+        """Units at the developing VPOC, at or below the close, and all of the session so far: three a bar."""
+        bars = TickBars(self.low, self.high, self.close, self.volume, self.starts)
+        return standing(bars, SPREADS[self.profile.spread], self.levels["vpoc"])
+
+    @cached_property
+    def naked(self) -> Ints:
+        """Per bar the number of naked VPOCs of 20 sessions, the nearest above and below the close, ``ABSENT`` if none.
+
+        Prices before the roll are rounded to whole ticks after their adjustment.
+        """
+        bars = self.ticks_since(0)
+        vpoc = np.rint(self.daily["vpoc"]).astype(np.int64)
+        found = follow_naked(bars.low, bars.high, bars.close, bars.starts, vpoc, NAKED_SESSIONS)[0]
+        return np.asarray(found[bars.low.size - self.close.size :])
+
+    def ticks_since(self, session: int) -> TickBars:
+        """Return the bars from a row of ``daily`` on, those of the past rounded to whole ticks."""
+        day = self.whole("day")
+        first = int(np.searchsorted(day, session))
+        low, high, close, volume = (
+            np.rint(self.whole(name)[first:]).astype(np.int64) for name in ("low", "high", "close", "volume")
+        )
+        starts = np.searchsorted(day, np.arange(session, self.daily["close"].size + 1)) - first
+        return TickBars(low, high, close, volume, starts.astype(np.int64))
 
     def of_session(self, values: NDArray[np.generic], ago: int = 0) -> Floats:
         """Return, for every bar, a session's value ``ago`` sessions before the bar's; NaN where there is none."""
