@@ -4,8 +4,8 @@
 differences that are stated here. Windows count bars. Ratios of prices are told as 1e4 (ratio - 1) and moves over a
 price as 1e4 times it: basis points, which float32 resolves. What a flat window or an empty bar leaves undefined has a
 value, where qlib divides by 1e-12 or has none: 0, but 0.5 for shares and positions. A volume that divides counts as one
-contract at least. The bar's VWAP, which bars do not have, is (H + L + C) / 3. Left out, because another feature tells
-exactly the same: OPEN0 (KMID), SUMN and SUMD (SUMP), VSUMN and VSUMD (VSUMP).
+contract at least. Left out, because another feature tells exactly the same: OPEN0 (KMID), SUMN and SUMD (SUMP), VSUMN
+and VSUMD (VSUMP); and VWAP0: bars have no VWAP, and with (H + L + C) / 3 in its place it is KSFT.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpoc_ml.features.extras.alpha_kernels import correlations, extremes, orders, totals, trends
+from vpoc_ml.features.extras.entries import ALPHA_WINDOWS
 from vpoc_ml.features.extras.reach import recent
 from vpoc_ml.features.inputs import Floats, Inputs
 
-WINDOWS = (5, 10, 20, 30, 60)
-REACH = max(WINDOWS)
+REACH = max(ALPHA_WINDOWS)
 LOW_QUANTILE, HIGH_QUANTILE = 0.2, 0.8
 
 
@@ -37,7 +37,7 @@ def compute(x: Inputs) -> dict[str, Floats]:
     """Return the shape of the bar, and price and volume over the last 5, 10, 20, 30 and 60 bars."""
     series = Series(*(recent(x, name, REACH) for name in Series._fields))
     found = bar_shapes(*(np.asarray(each, np.float64) for each in (x.open, x.high, x.low, x.close)))
-    for bars in WINDOWS:
+    for bars in ALPHA_WINDOWS:
         for name, values in rolling(series, bars).items():
             found[f"{name}_{bars}m"] = x.own(values)
     return {f"alpha_{name}": values for name, values in found.items()}
@@ -49,8 +49,8 @@ def bar_shapes(opened: Floats, high: Floats, low: Floats, close: Floats) -> dict
     moves = {"kmid": close - opened, "kup": high - top, "klow": bottom - low, "ksft": 2 * close - high - low}
     shapes = {name: 1e4 * move / opened for name, move in moves.items()}
     shapes |= {f"{name}2": _over(move, span) for name, move in moves.items()}
-    shapes |= {"klen": 1e4 * span / opened, "high0": 1e4 * (high - close) / close, "low0": 1e4 * (low - close) / close}
-    return shapes | {"vwap0": 1e4 * (high + low - 2 * close) / (3 * close)}
+    levels = {"high0": 1e4 * (high - close) / close, "low0": 1e4 * (low - close) / close}
+    return shapes | {"klen": 1e4 * span / opened} | levels
 
 
 def rolling(series: Series, bars: int) -> dict[str, Floats]:

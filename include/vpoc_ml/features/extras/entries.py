@@ -51,7 +51,6 @@ _BAR_SHAPES = (
     _bar("klen", "1e4 (H - L) / O", "bp", _POSITIVE, (0, 40)),
     _bar("high0", "1e4 (H / C - 1)", "bp", _POSITIVE, (0, 30)),
     _bar("low0", "1e4 (L / C - 1)", "bp", (-10_000, 0), (-30, 0)),
-    _bar("vwap0", "1e4 ((H + L + C) / 3 / C - 1)", "bp", _UNBOUNDED, (-20, 20)),
 )
 
 _PRICE_SOFT = {5: 60.0, 10: 80.0, 20: 110.0, 30: 140.0, 60: 200.0}

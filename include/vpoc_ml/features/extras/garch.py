@@ -33,6 +33,9 @@ SLOTS = 46
 DAY_STEPS = 276
 HOUR_STEPS = 12
 SMALLEST_SEASON = 0.05
+GRAIN = 2.0**20
+"""Parts of a basis point that returns are rounded to: an optimiser turns the last digit of a price into the second of
+a parameter, so that a series adjusted at a roll would otherwise be fitted differently from one that has no roll."""
 DEFAULT = (0.05, 0.90)
 """alpha and beta where none of those fits converged: RiskMetrics-like, a little less persistent."""
 HIGHEST_PERSISTENCE = 0.9999
@@ -86,7 +89,8 @@ def five_minutes(minute: Ints, close: Floats) -> Steps:
     step = minute // STEP_MINUTES
     grid = np.arange(step[0], step[-1] + 1)
     last = close[np.searchsorted(step, grid, side="right") - 1]
-    return Steps(1e4 * np.diff(np.log(last)), grid[1:] // SLOT_STEPS)
+    returns = np.rint(1e4 * np.diff(np.log(last)) * GRAIN) / GRAIN
+    return Steps(returns, grid[1:] // SLOT_STEPS)
 
 
 def season_of(sessions: Sequence[Steps]) -> Floats:

@@ -1,0 +1,136 @@
+"""All optional families: no row reads what comes later, nor where a file or chunk begins, and rolls are seamless."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vpoc_ml.config import ProfileConfig
+from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
+from vpoc_ml.features.build import in_warmup
+from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.extras import garch
+from vpoc_ml.features.extras.entries import EXTRA_HISTORY, EXTRAS, FAMILIES
+from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, needs
+from vpoc_ml.profile.sessions import build_sessions
+
+NAMES = list(EXTRAS)
+VIX = pl.DataFrame(schema={"date": pl.Date, "close": pl.Float64, "available_at": pl.Datetime("us", "UTC")})
+PRICES = ("open", "high", "low", "close")
+ROLL_AT = 60
+quick = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def bits(frame: pl.DataFrame) -> np.ndarray:
+    return frame.select(NAMES).to_numpy().view(np.int32)
+
+
+def differing(found: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
+    wrong = (bits(found) != bits(expected)).any(axis=0)
+    return [name for name, bad in zip(NAMES, wrong, strict=True) if bad]
+
+
+@pytest.fixture
+def whole(thin, extras) -> pl.DataFrame:
+    return extras(*thin)
+
+
+@quick
+@given(data=st.data())
+def test_features_of_a_prefix_are_the_prefix_of_the_features(data, thin, extras, whole):
+    rows = data.draw(st.integers(1, whole.height - 1))
+    assert differing(extras(thin.bars.head(rows), thin.pair), whole.head(rows)) == []
+
+
+@quick
+@given(data=st.data())
+def test_later_bars_of_either_instrument_change_no_earlier_row(data, thin, extras, whole):
+    rows = data.draw(st.integers(whole.height // 2, whole.height - 1))
+    later = pl.int_range(pl.len()) >= rows
+    bars = thin.bars.with_columns(
+        *(pl.when(later).then(pl.col(name) + 70).otherwise(name).alias(name) for name in PRICES),
+        volume=pl.when(later).then(pl.col("volume") * 3 + 1).otherwise("volume"),
+    )
+    after = pl.col("ts") >= thin.bars["ts"][rows]
+    pair = thin.pair.with_columns(close=pl.when(after).then(pl.col("close") * 1.01).otherwise("close"))
+    changed = extras(bars, pair)
+    assert differing(changed.head(rows), whole.head(rows)) == []
+    assert differing(changed, whole)
+
+
+@pytest.mark.parametrize(("rows", "skip"), [(1, 2_200), (7, 1_700), (1000, 0), (10_000, 0)])
+def test_chunks_give_the_same_bits(rows, skip, thin, whole, es):
+    """Single bars and sevens over two sessions: each chunk is computed from 83 sessions carried and no more."""
+    end = whole.height if skip == 0 else skip + 70
+    bars = thin.bars.head(end)
+    parts = build_in_chunks(bars, VIX, es, rows=rows, skip=skip, extras=FAMILIES, pair=thin.pair)
+    assert differing(pl.concat(parts), whole[skip:end]) == []
+
+
+def predecessor_of(bars: pl.DataFrame, es, first: date, ratio: float) -> Predecessor:
+    own = bars.filter(pl.col("session") < first).with_columns(contract=pl.lit("ESZ24"))
+    daily = build_sessions(own, es, ProfileConfig())
+    scaled = [
+        frame.with_columns(pl.col(name) / ratio for name in names)
+        for frame, names in ((own, PRICES), (daily, (*PRICES, "vpoc", "vah", "val")))
+    ]
+    return Predecessor(scaled[0], scaled[1], ratio, first)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.125])
+def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(ratio, thin, extras, whole, es):
+    """A power of two is exact, so the spliced rows equal those of the uncut series to the last bit."""
+    first = thin.bars["session"].unique().sort()[ROLL_AT]
+    front = pl.col("session") >= first
+    own = thin.bars.with_columns(
+        pl.when(front).then(pl.col(name)).otherwise(pl.col(name) + 40).alias(name) for name in PRICES
+    )
+    before = predecessor_of(thin.bars, es, first, ratio)
+    found = extras(own, thin.pair, before)
+    assert differing(found.filter(front), whole.filter(front)) == []
+    assert differing(found.filter(~front), whole.filter(~front))
+    few = Predecessor(before.bars, before.sessions.tail(52), ratio, first)
+    with pytest.raises(InsufficientSessionsError, match="53 sessions"):
+        extras(own, thin.pair, few)
+
+
+def test_values_are_missing_in_the_declared_warm_up_and_nowhere_else(thin, extras, whole):
+    for family in FAMILIES:
+        names = [name for name in NAMES if EXTRAS[name].family == family]
+        warm = whole.filter(~in_warmup(whole, names))
+        assert warm.height > 0
+        for name in names:
+            assert not warm[name].is_nan().any(), name
+    assert not whole.select(pl.any_horizontal(pl.col(NAMES).is_infinite().any())).item()
+
+
+def test_values_lie_in_their_hard_bounds_vary_and_tell_different_things(whole):
+    values = whole.filter(~in_warmup(whole, NAMES)).select(NAMES)
+    for name in NAMES:
+        low, high = EXTRAS[name].hard
+        assert values[name].is_between(low, high).all(), name
+        assert values[name].n_unique() > 1, name
+    same = np.abs(np.corrcoef(values.to_numpy().astype(np.float64), rowvar=False)) > 0.999
+    twins = [(NAMES[i], NAMES[j]) for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True)]
+    assert twins == []
+
+
+def test_no_family_reads_more_sessions_than_it_says():
+    assert garch.SESSIONS + garch.EARLIER_FITS <= HISTORY_SESSIONS
+    assert needs(("garch", "cointegration")).history == needs().history == HISTORY_SESSIONS
+    assert needs(("har", "hurst")).history == EXTRA_HISTORY["har"] == 83
+    assert needs(("har",)).sessions == 53
+
+
+def test_families_are_off_unless_named_and_come_alone(thin, extras):
+    bars = thin.bars.head(500)
+    assert extras(bars, None, families=()).columns == ["ts", "contract", "session"]
+    found = extras(bars, None, families=("hurst", "fracdiff"))
+    assert found.columns == ["ts", "contract", "session", "hurst_390m", "fracdiff_04"]
+    with pytest.raises(ArtifactError, match=r"features\.pair"):
+        extras(bars, None, families=("cointegration",))
