@@ -4,8 +4,8 @@ Every weekday at 17:30 America/Chicago, after the CME close, this DAG turns the 
 VIX closes into a **promoted, or honestly refused, model** and scores the newest bars with the champion.
 
 `resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → volume profiles and
-features per contract, rolls → **gate: features** → training set → **gate: training set** → `train` → `evaluate` →
-(a person's approval, where `promotion.require_approval` asks for it) → `promote` → `score`.
+features per contract, rolls → **gate: features** → **gate: leakage** → training set → **gate: training set** →
+`train` → `evaluate` → (a person's approval, where `promotion.require_approval` asks for it) → `promote` → `score`.
 
 * **Start by hand:** every field of the form is one setting. An empty field means "as the recipe says". A key of the
   conf that no field reads is refused. `resolve_config` logs the whole configuration; later tasks use that copy.
@@ -27,7 +27,7 @@ from airflow.sdk import CronTriggerTimetable, dag, result, task, task_group, tea
 from vpoc_ops import stage, start
 
 NAMED = "{{ contract }}"
-OF_ALL = ("gate_bars", "build_rolls", "gate_features", "build_training_set")
+OF_ALL = ("gate_bars", "build_rolls", "gate_features", "gate_leakage", "build_training_set")
 
 
 @task
@@ -123,7 +123,8 @@ def publish_reports() -> dict[str, Any]:
 def vpoc_nightly() -> None:
     config, contracts = resolve_config(), plan_contracts()
     ingested = ingest_contract.expand(contract=contracts)
-    gate_bars, rolls, gate_features, training_set = (of_all.override(task_id=name)(name, contracts) for name in OF_ALL)
+    stages = [of_all.override(task_id=name)(name, contracts) for name in OF_ALL]
+    gate_bars, rolls, gate_features, gate_leakage, training_set = stages
     per_contract = levels.expand(contract=contracts)
     trained, evaluated, branch, promoted, scored = train(), evaluate(), approval(config["config"]), promote(), score()
     approve = ApprovalOperator(
@@ -136,8 +137,8 @@ def vpoc_nightly() -> None:
     reports = publish_reports()
 
     # the features go on across the roll, so the roll table comes first
-    config >> contracts >> ingested >> gate_bars >> rolls >> per_contract >> gate_features >> training_set
-    training_set >> gate_training_set() >> trained >> evaluated >> branch >> [approve, promoted]
+    config >> contracts >> ingested >> gate_bars >> rolls >> per_contract >> gate_features >> gate_leakage
+    gate_leakage >> training_set >> gate_training_set() >> trained >> evaluated >> branch >> [approve, promoted]
     approve >> promoted
     [evaluated, promoted] >> scored
     [ingested, rolls, per_contract, scored] >> reports  # whatever may still run when a gate has failed

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from vpoc_ml import config as configuration
-from vpoc_ml.errors import VpocError
+from vpoc_ml.errors import GateFailedError, VpocError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -100,6 +100,7 @@ for _last, _help in {
     "profile": "... -> sessions, developing levels.",
     "features": "... -> features.",
     "gate-features": "... -> gate: features.",
+    "gate-leakage": "... -> gate: nothing looks ahead.",
     "training-set": "... -> training set.",
     "gate-training-set": "... -> gate: training set.",
     "train": "... -> a trained model in the run's folder.",
@@ -107,6 +108,26 @@ for _last, _help in {
     "score": "Everything in order: ingest to promotion and scoring.",
 }.items():
     _stage_command(_last, _help)
+
+
+@app.command()
+def leakage(
+    recipe: RecipeOption = "nightly",
+    override: OverrideOption = [],  # noqa: B006 - typer copies it
+    as_json: JsonOption = False,
+) -> None:
+    """Prove on synthetic markets that no feature, label or fitted number knows the future; exit code 3 if one does."""
+    from vpoc_ml import pipeline
+
+    proof = pipeline.prove_code(configuration.resolve(recipe, dict(map(configuration.parse_override, override))))
+    if as_json:
+        typer.echo(json.dumps(proof.to_json()))
+    else:
+        from vpoc_ml.pipeline.table import render_proof
+
+        render_proof(Console(), proof.to_json())
+    if not proof.passed:
+        raise typer.Exit(GateFailedError.exit_code)
 
 
 @app.command()

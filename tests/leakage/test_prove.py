@@ -27,7 +27,7 @@ def proof() -> Proof:
 
 
 def stream(market, rows, skip):
-    return streamed(market, rows, PROFILE, skip)
+    return streamed(market, rows, PROFILE, skip=skip)
 
 
 def test_the_product_passes_every_check(proof):

@@ -23,8 +23,8 @@ FAILURES = {
 }
 STAGES = (
     *("start_run", "plan_contracts", "ingest_contract", "gate_bars", "build_rolls", "profile_contract"),
-    *("features_contract", "gate_features", "build_training_set", "gate_training_set", "train", "evaluate"),
-    *("promote", "score", "publish_reports", "summarize"),
+    *("features_contract", "gate_features", "gate_leakage", "build_training_set", "gate_training_set", "train"),
+    *("evaluate", "promote", "score", "publish_reports", "summarize"),
 )
 OF_CONTRACTS = ("features_successor",)
 """Stages that only a run of one contract has."""

@@ -46,7 +46,7 @@ def test_signal_is_promoted_with_every_artifact(promoted):
     assert summary["decision"]["promote"], summary["decision"]["reasons"]
     assert {path.name for path in (Lake(promoted).root / "runs" / "first").iterdir()} >= ARTIFACTS
     assert set(summary["reports"]) == {"evaluation", "gates", "data docs"}
-    assert [gate["passed"] for gate in summary["gates"]] == [True, True, True]
+    assert [gate["passed"] for gate in summary["gates"]] == [True, True, True, True]
     assert set(summary["metrics"]["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
     champion = model_store(Lake(promoted)).champion()
     assert champion.run == "first"

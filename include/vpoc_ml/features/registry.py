@@ -102,9 +102,9 @@ _FEATURES = (
             "1 d", "widths", _UNBOUNDED, (-12, 12), 1),
     Feature("vpoc_migr_5d", "levels", "(VPOC of s-1 - VPOC of s-6) / ATR", "6 d", "ATR", _UNBOUNDED, (-5, 5), 14),
     Feature("naked_up", "levels", "(nearest VPOC above C of s-20..s-1 that no later bar traded - C) / ATR, at most 5; "
-            "5 if none", "20 d", "ATR", (0, 5), (0, 5), 20),
+            "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20),
     Feature("naked_dn", "levels", "(C - nearest VPOC below C of s-20..s-1 that no later bar traded) / ATR, at most 5; "
-            "5 if none", "20 d", "ATR", (0, 5), (0, 5), 20),
+            "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20),
     Feature("hvn_dist_5d", "levels", "(C - nearest HVN of the profile of s-5..s-1) / ATR, clipped to +-5",
             "5 d", "ATR", (-5, 5), (-4, 4), 14),
     Feature("vix_lag1", "vix", "last VIX close published before the bar", "1 d", "points", (0, 150), (9, 40), 0),

@@ -22,7 +22,7 @@ def check_external(
 
     One close in the middle is replaced. Features of family "vix" must answer in the first bar that starts after its
     publication, not in the one that starts with it, and forget it after as many closes as they declare; others
-    must not answer.
+    must not answer. Features that the registry does not name are left out.
     """
     undated = _undated(market.vix)
     if undated:
@@ -31,7 +31,7 @@ def check_external(
     known = market.vix["available_at"]
     close = pl.when(pl.int_range(pl.len()) == at).then(pl.col("close") * 1.5).otherwise("close")
     found = build(with_vix(market, market.vix.with_columns(close=close)), None)
-    names = feature_columns(whole)
+    names = [name for name in feature_columns(whole) if name in registry]
     wrong = changed(matrix(whole, names), matrix(found, names))
     stamps = market.bars["ts"]
     first_known = int(stamps.search_sorted(known[at], side="right"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,12 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return the finding as strict JSON values."""
         return asdict(self) | {"ts": self.ts.isoformat() if self.ts else None}
+
+
+def from_json(value: Mapping[str, Any]) -> Finding:
+    """Return the finding that ``Finding.to_json`` gave."""
+    ts = value["ts"]
+    return Finding(**{**value, "ts": datetime.fromisoformat(ts) if ts else None})
 
 
 def feature_columns(frame: pl.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -19,12 +20,16 @@ LEVELS = ("vpoc", "vah", "val")
 
 @dataclass(frozen=True)
 class Market:
-    """One contract: canonical ``bars``, the VIX closes (date, close, available_at), and the contract before it."""
+    """One contract: canonical ``bars``, the VIX closes (date, close, available_at), and the contract before it.
+
+    ``pair`` has ts (START) and close of another instrument, which a close of the same minute may know.
+    """
 
     bars: pl.DataFrame
     vix: pl.DataFrame
     instrument: Instrument
     predecessor: Predecessor | None = None
+    pair: pl.DataFrame | None = None
 
     @property
     def rows(self) -> int:
@@ -42,7 +47,8 @@ class Market:
         """Return what was known when bar ``rows - 1`` closed: no later bar, and no VIX close it could not use."""
         bars = self.bars.head(rows)
         last = bars["ts"][-1]
-        return replace(self, bars=bars, vix=self.vix.filter(pl.col("available_at") < last))
+        pair = None if self.pair is None else self.pair.filter(pl.col("ts") <= last)
+        return replace(self, bars=bars, vix=self.vix.filter(pl.col("available_at") < last), pair=pair)
 
 
 Build = Callable[[Market, int | None], pl.DataFrame]
@@ -53,7 +59,7 @@ The number is the rows of a chunk: the builder gets through the bars so many at 
 
 
 def disturbed_after(market: Market, row: int, seed: int) -> Market:
-    """Return the market with other prices, volumes and VIX closes after bar ``row``.
+    """Return the market with other prices, volumes, VIX closes and closes of the pair after bar ``row``.
 
     Every later bar is moved by its own whole number of ticks and gets another volume; every VIX close that bar
     ``row`` could not use yet is another one.
@@ -66,7 +72,13 @@ def disturbed_after(market: Market, row: int, seed: int) -> Market:
     unknown = pl.col("available_at") >= market.bars["ts"][row]
     factor = pl.Series(draw.uniform(1.2, 2.0, market.vix.height))
     close = pl.when(unknown).then(pl.col("close") * factor).otherwise("close")
-    return with_vix(replace(market, bars=bars), market.vix.with_columns(close=close))
+    pair = None if market.pair is None else _drifted_after(market.pair, market.bars["ts"][row])
+    return with_vix(replace(market, bars=bars, pair=pair), market.vix.with_columns(close=close))
+
+
+def _drifted_after(pair: pl.DataFrame, ts: datetime) -> pl.DataFrame:
+    later = pl.col("ts") > ts
+    return pair.with_columns(close=pl.col("close") * (1 + 0.01 * later.cum_sum().clip(0, 20)))
 
 
 def moved(bars: pl.DataFrame, ticks: NDArray[np.int64], instrument: Instrument) -> pl.DataFrame:

@@ -82,22 +82,32 @@ def random_path(minutes: Sequence[Ints], draw: np.random.Generator, *, rough: bo
     )
 
 
-def awkward(*, bars: tuple[int, int] = (60, 110), early: int = 2, front: int = 4, seed: int = 17) -> Market:
+def awkward(
+    *, bars: tuple[int, int] = (60, 110), history: int = 30, early: int = 2, front: int = 4, seed: int = 17
+) -> Market:
     """Return a contract with ``early`` sessions before it is front and ``front`` after, and its predecessor.
 
-    The predecessor has 30 sessions. A session has between ``bars`` many bars at random minutes, the one in which the
-    VIX close is published among them.
+    The predecessor has ``history`` sessions, one of them a half day. A session has between ``bars`` many bars at random
+    minutes, the one in which the VIX close is published among them.
     """
     es, draw = instrument(SYMBOL), np.random.default_rng(seed)
-    table = sessions(es.calendar, date(2024, 10, 28), date(2025, 1, 31))
+    table = sessions(es.calendar, date(2022, 6, 1), date(2025, 1, 31))
     roll = int(table["session"].search_sorted(date(2024, 12, 16)))
-    old, new = table[roll - 30 : roll], table[roll - early : roll + front]
+    old, new = table[roll - history : roll], table[roll - early : roll + front]
     parts = [
         canonical(_rough_path(part, bars, draw), part, code, es) for part, code in ((old, "ESZ24"), (new, "ESH25"))
     ]
     before = Predecessor(parts[0], build_sessions(parts[0], es, ProfileConfig()), 1.0, table["session"][roll])
-    vix = vix_closes(table["session"].to_list(), draw)
-    return Market(join_vix(parts[1], vix), vix, es, before)
+    vix = vix_closes(table["session"].tail(history + 60).to_list(), draw)
+    return Market(join_vix(parts[1], vix), vix, es, before, _pair(parts, draw))
+
+
+def _pair(parts: list[pl.DataFrame], draw: np.random.Generator) -> pl.DataFrame:
+    """Return another instrument's closes, with half the moves in common, at most of the same minutes."""
+    closes = pl.concat([part.select("ts", "close") for part in parts]).unique("ts", keep="last").sort("ts")
+    noise = np.cumsum(0.0004 * draw.standard_normal(closes.height))
+    other = 3 * np.sqrt(closes["close"].to_numpy()) * np.exp(noise)
+    return closes.with_columns(close=pl.Series(other)).filter(pl.Series(draw.random(closes.height) < 0.8))
 
 
 def regular(count: int = 52, seed: int = 5) -> Market:

@@ -36,10 +36,12 @@ class _Recent(NamedTuple):
     first: int
 
 
-def audit(build: Build, stream: Stream, market: Market, stored: pl.DataFrame, seed: int) -> Audit:
+def audit(
+    build: Build, stream: Stream, market: Market, stored: pl.DataFrame, seed: int, history: int = HISTORY_SESSIONS
+) -> Audit:
     """Compare stored features with those of shorter, disturbed and chunked bars at sampled places.
 
-    Only the last 15 sessions are judged, with the 30 before them as their past, so that the cost has a bound.
+    Only the last 15 sessions are judged, with ``history`` before them as their past, so that the cost has a bound.
 
     Args:
         build: the builder that made ``stored``.
@@ -47,8 +49,9 @@ def audit(build: Build, stream: Stream, market: Market, stored: pl.DataFrame, se
         market: all bars of the contract, the VIX closes, and the predecessor that was used.
         stored: the features as the run has stored them, one row a bar.
         seed: of what is sampled.
+        history: sessions that the features read of the past.
     """
-    short, known, first = _recent(market, stored)
+    short, known, first = _recent(market, stored, history)
     draw = np.random.default_rng(seed)
     cuts = _cuts(short, first, draw)
     findings = []
@@ -70,12 +73,12 @@ def audit(build: Build, stream: Stream, market: Market, stored: pl.DataFrame, se
     return Audit(counted, merged(findings))
 
 
-def _recent(market: Market, stored: pl.DataFrame) -> _Recent:
+def _recent(market: Market, stored: pl.DataFrame, history: int) -> _Recent:
     """Return the sessions judged and their past, and the first row judged."""
     days = market.bars["session"].unique().sort()
-    if days.len() <= HISTORY_SESSIONS + JUDGED_SESSIONS:
+    if days.len() <= history + JUDGED_SESSIONS:
         return _Recent(market, stored, 0)
-    begin, judged = days[-HISTORY_SESSIONS - JUDGED_SESSIONS], days[-JUDGED_SESSIONS]
+    begin, judged = days[-history - JUDGED_SESSIONS], days[-JUDGED_SESSIONS]
     kept = market.bars["session"] >= begin
     past = market.predecessor
     rolled_before = past is not None and past.first_session < begin

@@ -17,27 +17,27 @@ _COUNTED = ("rows", "labelled_rows", "splits", "nonfinite_row_share")
 """Statistics that tell about all three splits; every other one is fitted, on the training rows alone."""
 
 
-def feature_builder(profile: ProfileConfig | None = None) -> Build:
+def feature_builder(profile: ProfileConfig | None = None, extras: tuple[str, ...] = ()) -> Build:
     """Return the path from bars to features that a run takes: sessions, developing levels, features."""
     config = profile or ProfileConfig()
 
     def build(market: Market, rows: int | None) -> pl.DataFrame:
         if rows is not None:
-            return streamed(market, rows, config)
+            return streamed(market, rows, config, extras)
         sessions = build_sessions(market.bars, market.instrument, config)
         developing = build_developing(market.bars, market.instrument, config)
-        past = market.vix, market.instrument, market.predecessor
-        return build_features(market.bars, sessions, developing, *past, profile=config)
+        given = market.bars, sessions, developing, market.vix, market.instrument, market.predecessor
+        return build_features(*given, profile=config, extras=extras, pair=market.pair)
 
     return build
 
 
-def streamed(market: Market, rows: int, profile: ProfileConfig, skip: int = 0) -> pl.DataFrame:
+def streamed(
+    market: Market, rows: int, profile: ProfileConfig, extras: tuple[str, ...] = (), skip: int = 0
+) -> pl.DataFrame:
     """Return the features from row ``skip`` on, computed ``rows`` bars at a time with nothing later in memory."""
-    parts = build_in_chunks(
-        market.bars, market.vix, market.instrument, market.predecessor, rows=rows, profile=profile, skip=skip
-    )
-    return pl.concat(parts)
+    given = market.bars, market.vix, market.instrument, market.predecessor
+    return pl.concat(build_in_chunks(*given, rows=rows, profile=profile, skip=skip, extras=extras, pair=market.pair))
 
 
 def training_set_builder(config: RunConfig) -> Fit:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from vpoc_ml.config import DatasetConfig
+from vpoc_ml.config import DatasetConfig, RunConfig
+from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, degenerate, external, later, memory, placebo, prefix, rolls, training
 from vpoc_ml.leakage.findings import Finding, feature_columns
 from vpoc_ml.leakage.market import Build
@@ -75,6 +76,18 @@ class Proof:
         }
 
 
+def provable(config: RunConfig) -> RunConfig:
+    """Return the settings with a dataset that the proof's 68 short sessions can fill; all others as they are."""
+    asked = config.dataset
+    smaller = {
+        "min_sessions": min(asked.min_sessions, 10),
+        "embargo_sessions": min(asked.embargo_sessions, 5),
+        "horizon_minutes": min(asked.horizon_minutes, 30),
+    }
+    features = config.features.model_copy(update={"names": (), "extras": ()})
+    return config.model_copy(update={"dataset": asked.model_copy(update=smaller), "features": features})
+
+
 class _Found(NamedTuple):
     comparisons: dict[str, int]
     findings: list[Finding]
@@ -86,6 +99,8 @@ def prove(
     fit: Fit,
     dataset: DatasetConfig,
     *,
+    extended: Build | None = None,
+    history: int = HISTORY_SESSIONS,
     contracts: int = CONTRACTS,
     seed: int = 11,
     on_check: Callable[[str], None] = lambda check: None,
@@ -97,12 +112,14 @@ def prove(
         registry: of each feature it makes: family, window and warm-up, as they are declared.
         fit: the builder of the training set, over those features.
         dataset: horizon, clip and embargo that ``fit`` works with.
+        extended: the same builder with optional features added; they are judged by what compares bits.
+        history: sessions that these read of a predecessor.
         contracts: contracts of the placebo market; fewer have less power.
         seed: of the markets and of what is sampled.
         on_check: receives the name of each group of checks before it runs.
     """
     on_check("bits")
-    found = [_on_awkward(build, registry, seed), _on_regular(build, registry)]
+    found = [_on_awkward(extended or build, registry, history, seed), _on_regular(build, registry)]
     on_check(training.CHECK)
     wrong = training.check_training(fit, build, rolled(), dataset, seed)
     found.append(_Found({training.CHECK: 4}, wrong))
@@ -116,9 +133,9 @@ def prove(
     return Proof(tuple(names), counted, tuple(one for part in found for one in part.findings), skills)
 
 
-def _on_awkward(build: Build, registry: Mapping[str, Declared], seed: int) -> _Found:
+def _on_awkward(build: Build, registry: Mapping[str, Declared], history: int, seed: int) -> _Found:
     """Prefixes, later rows, rolls, the VIX; chunks of 1 and 7 bars on a stretch that few bars make awkward too."""
-    market, small = awkward(), awkward(bars=(12, 20), early=1, front=2)
+    market, small = awkward(history=history), awkward(bars=(14, 22), history=history, early=1, front=2)
     whole = build(market, None)
     cuts = prefix.places(market, SAMPLED, seed)
     findings = [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.champion import models, promote, rollback, score
     from vpoc_ml.pipeline.contracts import build_rolls, features_contract, ingest_contract, profile_contract
     from vpoc_ml.pipeline.gates import gate_bars, gate_features, gate_training_set
+    from vpoc_ml.pipeline.leakage import gate_leakage, prove_code
     from vpoc_ml.pipeline.model import build_training_set, evaluate, train
     from vpoc_ml.pipeline.order import run_until
     from vpoc_ml.pipeline.reports import publish_reports
@@ -30,6 +31,8 @@ _HOME = {
     "features_successor": "successor",
     "gate_bars": "gates",
     "gate_features": "gates",
+    "gate_leakage": "leakage",
+    "prove_code": "leakage",
     "gate_training_set": "gates",
     "build_training_set": "model",
     "train": "model",
@@ -53,12 +56,14 @@ __all__ = [
     "features_successor",
     "gate_bars",
     "gate_features",
+    "gate_leakage",
     "gate_training_set",
     "ingest_contract",
     "models",
     "plan_contracts",
     "profile_contract",
     "promote",
+    "prove_code",
     "publish_reports",
     "rollback",
     "run_until",

@@ -40,8 +40,8 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         front=_front_periods(contracts),
         config=run.config.quality,
     )
-    raise_if_failed(told := _told(run, verdict))
-    return told.to_json()
+    raise_if_failed(verdict := told(run, verdict))
+    return verdict.to_json()
 
 
 @stage("gate-features", files=("reports",))
@@ -63,8 +63,8 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         config=run.config.quality,
         registry=chosen(run.config.features.extras),
     )
-    raise_if_failed(told := _told(run, verdict))
-    return told.to_json()
+    raise_if_failed(verdict := told(run, verdict))
+    return verdict.to_json()
 
 
 @stage("gate-training-set", files=("run", "reports"))
@@ -89,11 +89,11 @@ def gate_training_set(run: Run) -> Result:
         dataset=run.config.dataset,
         config=run.config.quality,
     )
-    raise_if_failed(told := _told(run, verdict))
-    return told.to_json()
+    raise_if_failed(verdict := told(run, verdict))
+    return verdict.to_json()
 
 
-def _told(run: Run, verdict: Verdict) -> Verdict:
+def told(run: Run, verdict: Verdict) -> Verdict:
     """Return the verdict with the place of its page in the lake, which everybody can reach."""
     return replace(verdict, report=run.lake.uri(Path(verdict.report)))
 

@@ -12,6 +12,7 @@ STAGES = (
     "profile",
     "features",
     "gate-features",
+    "gate-leakage",
     "training-set",
     "gate-training-set",
     "train",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from vpoc_ml.pipeline import contracts as per_contract
-from vpoc_ml.pipeline import gates, model, start
+from vpoc_ml.pipeline import gates, leakage, model, start
 from vpoc_ml.pipeline.names import STAGES
 from vpoc_ml.pipeline.run import Result
 
@@ -50,6 +50,7 @@ def _stage(
         "gate-bars": gates.gate_bars,
         "rolls": per_contract.build_rolls,
         "gate-features": gates.gate_features,
+        "gate-leakage": leakage.gate_leakage,
         "training-set": model.build_training_set,
     }
     if name in over_all:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_TEXT = ("stage", "contract", "why", "gate", "name", "reason", "model", "baseline")
+_TEXT = ("stage", "contract", "why", "gate", "check", "name", "reason", "model", "baseline")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
 _DIGITS = {"huber": 6, "huber_gain": 6}
 
@@ -34,6 +34,21 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
     _decision(console, summary.get("decision") or {})
     for name, path in (summary.get("reports") or {}).items():
         console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
+
+
+def render_proof(console: Console, proof: Mapping[str, Any]) -> None:
+    """Print what a proof against look-ahead compared, what it found, and the largest t of its placebo."""
+    broken = [one["check"] for one in proof["findings"]]
+    rows = ([check, _cell(count), _cell(broken.count(check))] for check, count in proof["comparisons"].items())
+    _print_table(console, "Look-ahead", ("check", "comparisons", "findings"), rows)
+    for one in proof["findings"]:
+        where = f" at {one['ts']}" if one["ts"] else ""
+        text = f"{one['check']}: {one['feature']}{where}: expected {one['expected']}; found {one['found']}."
+        console.print(f"  - {text} {one['remedy']}", soft_wrap=True, highlight=False, markup=False)
+    most = proof["largest_t"]
+    largest = f"largest |t| {most['t']:.2f} ({most['feature']}), limit {proof['limit_t']:g}"
+    console.print(f"Placebo, {len(proof['features'])} features: {largest}", highlight=False)
+    console.print("[bold green]PASSED[/]" if proof["passed"] else "[bold red]FAILED[/]")
 
 
 def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:

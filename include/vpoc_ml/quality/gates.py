@@ -20,10 +20,11 @@ import polars as pl
 
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.errors import GateFailedError, MissingInputError
-from vpoc_ml.quality import bars_gate, features_gate, training_gate
+from vpoc_ml.quality import bars_gate, features_gate, leakage_gate, training_gate
 from vpoc_ml.quality.checks import Check
 from vpoc_ml.quality.common import Asked, conclude
 from vpoc_ml.quality.features_gate import FeatureBounds
+from vpoc_ml.quality.leakage_gate import Promise
 from vpoc_ml.quality.profile import Profile
 from vpoc_ml.quality.verdict import Verdict
 
@@ -130,6 +131,30 @@ def judge_training_set(
     contracts, profiles = training_gate.measure(path, features, calendar, dataset)
     checks = training_gate.checks(features, dataset, config)
     asked = _asked("training-set", contracts, checks if contracts else [c for c in checks if c.whole_run], profiles)
+    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+
+
+def judge_leakage(
+    contract: str,
+    *,
+    proved: Sequence[Promise],
+    sampled: Sequence[Promise],
+    run: str,
+    reports_dir: Path,
+    now: datetime,
+) -> Verdict:
+    """Judge what the checks of ``vpoc_ml.leakage`` found.
+
+    Args:
+        contract: The contract whose bars were sampled.
+        proved: Outcome of each check of the proof.
+        sampled: Outcome of each check on the contract's own bars.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+    """
+    answers = leakage_gate.tallies(contract, proved, sampled)
+    asked = Asked("leakage", (contract,), leakage_gate.checks(proved, sampled), answers)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 

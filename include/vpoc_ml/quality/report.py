@@ -11,7 +11,7 @@ from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.quality.checks import ALL
 from vpoc_ml.quality.verdict import Verdict, from_json, safe_name
 
-GATES = ("bars", "features", "training-set")
+GATES = ("bars", "features", "leakage", "training-set")
 
 
 def verdicts(reports_dir: Path, run: str) -> list[Verdict]:
