@@ -109,3 +109,15 @@ def test_importing_the_configuration_stays_light():
     heavy = "{'numpy', 'pandas', 'polars', 'torch', 'great_expectations', 'mlflow'}"
     code = f"import sys, vpoc_ml.config; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_optional_families_are_off_by_default_and_cointegration_needs_its_pair():
+    from vpoc_ml.features.extras.entries import FAMILIES
+
+    assert config.resolve("nightly").features.extras == ()
+    every = config.resolve("nightly", {"features.extras": ", ".join(FAMILIES), "features.pair": "NQ"})
+    assert every.features.extras == FAMILIES
+    with pytest.raises(InvalidValueError, match=r"features\.pair.*another instrument"):
+        config.resolve("nightly", {"features.extras": "cointegration"})
+    with pytest.raises(InvalidValueError, match=r"features\.extras.*'garch', 'har'"):
+        config.resolve("nightly", {"features.extras": "garch, magic"})
