@@ -54,9 +54,9 @@ at the close; at every bar it was run on {slices} slices of one session."""
 Row = tuple[str, int, float | None]
 
 
-def market(sessions: int) -> TickBars:
+def market(sessions: int, seed: int = 1) -> TickBars:
     """Minute bars like those of ES: a value area of about 120 ticks, bars of 7 ticks on average (ESH25: 7.2)."""
-    draw = np.random.default_rng(1)
+    draw = np.random.default_rng(seed)
     rows = sessions * MINUTES
     close = 12_000 + np.abs(np.cumsum(np.rint(2.4 * draw.standard_t(3, rows))).astype(np.int64) % 16_000 - 8_000)
     width = draw.poisson(6, rows)

@@ -1,0 +1,226 @@
+"""Speed and memory of the features beside the same formulas in polars.
+
+    python benchmarks/bench_features.py
+
+12 contracts of 69 whole sessions, 1.14 million bars, with sessions, developing levels and VIX given to both. The values
+have to agree before anything is timed. One thread, CPU seconds, the least of several runs. Ratios are what to quote.
+Runs in about a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is imported
+
+import feature_peers as peers
+import numpy as np
+import polars as pl
+from bench_profile import market
+from measuring import peak_memory
+
+from vpoc_ml.config import ProfileConfig
+from vpoc_ml.features.build import FUNCTIONS, in_warmup
+from vpoc_ml.features.history import Past, after, nothing
+from vpoc_ml.features.inputs import Inputs, gather
+from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
+from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.market.calendar import sessions
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import instrument
+from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.sessions import build_sessions
+
+MINUTES, SESSIONS, CONTRACTS = 1380, 69, 12
+CODES = [f"ES{month}{year}" for year in (22, 23, 24) for month in "HMUZ"]
+SHARED = tuple(name for name in FEATURE_NAMES if name not in peers.ABSENT)
+ES, CONFIG = instrument("ES"), ProfileConfig()
+FIRST_CALL = """
+import time
+import numpy as np
+from vpoc_ml.features.windows import macd_histogram, rolling_moments, wilder_rsi
+price, count, starts = np.ones(800), np.ones(800, np.int64), np.array([400, 800])
+begin = time.process_time()
+rolling_moments(count, count, 3)
+wilder_rsi(price, starts, 14)
+macd_histogram(price, starts, 12, 26, 9)
+print(time.process_time() - begin)
+"""
+
+
+class Market(NamedTuple):
+    """One contract: its bars, sessions and developing levels, and the VIX."""
+
+    bars: pl.DataFrame
+    daily: pl.DataFrame
+    developing: pl.DataFrame
+    vix: pl.DataFrame
+
+
+def stamps(code: str) -> pl.DataFrame:
+    """The minutes of the last 69 whole sessions before the contract's roll."""
+    roll = parse_contract(code, where="here").scheduled_roll
+    table = sessions(ES.calendar, roll - timedelta(days=130), roll).filter(minutes=MINUTES).tail(SESSIONS)
+    minutes = pl.datetime_ranges("open", "close", "1m", closed="left").alias("ts")
+    return table.select("session", minutes, "rth_open", "rth_close").explode(
+        "ts", keep_nulls=False, empty_as_null=False
+    )
+
+
+def contract_market(number: int) -> Market:
+    """One contract of a random market, with what features are computed from."""
+    ticks = market(SESSIONS, seed=number)
+    draw = np.random.default_rng(number)
+    opened = np.clip(np.concatenate((ticks.close[:1], ticks.close[:-1])), ticks.low, ticks.high)
+    price = {name: 0.25 * values for name, values in zip(
+        ("open", "high", "low", "close"), (opened, ticks.high, ticks.low, ticks.close), strict=True)}  # fmt: skip
+    bars = stamps(CODES[number]).select(
+        pl.col("ts").cast(pl.Datetime("us", "UTC")),
+        pl.lit(CODES[number]).alias("contract"),
+        "session",
+        pl.col("ts").is_between("rth_open", "rth_close", closed="left").alias("rth"),
+    )
+    bars = bars.with_columns(
+        **{name: pl.Series(values) for name, values in price.items()}, volume=pl.Series(np.maximum(ticks.volume, 1))
+    )
+    days = pl.date_range(bars["session"][0] - timedelta(days=30), bars["session"][-1], eager=True).alias("date")
+    vix = pl.DataFrame({"date": days, "close": 15 + 10 * draw.random(days.len())}).with_columns(
+        available_at("date").alias("available_at")
+    )
+    known = vix.select(pl.col("available_at").alias("ts"), pl.col("close").alias("vix"))
+    bars = bars.join_asof(known, on="ts", allow_exact_matches=False)
+    return Market(bars, build_sessions(bars, ES, CONFIG), build_developing(bars, ES, CONFIG), vix)
+
+
+def gathered(one: Market, past: Past | None = None) -> Inputs:
+    return gather(*one, ES, past, CONFIG)
+
+
+def ours(one: Market, names: Sequence[str]) -> pl.DataFrame:
+    inputs = gathered(one)
+    return pl.DataFrame({name: FUNCTIONS[name](inputs).astype(np.float32) for name in names})
+
+
+class PeerInputs(NamedTuple):
+    """The same, as the polars version takes it."""
+
+    bars: pl.DataFrame
+    daily: pl.DataFrame
+    vix: pl.DataFrame
+
+
+def peer_inputs(markets: Sequence[Market]) -> PeerInputs:
+    bars = pl.concat(one.bars.with_columns(one.developing.select("vpoc", "vah", "val")) for one in markets)
+    daily = pl.concat(
+        one.daily.select("contract", "session", "open", "high", "low", "close", "vpoc", "vah", "val") for one in markets
+    )
+    left = [
+        pl.DataFrame(
+            {"session": one.daily["session"], "left": FUNCTIONS["days_to_roll"](gathered(one))[::MINUTES]}
+        ).with_columns(one.daily["contract"])
+        for one in markets
+    ]
+    vix = pl.concat(one.vix.with_columns(contract=pl.lit(one.daily["contract"][0])) for one in markets)
+    return PeerInputs(bars, daily.join(pl.concat(left), on=["contract", "session"]), vix)
+
+
+def check(one: Market) -> None:
+    """Refuse to time what does not find the same values."""
+    found, expected = ours(one, SHARED), peers.compute(*peer_inputs([one]), over=False)
+    assert set(expected.columns) == set(SHARED)
+    keys = one.bars.select("session")
+    for name in SHARED:
+        known = ~in_warmup(keys, [name])
+        values, others = (frame[name].filter(known).to_numpy() for frame in (found, expected))
+        np.testing.assert_allclose(values, others, rtol=2e-4, atol=2e-4, err_msg=name)
+    print(f"the same values: {len(SHARED)} features, {keys.height:,} bars of one contract")
+    for name, why in peers.ABSENT.items():
+        print(f"  not in the ratio: {name} ({why})")
+
+
+# ---------------------------------------------------------------- table
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    return min(_timed(work) for _ in range(repeats))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
+
+
+def each(markets: Sequence[Market], work: Callable[[Market], object], repeats: int = 5) -> float:
+    """The least CPU seconds of every contract, summed."""
+    return sum(seconds(lambda one=one: work(one), repeats) for one in markets)
+
+
+def by_family(markets: Sequence[Market]) -> None:
+    """The cost of a family in a fresh set of inputs; what families share is paid by each."""
+    for family in dict.fromkeys(feature.family for feature in REGISTRY.values()):
+        names = [name for name in FEATURE_NAMES if REGISTRY[name].family == family]
+        spent = each(markets, lambda one, names=names: ours(one, names), 3) - each(markets, gathered, 3)
+        print(f"  {family:<12}{len(names):>3} features {1e3 * spent:>8.0f} ms")
+
+
+def first_calls() -> list[float]:
+    """CPU seconds of the first calls in two processes that share an empty compilation cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-c", FIRST_CALL]
+        runs = [subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2)]
+    return [float(run.stdout) for run in runs]
+
+
+def peak(contracts: int) -> float:
+    """MiB of a process that builds and computes so many contracts one after the other."""
+    run = subprocess.run([sys.executable, __file__, str(contracts)], capture_output=True, check=True)
+    return float(run.stdout)
+
+
+def run_contracts(contracts: int) -> None:
+    for number in range(contracts):
+        ours(contract_market(number), FEATURE_NAMES)
+    print(peak_memory())
+
+
+def main() -> None:
+    cold, warm = first_calls()
+    print(f"kernels' first calls: {cold:.1f} CPU s with an empty compilation cache, {warm:.2f} s in the next process"
+          f" (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs)")  # fmt: skip
+    markets = [contract_market(number) for number in range(CONTRACTS)]
+    check(markets[0])
+    bars = sum(one.bars.height for one in markets)
+    pasts = [after(nothing(), one.bars, one.daily, ES) for one in markets]
+    given, apart = peer_inputs(markets), [peer_inputs([one]) for one in markets]
+    kernels = each(markets, lambda one: ours(one, SHARED))
+    whole = each(markets, lambda one: ours(one, FEATURE_NAMES))
+    gather_cost = each(markets, gathered)
+    with_past = sum(seconds(lambda pair=pair: gathered(*pair), 5) for pair in zip(markets, pasts, strict=True))
+    over = seconds(lambda: peers.compute(*given, over=True), 3)
+    alone = sum(seconds(lambda one=one: peers.compute(*one, over=False), 3) for one in apart)
+    print(f"\n{bars:,} bars, {CONTRACTS} contracts{'features':>32}{'CPU s':>10}{'Mcells/s':>10}{'slower':>9}")
+    for title, count, spent in (
+        ("ours, contract by contract", len(SHARED), kernels),
+        ("polars, contract by contract", len(SHARED), alone),
+        ("polars, all at once with .over", len(SHARED), over),
+        ("ours, all features", len(FEATURE_NAMES), whole),
+    ):
+        print(f"  {title:<50}{count:>12}{spent:>10.3f}{bars * count / spent / 1e6:>10.0f}{spent / kernels:>9.1f}")
+    print(f"of which gathering the inputs {gather_cost:.3f} s, with 30 sessions of a past {with_past:.3f} s")
+    by_family(markets)
+    few, many = peak(4), peak(CONTRACTS)
+    print(f"peak memory: {few:.0f} MiB for 4 contracts, {many:.0f} MiB for {CONTRACTS}")
+    print(f"{min(alone, over) / kernels:.1f}x polars (goal 5x)")
+
+
+if __name__ == "__main__":
+    run_contracts(int(sys.argv[1])) if len(sys.argv) > 1 else main()
