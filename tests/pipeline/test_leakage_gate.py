@@ -1,0 +1,159 @@
+"""The gate against look-ahead in a lake: its proof is kept by recipe, its sample is of the stored features."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import polars as pl
+import pytest
+
+from vpoc_ml import config, pipeline
+from vpoc_ml.errors import GateFailedError
+from vpoc_ml.features.registry import FEATURE_NAMES
+from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.leakage.findings import Finding
+from vpoc_ml.leakage.placebo import Skill
+from vpoc_ml.leakage.prove import PROMISES, Proof, provable
+from vpoc_ml.pipeline import leakage
+from vpoc_ml.pipeline.run import open_run
+
+from .nights import H, M
+
+ARTIFACT = "leakage/ES.json"
+NEWEST = "ESM23"
+SOUND = Proof(FEATURE_NAMES, dict.fromkeys(PROMISES, 7), (), {"rv_30": Skill(1.5, -2.5)})
+LEAK = Finding("placebo", "rv_30", None, None, "|t| below 4", "t = 9.0", "Look for a value of the whole session.")
+BROKEN = Proof(FEATURE_NAMES, dict.fromkeys(PROMISES, 7), (LEAK,), {"rv_30": Skill(9.0, 0.0)})
+
+
+class Prover:
+    """Stands for the seconds of the real proof, which ``tests/leakage`` makes; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.proof, self.asked = SOUND, 0
+
+    def __call__(self, config) -> Proof:
+        self.asked += 1
+        return self.proof
+
+
+@pytest.fixture
+def prover(monkeypatch, tmp_path) -> Prover:
+    """A machine that has proved nothing yet."""
+    monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(leakage, "_KNOWN", {})
+    prover = Prover()
+    monkeypatch.setattr(leakage, "prove_code", prover)
+    return prover
+
+
+@pytest.fixture
+def place(built, tmp_path):
+    """A lake of two contracts after the data stages."""
+    return shutil.copytree(built(H, M), tmp_path / "place")
+
+
+def gate(place):
+    return pipeline.gate_leakage(str(place / "lake"), "night", ["ESH23", NEWEST])
+
+
+def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
+    told = gate(place)
+    assert told["passed"]
+    assert told["contracts"] == [NEWEST]
+    assert told["checks"] == len(PROMISES) + 3
+    assert told["proof"] == "new"
+    assert told["largest_t"] == {"feature": "rv_30", "t": 2.5}
+    lake = Lake(place / "lake")
+    assert lake.read_json(ARTIFACT)["recipe"]["features"] == ", ".join(FEATURE_NAMES)
+    assert lake.read_json("runs/night/stages/gate-leakage.json")["passed"]
+    page = (place / "lake" / "reports" / "runs" / "night" / "gates.html").read_text()
+    assert 'id="leakage"' in page
+    assert gate(place)["proof"] == "unchanged"
+    assert [one["gate"] for one in pipeline.summarize(str(place / "lake"), "night")["gates"]] == ["leakage"]
+
+
+def test_proof_is_made_once_for_a_recipe_on_a_machine(place, prover):
+    lake, why = Lake(place / "lake"), lambda: leakage._proof(open_run(str(place / "lake"), "night"))[1]
+    assert why() == "new"
+    assert why() is None
+    lake.storage.delete(ARTIFACT)
+    assert why() == "new"
+    leakage._KNOWN.clear()
+    lake.storage.delete(ARTIFACT)
+    assert why() == "new"  # in another process of the same machine
+    assert prover.asked == 1
+
+
+def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prover):
+    lake, why = Lake(place / "lake"), lambda: leakage._proof(open_run(str(place / "lake"), "night"))[1]
+    why()
+    stored = lake.read_json(ARTIFACT)
+    lake.write_json(ARTIFACT, stored | {"recipe": stored["recipe"] | {"code": "other", "libraries": "numpy 1"}})
+    assert why() == "changed: code, libraries"
+    lake.write_json(ARTIFACT, stored | {"passed": False})
+    assert why() == "the stored proof failed"
+    assert prover.asked == 1
+    (file,) = (place.parent / "cache" / "proofs").glob("*.json")
+    file.write_text("{")
+    leakage._KNOWN.clear()
+    lake.storage.delete(ARTIFACT)
+    assert why() == "new"
+    assert prover.asked == 2
+
+
+def test_broken_promise_of_the_code_fails_the_run_and_is_not_remembered(place, prover):
+    prover.proof = BROKEN
+    with pytest.raises(GateFailedError, match="rv_30: expected") as caught:
+        gate(place)
+    assert caught.value.exit_code == 3
+    (failure,) = caught.value.verdict["failures"]
+    assert (failure["check"], failure["severity"], failure["count"]) == ("proof_placebo", "critical", 1)
+    prover.proof = SOUND
+    assert gate(place)["passed"]
+    assert prover.asked == 2
+
+
+def test_promise_that_was_never_tested_is_broken(place, prover):
+    prover.proof = Proof(FEATURE_NAMES, SOUND.comparisons | {"rolls": 0}, (), SOUND.skills)
+    with pytest.raises(GateFailedError, match="nothing was compared"):
+        gate(place)
+
+
+def test_stored_features_that_know_the_next_bar_fail_the_run(place, prover):
+    lake = Lake(place / "lake")
+    key = f"features/ES/{NEWEST}.parquet"
+    frame, manifest = lake.load(key)
+    recipe = Recipe(manifest.inputs, manifest.config, manifest.code)
+    lake.write_frame(key, frame.with_columns(pl.col("mom_15m").shift(-1)), recipe, manifest.details)
+    with pytest.raises(GateFailedError) as caught:
+        gate(place)
+    failures = caught.value.verdict["failures"]
+    assert {failure["check"] for failure in failures} == {"prefix", "later", "chunks"}
+    assert {failure["contract"] for failure in failures} == {NEWEST}
+    assert all(failure["first"] and "mom_15m" in failure["note"] for failure in failures)
+
+
+def test_proof_takes_the_run_s_settings_as_far_as_its_markets_hold(prover):
+    asked = config.resolve(
+        "nightly", {"dataset.min_sessions": 400, "dataset.horizon_minutes": 5, "dataset.target": "binary"}
+    )
+    sized = provable(asked)
+    assert (sized.dataset.min_sessions, sized.dataset.horizon_minutes, sized.dataset.target) == (10, 5, "binary")
+    assert sized.profile == asked.profile
+
+
+def test_command_prints_the_proof_and_its_exit_code_is_the_gate_s(prover):
+    from typer.testing import CliRunner
+
+    from vpoc_ml.cli import app
+
+    good = CliRunner().invoke(app, ["leakage"])
+    assert good.exit_code == 0
+    assert "PASSED" in good.stdout
+    prover.proof = BROKEN
+    bad = CliRunner().invoke(app, ["leakage", "--json"])
+    assert bad.exit_code == GateFailedError.exit_code
+    assert json.loads(bad.stdout)["findings"][0]["feature"] == "rv_30"
+    assert "rv_30" in CliRunner().invoke(app, ["leakage"]).stdout
