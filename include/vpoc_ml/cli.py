@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vpoc_ml import cli_output as output
+from vpoc_ml import cli_train
 from vpoc_ml import config as configuration
 from vpoc_ml.errors import GateFailedError, VpocError
 
@@ -22,11 +24,12 @@ app = typer.Typer(
 )
 report = typer.Typer(no_args_is_help=True, help="Reports on what a run has left.")
 app.add_typer(report, name="report")
-progress = Console(stderr=True)
 
 LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="The lake: a folder or s3://bucket/es.")]
 RunOption = Annotated[str, typer.Option("--run", help="Name of the run.")]
-RecipeOption = Annotated[str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5.")]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5, conservative, medium, ambitious.")
+]
 OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
 RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor files; default LAKE/raw.")]
 VixOption = Annotated[Path | None, typer.Option("--vix", help="VIX file; default: one in the raw folder.")]
@@ -81,17 +84,35 @@ def _stage_command(last: str, help_text: str) -> None:
         contract: ContractOption = [],  # noqa: B006
         as_json: JsonOption = False,
     ) -> None:
-        from vpoc_ml import pipeline
+        overrides = _overrides(override, contract)
+        _run_stages(last, lake, run, recipe, overrides, raw, vix, as_json=as_json)
 
-        overrides: dict[str, Any] = dict(map(configuration.parse_override, override))
-        if contract:
-            overrides["data.contracts"] = contract
-        now = datetime.now(UTC)
-        pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
-        pipeline.run_until(lake, run, last, now, on_stage=_show_stage, on_progress=_show_progress)
-        if last == "score":
-            pipeline.publish_reports(lake, run, now)
-        _show_summary(pipeline.summarize(lake, run), as_json)
+
+def _overrides(override: list[str], contract: list[str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = dict(map(configuration.parse_override, override))
+    return overrides | ({"data.contracts": contract} if contract else {})
+
+
+def _run_stages(
+    last: str,
+    lake: str,
+    run: str,
+    recipe: str,
+    overrides: dict[str, Any],
+    raw: Path | None,
+    vix: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Start a run, take it up to ``last`` and show its summary."""
+    from vpoc_ml import pipeline
+
+    now = datetime.now(UTC)
+    pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
+    pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
+    if last == "score":
+        pipeline.publish_reports(lake, run, now)
+    output.show_summary(pipeline.summarize(lake, run), as_json)
 
 
 for _last, _help in {
@@ -103,11 +124,62 @@ for _last, _help in {
     "gate-leakage": "... -> gate: nothing looks ahead.",
     "training-set": "... -> training set.",
     "gate-training-set": "... -> gate: training set.",
-    "train": "... -> a trained model in the run's folder.",
     "evaluate": "... -> metrics.json and report.html.",
     "score": "Everything in order: ingest to promotion and scoring.",
 }.items():
     _stage_command(_last, _help)
+
+
+@app.command(
+    help=f"... -> a trained model in the run's folder. {cli_train.HELP}",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def train(
+    context: typer.Context,
+    lake: LakeOption = "data",
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run; default: of --output_dir.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Named recipe; default nightly.")] = None,
+    override: OverrideOption = [],  # noqa: B006 - typer copies it
+    raw: RawOption = None,
+    vix: VixOption = None,
+    contract: ContractOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    from vpoc_ml.pipeline import earlier
+
+    asked = cli_train.parse(context.args)
+    run = run or earlier.run_of(asked.output if asked else None)
+    if asked is None:
+        _run_stages("train", lake, run, recipe or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
+        return
+    if asked.verbose:
+        output.log_to_stderr()
+    if asked.data:
+        raw, vix = earlier.deliver(asked.data, vix, (asked.output or Path(lake) / "runs" / run) / "input")
+    overrides = asked.settings | _overrides(override, contract)
+    _run_stages("train", lake, run, recipe or cli_train.RECIPE, overrides, raw, vix, as_json=as_json)
+    if asked.output:
+        earlier.hand_over(lake, run, asked.output)
+
+
+@app.command()
+def doctor(
+    lake: LakeOption = "data",
+    recipe: RecipeOption = "nightly",
+    override: OverrideOption = [],  # noqa: B006 - typer copies it
+    as_json: JsonOption = False,
+) -> None:
+    """Look at this machine: Python, torch, ROCm, cards and their traps, disk, lake, services; exit 2 on a problem."""
+    from vpoc_ml.pipeline import doctor as physician
+
+    config = configuration.resolve(recipe, dict(map(configuration.parse_override, override)))
+    findings = physician.examine(lake, config.training)
+    if as_json:
+        typer.echo(json.dumps(physician.as_json(findings)))
+    else:
+        output.show_findings(findings)
+    if physician.stops(findings):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -140,7 +212,7 @@ def promote(
     """Promote a run's model if the promotion rule allows it; the rule is not overruled by hand."""
     from vpoc_ml import pipeline
 
-    _emit(pipeline.promote(lake, run, datetime.now(UTC), f"hand: {reason}"), as_json)
+    output.emit(pipeline.promote(lake, run, datetime.now(UTC), f"hand: {reason}"), as_json)
 
 
 @app.command()
@@ -148,7 +220,7 @@ def rollback(reason: ReasonOption, lake: LakeOption = "data", as_json: JsonOptio
     """Restore the previous champion."""
     from vpoc_ml import pipeline
 
-    _emit(pipeline.rollback(lake, reason, datetime.now(UTC)), as_json)
+    output.emit(pipeline.rollback(lake, reason, datetime.now(UTC)), as_json)
 
 
 @app.command()
@@ -157,7 +229,7 @@ def models(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
     from vpoc_ml import pipeline
 
     for model in pipeline.models(lake):
-        _emit(model, as_json)
+        output.emit(model, as_json)
 
 
 @app.command()
@@ -167,7 +239,7 @@ def summary(
     """Print the table a run ends with."""
     from vpoc_ml import pipeline
 
-    _show_summary(pipeline.summarize(lake, run), as_json)
+    output.show_summary(pipeline.summarize(lake, run), as_json)
 
 
 @report.command("features")
@@ -175,42 +247,7 @@ def report_features(lake: LakeOption = "data", run: RunOption = "manual", as_jso
     """Analyse a run's features on its training and validation rows: feature-analysis.html, .json."""
     from vpoc_ml import pipeline
 
-    _emit(pipeline.analyze_features(lake, run), as_json)
-
-
-def _emit(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
-    for name, value in result.items():
-        typer.echo(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
-
-
-def _show_summary(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
-    from vpoc_ml.pipeline.table import render
-
-    render(Console(), result)
-
-
-def _show_stage(result: dict[str, Any]) -> None:
-    what = f"{result['stage']} {result.get('contract', '')}".strip()
-    rows = f"{result['rows_in']:,} -> {result['rows_out']:,} rows" if "rows_out" in result else ""
-    why = result.get("why")
-    worked = f"{result.get('seconds', 0):.1f} s{f'  {why}' if why else ''}"
-    state = "unchanged" if result.get("skipped") else worked
-    progress.print(f"  {what:<28} {rows:<28} {state}", highlight=False)
-
-
-def _show_progress(record: dict[str, Any]) -> None:
-    if record.get("kind") == "epoch":
-        progress.print(
-            f"    epoch {record['epoch']}: validation loss {record['validation_loss']:.6f}"
-            f" (constant {record['validation_constant']:.6f})",
-            highlight=False,
-        )
+    output.emit(pipeline.analyze_features(lake, run), as_json)
 
 
 def main() -> None:
@@ -218,5 +255,5 @@ def main() -> None:
     try:
         app()
     except VpocError as error:
-        progress.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
+        output.progress.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
         sys.exit(error.exit_code)

@@ -7,11 +7,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from vpoc_ml.features.build import build_features
+from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.sources import Source, combined_fingerprint
 from vpoc_ml.lake.hashing import hash_code, hash_file
@@ -108,14 +111,24 @@ def features_contract(run: Run, contract: str) -> Result:
             return _counted(bars_manifest.rows, run.lake.described(key).rows, why=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
-        features = build_features(
-            *(bars, sessions, developing, vix, run.instrument, predecessor),
-            profile=run.config.profile,
-            extras=extras,
-            pair=pair_closes(run, bars_manifest),
-        )
+        pair = pair_closes(run, bars_manifest)
+        features = _features(run, (bars, sessions, developing), vix, predecessor, pair)
         run.lake.write_frame(key, features, recipe, history.details(predecessor))
         return _counted(bars.height, features.height, why=why)
+
+
+def _features(
+    run: Run,
+    frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
+    vix: pl.DataFrame,
+    predecessor: Predecessor | None,
+    pair: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """Return the features of bars, sessions and developing levels; ``data.chunk_rows`` bounds the memory it takes."""
+    options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras, "pair": pair}
+    if rows := run.config.data.chunk_rows:
+        return pl.concat(build_in_chunks(frames[0], vix, run.instrument, predecessor, rows=rows, **options))
+    return build_features(*frames, vix, run.instrument, predecessor, **options)
 
 
 @stage("rolls")

@@ -38,6 +38,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
         InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
     """
     from vpoc_ml.dataset.assemble import assemble
+    from vpoc_ml.dataset.share import first_sessions
 
     roll_key = f"roll/{run.config.data.instrument}.parquet"
     loaded = {
@@ -45,10 +46,14 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     }
     bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
     roll, roll_manifest = run.lake.load(roll_key)
-    front = roll.filter(pl.col("contract").is_in(contracts))
+    sessions = {each: frame["session"] for each, frame in features.items()}
+    share = run.config.data.fraction
+    front = first_sessions(roll.filter(pl.col("contract").is_in(contracts)), sessions, share)
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
     recipe = Recipe(
-        {**inputs, "roll": roll_manifest.sha256}, run.config.digest("features", "dataset"), hash_code("dataset")
+        {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
+        run.config.digest("features", "dataset"),
+        hash_code("dataset"),
     )
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)

@@ -1,0 +1,95 @@
+"""The earlier trainer's command line as settings of a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vpoc_ml.errors import ConfigError, InvalidValueError
+
+RECIPE = "top5"
+PATIENCE = 15
+NO_CLIP = 1000.0
+NUMBERS: dict[str, tuple[type, str]] = {
+    "epochs": (int, "training.epochs"),
+    "batch_size": (int, "training.batch_size"),
+    "learning_rate": (float, "training.learning_rate"),
+    "dropout_rate": (float, "model.dropout"),
+    "weight_decay": (float, "training.weight_decay"),
+    "warmup_steps": (int, "training.warmup_steps"),
+    "gradient_clip_value": (float, "training.gradient_clip"),
+    "early_stopping_patience": (int, "training.patience"),
+    "gradient_accumulation_steps": (int, "training.accumulation"),
+    "data_fraction": (float, "data.fraction"),
+    "chunk_size": (int, "data.chunk_rows"),
+}
+SWITCHES: dict[str, tuple[str, Any]] = {
+    "use_mixed_precision": ("training.precision", "bf16"),
+    "adaptive_loss": ("training.loss", "adaptive_huber"),
+    "skip_gpu_cleanup": ("training.vram_limit_gib", 0.0),
+}
+HELP = (
+    "The earlier trainer's flags are understood too, with recipe top5 as their base: --data (a folder, or one CSV or"
+    f" Parquet file), --output_dir, --hidden_dims 16 8 or --hidden_layers 16,8, {', '.join(f'--{n}' for n in NUMBERS)},"
+    f" {', '.join(f'--{n}' for n in SWITCHES)}, --verbose."
+)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a command line of the earlier trainer asks for. ``settings``: overrides by dotted key."""
+
+    data: Path | None
+    output: Path | None
+    settings: dict[str, Any]
+    verbose: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"Expected flags that `vpoc-ml train --help` lists; {message}. Correct the command line.")
+
+
+def parse(arguments: Sequence[str]) -> Earlier | None:
+    """Read the flags of the earlier trainer; None when there are none.
+
+    Patience is 15 unless given, as it was there; ``gradient_clip_value`` 0 means no clipping.
+
+    Raises:
+        ConfigError: an unknown flag or a value of another type.
+        InvalidValueError: widths that are no positive whole numbers.
+    """
+    if not arguments:
+        return None
+    told = vars(_parser().parse_args(list(arguments)))
+    settings = {key: told[flag] for flag, (_, key) in NUMBERS.items() if told[flag] is not None}
+    settings |= {key: value for flag, (key, value) in SWITCHES.items() if told[flag]}
+    if settings.get("training.gradient_clip") == 0:
+        settings["training.gradient_clip"] = NO_CLIP
+    if told["hidden_dims"]:
+        settings["model.hidden_dims"] = _widths(told["hidden_dims"])
+    return Earlier(told["data"], told["output_dir"], {"training.patience": PATIENCE, **settings}, told["verbose"])
+
+
+def _parser() -> _Parser:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--output_dir", "--output", type=Path)
+    widths = parser.add_mutually_exclusive_group()
+    widths.add_argument("--hidden_dims", nargs="+")
+    widths.add_argument("--hidden_layers", nargs=1, dest="hidden_dims")
+    for flag, (kind, _) in NUMBERS.items():
+        parser.add_argument(f"--{flag}", type=kind)
+    for flag in (*SWITCHES, "verbose"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    return parser
+
+
+def _widths(texts: Sequence[str]) -> tuple[int, ...]:
+    parts = [part for text in texts for part in text.replace(",", " ").split()]
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InvalidValueError("--hidden_dims", " ".join(texts), "widths such as 16 8")
+    return tuple(map(int, parts))

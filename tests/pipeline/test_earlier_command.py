@@ -1,0 +1,114 @@
+"""``vpoc-ml train`` with the earlier trainer's flags: one merged file in, a folder with a model out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shlex
+from datetime import date, datetime
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from vpoc_ml.cli import app
+from vpoc_ml.errors import MissingInputError
+from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.models.bundle import load_model
+from vpoc_ml.pipeline import earlier, order
+from vpoc_ml.pipeline.names import STAGES
+
+COMMAND = """train --data DATA/MERGED/merged_es_vix_test.csv --output_dir TRAINING_ROBUST --epochs 3 --batch_size 16
+    --learning_rate 1e-4 --hidden_dims 16 8 --dropout_rate 0.1 --verbose"""
+SESSIONS = 18
+
+
+@pytest.fixture(scope="module")
+def merged(market, tmp_path_factory):
+    """The earlier system's merged file of some weeks, in the folders its commands name."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "DATA/MERGED").mkdir(parents=True)
+    lines = next(market.glob("ES*.txt")).read_text().splitlines()[55_000 : 55_000 + SESSIONS * 1380]
+    vix = next(path for path in market.glob("*.csv") if "vix" in path.name.lower())
+    closes: dict[date, float] = dict(read_vix(vix).select("date", "close").rows())
+    rows, close = ["timestamp,open,high,low,close,volume,VIX,contract,session"], 15.0
+    for line in lines:
+        stamp, *values = line.split(";")
+        at = datetime.strptime(stamp, "%Y%m%d %H%M%S")  # noqa: DTZ007 - as that system wrote it
+        close = closes.get(at.date(), close)
+        session = "RTH" if "09:30" <= f"{at:%H:%M}" < "16:00" else "ETH"
+        rows.append(f"{at},{','.join(values)},{close},ES 03-23,{session}")
+    (folder / "DATA/MERGED/merged_es_vix_test.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def command(merged, monkeypatch):
+    """Run a command line in the folder of the merged file, without the gates: they have tests of their own."""
+    monkeypatch.chdir(merged)
+    monkeypatch.setattr(order, "STAGES", tuple(name for name in STAGES if not name.startswith("gate-")))
+
+    def run(line: str):
+        result = CliRunner().invoke(app, shlex.split(line))
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def test_published_command_runs_as_it_stands(command, merged):
+    result = command(COMMAND)
+    assert result.exit_code == 0
+    folder = merged / "TRAINING_ROBUST"
+    assert {"best_model.json", "best_model.safetensors", "final_model.json", "training_config.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    trained = json.loads((folder / "training_result.json").read_text())
+    assert (trained["epochs"], trained["parameters"]) == (3, 299)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["recipe"] == "top5"
+    assert config["training"]["patience"] == 15
+    assert load_model(folder / "best_model.json").features[0] == "close_change_pct"
+    assert "step" in result.stderr, "--verbose shows the windows"
+
+
+def test_chunk_size_changes_memory_and_no_byte_of_the_training_set(command, merged):
+    """A training set that is the same to the byte trains the same model; see the training's own tests."""
+    raw, vix = earlier.deliver(merged / "DATA/MERGED/merged_es_vix_test.csv", None, merged / "input")
+    places = f"--raw {raw} --vix {vix} --recipe top5"
+    found = set()
+    for rows in (0, 700, 15_000):
+        assert command(f"training-set {places} --lake lake-{rows} -o data.chunk_rows={rows}").exit_code == 0
+        features = pl.read_parquet(merged / f"lake-{rows}/features/ES/ESH23.parquet")
+        training_set = (merged / f"lake-{rows}/runs/manual/training_set.parquet").read_bytes()
+        found.add((tuple(features.hash_rows()), hashlib.sha256(training_set).hexdigest()))
+    assert len(found) == 1
+
+    assert command(f"training-set {places} --lake lake-0 --run part -o data.fraction=0.9").exit_code == 0
+    sessions = sorted(pl.read_parquet(merged / "lake-0/features/ES/ESH23.parquet")["session"].unique())
+    part = pl.read_parquet(merged / "lake-0/runs/part/training_set.parquet")
+    assert part["session"].max() == sessions[math.ceil(0.9 * len(sessions)) - 1]
+
+
+def test_data_may_be_a_folder_and_a_vix_file_beside_is_preferred(merged, tmp_path, market):
+    assert earlier.deliver(market, None, tmp_path) == (market, None)
+    named = tmp_path / "vix.csv"
+    file = merged / "DATA/MERGED/merged_es_vix_test.csv"
+    assert earlier.deliver(file, named, tmp_path / "a")[1] == named
+    raw, vix = earlier.deliver(file, None, tmp_path / "b")
+    assert [path.name for path in raw.iterdir()] == [file.name]
+    assert vix == tmp_path / "b" / "vix.csv"
+    beside = tmp_path / "c" / "VIX_History.csv"
+    beside.parent.mkdir()
+    beside.write_text("DATE,OPEN,HIGH,LOW,CLOSE\n01/06/2023,1,1,1,21.1\n")
+    (beside.parent / "merged.csv").write_bytes(file.read_bytes())
+    assert earlier.deliver(beside.parent / "merged.csv", None, tmp_path / "d")[1] == beside
+    with pytest.raises(MissingInputError, match="Correct --data"):
+        earlier.deliver(tmp_path / "absent.csv", None, tmp_path)
+
+
+def test_run_is_named_after_the_output_folder(tmp_path):
+    assert earlier.run_of(tmp_path / "TRAINING" / "STABLE 28") == "TRAINING-STABLE-28"
+    assert earlier.run_of(None) == "manual"
