@@ -272,10 +272,14 @@ def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
         assert np.array_equal(bits(features(own.head(cut), real.vix, es, history)), bits(found.head(cut)))
 
 
+@pytest.mark.parametrize("ratio", [0.5, 1.0075])
 @pytest.mark.parametrize(("rows", "skip"), [(5, 60), (211, 0), (10_000, 0)])
-def test_chunks_across_the_roll_give_the_features_of_all_bars(rows, skip, rolled, whole, es):
-    front = whole.filter(pl.col("session") < rolled.predecessor.first_session).height
+def test_chunks_across_the_roll_give_the_features_of_all_bars(rows, skip, ratio, rolled, es):
+    """At 1.0075 prices of the past are fractions of ticks: a sum that runs over them would tell where it began."""
+    predecessor = replace(rolled.predecessor, ratio=ratio)
+    whole = features(rolled.bars, rolled.vix, es, predecessor)
+    front = whole.filter(pl.col("session") < predecessor.first_session).height
     begin = front - skip if skip else 0
     bars = rolled.bars.head(front + 200) if skip else rolled.bars
-    chunks = build_in_chunks(bars, rolled.vix, es, rolled.predecessor, rows=rows, skip=begin)
+    chunks = build_in_chunks(bars, rolled.vix, es, predecessor, rows=rows, skip=begin)
     assert np.array_equal(bits(pl.concat(chunks)), bits(whole[begin : bars.height]))
