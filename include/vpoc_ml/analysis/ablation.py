@@ -2,7 +2,8 @@
 
 Every model is fitted on training rows and judged on validation rows. Nothing is chosen on the validation rows:
 the penalty of the ridge and the size of the trees are constants. A gain is the full model's result minus that of
-the model without the group, on the same rows and the same resampled sessions: above zero the group helps.
+the model without the group, on the same rows and the same resampled sessions: above zero the group helps. The
+intervals tell what other validation sessions might have shown, not what other training rows would have taught.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vpoc_ml.analysis.seen import Seen
-from vpoc_ml.analysis.skill import draws
+from vpoc_ml.analysis.skill import critical_t, draws, t_value
 from vpoc_ml.config import RunConfig
-from vpoc_ml.evaluation.metrics import compare, describe, reduce
+from vpoc_ml.evaluation.bootstrap import Resamples
+from vpoc_ml.evaluation.metrics import SessionSums, compare, correlation_gain, describe, reduce
 from vpoc_ml.evaluation.rows import Floats, Forecast
 
 Model = Literal["ridge", "trees"]
@@ -29,9 +31,10 @@ TREE_ROWS = 40_000
 TREES = {
     "objective": "regression",
     "learning_rate": 0.1,
-    "num_leaves": 15,
+    "num_leaves": 8,
     "min_data_in_leaf": 200,
-    "max_bin": 63,
+    "max_bin": 31,
+    "bin_construct_sample_cnt": 8_000,
     "lambda_l2": 10.0,
     "num_threads": 1,
     "deterministic": True,
@@ -42,45 +45,57 @@ TREES = {
 ROUNDS = 60
 
 
-def variants(features: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-    """Return the columns of every model to fit: all, without each group, and each group alone.
+def variants(
+    features: Sequence[str], families: Mapping[str, Sequence[str]], clusters: Mapping[str, Sequence[str]]
+) -> dict[str, list[int]]:
+    """Return the columns of every model to fit: all, without each group, and each family alone.
 
-    A group that is everything has no model without it, and that of all features is its own.
+    A family that is everything has neither a model without it nor one of its own.
     """
     found = {FULL: list(range(len(features)))}
-    for name, members in groups.items():
+    for name, members in {**families, **clusters}.items():
         inside = [at for at, feature in enumerate(features) if feature in members]
         outside = [at for at, feature in enumerate(features) if feature not in members]
         if inside and outside:
-            found |= {f"without {name}": outside, f"only {name}": inside}
+            found[f"without {name}"] = outside
+            if name in families:
+                found[f"only {name}"] = inside
     return found
 
 
-def ablation(seen: Seen, config: RunConfig, groups: Mapping[str, Sequence[str]], model: Model) -> dict[str, Any]:
+def ablation(
+    seen: Seen,
+    config: RunConfig,
+    families: Mapping[str, Sequence[str]],
+    clusters: Mapping[str, Sequence[str]],
+    model: Model,
+) -> dict[str, Any]:
     """Fit and judge every variant of one model.
 
     Args:
         seen: training and validation rows.
         config: ``model.guard_clip`` and ``evaluation`` are read.
-        groups: members of each group of features, by its name.
+        families: features of each family, by its name.
+        clusters: features of each cluster, by a name that no family has.
         model: ``ridge`` on all labelled training rows, or ``trees`` (gradient boosting) on an even sample.
 
     Returns:
         ``model``; ``rows``, training rows used; ``full``: accuracy and rank IC of all features; ``groups``: by
-        group its ``features``, the paired ``gain`` of the full model over the one without it, and the metrics
-        of the group ``alone``. Each is value, low, high, or None where it is undefined.
+        group its ``features``, the paired ``gain`` of the full model over the one without it, whether the gain in
+        rank IC ``stands`` after the Bonferroni correction for the number of groups, and the metrics of a family
+        ``alone`` (None for a cluster). Each is value, low, high, or None where it is undefined.
     """
-    columns = variants(seen.features, groups)
+    columns = variants(seen.features, families, clusters)
     clip = config.model.guard_clip
     fitted, rows = (_fit_ridge if model == "ridge" else _fit_trees)(seen, columns, clip)
-    forecasts = _predictions(seen, fitted, clip)
     judged = seen.judged("validation")
     resamples = draws(judged, config.evaluation)
     sums = {
         name: reduce(Forecast(name, rank, seen.target.zero_score), judged, config.evaluation.huber_delta)
-        for name, rank in forecasts
+        for name, rank in _predictions(seen, fitted, clip)
     }
     full = sums[FULL]
+    bar = critical_t(config.evaluation.confidence, sum(name.startswith("without ") for name in sums), judged.sessions)
     return {
         "model": model,
         "rows": rows,
@@ -88,13 +103,21 @@ def ablation(seen: Seen, config: RunConfig, groups: Mapping[str, Sequence[str]],
         "groups": {
             name: {
                 "features": list(members),
-                "gain": compare(full, sums[f"without {name}"], resamples),
-                "alone": describe(sums[f"only {name}"], resamples),
+                **_gain(full, sums[f"without {name}"], resamples, bar),
+                "alone": describe(sums[f"only {name}"], resamples) if f"only {name}" in sums else None,
             }
-            for name, members in groups.items()
+            for name, members in {**families, **clusters}.items()
             if f"without {name}" in sums
         },
     }
+
+
+def _gain(full: SessionSums, without: SessionSums, resamples: Resamples, bar: float) -> dict[str, Any]:
+    gain = compare(full, without, resamples)
+    if full.rank_ic is None or without.rank_ic is None:
+        return {"gain": gain, "stands": False}
+    t = t_value(np.hstack([full.rank_ic, without.rank_ic]), resamples, correlation_gain)
+    return {"gain": gain, "stands": t is not None and abs(t) > bar}
 
 
 def _predictions(seen: Seen, fitted: Mapping[str, Predict], clip: float) -> Iterator[tuple[str, Floats]]:

@@ -38,7 +38,8 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
     """
     seen = read_seen(run_dir)
     clusters = cluster(seen.features, spearman(seen))
-    groups = feature_groups(seen.features, clusters)
+    families = by_family(seen.features)
+    groups = alike(clusters, families)
     skill = skills(seen, config.evaluation)
     features = {
         name: _described(name) | _distributed(seen, name, config.model.guard_clip) | {"skill": skill[name]}
@@ -49,7 +50,7 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             "about": _about(seen, config),
             "features": features,
             "clusters": clusters,
-            "ablation": [ablation(seen, config, groups, model) for model in MODELS],
+            "ablation": [ablation(seen, config, families, groups, model) for model in MODELS],
             "targets": target_distributions(seen, config.dataset),
             "scalers": scaler_effects(seen, config.dataset),
         }
@@ -57,17 +58,22 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
     return whole
 
 
-def feature_groups(features: Sequence[str], clusters: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the groups to leave out: every family, then every cluster of more than one feature that is no family."""
-    groups: dict[str, list[str]] = {}
+def by_family(features: Sequence[str]) -> dict[str, list[str]]:
+    """Return the features of each family, both in the order of ``features``."""
+    families: dict[str, list[str]] = {}
     for name in features:
-        groups.setdefault(_family(name), []).append(name)
-    families = [set(members) for members in groups.values()]
-    for group in clusters["groups"]:
-        members = group["members"]
-        if len(members) > 1 and set(members) not in families:
-            groups[f"{members[0]} and {len(members) - 1} alike"] = members
-    return groups
+        families.setdefault(_family(name), []).append(name)
+    return families
+
+
+def alike(clusters: Mapping[str, Any], families: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the clusters of several features that are not just a family, named by their first feature."""
+    known = [set(members) for members in families.values()]
+    return {
+        f"{group['members'][0]} and {len(group['members']) - 1} alike": group["members"]
+        for group in clusters["groups"]
+        if len(group["members"]) > 1 and set(group["members"]) not in known
+    }
 
 
 def _described(name: str) -> dict[str, Any]:

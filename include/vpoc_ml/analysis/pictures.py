@@ -60,7 +60,7 @@ def skill_picture(features: Mapping[str, Any]) -> str:
         axis.axvline(0, color=INK, linewidth=0.8)
         for place, (_, skill) in enumerate(rows):
             train, validation = skill["train_ic"], skill["validation_ic"]
-            colour = BLUE if validation["low"] > 0 or validation["high"] < 0 else GREY
+            colour = BLUE if skill["stands"] else GREY
             axis.plot([validation["low"], validation["high"]], [place, place], color=colour, linewidth=2.5)
             axis.plot(validation["value"], place, "o", color=INK, markersize=3.5, label="validation" * (place == 0))
             if train:
@@ -78,10 +78,9 @@ def ablation_picture(results: Sequence[Mapping[str, Any]]) -> str:
         figure, panels = axes(1, len(results), 9.0, 1.0 + 0.24 * max(count, 2), sharey=True)
         for panel, result in zip(panels, results, strict=True):
             panel.axvline(0, color=INK, linewidth=0.8)
-            gains = [group["gain"]["rank_ic_gain"] for group in result["groups"].values()]
-            for place, gain in enumerate(gains):
-                if gain is not None:
-                    colour = GREEN if gain["low"] > 0 else RED if gain["high"] < 0 else GREY
+            for place, group in enumerate(result["groups"].values()):
+                if (gain := group["gain"]["rank_ic_gain"]) is not None:
+                    colour = GREY if not group["stands"] else GREEN if gain["value"] > 0 else RED
                     panel.plot([gain["low"], gain["high"]], [place, place], color=colour, linewidth=3)
                     panel.plot(gain["value"], place, "o", color=INK, markersize=4)
             panel.set(title=result["model"], xlabel="rank IC lost without the group", ylim=(count - 0.4, -0.6))

@@ -88,15 +88,15 @@ def _skill_finding(features: Mapping[str, Any], about: Mapping[str, Any]) -> str
     chance = (1.0 - about["confidence"]) * len(measured)
     return (
         f"Alone, {len(outside)} of {len(measured)} features have a rank IC whose interval excludes zero; chance alone"
-        f" would give about {chance:.1f}. After the correction for {len(features)} tests"
-        f" {_listed(standing) if standing else 'none'} remains."
+        f" would give about {chance:.1f}. What stands after the correction for {len(features)} tests:"
+        f" {_listed(standing) or 'none'}."
     )
 
 
 def _ablation_finding(result: Mapping[str, Any]) -> str:
-    gains = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items()}
-    needed = [name for name, gain in gains.items() if gain and gain["low"] > 0]
-    harmful = [name for name, gain in gains.items() if gain and gain["high"] < 0]
+    standing = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items() if group["stands"]}
+    needed = [name for name, gain in standing.items() if gain["value"] > 0]
+    harmful = [name for name, gain in standing.items() if gain["value"] < 0]
     ic = result["full"]["rank_ic"]
     whole = f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}]" if ic else "not measurable"
     text = f"{result['model'].capitalize()} with all features: rank IC {whole}."
@@ -135,7 +135,7 @@ def _cluster_finding(clusters: Mapping[str, Any]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names)
+    return "; ".join(names)  # a group's own name holds an "and"
 
 
 def _number(value: float | None) -> str:

@@ -12,7 +12,7 @@ from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.evaluation.rows import Floats
 
-ROWS = 10_000
+ROWS = 6_000
 FAR = 5.0
 
 

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from vpoc_ml.analysis.seen import Seen
 from vpoc_ml.config import EvaluationConfig
 from vpoc_ml.dataset.statistics import column_statistics
-from vpoc_ml.evaluation.bootstrap import Resamples, draw
+from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
 from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio, reduce
 from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows
 
@@ -42,11 +42,11 @@ def critical_t(confidence: float, tests: int, sessions: int) -> float:
     return float(student.ppf(1.0 - (1.0 - confidence) / (2.0 * max(tests, 1)), sessions - 1))
 
 
-def standard_error(sums: Floats, resamples: Resamples) -> float:
-    """Return the bootstrap standard error of a correlation given by its sums, without the (n-1)/n bias."""
-    found = resamples.draws(sums, correlation)
-    n = resamples.sessions
-    return float(np.nanstd(found) * math.sqrt(n / (n - 1)))
+def t_value(sums: Floats, resamples: Resamples, statistic: Statistic) -> float | None:
+    """Return a statistic over its bootstrap standard error, without the (n-1)/n bias; None where it is undefined."""
+    value, found, n = float(statistic(sums.sum(axis=0))), resamples.draws(sums, statistic), resamples.sessions
+    error = float(np.nanstd(found)) * math.sqrt(n / (n - 1))
+    return value / error if math.isfinite(value) and error > 0 else None
 
 
 def _skill(
@@ -56,16 +56,16 @@ def _skill(
     middle = column_statistics(values[seen.mask("train")]).median
     centred = np.where(np.isfinite(values), values - middle, 0.0)
     train, validation = (centred[seen.mask(split, labelled=True)] for split in ("train", "validation"))
-    train_ic = _ic(_sums(train, judged["train"]), resamples["train"])
+    train_ic = _ic(_sums(train, judged["train"]).rank_ic, resamples["train"])
     direction = -1.0 if train_ic is not None and train_ic["value"] < 0 else 1.0
     sums = _sums(direction * validation, judged["validation"])
-    ic = _turned(_ic(sums, resamples["validation"]), direction)
+    ic = _turned(_ic(sums.rank_ic, resamples["validation"]), direction)
     accuracy = resamples["validation"].interval(sums.accuracy, ratio)
-    t = None if ic is None or not ic["error"] else ic["value"] / ic["error"]
+    t = None if sums.rank_ic is None else t_value(sums.rank_ic, resamples["validation"], correlation)
     return {
         "train_ic": train_ic,
         "validation_ic": ic,
-        "t": t,
+        "t": None if t is None else direction * t,
         "stands": t is not None and abs(t) > bar,
         "accuracy": accuracy.to_json() if accuracy is not None and ic is not None else None,
     }
@@ -75,15 +75,13 @@ def _turned(ic: dict[str, float] | None, direction: float) -> dict[str, float] |
     """Return the IC of the feature itself from that of ``direction`` times it."""
     if ic is None or direction > 0:
         return ic
-    return {"value": -ic["value"], "low": -ic["high"], "high": -ic["low"], "error": ic["error"]}
+    return {"value": -ic["value"], "low": -ic["high"], "high": -ic["low"]}
 
 
 def _sums(values: Floats, rows: JudgedRows) -> SessionSums:
     return reduce(Forecast("feature", values, 0.0), rows, 1.0)
 
 
-def _ic(sums: SessionSums, resamples: Resamples) -> dict[str, float] | None:
-    if sums.rank_ic is None:
-        return None
-    found = resamples.interval(sums.rank_ic, correlation)
-    return None if found is None else found.to_json() | {"error": standard_error(sums.rank_ic, resamples)}
+def _ic(sums: Floats | None, resamples: Resamples) -> dict[str, float] | None:
+    found = None if sums is None else resamples.interval(sums, correlation)
+    return None if found is None else found.to_json()

@@ -1,0 +1,50 @@
+"""Every kind of target is described on the labels of the run."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vpoc_ml.analysis.targets import target_distributions
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.labels import known_volatility
+from vpoc_ml.dataset.targets import KINDS, fit_target
+
+
+def test_each_kind_is_described_and_the_chosen_one_marked(made):
+    found = target_distributions(made.seen, DatasetConfig(target="binary"))
+    assert list(found) == list(KINDS)
+    assert [kind for kind, one in found.items() if one["chosen"]] == ["binary"]
+    assert found["rank"]["train"]["mean"] == pytest.approx(0.5)
+    assert found["multiclass"]["distinct"] == 3
+    labels = made.frame.filter((pl.col("split") == "train") & (pl.col("weight") == 1))["ret"].to_numpy()
+    assert found["rank"]["train"]["rows"] == labels.size
+    assert found["return"]["distinct"] == np.unique(labels).size
+    assert found["return"]["commonest"] == pytest.approx(np.unique(labels, return_counts=True)[1].max() / labels.size)
+    assert found["rank"]["validation"]["rows"] == made.seen.mask("validation", labelled=True).sum()
+
+
+def test_volatility_of_a_row_is_its_contracts_own_past(made):
+    config = DatasetConfig(target="vol_scaled")
+    found = target_distributions(made.seen, config)["vol_scaled"]["train"]
+    keys = made.seen.keys
+    known = np.concatenate(
+        [
+            known_volatility(part["last_ret"], 1, config.target_volatility_bars).to_numpy()
+            for part in keys.partition_by("contract", maintain_order=True)
+        ]
+    )
+    train = made.seen.mask("train", labelled=True)
+    target = fit_target("vol_scaled", keys["ret"].to_numpy()[train], known[train], config)
+    expected = target.apply(keys["ret"].to_numpy()[train], known[train])
+    assert found["mean"] == pytest.approx(expected.mean())
+    assert found["sd"] == pytest.approx(expected.std())
+
+
+def test_kind_that_cannot_be_used_says_why(made, make_run):
+    still = make_run(made.frame.with_columns(ret=pl.col("ret") * 0))
+    found = target_distributions(still.seen, DatasetConfig())
+    assert set(found["multiclass"]) == {"predicts", "chosen", "refused"}
+    assert "nearly all training returns are equal" in found["multiclass"]["refused"]
+    assert found["rank"]["commonest"] == 1.0
