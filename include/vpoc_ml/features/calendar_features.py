@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import numpy as np
 
-from vpoc_ml.features.clock import SESSION_MINUTES
+from vpoc_ml.features.clock import DAY_MINUTES, SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.contracts import parse_contract
@@ -17,12 +18,12 @@ FARTHEST_ROLL = 70
 
 def tod_sin(x: Inputs) -> Floats:
     """Sine of the time of day."""
-    return np.sin(_angle(x))
+    return _of_minute(x, np.sin)
 
 
 def tod_cos(x: Inputs) -> Floats:
     """Cosine of the time of day."""
-    return np.cos(_angle(x))
+    return _of_minute(x, np.cos)
 
 
 def is_rth(x: Inputs) -> Floats:
@@ -42,8 +43,9 @@ def days_to_roll(x: Inputs) -> Floats:
     if first >= roll:
         return np.zeros(x.frame.height)
     before_roll = sessions(x.instrument.calendar, first, roll - timedelta(days=1))["session"]
-    left: Ints = before_roll.len() - before_roll.search_sorted(x.frame["session"], side="left").to_numpy()
-    return np.minimum(left, FARTHEST_ROLL).astype(np.float64)
+    days = x.frame["session"].gather(x.starts[:-1])
+    left: Ints = before_roll.len() - before_roll.search_sorted(days, side="left").to_numpy()
+    return np.repeat(np.minimum(left, FARTHEST_ROLL).astype(np.float64), np.diff(x.starts))
 
 
 def gap_open(x: Inputs) -> Floats:
@@ -51,5 +53,6 @@ def gap_open(x: Inputs) -> Floats:
     return (x.of_session(x.daily["open"]) - x.of_session(x.daily["close"], 1)) / x.of_session(x.atr)
 
 
-def _angle(x: Inputs) -> Floats:
-    return 2 * np.pi * x.minute / SESSION_MINUTES
+def _of_minute(x: Inputs, function: Callable[[Floats], Floats]) -> Floats:
+    """Return a function of the angle of each bar's minute, computed once a minute of the clock."""
+    return function(2 * np.pi * np.arange(DAY_MINUTES) / SESSION_MINUTES)[x.minute]

@@ -10,15 +10,13 @@ SESSION_MINUTES = 1380
 OPEN_MINUTE = 17 * 60
 DAY_MINUTES = 24 * 60
 _MINUTE = 60_000_000
-_HOUR = 60 * _MINUTE
 
 
 def minutes_since_open(ts: pl.Series) -> NDArray[np.int64]:
     """Return the minutes from the open of the session, 17:00 Chicago in winter and summer, to the start of each bar."""
-    clock = ts.dt.cast_time_unit("us").to_physical().to_numpy()
-    hour = clock // _HOUR
+    clock = ts.dt.cast_time_unit("us").to_physical().to_numpy() // _MINUTE
+    hour = clock // 60
     first = np.flatnonzero(np.diff(hour, prepend=hour[:1] - 1))  # an hour of UTC has one offset: convert one bar of it
     local = ts.gather(first).dt.convert_time_zone("America/Chicago").dt
     opened = (local.hour().cast(pl.Int64).to_numpy() * 60 - OPEN_MINUTE) % DAY_MINUTES
-    past_hour = (clock - hour * _HOUR) // _MINUTE
-    return np.asarray(np.repeat(opened, np.diff(first, append=hour.size)) + past_hour, np.int64)
+    return np.asarray(np.repeat(opened - 60 * hour[first], np.diff(first, append=hour.size)) + clock, np.int64)

@@ -16,6 +16,7 @@ from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
 from vpoc_ml.features.minutes import Grid, volume_grid
 from vpoc_ml.features.series import fixed_point, lagged, sum_before
+from vpoc_ml.features.windows import rolling_sum, sum_within
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars
 from vpoc_ml.profile.naked import follow_naked
@@ -111,6 +112,11 @@ class Inputs:
         return fixed_squares(self.long_return)
 
     @cached_property
+    def square_sum(self) -> Ints:
+        """Sum of the last 390 ``long_squares``."""
+        return np.asarray(rolling_sum(self.long_squares, 390), np.int64)
+
+    @cached_property
     def variance(self) -> Floats:
         """Sum of squared percent returns of each session of ``daily``, from bar to bar and first from its open."""
         close, day = self.whole("close"), self.whole("day")
@@ -137,8 +143,7 @@ class Inputs:
 
     def so_far(self, values: Ints) -> Ints:
         """Return the sum over the bar and those before it in its session."""
-        total = np.concatenate(([0], np.cumsum(values)))
-        return np.asarray(total[1:] - np.repeat(total[self.starts[:-1]], np.diff(self.starts)), np.int64)
+        return np.asarray(sum_within(values, self.starts), np.int64)
 
     @cached_property
     def volume_so_far(self) -> Ints:

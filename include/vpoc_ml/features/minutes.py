@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from vpoc_ml.features.history import Ints
-from vpoc_ml.features.series import rolling_sum
 
 DAY = 1440
 """Columns of a grid: every minute a clock can show, though a session has 1380."""
@@ -32,10 +31,3 @@ def volume_grid(day: Ints, minute: Ints, volume: Ints, sessions: int) -> Grid:
     first, last = minute[edges[:-1], None], minute[edges[1:] - 1, None]
     columns = np.arange(DAY)
     return Grid(grid, ((first <= columns) & (columns <= last)).astype(np.int64))
-
-
-def sum_of_sessions_before(grid: Ints, sessions: int) -> Ints:
-    """Return the sum over the sessions before each row, minute by minute; over fewer where there are no more."""
-    before = np.zeros_like(grid)
-    before[1:] = rolling_sum(grid, sessions)[:-1]
-    return before

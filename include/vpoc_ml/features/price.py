@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.series import fixed_point, ratio, rolling_max, rolling_sum
-from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_moments, wilder_rsi
+from vpoc_ml.features.series import fixed_point, ratio, rolling_max
+from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_moments, rolling_sum, wilder_rsi
 
 PRICE_BITS = 10
 """Fixed point of a past price in ticks; the variance of 20 such prices fits while they stay within 10 million ticks."""

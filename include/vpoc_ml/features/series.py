@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpoc_ml.features.history import Floats, Ints
+from vpoc_ml.features.windows import rolling_sum
 
 
 def lagged(values: NDArray[np.generic], bars: int) -> Floats:
@@ -31,16 +32,6 @@ def sum_before(values: Floats, count: int) -> Floats:
 def fixed_point(values: Floats, bits: int) -> Ints:
     """Return multiples of ``2**-bits``: their sums are exact, whatever the order and wherever they begin."""
     return np.rint(values * 2.0**bits).astype(np.int64)
-
-
-def rolling_sum(values: Ints, bars: int) -> Ints:
-    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer.
-
-    Along the first axis. The running sum may wrap around in int64; a window's sum is still exact while it fits.
-    """
-    total = np.cumsum(values, axis=0)
-    total[bars:] -= total[:-bars].copy()
-    return total
 
 
 def window_sum(values: Ints, bars: int, *, first: int = 0) -> tuple[Ints, NDArray[np.bool_]]:

@@ -16,12 +16,11 @@ def vix_lag1(x: Inputs) -> Floats:
 def vix_chg_5d(x: Inputs) -> Floats:
     """Log change over the last five published closes."""
     close = x.vix["close"].to_numpy()
+    change = np.full(close.size + 1, np.nan)  # by the number of closes published before
+    change[6:] = np.log(close[5:] / close[:-5])
     published, starts = (series.to_physical().to_numpy() for series in (x.vix["available_at"], x.frame["ts"]))
-    last = np.searchsorted(published, starts, side="left") - 1
-    known = last >= 5
-    change = np.full(starts.size, np.nan)
-    change[known] = np.log(close[last[known]] / close[last[known] - 5])
-    return change
+    first = np.searchsorted(starts, published, side="right")  # of each close, the first bar that starts after it
+    return np.repeat(change, np.diff(first, prepend=0, append=starts.size))
 
 
 def vrp(x: Inputs) -> Floats:

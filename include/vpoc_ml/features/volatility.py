@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import SQUARE_BITS, Floats, Inputs, fixed_squares
-from vpoc_ml.features.series import fixed_point, lagged, ratio, rolling_sum, sum_before
+from vpoc_ml.features.series import fixed_point, lagged, ratio, sum_before
+from vpoc_ml.features.windows import rolling_sum
 from vpoc_ml.profile.kernels import Ints
 
 DAY_MINUTES = 1380
@@ -18,17 +19,17 @@ LEAST_YEARLY = 0.1
 
 def rv_30(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns, percent a day."""
-    return _daily(x, x.long_squares, 30)
+    return x.after_window(_daily(rolling_sum(x.long_squares, 30), 30), 30)
 
 
 def rv_390(x: Inputs) -> Floats:
     """Realised volatility of the last 390 returns, percent a day."""
-    return _daily(x, x.long_squares, 390)
+    return x.after_window(_daily(x.square_sum, 390), 390)
 
 
 def rv_ratio_30_390(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns over that of the last 390; 1 where none of them moved."""
-    return ratio(rv_30(x), rv_390(x), 1.0)
+    return x.after_window(np.sqrt(390 / 30 * ratio(rolling_sum(x.long_squares, 30), x.square_sum, 30 / 390)), 390)
 
 
 def bpv_ratio_390(x: Inputs) -> Floats:
@@ -40,13 +41,13 @@ def bpv_ratio_390(x: Inputs) -> Floats:
     size = np.minimum(np.abs(x.long_return), 1.0)
     products = fixed_point(size * np.concatenate(([0.0], size[:-1])), SQUARE_BITS)
     bipower = rolling_sum(products, 389)
-    return x.after_window(np.pi / 2 * ratio(bipower, rolling_sum(x.long_squares, 390), 1.0), 390)
+    return x.after_window(np.pi / 2 * ratio(bipower, x.square_sum, 2 / np.pi), 390)
 
 
 def semivar_ratio_390(x: Inputs) -> Floats:
     """Share of falling returns in the realised variance of 390 returns, 0 to 1; one half where nothing moved."""
     falling = rolling_sum(x.long_squares * (x.long_return < 0), 390)
-    return x.after_window(ratio(falling, rolling_sum(x.long_squares, 390), 0.5), 390)
+    return x.after_window(ratio(falling, x.square_sum, 0.5), 390)
 
 
 def har_d(x: Inputs) -> Floats:
@@ -67,7 +68,7 @@ def har_m(x: Inputs) -> Floats:
 def park_60(x: Inputs) -> Floats:
     """Volatility from the ranges of 60 bars, percent a day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
     squares = fixed_squares(np.log(x.recent("high") / x.recent("low")))
-    return _daily(x, squares, 60, missing=59) / float(np.sqrt(4 * np.log(2)))
+    return x.after_window(_daily(rolling_sum(squares, 60), 60) / float(np.sqrt(4 * np.log(2))), 59)
 
 
 def yz_20d(x: Inputs) -> Floats:
@@ -85,10 +86,9 @@ def yz_20d(x: Inputs) -> Floats:
     return x.of_session(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY))
 
 
-def _daily(x: Inputs, squares: Ints, bars: int, missing: int | None = None) -> Floats:
-    """Return percent a day from the mean of squares in fixed point; a window of returns misses one row more."""
-    mean = rolling_sum(squares, bars) / 2.0**SQUARE_BITS / bars
-    return x.after_window(100 * np.sqrt(DAY_MINUTES * mean), bars if missing is None else missing)
+def _daily(squares: Ints, bars: int) -> Floats:
+    """Return percent a day, given the sum of the squares of so many bars in fixed point."""
+    return np.asarray(np.sqrt(squares * (1e4 * DAY_MINUTES / bars / 2.0**SQUARE_BITS)), np.float64)
 
 
 def _log_variance_before(x: Inputs, sessions: int) -> Floats:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.minutes import DAY, sum_of_sessions_before
-from vpoc_ml.features.series import fixed_point, ratio, rolling_sum
-from vpoc_ml.features.windows import rolling_moments
+from vpoc_ml.features.minutes import DAY
+from vpoc_ml.features.series import fixed_point, ratio
+from vpoc_ml.features.windows import rolling_moments, rolling_sum, sum_of_rows_before
 from vpoc_ml.profile.kernels import Ints
 
 RATIO_BARS = 30
@@ -47,7 +47,8 @@ def vwap_z(x: Inputs) -> Floats:
     mean = ratio(x.so_far(price * x.volume), volume, 0.0)
     variance = ratio(x.so_far(price**2 * x.volume), volume, 0.0) - mean**2
     deviation = (3 * (x.close - first) - mean) / np.sqrt(np.maximum(variance, 9.0))
-    return np.where(volume > 0, np.clip(deviation, -LARGEST_Z, LARGEST_Z), 0.0)
+    deviation[volume == 0] = 0
+    return np.clip(deviation, -LARGEST_Z, LARGEST_Z)
 
 
 def vol_ratio_30(x: Inputs) -> Floats:
@@ -64,10 +65,11 @@ def vol_z_tod(x: Inputs) -> Floats:
     """
     grid = x.volume_grid
     logs = fixed_point(np.log(1.0 + grid.volume), LOG_BITS)
-    count, total, squares = (sum_of_sessions_before(of, TOD_SESSIONS) for of in (grid.traded, logs, logs**2))
+    count, total, squares = (sum_of_rows_before(of, TOD_SESSIONS) for of in (grid.traded, logs, logs**2))
     spread = np.sqrt(ratio(count * squares - total**2, count * (count - 1), 0.0)) / 2.0**LOG_BITS
     above = (logs - ratio(total, count, 0.0)) / 2.0**LOG_BITS
-    deviation = np.where(count >= ENOUGH_SESSIONS, above / np.maximum(spread, LEAST_LOG_SD), 0.0)
+    deviation = above / np.maximum(spread, LEAST_LOG_SD)
+    deviation[count < ENOUGH_SESSIONS] = 0
     return _at_bars(x, deviation)
 
 
@@ -78,8 +80,9 @@ def rvol_sess(x: Inputs) -> Floats:
     """
     grid = x.volume_grid
     so_far = np.cumsum(grid.volume, axis=1)
-    count, usual = (sum_of_sessions_before(of, TOD_SESSIONS) for of in (grid.traded, so_far * grid.traded))
-    relative = np.where(count >= ENOUGH_SESSIONS, ratio(count * so_far, usual, 1.0), 1.0)
+    count, usual = (sum_of_rows_before(of, TOD_SESSIONS) for of in (grid.traded, so_far * grid.traded))
+    relative = ratio(count * so_far, usual, 1.0)
+    relative[count < ENOUGH_SESSIONS] = 1
     return _at_bars(x, relative)
 
 

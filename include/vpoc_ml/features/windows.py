@@ -17,6 +17,43 @@ RUN_IN = 390
 
 
 @numba.njit(cache=True, nogil=True)
+def rolling_sum(values: Ints, bars: int) -> Ints:
+    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer."""
+    found = np.empty(values.size, np.int64)
+    total = 0
+    for row in range(values.size):
+        total += values[row]
+        if row >= bars:
+            total -= values[row - bars]
+        found[row] = total
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def sum_within(values: Ints, starts: Ints) -> Ints:
+    """Return the sum over every row and those before it in its session; ``starts`` end with the number of rows."""
+    found = np.empty(values.size, np.int64)
+    for session in range(starts.size - 1):
+        total = 0
+        for row in range(starts[session], starts[session + 1]):
+            total += values[row]
+            found[row] = total
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def sum_of_rows_before(grid: Ints, count: int) -> Ints:
+    """Return, column by column, the sum over the ``count`` rows before each, over fewer where there are no more."""
+    found = np.zeros(grid.shape, np.int64)
+    for row in range(1, grid.shape[0]):
+        for column in range(grid.shape[1]):
+            found[row, column] = found[row - 1, column] + grid[row - 1, column]
+            if row > count:
+                found[row, column] -= grid[row - 1 - count, column]
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
 def rolling_moments(first: Ints, second: Ints, bars: int) -> Ints:
     """Return ``n^2`` times variance, variance and covariance of the last n = ``bars`` values, shape (3, rows).
 
