@@ -1,0 +1,79 @@
+"""The promises hold for every target, scaling and optional family a run can choose, and on real bars."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import polars as pl
+import pytest
+
+from vpoc_ml.config import DatasetConfig, IngestConfig, ProfileConfig, resolve
+from vpoc_ml.features.history import needs
+from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.leakage.chunks import check_chunks
+from vpoc_ml.leakage.findings import KEYS
+from vpoc_ml.leakage.later import check_later
+from vpoc_ml.leakage.market import Market
+from vpoc_ml.leakage.markets import awkward
+from vpoc_ml.leakage.nightly import audit
+from vpoc_ml.leakage.prefix import check_prefix
+from vpoc_ml.leakage.product import feature_builder, streamed, training_set_builder
+from vpoc_ml.leakage.rolls import check_rolls
+from vpoc_ml.leakage.training import check_training
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import instrument
+
+from .traps.planted import PLAIN, SEED, caught
+
+
+def kinds(setting):
+    return [f"dataset.{setting}={kind}" for kind in get_args(DatasetConfig.model_fields[setting].annotation)]
+
+
+@pytest.mark.parametrize("chosen", [*kinds("target"), *kinds("scaler"), "dataset.horizon_minutes=15"])
+def test_training_set_of_every_target_and_scaling_knows_its_training_rows_only(two_contracts, chosen):
+    key, value = chosen.split("=")
+    config = resolve("nightly", {key: int(value) if value.isdigit() else value})
+    fit = training_set_builder(config)
+    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED) == []
+
+
+def test_optional_families_and_the_pair_they_read_keep_the_promises():
+    chosen = ("cointegration", "fracdiff")
+    build = feature_builder(extras=chosen)
+    market = awkward(history=needs(chosen).history, bars=(30, 50))
+    whole, cuts = build(market, None), [market.roll - 1, market.roll + 1, market.roll + 60]
+    assert check_prefix(build, market, whole, cuts) == []
+    assert check_later(build, market, whole, cuts, SEED) == []
+    assert check_chunks(build, market, whole, (50,)) == []
+    assert check_rolls(build, market, whole) == []
+
+
+def test_a_close_of_the_pair_that_is_not_known_yet_is_found(rough):
+    def read(strategy):
+        def build(market, rows):
+            other = market.pair.rename({"close": "other"})
+            return market.bars.select(KEYS).join_asof(other, on="ts", strategy=strategy)
+
+        return build
+
+    for strategy, seen in (("forward", True), ("backward", False)):
+        build = read(strategy)
+        whole, cuts = build(rough, None), list(range(5, rough.rows, 40))
+        assert caught(check_prefix(build, rough, whole, cuts), "other", "prefix") is seen
+        assert caught(check_later(build, rough, whole, cuts, SEED), "other", "later") is seen
+
+
+@pytest.mark.real
+def test_features_of_a_real_contract_pass_the_nightly_sample(real_data):
+    es, vix = instrument("ES"), read_vix(real_data / "vix" / "vix-daily.csv")
+    path = real_data / "es_ninjatrader" / "ES 03-25.Last.txt"
+    market = Market(build_bars(path, parse_contract("ESH25"), es, vix, IngestConfig()).bars, vix, es)
+    build, profile = feature_builder(), ProfileConfig()
+    stored = build(market, None)
+    found = audit(build, lambda given, rows, skip: streamed(given, rows, profile, skip=skip), market, stored, SEED)
+    assert found.findings == []
+    ahead = stored.with_columns(pl.col("vpoc_dev_dist").shift(-1))
+    found = audit(build, lambda given, rows, skip: streamed(given, rows, profile, skip=skip), market, ahead, SEED)
+    assert {one.feature for one in found.findings} == {"vpoc_dev_dist"}
