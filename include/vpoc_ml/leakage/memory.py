@@ -51,19 +51,21 @@ class Reach(NamedTuple):
 def declared_reach(feature: Declared) -> Reach:
     """Return the memory a feature declares.
 
-    A window of n bars reads the bar n - 1 or, for a return, n before; what has to settle first (``warmup_bars``) may
-    reach as far as that. A window of n sessions reads the one n before, with its scale (an ATR) up to the warm-up and
-    the close before that. "up to" n says that the oldest value need not be n old: the nearest of several. "session"
-    begins with the session.
+    A window of n bars reads the bar n - 1 or, for a return, n before: as many as its ``warmup_bars`` say. More of them
+    mean something that has to settle and may reach as far. A window of n sessions reads the one n before; a longer
+    warm-up means a scale (an ATR) of so many sessions and the close before them. "up to" n says that the oldest value
+    need not be n old: the nearest of several. "session" begins with the session.
     """
-    found = _WINDOW.match(feature.window)
+    found, bars, days = _WINDOW.match(feature.window), feature.warmup_bars, feature.warmup_sessions
     if found is None:
-        return Reach("d", 0, feature.warmup_sessions + 1 if feature.warmup_sessions else 0)
+        return Reach("d", 0, days + 1 if days else 0)
     lengths = [int(each) for each in found[1].split("/")]
-    exact = len(lengths) == 1 and not feature.window.startswith("up to")
-    if found[2] == "m":
-        return Reach("m", lengths[0] - 1 if exact else 0, max(*lengths, feature.warmup_bars, 1))
-    return Reach("d", lengths[0] if exact else 0, max(*lengths, feature.warmup_sessions) + 1)
+    longest, exact = max(lengths), len(lengths) == 1 and not feature.window.startswith("up to")
+    if found[2] == "d":
+        return Reach("d", longest if exact else 0, longest if days <= longest else days + 1)
+    settled = longest - 1 <= bars <= longest
+    least = bars if settled else longest - 1
+    return Reach("m", least if exact else 0, bars if settled else max(longest, bars))
 
 
 def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]) -> list[Finding]:

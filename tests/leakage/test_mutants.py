@@ -1,0 +1,82 @@
+"""The product's own features with one thing wrong in each: an off-by-one, a session too late, a time too early."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vpoc_ml.features.build import FUNCTIONS
+from vpoc_ml.features.registry import REGISTRY, Feature
+from vpoc_ml.leakage.external import check_external
+from vpoc_ml.leakage.later import check_later
+from vpoc_ml.leakage.memory import Reach, check_memory, declared_reach
+from vpoc_ml.leakage.prefix import check_prefix
+from vpoc_ml.leakage.product import feature_builder
+from vpoc_ml.leakage.rolls import check_rolls
+
+UNBOUNDED = (-np.inf, np.inf)
+
+
+def vix_known_too_early(x):
+    close = x.vix["close"].to_numpy()
+    published, starts = (each.to_physical().to_numpy() for each in (x.vix["available_at"], x.frame["ts"]))
+    last = np.searchsorted(published, starts, side="right") - 1
+    return np.where(last >= 5, np.log(close[last] / close[last - 5]), np.nan)
+
+
+def of_next_session(x, values):
+    """What indexing with the wrong sign gives."""
+    return values[np.minimum(x.day + 1, values.size - 1)]
+
+
+MUTANTS = {
+    "mom_15m": (lambda x: 1e4 * np.log(x.close / x.close_ago(16)), {"memory"}),
+    "mom_60m": (lambda x: 1e4 * np.log(x.close / x.close_ago(59)), {"memory"}),
+    "price_mom_3d": (lambda x: 100 * np.log(x.close / x.of_session(x.daily["close"], 4)), {"memory"}),
+    "price_mom_5d": (lambda x: 100 * np.log(x.close / x.of_session(x.daily["close"], 4)), {"memory"}),
+    "close_change_pct": (lambda x: 100 * (x.close / x.close_ago(1) - 1) * x.close[-1], {"prefix", "later"}),
+    "vpoc_dev_dist": (
+        lambda x: (x.close - x.of_session(x.daily["vpoc"], 0)) / x.of_session(x.atr),
+        {"prefix", "later"},
+    ),
+    "gap_open": (lambda x: (x.close - of_next_session(x, x.daily["close"])) / x.of_session(x.atr), {"prefix", "later"}),
+    "vix_chg_5d": (vix_known_too_early, {"external"}),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_one_thing_wrong_in_a_feature_is_found_and_nothing_else_is_blamed(monkeypatch, rough, steady, name):
+    function, expected = MUTANTS[name]
+    monkeypatch.setitem(FUNCTIONS, name, function)
+    build = feature_builder()
+    whole, regular = build(rough, None), build(steady, None)
+    cuts = [150, rough.roll + 1, 333, 400]
+    findings = [
+        *check_memory(build, steady, regular, REGISTRY),
+        *check_external(build, rough, whole, REGISTRY),
+        *check_rolls(build, rough, whole),
+        *check_prefix(build, rough, whole, cuts),
+        *check_later(build, rough, whole, cuts, 3),
+    ]
+    assert {one.feature for one in findings} == {name}
+    assert {one.check for one in findings} >= expected
+
+
+@pytest.mark.parametrize(
+    ("window", "sessions", "bars", "reach"),
+    [
+        ("15 m", 2, 15, Reach("m", 15, 15)),
+        ("20 m", 2, 19, Reach("m", 19, 19)),
+        ("1 m", 0, 0, Reach("m", 0, 0)),
+        ("14 m", 2, 390, Reach("m", 13, 390)),
+        ("12/26/9 m", 2, 390, Reach("m", 0, 390)),
+        ("3 d", 3, 0, Reach("d", 3, 3)),
+        ("1 d", 14, 0, Reach("d", 1, 15)),
+        ("up to 20 d", 20, 0, Reach("d", 0, 20)),
+        ("session", 0, 0, Reach("d", 0, 0)),
+        ("session", 14, 0, Reach("d", 0, 15)),
+        ("-", 0, 0, Reach("d", 0, 0)),
+    ],
+)
+def test_what_a_window_and_a_warm_up_declare(window, sessions, bars, reach):
+    assert declared_reach(Feature("x", "price", "", window, "", UNBOUNDED, UNBOUNDED, sessions, bars)) == reach
