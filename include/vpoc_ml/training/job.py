@@ -18,15 +18,16 @@ from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.models.build import build_model, count_parameters
+from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.bundle import save_model
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.training.checkpoint import latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
-from vpoc_ml.training.engine import AVERAGE, Engine
+from vpoc_ml.training.engine import AVERAGE
+from vpoc_ml.training.engines import EngineChoice, choose_engine
 from vpoc_ml.training.log import log_to, progress_lines
-from vpoc_ml.training.loop import Trainer
+from vpoc_ml.training.loop import Trainer, step_rows
 from vpoc_ml.training.objective import Objective
 from vpoc_ml.training.smoke import Probe
 
@@ -68,12 +69,13 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
     data = load(run_dir, statistics, net.guard, choice.device)
-    objective = Objective.of(config.training)
-    engine = Engine(net.body.to(choice.device).train(), config.training, objective)
+    objective = Objective.of(config.training, stored_target(statistics))
+    engine, why = engine_for(net, config, objective, data, choice.device)
     fingerprint = fingerprint_of(run_dir, config, choice.device)
-    described = describe(config, choice, fingerprint, net)
+    described = describe(config, choice, fingerprint, net) | {"engine": engine.name, "engine_reason": why}
     write_json(run_dir / "training_config.json", described)
     log.info("%d parameters on %s (%s)", described["parameters"], choice.device, choice.reason)
+    log.info("%s engine (%s)", engine.name, why)
 
     checkpoint = latest_checkpoint(run_dir / "checkpoints", fingerprint)
     resumed = checkpoint.step if checkpoint else 0
@@ -90,6 +92,16 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     return result
 
 
+def engine_for(
+    net: GuardedNet, config: RunConfig, objective: Objective, data: TrainingData, device: torch.device
+) -> EngineChoice:
+    """Return the engine that trains the network behind the guard, and why that one."""
+    settings, rows = config.training, data.train
+    batch = step_rows(settings.batch_size * settings.accumulation, len(rows))
+    body, columns = net.body.to(device).train(), (rows.inputs, rows.target, rows.weight)
+    return choose_engine(body, settings, objective, columns, batch, len(rows) // batch * settings.epochs)
+
+
 def fingerprint_of(run_dir: Path, config: RunConfig, device: torch.device) -> str:
     """Return the SHA-256 that ties checkpoints to data, statistics, settings and what computes the bits."""
     parts = [hash_file(run_dir / name) for name in ("training_set.parquet", "feature_statistics.json")]
@@ -103,7 +115,6 @@ def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: Gua
         "model": config.model.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json"),
         "parameters": count_parameters(net),
-        "engine": "eager",
         "device": str(choice.device),
         "device_reason": choice.reason,
         "device_report": choice.report,
@@ -128,6 +139,8 @@ def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: 
         "skipped": sum(monitor.skipped for monitor in trainer.monitors),
         "rollbacks": sum(monitor.rollbacks for monitor in trainer.monitors),
         "resumed_from_step": resumed,
+        "engine": described["engine"],
+        "engine_reason": described["engine_reason"],
         "device": described["device"],
         "dead": any(standing.best_dead for standing in standings),
         "rows": len(data.train),

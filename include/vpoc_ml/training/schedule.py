@@ -56,7 +56,9 @@ class Plan(NamedTuple):
         rates, decays = [schedule.rate(step) for step in steps], [schedule.decay(step) for step in steps]
         return cls(batch, rates, decays, [step_seed(seed, step) for step in steps])
 
-    def __getitem__(self, which: slice) -> Plan:  # type: ignore[override]
+    def part(self, start: int, stop: int | None = None) -> Plan:
+        """Return the plan of the steps from ``start`` up to ``stop``, counted within this plan."""
+        which = slice(start, stop)
         return Plan(self.batch, self.rates[which], self.decays[which], self.seeds[which])
 
 

@@ -1,0 +1,138 @@
+"""The compiled engine: several whole steps as one graph, built by torch.compile. The arithmetic is the eager engine's.
+
+The graph is a pure function from state and control to state and control, so nothing in it depends on the
+host: rates are 0-d tensors, the guards select on the device, and a call takes ``GROUP`` steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch.func import functional_call, grad
+
+from vpoc_ml.training.engine import Engine, reseed_dropout
+from vpoc_ml.training.schedule import Plan
+from vpoc_ml.training.update import THETA, Batch, Rates, add_noise, propose
+
+GROUP = 4
+SMALL_PRODUCT = 32_768  # multiplications below which a fused loop beats a call of a matrix product
+Steps = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass
+class CompiledEngine(Engine):
+    """Same state, same guards, same records as the eager engine; dropout draws other masks from the same seeds.
+
+    Steps that do not fill a group are taken by the eager engine. Groups start where windows start, so a
+    resumed run groups its steps as the whole run did.
+    """
+
+    name: ClassVar[str] = "compiled"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.spans, start = {}, 0
+        for name, parameter in self.net.named_parameters():
+            self.spans[name] = (start, start + parameter.numel(), parameter.shape)
+            start += parameter.numel()
+        self.groups: dict[tuple[int, ...], Steps] = {}
+        if self.state.device.type == "cpu":
+            get_cpp_compiler()  # raises now what would otherwise end half a minute of building
+
+    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
+        """Take the steps of ``plan``, ``GROUP`` at a call; see ``Engine.steps``."""
+        full = len(plan.rates) // GROUP * GROUP
+        for at in range(0, full, GROUP):
+            self._take_group(rows, start + at, plan.part(at, at + GROUP))
+        super().steps(rows, start + full, plan.part(full))
+
+    def _take_group(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
+        part = slice(start * plan.batch, (start + GROUP) * plan.batch)
+        shaped = [column[part].reshape(GROUP, plan.batch, *column.shape[1:]) for column in rows]
+        device = self.state.device
+        rates = torch.tensor([plan.rates, plan.decays]).to(device, non_blocking=True)
+        reseed_dropout(device, plan.seeds[0])
+        call = self._built(shaped[0])
+        state, control, records = call(self.state, self.control, self.factor, *shaped, *rates.unbind())
+        self.state.copy_(state)
+        self.control.copy_(control)
+        self.records[self.steps_taken : self.steps_taken + GROUP] = records
+        self.steps_taken += GROUP
+
+    def _built(self, inputs: Tensor) -> Steps:
+        """Return the compiled function for inputs [steps, rows, features]; building it takes half a minute."""
+        key = tuple(inputs.shape)
+        if key not in self.groups:
+            net = lean_copy(self.net, rows=key[1]) if inputs.device.type == "cpu" else self.net
+            self.groups[key] = torch.compile(self._steps_of(net), fullgraph=True, dynamic=False)
+        return self.groups[key]
+
+    def _steps_of(self, net: nn.Module) -> Steps:
+        config, members, decayed = self.config, self.members, self.decayed
+
+        def loss(
+            theta: Tensor, control: Tensor, inputs: Tensor, target: Tensor, weight: Tensor
+        ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            weights = {name: theta[start:stop].view(shape) for name, (start, stop, shape) in self.spans.items()}
+            with self._autocast(inputs.device):
+                outputs = functional_call(net, weights, (inputs,))
+            predictions = self.objective.by_member(outputs)
+            minimised, reported, residuals = self.losses(predictions, target, weight, weight.sum(), control)
+            return minimised.sum(), (reported.detach(), residuals.detach())
+
+        slope = grad(loss, has_aux=True)
+
+        def steps(
+            state: Tensor,
+            control: Tensor,
+            factor: Tensor,
+            inputs: Tensor,
+            target: Tensor,
+            weight: Tensor,
+            rates: Tensor,
+            decays: Tensor,
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            records = []
+            for x, y, w, rate, decay in zip(inputs, target, weight, rates, decays, strict=True):
+                gradient, (reported, residuals) = slope(state[THETA], control, x, y, w)
+                if config.gradient_noise:
+                    gradient = add_noise(gradient, control, members, config, torch.randn_like(gradient))
+                batch = Batch(gradient, reported, residuals, w)
+                outcome = propose(state, control, batch, Rates(factor * rate, decay), members, decayed, config)
+                if self.select:
+                    state = torch.where(members.spread(outcome.sound), outcome.state, state)
+                else:
+                    state = outcome.state
+                control = outcome.control
+                records.append(outcome.record)
+            return state, control, torch.stack(records)
+
+        return steps
+
+
+class BroadcastLinear(nn.Module):
+    """A linear layer as a product and a sum, which the compiler fuses with what surrounds it."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        summed: Tensor = (x.unsqueeze(-2) * self.weight).sum(-1)
+        return summed if self.bias is None else summed + self.bias
+
+
+def lean_copy(net: nn.Module, rows: int) -> nn.Module:
+    """Return a copy whose linear layers are broadcast products where the products are small."""
+    lean = copy.deepcopy(net)
+    for parent in list(lean.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and rows * child.in_features * child.out_features <= SMALL_PRODUCT:
+                setattr(parent, name, BroadcastLinear(child))
+    return lean
