@@ -163,6 +163,20 @@ def train(
 
 
 @app.command()
+def seeds(
+    run: Annotated[str, typer.Argument(help="Run with a training set.")],
+    seed: Annotated[list[int], typer.Option("--seed", help="training.seed of one net; repeatable.")],
+    processes: Annotated[int, typer.Option("--processes", help="Nets trained at a time, one a card.")] = 1,
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Train the run's net once per seed, one process per card, and tell how the seeds and their mean do."""
+    from vpoc_ml import pipeline
+
+    output.emit(pipeline.train_seeds(lake, run, seed, processes), as_json)
+
+
+@app.command()
 def doctor(
     lake: LakeOption = "data",
     recipe: RecipeOption = "nightly",

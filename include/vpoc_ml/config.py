@@ -195,6 +195,9 @@ class TrainingConfig(Section):
         "auto", description="auto takes a GPU (CUDA or ROCm) if it works."
     )
     allow_cpu: bool = Field(True, description="Whether auto may train on the CPU when no GPU works.")
+    processes: int = Field(
+        1, ge=1, le=64, description="Processes that share each batch, one a card; pays for large nets only."
+    )
     vram_limit_gib: float = Field(
         1.0, ge=0, le=1024, description="GiB that others may hold on the card before training; 0: not looked at."
     )

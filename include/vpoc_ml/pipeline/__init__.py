@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.model import build_training_set, evaluate, train
     from vpoc_ml.pipeline.order import run_until
     from vpoc_ml.pipeline.reports import publish_reports
+    from vpoc_ml.pipeline.seeds import train_seeds
     from vpoc_ml.pipeline.start import plan_contracts, start_run
     from vpoc_ml.pipeline.successor import features_successor
     from vpoc_ml.pipeline.summary import summarize
@@ -45,6 +46,7 @@ _HOME = {
     "analyze_features": "analysis",
     "summarize": "summary",
     "run_until": "order",
+    "train_seeds": "seeds",
 }
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "start_run",
     "summarize",
     "train",
+    "train_seeds",
 ]
 
 

@@ -26,9 +26,14 @@ def main(arguments: list[str]) -> int:
     if parent is not None:
         die_with_parent(int(parent))
     from vpoc_ml.training.job import train_run  # torch takes seconds: the watchdog must run before
+    from vpoc_ml.training.ranks import processes_of, train_together
 
+    run_dir = Path(arguments[0])
     try:
-        train_run(Path(arguments[0]), on_progress=_emit)
+        if (processes := processes_of(run_dir)) > 1:
+            train_together(run_dir, processes)
+        else:
+            train_run(run_dir, on_progress=_emit)
     except VpocError as error:
         _emit({"kind": "error", "error": type(error).__name__, "message": str(error)})
         sys.stderr.write(f"{type(error).__name__}: {error}\n")

@@ -97,11 +97,16 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
             stream.close()
 
 
+def error_of(failure: dict[str, Any], code: int) -> VpocError:
+    """Return the error that a training process told: its class by name, else by exit code."""
+    kind = BY_NAME.get(failure["error"]) or BY_EXIT_CODE.get(code, VpocError)
+    return kind(failure["message"])
+
+
 def _error(code: int, failure: dict[str, Any] | None, errors: str) -> VpocError:
     """Return the error the child reported, or one that says how it died."""
     if failure is not None:
-        kind = BY_NAME.get(failure["error"]) or BY_EXIT_CODE.get(code, VpocError)
-        return kind(failure["message"])
+        return error_of(failure, code)
     if code < 0:
         name = signal.Signals(-code).name
         return MachineError(

@@ -1,0 +1,82 @@
+"""Data-parallel training: every process takes its share of each batch, and one sum a step joins them.
+
+Meant for large nets on several cards. A net of this project's usual size is faster alone: the sum costs a round
+trip between the cards every step, which outlasts the step itself. Seeds or folds then go one to a card, see ``seeds``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vpoc_ml.training.engine import Engine, reseed_dropout
+from vpoc_ml.training.update import Batch
+
+SEED_STRIDE = 1_000_003
+
+
+def world() -> int:
+    """Return how many processes train one net together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def process_group() -> Iterator[int]:
+    """Join the processes that torchrun started and yield the own rank; NCCL (RCCL) between cards, else gloo."""
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+@dataclass
+class DistributedEngine(Engine):
+    """The eager engine, whose loss and gradient are those of the whole batch though each process sees a part.
+
+    Every process holds all rows and takes every ``world``-th of a batch. Weights start equal, see the same gradient
+    and take the same step, so they stay equal to the last bit; nothing but gradients is ever exchanged.
+    """
+
+    name: ClassVar[str] = "distributed"
+    seed: int = 0
+
+    def step(self, inputs: Tensor, target: Tensor, weight: Tensor, *, rate: float, decay: float, seed: int) -> None:
+        """Take one step on the whole batch [rows, features]; each process draws other dropout masks."""
+        self.seed = seed
+        super().step(inputs, target, weight, rate=rate, decay=decay, seed=seed + SEED_STRIDE * dist.get_rank())
+
+    def _backward(self, inputs: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        own = slice(dist.get_rank(), None, dist.get_world_size())
+        part = super()._backward(inputs[own], target[own], weight[own])
+        # The part's mean is over its own weight: scaled to its share of the batch's weight, the parts add up
+        share = weight[own].sum().clamp_min(1.0) / weight.sum().clamp_min(1.0)
+        joined = torch.cat((part.gradient, part.losses)) * share
+        dist.all_reduce(joined)
+        self.gradient.copy_(joined[: len(self.gradient)])
+        reseed_dropout(inputs.device, self.seed)  # noise on the gradient is drawn next, alike in every process
+        losses = joined[len(self.gradient) :]
+        if not self.objective.adaptive:
+            return Batch(self.gradient, losses, part.residuals, weight[own])
+        return Batch(self.gradient, losses, _gathered(part.residuals, len(weight)), _in_order(weight))
+
+
+def _in_order(weight: Tensor) -> Tensor:
+    """Return the weights of a batch in the order in which the parts' rows are gathered."""
+    return torch.cat([weight[rank :: dist.get_world_size()] for rank in range(dist.get_world_size())])
+
+
+def _gathered(residuals: Tensor, rows: int) -> Tensor:
+    """Return the residuals [members, rows] of all parts, one part after the other."""
+    counts = [len(range(rank, rows, dist.get_world_size())) for rank in range(dist.get_world_size())]
+    padded = residuals.new_zeros(residuals.shape[0], max(counts))
+    padded[:, : residuals.shape[1]] = residuals
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:, :count] for part, count in zip(parts, counts, strict=True)], dim=1)
