@@ -30,7 +30,7 @@ RIDGE_PENALTY = 1e-2
 TREE_ROWS = 40_000
 TREES = {
     "objective": "regression",
-    "learning_rate": 0.1,
+    "learning_rate": 0.15,
     "num_leaves": 8,
     "min_data_in_leaf": 200,
     "max_bin": 31,
@@ -42,7 +42,7 @@ TREES = {
     "seed": 7,
     "verbosity": -1,
 }
-ROUNDS = 60
+ROUNDS = 40
 
 
 def variants(
