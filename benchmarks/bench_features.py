@@ -27,7 +27,7 @@ from bench_profile import market
 from measuring import peak_memory
 
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.features.build import FUNCTIONS, in_warmup
+from vpoc_ml.features.build import FUNCTIONS, in_warmup, tabulate
 from vpoc_ml.features.history import Past, after, nothing
 from vpoc_ml.features.inputs import Inputs, gather
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
@@ -104,8 +104,7 @@ def gathered(one: Market, past: Past | None = None) -> Inputs:
 
 
 def ours(one: Market, names: Sequence[str]) -> pl.DataFrame:
-    inputs = gathered(one)
-    return pl.DataFrame({name: FUNCTIONS[name](inputs).astype(np.float32) for name in names})
+    return pl.DataFrame(tabulate(gathered(one), {name: FUNCTIONS[name] for name in names}))
 
 
 class PeerInputs(NamedTuple):

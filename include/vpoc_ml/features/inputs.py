@@ -249,20 +249,21 @@ def gather(
 
 
 def _row_of(session: pl.Series, sessions: pl.Series) -> Ints:
-    days, known = session.to_physical().to_numpy(), sessions.to_physical().to_numpy()
+    starts = session_starts(session)
+    days, known = session.gather(starts[:-1]).to_physical().to_numpy(), sessions.to_physical().to_numpy()
     row = np.searchsorted(known, days)
     if not np.array_equal(known[np.minimum(row, known.size - 1)] if known.size else known, days):
         raise ArtifactError("sessions", "a row for every session of the bars", "sessions without a row")
-    return row.astype(np.int64)
+    return np.repeat(row, np.diff(starts)).astype(np.int64)
 
 
 def _refuse_mismatch(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame) -> None:
-    if not bars["ts"].is_sorted() or bars["contract"].n_unique() > 1:
+    if not bars["ts"].is_sorted() or (bars["contract"] != bars["contract"][:1]).any():
         raise ArtifactError(
             "bars", "the bars of one contract, sorted by time", "several contracts or rows out of order"
         )
     if not developing.select("ts", "contract").equals(bars.select("ts", "contract")):
         raise ArtifactError("developing levels", "one row for each bar, in order", "other rows")
     codes = sessions["contract"].unique().to_list()
-    if codes != bars["contract"].unique().to_list() or not sessions["session"].is_sorted():
+    if codes != bars["contract"][:1].to_list() or not sessions["session"].is_sorted():
         raise ArtifactError("sessions", "the sessions of the bars' contract, in order", f"contracts {codes}")

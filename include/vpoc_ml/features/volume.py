@@ -45,7 +45,7 @@ def vwap_z(x: Inputs) -> Floats:
     price = x.high + x.low + x.close - 3 * first
     volume = x.volume_so_far
     mean = ratio(x.so_far(price * x.volume), volume, 0.0)
-    variance = ratio(x.so_far(price**2 * x.volume), volume, 0.0) - mean**2
+    variance = ratio(x.so_far(price * price * x.volume), volume, 0.0) - mean**2
     deviation = (3 * (x.close - first) - mean) / np.sqrt(np.maximum(variance, 9.0))
     deviation[volume == 0] = 0
     return np.clip(deviation, -LARGEST_Z, LARGEST_Z)
@@ -65,7 +65,7 @@ def vol_z_tod(x: Inputs) -> Floats:
     """
     grid = x.volume_grid
     logs = fixed_point(np.log(1.0 + grid.volume), LOG_BITS)
-    count, total, squares = (sum_of_rows_before(of, TOD_SESSIONS) for of in (grid.traded, logs, logs**2))
+    count, total, squares = (sum_of_rows_before(of, TOD_SESSIONS) for of in (grid.traded, logs, logs * logs))
     spread = np.sqrt(ratio(count * squares - total**2, count * (count - 1), 0.0)) / 2.0**LOG_BITS
     above = (logs - ratio(total, count, 0.0)) / 2.0**LOG_BITS
     deviation = above / np.maximum(spread, LEAST_LOG_SD)

@@ -1,0 +1,112 @@
+"""Windows and recursions against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vpoc_ml.features.series import fixed_point, ratio, rolling_max, sum_before
+from vpoc_ml.features.windows import (
+    RUN_IN,
+    macd_histogram,
+    rolling_moments,
+    rolling_sum,
+    sum_of_rows_before,
+    sum_within,
+    wilder_rsi,
+)
+
+
+def after_flat(*closes: float) -> tuple[np.ndarray, np.ndarray]:
+    """Closes of 100 before the session as long as the run-in, then these; and the session's starts."""
+    prices = np.concatenate((np.full(RUN_IN, 100.0), closes))
+    return prices, np.array([RUN_IN, prices.size])
+
+
+def test_rsi_by_hand():
+    """Up 14, down 7, flat: gains 1, 13/14, (13/14)^2; losses 0, 1/2, 13/28."""
+    found = wilder_rsi(*after_flat(100, 114, 107, 107), 14)[RUN_IN:]
+    gain, loss = 13 / 14, 1 / 2
+    assert found == pytest.approx([50, 100, 100 * gain / (gain + loss), 100 * gain / (gain + loss)], rel=1e-12)
+
+
+def test_rsi_of_as_much_up_as_down_tends_to_one_half():
+    zigzag = 100 + np.arange(400) % 2
+    found = wilder_rsi(*after_flat(*zigzag), 14)
+    assert found[-2:] == pytest.approx([48.15, 51.85], abs=0.01)  # 13/27 and 14/27
+
+
+def test_macd_by_hand():
+    """A step of 1: the averages move 2/13 and 2/27, the signal line a fifth of the difference."""
+    found = macd_histogram(*after_flat(101, 101), 12, 26, 9)[RUN_IN:]
+    first = 2 / 13 - 2 / 27
+    second = (1 - (11 / 13) ** 2) - (1 - (25 / 27) ** 2)
+    line = first / 5
+    assert found == pytest.approx([first - line, second - (line + (second - line) / 5)], rel=1e-12)
+
+
+def test_recursions_begin_anew_before_every_session_and_need_a_whole_run_in():
+    draw = np.random.default_rng(3)
+    close = 1000 + np.cumsum(draw.integers(-5, 6, 1300)).astype(float)
+    starts = np.array([0, 200, 900, 1300])
+    for kernel, options in ((wilder_rsi, (14,)), (macd_histogram, (12, 26, 9))):
+        whole = kernel(close, starts, *options)
+        assert np.isnan(whole[:900]).all()
+        assert not np.isnan(whole[900:]).any()
+        late = kernel(close[900 - RUN_IN :], np.array([RUN_IN, RUN_IN + 400]), *options)
+        assert np.array_equal(late[RUN_IN:], whole[900:])
+
+
+def test_restarting_a_recursion_changes_less_than_a_float32_tells():
+    """Against an RSI that never forgets, over 390 bars and more."""
+    draw = np.random.default_rng(5)
+    close = 1000 + np.cumsum(draw.integers(-5, 6, 3000)).astype(float)
+    never = 3000 - RUN_IN
+    once = wilder_rsi(close, np.array([RUN_IN, 3000]), 14)
+    again = wilder_rsi(close, np.array([RUN_IN, never, 3000]), 14)
+    assert once[never:] == pytest.approx(again[never:], rel=1e-10)
+
+
+def test_moments_by_hand():
+    """1, 2, 4 and 3, 3, 6: n^2 times the variances 14/9 and 2, and the covariance 5/3."""
+    found = rolling_moments(np.array([9, 1, 2, 4]), np.array([5, 3, 3, 6]), 3)
+    assert found[:, -1].tolist() == [14, 18, 15]
+
+
+def test_moments_are_exact_though_their_terms_overflow():
+    big = 2**32
+    values = np.array([0, 1, 2, 3, 4]) + big
+    assert (rolling_moments(values, values, 4)[:, -1] == 20).all()
+    assert (rolling_moments(np.full(9, big), values[[0] * 9], 4)[:, 3:] == 0).all()
+
+
+def test_a_flat_window_after_a_jump_sums_to_exactly_zero():
+    squares = fixed_point(np.array([0.0, 0.3, 0.1, 0.0, 0.0]) ** 2, 54)
+    assert rolling_sum(squares, 2).tolist()[-1] == 0
+
+
+def test_sums_by_hand():
+    values = np.array([1, 2, 3, 4, 5])
+    assert rolling_sum(values, 2).tolist() == [1, 3, 5, 7, 9]
+    assert sum_within(values, np.array([0, 2, 5])).tolist() == [1, 3, 3, 7, 12]
+    assert sum_of_rows_before(np.array([[1, 10], [2, 20], [3, 30], [4, 40]]), 2).tolist() == [
+        [0, 0], [1, 10], [3, 30], [5, 50]]  # fmt: skip
+    assert np.array_equal(sum_before(np.array([1.0, 2.0, 4.0]), 2), [np.nan, np.nan, 3.0], equal_nan=True)
+    assert ratio(np.array([1, 2]), np.array([2, 0]), 7.0).tolist() == [0.5, 7.0]
+
+
+@pytest.mark.parametrize("bars", [1, 2, 3, 7, 60])
+def test_rolling_max_is_the_largest_of_each_window(bars):
+    values = np.random.default_rng(bars).integers(0, 50, 300).astype(float)
+    expected = [values[max(row + 1 - bars, 0) : row + 1].max() for row in range(300)]
+    assert rolling_max(values, bars).tolist() == expected
+
+
+def test_the_largest_bollinger_deviation_is_its_hard_bound():
+    """Nineteen equal closes and one above: deviation (n - 1) / sqrt(n) with n - 1 in the standard deviation."""
+    close = np.array([5] * 19 + [6])
+    spread = rolling_moments(close, close, 20)[0, -1]
+    above = 20 * close[-1] - rolling_sum(close, 20)[-1]
+    assert math.sqrt(19 / 20) * above / math.sqrt(spread) == pytest.approx(19 / math.sqrt(20), rel=1e-14)
