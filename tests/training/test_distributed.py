@@ -1,0 +1,99 @@
+"""Two processes: together they train as one does; apart each seed trains as it does alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vpoc_ml.errors import InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
+from vpoc_ml.models.bundle import load_model
+from vpoc_ml.training import ranks
+from vpoc_ml.training.checkpoint import read_checkpoint
+from vpoc_ml.training.job import train_run
+from vpoc_ml.training.launch import launch
+from vpoc_ml.training.seeds import train_seeds
+
+SHORT = {
+    "training__epochs": 2,
+    "training__batch_size": 255,
+    "training__warmup_steps": 5,
+    "model__hidden_dims": (16,),
+}
+SHORT |= {"training__loss": "adaptive_huber", "training__gradient_noise": 1e-6, "training__engine": "eager"}
+
+
+def prediction(run, planted):
+    return load_model(run / "best_model.json").predict(planted.raw)
+
+
+def test_two_processes_train_the_net_that_one_trains_and_hold_the_same_bits(tiny, make_run, monkeypatch, capfd):
+    alone = make_run(tiny, "alone", **SHORT)
+    train_run(alone)
+    together = make_run(tiny, "together", **SHORT, training__processes=2)
+    with monkeypatch.context() as keeping:  # the second process's folder stays, to look at its weights
+        keeping.setattr(ranks.shutil, "rmtree", lambda path, **options: None)
+        ranks.train_together(together, 2)
+    result = json.loads((together / "training_result.json").read_text())
+    assert (result["engine"], result["steps"]) == ("distributed", 2 * (2800 // 255))
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line.startswith("{")]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2], "one process reports"
+    one, two = prediction(alone, tiny), prediction(together, tiny)
+    assert np.abs(one - two).max() < 0.02 * one.std(), "sums in another order, and nothing else"
+    mine, theirs = (
+        read_checkpoint(sorted(folder.glob("checkpoints/*.ckpt"))[-1]) for folder in (together, together / "ranks/1")
+    )
+    assert mine.step == theirs.step == result["steps"]
+    for name in ("state", "control", "best"):
+        assert torch.equal(mine.tensors[name], theirs.tensors[name]), name
+
+
+def test_every_process_starts_from_the_same_files(tiny, make_run):
+    run = make_run(tiny)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints/step-000000000010.ckpt").write_bytes(b"ten")
+    (run / "ranks/7").mkdir(parents=True)
+    ranks._twin(run, run / "ranks/1")
+    twin = run / "ranks/1"
+    assert (twin / "checkpoints/step-000000000010.ckpt").read_bytes() == b"ten"
+    assert (twin / "training_set.parquet").is_symlink(), "the rows are not copied"
+    assert (twin / "config.json").read_bytes() == (run / "config.json").read_bytes()
+    assert not (twin / "ranks").exists()
+
+
+def test_error_of_a_process_keeps_its_class(tiny, make_run):
+    hot = {"training__learning_rate": 10.0, "training__batch_size": 64, "training__monitor_steps": 5}
+    hot |= {"training__max_rollbacks": 0, "training__epochs": 5, "training__processes": 2, "training__ladder": False}
+    with pytest.raises(TrainingUnstableError, match="at most 0 rollbacks"):
+        launch(make_run(tiny, **hot))
+
+
+def test_seeds_apart_are_the_runs_they_would_be_alone(tiny, make_run):
+    fast = {"training__epochs": 1, "training__batch_size": 256, "model__hidden_dims": (8,)}
+    alone = make_run(tiny, "alone", **fast, training__seed=2)
+    train_run(alone)
+    run = make_run(tiny, "run", **fast)
+    merged = train_seeds(run, [1, 2, 3], processes=2)
+    assert (run / "seeds/2/best_model.safetensors").read_bytes() == (alone / "best_model.safetensors").read_bytes()
+    assert merged["seeds"] == [1, 2, 3]
+    assert set(merged["validation_losses"]) == {"1", "2", "3"}
+    assert merged["best"] == min(merged["validation_losses"], key=merged["validation_losses"].get)
+    assert -1 < merged["mean_correlation"] < 1
+    assert json.loads((run / "seeds.json").read_text()) == merged
+
+
+def test_seeds_are_distinct_and_need_a_training_set(tiny, make_run, tmp_path):
+    run = make_run(tiny)
+    for wrong in ([], [1, 1]):
+        with pytest.raises(InvalidValueError, match="distinct"):
+            train_seeds(run, wrong, 2)
+    (run / "training_set.parquet").unlink()
+    with pytest.raises(MissingInputError, match="training set"):
+        train_seeds(run, [1], 2)
+
+
+def test_killed_process_is_the_machines_fault():
+    assert type(ranks._error(None, -6)) is MachineError
+    assert "code 1" in str(ranks._error(None, 1))
