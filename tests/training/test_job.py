@@ -130,13 +130,20 @@ def test_without_the_guard_the_same_dirt_is_not_survived(every, value, tiny, mak
     assert train_run(make_run(dirty, "guarded", **FAST))["skipped"] == 0
     monkeypatch.setattr("vpoc_ml.models.guard.Guard.forward", lambda self, values: values.float())
     with pytest.raises(TrainingUnstableError, match="finite validation loss"):
-        train_run(make_run(dirty, **FAST))
+        train_run(make_run(dirty, **FAST, training__ladder=False))
 
 
 @pytest.mark.parametrize("recipe", ["nightly", "top5"])
 def test_learning_rate_times_1000_recovers_or_gives_up_with_the_right_error(recipe, tiny, make_run):
     rate = {"nightly": 4.0, "top5": 0.1}[recipe]
-    run = make_run(tiny, recipe=recipe, training__learning_rate=rate, training__epochs=3, training__monitor_steps=5)
+    run = make_run(
+        tiny,
+        recipe=recipe,
+        training__learning_rate=rate,
+        training__epochs=3,
+        training__monitor_steps=5,
+        training__ladder=False,
+    )
     try:
         train_run(run)
     except TrainingUnstableError:
@@ -163,6 +170,7 @@ def test_unstable_run_raises_after_the_last_rollback(tiny, make_run):
         training__batch_size=64,
         training__monitor_steps=5,
         training__max_rollbacks=0,
+        training__ladder=False,
         training__epochs=5,
     )
     with pytest.raises(TrainingUnstableError, match="at most 0 rollbacks"):

@@ -100,6 +100,7 @@ def test_errors_of_the_process_keep_their_class_and_text(tiny, make_run, tmp_pat
         training__batch_size=64,
         training__monitor_steps=5,
         training__max_rollbacks=0,
+        training__ladder=False,
         training__epochs=5,
     )
     with pytest.raises(TrainingUnstableError, match="at most 0 rollbacks"):

@@ -26,6 +26,7 @@ from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.engine import AVERAGE
 from vpoc_ml.training.engines import EngineChoice, choose_engine
+from vpoc_ml.training.ladder import climb_down
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer, step_rows
 from vpoc_ml.training.objective import Objective
@@ -39,7 +40,8 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
     """Train the run in ``run_dir``, from its last checkpoint if it has one; write models, log and result.
 
     Reads config.json, training_set.parquet, feature_statistics.json. Writes checkpoints/, best_model.*,
-    final_model.*, training_config.json, training_result.json, progress.jsonl, training_log.txt. On a CPU
+    final_model.*, training_config.json, training_result.json, progress.jsonl, training_log.txt, and a record
+    in rungs/ of each recipe that gave up. On a CPU
     the weights are the same bytes for the same input, torch and thread count, however often it was killed.
 
     Args:
@@ -51,18 +53,24 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
 
     Raises:
         MissingInputError, ArtifactError, InputError: the training set cannot be used.
-        TrainingUnstableError: more rollbacks than ``training.max_rollbacks``.
+        TrainingUnstableError: no rung of the ladder holds; without a ladder, the recipe does not.
     """
     config_path = run_dir / "config.json"
     if not config_path.is_file():
         raise MissingInputError(config_path, "the configuration of the run", "Start the run first.")
     config = configuration.load(config_path.read_text())
     with log_to(run_dir / "training_log.txt"):
-        return _train(run_dir, config, on_progress)
+        statistics = read_statistics(run_dir)
+
+        def train(rung: RunConfig, above: list[Result]) -> Result:
+            return _train(run_dir, rung, statistics, above, on_progress)
+
+        return climb_down(run_dir, config, train)
 
 
-def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], None]) -> Result:
-    statistics = read_statistics(run_dir)
+def _train(
+    run_dir: Path, config: RunConfig, statistics: Result, above: list[Result], on_progress: Callable[[Result], None]
+) -> Result:
     torch.set_num_threads(config.training.threads)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
     choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
@@ -73,6 +81,7 @@ def _train(run_dir: Path, config: RunConfig, on_progress: Callable[[Result], Non
     engine, why = engine_for(net, config, objective, data, choice.device)
     fingerprint = fingerprint_of(run_dir, config, choice.device)
     described = describe(config, choice, fingerprint, net) | {"engine": engine.name, "engine_reason": why}
+    described |= {"rung": config.recipe, "rungs": above}
     write_json(run_dir / "training_config.json", described)
     log.info("%d parameters on %s (%s)", described["parameters"], choice.device, choice.reason)
     log.info("%s engine (%s)", engine.name, why)
@@ -141,6 +150,8 @@ def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: 
         "resumed_from_step": resumed,
         "engine": described["engine"],
         "engine_reason": described["engine_reason"],
+        "rung": described["rung"],
+        "rungs": [{key: rung[key] for key in ("rung", "error", "steps", "rollbacks")} for rung in described["rungs"]],
         "device": described["device"],
         "dead": any(standing.best_dead for standing in standings),
         "rows": len(data.train),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.training.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.data import Rows, TrainingData, shuffled
-from vpoc_ml.training.engine import AVERAGE, Engine
+from vpoc_ml.training.engine import AVERAGE, Engine, Window
 from vpoc_ml.training.monitor import Monitor, is_dead
 from vpoc_ml.training.progress import Progress, Standing, window_line
 from vpoc_ml.training.schedule import Plan, Schedule
@@ -95,6 +95,18 @@ class Trainer:
     def _close_window(self, epoch: int) -> None:
         """Read the device once; each member keeps its state as the last good one, or goes back to that."""
         windows = self.engine.read_windows()
+        try:
+            bad = self._judge_windows(windows)
+        finally:  # the window that makes training give up is reported too
+            place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
+            rate = self.schedule.rate(self.progress.step - 1)
+            self.report({**place, **window_line(windows, self.monitors, rate)})
+        if bad:
+            self.engine.restore(self.good, bad)
+        self.good = self.engine.snapshot()
+
+    def _judge_windows(self, windows: Sequence[Window]) -> list[int]:
+        """Return the members that have to go back; their learning rates are halved."""
         bad: list[int] = []
         for member, (window, monitor) in enumerate(zip(windows, self.monitors, strict=True)):
             reason = monitor.complaint(window, self.batch)
@@ -108,12 +120,7 @@ class Trainer:
             log.warning("step %d: %s%s; rolling back, learning rate halved", self.progress.step, who, reason)
             monitor.roll_back(window, who + reason, self.progress.step, self.config.max_rollbacks)
             self.engine.factor[member] = monitor.rate_factor
-        if bad:
-            self.engine.restore(self.good, bad)
-        self.good = self.engine.snapshot()
-        rate = self.schedule.rate(self.progress.step - 1)
-        place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
-        self.report({**place, **window_line(windows, self.monitors, rate)})
+        return bad
 
     def _close_epoch(self, epoch: int, seconds: float) -> None:
         """Validate, keep each member's best, store everything."""

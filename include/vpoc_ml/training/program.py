@@ -61,6 +61,9 @@ def program_of(net: nn.Module) -> Program | None:
             builder.plain(SIGMOID)
         elif isinstance(net, ResidualNet):
             _residual(builder, net)
+        elif type(net).__name__ in ("PlainMLP", "ReferenceOutputs"):
+            builder.sequence(net.get_submodule("layers"))
+            builder.plain(SHIFT, number=float(net.get_submodule("output").get_buffer("start").reshape(-1)[0]))
         else:
             return None
     except NotImplementedError:
@@ -96,8 +99,8 @@ class _Builder:
         self.operations: list[list[int]] = []
         self.numbers: list[float] = []
 
-    def sequence(self, layers: nn.Sequential) -> None:
-        for layer in layers:
+    def sequence(self, layers: nn.Module) -> None:
+        for layer in layers.children():
             self.layer(layer)
 
     def layer(self, layer: nn.Module) -> None:

@@ -1,0 +1,120 @@
+"""When training gives up: the next more conservative recipe, down to one that holds.
+
+ambitious -> medium -> conservative -> conservative at a learning rate of 1e-5. A recipe that is not on the
+ladder steps down to medium. Data, features, target and what belongs to the machine stay the run's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vpoc_ml.config import RunConfig, recipe
+from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.lake.hashing import hash_file
+
+RUNGS = ("ambitious", "medium", "conservative")
+LAST, LAST_RATE = "conservative-1e-5", 1e-5
+# The run's own on every rung
+KEPT = (
+    "huber_delta",
+    "seed",
+    "threads",
+    "device",
+    "allow_cpu",
+    "vram_limit_gib",
+    "engine",
+    "checkpoint_seconds",
+    "ladder",
+)
+DATA = ("training_set.parquet", "feature_statistics.json")
+
+Record = dict[str, Any]
+Train = Callable[[RunConfig, list[Record]], Record]
+log = logging.getLogger(__name__)
+
+
+def rungs(config: RunConfig) -> list[RunConfig]:
+    """Return the configurations to try in order, ``config`` first; ``recipe`` names each."""
+    if not config.training.ladder:
+        return [config]
+    below = RUNGS[RUNGS.index(config.recipe) + 1 :] if config.recipe in RUNGS else RUNGS[1:]
+    steps = [_rung(config, name, name) for name in below]
+    return [config, *steps, _rung(config, "conservative", LAST, learning_rate=LAST_RATE)]
+
+
+def climb_down(run_dir: Path, config: RunConfig, train: Train) -> Record:
+    """Return the result of the first rung that holds.
+
+    ``train`` gets the rung's configuration and the records of those above it. A rung that gives up leaves
+    ``rungs/<number>-<recipe>.json`` and its progress lines beside it, so a run that is started again goes on
+    with the rung it had reached.
+
+    Raises:
+        TrainingUnstableError: none holds, or the ladder is turned off and the first does not.
+    """
+    above: list[Record] = []
+    for number, rung in enumerate(rungs(config), start=1):
+        path = run_dir / "rungs" / f"{number}-{rung.recipe}.json"
+        mark = _mark(run_dir, rung)
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        if known.get("mark") == mark:
+            above.append(known)
+            continue
+        try:
+            return train(rung, above)
+        except TrainingUnstableError as error:
+            if not config.training.ladder:
+                raise
+            log.warning("recipe %s gave up: %s", rung.recipe, error)
+            above.append(_set_aside(run_dir, path, rung, mark, error))
+    told = "; ".join(f"{record['rung']}: {record['error']}" for record in above)
+    raise TrainingUnstableError(f"Expected training to hold on one rung of the ladder; it gave up on each. {told}")
+
+
+def _rung(config: RunConfig, name: str, shown: str, **changes: float) -> RunConfig:
+    base = recipe(name)
+    kept = {key: getattr(config.training, key) for key in KEPT}
+    return config.model_copy(
+        update={
+            "recipe": shown,
+            "model": base.model.model_copy(update={"guard_clip": config.model.guard_clip}),
+            "training": base.training.model_copy(update={**kept, **changes}),
+        }
+    )
+
+
+def _mark(run_dir: Path, config: RunConfig) -> str:
+    """What a record holds for: these data, these settings, this torch."""
+    parts = [hash_file(run_dir / name) for name in DATA if (run_dir / name).is_file()]
+    parts += [config.digest("model", "training"), str(torch.__version__)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _set_aside(run_dir: Path, path: Path, rung: RunConfig, mark: str, error: Exception) -> Record:
+    """Write the record of a rung that gave up; its progress lines move beside it."""
+    path.parent.mkdir(exist_ok=True)
+    progress = run_dir / "progress.jsonl"
+    lines = [json.loads(line) for line in progress.read_text().splitlines()] if progress.is_file() else []
+    windows = [line for line in lines if line["kind"] == "window"]
+    record = {
+        "rung": rung.recipe,
+        "error": str(error),
+        "steps": windows[-1]["step"] if windows else 0,
+        "rollbacks": windows[-1]["rollbacks"] if windows else 0,
+        "skipped": sum(line["skipped"] for line in windows),
+        "model": rung.model.model_dump(mode="json"),
+        "training": rung.training.model_dump(mode="json"),
+        "mark": mark,
+    }
+    if progress.is_file():
+        progress.replace(path.with_suffix(".progress.jsonl"))
+    write_json(path, record)
+    return record
