@@ -76,10 +76,10 @@ def test_bounds_in_words(bounds, text):
 @pytest.mark.parametrize(
     ("sessions", "bars", "text"),
     [
-        (0, 0, "no row"),
-        (1, 1, "the first 1 session, 1 bar"),
-        (2, 390, "the first 2 sessions, 390 bars"),
-        (22, 0, "the first 22 sessions"),
+        (0, 0, "-"),
+        (1, 1, "1 session, 1 bar"),
+        (2, 390, "2 sessions, 390 bars"),
+        (22, 0, "22 sessions"),
     ],
 )
 def test_warmup_in_words(sessions, bars, text):

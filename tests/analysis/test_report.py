@@ -68,6 +68,7 @@ def test_one_contract_has_no_drift_to_draw(made, make_run):
     html = render("one", analyze(run.folder, CONFIG))
     assert "One contract only" in html
     assert "Population stability" not in html
+    assert "Between contracts" not in html
 
 
 def test_missing_values_and_refused_kinds_are_shown(own):

@@ -20,7 +20,7 @@ from vpoc_ml.features.registry import REGISTRY, Bounds, Feature
 from vpoc_ml.lake.atomic import write_text
 
 PAGE, FOLDER = "features.md", "features"
-_HEAD = "| formula | window | unit | hard bounds | usual range | NaN may occur in |\n|---|---|---|---|---|---|"
+_HEAD = "| formula | window | unit | hard bounds | usual range | NaN only in the first |\n|---|---|---|---|---|---|"
 
 
 def page() -> str:
@@ -142,7 +142,7 @@ def _warmup(feature: Feature) -> str:
         f"{bars} bar{'s' * (bars != 1)}" * bool(bars),
     ]
     cold = ", ".join(part for part in parts if part)
-    return f"the first {cold}" if cold else "no row"
+    return cold or "-"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -76,7 +76,7 @@ def findings(analysis: Mapping[str, Any]) -> list[str]:
         _skill_finding(features, about),
         *(_ablation_finding(result) for result in analysis["ablation"]),
         _tail_finding(features),
-        _drift_finding(features),
+        *([_drift_finding(features)] if len(about["contracts"]) > 1 else []),
         _cluster_finding(analysis["clusters"]),
     ]
 
