@@ -112,9 +112,9 @@ class Inputs:
         return fixed_squares(self.long_return)
 
     @cached_property
-    def square_sum(self) -> Ints:
+    def square_sum(self) -> Floats:
         """Sum of the last 390 ``long_squares``."""
-        return np.asarray(rolling_sum(self.long_squares, 390), np.int64)
+        return np.asarray(rolling_sum(self.long_squares, 390), np.float64)
 
     @cached_property
     def variance(self) -> Floats:
@@ -136,10 +136,9 @@ class Inputs:
         """Like ``starts``, as rows of the arrays that begin with the past."""
         return self.starts + (self.long_close.size - self.close.size)
 
-    @cached_property
-    def first_bar(self) -> Ints:
-        """Row of the first bar of each bar's session."""
-        return np.repeat(self.starts[:-1], np.diff(self.starts))
+    def at_open(self, values: Ints) -> Ints:
+        """Return, for every bar, the value of the first bar of its session."""
+        return np.repeat(values[self.starts[:-1]], np.diff(self.starts))
 
     def so_far(self, values: Ints) -> Ints:
         """Return the sum over the bar and those before it in its session."""

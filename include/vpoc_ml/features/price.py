@@ -50,7 +50,7 @@ def mom_60m(x: Inputs) -> Floats:
 
 def mom_sess(x: Inputs) -> Floats:
     """Log return in basis points since the session's open."""
-    return 1e4 * np.log(x.close / x.open[x.first_bar])
+    return 1e4 * np.log(x.close / x.at_open(x.open))
 
 
 def close_loc(x: Inputs) -> Floats:

@@ -34,7 +34,7 @@ def fixed_point(values: Floats, bits: int) -> Ints:
     return np.rint(values * 2.0**bits).astype(np.int64)
 
 
-def window_sum(values: Ints, bars: int, *, first: int = 0) -> tuple[Ints, NDArray[np.bool_]]:
+def window_sum(values: Ints, bars: int, *, first: int = 0) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the sum of the last ``bars`` values and where the window is full.
 
     ``values[:first]`` do not exist (a return needs a close before it).

@@ -7,7 +7,6 @@ import numpy as np
 from vpoc_ml.features.inputs import SQUARE_BITS, Floats, Inputs, fixed_squares
 from vpoc_ml.features.series import fixed_point, lagged, ratio, sum_before
 from vpoc_ml.features.windows import rolling_sum
-from vpoc_ml.profile.kernels import Ints
 
 DAY_MINUTES = 1380
 DAYS_A_YEAR = 252
@@ -86,7 +85,7 @@ def yz_20d(x: Inputs) -> Floats:
     return x.of_session(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY))
 
 
-def _daily(squares: Ints, bars: int) -> Floats:
+def _daily(squares: Floats, bars: int) -> Floats:
     """Return percent a day, given the sum of the squares of so many bars in fixed point."""
     return np.asarray(np.sqrt(squares * (1e4 * DAY_MINUTES / bars / 2.0**SQUARE_BITS)), np.float64)
 

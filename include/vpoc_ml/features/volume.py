@@ -41,7 +41,7 @@ def vwap_z(x: Inputs) -> Floats:
     Clipped to +-10: in a session's first bars the deviation is small by chance. 0 while the session has no volume.
     Thirds of a tick from the session's first close keep the sums whole and small.
     """
-    first = x.close[x.first_bar]
+    first = x.at_open(x.close)
     price = x.high + x.low + x.close - 3 * first
     volume = x.volume_so_far
     mean = ratio(x.so_far(price * x.volume), volume, 0.0)

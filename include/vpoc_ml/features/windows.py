@@ -17,9 +17,12 @@ RUN_IN = 390
 
 
 @numba.njit(cache=True, nogil=True)
-def rolling_sum(values: Ints, bars: int) -> Ints:
-    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer."""
-    found = np.empty(values.size, np.int64)
+def rolling_sum(values: Ints, bars: int) -> Floats:
+    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer.
+
+    Added in int64, so it is exact; given as float64, rounded once above 2**53.
+    """
+    found = np.empty(values.size, np.float64)
     total = 0
     for row in range(values.size):
         total += values[row]
@@ -54,13 +57,14 @@ def sum_of_rows_before(grid: Ints, count: int) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
-def rolling_moments(first: Ints, second: Ints, bars: int) -> Ints:
+def rolling_moments(first: Ints, second: Ints, bars: int) -> Floats:
     """Return ``n^2`` times variance, variance and covariance of the last n = ``bars`` values, shape (3, rows).
 
-    ``n sum(ab) - sum(a) sum(b)`` in int64: the terms may wrap around, their difference is exact as long as it fits.
+    ``n sum(ab) - sum(a) sum(b)`` in int64: the terms may wrap around, their difference is exact as long as it fits,
+    and is given as float64.
     Rows before the first whole window hold the moments of zeros and the values so far.
     """
-    found = np.empty((3, first.size), np.int64)
+    found = np.empty((3, first.size), np.float64)
     a, b, aa, bb, ab = 0, 0, 0, 0, 0
     for row in range(first.size):
         x, y = first[row], second[row]
