@@ -94,22 +94,17 @@ def ablation(
         name: reduce(Forecast(name, rank, seen.target.zero_score), judged, config.evaluation.huber_delta)
         for name, rank in _predictions(seen, fitted, clip)
     }
-    full = sums[FULL]
-    bar = critical_t(config.evaluation.confidence, sum(name.startswith("without ") for name in sums), judged.sessions)
-    return {
-        "model": model,
-        "rows": rows,
-        "full": describe(full, resamples),
-        "groups": {
-            name: {
-                "features": list(members),
-                **_gain(full, sums[f"without {name}"], resamples, bar),
-                "alone": describe(sums[f"only {name}"], resamples) if f"only {name}" in sums else None,
-            }
-            for name, members in {**families, **clusters}.items()
-            if f"without {name}" in sums
-        },
+    tested = {name: members for name, members in {**families, **clusters}.items() if f"without {name}" in sums}
+    bar = critical_t(config.evaluation.confidence, len(tested), judged.sessions)
+    groups = {
+        name: {
+            "features": list(members),
+            **_gain(sums[FULL], sums[f"without {name}"], resamples, bar),
+            "alone": describe(sums[f"only {name}"], resamples) if f"only {name}" in sums else None,
+        }
+        for name, members in tested.items()
     }
+    return {"model": model, "rows": rows, "full": describe(sums[FULL], resamples), "groups": groups}
 
 
 def _gain(full: SessionSums, without: SessionSums, resamples: Resamples, bar: float) -> dict[str, Any]:
