@@ -183,32 +183,32 @@ def test_values_around_a_roll_by_hand(rolled, es):
     assert row["price_mom_3d"] == pytest.approx(100 * np.log(bar["close"] / close[-3]), rel=1e-5)
 
 
-def test_naked_levels_and_nodes_around_a_roll_by_hand(rolled, es):
+@pytest.mark.parametrize("ratio", [1.0075, 0.9991, 1.0003, 0.99987])
+def test_naked_levels_and_nodes_around_a_roll_by_hand(ratio, rolled, es):
     """Adjusted prices are no whole ticks: they are rounded before they are looked for."""
-    ratio, first = 1.0075, rolled.predecessor.first_session
-    old = rolled.unspliced.filter(pl.col("session") < first)
-    found = features(rolled.bars, rolled.vix, es, replace(predecessor_of(old, es, first), ratio=ratio))
-    row = found.filter(pl.col("session") >= first).row(0, named=True)
-    bar = rolled.bars.filter(pl.col("session") >= first).row(0, named=True)
+    front = pl.col("session") >= rolled.predecessor.first_session
+    old, own = rolled.unspliced.filter(~front), rolled.bars.filter(front).head(80)
+    history = replace(predecessor_of(old, es, rolled.predecessor.first_session), ratio=ratio)
+    found = features(rolled.bars, rolled.vix, es, history).filter(front).head(80)
     moved = old.with_columns((pl.col(name) * 4 * ratio).round() / 4 for name in PRICES)
-    daily = build_sessions(old, es, ProfileConfig()).tail(20)
-    naked = []
-    for session, level in zip(daily["session"], np.rint(4 * ratio * daily["vpoc"].to_numpy()) / 4, strict=True):
-        later = pl.concat(
-            [moved.filter(pl.col("session") > session).select("low", "high"), pl.DataFrame([bar]).select("low", "high")]
-        )
-        if later.filter(pl.lit(level).is_between("low", "high")).is_empty():
-            naked.append(level - bar["close"])
-    high, low, close = (
-        build_sessions(old, es, ProfileConfig())[n].to_numpy() * ratio for n in ("high", "low", "close")
-    )
+    daily = build_sessions(old, es, ProfileConfig())
+    high, low, close = (daily[name].to_numpy() * ratio for name in ("high", "low", "close"))
     atr = (np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1]))[-14:].mean()
-    assert row["naked_up"] == pytest.approx(min([5, *(away / atr for away in naked if away > 0)]), rel=1e-5)
-    assert row["naked_dn"] == pytest.approx(min([5, *(-away / atr for away in naked if away < 0)]), rel=1e-5)
-    assert min(row["naked_up"], row["naked_dn"]) < 5
-    nodes = build_nodes(moved.filter(pl.col("session").is_in(daily["session"].tail(5).implode())), es, ProfileConfig())
-    nearest = min(bar["close"] - nodes.filter(kind="hvn")["price"], key=abs)
-    assert row["hvn_dist_5d"] == pytest.approx(nearest / atr, rel=1e-5)
+    levels = dict(zip(daily["session"], np.rint(4 * ratio * daily["vpoc"].to_numpy()) / 4, strict=True))
+    recent = moved.filter(pl.col("session").is_in(daily["session"].tail(5).implode()))
+    nodes = build_nodes(recent, es, ProfileConfig()).filter(kind="hvn")["price"]
+    for at in range(0, 80, 9):
+        seen, now = pl.concat([moved, own.head(at + 1)]), own["close"][at]
+        away = [level - now for day, level in list(levels.items())[-20:] if is_naked(level, day, seen)]
+        row = found.row(at, named=True)
+        assert row["naked_up"] == pytest.approx(min([5, *(up / atr for up in away if up > 0)]), rel=1e-5)
+        assert row["naked_dn"] == pytest.approx(min([5, *(-down / atr for down in away if down < 0)]), rel=1e-5)
+        assert row["hvn_dist_5d"] == pytest.approx(min(now - nodes, key=abs) / atr, rel=1e-5)
+
+
+def is_naked(level: float, born: date, seen: pl.DataFrame) -> bool:
+    """Whether no bar after its session holds the level between its low and its high."""
+    return seen.filter(pl.col("session") > born, pl.lit(level).is_between("low", "high")).is_empty()
 
 
 def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es):

@@ -120,6 +120,24 @@ def test_naked_levels():
     assert found["naked_dn"].to_list() == pytest.approx([1 / atr, 4 / atr, 5])
 
 
+def test_a_naked_level_is_forgotten_after_twenty_sessions():
+    # VPOC 97, then 21 sessions of 104-108, whose own VPOC 106 each of the next ones trades: true range 4
+    found = features_of([(97.0, 97.0, 97.0, 1)], *[[(104.0, 108.0, 104.0, 1)]] * 21)
+    assert found["naked_dn"].to_list()[-2:] == pytest.approx([7 / 4, 5])
+    assert found["naked_up"].to_list()[-2:] == [5, 5]
+
+
+def test_a_level_is_traded_by_a_bar_that_only_touches_it():
+    # 20 sessions whose VPOC is their low, 100, a true range of 4; then one that stays at or above it
+    days = [[(100.0, 100.0, 100.0, 10), (100.0, 104.0, 104.0, 1)]] * 20
+    found = features_of(*days, [(101.0, 101.0, 101.0, 1), (100.0, 101.0, 101.0, 1), (101.0, 101.0, 101.0, 1)])
+    assert found["naked_dn"].to_list()[-3:] == pytest.approx([0.25, 5, 5])
+    # and from below: 104 is the VPOC
+    days = [[(104.0, 104.0, 104.0, 10), (100.0, 104.0, 100.0, 1)]] * 20
+    found = features_of(*days, [(101.0, 101.0, 101.0, 1), (101.0, 104.0, 101.0, 1), (101.0, 101.0, 101.0, 1)])
+    assert found["naked_up"].to_list()[-3:] == pytest.approx([0.75, 5, 5])
+
+
 def test_distance_to_the_nearest_node_of_five_sessions():
     # five sessions of 50 contracts at 100 and 100 at 103, a true range of 3 each: ATR 15/14
     two_hills = [(100.0, 100.0, 100.0, 50), (103.0, 103.0, 103.0, 100)]
