@@ -144,12 +144,34 @@ class DatasetConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    kind: Literal["residual", "reference_mlp"] = Field(
-        "residual", description="residual: pre-norm residual net; reference_mlp: the published 299-parameter net."
+    kind: Literal["residual", "reference_mlp", "mlp", "mlp_batchnorm", "attention"] = Field(
+        "residual",
+        description="residual: pre-norm residual net; reference_mlp: the published 299-parameter net; mlp: plain;"
+        " mlp_batchnorm: plain, normalised over the batch; attention: between features.",
     )
-    hidden_dims: tuple[int, ...] = Field((32, 32), description="Widths; the residual net uses one block per entry.")
+    hidden_dims: tuple[int, ...] = Field(
+        (32, 32), description="Widths; residual and attention take the first and use one block per entry."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability while training.")
     guard_clip: float = Field(6.0, gt=0, le=50, description="Bound of the guard's output after asinh.")
+    encoding: Literal["none", "piecewise_linear"] = Field(
+        "none", description="piecewise_linear: each feature becomes its progress through bins of training quantiles."
+    )
+    bins: int = Field(24, ge=2, le=256, description="Bins of that encoding.")
+    members: int = Field(1, ge=1, le=1024, description="Networks trained side by side from seeds of their own.")
+    groups: tuple[Literal["price", "volume", "volatility", "all"], ...] = Field(
+        (), description="Networks of their own for groups of features: price, volume, volatility, all."
+    )
+    blend: Literal["none", "lightgbm"] = Field(
+        "none", description="lightgbm: mix with boosted trees of the same rows, weighted on validation."
+    )
+
+    @field_validator("groups")
+    @classmethod
+    def _distinct(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(groups)) < len(groups):
+            raise ValueError("groups that differ")
+        return groups
 
 
 class TrainingConfig(Section):

@@ -13,7 +13,7 @@ from vpoc_ml.config import ModelConfig, resolve
 from vpoc_ml.dataset import scalers, targets
 from vpoc_ml.dataset.assemble import LEADING, assemble
 from vpoc_ml.dataset.labels import known_volatility, label_bars
-from vpoc_ml.errors import CheckpointError, InvalidValueError
+from vpoc_ml.errors import CheckpointError
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.bundle import load_model, save_model
@@ -148,7 +148,18 @@ def test_a_model_of_an_unknown_kind_is_refused(market, tmp_path):
             load_model(path)
 
 
-def test_the_published_net_is_refused_for_what_its_sigmoid_cannot_say(market):
+def test_the_published_net_ends_in_logits_where_its_sigmoid_cannot_say_it(market):
     statistics = made_with(market, target="multiclass").statistics
-    with pytest.raises(InvalidValueError, match="sigmoid"):
-        build_model(ModelConfig(kind="reference_mlp", hidden_dims=(16, 8)), statistics)
+    net = build_model(ModelConfig(kind="reference_mlp", hidden_dims=(16, 8)), statistics)
+    assert net(torch.zeros(4, len(statistics["features"]))).shape == (4, 3)
+
+
+def test_edges_of_the_bins_are_quantiles_of_the_scaled_training_rows(market):
+    bars, features, front = market
+    chosen = {"model.encoding": "piecewise_linear", "model.bins": 4, "dataset.scaler": "winsor"}
+    made = assemble(bars, features, front, instrument("ES"), resolve("nightly", chosen))
+    train = made.frame.filter(pl.col("split") == "train").select(made.features).to_numpy()
+    scaled = scalers.scaler_from_json(made.statistics["scaler"]).apply(train)
+    expected = [np.quantile(column[np.isfinite(column)], [0, 0.25, 0.5, 0.75, 1]) for column in scaled.T]
+    np.testing.assert_allclose(made.statistics["edges"], expected)
+    assert "edges" not in made_with(market).statistics

@@ -27,6 +27,11 @@ def statistics(features: int) -> dict[str, list]:
         (ModelConfig(hidden_dims=(8,)), 5, 369),
         (ModelConfig(hidden_dims=(16,)), 5, 1_249),
         (recipe("nightly").model, 54, 10_369),
+        (recipe("ambitious").model, 10, 180_117),  # the published count
+        (ModelConfig(kind="mlp", hidden_dims=(16, 8)), 5, 241),
+        (ModelConfig(kind="mlp_batchnorm", hidden_dims=(16, 8)), 5, 265),
+        (ModelConfig(kind="attention", hidden_dims=(16,)), 5, 2_449),
+        (ModelConfig(hidden_dims=(16,), members=4), 5, 4 * 1_249),
     ],
 )
 def test_parameter_counts(config, features, parameters):

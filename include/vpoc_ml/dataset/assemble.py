@@ -13,7 +13,7 @@ from vpoc_ml.dataset import targets
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
 from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
-from vpoc_ml.dataset.statistics import Floats, column_statistics, nonfinite_row_share
+from vpoc_ml.dataset.statistics import Floats, column_statistics, nonfinite_row_share, quantile_edges
 from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
@@ -83,10 +83,10 @@ def assemble(
     ranked = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32))
     if config.dataset.target == rank.kind:
         frame = ranked.select(*LEADING, *names)
-        return TrainingSet(frame, _statistics(frame, names, rank, rank, config.dataset))
+        return TrainingSet(frame, _statistics(frame, names, rank, rank, config))
     target, values = _own_target(split, config.dataset)
     frame = ranked.with_columns(values).select(*LEADING, "target", *names)
-    return TrainingSet(frame, _statistics(frame, names, rank, target, config.dataset))
+    return TrainingSet(frame, _statistics(frame, names, rank, target, config))
 
 
 def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.Series]:
@@ -161,20 +161,22 @@ def _missing(code: str, bars: dict[str, pl.DataFrame]) -> str:
 
 
 def _statistics(
-    frame: pl.DataFrame, names: list[str], rank: RankTarget, target: Target, config: DatasetConfig
+    frame: pl.DataFrame, names: list[str], rank: RankTarget, target: Target, config: RunConfig
 ) -> dict[str, Any]:
     """Content of ``feature_statistics.json``; everything fitted comes from the training rows.
 
-    Only what is not the default is named: ``target`` beside ``rank``, ``scaler`` beside none. Median and
-    scale are of the scaled features, which is what reaches the guard.
+    Only what is not the default is named: ``target`` beside ``rank``, ``scaler`` beside none, ``edges`` of the
+    bins of ``model.encoding``. Median, scale and edges are of the scaled features, which is what reaches the guard.
     """
+    kind = config.dataset.scaler
     parts = {name: frame.filter(pl.col("split") == name) for name in SPLITS}
     train = [parts["train"][name].to_numpy() for name in names]
-    scaler = None if config.scaler == "none" else fit_scaler(config.scaler, train)
+    scaler = None if kind == "none" else fit_scaler(kind, train)
     columns = [column_statistics(column) for column in _scaled(train, scaler)]
     chosen = {"target": None if target is rank else target, "scaler": scaler}
     return {
         **{key: fitted.to_json() for key, fitted in chosen.items() if fitted is not None},
+        **_edges(_scaled(train, scaler), config),
         "features": names,
         "median": [column.median for column in columns],
         "scale": [column.scale for column in columns],
@@ -188,8 +190,15 @@ def _statistics(
         "rows": {name: part.height for name, part in parts.items()},
         "labelled_rows": {name: int(part["weight"].sum()) for name, part in parts.items()},
         "splits": {name: _span(part) for name, part in parts.items()},
-        "embargo_sessions": config.embargo_sessions,
+        "embargo_sessions": config.dataset.embargo_sessions,
     }
+
+
+def _edges(columns: Iterator[Floats], config: RunConfig) -> dict[str, list[list[float]]]:
+    """Return the edges of each feature's bins where ``model.encoding`` asks for them."""
+    if config.model.encoding == "none":
+        return {}
+    return {"edges": [quantile_edges(column, config.model.bins) for column in columns]}
 
 
 def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:

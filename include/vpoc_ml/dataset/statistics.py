@@ -48,6 +48,18 @@ def column_statistics(values: Floats) -> ColumnStatistics:
     return ColumnStatistics(float(edges[0]), 1.0, "one", share)
 
 
+def quantile_edges(values: Floats, bins: int) -> list[float]:
+    """Return ``bins + 1`` ascending edges: the least finite value, the quantiles between, the greatest.
+
+    Without a finite value all edges are 0.
+    """
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if finite.size == 0:
+        return [0.0] * (bins + 1)
+    edges: list[float] = np.quantile(finite, np.linspace(0, 1, bins + 1)).tolist()
+    return edges
+
+
 def interpolated_rank(values: Floats, quantiles: Floats) -> npt.NDArray[np.float64]:
     """Return where ``values`` [n] stand in [0, 1] among evenly spaced ``quantiles`` [k], ascending.
 

@@ -2,40 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.dataset.targets import Target, target_from_json
 from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.models.attention import FeatureAttention
+from vpoc_ml.models.encoding import Encoded, PiecewiseLinear
+from vpoc_ml.models.ensemble import Ensemble, Group, seeded
+from vpoc_ml.models.groups import group_columns
 from vpoc_ml.models.guard import Guard, GuardedNet
-from vpoc_ml.models.reference_mlp import ReferenceMLP
+from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP
+from vpoc_ml.models.outputs import output_for
+from vpoc_ml.models.reference_mlp import ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.residual import ResidualNet
 
 
 def build_model(config: ModelConfig, statistics: Mapping[str, Any]) -> GuardedNet:
-    """Return the network with its guard, with weights from torch's global generator.
+    """Return the network, or the ensemble of networks, with its guard; weights from torch's global generator.
 
     Args:
-        config: kind, widths, dropout, bound of the guard.
-        statistics: ``features``, ``median``, ``scale`` and, if there, ``target`` of ``feature_statistics.json``.
+        config: kind, widths, dropout, bound of the guard, encoding, members, groups.
+        statistics: ``features``, ``median``, ``scale`` and, if there, ``target``, ``edges`` (for an encoding) and
+            ``groups`` of ``feature_statistics.json`` or of a stored model.
 
     Raises:
-        InvalidValueError: no width, or one below 1; a network that cannot learn this target.
+        InvalidValueError: no width, or one below 1; an encoding without edges; a group without features.
     """
     if not config.hidden_dims or min(config.hidden_dims) < 1:
         raise InvalidValueError("model.hidden_dims", config.hidden_dims, "one or more widths of at least 1")
     guard = Guard(statistics["median"], statistics["scale"], config.guard_clip)
-    inputs, target = len(statistics["features"]), stored_target(statistics)
+    edges = guarded_edges(config, statistics, guard)
+    groups = group_columns(config, statistics)
+    build = partial(_network, config, stored_target(statistics), edges)
+    if config.members == 1 and not config.groups:
+        return GuardedNet(guard, build(*groups.values()))
+    made = {name: Group(seeded(partial(build, columns), config.members), columns) for name, columns in groups.items()}
+    return GuardedNet(guard, Ensemble(made))
+
+
+def _network(config: ModelConfig, target: Target | None, edges: Tensor | None, columns: Sequence[int]) -> nn.Module:
+    """Return one network on ``columns`` of the guarded features."""
+    if edges is None:
+        return _plain_network(config, target, len(columns), 1)
+    encoding = PiecewiseLinear(edges[list(columns)])
+    return Encoded(encoding, _plain_network(config, target, len(columns), encoding.values))
+
+
+def _plain_network(config: ModelConfig, target: Target | None, features: int, values: int) -> nn.Module:
+    inputs, widths, dropout, output = features * values, config.hidden_dims, config.dropout, output_for(target)
     if config.kind == "residual":
-        return GuardedNet(guard, ResidualNet(inputs, config.hidden_dims, config.dropout, start_of(statistics)))
-    if target is not None and target.loss != "huber":
-        expected = f"residual with dataset.target={target.kind}: the published net ends in a sigmoid"
-        raise InvalidValueError("model.kind", config.kind, expected)
-    return GuardedNet(guard, ReferenceMLP(inputs, config.hidden_dims, config.dropout))
+        return ResidualNet(inputs, widths, dropout, output)
+    if config.kind == "mlp":
+        return PlainMLP(inputs, widths, dropout, output)
+    if config.kind == "mlp_batchnorm":
+        return BatchNormMLP(inputs, widths, dropout, output)
+    if config.kind == "attention":
+        return FeatureAttention(features, values, widths, dropout, output)
+    if target is None or target.loss == "huber":
+        return ReferenceMLP(inputs, widths, dropout)
+    return ReferenceOutputs(inputs, widths, dropout, output)
+
+
+def guarded_edges(config: ModelConfig, statistics: Mapping[str, Any], guard: Guard) -> Tensor | None:
+    """Return the encoding's edges [features, bins + 1] as the guard sees them, float32; None without encoding.
+
+    Raises:
+        InvalidValueError: the training set was built without edges, or with other bins.
+    """
+    if config.encoding == "none":
+        return None
+    stored = torch.tensor(statistics.get("edges", []), dtype=torch.float64)
+    wanted = (len(statistics["features"]), config.bins + 1)
+    if tuple(stored.shape) != wanted:
+        expected = f"one whose {config.bins} bins are in feature_statistics.json: build the training set with it"
+        raise InvalidValueError("model.encoding", config.encoding, expected)
+    edges: Tensor = guard(stored.T).T
+    return edges
 
 
 def stored_target(statistics: Mapping[str, Any]) -> Target | None:
@@ -54,5 +103,5 @@ def start_of(statistics: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Return the number of trained values; the guard's buffers are none."""
+    """Return the number of trained values of all members; the guard's buffers are none."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
@@ -22,6 +21,9 @@ from vpoc_ml.dataset.targets import Target
 from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
 from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
+from vpoc_ml.models.forecast import TREES, Forecaster
+from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.trees import Trees
 
 FORMAT = "vpoc-ml-model/1"
 BATCH_ROWS = 65_536
@@ -32,15 +34,18 @@ Floats = npt.NDArray[np.floating]
 class LoadedModel:
     """A stored model, ready to predict. ``meta`` is the content of its JSON file.
 
-    ``target`` None is the rank target, ``scaler`` None leaves the features to the guard alone.
+    ``target`` None is the rank target, ``scaler`` None leaves the features to the guard alone. ``trees`` and
+    ``weights`` [parts] belong to blends and groups, see ``Forecaster``.
     """
 
     features: tuple[str, ...]
     zero_rank: float
     meta: dict[str, Any]
-    net: nn.Module
+    net: GuardedNet
     target: Target | None = None
     scaler: Scaler | None = None
+    trees: Trees | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
         """Return the score of each row, float64 [n]: the predicted rank, for any kind of target in rank units.
@@ -56,25 +61,27 @@ class LoadedModel:
                 f"Expected {len(self.features)} feature columns in the order of the model"
                 f" ({', '.join(self.features[:3])}, ...); was an array of shape {raw.shape}."
             )
-        self.net.eval()
+        forecaster = Forecaster(self.net.eval().body, self.target, self.trees, self.weights)
         out = np.empty(len(raw), dtype=np.float64)
         with torch.inference_mode():
             for start in range(0, len(raw), BATCH_ROWS):
                 rows = np.array(raw[start : start + BATCH_ROWS], dtype=np.float64)
                 scaled = rows if self.scaler is None else self.scaler.apply(rows)
-                outputs = self.net(torch.from_numpy(scaled)).double().numpy()
-                out[start : start + BATCH_ROWS] = outputs if self.target is None else self.target.score(outputs)
+                out[start : start + BATCH_ROWS] = forecaster.scores(self.net.guard(torch.from_numpy(scaled)))
         return out
 
 
-def save_model(folder: Path, name: str, net: nn.Module, meta: Mapping[str, Any]) -> Path:
+def save_model(folder: Path, name: str, net: GuardedNet, meta: Mapping[str, Any], trees: Trees | None = None) -> Path:
     """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
 
     ``meta`` is JSON-ready and holds at least ``features`` (names), ``model`` (a ModelConfig as dict) and
-    ``zero_rank``; ``target`` and ``scaler`` where they are not the default. The JSON file is written last
-    and names the SHA-256 of the weights and of itself.
+    ``zero_rank``; ``target`` and ``scaler`` where they are not the default; ``groups`` and ``parts`` of an
+    ensemble or blend. LightGBM's text lies beside the weights, as bytes. The JSON file is written last and
+    names the SHA-256 of the weights and of itself.
     """
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in net.state_dict().items()}
+    if trees is not None:
+        tensors[TREES] = torch.frombuffer(bytearray(trees.text.encode()), dtype=torch.uint8)
     weights = safetensors.torch.save(tensors)
     content = {**meta, "format": FORMAT, "weights": f"{name}.safetensors", "weights_sha256": _sha256(weights)}
     content["sha256"] = _digest(content)
@@ -91,16 +98,40 @@ def load_model(path: Path) -> LoadedModel:
     """
     meta = _read_meta(path)
     weights = _read_weights(path.with_name(meta["weights"]), meta["weights_sha256"])
-    inputs = len(meta["features"])
-    blank = {**meta, "median": [0.0] * inputs, "scale": [1.0] * inputs}
+    stored = weights.pop(TREES, None)
+    trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
     try:
-        net = build_model(ModelConfig.model_validate(meta["model"]), blank)
+        config = ModelConfig.model_validate(meta["model"])
+        net = build_model(config, _blank(meta, config))
         net.load_state_dict(weights, strict=True)
         target = stored_target(meta)
         scaler = scaler_from_json(meta["scaler"]) if "scaler" in meta else None
     except (RuntimeError, ValidationError, InvalidValueError) as error:
         raise CheckpointError(f"{path}: expected weights of the network it names; found others ({error}).") from error
-    return LoadedModel(tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval(), target, scaler)
+    loaded = LoadedModel(
+        tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval(), target, scaler, trees, _weights(meta)
+    )
+    _check_parts(path, loaded)
+    return loaded
+
+
+def _blank(meta: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """Return statistics of the right shapes: their values are in the weights' file."""
+    inputs = len(meta["features"])
+    edges = [[0.0] * (config.bins + 1)] * inputs
+    return {**meta, "median": [0.0] * inputs, "scale": [1.0] * inputs, "edges": edges}
+
+
+def _weights(meta: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
+    return np.array([part["weight"] for part in meta["parts"]]) if "parts" in meta else None
+
+
+def _check_parts(path: Path, model: LoadedModel) -> None:
+    """Raise CheckpointError unless the file's parts are those of the network and the trees."""
+    expected = Forecaster(model.net.body, trees=model.trees).names
+    found = tuple(part["name"] for part in model.meta.get("parts", [{"name": expected[0]}]))
+    if found != expected:
+        raise CheckpointError(f"{path}: expected the parts {', '.join(expected)}; found {', '.join(found)}.")
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

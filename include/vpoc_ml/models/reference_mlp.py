@@ -7,6 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from vpoc_ml.models.outputs import Shifted
+
 
 class ReferenceMLP(nn.Module):
     """LayerNorm of the inputs, then (Linear, LayerNorm, ReLU, Dropout) per width, Linear to 1, sigmoid.
@@ -18,11 +20,30 @@ class ReferenceMLP(nn.Module):
 
     def __init__(self, inputs: int, hidden_dims: tuple[int, ...], dropout: float) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.LayerNorm(inputs)]
-        for before, after in itertools.pairwise((inputs, *hidden_dims)):
-            layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 1))
+        self.layers = reference_layers(inputs, hidden_dims, dropout, 1)
 
     def forward(self, guarded: Tensor) -> Tensor:
         """Return ranks [rows] in (0, 1) for guarded features [rows, features]."""
         return torch.sigmoid(self.layers(guarded)).squeeze(-1)
+
+
+class ReferenceOutputs(nn.Module):
+    """The same layers for targets that a sigmoid cannot reach: logits of classes, and quantiles."""
+
+    def __init__(self, inputs: int, hidden_dims: tuple[int, ...], dropout: float, output: Shifted) -> None:
+        super().__init__()
+        self.layers = reference_layers(inputs, hidden_dims, dropout, output.size)
+        self.output = output
+
+    def forward(self, guarded: Tensor) -> Tensor:
+        """Return outputs [rows] or [rows, outputs] for guarded features [rows, features]."""
+        outputs: Tensor = self.output(self.layers(guarded))
+        return outputs
+
+
+def reference_layers(inputs: int, hidden_dims: tuple[int, ...], dropout: float, outputs: int) -> nn.Sequential:
+    """Return the published layers up to the raw outputs."""
+    layers: list[nn.Module] = [nn.LayerNorm(inputs)]
+    for before, after in itertools.pairwise((inputs, *hidden_dims)):
+        layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(hidden_dims[-1], outputs))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from vpoc_ml.models.outputs import Shifted
 
 EXPANSION = 2
 
@@ -30,27 +31,28 @@ class ResidualNet(nn.Module):
     """Linear, one block per entry of ``hidden_dims``, LayerNorm, head.
 
     The width is ``hidden_dims[0]``; further entries only count blocks. The head starts at zero, so the
-    untrained net predicts ``start`` for every row, one value an output: 0.5, the mean of a rank target, or
-    what another target's best constant is; the baseline to beat.
+    untrained net predicts the start of its ``output`` for every row: the baseline to beat.
     """
 
-    start: Tensor
-
     def __init__(
-        self, inputs: int, hidden_dims: tuple[int, ...], dropout: float, start: tuple[float, ...] = (0.5,)
+        self, inputs: int, hidden_dims: tuple[int, ...], dropout: float, output: Shifted | None = None
     ) -> None:
         super().__init__()
         width = hidden_dims[0]
-        # rebuilt from the target, not part of the weights' file
-        self.register_buffer("start", torch.tensor(start), persistent=False)
+        self.output = output or Shifted()
         self.stem = nn.Linear(inputs, width)
         self.blocks = nn.Sequential(*(Block(width, dropout) for _ in hidden_dims))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, len(start))
+        self.head = nn.Linear(width, self.output.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def start(self) -> Tensor:
+        """What the untrained net predicts, [outputs]."""
+        return self.output.start
+
     def forward(self, guarded: Tensor) -> Tensor:
-        """Return outputs around ``start``, not bounded, [rows] or [rows, outputs], for guarded [rows, features]."""
-        offset: Tensor = self.head(self.norm(self.blocks(self.stem(guarded))))
-        return torch.add(offset, self.start).squeeze(-1)
+        """Return outputs [rows] or [rows, outputs] for guarded features [rows, features]."""
+        outputs: Tensor = self.output(self.head(self.norm(self.blocks(self.stem(guarded)))))
+        return outputs

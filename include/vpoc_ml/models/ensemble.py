@@ -1,0 +1,118 @@
+"""Several networks as one module: members of different seeds, each group of features with its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from vpoc_ml.models.calibrated import Calibrated
+
+MOMENTS = "moments"
+
+
+class Group(nn.Module):
+    """Networks of one build on the same columns; the first dimension of every weight counts them.
+
+    ``net`` is one of them as a template: its own weights are replaced by each network's in turn, all in one
+    batched call. Of its buffers only measured moments differ between networks.
+    """
+
+    columns: Tensor
+
+    def __init__(self, nets: Sequence[nn.Module], columns: Sequence[int]) -> None:
+        super().__init__()
+        self.count = len(nets)
+        self.net = copy.deepcopy(nets[0])
+        self.register_buffer("columns", torch.tensor(columns))
+        for name, parameter in self.net.named_parameters():
+            parameter.data = torch.stack([net.get_parameter(name).detach() for net in nets])
+        for name, buffer in self._moments().items():
+            buffer.data = torch.stack([net.get_buffer(name) for net in nets])
+
+    def _moments(self) -> dict[str, Tensor]:
+        return {name: buffer for name, buffer in self.net.named_buffers() if name.split(".")[-1] == MOMENTS}
+
+    def forward(self, guarded: Tensor, **options: bool) -> Tensor:
+        """Return the networks' outputs [count, rows] or [count, rows, outputs] for guarded [rows, features]."""
+
+        def one(own: dict[str, Tensor], rows: Tensor) -> Tensor:
+            outputs: Tensor = functional_call(self.net, own, (rows,), options)
+            return outputs
+
+        own = {**dict(self.net.named_parameters()), **self._moments()}
+        outputs: Tensor = vmap(one, in_dims=(0, None), randomness="different")(own, guarded[:, self.columns])
+        return outputs
+
+    def calibrate(self, guarded: Tensor) -> None:
+        """Set the moments of batch normalisation, if there is any, to those of ``guarded`` [rows, features]."""
+        moments = self._moments()
+        if moments:
+            measured = self.forward(guarded, measure=True)
+            widths = [buffer.shape[-1] for buffer in moments.values()]
+            for buffer, values in zip(moments.values(), torch.split(measured, widths, dim=-1), strict=True):
+                buffer.copy_(values)
+
+
+class Ensemble(Calibrated):
+    """Groups of networks. Members count through: the networks of the first group, then of the next.
+
+    They share the rows of a batch and nothing else, so each trains as it would alone.
+    """
+
+    def __init__(self, groups: Mapping[str, Group]) -> None:
+        super().__init__()
+        self.names = tuple(groups)
+        self.groups = nn.ModuleList(groups.values())
+        self.members = sum(group.count for group in groups.values())
+
+    def _groups(self) -> list[Group]:
+        return cast("list[Group]", list(self.groups))
+
+    @property
+    def columns(self) -> dict[str, list[int]]:
+        """Feature columns of each group."""
+        return {name: group.columns.tolist() for name, group in zip(self.names, self._groups(), strict=True)}
+
+    @property
+    def counts(self) -> list[int]:
+        """Networks of each group."""
+        return [group.count for group in self._groups()]
+
+    def forward(self, guarded: Tensor) -> Tensor:
+        """Return the outputs of all members [members, rows] or [members, rows, outputs]."""
+        return torch.cat([group(guarded) for group in self.groups])
+
+    def calibrate(self, rows: Tensor) -> None:
+        """Set the moments of batch normalisation, if there is any."""
+        for group in self._groups():
+            group.calibrate(rows)
+
+    def owners(self) -> list[Tensor]:
+        """Return which member each parameter belongs to: a tensor per parameter that broadcasts to its shape."""
+        owners: list[Tensor] = []
+        first = 0
+        for group in self._groups():
+            mine = torch.arange(first, first + group.count)
+            owners += [mine.view(-1, *[1] * (parameter.dim() - 1)) for parameter in group.parameters()]
+            first += group.count
+        return owners
+
+    def decays(self) -> list[bool]:
+        """Return which parameters are matrices in a single network: those that weight decay applies to."""
+        return [parameter.dim() > 2 for parameter in self.parameters()]
+
+
+def seeded(build: Callable[[], nn.Module], count: int) -> list[nn.Module]:
+    """Build ``count`` networks, the k-th from the seed last given to torch plus k: the first as if it were alone."""
+    seed = torch.initial_seed()
+    nets = []
+    for member in range(count):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + member)
+            nets.append(build())
+    return nets

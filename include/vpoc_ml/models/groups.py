@@ -1,0 +1,57 @@
+"""Groups of features that have networks of their own in an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vpoc_ml.config import ModelConfig
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.features.extras.entries import KNOWN
+
+EVERY = "every group"
+# Profile levels are where volume traded; VIX is a volatility; time of day changes what all the others mean
+GROUP_OF = {
+    "price": "price",
+    "volume": "volume",
+    "levels": "volume",
+    "volatility": "volatility",
+    "vix": "volatility",
+    "calendar": EVERY,
+    "garch": "volatility",
+    "har": "volatility",
+    "hurst": "volatility",
+    "wavelet": "volatility",
+    "cointegration": "price",
+    "fracdiff": "price",
+    "alpha158": "price",
+}
+ALL = "all"
+
+
+def group_columns(config: ModelConfig, statistics: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the feature columns of each group of ``config.groups``; without groups there is one, of all columns.
+
+    A stored model's file names the columns (``groups``), so that it stays what it was when a family moves.
+
+    Raises:
+        InvalidValueError: a group without features, or a feature of no known family.
+    """
+    features: list[str] = statistics["features"]
+    if not config.groups:
+        return {ALL: list(range(len(features)))}
+    stored: dict[str, list[int]] | None = statistics.get("groups")
+    return stored if stored is not None else {name: _columns(name, features) for name in config.groups}
+
+
+def _columns(group: str, features: Sequence[str]) -> list[int]:
+    if group == ALL:
+        return list(range(len(features)))
+    unknown = [name for name in features if name not in KNOWN]
+    if unknown:
+        expected = f"empty with features outside the registry, such as {unknown[0]}: their group is not known"
+        raise InvalidValueError("model.groups", group, expected)
+    places = [GROUP_OF[KNOWN[name].family] for name in features]
+    if group not in places:
+        raise InvalidValueError("model.groups", group, f"groups of features.names: {', '.join(sorted(set(places)))}")
+    return [column for column, place in enumerate(places) if place in (group, EVERY)]

@@ -1,0 +1,89 @@
+"""Boosted trees of LightGBM beside the networks: fitted on the same guarded rows, stored as LightGBM's own text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vpoc_ml.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import lightgbm
+
+Floats = npt.NDArray[np.float64]
+Inputs = npt.NDArray[np.float32]
+
+ROUNDS, PATIENCE = 400, 30
+# One thread and row-wise histograms: the same trees on every machine
+SETTINGS = {
+    "objective": "regression",
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "min_data_in_leaf": 200,
+    "lambda_l2": 10.0,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Trees that predict the rank of the return. ``text`` is all there is to store."""
+
+    text: str
+
+    @cached_property
+    def booster(self) -> lightgbm.Booster:
+        """The model behind the text.
+
+        Raises:
+            CheckpointError: the text is not a model of LightGBM.
+        """
+        import lightgbm
+
+        try:
+            return lightgbm.Booster(model_str=self.text)
+        except lightgbm.basic.LightGBMError as error:
+            raise CheckpointError(f"Expected the text of a LightGBM model; found another ({error}).") from error
+
+    @property
+    def rounds(self) -> int:
+        """Number of trees."""
+        return int(self.booster.num_trees())
+
+    def predict(self, guarded: Inputs) -> Floats:
+        """Return the predicted rank [rows] for guarded features [rows, features]."""
+        return np.asarray(self.booster.predict(guarded, num_threads=1), dtype=np.float64)
+
+
+def fit_trees(train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats], seed: int) -> Trees:
+    """Fit trees on training rows until 30 rounds bring nothing on validation rows, or 400 are done.
+
+    Args:
+        train: guarded features [rows, features] and rank targets [rows]; rows whose target is NaN do not count.
+        validation: the same of the validation rows.
+        seed: seed of LightGBM.
+
+    Returns:
+        The trees up to the best round, read back from their text: what is weighed is what will be stored.
+    """
+    import lightgbm
+
+    settings = {**SETTINGS, "seed": seed}
+    data = lightgbm.Dataset(*_labelled(train), params=settings, free_raw_data=True)
+    held = lightgbm.Dataset(*_labelled(validation), reference=data, params=settings)
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+    booster = lightgbm.train(settings, data, ROUNDS, valid_sets=[held], callbacks=[stop])
+    return Trees(booster.model_to_string(num_iteration=booster.best_iteration))
+
+
+def _labelled(rows: tuple[Inputs, Floats]) -> tuple[Inputs, Floats]:
+    inputs, ranks = rows
+    known = np.isfinite(ranks)
+    return (inputs, ranks) if known.all() else (inputs[known], ranks[known])

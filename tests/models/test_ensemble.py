@@ -1,0 +1,117 @@
+"""Ensembles: each member is the network it would be alone; groups see their own features."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+
+from vpoc_ml.config import ModelConfig, TrainingConfig
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.features.extras.entries import KNOWN
+from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
+from vpoc_ml.models.build import build_model
+from vpoc_ml.models.calibrated import set_reference
+from vpoc_ml.models.groups import EVERY, GROUP_OF, group_columns
+from vpoc_ml.training.engine import THETA, Engine
+from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.schedule import Plan
+
+from .conftest import statistics_of
+
+KINDS = get_args(ModelConfig.model_fields["kind"].annotation)
+ROWS = 256
+NAMES = ["mom_60m", "mom_15m", "vwap", "profile_cdf", "rv_30", "vrp", "tod_sin"]
+GROUPS = {"price": [0, 1, 6], "volume": [2, 3, 6], "volatility": [4, 5, 6]}
+
+
+def trained(net, objective=None, columns=None, steps=6):
+    """Weights after a few steps on rows that are the same for all."""
+    generator = torch.Generator().manual_seed(9)
+    inputs = torch.randn(steps * ROWS, len(NAMES), generator=generator)
+    target = torch.rand(steps * ROWS, generator=generator)
+    body = net.body.train()
+    set_reference(body, inputs[:, columns] if columns else inputs)
+    engine = Engine(body, TrainingConfig(), objective or Objective())
+    chosen = inputs[:, columns] if columns else inputs
+    engine.steps((chosen, target, torch.ones(len(target))), 0, Plan(ROWS, [1e-2] * steps, [0.5] * steps, [1] * steps))
+    with engine.using(engine.state[THETA].clone()) as used, torch.no_grad():
+        return used(chosen[:50]), engine
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_member_trains_as_it_would_alone(kind):
+    config = ModelConfig(kind=kind, hidden_dims=(8, 8), members=3)
+    torch.manual_seed(20)
+    together, engine = trained(build_model(config, statistics_of(NAMES)))
+    assert engine.members.count == 3
+    for member in range(3):
+        torch.manual_seed(20 + member)
+        alone, _ = trained(build_model(config.model_copy(update={"members": 1}), statistics_of(NAMES)))
+        torch.testing.assert_close(together[member], alone, atol=2e-5, rtol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 100 * 2e-5
+
+
+def test_each_group_trains_as_a_net_of_its_features_alone():
+    config = ModelConfig(hidden_dims=(8,), members=2, groups=("price", "volume", "volatility"))
+    torch.manual_seed(20)
+    together, engine = trained(build_model(config, statistics_of(NAMES)))
+    assert together.shape == (6, 50)
+    single = ModelConfig(hidden_dims=(8,))
+    for place, columns in enumerate(GROUPS.values()):
+        for member in range(2):
+            torch.manual_seed(20 + member)
+            net = build_model(single, statistics_of([NAMES[column] for column in columns]))
+            alone, other = trained(net, columns=columns)
+            torch.testing.assert_close(together[2 * place + member], alone, atol=2e-5, rtol=1e-4)
+            assert int((engine.members.owner == 2 * place + member).sum()) == other.state.shape[1]
+            decayed = engine.decayed[engine.members.owner == 2 * place + member]
+            assert decayed.sum() == other.decayed.sum(), "weight decay applies to the matrices of a single net"
+
+
+def test_groups_of_the_registry_cover_it_and_share_the_calendar():
+    columns = group_columns(ModelConfig(groups=("price", "volume", "volatility")), {"features": list(FEATURE_NAMES)})
+    assert {column for group in columns.values() for column in group} == set(range(len(FEATURE_NAMES)))
+    calendar = {at for at, name in enumerate(FEATURE_NAMES) if REGISTRY[name].family == "calendar"}
+    assert set.intersection(*map(set, columns.values())) == calendar
+    assert {feature.family for feature in KNOWN.values()} == set(GROUP_OF)
+    assert [family for family, group in GROUP_OF.items() if group == EVERY] == ["calendar"]
+
+
+def test_groups_are_those_of_the_golden_example():
+    assert group_columns(ModelConfig(groups=tuple(GROUPS)), {"features": NAMES}) == GROUPS
+    assert group_columns(ModelConfig(groups=("all",)), {"features": NAMES}) == {"all": list(range(7))}
+    assert group_columns(ModelConfig(), {"features": ["unknown"]}) == {"all": [0]}
+
+
+def test_a_stored_assignment_is_kept():
+    stored = {"price": [1], "volume": [0]}
+    assert group_columns(ModelConfig(groups=("price", "volume")), {"features": NAMES[:2], "groups": stored}) == stored
+
+
+def test_groups_that_cannot_be_are_errors():
+    with pytest.raises(InvalidValueError, match="groups of features"):
+        build_model(ModelConfig(groups=("price", "volume")), statistics_of(["mom_60m", "tod_sin"]))
+    with pytest.raises(InvalidValueError, match="outside the registry, such as mine"):
+        build_model(ModelConfig(groups=("price",)), statistics_of(["mom_60m", "mine"]))
+
+
+@pytest.mark.parametrize("target", ["quantiles", "multiclass", "binary"])
+def test_members_keep_the_axis_of_outputs_behind_that_of_rows(target):
+    net = build_model(ModelConfig(hidden_dims=(8,), members=2), statistics_of(NAMES, target)).eval()
+    shape = net(torch.randn(9, len(NAMES))).shape
+    assert shape == {"quantiles": (2, 9, 5), "multiclass": (2, 9, 3), "binary": (2, 9)}[target]
+
+
+def test_dropout_differs_between_members():
+    net = build_model(ModelConfig(kind="mlp", hidden_dims=(64,), dropout=0.5, members=2), statistics_of(NAMES)).train()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.copy_(weight[:1].expand_as(weight))
+            weight.add_(0.1)
+    first, second = net(torch.randn(40, len(NAMES)))
+    assert not torch.allclose(first, second)
+    net.eval()
+    first, second = net(torch.randn(40, len(NAMES)))
+    torch.testing.assert_close(first, second)
