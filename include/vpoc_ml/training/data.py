@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vpoc_ml.errors import ArtifactError, InputError, MissingInputError
 from vpoc_ml.models.build import start_of
 from vpoc_ml.models.guard import Guard
 from vpoc_ml.training.loss import mask_targets
+from vpoc_ml.training.preflight import preflight
 
 GUARD_ROWS = 65_536
 
@@ -49,6 +50,7 @@ class TrainingData:
     validation: Rows
     nonfinite_rows: int
     start: tuple[float, ...] = (0.5,)
+    preflight: dict[str, Any] = field(default_factory=dict)
 
 
 def read_statistics(run_dir: Path) -> dict[str, Any]:
@@ -91,7 +93,9 @@ class Preparation:
         return self.guard(torch.from_numpy(raw if self.scaler is None else self.scaler.apply(raw)))  # type: ignore[no-any-return]
 
 
-def load(run_dir: Path, statistics: Mapping[str, Any], guard: Guard, device: torch.device) -> TrainingData:
+def load(
+    run_dir: Path, statistics: Mapping[str, Any], guard: Guard, device: torch.device, batch: int = 1
+) -> TrainingData:
     """Read ``training_set.parquet`` of a run with its ``feature_statistics.json``.
 
     Scaler and guard have no parameters, so applying them to all rows once gives the network the same
@@ -113,12 +117,13 @@ def load(run_dir: Path, statistics: Mapping[str, Any], guard: Guard, device: tor
         raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
     frame = pl.read_parquet(path, columns=columns)
     train = frame.filter(pl.col("split") == "train")
-    sound = pl.all_horizontal(pl.col(name).is_finite() for name in features)
+    found = preflight(train, features, preparation.target_column, batch)
     return TrainingData(
         _rows(train, "train", preparation, device),
         _rows(frame.filter(pl.col("split") == "validation"), "validation", preparation, device),
-        int(train.select((~sound.fill_null(False)).sum()).item()),
+        found["nonfinite_rows"],
         start_of(statistics),
+        found,
     )
 
 

@@ -76,7 +76,8 @@ def _train(
     choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
-    data = load(run_dir, statistics, net.guard, choice.device)
+    batch = config.training.batch_size * config.training.accumulation
+    data = load(run_dir, statistics, net.guard, choice.device, batch)
     objective = Objective.of(config.training, stored_target(statistics))
     engine, why = engine_for(net, config, objective, data, choice.device)
     fingerprint = fingerprint_of(run_dir, config, choice.device)
@@ -156,15 +157,14 @@ def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: 
         "dead": any(standing.best_dead for standing in standings),
         "rows": len(data.train),
         "nonfinite_rows": data.nonfinite_rows,
+        "preflight": data.preflight,
         "members": [asdict(standing) for standing in standings],
     }
 
 
-def _save_models(
-    run_dir: Path, trainer: Trainer, net: GuardedNet, statistics: Result, described: Result, result: Result
-) -> None:
-    """Write the best and the last weights (averaged ones, where averaging is on) as models of their own."""
-    meta: Result = {
+def _about(statistics: Result, described: Result, result: Result) -> Result:
+    """Return what the models' files say beside their weights."""
+    return {
         "features": statistics["features"],
         "zero_rank": statistics["zero_rank"],
         "target_quantiles": statistics["target_quantiles"],
@@ -178,7 +178,3 @@ def _save_models(
         "best_validation_loss": result["best_validation_loss"],
         "dead": result["dead"],
     }
-    weights: dict[str, Tensor] = {"best_model": trainer.best, "final_model": trainer.engine.state[AVERAGE].clone()}
-    for name, flat in weights.items():
-        with trainer.engine.using(flat):
-            save_model(run_dir, name, net, {**meta, "name": name})
