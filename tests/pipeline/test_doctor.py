@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from vpoc_ml.cli import app
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.pipeline import host
 from vpoc_ml.pipeline.doctor import as_json, examine, stops
@@ -162,3 +164,17 @@ def test_small_shared_memory_counts_with_two_cards_only(tmp_path, monkeypatch):
 def test_absent_compiler_and_meminfo_are_notes(tmp_path):
     assert host.compiler(lambda name: None).level == "note"
     assert host.memory(tmp_path).level == "note"
+
+
+def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    places = ["doctor", "--lake", str(tmp_path / "lake")]
+    good = CliRunner().invoke(app, places)
+    assert good.exit_code == 0
+    assert "a run trains on cpu" in good.stdout
+    bad = CliRunner().invoke(app, [*places, "--json", "-o", "training.allow_cpu=false"])
+    assert bad.exit_code == 2
+    told = json.loads(bad.stdout)
+    assert told["ok"] is False
+    (device,) = [finding for finding in told["findings"] if finding["subject"] == "device"]
+    assert "sees no GPU" in device["found"]

@@ -1,0 +1,59 @@
+"""What only a card can prove. ``pytest -m gpu`` where there is one; skipped elsewhere."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.training.conftest import plant, write_run
+
+from vpoc_ml.config import TrainingConfig
+from vpoc_ml.models.bundle import load_model
+from vpoc_ml.training import gpu_check
+from vpoc_ml.training.device import choose_device
+from vpoc_ml.training.job import train_run
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no card")]
+
+
+@pytest.mark.parametrize("check", gpu_check.CHECKS.values(), ids=gpu_check.CHECKS)
+def test_check_holds(check):
+    check(torch.device("cuda", 0))
+
+
+def test_card_is_chosen_and_recorded():
+    choice = choose_device(TrainingConfig(allow_cpu=False))
+    assert choice.device.type == "cuda"
+    assert choice.report["smoke"]["trouble"] is None
+    assert choice.report["machine"]["cards"]
+
+
+def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):
+    planted = plant(40_000)
+    settings = {"training.engine": "eager", "training.epochs": 3}
+    runs = {
+        device: write_run(tmp_path / device, planted, {**settings, "training.device": device})
+        for device in ("cpu", "cuda")
+    }
+    results = {device: train_run(run) for device, run in runs.items()}
+    assert results["cuda"]["device"] == "cuda:0"
+    report = json.loads((runs["cuda"] / "training_config.json").read_text())["device_report"]
+    assert report["smoke"]["rounds"] >= 1
+    predicted = {device: load_model(run / "best_model.json").predict(planted.raw) for device, run in runs.items()}
+    assert np.corrcoef(predicted["cpu"], predicted["cuda"])[0, 1] > 0.99
+    assert planted.captured(predicted["cuda"]) > 0.9 * planted.captured(predicted["cpu"])
+
+
+def test_run_on_the_card_gives_the_same_bytes_twice_and_resumes(tmp_path):
+    planted = plant(20_000)
+    settings = {"training.device": "cuda", "training.engine": "eager", "training.epochs": 2, "model.dropout": 0.1}
+    weights = []
+    for name in ("a", "b"):
+        run = write_run(tmp_path / name, planted, settings)
+        train_run(run)
+        weights.append((run / "best_model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert train_run(tmp_path / "a")["resumed_from_step"] > 0
+    assert (tmp_path / "a" / "best_model.safetensors").read_bytes() == weights[0]
