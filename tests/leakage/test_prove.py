@@ -89,6 +89,14 @@ def test_stored_features_of_a_short_contract_across_its_roll_pass(rough):
     assert found.findings == []
 
 
+@pytest.mark.parametrize("rows", [1, 3, 178])
+def test_a_contract_of_a_few_bars_can_be_sampled_too(rough, rows):
+    few = rough.head(rows)
+    found = audit(feature_builder(), stream, few, feature_builder()(few, None), rows)
+    assert found.findings == []
+    assert all(found.comparisons.values())
+
+
 def test_stored_features_that_are_not_those_of_the_bars_are_found(unpredictable, stored):
     market = unpredictable[-1]
     shifted = stored.with_columns(pl.col("mom_15m").shift(-1))
