@@ -42,17 +42,6 @@ MINUTES, SESSIONS, CONTRACTS = 1380, 69, 12
 CODES = [f"ES{month}{year}" for year in (22, 23, 24) for month in "HMUZ"]
 SHARED = tuple(name for name in FEATURE_NAMES if name not in peers.ABSENT)
 ES, CONFIG = instrument("ES"), ProfileConfig()
-FIRST_CALL = """
-import time
-import numpy as np
-from vpoc_ml.features.windows import macd_histogram, rolling_moments, wilder_rsi
-price, count, starts = np.ones(800), np.ones(800, np.int64), np.array([400, 800])
-begin = time.process_time()
-rolling_moments(count, count, 3)
-wilder_rsi(price, starts, 14)
-macd_histogram(price, starts, 12, 26, 9)
-print(time.process_time() - begin)
-"""
 
 
 class Market(NamedTuple):
@@ -171,10 +160,10 @@ def by_family(markets: Sequence[Market]) -> None:
 
 
 def first_calls() -> list[float]:
-    """CPU seconds of the first calls in two processes that share an empty compilation cache."""
+    """CPU seconds of all features of a contract in two processes, one after the other, that share an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"NUMBA_CACHE_DIR": folder}
-        command = [sys.executable, "-c", FIRST_CALL]
+        command = [sys.executable, __file__, "first"]
         runs = [subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2)]
     return [float(run.stdout) for run in runs]
 
@@ -185,16 +174,21 @@ def peak(contracts: int) -> float:
     return float(run.stdout)
 
 
-def run_contracts(contracts: int) -> None:
-    for number in range(contracts):
+def in_process(what: str) -> None:
+    """Print the CPU seconds of one contract's features, or the peak memory of so many contracts'."""
+    if what == "first":
+        one = contract_market(0)
+        print(_timed(lambda: ours(one, FEATURE_NAMES)))
+        return
+    for number in range(int(what)):
         ours(contract_market(number), FEATURE_NAMES)
     print(peak_memory())
 
 
 def main() -> None:
     cold, warm = first_calls()
-    print(f"kernels' first calls: {cold:.1f} CPU s with an empty compilation cache, {warm:.2f} s in the next process"
-          f" (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs)")  # fmt: skip
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; all features of one contract: {cold:.1f} CPU s"
+          f" with an empty compilation cache, {warm:.2f} s in the next process")  # fmt: skip
     markets = [contract_market(number) for number in range(CONTRACTS)]
     check(markets[0])
     bars = sum(one.bars.height for one in markets)
@@ -222,4 +216,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_contracts(int(sys.argv[1])) if len(sys.argv) > 1 else main()
+    in_process(sys.argv[1]) if len(sys.argv) > 1 else main()
