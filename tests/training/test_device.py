@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import polars as pl
@@ -11,6 +12,7 @@ import torch
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import CardBusyError, DeviceError
 from vpoc_ml.training.device import CONTEXT_BYTES, choose_device, memory_needed
+from vpoc_ml.training.job import train_run
 from vpoc_ml.training.machine import GIB, Card, DrmCard, Machine
 from vpoc_ml.training.smoke import NIGHTLY, Smoke, smoke_test
 
@@ -159,3 +161,13 @@ def test_smoke_test_leaves_the_random_stream_alone():
     torch.manual_seed(5)
     smoke_test(torch.device("cpu"), seconds=0)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_run_records_what_was_found_on_the_way(tiny, make_run):
+    short = {"training__device": "auto", "training__epochs": 1, "training__engine": "eager"}
+    run = make_run(tiny, **short, model__hidden_dims=(8,))
+    train_run(run)
+    described = json.loads((run / "training_config.json").read_text())
+    assert described["device_report"]["machine"]["torch"] == str(torch.__version__)
+    assert isinstance(described["device_report"]["findings"], list)
+    assert described["device_reason"]
