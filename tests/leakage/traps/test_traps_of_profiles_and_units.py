@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vpoc_ml.config import ProfileConfig
+from vpoc_ml.leakage.product import feature_builder
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.profile.kernels import SCALE
 from vpoc_ml.profile.reference import Bar, levels_of, profile_of
@@ -85,14 +86,22 @@ def test_trap_21_vpoc_is_a_centroid_and_the_value_area_has_holes(session, slow_b
     assert not one_row_a_tick(sorted(greedy))
 
 
-def test_trap_23_bipower_is_scaled_by_one_over_n_and_subtracted_from_a_root():
-    """Without a jump, bipower over realised variance is 1: the product's formula is, the earlier one is not."""
-    change = np.random.default_rng(3).standard_normal((200, 390)) * 1e-4
-    realised = (change**2).sum(axis=1)
-    products = np.abs(change[:, 1:] * change[:, :-1]).sum(axis=1)
-    bipower = np.pi / 2 * products
-    assert abs((bipower / realised).mean() - 1) < 0.01
-    earlier = products / (change.shape[1] - 1)
+def test_trap_23_bipower_is_scaled_by_one_over_n_and_subtracted_from_a_root(unpredictable):
+    """Without a jump, bipower over realised variance is 1: the product's feature is, the earlier formula is not.
+
+    At the end of RTH all 390 returns are many ticks, so that rounding to the grid hides nothing.
+    """
+    market = unpredictable[-1]
+    features = feature_builder()(market, None)
+    last = (market.bars["rth"] & ~market.bars["rth"].shift(-1)).fill_null(value=False)
+    ratio = features.filter(last)["bpv_ratio_390"].drop_nans()
+    assert ratio.len() > 50
+    assert ratio.mean() == pytest.approx(1, abs=0.03)
+
+    change = market.bars["close"].log().diff().to_numpy()
+    ends = np.flatnonzero(last.to_numpy())
+    paths = np.stack([change[end - 389 : end + 1] for end in ends])
+    realised, products = (paths**2).sum(axis=1), np.abs(paths[:, 1:] * paths[:, :-1]).sum(axis=1)
+    earlier = products / (paths.shape[1] - 1)
     assert (earlier / realised).mean() < 0.01
-    jump = np.sqrt(realised) - earlier
-    assert (jump / np.sqrt(realised)).min() > 0.99  # all of the volatility would be a jump
+    assert ((np.sqrt(realised) - earlier) / np.sqrt(realised)).min() > 0.99  # all of the volatility would be a jump
