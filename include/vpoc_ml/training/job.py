@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
@@ -19,17 +18,17 @@ from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
-from vpoc_ml.models.bundle import save_model
+from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.training.checkpoint import latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
-from vpoc_ml.training.engine import AVERAGE
 from vpoc_ml.training.engines import EngineChoice, choose_engine
 from vpoc_ml.training.ladder import climb_down
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer, step_rows
 from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.saving import save_models
 from vpoc_ml.training.smoke import Probe
 
 Result = dict[str, Any]
@@ -78,6 +77,7 @@ def _train(
     net = build_model(config.model, statistics)
     batch = config.training.batch_size * config.training.accumulation
     data = load(run_dir, statistics, net.guard, choice.device, batch)
+    set_reference(net.body.to(choice.device), data.train.inputs)
     objective = Objective.of(config.training, stored_target(statistics))
     engine, why = engine_for(net, config, objective, data, choice.device)
     fingerprint = fingerprint_of(run_dir, config, choice.device)
@@ -96,7 +96,7 @@ def _train(
             trainer.resume(checkpoint)
         trainer.fit()
     result = summarize(trainer, data, described, resumed)
-    _save_models(run_dir, trainer, net, statistics, described, result)
+    result |= save_models(run_dir, trainer, net, config, statistics, _about(statistics, described, result))
     write_json(run_dir / "training_result.json", result)
     log.info("done: best epoch %s, validation loss %.6f", result["best_epoch"], result["best_validation_loss"])
     return result
@@ -154,7 +154,7 @@ def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: 
         "rung": described["rung"],
         "rungs": [{key: rung[key] for key in ("rung", "error", "steps", "rollbacks")} for rung in described["rungs"]],
         "device": described["device"],
-        "dead": any(standing.best_dead for standing in standings),
+        "dead": all(standing.best_dead for standing in standings),
         "rows": len(data.train),
         "nonfinite_rows": data.nonfinite_rows,
         "preflight": data.preflight,

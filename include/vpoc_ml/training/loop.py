@@ -137,8 +137,9 @@ class Trainer:
         improved = self.engine.members.spread(torch.tensor(best, device=self.best.device))
         self.best = torch.where(improved, self.engine.state[AVERAGE], self.best)
         if any(dead):
-            log.warning("epoch %d: the net is dead: it predicts one number, no better than a constant", epoch + 1)
-        self.report(self._epoch_line(epoch, losses, any(best), any(dead), seconds))
+            who = f"member {dead.index(True)}" if self.count > 1 else "the net"
+            log.warning("epoch %d: %s is dead: it predicts one number, no better than a constant", epoch + 1, who)
+        self.report(self._epoch_line(epoch, losses, any(best), all(dead), seconds))
         self.save()
 
     def _epoch_line(self, epoch: int, losses: list[float], best: bool, dead: bool, seconds: float) -> dict[str, Any]:

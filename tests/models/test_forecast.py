@@ -1,0 +1,129 @@
+"""How parts are mixed: weights against slow search, order of the parts, trees and their text."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vpoc_ml.config import ModelConfig
+from vpoc_ml.errors import CheckpointError
+from vpoc_ml.models.build import build_model, stored_target
+from vpoc_ml.models.bundle import load_model, save_model
+from vpoc_ml.models.forecast import Forecaster, best_weights, mix
+from vpoc_ml.models.trees import Trees, fit_trees
+
+from .conftest import statistics_of
+
+NAMES = ["mom_60m", "vwap", "rv_30", "tod_sin"]
+
+
+def squared_error(weights, parts, ranks):
+    return float(np.nanmean((ranks - weights @ parts) ** 2))
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_weights_are_as_good_as_any_on_a_fine_grid(seed):
+    rng = np.random.default_rng(seed)
+    ranks = rng.random(400)
+    parts = 0.5 + rng.normal(0, 0.1, (3, 400)) + rng.uniform(-0.2, 0.6, (3, 1)) * (ranks - 0.5)
+    weights = best_weights(parts, ranks)
+    assert (weights >= 0).all()
+    assert weights.sum() == pytest.approx(1)
+    grid = [np.array([a, b, 20 - a - b]) / 20 for a, b in itertools.product(range(21), repeat=2) if a + b <= 20]
+    best = min(squared_error(point, parts, ranks) for point in grid)
+    assert squared_error(weights, parts, ranks) <= best + 1e-12
+
+
+def test_weights_golden_example():
+    # errors of the parts: +1, -1 and +3; 1/2 of the first and 1/2 of the second cancel
+    ranks = np.array([0.0, 0.0, np.nan])
+    parts = np.array([[1.0, 1.0, 5.0], [-1.0, -1.0, 9.0], [3.0, 3.0, -7.0]])
+    weights = best_weights(parts, ranks)
+    assert squared_error(weights, parts, ranks) == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(best_weights(parts[[0, 2]], ranks), [1.0, 0.0], atol=1e-12)
+
+
+def test_weights_of_equal_parts_and_of_perfect_parts_are_numbers():
+    ranks = np.linspace(0, 1, 9)
+    for parts in (np.tile(ranks, (3, 1)), np.full((2, 9), 0.5)):
+        weights = best_weights(parts, ranks)
+        assert np.isfinite(weights).all()
+        assert weights.sum() == pytest.approx(1)
+
+
+def test_a_rows_mix_does_not_depend_on_the_other_rows():
+    rng = np.random.default_rng(1)
+    parts, weights = rng.random((7, 1_001)), rng.random(7)
+    whole = mix(parts, weights)
+    assert all(mix(parts[:, [row]], weights)[0] == whole[row] for row in range(0, 1_001, 50))
+
+
+@pytest.mark.parametrize("target", ["rank", "binary", "multiclass", "quantiles"])
+def test_parts_are_the_means_of_their_members_scores(target):
+    statistics = statistics_of(NAMES, target)
+    config = ModelConfig(kind="mlp", hidden_dims=(8,), members=2, groups=("volatility", "price"))
+    body = build_model(config, statistics).eval().body
+    with torch.no_grad():
+        for weight in body.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    rows = torch.randn(6, 4)
+    fitted = stored_target(statistics)
+    parts = Forecaster(body, fitted).parts(rows)
+    with torch.no_grad():
+        outputs = body(rows).double().numpy()
+    scores = [each if fitted is None else fitted.score(each) for each in outputs]
+    np.testing.assert_allclose(parts, [(scores[0] + scores[1]) / 2, (scores[2] + scores[3]) / 2], rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def fitted_trees():
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(6_000, 4)).astype(np.float32)
+    ranks = np.clip(0.5 + 0.2 * np.sign(inputs[:, 0]) + rng.normal(0, 0.1, 6_000), 0, 1)
+    ranks[::50] = np.nan
+    train, validation = (inputs[:4_000], ranks[:4_000]), (inputs[4_000:], ranks[4_000:])
+    return fit_trees(train, validation, seed=3), inputs, ranks, (train, validation)
+
+
+def test_trees_learn_and_are_the_same_again(fitted_trees):
+    trees, inputs, ranks, parts = fitted_trees
+    predicted = trees.predict(inputs)
+    assert np.corrcoef(predicted[4_000:], np.nan_to_num(ranks[4_000:], nan=0.5))[0, 1] > 0.8
+    assert fit_trees(*parts, seed=3).text == trees.text
+    assert np.array_equal(Trees(trees.text).predict(inputs), predicted)
+    assert trees.predict(inputs[7:8])[0] == predicted[7]
+
+
+def test_other_text_is_no_model():
+    with pytest.raises(CheckpointError, match="LightGBM"):
+        _ = Trees("not a model").booster
+
+
+def test_a_stored_blend_predicts_the_same_and_says_its_parts(fitted_trees, tmp_path):
+    trees, inputs, _, _ = fitted_trees
+    config = ModelConfig(kind="mlp_batchnorm", hidden_dims=(8,), members=2, groups=("all", "price"), bins=4)
+    config = config.model_copy(update={"encoding": "piecewise_linear"})
+    net = build_model(config, statistics_of(NAMES)).eval()
+    parts = [{"name": n, "weight": w} for n, w in (("all", 0.5), ("price", 0.2), ("lightgbm", 0.3))]
+    meta = {"features": NAMES, "model": config.model_dump(mode="json"), "zero_rank": 0.5, "parts": parts}
+    meta["groups"] = net.body.columns
+    path = save_model(tmp_path, "best_model", net, meta, trees)
+    loaded = load_model(path)
+    expected = Forecaster(net.body, None, trees, np.array([0.5, 0.2, 0.3])).scores(net.guard(torch.tensor(inputs)))
+    assert np.array_equal(loaded.predict(inputs), expected)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["best_model.json", "best_model.safetensors"]
+
+
+@pytest.mark.parametrize("parts", [[], [{"name": "all", "weight": 1.0}], [{"name": "price", "weight": 1.0}] * 2])
+def test_parts_that_are_not_the_models_are_refused(fitted_trees, tmp_path, parts):
+    net = build_model(ModelConfig(hidden_dims=(8,)), statistics_of(NAMES))
+    meta = {"features": NAMES, "model": ModelConfig(hidden_dims=(8,)).model_dump(mode="json"), "zero_rank": 0.5}
+    path = save_model(tmp_path, "best_model", net, {**meta, "parts": parts}, fitted_trees[0])
+    with pytest.raises(CheckpointError, match="expected the parts all, lightgbm"):
+        load_model(path)

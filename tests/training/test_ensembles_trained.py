@@ -1,0 +1,174 @@
+"""Ensembles and blends from a run folder to a stored model: what was weighed in training is what scores later."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import ndtri
+
+from vpoc_ml.config import ModelConfig
+from vpoc_ml.dataset import scalers, targets
+from vpoc_ml.dataset.statistics import column_statistics, quantile_edges
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.models.bundle import load_model
+from vpoc_ml.scoring.batch import score_bars
+from vpoc_ml.training import saving
+from vpoc_ml.training.job import train_run
+
+NAMES = ["mom_60m", "mom_15m", "vwap", "rv_30", "tod_sin"]
+QUICK = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}
+GROUPS = ("price", "volume", "volatility")
+SIGMA = 2e-4
+
+
+def known_features(folder, planted, target="rank", scaler="none", bins=24):
+    """Give the run features of the registry, and what the assembly would fit for its settings."""
+    path = folder / "training_set.parquet"
+    frame = pl.read_parquet(path).rename({f"f{at}": name for at, name in enumerate(NAMES)})
+    statistics = json.loads((folder / "feature_statistics.json").read_text()) | {"features": NAMES}
+    train = planted.split == "train"
+    returns = ndtri(np.clip(planted.y, 1e-6, 1 - 1e-6)) * SIGMA
+    statistics["target_quantiles"] = targets.RankTarget.fit(returns[train]).quantiles()
+    if target != "rank":
+        fitted = targets.fit_target(target, returns[train], np.full(train.sum(), SIGMA))
+        frame = frame.with_columns(pl.Series("target", fitted.apply(returns), dtype=pl.Float32))
+        statistics |= {"target": fitted.to_json(), "zero_rank": fitted.zero_score}
+    columns = planted.raw[train].T
+    if scaler != "none":
+        scaling = scalers.fit_scaler(scaler, columns)
+        columns = scaling.apply(planted.raw[train]).T
+        statistics["scaler"] = scaling.to_json()
+    found = [column_statistics(column) for column in columns]
+    statistics |= {"median": [each.median for each in found], "scale": [each.scale for each in found]}
+    statistics["edges"] = [quantile_edges(column, bins) for column in columns]
+    frame.write_parquet(path)
+    write_json(folder / "feature_statistics.json", statistics)
+    return folder
+
+
+@pytest.fixture
+def weighed(monkeypatch):
+    """Parts [parts, rows] and weights of each fit, as training saw them."""
+    seen = []
+
+    def spy(parts, ranks):
+        weights = best_weights(parts, ranks)
+        seen.append((parts, weights))
+        return weights
+
+    best_weights = saving.best_weights
+    monkeypatch.setattr(saving, "best_weights", spy)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("target", "scaler", "model"),
+    [
+        ("rank", "none", {"members": 2, "groups": GROUPS, "blend": "lightgbm"}),
+        ("quantiles", "robust", {"groups": ("all", "price")}),
+        ("binary", "none", {"blend": "lightgbm", "kind": "mlp"}),
+        ("multiclass", "winsor", {"members": 2, "groups": GROUPS, "kind": "mlp_batchnorm"}),
+        ("rank", "none", {"members": 2, "blend": "lightgbm", "kind": "attention", "encoding": "piecewise_linear"}),
+    ],
+)
+def test_scoring_repeats_bit_for_bit_what_training_weighed(make_run, tiny, weighed, target, scaler, model):
+    chosen = {f"model__{key}": value for key, value in model.items()}
+    folder = known_features(make_run(tiny, **QUICK, **chosen), tiny, target, scaler)
+    result = train_run(folder)
+    loaded = load_model(folder / "best_model.json")
+    parts, weights = weighed[-1]  # the best model's are fitted last
+    rows = tiny.split == "validation"
+    mixed = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+    assert np.array_equal(loaded.predict(tiny.raw[rows]), mixed)
+    assert result["parts"] == loaded.meta["parts"]
+    expected = (*model.get("groups", ("all",)), *(["lightgbm"] if "blend" in model else []))
+    assert tuple(part["name"] for part in result["parts"]) == expected
+    assert sum(part["weight"] for part in result["parts"]) == pytest.approx(1)
+    assert len(result["members"]) == model.get("members", 1) * len(model.get("groups", "1"))
+    assert abs(loaded.zero_rank - 0.5) < 0.05
+
+
+def test_scored_bars_are_those_predictions(make_run, tiny):
+    chosen = {"model__members": 2, "model__groups": GROUPS, "model__blend": "lightgbm"}
+    folder = known_features(make_run(tiny, **QUICK, **chosen), tiny)
+    train_run(folder)
+    loaded = load_model(folder / "best_model.json")
+    bars = pl.DataFrame(
+        {
+            "ts": pl.datetime_range(
+                datetime(2025, 3, 3, tzinfo=UTC), interval="1m", eager=True, closed="left",
+                end=datetime(2025, 3, 3, 5, tzinfo=UTC), time_unit="us",
+            ),
+        }
+    ).with_columns(contract=pl.lit("ESH25"), session=pl.lit(date(2025, 3, 3)))  # fmt: skip
+    cells = [pl.Series(name, tiny.raw[: bars.height, at]) for at, name in enumerate(NAMES)]
+    scores = score_bars(loaded, bars.with_columns(cells), model_version=1)
+    assert np.array_equal(scores.frame["prediction"].to_numpy(), loaded.predict(tiny.raw[: bars.height]))
+    up = loaded.predict(tiny.raw[: bars.height]) > loaded.zero_rank
+    assert np.array_equal(scores.frame["direction"].to_numpy() == 1, up)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "mlp_batchnorm", "attention"])
+def test_every_kind_learns(make_run, planter, kind):
+    planted = planter(20_000)
+    folder = make_run(planted, training__epochs=4, training__batch_size=256, model__kind=kind, model__hidden_dims=(16,))
+    result = train_run(folder)
+    assert result["best_validation_loss"] < result["validation_constant"]
+    assert planted.captured(load_model(folder / "best_model.json").predict(planted.raw)) > 0.7
+
+
+def test_members_and_trees_do_not_do_worse_than_one_net(make_run, planter):
+    planted = planter(20_000)
+    more = {"model__members": 4, "model__blend": "lightgbm"}
+    error = {}
+    for name, chosen in {"one": {}, "more": more}.items():
+        folder = make_run(planted, name, training__epochs=3, **chosen)
+        train_run(folder)
+        scores = load_model(folder / "best_model.json").predict(planted.raw)
+        test = planted.split == "test"
+        error[name] = np.square(planted.y - scores)[test].mean()
+    assert error["more"] < error["one"]
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_resumed_one_too(make_run, tiny):
+    chosen = {"model__kind": "mlp_batchnorm", "model__members": 2, "model__groups": GROUPS, "model__blend": "lightgbm"}
+    whole = known_features(make_run(tiny, "whole", **QUICK, **chosen), tiny)
+    train_run(whole)
+    half = known_features(make_run(tiny, "half", **QUICK, **chosen), tiny)
+
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        if line["kind"] == "window" and line["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_run(half, on_progress=kill)
+    result = train_run(half)
+    assert result["resumed_from_step"] > 0
+    for name in ("best_model.safetensors", "final_model.safetensors"):
+        assert (half / name).read_bytes() == (whole / name).read_bytes()
+    assert result["parts"] == json.loads((whole / "training_result.json").read_text())["parts"]
+
+
+def test_a_dead_group_does_not_make_the_model_dead(make_run, planter):
+    planted = planter(6_000)
+    planted.raw[:, 2] = 7.0  # the only feature of volume, and the calendar's
+    planted.raw[:, 4] = 7.0
+    folder = known_features(make_run(planted, **QUICK, model__groups=GROUPS), planted)
+    result = train_run(folder)
+    assert not result["dead"]
+    assert [part["name"] for part in result["parts"]] == list(GROUPS)
+
+
+def test_settings_of_one_net_store_no_parts(make_run, tiny):
+    folder = make_run(tiny, **QUICK)
+    assert "parts" not in train_run(folder)
+    meta = load_model(folder / "best_model.json").meta
+    assert not {"parts", "groups"} & set(meta)
+    assert ModelConfig.model_validate(meta["model"]).members == 1
