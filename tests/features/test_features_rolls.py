@@ -283,3 +283,11 @@ def test_chunks_across_the_roll_give_the_features_of_all_bars(rows, skip, ratio,
     bars = rolled.bars.head(front + 200) if skip else rolled.bars
     chunks = build_in_chunks(bars, rolled.vix, es, predecessor, rows=rows, skip=begin)
     assert np.array_equal(bits(pl.concat(chunks)), bits(whole[begin : bars.height]))
+
+
+def test_chunks_after_a_roll_whose_ratio_is_no_whole_fraction_give_the_features_of_all_bars(rolled, es):
+    """Adjusted prices have digits to lose: a running sum of them would depend on where the carried past begins."""
+    predecessor = replace(rolled.predecessor, ratio=1.0075)
+    expected = features(rolled.bars, rolled.vix, es, predecessor)
+    chunks = build_in_chunks(rolled.bars, rolled.vix, es, predecessor, rows=500)
+    assert np.array_equal(bits(pl.concat(chunks)), bits(expected))
