@@ -92,6 +92,19 @@ def test_chunk_size_changes_memory_and_no_byte_of_the_training_set(command, merg
     assert part["session"].max() == sessions[math.ceil(0.9 * len(sessions)) - 1]
 
 
+def test_merged_file_as_parquet_gives_the_bars_of_the_csv(command, merged):
+    file = merged / "DATA/MERGED/merged_es_vix_test.csv"
+    frame = pl.read_csv(file, try_parse_dates=True)
+    frame.write_parquet(merged / "merged.parquet")
+    frame.with_columns(pl.col("timestamp").dt.replace_time_zone("UTC")).write_parquet(merged / "aware.parquet")
+    bars = set()
+    for data in (file, merged / "merged.parquet", merged / "aware.parquet"):
+        raw, vix = earlier.deliver(data, None, merged / f"input-{data.stem}")
+        assert command(f"ingest --raw {raw} --vix {vix} --lake lake-{data.stem}").exit_code == 0
+        bars.add(tuple(pl.read_parquet(merged / f"lake-{data.stem}/bars/ES/ESH23.parquet").hash_rows()))
+    assert len(bars) == 1
+
+
 def test_data_may_be_a_folder_and_a_vix_file_beside_is_preferred(merged, tmp_path, market):
     assert earlier.deliver(market, None, tmp_path) == (market, None)
     named = tmp_path / "vix.csv"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import polars as pl
+
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.merged_vix import write_closes
 from vpoc_ml.ingest.streams import read_head
@@ -21,8 +23,9 @@ OUTPUTS = (*MODEL_FILES, "feature_statistics.json", "config.json")
 def deliver(data: Path, vix: Path | None, folder: Path) -> tuple[Path, Path | None]:
     """Return the folder of vendor files and the VIX file that ``--data`` means.
 
-    A folder is taken as it is. A file is linked into a folder of its own below ``folder``; its VIX file is the one
-    named, else one beside it, else made of its VIX column (see ``ingest.merged_vix``).
+    A folder is taken as it is. A file is linked into a folder of its own below ``folder``, the merged file as Parquet
+    becomes the CSV it was; its VIX file is the one named, else one beside it, else made of its VIX column (see
+    ``ingest.merged_vix``).
 
     Raises:
         MissingInputError: nothing at ``data``.
@@ -35,10 +38,23 @@ def deliver(data: Path, vix: Path | None, folder: Path) -> tuple[Path, Path | No
     raw = folder / "data"
     raw.mkdir(parents=True, exist_ok=True)
     for stale in raw.iterdir():
-        if stale.is_symlink():
-            stale.unlink()
-    (raw / data.name).symlink_to(data.absolute())
+        stale.unlink()
+    if not _merged_parquet(data):
+        (raw / data.name).symlink_to(data.absolute())
+    else:
+        with replacing(raw / f"{data.stem}.csv") as target:
+            pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
     return raw, vix or _vix_beside(data) or write_closes(data, folder / "vix.csv")
+
+
+def _merged_parquet(data: Path) -> bool:
+    """Return whether a file is the merged one as Parquet; any other Parquet file is left to its reader."""
+    if data.suffix.lower() not in (".parquet", ".pq"):
+        return False
+    columns = {name.lower(): kind for name, kind in pl.read_parquet_schema(data).items()}
+    stamp = columns.get("timestamp", columns.get("date"))
+    naive = stamp == pl.String or (isinstance(stamp, pl.Datetime) and stamp.time_zone in (None, "UTC"))
+    return naive and {"open", "high", "low", "close", "volume", "contract"} <= set(columns)
 
 
 def _vix_beside(data: Path) -> Path | None:

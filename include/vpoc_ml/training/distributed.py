@@ -1,7 +1,8 @@
 """Data-parallel training: every process takes its share of each batch, and one sum a step joins them.
 
-Meant for large nets on several cards. A net of this project's usual size is faster alone: the sum costs a round
-trip between the cards every step, which outlasts the step itself. Seeds or folds then go one to a card, see ``seeds``.
+Meant for large nets on several cards. A net of this project's usual size is faster alone: every step waits for the sum,
+and the steps are the eager engine's, where one process may take a faster one. Seeds or folds then go one to a card, see
+``seeds``.
 """
 
 from __future__ import annotations
