@@ -13,6 +13,8 @@ from vpoc_ml.ingest.synthetic import write_market
 
 BEGIN, ROWS = 60_000, 12 * 1380  # while the contract is the front one: it trades nearly every minute
 NOW = datetime(2023, 3, 17, 22, 30, tzinfo=UTC)
+LEARNS = {"training.epochs": 12, "model.hidden_dims": "32,32"}
+"""What the smoke recipe needs to find the planted signal of one contract among all features."""
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from vpoc_ml.errors import ConfigError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.champion import model_store
 
-from .conftest import NOW
+from .conftest import LEARNS, NOW
 
 pytestmark = pytest.mark.e2e
 KINDS = ("bars", "quarantine", "sessions", "developing", "features")
@@ -31,7 +31,7 @@ def workers(monkeypatch, tmp_path):
 
 def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, workers):
     lake = f"{bucket}/es"
-    pipeline.start_run(lake, "first", "smoke", {"training.epochs": 6}, str(market), None, NOW)
+    pipeline.start_run(lake, "first", "smoke", LEARNS, str(market), None, NOW)
     pipeline.run_until(lake, "first", "score", NOW, on_stage=workers)
     workers()
     pipeline.publish_reports(lake, "first", NOW)
@@ -58,7 +58,7 @@ def check_store(lake):
 
 def check_second_run(lake, market, workers):
     """The same night again on yet other machines: nothing is made twice."""
-    pipeline.start_run(lake, "second", "smoke", {"training.epochs": 6}, str(market), None, NOW)
+    pipeline.start_run(lake, "second", "smoke", LEARNS, str(market), None, NOW)
     results = []
     pipeline.run_until(lake, "second", "train", NOW, on_stage=lambda result: (results.append(result), workers()))
     worked = [result["stage"] for result in results if result.get("skipped") is False]

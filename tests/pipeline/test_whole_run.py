@@ -11,7 +11,7 @@ from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.champion import model_store
 
-from .conftest import NOW
+from .conftest import LEARNS, NOW
 
 pytestmark = pytest.mark.e2e
 ARTIFACTS = {
@@ -35,7 +35,7 @@ def promoted(market, tmp_path_factory):
 
 
 def run_all(lake, name, raw, overrides=None):
-    pipeline.start_run(lake, name, "smoke", {"training.epochs": 6, **(overrides or {})}, str(raw), None, NOW)
+    pipeline.start_run(lake, name, "smoke", LEARNS | (overrides or {}), str(raw), None, NOW)
     pipeline.run_until(lake, name, "score", NOW)
     pipeline.publish_reports(lake, name, NOW)
     return pipeline.summarize(lake, name)
