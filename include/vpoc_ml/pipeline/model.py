@@ -38,7 +38,6 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
         InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
     """
     from vpoc_ml.dataset.assemble import assemble
-    from vpoc_ml.dataset.share import first_sessions
 
     roll_key = f"roll/{run.config.data.instrument}.parquet"
     loaded = {
@@ -46,9 +45,8 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     }
     bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
     roll, roll_manifest = run.lake.load(roll_key)
-    sessions = {each: frame["session"] for each, frame in features.items()}
     share = run.config.data.fraction
-    front = first_sessions(roll.filter(pl.col("contract").is_in(contracts)), sessions, share)
+    front = _front(roll.filter(pl.col("contract").is_in(contracts)), features, share)
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
     recipe = Recipe(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
@@ -69,6 +67,13 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
         "features": built.statistics["features"],
         "sha256": manifest.sha256,
     }
+
+
+def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: float) -> pl.DataFrame:
+    """Return the front periods of the first ``share`` of all front sessions."""
+    from vpoc_ml.dataset.share import first_sessions
+
+    return first_sessions(periods, {contract: frame["session"] for contract, frame in features.items()}, share)
 
 
 @stage("train", files=("run",))
