@@ -25,6 +25,18 @@ def test_top5_is_the_published_reference_run():
     assert (training.warmup_steps, training.gradient_clip, training.epochs) == (1000, 1.0, 3)
 
 
+def test_ensemble_has_a_group_for_each_kind_of_feature_and_trees():
+    model = config.ensemble().model
+    assert (model.groups, model.blend) == (("price", "volume", "volatility"), "lightgbm")
+    assert model.members > 1
+    assert config.ensemble().training == config.nightly().training
+
+
+def test_groups_differ():
+    with pytest.raises(InvalidValueError, match="groups that differ"):
+        config.resolve("nightly", {"model.groups": "price,price"})
+
+
 def test_unknown_recipe_names_the_known_ones():
     with pytest.raises(UnknownRecipeError, match="nightly, smoke, top5, .*; was 'nightyl'"):
         config.resolve("nightyl")

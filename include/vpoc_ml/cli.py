@@ -28,7 +28,7 @@ app.add_typer(report, name="report")
 LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="The lake: a folder or s3://bucket/es.")]
 RunOption = Annotated[str, typer.Option("--run", help="Name of the run.")]
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5, conservative, medium, ambitious.")
+    str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5, conservative, medium, ambitious, ensemble.")
 ]
 OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
 RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor files; default LAKE/raw.")]

@@ -378,6 +378,14 @@ def ambitious() -> RunConfig:
     )
 
 
+def ensemble() -> RunConfig:
+    """Three networks of own seeds for price, volume and volatility each, and boosted trees of all features."""
+    return RunConfig(
+        recipe="ensemble",
+        model=ModelConfig(groups=("price", "volume", "volatility"), members=3, blend="lightgbm"),
+    )
+
+
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "nightly": nightly,
     "smoke": smoke,
@@ -385,6 +393,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "conservative": conservative,
     "medium": medium,
     "ambitious": ambitious,
+    "ensemble": ensemble,
 }
 
 
