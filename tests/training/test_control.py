@@ -61,6 +61,7 @@ def test_clip_statistics_follow_the_plain_moments_first_and_a_spike_counts_as_th
     most, _ = columns.norm_statistics(control, limit, limit)
     assert spike.item() == most.item()
     assert columns.clip_limit(control, TrainingConfig(clipping="adaptive", gradient_clip=0.5)).item() == 0.5
+    assert columns.clip_limit(control, TrainingConfig(gradient_clip=0.5)) == 0.5
 
 
 def test_adaptive_delta_by_hand_bounded_and_deaf_to_small_batches_and_nan():

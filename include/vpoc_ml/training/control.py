@@ -30,19 +30,18 @@ def first_control(members: int, config: TrainingConfig, device: torch.device) ->
     return control
 
 
-def clip_limit(control: Tensor, config: TrainingConfig) -> Tensor:
-    """Return the largest gradient norm allowed to each member, [members].
+def clip_limit(control: Tensor, config: TrainingConfig) -> Tensor | float:
+    """Return the largest gradient norm allowed, to all members alike or to each [members].
 
     Fixed: ``gradient_clip``. Adaptive: also no more than 2.5 standard deviations above the running mean of
     the logarithm of the norm, once 50 steps are known. A spread below 0.1 counts as 0.1: a steady norm is
     no reason to clip.
     """
-    fixed = torch.full_like(control[UPDATES], config.gradient_clip)
     if config.clipping == "fixed":
-        return fixed
+        return config.gradient_clip
     spread = control[LOG_SPREAD].sqrt().clamp_min(LEAST_SPREAD)
     usual = torch.exp(control[LOG_NORM] + DEVIATIONS * spread)
-    return torch.where(control[UPDATES] < NORM_STEPS, fixed, torch.minimum(fixed, usual))
+    return torch.where(control[UPDATES] < NORM_STEPS, math.inf, usual).clamp_max(config.gradient_clip)
 
 
 def norm_statistics(control: Tensor, norm: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:

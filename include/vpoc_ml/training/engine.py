@@ -84,6 +84,7 @@ class Engine:
         self.gradient = torch.zeros_like(theta)
         self.decayed = self._decayed(parameters).to(theta)
         self.factor = torch.ones(self.members.count, device=theta.device)
+        self.each = torch.ones_like(self.factor)
         self.records = torch.zeros(self.config.monitor_steps, RECORD, self.members.count, device=theta.device)
         self.steps_taken = 0
         self._share(parameters)
@@ -160,19 +161,19 @@ class Engine:
         """Fill the gradient, a batch of ``batch_size`` rows at a time; the sum is that of all rows at once."""
         self.gradient.zero_()
         total = weight.sum()
+        if len(inputs) <= self.config.batch_size:
+            return Batch(self.gradient, *self._backward_part((inputs, target, weight), total), weight)
         parts = [
             self._backward_part(rows, total)
             for rows in zip(*(torch.split(c, self.config.batch_size) for c in (inputs, target, weight)), strict=True)
         ]
-        if len(parts) == 1:
-            return Batch(self.gradient, *parts[0], weight)
         losses, residuals = zip(*parts, strict=True)
         return Batch(self.gradient, torch.stack(losses).sum(0), torch.cat(residuals, dim=1), weight)
 
     def _backward_part(self, rows: tuple[Tensor, ...], total: Tensor) -> tuple[Tensor, Tensor]:
         inputs, target, weight = rows
         losses, reported, residuals = self.losses(self.forward(self.net, inputs), target, weight, total, self.control)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.backward(self.each)  # type: ignore[no-untyped-call]
         return reported.detach(), residuals.detach()
 
     def losses(
@@ -193,7 +194,7 @@ class Engine:
         """Return each member's facts since the last read, at most ``monitor_steps`` steps; the only host read."""
         records = self.records[: self.steps_taken].cpu().double()
         finite = self.members.all(torch.isfinite(self.state).all(0)).tolist()
-        limits = clip_limit(self.control, self.config).tolist()
+        limits = torch.as_tensor(clip_limit(self.control, self.config)).expand(self.members.count).tolist()
         scales, deltas = self.control[SCALE].tolist(), self.control[LOG_DELTA].exp().tolist()
         steps, self.steps_taken = self.steps_taken, 0
         return [

@@ -10,9 +10,9 @@ from torch import Tensor
 def weighted_mean(errors: Tensor, weight: Tensor, total: Tensor) -> Tensor:
     """Return the sum of ``errors`` [members, rows] times ``weight`` [rows] over ``total``, per member.
 
-    Without any weight the mean is 0.
+    Without any weight the mean is 0. The weights are divided, so that the gradient has one product to pass.
     """
-    return torch.mv(errors, weight) / total.clamp_min(1.0)
+    return torch.mv(errors, weight / total.clamp_min(1.0))
 
 
 def huber(predicted: Tensor, target: Tensor, delta: float) -> Tensor:

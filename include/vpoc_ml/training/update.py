@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -73,22 +74,22 @@ def propose(
     theta, mean, square, average = state.unbind()
     gradient = _unscaled(batch.gradient, control, members, config)
     norm = members.norm(gradient)
-    sound = torch.isfinite(batch.losses + norm)
+    sound = batch.losses + norm < math.inf  # neither infinity nor NaN is; one operation instead of four
     limit = columns.clip_limit(control, config)
-    shrink = (limit / (norm + 1e-6)).clamp_max(1.0).float()
+    shrink = (limit / (norm + 1e-6)).clamp_max(1.0).to(norm)
     gradient = gradient * members.spread(shrink)
 
     count = control[UPDATES] + 1
-    correction1, correction2 = (members.spread((1 - beta**count).float()) for beta in (BETA1, BETA2))
-    rate = members.spread(rates.rate)
+    correction1, correction2 = (1 - torch.stack((BETA1**count, BETA2**count))).to(theta).unbind()
+    step, rate = members.spread(rates.rate / correction1), members.spread(rates.rate)
     new_mean = torch.lerp(mean, gradient, 1 - BETA1)
     new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2)
-    move = new_mean / (new_square / correction2).sqrt_().add_(EPSILON) * (rate / correction1)
-    new_theta = theta - decayed * theta * (rate * config.weight_decay) - move
+    move = new_mean / (new_square / members.spread(correction2)).sqrt_().add_(EPSILON) * step
+    new_theta = theta - torch.addcmul(move, theta * decayed, rate, value=config.weight_decay)
     new_average = torch.lerp(average, new_theta, 1 - rates.decay)
     candidate = torch.stack((new_theta, new_mean, new_square, new_average), out=out)
 
-    ratio = members.norm(move) / members.norm(theta)
+    ratio = (members.squares(move) / members.squares(theta)).sqrt()
     record = torch.stack((sound, batch.losses, norm, norm > limit, ratio))
     return Outcome(candidate, _next_control(control, batch, norm, limit, sound, config), sound, record)
 
@@ -104,12 +105,14 @@ def _unscaled(gradient: Tensor, control: Tensor, members: Members, config: Train
 
 
 def _next_control(
-    control: Tensor, batch: Batch, norm: Tensor, limit: Tensor, sound: Tensor, config: TrainingConfig
+    control: Tensor, batch: Batch, norm: Tensor, limit: Tensor | float, sound: Tensor, config: TrainingConfig
 ) -> Tensor:
     """Return the control after the step: counted and learned where it is sound, the loss scale in any case."""
+    if config.clipping == "fixed" and config.loss != "adaptive_huber" and config.precision != "fp16":
+        return torch.cat(((control[UPDATES] + sound).unsqueeze(0), control[UPDATES + 1 :]))  # nothing else is learned
     updates, log_norm, log_spread, log_delta, scale, streak = control.unbind()
     if config.clipping == "adaptive":
-        log_norm, log_spread = columns.norm_statistics(control, norm, limit)
+        log_norm, log_spread = columns.norm_statistics(control, norm, torch.as_tensor(limit))
     if config.loss == "adaptive_huber":
         log_delta = columns.next_log_delta(control, batch.residuals, batch.weight, config.huber_delta)
     learned = torch.stack((updates + 1, log_norm, log_spread, log_delta))

@@ -1,0 +1,211 @@
+"""The published training job (5 features, 299 parameters, batch 16) in each engine, beside a usual loop.
+
+    python benchmarks/bench_training.py              # about two minutes, most of it torch.compile on its first run
+    python benchmarks/bench_training.py --no-compile # seconds
+
+CPU time of one thread, the least of several rounds that take turns, so a busy machine slows all rows alike.
+Quote the ratios to the first row: the absolute numbers belong to the machine. The published 92.5 s an epoch
+were taken on two GPUs: different hardware, shown for scale only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from vpoc_ml.config import top5
+from vpoc_ml.models.reference_mlp import ReferenceMLP
+from vpoc_ml.training import compiled, engine
+from vpoc_ml.training.compiled import CompiledEngine
+from vpoc_ml.training.engine import Engine
+from vpoc_ml.training.fused import FusedEngine
+from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.schedule import Plan, Schedule
+from vpoc_ml.training.update import BETA1, BETA2, EPSILON, RECORD, Outcome
+
+FEATURES, BATCH, EPOCH_STEPS, PUBLISHED = 5, 16, 57_140, 92.5
+GATES = {"eager": 2.0, "compiled": 12.0, "fused": 100.0}
+CONFIG = top5()
+SETTINGS = CONFIG.training
+
+
+@dataclass
+class Case:
+    """One way to take steps: ``run(n)`` takes n of them; ``build`` is what its first call cost, in seconds."""
+
+    name: str
+    run: Callable[[int], None]
+    steps: int
+    build: float = 0.0
+    best: float = float("inf")
+
+
+def data(rows: int = 20_000 * BATCH) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(rows, FEATURES, generator=generator)
+    return inputs, torch.rand(rows, generator=generator), torch.ones(rows)
+
+
+def network() -> ReferenceMLP:
+    torch.manual_seed(2)
+    return ReferenceMLP(FEATURES, CONFIG.model.hidden_dims, CONFIG.model.dropout).train()
+
+
+def usual_loop() -> Callable[[int], None]:
+    """DataLoader, module, AdamW parameter by parameter, a look at the loss on the host in every step."""
+    net, (inputs, target, _) = network(), data()
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=SETTINGS.learning_rate, weight_decay=SETTINGS.weight_decay, foreach=False
+    )
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / SETTINGS.warmup_steps))
+    loader = DataLoader(TensorDataset(inputs, target), batch_size=BATCH, shuffle=True)
+    batches = iter(loader)
+
+    def run(count: int) -> None:
+        nonlocal batches
+        total = 0.0
+        for _ in range(count):
+            try:
+                x, y = next(batches)
+            except StopIteration:
+                batches = iter(loader)
+                x, y = next(batches)
+            optimizer.zero_grad()
+            loss = F.huber_loss(net(x), y, delta=SETTINGS.huber_delta)
+            if torch.isnan(loss).item() or torch.isinf(loss).item():
+                continue
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), SETTINGS.gradient_clip)
+            optimizer.step()
+            warmup.step()
+            total += loss.item()
+
+    return run
+
+
+def engine_loop(kind: type[Engine], chunk: int = 500) -> Callable[[int], None]:
+    """An engine as the trainer drives it: windows of steps, the monitor's read after each."""
+    taken, settings = kind(network(), SETTINGS.model_copy(update={"ema_decay": 0.99}), Objective.of(SETTINGS)), SETTINGS
+    schedule, rows = Schedule.of(settings, EPOCH_STEPS * settings.epochs), data()
+
+    def run(count: int) -> None:
+        for start in range(0, count, chunk):
+            plan = Plan.of(schedule, settings.seed, start, min(chunk, count - start), BATCH)
+            taken.steps(rows, start, plan)
+            taken.read_windows()
+
+    return run
+
+
+def bare(state, control, batch, rates, members, decayed, config, out=None):
+    """The update with nothing but clipping and AdamW: no look at what is finite, no record, no average."""
+    theta, mean, square, average = state.unbind()
+    norm = members.norm(batch.gradient)
+    gradient = batch.gradient * (config.gradient_clip / (norm + 1e-6)).clamp_max(1.0)
+    count = control[0] + 1
+    c1, c2 = ((1 - beta**count).float() for beta in (BETA1, BETA2))
+    new_mean = torch.lerp(mean, gradient, 1 - BETA1)
+    new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2)
+    move = new_mean / (new_square / c2).sqrt_().add_(EPSILON) * (rates.rate / c1)
+    new_theta = theta - decayed * theta * (rates.rate * config.weight_decay) - move
+    candidate = torch.stack((new_theta, new_mean, new_square, average), out=out)
+    nothing = torch.zeros(RECORD, 1)
+    return Outcome(candidate, torch.cat((count[None], control[1:])), nothing[0] == 0, nothing)
+
+
+@contextmanager
+def without_guards(kind: type[Engine]):
+    """Steps as a trainer without protection would take them, in the same engine."""
+    module = compiled if kind is CompiledEngine else engine
+    whole, select = module.propose, Engine.__dataclass_fields__["select"].default
+    module.propose = bare
+    try:
+        yield
+    finally:
+        module.propose = whole
+        assert select
+
+
+def bare_loop(kind: type[Engine]) -> Callable[[int], None]:
+    with without_guards(kind):
+        net, rows = network(), data()
+        taken = kind(net, SETTINGS, Objective.of(SETTINGS), select=False)
+        schedule = Schedule.of(SETTINGS, EPOCH_STEPS * SETTINGS.epochs)
+
+    def run(count: int) -> None:
+        with without_guards(kind):
+            for start in range(0, count, 500):
+                plan = Plan.of(schedule, SETTINGS.seed, start, min(500, count - start), BATCH)
+                taken.steps(rows, start, plan)
+                taken.steps_taken = 0
+
+    return run
+
+
+def measure(cases: list[Case], rounds: int) -> None:
+    for case in cases:
+        begin = time.process_time()
+        case.run(16)
+        case.build = time.process_time() - begin
+    for _ in range(rounds):
+        for case in cases:
+            begin = time.process_time()
+            case.run(case.steps)
+            case.best = min(case.best, (time.process_time() - begin) / case.steps)
+
+
+def show(cases: list[Case]) -> None:
+    usual = cases[0].best
+    print(
+        "| steps taken by | us a step | epoch s | rows/s | x the usual loop | at least | x published* | first call s |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for case in cases:
+        epoch, ratio, gate = case.best * EPOCH_STEPS, usual / case.best, GATES.get(case.name)
+        wanted = "" if gate is None else f"{gate:g} {'met' if ratio >= gate else 'MISSED'}"
+        print(
+            f"| {case.name} | {case.best * 1e6:,.1f} | {epoch:.2f} | {BATCH / case.best:,.0f} | {ratio:.1f} | {wanted}"
+            f" | {PUBLISHED / epoch:.1f} | {case.build:.1f} |"
+        )
+    found = {case.name: case.best for case in cases}
+    for name in ("eager", "compiled"):
+        if f"{name}, no guards" in found:
+            share = found[name] / found[f"{name}, no guards"] - 1
+            print(f"\nGuards, averages and monitor cost the {name} engine {100 * share:+.0f} % (wanted: at most 20).")
+    print("\n* 92.5 s an epoch on two GPUs, as published: different hardware.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = [
+        Case("the usual loop", usual_loop(), 800),
+        Case("eager", engine_loop(Engine), 800),
+        Case("eager, no guards", bare_loop(Engine), 800),
+        Case("fused", engine_loop(FusedEngine), 20_000),
+    ]
+    if not options.no_compile:
+        cases += [
+            Case("compiled", engine_loop(CompiledEngine), 4_000),
+            Case("compiled, no guards", bare_loop(CompiledEngine), 4_000),
+        ]
+    measure(cases, options.rounds)
+    show(cases)
+
+
+if __name__ == "__main__":
+    main()
