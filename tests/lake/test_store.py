@@ -102,6 +102,22 @@ def test_flipped_byte_is_stale_and_unreadable(lake, frame):
         lake.read_frame(KEY)
 
 
+def test_frame_is_the_one_its_manifest_describes_though_another_writer_replaces_the_file(lake, frame, monkeypatch):
+    before = lake.write_frame(KEY, frame, RECIPE)
+    read = pl.read_parquet
+
+    def replaced_first(source, **options):
+        monkeypatch.setattr(pl, "read_parquet", read)
+        lake.write_frame(KEY, frame.with_columns(close=pl.Series([7.0, 8.0])), RECIPE)
+        return read(source, **options)
+
+    monkeypatch.setattr(pl, "read_parquet", replaced_first)
+    found, manifest = lake.load(KEY)
+    assert manifest == before
+    assert found.equals(frame)
+    assert lake.read_frame(KEY)["close"].to_list() == [7.0, 8.0]
+
+
 def test_missing_artifact_says_what_to_do(lake):
     with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
         lake.read_frame(KEY)

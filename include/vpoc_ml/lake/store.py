@@ -131,11 +131,11 @@ class Lake:
 
         def read() -> tuple[pl.DataFrame, Manifest]:
             manifest = self.described(key)
-            path = self._local(manifest)
-            found = hash_file(path)
+            content = self._local(manifest).read_bytes()  # once: the file may be replaced between two looks at it
+            found = sha256_of(content).hexdigest()
             if found != manifest.sha256:
                 raise ArtifactError(self.path(key), f"content with SHA-256 {manifest.sha256[:16]}", found[:16])
-            return pl.read_parquet(path, columns=list(columns) if columns else None), manifest
+            return pl.read_parquet(content, columns=list(columns) if columns else None), manifest
 
         return self._settled(key, read)
 
