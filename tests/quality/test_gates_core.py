@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from vpoc_ml.config import QualityConfig
+from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.quality import features_gate
+
 GATES = {"bars": "bars", "features": "features", "training-set": "training"}
 
 
@@ -13,3 +17,9 @@ def test_clean_files_pass_without_any_failure(world, judged, gate):
     assert verdict.passed, verdict.message()
     assert not verdict.failures, verdict.message()
     assert verdict.checks > 20
+
+
+def test_outliers_are_not_asked_of_what_may_stand_at_a_bound():
+    asked = {check.column for check in features_gate.checks(REGISTRY, QualityConfig()) if check.name == "beyond"}
+    assert {"mom_15m", "vol_ratio_30", "har_d", "vwap"} <= asked
+    assert not asked & {"naked_up", "close_loc", "kyle_lambda_60", "is_rth", "profile_cdf"}

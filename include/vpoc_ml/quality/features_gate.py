@@ -117,14 +117,22 @@ def _feature_checks(name: str, known: FeatureBounds, config: QualityConfig) -> S
         Check("infinite", name, "no +Inf or -Inf"),
         Check("empty", name, "at least one finite value"),
         Check("constant", name, "a column that varies"),
-        Check("beyond", name, "values within 5 MAD of the median", None, warn_if=Limit(share=config.outlier_warn)),
     ]
+    if not _ends_at_a_bound(known):
+        usual = "values within 5 MAD of the median"
+        asked.append(Check("beyond", name, usual, None, warn_if=Limit(share=config.outlier_warn)))
     if low is not None or high is not None:
         asked.append(Check("outside", name, f"values in {_interval(low, high)}"))
     if soft_low is not None or soft_high is not None:
         usual = f"values in the usual range {_interval(soft_low, soft_high)}"
         asked.append(Check("soft", name, usual, None, warn_if=Limit(share=config.soft_range_warn)))
     return asked
+
+
+def _ends_at_a_bound(known: FeatureBounds) -> bool:
+    """Return whether it is usual to stand at a bound: of shares, positions and clipped values MAD tells nothing."""
+    bounded = all(isfinite(bound) for bound in known.hard)
+    return bounded and any(soft == hard for soft, hard in zip(known.soft, known.hard, strict=True))
 
 
 def _interval(low: float | None, high: float | None) -> str:
