@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from vpoc_ml.config import TrainingConfig
+from vpoc_ml.models.mlp import PlainMLP
+from vpoc_ml.models.outputs import Shifted
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training import compiled, engines, fused_kernel
@@ -23,6 +25,7 @@ from vpoc_ml.training.schedule import Plan
 FEATURES, BATCH, STEPS = 5, 24, 40
 NETS = {
     "reference_mlp": lambda dropout: ReferenceMLP(FEATURES, (16, 8), dropout),
+    "mlp": lambda dropout: PlainMLP(FEATURES, (16, 8), dropout, Shifted((0.3,))),
     "residual": lambda dropout: ResidualNet(FEATURES, (8, 8), dropout),
 }
 

@@ -8,7 +8,7 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.training.engine import Window
 from vpoc_ml.training.monitor import Monitor, is_dead
-from vpoc_ml.training.schedule import Schedule, step_seed
+from vpoc_ml.training.schedule import Schedule, step_seeds
 
 
 def window(loss: float = 0.02, steps: int = 100, accepted: int = 100, finite: bool = True) -> Window:
@@ -37,8 +37,17 @@ def test_average_forgets_its_start_and_decay_zero_means_no_average():
     assert Schedule.of(TrainingConfig(ema_decay=0.0), 10).decay(5) == 0.0
 
 
+def step_seed(seed: int, step: int) -> int:
+    """splitmix64 as published, in whole numbers."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x2545F4914F6CDD1D) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) & 0xFFFFFFFF
+
+
 def test_step_seeds_are_distinct_32_bit_numbers():
-    seeds = {step_seed(seed, step) for seed in range(3) for step in range(5_000)}
+    seeds = {each for seed in range(3) for each in step_seeds(seed, 0, 5_000)}
+    assert step_seeds(2, 4_000, 1_000) == [step_seed(2, step) for step in range(4_000, 5_000)]
     assert len(seeds) > 14_995
     assert max(seeds) < 2**32
 

@@ -86,7 +86,8 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
-    from vpoc_ml.pipeline.champion import registry_folder
+    from vpoc_ml.pipeline.champion import model_store, registry_folder
+    from vpoc_ml.registry.curves import Curves
     from vpoc_ml.training.launch import launch
 
     registry_folder(run.lake)  # fails now rather than after hours of training
@@ -94,7 +95,11 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     pointer = f"trained/{fingerprint}.json"
     source = _reused(run, pointer)
     if source is None:
-        launch(run.folder, on_progress=_pushing(run, on_progress))
+        curves = Curves(lambda: model_store(run.lake).catalog, run.name)
+        try:
+            launch(run.folder, on_progress=_pushing(run, curves, on_progress))
+        finally:
+            curves.close()
         run.push()  # before the pointer, which promises that the files are there
         made = {name: hash_file(run.folder / name) for name in MODEL_FILES}
         run.lake.write_json(pointer, {"run": run.name, "files": made})
@@ -141,10 +146,16 @@ def _reused(run: Run, pointer: str) -> str | None:
     return str(known["run"])
 
 
-def _pushing(run: Run, on_progress: Callable[[Result], None] | None) -> Callable[[Result], None]:
-    """Return ``on_progress`` that also sends each epoch's checkpoint to the lake: another machine can go on from it."""
+def _pushing(
+    run: Run, curves: Callable[[Result], None], on_progress: Callable[[Result], None] | None
+) -> Callable[[Result], None]:
+    """Return ``on_progress`` that also feeds the curves and sends each epoch's checkpoint to the lake.
+
+    Another machine can go on from it.
+    """
 
     def call(record: Result) -> None:
+        curves(record)
         if record.get("kind") == "epoch":
             try:
                 run.push()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from vpoc_ml.errors import RegistryError
 
+BATCH_POINTS = 1000  # of one request, as MLflow allows
 MODEL, ALIAS, EXPERIMENT = "vpoc", "champion", "vpoc"
 
 
@@ -42,6 +44,7 @@ class Catalog:
         metrics: Mapping[str, float],
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        curves: Sequence[tuple[str, float, int]] = (),
     ) -> int:
         """Log a run and make a version of it. A run left unfinished with the same weights is completed."""
         logged = self._open_run(run, tags)
@@ -49,12 +52,37 @@ class Catalog:
             self._client.log_param(logged.info.run_id, name, value)
         for name, number in metrics.items():
             self._client.log_metric(logged.info.run_id, name, number)
+        self.log_curves(logged.info.run_id, curves)
         for path in files:
             self._client.log_artifact(logged.info.run_id, str(path), "model")
         source = f"{logged.info.artifact_uri}/model"
         made = self._client.create_model_version(MODEL, source=source, run_id=logged.info.run_id, tags=dict(tags))
         self._client.set_terminated(logged.info.run_id)
         return int(made.version)
+
+    def open_live(self, run: str) -> str:
+        """Return the id of the MLflow run that shows the curves of ``run``; one that was left open goes on."""
+        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
+        found = self._client.search_runs([experiment], f"tags.run = '{run}' and tags.curves = 'live'")
+        made = (
+            found[0]
+            if found
+            else self._client.create_run(experiment, tags={"run": run, "curves": "live"}, run_name=f"{run} training")
+        )
+        return str(made.info.run_id)
+
+    def close_live(self, run_id: str) -> None:
+        """Mark the run of the curves as finished."""
+        self._client.set_terminated(run_id)
+
+    def log_curves(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
+        """Log name, value and step of each point."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, step) for name, value, step in points]
+        for start in range(0, len(metrics), BATCH_POINTS):
+            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_POINTS])
 
     def versions(self) -> list[Registered]:
         """Return every version, oldest first."""

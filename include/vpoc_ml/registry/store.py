@@ -21,6 +21,7 @@ from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry.catalog import Catalog, Registered
 from vpoc_ml.registry.copies import fetch
+from vpoc_ml.registry.curves import stored_points
 from vpoc_ml.registry.ledger import Entry, Ledger
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ class ModelStore:
             if found is not None:
                 return _same_weights(found, weights)
             own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights}
-            return self.catalog.register(run, files, metrics=metrics or {}, params=params or {}, tags=own)
+            return self.catalog.register(
+                run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
+            )
 
     def list_models(self) -> list[dict[str, Any]]:
         """Return version, run, fingerprint, creation time (ms since 1970) and ``champion`` of every version."""

@@ -9,7 +9,9 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.models.reference_mlp import ReferenceMLP
+from vpoc_ml.models.mlp import PlainMLP
+from vpoc_ml.models.outputs import Shifted
+from vpoc_ml.models.reference_mlp import ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.residual import Block, ResidualNet
 from vpoc_ml.training.objective import Objective
 
@@ -61,9 +63,9 @@ def program_of(net: nn.Module) -> Program | None:
             builder.plain(SIGMOID)
         elif isinstance(net, ResidualNet):
             _residual(builder, net)
-        elif type(net).__name__ in ("PlainMLP", "ReferenceOutputs"):
-            builder.sequence(net.get_submodule("layers"))
-            builder.plain(SHIFT, number=float(net.get_submodule("output").get_buffer("start").reshape(-1)[0]))
+        elif isinstance(net, PlainMLP | ReferenceOutputs) and type(net.output) is Shifted:
+            builder.sequence(net.layers)
+            builder.plain(SHIFT, number=float(net.output.start.reshape(-1)[0]))
         else:
             return None
     except NotImplementedError:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from vpoc_ml.config import TrainingConfig
 
 LARGEST_WARMUP_SHARE = 0.2
@@ -54,7 +56,7 @@ class Plan(NamedTuple):
         """Return the plan of the 0-based steps ``first`` to ``first + count - 1``."""
         steps = range(first, first + count)
         rates, decays = [schedule.rate(step) for step in steps], [schedule.decay(step) for step in steps]
-        return cls(batch, rates, decays, [step_seed(seed, step) for step in steps])
+        return cls(batch, rates, decays, step_seeds(seed, first, count))
 
     def part(self, start: int, stop: int | None = None) -> Plan:
         """Return the plan of the steps from ``start`` up to ``stop``, counted within this plan."""
@@ -62,9 +64,11 @@ class Plan(NamedTuple):
         return Plan(self.batch, self.rates[which], self.decays[which], self.seeds[which])
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the 32-bit dropout seed of a step (splitmix64): a resumed step draws what it would have drawn."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x2545F4914F6CDD1D) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return (mixed ^ (mixed >> 31)) & 0xFFFFFFFF
+def step_seeds(seed: int, first: int, count: int) -> list[int]:
+    """Return the 32-bit dropout seeds of ``count`` steps (splitmix64): a resumed step draws what it would have."""
+    steps = np.arange(first, first + count, dtype=np.uint64)
+    mixed = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**64) + steps * np.uint64(0xD1B54A32D192ED03)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    seeds: list[int] = ((mixed ^ (mixed >> np.uint64(31))) & np.uint64(0xFFFFFFFF)).tolist()
+    return seeds

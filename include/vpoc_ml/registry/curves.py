@@ -1,0 +1,91 @@
+"""Training curves in MLflow: live while a long run trains, otherwise when its model is registered.
+
+MLflow is a mirror here. Whatever happens to it, training goes on and ``progress.jsonl`` is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vpoc_ml.registry.catalog import Catalog
+
+LIVE_AFTER, FLUSH_SECONDS, CLOSE_SECONDS = 20.0, 5.0, 30.0
+IDENTITY = {"kind", "step", "epoch"}
+Line = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class Curves:
+    """Takes progress lines and sends them from a thread of its own, so that a slow server holds nothing up.
+
+    A run shorter than ``after`` seconds never loads MLflow: its curves come with its registration.
+
+    Args:
+        open_catalog: makes the catalog, in the thread.
+        run: name of the run.
+        after: seconds after the first line before anything is sent.
+    """
+
+    def __init__(self, open_catalog: Callable[[], Catalog], run: str, after: float = LIVE_AFTER) -> None:
+        self.open_catalog = open_catalog
+        self.run = run
+        self.after = after
+        self.lines: deque[Line] = deque()
+        self.closing = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.opened: float | None = None
+
+    def __call__(self, line: Line) -> None:
+        """Queue a line of progress; never blocks and never raises."""
+        self.lines.append(line)
+        now = time.monotonic()
+        self.opened = now if self.opened is None else self.opened
+        if self.thread is None and now - self.opened >= self.after:
+            self.thread = threading.Thread(target=self._send, name="curves", daemon=True)
+            self.thread.start()
+
+    def close(self) -> None:
+        """Send what is left, for at most half a minute."""
+        self.closing.set()
+        if self.thread is not None:
+            self.thread.join(CLOSE_SECONDS)
+
+    def _send(self) -> None:
+        try:
+            catalog = self.open_catalog()
+            live = catalog.open_live(self.run)
+            last = False
+            while not last:
+                last = self.closing.wait(FLUSH_SECONDS)
+                catalog.log_curves(live, points(self._taken()))
+            catalog.close_live(live)
+        except Exception as error:  # noqa: BLE001 - a mirror that breaks, in whatever way, must not end the training
+            log.warning("the training curves are not sent to MLflow: %s: %s", type(error).__name__, error)
+
+    def _taken(self) -> Iterator[Line]:
+        while self.lines:
+            yield self.lines.popleft()
+
+
+def points(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
+    """Return name, value and step of every number in progress lines; names start with ``training/``."""
+    return [
+        (f"training/{name}", float(value), int(line["step"]))
+        for line in lines
+        if line.get("kind") in ("window", "epoch")
+        for name, value in line.items()
+        if name not in IDENTITY and isinstance(value, int | float)
+    ]
+
+
+def stored_points(run_dir: Path) -> list[tuple[str, float, int]]:
+    """Return the points of a finished run's ``progress.jsonl``; none without the file."""
+    path = run_dir / "progress.jsonl"
+    return points(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else []
