@@ -77,23 +77,21 @@ def even(parts: Sequence[object] | Floats) -> Floats:
 
 
 def best_weights(parts: Floats, ranks: Floats) -> Floats:
-    """Return the weights, not negative and of sum 1, whose mix has the least squared error.
+    """Return the weights, not negative and of sum 1, of the regression of the ranks on the parts.
 
     Args:
         parts: scores [parts, rows].
         ranks: rank targets [rows]; rows whose target is NaN do not count.
 
-    With weights of sum 1 the error of the mix is the mix of the errors, w'Gw of their products G. Any
-    non-negative w with w'Gw + (1 - sum w)^2 least has the right direction, because a direction's best length
-    leaves a value that rises with its w'Gw at sum 1 alone. So Lawson & Hanson's NNLS solves it exactly.
+    Non-negative least squares (Lawson & Hanson) of the deviations from the means, then divided by their sum.
+    The sum is not held at 1 while fitting: a Huber loss of ranks, which lie on both sides and seldom near the
+    middle, gives scores that spread wider than the mean rank does, each part by its own factor. Under a fixed
+    sum the part of the least spread would win for its spread. Where no part tells anything, all count alike.
     """
     from scipy.optimize import nnls
 
     known = np.isfinite(ranks)
-    errors = (ranks - parts)[:, known]
-    products = errors @ errors.T / max(int(known.sum()), 1)
-    values, vectors = np.linalg.eigh(products)
-    root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
-    weights, _ = nnls(np.vstack((root, np.ones(len(parts)))), np.append(np.zeros(len(parts)), 1.0))
+    told, wanted = parts[:, known], ranks[known]
+    weights, _ = nnls((told - told.mean(axis=1, keepdims=True)).T, wanted - wanted.mean())
     total = weights.sum()
-    return even(parts) if total <= 0 else np.asarray(weights / total, dtype=np.float64)
+    return np.asarray(weights / total, dtype=np.float64) if total > 0 else even(parts)

@@ -20,8 +20,8 @@ from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.ensemble import Ensemble
 from vpoc_ml.models.forecast import TREES, Floats, Forecaster, best_weights
 from vpoc_ml.models.guard import GuardedNet
-from vpoc_ml.models.trees import Trees, fit_trees
-from vpoc_ml.training.data import Rows, TrainingData
+from vpoc_ml.models.trees import SQUARED, Trees, fit_trees, huber
+from vpoc_ml.training.data import Rows
 from vpoc_ml.training.engine import AVERAGE
 from vpoc_ml.training.loop import Trainer
 
@@ -74,7 +74,7 @@ def save_models(
     blended = config.model.blend == "lightgbm"
     several = blended or len(config.model.groups) > 1
     ranks = Ranks.read(run_dir, statistics) if several else None
-    trees = _trees(trainer.data, ranks, config.training.seed) if ranks and blended else None
+    trees = _trees(trainer, ranks) if ranks and blended else None
     own = {"groups": net.body.columns} if config.model.groups and isinstance(net.body, Ensemble) else {}
     told: Meta = {}
     weights: dict[str, Tensor] = {"final_model": trainer.engine.state[AVERAGE].clone(), "best_model": trainer.best}
@@ -87,10 +87,12 @@ def save_models(
     return {key: told[key] for key in ("parts",) if key in told} | ({"trees": trees.rounds} if trees else {})
 
 
-def _trees(data: TrainingData, ranks: Ranks, seed: int) -> Trees:
-    inputs = [rows.inputs.cpu().numpy() for rows in (data.train, data.validation)]
-    trees = fit_trees((inputs[0], ranks.train), (inputs[1], ranks.validation), seed)
-    log.info("%d trees fitted on %d rows", trees.rounds, len(inputs[0]))
+def _trees(trainer: Trainer, ranks: Ranks) -> Trees:
+    train, validation = (rows.inputs.cpu().numpy() for rows in (trainer.data.train, trainer.data.validation))
+    objective = trainer.objective
+    loss = huber(objective.delta) if objective.kind in ("huber", "adaptive_huber") else SQUARED
+    trees = fit_trees((train, ranks.train), (validation, ranks.validation), trainer.config.seed, loss)
+    log.info("%d trees fitted on %d rows", trees.rounds, len(train))
     return trees
 
 
