@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from vpoc_ml.training.findings import Finding
@@ -56,6 +57,7 @@ def show_summary(result: dict[str, Any], as_json: bool) -> None:
 
 
 def show_stage(result: dict[str, Any]) -> None:
+    show_progress.stop()
     what = f"{result['stage']} {result.get('contract', '')}".strip()
     rows = f"{result['rows_in']:,} -> {result['rows_out']:,} rows" if "rows_out" in result else ""
     why = result.get("why")
@@ -64,13 +66,48 @@ def show_stage(result: dict[str, Any]) -> None:
     progress.print(f"  {what:<28} {rows:<28} {state}", highlight=False)
 
 
-def show_progress(record: dict[str, Any]) -> None:
-    """Print an epoch; log a window of steps, which is seen with --verbose."""
-    if record.get("kind") == "window":
-        log.info("step %s: loss %s, learning rate %.3g", record["step"], record["loss"], record["lr"])
-    if record.get("kind") == "epoch":
-        progress.print(
-            f"    epoch {record['epoch']}: validation loss {record['validation_loss']:.6f}"
-            f" (constant {record['validation_constant']:.6f})",
-            highlight=False,
+class TrainingProgress:
+    """Prints each epoch; windows of steps move a bar where the console is a terminal, and are logged (--verbose)."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: Progress | None = None
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """Show a line of ``progress.jsonl``."""
+        if record.get("kind") == "window":
+            log.info("step %s: loss %s, learning rate %.3g", record["step"], record["loss"], record["lr"])
+            self._move(record)
+        if record.get("kind") == "epoch":
+            loss = record["validation_loss"]
+            shown = "not finite" if loss is None else f"{loss:.6f}"
+            text = (
+                f"    epoch {record['epoch']}: validation loss {shown} (constant {record['validation_constant']:.6f})"
+            )
+            self.console.print(text, highlight=False)
+
+    def stop(self) -> None:
+        """Take the bar away; training has ended, early or not."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _move(self, record: dict[str, Any]) -> None:
+        if not self.console.is_terminal:
+            return
+        if self.bar is None:
+            parts = (TextColumn("    {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*parts, console=self.console, transient=True)
+            self.bar.add_task("training")
+            self.bar.start()
+        loss = "-" if record["loss"] is None else f"{record['loss']:.5f}"
+        events = "".join(f", {record[name]} {name}" for name in ("skipped", "rollbacks") if record[name])
+        self.bar.update(
+            self.bar.task_ids[0],
+            description=f"epoch {record['epoch']}, loss {loss}{events}",
+            completed=record["step"],
+            total=record["steps_total"],
         )
+
+
+show_progress = TrainingProgress(progress)

@@ -16,7 +16,7 @@ from vpoc_ml.training.job import train_run
 
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}
 WINDOW = {"kind", "step", "epoch", "loss", "grad_norm_max", "grad_norm_mean", "lr", "skipped", "clip_share"}
-WINDOW |= {"update_ratio_max", "rollbacks", "clip_limit", "loss_scale", "delta"}
+WINDOW |= {"update_ratio_max", "rollbacks", "clip_limit", "loss_scale", "delta", "steps_total"}
 EPOCH = {"kind", "epoch", "step", "train_loss", "validation_loss", "validation_constant", "best", "seconds", "dead"}
 
 

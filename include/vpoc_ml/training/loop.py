@@ -99,6 +99,7 @@ class Trainer:
             bad = self._judge_windows(windows)
         finally:  # the window that makes training give up is reported too
             place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
+            place["steps_total"] = self.steps_per_epoch * self.config.epochs
             rate = self.schedule.rate(self.progress.step - 1)
             self.report({**place, **window_line(windows, self.monitors, rate)})
         if bad:
