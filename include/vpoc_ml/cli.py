@@ -35,6 +35,9 @@ RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor 
 VixOption = Annotated[Path | None, typer.Option("--vix", help="VIX file; default: one in the raw folder.")]
 ContractOption = Annotated[list[str], typer.Option("--contract", help="Contract to use; repeatable; default all.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line on stdout.")]
+VaryOption = Annotated[
+    list[str], typer.Option("--vary", help="What to vary: key=low..high, key=low..high log, or key=a|b; repeatable.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.")]
 
 
@@ -174,6 +177,21 @@ def seeds(
     from vpoc_ml import pipeline
 
     output.emit(pipeline.train_seeds(lake, run, seed, processes), as_json)
+
+
+@app.command()
+def search(
+    run: Annotated[str, typer.Argument(help="Run with a training set.")],
+    trials: Annotated[int, typer.Option("--trials", help="Trials in all; those of an earlier call count.")] = 30,
+    vary: VaryOption = [],  # noqa: B006 - typer copies it
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the suggestions.")] = 0,
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Search settings of model and training for a run's training set; judged on validation rows, never on test rows."""
+    from vpoc_ml import pipeline
+
+    output.emit(pipeline.search(lake, run, trials, vary, seed), as_json)
 
 
 @app.command()

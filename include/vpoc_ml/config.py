@@ -439,9 +439,19 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
         UnknownKeyError: an override names no setting; the nearest settings are suggested.
         InvalidValueError: a value is outside the setting's type or limits.
     """
-    whole = recipe(name).model_dump()
+    return change(recipe(name), overrides or {})
+
+
+def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """Return ``config`` with dotted ``overrides`` applied.
+
+    Raises:
+        UnknownKeyError: an override names no setting; the nearest settings are suggested.
+        InvalidValueError: a value is outside the setting's type or limits.
+    """
+    whole = config.model_dump()
     known = setting_keys()
-    for key, value in (overrides or {}).items():
+    for key, value in overrides.items():
         if key not in known:
             raise UnknownKeyError(key, _nearest(key, known))
         section, field = key.split(".")
@@ -468,7 +478,9 @@ def _nearest(key: str, known: Iterable[str]) -> list[str]:
 
 
 def _as_given(value: Any, field: FieldInfo) -> Any:
-    """A form and a command line give lists of names as text: ``a, b`` becomes ``(a, b)``."""
+    """A form and a command line give lists as text: ``a, b`` becomes ``(a, b)``, a lone number a list of one."""
+    if _is_tuple(field) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (value,)
     if _is_tuple(field) and isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
@@ -515,7 +527,7 @@ def form_fields() -> dict[str, dict[str, Any]]:
 
 def _stated(properties: dict[str, Any]) -> dict[str, Any]:
     """Return a setting's schema; of one that may be none, the schema of what it may be else."""
-    chosen = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
+    chosen: dict[str, Any] = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
     return {**properties, **chosen}
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.model import build_training_set, evaluate, train
     from vpoc_ml.pipeline.order import run_until
     from vpoc_ml.pipeline.reports import publish_reports
+    from vpoc_ml.pipeline.search import search
     from vpoc_ml.pipeline.seeds import train_seeds
     from vpoc_ml.pipeline.start import plan_contracts, start_run
     from vpoc_ml.pipeline.successor import features_successor
@@ -47,6 +48,7 @@ _HOME = {
     "summarize": "summary",
     "run_until": "order",
     "train_seeds": "seeds",
+    "search": "search",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "rollback",
     "run_until",
     "score",
+    "search",
     "start_run",
     "summarize",
     "train",

@@ -1,0 +1,41 @@
+"""Trials of a search in MLflow: an experiment of their own, one run a trial, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vpoc_ml.registry.catalog import _quiet_client
+
+EXPERIMENT = "vpoc-search"
+
+
+def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
+    """Log a trial's parameters and metrics; a trial that is there already is left as it is.
+
+    Args:
+        tracking_uri: of MLflow.
+        run: name of the run that is searched.
+        record: number, trial, params, outcome, value, metrics, as ``training.search`` makes them.
+    """
+    client = _quiet_client(tracking_uri)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    tags = {"run": run, "trial": record["trial"], "number": str(record["number"]), "outcome": record["outcome"]}
+    wanted = f"tags.run = '{run}' and tags.trial = '{record['trial']}' and tags.number = '{record['number']}'"
+    if client.search_runs([experiment], wanted):
+        return
+    made = client.create_run(experiment, tags=tags, run_name=f"{run} trial {record['number']}")
+    for key, value in record["params"].items():
+        client.log_param(made.info.run_id, key, value)
+    for name, number in metrics_of(record).items():
+        client.log_metric(made.info.run_id, name, number)
+    client.set_terminated(made.info.run_id, "FINISHED" if record["value"] is not None else "FAILED")
+
+
+def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the trial's numbers under flat names; those it does not have are left out."""
+    metrics = record.get("metrics") or {}
+    values = {name: each["value"] if isinstance(each, dict) else each for name, each in metrics.items()}
+    told = {"value": record["value"], **{f"validation_{name}": value for name, value in values.items()}}
+    return {name: float(value) for name, value in told.items() if value is not None}

@@ -1,0 +1,207 @@
+"""Search for settings: trials of one training set, suggested by Optuna, judged on validation rows only.
+
+Folder ``search/`` of a run holds all of it: ``journal.log`` is Optuna's storage, ``trials/<name>`` the run folder of
+each trial. A search that was killed goes on where it ended and finds what it would have found: what a trial tries is
+a function of the seed, the trial's number and the trials before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vpoc_ml import config as configuration
+from vpoc_ml.config import RunConfig
+from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError
+from vpoc_ml.lake.atomic import write_json, write_text
+from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.training.space import Dimension, overrides
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+INPUTS = ("training_set.parquet", "feature_statistics.json")
+STARTUP = 10
+GOOD, UNSTABLE = "judged", "unstable"
+Record = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search.
+
+    Attributes:
+        run_dir: run with config.json and a training set.
+        space: what to vary.
+        seed: of the suggestions.
+        train: trains a run folder; raises TrainingUnstableError where the settings do not hold.
+        judge: reads a trained folder and returns a record whose ``value`` is to be as large as possible. It must
+            look at validation rows only.
+    """
+
+    run_dir: Path
+    space: tuple[Dimension, ...]
+    seed: int
+    train: Callable[[Path], Any]
+    judge: Callable[[Path, RunConfig], Record]
+
+    def run(self, trials: int, on_trial: Callable[[Record], None] = lambda record: None) -> Record:
+        """Go on until ``trials`` trials are finished; return, and write as ``search.json``, what came of them.
+
+        The first trial is the run's own settings where they lie in the space: what a search has to beat. Trials
+        without a ladder: settings that do not hold are recorded as unstable, told to the sampler, and not rescued.
+
+        Args:
+            trials: how many in all, those of earlier calls included.
+            on_trial: receives the record of each trial as it ends.
+
+        Raises:
+            InvalidValueError: less than one trial.
+            MissingInputError: the run has no training set.
+            ConfigError, InputError, MachineError: as training raises them; a second call goes on with that trial.
+        """
+        if trials < 1:
+            raise InvalidValueError("trials", trials, "at least 1")
+        base, mark = self._base(), self._mark()
+        study = self._open(mark)
+        if not study.get_trials(deepcopy=False):
+            self._enqueue_own(study, base)
+        while len(_finished(study)) < trials:
+            on_trial(self._one(study, base, mark))
+            write_json(self.folder / "search.json", self.summary(study, trials))
+        summary = self.summary(study, trials)
+        write_json(self.folder / "search.json", summary)
+        return summary
+
+    @property
+    def folder(self) -> Path:
+        """Where the search lives."""
+        return self.run_dir / "search"
+
+    def summary(self, study: Study, trials: int) -> Record:
+        """Return every trial's record in their order and the best one's settings; no best when all were unstable."""
+        records = [each.user_attrs["record"] for each in _finished(study)]
+        judged = [record for record in records if record["outcome"] == GOOD]
+        best = max(judged, key=lambda record: record["value"], default=None)
+        return {
+            "space": [each.to_text() for each in self.space],
+            "seed": self.seed,
+            "trials": trials,
+            "finished": len(records),
+            "unstable": len(records) - len(judged),
+            "best": best,
+            "records": records,
+        }
+
+    def _one(self, study: Study, base: RunConfig, mark: str) -> Record:
+        """Take the trial that a killed process left, or the next; train, judge and tell it."""
+        from optuna import Trial
+        from optuna.trial import TrialState
+
+        left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        study.sampler = _sampler(self.seed, len(_finished(study)))
+        trial = Trial(study, left[0]._trial_id) if left else study.ask()
+        params = {each.key: each.suggest(trial) for each in self.space}
+        record: Record = {"number": trial.number, "params": params, "overrides": overrides(params)}
+        record |= self._outcome(base, params, mark)
+        trial.set_user_attr("record", record)
+        if record["outcome"] == GOOD:
+            study.tell(trial, record["value"])
+        else:
+            study.tell(trial, state=TrialState.PRUNED)
+        return record
+
+    def _outcome(self, base: RunConfig, params: Record, mark: str) -> Record:
+        """Train and judge one set of parameters, unless the same were tried before."""
+        config = configuration.change(base, params)
+        name = _short(config.digest("model", "training"), mark)
+        folder = self.folder / "trials" / name
+        known = folder / "trial.json"
+        if known.is_file():
+            stored: Record = json.loads(known.read_text())
+            return stored
+        _prepare(folder, self.run_dir, config)
+        head = {"trial": name}
+        try:
+            self.train(folder)
+            found = {**head, "outcome": GOOD, **self.judge(folder, config)}
+        except TrainingUnstableError as error:
+            log.warning("trial %s is unstable: %s", overrides(params), error)
+            found = {**head, "outcome": UNSTABLE, "value": None, "error": str(error)}
+        write_json(known, found)
+        _clear(folder)
+        return found
+
+    def _base(self) -> RunConfig:
+        path = self.run_dir / "config.json"
+        if not path.is_file():
+            raise MissingInputError(path, "the configuration of the run", "Start the run first.")
+        return configuration.change(configuration.load(path.read_text()), {"training.ladder": False})
+
+    def _mark(self) -> str:
+        """Return what trials hold for: the same training set, the same torch."""
+        for name in INPUTS:
+            if not (self.run_dir / name).is_file():
+                raise MissingInputError(self.run_dir / name, "the run's training set", "Build the training set first.")
+        return _short(*(hash_file(self.run_dir / name) for name in INPUTS), str(torch.__version__))
+
+    def _open(self, mark: str) -> Study:
+        """Open the study of this space, seed, settings and training set; another one of them is another study."""
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder.mkdir(exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
+        settings = self._base().digest("model", "training", "evaluation")
+        name = _short(mark, settings, str(self.seed), *(each.to_text() for each in self.space))
+        return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+
+    def _enqueue_own(self, study: Study, base: RunConfig) -> None:
+        own = {each.key: each.own(base) for each in self.space}
+        if None not in own.values():
+            study.enqueue_trial(own)
+
+
+def _finished(study: Study) -> Sequence[FrozenTrial]:
+    return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
+
+
+def _sampler(seed: int, number: int) -> Any:
+    """Return a sampler whose draws depend on the trial's number, so that a resumed search draws the same."""
+    from optuna.samplers import TPESampler
+
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    return TPESampler(seed=own, n_startup_trials=STARTUP)
+
+
+def _short(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _prepare(folder: Path, run_dir: Path, config: RunConfig) -> None:
+    """Make a trial's run folder; checkpoints of a trial that was killed stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in INPUTS:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to((run_dir / name).absolute())
+    write_text(folder / "config.json", config.to_json() + "\n")
+
+
+def _clear(folder: Path) -> None:
+    """Drop what a finished trial needs no longer."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in INPUTS:
+        (folder / name).unlink(missing_ok=True)

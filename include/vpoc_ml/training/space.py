@@ -1,0 +1,126 @@
+"""What a search varies: settings of the model and of training, each with a range or a list of choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vpoc_ml.config import RunConfig, change, parse_override
+from vpoc_ml.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+SEARCHED = ("model", "training")
+FORM = "key=low..high, key=low..high log, or key=a|b|c, such as training.learning_rate=1e-4..1e-2 log"
+
+# What is searched unless something else is named: enough to move a small net, few enough for 30 trials.
+DEFAULT_SPACE = (
+    "training.learning_rate=5e-4..2e-2 log",
+    "training.weight_decay=1e-4..1e-1 log",
+    "training.batch_size=256|1024|4096",
+    "training.ema_decay=0.0|0.99|0.999",
+    "model.hidden_dims=16|32,32|64,64|64,64,64",
+    "model.dropout=0.0..0.3",
+)
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One setting to vary: ``choices``, or a range from ``low`` to ``high``, uniform or (``log``) in its logarithm."""
+
+    key: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def suggest(self, trial: Trial) -> Any:
+        """Return the trial's value of this setting."""
+        if self.choices:
+            return trial.suggest_categorical(self.key, self.choices)
+        if self.whole:
+            return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+    def own(self, config: RunConfig) -> Any:
+        """Return the value that ``config`` has, as this dimension writes it; None if it lies outside."""
+        section, name = self.key.split(".")
+        value = getattr(getattr(config, section), name)
+        if self.choices:
+            texts = [_text(choice) for choice in self.choices]
+            return self.choices[texts.index(_text(value))] if _text(value) in texts else None
+        return value if self.low <= value <= self.high else None
+
+    def to_text(self) -> str:
+        """Return it as a command line says it; ``parse_dimension`` reads it."""
+        if self.choices:
+            return f"{self.key}={'|'.join(map(_text, self.choices))}"
+        return f"{self.key}={self.low:.17g}..{self.high:.17g}{' log' if self.log else ''}"
+
+
+def parse_space(texts: Sequence[str], config: RunConfig) -> tuple[Dimension, ...]:
+    """Read the dimensions of a search and try the ends of each on ``config``.
+
+    Args:
+        texts: such as ``training.learning_rate=1e-4..1e-2 log`` or ``model.hidden_dims=32,32|64,64``.
+        config: settings that the search starts from.
+
+    Raises:
+        InvalidValueError: nothing to vary, a setting named twice, one of another section than model and training,
+            the seed (the best of many seeds is luck), or a range or choice that the setting does not allow.
+        UnknownKeyError: no such setting.
+    """
+    space = tuple(parse_dimension(text, config) for text in texts)
+    keys = [each.key for each in space]
+    if not keys or len(set(keys)) < len(keys):
+        raise InvalidValueError("the space of a search", keys, "one or more settings, each named once")
+    return space
+
+
+def parse_dimension(text: str, config: RunConfig) -> Dimension:
+    """Read one dimension, as ``parse_space`` does."""
+    key, separator, told = (part.strip() for part in text.partition("="))
+    if not separator or not told:
+        raise InvalidValueError("what a search varies", text, f"of the form {FORM}")
+    change(config, {})
+    if key.split(".")[0] not in SEARCHED or key == "training.seed":
+        raise InvalidValueError(
+            "what a search varies", key, "a setting of model or training other than the seed: data and split stay"
+        )
+    made = _range(key, told, config) if ".." in told else Dimension(key, choices=_choices(told))
+    for value in made.choices or (made.low, made.high):
+        change(config, {key: int(value) if made.whole else value})
+    return made
+
+
+def _range(key: str, told: str, config: RunConfig) -> Dimension:
+    log = told.endswith(" log")
+    ends = told.removesuffix(" log").split("..")
+    try:
+        low, high = (float(end) for end in ends)
+    except ValueError as error:
+        raise InvalidValueError(key, told, "two numbers, low..high") from error
+    if not low < high or (log and low <= 0):
+        raise InvalidValueError(key, told, "low..high with low below high, and above 0 where it ends in log")
+    section, name = key.split(".")
+    now = getattr(getattr(config, section, None), name, None)
+    return Dimension(key, low, high, log, whole=isinstance(now, int) and not isinstance(now, bool))
+
+
+def _choices(told: str) -> tuple[Any, ...]:
+    return tuple(parse_override(f"x={choice.strip()}")[1] for choice in told.split("|"))
+
+
+def _text(value: Any) -> str:
+    """Return a value as a command line says it: ``(32, 32)`` is ``32,32``."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def overrides(params: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a trial as ``-o`` takes them."""
+    return [f"{key}={_text(value)}" for key, value in params.items()]

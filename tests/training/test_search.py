@@ -1,0 +1,200 @@
+"""A search: what it may vary, that it finds, that it survives being killed, and what it does with unstable settings."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from vpoc_ml import config as configuration
+from vpoc_ml.config import resolve
+from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError, UnknownKeyError
+from vpoc_ml.training.search import STARTUP, Search
+from vpoc_ml.training.space import DEFAULT_SPACE, overrides, parse_space
+
+SPACE = ("training.learning_rate=1e-4..1e-1 log", "model.hidden_dims=16|32,32|64,64", "training.batch_size=256..4096")
+NIGHTLY = resolve("nightly")
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+class Bowl:
+    """A training whose value is best at a rate of 1e-2 with two layers of 64, and unstable above 5e-2."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.kill_at, self.trained = kill_at, []
+
+    def train(self, folder) -> None:
+        config = configuration.load((folder / "config.json").read_text())
+        assert (folder / "training_set.parquet").read_text() == "rows"
+        assert config.training.ladder is False
+        if len(self.trained) == self.kill_at:
+            self.kill_at = None
+            raise Killed
+        self.trained.append(config)
+        if config.training.learning_rate > 5e-2:
+            raise TrainingUnstableError("more than 8 rollbacks")
+
+    def judge(self, folder, config) -> dict:
+        away = math.log10(config.training.learning_rate) + 2
+        return {"value": -(away**2) + 0.1 * (config.model.hidden_dims == (64, 64))}
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    (tmp_path / "config.json").write_text(NIGHTLY.to_json())
+    (tmp_path / "training_set.parquet").write_text("rows")
+    (tmp_path / "feature_statistics.json").write_text("{}")
+    return tmp_path
+
+
+def search(run_dir, bowl: Bowl, trials: int, texts=SPACE, seed: int = 1) -> dict:
+    return Search(run_dir, parse_space(texts, NIGHTLY), seed, bowl.train, bowl.judge).run(trials)
+
+
+def without_names(found: dict) -> list[dict]:
+    return [{key: record[key] for key in ("params", "outcome", "value")} for record in found["records"]]
+
+
+def test_search_finds_what_is_best_and_writes_it_down(run_dir):
+    found = search(run_dir, Bowl(), 30)
+    best = found["best"]
+    assert best["params"]["model.hidden_dims"] == "64,64"
+    assert best["params"]["training.learning_rate"] == pytest.approx(1e-2, rel=0.5)
+    assert best["value"] == max(r["value"] for r in found["records"] if r["value"] is not None)
+    later = [r["value"] for r in found["records"][STARTUP:] if r["value"] is not None]
+    early = [r["value"] for r in found["records"][1:STARTUP] if r["value"] is not None]
+    assert sum(later) / len(later) > sum(early) / len(early), "later trials learn from the first"
+    assert json.loads((run_dir / "search" / "search.json").read_text()) == found
+    settings = dict(map(configuration.parse_override, best["overrides"]))
+    assert configuration.change(NIGHTLY, settings).model.hidden_dims == (64, 64)
+
+
+def test_first_trial_is_the_run_s_own_settings(run_dir):
+    found = search(run_dir, Bowl(), 1)
+    own = {"training.learning_rate": 4e-3, "model.hidden_dims": "32,32", "training.batch_size": 1024}
+    assert found["records"][0]["params"] == own
+    elsewhere = search(run_dir, Bowl(), 1, ("training.learning_rate=1e-6..1e-5 log",))
+    assert elsewhere["records"][0]["params"]["training.learning_rate"] <= 1e-5
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 13])
+def test_killed_search_goes_on_and_finds_what_it_would_have_found(run_dir, tmp_path_factory, at):
+    whole, broken = Bowl(), Bowl(kill_at=at)
+    other = tmp_path_factory.mktemp("whole")
+    for path in run_dir.iterdir():
+        (other / path.name).write_text(path.read_text())
+    expected = search(other, whole, 16)
+    with pytest.raises(Killed):
+        search(run_dir, broken, 16)
+    found = search(run_dir, broken, 16)
+    assert without_names(found) == without_names(expected)
+    assert len(broken.trained) == len(whole.trained), "what was trained is not trained again"
+
+
+def test_more_trials_go_on_and_as_many_do_nothing(run_dir):
+    bowl = Bowl()
+    first = search(run_dir, bowl, 6)
+    count = len(bowl.trained)
+    assert search(run_dir, bowl, 6) == first
+    assert len(bowl.trained) == count
+    assert search(run_dir, bowl, 9)["records"][:6] == first["records"]
+    assert len(bowl.trained) == 9
+
+
+def test_unstable_settings_are_recorded_and_avoided(run_dir):
+    found = search(run_dir, Bowl(), 40)
+    unstable = [record for record in found["records"] if record["outcome"] == "unstable"]
+    assert found["unstable"] == len(unstable) > 0
+    assert all("8 rollbacks" in r["error"] and r["params"]["training.learning_rate"] > 5e-2 for r in unstable)
+    assert sum(r["number"] >= 20 for r in unstable) < 3, "expected 2 of 20 by chance alone"
+
+
+def test_search_of_unstable_settings_only_has_no_best(run_dir):
+    found = search(run_dir, Bowl(), 3, ("training.learning_rate=0.06..0.1",))
+    assert (found["best"], found["unstable"]) == (None, 3)
+
+
+def test_same_settings_are_trained_once(run_dir):
+    bowl = Bowl()
+    found = search(run_dir, bowl, 8, ("model.hidden_dims=16|32",))
+    assert found["finished"] == 8
+    assert len(bowl.trained) == 2
+
+
+def test_other_data_other_seed_and_other_space_are_other_studies(run_dir):
+    bowl = Bowl()
+    search(run_dir, bowl, 4)
+    search(run_dir, bowl, 4, seed=2)
+    (run_dir / "feature_statistics.json").write_text('{"other": 1}')
+    fresh = search(run_dir, bowl, 4)
+    assert len(bowl.trained) == 4 + 3 + 4, "only the first trial of the second seed is known"
+    assert {record["trial"] for record in fresh["records"]} <= {
+        path.name for path in (run_dir / "search/trials").iterdir()
+    }
+
+
+def test_finished_trial_keeps_neither_checkpoints_nor_links_to_the_data(run_dir):
+    class Keeping(Bowl):
+        def train(self, folder) -> None:
+            super().train(folder)
+            (folder / "checkpoints").mkdir()
+
+    search(run_dir, Keeping(), 2)
+    left = [path.name for path in (run_dir / "search" / "trials").rglob("*") if path.is_file()]
+    assert set(left) == {"config.json", "trial.json"}
+
+
+def test_missing_training_set_and_no_trials_are_refused(run_dir):
+    with pytest.raises(InvalidValueError, match="at least 1"):
+        search(run_dir, Bowl(), 0)
+    (run_dir / "training_set.parquet").unlink()
+    with pytest.raises(MissingInputError, match="Build the training set first"):
+        search(run_dir, Bowl(), 1)
+
+
+# ---------------------------------------------------------------- space
+
+
+def test_default_space_is_within_the_settings_limits_and_holds_the_nightly_recipe():
+    space = parse_space(DEFAULT_SPACE, NIGHTLY)
+    assert all(each.own(NIGHTLY) is not None for each in space)
+    assert [each.to_text() for each in parse_space([each.to_text() for each in space], NIGHTLY)] == [
+        each.to_text() for each in space
+    ]
+
+
+def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
+    rate, rows, kind = parse_space(
+        ("training.learning_rate=1e-4..1e-2", "training.batch_size=16..64", "model.kind=mlp|residual"), NIGHTLY
+    )
+    assert (rate.whole, rows.whole, rate.log) == (False, True, False)
+    assert kind.choices == ("mlp", "residual")
+    assert overrides({"training.ladder": True, "model.hidden_dims": (8, 4)}) == [
+        "training.ladder=true",
+        "model.hidden_dims=8,4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "told"),
+    [
+        ((), InvalidValueError, "one or more settings"),
+        (("model.dropout=0..0.3", "model.dropout=0|0.1"), InvalidValueError, "named once"),
+        (("model.dropout",), InvalidValueError, "key=low..high"),
+        (("model.dropout=0.3..0.1",), InvalidValueError, "low below high"),
+        (("model.dropout=0..0.1 log",), InvalidValueError, "above 0"),
+        (("model.dropout=low..high",), InvalidValueError, "two numbers"),
+        (("model.dropout=0..2",), InvalidValueError, "less than 1"),
+        (("model.kind=mlp|forest",), InvalidValueError, "residual"),
+        (("training.seed=1..100",), InvalidValueError, "other than the seed"),
+        (("dataset.horizon_minutes=1|5",), InvalidValueError, "data and split stay"),
+        (("training.learning_rat=1e-4..1e-2",), UnknownKeyError, "learning_rate"),
+    ],
+)
+def test_spaces_that_cannot_be_searched_are_refused(texts, error, told):
+    with pytest.raises(error, match=told):
+        parse_space(texts, NIGHTLY)
