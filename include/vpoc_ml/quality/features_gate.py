@@ -130,9 +130,8 @@ def _feature_checks(name: str, known: FeatureBounds, config: QualityConfig) -> S
 
 
 def _ends_at_a_bound(known: FeatureBounds) -> bool:
-    """Return whether it is usual to stand at a bound: of shares, positions and clipped values MAD tells nothing."""
-    bounded = all(isfinite(bound) for bound in known.hard)
-    return bounded and any(soft == hard for soft, hard in zip(known.soft, known.hard, strict=True))
+    """Return whether the largest possible value is a usual one: of shares and clipped values MAD tells nothing."""
+    return all(map(isfinite, known.hard)) and known.soft[1] == known.hard[1]
 
 
 def _interval(low: float | None, high: float | None) -> str:
