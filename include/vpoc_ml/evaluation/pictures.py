@@ -42,16 +42,16 @@ STYLE = {
 
 
 def training_picture(progress: Sequence[Mapping[str, Any]]) -> str:
-    """Draw loss and gradient norm over the steps from the lines of ``progress.jsonl``; return a data URI."""
+    """Draw loss, gradient norm, updates and events over the steps of ``progress.jsonl``; return a data URI."""
     windows = [line for line in progress if line["kind"] == "window"]
     epochs = [line for line in progress if line["kind"] == "epoch"]
     with rc_context(STYLE):
-        figure, (loss, norm) = axes(1, 2, 9.0, 2.9)
+        figure, (loss, norm, update, events) = axes(2, 2, 9.0, 5.4)
         _line(loss, windows, "loss", GREY, "training, window")
         _line(loss, epochs, "train_loss", BLUE, "training, epoch", "o")
         _line(loss, epochs, "validation_loss", ORANGE, "validation", "o")
         _line(loss, epochs, "validation_constant", INK, "validation, constant", "", "--")
-        loss.set(title="Huber loss", xlabel="step")
+        loss.set(title="Loss", xlabel="step")
         loss.legend(fontsize=7.5)
         _line(norm, windows, "grad_norm_max", RED, "largest")
         _line(norm, windows, "grad_norm_mean", BLUE, "mean")
@@ -59,7 +59,21 @@ def training_picture(progress: Sequence[Mapping[str, Any]]) -> str:
         if any((line.get("grad_norm_max") or 0) > 0 for line in windows):
             norm.set_yscale("log")
         norm.legend(fontsize=7.5)
+        _stability(update, events, windows)
         return data_uri(figure)
+
+
+def _stability(update: Axes, events: Axes, windows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw how far steps moved the weights, and what was clipped, skipped and rolled back."""
+    _line(update, windows, "update_ratio_max", BLUE, "largest")
+    update.set(title="Update over weights by window; 1e-4 to 1e-2 is healthy", xlabel="step")
+    if any((line.get("update_ratio_max") or 0) > 0 for line in windows):
+        update.set_yscale("log")
+    _line(events, windows, "clip_share", ORANGE, "share of steps clipped")
+    _line(events, windows, "skipped", RED, "steps skipped")
+    _line(events, windows, "rollbacks", INK, "rollbacks so far")
+    events.set(title="Clipped, skipped, rolled back", xlabel="step")
+    events.legend(fontsize=7.5)
 
 
 def gains_picture(versus: Mapping[str, Any]) -> str:
