@@ -15,13 +15,13 @@ HEAVY = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "
 
 def test_dag_folder_has_no_import_errors_and_parses_quickly(bag, record_property):
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == ["vpoc_contracts", "vpoc_nightly"]
+    assert sorted(bag.dags) == ["vpoc_contracts", "vpoc_nightly", "vpoc_search"]
     for stat in bag.dagbag_stats:
         record_property(f"parse_seconds_{stat.file}", stat.duration.total_seconds())
         assert stat.duration.total_seconds() < 5
 
 
-@pytest.mark.parametrize("dag_id", ["vpoc_contracts", "vpoc_nightly"])
+@pytest.mark.parametrize("dag_id", ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
 def test_dag_file_imports_nothing_heavy(bag, airflow_home, dag_id):
     # a fresh process: this one may have imported anything
     program = (

@@ -28,6 +28,8 @@ STAGES = (
 )
 OF_CONTRACTS = ("features_successor",)
 """Stages that only a run of one contract has."""
+OF_SEARCH = ("run_until", "search")
+"""Stages that only a search has."""
 
 
 class FakePipeline:
@@ -79,6 +81,9 @@ class FakePipeline:
         on_progress({"kind": "epoch", "epoch": 1, "train_loss": 0.02, "validation_loss": 0.03, "best": True})
         return {"epochs": 1}
 
+    def search(self, lake, run, trials, vary, seed) -> dict:
+        return {"finished": trials, "best": ["training.learning_rate=0.003"]}
+
     def promote(self, lake, run, now, approved_by=None) -> dict:
         return {"promote": False, "reasons": ["rank IC's lower bound -0.01 is not above 0"]}
 
@@ -104,7 +109,7 @@ class FakePipeline:
 
 def install(fake: FakePipeline, setitem=operator.setitem) -> FakePipeline:
     """Put the fake's functions in place of the pipeline's, which load on demand; ``setitem`` may be a monkeypatch's."""
-    for stage in (*STAGES, *OF_CONTRACTS):
+    for stage in (*STAGES, *OF_CONTRACTS, *OF_SEARCH):
         setitem(vars(pipeline), stage, fake.function(stage))
     return fake
 

@@ -76,9 +76,10 @@ def test_search_finds_what_is_best_and_writes_it_down(run_dir):
 def test_first_trial_is_the_run_s_own_settings(run_dir):
     found = search(run_dir, Bowl(), 1)
     own = {"training.learning_rate": 4e-3, "model.hidden_dims": "32,32", "training.batch_size": 1024}
-    assert found["records"][0]["params"] == own
+    assert (found["records"][0]["params"], found["records"][0]["own"]) == (own, True)
     elsewhere = search(run_dir, Bowl(), 1, ("training.learning_rate=1e-6..1e-5 log",))
     assert elsewhere["records"][0]["params"]["training.learning_rate"] <= 1e-5
+    assert elsewhere["records"][0]["own"] is False
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 13])

@@ -12,12 +12,13 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.config import RunConfig
-from vpoc_ml.errors import ArtifactError
+from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
+from vpoc_ml.evaluation.bootstrap import MIN_SESSIONS
 from vpoc_ml.evaluation.evaluate import CANDIDATE, finite, measure, predict
 from vpoc_ml.evaluation.rows import RankModel
 from vpoc_ml.market.instruments import Instrument
 
-RETURNS = {"session": pl.Date, "gross": pl.Float64, "net": pl.Float64, "trades": pl.Int64}
+MONEY = {"gross": pl.Float64, "net": pl.Float64, "trades": pl.Int64}
 
 
 def judge_validation(
@@ -37,17 +38,21 @@ def judge_validation(
 
     Raises:
         ArtifactError: there are no labelled validation rows.
+        InsufficientSessionsError: fewer than three sessions.
     """
     wanted = (pl.col("split") == "validation") & (pl.col("weight") == 1)
     rows = pl.scan_parquet(training_set).filter(wanted).collect().sort("ts", "contract")
     if rows.is_empty():
         raise ArtifactError(training_set, "labelled rows in the validation split", "none")
+    if (sessions := rows["session"].n_unique()) < MIN_SESSIONS:
+        raise InsufficientSessionsError(
+            "the validation split", sessions, MIN_SESSIONS, "intervals come from resampling whole sessions"
+        )
     metrics = measure(rows, [predict(CANDIDATE, model, rows)], config, instrument)
     daily = metrics["backtest"]["daily"]
-    returns = pl.DataFrame(
-        {**{name: [day[name] for day in daily] for name in RETURNS if name != "session"}},
-        schema_overrides={name: kind for name, kind in RETURNS.items() if name != "session"},
-    ).select(pl.Series("session", [day["session"] for day in daily]).str.to_date(), pl.all())
+    returns = pl.DataFrame(daily).select(
+        pl.col("session").str.to_date(), *(pl.col(n).cast(t) for n, t in MONEY.items())
+    )
     found = metrics["models"][CANDIDATE]
     told = {name: found[name] for name in ("rank_ic", "direction_accuracy", "huber")}
     return finite({**told, "net": metrics["backtest"]["net"], "sharpe": metrics["backtest"]["sharpe"]}), returns

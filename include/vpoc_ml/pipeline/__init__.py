@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.model import build_training_set, evaluate, train
     from vpoc_ml.pipeline.order import run_until
     from vpoc_ml.pipeline.reports import publish_reports
-    from vpoc_ml.pipeline.search import search
     from vpoc_ml.pipeline.seeds import train_seeds
     from vpoc_ml.pipeline.start import plan_contracts, start_run
     from vpoc_ml.pipeline.successor import features_successor
     from vpoc_ml.pipeline.summary import summarize
+    from vpoc_ml.pipeline.trials import search
 
 _HOME = {
     "start_run": "start",
@@ -48,7 +48,7 @@ _HOME = {
     "summarize": "summary",
     "run_until": "order",
     "train_seeds": "seeds",
-    "search": "search",
+    "search": "trials",
 }
 
 __all__ = [

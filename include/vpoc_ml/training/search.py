@@ -90,7 +90,7 @@ class Search:
         return self.run_dir / "search"
 
     def summary(self, study: Study, trials: int) -> Record:
-        """Return every trial's record in their order and the best one's settings; no best when all were unstable."""
+        """Return every trial's record in their order, and the best one; none when all were unstable."""
         records = [each.user_attrs["record"] for each in _finished(study)]
         judged = [record for record in records if record["outcome"] == GOOD]
         best = max(judged, key=lambda record: record["value"], default=None)
@@ -114,6 +114,7 @@ class Search:
         trial = Trial(study, left[0]._trial_id) if left else study.ask()
         params = {each.key: each.suggest(trial) for each in self.space}
         record: Record = {"number": trial.number, "params": params, "overrides": overrides(params)}
+        record["own"] = params == self._own(base)
         record |= self._outcome(base, params, mark)
         trial.set_user_attr("record", record)
         if record["outcome"] == GOOD:
@@ -170,9 +171,12 @@ class Search:
         return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
     def _enqueue_own(self, study: Study, base: RunConfig) -> None:
-        own = {each.key: each.own(base) for each in self.space}
+        own = self._own(base)
         if None not in own.values():
             study.enqueue_trial(own)
+
+    def _own(self, base: RunConfig) -> Record:
+        return {each.key: each.own(base) for each in self.space}
 
 
 def _finished(study: Study) -> Sequence[FrozenTrial]:

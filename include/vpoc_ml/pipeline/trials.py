@@ -58,7 +58,7 @@ def search(run: Run, trials: int, vary: Sequence[str] = (), seed: int = 0) -> Re
         **{name: found[name] for name in ("finished", "unstable", "space", "seed")},
         "best": best["overrides"] if best else None,
         "value": best["value"] if best else None,
-        "own_value": found["records"][0]["value"],
+        "own_value": next((record["value"] for record in found["records"] if record["own"]), None),
         "search": run.uri("search/search.json"),
         "returns": run.uri("search/returns.parquet"),
     }

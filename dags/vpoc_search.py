@@ -1,0 +1,69 @@
+"""### Search for better settings
+
+Started by hand. Builds a training set as the nightly run does, gates included, and tries settings of the model and of
+training on it: `resolve_config` → `prepare` → `search`.
+
+* **What is tried:** `trials` settings out of the space in `vary`, suggested by Optuna. The first trial is the settings
+  of the form itself, where they lie in the space: what a search has to beat.
+* **What counts** is the rank IC on validation rows; test rows are never looked at. The best of many trials is the best
+  partly by luck: `search/returns.parquet` of the run keeps what each earned per session, for a deflation.
+* **Unstable** settings are recorded as such and avoided. Trials are in MLflow, experiment `vpoc-search`.
+* **A killed search** goes on where it ended: clear the task, or let its retry do it.
+* **Nothing is promoted.** Give the best trial's settings, which the task returns, to a nightly run as `overrides`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import dag, result, task, teardown
+
+from vpoc_ops import search, stage
+
+
+@task
+def resolve_config(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
+    return search.resolve(params, dag_run)
+
+
+@task
+def prepare() -> None:
+    search.prepare()
+
+
+@result
+@task(
+    task_id="search",
+    queue="rocm",
+    pool=os.environ.get("VPOC_TRAIN_POOL", "default_pool"),
+    executor=os.environ.get("TRAIN_EXECUTOR") or None,
+)
+def try_settings(params: Any = None) -> dict[str, Any]:
+    return search.search(params)
+
+
+@teardown
+def publish_reports() -> dict[str, Any]:
+    stage.skip_unless_started()
+    return stage.call("publish_reports", datetime.now(UTC))
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    params=search.form_params(),
+    default_args=stage.RETRIES,
+    doc_md=__doc__,
+    tags=["ES", "search"],
+)
+def vpoc_search() -> None:
+    started, prepared, tried, reports = resolve_config(), prepare(), try_settings(), publish_reports()
+    started >> prepared >> tried
+    [prepared, tried] >> reports  # the gates' reports, whatever came of the search
+
+
+vpoc_search()

@@ -1,0 +1,55 @@
+"""How a search starts on Airflow: its form, and the checks that come before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import Param
+
+from vpoc_ml import config
+from vpoc_ops import stage, start
+
+FIELDS: start.Fields = {
+    "trials": {
+        "type": "integer",
+        "default": 30,
+        "minimum": 1,
+        "maximum": 10_000,
+        "description": "Trials in all. The first one is the settings of this form, where they lie in the space.",
+    },
+    "vary": {
+        "type": ["null", "array"],
+        "items": {"type": "string"},
+        "description": "What to vary, one a line: key=low..high, key=low..high log, or key=a|b. Empty: learning rate,"
+        " weight decay, batch size, averaging, widths and dropout.",
+    },
+    "search_seed": {"type": "integer", "default": 0, "minimum": 0, "description": "Seed of the suggestions."},
+}
+
+
+def form_params() -> dict[str, Param]:
+    """Return the params of the search's DAG: its own fields, then the nightly run's."""
+    return start.form_params(FIELDS)
+
+
+def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Check conf and space, then start the run as the nightly does, and return its configuration."""
+    from vpoc_ml.training.space import DEFAULT_SPACE, parse_space
+
+    settings = start.overrides(params)
+    with stage.recorded(stage.current_run(), "resolve_config"):
+        start.refuse_unknown(dag_run.conf or {}, form_params())
+        parse_space(params["vary"] or DEFAULT_SPACE, config.resolve(params["recipe"], settings))
+    return start.begin(params, settings, dag_run.run_after)
+
+
+def prepare() -> None:
+    """Take the run up to a training set that has passed its gate; what the nightly has built is not built again."""
+    stage.call("run_until", "gate-training-set", datetime.now(UTC))
+
+
+def search(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Search; a retry goes on with the trial that was interrupted."""
+    return stage.call("search", params["trials"], params["vary"] or (), params["search_seed"])

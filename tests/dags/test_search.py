@@ -1,0 +1,64 @@
+"""The DAG of a search: its form, and what one run does with the pipeline's work left out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from vpoc_ml.config import form_fields
+
+
+@pytest.fixture
+def search_dag(bag):
+    assert bag.import_errors == {}
+    return bag.dags["vpoc_search"]
+
+
+@pytest.fixture
+def run_search(search_dag, run_any):
+    return partial(run_any, search_dag)
+
+
+def test_started_by_hand_with_the_nightly_s_form_and_its_own_fields(search_dag, dag):
+    assert not search_dag.timetable.can_be_scheduled
+    assert set(search_dag.params) == {*form_fields(), "trials", "vary", "search_seed", "raw", "vix", "overrides"}
+    search_dag.params.validate()
+    assert search_dag.params["trials"] == 30
+    assert search_dag.get_task("search").returns_dag_result
+    assert search_dag.get_task("search").queue == dag.get_task("train").queue == "rocm"
+    assert search_dag.get_task("search").retry_policy == dag.get_task("train").retry_policy
+
+
+def test_dag_survives_serialization(search_dag):
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    again = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(search_dag))
+    assert set(again.task_dict) == {"resolve_config", "prepare", "search", "publish_reports"}
+
+
+def test_run_builds_a_gated_training_set_and_searches_with_the_form_s_values(run_search):
+    vary = ["training.learning_rate=1e-3..1e-2 log"]
+    run = run_search(**{"recipe": "smoke", "trials": 7, "vary": vary, "search_seed": 3, "training.epochs": 4})
+    assert run.state == "success"
+    assert run.fake.stages() == ["start_run", "run_until", "search", "publish_reports"]
+    calls = {stage: args for stage, args, _ in run.fake.calls}
+    assert calls["start_run"][:2] == ("smoke", {"training.epochs": 4})
+    assert calls["run_until"][0] == "gate-training-set"
+    assert calls["search"] == (7, vary, 3)
+    assert run.returned["search"]["best"] == ["training.learning_rate=0.003"]
+
+
+def test_empty_space_is_the_default_one(run_search):
+    calls = {stage: args for stage, args, _ in run_search().fake.calls}
+    assert calls["search"] == (30, (), 0)
+
+
+@pytest.mark.parametrize(
+    "conf", [{"vary": ["dataset.horizon_minutes=1|5"]}, {"vary": ["training.rate=1..2"]}, {"trails": 7}]
+)
+def test_space_that_cannot_be_searched_and_unknown_fields_are_refused_before_any_work(run_search, conf):
+    run = run_search(**conf)
+    assert run.state == "failed"
+    assert run.fake.stages() == []
+    assert (run.folder / "failures" / "resolve_config.json").is_file()
