@@ -8,6 +8,8 @@ RECIPE ?= nightly
 PORT ?= 8080
 REPROCESS ?= none
 PARALLEL ?= 4
+# Two processes of tests, each with whole files: more would quarrel over the cores that some tests' own processes need.
+WORKERS ?= 2
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
 .DEFAULT_GOAL := help
@@ -29,8 +31,8 @@ demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martinga
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
 		--recipe $(RECIPE) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
-test: $(STAMP) ## All tests [T="tests/dags -k form"]
-	$(BIN)/python -m pytest $(T)
+test: $(STAMP) ## All tests [T="tests/dags -k form" WORKERS=2]
+	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(T)
 
 lint: $(STAMP) ## ruff, mypy --strict and the order of the layers
 	$(BIN)/ruff check .

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vpoc_ops import env
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,20 +30,20 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An Airflow of its own in a temporary folder; its variables are set before anything imports airflow."""
-    from vpoc_ops import env
-
-    home = tmp_path_factory.mktemp("airflow")
-    before = dict(os.environ)
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the variables of an Airflow of its own: it reads them on import, and any test may import it first."""
+    home = Path(tempfile.mkdtemp(prefix="airflow-"))
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     env.apply(env.airflow_env(home, home / "lake"))
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """Home of the tests' own Airflow, with its database."""
     from airflow.utils.db import initdb
 
     initdb()
-    yield home
-    os.environ.clear()
-    os.environ.update(before)
+    return Path(os.environ["AIRFLOW_HOME"])
 
 
 @pytest.fixture(scope="session")
