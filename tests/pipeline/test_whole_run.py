@@ -3,12 +3,15 @@
 import json
 import shutil
 
+import numpy as np
+import polars as pl
 import pytest
 
 from vpoc_ml import pipeline
 from vpoc_ml.errors import GateFailedError
 from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion import model_store
 
 from .conftest import LEARNS, NOW
@@ -68,6 +71,20 @@ def test_same_night_again_reuses_the_model_and_keeps_the_champion(promoted, mark
     assert not summary["decision"]["promote"]
     assert any("champion" in reason for reason in summary["decision"]["reasons"])
     assert model_store(Lake(promoted)).champion().run == "first"
+
+
+def test_an_ensemble_passes_evaluation_and_registry_with_its_groups_and_trees(promoted, market):
+    settings = {"training.epochs": 2, "model.members": 2, "model.hidden_dims": "16", "promotion.champion_margin": 1.0}
+    pipeline.start_run(promoted, "groups", "ensemble", settings, str(market), None, NOW)
+    pipeline.run_until(promoted, "groups", "promote", NOW)
+    store = model_store(Lake(promoted))
+    version = next(model["version"] for model in store.list_models() if model["run"] == "groups")
+    stored = load_model(store.get(version).folder / "best_model.json")
+    assert [part["name"] for part in stored.meta["parts"]] == ["price", "volume", "volatility", "lightgbm"]
+    run = Lake(promoted).root / "runs" / "groups"
+    judged = pl.read_parquet(run / "training_set.parquet").filter(split="test", weight=1).sort("ts", "contract")
+    told = pl.read_parquet(run / "predictions.parquet")["candidate"].to_numpy()
+    assert np.array_equal(stored.predict(judged.select(stored.features).to_numpy()), told)
 
 
 def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp_path):
