@@ -38,7 +38,7 @@ def test_groups_differ():
 
 
 def test_unknown_recipe_names_the_known_ones():
-    with pytest.raises(UnknownRecipeError, match="nightly, smoke, top5, .*; was 'nightyl'"):
+    with pytest.raises(UnknownRecipeError, match=r"nightly, smoke, top5, .*; was 'nightyl'"):
         config.resolve("nightyl")
 
 
