@@ -115,3 +115,16 @@ def test_dropout_differs_between_members():
     net.eval()
     first, second = net(torch.randn(40, len(NAMES)))
     torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_of_every_kind_train_in_half_precision(kind, precision):
+    config = ModelConfig(kind=kind, hidden_dims=(8,), dropout=0.1, members=2, groups=("price", "volume"))
+    torch.manual_seed(1)
+    body = build_model(config, statistics_of(NAMES)).body.train()
+    inputs, target = torch.randn(10 * ROWS, len(NAMES)), torch.rand(10 * ROWS)
+    set_reference(body, inputs)
+    engine = Engine(body, TrainingConfig(precision=precision), Objective())
+    engine.steps((inputs, target, torch.ones(len(target))), 0, Plan(ROWS, [1e-3] * 10, [0.5] * 10, [1] * 10))
+    assert [(window.accepted, window.finite) for window in engine.read_windows()] == [(10, True)] * 4
