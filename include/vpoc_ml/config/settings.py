@@ -1,24 +1,15 @@
-"""``RunConfig``: one frozen, typed configuration for a whole run.
-
-A recipe names a complete configuration; overrides change single settings by dotted key
-(``training.learning_rate=1e-4``); unknown keys and impossible values are errors. The trigger form of
-the DAG is generated from the same fields, limits and descriptions. This module imports pydantic and
-the standard library only, because DAG files import it while they are parsed.
-"""
+"""The settings: one frozen section a layer, each with its limits and its help."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, get_origin
+from collections.abc import Iterable
+from typing import Annotated, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-
-from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -288,278 +279,29 @@ class RunConfig(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# ---------------------------------------------------------------- recipes
-
-TOP5_FEATURES = ("close_change_pct", "vwap", "price_range", "price_mom_3d", "price_mom_5d")
-
-
-def nightly() -> RunConfig:
-    """The default: guard in the model, pre-norm residual net, batch 1024 with a square-root scaled rate."""
-    return RunConfig(recipe="nightly")
-
-
-def smoke() -> RunConfig:
-    """Seconds on one core: proves the way, not the skill."""
-    return RunConfig(
-        recipe="smoke",
-        model=ModelConfig(hidden_dims=(16,)),
-        training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
-        evaluation=EvaluationConfig(bootstrap_samples=200),
-    )
-
-
-def top5() -> RunConfig:
-    """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000."""
-    return RunConfig(
-        recipe="top5",
-        features=FeaturesConfig(names=TOP5_FEATURES),
-        model=ModelConfig(kind="reference_mlp", hidden_dims=(16, 8), dropout=0.1),
-        training=TrainingConfig(
-            epochs=3,
-            batch_size=16,
-            learning_rate=1e-4,
-            weight_decay=1e-4,
-            warmup_steps=1000,
-            schedule="constant",
-            gradient_clip=1.0,
-            huber_delta=0.1,
-            ema_decay=0.0,
-            patience=3,
-            monitor_steps=500,
-        ),
-    )
-
-
-def conservative() -> RunConfig:
-    """The last recipe of the ladder: a small net, a low rate, a long warm-up, much regularisation."""
-    return RunConfig(
-        recipe="conservative",
-        model=ModelConfig(kind="reference_mlp", hidden_dims=(64, 32, 16), dropout=0.3),
-        training=TrainingConfig(
-            epochs=20,
-            batch_size=64,
-            learning_rate=5e-5,
-            weight_decay=1e-3,
-            warmup_steps=5000,
-            gradient_clip=5.0,
-            clipping="adaptive",
-        ),
-    )
-
-
-def medium() -> RunConfig:
-    """Between ambitious and conservative."""
-    return RunConfig(
-        recipe="medium",
-        model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.2),
-        training=TrainingConfig(
-            batch_size=64,
-            learning_rate=1e-4,
-            weight_decay=5e-4,
-            warmup_steps=2000,
-            gradient_clip=2.0,
-            clipping="adaptive",
-        ),
-    )
-
-
-def ambitious() -> RunConfig:
-    """The large net that once collapsed: 180,117 parameters on 10 features."""
-    return RunConfig(
-        recipe="ambitious",
-        model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.1),
-        training=TrainingConfig(
-            batch_size=64,
-            learning_rate=2e-4,
-            weight_decay=1e-4,
-            warmup_steps=1000,
-            clipping="adaptive",
-        ),
-    )
-
-
-def ensemble() -> RunConfig:
-    """Three networks of own seeds for price, volume and volatility each, and boosted trees of all features."""
-    return RunConfig(
-        recipe="ensemble",
-        model=ModelConfig(groups=("price", "volume", "volatility"), members=3, blend="lightgbm"),
-    )
-
-
-RECIPES: dict[str, Callable[[], RunConfig]] = {
-    "nightly": nightly,
-    "smoke": smoke,
-    "top5": top5,
-    "conservative": conservative,
-    "medium": medium,
-    "ambitious": ambitious,
-    "ensemble": ensemble,
-}
-
-
-def recipe(name: str) -> RunConfig:
-    """Return the named recipe's configuration.
-
-    Raises:
-        UnknownRecipeError: no recipe has this name.
-    """
-    if name not in RECIPES:
-        raise UnknownRecipeError(name, tuple(RECIPES))
-    return RECIPES[name]()
-
-
-# ---------------------------------------------------------------- overrides
-
-
 def setting_keys() -> tuple[str, ...]:
     """Return the dotted key of every setting, in the order of the sections."""
-    return tuple(f"{section}.{name}" for section, name, _ in _settings())
+    return tuple(f"{section}.{name}" for section, name, _ in every_setting())
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``key=value`` of a command line; the value is JSON if it parses as JSON, else a string.
-
-    Raises:
-        InvalidValueError: there is no ``=``.
-    """
-    key, separator, raw = text.partition("=")
-    if not separator:
-        raise InvalidValueError("an override", text, "of the form key=value")
-    try:
-        return key.strip(), json.loads(raw)
-    except json.JSONDecodeError:
-        return key.strip(), raw.strip()
-
-
-def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """Return the recipe ``name`` with dotted ``overrides`` applied.
-
-    Raises:
-        UnknownRecipeError: no such recipe.
-        UnknownKeyError: an override names no setting; the nearest settings are suggested.
-        InvalidValueError: a value is outside the setting's type or limits.
-    """
-    return change(recipe(name), overrides or {})
-
-
-def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
-    """Return ``config`` with dotted ``overrides`` applied.
-
-    Raises:
-        UnknownKeyError: an override names no setting; the nearest settings are suggested.
-        InvalidValueError: a value is outside the setting's type or limits.
-    """
-    whole = config.model_dump()
-    known = setting_keys()
-    for key, value in overrides.items():
-        if key not in known:
-            raise UnknownKeyError(key, _nearest(key, known))
-        section, field = key.split(".")
-        whole[section][field] = _as_given(value, _field(section, field))
-    try:
-        return RunConfig.model_validate(whole)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:2])
-        raise InvalidValueError(key, first["input"], _expectation(first["msg"])) from error
-
-
-def load(text: str) -> RunConfig:
-    """Return the configuration that ``to_json`` wrote."""
-    return RunConfig.model_validate_json(text)
-
-
-def _nearest(key: str, known: Iterable[str]) -> list[str]:
-    """Return the settings a mistyped key probably means: by spelling, or by the same last part."""
-    known = list(known)
-    last = key.rsplit(".", 1)[-1]
-    same_name = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
-    return same_name or difflib.get_close_matches(key, known, n=2, cutoff=0.6)
-
-
-def _as_given(value: Any, field: FieldInfo) -> Any:
-    """A form and a command line give lists as text: ``a, b`` becomes ``(a, b)``, a lone number a list of one."""
-    if _is_tuple(field) and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (value,)
-    if _is_tuple(field) and isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _expectation(message: str) -> str:
-    return message.removeprefix("Input should be ").removeprefix("Value error, ")
-
-
-# ---------------------------------------------------------------- trigger form
-
-
-def form_fields() -> dict[str, dict[str, Any]]:
-    """Return the JSON schema of every field of the trigger form, keyed by ``recipe`` or dotted setting.
-
-    An empty field means "as the recipe says", so every setting is nullable and defaults to null.
-    Each schema has ``section``, ``title``, ``description`` and the setting's own limits.
-    """
-    fields: dict[str, dict[str, Any]] = {
-        "recipe": {
-            "default": "nightly",
-            "type": "string",
-            "enum": list(RECIPES),
-            "section": "Run",
-            "title": "recipe",
-            "description": "Named recipe; the fields below override single settings of it.",
-        }
-    }
-    schema = RunConfig.model_json_schema()["$defs"]
-    for section, name, field in _settings():
-        properties = _stated(schema[_section_class(section).__name__]["properties"][name])
-        limits = {key: value for key, value in properties.items() if key in _FORM_LIMITS}
-        fields[f"{section}.{name}"] = {
-            "default": None,
-            "type": ["null", _form_type(field, properties)],
-            "section": section.capitalize(),
-            "title": f"{section}.{name}",
-            "description": f"{field.description} Empty: as the recipe says (nightly: {_shown(field)}).",
-            **limits,
-            **({"enum": [None, *properties["enum"]]} if "enum" in properties else {}),
-        }
-    return fields
-
-
-def _stated(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return a setting's schema; of one that may be none, the schema of what it may be else."""
-    chosen: dict[str, Any] = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
-    return {**properties, **chosen}
-
-
-_FORM_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-
-
-def _form_type(field: FieldInfo, properties: Mapping[str, Any]) -> str:
-    return "string" if _is_tuple(field) else str(properties.get("type", "string"))
-
-
-def _shown(field: FieldInfo) -> str:
-    default = field.default
-    if isinstance(default, tuple):
-        empty = "all" if "empty means all" in str(field.description) else "none"
-        return ", ".join(map(str, default)) or empty
-    return "none" if default is None else str(default)
-
-
-def _is_tuple(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) is tuple
-
-
-def _settings() -> Iterable[tuple[str, str, FieldInfo]]:
+def every_setting() -> Iterable[tuple[str, str, FieldInfo]]:
+    """Yield section, name and field of every setting, in order."""
     for section in RunConfig.model_fields:
         if section != "recipe":
-            for name, field in _section_class(section).model_fields.items():
+            for name, field in section_class(section).model_fields.items():
                 yield section, name, field
 
 
-def _section_class(section: str) -> type[Section]:
+def section_class(section: str) -> type[Section]:
+    """Return the class of a section of ``RunConfig``."""
     return type(RunConfig.model_fields[section].default)
 
 
-def _field(section: str, name: str) -> FieldInfo:
-    return _section_class(section).model_fields[name]
+def field_of(section: str, name: str) -> FieldInfo:
+    """Return a setting's field."""
+    return section_class(section).model_fields[name]
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Return whether a setting holds several values."""
+    return get_origin(field.annotation) is tuple

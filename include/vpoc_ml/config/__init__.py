@@ -1,0 +1,68 @@
+"""``RunConfig``: one frozen, typed configuration for a whole run.
+
+A recipe names a complete configuration; overrides change single settings by dotted key
+(``training.learning_rate=1e-4``); unknown keys and impossible values are errors. The trigger form of
+the DAG is generated from the same fields, limits and descriptions. This package imports pydantic and
+the standard library only, because DAG files import it while they are parsed.
+"""
+
+from vpoc_ml.config.form import form_fields
+from vpoc_ml.config.overrides import change, load, parse_override, resolve
+from vpoc_ml.config.recipes import (
+    RECIPES,
+    TOP5_FEATURES,
+    ambitious,
+    conservative,
+    ensemble,
+    medium,
+    nightly,
+    recipe,
+    smoke,
+    top5,
+)
+from vpoc_ml.config.settings import (
+    DataConfig,
+    DatasetConfig,
+    EvaluationConfig,
+    FeaturesConfig,
+    IngestConfig,
+    ModelConfig,
+    ProfileConfig,
+    PromotionConfig,
+    QualityConfig,
+    RunConfig,
+    Section,
+    TrainingConfig,
+    setting_keys,
+)
+
+__all__ = [
+    "RECIPES",
+    "TOP5_FEATURES",
+    "DataConfig",
+    "DatasetConfig",
+    "EvaluationConfig",
+    "FeaturesConfig",
+    "IngestConfig",
+    "ModelConfig",
+    "ProfileConfig",
+    "PromotionConfig",
+    "QualityConfig",
+    "RunConfig",
+    "Section",
+    "TrainingConfig",
+    "ambitious",
+    "change",
+    "conservative",
+    "ensemble",
+    "form_fields",
+    "load",
+    "medium",
+    "nightly",
+    "parse_override",
+    "recipe",
+    "resolve",
+    "setting_keys",
+    "smoke",
+    "top5",
+]

@@ -1,0 +1,131 @@
+"""Named recipes: whole configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vpoc_ml.config.settings import (
+    EvaluationConfig,
+    FeaturesConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from vpoc_ml.errors import UnknownRecipeError
+
+TOP5_FEATURES = ("close_change_pct", "vwap", "price_range", "price_mom_3d", "price_mom_5d")
+
+
+def nightly() -> RunConfig:
+    """The default: guard in the model, pre-norm residual net, batch 1024 with a square-root scaled rate."""
+    return RunConfig(recipe="nightly")
+
+
+def smoke() -> RunConfig:
+    """Seconds on one core: proves the way, not the skill."""
+    return RunConfig(
+        recipe="smoke",
+        model=ModelConfig(hidden_dims=(16,)),
+        training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
+        evaluation=EvaluationConfig(bootstrap_samples=200),
+    )
+
+
+def top5() -> RunConfig:
+    """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000."""
+    return RunConfig(
+        recipe="top5",
+        features=FeaturesConfig(names=TOP5_FEATURES),
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(16, 8), dropout=0.1),
+        training=TrainingConfig(
+            epochs=3,
+            batch_size=16,
+            learning_rate=1e-4,
+            weight_decay=1e-4,
+            warmup_steps=1000,
+            schedule="constant",
+            gradient_clip=1.0,
+            huber_delta=0.1,
+            ema_decay=0.0,
+            patience=3,
+            monitor_steps=500,
+        ),
+    )
+
+
+def conservative() -> RunConfig:
+    """The last recipe of the ladder: a small net, a low rate, a long warm-up, much regularisation."""
+    return RunConfig(
+        recipe="conservative",
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(64, 32, 16), dropout=0.3),
+        training=TrainingConfig(
+            epochs=20,
+            batch_size=64,
+            learning_rate=5e-5,
+            weight_decay=1e-3,
+            warmup_steps=5000,
+            gradient_clip=5.0,
+            clipping="adaptive",
+        ),
+    )
+
+
+def medium() -> RunConfig:
+    """Between ambitious and conservative."""
+    return RunConfig(
+        recipe="medium",
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.2),
+        training=TrainingConfig(
+            batch_size=64,
+            learning_rate=1e-4,
+            weight_decay=5e-4,
+            warmup_steps=2000,
+            gradient_clip=2.0,
+            clipping="adaptive",
+        ),
+    )
+
+
+def ambitious() -> RunConfig:
+    """The large net that once collapsed: 180,117 parameters on 10 features."""
+    return RunConfig(
+        recipe="ambitious",
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.1),
+        training=TrainingConfig(
+            batch_size=64,
+            learning_rate=2e-4,
+            weight_decay=1e-4,
+            warmup_steps=1000,
+            clipping="adaptive",
+        ),
+    )
+
+
+def ensemble() -> RunConfig:
+    """Three networks of own seeds for price, volume and volatility each, and boosted trees of all features."""
+    return RunConfig(
+        recipe="ensemble",
+        model=ModelConfig(groups=("price", "volume", "volatility"), members=3, blend="lightgbm"),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "nightly": nightly,
+    "smoke": smoke,
+    "top5": top5,
+    "conservative": conservative,
+    "medium": medium,
+    "ambitious": ambitious,
+    "ensemble": ensemble,
+}
+
+
+def recipe(name: str) -> RunConfig:
+    """Return the named recipe's configuration.
+
+    Raises:
+        UnknownRecipeError: no recipe has this name.
+    """
+    if name not in RECIPES:
+        raise UnknownRecipeError(name, tuple(RECIPES))
+    return RECIPES[name]()
