@@ -191,7 +191,7 @@ def search(
     """Search settings of model and training for a run's training set; judged on validation rows, never on test rows."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.search(lake, run, trials, vary, seed), as_json)
+    output.emit(pipeline.search(lake, run, trials, vary, seed, on_trial=output.show_trial), as_json)
 
 
 @app.command()

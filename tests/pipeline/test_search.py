@@ -89,7 +89,7 @@ def test_search_keeps_each_trial_s_validation_returns_and_names_the_best(run, la
     found = json.loads((folder / "search" / "search.json").read_text())
     assert (result["finished"], result["unstable"], result["value"]) == (4, 0, found["best"]["value"])
     assert result["best"] == found["best"]["overrides"]
-    assert result["own_value"] is None, "widths of the run's own net are not among the choices"
+    assert result["own_value"] == found["records"][0]["value"]
     validation = pl.read_parquet(folder / "training_set.parquet").filter(pl.col("split") == "validation")
     returns = pl.read_parquet(folder / "search" / "returns.parquet")
     assert returns.columns == ["trial", "session", "gross", "net", "trades"]
@@ -166,6 +166,7 @@ def test_command_prints_the_best_and_refuses_a_bad_space(run, lake):
     arguments = ["search", run, "--trials", "1", "--vary", VARY[0], "--lake", lake, "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
+    assert "trial 0" in result.stderr
     assert json.loads(result.stdout)["space"] == ["training.learning_rate=0.001..0.01 log"]
     with pytest.raises(InvalidValueError, match="data and split stay"):
         pipeline.search(lake, run, 1, ["dataset.horizon_minutes=1|5"])

@@ -166,6 +166,7 @@ def test_default_space_is_within_the_settings_limits_and_holds_the_nightly_recip
     assert [each.to_text() for each in parse_space([each.to_text() for each in space], NIGHTLY)] == [
         each.to_text() for each in space
     ]
+    assert space[0].to_text() == "training.learning_rate=0.0005..0.02 log"
 
 
 def test_whole_numbers_stay_whole_and_choices_keep_their_kind():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +17,14 @@ RETURNS = "validation_returns.parquet"
 
 
 @stage("search", files=("run",))
-def search(run: Run, trials: int, vary: Sequence[str] = (), seed: int = 0) -> Result:
+def search(
+    run: Run,
+    trials: int,
+    vary: Sequence[str] = (),
+    seed: int = 0,
+    *,
+    on_trial: Callable[[Result], None] = lambda record: None,
+) -> Result:
     """Try settings of the model and of training on the run's training set until ``trials`` trials are finished.
 
     The value of a trial is its rank IC on validation rows; test rows are not looked at. ``search/`` of the run's
@@ -30,6 +37,7 @@ def search(run: Run, trials: int, vary: Sequence[str] = (), seed: int = 0) -> Re
         trials: how many in all; a second call with more goes on.
         vary: dimensions, see ``training.space``; empty means the default space.
         seed: of the suggestions.
+        on_trial: receives the record of each trial as it ends.
 
     Raises:
         InvalidValueError, UnknownKeyError: the space cannot be searched.
@@ -48,6 +56,7 @@ def search(run: Run, trials: int, vary: Sequence[str] = (), seed: int = 0) -> Re
     def keep(record: Result) -> None:
         _log_trial(run, record)
         run.push()
+        on_trial(record)
 
     with run.lake.writing(f"search-{run.name}", wait_seconds=5.0):
         made = Search(run.folder, space, seed, launch, judge)

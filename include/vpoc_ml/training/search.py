@@ -23,7 +23,7 @@ from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json, write_text
-from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.training.space import Dimension, overrides
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 INPUTS = ("training_set.parquet", "feature_statistics.json")
+CODE = ("dataset", "models", "training", "evaluation")
 STARTUP = 10
 GOOD, UNSTABLE = "judged", "unstable"
 Record = dict[str, Any]
@@ -73,12 +74,15 @@ class Search:
         """
         if trials < 1:
             raise InvalidValueError("trials", trials, "at least 1")
-        base, mark = self._base(), self._mark()
-        study = self._open(mark)
+        base = self._base()
+        mark = self._mark(base)
+        study = self._open(base, mark)
         if not study.get_trials(deepcopy=False):
             self._enqueue_own(study, base)
         while len(_finished(study)) < trials:
-            on_trial(self._one(study, base, mark))
+            record = self._one(study, base, mark)
+            log.info("trial %d: %s, value %s", record["number"], record["outcome"], record["value"])
+            on_trial(record)
             write_json(self.folder / "search.json", self.summary(study, trials))
         summary = self.summary(study, trials)
         write_json(self.folder / "search.json", summary)
@@ -150,14 +154,15 @@ class Search:
             raise MissingInputError(path, "the configuration of the run", "Start the run first.")
         return configuration.change(configuration.load(path.read_text()), {"training.ladder": False})
 
-    def _mark(self) -> str:
-        """Return what trials hold for: the same training set, the same torch."""
+    def _mark(self, base: RunConfig) -> str:
+        """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""
         for name in INPUTS:
             if not (self.run_dir / name).is_file():
                 raise MissingInputError(self.run_dir / name, "the run's training set", "Build the training set first.")
-        return _short(*(hash_file(self.run_dir / name) for name in INPUTS), str(torch.__version__))
+        files = (hash_file(self.run_dir / name) for name in INPUTS)
+        return _short(*files, base.digest("dataset", "evaluation"), hash_code(*CODE), str(torch.__version__))
 
-    def _open(self, mark: str) -> Study:
+    def _open(self, base: RunConfig, mark: str) -> Study:
         """Open the study of this space, seed, settings and training set; another one of them is another study."""
         import optuna
         from optuna.storages import JournalStorage
@@ -166,7 +171,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
-        settings = self._base().digest("model", "training", "evaluation")
+        settings = base.digest("model", "training")
         name = _short(mark, settings, str(self.seed), *(each.to_text() for each in self.space))
         return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 

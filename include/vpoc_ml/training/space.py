@@ -58,7 +58,8 @@ class Dimension:
         """Return it as a command line says it; ``parse_dimension`` reads it."""
         if self.choices:
             return f"{self.key}={'|'.join(map(_text, self.choices))}"
-        return f"{self.key}={self.low:.17g}..{self.high:.17g}{' log' if self.log else ''}"
+        low, high = (int(end) if self.whole else end for end in (self.low, self.high))
+        return f"{self.key}={low}..{high}{' log' if self.log else ''}"
 
 
 def parse_space(texts: Sequence[str], config: RunConfig) -> tuple[Dimension, ...]:
@@ -85,7 +86,6 @@ def parse_dimension(text: str, config: RunConfig) -> Dimension:
     key, separator, told = (part.strip() for part in text.partition("="))
     if not separator or not told:
         raise InvalidValueError("what a search varies", text, f"of the form {FORM}")
-    change(config, {})
     if key.split(".")[0] not in SEARCHED or key == "training.seed":
         raise InvalidValueError(
             "what a search varies", key, "a setting of model or training other than the seed: data and split stay"
