@@ -133,3 +133,15 @@ def test_optional_families_are_off_by_default_and_cointegration_needs_its_pair()
         config.resolve("nightly", {"features.extras": "cointegration"})
     with pytest.raises(InvalidValueError, match=r"features\.extras.*'garch', 'har'"):
         config.resolve("nightly", {"features.extras": "garch, magic"})
+
+
+@pytest.mark.parametrize("given", [16, "16", [16]])
+def test_a_lone_width_is_a_list_of_one(given):
+    assert config.resolve("nightly", {"model.hidden_dims": given}).model.hidden_dims == (16,)
+
+
+def test_change_keeps_what_the_configuration_had():
+    own = config.resolve("top5", {"training.epochs": 9})
+    changed = config.change(own, {"training.learning_rate": 1e-3})
+    assert (changed.recipe, changed.training.epochs, changed.training.learning_rate) == ("top5", 9, 1e-3)
+    assert own.training.learning_rate == 1e-4
