@@ -130,7 +130,7 @@ class Trainer:
         losses = self._judge(predicted, self.data.validation)
         spreads = predicted.reshape(self.count, len(self.data.validation), -1).std(dim=1).amax(dim=1).tolist()
         warm = progress.step > self.schedule.warmup
-        dead = [warm and is_dead(spread, loss, self.constant) for spread, loss in zip(spreads, losses, strict=True)]
+        dead = [warm and is_dead(spread) for spread in spreads]
         best = [
             standing.judge(epoch + 1, loss, end, self.config.patience)
             for standing, loss, end in zip(progress.standings, losses, dead, strict=True)
@@ -139,7 +139,7 @@ class Trainer:
         self.best = torch.where(improved, self.engine.state[AVERAGE], self.best)
         if any(dead):
             who = f"member {dead.index(True)}" if self.count > 1 else "the net"
-            log.warning("epoch %d: %s is dead: it predicts one number, no better than a constant", epoch + 1, who)
+            log.warning("epoch %d: %s is dead: it predicts one number", epoch + 1, who)
         self.report(self._epoch_line(epoch, losses, any(best), all(dead), seconds))
         self.save()
 
