@@ -118,7 +118,7 @@ class Catalog:
     @property
     def _client(self) -> Any:
         if self._connected is None:
-            client = _quiet_client(self.tracking_uri)
+            client = quiet_client(self.tracking_uri)
             if client.get_experiment_by_name(EXPERIMENT) is None:
                 client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
             if not client.search_registered_models(f"name='{MODEL}'"):
@@ -149,7 +149,7 @@ def _registered(item: Any) -> Registered:
     )
 
 
-def _quiet_client(tracking_uri: str) -> Any:
+def quiet_client(tracking_uri: str) -> Any:
     """MLflow's client without telemetry, migration logs and progress bars."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
