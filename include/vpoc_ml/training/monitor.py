@@ -67,7 +67,8 @@ class Monitor:
 def is_dead(spread: float) -> bool:
     """Return whether a net has silently collapsed: the spread of its predictions is nothing.
 
-    The loss does not tell: the one number may happen to beat the constant on these rows. Nothing is non-finite then and no rollback fires, so it must be looked for. Not an error: with
-    features that carry nothing the constant is the honest answer, and evaluation refuses it.
+    The loss does not tell: the one number may happen to beat the constant on these rows. Nothing is non-finite
+    then and no rollback fires, so it must be looked for. Not an error: with features that carry nothing the
+    constant is the honest answer, and evaluation refuses it.
     """
     return spread < DEAD_SPREAD
