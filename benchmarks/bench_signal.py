@@ -1,6 +1,6 @@
 """How much of a planted signal the networks, LightGBM and their blend find.
 
-    python benchmarks/bench_signal.py               # 1.14 million rows, 20 % of them judged; about four minutes
+    python benchmarks/bench_signal.py               # 1.14 million rows, 20 % of them judged; about eight minutes
     python benchmarks/bench_signal.py --rows 300000
 
 "captured" is the share of the attainable edge over 50 % that a model's direction earns in expectation on test rows;
