@@ -66,8 +66,14 @@ def test_each_group_trains_as_a_net_of_its_features_alone():
             alone, other = trained(net, columns=columns)
             torch.testing.assert_close(together[2 * place + member], alone, atol=2e-5, rtol=1e-4)
             assert int((engine.members.owner == 2 * place + member).sum()) == other.state.shape[1]
-            decayed = engine.decayed[engine.members.owner == 2 * place + member]
-            assert decayed.sum() == other.decayed.sum(), "weight decay applies to the matrices of a single net"
+
+
+def test_weight_decay_applies_to_the_matrices_of_a_single_net():
+    single = ModelConfig(hidden_dims=(8,))
+    body = build_model(single.model_copy(update={"members": 2, "groups": tuple(GROUPS)}), statistics_of(NAMES)).body
+    decayed = sum(p.numel() for p, decays in zip(body.parameters(), body.decays(), strict=True) if decays)
+    alone = [build_model(single, statistics_of(len(columns))).body for columns in GROUPS.values()]
+    assert decayed == 2 * sum(p.numel() for net in alone for p in net.parameters() if p.dim() > 1)
 
 
 def test_groups_of_the_registry_cover_it_and_share_the_calendar():

@@ -23,24 +23,41 @@ NAMES = ["mom_60m", "vwap", "rv_30", "tod_sin"]
 
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_weights_are_those_of_a_bounded_regression(seed):
+def test_weights_are_those_of_a_bounded_regression_with_its_prior(seed):
     rng = np.random.default_rng(seed)
     ranks = rng.random(400)
     parts = 0.5 + rng.normal(0, 0.1, (3, 400)) + rng.uniform(-0.2, 0.6, (3, 1)) * (ranks - 0.5)
     weights = best_weights(parts, ranks)
     assert (weights >= 0).all()
     assert weights.sum() == pytest.approx(1)
-    # the intercept is a column of its own, of either sign
-    design = np.column_stack((parts.T, np.ones(400)))
-    found = lsq_linear(design, ranks, bounds=([0, 0, 0, -np.inf], np.inf), tol=1e-14).x[:3]
-    np.testing.assert_allclose(weights, found / found.sum() if found.sum() > 1e-9 else 1 / 3, atol=1e-5)
+    alike = np.polyfit(parts.mean(axis=0), ranks, 1)[0] / 3
+    if alike <= 0:
+        expected = np.full(3, 1 / 3)
+    else:  # the intercept is a column of its own, of either sign; the prior is three rows more
+        pull = ranks.std() / (alike / 2)
+        design = np.vstack((np.column_stack((parts.T, np.ones(400))), pull * np.eye(4)[:3]))
+        wanted = np.append(ranks, [pull * alike] * 3)
+        found = lsq_linear(design, wanted, bounds=([0, 0, 0, -np.inf], np.inf), tol=1e-14).x[:3]
+        expected = found / found.sum()
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
 
 
-def test_weights_golden_example():
+def golden(copies: int) -> np.ndarray:
     first, second = np.array([1.0, -1.0, 1.0, -1.0]), np.array([2.0, 2.0, -2.0, -2.0])
     ranks = np.append(0.5 + 0.06 * first + 0.01 * second, np.nan)  # 0.06 : 0.01, so 6/7 and 1/7
-    parts = np.array([[*(0.4 + first), 7.0], [*(0.9 + second), 7.0], [*(0.5 - first), 7.0]])
-    np.testing.assert_allclose(best_weights(parts, ranks), [6 / 7, 1 / 7, 0], atol=1e-12)
+    parts = np.array([[*(0.4 + first), 7.0], [*(0.9 + second), 7.0], [*(0.5 - first / 2), 7.0]])
+    return best_weights(np.tile(parts, copies), np.tile(ranks, copies))
+
+
+def test_weights_golden_example_with_many_rows():
+    np.testing.assert_allclose(golden(100_000), [6 / 7, 1 / 7, 0], atol=1e-3)
+
+
+def test_few_rows_leave_the_weights_near_each_other():
+    rng = np.random.default_rng(3)
+    ranks = rng.random(60)
+    parts = 0.5 + 0.01 * (rng.normal(size=(2, 60)) + ranks)
+    assert np.abs(best_weights(parts, ranks) - 0.5).max() < 0.1
 
 
 @pytest.mark.parametrize("parts", [np.tile(np.linspace(0, 1, 9), (3, 1)), np.full((2, 9), 0.5)])

@@ -17,6 +17,7 @@ from vpoc_ml.models.trees import Trees
 
 Floats = npt.NDArray[np.float64]
 TREES = "lightgbm"
+PRIOR = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,22 @@ def best_weights(parts: Floats, ranks: Floats) -> Floats:
     Non-negative least squares (Lawson & Hanson) of the deviations from the means, then divided by their sum.
     The sum is not held at 1 while fitting: a Huber loss of ranks, which lie on both sides and seldom near the
     middle, gives scores that spread wider than the mean rank does, each part by its own factor. Under a fixed
-    sum the part of the least spread would win for its spread. Where no part tells anything, all count alike.
+    sum the part of the least spread would win for its spread.
+
+    Few rows, or a weak edge, cannot tell parts apart, so each weight has a normal prior: as if all counted
+    alike, with half of that weight as standard deviation. Where the mean of the parts tells nothing, they do.
     """
     from scipy.optimize import nnls
 
     known = np.isfinite(ranks)
-    told, wanted = parts[:, known], ranks[known]
-    weights, _ = nnls((told - told.mean(axis=1, keepdims=True)).T, wanted - wanted.mean())
+    told, wanted = parts[:, known], ranks[known] - ranks[known].mean()
+    told = (told - told.mean(axis=1, keepdims=True)).T
+    mean = told.mean(axis=1)
+    alike = float(mean @ wanted) / max(float(mean @ mean), np.finfo(np.float64).tiny) / len(parts)
+    if alike <= 0 or not np.isfinite(alike):
+        return even(parts)
+    pull = float(wanted.std()) / (PRIOR * alike)
+    rows = np.vstack((told, pull * np.eye(len(parts))))
+    weights, _ = nnls(rows, np.append(wanted, np.full(len(parts), pull * alike)))
     total = weights.sum()
     return np.asarray(weights / total, dtype=np.float64) if total > 0 else even(parts)
