@@ -22,7 +22,7 @@ PLANTED = {
     "CPU wheel on an AMD machine": (
         replace(CPU, drm=(DrmCard("card0", AMD),), access=dict(NODES)),
         "problem",
-        "torch wheel: .* CPU wheel .*whl/rocm7.2",
+        "torch wheel: .* CPU wheel .*ROCm 7.2 wheel",
     ),
     "CPU wheel on an NVIDIA machine": (
         replace(CPU, access={"/dev/nvidiactl": True}),

@@ -31,12 +31,12 @@ def wheel(machine: Machine) -> Finding | None:
     """A CPU wheel on a machine with a card: everything works, at a fraction of the speed."""
     if machine.platform != "cpu" or not machine.has_card:
         return None
-    index = " --index-url https://download.pytorch.org/whl/rocm7.2" if "/dev/nvidiactl" not in machine.access else ""
+    build = "CUDA" if "/dev/nvidiactl" in machine.access else "ROCm 7.2"
     return Finding(
         "torch wheel",
         "problem",
         f"torch {machine.torch} is a CPU wheel and this machine has a card",
-        f"Install the wheel of the card: pip install torch=={machine.torch.partition('+')[0]}{index}.",
+        f"Install the {build} wheel of torch {machine.torch.partition('+')[0]} from PyTorch's index for {build}.",
     )
 
 
@@ -45,7 +45,7 @@ def wrong_vendor(machine: Machine) -> Finding | None:
     if machine.cards or machine.platform == "cpu":
         return None
     if machine.platform == "cuda" and machine.amd and "/dev/nvidiactl" not in machine.access:
-        return Finding("torch wheel", "problem", "a CUDA wheel on an AMD card", "Install the ROCm wheel (whl/rocm7.2).")
+        return Finding("torch wheel", "problem", "a CUDA wheel on an AMD card", "Install the ROCm 7.2 wheel.")
     if machine.platform == "rocm" and "/dev/nvidiactl" in machine.access and not machine.amd:
         return Finding("torch wheel", "problem", "a ROCm wheel on an NVIDIA card", "Install the CUDA wheel.")
     return None
