@@ -36,6 +36,7 @@ from vpoc_ml.training.update import BETA1, BETA2, EPSILON, RECORD, Outcome
 
 FEATURES, BATCH, EPOCH_STEPS, PUBLISHED = 5, 16, 57_140, 92.5
 GATES = {"eager": 2.0, "compiled": 12.0, "fused": 100.0}
+NOTHING = torch.zeros(RECORD, 1)
 CONFIG = top5()
 SETTINGS = CONFIG.training
 
@@ -108,20 +109,18 @@ def engine_loop(kind: type[Engine], chunk: int = 500) -> Callable[[int], None]:
     return run
 
 
-def bare(state, control, batch, rates, members, decayed, config, out=None):
+def bare(rows, control, batch, rates, members, constants, config, out=(None,) * 4):
     """The update with nothing but clipping and AdamW: no look at what is finite, no record, no average."""
-    theta, mean, square, average = state.unbind()
-    norm = members.norm(batch.gradient)
-    gradient = batch.gradient * (config.gradient_clip / (norm + 1e-6)).clamp_max(1.0)
-    count = control[0] + 1
-    c1, c2 = ((1 - beta**count).float() for beta in (BETA1, BETA2))
-    new_mean = torch.lerp(mean, gradient, 1 - BETA1)
-    new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2)
+    theta, mean, square, average = rows
+    gradient = batch.gradient / (members.norm(batch.gradient) / config.gradient_clip).clamp_min(1.0)
+    control = control + constants.tick
+    c1, c2 = (1 - constants.betas ** control[0]).to(theta).unbind()
+    new_mean = torch.lerp(mean, gradient, 1 - BETA1, out=out[1])
+    new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2, out=out[2])
     move = new_mean / (new_square / c2).sqrt_().add_(EPSILON) * (rates.rate / c1)
-    new_theta = theta - decayed * theta * (rates.rate * config.weight_decay) - move
-    candidate = torch.stack((new_theta, new_mean, new_square, average), out=out)
-    nothing = torch.zeros(RECORD, 1)
-    return Outcome(candidate, torch.cat((count[None], control[1:])), nothing[0] == 0, nothing)
+    decay = constants.decayed * rates.rate
+    new_theta = torch.addcmul(theta - move, theta, decay, value=-config.weight_decay, out=out[0])
+    return Outcome((new_theta, new_mean, new_square, average), control, NOTHING[0] == 0, NOTHING)
 
 
 @contextmanager

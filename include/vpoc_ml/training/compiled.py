@@ -53,8 +53,7 @@ class CompiledEngine(Engine):
         super().steps(rows, start + full, plan.part(full))
 
     def _take_group(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
-        part = slice(start * plan.batch, (start + GROUP) * plan.batch)
-        shaped = [column[part].reshape(GROUP, plan.batch, *column.shape[1:]) for column in rows]
+        shaped = plan.batches(rows, start)
         device = self.state.device
         rates = torch.tensor([plan.rates, plan.decays]).to(device, non_blocking=True)
         reseed_dropout(device, plan.seeds[0])
@@ -76,7 +75,7 @@ class CompiledEngine(Engine):
         return self.groups[key]
 
     def _steps_of(self, net: nn.Module) -> Steps:
-        config, members, decayed = self.config, self.members, self.decayed
+        config, members, constants = self.config, self.members, self.constants
 
         def loss(
             theta: Tensor, control: Tensor, inputs: Tensor, target: Tensor, weight: Tensor
@@ -100,20 +99,21 @@ class CompiledEngine(Engine):
             rates: Tensor,
             decays: Tensor,
         ) -> tuple[Tensor, Tensor, Tensor]:
-            records = []
+            kept, records = state.unbind(), []  # row by row: a stack in the middle could not be fused
             for x, y, w, rate, decay in zip(inputs, target, weight, rates, decays, strict=True):
-                gradient, (reported, residuals) = slope(state[THETA], control, x, y, w)
+                gradient, (reported, residuals) = slope(kept[THETA], control, x, y, w)
                 if config.gradient_noise:
                     gradient = add_noise(gradient, control, members, config, torch.randn_like(gradient))
                 batch = Batch(gradient, reported, residuals, w)
-                outcome = propose(state, control, batch, Rates(factor * rate, decay), members, decayed, config)
+                outcome = propose(kept, control, batch, Rates(factor * rate, decay), members, constants, config)
                 if self.select:
-                    state = torch.where(members.spread(outcome.sound), outcome.state, state)
+                    sound = members.spread(outcome.sound)
+                    kept = tuple(torch.where(sound, new, old) for new, old in zip(outcome.rows, kept, strict=True))
                 else:
-                    state = outcome.state
+                    kept = outcome.rows
                 control = outcome.control
                 records.append(outcome.record)
-            return state, control, torch.stack(records)
+            return torch.stack(kept), control, torch.stack(records)
 
         return steps
 

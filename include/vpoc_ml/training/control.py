@@ -14,6 +14,7 @@ from torch import Tensor
 from vpoc_ml.config import TrainingConfig
 
 UPDATES, LOG_NORM, LOG_SPREAD, LOG_DELTA, SCALE, STREAK = range(6)
+ROWS = 6
 
 FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**12, 2.0**16, 2000
 
@@ -24,7 +25,7 @@ DELTA_DECAY, DELTA_QUANTILE, DELTA_RANGE, DELTA_ROWS = 0.99, 0.9, 10.0, 8
 
 def first_control(members: int, config: TrainingConfig, device: torch.device) -> Tensor:
     """Return the columns before the first step, float64 [rows, members]."""
-    control = torch.zeros(6, members, dtype=torch.float64, device=device)
+    control = torch.zeros(ROWS, members, dtype=torch.float64, device=device)
     control[LOG_DELTA] = math.log(config.huber_delta)
     control[SCALE] = FIRST_SCALE if config.precision == "fp16" else 1.0
     return control

@@ -24,19 +24,16 @@ from vpoc_ml.training.objective import Objective
 from vpoc_ml.training.schedule import Plan
 from vpoc_ml.training.update import (
     AVERAGE,
-    CLIPPED,
-    LOSS,
     MEAN,
-    NORM,
-    RATIO,
     RECORD,
-    SOUND,
     SQUARE,
     THETA,
     Batch,
+    Constants,
     Rates,
     add_noise,
     propose,
+    sound_steps,
 )
 
 __all__ = ["AVERAGE", "MEAN", "SQUARE", "THETA", "Engine", "Window", "reseed_dropout"]
@@ -81,8 +78,9 @@ class Engine:
         self.state = torch.stack((theta, torch.zeros_like(theta), torch.zeros_like(theta), theta))
         self.control = first_control(self.members.count, self.config, theta.device)
         self.candidate = torch.empty_like(self.state)
+        self.rows, self.proposed = self.state.unbind(), self.candidate.unbind()
         self.gradient = torch.zeros_like(theta)
-        self.decayed = self._decayed(parameters).to(theta)
+        self.constants = Constants.of(self._decayed(parameters).to(theta))
         self.factor = torch.ones(self.members.count, device=theta.device)
         self.each = torch.ones_like(self.factor)
         self.records = torch.zeros(self.config.monitor_steps, RECORD, self.members.count, device=theta.device)
@@ -121,15 +119,14 @@ class Engine:
                 )
             rates = Rates(self.factor * rate, decay)
             outcome = propose(
-                self.state, self.control, batch, rates, self.members, self.decayed, self.config, self.candidate
+                self.rows, self.control, batch, rates, self.members, self.constants, self.config, self.proposed
             )
             if self.select:
                 # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
                 torch.where(self.members.spread(outcome.sound), self.candidate, self.state, out=self.state)
-                self.control.copy_(outcome.control)
             else:
                 self.state.copy_(self.candidate)
-                self.control.copy_(outcome.control)
+            self.control.copy_(outcome.control)
             self.records[self.steps_taken] = outcome.record
         self.steps_taken += 1
 
@@ -141,9 +138,9 @@ class Engine:
             start: number of the first batch in the epoch.
             plan: batch size, and the rate, decay and seed of each step.
         """
-        for index, (rate, decay, seed) in enumerate(zip(plan.rates, plan.decays, plan.seeds, strict=True), start):
-            part = slice(index * plan.batch, (index + 1) * plan.batch)
-            inputs, target, weight = (column[part] for column in rows)
+        numbers = zip(plan.rates, plan.decays, plan.seeds, strict=True)
+        batches = zip(*(batched.unbind() for batched in plan.batches(rows, start)), strict=True)
+        for (inputs, target, weight), (rate, decay, seed) in zip(batches, numbers, strict=True):
             self.step(inputs, target, weight, rate=rate, decay=decay, seed=seed)
 
     def forward(self, net: nn.Module, inputs: Tensor) -> Tensor:
@@ -240,12 +237,16 @@ class Engine:
 
 
 def _window(records: Tensor, steps: int, finite: bool, limit: float, scale: float, delta: float) -> Window:
-    accepted = records[records[:, SOUND] > 0]
+    accepted = records[sound_steps(records)]
     if len(accepted) == 0:
         return Window(steps, 0, 0.0, 0.0, 0.0, 0.0, 0.0, finite, limit, scale, delta)
-    mean, largest = accepted.mean(dim=0).tolist(), accepted.amax(dim=0).tolist()
-    facts = (mean[LOSS], mean[NORM], largest[NORM], mean[CLIPPED], largest[RATIO])
-    return Window(steps, len(accepted), *facts, finite, limit, scale, delta)
+    loss, norm, excess, move, length = accepted.unbind(1)
+    clipped, ratio = (excess > 1).double(), move / length
+    facts = [float(fact) for fact in (loss.mean(), norm.mean(), norm.max(), clipped.mean(), ratio.max())]
+    loss_mean, norm_mean, norm_max, clip_share, ratio_max = facts
+    return Window(
+        steps, len(accepted), loss_mean, norm_mean, norm_max, clip_share, ratio_max, finite, limit, scale, delta
+    )
 
 
 def reseed_dropout(device: torch.device, seed: int) -> None:

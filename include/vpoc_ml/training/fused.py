@@ -58,7 +58,7 @@ class FusedEngine(Engine):
             self.slopes,
             self.spare,
             self.gradient.numpy(),
-            self.decayed.numpy(),
+            self.constants.decayed.numpy(),
             LOSSES[self.objective.kind],
             np.float32(config.huber_delta),
             config.gradient_clip,

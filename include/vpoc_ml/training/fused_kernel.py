@@ -336,8 +336,8 @@ def adam(
     rate: float,
     fade: float,
     decay: float,
-) -> float:
-    """Move weights, moments and averages in place; return |move| / |weights before|. ``fade``: rate x weight decay."""
+) -> tuple[float, float]:
+    """Move weights, moments and averages in place; return |move|, |weights before|. ``fade``: rate x weight decay."""
     theta, mean, square, average = state[THETA], state[MEAN], state[SQUARE], state[AVERAGE]
     b1, b2 = np.float32(1.0 - BETA1), np.float32(BETA2)
     c2 = np.float32(1.0 - BETA2**count)
@@ -355,7 +355,7 @@ def adam(
         length += before * before
         theta[k], mean[k], square[k] = after, m, v
         average[k] += pull * (after - average[k])
-    return math.sqrt(moved) / math.sqrt(length)
+    return math.sqrt(moved), math.sqrt(length)
 
 
 @jit
@@ -387,7 +387,7 @@ def take_steps(
     """Take one step per entry of ``rates`` on consecutive batches of ``work.shape[1]`` rows.
 
     A step whose loss or gradient norm is not finite leaves ``state`` and ``control`` as they were. Each step
-    writes sound, loss, norm, clipped and update ratio into its row of ``records`` [steps, 5].
+    writes loss, norm, norm over limit, length of the move and of the weights into its row of ``records`` [steps, 5].
     """
     batch, features = work.shape[1], inputs.shape[1]
     for step in range(len(rates)):
@@ -408,14 +408,13 @@ def take_steps(
         size = np.float64(math.sqrt(total))
         limit = clip_limit(control, fixed, adaptive)
         sound = math.isfinite(loss) and math.isfinite(size)
-        ratio = 0.0
+        move, length = 0.0, 0.0
         if sound or not select:
-            shrink = min(1.0, limit / (size + 1e-6))
+            shrink = 1.0 / max(1.0, size / limit)
             count, rate = control[UPDATES] + 1.0, rates[step]
-            ratio = adam(state, gradient, decayed, shrink, count, rate, rate * weight_decay, decays[step])
+            move, length = adam(state, gradient, decayed, shrink, count, rate, rate * weight_decay, decays[step])
             if adaptive:
                 learn_norm(control, size, limit)
             control[UPDATES] = count
-        records[step, 0] = ONE if sound else ZERO
-        records[step, 1], records[step, 2] = loss, np.float32(size)
-        records[step, 3], records[step, 4] = ONE if size > limit else ZERO, np.float32(ratio)
+        records[step, 0], records[step, 1], records[step, 2] = loss, np.float32(size), np.float32(size / limit)
+        records[step, 3], records[step, 4] = np.float32(move), np.float32(length)

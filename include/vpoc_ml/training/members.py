@@ -43,15 +43,12 @@ class Members:
             ]
         return cls(torch.cat([part.reshape(-1).long() for part in parts]).to(parameters[0].device))
 
-    def squares(self, flat: Tensor) -> Tensor:
-        """Return the sum of squares of each member's part of ``flat`` [P], [members]. A member's NaN stays its own."""
-        if self.count == 1:
-            return torch.dot(flat, flat).reshape(1)
-        return torch.where(self.filled, flat.square()[self.place], 0.0).sum(1)
-
     def norm(self, flat: Tensor) -> Tensor:
-        """Return the norm of each member's part of ``flat`` [P], [members]."""
-        return self.squares(flat).sqrt()
+        """Return the norm of each member's part of ``flat`` [P], [members]. A member's NaN stays its own."""
+        if self.count == 1:
+            norm: Tensor = torch.linalg.vector_norm(flat, dim=0, keepdim=True)
+            return norm
+        return torch.where(self.filled, flat.square()[self.place], 0.0).sum(1).sqrt()
 
     def all(self, flags: Tensor) -> Tensor:
         """Return whether all of each member's ``flags`` [P] are true, shape [members]."""

@@ -100,5 +100,5 @@ class Objective:
 
     def by_member(self, outputs: Tensor) -> Tensor:
         """Return a network's outputs as [members, rows(, outputs)] in float32 or wider."""
-        wide = outputs if outputs.dtype == torch.float64 else outputs.float()
+        wide = outputs if outputs.dtype in (torch.float32, torch.float64) else outputs.float()
         return wide if wide.dim() == (2 if len(self.start) == 1 else 3) else wide.unsqueeze(0)

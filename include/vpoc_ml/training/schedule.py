@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from vpoc_ml.config import TrainingConfig
 
@@ -57,6 +58,12 @@ class Plan(NamedTuple):
         steps = range(first, first + count)
         rates, decays = [schedule.rate(step) for step in steps], [schedule.decay(step) for step in steps]
         return cls(batch, rates, decays, step_seeds(seed, first, count))
+
+    def batches(self, rows: tuple[Tensor, ...], start: int) -> list[Tensor]:
+        """Return the columns of ``rows`` as [steps, batch, ...], the first step's batch being number ``start``."""
+        count = len(self.rates)
+        part = slice(start * self.batch, (start + count) * self.batch)
+        return [column[part].reshape(count, self.batch, *column.shape[1:]) for column in rows]
 
     def part(self, start: int, stop: int | None = None) -> Plan:
         """Return the plan of the steps from ``start`` up to ``stop``, counted within this plan."""

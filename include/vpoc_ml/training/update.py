@@ -13,10 +13,10 @@ from vpoc_ml.training import control as columns
 from vpoc_ml.training.control import LOG_DELTA, SCALE, UPDATES
 from vpoc_ml.training.members import Members
 
-THETA, MEAN, SQUARE, AVERAGE = range(4)
+THETA, MEAN, SQUARE, AVERAGE = range(4)  # rows of the state
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 NOISE_POWER = 0.55
-SOUND, LOSS, NORM, CLIPPED, RATIO = range(5)
+LOSS, NORM, EXCESS, MOVE, LENGTH = range(5)
 RECORD = 5
 
 
@@ -40,58 +40,94 @@ class Rates(NamedTuple):
     decay: Tensor | float
 
 
-class Outcome(NamedTuple):
-    """State and control as they would be, which members' steps are ``sound`` [members], a record [5, members]."""
+class Constants(NamedTuple):
+    """Tensors that every step reads and none changes.
 
-    state: Tensor
+    Attributes:
+        decayed: float32 [P], 1 where weight decay applies.
+        betas: float64 [2, 1], Adam's.
+        tick: float64 [6, 1], what one sound step adds to the control: a count.
+    """
+
+    decayed: Tensor
+    betas: Tensor
+    tick: Tensor
+
+    @classmethod
+    def of(cls, decayed: Tensor) -> Constants:
+        """Return the constants on the device of ``decayed``."""
+        betas = torch.tensor([[BETA1], [BETA2]], dtype=torch.float64, device=decayed.device)
+        tick = torch.zeros(columns.ROWS, 1, dtype=torch.float64, device=decayed.device)
+        tick[UPDATES] = 1
+        return cls(decayed, betas, tick)
+
+
+Rows = tuple[Tensor, ...]  # the state row by row: weights, mean, square, average, [P] each
+
+
+class Outcome(NamedTuple):
+    """Rows and control as they would be, which members' steps are ``sound`` [members], a record [5, members].
+
+    The record holds loss, norm of the gradient, that norm over its limit, and the norms of the move and of
+    the weights before it: what a window reports is worked out of these when it is read, not in every step.
+    """
+
+    rows: Rows
     control: Tensor
     sound: Tensor
     record: Tensor
 
 
 def propose(
-    state: Tensor,
+    rows: Rows,
     control: Tensor,
     batch: Batch,
     rates: Rates,
     members: Members,
-    decayed: Tensor,
+    constants: Constants,
     config: TrainingConfig,
-    out: Tensor | None = None,
+    out: Rows | tuple[None, ...] = (None,) * 4,
 ) -> Outcome:
     """Return the outcome of a step: AdamW (Loshchilov & Hutter 2019) on the clipped gradient, and the moving average.
 
+    A small net pays for the number of torch operations here, not for their size: 28 for one member.
+
     Args:
-        state: float32 [4, P]: weights, Adam's two moments, averaged weights.
+        rows: float32 [P] each: weights, Adam's two moments, averaged weights.
         control: float64 [rows, members], see ``control``.
         batch: gradient and losses.
         rates: of this step.
         members: who owns which parameter.
-        decayed: float32 [P], 1 where weight decay applies.
+        constants: see there.
         config: clipping, decay and precision.
-        out: [4, P] to write the candidate state into.
+        out: where to write the proposed rows; None makes new ones.
     """
-    theta, mean, square, average = state.unbind()
+    theta, mean, square, average = rows
     gradient = _unscaled(batch.gradient, control, members, config)
     norm = members.norm(gradient)
     sound = batch.losses + norm < math.inf  # neither infinity nor NaN is; one operation instead of four
     limit = columns.clip_limit(control, config)
-    shrink = (limit / (norm + 1e-6)).clamp_max(1.0).to(norm)
-    gradient = gradient * members.spread(shrink)
+    excess = (norm / limit).to(norm)
+    gradient = gradient / members.spread(excess.clamp_min(1.0))
 
-    count = control[UPDATES] + 1
-    correction1, correction2 = (1 - torch.stack((BETA1**count, BETA2**count))).to(theta).unbind()
-    step, rate = members.spread(rates.rate / correction1), members.spread(rates.rate)
-    new_mean = torch.lerp(mean, gradient, 1 - BETA1)
-    new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2)
-    move = new_mean / (new_square / members.spread(correction2)).sqrt_().add_(EPSILON) * step
-    new_theta = theta - torch.addcmul(move, theta * decayed, rate, value=config.weight_decay)
-    new_average = torch.lerp(average, new_theta, 1 - rates.decay)
-    candidate = torch.stack((new_theta, new_mean, new_square, new_average), out=out)
+    counted = control + constants.tick
+    correction1, correction2 = (1 - constants.betas ** counted[UPDATES]).to(theta).unbind()
+    new_mean = torch.lerp(mean, gradient, 1 - BETA1, out=out[MEAN])
+    new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2, out=out[SQUARE])
+    spread = (new_square / members.spread(correction2)).sqrt_().add_(EPSILON)
+    move = new_mean / spread * members.spread(rates.rate / correction1)
+    decay = constants.decayed * members.spread(rates.rate)
+    new_theta = torch.addcmul(theta - move, theta, decay, value=-config.weight_decay, out=out[THETA])
+    new_average = torch.lerp(average, new_theta, 1 - rates.decay, out=out[AVERAGE])
 
-    ratio = (members.squares(move) / members.squares(theta)).sqrt()
-    record = torch.stack((sound, batch.losses, norm, norm > limit, ratio))
-    return Outcome(candidate, _next_control(control, batch, norm, limit, sound, config), sound, record)
+    record = torch.stack((batch.losses, norm, excess, members.norm(move), members.norm(theta)))
+    new_control = _next_control(control, counted, batch, norm, limit, sound, config)
+    return Outcome((new_theta, new_mean, new_square, new_average), new_control, sound, record)
+
+
+def sound_steps(records: Tensor) -> Tensor:
+    """Return which steps of records [steps, 5, members] changed their member, [steps, members]."""
+    return torch.isfinite(records[:, LOSS] + records[:, NORM])
 
 
 def add_noise(gradient: Tensor, control: Tensor, members: Members, config: TrainingConfig, noise: Tensor) -> Tensor:
@@ -105,17 +141,23 @@ def _unscaled(gradient: Tensor, control: Tensor, members: Members, config: Train
 
 
 def _next_control(
-    control: Tensor, batch: Batch, norm: Tensor, limit: Tensor | float, sound: Tensor, config: TrainingConfig
+    control: Tensor,
+    counted: Tensor,
+    batch: Batch,
+    norm: Tensor,
+    limit: Tensor | float,
+    sound: Tensor,
+    config: TrainingConfig,
 ) -> Tensor:
     """Return the control after the step: counted and learned where it is sound, the loss scale in any case."""
     if config.clipping == "fixed" and config.loss != "adaptive_huber" and config.precision != "fp16":
-        return torch.cat(((control[UPDATES] + sound).unsqueeze(0), control[UPDATES + 1 :]))  # nothing else is learned
-    updates, log_norm, log_spread, log_delta, scale, streak = control.unbind()
+        return torch.where(sound, counted, control)  # nothing else is learned
+    updates, log_norm, log_spread, log_delta, scale, streak = counted.unbind()
     if config.clipping == "adaptive":
         log_norm, log_spread = columns.norm_statistics(control, norm, torch.as_tensor(limit))
     if config.loss == "adaptive_huber":
         log_delta = columns.next_log_delta(control, batch.residuals, batch.weight, config.huber_delta)
-    learned = torch.stack((updates + 1, log_norm, log_spread, log_delta))
+    learned = torch.stack((updates, log_norm, log_spread, log_delta))
     if config.precision == "fp16":
         scale, streak = columns.next_scale(control, sound)
     kept = torch.where(sound, learned, control[: LOG_DELTA + 1])
