@@ -22,17 +22,17 @@ PLANTED = {
     "CPU wheel on an AMD machine": (
         replace(CPU, drm=(DrmCard("card0", AMD),), access=dict(NODES)),
         "problem",
-        "torch wheel: .* CPU wheel .*ROCm 7.2 wheel",
+        r"torch wheel: .* CPU wheel .*ROCm 7\.2 wheel",
     ),
     "CPU wheel on an NVIDIA machine": (
         replace(CPU, access={"/dev/nvidiactl": True}),
         "problem",
-        r"pip install torch==2\.13\.0\.",
+        r"Install the CUDA wheel of torch 2\.13\.0 ",
     ),
     "CUDA wheel on an AMD machine": (
         replace(radeon(), hip=None, cuda="13.0", cards=()),
         "problem",
-        "Install the ROCm wheel",
+        r"Install the ROCm 7\.2 wheel",
     ),
     "ROCm wheel on an NVIDIA machine": (
         replace(radeon(), cards=(), drm=(), access={"/dev/nvidiactl": True, "/dev/kfd": True, "/dev/dri/x": True}),
