@@ -6,12 +6,14 @@ import math
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engine import AVERAGE, MEAN, SQUARE, THETA, Engine
 from vpoc_ml.training.loss import huber, mask_targets, weighted_mean
+from vpoc_ml.training.update import Rates, propose
 
 STEPS, BATCH, FEATURES = 40, 32, 5
 
@@ -26,6 +28,16 @@ def batches(count: int = STEPS) -> list[tuple[torch.Tensor, torch.Tensor, torch.
     inputs = torch.randn(count, BATCH, FEATURES, generator=generator)
     target = torch.sigmoid(inputs[..., 0] + torch.randn(count, BATCH, generator=generator))
     return list(zip(inputs, target, torch.ones(count, BATCH), strict=True))
+
+
+class CountedCalls(TorchFunctionMode):
+    """Counts the calls of torch, other than looks at attributes."""
+
+    calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.calls += getattr(func, "__name__", "") != "__get__"
+        return func(*args, **(kwargs or {}))
 
 
 def run(engine: Engine, data, skipped: tuple[int, ...] = ()) -> Engine:
@@ -58,6 +70,23 @@ def test_step_equals_torch_adamw_with_clipping():
     theta = torch.cat([p.detach().reshape(-1) for p in net.parameters()])
     torch.testing.assert_close(engine.state[THETA], theta, rtol=1e-4, atol=1e-6)
     assert engine.read_window().clip_share > 0.5
+
+
+def test_plain_step_calls_torch_no_more_often_than_stated():
+    engine, rows = make_engine(), batches(1)[0]
+    batch = engine._backward(*rows)
+    with torch.no_grad(), CountedCalls() as counted:
+        propose(
+            engine.rows,
+            engine.control,
+            batch,
+            Rates(engine.factor, 0.9),
+            engine.members,
+            engine.constants,
+            engine.config,
+            engine.proposed,
+        )
+    assert counted.calls <= 30  # each costs some 3 us whatever its size, and the whole step some 500 us
 
 
 def test_average_follows_its_formula_and_views_follow_the_state():

@@ -90,7 +90,7 @@ def propose(
 ) -> Outcome:
     """Return the outcome of a step: AdamW (Loshchilov & Hutter 2019) on the clipped gradient, and the moving average.
 
-    A small net pays for the number of torch operations here, not for their size: 28 for one member.
+    A small net pays for the number of torch operations here, not for their size: 30 for one member.
 
     Args:
         rows: float32 [P] each: weights, Adam's two moments, averaged weights.
