@@ -231,8 +231,8 @@ def _no_delta_guard() -> Iterator[None]:
     """Let the adaptive delta follow whatever comes: no finite check, no bounds, also in a step that is skipped."""
     guarded = update._next_control
 
-    def careless(control, batch, norm, limit, sound, config):
-        moved = guarded(control, batch, norm, limit, sound, config)
+    def careless(control, counted, batch, norm, limit, sound, config):
+        moved = guarded(control, counted, batch, norm, limit, sound, config)
         reached = torch.quantile(batch.residuals.abs(), columns.DELTA_QUANTILE, dim=-1).double()
         share = 1 - columns.DELTA_DECAY
         moved[LOG_DELTA] = (1 - share) * control[LOG_DELTA] + share * reached.log()
