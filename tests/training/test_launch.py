@@ -56,12 +56,13 @@ def start(run: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "vpoc_ml.training", str(run)], stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_run):
+def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_run, tmp_path, monkeypatch):
     settings = {"recipe": "top5", "training__epochs": 4, "training__ema_decay": 0.9, **STEPWISE}
     whole = make_run(tiny, "whole", **settings)
     expected = train_run(whole)
     assert expected["engine"] == "fused", "the engine with most hidden state: the others share its checkpoint"
     killed = make_run(tiny, "killed", **settings)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))  # the first process compiles, the others load
     rng = random.Random(time.time_ns())  # another moment in every run of the test
     for _ in range(3):
         process = start(killed)

@@ -27,17 +27,19 @@ LEAST_SPREAD, NORM_STEPS = columns.LEAST_SPREAD, columns.NORM_STEPS
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 MASK = np.uint64(0xFFFFFFFF)
 
-jit = numba.njit(cache=True, fastmath=SAFE, nogil=True, error_model="numpy")
+# Helpers become part of take_steps. As functions of their own they exist twice, in their library and in its, optimised
+# apart; which copy a call meets would depend on whether the code came from the cache, and with it the last bits.
+helper = numba.njit(fastmath=SAFE, nogil=True, error_model="numpy", forceinline=True)
 
 
-@jit
+@helper
 def fill(row: Floats, value: np.float32) -> None:
     """Set every element of ``row`` [n]; loops, because array expressions take the compiler seconds each."""
     for k in range(len(row)):
         row[k] = value
 
 
-@jit
+@helper
 def relu(x: Floats) -> None:
     """max(x, 0) in place; NaN stays NaN."""
     for u in range(x.shape[0]):
@@ -46,7 +48,7 @@ def relu(x: Floats) -> None:
             row[b] = row[b] if row[b] > ZERO or row[b] != row[b] else ZERO
 
 
-@jit
+@helper
 def relu_back(value: Floats, slope: Floats) -> None:
     """Slope 0 where the value is 0."""
     for u in range(value.shape[0]):
@@ -55,7 +57,7 @@ def relu_back(value: Floats, slope: Floats) -> None:
             d[b] = d[b] if row[b] > ZERO or row[b] != row[b] else ZERO
 
 
-@jit
+@helper
 def add(x: Floats, other: Floats) -> None:
     """x += other."""
     for u in range(x.shape[0]):
@@ -64,7 +66,7 @@ def add(x: Floats, other: Floats) -> None:
             row[b] += more[b]
 
 
-@jit
+@helper
 def multiply(x: Floats, other: Floats) -> None:
     """x *= other."""
     for u in range(x.shape[0]):
@@ -73,21 +75,21 @@ def multiply(x: Floats, other: Floats) -> None:
             row[b] *= factor[b]
 
 
-@jit
+@helper
 def sigmoid(row: Floats) -> None:
     """1 / (1 + exp(-x)) in place."""
     for b in range(len(row)):
         row[b] = ONE / (ONE + math.exp(-row[b]))
 
 
-@jit
+@helper
 def sigmoid_back(value: Floats, slope: Floats) -> None:
     """Slope times value (1 - value)."""
     for b in range(len(value)):
         slope[b] *= value[b] * (ONE - value[b])
 
 
-@jit
+@helper
 def linear(x: Floats, out: Floats, weight: Floats, bias: Floats) -> None:
     """out [o, b] = weight [o, i] x [i, b] + bias [o]."""
     outputs, batch = out.shape
@@ -110,7 +112,7 @@ def linear(x: Floats, out: Floats, weight: Floats, bias: Floats) -> None:
             i += 1
 
 
-@jit
+@helper
 def linear_back(x: Floats, dout: Floats, dweight: Floats, dbias: Floats) -> None:
     """dweight = dout x', dbias = sum of dout."""
     outputs, batch = dout.shape
@@ -130,7 +132,7 @@ def linear_back(x: Floats, dout: Floats, dweight: Floats, dbias: Floats) -> None
             dweight[at + i] = total
 
 
-@jit
+@helper
 def linear_through(dout: Floats, weight: Floats, dx: Floats) -> None:
     """dx += weight' dout."""
     outputs, inputs, batch = dout.shape[0], dx.shape[0], dx.shape[1]
@@ -151,7 +153,7 @@ def linear_through(dout: Floats, weight: Floats, dx: Floats) -> None:
             o += 1
 
 
-@jit
+@helper
 def norm(x: Floats, out: Floats, kept: Floats, gain: Floats, bias: Floats, epsilon: np.float32) -> None:
     """Layer normalisation over the units of each column; ``kept`` [units + 1, b]: centred and scaled, 1 / deviation."""
     units, batch = x.shape
@@ -178,7 +180,7 @@ def norm(x: Floats, out: Floats, kept: Floats, gain: Floats, bias: Floats, epsil
             row[b] = away[b] * g + c
 
 
-@jit
+@helper
 def norm_back(
     kept: Floats, dout: Floats, gain: Floats, dx: Floats, dgain: Floats, dbias: Floats, spare: Floats
 ) -> None:
@@ -206,7 +208,7 @@ def norm_back(
             target[b] += (g * row[b] - mean[b] - away[b] * along[b]) * scale[b]
 
 
-@jit
+@helper
 def dropout(x: Floats, factors: Floats, probability: np.float32, seed: np.uint64) -> None:
     """Multiply by 0 or 1 / (1 - p), by a hash of (seed, unit, row): a resumed step drops what it would have."""
     units, batch = x.shape
@@ -224,7 +226,7 @@ def dropout(x: Floats, factors: Floats, probability: np.float32, seed: np.uint64
             row[b] *= factor[b]
 
 
-@jit
+@helper
 def forward(theta: Floats, work: Floats, operations: Ints, numbers: Floats, seed: np.uint64) -> None:
     """Run the program over the workspace, whose first rows hold the inputs."""
     for n in range(len(operations)):
@@ -250,7 +252,7 @@ def forward(theta: Floats, work: Floats, operations: Ints, numbers: Floats, seed
             sigmoid(work[at])
 
 
-@jit
+@helper
 def backward(
     theta: Floats, work: Floats, slopes: Floats, gradient: Floats, operations: Ints, numbers: Floats, spare: Floats
 ) -> None:
@@ -277,7 +279,7 @@ def backward(
             sigmoid_back(work[at], slopes[at])
 
 
-@jit
+@helper
 def loss_and_slope(
     predicted: Floats, target: Floats, weight: Floats, slope: Floats, kind: int, delta: np.float32
 ) -> np.float32:
@@ -307,7 +309,7 @@ def loss_and_slope(
     return np.float32(loss * share)
 
 
-@jit
+@helper
 def clip_limit(control: Wide, fixed: float, adaptive: bool) -> float:
     """Return the largest norm allowed; see ``control.clip_limit``."""
     if not adaptive or control[UPDATES] < NORM_STEPS:
@@ -316,7 +318,7 @@ def clip_limit(control: Wide, fixed: float, adaptive: bool) -> float:
     return min(fixed, math.exp(control[LOG_NORM] + DEVIATIONS * spread))
 
 
-@jit
+@helper
 def learn_norm(control: Wide, size: float, limit: float) -> None:
     """Put one more norm into the running statistics; see ``control.norm_statistics``."""
     value = math.log(max(min(size, limit), 1e-30))
@@ -326,7 +328,7 @@ def learn_norm(control: Wide, size: float, limit: float) -> None:
     control[LOG_SPREAD] = (1.0 - share) * (control[LOG_SPREAD] + share * away * away)
 
 
-@jit
+@helper
 def adam(
     state: Floats,
     gradient: Floats,
@@ -358,7 +360,7 @@ def adam(
     return math.sqrt(moved), math.sqrt(length)
 
 
-@jit
+@numba.njit(cache=True, fastmath=SAFE, nogil=True, error_model="numpy")
 def take_steps(
     state: Floats,
     control: Wide,
