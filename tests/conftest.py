@@ -15,6 +15,10 @@ import pytest
 
 from vpoc_ops import env
 
+# Before anything loads them: tests run side by side, and libraries whose threads wait for each other burn both cores.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
