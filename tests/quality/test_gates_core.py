@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vpoc_ml.config import QualityConfig
+from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.features.registry import REGISTRY
-from vpoc_ml.quality import features_gate
+from vpoc_ml.quality import features_gate, training_gate
 
 GATES = {"bars": "bars", "features": "features", "training-set": "training"}
 
@@ -20,6 +20,9 @@ def test_clean_files_pass_without_any_failure(world, judged, gate):
 
 
 def test_outliers_are_not_asked_of_what_may_stand_at_a_bound():
-    asked = {check.column for check in features_gate.checks(REGISTRY, QualityConfig()) if check.name == "beyond"}
+    quality, dataset = QualityConfig(), DatasetConfig()
+    both = features_gate.checks(REGISTRY, quality), training_gate.checks(list(REGISTRY), dataset, quality)
+    asked, again = ({check.column for check in checks if check.name == "beyond"} for checks in both)
+    assert asked == again
     assert {"mom_15m", "vol_ratio_30", "har_d", "vwap"} <= asked
     assert not asked & {"naked_up", "close_loc", "kyle_lambda_60", "is_rth", "profile_cdf"}

@@ -14,6 +14,7 @@ import polars as pl
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.quality.checks import Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, session_starts
+from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import FEATURE_KEYS
@@ -118,20 +119,13 @@ def _feature_checks(name: str, known: FeatureBounds, config: QualityConfig) -> S
         Check("empty", name, "at least one finite value"),
         Check("constant", name, "a column that varies"),
     ]
-    if not _ends_at_a_bound(known):
-        usual = "values within 5 MAD of the median"
-        asked.append(Check("beyond", name, usual, None, warn_if=Limit(share=config.outlier_warn)))
+    asked += outlier_checks(name, known, config)
     if low is not None or high is not None:
         asked.append(Check("outside", name, f"values in {_interval(low, high)}"))
     if soft_low is not None or soft_high is not None:
         usual = f"values in the usual range {_interval(soft_low, soft_high)}"
         asked.append(Check("soft", name, usual, None, warn_if=Limit(share=config.soft_range_warn)))
     return asked
-
-
-def _ends_at_a_bound(known: FeatureBounds) -> bool:
-    """Return whether the largest possible value is a usual one: of shares and clipped values MAD tells nothing."""
-    return all(map(isfinite, known.hard)) and known.soft[1] == known.hard[1]
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.config import DatasetConfig, QualityConfig
+from vpoc_ml.features.extras.entries import KNOWN
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, as_declared, measure_file, schema_check
+from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import SPLITS, TRAINING_KEYS
@@ -48,7 +50,7 @@ def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityConfi
         asked += [
             Check("finite", name, "finite features in every labelled row"),
             Check("constant", name, "a column that varies", None, warn_if=NONE),
-            Check("beyond", name, "values within 5 MAD of the median", None, warn_if=Limit(share=config.outlier_warn)),
+            *outlier_checks(name, KNOWN.get(name), config),
         ]
     return asked
 
