@@ -99,12 +99,19 @@ class Inputs:
         return np.diff(self.long_close, prepend=self.long_close[:1])
 
     @cached_property
+    def long_log(self) -> Floats:
+        """Logarithm of ``long_close``: a log return is a difference, wrong by 4e-15 at most."""
+        return self.whole_log[self.whole_log.size - self.long_close.size :]
+
+    @cached_property
+    def whole_log(self) -> Floats:
+        """Logarithm of the closes of all past sessions, then of the bars, taken once."""
+        return np.asarray(np.log(self.whole("close")), np.float64)
+
+    @cached_property
     def long_return(self) -> Floats:
         """Log return of the close over one bar, of the past, then of the bars; 0 in the very first."""
-        close = self.long_close
-        returns = np.zeros(close.size)
-        returns[1:] = np.log(close[1:] / close[:-1])
-        return returns
+        return np.diff(self.long_log, prepend=self.long_log[:1])
 
     @cached_property
     def long_squares(self) -> Ints:
@@ -119,11 +126,10 @@ class Inputs:
     @cached_property
     def variance(self) -> Floats:
         """Sum of squared percent returns of each session of ``daily``, from bar to bar and first from its open."""
-        close, day = self.whole("close"), self.whole("day")
-        edges = np.searchsorted(day, np.arange(self.daily["open"].size + 1))
-        before = np.concatenate((close[:1], close[:-1]))
-        before[edges[:-1]] = self.daily["open"]
-        total = np.concatenate(([0], np.cumsum(fixed_squares(np.log(close / before)))))
+        close, edges = self.whole_log, np.searchsorted(self.whole("day"), np.arange(self.daily["open"].size + 1))
+        returns = np.diff(close, prepend=close[:1])
+        returns[edges[:-1]] = close[edges[:-1]] - np.log(self.daily["open"])
+        total = np.concatenate(([0], np.cumsum(fixed_squares(returns))))
         return np.asarray(1e4 * np.diff(total[edges]) / 2.0**SQUARE_BITS, np.float64)
 
     @cached_property
@@ -148,6 +154,16 @@ class Inputs:
     def volume_so_far(self) -> Ints:
         """Volume of the session up to and with the bar."""
         return self.so_far(self.volume)
+
+    @cached_property
+    def three_prices(self) -> Ints:
+        """H + L + C of each bar: three times its price in a VWAP."""
+        return self.high + self.low + self.close
+
+    @cached_property
+    def value_so_far(self) -> Ints:
+        """Sum of ``three_prices`` times volume over the session up to and with the bar."""
+        return self.so_far(self.three_prices * self.volume)
 
     @cached_property
     def volume_grid(self) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.series import fixed_point, ratio, rolling_max
+from vpoc_ml.features.series import fixed_point, lagged, ratio, rolling_max
 from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_moments, rolling_sum, wilder_rsi
 
 PRICE_BITS = 10
@@ -40,17 +40,17 @@ def price_mom_20d(x: Inputs) -> Floats:
 
 def mom_15m(x: Inputs) -> Floats:
     """Log return of 15 bars in basis points."""
-    return 1e4 * np.log(x.close / x.close_ago(15))
+    return 1e4 * _log_return(x, 15)
 
 
 def mom_60m(x: Inputs) -> Floats:
     """Log return of 60 bars in basis points."""
-    return 1e4 * np.log(x.close / x.close_ago(60))
+    return 1e4 * _log_return(x, 60)
 
 
 def mom_sess(x: Inputs) -> Floats:
     """Log return in basis points since the session's open."""
-    return 1e4 * np.log(x.close / x.at_open(x.open))
+    return 1e4 * (x.own(x.long_log) - x.of_session(np.log(x.daily["open"])))
 
 
 def close_loc(x: Inputs) -> Floats:
@@ -87,4 +87,8 @@ def donch_pos_60(x: Inputs) -> Floats:
 
 
 def _since_session(x: Inputs, ago: int) -> Floats:
-    return 100 * np.log(x.close / x.of_session(x.daily["close"], ago))
+    return 100 * (x.own(x.long_log) - x.of_session(np.log(x.daily["close"]), ago))
+
+
+def _log_return(x: Inputs, bars: int) -> Floats:
+    return x.own(x.long_log - lagged(x.long_log, bars))

@@ -7,7 +7,7 @@ import numpy as np
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.features.minutes import DAY
 from vpoc_ml.features.series import fixed_point, ratio
-from vpoc_ml.features.windows import rolling_moments, rolling_sum, sum_of_rows_before
+from vpoc_ml.features.windows import rolling_moments, rolling_sum, scores_of_rows_before, sum_of_rows_before
 from vpoc_ml.profile.kernels import Ints
 
 RATIO_BARS = 30
@@ -30,9 +30,7 @@ def vwap(x: Inputs) -> Floats:
 
     A bar's price is (H + L + C) / 3; the three are summed and divided once, so the sums stay integers.
     """
-    volume = 3 * x.volume_so_far
-    value = x.so_far((x.high + x.low + x.close) * x.volume)
-    return 1e4 * ratio(x.close * volume - value, value, 0.0)
+    return 1e4 * ratio(3 * x.close * x.volume_so_far - x.value_so_far, x.value_so_far, 0.0)
 
 
 def vwap_z(x: Inputs) -> Floats:
@@ -41,10 +39,9 @@ def vwap_z(x: Inputs) -> Floats:
     Clipped to +-10: in a session's first bars the deviation is small by chance. 0 while the session has no volume.
     Thirds of a tick from the session's first close keep the sums whole and small.
     """
-    first = x.at_open(x.close)
-    price = x.high + x.low + x.close - 3 * first
-    volume = x.volume_so_far
-    mean = ratio(x.so_far(price * x.volume), volume, 0.0)
+    first, volume = x.at_open(x.close), x.volume_so_far
+    price = x.three_prices - 3 * first
+    mean = ratio(x.value_so_far - 3 * first * volume, volume, 0.0)
     variance = ratio(x.so_far(price * price * x.volume), volume, 0.0) - mean**2
     deviation = (3 * (x.close - first) - mean) / np.sqrt(np.maximum(variance, 9.0))
     deviation[volume == 0] = 0
@@ -65,12 +62,8 @@ def vol_z_tod(x: Inputs) -> Floats:
     """
     grid = x.volume_grid
     logs = fixed_point(np.log(1.0 + grid.volume), LOG_BITS)
-    count, total, squares = (sum_of_rows_before(of, TOD_SESSIONS) for of in (grid.traded, logs, logs * logs))
-    spread = np.sqrt(ratio(count * squares - total**2, count * (count - 1), 0.0)) / 2.0**LOG_BITS
-    above = (logs - ratio(total, count, 0.0)) / 2.0**LOG_BITS
-    deviation = above / np.maximum(spread, LEAST_LOG_SD)
-    deviation[count < ENOUGH_SESSIONS] = 0
-    return _at_bars(x, deviation)
+    least = LEAST_LOG_SD * 2.0**LOG_BITS
+    return _at_bars(x, scores_of_rows_before(logs, grid.traded, TOD_SESSIONS, ENOUGH_SESSIONS, least))
 
 
 def rvol_sess(x: Inputs) -> Floats:

@@ -57,6 +57,32 @@ def sum_of_rows_before(grid: Ints, count: int) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
+def scores_of_rows_before(grid: Ints, counted: Ints, rows: int, enough: int, least: float) -> Floats:
+    """Return how far each entry of a grid lies above the mean of its column in the ``rows`` rows before, in deviations.
+
+    Sample standard deviations, of at least ``least`` in the unit of ``grid``. ``counted`` is 1 where an entry counts,
+    which holds 0 elsewhere; 0 is given where fewer than ``enough`` count. Sums are of integers, so they are exact.
+    """
+    found = np.zeros(grid.shape, np.float64)
+    count, total, squares = np.zeros((3, grid.shape[1]), np.int64)
+    for row in range(grid.shape[0]):
+        for column in range(grid.shape[1]):
+            n, value = count[column], grid[row, column]
+            if n >= enough:
+                varied = max(n * squares[column] - total[column] ** 2, 0)
+                found[row, column] = (value - total[column] / n) / max(np.sqrt(varied / (n * (n - 1))), least)
+            count[column] += counted[row, column]
+            total[column] += value
+            squares[column] += value * value
+            if row >= rows:
+                gone = grid[row - rows, column]
+                count[column] -= counted[row - rows, column]
+                total[column] -= gone
+                squares[column] -= gone * gone
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
 def rolling_moments(first: Ints, second: Ints, bars: int) -> Floats:
     """Return ``n^2`` times variance, variance and covariance of the last n = ``bars`` values, shape (3, rows).
 
