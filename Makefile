@@ -9,6 +9,7 @@ PORT ?= 8080
 REPROCESS ?= none
 PARALLEL ?= 4
 # Two processes of tests, each with whole files: more would quarrel over the cores that some tests' own processes need.
+# Files in their order: the long ones with few tests would come last otherwise, one process waiting for the other.
 WORKERS ?= 2
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
@@ -32,7 +33,7 @@ demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martinga
 		--recipe $(RECIPE) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
 test: $(STAMP) ## All tests [T="tests/dags -k form" WORKERS=2]
-	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(T)
+	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(T)
 
 lint: $(STAMP) ## ruff, mypy --strict and the order of the layers
 	$(BIN)/ruff check .
