@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -59,6 +60,21 @@ class Airflow:
             raise RefusedError(error.code, _reason(error)) from error
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             raise NotUpError(f"Expected Airflow to answer at {self.url}; {error}. Start it with `make up`.") from error
+
+    def knows(self, dag: str) -> bool:
+        """Tell whether a DAG can be triggered: Airflow answers 404 until the DAG processor has stored it."""
+        try:
+            return not self.call("GET", f"/api/v2/dags/{dag}/details")["is_stale"]
+        except RefusedError as error:
+            if error.status == 404:
+                return False
+            raise
+
+    def import_errors(self, since: datetime) -> dict[str, str]:
+        """Return the DAG files that did not import when last read, at or after ``since``, each with its stack trace."""
+        found = self.call("GET", f"/api/v2/importErrors?limit={PAGE}")["import_errors"]
+        fresh = [error for error in found if datetime.fromisoformat(error["timestamp"]) >= since]
+        return {error["filename"]: error["stack_trace"] for error in fresh}
 
     def runs(self, dag: str, **filters: str) -> Iterator[Json]:
         """Yield the runs of a DAG, newest first."""

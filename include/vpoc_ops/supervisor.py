@@ -27,6 +27,7 @@ from rich.console import Console
 
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ops import env
+from vpoc_ops.client import Airflow
 
 PARTS = {
     "api-server": ("api-server",),
@@ -65,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def up(home: Path, lake: str, port: int, timeout: float) -> int:
-    """Start the four parts, detached, and return once all of them are healthy.
+    """Start the four parts, detached, and return once all of them are healthy and every DAG can be triggered.
 
     Raises:
-        StartError: the port is taken, the database cannot be made, a part died or is not healthy in time.
+        StartError: the port is taken, the database cannot be made, a part died or is not healthy in time, a DAG does
+            not import or is not there in time.
     """
     if running := supervised(home):
         known = _state(home).get("url", "an unknown address")
@@ -90,6 +92,7 @@ def up(home: Path, lake: str, port: int, timeout: float) -> int:
     write_json(home / "parts.json", {"url": url, "lake": env.lake_uri(lake), "boot": _boot(), "mains": mains})
     try:
         _wait_healthy(url, parts, logs, started, timeout)
+        _wait_for_dags(Airflow(home), started, begin + timeout)
     except (StartError, KeyboardInterrupt):
         down(home)
         raise
@@ -237,6 +240,17 @@ def _wait_healthy(
             raise StartError(f"Not healthy after {timeout:.0f} s: {', '.join(missing)}.\n{tails}")
         time.sleep(0.5)
         missing = unhealthy(_health(url), started)
+
+
+def _wait_for_dags(airflow: Airflow, started: datetime, deadline: float) -> None:
+    """Wait until Airflow knows each DAG, named as its file: a healthy processor may not have read one yet."""
+    missing = sorted(path.stem for path in (env.PROJECT / "dags").glob("vpoc_*.py"))
+    while missing := [dag for dag in missing if not airflow.knows(dag)]:
+        if broken := airflow.import_errors(started):
+            raise StartError("\n".join(f"{name} does not import.\n{trace}" for name, trace in broken.items()))
+        if time.monotonic() > deadline:
+            raise StartError(f"The DAG processor has not stored {', '.join(missing)} in time. Try a larger --timeout.")
+        time.sleep(0.5)
 
 
 def unhealthy(health: dict[str, Any] | None, started: datetime) -> list[str]:

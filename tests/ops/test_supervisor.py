@@ -41,6 +41,36 @@ def test_part_without_a_fresh_heartbeat_is_named():
     assert supervisor.unhealthy({**HEALTHY, "triggerer": {"status": None}}, NOW) == ["triggerer"]
 
 
+class SlowProcessor:
+    """Knows one DAG more each time it is asked; its only import error is of ``NOW``."""
+
+    def __init__(self, patience: int) -> None:
+        self.asked, self.patience = [], patience
+
+    def knows(self, dag: str) -> bool:
+        self.asked.append(dag)
+        return self.asked.count(dag) > self.patience
+
+    def import_errors(self, since: datetime) -> dict[str, str]:
+        return {"vpoc_nightly.py": "SyntaxError: line 3"} if since <= NOW else {}
+
+
+def test_up_waits_until_every_dag_can_be_triggered():
+    airflow = SlowProcessor(patience=1)
+    supervisor._wait_for_dags(airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    assert sorted(airflow.asked) == sorted(2 * ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
+
+
+def test_dag_that_does_not_import_is_told_with_its_trace():
+    with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import.\nSyntaxError: line 3"):
+        supervisor._wait_for_dags(SlowProcessor(patience=1), NOW, time.monotonic() + 60)
+
+
+def test_dag_that_never_comes_is_named():
+    with pytest.raises(supervisor.StartError, match="not stored vpoc_contracts, vpoc_nightly, vpoc_search in time"):
+        supervisor._wait_for_dags(SlowProcessor(patience=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+
+
 def test_taken_port_is_named_and_nothing_starts(tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
