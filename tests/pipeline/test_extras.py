@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +15,18 @@ from vpoc_ml.errors import ArtifactError, GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.ingest.vix import available_at
 from vpoc_ml.lake.store import Lake, Recipe
-from vpoc_ml.market.calendar import sessions
-from vpoc_ml.market.instruments import instrument
+
+from .short_days import MINUTES, bars_of, walk
 
 NOW = datetime(2024, 7, 1, 22, 30, tzinfo=UTC)
-CALENDAR = sessions(instrument("ES").calendar, date(2024, 1, 2), date(2024, 7, 31))
-DAYS: list[date] = CALENDAR["session"].to_list()
-MINUTES = 20
 # contract -> first and last session of its file, first and last as the front contract
 FILES = {"H24": (0, 50, 0, 44), "M24": (30, 100, 45, 100)}
 PAIR = {"features.extras": "cointegration, hurst", "features.pair": "NQ"}
 
 
 def make_bars(code: str, first: int, last: int, front: range, level: float, seed: int) -> pl.DataFrame:
-    table = CALENDAR.slice(first, last + 1 - first)
-    walk = level * 4 + np.cumsum(np.random.default_rng(seed).integers(-3, 4, len(DAYS) * MINUTES))
-    closes = 0.25 * walk[first * MINUTES : (last + 1) * MINUTES]
-    day = np.arange(first, last + 1).repeat(MINUTES)
-    stamps = [begin + timedelta(minutes=minute) for begin in table["rth_open"] for minute in range(MINUTES)]
-    mine = (day >= front.start - 1) & (day < front.stop - 1)
-    return pl.DataFrame(
-        {
-            "ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")),
-            "contract": [code] * len(stamps),
-            "session": [each for each in table["session"] for _ in range(MINUTES)],
-            "rth": [True] * len(stamps),
-            **{name: closes + shift for name, shift in (("open", 0), ("high", 0.5), ("low", -0.5), ("close", 0))},
-            "volume": np.where(mine, 500, 20 + day % 7),
-            "vix": np.full(len(stamps), 15.0),
-        }
-    )
+    """A contract of a walk of its own; it trades more from the session before it becomes front."""
+    return bars_of(code, first, last, walk(int(4 * level), first, last, seed), range(front.start - 1, front.stop - 1))
 
 
 class World:

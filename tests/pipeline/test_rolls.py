@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -16,14 +15,12 @@ from vpoc_ml.errors import ArtifactError, MissingInputError, UnreadableFileError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.ingest.vix import available_at
 from vpoc_ml.lake.store import Lake, Manifest, Recipe
-from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.pipeline import history, rolls
 
+from .short_days import DAYS, bars_of, walk
+
 NOW = datetime(2024, 7, 1, 22, 30, tzinfo=UTC)
-MINUTES = 20
-CALENDAR = sessions(instrument("ES").calendar, date(2024, 1, 2), date(2024, 7, 31))
-DAYS: list[date] = CALENDAR["session"].to_list()
 # contract -> first and last session in its file, first session as the front contract; all places in DAYS
 FILES = {"ESH24": (0, 50, 0), "ESM24": (30, 113, 45), "ESU24": (90, 120, 105)}
 GAP = 50.0
@@ -32,24 +29,9 @@ Bars = Callable[..., pl.DataFrame]
 
 def make_bars(code: str, first: int, last: int, front: int, follower: int | None, seed: int = 3) -> pl.DataFrame:
     """One walk of prices for all contracts, each 50 points above the one before; volume is all the front's."""
-    table = CALENDAR.slice(first, last + 1 - first)
-    walk = 20_000 + np.cumsum(np.random.default_rng(seed).integers(-3, 4, len(DAYS) * MINUTES))
-    closes = 0.25 * walk[first * MINUTES : (last + 1) * MINUTES] + GAP * list(FILES).index(code)
-    day = np.arange(first, last + 1).repeat(MINUTES)
+    closes = walk(20_000, first, last, seed) + GAP * list(FILES).index(code)
     # the new contract trades more for the first time in the session before it becomes front
-    mine = (day >= front - 1) & (day < (follower or 10**6) - 1)
-    stamps = [begin + timedelta(minutes=minute) for begin in table["rth_open"] for minute in range(MINUTES)]
-    return pl.DataFrame(
-        {
-            "ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")),
-            "contract": [code] * len(stamps),
-            "session": [each for each in table["session"] for _ in range(MINUTES)],
-            "rth": [True] * len(stamps),
-            **{name: closes + shift for name, shift in (("open", 0), ("high", 0.5), ("low", -0.5), ("close", 0))},
-            "volume": np.where(mine, 500, 20 + day % 7),
-            "vix": np.full(len(stamps), 15.0),
-        }
-    )
+    return bars_of(code, first, last, closes, range(front - 1, (follower or 10**6) - 1))
 
 
 class World:
