@@ -60,6 +60,12 @@ def quantile_edges(values: Floats, bins: int) -> list[float]:
     return edges
 
 
+def even_quantiles(values: Floats) -> npt.NDArray[np.float64]:
+    """Return the 1001 quantiles 0, 0.001, ..., 1 of finite ``values`` [n], for ``interpolated_rank``."""
+    quantiles: npt.NDArray[np.float64] = np.quantile(values, np.linspace(0, 1, 1001))
+    return quantiles
+
+
 def interpolated_rank(values: Floats, quantiles: Floats) -> npt.NDArray[np.float64]:
     """Return where ``values`` [n] stand in [0, 1] among evenly spaced ``quantiles`` [k], ascending.
 

@@ -9,9 +9,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
-from vpoc_ml.dataset.statistics import column_statistics, interpolated_rank
+from vpoc_ml.dataset.statistics import column_statistics, even_quantiles, interpolated_rank
 
-QUANTILES = 1001
 TAIL = 1e-7
 POWER_CLIP = 10.0
 FITTED_VALUES = 100_000
@@ -33,7 +32,7 @@ class Quantile(ColumnScaler):
     @classmethod
     def fit(cls, values: Floats) -> Quantile:
         """Learn the quantiles 0, 0.001, ..., 1."""
-        return cls(np.quantile(values, np.linspace(0, 1, QUANTILES)))
+        return cls(even_quantiles(values))
 
     def apply(self, values: Floats) -> Floats:
         """Return normal scores."""

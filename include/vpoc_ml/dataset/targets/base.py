@@ -88,6 +88,20 @@ class Target(ABC):
         return cls(**{name: _from_json(value) for name, value in fitted.items()})
 
 
+@dataclass(frozen=True)
+class RankUnits(Target):
+    """A target in rank units: one output a row, which is the score."""
+
+    def score(self, outputs: Floats) -> Floats:
+        """Return the outputs: they are in rank units."""
+        return outputs
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """The mean of the training targets."""
+        return (MIDDLE,)
+
+
 def finite_returns(returns: Floats) -> Floats:
     """Return the finite returns in ascending order.
 

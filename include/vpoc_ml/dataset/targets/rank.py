@@ -8,13 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.targets.base import MIDDLE, Floats, Target, finite_returns
-
-QUANTILES = 1001
+from vpoc_ml.dataset.statistics import even_quantiles
+from vpoc_ml.dataset.targets.base import Floats, RankUnits, finite_returns
 
 
 @dataclass(frozen=True)
-class RankTarget(Target):
+class RankTarget(RankUnits):
     """The empirical distribution of the training returns. ``returns`` are finite and sorted.
 
     A zero return gets the middle of the ranks of all zero returns. Every other kind is read on this
@@ -45,15 +44,6 @@ class RankTarget(Target):
         ranks: Floats = (below + up_to) / (2 * self.returns.size)
         return np.where(np.isfinite(returns), ranks, np.nan)
 
-    def score(self, outputs: Floats) -> Floats:
-        """Return the outputs: they are ranks."""
-        return outputs
-
-    @property
-    def start(self) -> tuple[float, ...]:
-        """The mean rank."""
-        return (MIDDLE,)
-
     @property
     def zero_score(self) -> float:
         """Mid-rank of an unchanged price: a prediction above it says "up"."""
@@ -61,4 +51,4 @@ class RankTarget(Target):
 
     def quantiles(self) -> list[float]:
         """Return the 1001 quantiles 0, 0.001, ..., 1 of the training returns: turns a rank into a return."""
-        return [float(value) for value in np.quantile(self.returns, np.linspace(0, 1, QUANTILES))]
+        return [float(value) for value in even_quantiles(self.returns)]

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.statistics import column_statistics, interpolated_rank
-from vpoc_ml.dataset.targets.base import MIDDLE, Floats, Target, finite_returns
-from vpoc_ml.dataset.targets.rank import QUANTILES, RankTarget
+from vpoc_ml.dataset.statistics import column_statistics, even_quantiles, interpolated_rank
+from vpoc_ml.dataset.targets.base import MIDDLE, Floats, RankUnits, finite_returns
+from vpoc_ml.dataset.targets.rank import RankTarget
 
 FLOOR_PERCENTILE = 5.0
 NORMAL_STEP = 0.1
@@ -26,7 +26,7 @@ LARGEST_MOVE = 5.0  # volatilities; a longer move is cut to it
 
 
 @dataclass(frozen=True)
-class LinearTarget(Target):
+class LinearTarget(RankUnits):
     """0.5 + ``slope`` (quantity - ``centre``): ``centre`` is the training mean, ``slope`` ranks per unit.
 
     The slope is how fast the mean rank rises when the quantity rises by the same amount in every training
@@ -49,15 +49,6 @@ class LinearTarget(Target):
     def forecast(self, outputs: Floats) -> Floats:
         """Return what outputs [n] say in the quantity's own unit."""
         return self.centre + (outputs - MIDDLE) / self.slope
-
-    def score(self, outputs: Floats) -> Floats:
-        """Return the outputs: they are in rank units."""
-        return outputs
-
-    @property
-    def start(self) -> tuple[float, ...]:
-        """The mean of the training targets."""
-        return (MIDDLE,)
 
     @property
     def zero_score(self) -> float:
@@ -144,7 +135,7 @@ class RankGaussTarget(LinearTarget):
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> RankGaussTarget:
         """Learn the quantiles, and mean and slope of the normal scores."""
         known = finite_returns(returns)
-        quantiles = np.quantile(known, np.linspace(0, 1, QUANTILES))
+        quantiles = even_quantiles(known)
         raw = cls(0.0, 1.0, quantiles, 0.5 / known.size)
         scores = raw.quantity(known, None)
         return cls(float(scores.mean()), _rise(lambda by: ndtr(scores + by), NORMAL_STEP), quantiles, raw.tail)
