@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
 from vpoc_ml.evaluation.bootstrap import draw
-from vpoc_ml.evaluation.metrics import compare, constant_huber, correlation, describe, hits, huber, reduce
+from vpoc_ml.evaluation.metrics import compare, correlation, describe, hits, huber, reduce
 from vpoc_ml.evaluation.rows import Forecast, JudgedRows
 
 
@@ -43,6 +43,21 @@ def test_huber_and_mae_by_hand():
     result = described(Forecast("m", np.array([0.25, 0.5, 0.6]), 0.5), rows)
     assert result["huber"]["value"] == pytest.approx((0.00125 + 0 + 0.025) / 3)
     assert result["mae"]["value"] == pytest.approx((0.05 + 0 + 0.3) / 3)
+
+
+def constant_huber(delta: float, zero_share: float = 0.0) -> float:
+    """Return the Huber loss of the constant 0.5 on a uniform rank target of which ``zero_share`` is tied.
+
+    The tied ranks sit on their mid-rank at 0.5. 2 [F(1/2) - F(z/2)] with F(u) = u^3/6 for u <= delta,
+    else delta^3/6 + delta ((u^2 - delta^2)/2 - delta (u - delta)/2).
+    """
+
+    def antiderivative(u: float) -> float:
+        if u <= delta:
+            return u**3 / 6.0
+        return delta**3 / 6.0 + delta * ((u**2 - delta**2) / 2.0 - delta * (u - delta) / 2.0)
+
+    return 2.0 * (antiderivative(0.5) - antiderivative(zero_share / 2.0))
 
 
 @pytest.mark.parametrize(

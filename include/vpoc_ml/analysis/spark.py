@@ -13,13 +13,7 @@ BLUE, GREY, INK, PALE = "#0072B2", "#9AA3AD", "#1F2933", "#E4E7EB"
 
 def bars(counts: Sequence[int], label: str, width: int = 120, height: int = 28) -> str:
     """Return a histogram as one filled outline; the tallest bin takes the whole height."""
-    return _svg(width, height, label, _outline(counts, 0, 0, width, height))
-
-
-def histogram_picture(counts: Sequence[int], low: float, high: float, title: str) -> str:
-    """Return a histogram with its outer values below it, 320 x 110."""
-    body = _outline(counts, 4, 6, 312, 84) + _text(4, 104, number(low)) + _text(316, 104, number(high), "end")
-    return _svg(320, 110, title, body)
+    return _svg(width, height, label, _outline(counts, width, height))
 
 
 def path_picture(parts: Sequence[Floats], title: str, step: bool = False) -> str:
@@ -76,13 +70,13 @@ def _line(points: Sequence[str | None], step: bool) -> str:
     return f'<path d="{path}" stroke="{BLUE}" fill="none" stroke-linejoin="round"/>' if path else ""
 
 
-def _outline(counts: Sequence[int], x: float, y: float, width: float, height: float) -> str:
+def _outline(counts: Sequence[int], width: int, height: int) -> str:
     top, each = max([*counts, 1]), width / max(len(counts), 1)
     heights = [height * count / top for count in counts]
-    path = f"M{_short(x)} {_short(y + height)}"
+    path = f"M0 {height}"
     for place, tall in enumerate(heights):
-        path += f"V{_short(y + height - tall)}H{_short(x + each * (place + 1))}"
-    return f'<path d="{path}V{_short(y + height)}Z" fill="{BLUE}"/>'
+        path += f"V{_short(height - tall)}H{_short(each * (place + 1))}"
+    return f'<path d="{path}V{height}Z" fill="{BLUE}"/>'
 
 
 def _text(x: int, y: int, text: str, anchor: str = "start") -> str:

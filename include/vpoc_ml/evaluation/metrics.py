@@ -32,21 +32,6 @@ def huber(error: Floats, delta: float) -> Floats:
     return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
 
-def constant_huber(delta: float, zero_share: float = 0.0) -> float:
-    """Return the Huber loss of the constant 0.5 on a uniform rank target of which ``zero_share`` is tied.
-
-    The tied ranks sit on their mid-rank at 0.5. 2 [F(1/2) - F(z/2)] with F(u) = u^3/6 for u <= delta,
-    else delta^3/6 + delta ((u^2 - delta^2)/2 - delta (u - delta)/2).
-    """
-
-    def antiderivative(u: float) -> float:
-        if u <= delta:
-            return u**3 / 6.0
-        return delta**3 / 6.0 + delta * ((u**2 - delta**2) / 2.0 - delta * (u - delta) / 2.0)
-
-    return 2.0 * (antiderivative(0.5) - antiderivative(zero_share / 2.0))
-
-
 def ratio(sums: Floats) -> Floats:
     """Return the first sum divided by the second."""
     with np.errstate(invalid="ignore", divide="ignore"):
