@@ -18,12 +18,17 @@ def standing(bars: TickBars, spread: int, vpoc: Ints) -> Ints:
     """
     if not bars.low.size:
         return np.empty((0, 3), np.int64)
-    return np.asarray(_follow(*bars, spread_bars(bars, spread), vpoc))
+    return np.asarray(_follow(*bars, spread_bars(bars, spread), vpoc, SCALE))
 
 
 @numba.njit(cache=True, nogil=True)
-def _follow(low: Ints, high: Ints, close: Ints, volume: Ints, starts: Ints, shares: Ints, vpoc: Ints) -> Ints:
-    """Keep the units at or below one row, the last close: a bar adds to them, then the row walks to its close."""
+def _follow(
+    low: Ints, high: Ints, close: Ints, volume: Ints, starts: Ints, shares: Ints, vpoc: Ints, scale: int
+) -> Ints:
+    """Keep the units at or below one row, the last close: a bar adds to them, then the row walks to its close.
+
+    ``scale`` is an argument because the disk cache of a kernel does not notice a changed constant of another file.
+    """
     found = np.empty((low.size, 3), np.int64)
     base = low.min()
     profile = np.zeros(high.max() - base + 1, np.int64)
@@ -42,7 +47,7 @@ def _follow(low: Ints, high: Ints, close: Ints, volume: Ints, starts: Ints, shar
                     step = 0 if row == last else rise * (row - bottom + 1) if row < last else fall * (top - row + 1)
                     profile[row] += step
                     under += step if row <= at else 0
-            total += volume[bar] * SCALE
+            total += volume[bar] * scale
             while at < last:
                 at += 1
                 under += profile[at]
