@@ -13,12 +13,9 @@ from vpoc_ml.config import form_fields
 HEAVY = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "sklearn", "scipy", "matplotlib")
 
 
-def test_dag_folder_has_no_import_errors_and_parses_quickly(bag, record_property):
+def test_dag_folder_has_no_import_errors(bag):
     assert bag.import_errors == {}
     assert sorted(bag.dags) == ["vpoc_contracts", "vpoc_nightly", "vpoc_search"]
-    for stat in bag.dagbag_stats:
-        record_property(f"parse_seconds_{stat.file}", stat.duration.total_seconds())
-        assert stat.duration.total_seconds() < 5
 
 
 @pytest.mark.parametrize("dag_id", ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -156,12 +155,3 @@ def test_calibration_by_hand():
     ]
     one = calibration(np.full(4, 0.5), rows)
     assert [entry["rows"] for entry in one] == [4]
-
-
-def test_fifty_thousand_rows_take_seconds(make_set, make_run, fake, instrument):
-    frame = make_set(sessions=250, bars=1000)
-    run = make_run(frame)
-    start = time.perf_counter()
-    metrics = evaluate_model(run, resolve("nightly"), fake(frame), instrument=instrument)
-    assert metrics["rows"] == 50_000
-    assert time.perf_counter() - start < 10

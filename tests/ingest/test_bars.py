@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -106,11 +105,3 @@ def test_real_vix_is_yesterdays_until_a_quarter_past_four(real: BuiltBars) -> No
     at = datetime(2024, 12, 18, 21, 15, tzinfo=UTC)  # VIX closed at 15.87 on the 17th and 27.62 on the 18th
     seen = real.bars.filter(pl.col("ts").is_between(at, at + timedelta(minutes=1)))["vix"].to_list()
     assert seen == [15.87, 27.62]
-
-
-@pytest.mark.real
-def test_real_file_is_built_in_under_three_seconds(real_data: Path) -> None:
-    vix = read_vix(real_data / "vix" / "vix-daily.csv")
-    begin = time.perf_counter()
-    build_bars(real_data / "es_ninjatrader" / "ES 03-25.Last.txt", ESH25, ES, vix, CONFIG)
-    assert time.perf_counter() - begin < 3.0

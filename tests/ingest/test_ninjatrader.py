@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -141,10 +140,8 @@ def test_content_decides_what_looks_like_an_export(write) -> None:
 
 
 @pytest.mark.real
-def test_real_file_is_read_whole_and_fast(real_data: Path) -> None:
-    begin = time.perf_counter()
+def test_real_file_is_read_whole(real_data: Path) -> None:
     rows = read(real_data / "es_ninjatrader" / "ES 03-25.Last.txt")
-    assert time.perf_counter() - begin < 1.5
     assert rows.height == 72_584
     assert rows["ts"].null_count() == 0
     assert rows["ts"][0] == datetime(2024, 12, 12, 5, 0, tzinfo=UTC)

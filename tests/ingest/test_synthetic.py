@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -110,12 +109,6 @@ def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
     first, other = (write_market(tmp_path / str(seed), contracts=1, seed=seed) for seed in (7, 8))
     assert first.files["ESH23"].read_bytes() != other.files["ESH23"].read_bytes()
     assert first.vix.read_bytes() != other.vix.read_bytes()
-
-
-def test_market_of_three_contracts_takes_six_seconds_at_most(tmp_path: Path) -> None:
-    begin = time.process_time()
-    write_market(tmp_path)
-    assert time.process_time() - begin < 6.0
 
 
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:

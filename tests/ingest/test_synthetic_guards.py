@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -32,14 +31,11 @@ class Market:
     minutes: pl.DataFrame  # full days of the front contract: r in basis points, clock in New York
     profiles: pl.DataFrame  # sessions of the front contract
     bars: int
-    seconds: float
 
 
 @pytest.fixture(scope="module", params=["signal", "martingale"])
 def market(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Market:
-    begin = time.process_time()
     written = write_market(tmp_path_factory.mktemp("market"), contracts=12, seed=7, mode=request.param)
-    seconds = time.process_time() - begin
     vix = read_vix(written.vix)
     bars = {}
     for code, path in written.files.items():
@@ -53,7 +49,7 @@ def market(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     sessions = (build_sessions(frame, ES, ProfileConfig()) for frame in bars.values())
     profiles = pl.concat(_front(frame, periods, days[BUSY]) for frame in sessions)
     total = sum(frame.height for frame in bars.values())
-    return Market(vix, daily, _full_days(minutes), profiles.sort("session"), total, seconds)
+    return Market(vix, daily, _full_days(minutes), profiles.sort("session"), total)
 
 
 def _front(frame: pl.DataFrame, periods: pl.DataFrame, first: object) -> pl.DataFrame:
@@ -73,9 +69,8 @@ def kurtosis(values: pl.Series) -> float:
     return float((centred**4).mean() / (centred**2).mean() ** 2 - 3)
 
 
-def test_twelve_contracts_are_more_than_a_million_bars_in_less_than_a_minute(market: Market) -> None:
+def test_twelve_contracts_are_more_than_a_million_bars(market: Market) -> None:
     assert market.bars > 1_140_000
-    assert market.seconds < 60
 
 
 def test_volume_by_time_of_day(market: Market) -> None:

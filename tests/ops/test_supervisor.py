@@ -115,10 +115,8 @@ def test_process_id_that_another_program_got_is_left_alone(tmp_path):
 def test_up_serves_and_down_leaves_no_process(tmp_path, capsys):
     home, lake, port = tmp_path / "home", tmp_path / "lake", free_port()
     arguments = ["--home", str(home), "--lake", str(lake)]
-    begin = time.monotonic()
     try:
         assert supervisor.main(["up", *arguments, "--port", str(port), "--timeout", "300"]) == 0
-        ready = time.monotonic() - begin
         printed = capsys.readouterr().out
         password = json.loads((home / "passwords.json").read_text())["admin"]
         assert password in printed
@@ -136,7 +134,6 @@ def test_up_serves_and_down_leaves_no_process(tmp_path, capsys):
     assert len(seen) >= 4
     assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert supervisor.supervised(home) == []
-    assert ready < 300
 
 
 def _token(port: int, password: str) -> str:
