@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vpoc_ml.features import levels
 from vpoc_ml.features.build import FUNCTIONS
 from vpoc_ml.features.registry import REGISTRY, Feature
 from vpoc_ml.leakage.external import check_external
@@ -29,6 +30,10 @@ def of_next_session(x, values):
     return values[np.minimum(x.day + 1, values.size - 1)]
 
 
+def vpoc_migration(x, sessions):
+    return (x.of_session(x.daily["vpoc"], 1) - x.of_session(x.daily["vpoc"], sessions)) / x.of_session(x.atr)
+
+
 MUTANTS = {
     "mom_15m": (lambda x: 1e4 * np.log(x.close / x.close_ago(16)), {"memory"}),
     "mom_60m": (lambda x: 1e4 * np.log(x.close / x.close_ago(59)), {"memory"}),
@@ -39,6 +44,7 @@ MUTANTS = {
         lambda x: (x.close - x.of_session(x.daily["vpoc"], 0)) / x.of_session(x.atr),
         {"prefix", "later"},
     ),
+    "vpoc_migr_5d": (lambda x: vpoc_migration(x, 5), {"memory"}),
     "gap_open": (lambda x: (x.close - of_next_session(x, x.daily["close"])) / x.of_session(x.atr), {"prefix", "later"}),
     "vix_chg_5d": (vix_known_too_early, {"external"}),
 }
@@ -62,6 +68,14 @@ def test_one_thing_wrong_in_a_feature_is_found_and_nothing_else_is_blamed(monkey
     assert {one.check for one in findings} >= expected
 
 
+@pytest.mark.parametrize(("sessions", "told"), [(4, "none in its last bar"), (6, "one of 6")])
+def test_profile_of_one_session_more_or_less_is_found_behind_its_longer_scale(monkeypatch, steady, sessions, told):
+    monkeypatch.setattr(levels, "COMPOSITE_SESSIONS", sessions)
+    build = feature_builder()
+    (found,) = check_memory(build, steady, build(steady, None), REGISTRY)
+    assert (found.feature, found.found) == ("hvn_dist_5d", told)
+
+
 @pytest.mark.parametrize(
     ("window", "sessions", "bars", "reach"),
     [
@@ -72,6 +86,7 @@ def test_one_thing_wrong_in_a_feature_is_found_and_nothing_else_is_blamed(monkey
         ("12/26/9 m", 2, 390, Reach("m", 0, 390)),
         ("3 d", 3, 0, Reach("d", 3, 3)),
         ("1 d", 14, 0, Reach("d", 1, 15)),
+        ("20 d", 21, 0, Reach("d", 20, 21)),
         ("up to 20 d", 20, 0, Reach("d", 0, 20)),
         ("session", 0, 0, Reach("d", 0, 0)),
         ("session", 14, 0, Reach("d", 0, 15)),

@@ -36,7 +36,7 @@ def test_training_set_of_every_target_and_scaling_knows_its_training_rows_only(t
     key, value = chosen.split("=")
     config = resolve("nightly", {key: int(value) if value.isdigit() else value})
     fit = training_set_builder(config)
-    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED) == []
+    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).findings == []
 
 
 def test_optional_families_and_the_pair_they_read_keep_the_promises():

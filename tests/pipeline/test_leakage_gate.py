@@ -20,7 +20,7 @@ from vpoc_ml.pipeline.run import open_run
 
 from .nights import H, M
 
-ARTIFACT = "leakage/ES.json"
+ARTIFACT = "leakage/proof.json"
 NEWEST = "ESM23"
 SOUND = Proof(FEATURE_NAMES, dict.fromkeys(PROMISES, 7), (), {"rv_30": Skill(1.5, -2.5)})
 LEAK = Finding("placebo", "rv_30", None, None, "|t| below 4", "t = 9.0", "Look for a value of the whole session.")

@@ -52,9 +52,9 @@ def declared_reach(feature: Declared) -> Reach:
     """Return the memory a feature declares.
 
     A window of n bars reads the bar n - 1 or, for a return, n before: as many as its ``warmup_bars`` say. More of them
-    mean something that has to settle and may reach as far. A window of n sessions reads the one n before; a longer
-    warm-up means a scale (an ATR) of so many sessions and the close before them. "up to" n says that the oldest value
-    need not be n old: the nearest of several. "session" begins with the session.
+    mean something that has to settle and may reach as far. A window of n sessions reads the one n before; one session
+    more of warm-up is the close before them, and many more mean a scale (an ATR) of so many and the close before.
+    "up to" n says that the oldest value need not be n old: the nearest of several. "session" begins with the session.
     """
     found, bars, days = _WINDOW.match(feature.window), feature.warmup_bars, feature.warmup_sessions
     if found is None:
@@ -62,10 +62,21 @@ def declared_reach(feature: Declared) -> Reach:
     lengths = [int(each) for each in found[1].split("/")]
     longest, exact = max(lengths), len(lengths) == 1 and not feature.window.startswith("up to")
     if found[2] == "d":
-        return Reach("d", longest if exact else 0, longest if days <= longest else days + 1)
+        return Reach("d", longest if exact else 0, days + 1 if days > longest + 1 else max(days, longest))
     settled = longest - 1 <= bars <= longest
     least = bars if settled else longest - 1
     return Reach("m", least if exact else 0, bars if settled else max(longest, bars))
+
+
+def _without_scale(feature: Declared) -> Reach | None:
+    """Return the memory of what a scale of more sessions divides; None where there is no such scale.
+
+    Other volume leaves a session's range, and so an ATR, as it was: only the window answers.
+    """
+    found, reach = _WINDOW.match(feature.window), declared_reach(feature)
+    if found is None or found[2] != "d" or reach.most <= (longest := max(map(int, found[1].split("/")))):
+        return None
+    return Reach("d", reach.least, longest)
 
 
 def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]) -> list[Finding]:
@@ -82,8 +93,9 @@ def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Ma
     session = market.bars["session"][bar]
     by_bar = [_spiked(market, bar, ticks) for ticks in SPIKES]
     by_session = [_displaced(market, session, ticks) for ticks in SPIKES]
+    by_volume = [_reweighted(market, session)]
     old = matrix(whole, names)
-    answers = [_answers(build, others, old, names) for others in (by_bar, by_session)]
+    answers = [_answers(build, others, old, names) for others in (by_bar, by_session, by_volume)]
     age = market.bars["session"].rle_id().to_numpy().astype(np.int64)
     findings = []
     for at, name in enumerate(names):
@@ -92,6 +104,9 @@ def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Ma
         report = _reporter(name, reach, market, bar)
         rows = np.arange(market.rows) - bar if reach.unit == "m" else age - age[bar]
         told = _judged(reach, rows[answer], report) or _sessions_counted(reach, answer, age - age[bar], report)
+        window, answer = _without_scale(registry[name]), answers[2][:, at]
+        if window is not None and answer.any():
+            told = told or _judged(window, rows[answer], _reporter(name, window, market, bar))
         findings += (told or _misnamed(name, registry[name]))[:1]
     return findings
 
@@ -111,6 +126,14 @@ def _displaced(market: Market, session: date, ticks: int) -> Market:
     bars = moved(market.bars, np.where(chosen.to_numpy(), ticks, 0), market.instrument)
     volume = pl.when(chosen).then(pl.col("volume") * 3 + 11).otherwise("volume")
     return replace(market, bars=bars.with_columns(volume=volume))
+
+
+def _reweighted(market: Market, session: date) -> Market:
+    """Return the market with 50 times the volume on the dearest fifth of one session; all prices as they were."""
+    dear = pl.col("close") > pl.col("close").filter(pl.col("session") == session).quantile(0.8)
+    chosen = dear & (pl.col("session") == session)
+    volume = pl.when(chosen).then(pl.col("volume") * 50).otherwise("volume")
+    return replace(market, bars=market.bars.with_columns(volume=volume))
 
 
 def _answers(build: Build, others: list[Market], old: NDArray[np.float64], names: list[str]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, later, prefix
-from vpoc_ml.leakage.findings import Finding, differences, merged
+from vpoc_ml.leakage.findings import Finding, differences, feature_columns, merged
 from vpoc_ml.leakage.market import Build, Market, disturbed_after
 
 JUDGED_SESSIONS = 15
@@ -24,7 +24,7 @@ Stream = Callable[[Market, int, int], pl.DataFrame]
 
 
 class Audit(NamedTuple):
-    """What was compared, by check, and what was found."""
+    """How often a feature was compared, by check, and what was found."""
 
     comparisons: dict[str, int]
     findings: list[Finding]
@@ -69,8 +69,9 @@ def audit(
         told = f"in chunks of {rows} bars", chunks.REMEDY
         streamed = stream(short.head(cut), rows, begin)
         findings += differences(chunks.CHECK, known[begin:cut], streamed, told, first_row=begin)
-    counted = {prefix.CHECK: len(cuts), later.CHECK: len(cuts[1:3]), chunks.CHECK: len(stretches)}
-    return Audit(counted, merged(findings))
+    times = {prefix.CHECK: len(cuts), later.CHECK: len(cuts[1:3]), chunks.CHECK: len(stretches)}
+    features = len(feature_columns(known))
+    return Audit({check: count * features for check, count in times.items()}, merged(findings))
 
 
 def _recent(market: Market, stored: pl.DataFrame, history: int) -> _Recent:
@@ -87,9 +88,12 @@ def _recent(market: Market, stored: pl.DataFrame, history: int) -> _Recent:
 
 
 def _cuts(market: Market, first: int, draw: np.random.Generator) -> list[int]:
-    """Return four numbers of bars: after the first bar judged, one bar into a session, anywhere, and all but one."""
+    """Return four numbers of bars: after the first bar judged, one bar into a session, anywhere, and all of them.
+
+    All of them, so that the newest bar, whose features are scored tonight, is judged too.
+    """
     judged = market.bars["session"][first:]
     starts = first + np.flatnonzero((judged != judged.shift(1)).fill_null(value=True).to_numpy())
     opened = int(draw.choice(starts)) + 1
-    anywhere = int(draw.integers(first + 1, market.rows + 1))
-    return [first + 1, opened, anywhere, max(market.rows - 1, 1)]
+    anywhere = int(draw.integers(first + 1, max(market.rows, first + 2)))
+    return [first + 1, opened, anywhere, market.rows]

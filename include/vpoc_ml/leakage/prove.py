@@ -41,7 +41,11 @@ DEGENERATE_STRIDE = 29
 
 @dataclass(frozen=True)
 class Proof:
-    """What was judged and what was found. ``comparisons`` counts, by check, how often a promise was put to the test."""
+    """What was judged and what was found.
+
+    ``comparisons`` counts, by check, how often a feature was put to the test, or a row of the training set: 0 where a
+    builder makes nothing to judge.
+    """
 
     features: tuple[str, ...]
     comparisons: dict[str, int]
@@ -121,8 +125,8 @@ def prove(
     on_check("bits")
     found = [_on_awkward(extended or build, registry, history, seed), _on_regular(build, registry)]
     on_check(training.CHECK)
-    wrong = training.check_training(fit, build, rolled(), dataset, seed)
-    found.append(_Found({training.CHECK: 4}, wrong))
+    judged = training.check_training(fit, build, rolled(), dataset, seed)
+    found.append(_Found({training.CHECK: judged.rows}, judged.findings))
     on_check(placebo.CHECK)
     skills, names, last = _on_martingale(build, contracts, seed)
     found.append(last)
@@ -145,8 +149,8 @@ def _on_awkward(build: Build, registry: Mapping[str, Declared], history: int, se
         *external.check_external(build, market, whole, registry),
         *chunks.check_chunks(build, small, build(small, None), SIZES),
     ]
-    counted = {prefix.CHECK: len(cuts), later.CHECK: len(cuts), rolls.CHECK: 4, external.CHECK: 1}
-    return _Found({**counted, chunks.CHECK: len(SIZES)}, findings)
+    times = {prefix: len(cuts), later: len(cuts), rolls: rolls.COMPARISONS, external: 1, chunks: len(SIZES)}
+    return _Found({check.CHECK: each * len(feature_columns(whole)) for check, each in times.items()}, findings)
 
 
 def _on_regular(build: Build, registry: Mapping[str, Declared]) -> _Found:
@@ -158,7 +162,8 @@ def _on_regular(build: Build, registry: Mapping[str, Declared]) -> _Found:
         *degenerate.check_warmup(market, whole, registry),
         *chunks.check_chunks(build, market, whole, (LARGE,)),
     ]
-    return _Found({memory.CHECK: len(feature_columns(whole)), chunks.CHECK: 1}, findings)
+    judged = len(feature_columns(whole))
+    return _Found({memory.CHECK: judged, chunks.CHECK: judged}, findings)
 
 
 def _on_martingale(build: Build, contracts: int, seed: int) -> tuple[dict[str, Skill], list[str], _Found]:

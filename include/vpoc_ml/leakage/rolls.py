@@ -13,6 +13,7 @@ from vpoc_ml.leakage.market import Build, Market, moved, rescaled
 
 CHECK = "rolls"
 GAPS = (2.0, 4.0)
+COMPARISONS = len(GAPS) + 2
 _GAP = "Multiply every price of the past by the roll's ratio before a window reads it."
 _MIXED = "Read one contract at a time: its own bars before it is front, its adjusted past from then on."
 

@@ -46,6 +46,13 @@ class Fitted(NamedTuple):
 Fit = Callable[[Tables], Fitted]
 
 
+class Judged(NamedTuple):
+    """How many rows of a training set were judged, and what is wrong with it."""
+
+    rows: int
+    findings: list[Finding]
+
+
 def tables_of(markets: list[Market], build: Build) -> Tables:
     """Return bars and features of contracts that are front from their first bar to their last."""
     bars = {str(each.bars["contract"][0]): each.bars for each in markets}
@@ -57,8 +64,8 @@ def tables_of(markets: list[Market], build: Build) -> Tables:
     return Tables(bars, features, pl.DataFrame(periods), markets[0].instrument)
 
 
-def check_training(fit: Fit, build: Build, markets: list[Market], config: DatasetConfig, seed: int) -> list[Finding]:
-    """Return what is wrong with a training set.
+def check_training(fit: Fit, build: Build, markets: list[Market], config: DatasetConfig, seed: int) -> Judged:
+    """Judge a training set.
 
     Its training rows and everything fitted must not change when prices, volumes and features of every later session
     do; which rows it has must not depend on what follows them; a label must be the return over the horizon in time
@@ -69,12 +76,13 @@ def check_training(fit: Fit, build: Build, markets: list[Market], config: Datase
     last = made.frame.filter(pl.col("split") == "train")["session"].max()
     assert isinstance(last, date)
     later = fit(tables_of([_disturbed(each, last, seed) for each in markets], build))
-    return [
+    findings = [
         *_fitted(made, later),
         *_chosen(fit, tables, made, seed),
         *_labels(made.frame, tables, config),
         *_gaps(made.frame, tables, config),
     ]
+    return Judged(made.frame.height, findings)
 
 
 def _disturbed(market: Market, last: date, seed: int) -> Market:

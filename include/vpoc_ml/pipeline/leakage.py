@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpoc_ml.config import RunConfig
-from vpoc_ml.features.extras.entries import chosen
+from vpoc_ml.features.extras.entries import KNOWN, chosen
 from vpoc_ml.features.history import needs
-from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.mirror import cache_folder
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from vpoc_ml.quality.leakage_gate import Promise
 
 LAYERS = ("market", "ingest", "profile", "features", "dataset", "leakage")
-LIBRARIES = ("numba", "numpy", "polars", "scipy")
+LIBRARIES = ("arch", "numba", "numpy", "pandas_market_calendars", "polars", "scipy")
 Recipe = dict[str, str]
 _KNOWN: dict[str, Result] = {}  # by recipe: what is known of it is never out of date
 
@@ -37,7 +36,7 @@ _KNOWN: dict[str, Result] = {}  # by recipe: what is known of it is never out of
 def gate_leakage(run: Run, contracts: list[str]) -> Result:
     """Prove that the code looks at nothing later, and sample the features of the newest front contract.
 
-    The proof is an artifact, ``leakage/<instrument>.json``: it is made again when the code, a library it computes with,
+    The proof is an artifact, ``leakage/proof.json``: it is made again when the code, a library it computes with,
     the list of features or a setting of profile, features or dataset changes, and read on all other nights. One made
     on this machine for the same recipe serves every lake.
 
@@ -70,7 +69,7 @@ def prove_code(config: RunConfig) -> Proof:
     sized = provable(config)
     return prove(
         feature_builder(profile),
-        REGISTRY,
+        KNOWN,
         training_set_builder(sized),
         sized.dataset,
         extended=feature_builder(profile, extras) if extras else None,
@@ -80,7 +79,8 @@ def prove_code(config: RunConfig) -> Proof:
 
 def _proof(run: Run) -> tuple[Result, str | None]:
     """Return the proof of this code and why it was made; None when it was there. A failed one is made again."""
-    key, recipe = f"leakage/{run.config.data.instrument}.json", _recipe(run)
+    recipe = _recipe(run)
+    key = "leakage/proof.json"
     stored = run.lake.read_json(key)
     why = _why(stored, recipe)
     if why is None:
@@ -109,7 +109,6 @@ def _recipe(run: Run) -> Recipe:
         "code": hash_code(*LAYERS),
         "config": run.config.digest("profile", "features", "dataset"),
         "features": ", ".join(chosen(run.config.features.extras)),
-        "instrument": run.instrument.digest,
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
 

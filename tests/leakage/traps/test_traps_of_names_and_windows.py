@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -103,4 +102,3 @@ def test_a_memory_of_a_session_ago_is_no_memory_of_two(steady):
 
     assert judged(two_ago, declared("x", "2 d", sessions=2), steady) == []
     assert caught(judged(two_ago, declared("x", "session"), steady), "x", "memory")
-    assert np.isnan(steady.bars["vix"].to_numpy()).sum() == 0
