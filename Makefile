@@ -22,8 +22,10 @@ help: ## This list
 $(STAMP): requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	# The lock is whole: nothing to resolve. Modules are compiled when they are first imported; most never are.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip check
 	@rm -f .venv/.installed-* && touch $@
 
 venv: $(STAMP) ## The virtual environment .venv, from the lock
