@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import PowerTransformer, QuantileTransformer, RobustScaler
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.scalers import KINDS, fit_scaler, scaler_from_json
+from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler, scaler_from_json
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.errors import InputError, InvalidValueError
 from vpoc_ml.models.guard import Guard
@@ -191,3 +191,15 @@ def test_box_cox_moves_other_columns_up_and_holds_values_below_the_smallest():
     assert low == lower
     skewed = scipy.stats.skew(column)
     assert abs(scipy.stats.skew(scaler.apply(column[:, None])[:, 0])) < 0.05 * skewed
+
+
+@pytest.mark.parametrize("kind", ["yeo_johnson", "box_cox"])
+@pytest.mark.parametrize("monster", [-1e14, 1e14, 1e300])
+def test_one_monster_neither_stops_a_power_nor_takes_the_scale_from_the_others(kind, monster):
+    clean = np.random.default_rng(3).standard_normal(20_000) * 1e-4
+    column = clean.copy()
+    column[77] = monster
+    scaler = fit_scaler(kind, [column])
+    scaled, without = (np.asarray(apply_column(fit.columns[0], clean)) for fit in (scaler, fit_scaler(kind, [clean])))
+    assert np.isfinite(apply_column(scaler.columns[0], column)).all()
+    assert 0.05 < np.ptp(scaled) / np.ptp(without) < 2

@@ -14,6 +14,8 @@ from vpoc_ml.dataset.statistics import column_statistics, even_quantiles, interp
 TAIL = 1e-7
 POWER_CLIP = 10.0
 FITTED_VALUES = 100_000
+FARTHEST = 1e3
+"""Robust scales from the median, beyond which a power is not fitted: one 1e14 would leave nothing to the rest."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class YeoJohnson(ColumnScaler):
         from scipy.stats import yeojohnson_normmax
 
         found = column_statistics(values)
-        units = (values - found.median) / found.scale
+        units = np.clip((values - found.median) / found.scale, -FARTHEST, FARTHEST)
         power = float(yeojohnson_normmax(_sample(units))) if np.ptp(units) > 0 else 1.0
         return cls(found.median, found.scale, power, *_moments(yeo_johnson(units, power)))
 
@@ -99,8 +101,10 @@ class BoxCox(ColumnScaler):
         """Learn the shift, then the power, then mean and deviation of what it gives."""
         from scipy.stats import boxcox_normmax
 
+        found = column_statistics(values)
+        values = np.clip(values, found.median - FARTHEST * found.scale, found.median + FARTHEST * found.scale)
         least = float(values.min())
-        shift = 0.0 if least > 0 else column_statistics(values).scale - least
+        shift = 0.0 if least > 0 else found.scale - least
         positive = values + shift
         unit = float(np.exp(np.log(positive).mean()))
         power = float(boxcox_normmax(_sample(positive / unit), method="mle")) if np.ptp(positive) > 0 else 1.0
