@@ -14,6 +14,7 @@ import pytest
 
 from vpoc_ml.analysis.seen import Seen, read_seen
 from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.targets import RankTarget
 
 FEATURES = ("close_change_pct", "mom_15m", "vwap", "rv_30", "vix_lag1", "dow")
 SPLITS = (("train", 24), ("validation", 16), ("test", 8))
@@ -69,11 +70,20 @@ def make_frame(*, strength: float = 0.5, interaction: float = 0.0, seed: int = 5
             "session": [date(2025, 1, 6) + timedelta(days=int(d)) for d in day],
             "split": np.repeat([name for name, _ in SPLITS], [count * BARS for _, count in SPLITS]),
             "ret": ret,
+            "y": pl.Series(
+                ranks(ret, np.repeat([name == "train" for name, _ in SPLITS], [count * BARS for _, count in SPLITS])),
+                dtype=pl.Float32,
+            ),
             "weight": pl.Series(known, dtype=pl.Float32),
             "last_ret": np.concatenate([[np.nan], ret[:-1]]),
             **{name: pl.Series(values, dtype=pl.Float32) for name, values in columns.items()},
         }
     )
+
+
+def ranks(ret: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """The rank target of each return; NaN where there is none."""
+    return RankTarget.fit(ret[train]).apply(ret)
 
 
 def write_run(folder: Path, frame: pl.DataFrame, **more: object) -> Made:

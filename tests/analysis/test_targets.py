@@ -13,9 +13,9 @@ from vpoc_ml.dataset.targets import KINDS, fit_target
 
 
 def test_each_kind_is_described_and_the_chosen_one_marked(made):
-    found = target_distributions(made.seen, DatasetConfig(target="binary"))
+    found = target_distributions(made.seen, DatasetConfig(target="rank"))
     assert list(found) == list(KINDS)
-    assert [kind for kind, one in found.items() if one["chosen"]] == ["binary"]
+    assert [kind for kind, one in found.items() if one["chosen"]] == ["rank"]
     assert found["rank"]["train"]["mean"] == pytest.approx(0.5)
     assert found["multiclass"]["distinct"] == 3
     labels = made.frame.filter((pl.col("split") == "train") & (pl.col("weight") == 1))["ret"].to_numpy()
@@ -25,8 +25,18 @@ def test_each_kind_is_described_and_the_chosen_one_marked(made):
     assert found["rank"]["validation"]["rows"] == made.seen.mask("validation", labelled=True).sum()
 
 
-def test_volatility_of_a_row_is_its_contracts_own_past(made):
-    config = DatasetConfig(target="vol_scaled")
+def test_the_chosen_kind_is_what_the_training_set_holds(made, make_run):
+    stored = pl.col("ret").rank() * 3.0
+    run = make_run(made.frame.with_columns(y=stored.cast(pl.Float32)))
+    found = target_distributions(run.seen, DatasetConfig(target="vol_scaled"))
+    for split in ("train", "validation"):
+        labelled = run.frame.filter((pl.col("split") == split) & (pl.col("weight") == 1))
+        assert found["vol_scaled"][split]["mean"] == pytest.approx(labelled["y"].mean())
+        assert found["rank"][split]["mean"] == pytest.approx(made.frame.join(labelled, on="ts", how="semi")["y"].mean())
+
+
+def test_volatility_of_a_kind_not_chosen_is_of_its_contracts_seen_past(made):
+    config = DatasetConfig(target="rank")
     found = target_distributions(made.seen, config)["vol_scaled"]["train"]
     keys = made.seen.keys
     known = np.concatenate(
@@ -43,7 +53,7 @@ def test_volatility_of_a_row_is_its_contracts_own_past(made):
 
 
 def test_kind_that_cannot_be_used_says_why(made, make_run):
-    still = make_run(made.frame.with_columns(ret=pl.col("ret") * 0))
+    still = make_run(made.frame.with_columns(ret=pl.col("ret") * 0, y=pl.lit(0.5, pl.Float32)))
     found = target_distributions(still.seen, DatasetConfig())
     assert set(found["multiclass"]) == {"predicts", "chosen", "refused"}
     assert "nearly all training returns are equal" in found["multiclass"]["refused"]

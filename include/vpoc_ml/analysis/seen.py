@@ -62,7 +62,7 @@ class Seen:
         return (wanted & (self.keys["weight"] == 1) if labelled else wanted).to_numpy()
 
     def column(self, name: str) -> Floats:
-        """Return one feature of every seen row, (n,) float64, raw."""
+        """Return a feature (raw) or another column of every seen row, (n,) float64."""
         column = pl.scan_parquet(self.path).head(self.keys.height).select(name).collect()
         return column[name].to_numpy().astype(np.float64)
 

@@ -11,13 +11,16 @@ from vpoc_ml.analysis.distribution import describe
 from vpoc_ml.analysis.seen import SPLITS, Seen
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.labels import known_volatility
-from vpoc_ml.dataset.targets import KINDS, Target, fit_target
+from vpoc_ml.dataset.targets import KINDS, fit_target
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.evaluation.rows import Floats
 
 
 def target_distributions(seen: Seen, config: DatasetConfig) -> dict[str, dict[str, Any]]:
-    """Fit every kind of target on the labelled training rows and describe it on both splits, by kind.
+    """Describe every kind of target on the labelled rows of both splits, by kind.
+
+    The kind this run trains on is what its training set holds; the others are fitted here on the training rows. Of
+    those ``vol_scaled`` takes the volatility from the seen rows, for a training set does not keep the rows between.
 
     Each has ``predicts``, ``loss``, ``outputs``, ``chosen`` (the kind this run trains on), ``distinct`` values,
     ``commonest`` (share of the training rows on the commonest value), and the
@@ -35,7 +38,8 @@ def _described(seen: Seen, kind: str, volatility: Floats, config: DatasetConfig)
         target = fit_target(kind, returns[train], volatility[train], config)
     except InvalidValueError as error:
         return head | {"refused": str(error)}
-    values = {split: _applied(seen, target, split, volatility) for split in SPLITS}
+    made = seen.column("y") if head["chosen"] else target.apply(seen.keys["ret"].to_numpy(), volatility)
+    values = {split: made[seen.mask(split, labelled=True)] for split in SPLITS}
     _, counts = np.unique(values["train"], return_counts=True)
     return head | {
         "loss": target.loss,
@@ -44,11 +48,6 @@ def _described(seen: Seen, kind: str, volatility: Floats, config: DatasetConfig)
         "commonest": float(counts.max() / counts.sum()),
         **{split: describe(found) for split, found in values.items()},
     }
-
-
-def _applied(seen: Seen, target: Target, split: str, volatility: Floats) -> Floats:
-    rows = seen.mask(split, labelled=True)
-    return target.apply(seen.keys["ret"].to_numpy()[rows], volatility[rows])
 
 
 def _volatility(seen: Seen, config: DatasetConfig) -> Floats:
