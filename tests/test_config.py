@@ -56,6 +56,12 @@ def test_unknown_key_suggests_the_setting_meant():
         ("training.epochs", "many", "a valid integer"),
         ("dataset.train_share", 1.5, "less than 1"),
         ("training.device", "tpu", "'auto', 'cpu', 'cuda' or 'rocm'"),
+        ("dataset.validation_share", 0.4, "below 0.4, what train_share leaves"),
+        ("model.hidden_dims", "32, 0", "widths of at least 1"),
+        ("model.hidden_dims", [], "one or more widths"),
+        ("features.names", "vwap, rv_30, vwap", "names that differ"),
+        ("quality.row_count_fail", 0.01, "at least row_count_warn, 0.02"),
+        ("features.pair", "ES", "another instrument than data.instrument"),
     ],
 )
 def test_impossible_value_says_what_was_expected(key, value, expected):

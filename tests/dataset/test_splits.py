@@ -9,7 +9,7 @@ import pytest
 
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.splits import SessionSplit, sessions_needed, split_rows, split_sessions
-from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
+from vpoc_ml.errors import InsufficientSessionsError
 
 # Twelve trade dates around a weekend and the closed 9 January 2025
 DATES = [date(2025, 1, day) for day in (2, 3, 6, 7, 8, 10, 13, 14, 15, 16, 17, 21)]
@@ -56,11 +56,6 @@ def test_sessions_needed_grows_with_the_embargo_and_is_enough():
     assert min(len(split.train), len(split.validation), len(split.test)) >= 1
     with pytest.raises(InsufficientSessionsError):
         split_sessions(days[:-1], config)
-
-
-def test_shares_without_a_test_part_are_refused():
-    with pytest.raises(InvalidValueError, match="below 1"):
-        split_sessions(DATES, DatasetConfig(train_share=0.8, validation_share=0.2))
 
 
 def test_rows_whose_label_reaches_the_next_part_are_purged():

@@ -56,11 +56,14 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
         section, field = key.split(".")
         whole[section][field] = _as_given(value, field_of(section, field))
     try:
-        return RunConfig.model_validate(whole)
+        changed = RunConfig.model_validate(whole)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
         raise InvalidValueError(key, first["input"], _expectation(first["msg"])) from error
+    if changed.features.pair == changed.data.instrument:
+        raise InvalidValueError("features.pair", changed.features.pair, "another instrument than data.instrument")
+    return changed
 
 
 def load(text: str) -> RunConfig:

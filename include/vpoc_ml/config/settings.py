@@ -92,6 +92,13 @@ class FeaturesConfig(Section):
         "", validate_default=True, description="Other instrument of family cointegration, such as NQ, in the same lake."
     )
 
+    @field_validator("names")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("names that differ")
+        return names
+
     @field_validator("pair")
     @classmethod
     def _named(cls, symbol: str, others: ValidationInfo) -> str:
@@ -122,6 +129,14 @@ class DatasetConfig(Section):
     scaler: Literal["none", "robust", "mad", "robust_scaler", "winsor", "quantile", "yeo_johnson", "box_cox"] = Field(
         "none", description="Scaling of the features before the model's guard, fitted on training rows."
     )
+
+    @field_validator("validation_share")
+    @classmethod
+    def _leaves_a_test(cls, share: float, others: ValidationInfo) -> float:
+        train = others.data.get("train_share", 0.0)
+        if share + train >= 1:
+            raise ValueError(f"below {1 - train:g}, what train_share leaves, so that the test gets sessions too")
+        return share
 
     @field_validator("target_levels")
     @classmethod
@@ -156,6 +171,13 @@ class ModelConfig(Section):
     blend: Literal["none", "lightgbm"] = Field(
         "none", description="lightgbm: mix with boosted trees of the same rows, weighted on validation."
     )
+
+    @field_validator("hidden_dims")
+    @classmethod
+    def _wide(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if not widths or min(widths) < 1:
+            raise ValueError("one or more widths of at least 1")
+        return widths
 
     @field_validator("groups")
     @classmethod
@@ -240,6 +262,13 @@ class QualityConfig(Section):
     vix_missing_fail: Share = Field(0.20, description="Share of bars without a known VIX close that fails.")
     quarantine_warn: Share = Field(0.001, description="Share of a delivery's rows in quarantine that warns.")
     docs_limit: int = Field(60, ge=1, le=10_000, description="Newest validations kept in the Data Docs.")
+
+    @field_validator("row_count_fail")
+    @classmethod
+    def _warned_first(cls, fail: float, others: ValidationInfo) -> float:
+        if fail < (warn := others.data.get("row_count_warn", 0.0)):
+            raise ValueError(f"at least row_count_warn, {warn:g}")
+        return fail
 
 
 class PromotionConfig(Section):

@@ -106,8 +106,8 @@ def _feature_names(features: dict[str, pl.DataFrame], wanted: tuple[str, ...]) -
         raise ArtifactError("features", "the features of at least one contract", "none")
     known = [name for name in next(iter(features.values())).columns if name not in KEYS]
     unknown = sorted(set(wanted) - set(known))
-    if unknown or len(set(wanted)) < len(wanted):
-        raise InvalidValueError("features.names", ", ".join(unknown or wanted), f"distinct, out of {', '.join(known)}")
+    if unknown:
+        raise InvalidValueError("features.names", ", ".join(unknown), f"out of {', '.join(known)}")
     return list(wanted) or known
 
 

@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
+from vpoc_ml.errors import InsufficientSessionsError
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,12 +30,8 @@ def split_sessions(sessions: list[date], config: DatasetConfig) -> SessionSplit:
     next share their long feature windows, and validation looks better than the future will be.
 
     Raises:
-        InvalidValueError: the two shares leave nothing for the test.
         InsufficientSessionsError: fewer sessions than ``min_sessions`` or than three non-empty parts need.
     """
-    if config.train_share + config.validation_share >= 1:
-        total = round(config.train_share + config.validation_share, 6)
-        raise InvalidValueError("dataset.train_share + dataset.validation_share", total, "below 1")
     ordered = sorted(set(sessions))
     needed = sessions_needed(config)
     if len(ordered) < needed:

@@ -33,10 +33,8 @@ def build_model(config: ModelConfig, statistics: Mapping[str, Any]) -> GuardedNe
             ``groups`` of ``feature_statistics.json`` or of a stored model.
 
     Raises:
-        InvalidValueError: no width, or one below 1; an encoding without edges; a group without features.
+        InvalidValueError: an encoding without edges; a group without features.
     """
-    if not config.hidden_dims or min(config.hidden_dims) < 1:
-        raise InvalidValueError("model.hidden_dims", config.hidden_dims, "one or more widths of at least 1")
     guard = Guard(statistics["median"], statistics["scale"], config.guard_clip)
     edges = guarded_edges(config, statistics, guard)
     groups = group_columns(config, statistics)
