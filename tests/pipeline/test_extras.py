@@ -89,12 +89,16 @@ def test_the_pair_is_read_from_the_lake_and_its_change_makes_the_features_stale(
     assert not np.array_equal(world.features("ESM24")["coint_z_20d"].to_numpy(), found, equal_nan=True)
 
 
-def test_a_pair_that_ends_before_the_bars_is_refused(world: World) -> None:
+@pytest.mark.parametrize(
+    ("code", "kept", "told"),
+    [("NQM24", slice(60 * MINUTES), "bars up to"), ("NQH24", slice(9 * MINUTES, None), "bars from")],
+)
+def test_a_pair_that_ends_before_the_bars_or_begins_after_them_is_refused(world, code, kept, told) -> None:
     world.deliver("NQ", 18_000.0)
-    bars = world.lake.read_frame("bars/NQ/NQM24.parquet")
-    world.lake.write_frame("bars/NQ/NQM24.parquet", bars.head(60 * MINUTES), Recipe({"raw": "cut"}, "", ""))
+    bars = world.lake.read_frame(f"bars/NQ/{code}.parquet")
+    world.lake.write_frame(f"bars/NQ/{code}.parquet", bars[kept], Recipe({"raw": "cut"}, "", ""))
     world.run("nq", "NQ")
-    with pytest.raises(ArtifactError, match="bars up to"):
+    with pytest.raises(ArtifactError, match=told):
         world.run("night", "ES", PAIR)
 
 

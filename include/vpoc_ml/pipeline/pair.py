@@ -45,7 +45,7 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
     """Return ``ts, close`` of the other instrument around the time of ``bars``; None where no family reads it.
 
     Raises:
-        ArtifactError: as ``pair_inputs``, or the other bars end more than a day before these.
+        ArtifactError: as ``pair_inputs``, or the other bars begin more than a day after these, or end as much before.
     """
     if "cointegration" not in run.config.features.extras:
         return None
@@ -55,9 +55,12 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
         for one in segments
     ]
     closes = continuous_closes(parts)
-    newest, wanted = closes["ts"].max(), datetime.fromisoformat(str(bars.last_ts))
-    if not isinstance(newest, datetime) or newest < wanted - LATE:
-        raise _missing(run, f"bars up to {wanted.isoformat()}", str(newest))
+    first, last = (datetime.fromisoformat(str(stamp)) for stamp in (bars.first_ts, bars.last_ts))
+    oldest, newest = closes["ts"].min(), closes["ts"].max()
+    if not isinstance(oldest, datetime) or oldest > first + LATE:
+        raise _missing(run, f"bars from {first.isoformat()} on", str(oldest))
+    if not isinstance(newest, datetime) or newest < last - LATE:
+        raise _missing(run, f"bars up to {last.isoformat()}", str(newest))
     return closes
 
 

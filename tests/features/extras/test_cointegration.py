@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.extras.cointegration import as_known, continuous_closes, fit
 
 START = datetime(2025, 1, 6, 15, 0, tzinfo=UTC)
@@ -82,3 +83,8 @@ def test_without_a_close_of_the_other_there_is_no_value_and_no_error(thin, extra
     assert found["coint_z_20d"].head(2000).is_nan().all()
     assert not found["coint_z_20d"].tail(100).is_nan().any()
     assert extras(thin.bars, thin.pair.clear(), families=("cointegration",))["coint_z_20d"].is_nan().all()
+
+
+def test_closes_out_of_order_are_refused(thin, extras):
+    with pytest.raises(ArtifactError, match="sorted by ts"):
+        extras(thin.bars, thin.pair.reverse(), families=("cointegration",))

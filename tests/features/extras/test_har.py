@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 import statsmodels.api as sm
 
-from vpoc_ml.features.extras.har import LONGEST_FIT, SESSIONS, SHORTEST_FIT, forecast_of, realised_variance
+from vpoc_ml.features.extras.har import LONGEST_FIT, SESSIONS, SHORTEST_FIT, forecast_of
 
 
 def slow(variance: np.ndarray) -> float:
@@ -49,16 +50,14 @@ def test_forecast_recovers_a_known_relation():
     assert np.std(errors) < 0.95 * np.std(naive)
 
 
-def test_realised_variance_by_hand_leaves_the_break_out_and_floors_a_flat_session():
-    day = np.array([0, 0, 0, 1, 1, 2, 2])
-    close = np.array([100.0, 101.0, 100.0, 150.0, 150.0, 80.0, 81.0])
-    found = realised_variance(day, close)
-    one = (100 * math.log(1.01)) ** 2
-    assert found.tolist() == pytest.approx([2 * one, 1e-6, (100 * math.log(81 / 80)) ** 2], rel=1e-9)
-
-
-def test_realised_variance_of_a_session_does_not_depend_on_those_before():
-    draw = np.random.default_rng(5)
-    day, close = np.repeat(np.arange(20), 50), 5000 + np.cumsum(draw.normal(0, 1, 1000))
-    whole = realised_variance(day, close)
-    np.testing.assert_array_equal(realised_variance(day[400:], close[400:]), whole[8:])
+def test_surprise_is_the_last_sessions_variance_less_its_forecast(thin, extras):
+    found = extras(thin.bars, None, families=("har",)).with_columns(thin.bars["open", "close"])
+    variance = []
+    for day in found.partition_by("session", maintain_order=True):
+        path = np.log([day["open"][0], *day["close"]])
+        variance.append(max(float(np.sum((100 * np.diff(path)) ** 2)), 1e-6))
+    days = found["session"].unique(maintain_order=True)
+    for at in (53, 70, 91):
+        rows = found.filter(pl.col("session") == days[at])
+        expected = math.log(variance[at - 1]) - forecast_of(np.array(variance[: at - 1])[-82:])
+        assert rows["har_surprise_1d"].to_list() == pytest.approx([expected] * rows.height, abs=1e-5)

@@ -35,10 +35,15 @@ def compute(x: Inputs) -> dict[str, Floats]:
     """Return the residual in standard deviations of the last 20 sessions' residuals, and the hedge ratio.
 
     Raises:
-        ArtifactError: the inputs have no pair.
+        ArtifactError: the inputs have no pair, or one out of order.
     """
     if x.pair is None:
         raise ArtifactError("family cointegration", "the other instrument's closes", "none; set features.pair")
+    if not x.pair["ts"].is_sorted():
+        late = x.pair.filter(pl.col("ts") < pl.col("ts").shift(1))["ts"][0]
+        raise ArtifactError(
+            "the other instrument's closes", "rows sorted by ts", f"{late} after a later one; sort them"
+        )
     times, closes = x.pair["ts"].to_physical().to_numpy(), x.pair["close"].to_numpy()
     day, own, other = x.whole("day"), np.log(x.whole("close")), np.log(as_known(x.whole("ts"), times, closes))
     starts, found = day_starts(day), np.full((2, day.size), np.nan)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.extras.reach import LARGEST, ONE, day_starts
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.profile.kernels import Ints
 
 HORIZONS = (1, 5, 22)
 LONGEST_FIT = 60
@@ -22,31 +20,16 @@ SMALLEST = 1e-6
 
 
 def compute(x: Inputs) -> dict[str, Floats]:
-    """Return the forecast of ln RV of the bar's session, and how far the last session's ln RV was off its own."""
-    variance = realised_variance(x.whole("day"), x.whole("close"))
+    """Return the forecast of ln RV of the bar's session, and how far the last session's ln RV was off its own.
+
+    RV is that of the registry's ``har_d``: from bar to bar and first from the open.
+    """
+    variance = np.maximum(x.variance, SMALLEST)
     forecast, first = np.full(variance.size, np.nan), x.past.sessions
     for session in range(max(first - 1, 0), variance.size):
         forecast[session] = forecast_of(variance[max(session - SESSIONS + 1, 0) : session])
     surprise = np.log(variance) - forecast
     return {"har_forecast_1d": x.of_session(forecast), "har_surprise_1d": x.of_session(surprise, 1)}
-
-
-def realised_variance(day: Ints, close: Floats) -> Floats:
-    """Return the sum of squared one-bar log returns inside each session, in percent squared, at least 1e-6.
-
-    The daily break's return is left out. Sums are exact (fixed point), the same for any stretch of sessions.
-
-    Args:
-        day: (rows,) session of each bar, non-decreasing.
-        close: (rows,) prices in any unit.
-    """
-    starts = day_starts(day)
-    returns = np.zeros(close.size)
-    returns[1:] = np.diff(np.log(close))
-    returns[starts[:-1]] = 0
-    squares = np.rint(np.minimum(returns**2, LARGEST) * ONE).astype(np.int64)
-    total = np.concatenate(([0], np.cumsum(squares)))
-    return np.maximum(1e4 * (total[starts[1:]] - total[starts[:-1]]) / ONE, SMALLEST)
 
 
 def forecast_of(variance: Floats) -> float:
