@@ -1,7 +1,9 @@
 """The whole path without Airflow: promoted where there is skill, refused where there is none, nothing lost."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,6 +19,7 @@ from vpoc_ml.pipeline.champion import model_store
 from .conftest import LEARNS, NOW
 
 pytestmark = pytest.mark.e2e
+README = Path(__file__).resolve().parents[2] / "README.md"
 ARTIFACTS = {
     "best_model.safetensors",
     "best_model.json",
@@ -53,6 +56,17 @@ def test_signal_is_promoted_with_every_artifact(promoted):
     assert set(summary["metrics"]["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
     champion = model_store(Lake(promoted)).champion()
     assert champion.run == "first"
+
+
+def test_the_readmes_notebook_example_runs(promoted):
+    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    names: dict = {}
+    exec(program.replace('Lake("data/demo")', f"Lake({promoted!r})"), names)
+    assert names["naked"].columns == ["session", "vpoc", "age"]
+    assert names["week"].columns[-4:] == ["vpoc", "vah", "val", "va_volume"]
+    assert {"low_tail", "high_tail", "single_print"} >= set(names["tails"]["kind"]) > set()
+    assert set(names["nodes"]["kind"]) == {"hvn", "lvn"}
+    assert min(names[name].height for name in ("naked", "week")) > 0
 
 
 def test_summary_conserves_rows(promoted):
