@@ -149,12 +149,17 @@ def test_rank_threshold_is_that_of_the_evaluation():
     assert rank_of_zero(known) == RankTarget.fit(returns).zero_score != 0.5
 
 
+def quantity_of(target, outputs):
+    """What outputs say in the unit of the target's quantity: its line, read backwards."""
+    return target.centre + (outputs - 0.5) / target.slope
+
+
 def test_return_is_a_line_of_the_clipped_log_return():
     returns, _ = market()
     returns[5] = 0.4
     target = fit_target("return", returns)
     finite = np.isfinite(returns)
-    found = target.forecast(target.apply(returns))
+    found = quantity_of(target, target.apply(returns))
     np.testing.assert_allclose(found[finite], np.clip(returns[finite], -0.1, 0.1), atol=1e-12)
     assert target.apply(returns[finite]).mean() == pytest.approx(0.5)
 
@@ -197,9 +202,9 @@ def test_vol_scaled_by_hand():
     volatility = np.array([1.0, 2.0, 1.0, np.nan, 1.0]) * 1e-4
     target = fit_target("vol_scaled", returns, volatility)
     assert (target.floor, target.usual) == (1e-4, 1e-4)
-    moves = target.forecast(target.apply(returns, volatility))
+    moves = quantity_of(target, target.apply(returns, volatility))
     np.testing.assert_allclose(moves, [1.0, -1.0, 5.0, 1.0, np.nan], atol=1e-9)
-    np.testing.assert_allclose(target.forecast(target.apply(np.array([1e-4]), np.array([1e-9]))), [1.0])
+    np.testing.assert_allclose(quantity_of(target, target.apply(np.array([1e-4]), np.array([1e-9]))), [1.0])
 
 
 def test_vol_scaled_without_any_known_volatility_uses_the_returns_own_scale():
@@ -246,7 +251,7 @@ def test_quantiles_start_at_the_training_quantiles():
     target = fit_target("quantiles", returns, config=DatasetConfig(target_levels=(0.25, 0.5, 0.75)))
     known = returns[np.isfinite(returns)]
     np.testing.assert_allclose(
-        target.forecast(np.array(target.start)), np.quantile(known, [0.25, 0.5, 0.75]), atol=1e-12
+        quantity_of(target, np.array(target.start)), np.quantile(known, [0.25, 0.5, 0.75]), atol=1e-12
     )
     crossed = np.array([[0.6, 0.5, 0.4], [0.4, 0.5, 0.6]])
     np.testing.assert_allclose(target.score(crossed), 0.5)

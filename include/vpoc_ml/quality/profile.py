@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -41,13 +40,6 @@ class Profile:
     rows: int
     frame: pl.DataFrame
     tallies: list[Tally] = field(default_factory=list)
-
-
-def profile_parquet(
-    path: Path, contract: str, columns: Sequence[Column], rules: Sequence[RowRule] = (), *, time: str = "ts"
-) -> Profile:
-    """Profile one Parquet file; see ``profile_frame``."""
-    return profile_frame(pl.scan_parquet(path), contract, columns, rules, time=time)
 
 
 def profile_frame(

@@ -46,10 +46,6 @@ class LinearTarget(RankUnits):
         target = MIDDLE + self.slope * (self.quantity(finite, volatility) - self.centre)
         return np.where(np.isfinite(returns), target, np.nan)
 
-    def forecast(self, outputs: Floats) -> Floats:
-        """Return what outputs [n] say in the quantity's own unit."""
-        return self.centre + (outputs - MIDDLE) / self.slope
-
     @property
     def zero_score(self) -> float:
         """Score of a zero return."""
