@@ -8,9 +8,10 @@ RECIPE ?= nightly
 PORT ?= 8080
 REPROCESS ?= none
 PARALLEL ?= 4
-# Two processes of tests, each with whole files: more would quarrel over the cores that some tests' own processes need.
+# Processes of tests, each with whole files: two, more where a core stays free for what some tests start themselves.
 # Files in their order: the long ones with few tests would come last otherwise, one process waiting for the other.
-WORKERS ?= 2
+CORES := $(shell nproc 2>/dev/null || echo 2)
+WORKERS ?= $(shell echo $$(($(CORES) > 6 ? 6 : $(CORES) > 3 ? $(CORES) - 1 : 2)))
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
 .DEFAULT_GOAL := help
@@ -34,7 +35,7 @@ demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martinga
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
 		--recipe $(RECIPE) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
-test: $(STAMP) ## All tests [T="tests/dags -k form" WORKERS=2]
+test: $(STAMP) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores]
 	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(T)
 
 lint: $(STAMP) ## ruff, mypy --strict and the order of the layers
