@@ -158,7 +158,7 @@ def train(
     if asked.verbose:
         output.log_to_stderr()
     if asked.data:
-        raw, vix = earlier.deliver(asked.data, vix, asked.output or Path(lake) / "runs" / run)
+        raw, vix = earlier.deliver(asked.data, vix, earlier.output_of(lake, run, asked.output))
     overrides = asked.settings | _overrides(override, contract)
     _run_stages("train", lake, run, recipe or cli_train.RECIPE, overrides, raw, vix, as_json=as_json)
     if asked.output:

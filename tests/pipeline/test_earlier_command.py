@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from vpoc_ml import cli
 from vpoc_ml.cli import app
 from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.vix import read_vix
@@ -163,6 +164,24 @@ def test_data_in_the_private_folder_and_a_file_in_the_place_of_the_link_are_refu
     with pytest.raises(ConfigError, match="Move it away"):
         earlier.deliver(file, None, tmp_path)
     assert link.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("lake", "place"),
+    [("memory://bucket/es", "cache"), ("file://{}/lake", "lake/runs/manual"), ("lake", "lake/runs/manual")],
+)
+def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_path, monkeypatch, lake, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(cli, "_run_stages", lambda *arguments, as_json: asked.append(arguments))
+    line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]
+    assert CliRunner().invoke(app, line).exit_code == 0
+    raw, vix = map(Path, asked[0][-2:])
+    assert raw.absolute().is_relative_to(tmp_path / place)
+    assert [path.name for path in raw.iterdir()] == ["merged_es_vix_test.csv"]
+    assert vix.is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [place.partition("/")[0]], "no folder called memory: or file:"
 
 
 def test_run_is_named_after_the_output_folder(tmp_path):

@@ -50,6 +50,19 @@ def deliver(data: Path, vix: Path | None, output: Path) -> tuple[Path, Path | No
     return raw, vix or _vix_beside(data) or write_closes(data, own / "vix.csv")
 
 
+def output_of(lake: str, run: str, asked: Path | None) -> Path:
+    """Return the local folder that ``deliver`` works below: the one that is asked for, else one of the run.
+
+    In a local lake that is the run's folder. Of a lake in an object store it lies in this machine's cache, beside the
+    mirrored folders: the link stays here, and so does the data file.
+
+    Raises:
+        InvalidValueError: a lake's URL that fsspec does not know.
+    """
+    opened = Lake(lake)
+    return asked or opened.folder(f"input/{run}" if opened.remote else run_prefix(run))
+
+
 def _below(path: Path, folder: Path) -> bool:
     """Return whether a path lies in ``folder``, by its name or by what it links to."""
     names = (Path(os.path.abspath(path)), path.resolve())
