@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -58,7 +59,7 @@ class Airflow:
                 return found
         except urllib.error.HTTPError as error:
             raise RefusedError(error.code, _reason(error)) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
             raise NotUpError(f"Expected Airflow to answer at {self.url}; {error}. Start it with `make up`.") from error
 
     def knows(self, dag: str) -> bool:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from vpoc_ops import supervisor
+from vpoc_ops.client import NotUpError, RefusedError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HEALTHY = {
@@ -57,18 +58,73 @@ class SlowProcessor:
 
 def test_up_waits_until_every_dag_can_be_triggered():
     airflow = SlowProcessor(patience=1)
-    supervisor._wait_for_dags(airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    supervisor._wait_for_dags(lambda: airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
     assert sorted(airflow.asked) == sorted(2 * ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
 
 
 def test_dag_that_does_not_import_is_told_with_its_trace():
     with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import.\nSyntaxError: line 3"):
-        supervisor._wait_for_dags(SlowProcessor(patience=1), NOW, time.monotonic() + 60)
+        supervisor._wait_for_dags(lambda: SlowProcessor(patience=1), NOW, time.monotonic() + 60)
 
 
 def test_dag_that_never_comes_is_named():
     with pytest.raises(supervisor.StartError, match="not stored vpoc_contracts, vpoc_nightly, vpoc_search in time"):
-        supervisor._wait_for_dags(SlowProcessor(patience=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+        supervisor._wait_for_dags(lambda: SlowProcessor(patience=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+
+
+def test_api_that_does_not_answer_in_time_is_asked_again_until_the_deadline(monkeypatch):
+    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
+    airflow, silent = SlowProcessor(patience=1), iter([True, False])
+
+    def connect():
+        if next(silent):
+            raise NotUpError("timed out")
+        return airflow
+
+    knows, late = airflow.knows, iter([True])
+
+    def slow(dag):
+        if next(late, False):
+            raise NotUpError("timed out")
+        return knows(dag)
+
+    airflow.knows = slow
+    supervisor._wait_for_dags(connect, NOW + timedelta(seconds=1), time.monotonic() + 60)
+
+    def never():
+        raise NotUpError("nobody answers")
+
+    with pytest.raises(supervisor.StartError, match=r"vpoc_search in time.*nobody answers"):
+        supervisor._wait_for_dags(never, NOW, time.monotonic() - 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RefusedError(500, "Internal error"), (supervisor.StartError, "Internal error")),
+        (NotUpError("nobody answers"), (supervisor.StartError, "nobody answers")),
+        (RuntimeError("a bug"), (RuntimeError, "a bug")),
+        (KeyboardInterrupt("by hand"), (KeyboardInterrupt, "by hand")),
+    ],
+    ids=["refused", "silent", "bug", "Ctrl-C"],
+)
+@pytest.mark.parametrize("where", ["_wait_healthy", "_wait_for_dags"])
+def test_failed_up_leaves_no_process_behind(tmp_path, monkeypatch, error, told, where):
+    def fail(*arguments):
+        assert len(supervisor.supervised(tmp_path)) == len(supervisor.PARTS)
+        raise error
+
+    monkeypatch.setattr(supervisor, "_prepare", lambda environment, log: None)
+    monkeypatch.setattr(supervisor, "_spawn", sleeping)
+    monkeypatch.setattr(supervisor, "_wait_healthy", lambda *arguments: None)
+    monkeypatch.setattr(supervisor, where, fail)
+    with pytest.raises(told[0], match=told[1]):
+        supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60)
+    assert supervisor.supervised(tmp_path) == []
+
+
+def sleeping(command, environment, log):
+    return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
 
 
 def test_taken_port_is_named_and_nothing_starts(tmp_path, capsys):
