@@ -254,16 +254,17 @@ def _wait_healthy(
 
 
 def _wait_for_dags(connect: Callable[[], Airflow], started: datetime, deadline: float) -> None:
-    """Wait until Airflow knows each DAG, named as its file: a healthy processor may not have read one yet.
+    """Wait until each DAG, named as its file, was read since ``started``: a healthy processor may not have read one.
 
+    A DAG of an earlier life says nothing about its file of today. Errors are asked for after the last DAG too.
     An API that does not answer, busy as it is while everything starts, is asked again until ``deadline``.
     """
     missing, airflow, silence = sorted(path.stem for path in (env.PROJECT / "dags").glob("vpoc_*.py")), None, ""
     while True:
         try:
             airflow = airflow or connect()
-            missing = [dag for dag in missing if not airflow.knows(dag)]
-            broken, silence = airflow.import_errors(started) if missing else {}, ""
+            unread = [dag for dag in missing if not airflow.knows(dag, started)]
+            missing, broken, silence = unread, airflow.import_errors(started), ""  # nothing of it when one is silent
         except NotUpError as error:
             broken, silence = {}, f" {error}"
         if broken:
@@ -271,7 +272,7 @@ def _wait_for_dags(connect: Callable[[], Airflow], started: datetime, deadline: 
         if not missing:
             return
         if time.monotonic() > deadline:
-            late = f"The DAG processor has not stored {', '.join(missing)} in time."
+            late = f"The DAG processor has not read {', '.join(missing)} in time."
             raise StartError(f"{late} Try a larger --timeout.{silence}")
         time.sleep(0.5)
 
