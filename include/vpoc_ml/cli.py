@@ -285,7 +285,10 @@ def report_features(lake: LakeOption = "data", run: RunOption = "manual", as_jso
 def main() -> None:
     """Run the command line; a typed error becomes its message on stderr and its exit code."""
     try:
-        app()
+        try:
+            app()
+        finally:  # a bar that is left running hides the terminal's cursor and keeps stdout and stderr
+            output.show_progress.stop()
     except VpocError as error:
         output.progress.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
         sys.exit(error.exit_code)
