@@ -176,7 +176,9 @@ def seeds(
     """Train the run's net once per seed, one process per card, and tell how the seeds and their mean do."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.train_seeds(lake, run, seed, processes), as_json)
+    with output.stdout_for_results():
+        result = pipeline.train_seeds(lake, run, seed, processes)
+    output.emit(result, as_json)
 
 
 @app.command()
