@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
+from vpoc_ml import cli
 from vpoc_ml.cli_output import TrainingProgress
+from vpoc_ml.errors import TrainingUnstableError
 
 WINDOW = {"kind": "window", "step": 50, "steps_total": 200, "epoch": 1, "loss": 0.02, "lr": 1e-3}
 WINDOW |= {"skipped": 3, "rollbacks": 0}
@@ -36,3 +39,23 @@ def test_an_epoch_without_a_finite_loss_is_shown():
     text = io.StringIO()
     TrainingProgress(Console(file=text, width=120))(EPOCH | {"validation_loss": None})
     assert "validation loss not finite" in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(TrainingUnstableError("no rung holds"), 4), (RuntimeError("a bug"), None), (SystemExit(1), 1)]
+)
+def test_command_that_fails_gives_the_terminal_back(monkeypatch, error, code):
+    text, streams = io.StringIO(), (sys.stdout, sys.stderr)
+    monkeypatch.setattr(cli.output, "show_progress", TrainingProgress(Console(file=text, force_terminal=True)))
+
+    def train():
+        cli.output.show_progress(WINDOW)
+        raise error
+
+    monkeypatch.setattr(cli, "app", train)
+    with pytest.raises(RuntimeError if code is None else SystemExit) as caught:
+        cli.main()
+    assert code is None or caught.value.code == code
+    hidden, shown = text.getvalue().rfind("\x1b[?25l"), text.getvalue().rfind("\x1b[?25h")
+    assert -1 < hidden < shown, "the cursor is shown again"
+    assert (sys.stdout, sys.stderr) == streams

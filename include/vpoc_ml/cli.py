@@ -158,7 +158,7 @@ def train(
     if asked.verbose:
         output.log_to_stderr()
     if asked.data:
-        raw, vix = earlier.deliver(asked.data, vix, (asked.output or Path(lake) / "runs" / run) / "input")
+        raw, vix = earlier.deliver(asked.data, vix, earlier.output_of(lake, run, asked.output))
     overrides = asked.settings | _overrides(override, contract)
     _run_stages("train", lake, run, recipe or cli_train.RECIPE, overrides, raw, vix, as_json=as_json)
     if asked.output:
@@ -176,7 +176,9 @@ def seeds(
     """Train the run's net once per seed, one process per card, and tell how the seeds and their mean do."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.train_seeds(lake, run, seed, processes), as_json)
+    with output.stdout_for_results():
+        result = pipeline.train_seeds(lake, run, seed, processes)
+    output.emit(result, as_json)
 
 
 @app.command()
@@ -285,7 +287,10 @@ def report_features(lake: LakeOption = "data", run: RunOption = "manual", as_jso
 def main() -> None:
     """Run the command line; a typed error becomes its message on stderr and its exit code."""
     try:
-        app()
+        try:
+            app()
+        finally:  # a bar that is left running hides the terminal's cursor and keeps stdout and stderr
+            output.show_progress.stop()
     except VpocError as error:
         output.progress.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
         sys.exit(error.exit_code)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from vpoc_ml.training.findings import Finding
 
+STDOUT, STDERR = 1, 2
 progress = Console(stderr=True)
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,23 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in result.items():
         typer.echo(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """Send what the block writes to stdout to stderr, also what its child processes and libraries in C write.
+
+    Training processes that are started directly inherit stdout, which belongs to the result.
+    """
+    sys.stdout.flush()
+    kept = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, STDOUT)
+        os.close(kept)
 
 
 def show_findings(findings: Iterable[Finding]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -58,17 +59,22 @@ class Airflow:
                 return found
         except urllib.error.HTTPError as error:
             raise RefusedError(error.code, _reason(error)) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
             raise NotUpError(f"Expected Airflow to answer at {self.url}; {error}. Start it with `make up`.") from error
 
-    def knows(self, dag: str) -> bool:
-        """Tell whether a DAG can be triggered: Airflow answers 404 until the DAG processor has stored it."""
+    def knows(self, dag: str, since: datetime) -> bool:
+        """Tell whether a DAG can be triggered and was read at or after ``since``: an old database knows old DAGs.
+
+        Airflow answers 404 until the DAG processor has stored it.
+        """
         try:
-            return not self.call("GET", f"/api/v2/dags/{dag}/details")["is_stale"]
+            found = self.call("GET", f"/api/v2/dags/{dag}/details")
         except RefusedError as error:
             if error.status == 404:
                 return False
             raise
+        read = found["last_parsed_time"]
+        return not found["is_stale"] and read is not None and datetime.fromisoformat(read) >= since
 
     def import_errors(self, since: datetime) -> dict[str, str]:
         """Return the DAG files that did not import when last read, at or after ``since``, each with its stack trace."""

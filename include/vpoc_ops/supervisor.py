@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
 import secrets
@@ -17,7 +18,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from rich.console import Console
 
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ops import env
-from vpoc_ops.client import Airflow
+from vpoc_ops.client import Airflow, NotUpError, RefusedError
 
 PARTS = {
     "api-server": ("api-server",),
@@ -86,19 +88,28 @@ def up(home: Path, lake: str, port: int, timeout: float) -> int:
     environment = env.merged(env.airflow_env(home, lake, port=port) | own)
     _prepare(environment, logs / "prepare.log")
     started = datetime.now(UTC)
-    parts = {name: _spawn(command, environment, logs / f"{name}.log") for name, command in PARTS.items()}
     url = f"http://127.0.0.1:{port}"
-    mains = {name: [part.pid, psutil.Process(part.pid).create_time()] for name, part in parts.items()}
-    write_json(home / "parts.json", {"url": url, "lake": env.lake_uri(lake), "boot": _boot(), "mains": mains})
-    try:
+    with _down_on_failure(home):
+        parts = {name: _spawn(command, environment, logs / f"{name}.log") for name, command in PARTS.items()}
+        mains = {name: [part.pid, psutil.Process(part.pid).create_time()] for name, part in parts.items()}
+        write_json(home / "parts.json", {"url": url, "lake": env.lake_uri(lake), "boot": _boot(), "mains": mains})
         _wait_healthy(url, parts, logs, started, timeout)
-        _wait_for_dags(Airflow(home), started, begin + timeout)
-    except (StartError, KeyboardInterrupt):
-        down(home)
-        raise
+        _wait_for_dags(lambda: Airflow(home), started, begin + timeout)
     login = f"admin / {password}" if password else f"admin, password in {home / 'passwords.json'}"
     console.print(f"Airflow is up after {time.monotonic() - begin:.0f} s: {url}\nlogin {login}\nlogs  {logs}")
     return 0
+
+
+@contextmanager
+def _down_on_failure(home: Path) -> Iterator[None]:
+    """Stop what was started when the block is left by any exception, Ctrl-C too; the client's errors become one."""
+    try:
+        yield
+    except BaseException as error:
+        down(home)
+        if isinstance(error, NotUpError | RefusedError):
+            raise StartError(f"Its API did not do what was asked: {error}") from error
+        raise
 
 
 def down(home: Path, grace: float = 20.0) -> int:
@@ -242,14 +253,27 @@ def _wait_healthy(
         missing = unhealthy(_health(url), started)
 
 
-def _wait_for_dags(airflow: Airflow, started: datetime, deadline: float) -> None:
-    """Wait until Airflow knows each DAG, named as its file: a healthy processor may not have read one yet."""
-    missing = sorted(path.stem for path in (env.PROJECT / "dags").glob("vpoc_*.py"))
-    while missing := [dag for dag in missing if not airflow.knows(dag)]:
-        if broken := airflow.import_errors(started):
+def _wait_for_dags(connect: Callable[[], Airflow], started: datetime, deadline: float) -> None:
+    """Wait until each DAG, named as its file, was read since ``started``: a healthy processor may not have read one.
+
+    A DAG of an earlier life says nothing about its file of today. Errors are asked for after the last DAG too.
+    An API that does not answer, busy as it is while everything starts, is asked again until ``deadline``.
+    """
+    missing, airflow, silence = sorted(path.stem for path in (env.PROJECT / "dags").glob("vpoc_*.py")), None, ""
+    while True:
+        try:
+            airflow = airflow or connect()
+            unread = [dag for dag in missing if not airflow.knows(dag, started)]
+            missing, broken, silence = unread, airflow.import_errors(started), ""  # nothing of it when one is silent
+        except NotUpError as error:
+            broken, silence = {}, f" {error}"
+        if broken:
             raise StartError("\n".join(f"{name} does not import.\n{trace}" for name, trace in broken.items()))
+        if not missing:
+            return
         if time.monotonic() > deadline:
-            raise StartError(f"The DAG processor has not stored {', '.join(missing)} in time. Try a larger --timeout.")
+            late = f"The DAG processor has not read {', '.join(missing)} in time."
+            raise StartError(f"{late} Try a larger --timeout.{silence}")
         time.sleep(0.5)
 
 
@@ -271,7 +295,7 @@ def _health(url: str) -> dict[str, Any] | None:
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 - loopback
             health: dict[str, Any] = json.load(answer)
             return health
-    except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError):
+    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException, json.JSONDecodeError):
         return None
 
 

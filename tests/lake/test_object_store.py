@@ -172,6 +172,37 @@ def test_files_a_dead_process_left_are_pushed_unless_the_store_has_moved_on(lake
     assert lake.read_text("runs/a/checkpoint.bin") == "left behind"
 
 
+def test_what_was_pushed_during_the_work_and_dropped_later_leaves_the_store(lake, another_machine):
+    """As a training does: every epoch pushes a checkpoint and drops the one before."""
+    with lake.mirrored("runs/a") as push:
+        checkpoints = lake.folder("runs/a") / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        for step in range(4):
+            (checkpoints / f"{step}.bin").write_bytes(bytes([step]))
+            (checkpoints / f"{step - 2}.bin").unlink(missing_ok=True)
+            push()
+            kept = {f"runs/a/checkpoints/{each}.bin" for each in (step - 1, step) if each >= 0}
+            assert objects(lake) == kept
+    another_machine()
+    there = Lake(str(lake.root))
+    with there.mirrored("runs/a"):
+        assert {path.name for path in (there.folder("runs/a") / "checkpoints").iterdir()} == {"2.bin", "3.bin"}
+
+
+def test_push_leaves_what_another_writer_has_put_or_replaced(lake):
+    with lake.mirrored("runs/a") as push:
+        folder = lake.folder("runs/a")
+        folder.mkdir(parents=True)
+        for name in ("mine.bin", "shared.bin"):
+            (folder / name).write_text("mine")
+        push()
+        lake.storage.write("runs/a/theirs.bin", b"theirs")
+        lake.storage.write("runs/a/shared.bin", b"theirs")
+        for name in ("mine.bin", "shared.bin"):
+            (folder / name).unlink()
+    assert objects(lake) == {"runs/a/theirs.bin", "runs/a/shared.bin"}
+
+
 def test_wiped_cache_deletes_nothing_in_the_store(lake):
     with lake.mirrored("reports"):
         lake.folder("reports").mkdir(parents=True)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from vpoc_ops import supervisor
+from vpoc_ops.client import Airflow, NotUpError, RefusedError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HEALTHY = {
@@ -47,7 +48,7 @@ class SlowProcessor:
     def __init__(self, patience: int) -> None:
         self.asked, self.patience = [], patience
 
-    def knows(self, dag: str) -> bool:
+    def knows(self, dag: str, since: datetime) -> bool:
         self.asked.append(dag)
         return self.asked.count(dag) > self.patience
 
@@ -57,18 +58,118 @@ class SlowProcessor:
 
 def test_up_waits_until_every_dag_can_be_triggered():
     airflow = SlowProcessor(patience=1)
-    supervisor._wait_for_dags(airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    supervisor._wait_for_dags(lambda: airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
     assert sorted(airflow.asked) == sorted(2 * ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
 
 
 def test_dag_that_does_not_import_is_told_with_its_trace():
     with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import.\nSyntaxError: line 3"):
-        supervisor._wait_for_dags(SlowProcessor(patience=1), NOW, time.monotonic() + 60)
+        supervisor._wait_for_dags(lambda: SlowProcessor(patience=1), NOW, time.monotonic() + 60)
+
+
+def test_file_that_does_not_import_is_told_though_every_dag_is_known():
+    with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import"):
+        supervisor._wait_for_dags(lambda: SlowProcessor(patience=0), NOW, time.monotonic() + 60)
+
+
+def test_errors_that_could_not_be_asked_for_are_asked_for_again(monkeypatch):
+    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
+    airflow, silent = SlowProcessor(patience=0), iter([True])
+    errors = airflow.import_errors
+
+    def slow(since):
+        if next(silent, False):
+            raise NotUpError("timed out")
+        return errors(since)
+
+    airflow.import_errors = slow
+    with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import"):
+        supervisor._wait_for_dags(lambda: airflow, NOW, time.monotonic() + 60)
+
+
+@pytest.mark.parametrize(
+    ("details", "known"),
+    [
+        ({"is_stale": False, "last_parsed_time": "2026-01-01T00:00:00Z"}, True),
+        ({"is_stale": False, "last_parsed_time": "2025-12-31T23:59:59.9Z"}, False),
+        ({"is_stale": True, "last_parsed_time": "2026-01-01T00:00:00Z"}, False),
+        ({"is_stale": False, "last_parsed_time": None}, False),
+        (RefusedError(404, "no such DAG"), False),
+    ],
+    ids=["of this life", "of an earlier life", "stale", "never read", "unknown"],
+)
+def test_dag_is_known_once_it_was_read_in_this_life(details, known):
+    class Answering(Airflow):
+        def __init__(self) -> None:
+            """Log in nowhere."""
+
+        def call(self, method, path, body=None):
+            assert (method, path) == ("GET", "/api/v2/dags/vpoc_nightly/details")
+            if isinstance(details, Exception):
+                raise details
+            return details
+
+    assert Answering().knows("vpoc_nightly", NOW) is known
 
 
 def test_dag_that_never_comes_is_named():
-    with pytest.raises(supervisor.StartError, match="not stored vpoc_contracts, vpoc_nightly, vpoc_search in time"):
-        supervisor._wait_for_dags(SlowProcessor(patience=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+    with pytest.raises(supervisor.StartError, match="not read vpoc_contracts, vpoc_nightly, vpoc_search in time"):
+        supervisor._wait_for_dags(lambda: SlowProcessor(patience=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+
+
+def test_api_that_does_not_answer_in_time_is_asked_again_until_the_deadline(monkeypatch):
+    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
+    airflow, silent = SlowProcessor(patience=1), iter([True, False])
+
+    def connect():
+        if next(silent):
+            raise NotUpError("timed out")
+        return airflow
+
+    knows, late = airflow.knows, iter([True])
+
+    def slow(dag, since):
+        if next(late, False):
+            raise NotUpError("timed out")
+        return knows(dag, since)
+
+    airflow.knows = slow
+    supervisor._wait_for_dags(connect, NOW + timedelta(seconds=1), time.monotonic() + 60)
+
+    def never():
+        raise NotUpError("nobody answers")
+
+    with pytest.raises(supervisor.StartError, match=r"vpoc_search in time.*nobody answers"):
+        supervisor._wait_for_dags(never, NOW, time.monotonic() - 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RefusedError(500, "Internal error"), (supervisor.StartError, "Internal error")),
+        (NotUpError("nobody answers"), (supervisor.StartError, "nobody answers")),
+        (RuntimeError("a bug"), (RuntimeError, "a bug")),
+        (KeyboardInterrupt("by hand"), (KeyboardInterrupt, "by hand")),
+    ],
+    ids=["refused", "silent", "bug", "Ctrl-C"],
+)
+@pytest.mark.parametrize("where", ["_wait_healthy", "_wait_for_dags"])
+def test_failed_up_leaves_no_process_behind(tmp_path, monkeypatch, error, told, where):
+    def fail(*arguments):
+        assert len(supervisor.supervised(tmp_path)) == len(supervisor.PARTS)
+        raise error
+
+    monkeypatch.setattr(supervisor, "_prepare", lambda environment, log: None)
+    monkeypatch.setattr(supervisor, "_spawn", sleeping)
+    monkeypatch.setattr(supervisor, "_wait_healthy", lambda *arguments: None)
+    monkeypatch.setattr(supervisor, where, fail)
+    with pytest.raises(told[0], match=told[1]):
+        supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60)
+    assert supervisor.supervised(tmp_path) == []
+
+
+def sleeping(command, environment, log):
+    return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
 
 
 def test_taken_port_is_named_and_nothing_starts(tmp_path, capsys):

@@ -142,6 +142,45 @@ def test_sqlite_and_unreadable_urls(doctor, tmp_path):
     assert database("postgresql://").level == "warning"
 
 
+def test_sqlite_path_after_three_slashes_begins_in_the_working_folder(doctor, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rel").mkdir()
+
+    def mlflow(url):
+        return doctor(environment={"MLFLOW_TRACKING_URI": url})["MLflow"]
+
+    for url in ("sqlite:///rel/mlflow.db", f"sqlite:///{tmp_path}/rel/mlflow.db", f"file://{tmp_path}/rel/mlflow.db"):
+        found = mlflow(url)
+        assert (found.level, found.found) == ("ok", str(tmp_path / "rel/mlflow.db"))
+    assert mlflow("sqlite:///absent/mlflow.db").found == f"no folder {tmp_path / 'absent'}"
+    assert mlflow("sqlite://").level == "ok", "in memory"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:sec/ret@host:5432/db",
+        "postgresql://user:sec[ret@host/db",
+        "postgresql://user:1234/sec#ret@host/db",
+        "postgresql://user:sec@ret/x@host/db",
+        "redis://:sec?ret@host:6379/0",
+        "redis://host:secret/0",
+        "redis://host:99999/0",
+    ],
+)
+def test_url_that_cannot_be_read_is_told_by_its_variable_alone(doctor, url):
+    def connect(name, port):
+        raise AssertionError("there is nothing to connect to")
+
+    found = doctor(environment={"AIRFLOW__CELERY__BROKER_URL": url}, connect=connect)["Celery broker"]
+    assert (found.level, found.found) == ("warning", "AIRFLOW__CELERY__BROKER_URL cannot be read as a URL")
+    assert not any(part in json.dumps(as_json(doctor.findings)) for part in ("sec", "ret", "1234", "99999"))
+
+
+def test_host_that_cannot_be_one_is_not_reachable():
+    assert "idna" in host.reachable("a" * 64 + ".example", 80)
+
+
 def test_closed_port_is_refused_and_an_open_one_answers():
     import socket
 

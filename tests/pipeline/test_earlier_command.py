@@ -7,13 +7,15 @@ import json
 import math
 import shlex
 from datetime import date, datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from vpoc_ml import cli
 from vpoc_ml.cli import app
-from vpoc_ml.errors import MissingInputError
+from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline import earlier, order
@@ -112,7 +114,8 @@ def test_data_may_be_a_folder_and_a_vix_file_beside_is_preferred(merged, tmp_pat
     assert earlier.deliver(file, named, tmp_path / "a")[1] == named
     raw, vix = earlier.deliver(file, None, tmp_path / "b")
     assert [path.name for path in raw.iterdir()] == [file.name]
-    assert vix == tmp_path / "b" / "vix.csv"
+    assert vix == raw.parent / "vix.csv"
+    assert raw.is_relative_to(tmp_path / "b" / ".vpoc-input")
     beside = tmp_path / "c" / "VIX_History.csv"
     beside.parent.mkdir()
     beside.write_text("DATE,OPEN,HIGH,LOW,CLOSE\n01/06/2023,1,1,1,21.1\n")
@@ -120,6 +123,65 @@ def test_data_may_be_a_folder_and_a_vix_file_beside_is_preferred(merged, tmp_pat
     assert earlier.deliver(beside.parent / "merged.csv", None, tmp_path / "d")[1] == beside
     with pytest.raises(MissingInputError, match="Correct --data"):
         earlier.deliver(tmp_path / "absent.csv", None, tmp_path)
+
+
+@pytest.mark.parametrize("data", ["input/data/es.csv", "es.csv"])
+def test_output_may_be_the_folder_of_the_data_and_no_file_there_is_lost(merged, tmp_path, monkeypatch, data):
+    monkeypatch.chdir(tmp_path)
+    mine = {name: name.encode() for name in ("input/data/older.csv", "input/vix.csv", "data/notes.txt")}
+    mine[data] = (merged / "DATA/MERGED/merged_es_vix_test.csv").read_bytes()
+    for name, content in mine.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    for _ in range(2):
+        raw, vix = earlier.deliver(Path(data), None, Path())
+        assert {name: (tmp_path / name).read_bytes() for name in mine} == mine
+        assert [path.read_bytes() for path in raw.iterdir()] == [mine[data]]
+        assert vix.is_file()
+
+
+def test_each_data_file_has_a_folder_of_its_own(merged, tmp_path):
+    content = (merged / "DATA/MERGED/merged_es_vix_test.csv").read_bytes()
+    for name in ("a/es.csv", "b/es.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    raws = {earlier.deliver(tmp_path / name, None, tmp_path / "out")[0] for name in ("a/es.csv", "b/es.csv")}
+    assert sorted(path.readlink() for raw in raws for path in raw.iterdir()) == [
+        tmp_path / "a/es.csv",
+        tmp_path / "b/es.csv",
+    ]
+
+
+def test_data_in_the_private_folder_and_a_file_in_the_place_of_the_link_are_refused(merged, tmp_path):
+    file = merged / "DATA/MERGED/merged_es_vix_test.csv"
+    raw, _ = earlier.deliver(file, None, tmp_path)
+    link = raw / file.name
+    for data in (link, raw):
+        with pytest.raises(InvalidValueError, match=r"--data to be a folder or file outside .*\.vpoc-input"):
+            earlier.deliver(data, None, tmp_path)
+    link.unlink()
+    link.write_text("mine")
+    with pytest.raises(ConfigError, match="Move it away"):
+        earlier.deliver(file, None, tmp_path)
+    assert link.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("lake", "place"),
+    [("memory://bucket/es", "cache"), ("file://{}/lake", "lake/runs/manual"), ("lake", "lake/runs/manual")],
+)
+def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_path, monkeypatch, lake, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(cli, "_run_stages", lambda *arguments, as_json: asked.append(arguments))
+    line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]
+    assert CliRunner().invoke(app, line).exit_code == 0
+    raw, vix = map(Path, asked[0][-2:])
+    assert raw.absolute().is_relative_to(tmp_path / place)
+    assert [path.name for path in raw.iterdir()] == ["merged_es_vix_test.csv"]
+    assert vix.is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [place.partition("/")[0]], "no folder called memory: or file:"
 
 
 def test_run_is_named_after_the_output_folder(tmp_path):

@@ -105,17 +105,26 @@ class Mirror:
                 del known[key]
             return set(Folder(self.folder).stamps(prefix))
 
-    def push(self, prefix: str, pulled: set[str]) -> None:
-        """Put every file that changed into the store, manifests last; remove what was ``pulled`` and is gone."""
+    def push(self, prefix: str, ours: set[str]) -> None:
+        """Put every file that changed into the store, manifests last; remove there what was dropped here.
+
+        Args:
+            prefix: the folder.
+            ours: keys that ``pull`` has returned; what is put into the store joins them. Of these alone, those that
+                are gone here are removed there, unless another writer has replaced them since.
+        """
         with self._index(prefix) as known:
             local = Folder(self.folder).stamps(prefix)
             for key in sorted(local, key=lambda key: (key.endswith(".json"), key)):
                 if known.get(key, [""])[-1] != local[key]:
                     self.bucket.upload(self.folder / key, key)
                     known[key] = [self.bucket.stamp(key) or "", local[key]]
-            for key in pulled - local.keys():
-                self.bucket.delete(key)
-                known.pop(key, None)
+                    ours.add(key)
+            for key in ours - local.keys():
+                if self.bucket.stamp(key) == known.get(key, [None])[0]:
+                    self.bucket.delete(key)
+                known.pop(key, None)  # only now: a store that did not answer is asked again by the next push
+                ours.discard(key)
 
     @contextmanager
     def _index(self, prefix: str) -> Iterator[dict[str, list[str]]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.errors import MissingInputError
+from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.merged_vix import write_closes
 from vpoc_ml.ingest.streams import read_head
 from vpoc_ml.ingest.vix import looks_like
@@ -18,33 +20,75 @@ from vpoc_ml.pipeline.names import run_name
 from vpoc_ml.pipeline.run import run_prefix
 
 OUTPUTS = (*MODEL_FILES, "feature_statistics.json", "config.json")
+PRIVATE = ".vpoc-input"
+"""Folder below the output that holds links to the data file, or what was made of it; a dot keeps searches out."""
 
 
-def deliver(data: Path, vix: Path | None, folder: Path) -> tuple[Path, Path | None]:
+def deliver(data: Path, vix: Path | None, output: Path) -> tuple[Path, Path | None]:
     """Return the folder of vendor files and the VIX file that ``--data`` means.
 
-    A folder is taken as it is. A file is linked into a folder of its own below ``folder``, the merged file as Parquet
+    A folder is taken as it is. A file is linked into a private folder below ``output``, the merged file as Parquet
     becomes the CSV it was; its VIX file is the one named, else one beside it, else made of its VIX column (see
-    ``ingest.merged_vix``).
+    ``ingest.merged_vix``). Nothing is ever removed: each data file has a folder of its own there.
 
     Raises:
+        InvalidValueError: ``data`` lies in the private folder.
         MissingInputError: nothing at ``data``.
+        ConfigError: a file that is not the link lies where the link belongs.
         UnreadableFileError: no VIX file and no VIX column.
     """
+    private = output / PRIVATE
+    if _below(data, private):
+        expected = f"a folder or file outside {private}, where vpoc-ml keeps its own links and copies"
+        raise InvalidValueError("--data", str(data), expected)
     if data.is_dir():
         return data, vix
     if not data.is_file():
         raise MissingInputError(data, "a folder of vendor files or one CSV or Parquet file", "Correct --data.")
-    raw = folder / "data"
+    own = private / hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:16]
+    raw = _converted(data, own / "converted") if _merged_parquet(data) else _linked(data, own / "linked")
+    return raw, vix or _vix_beside(data) or write_closes(data, own / "vix.csv")
+
+
+def output_of(lake: str, run: str, asked: Path | None) -> Path:
+    """Return the local folder that ``deliver`` works below: the one that is asked for, else one of the run.
+
+    In a local lake that is the run's folder. Of a lake in an object store it lies in this machine's cache, beside the
+    mirrored folders: the link stays here, and so does the data file.
+
+    Raises:
+        InvalidValueError: a lake's URL that fsspec does not know.
+    """
+    opened = Lake(lake)
+    return asked or opened.folder(f"input/{run}" if opened.remote else run_prefix(run))
+
+
+def _below(path: Path, folder: Path) -> bool:
+    """Return whether a path lies in ``folder``, by its name or by what it links to."""
+    names = (Path(os.path.abspath(path)), path.resolve())
+    return any(
+        name.is_relative_to(root) for name in names for root in (Path(os.path.abspath(folder)), folder.resolve())
+    )
+
+
+def _linked(data: Path, raw: Path) -> Path:
+    """Return ``raw`` with a link to ``data``; two commands at once make the same link."""
     raw.mkdir(parents=True, exist_ok=True)
-    for stale in raw.iterdir():
-        stale.unlink()
-    if not _merged_parquet(data):
-        (raw / data.name).symlink_to(data.absolute())
-    else:
-        with replacing(raw / f"{data.stem}.csv") as target:
-            pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
-    return raw, vix or _vix_beside(data) or write_closes(data, folder / "vix.csv")
+    link, target = raw / data.name, data.absolute()
+    with suppress(FileExistsError):
+        link.symlink_to(target)
+    if not link.is_symlink() or link.readlink() != target:
+        raise ConfigError(
+            f"Expected {link} to be the link to {target}; found something else there. Move it away and start again."
+        )
+    return raw
+
+
+def _converted(data: Path, raw: Path) -> Path:
+    """Return ``raw`` with the CSV file that ``data``, a merged file as Parquet, was made from."""
+    with replacing(raw / f"{data.stem}.csv") as target:
+        pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
+    return raw
 
 
 def _merged_parquet(data: Path) -> bool:

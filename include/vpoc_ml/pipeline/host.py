@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.training.findings import Finding
@@ -101,7 +101,7 @@ def reachable(host: str, port: int) -> str | None:
     """Return why a TCP connection fails, or None."""
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
         return str(error)
     return None
 
@@ -115,18 +115,36 @@ def services(environment: Mapping[str, str], connect: Connect = reachable) -> It
 
 
 def _service(name: str, variable: str, url: str, connect: Connect) -> Finding:
-    parts = urlsplit(url)
+    parts = _parts(url)
+    if parts is None:
+        remedy = "Percent-encode / ? # @ [ ] in its user and password, such as %2F for /."
+        return Finding(name, "warning", f"{variable} cannot be read as a URL", remedy)
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("sqlite", "file", ""):
-        return _file_service(name, variable, Path(parts.path.removeprefix("/") if "////" in url else parts.path))
-    port = parts.port or PORTS.get(scheme)
-    if parts.hostname is None or port is None:
+        return _file_service(name, variable, _file_of(scheme, parts.path))
+    host, port = parts.hostname, parts.port or PORTS.get(scheme)
+    if host is None or port is None:
         return Finding(name, "warning", f"{variable} names no host and port", "Write it as scheme://host:port/...")
-    place = f"{parts.hostname}:{port}"
-    trouble = connect(parts.hostname, port)
+    place = f"{host}:{port}"
+    trouble = connect(host, port)
     if trouble is None:
         return Finding(name, "ok", f"{place} answers")
     return Finding(name, "problem", f"{place} does not answer: {trouble}", f"Start it, or correct {variable}.")
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of a URL; None where they cannot be told apart, for then any of them may be of the password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read only now, and not a number where a password ends the host early
+    except ValueError:  # its text holds part of the URL
+        return None
+    return None if parts.netloc and "@" in parts.path + parts.query + parts.fragment else parts
+
+
+def _file_of(scheme: str, path: str) -> Path:
+    """Return the file of a URL; of SQLite, three slashes begin a path from the working folder, four an absolute one."""
+    return Path(path.removeprefix("/") if scheme == "sqlite" else path).absolute()
 
 
 def _file_service(name: str, variable: str, path: Path) -> Finding:

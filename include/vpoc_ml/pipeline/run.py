@@ -15,8 +15,8 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
+from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.instruments import Instrument, instrument
@@ -130,13 +130,15 @@ def open_run(lake: str, name: str) -> Run:
 
     Raises:
         ArtifactError: no such run was started in this lake.
+        UnreadableFileError: its configuration is damaged.
     """
     opened = Lake(lake)
     prefix = run_prefix(name)
-    stored, inputs = opened.read_text(f"{prefix}/config.json"), opened.read_json(f"{prefix}/inputs.json")
+    key = f"{prefix}/config.json"
+    stored, inputs = opened.storage.read(key), opened.read_json(f"{prefix}/inputs.json")
     if stored is None or inputs is None:
         raise ArtifactError(opened.path(prefix), "a started run with its config.json", "none")
-    return Run(opened, name, _loaded(stored), inputs)
+    return Run(opened, name, _loaded(stored, str(opened.path(key))), inputs)
 
 
 @lru_cache(maxsize=4)
@@ -147,9 +149,9 @@ def _plan(stored: str) -> Result:
 
 
 @lru_cache(maxsize=16)
-def _loaded(stored: str) -> RunConfig:
-    """Return the configuration, which is frozen, of a text; a process that runs many stages reads it once."""
-    return configuration.load(stored)
+def _loaded(stored: bytes, where: str) -> RunConfig:
+    """Return the configuration, which is frozen, of a file; a process that runs many stages reads it once."""
+    return load_stored(stored, where)
 
 
 def stage(

@@ -46,12 +46,13 @@ def _why(record: Result) -> str | None:
 
 
 def _configuration(lake: Lake, prefix: str) -> Result:
-    from vpoc_ml.config import load
+    from vpoc_ml.config.stored import load_stored
 
-    stored = lake.read_text(f"{prefix}/config.json")
+    key = f"{prefix}/config.json"
+    stored = lake.storage.read(key)
     if stored is None:
         return {"recipe": None, "config_hash": None}
-    config = load(stored)
+    config = load_stored(stored, lake.path(key))
     return {"recipe": config.recipe, "config_hash": config.digest()}
 
 

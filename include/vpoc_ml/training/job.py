@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
-from vpoc_ml.errors import MissingInputError
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
@@ -51,13 +50,10 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
         The content of training_result.json. ``dead`` tells that the best model predicts one number.
 
     Raises:
-        MissingInputError, ArtifactError, InputError: the training set cannot be used.
+        MissingInputError, ArtifactError, InputError: the configuration or the training set cannot be used.
         TrainingUnstableError: no rung of the ladder holds; without a ladder, the recipe does not.
     """
-    config_path = run_dir / "config.json"
-    if not config_path.is_file():
-        raise MissingInputError(config_path, "the configuration of the run", "Start the run first.")
-    config = configuration.load(config_path.read_text())
+    config = read_config(run_dir)
     with log_to(run_dir / "training_log.txt"):
         statistics = read_statistics(run_dir)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import MachineError, VpocError
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.training.watchdog import die_with_parent
@@ -25,9 +26,12 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 def processes_of(run_dir: Path) -> int:
-    """Return ``training.processes`` of a run; 1 when it has no configuration, which training itself reports."""
-    path = run_dir / "config.json"
-    return int(json.loads(path.read_text())["training"].get("processes", 1)) if path.is_file() else 1
+    """Return ``training.processes`` of a run; 1 when it has no configuration, which training itself reports.
+
+    Raises:
+        UnreadableFileError: the configuration is damaged.
+    """
+    return read_config(run_dir).training.processes if (run_dir / "config.json").is_file() else 1
 
 
 def train_together(run_dir: Path, processes: int) -> None:

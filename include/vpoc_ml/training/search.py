@@ -21,6 +21,7 @@ import torch
 
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.lake.hashing import hash_code, hash_file
@@ -149,10 +150,7 @@ class Search:
         return found
 
     def _base(self) -> RunConfig:
-        path = self.run_dir / "config.json"
-        if not path.is_file():
-            raise MissingInputError(path, "the configuration of the run", "Start the run first.")
-        return configuration.change(configuration.load(path.read_text()), {"training.ladder": False})
+        return configuration.change(read_config(self.run_dir), {"training.ladder": False})
 
     def _mark(self, base: RunConfig) -> str:
         """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""

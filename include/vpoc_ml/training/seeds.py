@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from vpoc_ml import config as configuration
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import InvalidValueError, MissingInputError
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.models.bundle import load_model
@@ -56,7 +56,7 @@ def _folder(run_dir: Path, seed: int) -> Path:
             raise MissingInputError(run_dir / name, "the run's training set", "Build the training set first.")
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to((run_dir / name).absolute())
-    config = configuration.load((run_dir / "config.json").read_text())
+    config = read_config(run_dir)
     own = config.training.model_copy(update={"seed": seed, "processes": 1})
     write_text(folder / "config.json", config.model_copy(update={"training": own}).to_json() + "\n")
     return folder
