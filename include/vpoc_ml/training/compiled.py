@@ -44,7 +44,7 @@ class CompiledEngine(Engine):
             start += parameter.numel()
         self.groups: dict[tuple[int, ...], Steps] = {}
         if self.state.device.type == "cpu":
-            get_cpp_compiler()  # raises now what would otherwise end half a minute of building
+            get_cpp_compiler()  # raises now what would otherwise end minutes of building
 
     def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
         """Take the steps of ``plan``, ``GROUP`` at a call; see ``Engine.steps``."""
@@ -67,7 +67,7 @@ class CompiledEngine(Engine):
         self.steps_taken += GROUP
 
     def _built(self, inputs: Tensor) -> Steps:
-        """Return the compiled function for inputs [steps, rows, features]; building it takes half a minute."""
+        """Return the compiled function for inputs [steps, rows, features]; building it takes a minute or more."""
         key = tuple(inputs.shape)
         if key not in self.groups:
             net = lean_copy(self.net, rows=key[1]) if inputs.device.type == "cpu" else self.net
