@@ -275,13 +275,13 @@ SWITCHES = {
 @contextmanager
 def shock(first: int, steps: int, factor: float = 1e6) -> Iterator[None]:
     """Multiply the inputs of ``steps`` steps by ``factor``, behind the guard, where nothing bounds them any more."""
-    plain, taken = Engine.step, WeakKeyDictionary[Any, int]()
+    plain, taken = Engine._step, WeakKeyDictionary[Any, int]()
 
-    def shaken(self: Engine, inputs: torch.Tensor, *rest: Any, **rates: Any) -> None:
+    def shaken(self: Engine, inputs: torch.Tensor, *rest: Any) -> torch.Tensor:
         number = taken.get(self.net, 0)
         taken[self.net] = number + 1
         hit = first <= number < first + steps
-        plain(self, inputs * factor if hit else inputs, *rest, **rates)
+        return plain(self, inputs * factor if hit else inputs, *rest)
 
-    with mock.patch.object(Engine, "step", shaken):
+    with mock.patch.object(Engine, "_step", shaken):
         yield

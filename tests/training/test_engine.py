@@ -12,7 +12,7 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engine import AVERAGE, MEAN, SQUARE, THETA, Engine
-from vpoc_ml.training.loss import huber, mask_targets, weighted_mean
+from vpoc_ml.training.loss import huber, mask_targets, shares
 from vpoc_ml.training.update import Rates, propose
 
 STEPS, BATCH, FEATURES = 40, 32, 5
@@ -48,7 +48,7 @@ def run(engine: Engine, data, skipped: tuple[int, ...] = ()) -> Engine:
 
 
 def weighted_huber(predicted, target, weight, delta):
-    return weighted_mean(huber(predicted[None], target, delta), weight, weight.sum())[0]
+    return huber(predicted[None], target, delta)[0] @ shares(weight)
 
 
 def test_step_equals_torch_adamw_with_clipping():

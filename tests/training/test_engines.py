@@ -206,11 +206,20 @@ def test_auto_weighs_building_against_saving():
     assert plan_engine(small, config, objective, 16, 10)[0] == "fused"
     assert plan_engine(small, config, objective, 1024, 10)[0] == "eager"
     assert plan_engine(large, config, objective, 64, 10)[0] == "eager"
-    assert plan_engine(large, config, objective, 64, 10_000_000)[0] == "compiled"
+    assert plan_engine(large, config, objective, 64, 99_000)[0] == "eager"
+    assert plan_engine(large, config, objective, 64, 101_000)[0] == "compiled"
     assert plan_engine(small, TrainingConfig(precision="bf16"), objective, 16, 10)[0] == "eager"
     assert plan_engine(small, config, Objective("adaptive_huber"), 16, 10)[0] == "eager"
     kind, reason = plan_engine(small, TrainingConfig(engine="fused", precision="bf16"), objective, 16, 10)
     assert (kind, reason) == ("eager", "the fused engine computes in fp32, not bf16")
+
+
+def test_building_takes_longer_the_more_parameter_tensors_there_are():
+    for blocks, seconds in ((1, 48), (4, 120)):
+        net = ResidualNet(50, (64,) * blocks, 0.0)
+        assert 4 * len(list(net.parameters())) == seconds
+        _, reason = plan_engine(net, TrainingConfig(), Objective(), 1024, 10)
+        assert reason.endswith(f"building would take about {seconds} s")
 
 
 def test_engine_with_wrong_numbers_is_replaced_by_eager_and_leaves_no_trace(monkeypatch, caplog):

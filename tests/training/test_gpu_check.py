@@ -57,15 +57,16 @@ def test_state_that_a_bad_batch_touches_is_found(monkeypatch):
 
 
 def test_bits_that_do_not_repeat_are_found(monkeypatch):
-    right = Engine.step
+    right = Engine._step
 
-    def noisy(self, *rows, **rates):
-        right(self, *rows, **rates)
+    def noisy(self, *arguments):
+        record = right(self, *arguments)
         self.state[0, 0] += torch.rand(()).item() * 1e-6
+        return record
 
     torch.seed()
     monkeypatch.setattr("vpoc_ml.training.engine.reseed_dropout", lambda device, seed: None)
-    monkeypatch.setattr(Engine, "step", noisy)
+    monkeypatch.setattr(Engine, "_step", noisy)
     with pytest.raises(CheckFailed, match="they differ"):
         gpu_check.repeats(CPU)
 

@@ -17,6 +17,7 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.func import functional_call, grad
 
 from vpoc_ml.training.engine import Engine, reseed_dropout
+from vpoc_ml.training.loss import shares
 from vpoc_ml.training.schedule import Plan
 from vpoc_ml.training.update import THETA, Batch, Rates, add_noise, propose
 
@@ -43,14 +44,15 @@ class CompiledEngine(Engine):
             start += parameter.numel()
         self.groups: dict[tuple[int, ...], Steps] = {}
         if self.state.device.type == "cpu":
-            get_cpp_compiler()  # raises now what would otherwise end half a minute of building
+            get_cpp_compiler()  # raises now what would otherwise end minutes of building
 
     def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
         """Take the steps of ``plan``, ``GROUP`` at a call; see ``Engine.steps``."""
         full = len(plan.rates) // GROUP * GROUP
         for at in range(0, full, GROUP):
             self._take_group(rows, start + at, plan.part(at, at + GROUP))
-        super().steps(rows, start + full, plan.part(full))
+        if full < len(plan.rates):
+            super().steps(rows, start + full, plan.part(full))
 
     def _take_group(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
         shaped = plan.batches(rows, start)
@@ -65,7 +67,7 @@ class CompiledEngine(Engine):
         self.steps_taken += GROUP
 
     def _built(self, inputs: Tensor) -> Steps:
-        """Return the compiled function for inputs [steps, rows, features]; building it takes half a minute."""
+        """Return the compiled function for inputs [steps, rows, features]; building it takes a minute or more."""
         key = tuple(inputs.shape)
         if key not in self.groups:
             net = lean_copy(self.net, rows=key[1]) if inputs.device.type == "cpu" else self.net
@@ -78,14 +80,15 @@ class CompiledEngine(Engine):
         config, members, constants = self.config, self.members, self.constants
 
         def loss(
-            theta: Tensor, control: Tensor, inputs: Tensor, target: Tensor, weight: Tensor
+            theta: Tensor, control: Tensor, inputs: Tensor, target: Tensor, share: Tensor
         ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             weights = {name: theta[start:stop].view(shape) for name, (start, stop, shape) in self.spans.items()}
             with self._autocast(inputs.device):
                 outputs = functional_call(net, weights, (inputs,))
             predictions = self.objective.by_member(outputs)
-            minimised, reported, residuals = self.losses(predictions, target, weight, weight.sum(), control)
-            return minimised.sum(), (reported.detach(), residuals.detach())
+            minimised, reported, residuals = self.errors(predictions, target, control)
+            loss = self.scaled(torch.mv(minimised, share), control).sum()
+            return loss, (torch.mv(reported.detach(), share), residuals.detach())
 
         slope = grad(loss, has_aux=True)
 
@@ -100,11 +103,11 @@ class CompiledEngine(Engine):
             decays: Tensor,
         ) -> tuple[Tensor, Tensor, Tensor]:
             kept, records = state.unbind(), []  # row by row: a stack in the middle could not be fused
-            for x, y, w, rate, decay in zip(inputs, target, weight, rates, decays, strict=True):
-                gradient, (reported, residuals) = slope(kept[THETA], control, x, y, w)
+            for x, y, share, rate, decay in zip(inputs, target, shares(weight), rates, decays, strict=True):
+                gradient, (reported, residuals) = slope(kept[THETA], control, x, y, share)
                 if config.gradient_noise:
                     gradient = add_noise(gradient, control, members, config, torch.randn_like(gradient))
-                batch = Batch(gradient, reported, residuals, w)
+                batch = Batch(gradient, reported, residuals, share)
                 outcome = propose(kept, control, batch, Rates(factor * rate, decay), members, constants, config)
                 if self.select:
                     sound = members.spread(outcome.sound)

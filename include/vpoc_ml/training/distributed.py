@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vpoc_ml.training.engine import Engine, reseed_dropout
-from vpoc_ml.training.update import Batch
+from vpoc_ml.training.update import Batch, Rates
 
 SEED_STRIDE = 1_000_003
 
@@ -48,29 +48,27 @@ class DistributedEngine(Engine):
     name: ClassVar[str] = "distributed"
     seed: int = 0
 
-    def step(self, inputs: Tensor, target: Tensor, weight: Tensor, *, rate: float, decay: float, seed: int) -> None:
+    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: Rates, seed: int) -> Tensor:
         """Take one step on the whole batch [rows, features]; each process draws other dropout masks."""
         self.seed = seed
-        super().step(inputs, target, weight, rate=rate, decay=decay, seed=seed + SEED_STRIDE * dist.get_rank())
+        return super()._step(inputs, target, share, rates, seed + SEED_STRIDE * dist.get_rank())
 
-    def _backward(self, inputs: Tensor, target: Tensor, weight: Tensor) -> Batch:
+    def _backward(self, inputs: Tensor, target: Tensor, share: Tensor) -> Batch:
         own = slice(dist.get_rank(), None, dist.get_world_size())
-        part = super()._backward(inputs[own], target[own], weight[own])
-        # The part's mean is over its own weight: scaled to its share of the batch's weight, the parts add up
-        share = weight[own].sum().clamp_min(1.0) / weight.sum().clamp_min(1.0)
-        joined = torch.cat((part.gradient, part.losses)) * share
+        part = super()._backward(inputs[own], target[own], share[own])
+        joined = torch.cat((part.gradient, part.losses))  # shares are of the whole batch: the parts add up
         dist.all_reduce(joined)
         self.gradient.copy_(joined[: len(self.gradient)])
         reseed_dropout(inputs.device, self.seed)  # noise on the gradient is drawn next, alike in every process
         losses = joined[len(self.gradient) :]
         if not self.objective.adaptive:
-            return Batch(self.gradient, losses, part.residuals, weight[own])
-        return Batch(self.gradient, losses, _gathered(part.residuals, len(weight)), _in_order(weight))
+            return Batch(self.gradient, losses, part.residuals, share[own])
+        return Batch(self.gradient, losses, _gathered(part.residuals, len(share)), _in_order(share))
 
 
-def _in_order(weight: Tensor) -> Tensor:
-    """Return the weights of a batch in the order in which the parts' rows are gathered."""
-    return torch.cat([weight[rank :: dist.get_world_size()] for rank in range(dist.get_world_size())])
+def _in_order(share: Tensor) -> Tensor:
+    """Return the shares of a batch's rows in the order in which the parts' rows are gathered."""
+    return torch.cat([share[rank :: dist.get_world_size()] for rank in range(dist.get_world_size())])
 
 
 def _gathered(residuals: Tensor, rows: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.training.control import LOG_DELTA, SCALE, clip_limit, first_control
-from vpoc_ml.training.loss import weighted_mean
+from vpoc_ml.training.loss import shares
 from vpoc_ml.training.members import Members
 from vpoc_ml.training.objective import Objective
 from vpoc_ml.training.schedule import Plan
@@ -82,7 +82,6 @@ class Engine:
         self.gradient = torch.zeros_like(theta)
         self.constants = Constants.of(self._decayed(parameters).to(theta))
         self.factor = torch.ones(self.members.count, device=theta.device)
-        self.each = torch.ones_like(self.factor)
         self.records = torch.zeros(self.config.monitor_steps, RECORD, self.members.count, device=theta.device)
         self.steps_taken = 0
         self._share(parameters)
@@ -109,26 +108,7 @@ class Engine:
         A step whose loss or gradient is not finite leaves the state bit for bit as it was. That is
         decided on the device, for each member by itself; the host learns of it at the next read.
         """
-        reseed_dropout(inputs.device, seed)
-        batch = self._backward(inputs, target, weight)
-        with torch.no_grad():
-            if self.config.gradient_noise:
-                noise = torch.randn_like(self.gradient)
-                batch = batch._replace(
-                    gradient=add_noise(batch.gradient, self.control, self.members, self.config, noise)
-                )
-            rates = Rates(self.factor * rate, decay)
-            outcome = propose(
-                self.rows, self.control, batch, rates, self.members, self.constants, self.config, self.proposed
-            )
-            if self.select:
-                # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
-                torch.where(self.members.spread(outcome.sound), self.candidate, self.state, out=self.state)
-            else:
-                self.state.copy_(self.candidate)
-            self.control.copy_(outcome.control)
-            self.records[self.steps_taken] = outcome.record
-        self.steps_taken += 1
+        self.steps((inputs, target, weight), 0, Plan(len(inputs), [rate], [decay], [seed]))
 
     def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
         """Take the steps of ``plan`` on consecutive batches of ``rows``, the first at batch ``start``.
@@ -138,10 +118,35 @@ class Engine:
             start: number of the first batch in the epoch.
             plan: batch size, and the rate, decay and seed of each step.
         """
-        numbers = zip(plan.rates, plan.decays, plan.seeds, strict=True)
-        batches = zip(*(batched.unbind() for batched in plan.batches(rows, start)), strict=True)
-        for (inputs, target, weight), (rate, decay, seed) in zip(batches, numbers, strict=True):
-            self.step(inputs, target, weight, rate=rate, decay=decay, seed=seed)
+        inputs, target, weight = plan.batches(rows, start)
+        # What steps can share is worked out here, once: an operation costs the same for one step as for all
+        batches = zip(inputs.unbind(), target.unbind(), shares(weight).unbind(), strict=True)
+        rates = torch.tensor(plan.rates).to(self.factor.device, non_blocking=True).unsqueeze(1) * self.factor
+        numbers = zip(map(Rates, rates.unbind(), plan.decays), plan.seeds, strict=True)
+        records = [self._step(*batch, *number) for batch, number in zip(batches, numbers, strict=True)]
+        self.records[self.steps_taken : self.steps_taken + len(records)] = torch.stack(records)
+        self.steps_taken += len(records)
+
+    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: Rates, seed: int) -> Tensor:
+        """Take one step and return its record [5, members]; share [batch] is each row's share of the batch's weight."""
+        reseed_dropout(inputs.device, seed)
+        batch = self._backward(inputs, target, share)
+        with torch.inference_mode():  # like no_grad, and operations need not prepare for a later backward
+            if self.config.gradient_noise:
+                noise = torch.randn_like(self.gradient)
+                batch = batch._replace(
+                    gradient=add_noise(batch.gradient, self.control, self.members, self.config, noise)
+                )
+            outcome = propose(
+                self.rows, self.control, batch, rates, self.members, self.constants, self.config, self.proposed
+            )
+            if self.select:
+                # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
+                torch.where(self.members.spread(outcome.sound), self.candidate, self.state, out=self.state)
+            else:
+                self.state.copy_(self.candidate)
+            self.control.copy_(outcome.control)
+        return outcome.record
 
     def forward(self, net: nn.Module, inputs: Tensor) -> Tensor:
         """Return predictions [members, rows(, outputs)] in float32, computed in the precision of the settings."""
@@ -154,38 +159,41 @@ class Engine:
             return nullcontext()
         return torch.autocast(device.type, FORMATS[self.config.precision])
 
-    def _backward(self, inputs: Tensor, target: Tensor, weight: Tensor) -> Batch:
+    def _backward(self, inputs: Tensor, target: Tensor, share: Tensor) -> Batch:
         """Fill the gradient, a batch of ``batch_size`` rows at a time; the sum is that of all rows at once."""
         self.gradient.zero_()
-        total = weight.sum()
         if len(inputs) <= self.config.batch_size:
-            return Batch(self.gradient, *self._backward_part((inputs, target, weight), total), weight)
+            return Batch(self.gradient, *self._backward_part(inputs, target, share), share)
         parts = [
-            self._backward_part(rows, total)
-            for rows in zip(*(torch.split(c, self.config.batch_size) for c in (inputs, target, weight)), strict=True)
+            self._backward_part(*rows)
+            for rows in zip(*(torch.split(c, self.config.batch_size) for c in (inputs, target, share)), strict=True)
         ]
         losses, residuals = zip(*parts, strict=True)
-        return Batch(self.gradient, torch.stack(losses).sum(0), torch.cat(residuals, dim=1), weight)
+        return Batch(self.gradient, torch.stack(losses).sum(0), torch.cat(residuals, dim=1), share)
 
-    def _backward_part(self, rows: tuple[Tensor, ...], total: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, target, weight = rows
-        losses, reported, residuals = self.losses(self.forward(self.net, inputs), target, weight, total, self.control)
-        losses.backward(self.each)  # type: ignore[no-untyped-call]
-        return reported.detach(), residuals.detach()
+    def _backward_part(self, inputs: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        minimised, reported, residuals = self.errors(self.forward(self.net, inputs), target, self.control)
+        # The loss is the sum of errors times shares, so its gradient by an error is the row's share
+        slope = self.scaled(share.expand_as(minimised), self.control)
+        minimised.backward(slope)  # type: ignore[no-untyped-call]
+        return torch.mv(reported.detach(), share), residuals.detach()
 
-    def losses(
-        self, predictions: Tensor, target: Tensor, weight: Tensor, total: Tensor, control: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is minimised and what is reported, [members] each, and the residuals an adaptive delta needs."""
-        delta = control[LOG_DELTA].exp().float() if self.objective.adaptive else None
-        minimised = weighted_mean(self.objective.errors(predictions, target, delta), weight, total)
-        reported, residuals = minimised, predictions
-        if delta is not None:
-            reported = weighted_mean(self.objective.errors(predictions, target), weight, total)
-            residuals = predictions - target
-        if self.config.precision == "fp16":
-            minimised = minimised * control[SCALE].float()
-        return minimised, reported, residuals
+    def errors(self, predictions: Tensor, target: Tensor, control: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each row's error to be minimised and to be reported, and the residuals an adaptive delta needs.
+
+        All are [members, rows]; without an adaptive delta the first two are one, and the residuals not looked at.
+        """
+        if not self.objective.adaptive:
+            minimised = self.objective.errors(predictions, target)
+            return minimised, minimised, predictions
+        minimised = self.objective.errors(predictions, target, control[LOG_DELTA].exp().float())
+        return minimised, self.objective.errors(predictions, target), predictions - target
+
+    def scaled(self, values: Tensor, control: Tensor) -> Tensor:
+        """Return values [members, ...] times the loss scale of each member, which only fp16 has."""
+        if self.config.precision != "fp16":
+            return values
+        return values * control[SCALE].float().view(-1, *[1] * (values.dim() - 1))
 
     def read_windows(self) -> list[Window]:
         """Return each member's facts since the last read, at most ``monitor_steps`` steps; the only host read."""

@@ -34,10 +34,6 @@ class FusedEngine(Engine):
         self.program = program
         self.work = aligned(program.rows, 0)
 
-    def step(self, inputs: Tensor, target: Tensor, weight: Tensor, *, rate: float, decay: float, seed: int) -> None:
-        """Take one step; see ``Engine.step``."""
-        self.steps((inputs, target, weight), 0, Plan(len(inputs), [rate], [decay], [seed]))
-
     def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
         """Take all steps of ``plan`` in one call; see ``Engine.steps``."""
         count, program, config = len(plan.rates), self.program, self.config

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def weighted_mean(errors: Tensor, weight: Tensor, total: Tensor) -> Tensor:
-    """Return the sum of ``errors`` [members, rows] times ``weight`` [rows] over ``total``, per member.
+def shares(weight: Tensor) -> Tensor:
+    """Return weights [..., rows] over their sum: a batch's loss is the sum of errors times shares.
 
-    Without any weight the mean is 0. The weights are divided, so that the gradient has one product to pass.
+    Without any weight all shares are 0, and so is the loss.
     """
-    return torch.mv(errors, weight / total.clamp_min(1.0))
+    return weight / weight.sum(-1, keepdim=True).clamp_min(1.0)
 
 
 def huber(predicted: Tensor, target: Tensor, delta: float) -> Tensor:

@@ -90,7 +90,7 @@ class Objective:
         and a drifting delta shows "progress" for a constant predictor.
         """
         each = self.errors(predictions.double(), target.double())
-        return losses.weighted_mean(each, weight.double(), weight.double().sum())
+        return torch.mv(each, losses.shares(weight.double()))
 
     def constant(self, target: Tensor, weight: Tensor) -> float:
         """Return the loss of predicting ``start`` for every row: the baseline."""

@@ -24,13 +24,13 @@ class Batch(NamedTuple):
     """What the network made of a step's rows; all detached. ``gradient`` [P] is that of the scaled loss.
 
     ``losses`` [members] are reported, so an adaptive loss enters at its fixed delta; ``residuals``
-    [members, rows] and ``weight`` [rows] are looked at for an adaptive delta only.
+    [members, rows] and ``share`` [rows], each row's of the weight, are looked at for an adaptive delta only.
     """
 
     gradient: Tensor
     losses: Tensor
     residuals: Tensor
-    weight: Tensor
+    share: Tensor
 
 
 class Rates(NamedTuple):
@@ -47,11 +47,16 @@ class Constants(NamedTuple):
         decayed: float32 [P], 1 where weight decay applies.
         betas: float64 [2, 1], Adam's.
         tick: float64 [6, 1], what one sound step adds to the control: a count.
+        beta2, epsilon, infinity: float32 0-d. A plain number would be made a tensor and converted in every
+            operation, which takes longer than the operation.
     """
 
     decayed: Tensor
     betas: Tensor
     tick: Tensor
+    beta2: Tensor
+    epsilon: Tensor
+    infinity: Tensor
 
     @classmethod
     def of(cls, decayed: Tensor) -> Constants:
@@ -59,7 +64,7 @@ class Constants(NamedTuple):
         betas = torch.tensor([[BETA1], [BETA2]], dtype=torch.float64, device=decayed.device)
         tick = torch.zeros(columns.ROWS, 1, dtype=torch.float64, device=decayed.device)
         tick[UPDATES] = 1
-        return cls(decayed, betas, tick)
+        return cls(decayed, betas, tick, *(decayed.new_tensor(number) for number in (BETA2, EPSILON, math.inf)))
 
 
 Rows = tuple[Tensor, ...]  # the state row by row: weights, mean, square, average, [P] each
@@ -105,7 +110,7 @@ def propose(
     theta, mean, square, average = rows
     gradient = _unscaled(batch.gradient, control, members, config)
     norm = members.norm(gradient)
-    sound = batch.losses + norm < math.inf  # neither infinity nor NaN is; one operation instead of four
+    sound = batch.losses + norm < constants.infinity  # neither infinity nor NaN is; one operation instead of four
     limit = columns.clip_limit(control, config)
     excess = (norm / limit).to(norm)
     gradient = gradient / members.spread(excess.clamp_min(1.0))
@@ -113,8 +118,8 @@ def propose(
     counted = control + constants.tick
     correction1, correction2 = (1 - constants.betas ** counted[UPDATES]).to(theta).unbind()
     new_mean = torch.lerp(mean, gradient, 1 - BETA1, out=out[MEAN])
-    new_square = torch.addcmul(square * BETA2, gradient, gradient, value=1 - BETA2, out=out[SQUARE])
-    spread = (new_square / members.spread(correction2)).sqrt_().add_(EPSILON)
+    new_square = torch.addcmul(square * constants.beta2, gradient, gradient, value=1 - BETA2, out=out[SQUARE])
+    spread = (new_square / members.spread(correction2)).sqrt_().add_(constants.epsilon)
     move = new_mean / spread * members.spread(rates.rate / correction1)
     decay = constants.decayed * members.spread(rates.rate)
     new_theta = torch.addcmul(theta - move, theta, decay, value=-config.weight_decay, out=out[THETA])
@@ -156,7 +161,7 @@ def _next_control(
     if config.clipping == "adaptive":
         log_norm, log_spread = columns.norm_statistics(control, norm, torch.as_tensor(limit))
     if config.loss == "adaptive_huber":
-        log_delta = columns.next_log_delta(control, batch.residuals, batch.weight, config.huber_delta)
+        log_delta = columns.next_log_delta(control, batch.residuals, batch.share, config.huber_delta)
     learned = torch.stack((updates, log_norm, log_spread, log_delta))
     if config.precision == "fp16":
         scale, streak = columns.next_scale(control, sound)
