@@ -16,7 +16,6 @@ from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.guard import GuardedNet
@@ -24,6 +23,7 @@ from vpoc_ml.training.checkpoint import latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.engines import EngineChoice, choose_engine
+from vpoc_ml.training.inputs import hash_inputs
 from vpoc_ml.training.ladder import climb_down
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer, step_rows
@@ -114,8 +114,7 @@ def engine_for(
 
 def fingerprint_of(run_dir: Path, config: RunConfig, device: torch.device) -> str:
     """Return the SHA-256 that ties checkpoints to data, statistics, settings and what computes the bits."""
-    parts = [hash_file(run_dir / name) for name in ("training_set.parquet", "feature_statistics.json")]
-    parts += [config.digest("model", "training"), str(torch.__version__), device.type]
+    parts = [*hash_inputs(run_dir), config.digest("model", "training"), str(torch.__version__), device.type]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

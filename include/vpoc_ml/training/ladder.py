@@ -18,7 +18,7 @@ import torch
 from vpoc_ml.config import RunConfig, recipe
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.training.inputs import hash_inputs
 
 RUNGS = ("ambitious", "medium", "conservative")
 LAST, LAST_RATE = "conservative-1e-5", 1e-5
@@ -34,7 +34,6 @@ KEPT = (
     "checkpoint_seconds",
     "ladder",
 )
-DATA = ("training_set.parquet", "feature_statistics.json")
 
 Record = dict[str, Any]
 Train = Callable[[RunConfig, list[Record]], Record]
@@ -93,8 +92,7 @@ def _rung(config: RunConfig, name: str, shown: str, **changes: float) -> RunConf
 
 def _mark(run_dir: Path, config: RunConfig) -> str:
     """What a record holds for: these data, these settings, this torch."""
-    parts = [hash_file(run_dir / name) for name in DATA if (run_dir / name).is_file()]
-    parts += [config.digest("model", "training"), str(torch.__version__)]
+    parts = [*hash_inputs(run_dir), config.digest("model", "training"), str(torch.__version__)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -22,15 +22,15 @@ import torch
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError
-from vpoc_ml.lake.atomic import write_json, write_text
-from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.training.inputs import drop_inputs, hash_inputs, share_inputs
 from vpoc_ml.training.space import Dimension, overrides
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-INPUTS = ("training_set.parquet", "feature_statistics.json")
 CODE = ("dataset", "models", "training", "evaluation")
 STARTUP = 10
 GOOD, UNSTABLE = "judged", "unstable"
@@ -136,7 +136,7 @@ class Search:
         if known.is_file():
             stored: Record = json.loads(known.read_text())
             return stored
-        _prepare(folder, self.run_dir, config)
+        share_inputs(folder, self.run_dir, config)
         head = {"trial": name}
         try:
             self.train(folder)
@@ -156,10 +156,7 @@ class Search:
 
     def _mark(self, base: RunConfig) -> str:
         """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""
-        for name in INPUTS:
-            if not (self.run_dir / name).is_file():
-                raise MissingInputError(self.run_dir / name, "the run's training set", "Build the training set first.")
-        files = (hash_file(self.run_dir / name) for name in INPUTS)
+        files = hash_inputs(self.run_dir)
         return _short(*files, base.digest("dataset", "evaluation"), hash_code(*CODE), str(torch.__version__))
 
     def _open(self, base: RunConfig, mark: str) -> Study:
@@ -200,17 +197,7 @@ def _short(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(folder: Path, run_dir: Path, config: RunConfig) -> None:
-    """Make a trial's run folder; checkpoints of a trial that was killed stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in INPUTS:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to((run_dir / name).absolute())
-    write_text(folder / "config.json", config.to_json() + "\n")
-
-
 def _clear(folder: Path) -> None:
     """Drop what a finished trial needs no longer."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in INPUTS:
-        (folder / name).unlink(missing_ok=True)
+    drop_inputs(folder)
