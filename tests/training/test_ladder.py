@@ -69,6 +69,15 @@ def test_an_unstable_recipe_steps_down_and_leaves_its_record(tiny, make_run, mon
     assert "recipe nightly gave up" in (run / "training_log.txt").read_text()
 
 
+def test_the_device_is_chosen_once_for_all_rungs(tiny, make_run, monkeypatch):
+    """What the first rung leaves in torch's cache would look like somebody else's memory to the second."""
+    short(monkeypatch)
+    asked, choose = [], job.choose_device
+    monkeypatch.setattr(job, "choose_device", lambda *rest, **more: asked.append(1) or choose(*rest, **more))
+    result = train_run(make_run(tiny, **HOT))
+    assert (result["rung"], len(asked)) == ("medium", 1)
+
+
 def test_a_restarted_run_goes_on_with_the_rung_it_had_reached(tiny, make_run, monkeypatch):
     short(monkeypatch)
     run = make_run(tiny, **HOT)
