@@ -18,13 +18,13 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.guard import GuardedNet
-from vpoc_ml.training.checkpoint import latest_checkpoint
+from vpoc_ml.training.checkpoint import fingerprints, latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.engines import EngineChoice, choose_engine
 from vpoc_ml.training.fingerprint import fingerprint_of
 from vpoc_ml.training.inputs import hash_inputs
-from vpoc_ml.training.ladder import climb_down
+from vpoc_ml.training.ladder import climb_down, rungs
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer, step_rows
 from vpoc_ml.training.objective import Objective
@@ -66,7 +66,7 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
     Raises:
         MissingInputError, ArtifactError, InputError: the training set cannot be used.
         DeviceError: the settings do not allow a device that works.
-        CardBusyError: somebody else holds the card and the CPU is not allowed.
+        CardBusyError: somebody else holds the card, and the CPU is not allowed or the run was begun on the card.
         TrainingUnstableError: no rung of the ladder holds; without a ladder, the recipe does not.
     """
     config_path = run_dir / "config.json"
@@ -83,11 +83,19 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
 
 
 def prepare(run_dir: Path, config: RunConfig) -> Ground:
-    """Read what the rungs share and choose their device, once: what the first leaves in torch's cache is not others'."""
+    """Read what the rungs share and choose their device, once: what the first leaves in torch's cache is not others'.
+
+    A run with checkpoints from the card waits for a card that is only busy: on the CPU it would begin anew.
+    """
     torch.set_num_threads(config.training.threads)
     statistics, inputs = read_statistics(run_dir), hash_inputs(run_dir)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
     choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
+    if choice.busy is not None:
+        on_card = {fingerprint_of(inputs, rung, "cuda") for rung in rungs(config)}
+        if on_card & fingerprints(run_dir / "checkpoints"):
+            log.warning("the run was begun on the card and waits for it; training.device cpu begins anew without")
+            raise choice.busy
     return Ground(statistics, inputs, choice)
 
 
