@@ -50,6 +50,13 @@ def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
     assert ladder.rungs(config.resolve("nightly", {"training.ladder": False}))[1:] == []
 
 
+def test_processes_belong_to_the_machine_and_precision_to_the_recipe():
+    asked = config.resolve("nightly", {"training.processes": 2, "training.precision": "fp16"})
+    assert [(rung.training.processes, rung.training.precision) for rung in ladder.rungs(asked)] == [
+        (2, "fp16"), (2, "fp32"), (2, "fp32"), (2, "fp32")
+    ]  # fmt: skip
+
+
 def test_an_unstable_recipe_steps_down_and_leaves_its_record(tiny, make_run, monkeypatch):
     short(monkeypatch)
     run = make_run(tiny, **HOT)

@@ -1,7 +1,8 @@
 """When training gives up: the next more conservative recipe, down to one that holds.
 
 ambitious -> medium -> conservative -> conservative at a learning rate of 1e-5. A recipe that is not on the
-ladder steps down to medium. Data, features, target and what belongs to the machine stay the run's own.
+ladder steps down to medium. Data, features, target and what belongs to the machine (device, threads, processes,
+engine) stay the run's own. The precision is the recipe's: half of it may be why the rung above gave up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ KEPT = (
     "huber_delta",
     "seed",
     "threads",
+    "processes",
     "device",
     "allow_cpu",
     "vram_limit_gib",
