@@ -41,6 +41,9 @@ def process_group() -> Iterator[int]:
 class DistributedEngine(Engine):
     """The eager engine, whose loss and gradient are those of the whole batch though each process sees a part.
 
+    That holds up to the order of sums for networks that compute each row by itself, see ``possible``. With dropout
+    every process draws masks of its own: other ones than a single process, as if from another seed.
+
     Every process holds all rows and takes every ``world``-th of a batch. Weights start equal, see the same gradient
     and take the same step, so they stay equal to the last bit; nothing but gradients is ever exchanged.
     """

@@ -28,6 +28,7 @@ from vpoc_ml.training.ladder import climb_down, rungs
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer, step_rows
 from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.possible import require_possible
 from vpoc_ml.training.saving import save_models
 from vpoc_ml.training.smoke import Probe
 
@@ -65,6 +66,7 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
 
     Raises:
         MissingInputError, ArtifactError, InputError: the training set cannot be used.
+        InvalidValueError: settings that cannot train this training set, see ``possible``.
         DeviceError: the settings do not allow a device that works.
         CardBusyError: somebody else holds the card, and the CPU is not allowed or the run was begun on the card.
         TrainingUnstableError: no rung of the ladder holds; without a ladder, the recipe does not.
@@ -89,6 +91,7 @@ def prepare(run_dir: Path, config: RunConfig) -> Ground:
     """
     torch.set_num_threads(config.training.threads)
     statistics, inputs = read_statistics(run_dir), hash_inputs(run_dir)
+    require_possible(config, statistics)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
     choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
     if choice.busy is not None:
