@@ -1,8 +1,8 @@
 """Search for settings: trials of one training set, suggested by Optuna, judged on validation rows only.
 
 Folder ``search/`` of a run holds all of it: ``journal.log`` is Optuna's storage, ``trials/<name>`` the run folder of
-each trial. A search that was killed goes on where it ended and finds what it would have found: what a trial tries is
-a function of the seed, the trial's number and the trials before it.
+each trial. A search that was killed goes on where it ended and finds what it would have found: each value that a
+trial tries is a function of the seed, the trial's number, the setting and the trials before it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from vpoc_ml import config as configuration
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 CODE = ("dataset", "models", "training", "evaluation")
-STARTUP = 10
 GOOD, UNSTABLE = "judged", "unstable"
 Record = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -114,7 +112,6 @@ class Search:
         from optuna.trial import TrialState
 
         left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        study.sampler = _sampler(self.seed, len(_finished(study)))
         trial = Trial(study, left[0]._trial_id) if left else study.ask()
         params = {each.key: each.suggest(trial) for each in self.space}
         record: Record = {"number": trial.number, "params": params, "overrides": overrides(params)}
@@ -165,12 +162,20 @@ class Search:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
+        from vpoc_ml.training.suggestions import Repeatable
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
         settings = base.digest("model", "training")
         name = _short(mark, settings, str(self.seed), *(each.to_text() for each in self.space))
-        return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        return optuna.create_study(
+            storage=storage,
+            sampler=Repeatable(self.seed),
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+        )
 
     def _enqueue_own(self, study: Study, base: RunConfig) -> None:
         own = self._own(base)
@@ -183,14 +188,6 @@ class Search:
 
 def _finished(study: Study) -> Sequence[FrozenTrial]:
     return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
-
-
-def _sampler(seed: int, number: int) -> Any:
-    """Return a sampler whose draws depend on the trial's number, so that a resumed search draws the same."""
-    from optuna.samplers import TPESampler
-
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    return TPESampler(seed=own, n_startup_trials=STARTUP)
 
 
 def _short(*parts: str) -> str:
