@@ -9,13 +9,24 @@ import pytest
 
 from vpoc_ml import config as configuration
 from vpoc_ml.config import resolve
-from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError, UnknownKeyError
-from vpoc_ml.training.search import Search
+from vpoc_ml.errors import (
+    ArtifactError,
+    CardBusyError,
+    ConfigError,
+    DeviceError,
+    InvalidValueError,
+    MachineError,
+    MissingInputError,
+    TrainingUnstableError,
+    UnknownKeyError,
+)
+from vpoc_ml.training.search import TRIES, Search
 from vpoc_ml.training.space import DEFAULT_SPACE, Dimension, overrides, parse_space
 from vpoc_ml.training.suggestions import STARTUP
 
 SPACE = ("training.learning_rate=1e-4..1e-1 log", "model.hidden_dims=16|32,32|64,64", "training.batch_size=256..4096")
 NIGHTLY = resolve("nightly")
+STATISTICS = {"features": ["a"], "median": [0.0], "scale": [1.0], "zero_rank": 0.5, "target_quantiles": [0.0]}
 
 
 class Killed(BaseException):
@@ -48,7 +59,7 @@ class Bowl:
 def run_dir(tmp_path):
     (tmp_path / "config.json").write_text(NIGHTLY.to_json())
     (tmp_path / "training_set.parquet").write_text("rows")
-    (tmp_path / "feature_statistics.json").write_text("{}")
+    (tmp_path / "feature_statistics.json").write_text(json.dumps(STATISTICS))
     return tmp_path
 
 
@@ -141,6 +152,78 @@ def test_search_of_unstable_settings_only_has_no_best(run_dir):
     assert (found["best"], found["unstable"]) == (None, 3)
 
 
+class Failing(Bowl):
+    """Raises ``error`` for every net of two layers of 32."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error, self.failed = error, 0
+
+    def train(self, folder) -> None:
+        if configuration.load((folder / "config.json").read_text()).model.hidden_dims == (32, 32):
+            self.failed += 1
+            raise self.error
+        super().train(folder)
+
+
+def test_settings_that_cannot_be_trained_are_recorded_and_the_search_goes_on(run_dir):
+    bowl = Failing(ConfigError("Expected model.encoding to be another"))
+    found = search(run_dir, bowl, 12)
+    impossible = [record for record in found["records"] if record["outcome"] == "impossible"]
+    assert found["impossible"] == len(impossible) > 0
+    assert (found["finished"], found["unstable"]) == (12, sum(r["outcome"] == "unstable" for r in found["records"]))
+    assert all(r["params"]["model.hidden_dims"] == "32,32" and "encoding" in r["error"] for r in impossible)
+    assert {r["trial"] for r in impossible} <= {path.name for path in (run_dir / "search" / "trials").iterdir()}
+    assert found["best"]["outcome"] == "judged"
+    failed = bowl.failed
+    assert search(run_dir, bowl, 12) == found
+    assert bowl.failed == failed
+
+
+def test_trial_that_the_machine_ends_again_and_again_ends_too(run_dir):
+    bowl = Failing(MachineError("ended by SIGKILL"))
+    for _ in range(TRIES - 1):
+        with pytest.raises(MachineError, match="SIGKILL"):
+            search(run_dir, bowl, 1)
+    found = search(run_dir, bowl, 1)
+    assert (found["records"][0]["outcome"], found["records"][0]["error"]) == ("impossible", "ended by SIGKILL")
+    assert bowl.failed == TRIES
+    left = [path.name for path in (run_dir / "search" / "trials").rglob("*") if path.is_file()]
+    assert set(left) == {"config.json", "trial.json"}
+
+
+@pytest.mark.parametrize(
+    "error", [CardBusyError(0, 2**33, 1.0), DeviceError("asked", "no card", ""), ArtifactError("rows", "rows", "none")]
+)
+def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_not_held_against_them(error, run_dir):
+    bowl = Failing(error)
+    for _ in range(TRIES + 1):
+        with pytest.raises(type(error)):
+            search(run_dir, bowl, 1)
+    assert search(run_dir, Bowl(), 1)["records"][0]["outcome"] == "judged"
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (("model.encoding=none|piecewise_linear",), "build the training set with it"),
+        (("training.loss=huber|pinball",), "one of auto, huber"),
+        (("model.kind=mlp|mlp_batchnorm", "training.accumulation=2..4"), "whole batches"),
+    ],
+)
+def test_values_that_no_trial_can_have_are_refused_before_any_work(texts, told, run_dir):
+    bowl = Bowl()
+    with pytest.raises(InvalidValueError, match=told):
+        search(run_dir, bowl, 3, texts)
+    assert not bowl.trained
+    assert not (run_dir / "search").exists()
+
+
+def test_values_that_some_trials_can_have_are_searched(run_dir):
+    texts = ("model.kind=mlp|mlp_batchnorm", "training.accumulation=1|2", "training.loss=auto|mse")
+    assert search(run_dir, Bowl(), 3, texts)["finished"] == 3
+
+
 def test_same_settings_are_trained_once(run_dir):
     bowl = Bowl()
     found = search(run_dir, bowl, 8, ("model.hidden_dims=16|32",))
@@ -152,7 +235,7 @@ def test_other_data_other_seed_and_other_space_are_other_studies(run_dir):
     bowl = Bowl()
     search(run_dir, bowl, 4)
     search(run_dir, bowl, 4, seed=2)
-    (run_dir / "feature_statistics.json").write_text('{"other": 1}')
+    (run_dir / "feature_statistics.json").write_text(json.dumps({**STATISTICS, "scale": [2.0]}))
     fresh = search(run_dir, bowl, 4)
     assert len(bowl.trained) == 4 + 3 + 4, "only the first trial of the second seed is known"
     assert {record["trial"] for record in fresh["records"]} <= {

@@ -8,9 +8,11 @@ trial tries is a function of the seed, the trial's number, the setting and the t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,20 @@ import torch
 
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
-from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError
+from vpoc_ml.errors import (
+    CardBusyError,
+    ConfigError,
+    DeviceError,
+    InvalidValueError,
+    MachineError,
+    MissingInputError,
+    TrainingUnstableError,
+)
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.training.data import read_statistics
 from vpoc_ml.training.inputs import drop_inputs, hash_inputs, share_inputs
+from vpoc_ml.training.possible import DECISIVE, require_possible
 from vpoc_ml.training.space import Dimension, overrides
 
 if TYPE_CHECKING:
@@ -31,7 +43,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 CODE = ("dataset", "models", "training", "evaluation")
-GOOD, UNSTABLE = "judged", "unstable"
+GOOD, UNSTABLE, IMPOSSIBLE = "judged", "unstable", "impossible"
+TRIES = 3  # of one trial that the machine ends: others may fit
+FAILURES = "machine_errors.json"
 Record = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -60,20 +74,22 @@ class Search:
 
         The first trial is the run's own settings where they lie in the space: what a search has to beat. Trials
         without a ladder: settings that do not hold are recorded as unstable, told to the sampler, and not rescued.
+        So are, as impossible, settings that cannot be trained, and those that the machine ended ``TRIES`` times.
 
         Args:
             trials: how many in all, those of earlier calls included.
             on_trial: receives the record of each trial as it ends.
 
         Raises:
-            InvalidValueError: less than one trial.
+            InvalidValueError: less than one trial, or a value of the space that cannot be trained on these rows.
             MissingInputError: the run has no training set.
-            ConfigError, InputError, MachineError: as training raises them; a second call goes on with that trial.
+            DeviceError, InputError, MachineError: as training raises them; a second call goes on with that trial.
         """
         if trials < 1:
             raise InvalidValueError("trials", trials, "at least 1")
         base = self._base()
         mark = self._mark(base)
+        require_possible_space(base, self.space, read_statistics(self.run_dir))
         study = self._open(base, mark)
         if not study.get_trials(deepcopy=False):
             self._enqueue_own(study, base)
@@ -92,7 +108,7 @@ class Search:
         return self.run_dir / "search"
 
     def summary(self, study: Study, trials: int) -> Record:
-        """Return every trial's record in their order, and the best one; none when all were unstable."""
+        """Return every trial's record in their order, and the best one; none when none could be judged."""
         records = [each.user_attrs["record"] for each in _finished(study)]
         judged = [record for record in records if record["outcome"] == GOOD]
         best = max(judged, key=lambda record: record["value"], default=None)
@@ -101,7 +117,8 @@ class Search:
             "seed": self.seed,
             "trials": trials,
             "finished": len(records),
-            "unstable": len(records) - len(judged),
+            "unstable": sum(record["outcome"] == UNSTABLE for record in records),
+            "impossible": sum(record["outcome"] == IMPOSSIBLE for record in records),
             "best": best,
             "records": records,
         }
@@ -134,13 +151,14 @@ class Search:
             stored: Record = json.loads(known.read_text())
             return stored
         share_inputs(folder, self.run_dir, config)
-        head = {"trial": name}
         try:
             self.train(folder)
-            found = {**head, "outcome": GOOD, **self.judge(folder, config)}
-        except TrainingUnstableError as error:
-            log.warning("trial %s is unstable: %s", overrides(params), error)
-            found = {**head, "outcome": UNSTABLE, "value": None, "error": str(error)}
+            found = {"outcome": GOOD, **self.judge(folder, config)}
+        except (TrainingUnstableError, ConfigError, MachineError) as error:
+            outcome = _outcome_of(error, folder)
+            log.warning("trial %s is %s: %s", overrides(params), outcome, error)
+            found = {"outcome": outcome, "value": None, "error": str(error)}
+        found = {"trial": name, **found}
         write_json(known, found)
         _clear(folder)
         return found
@@ -186,6 +204,47 @@ class Search:
         return {each.key: each.own(base) for each in self.space}
 
 
+def require_possible_space(base: RunConfig, space: Sequence[Dimension], statistics: Record) -> None:
+    """Raise unless each value that decides whether a net can be trained at all has company with which it can.
+
+    Raises:
+        InvalidValueError: of the first value that has none, as training would raise it.
+    """
+    decisive = [[{each.key: value} for value in each.ends()] for each in space if each.key in DECISIVE]
+    combined: list[Record] = [dict(ChainMap(*each)) for each in itertools.product(*decisive)]
+    for fixed in itertools.chain.from_iterable(decisive or [[{}]]):
+        refused = [_refused(configuration.change(base, {**others, **fixed}), statistics) for others in combined]
+        if all(refused):
+            raise next(filter(None, refused))
+
+
+def _refused(config: RunConfig, statistics: Record) -> InvalidValueError | None:
+    try:
+        require_possible(config, statistics)
+    except InvalidValueError as error:
+        return error
+    return None
+
+
+def _outcome_of(error: Exception, folder: Path) -> str:
+    """Return what a trial's error says about its settings; raise it again where it says nothing about them.
+
+    A device that does not work and a card that is busy are no trial's fault. A training process that was killed may
+    be: the same settings may need more memory than there is.
+    """
+    if isinstance(error, TrainingUnstableError):
+        return UNSTABLE
+    if isinstance(error, DeviceError | CardBusyError):
+        raise error
+    if isinstance(error, MachineError):
+        path = folder / FAILURES
+        told = [*(json.loads(path.read_text()) if path.is_file() else []), str(error)]
+        write_json(path, told)
+        if len(told) < TRIES:
+            raise error
+    return IMPOSSIBLE
+
+
 def _finished(study: Study) -> Sequence[FrozenTrial]:
     return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
 
@@ -197,4 +256,5 @@ def _short(*parts: str) -> str:
 def _clear(folder: Path) -> None:
     """Drop what a finished trial needs no longer."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / FAILURES).unlink(missing_ok=True)
     drop_inputs(folder)

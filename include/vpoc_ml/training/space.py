@@ -47,6 +47,10 @@ class Dimension:
             return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
+    def ends(self) -> tuple[Any, ...]:
+        """Return the choices, or both ends of the range, as settings take them."""
+        return self.choices or tuple(int(end) if self.whole else end for end in (self.low, self.high))
+
     def own(self, config: RunConfig) -> Any:
         """Return the value that ``config`` has, as this dimension writes it; None if it lies outside."""
         section, name = self.key.split(".")
@@ -60,7 +64,7 @@ class Dimension:
         """Return it as a command line says it; ``parse_dimension`` reads it."""
         if self.choices:
             return f"{self.key}={'|'.join(map(_text, self.choices))}"
-        low, high = (int(end) if self.whole else end for end in (self.low, self.high))
+        low, high = self.ends()
         return f"{self.key}={low}..{high}{' log' if self.log else ''}"
 
 
@@ -94,8 +98,8 @@ def parse_dimension(text: str, config: RunConfig) -> Dimension:
     if key not in setting_keys():
         change(config, {key: None})  # raises, with the settings that are probably meant
     made = _range(key, told, config) if ".." in told else Dimension(key, choices=_choices(told))
-    for value in made.choices or (made.low, made.high):
-        change(config, {key: int(value) if made.whole else value})
+    for value in made.ends():
+        change(config, {key: value})
     return made
 
 
