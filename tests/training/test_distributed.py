@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from vpoc_ml.config import load, resolve
 from vpoc_ml.errors import InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training import ranks
 from vpoc_ml.training.checkpoint import read_checkpoint
+from vpoc_ml.training.inputs import hash_inputs, share_inputs
 from vpoc_ml.training.job import train_run
 from vpoc_ml.training.launch import launch
 from vpoc_ml.training.seeds import train_seeds
@@ -54,13 +56,19 @@ def test_every_process_starts_from_the_same_files(tiny, make_run):
     run = make_run(tiny)
     (run / "checkpoints").mkdir()
     (run / "checkpoints/step-000000000010.ckpt").write_bytes(b"ten")
-    (run / "ranks/7").mkdir(parents=True)
+    (run / "rungs").mkdir()
+    (run / "rungs/1-nightly.json").write_text("{}")
+    for below in ("ranks/7", "seeds/1", "search/trials/a"):
+        share_inputs(run / below, run, resolve("nightly"))
+    (run / "progress.jsonl").write_text("{}")
     ranks._twin(run, run / "ranks/1")
     twin = run / "ranks/1"
     assert (twin / "checkpoints/step-000000000010.ckpt").read_bytes() == b"ten"
     assert (twin / "training_set.parquet").is_symlink(), "the rows are not copied"
-    assert (twin / "config.json").read_bytes() == (run / "config.json").read_bytes()
-    assert not (twin / "ranks").exists()
+    assert load((twin / "config.json").read_text()) == load((run / "config.json").read_text())
+    assert hash_inputs(twin) == hash_inputs(run)
+    kept = {"config.json", "training_set.parquet", "feature_statistics.json", "checkpoints", "rungs"}
+    assert {path.name for path in twin.iterdir()} == kept, "nothing that links the rows is copied"
 
 
 def test_error_of_a_process_keeps_its_class(tiny, make_run):
@@ -82,6 +90,8 @@ def test_seeds_apart_are_the_runs_they_would_be_alone(tiny, make_run):
     assert merged["best"] == min(merged["validation_losses"], key=merged["validation_losses"].get)
     assert -1 < merged["mean_correlation"] < 1
     assert json.loads((run / "seeds.json").read_text()) == merged
+    assert not [path for path in (run / "seeds").rglob("*") if path.is_symlink()], "links go when the seeds are done"
+    assert train_seeds(run, [1], processes=1)["seeds"] == [1], "and come back when they are asked for again"
 
 
 def test_seeds_are_distinct_and_need_a_training_set(tiny, make_run, tmp_path):

@@ -19,7 +19,7 @@ from vpoc_ml import config as configuration
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training.inputs import share_inputs
+from vpoc_ml.training.inputs import drop_inputs, share_inputs
 from vpoc_ml.training.ranks import run_ranks
 
 
@@ -43,6 +43,8 @@ def train_seeds(run_dir: Path, seeds: Sequence[int], processes: int) -> dict[str
     run_ranks(["apart", *map(str, folders)], processes, folders)
     merged = merge(run_dir, folders)
     write_json(run_dir / "seeds.json", merged)
+    for folder in folders:
+        drop_inputs(folder)  # copies of the run would follow the links
     return merged
 
 
