@@ -150,6 +150,15 @@ def test_rank_of_torchrun_takes_its_own_card(monkeypatch):
     assert choose(STRICT, radeon(1)).device == torch.device("cuda", 0)
 
 
+def test_more_processes_than_cards_are_refused_or_train_on_the_cpu():
+    """Two processes on one card would wait for each other for ever."""
+    two = {"processes": 2, "allow_cpu": False}
+    assert choose(TrainingConfig(**two), radeon(2)).device.type == "cuda"
+    with pytest.raises(DeviceError, match=r"training\.processes is 2, each takes a card, and torch sees 1"):
+        choose(TrainingConfig(**two), radeon(1))
+    assert choose(TrainingConfig(processes=2), radeon(1)).device.type == "cpu"
+
+
 def test_smoke_test_agrees_with_itself_on_the_cpu():
     result = smoke_test(torch.device("cpu"), NIGHTLY, seconds=0)
     assert (result.trouble, result.rounds, result.fp32, result.step) == (None, 1, 0.0, 0.0)

@@ -103,6 +103,8 @@ def unusable(machine: Machine, config: TrainingConfig, needed: int = 0) -> str |
         return str(problem)
     if not machine.cards:
         return machine.trouble or f"torch {machine.torch} sees no GPU"
+    if config.processes > len(machine.cards):
+        return f"training.processes is {config.processes}, each takes a card, and torch sees {len(machine.cards)}"
     card = own_card(machine)
     return too_full(card, needed) if card.total < needed else None
 
@@ -115,7 +117,10 @@ def too_full(card: Card, needed: int) -> str | None:
 
 
 def own_card(machine: Machine) -> Card:
-    """Return the card of this process: the first, or under torchrun that of the local rank."""
+    """Return the card of this process: the first, or under torchrun that of the local rank.
+
+    Processes that train apart share cards where there are more of them; those of one run may not, see ``unusable``.
+    """
     return machine.cards[int(os.environ.get("LOCAL_RANK", "0")) % len(machine.cards)]
 
 

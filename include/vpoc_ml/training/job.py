@@ -21,6 +21,7 @@ from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.training.checkpoint import fingerprints, latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
+from vpoc_ml.training.distributed import agreed
 from vpoc_ml.training.engines import EngineChoice, choose_engine
 from vpoc_ml.training.fingerprint import fingerprint_of
 from vpoc_ml.training.inputs import hash_inputs
@@ -99,7 +100,7 @@ def prepare(run_dir: Path, config: RunConfig) -> Ground:
         if on_card & fingerprints(run_dir / "checkpoints"):
             log.warning("the run was begun on the card and waits for it; training.device cpu begins anew without")
             raise choice.busy
-    return Ground(statistics, inputs, choice)
+    return Ground(statistics, inputs, agreed(choice))
 
 
 def _train(
