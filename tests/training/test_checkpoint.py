@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vpoc_ml.errors import CheckpointError
-from vpoc_ml.training.checkpoint import Checkpoint, latest_checkpoint, read_checkpoint, write_checkpoint
+from vpoc_ml.training.checkpoint import Checkpoint, fingerprints, latest_checkpoint, read_checkpoint, write_checkpoint
 
 
 def checkpoint(step: int, fingerprint: str = "mine") -> Checkpoint:
@@ -59,6 +59,33 @@ def test_checkpoint_of_other_data_is_ignored_with_the_reason(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert latest_checkpoint(tmp_path, "mine") is None
     assert "other data or settings" in caplog.text
+
+
+def test_checkpoints_of_others_stay_until_a_training_saves_its_own(tmp_path):
+    """Looking costs nothing: the settings may have been a slip, the device a stopgap."""
+    for step in (40, 50):
+        write_checkpoint(tmp_path, checkpoint(step, fingerprint="other"))
+    assert latest_checkpoint(tmp_path, "mine") is None
+    found = latest_checkpoint(tmp_path, "other")
+    assert found is not None
+    assert found.step == 50
+    write_checkpoint(tmp_path, checkpoint(10))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000000010.ckpt"], "not crowded out by later steps"
+    write_checkpoint(tmp_path, checkpoint(20))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_fingerprints_are_read_from_headers_and_damage_has_none(tmp_path):
+    write_checkpoint(tmp_path, checkpoint(1))
+    path = write_checkpoint(tmp_path, checkpoint(2))
+    assert fingerprints(tmp_path) == {"mine"}
+    whole = path.read_bytes()
+    first = tmp_path / "step-000000000001.ckpt"
+    for damaged in (b"", whole[:70], whole[:65] + b"\xff" * 8 + whole[73:], whole[:73] + b"[]" + whole[75:]):
+        first.write_bytes(damaged)
+        assert fingerprints(tmp_path) == {"mine"}
+    path.unlink()
+    assert fingerprints(tmp_path) == set()
 
 
 def test_interrupted_writes_are_swept(tmp_path):

@@ -9,10 +9,15 @@ import polars as pl
 import pytest
 import torch
 
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import TrainingConfig, load
 from vpoc_ml.errors import CardBusyError, DeviceError
-from vpoc_ml.training.device import CONTEXT_BYTES, choose_device, memory_needed
+from vpoc_ml.training import job
+from vpoc_ml.training.checkpoint import read_checkpoint, write_checkpoint
+from vpoc_ml.training.device import CONTEXT_BYTES, DeviceChoice, choose_device, memory_needed
+from vpoc_ml.training.fingerprint import fingerprint_of
+from vpoc_ml.training.inputs import hash_inputs
 from vpoc_ml.training.job import train_run
+from vpoc_ml.training.ladder import rungs
 from vpoc_ml.training.machine import GIB, Card, DrmCard, Machine
 from vpoc_ml.training.smoke import NIGHTLY, Smoke, smoke_test
 
@@ -85,6 +90,45 @@ def test_busy_card_is_a_fault_of_the_machine_with_a_remedy():
     assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=0), left).device.type == "cuda", "0: not looked at"
 
 
+def test_cpu_that_stands_in_for_a_busy_card_says_so():
+    left = radeon(drm=(DrmCard("card0", "0x1002", 6 * GIB, 20 * GIB),))
+    assert isinstance(choose(AUTO, left).busy, CardBusyError)
+    assert choose(AUTO, radeon(), failing).busy is None, "a card that computes wrongly is not waited for"
+    assert choose(AUTO).busy is None
+
+
+def test_room_that_others_take_is_a_busy_card_and_room_that_is_not_there_is_not():
+    held = replace(hopper(), cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 2 * GIB),))
+    with pytest.raises(CardBusyError, match="77"):
+        choose(STRICT, held, needed=4 * GIB)
+    with pytest.raises(DeviceError, match=r"the run needs 90\.0 GiB"):
+        choose(STRICT, held, needed=90 * GIB)
+    unasked = TrainingConfig(allow_cpu=False, vram_limit_gib=0)
+    with pytest.raises(DeviceError, match=r"2\.0 GiB free and the run needs 4\.0 GiB"):
+        choose(unasked, held, needed=4 * GIB)
+
+
+def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make_run, monkeypatch):
+    """The CPU would begin anew: checkpoints of the card are of no use to it."""
+    short = {"training__device": "auto", "training__epochs": 1, "training__batch_size": 256}
+    run = make_run(tiny, **short, model__hidden_dims=(8,))
+    waiting = DeviceChoice(torch.device("cpu"), "the card is busy", busy=CardBusyError(0, 6 * GIB, 1.0))
+    monkeypatch.setattr(job, "choose_device", lambda *rest, **more: waiting)
+    assert train_run(run)["device"] == "cpu", "not begun yet: the CPU does"
+    stored = read_checkpoint(max((run / "checkpoints").iterdir()))
+    config = load((run / "config.json").read_text())
+    for rung in rungs(config)[:2]:
+        on_card = replace(stored, fingerprint=fingerprint_of(hash_inputs(run), rung, "cuda"))
+        path = write_checkpoint(run / "checkpoints", on_card)
+        make_run(tiny, **short, model__hidden_dims=(8,), training__checkpoint_seconds=7)
+        with pytest.raises(CardBusyError, match="GPU 0"):
+            train_run(run)
+        assert read_checkpoint(path).fingerprint == on_card.fingerprint, "the card goes on with it"
+    asked = replace(waiting, busy=None)
+    monkeypatch.setattr(job, "choose_device", lambda *rest, **more: asked)
+    assert train_run(run)["resumed_from_step"] == 0
+
+
 def test_without_the_kernels_count_torchs_own_is_used_less_its_context():
     held = replace(hopper(), cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 70 * GIB),))
     with pytest.raises(CardBusyError, match=r"9\.5 GiB"):
@@ -104,6 +148,15 @@ def test_rank_of_torchrun_takes_its_own_card(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert choose(STRICT, radeon(2)).device == torch.device("cuda", 1)
     assert choose(STRICT, radeon(1)).device == torch.device("cuda", 0)
+
+
+def test_more_processes_than_cards_are_refused_or_train_on_the_cpu():
+    """Two processes on one card would wait for each other for ever."""
+    two = {"processes": 2, "allow_cpu": False}
+    assert choose(TrainingConfig(**two), radeon(2)).device.type == "cuda"
+    with pytest.raises(DeviceError, match=r"training\.processes is 2, each takes a card, and torch sees 1"):
+        choose(TrainingConfig(**two), radeon(1))
+    assert choose(TrainingConfig(processes=2), radeon(1)).device.type == "cpu"
 
 
 def test_smoke_test_agrees_with_itself_on_the_cpu():

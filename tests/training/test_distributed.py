@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from vpoc_ml.errors import InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
+from vpoc_ml.config import load, resolve
+from vpoc_ml.errors import DeviceError, InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training import ranks
+from vpoc_ml.training import distributed, ranks
 from vpoc_ml.training.checkpoint import read_checkpoint
+from vpoc_ml.training.device import DeviceChoice
+from vpoc_ml.training.inputs import hash_inputs, share_inputs
 from vpoc_ml.training.job import train_run
 from vpoc_ml.training.launch import launch
 from vpoc_ml.training.seeds import train_seeds
@@ -54,13 +57,61 @@ def test_every_process_starts_from_the_same_files(tiny, make_run):
     run = make_run(tiny)
     (run / "checkpoints").mkdir()
     (run / "checkpoints/step-000000000010.ckpt").write_bytes(b"ten")
-    (run / "ranks/7").mkdir(parents=True)
+    (run / "rungs").mkdir()
+    (run / "rungs/1-nightly.json").write_text("{}")
+    for below in ("ranks/7", "seeds/1", "search/trials/a"):
+        share_inputs(run / below, run, resolve("nightly"))
+    (run / "progress.jsonl").write_text("{}")
     ranks._twin(run, run / "ranks/1")
     twin = run / "ranks/1"
     assert (twin / "checkpoints/step-000000000010.ckpt").read_bytes() == b"ten"
     assert (twin / "training_set.parquet").is_symlink(), "the rows are not copied"
-    assert (twin / "config.json").read_bytes() == (run / "config.json").read_bytes()
-    assert not (twin / "ranks").exists()
+    assert load((twin / "config.json").read_text()) == load((run / "config.json").read_text())
+    assert hash_inputs(twin) == hash_inputs(run)
+    kept = {"config.json", "training_set.parquet", "feature_statistics.json", "checkpoints", "rungs"}
+    assert {path.name for path in twin.iterdir()} == kept, "nothing that links the rows is copied"
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Make this process the first of several; returns a function that sets what the others told."""
+
+    def others(*told):
+        def gather(into, own):
+            into[:] = [own, *told]
+
+        monkeypatch.setattr(distributed, "world", lambda: 1 + len(told))
+        monkeypatch.setattr(distributed.dist, "all_gather_object", gather)
+
+    return others
+
+
+def test_processes_agree_on_the_device(together):
+    card = DeviceChoice(torch.device("cuda", 0), "passed the smoke test")
+    cpu = DeviceChoice(torch.device("cpu"), "training.device is cpu")
+    assert distributed.agreed(card) is card, "a process alone"
+    together(("cuda:1", "passed the smoke test"))
+    assert distributed.agreed(card) is card
+    assert distributed.agreed(cpu) is cpu
+    together(("cpu", "GPU 1: a float32 product differs"))
+    chosen = distributed.agreed(card)
+    assert (chosen.device.type, chosen.reason) == ("cpu", "process 1 has no card: GPU 1: a float32 product differs")
+    together(("cuda:0", "passed the smoke test"))
+    with pytest.raises(DeviceError, match=r"training\.processes is 2.*1 of them"):
+        distributed.agreed(card)
+
+
+@pytest.mark.parametrize(("card", "backend"), [(False, "gloo"), (True, "cpu:gloo,cuda:nccl")])
+def test_backend_serves_whichever_device_is_agreed_on(card, backend, monkeypatch):
+    """NCCL alone cannot sum what processes hold that train on the CPU of a machine with a card."""
+    started = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    monkeypatch.setattr(distributed.dist, "init_process_group", started.append)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: None)
+    with distributed.process_group() as rank:
+        assert rank == 0
+    assert started == [backend]
 
 
 def test_error_of_a_process_keeps_its_class(tiny, make_run):
@@ -82,6 +133,8 @@ def test_seeds_apart_are_the_runs_they_would_be_alone(tiny, make_run):
     assert merged["best"] == min(merged["validation_losses"], key=merged["validation_losses"].get)
     assert -1 < merged["mean_correlation"] < 1
     assert json.loads((run / "seeds.json").read_text()) == merged
+    assert not [path for path in (run / "seeds").rglob("*") if path.is_symlink()], "links go when the seeds are done"
+    assert train_seeds(run, [1], processes=1)["seeds"] == [1], "and come back when they are asked for again"
 
 
 def test_seeds_are_distinct_and_need_a_training_set(tiny, make_run, tmp_path):

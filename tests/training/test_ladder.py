@@ -50,6 +50,13 @@ def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
     assert ladder.rungs(config.resolve("nightly", {"training.ladder": False}))[1:] == []
 
 
+def test_processes_belong_to_the_machine_and_precision_to_the_recipe():
+    asked = config.resolve("nightly", {"training.processes": 2, "training.precision": "fp16"})
+    assert [(rung.training.processes, rung.training.precision) for rung in ladder.rungs(asked)] == [
+        (2, "fp16"), (2, "fp32"), (2, "fp32"), (2, "fp32")
+    ]  # fmt: skip
+
+
 def test_an_unstable_recipe_steps_down_and_leaves_its_record(tiny, make_run, monkeypatch):
     short(monkeypatch)
     run = make_run(tiny, **HOT)
@@ -67,6 +74,15 @@ def test_an_unstable_recipe_steps_down_and_leaves_its_record(tiny, make_run, mon
     steps = [json.loads(line)["step"] for line in (run / "progress.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "the file holds the rung that held, and nothing else"
     assert "recipe nightly gave up" in (run / "training_log.txt").read_text()
+
+
+def test_the_device_is_chosen_once_for_all_rungs(tiny, make_run, monkeypatch):
+    """What the first rung leaves in torch's cache would look like somebody else's memory to the second."""
+    short(monkeypatch)
+    asked, choose = [], job.choose_device
+    monkeypatch.setattr(job, "choose_device", lambda *rest, **more: asked.append(1) or choose(*rest, **more))
+    result = train_run(make_run(tiny, **HOT))
+    assert (result["rung"], len(asked)) == ("medium", 1)
 
 
 def test_a_restarted_run_goes_on_with_the_rung_it_had_reached(tiny, make_run, monkeypatch):

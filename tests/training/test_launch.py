@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ml.errors import CheckpointError, ConfigError, InputError, MachineError, TrainingUnstableError
+from vpoc_ml.errors import (
+    CardBusyError,
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    InputError,
+    MachineError,
+    TrainingUnstableError,
+)
 from vpoc_ml.training import launch as launching
 from vpoc_ml.training.job import train_run
 from vpoc_ml.training.launch import launch
@@ -127,7 +135,10 @@ def test_errors_are_mapped_by_name_code_and_signal():
     assert type(error(5, "ArtifactError")) is InputError
     assert type(error(2, "InvalidValueError")) is ConfigError
     assert type(error(4, "TrainingUnstableError")) is TrainingUnstableError
-    assert type(error(5, "CardBusyError")) is MachineError
+    assert type(error(1, "CardBusyError")) is CardBusyError
+    assert type(error(1, "MachineError")) is MachineError
+    assert type(error(2, "DeviceError")) is DeviceError, "of the machine, not of a trial's settings"
+    assert str(error(2, "DeviceError")) == "why"
     assert type(error(-9)) is MachineError, "a killed process may be tried again"
     assert "SIGKILL" in str(error(-9))
     assert "last lines" in str(error(1))

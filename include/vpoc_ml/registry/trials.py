@@ -8,10 +8,13 @@ from typing import Any
 from vpoc_ml.registry.catalog import quiet_client
 
 EXPERIMENT = "vpoc-search"
+OPEN = ("RUNNING", "SCHEDULED")
 
 
 def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
-    """Log a trial's parameters and metrics; a trial that is there already is left as it is.
+    """Log a trial's parameters and metrics; one that is there already is left as it is, an open one is completed.
+
+    A run stays open where MLflow could not be reached, or the search was killed, before all of it was logged.
 
     Args:
         tracking_uri: of MLflow.
@@ -23,13 +26,15 @@ def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
     experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
     tags = {"run": run, "trial": record["trial"], "number": str(record["number"]), "outcome": record["outcome"]}
     wanted = f"tags.run = '{run}' and tags.trial = '{record['trial']}' and tags.number = '{record['number']}'"
-    if client.search_runs([experiment], wanted):
+    known = client.search_runs([experiment], wanted)
+    if any(each.info.status not in OPEN for each in known):
         return
-    made = client.create_run(experiment, tags=tags, run_name=f"{run} trial {record['number']}")
+    made = known[0] if known else client.create_run(experiment, tags=tags, run_name=f"{run} trial {record['number']}")
     for key, value in record["params"].items():
         client.log_param(made.info.run_id, key, value)
     for name, number in metrics_of(record).items():
-        client.log_metric(made.info.run_id, name, number)
+        if name not in made.data.metrics:  # a second point would draw a curve
+            client.log_metric(made.info.run_id, name, number)
     client.set_terminated(made.info.run_id, "FINISHED" if record["value"] is not None else "FAILED")
 
 

@@ -17,6 +17,7 @@ from vpoc_ml.lake.atomic import write_bytes
 
 FORMAT = "vpoc-ml-checkpoint/2"
 KEEP = 2
+LENGTH = 8  # bytes that tell the length of a safetensors header
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +32,10 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``step-<n>.ckpt`` atomically, then drop all but the newest two.
+    """Write ``step-<n>.ckpt`` atomically, then drop all but the newest two of this training.
+
+    Those of other data or settings go now, not when they are passed over: until a training has a checkpoint of
+    its own, nobody knows that it was meant.
 
     The file is 64 hex digits of SHA-256, a newline, and a safetensors image whose metadata holds the
     progress. Own hash, because one flipped byte loads silently in every format for weights.
@@ -42,7 +46,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     body = safetensors.torch.save(tensors, metadata=meta)
     path = folder / f"step-{checkpoint.step:012d}.ckpt"
     write_bytes(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    for stale in sorted(folder.glob("step-*.ckpt"))[:-KEEP]:
+    own = [each for each in _stored(folder) if _fingerprint(each) == checkpoint.fingerprint]
+    for stale in set(_stored(folder)) - set(own[-KEEP:]):
         stale.unlink(missing_ok=True)
     return path
 
@@ -62,8 +67,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: expected SHA-256 {recorded[:64].decode(errors='replace')}; found {found}. Delete the file."
         )
-    length = int.from_bytes(body[:8], "little")
-    header = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["json"])
+    header = _header(body[LENGTH : LENGTH + _length(body)])
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected format {FORMAT}; found {header.get('format')!r}. Delete the file.")
     return Checkpoint(header["step"], header["fingerprint"], safetensors.torch.load(body), header["progress"])
@@ -72,12 +76,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
     """Return the newest intact checkpoint of this data and configuration; say why others are passed over.
 
+    Damaged ones are removed. Those of other data or settings stay until this training saves its own: the settings
+    may have been a slip, the device a stopgap.
+
     Training is deterministic, so an older checkpoint leads to the same weights as a damaged newer one.
     """
     for stray in folder.glob(".step-*.tmp"):
         log.warning("removed %s: a write that was interrupted", stray.name)
         stray.unlink(missing_ok=True)
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+    for path in reversed(_stored(folder)):
         try:
             checkpoint = read_checkpoint(path)
         except CheckpointError as error:
@@ -86,6 +93,42 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
             continue
         if checkpoint.fingerprint == fingerprint:
             return checkpoint
-        log.warning("ignored %s: it belongs to other data or settings (%s)", path.name, checkpoint.fingerprint[:16])
-        path.unlink(missing_ok=True)
+        log.warning(
+            "ignored %s: it belongs to other data or settings (%s) and stays until this training saves its own",
+            path.name,
+            checkpoint.fingerprint[:16],
+        )
     return None
+
+
+def fingerprints(folder: Path) -> set[str]:
+    """Return the fingerprints of a folder's checkpoints, as their headers tell them; nothing is verified."""
+    return {found for path in _stored(folder) if (found := _fingerprint(path))}
+
+
+def _stored(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, the newest last."""
+    return sorted(folder.glob("step-*.ckpt"))
+
+
+def _fingerprint(path: Path) -> str | None:
+    """Return the fingerprint that a checkpoint's header tells, None where it cannot be read; weights are not."""
+    try:
+        with path.open("rb") as file:
+            file.readline()
+            length = min(_length(file.read(LENGTH)), path.stat().st_size)  # a damaged file may tell any length
+            header = _header(file.read(length))
+        return str(header["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _length(start: bytes) -> int:
+    """Return the bytes of a safetensors header, told by the first eight of the image."""
+    return int.from_bytes(start[:LENGTH], "little")
+
+
+def _header(told: bytes) -> dict[str, Any]:
+    """Return what ``write_checkpoint`` put into the metadata of a safetensors header."""
+    header: dict[str, Any] = json.loads(json.loads(told)["__metadata__"]["json"])
+    return header

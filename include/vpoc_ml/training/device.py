@@ -26,11 +26,15 @@ Try = Callable[[torch.device, Probe], Smoke]
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """A device, the reason it was chosen, and what was found on the way, for the record of the run."""
+    """A device, the reason it was chosen, and what was found on the way, for the record of the run.
+
+    ``busy`` is why the CPU stands in for a card that somebody else holds.
+    """
 
     device: torch.device
     reason: str
     report: dict[str, Any] = field(default_factory=dict)
+    busy: CardBusyError | None = None
 
 
 def choose_device(
@@ -66,23 +70,32 @@ def choose_device(
         return DeviceChoice(cpu, "training.device is cpu")
     machine = machine or look()
     report: dict[str, Any] = {"machine": machine.summary(), "findings": [str(each) for each in traps(machine)]}
-    trouble = unusable(machine, config, needed)
-    busy = None if trouble else busy_card(machine, config.vram_limit_gib)
-    if trouble is None and busy is None:
+    obstacle = why_not(machine, config, needed)
+    if obstacle is None:
         card = own_card(machine)
         tested = smoke(torch.device("cuda", card.index), probe)
         report["smoke"] = tested.summary()
         if tested.trouble is None:
             return DeviceChoice(torch.device(tested.device), f"{card.name} ({card.arch}) passed the smoke test", report)
-        trouble = tested.trouble
+        obstacle = tested.trouble
+    busy = obstacle if isinstance(obstacle, CardBusyError) else None
     if config.device == "auto" and config.allow_cpu:
-        return DeviceChoice(cpu, str(busy or trouble), report)
+        return DeviceChoice(cpu, str(obstacle), report, busy)
     asked = f"training.device is {config.device}, training.allow_cpu {str(config.allow_cpu).lower()}"
-    raise busy or DeviceError(asked, str(trouble), DOCTOR)
+    raise busy or DeviceError(asked, str(obstacle), DOCTOR)
+
+
+def why_not(machine: Machine, config: TrainingConfig, needed: int = 0) -> str | CardBusyError | None:
+    """Return why this process's card cannot be used, as an error where somebody else holds it, or None."""
+    return (
+        unusable(machine, config, needed)
+        or busy_card(machine, config.vram_limit_gib)
+        or too_full(own_card(machine), needed)
+    )
 
 
 def unusable(machine: Machine, config: TrainingConfig, needed: int = 0) -> str | None:
-    """Return why no card of this machine can be used, or None; nothing is computed on the card."""
+    """Return why no card of this machine could be used even if it were free, or None; nothing is computed on it."""
     if config.device == "rocm" and machine.platform != "rocm":  # "cuda" is torch's own word for both
         return f"torch {machine.torch} is built for {machine.platform}, not for ROCm"
     problem = next((finding for finding in traps(machine) if finding.level == "problem"), None)
@@ -90,14 +103,24 @@ def unusable(machine: Machine, config: TrainingConfig, needed: int = 0) -> str |
         return str(problem)
     if not machine.cards:
         return machine.trouble or f"torch {machine.torch} sees no GPU"
+    if config.processes > len(machine.cards):
+        return f"training.processes is {config.processes}, each takes a card, and torch sees {len(machine.cards)}"
     card = own_card(machine)
-    if card.free < needed:
-        return f"GPU {card.index} has {card.free / GIB:.1f} GiB free and the run needs {needed / GIB:.1f} GiB"
-    return None
+    return too_full(card, needed) if card.total < needed else None
+
+
+def too_full(card: Card, needed: int) -> str | None:
+    """Return that ``needed`` bytes are not free on a card, or None."""
+    if card.free >= needed:
+        return None
+    return f"GPU {card.index} has {card.free / GIB:.1f} GiB free and the run needs {needed / GIB:.1f} GiB"
 
 
 def own_card(machine: Machine) -> Card:
-    """Return the card of this process: the first, or under torchrun that of the local rank."""
+    """Return the card of this process: the first, or under torchrun that of the local rank.
+
+    Processes that train apart share cards where there are more of them; those of one run may not, see ``unusable``.
+    """
     return machine.cards[int(os.environ.get("LOCAL_RANK", "0")) % len(machine.cards)]
 
 

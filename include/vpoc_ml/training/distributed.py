@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vpoc_ml.errors import DeviceError
+from vpoc_ml.training.device import DeviceChoice
 from vpoc_ml.training.engine import Engine, reseed_dropout
 from vpoc_ml.training.update import Batch, Rates
 
@@ -29,17 +31,46 @@ def world() -> int:
 
 @contextmanager
 def process_group() -> Iterator[int]:
-    """Join the processes that torchrun started and yield the own rank; NCCL (RCCL) between cards, else gloo."""
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    """Join the processes that torchrun started and yield the own rank; NCCL (RCCL) between cards, gloo between CPUs.
+
+    Both where there is a card: which device trains is known later, and is agreed on from CPU to CPU.
+    """
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield dist.get_rank()
     finally:
         dist.destroy_process_group()
 
 
+def agreed(choice: DeviceChoice) -> DeviceChoice:
+    """Return the device on which this process trains, after all have told theirs: a card each, or the CPU for all.
+
+    A process is left to the CPU where the settings allow it only, so they allow it to the others.
+
+    Raises:
+        DeviceError: two processes have one card.
+    """
+    if world() == 1:
+        return choice
+    told: list[tuple[str, str]] = [("", "")] * world()
+    dist.all_gather_object(told, (str(choice.device), choice.reason))
+    left = next(((rank, why) for rank, (device, why) in enumerate(told) if device == "cpu"), None)
+    if left is not None:
+        why = f"process {left[0]} has no card: {left[1]}"
+        return choice if choice.device.type == "cpu" else replace(choice, device=torch.device("cpu"), reason=why)
+    cards = {device for device, _ in told}
+    if len(cards) < world():
+        remedy = "Set training.processes to the number of cards."
+        raise DeviceError(f"training.processes is {world()}", f"the processes have {len(cards)} of them", remedy)
+    return choice
+
+
 @dataclass
 class DistributedEngine(Engine):
     """The eager engine, whose loss and gradient are those of the whole batch though each process sees a part.
+
+    That holds up to the order of sums for networks that compute each row by itself, see ``possible``. With dropout
+    every process draws masks of its own: other ones than a single process, as if from another seed.
 
     Every process holds all rows and takes every ``world``-th of a batch. Weights start equal, see the same gradient
     and take the same step, so they stay equal to the last bit; nothing but gradients is ever exchanged.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,39 @@ import torch
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.guard import GuardedNet
-from vpoc_ml.training.checkpoint import latest_checkpoint
+from vpoc_ml.training.checkpoint import fingerprints, latest_checkpoint
 from vpoc_ml.training.data import TrainingData, load, read_statistics
 from vpoc_ml.training.device import DeviceChoice, choose_device, memory_needed
+from vpoc_ml.training.distributed import agreed
 from vpoc_ml.training.engines import EngineChoice, choose_engine
-from vpoc_ml.training.ladder import climb_down
+from vpoc_ml.training.fingerprint import fingerprint_of
+from vpoc_ml.training.inputs import hash_inputs
+from vpoc_ml.training.ladder import climb_down, rungs
 from vpoc_ml.training.log import log_to, progress_lines
 from vpoc_ml.training.loop import Trainer, step_rows
 from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.possible import require_possible
 from vpoc_ml.training.saving import save_models
 from vpoc_ml.training.smoke import Probe
 
 Result = dict[str, Any]
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all rungs of a run stand on: statistics of the features, hashes of the inputs, the device."""
+
+    statistics: Result
+    inputs: list[str]
+    choice: DeviceChoice
+
+    def fingerprint(self, config: RunConfig) -> str:
+        """Return the fingerprint of one rung."""
+        return fingerprint_of(self.inputs, config, self.choice.device.type)
 
 
 def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line: None) -> Result:
@@ -51,24 +66,43 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
 
     Raises:
         MissingInputError, ArtifactError, InputError: the configuration or the training set cannot be used.
+        InvalidValueError: settings that cannot train this training set, see ``possible``.
+        DeviceError: the settings do not allow a device that works.
+        CardBusyError: somebody else holds the card, and the CPU is not allowed or the run was begun on the card.
         TrainingUnstableError: no rung of the ladder holds; without a ladder, the recipe does not.
     """
     config = read_config(run_dir)
     with log_to(run_dir / "training_log.txt"):
-        statistics = read_statistics(run_dir)
+        ground = prepare(run_dir, config)
 
         def train(rung: RunConfig, above: list[Result]) -> Result:
-            return _train(run_dir, rung, statistics, above, on_progress)
+            return _train(run_dir, rung, ground, above, on_progress)
 
-        return climb_down(run_dir, config, train)
+        return climb_down(run_dir, config, train, ground.fingerprint)
+
+
+def prepare(run_dir: Path, config: RunConfig) -> Ground:
+    """Read what the rungs share and choose their device, once: what the first leaves in torch's cache is not others'.
+
+    A run with checkpoints from the card waits for a card that is only busy: on the CPU it would begin anew.
+    """
+    torch.set_num_threads(config.training.threads)
+    statistics, inputs = read_statistics(run_dir), hash_inputs(run_dir)
+    require_possible(config, statistics)
+    probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
+    choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
+    if choice.busy is not None:
+        on_card = {fingerprint_of(inputs, rung, "cuda") for rung in rungs(config)}
+        if on_card & fingerprints(run_dir / "checkpoints"):
+            log.warning("the run was begun on the card and waits for it; training.device cpu begins anew without")
+            raise choice.busy
+    return Ground(statistics, inputs, agreed(choice))
 
 
 def _train(
-    run_dir: Path, config: RunConfig, statistics: Result, above: list[Result], on_progress: Callable[[Result], None]
+    run_dir: Path, config: RunConfig, ground: Ground, above: list[Result], on_progress: Callable[[Result], None]
 ) -> Result:
-    torch.set_num_threads(config.training.threads)
-    probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
-    choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
+    statistics, choice = ground.statistics, ground.choice
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
     batch = config.training.batch_size * config.training.accumulation
@@ -76,7 +110,7 @@ def _train(
     set_reference(net.body.to(choice.device), data.train.inputs)
     objective = Objective.of(config.training, stored_target(statistics))
     engine, why = engine_for(net, config, objective, data, choice.device)
-    fingerprint = fingerprint_of(run_dir, config, choice.device)
+    fingerprint = ground.fingerprint(config)
     described = describe(config, choice, fingerprint, net) | {"engine": engine.name, "engine_reason": why}
     described |= {"rung": config.recipe, "rungs": above}
     write_json(run_dir / "training_config.json", described)
@@ -106,13 +140,6 @@ def engine_for(
     batch = step_rows(settings.batch_size * settings.accumulation, len(rows))
     body, columns = net.body.to(device).train(), (rows.inputs, rows.target, rows.weight)
     return choose_engine(body, settings, objective, columns, batch, len(rows) // batch * settings.epochs)
-
-
-def fingerprint_of(run_dir: Path, config: RunConfig, device: torch.device) -> str:
-    """Return the SHA-256 that ties checkpoints to data, statistics, settings and what computes the bits."""
-    parts = [hash_file(run_dir / name) for name in ("training_set.parquet", "feature_statistics.json")]
-    parts += [config.digest("model", "training"), str(torch.__version__), device.type]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: GuardedNet) -> Result:

@@ -1,24 +1,21 @@
 """When training gives up: the next more conservative recipe, down to one that holds.
 
 ambitious -> medium -> conservative -> conservative at a learning rate of 1e-5. A recipe that is not on the
-ladder steps down to medium. Data, features, target and what belongs to the machine stay the run's own.
+ladder steps down to medium. Data, features, target and what belongs to the machine (device, threads, processes,
+engine) stay the run's own. The precision is the recipe's: half of it may be why the rung above gave up.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vpoc_ml.config import RunConfig, recipe
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hashing import hash_file
 
 RUNGS = ("ambitious", "medium", "conservative")
 LAST, LAST_RATE = "conservative-1e-5", 1e-5
@@ -27,6 +24,7 @@ KEPT = (
     "huber_delta",
     "seed",
     "threads",
+    "processes",
     "device",
     "allow_cpu",
     "vram_limit_gib",
@@ -34,10 +32,10 @@ KEPT = (
     "checkpoint_seconds",
     "ladder",
 )
-DATA = ("training_set.parquet", "feature_statistics.json")
 
 Record = dict[str, Any]
 Train = Callable[[RunConfig, list[Record]], Record]
+Mark = Callable[[RunConfig], str]
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +48,17 @@ def rungs(config: RunConfig) -> list[RunConfig]:
     return [config, *steps, _rung(config, "conservative", LAST, learning_rate=LAST_RATE)]
 
 
-def climb_down(run_dir: Path, config: RunConfig, train: Train) -> Record:
+def climb_down(run_dir: Path, config: RunConfig, train: Train, mark_of: Mark) -> Record:
     """Return the result of the first rung that holds.
 
-    ``train`` gets the rung's configuration and the records of those above it. A rung that gives up leaves
-    ``rungs/<number>-<recipe>.json`` and its progress lines beside it, so a run that is started again goes on
-    with the rung it had reached.
+    A rung that gives up leaves ``rungs/<number>-<recipe>.json`` and its progress lines beside it, so a run that is
+    started again goes on with the rung it had reached.
+
+    Args:
+        run_dir: folder of the run.
+        config: of the first rung.
+        train: gets the rung's configuration and the records of those above it.
+        mark_of: the rung's fingerprint; a record is believed as long as it is the same.
 
     Raises:
         TrainingUnstableError: none holds, or the ladder is turned off and the first does not.
@@ -63,7 +66,7 @@ def climb_down(run_dir: Path, config: RunConfig, train: Train) -> Record:
     above: list[Record] = []
     for number, rung in enumerate(rungs(config), start=1):
         path = run_dir / "rungs" / f"{number}-{rung.recipe}.json"
-        mark = _mark(run_dir, rung)
+        mark = mark_of(rung)
         known = json.loads(path.read_text()) if path.is_file() else {}
         if known.get("mark") == mark:
             above.append(known)
@@ -89,13 +92,6 @@ def _rung(config: RunConfig, name: str, shown: str, **changes: float) -> RunConf
             "training": base.training.model_copy(update={**kept, **changes}),
         }
     )
-
-
-def _mark(run_dir: Path, config: RunConfig) -> str:
-    """What a record holds for: these data, these settings, this torch."""
-    parts = [hash_file(run_dir / name) for name in DATA if (run_dir / name).is_file()]
-    parts += [config.digest("model", "training"), str(torch.__version__)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _set_aside(run_dir: Path, path: Path, rung: RunConfig, mark: str, error: Exception) -> Record:

@@ -15,12 +15,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.errors import CheckpointError, ConfigError, InputError, MachineError, TrainingUnstableError, VpocError
+from vpoc_ml.errors import (
+    CardBusyError,
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    InputError,
+    MachineError,
+    TrainingUnstableError,
+    VpocError,
+)
 from vpoc_ml.training.watchdog import PARENT_VARIABLE
 
 STDERR_LINES = 40
 BY_EXIT_CODE: dict[int, type[VpocError]] = {2: ConfigError, 4: TrainingUnstableError, 5: InputError}
-BY_NAME: dict[str, type[VpocError]] = {"CheckpointError": CheckpointError, "CardBusyError": MachineError}
+BY_NAME: dict[str, type[VpocError]] = {
+    kind.__name__: kind for kind in (CheckpointError, CardBusyError, MachineError, DeviceError)
+}
 log = logging.getLogger(__name__)
 
 
@@ -100,7 +111,9 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 def error_of(failure: dict[str, Any], code: int) -> VpocError:
     """Return the error that a training process told: its class by name, else by exit code."""
     kind = BY_NAME.get(failure["error"]) or BY_EXIT_CODE.get(code, VpocError)
-    return kind(failure["message"])
+    error = kind.__new__(kind)  # the message is whole: what it was made of stayed in the other process
+    error.args = (failure["message"],)
+    return error
 
 
 def _error(code: int, failure: dict[str, Any] | None, errors: str) -> VpocError:

@@ -17,9 +17,10 @@ from typing import Any
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import MachineError, VpocError
 from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.training.inputs import share_inputs
 from vpoc_ml.training.watchdog import die_with_parent
 
-LARGE = ("training_set.parquet",)
+STATE = ("checkpoints", "rungs")  # beside config and inputs, all that decides how a run goes on
 MODULE = "vpoc_ml.training.ranks"
 ERROR = "error.json"
 Progress = Callable[[dict[str, Any]], None]
@@ -41,6 +42,7 @@ def train_together(run_dir: Path, processes: int) -> None:
     checkpoints, and removed in the end.
 
     Raises:
+        MissingInputError: the run has no training set.
         VpocError: what the first process that failed raised.
         MachineError: a process was killed.
     """
@@ -53,15 +55,14 @@ def train_together(run_dir: Path, processes: int) -> None:
 
 
 def _twin(original: Path, folder: Path) -> None:
-    """Make a folder in which another process starts from exactly the same files."""
-    folder.mkdir(parents=True)
-    for path in original.iterdir():
-        if path.name in LARGE:
-            (folder / path.name).symlink_to(path.absolute())
-        elif path.is_dir() and path.name != "ranks":
-            shutil.copytree(path, folder / path.name)
-        elif path.is_file():
-            shutil.copy2(path, folder / path.name)
+    """Make a folder in which another process starts from the same settings, rows, checkpoints and rungs.
+
+    Nothing else: searches and seeds below the run link its training set, and copying follows links.
+    """
+    share_inputs(folder, original, read_config(original))
+    for name in STATE:
+        if (original / name).is_dir():
+            shutil.copytree(original / name, folder / name)
 
 
 def run_ranks(arguments: Sequence[str], processes: int, folders: Sequence[Path]) -> None:

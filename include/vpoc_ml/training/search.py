@@ -1,40 +1,51 @@
 """Search for settings: trials of one training set, suggested by Optuna, judged on validation rows only.
 
 Folder ``search/`` of a run holds all of it: ``journal.log`` is Optuna's storage, ``trials/<name>`` the run folder of
-each trial. A search that was killed goes on where it ended and finds what it would have found: what a trial tries is
-a function of the seed, the trial's number and the trials before it.
+each trial. A search that was killed goes on where it ended and finds what it would have found: each value that a
+trial tries is a function of the seed, the trial's number, the setting and the trials before it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
-from vpoc_ml.errors import InvalidValueError, MissingInputError, TrainingUnstableError
-from vpoc_ml.lake.atomic import write_json, write_text
-from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.errors import (
+    CardBusyError,
+    ConfigError,
+    DeviceError,
+    InvalidValueError,
+    MachineError,
+    TrainingUnstableError,
+)
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.training.data import read_statistics
+from vpoc_ml.training.inputs import drop_inputs, hash_inputs, share_inputs
+from vpoc_ml.training.possible import DECISIVE, require_possible
 from vpoc_ml.training.space import Dimension, overrides
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-INPUTS = ("training_set.parquet", "feature_statistics.json")
 CODE = ("dataset", "models", "training", "evaluation")
-STARTUP = 10
-GOOD, UNSTABLE = "judged", "unstable"
+GOOD, UNSTABLE, IMPOSSIBLE = "judged", "unstable", "impossible"
+TRIES = 3  # of one trial that the machine ends: others may fit
+FAILURES = "machine_errors.json"
 Record = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -63,20 +74,22 @@ class Search:
 
         The first trial is the run's own settings where they lie in the space: what a search has to beat. Trials
         without a ladder: settings that do not hold are recorded as unstable, told to the sampler, and not rescued.
+        So are, as impossible, settings that cannot be trained, and those that the machine ended ``TRIES`` times.
 
         Args:
             trials: how many in all, those of earlier calls included.
             on_trial: receives the record of each trial as it ends.
 
         Raises:
-            InvalidValueError: less than one trial.
+            InvalidValueError: less than one trial, or a value of the space that cannot be trained on these rows.
             MissingInputError: the run has no training set.
-            ConfigError, InputError, MachineError: as training raises them; a second call goes on with that trial.
+            DeviceError, InputError, MachineError: as training raises them; a second call goes on with that trial.
         """
         if trials < 1:
             raise InvalidValueError("trials", trials, "at least 1")
         base = self._base()
         mark = self._mark(base)
+        require_possible_space(base, self.space, read_statistics(self.run_dir))
         study = self._open(base, mark)
         if not study.get_trials(deepcopy=False):
             self._enqueue_own(study, base)
@@ -95,7 +108,7 @@ class Search:
         return self.run_dir / "search"
 
     def summary(self, study: Study, trials: int) -> Record:
-        """Return every trial's record in their order, and the best one; none when all were unstable."""
+        """Return every trial's record in their order, and the best one; none when none could be judged."""
         records = [each.user_attrs["record"] for each in _finished(study)]
         judged = [record for record in records if record["outcome"] == GOOD]
         best = max(judged, key=lambda record: record["value"], default=None)
@@ -104,7 +117,8 @@ class Search:
             "seed": self.seed,
             "trials": trials,
             "finished": len(records),
-            "unstable": len(records) - len(judged),
+            "unstable": sum(record["outcome"] == UNSTABLE for record in records),
+            "impossible": sum(record["outcome"] == IMPOSSIBLE for record in records),
             "best": best,
             "records": records,
         }
@@ -115,7 +129,6 @@ class Search:
         from optuna.trial import TrialState
 
         left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        study.sampler = _sampler(self.seed, len(_finished(study)))
         trial = Trial(study, left[0]._trial_id) if left else study.ask()
         params = {each.key: each.suggest(trial) for each in self.space}
         record: Record = {"number": trial.number, "params": params, "overrides": overrides(params)}
@@ -137,14 +150,15 @@ class Search:
         if known.is_file():
             stored: Record = json.loads(known.read_text())
             return stored
-        _prepare(folder, self.run_dir, config)
-        head = {"trial": name}
+        share_inputs(folder, self.run_dir, config)
         try:
             self.train(folder)
-            found = {**head, "outcome": GOOD, **self.judge(folder, config)}
-        except TrainingUnstableError as error:
-            log.warning("trial %s is unstable: %s", overrides(params), error)
-            found = {**head, "outcome": UNSTABLE, "value": None, "error": str(error)}
+            found = {"outcome": GOOD, **self.judge(folder, config)}
+        except (TrainingUnstableError, ConfigError, MachineError) as error:
+            outcome = _outcome_of(error, folder)
+            log.warning("trial %s is %s: %s", overrides(params), outcome, error)
+            found = {"outcome": outcome, "value": None, "error": str(error)}
+        found = {"trial": name, **found}
         write_json(known, found)
         _clear(folder)
         return found
@@ -154,10 +168,7 @@ class Search:
 
     def _mark(self, base: RunConfig) -> str:
         """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""
-        for name in INPUTS:
-            if not (self.run_dir / name).is_file():
-                raise MissingInputError(self.run_dir / name, "the run's training set", "Build the training set first.")
-        files = (hash_file(self.run_dir / name) for name in INPUTS)
+        files = hash_inputs(self.run_dir)
         return _short(*files, base.digest("dataset", "evaluation"), hash_code(*CODE), str(torch.__version__))
 
     def _open(self, base: RunConfig, mark: str) -> Study:
@@ -166,12 +177,20 @@ class Search:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
+        from vpoc_ml.training.suggestions import Repeatable
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
         settings = base.digest("model", "training")
         name = _short(mark, settings, str(self.seed), *(each.to_text() for each in self.space))
-        return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        return optuna.create_study(
+            storage=storage,
+            sampler=Repeatable(self.seed),
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+        )
 
     def _enqueue_own(self, study: Study, base: RunConfig) -> None:
         own = self._own(base)
@@ -182,33 +201,57 @@ class Search:
         return {each.key: each.own(base) for each in self.space}
 
 
+def require_possible_space(base: RunConfig, space: Sequence[Dimension], statistics: Record) -> None:
+    """Raise unless each value that decides whether a net can be trained at all has company with which it can.
+
+    Raises:
+        InvalidValueError: of the first value that has none, as training would raise it.
+    """
+    decisive = [[{each.key: value} for value in each.ends()] for each in space if each.key in DECISIVE]
+    combined: list[Record] = [dict(ChainMap(*each)) for each in itertools.product(*decisive)]
+    for fixed in itertools.chain.from_iterable(decisive or [[{}]]):
+        refused = [_refused(configuration.change(base, {**others, **fixed}), statistics) for others in combined]
+        if all(refused):
+            raise next(filter(None, refused))
+
+
+def _refused(config: RunConfig, statistics: Record) -> InvalidValueError | None:
+    try:
+        require_possible(config, statistics)
+    except InvalidValueError as error:
+        return error
+    return None
+
+
+def _outcome_of(error: Exception, folder: Path) -> str:
+    """Return what a trial's error says about its settings; raise it again where it says nothing about them.
+
+    A device that does not work and a card that is busy are no trial's fault. A training process that was killed may
+    be: the same settings may need more memory than there is.
+    """
+    if isinstance(error, TrainingUnstableError):
+        return UNSTABLE
+    if isinstance(error, DeviceError | CardBusyError):
+        raise error
+    if isinstance(error, MachineError):
+        path = folder / FAILURES
+        told = [*(json.loads(path.read_text()) if path.is_file() else []), str(error)]
+        write_json(path, told)
+        if len(told) < TRIES:
+            raise error
+    return IMPOSSIBLE
+
+
 def _finished(study: Study) -> Sequence[FrozenTrial]:
     return [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
-
-
-def _sampler(seed: int, number: int) -> Any:
-    """Return a sampler whose draws depend on the trial's number, so that a resumed search draws the same."""
-    from optuna.samplers import TPESampler
-
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    return TPESampler(seed=own, n_startup_trials=STARTUP)
 
 
 def _short(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _prepare(folder: Path, run_dir: Path, config: RunConfig) -> None:
-    """Make a trial's run folder; checkpoints of a trial that was killed stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in INPUTS:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to((run_dir / name).absolute())
-    write_text(folder / "config.json", config.to_json() + "\n")
-
-
 def _clear(folder: Path) -> None:
     """Drop what a finished trial needs no longer."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in INPUTS:
-        (folder / name).unlink(missing_ok=True)
+    (folder / FAILURES).unlink(missing_ok=True)
+    drop_inputs(folder)

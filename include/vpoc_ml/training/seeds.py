@@ -16,12 +16,11 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.config.stored import read_config
-from vpoc_ml.errors import InvalidValueError, MissingInputError
-from vpoc_ml.lake.atomic import write_json, write_text
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
+from vpoc_ml.training.inputs import drop_inputs, share_inputs
 from vpoc_ml.training.ranks import run_ranks
-
-INPUTS = ("training_set.parquet", "feature_statistics.json")
 
 
 def train_seeds(run_dir: Path, seeds: Sequence[int], processes: int) -> dict[str, Any]:
@@ -44,21 +43,17 @@ def train_seeds(run_dir: Path, seeds: Sequence[int], processes: int) -> dict[str
     run_ranks(["apart", *map(str, folders)], processes, folders)
     merged = merge(run_dir, folders)
     write_json(run_dir / "seeds.json", merged)
+    for folder in folders:
+        drop_inputs(folder)  # copies of the run would follow the links
     return merged
 
 
 def _folder(run_dir: Path, seed: int) -> Path:
     """Make the folder of a seed; checkpoints that are there stay."""
     folder = run_dir / "seeds" / str(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in INPUTS:
-        if not (run_dir / name).is_file():
-            raise MissingInputError(run_dir / name, "the run's training set", "Build the training set first.")
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to((run_dir / name).absolute())
     config = read_config(run_dir)
     own = config.training.model_copy(update={"seed": seed, "processes": 1})
-    write_text(folder / "config.json", config.model_copy(update={"training": own}).to_json() + "\n")
+    share_inputs(folder, run_dir, config.model_copy(update={"training": own}))
     return folder
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vpoc_ml.config import RunConfig, change, parse_override
+from vpoc_ml.config import RunConfig, change, parse_override, setting_keys
 from vpoc_ml.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 SEARCHED = ("model", "training")
+# The best of many seeds is luck; trials run without the ladder, so that what does not hold is seen
+FIXED = ("training.seed", "training.ladder")
 FORM = "key=low..high, key=low..high log, or key=a|b|c, such as training.learning_rate=1e-4..1e-2 log"
 
 # What is searched unless something else is named: enough to move a small net, few enough for 30 trials.
@@ -45,6 +47,10 @@ class Dimension:
             return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
+    def ends(self) -> tuple[Any, ...]:
+        """Return the choices, or both ends of the range, as settings take them."""
+        return self.choices or tuple(int(end) if self.whole else end for end in (self.low, self.high))
+
     def own(self, config: RunConfig) -> Any:
         """Return the value that ``config`` has, as this dimension writes it; None if it lies outside."""
         section, name = self.key.split(".")
@@ -58,7 +64,7 @@ class Dimension:
         """Return it as a command line says it; ``parse_dimension`` reads it."""
         if self.choices:
             return f"{self.key}={'|'.join(map(_text, self.choices))}"
-        low, high = (int(end) if self.whole else end for end in (self.low, self.high))
+        low, high = self.ends()
         return f"{self.key}={low}..{high}{' log' if self.log else ''}"
 
 
@@ -71,7 +77,7 @@ def parse_space(texts: Sequence[str], config: RunConfig) -> tuple[Dimension, ...
 
     Raises:
         InvalidValueError: nothing to vary, a setting named twice, one of another section than model and training,
-            the seed (the best of many seeds is luck), or a range or choice that the setting does not allow.
+            the seed or the ladder, a range of a setting that is no number, or a value that the setting does not allow.
         UnknownKeyError: no such setting.
     """
     space = tuple(parse_dimension(text, config) for text in texts)
@@ -86,28 +92,34 @@ def parse_dimension(text: str, config: RunConfig) -> Dimension:
     key, separator, told = (part.strip() for part in text.partition("="))
     if not separator or not told:
         raise InvalidValueError("what a search varies", text, f"of the form {FORM}")
-    if key.split(".")[0] not in SEARCHED or key == "training.seed":
-        raise InvalidValueError(
-            "what a search varies", key, "a setting of model or training other than the seed: data and split stay"
-        )
+    if key.split(".")[0] not in SEARCHED or key in FIXED:
+        expected = "a setting of model or training other than the seed and the ladder: data and split stay"
+        raise InvalidValueError("what a search varies", key, expected)
+    if key not in setting_keys():
+        change(config, {key: None})  # raises, with the settings that are probably meant
     made = _range(key, told, config) if ".." in told else Dimension(key, choices=_choices(told))
-    for value in made.choices or (made.low, made.high):
-        change(config, {key: int(value) if made.whole else value})
+    for value in made.ends():
+        change(config, {key: value})
     return made
 
 
 def _range(key: str, told: str, config: RunConfig) -> Dimension:
+    section, name = key.split(".")
+    now = getattr(getattr(config, section), name)
+    if isinstance(now, bool) or not isinstance(now, (int, float)):
+        raise InvalidValueError(key, told, "choices, a|b|c: a range is for settings that are one number")
+    whole = isinstance(now, int)
     log = told.endswith(" log")
     ends = told.removesuffix(" log").split("..")
     try:
         low, high = (float(end) for end in ends)
     except ValueError as error:
         raise InvalidValueError(key, told, "two numbers, low..high") from error
+    if whole and not (low.is_integer() and high.is_integer()):
+        raise InvalidValueError(key, told, "two whole numbers, low..high")
     if not low < high or (log and low <= 0):
         raise InvalidValueError(key, told, "low..high with low below high, and above 0 where it ends in log")
-    section, name = key.split(".")
-    now = getattr(getattr(config, section, None), name, None)
-    return Dimension(key, low, high, log, whole=isinstance(now, int) and not isinstance(now, bool))
+    return Dimension(key, low, high, log, whole)
 
 
 def _choices(told: str) -> tuple[Any, ...]:
