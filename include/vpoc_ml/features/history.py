@@ -26,7 +26,6 @@ Ints = NDArray[np.int64]
 
 HISTORY_SESSIONS = 30
 """Sessions of its predecessors a contract's features read."""
-NEEDED_SESSIONS = max(feature.warmup_sessions for feature in REGISTRY.values())
 NEEDED_BARS = max(feature.warmup_bars for feature in REGISTRY.values())
 
 
@@ -76,11 +75,6 @@ class Predecessor:
     def bar_count(self) -> int:
         """Bars of history, of the contracts before it too."""
         return self.bars.height + (self.before.bar_count if self.before else 0)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether no feature of the registry has a warm-up left after this history."""
-        return self.covers(needs())
 
     def covers(self, needed: Needs) -> bool:
         """Return whether no feature with these needs has a warm-up left after this history."""
