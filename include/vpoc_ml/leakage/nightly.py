@@ -13,6 +13,7 @@ from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, later, prefix
 from vpoc_ml.leakage.findings import Finding, differences, merged
 from vpoc_ml.leakage.market import Build, Market, disturbed_after
+from vpoc_ml.profile.ticks import session_starts
 
 JUDGED_SESSIONS = 15
 STRETCH = 40
@@ -88,8 +89,7 @@ def _recent(market: Market, stored: pl.DataFrame, history: int) -> _Recent:
 
 def _cuts(market: Market, first: int, draw: np.random.Generator) -> list[int]:
     """Return four numbers of bars: after the first bar judged, one bar into a session, anywhere, and all but one."""
-    judged = market.bars["session"][first:]
-    starts = first + np.flatnonzero((judged != judged.shift(1)).fill_null(value=True).to_numpy())
+    starts = first + session_starts(market.bars["session"][first:])[:-1]
     opened = int(draw.choice(starts)) + 1
     anywhere = int(draw.integers(first + 1, market.rows + 1))
     return [first + 1, opened, anywhere, max(market.rows - 1, 1)]
