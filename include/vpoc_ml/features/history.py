@@ -20,6 +20,7 @@ from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.extras.entries import EXTRA_HISTORY, chosen
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.profile.ticks import session_starts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -138,14 +139,15 @@ def after(
         ratio: factor on the prices; volumes stay as they were traded.
         keep: sessions to hold; more where optional features read more.
     """
+    ts, starts = bars["ts"].to_physical().to_numpy(), session_starts(bars["session"])
     added = PastBars(
         _adjusted(bars["high"], instrument, ratio),
         _adjusted(bars["low"], instrument, ratio),
         _adjusted(bars["close"], instrument, ratio),
         bars["volume"].to_numpy().astype(np.int64),
-        minutes_since_open(bars["ts"]),
+        minutes_since_open(ts, starts),
         past.sessions + np.searchsorted(sessions["session"].to_physical(), bars["session"].to_physical()),
-        bars["ts"].to_physical().to_numpy(),
+        ts,
     )
     daily = {name: np.concatenate((past.daily[name], _adjusted(sessions[name], instrument, ratio))) for name in DAILY}
     return _trimmed(Past(PastBars._make(map(_joined, past.bars, added)), daily), keep)
