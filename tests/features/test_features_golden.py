@@ -7,14 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from vpoc_ml.features.series import fixed_point, ratio, rolling_max, sum_before
+from vpoc_ml.features.pointwise import fixed_point, ratio
+from vpoc_ml.features.series import rolling_extreme
 from vpoc_ml.features.windows import (
     RUN_IN,
+    above_vwap,
     macd_histogram,
-    rolling_moments,
+    ratios_to_rows_before,
+    rolling_correlation,
+    rolling_score,
+    rolling_slope,
     rolling_sum,
-    sum_of_rows_before,
-    sum_within,
+    scores_of_rows_before,
+    sums_before,
     wilder_rsi,
 )
 
@@ -70,16 +75,23 @@ def test_restarting_a_recursion_changes_less_than_a_float32_tells():
 
 
 def test_moments_by_hand():
-    """1, 2, 4 and 3, 3, 6: n^2 times the variances 14/9 and 2, and the covariance 5/3."""
-    found = rolling_moments(np.array([9, 1, 2, 4]), np.array([5, 3, 3, 6]), 3)
-    assert found[:, -1].tolist() == [14, 18, 15]
+    """1, 2, 4 and 3, 3, 6: n^2 times the variances 14/9 and 2, and the covariance 5/3; 4 lies 5/3 above its mean."""
+    first, second = np.array([9, 1, 2, 4]), np.array([5, 3, 3, 6])
+    assert rolling_slope(first, second, 3)[-1] == 15 / 18
+    assert rolling_correlation(first, second, 3)[-1] == 15 / (math.sqrt(14) * math.sqrt(18))
+    assert rolling_score(first, 3)[-1] == pytest.approx((5 / 3) / math.sqrt(7 / 3), rel=1e-15)
 
 
 def test_moments_are_exact_though_their_terms_overflow():
+    """Of 1, 2, 3 and 4 the variance is 20/16, that of a sample 5/3; where nothing varies 0 is given."""
     big = 2**32
-    values = np.array([0, 1, 2, 3, 4]) + big
-    assert (rolling_moments(values, values, 4)[:, -1] == 20).all()
-    assert (rolling_moments(np.full(9, big), values[[0] * 9], 4)[:, 3:] == 0).all()
+    values, flat = np.array([0, 1, 2, 3, 4]) + big, np.full(9, big)
+    assert rolling_slope(values, values, 4)[-1] == 1
+    assert rolling_correlation(values, values, 4)[-1] == pytest.approx(1, rel=1e-15)
+    assert rolling_score(values, 4)[-1] == pytest.approx(1.5 / math.sqrt(5 / 3), rel=1e-15)
+    assert (rolling_slope(flat, flat, 4)[3:] == 0).all()
+    assert (rolling_correlation(flat, flat, 4)[3:] == 0).all()
+    assert (rolling_score(flat, 4)[3:] == 0).all()
 
 
 def test_a_flat_window_after_a_jump_sums_to_exactly_zero():
@@ -90,23 +102,36 @@ def test_a_flat_window_after_a_jump_sums_to_exactly_zero():
 def test_sums_by_hand():
     values = np.array([1, 2, 3, 4, 5])
     assert rolling_sum(values, 2).tolist() == [1, 3, 5, 7, 9]
-    assert sum_within(values, np.array([0, 2, 5])).tolist() == [1, 3, 3, 7, 12]
-    assert sum_of_rows_before(np.array([[1, 10], [2, 20], [3, 30], [4, 40]]), 2).tolist() == [
-        [0, 0], [1, 10], [3, 30], [5, 50]]  # fmt: skip
-    assert np.array_equal(sum_before(np.array([1.0, 2.0, 4.0]), 2), [np.nan, np.nan, 3.0], equal_nan=True)
-    assert ratio(np.array([1, 2]), np.array([2, 0]), 7.0).tolist() == [0.5, 7.0]
+    assert np.array_equal(sums_before(np.array([1.0, 2.0, 4.0]), 2), [np.nan, np.nan, 3.0], equal_nan=True)
+    assert ratio(np.array([1.0, 2.0]), np.array([2.0, 0.0]), 7.0).tolist() == [0.5, 7.0]
+
+
+def test_vwap_by_hand():
+    """At 1 and 3 ticks with weights 1 and 3: mean 5/2, deviation sqrt(3)/2; the next session knows nothing of them."""
+    price, close, volume = np.array([3, 9, 9, 30]), np.array([1.0, 3.0, 4.0, 10.0]), np.array([1, 3, 0, 0])
+    share, score = above_vwap(price, close, volume, np.array([0, 3, 4]), 1.0)
+    assert share == pytest.approx([0, 0.5 / 2.5, 1.5 / 2.5, 0])
+    assert score == pytest.approx([0, 0.5 / math.sqrt(0.75), 1.5 / math.sqrt(0.75), 0])
+
+
+def test_columns_against_the_rows_before_by_hand():
+    """Of the second column the second row does not count, nor does what it holds."""
+    grid, spans = np.array([[1, 2], [3, 99], [5, 6], [6, 8]]), np.array([[0, 1], [0, 0], [0, 1], [0, 1]])
+    ratios, scores = ratios_to_rows_before(grid, spans, 2, 1), scores_of_rows_before(grid, spans, 2, 2, 0.5)
+    assert np.isnan([ratios[:2], scores[:2]]).all()
+    assert ratios[2:].tolist() == [[5 / 2, 6 / 2], [6 / 4, 8 / 6]]
+    assert scores[2:] == pytest.approx(np.array([[3 / math.sqrt(2), 0], [2 / math.sqrt(2), 0]]))
 
 
 @pytest.mark.parametrize("bars", [1, 2, 3, 7, 60])
-def test_rolling_max_is_the_largest_of_each_window(bars):
+def test_rolling_extremes_are_those_of_each_window(bars):
     values = np.random.default_rng(bars).integers(0, 50, 300).astype(float)
-    expected = [values[max(row + 1 - bars, 0) : row + 1].max() for row in range(300)]
-    assert rolling_max(values, bars).tolist() == expected
+    windows = [values[max(row + 1 - bars, 0) : row + 1] for row in range(300)]
+    assert rolling_extreme(values, bars, np.maximum).tolist() == [window.max() for window in windows]
+    assert rolling_extreme(values, bars, np.minimum).tolist() == [window.min() for window in windows]
 
 
 def test_the_largest_bollinger_deviation_is_its_hard_bound():
     """Nineteen equal closes and one above: deviation (n - 1) / sqrt(n) with n - 1 in the standard deviation."""
     close = np.array([5] * 19 + [6])
-    spread = rolling_moments(close, close, 20)[0, -1]
-    above = 20 * close[-1] - rolling_sum(close, 20)[-1]
-    assert math.sqrt(19 / 20) * above / math.sqrt(spread) == pytest.approx(19 / math.sqrt(20), rel=1e-14)
+    assert rolling_score(close, 20)[-1] == pytest.approx(19 / math.sqrt(20), rel=1e-14)

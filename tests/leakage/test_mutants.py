@@ -31,7 +31,7 @@ def of_next_session(x, values):
 
 
 def vpoc_migration(x, sessions):
-    return (x.of_session(x.daily["vpoc"], 1) - x.of_session(x.daily["vpoc"], sessions)) / x.of_session(x.atr)
+    return (x.of_session(x.daily["vpoc"], 1) - x.of_session(x.daily["vpoc"], sessions)) / x.atr
 
 
 MUTANTS = {
@@ -41,11 +41,11 @@ MUTANTS = {
     "price_mom_5d": (lambda x: 100 * np.log(x.close / x.of_session(x.daily["close"], 4)), {"memory"}),
     "close_change_pct": (lambda x: 100 * (x.close / x.close_ago(1) - 1) * x.close[-1], {"prefix", "later"}),
     "vpoc_dev_dist": (
-        lambda x: (x.close - x.of_session(x.daily["vpoc"], 0)) / x.of_session(x.atr),
+        lambda x: (x.close - x.of_session(x.daily["vpoc"], 0)) / x.atr,
         {"prefix", "later"},
     ),
     "vpoc_migr_5d": (lambda x: vpoc_migration(x, 5), {"memory"}),
-    "gap_open": (lambda x: (x.close - of_next_session(x, x.daily["close"])) / x.of_session(x.atr), {"prefix", "later"}),
+    "gap_open": (lambda x: (x.close - of_next_session(x, x.daily["close"])) / x.atr, {"prefix", "later"}),
     "vix_chg_5d": (vix_known_too_early, {"external"}),
 }
 

@@ -12,6 +12,7 @@ from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.training import seeds
 from vpoc_ml.training.__main__ import main as train_process
+from vpoc_ml.training.inputs import INPUTS
 from vpoc_ml.training.job import train_run
 from vpoc_ml.training.ranks import processes_of
 from vpoc_ml.training.search import Search
@@ -46,7 +47,7 @@ def test_training_names_the_file_what_is_wrong_and_what_to_do(tmp_path, content,
 
 
 def test_training_process_and_seeds_tell_the_same(tmp_path, capsys):
-    for name in seeds.INPUTS:
+    for name in INPUTS:
         (tmp_path / name).touch()
     (tmp_path / "config.json").write_bytes(b"{")
     assert train_process([str(tmp_path)]) == 5

@@ -9,6 +9,7 @@ import numpy as np
 
 from vpoc_ml.features.clock import DAY_MINUTES, SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.series import lagged
 from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.profile.kernels import Ints
@@ -33,24 +34,23 @@ def is_rth(x: Inputs) -> Floats:
 
 def dow(x: Inputs) -> Floats:
     """Weekday of the trade date, 0 on Monday to 1 on Friday."""
-    return (x.frame["session"].dt.weekday().to_numpy() - 1) / 4
+    return x.at_bars((x.sessions.dt.weekday().to_numpy() - 1) / 4)
 
 
 def days_to_roll(x: Inputs) -> Floats:
     """Sessions from the bar's own up to the contract's scheduled roll, 0 from that day on, at most 70."""
     roll = parse_contract(x.frame["contract"][0], where="bars").scheduled_roll
-    first = x.frame["session"][0]
+    first = x.sessions[0]
     if first >= roll:
         return np.zeros(x.frame.height)
     before_roll = sessions(x.instrument.calendar, first, roll - timedelta(days=1))["session"]
-    days = x.frame["session"].gather(x.starts[:-1])
-    left: Ints = before_roll.len() - before_roll.search_sorted(days, side="left").to_numpy()
-    return np.repeat(np.minimum(left, FARTHEST_ROLL).astype(np.float64), np.diff(x.starts))
+    left: Ints = before_roll.len() - before_roll.search_sorted(x.sessions, side="left").to_numpy()
+    return x.at_bars(np.minimum(left, FARTHEST_ROLL).astype(np.float64))
 
 
 def gap_open(x: Inputs) -> Floats:
     """Open of the session minus the close of the one before, in ATR."""
-    return (x.of_session(x.daily["open"]) - x.of_session(x.daily["close"], 1)) / x.of_session(x.atr)
+    return x.of_session((x.daily["open"] - lagged(x.daily["close"], 1)) / x.session_atr)
 
 
 def _of_minute(x: Inputs, function: Callable[[Floats], Floats]) -> Floats:

@@ -20,13 +20,13 @@ from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.extras.entries import EXTRA_HISTORY, chosen
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.profile.ticks import session_starts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HISTORY_SESSIONS = 30
 """Sessions of its predecessors a contract's features read."""
-NEEDED_SESSIONS = max(feature.warmup_sessions for feature in REGISTRY.values())
 NEEDED_BARS = max(feature.warmup_bars for feature in REGISTRY.values())
 
 
@@ -76,11 +76,6 @@ class Predecessor:
     def bar_count(self) -> int:
         """Bars of history, of the contracts before it too."""
         return self.bars.height + (self.before.bar_count if self.before else 0)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether no feature of the registry has a warm-up left after this history."""
-        return self.covers(needs())
 
     def covers(self, needed: Needs) -> bool:
         """Return whether no feature with these needs has a warm-up left after this history."""
@@ -144,14 +139,15 @@ def after(
         ratio: factor on the prices; volumes stay as they were traded.
         keep: sessions to hold; more where optional features read more.
     """
+    ts, starts = bars["ts"].to_physical().to_numpy(), session_starts(bars["session"])
     added = PastBars(
         _adjusted(bars["high"], instrument, ratio),
         _adjusted(bars["low"], instrument, ratio),
         _adjusted(bars["close"], instrument, ratio),
         bars["volume"].to_numpy().astype(np.int64),
-        minutes_since_open(bars["ts"]),
+        minutes_since_open(ts, starts),
         past.sessions + np.searchsorted(sessions["session"].to_physical(), bars["session"].to_physical()),
-        bars["ts"].to_physical().to_numpy(),
+        ts,
     )
     daily = {name: np.concatenate((past.daily[name], _adjusted(sessions[name], instrument, ratio))) for name in DAILY}
     return _trimmed(Past(PastBars._make(map(_joined, past.bars, added)), daily), keep)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.clock import minutes_since_open
+from vpoc_ml.features.daily import mean_range_before, yang_zhang_before
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
-from vpoc_ml.features.minutes import Grid, volume_grid
-from vpoc_ml.features.series import fixed_point, lagged, sum_before
-from vpoc_ml.features.windows import rolling_sum, sum_within
+from vpoc_ml.features.minutes import Minutes, minutes_of
+from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares
+from vpoc_ml.features.series import change_over, lagged
+from vpoc_ml.features.windows import above_vwap, rolling_sum
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars
 from vpoc_ml.profile.naked import follow_naked
@@ -25,12 +27,9 @@ from vpoc_ml.profile.ticks import SPREADS, session_starts
 
 Floats = NDArray[np.float64]
 
-ATR_SESSIONS = 14
-SQUARE_BITS = 54
-"""Fixed point of a squared return: one tick of ES keeps 7 digits, and 390 returns of e (the cap) still fit.
-
-Integer sums are exact: a flat window gives 0, and nothing remains of a jump that has left it.
-"""
+CHANGE_BITS, LOG_BITS = 14, 20
+LARGEST_CHANGE = 2.0**12
+"""Ticks a close changes at most where moments are taken, 1024 points of ES: products of 60 rows fit in int64."""
 NAKED_SESSIONS = 20
 """Sessions after which a level is forgotten, naked or not."""
 
@@ -39,19 +38,23 @@ NAKED_SESSIONS = 20
 class Inputs:
     """One contract and its past. Arrays have one entry a bar of the contract.
 
-    Those of ``daily`` and ``atr`` have one a session, in order, the past ones first; ``day`` is each bar's
-    place among them. ``pair`` is the other instrument's ``ts, close``, one continuous series, where one is asked for.
+    Prices are whole ticks as float64, as those of the past are anyway. Arrays of ``daily`` and ``session_atr`` have one
+    entry a session, in order, the past ones first; ``day`` is each bar's place among them. ``sessions`` are the trade
+    dates of the bars, ``starts`` the first row of each, then the number of bars. ``pair`` is the other instrument's
+    ``ts, close``, one continuous series, where one is asked for.
     """
 
     frame: pl.DataFrame
-    open: Ints
-    high: Ints
-    low: Ints
-    close: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
     volume: Ints
-    levels: dict[str, Ints]
+    levels: dict[str, Floats]
     daily: dict[str, Floats]
     day: Ints
+    sessions: pl.Series
+    starts: Ints
     past: Past
     vix: pl.DataFrame
     instrument: Instrument
@@ -60,16 +63,26 @@ class Inputs:
 
     def whole(self, name: str) -> NDArray[Any]:
         """Return a column of ``PastBars`` over all past sessions, then over the bars."""
-        return np.concatenate((getattr(self.past.bars, name), getattr(self, name)))
+        return _joined(getattr(self.past.bars, name), getattr(self, name))
 
-    def recent(self, name: str) -> Floats:
+    def recent(self, name: str) -> NDArray[Any]:
         """Return the past as far as the longest window of bars reaches, then the bars: what windows run over."""
         past = getattr(self.past.bars, name)
-        return np.concatenate((past[max(past.size - NEEDED_BARS, 0) :], getattr(self, name)))
+        return _joined(past[max(past.size - NEEDED_BARS, 0) :], getattr(self, name))
 
     def own(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the entries that belong to the bars, of an array that begins with the past."""
         return values[values.size - self.close.size :]
+
+    @cached_property
+    def long_high(self) -> Floats:
+        """Highs of the past, then the contract's own."""
+        return self.recent("high")
+
+    @cached_property
+    def long_low(self) -> Floats:
+        """Lows of the past, then the contract's own."""
+        return self.recent("low")
 
     @cached_property
     def long_close(self) -> Floats:
@@ -79,7 +92,11 @@ class Inputs:
     @cached_property
     def long_volume(self) -> Ints:
         """Volumes of the past, as traded, then the contract's own."""
-        return self.recent("volume").astype(np.int64)
+        return self.recent("volume")
+
+    def as_long(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return as much of an array over all past sessions and the bars as ``long_close`` holds."""
+        return whole[whole.size - self.long_close.size :]
 
     def after_window(self, values: Floats, before: int) -> Floats:
         """Return the entries that belong to the bars, NaN where fewer than ``before`` bars lie before one.
@@ -96,85 +113,104 @@ class Inputs:
     @cached_property
     def long_change(self) -> Floats:
         """Change of the close over one bar in ticks, of the past, then of the bars; 0 in the very first."""
-        return np.diff(self.long_close, prepend=self.long_close[:1])
+        change = change_over(self.long_close, 1)
+        change[:1] = 0
+        return change
 
     @cached_property
-    def long_log(self) -> Floats:
-        """Logarithm of ``long_close``: a log return is a difference, wrong by 4e-15 at most."""
-        return self.whole_log[self.whole_log.size - self.long_close.size :]
+    def long_fixed_change(self) -> Ints:
+        """``long_change``, at most 4096 ticks, in fixed point of ``CHANGE_BITS``."""
+        change = np.clip(self.long_change, -LARGEST_CHANGE, LARGEST_CHANGE)
+        return np.asarray(fixed_point(change, CHANGE_BITS), np.int64)
+
+    @cached_property
+    def long_flow(self) -> Ints:
+        """Volume with the sign of its bar's ``long_change``."""
+        return np.asarray(np.sign(self.long_change).astype(np.int64) * self.long_volume, np.int64)
 
     @cached_property
     def whole_log(self) -> Floats:
-        """Logarithm of the closes of all past sessions, then of the bars, taken once."""
+        """Logarithm of the closes of all past sessions, then of the bars: a log return, wrong by 4e-15, is a change."""
         return np.asarray(np.log(self.whole("close")), np.float64)
 
     @cached_property
+    def whole_return(self) -> Floats:
+        """Log return of the close over one bar, of all past sessions, then of the bars; 0 in the very first."""
+        change = change_over(self.whole_log, 1)
+        change[:1] = 0
+        return change
+
+    @cached_property
+    def whole_squares(self) -> Ints:
+        """Squares of ``whole_return`` in fixed point."""
+        return fixed_squares(self.whole_return)
+
+    @cached_property
+    def long_log(self) -> Floats:
+        """As much of ``whole_log`` as windows of bars read."""
+        return self.as_long(self.whole_log)
+
+    @cached_property
     def long_return(self) -> Floats:
-        """Log return of the close over one bar, of the past, then of the bars; 0 in the very first."""
-        return np.diff(self.long_log, prepend=self.long_log[:1])
+        """As much of ``whole_return`` as windows of bars read."""
+        return self.as_long(self.whole_return)
 
     @cached_property
     def long_squares(self) -> Ints:
-        """Squares of ``long_return`` in fixed point."""
-        return fixed_squares(self.long_return)
+        """As much of ``whole_squares`` as windows of bars read."""
+        return self.as_long(self.whole_squares)
 
     @cached_property
-    def square_sum(self) -> Floats:
+    def square_sum_30(self) -> Floats:
+        """Sum of the last 30 ``long_squares``."""
+        return np.asarray(rolling_sum(self.long_squares, 30), np.float64)
+
+    @cached_property
+    def square_sum_390(self) -> Floats:
         """Sum of the last 390 ``long_squares``."""
         return np.asarray(rolling_sum(self.long_squares, 390), np.float64)
 
     @cached_property
     def variance(self) -> Floats:
         """Sum of squared percent returns of each session of ``daily``, from bar to bar and first from its open."""
-        close, edges = self.whole_log, np.searchsorted(self.whole("day"), np.arange(self.daily["open"].size + 1))
-        returns = np.diff(close, prepend=close[:1])
-        returns[edges[:-1]] = close[edges[:-1]] - np.log(self.daily["open"])
-        total = np.concatenate(([0], np.cumsum(fixed_squares(returns))))
-        return np.asarray(1e4 * np.diff(total[edges]) / 2.0**SQUARE_BITS, np.float64)
+        first = self.whole_starts[:-1]
+        from_open = fixed_squares(self.whole_log[first] - np.log(self.daily["open"]))
+        total = np.add.reduceat(self.whole_squares, first) - self.whole_squares[first] + from_open
+        return np.asarray(1e4 * total / 2.0**SQUARE_BITS, np.float64)
 
     @cached_property
-    def starts(self) -> Ints:
-        """Row of the first bar of each session of the bars, then the number of bars."""
-        return session_starts(self.frame["session"])
+    def whole_log_volume(self) -> Ints:
+        """Logarithm of 1 + V of all past sessions, then of the bars, in fixed point of ``LOG_BITS``."""
+        return np.asarray(fixed_point(np.log(1.0 + self.whole("volume")), LOG_BITS), np.int64)
 
     @cached_property
     def long_starts(self) -> Ints:
-        """Like ``starts``, as rows of the arrays that begin with the past."""
+        """Like ``starts``, as rows of the arrays that windows run over."""
         return self.starts + (self.long_close.size - self.close.size)
 
-    def at_open(self, values: Ints) -> Ints:
-        """Return, for every bar, the value of the first bar of its session."""
-        return np.repeat(values[self.starts[:-1]], np.diff(self.starts))
-
-    def so_far(self, values: Ints) -> Ints:
-        """Return the sum over the bar and those before it in its session."""
-        return np.asarray(sum_within(values, self.starts), np.int64)
+    @cached_property
+    def whole_starts(self) -> Ints:
+        """First row of each session of ``daily``, as rows of all past sessions and the bars, then their number."""
+        return np.searchsorted(self.whole("day"), np.arange(self.daily["close"].size + 1)).astype(np.int64)
 
     @cached_property
-    def volume_so_far(self) -> Ints:
-        """Volume of the session up to and with the bar."""
-        return self.so_far(self.volume)
+    def above_vwap(self) -> Floats:
+        """How far the close lies above the session's VWAP so far: as a share, and in deviations of at least a tick.
+
+        Shape (2, bars). A bar's price is (H + L + C) / 3: in thirds of a tick the sums are whole.
+        """
+        thirds = (self.high + self.low + self.close).astype(np.int64)
+        return np.asarray(above_vwap(thirds, self.close, self.volume, self.starts, 3.0), np.float64)
 
     @cached_property
-    def three_prices(self) -> Ints:
-        """H + L + C of each bar: three times its price in a VWAP."""
-        return self.high + self.low + self.close
-
-    @cached_property
-    def value_so_far(self) -> Ints:
-        """Sum of ``three_prices`` times volume over the session up to and with the bar."""
-        return self.so_far(self.three_prices * self.volume)
-
-    @cached_property
-    def volume_grid(self) -> Grid:
-        """Volumes by session of ``daily`` and minute, as traded."""
-        day, minute, volume = (self.whole(name).astype(np.int64) for name in ("day", "minute", "volume"))
-        return volume_grid(day, minute, volume, self.daily["close"].size)
+    def minutes(self) -> Minutes:
+        """The places of all bars, past ones first, by session of ``daily`` and minute."""
+        return minutes_of(self.whole("minute"), self.whole_starts)
 
     @cached_property
     def minute(self) -> Ints:
         """Minutes from the open of the session to the start of the bar."""
-        return minutes_since_open(self.frame["ts"])
+        return minutes_since_open(self.ts, self.starts)
 
     @cached_property
     def ts(self) -> Ints:
@@ -182,18 +218,30 @@ class Inputs:
         return np.asarray(self.frame["ts"].to_physical().to_numpy(), np.int64)
 
     @cached_property
-    def atr(self) -> Floats:
+    def session_atr(self) -> Floats:
         """Mean true range of the 14 sessions before each session, in ticks, at least 1; NaN before the 15th."""
-        high, low, close = self.daily["high"], self.daily["low"], self.daily["close"]
-        before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
-        true_range = np.maximum(high, before) - np.minimum(low, before)
-        return np.maximum(sum_before(true_range, ATR_SESSIONS) / ATR_SESSIONS, 1.0)
+        return mean_range_before(self.daily)
+
+    @cached_property
+    def atr(self) -> Floats:
+        """``session_atr`` at every bar."""
+        return self.of_session(self.session_atr)
+
+    @cached_property
+    def yang_zhang(self) -> Floats:
+        """Volatility of the 20 sessions before each session, percent a year."""
+        return yang_zhang_before(self.daily)
+
+    @cached_property
+    def vix_close(self) -> Floats:
+        """Last VIX close published strictly before each bar, in points; NaN where there is none."""
+        return np.asarray(self.frame["vix"].cast(float).to_numpy(), np.float64)
 
     @cached_property
     def standing(self) -> Ints:
         """Units at the developing VPOC, at or below the close, and all of the session so far: three a bar."""
-        bars = TickBars(self.low, self.high, self.close, self.volume, self.starts)
-        return standing(bars, SPREADS[self.profile.spread], self.levels["vpoc"])
+        bars = self.ticks_since(self.past.sessions)
+        return standing(bars, SPREADS[self.profile.spread], self.levels["vpoc"].astype(np.int64))
 
     @cached_property
     def naked(self) -> Ints:
@@ -208,22 +256,19 @@ class Inputs:
 
     def ticks_since(self, session: int) -> TickBars:
         """Return the bars from a row of ``daily`` on, those of the past rounded to whole ticks."""
-        day = self.whole("day")
-        first = int(np.searchsorted(day, session))
+        first = self.whole_starts[session]
         low, high, close, volume = (
             np.rint(self.whole(name)[first:]).astype(np.int64) for name in ("low", "high", "close", "volume")
         )
-        starts = np.searchsorted(day, np.arange(session, self.daily["close"].size + 1)) - first
-        return TickBars(low, high, close, volume, starts.astype(np.int64))
+        return TickBars(low, high, close, volume, self.whole_starts[session:] - first)
 
     def of_session(self, values: NDArray[np.generic], ago: int = 0) -> Floats:
         """Return, for every bar, a session's value ``ago`` sessions before the bar's; NaN where there is none."""
-        return np.repeat(lagged(values, ago)[self.day[self.starts[:-1]]], np.diff(self.starts))
+        return self.at_bars(lagged(values, ago)[self.day[self.starts[:-1]]])
 
-
-def fixed_squares(returns: Floats) -> Ints:
-    """Return squares in fixed point of ``SQUARE_BITS``, each at most 1."""
-    return fixed_point(np.minimum(returns**2, 1.0), SQUARE_BITS)
+    def at_bars(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return, for every bar, the value of its session, given one for each session of the bars."""
+        return np.repeat(values, np.diff(self.starts))
 
 
 def gather(
@@ -244,16 +289,21 @@ def gather(
     """
     _refuse_mismatch(bars, sessions, developing)
 
-    def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Ints]:
-        return {name: instrument.to_ticks(frame[name].to_numpy()) for name in names}
+    def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Floats]:
+        return {name: instrument.whole_ticks(frame[name].to_numpy()) for name in names}
 
     price, own, before = ticks(bars, "open", "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
+    starts = session_starts(bars["session"])
+    days = bars["session"].gather(starts[:-1])
+    row = before.sessions + _rows_of(days, sessions["session"])
     return Inputs(
         frame=bars,
         volume=bars["volume"].to_numpy().astype(np.int64),
         levels=ticks(developing, "vpoc", "vah", "val"),
         daily={name: np.concatenate((before.daily[name], own[name])) for name in DAILY},
-        day=before.sessions + _row_of(bars["session"], sessions["session"]),
+        day=np.repeat(row, np.diff(starts)),
+        sessions=days,
+        starts=starts,
         past=before,
         vix=vix.sort("available_at"),
         instrument=instrument,
@@ -263,13 +313,18 @@ def gather(
     )
 
 
-def _row_of(session: pl.Series, sessions: pl.Series) -> Ints:
-    starts = session_starts(session)
-    days, known = session.gather(starts[:-1]).to_physical().to_numpy(), sessions.to_physical().to_numpy()
-    row = np.searchsorted(known, days)
-    if not np.array_equal(known[np.minimum(row, known.size - 1)] if known.size else known, days):
+def _joined(past: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
+    """Return both in a row, without a copy where there is no past: nobody writes into what comes of it."""
+    return np.concatenate((past, own)) if past.size else own
+
+
+def _rows_of(days: pl.Series, sessions: pl.Series) -> Ints:
+    """Return the row of each day among the sessions."""
+    row = sessions.search_sorted(days).to_numpy().astype(np.int64)
+    known = sessions.gather(np.minimum(row, sessions.len() - 1)) if sessions.len() else sessions
+    if not known.equals(days):
         raise ArtifactError("sessions", "a row for every session of the bars", "sessions without a row")
-    return np.repeat(row, np.diff(starts)).astype(np.int64)
+    return row
 
 
 def _refuse_mismatch(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame) -> None:
@@ -277,7 +332,7 @@ def _refuse_mismatch(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.
         raise ArtifactError(
             "bars", "the bars of one contract, sorted by time", "several contracts or rows out of order"
         )
-    if not developing.select("ts", "contract").equals(bars.select("ts", "contract")):
+    if not developing["ts"].equals(bars["ts"]) or (developing["contract"] != bars["contract"][:1]).any():
         raise ArtifactError("developing levels", "one row for each bar, in order", "other rows")
     codes = sessions["contract"].unique().to_list()
     if codes != bars["contract"][:1].to_list() or not sessions["session"].is_sorted():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import NAKED_SESSIONS, Floats, Inputs
+from vpoc_ml.features.series import lagged
 from vpoc_ml.profile.kernels import Ints
 from vpoc_ml.profile.naked import ABSENT
 from vpoc_ml.profile.nodes import high_nodes_before
@@ -20,27 +21,28 @@ COMPOSITE_SESSIONS = 5
 
 def vpoc_dev_dist(x: Inputs) -> Floats:
     """Close minus the developing VPOC, in ATR."""
-    return (x.close - x.levels["vpoc"]) / x.of_session(x.atr)
+    return (x.close - x.levels["vpoc"]) / x.atr
 
 
 def vah_dev_dist(x: Inputs) -> Floats:
     """Developing VAH minus the close, in ATR: above 0 below the value area's upper end."""
-    return (x.levels["vah"] - x.close) / x.of_session(x.atr)
+    return (x.levels["vah"] - x.close) / x.atr
 
 
 def val_dev_dist(x: Inputs) -> Floats:
     """Close minus the developing VAL, in ATR: above 0 above the value area's lower end."""
-    return (x.close - x.levels["val"]) / x.of_session(x.atr)
+    return (x.close - x.levels["val"]) / x.atr
 
 
 def va_pos_dev(x: Inputs) -> Floats:
     """Position in the developing value area: 0 at VAL, 1 at VAH, clipped to -5..6."""
-    return np.clip(_position(x, x.levels["val"], x.levels["vah"]), -5, 6)
+    val, vah = x.levels["val"], x.levels["vah"]
+    return np.clip((x.close - val) / np.maximum(vah - val, NARROWEST), -5, 6)
 
 
 def va_width_dev(x: Inputs) -> Floats:
     """Width of the developing value area, in ATR."""
-    return (x.levels["vah"] - x.levels["val"]) / x.of_session(x.atr)
+    return (x.levels["vah"] - x.levels["val"]) / x.atr
 
 
 def vpoc_share(x: Inputs) -> Floats:
@@ -57,17 +59,19 @@ def profile_cdf(x: Inputs) -> Floats:
 
 def vpoc_prev_dist(x: Inputs) -> Floats:
     """Close minus the VPOC of the session before, in ATR."""
-    return (x.close - x.of_session(x.daily["vpoc"], 1)) / x.of_session(x.atr)
+    return (x.close - x.of_session(x.daily["vpoc"], 1)) / x.atr
 
 
 def va_pos_prev(x: Inputs) -> Floats:
     """Position in the value area of the session before: 0 at VAL, 1 at VAH."""
-    return _position(x, x.of_session(x.daily["val"], 1), x.of_session(x.daily["vah"], 1))
+    val, width = x.daily["val"], np.maximum(x.daily["vah"] - x.daily["val"], NARROWEST)
+    return (x.close - x.of_session(val, 1)) / x.of_session(width, 1)
 
 
 def vpoc_migr_5d(x: Inputs) -> Floats:
     """VPOC of the session before minus that of the session five before it, in ATR."""
-    return (x.of_session(x.daily["vpoc"], 1) - x.of_session(x.daily["vpoc"], 6)) / x.of_session(x.atr)
+    vpoc = x.daily["vpoc"]
+    return x.of_session((lagged(vpoc, 1) - lagged(vpoc, 6)) / x.session_atr)
 
 
 def naked_up(x: Inputs) -> Floats:
@@ -95,13 +99,9 @@ def hvn_dist_5d(x: Inputs) -> Floats:
         if ticks.size:
             between = ticks[1:] + ticks[:-1]  # twice the middle: below it the lower node is the nearer
             nearest[begin:end] = ticks[np.searchsorted(between, 2 * x.close[begin:end])]
-    return np.asarray(np.clip((x.close - nearest) / x.of_session(x.atr), -FARTHEST, FARTHEST), np.float64)
+    return np.asarray(np.clip((x.close - nearest) / x.atr, -FARTHEST, FARTHEST), np.float64)
 
 
 def _naked(x: Inputs, level: Ints) -> Floats:
-    away = np.minimum(np.abs(level - x.close) / x.of_session(x.atr), FARTHEST)
+    away = np.minimum(np.abs(level - x.close) / x.atr, FARTHEST)
     return np.where(x.day < NAKED_SESSIONS, np.nan, np.where(level == ABSENT, FARTHEST, away))
-
-
-def _position(x: Inputs, val: np.ndarray, vah: np.ndarray) -> Floats:
-    return np.asarray((x.close - val) / np.maximum(vah - val, NARROWEST), np.float64)

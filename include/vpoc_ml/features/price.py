@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.series import fixed_point, lagged, ratio, rolling_max
-from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_moments, rolling_sum, wilder_rsi
+from vpoc_ml.features.pointwise import fixed_point, ratio
+from vpoc_ml.features.series import change_over, rolling_extreme
+from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_score, wilder_rsi
 
 PRICE_BITS = 10
 """Fixed point of a past price in ticks; the variance of 20 such prices fits while they stay within 10 million ticks."""
@@ -14,8 +15,7 @@ PRICE_BITS = 10
 
 def close_change_pct(x: Inputs) -> Floats:
     """Percent change of the close over one bar."""
-    before = x.close_ago(1)
-    return 100 * (x.close - before) / before
+    return np.asarray(100 * x.own(x.long_change) / x.close_ago(1), np.float64)
 
 
 def price_range(x: Inputs) -> Floats:
@@ -55,7 +55,7 @@ def mom_sess(x: Inputs) -> Floats:
 
 def close_loc(x: Inputs) -> Floats:
     """Where the close lies between low and high of its bar, 0 to 1; one half where they are equal."""
-    return ratio(x.close - x.low, x.high - x.low, 0.5)
+    return np.asarray(ratio(x.close - x.low, x.high - x.low, 0.5), np.float64)
 
 
 def rsi_14(x: Inputs) -> Floats:
@@ -74,15 +74,12 @@ def bb_z_20(x: Inputs) -> Floats:
 
     The largest possible is (n - 1) / sqrt(n): all others equal (Shiffler 1988).
     """
-    close, bars = fixed_point(x.long_close, PRICE_BITS), 20
-    spread, _, _ = rolling_moments(close, close, bars)
-    above_mean = bars * close - rolling_sum(close, bars)
-    return x.after_window(np.sqrt((bars - 1) / bars) * ratio(above_mean, np.sqrt(spread), 0.0), bars - 1)
+    return x.after_window(rolling_score(fixed_point(x.long_close, PRICE_BITS), 20), 19)
 
 
 def donch_pos_60(x: Inputs) -> Floats:
     """Where the close lies between the lowest low and the highest high of 60 bars, 0 to 1; one half if equal."""
-    high, low = rolling_max(x.recent("high"), 60), -rolling_max(-x.recent("low"), 60)
+    high, low = rolling_extreme(x.long_high, 60, np.maximum), rolling_extreme(x.long_low, 60, np.minimum)
     return x.after_window(ratio(x.long_close - low, high - low, 0.5), 59)
 
 
@@ -91,4 +88,4 @@ def _since_session(x: Inputs, ago: int) -> Floats:
 
 
 def _log_return(x: Inputs, bars: int) -> Floats:
-    return x.own(x.long_log - lagged(x.long_log, bars))
+    return x.own(change_over(x.long_log, bars))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.volatility import yz_20d
 
 
 def vix_lag1(x: Inputs) -> Floats:
     """Last VIX close published strictly before the bar, in points."""
-    return x.frame["vix"].cast(float).fill_null(np.nan).to_numpy()
+    return x.vix_close
 
 
 def vix_chg_5d(x: Inputs) -> Floats:
@@ -18,9 +17,9 @@ def vix_chg_5d(x: Inputs) -> Floats:
     close = x.vix["close"].to_numpy()
     change = np.full(close.size + 1, np.nan)  # by the number of closes published before
     change[6:] = np.log(close[5:] / close[:-5])
-    published, starts = (series.to_physical().to_numpy() for series in (x.vix["available_at"], x.frame["ts"]))
-    first = np.searchsorted(starts, published, side="right")  # of each close, the first bar that starts after it
-    return np.repeat(change, np.diff(first, prepend=0, append=starts.size))
+    published = x.vix["available_at"].to_physical().to_numpy()
+    first = np.searchsorted(x.ts, published, side="right")  # of each close, the first bar that starts after it
+    return np.repeat(change, np.diff(first, prepend=0, append=x.ts.size))
 
 
 def vrp(x: Inputs) -> Floats:
@@ -28,4 +27,4 @@ def vrp(x: Inputs) -> Floats:
 
     Bollerslev, Tauchen and Zhou 2009, "Expected stock returns and variance risk premia", as a ratio.
     """
-    return np.asarray(np.log(vix_lag1(x) / yz_20d(x)), np.float64)
+    return np.asarray(np.log(x.vix_close / x.of_session(x.yang_zhang)), np.float64)

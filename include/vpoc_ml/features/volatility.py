@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import SQUARE_BITS, Floats, Inputs, fixed_squares
-from vpoc_ml.features.series import fixed_point, lagged, ratio, sum_before
-from vpoc_ml.features.windows import rolling_sum
+from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares, ratio
+from vpoc_ml.features.windows import rolling_sum, sums_before
 
 DAY_MINUTES = 1380
-DAYS_A_YEAR = 252
 LEAST_VARIANCE = 1e-4
 """Percent^2 a session moves at least, a hundredth of a percent: its logarithm stays finite without a trade."""
-LEAST_YEARLY = 0.1
-"""Percent a year a contract moves at least."""
 
 
 def rv_30(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns, percent a day."""
-    return x.after_window(_daily(rolling_sum(x.long_squares, 30), 30), 30)
+    return x.after_window(_daily(x.square_sum_30, 30), 30)
 
 
 def rv_390(x: Inputs) -> Floats:
     """Realised volatility of the last 390 returns, percent a day."""
-    return x.after_window(_daily(x.square_sum, 390), 390)
+    return x.after_window(_daily(x.square_sum_390, 390), 390)
 
 
 def rv_ratio_30_390(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns over that of the last 390; 1 where none of them moved."""
-    return x.after_window(np.sqrt(390 / 30 * ratio(rolling_sum(x.long_squares, 30), x.square_sum, 30 / 390)), 390)
+    return x.after_window(np.sqrt(390 / 30 * ratio(x.square_sum_30, x.square_sum_390, 30 / 390)), 390)
 
 
 def bpv_ratio_390(x: Inputs) -> Floats:
@@ -38,15 +35,16 @@ def bpv_ratio_390(x: Inputs) -> Floats:
     Shephard 2004); not scaled up for the one product there is less, so at most pi / 2.
     """
     size = np.minimum(np.abs(x.long_return), 1.0)
-    products = fixed_point(size * np.concatenate(([0.0], size[:-1])), SQUARE_BITS)
-    bipower = rolling_sum(products, 389)
-    return x.after_window(np.pi / 2 * ratio(bipower, x.square_sum, 2 / np.pi), 390)
+    products = np.zeros(size.size)
+    np.multiply(size[1:], size[:-1], out=products[1:])
+    bipower = rolling_sum(fixed_point(products, SQUARE_BITS), 389)
+    return x.after_window(np.pi / 2 * ratio(bipower, x.square_sum_390, 2 / np.pi), 390)
 
 
 def semivar_ratio_390(x: Inputs) -> Floats:
     """Share of falling returns in the realised variance of 390 returns, 0 to 1; one half where nothing moved."""
     falling = rolling_sum(x.long_squares * (x.long_return < 0), 390)
-    return x.after_window(ratio(falling, x.square_sum, 0.5), 390)
+    return x.after_window(ratio(falling, x.square_sum_390, 0.5), 390)
 
 
 def har_d(x: Inputs) -> Floats:
@@ -66,7 +64,7 @@ def har_m(x: Inputs) -> Floats:
 
 def park_60(x: Inputs) -> Floats:
     """Volatility from the ranges of 60 bars, percent a day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
-    squares = fixed_squares(np.log(x.recent("high") / x.recent("low")))
+    squares = fixed_squares(np.log(x.long_high / x.long_low))
     return x.after_window(_daily(rolling_sum(squares, 60), 60) / float(np.sqrt(4 * np.log(2))), 59)
 
 
@@ -76,13 +74,7 @@ def yz_20d(x: Inputs) -> Floats:
     Overnight variance + k open-to-close variance + (1 - k) Rogers-Satchell, k = 0.34 / (1.34 + (n + 1) / (n - 1))
     (Yang and Zhang 2000, "Drift-independent volatility estimation").
     """
-    n = 20
-    opened, high, low, close = (np.log(x.daily[name]) for name in ("open", "high", "low", "close"))
-    inside = (high - opened) * (high - close) + (low - opened) * (low - close)
-    k = 0.34 / (1.34 + (n + 1) / (n - 1))
-    overnight, session = (_variance_before(values, n) for values in (opened - lagged(close, 1), close - opened))
-    variance = overnight + k * session + (1 - k) * sum_before(inside, n) / n
-    return x.of_session(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY))
+    return x.of_session(x.yang_zhang)
 
 
 def _daily(squares: Floats, bars: int) -> Floats:
@@ -91,12 +83,5 @@ def _daily(squares: Floats, bars: int) -> Floats:
 
 
 def _log_variance_before(x: Inputs, sessions: int) -> Floats:
-    mean = sum_before(x.variance, sessions) / sessions
+    mean = sums_before(x.variance, sessions) / sessions
     return x.of_session(np.log(np.maximum(mean, LEAST_VARIANCE)))
-
-
-def _variance_before(values: Floats, count: int) -> Floats:
-    """Return the sample variance of the ``count`` entries before each."""
-    mean = sum_before(values, count) / count
-    deviations = sum(((lagged(values, ago) - mean) ** 2 for ago in range(1, count + 1)), np.zeros(values.size))
-    return deviations / (count - 1)

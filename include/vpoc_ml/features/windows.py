@@ -2,7 +2,7 @@
 
 A value depends on the rows of its window only, to the last bit: moments are sums of integers, and recursions begin
 anew at every session, a fixed number of bars before it. All kernels live in this file, because numba's cache on disk
-looks only at the file of the function it compiled.
+looks only at the file of the function it compiled. Those that divide ask for numpy's rules, see ``pointwise``.
 """
 
 from __future__ import annotations
@@ -33,64 +33,146 @@ def rolling_sum(values: Ints, bars: int) -> Floats:
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_within(values: Ints, starts: Ints) -> Ints:
-    """Return the sum over every row and those before it in its session; ``starts`` end with the number of rows."""
-    found = np.empty(values.size, np.int64)
+def sums_before(values: Floats, count: int) -> Floats:
+    """Return the sum of the ``count`` entries before each, NaN where there are fewer.
+
+    Always added in the same order: a running sum of fractions would depend on where it began.
+    """
+    found = np.empty(values.size, np.float64)
+    for row in range(values.size):
+        total = 0.0 if row >= count else np.nan
+        for earlier in range(max(row - count, 0), row):
+            total += values[earlier]
+        found[row] = total
+    return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def above_vwap(price: Ints, close: Floats, volume: Ints, starts: Ints, least: float) -> Floats:
+    """Return how far each close lies above the VWAP of its session so far: as a share of it, and in deviations.
+
+    Shape (2, rows); 0 while the session has no volume. Sums are of integers, so they are exact; of squares from the
+    session's first close, which keeps them small.
+
+    Args:
+        price: prices at which the bars traded, in thirds of a tick.
+        close: closes in ticks.
+        volume: contracts.
+        starts: first row of each session, then the number of rows.
+        least: what a standard deviation by volume counts at least, in thirds of a tick.
+    """
+    found = np.empty((2, price.size), np.float64)
     for session in range(starts.size - 1):
-        total = 0
+        first = np.int64(3 * close[starts[session]])
+        total, value, squares = 0, 0, 0
         for row in range(starts[session], starts[session + 1]):
-            total += values[row]
-            found[row] = total
+            above = price[row] - first
+            total += volume[row]
+            value += price[row] * volume[row]
+            squares += above * above * volume[row]
+            mean = (value - first * total) / total
+            deviation = np.sqrt(max(squares / total - mean * mean, least * least))
+            found[0, row] = (3 * close[row] * total - value) / value if value != 0 else 0.0
+            found[1, row] = (3 * close[row] - first - mean) / deviation if total > 0 else 0.0
     return found
 
 
-@numba.njit(cache=True, nogil=True)
-def sum_of_rows_before(grid: Ints, count: int) -> Ints:
-    """Return, column by column, the sum over the ``count`` rows before each, over fewer where there are no more."""
-    found = np.zeros(grid.shape, np.int64)
-    for row in range(1, grid.shape[0]):
-        for column in range(grid.shape[1]):
-            found[row, column] = found[row - 1, column] + grid[row - 1, column]
-            if row > count:
-                found[row, column] -= grid[row - 1 - count, column]
+@numba.njit(forceinline=True)
+def _move(grid: Ints, spans: Ints, row: int, rows: int, sums: Ints) -> None:
+    """Let a row enter the count, sum and squares of the columns it counts in, and that of ``rows`` before leave."""
+    for at, sign in ((row, 1), (row - rows, -1)):
+        if at >= 0:
+            for column in range(spans[at, 0], spans[at, 1] + 1):
+                sums[0, column] += sign
+                sums[1, column] += sign * grid[at, column]
+                sums[2, column] += sign * grid[at, column] * grid[at, column]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def ratios_to_rows_before(grid: Ints, spans: Ints, rows: int, enough: int) -> Floats:
+    """Return each entry of a grid over the mean of its column in the ``rows`` rows before; 1 where that is 0.
+
+    ``spans`` hold the first and the last column of each row that count; 1 where fewer than ``enough`` rows do, NaN in
+    the first ``rows`` rows.
+    """
+    found = np.empty(grid.shape, np.float64)
+    found[:rows] = np.nan
+    sums = np.zeros((3, grid.shape[1]), np.int64)
+    for row in range(grid.shape[0]):
+        for column in range(grid.shape[1] if row >= rows else 0):
+            n, total = sums[0, column], sums[1, column]
+            found[row, column] = n * grid[row, column] / total if n >= enough and total != 0 else 1.0
+        _move(grid, spans, row, rows, sums)
     return found
 
 
-@numba.njit(cache=True, nogil=True)
-def scores_of_rows_before(grid: Ints, counted: Ints, rows: int, enough: int, least: float) -> Floats:
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def scores_of_rows_before(grid: Ints, spans: Ints, rows: int, enough: int, least: float) -> Floats:
     """Return how far each entry of a grid lies above the mean of its column in the ``rows`` rows before, in deviations.
 
-    Sample standard deviations, of at least ``least`` in the unit of ``grid``. ``counted`` is 1 where an entry counts,
-    which holds 0 elsewhere; 0 is given where fewer than ``enough`` count. Sums are of integers, so they are exact.
+    Sample standard deviations, of at least ``least`` in the unit of ``grid``. ``spans`` as for
+    ``ratios_to_rows_before``; 0 where fewer than ``enough`` rows count, NaN in the first ``rows`` rows. Sums are of
+    integers, so they are exact.
     """
-    found = np.zeros(grid.shape, np.float64)
-    count, total, squares = np.zeros((3, grid.shape[1]), np.int64)
+    found = np.empty(grid.shape, np.float64)
+    found[:rows] = np.nan
+    sums = np.zeros((3, grid.shape[1]), np.int64)
     for row in range(grid.shape[0]):
-        for column in range(grid.shape[1]):
-            n, value = count[column], grid[row, column]
-            if n >= enough:
-                varied = max(n * squares[column] - total[column] ** 2, 0)
-                found[row, column] = (value - total[column] / n) / max(np.sqrt(varied / (n * (n - 1))), least)
-            count[column] += counted[row, column]
-            total[column] += value
-            squares[column] += value * value
-            if row >= rows:
-                gone = grid[row - rows, column]
-                count[column] -= counted[row - rows, column]
-                total[column] -= gone
-                squares[column] -= gone * gone
+        for column in range(grid.shape[1] if row >= rows else 0):
+            n, total, squares = sums[0, column], sums[1, column], sums[2, column]
+            varied = max(n * squares - total * total, 0)
+            deviation = max(np.sqrt(varied / (n * (n - 1))), least)
+            found[row, column] = (grid[row, column] - total / n) / deviation if n >= enough else 0.0
+        _move(grid, spans, row, rows, sums)
     return found
 
 
-@numba.njit(cache=True, nogil=True)
-def rolling_moments(first: Ints, second: Ints, bars: int) -> Floats:
-    """Return ``n^2`` times variance, variance and covariance of the last n = ``bars`` values, shape (3, rows).
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def rolling_score(values: Ints, bars: int) -> Floats:
+    """Return how far each value lies above the mean of the last n = ``bars``, in their sample standard deviations.
 
-    ``n sum(ab) - sum(a) sum(b)`` in int64: the terms may wrap around, their difference is exact as long as it fits,
-    and is given as float64.
-    Rows before the first whole window hold the moments of zeros and the values so far.
+    0 where they are all equal. ``n sum(aa) - sum(a)^2`` in int64: the terms may wrap around, their difference is exact
+    as long as it fits. Rows before the first whole window are as if zeros came before the values.
     """
-    found = np.empty((3, first.size), np.float64)
+    found, of_sample = np.empty(values.size, np.float64), np.sqrt((bars - 1) / bars)
+    a, aa = 0, 0
+    for row in range(values.size):
+        x = values[row]
+        a, aa = a + x, aa + x * x
+        if row >= bars:
+            gone = values[row - bars]
+            a, aa = a - gone, aa - gone * gone
+        varied = bars * aa - a * a
+        found[row] = of_sample * ((bars * x - a) / np.sqrt(varied)) if varied != 0 else 0.0
+    return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def rolling_slope(first: Ints, second: Ints, bars: int) -> Floats:
+    """Return the slope of ``first`` on ``second`` over the last ``bars`` rows, 0 where ``second`` does not vary.
+
+    Sums as for ``rolling_score``.
+    """
+    found = np.empty(first.size, np.float64)
+    a, b, bb, ab = 0, 0, 0, 0
+    for row in range(first.size):
+        x, y = first[row], second[row]
+        a, b, bb, ab = a + x, b + y, bb + y * y, ab + x * y
+        if row >= bars:
+            x, y = first[row - bars], second[row - bars]
+            a, b, bb, ab = a - x, b - y, bb - y * y, ab - x * y
+        varied = bars * bb - b * b
+        found[row] = (bars * ab - a * b) / varied if varied != 0 else 0.0
+    return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def rolling_correlation(first: Ints, second: Ints, bars: int) -> Floats:
+    """Return the correlation of two series over the last ``bars`` rows, 0 where one of them does not vary.
+
+    Sums as for ``rolling_score``.
+    """
+    found = np.empty(first.size, np.float64)
     a, b, aa, bb, ab = 0, 0, 0, 0, 0
     for row in range(first.size):
         x, y = first[row], second[row]
@@ -98,7 +180,8 @@ def rolling_moments(first: Ints, second: Ints, bars: int) -> Floats:
         if row >= bars:
             x, y = first[row - bars], second[row - bars]
             a, b, aa, bb, ab = a - x, b - y, aa - x * x, bb - y * y, ab - x * y
-        found[0, row], found[1, row], found[2, row] = bars * aa - a * a, bars * bb - b * b, bars * ab - a * b
+        varied = np.sqrt(bars * aa - a * a) * np.sqrt(bars * bb - b * b)
+        found[row] = (bars * ab - a * b) / varied if varied != 0 else 0.0
     return found
 
 
@@ -114,7 +197,10 @@ def wilder_rsi(close: Floats, starts: Ints, bars: int) -> Floats:
     Both averages begin with zero ``RUN_IN`` bars before a session; their ratio needs no other start. NaN in sessions
     with fewer bars before them.
     """
-    found = np.full(close.size, np.nan)
+    found = np.empty(close.size, np.float64)
+    found[:] = np.nan
+    entered = 1 / bars
+    kept = 1 - entered  # the weights as factors: with a division in it a step waits twice as long for the one before
     for session in range(starts.size - 1):
         opened = starts[session]
         if opened < RUN_IN:
@@ -122,8 +208,8 @@ def wilder_rsi(close: Floats, starts: Ints, bars: int) -> Floats:
         gain, loss = 0.0, 0.0
         for row in range(opened - RUN_IN + 1, starts[session + 1]):
             change = close[row] - close[row - 1]
-            gain += (max(change, 0.0) - gain) / bars
-            loss += (max(-change, 0.0) - loss) / bars
+            gain = gain * kept + max(change, 0.0) * entered
+            loss = loss * kept + max(-change, 0.0) * entered
             if row >= opened:
                 found[row] = 100 * gain / (gain + loss) if gain + loss > 0 else 50.0
     return found
@@ -136,7 +222,8 @@ def macd_histogram(close: Floats, starts: Ints, fast: int, slow: int, signal: in
     An EMA of n bars weighs the newest value 2 / (n + 1). ``starts`` as for ``wilder_rsi``; the averages begin with the
     close, the signal line with zero, ``RUN_IN`` bars before a session. NaN in sessions with fewer bars before them.
     """
-    found = np.full(close.size, np.nan)
+    found = np.empty(close.size, np.float64)
+    found[:] = np.nan
     for session in range(starts.size - 1):
         opened = starts[session]
         if opened < RUN_IN:

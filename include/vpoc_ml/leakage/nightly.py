@@ -13,6 +13,7 @@ from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, later, prefix
 from vpoc_ml.leakage.findings import Finding, differences, feature_columns, merged
 from vpoc_ml.leakage.market import Build, Market, disturbed_after
+from vpoc_ml.profile.ticks import session_starts
 
 JUDGED_SESSIONS = 15
 STRETCH = 40
@@ -92,8 +93,7 @@ def _cuts(market: Market, first: int, draw: np.random.Generator) -> list[int]:
 
     All of them, so that the newest bar, whose features are scored tonight, is judged too.
     """
-    judged = market.bars["session"][first:]
-    starts = first + np.flatnonzero((judged != judged.shift(1)).fill_null(value=True).to_numpy())
+    starts = first + session_starts(market.bars["session"][first:])[:-1]
     opened = int(draw.choice(starts)) + 1
     anywhere = int(draw.integers(first + 1, max(market.rows, first + 2)))
     return [first + 1, opened, anywhere, market.rows]

@@ -7,6 +7,7 @@ import polars as pl
 
 from vpoc_ml.leakage.findings import Finding, differences, merged
 from vpoc_ml.leakage.market import Build, Market
+from vpoc_ml.profile.ticks import session_starts
 
 CHECK = "prefix"
 REMEDY = "Compute it from bars up to its own only: nothing fitted, filled or grouped over later rows."
@@ -18,8 +19,8 @@ def places(market: Market, sampled: int, seed: int) -> list[int]:
     Awkward are the first two bars, the bar before, at and after each start of a session (the roll among them), and
     the last bar but one.
     """
-    starts = np.flatnonzero((market.bars["session"] != market.bars["session"].shift(1)).fill_null(True).to_numpy())
-    edges = {1, 2, market.rows - 1, *(int(start) + step for start in starts[1:] for step in (0, 1, 2))}
+    starts = session_starts(market.bars["session"])[1:-1]
+    edges = {1, 2, market.rows - 1, *(int(start) + step for start in starts for step in (0, 1, 2))}
     others = np.random.default_rng(seed).integers(1, market.rows, sampled)
     return sorted(cut for cut in edges | {int(cut) for cut in others} if 0 < cut < market.rows)
 

@@ -64,10 +64,18 @@ class Instrument:
         Raises:
             InvalidValueError: a price is NaN or infinite.
         """
-        points = np.asarray(prices, dtype=np.float64)
-        if not np.isfinite(points).all():
+        return self.whole_ticks(prices).astype(np.int64)
+
+    def whole_ticks(self, prices: ArrayLike) -> NDArray[np.float64]:
+        """Return ``to_ticks`` as float64, for arithmetic with fractions.
+
+        Raises:
+            InvalidValueError: as ``to_ticks``.
+        """
+        ticks = np.asarray(prices, dtype=np.float64) / self.tick_size
+        if not np.isfinite(ticks).all():
             raise InvalidValueError("prices", "NaN or infinite", "finite numbers")
-        return np.rint(points / self.tick_size).astype(np.int64)
+        return np.asarray(np.rint(ticks, out=ticks), np.float64)
 
     def is_on_tick(self, prices: ArrayLike) -> NDArray[np.bool_]:
         """Return True where a price lies on the tick grid; NaN and infinity do not."""

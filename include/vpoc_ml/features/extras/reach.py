@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.series import window_sum
+from vpoc_ml.features.windows import rolling_sum
 from vpoc_ml.profile.kernels import Ints
 
 ONE = 2.0**58
@@ -32,8 +32,9 @@ def energy(values: Floats, bars: int, *, first: int) -> Floats:
     """
     squares = np.zeros(values.size, np.int64)
     squares[first:] = np.rint(np.minimum(values[first:] ** 2, LARGEST) * ONE).astype(np.int64)
-    total, full = window_sum(squares, bars, first=first)
-    return np.where(full, total / ONE, np.nan)
+    total = rolling_sum(squares, bars) / ONE
+    total[: first + bars - 1] = np.nan
+    return np.asarray(total, np.float64)
 
 
 def day_starts(day: NDArray[np.generic]) -> Ints:
