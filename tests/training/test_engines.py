@@ -13,7 +13,7 @@ from vpoc_ml.models.mlp import PlainMLP
 from vpoc_ml.models.outputs import Shifted
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
-from vpoc_ml.training import compiled, engines, fused_kernel
+from vpoc_ml.training import compiled, engines, fused, fused_kernel
 from vpoc_ml.training.compiled import CompiledEngine
 from vpoc_ml.training.engine import THETA, Engine
 from vpoc_ml.training.engines import choose_engine, plan_engine
@@ -260,3 +260,27 @@ def test_self_test_puts_everything_back():
     assert torch.equal(engine.control, plain.control)
     assert engine.state[1:3].abs().max() == 0
     assert engines.TEST_STEPS > 0
+
+
+@pytest.mark.parametrize("field", fused.RULES._fields)
+def test_fused_kernel_takes_its_numbers_from_those_of_the_other_engines(field, monkeypatch):
+    """A kernel out of the disk cache would keep numbers that were compiled into it."""
+    states, (inputs, target, weight) = [], (column[:BATCH] for column in rows())
+    target = target.repeat(70)
+    spike = 40 if field == "norm_steps" else 60  # among steady norms: every number has its say
+    target[spike * BATCH : (spike + 1) * BATCH] *= 50
+    steady = inputs.repeat(70, 1), target, weight.repeat(70)
+    for _ in range(2):
+        engine = make(FusedEngine, loss="mse", clipping="adaptive", gradient_clip=100.0, ema_decay=0.9)
+        engine.steps(steady, 0, plan(70))
+        states.append(torch.cat([engine.state.flatten(), engine.control.flatten().float()]))
+        monkeypatch.setattr(fused, "RULES", fused.RULES._replace(**{field: 0.7 * getattr(fused.RULES, field)}))
+    assert not torch.equal(*states)
+
+
+def test_rows_without_labels_do_not_cost_the_fast_engine():
+    inputs, target, _ = rows(40 * BATCH)
+    net = NETS["residual"](0.0).train()
+    unlabelled = inputs, target, torch.zeros(40 * BATCH)
+    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), unlabelled, BATCH, 100)
+    assert engine.name == "fused", reason

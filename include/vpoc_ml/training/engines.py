@@ -131,14 +131,19 @@ def _difference(engine: Engine, original: nn.Module, rows: Columns, plan: Plan, 
     theirs, ours = engine.records[: len(plan.rates)], eager.records[: len(plan.rates)]
     if not torch.equal(sound_steps(theirs), sound_steps(ours)):
         return "other steps were skipped"
-    losses = float((theirs[:, LOSS] - ours[:, LOSS]).norm() / ours[:, LOSS].norm())
+    losses = _share(theirs[:, LOSS] - ours[:, LOSS], ours[:, LOSS])
     if not losses <= allowed:
         return f"losses differ by {losses:.2g} of their size"
     apart, went = engine.state[THETA] - eager.state[THETA], eager.state[THETA] - start
-    share = float(apart.norm() / went.norm())
+    share = _share(apart, went)
     if allowed == EXACT and not share <= allowed:
         return f"weights differ by {share:.2g} of the way they went"
     return None
+
+
+def _share(apart: Tensor, whole: Tensor) -> float:
+    """Return the size of one as a share of the other's; 0 where nothing is apart, as in rows without labels."""
+    return float(apart.norm() / whole.norm()) if bool(apart.any()) else 0.0
 
 
 def without_dropout(net: nn.Module) -> nn.Module:

@@ -11,12 +11,23 @@ from numba.core.errors import NumbaError
 from torch import Tensor
 
 from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.training import control
 from vpoc_ml.training import fused_kernel as kernel
 from vpoc_ml.training.engine import Engine
 from vpoc_ml.training.program import LOSSES, program_of, why_not_fused
 from vpoc_ml.training.schedule import Plan
+from vpoc_ml.training.update import BETA1, BETA2, EPSILON
 
 CACHE_LINE = 64
+RULES = kernel.Rules(
+    beta1=BETA1,
+    beta2=BETA2,
+    epsilon=EPSILON,
+    norm_decay=control.NORM_DECAY,
+    norm_steps=float(control.NORM_STEPS),
+    deviations=control.DEVIATIONS,
+    least_spread=control.LEAST_SPREAD,
+)
 
 
 @dataclass
@@ -61,6 +72,7 @@ class FusedEngine(Engine):
             config.clipping == "adaptive",
             config.weight_decay,
             self.select,
+            RULES,
         )
         try:
             kernel.take_steps(*arguments)

@@ -7,6 +7,7 @@ compile to vector instructions. Sums may be reordered by the compiler, NaN and i
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from vpoc_ml.training import control as columns
 from vpoc_ml.training.program import ADD, DROPOUT, HUBER, LINEAR, MSE, NORM, RELU, SHIFT, SIGMOID
-from vpoc_ml.training.update import AVERAGE, BETA1, BETA2, EPSILON, MEAN, SQUARE, THETA
+from vpoc_ml.training.update import AVERAGE, MEAN, SQUARE, THETA
 
 Floats = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -22,10 +23,21 @@ Ints = npt.NDArray[np.int64]
 
 SAFE = {"reassoc", "contract", "arcp", "nsz"}  # not nnan, ninf: the guards look for both
 UPDATES, LOG_NORM, LOG_SPREAD = columns.UPDATES, columns.LOG_NORM, columns.LOG_SPREAD
-NORM_DECAY, DEVIATIONS = columns.NORM_DECAY, columns.DEVIATIONS
-LEAST_SPREAD, NORM_STEPS = columns.LEAST_SPREAD, columns.NORM_STEPS
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 MASK = np.uint64(0xFFFFFFFF)
+
+
+class Rules(NamedTuple):
+    """Numbers of ``update`` and ``control``: arguments, for a cached kernel does not notice a change in their files."""
+
+    beta1: float
+    beta2: float
+    epsilon: float
+    norm_decay: float
+    norm_steps: float
+    deviations: float
+    least_spread: float
+
 
 # Helpers become part of take_steps. As functions of their own they exist twice, in their library and in its, optimised
 # apart; which copy a call meets would depend on whether the code came from the cache, and with it the last bits.
@@ -310,19 +322,19 @@ def loss_and_slope(
 
 
 @helper
-def clip_limit(control: Wide, fixed: float, adaptive: bool) -> float:
+def clip_limit(control: Wide, fixed: float, adaptive: bool, rules: Rules) -> float:
     """Return the largest norm allowed; see ``control.clip_limit``."""
-    if not adaptive or control[UPDATES] < NORM_STEPS:
+    if not adaptive or control[UPDATES] < rules.norm_steps:
         return fixed
-    spread = max(math.sqrt(control[LOG_SPREAD]), LEAST_SPREAD)
-    return min(fixed, math.exp(control[LOG_NORM] + DEVIATIONS * spread))
+    spread = max(math.sqrt(control[LOG_SPREAD]), rules.least_spread)
+    return min(fixed, math.exp(control[LOG_NORM] + rules.deviations * spread))
 
 
 @helper
-def learn_norm(control: Wide, size: float, limit: float) -> None:
+def learn_norm(control: Wide, size: float, limit: float, rules: Rules) -> None:
     """Put one more norm into the running statistics; see ``control.norm_statistics``."""
     value = math.log(max(min(size, limit), 1e-30))
-    share = max(1.0 / (control[UPDATES] + 1.0), 1.0 - NORM_DECAY)
+    share = max(1.0 / (control[UPDATES] + 1.0), 1.0 - rules.norm_decay)
     away = value - control[LOG_NORM]
     control[LOG_NORM] += share * away
     control[LOG_SPREAD] = (1.0 - share) * (control[LOG_SPREAD] + share * away * away)
@@ -338,12 +350,13 @@ def adam(
     rate: float,
     fade: float,
     decay: float,
+    rules: Rules,
 ) -> tuple[float, float]:
     """Move weights, moments and averages in place; return |move|, |weights before|. ``fade``: rate x weight decay."""
     theta, mean, square, average = state[THETA], state[MEAN], state[SQUARE], state[AVERAGE]
-    b1, b2 = np.float32(1.0 - BETA1), np.float32(BETA2)
-    c2 = np.float32(1.0 - BETA2**count)
-    step, small = np.float32(rate / (1.0 - BETA1**count)), np.float32(EPSILON)
+    b1, b2 = np.float32(1.0 - rules.beta1), np.float32(rules.beta2)
+    c2 = np.float32(1.0 - rules.beta2**count)
+    step, small = np.float32(rate / (1.0 - rules.beta1**count)), np.float32(rules.epsilon)
     r2, less, factor, pull = ONE - b2, np.float32(fade), np.float32(shrink), np.float32(1.0 - decay)
     moved, length = ZERO, ZERO
     for k in range(len(theta)):
@@ -385,6 +398,7 @@ def take_steps(
     adaptive: bool,
     weight_decay: float,
     select: bool,
+    rules: Rules,
 ) -> None:
     """Take one step per entry of ``rates`` on consecutive batches of ``work.shape[1]`` rows.
 
@@ -408,15 +422,16 @@ def take_steps(
         for k in range(len(gradient)):
             total += gradient[k] * gradient[k]
         size = np.float64(math.sqrt(total))
-        limit = clip_limit(control, fixed, adaptive)
+        limit = clip_limit(control, fixed, adaptive, rules)
         sound = math.isfinite(loss) and math.isfinite(size)
         move, length = 0.0, 0.0
         if sound or not select:
             shrink = 1.0 / max(1.0, size / limit)
             count, rate = control[UPDATES] + 1.0, rates[step]
-            move, length = adam(state, gradient, decayed, shrink, count, rate, rate * weight_decay, decays[step])
+            fade = rate * weight_decay
+            move, length = adam(state, gradient, decayed, shrink, count, rate, fade, decays[step], rules)
             if adaptive:
-                learn_norm(control, size, limit)
+                learn_norm(control, size, limit, rules)
             control[UPDATES] = count
         records[step, 0], records[step, 1], records[step, 2] = loss, np.float32(size), np.float32(size / limit)
         records[step, 3], records[step, 4] = np.float32(move), np.float32(length)
