@@ -67,9 +67,12 @@ def test_frames_that_do_not_belong_together_are_refused(rough, es):
     bars, vix = rough
     daily, levels = build_sessions(bars, es, ProfileConfig()), build_developing(bars, es, ProfileConfig())
     other = daily.with_columns(pl.lit("ESM25").alias("contract"))
+    first = int((bars["session"] == daily["session"][0]).sum())
     two = bars.with_columns(pl.Series("contract", ["ESH25"] * 500 + ["ESM25"] * (bars.height - 500)))
     for broken, told in (
-        ((bars, daily.head(20), levels), "without a row"),
+        ((bars, daily.head(20), levels), f"none of {daily['session'][20]}"),
+        ((bars.slice(first), daily, levels.slice(first)), f"one without bars, {daily['session'][0]}"),
+        ((bars, pl.concat([daily.head(1), daily]), levels), "rows twice"),
         ((bars, daily, levels.head(100)), "one row for each bar"),
         ((bars, other, levels), "ESM25"),
         ((two, daily, levels), "one contract"),

@@ -143,6 +143,10 @@ def test_search_goes_on_without_mlflow(run, lake, monkeypatch, caplog):
     monkeypatch.setattr(trials, "log_trial", unreachable)
     assert pipeline.search(lake, run, 1, VARY)["finished"] == 1
     assert "trial 0 is not in MLflow: no route to host" in caplog.text
+    logged = []
+    monkeypatch.setattr(trials, "log_trial", lambda uri, name, record: logged.append(record["number"]))
+    assert pipeline.search(lake, run, 1, VARY)["finished"] == 1
+    assert logged == [0], "the next call makes up for it"
 
 
 def test_unstable_trials_are_counted_and_have_no_returns(run, lake, folder):

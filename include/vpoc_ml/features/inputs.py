@@ -284,8 +284,8 @@ def gather(
     """Return the arrays of one contract, after its past.
 
     Raises:
-        ArtifactError: the bars hold several contracts or are out of order, the developing levels are not
-            those of the bars, or a session of the bars is missing.
+        ArtifactError: the bars hold several contracts or are out of order, or developing levels or
+            sessions are not those of the bars.
     """
     _refuse_mismatch(bars, sessions, developing)
 
@@ -295,7 +295,8 @@ def gather(
     price, own, before = ticks(bars, "open", "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
     starts = session_starts(bars["session"])
     days = bars["session"].gather(starts[:-1])
-    row = before.sessions + _rows_of(days, sessions["session"])
+    _refuse_other_days(days, sessions["session"])
+    row = before.sessions + np.arange(days.len())
     return Inputs(
         frame=bars,
         volume=bars["volume"].to_numpy().astype(np.int64),
@@ -318,13 +319,14 @@ def _joined(past: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate((past, own)) if past.size else own
 
 
-def _rows_of(days: pl.Series, sessions: pl.Series) -> Ints:
-    """Return the row of each day among the sessions."""
-    row = sessions.search_sorted(days).to_numpy().astype(np.int64)
-    known = sessions.gather(np.minimum(row, sessions.len() - 1)) if sessions.len() else sessions
-    if not known.equals(days):
-        raise ArtifactError("sessions", "a row for every session of the bars", "sessions without a row")
-    return row
+def _refuse_other_days(days: pl.Series, sessions: pl.Series) -> None:
+    if sessions.equals(days):
+        return
+    lacking, more = days.filter(~days.is_in(sessions.implode())), sessions.filter(~sessions.is_in(days.implode()))
+    told = [
+        f"{which} {found[0]}" for which, found in (("none of", lacking), ("one without bars,", more)) if found.len()
+    ]
+    raise ArtifactError("sessions", "one row for each session of the bars, in order", "; ".join(told) or "rows twice")
 
 
 def _refuse_mismatch(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpoc_ml.features.clock import SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares, ratio
 from vpoc_ml.features.windows import rolling_sum, sums_before
 
-DAY_MINUTES = 1380
 LEAST_VARIANCE = 1e-4
 """Percent^2 a session moves at least, a hundredth of a percent: its logarithm stays finite without a trade."""
 
@@ -79,7 +79,7 @@ def yz_20d(x: Inputs) -> Floats:
 
 def _daily(squares: Floats, bars: int) -> Floats:
     """Return percent a day, given the sum of the squares of so many bars in fixed point."""
-    return np.asarray(np.sqrt(squares * (1e4 * DAY_MINUTES / bars / 2.0**SQUARE_BITS)), np.float64)
+    return np.asarray(np.sqrt(squares * (1e4 * SESSION_MINUTES / bars / 2.0**SQUARE_BITS)), np.float64)
 
 
 def _log_variance_before(x: Inputs, sessions: int) -> Floats:

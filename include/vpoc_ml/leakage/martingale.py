@@ -30,7 +30,7 @@ from vpoc_ml.profile.sessions import build_sessions
 
 LAST = "ESZ25"
 HOUR = 60
-OPEN_MINUTE = 18 * 60
+OPEN_IN_NEW_YORK = 18 * 60
 """Minute of the New York day at which a session opens."""
 _SESSION_TICKS, _GAP_TICKS = 200.0, 40.0
 _HOURLY = 0.5
@@ -78,7 +78,7 @@ def _walk(table: pl.DataFrame, draw: np.random.Generator) -> _Walked:
     day = np.repeat(np.arange(lengths.size), lengths)
     first = np.concatenate(([0], np.cumsum(lengths)[:-1]))
     minute = np.arange(day.size) - first[day]
-    share, shape = (curve[(minute + OPEN_MINUTE) % 1440] for curve in curves())
+    share, shape = (curve[(minute + OPEN_IN_NEW_YORK) % 1440] for curve in curves())
     level = np.exp(_HOURLY * draw.standard_normal((lengths.size, 24)))[day, minute // HOUR]
     deviation = _SESSION_TICKS * shape * level
     steps = np.floor(deviation * draw.standard_normal(day.size) + draw.random(day.size)).astype(np.int64)

@@ -61,10 +61,12 @@ def search(
     with run.lake.writing(f"search-{run.name}", wait_seconds=5.0):
         made = Search(run.folder, space, seed, launch, judge)
         found = made.run(trials, keep)
+        for record in found["records"]:  # those that MLflow was away for
+            _log_trial(run, record)
         _write_returns(made.folder, found["records"])
     best = found["best"]
     return {
-        **{name: found[name] for name in ("finished", "unstable", "space", "seed")},
+        **{name: found[name] for name in ("finished", "unstable", "impossible", "space", "seed")},
         "best": best["overrides"] if best else None,
         "value": best["value"] if best else None,
         "own_value": next((record["value"] for record in found["records"] if record["own"]), None),

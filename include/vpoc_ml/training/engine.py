@@ -160,7 +160,7 @@ class Engine:
         return torch.autocast(device.type, FORMATS[self.config.precision])
 
     def _backward(self, inputs: Tensor, target: Tensor, share: Tensor) -> Batch:
-        """Fill the gradient, a batch of ``batch_size`` rows at a time; the sum is that of all rows at once."""
+        """Fill the gradient, ``batch_size`` rows at a time; but for dropout the sum is that of all at once."""
         self.gradient.zero_()
         if len(inputs) <= self.config.batch_size:
             return Batch(self.gradient, *self._backward_part(inputs, target, share), share)
