@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is imported
 
@@ -109,14 +109,8 @@ def peer_inputs(markets: Sequence[Market]) -> PeerInputs:
     daily = pl.concat(
         one.daily.select("contract", "session", "open", "high", "low", "close", "vpoc", "vah", "val") for one in markets
     )
-    left = [
-        pl.DataFrame(
-            {"session": one.daily["session"], "left": FUNCTIONS["days_to_roll"](gathered(one))[::MINUTES]}
-        ).with_columns(one.daily["contract"])
-        for one in markets
-    ]
     vix = pl.concat(one.vix.with_columns(contract=pl.lit(one.daily["contract"][0])) for one in markets)
-    return PeerInputs(bars, daily.join(pl.concat(left), on=["contract", "session"]), vix)
+    return PeerInputs(bars, daily, vix)
 
 
 def check(one: Market) -> None:
@@ -144,6 +138,18 @@ def _timed(work: Callable[[], object]) -> float:
     begin = time.process_time()
     work()
     return time.process_time() - begin
+
+
+def in_turns(*works: Callable[[], object], rounds: int = 7) -> list[float]:
+    """The least CPU seconds of each, one after the other and again: what slows the machine slows all of them."""
+    spent = [[_timed(work) for work in works] for _ in range(rounds)]
+    return [min(times) for times in zip(*spent, strict=True)]
+
+
+def one_by_one(work: Callable[[Any], object], contracts: Sequence[Any]) -> None:
+    """Do the work of every contract; as in the pipeline, no two results are in memory together."""
+    for one in contracts:
+        work(one)
 
 
 def each(markets: Sequence[Market], work: Callable[[Market], object], repeats: int = 5) -> float:
@@ -194,12 +200,14 @@ def main() -> None:
     bars = sum(one.bars.height for one in markets)
     pasts = [after(nothing(), one.bars, one.daily, ES) for one in markets]
     given, apart = peer_inputs(markets), [peer_inputs([one]) for one in markets]
-    kernels = each(markets, lambda one: ours(one, SHARED))
-    whole = each(markets, lambda one: ours(one, FEATURE_NAMES))
+    kernels, alone, over, whole = in_turns(
+        lambda: one_by_one(lambda one: ours(one, SHARED), markets),
+        lambda: one_by_one(lambda one: peers.compute(*one, over=False), apart),
+        lambda: peers.compute(*given, over=True),
+        lambda: one_by_one(lambda one: ours(one, FEATURE_NAMES), markets),
+    )
     gather_cost = each(markets, gathered)
     with_past = sum(seconds(lambda pair=pair: gathered(*pair), 5) for pair in zip(markets, pasts, strict=True))
-    over = seconds(lambda: peers.compute(*given, over=True), 3)
-    alone = sum(seconds(lambda one=one: peers.compute(*one, over=False), 3) for one in apart)
     print(f"\n{bars:,} bars, {CONTRACTS} contracts{'features':>32}{'CPU s':>10}{'Mcells/s':>10}{'slower':>9}")
     for title, count, spent in (
         ("ours, contract by contract", len(SHARED), kernels),

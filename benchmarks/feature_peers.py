@@ -12,6 +12,7 @@ from math import log, pi, sqrt
 import polars as pl
 
 ABSENT = {
+    "days_to_roll": "the exchange's calendar, the same for both",
     "vpoc_share": "units of a running profile",
     "profile_cdf": "units of a running profile",
     "naked_up": "levels until a later bar trades them",
@@ -156,7 +157,6 @@ def _others() -> list[pl.Expr]:
         angle.cos().alias("tod_cos"),
         pl.col("rth").alias("is_rth"),
         ((pl.col("session").dt.weekday() - 1) / 4).alias("dow"),
-        pl.col("left").alias("days_to_roll"),
         ((pl.col("open_s") - pl.col("close_1")) / pl.col("atr")).alias("gap_open"),
     ]
 
@@ -166,7 +166,7 @@ def compute(bars: pl.DataFrame, daily: pl.DataFrame, vix: pl.DataFrame, *, over:
 
     Args:
         bars: canonical bars with the developing ``vpoc, vah, val``, sorted by contract and ``ts``.
-        daily: one row a contract and session: open, high, low, close, vpoc, vah, val, and the sessions ``left``.
+        daily: one row a contract and session: open, high, low, close, vpoc, vah, val.
         vix: ``contract, close, available_at``, sorted by both.
         over: windows are confined to a contract by ``.over``; False for bars of one contract.
     """
