@@ -21,6 +21,8 @@ from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
+from .comparing import predecessor_of
+
 
 class Market(NamedTuple):
     """Canonical bars of one contract and the VIX they were joined with."""
@@ -95,3 +97,9 @@ def real(real_data: Path, es: Instrument) -> Market:
     vix = read_vix(real_data / "vix" / "vix-daily.csv")
     path = real_data / "es_ninjatrader" / "ES 03-25.Last.txt"
     return Market(build_bars(path, parse_contract("ESH25"), es, vix, IngestConfig()).bars, vix)
+
+
+@pytest.fixture
+def as_predecessor():
+    """``comparing.predecessor_of``, for the folders below."""
+    return predecessor_of

@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.features.registry import FEATURE_NAMES
-
-
-def bits(features: pl.DataFrame) -> np.ndarray:
-    return features.select(FEATURE_NAMES).to_numpy().view(np.int32)
+from .comparing import bits
 
 
 def same(found: pl.DataFrame, expected: pl.DataFrame) -> bool:

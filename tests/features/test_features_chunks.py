@@ -8,11 +8,8 @@ import pytest
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.chunks import build_in_chunks
-from vpoc_ml.features.registry import FEATURE_NAMES
 
-
-def bits(frame: pl.DataFrame) -> np.ndarray:
-    return frame.select(FEATURE_NAMES).to_numpy().view(np.int32)
+from .comparing import bits
 
 
 @pytest.mark.parametrize(("rows", "skip"), [(1, 2_300), (7, 2_100), (83, 0), (1_000, 0), (1_000_000, 0), (40, 2_333)])

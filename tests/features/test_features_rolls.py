@@ -22,8 +22,8 @@ from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.nodes import build_nodes
 from vpoc_ml.profile.sessions import build_sessions
 
-PRICES = ("open", "high", "low", "close")
-LEVELS = ("vpoc", "vah", "val")
+from .comparing import PRICES, bits, predecessor_of
+
 ROLL_AT = 26  # of 36 sessions
 
 
@@ -40,25 +40,10 @@ def days(bars: pl.DataFrame) -> list[date]:
     return bars["session"].unique().sort().to_list()
 
 
-def scaled(frame: pl.DataFrame, names: tuple[str, ...], factor: float) -> pl.DataFrame:
-    return frame.with_columns(pl.col(name) * factor for name in names)
-
-
-def predecessor_of(bars: pl.DataFrame, es, first: date, code: str = "ESZ24", ratio: float = 1.0) -> Predecessor:
-    """Make a predecessor of the bars before ``first``; the levels are of the bars as given, then moved by 1/ratio."""
-    own = bars.filter(pl.col("session") < first).with_columns(pl.lit(code).alias("contract"))
-    daily = build_sessions(own, es, ProfileConfig())
-    return Predecessor(scaled(own, PRICES, 1 / ratio), scaled(daily, (*PRICES, *LEVELS), 1 / ratio), ratio, first)
-
-
 def features(bars: pl.DataFrame, vix: pl.DataFrame, es, predecessor: Predecessor | None = None) -> pl.DataFrame:
     config = ProfileConfig()
     levels = build_sessions(bars, es, config), build_developing(bars, es, config)
     return build_features(bars, *levels, vix, es, predecessor)
-
-
-def bits(frame: pl.DataFrame) -> np.ndarray:
-    return frame.select(FEATURE_NAMES).to_numpy().view(np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -283,11 +268,3 @@ def test_chunks_across_the_roll_give_the_features_of_all_bars(rows, skip, ratio,
     bars = rolled.bars.head(front + 200) if skip else rolled.bars
     chunks = build_in_chunks(bars, rolled.vix, es, predecessor, rows=rows, skip=begin)
     assert np.array_equal(bits(pl.concat(chunks)), bits(whole[begin : bars.height]))
-
-
-def test_chunks_after_a_roll_whose_ratio_is_no_whole_fraction_give_the_features_of_all_bars(rolled, es):
-    """Adjusted prices have digits to lose: a running sum of them would depend on where the carried past begins."""
-    predecessor = replace(rolled.predecessor, ratio=1.0075)
-    expected = features(rolled.bars, rolled.vix, es, predecessor)
-    chunks = build_in_chunks(rolled.bars, rolled.vix, es, predecessor, rows=500)
-    assert np.array_equal(bits(pl.concat(chunks)), bits(expected))

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.build import in_warmup
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.extras import garch
 from vpoc_ml.features.extras.entries import EXTRA_HISTORY, EXTRAS, FAMILIES
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, needs
-from vpoc_ml.profile.sessions import build_sessions
+
+from .conftest import VIX
 
 NAMES = list(EXTRAS)
-VIX = pl.DataFrame(schema={"date": pl.Date, "close": pl.Float64, "available_at": pl.Datetime("us", "UTC")})
 PRICES = ("open", "high", "low", "close")
 ROLL_AT = 60
 quick = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def bits(frame: pl.DataFrame) -> np.ndarray:
-    return frame.select(NAMES).to_numpy().view(np.int32)
-
-
 def differing(found: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
-    wrong = (bits(found) != bits(expected)).any(axis=0)
+    one, other = (frame.select(NAMES).to_numpy().view(np.int32) for frame in (found, expected))
+    wrong = (one != other).any(axis=0)
     return [name for name, bad in zip(NAMES, wrong, strict=True) if bad]
 
 
@@ -72,25 +66,17 @@ def test_chunks_give_the_same_bits(rows, skip, thin, whole, es):
     assert differing(pl.concat(parts), whole[skip:end]) == []
 
 
-def predecessor_of(bars: pl.DataFrame, es, first: date, ratio: float) -> Predecessor:
-    own = bars.filter(pl.col("session") < first).with_columns(contract=pl.lit("ESZ24"))
-    daily = build_sessions(own, es, ProfileConfig())
-    scaled = [
-        frame.with_columns(pl.col(name) / ratio for name in names)
-        for frame, names in ((own, PRICES), (daily, (*PRICES, "vpoc", "vah", "val")))
-    ]
-    return Predecessor(scaled[0], scaled[1], ratio, first)
-
-
 @pytest.mark.parametrize("ratio", [0.5, 0.125])
-def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(ratio, thin, extras, whole, es):
+def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(
+    ratio, thin, extras, whole, es, as_predecessor
+):
     """A power of two is exact, so the spliced rows equal those of the uncut series to the last bit."""
     first = thin.bars["session"].unique().sort()[ROLL_AT]
     front = pl.col("session") >= first
     own = thin.bars.with_columns(
         pl.when(front).then(pl.col(name)).otherwise(pl.col(name) + 40).alias(name) for name in PRICES
     )
-    before = predecessor_of(thin.bars, es, first, ratio)
+    before = as_predecessor(thin.bars, es, first, ratio=ratio)
     found = extras(own, thin.pair, before)
     assert differing(found.filter(front), whole.filter(front)) == []
     assert differing(found.filter(~front), whole.filter(~front))
