@@ -14,7 +14,7 @@ from vpoc_ml.training import seeds
 from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.inputs import INPUTS
 from vpoc_ml.training.job import train_run
-from vpoc_ml.training.ranks import processes_of
+from vpoc_ml.training.processes import processes_of
 from vpoc_ml.training.search import Search
 
 WHOLE = config.resolve("smoke").to_json().encode()

@@ -11,7 +11,7 @@ import torch
 from vpoc_ml.config import load, resolve
 from vpoc_ml.errors import DeviceError, InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training import distributed, ranks
+from vpoc_ml.training import distributed, processes
 from vpoc_ml.training.checkpoint import read_checkpoint
 from vpoc_ml.training.device import DeviceChoice
 from vpoc_ml.training.inputs import hash_inputs, share_inputs
@@ -37,8 +37,8 @@ def test_two_processes_train_the_net_that_one_trains_and_hold_the_same_bits(tiny
     train_run(alone)
     together = make_run(tiny, "together", **SHORT, training__processes=2)
     with monkeypatch.context() as keeping:  # the second process's folder stays, to look at its weights
-        keeping.setattr(ranks.shutil, "rmtree", lambda path, **options: None)
-        ranks.train_together(together, 2)
+        keeping.setattr(processes.shutil, "rmtree", lambda path, **options: None)
+        processes.train_together(together, 2)
     result = json.loads((together / "training_result.json").read_text())
     assert (result["engine"], result["steps"]) == ("distributed", 2 * (2800 // 255))
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line.startswith("{")]
@@ -46,7 +46,8 @@ def test_two_processes_train_the_net_that_one_trains_and_hold_the_same_bits(tiny
     one, two = prediction(alone, tiny), prediction(together, tiny)
     assert np.abs(one - two).max() < 0.02 * one.std(), "sums in another order, and nothing else"
     mine, theirs = (
-        read_checkpoint(sorted(folder.glob("checkpoints/*.ckpt"))[-1]) for folder in (together, together / "ranks/1")
+        read_checkpoint(sorted(folder.glob("checkpoints/*.ckpt"))[-1])
+        for folder in (together, together / "processes/1")
     )
     assert mine.step == theirs.step == result["steps"]
     for name in ("state", "control", "best"):
@@ -59,11 +60,11 @@ def test_every_process_starts_from_the_same_files(tiny, make_run):
     (run / "checkpoints/step-000000000010.ckpt").write_bytes(b"ten")
     (run / "rungs").mkdir()
     (run / "rungs/1-nightly.json").write_text("{}")
-    for below in ("ranks/7", "seeds/1", "search/trials/a"):
+    for below in ("processes/7", "seeds/1", "search/trials/a"):
         share_inputs(run / below, run, resolve("nightly"))
     (run / "progress.jsonl").write_text("{}")
-    ranks._twin(run, run / "ranks/1")
-    twin = run / "ranks/1"
+    processes._twin(run, run / "processes/1")
+    twin = run / "processes/1"
     assert (twin / "checkpoints/step-000000000010.ckpt").read_bytes() == b"ten"
     assert (twin / "training_set.parquet").is_symlink(), "the rows are not copied"
     assert load((twin / "config.json").read_text()) == load((run / "config.json").read_text())
@@ -148,5 +149,5 @@ def test_seeds_are_distinct_and_need_a_training_set(tiny, make_run, tmp_path):
 
 
 def test_killed_process_is_the_machines_fault():
-    assert type(ranks._error(None, -6)) is MachineError
-    assert "code 1" in str(ranks._error(None, 1))
+    assert type(processes._error(None, -6)) is MachineError
+    assert "code 1" in str(processes._error(None, 1))

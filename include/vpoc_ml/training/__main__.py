@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if parent is not None:
         die_with_parent(int(parent))
     from vpoc_ml.training.job import train_run  # torch takes seconds: the watchdog must run before
-    from vpoc_ml.training.ranks import processes_of, train_together
+    from vpoc_ml.training.processes import processes_of, train_together
 
     run_dir = Path(arguments[0])
     try:

@@ -20,7 +20,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.inputs import drop_inputs, share_inputs
-from vpoc_ml.training.ranks import run_ranks
+from vpoc_ml.training.processes import run_processes
 
 
 def train_seeds(run_dir: Path, seeds: Sequence[int], processes: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def train_seeds(run_dir: Path, seeds: Sequence[int], processes: int) -> dict[str
         raise InvalidValueError("seeds", list(seeds), "one or more distinct numbers")
     folders = [_folder(run_dir, seed) for seed in seeds]
     processes = min(processes, len(folders))
-    run_ranks(["apart", *map(str, folders)], processes, folders)
+    run_processes(["apart", *map(str, folders)], processes, folders)
     merged = merge(run_dir, folders)
     write_json(run_dir / "seeds.json", merged)
     for folder in folders:

@@ -1,6 +1,6 @@
 """Several training processes under torchrun: prepared, started, and their failure told as one error.
 
-``python -m vpoc_ml.training.ranks together RUN_DIR`` is one process of a data-parallel run,
+``python -m vpoc_ml.training.processes together RUN_DIR`` is one process of a data-parallel run,
 ``... apart RUN_DIR...`` one that trains every n-th of the folders, alone.
 """
 
@@ -21,7 +21,7 @@ from vpoc_ml.training.inputs import share_inputs
 from vpoc_ml.training.watchdog import die_with_parent
 
 STATE = ("checkpoints", "rungs")  # beside config and inputs, all that decides how a run goes on
-MODULE = "vpoc_ml.training.ranks"
+MODULE = "vpoc_ml.training.processes"
 ERROR = "error.json"
 Progress = Callable[[dict[str, Any]], None]
 
@@ -46,12 +46,12 @@ def train_together(run_dir: Path, processes: int) -> None:
         VpocError: what the first process that failed raised.
         MachineError: a process was killed.
     """
-    folders = [run_dir, *(run_dir / "ranks" / str(rank) for rank in range(1, processes))]
-    shutil.rmtree(run_dir / "ranks", ignore_errors=True)
+    folders = [run_dir, *(run_dir / "processes" / str(rank) for rank in range(1, processes))]
+    shutil.rmtree(run_dir / "processes", ignore_errors=True)
     for folder in folders[1:]:
         _twin(run_dir, folder)
-    run_ranks(["together", str(run_dir)], processes, folders)
-    shutil.rmtree(run_dir / "ranks", ignore_errors=True)
+    run_processes(["together", str(run_dir)], processes, folders)
+    shutil.rmtree(run_dir / "processes", ignore_errors=True)
 
 
 def _twin(original: Path, folder: Path) -> None:
@@ -65,7 +65,7 @@ def _twin(original: Path, folder: Path) -> None:
             shutil.copytree(original / name, folder / name)
 
 
-def run_ranks(arguments: Sequence[str], processes: int, folders: Sequence[Path]) -> None:
+def run_processes(arguments: Sequence[str], processes: int, folders: Sequence[Path]) -> None:
     """Run this module under torchrun in ``processes`` processes and wait for all of them.
 
     Args:
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
     rank = int(os.environ["RANK"])
     if arguments[0] == "together":
         run_dir = Path(arguments[1])
-        return _reporting(run_dir if rank == 0 else run_dir / "ranks" / str(rank), _together, quiet=rank > 0)
+        return _reporting(run_dir if rank == 0 else run_dir / "processes" / str(rank), _together, quiet=rank > 0)
     for folder in arguments[1:][rank :: int(os.environ["WORLD_SIZE"])]:
         code = _reporting(Path(folder), _alone, quiet=False)
         if code:
