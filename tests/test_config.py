@@ -12,7 +12,7 @@ from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeErro
 
 @pytest.mark.parametrize("name", config.RECIPES)
 def test_every_recipe_round_trips_through_json(name):
-    assert config.load(config.recipe(name).to_json()) == config.recipe(name)
+    assert config.RunConfig.model_validate_json(config.recipe(name).to_json()) == config.recipe(name)
     assert config.recipe(name).recipe == name
 
 
@@ -86,7 +86,7 @@ def test_config_is_frozen_and_refuses_unknown_fields():
     with pytest.raises(ValidationError):
         config.nightly().training.epochs = 3
     with pytest.raises(ValidationError):
-        config.load('{"recipe":"nightly","trainning":{}}')
+        config.RunConfig.model_validate_json('{"recipe":"nightly","trainning":{}}')
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 import torch
 
-from vpoc_ml.config import TrainingConfig, load
+from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import CardBusyError, DeviceError
 from vpoc_ml.training import job
 from vpoc_ml.training.checkpoint import read_checkpoint, write_checkpoint
@@ -116,7 +117,7 @@ def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: waiting)
     assert train_run(run)["device"] == "cpu", "not begun yet: the CPU does"
     stored = read_checkpoint(max((run / "checkpoints").iterdir()))
-    config = load((run / "config.json").read_text())
+    config = read_config(run)
     for rung in rungs(config)[:2]:
         on_card = replace(stored, fingerprint=fingerprint_of(hash_inputs(run), rung, "cuda"))
         path = write_checkpoint(run / "checkpoints", on_card)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vpoc_ml.config import load, resolve
+from vpoc_ml.config import resolve
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import DeviceError, InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training import distributed, processes
@@ -67,7 +68,7 @@ def test_every_process_starts_from_the_same_files(tiny, make_run):
     twin = run / "processes/1"
     assert (twin / "checkpoints/step-000000000010.ckpt").read_bytes() == b"ten"
     assert (twin / "training_set.parquet").is_symlink(), "the rows are not copied"
-    assert load((twin / "config.json").read_text()) == load((run / "config.json").read_text())
+    assert read_config(twin) == read_config(run)
     assert hash_inputs(twin) == hash_inputs(run)
     kept = {"config.json", "training_set.parquet", "feature_statistics.json", "checkpoints", "rungs"}
     assert {path.name for path in twin.iterdir()} == kept, "nothing that links the rows is copied"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vpoc_ml.config import load, resolve
+from vpoc_ml.config import resolve
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.training.inputs import INPUTS, drop_inputs, hash_inputs, share_inputs
 
@@ -21,7 +22,7 @@ def test_folder_shares_the_rows_and_has_its_own_settings(run_dir):
     (folder / "checkpoints").mkdir(parents=True)
     for seed in (1, 2):
         share_inputs(folder, run_dir, resolve("nightly", {"training.seed": seed}))
-        assert load((folder / "config.json").read_text()).training.seed == seed
+        assert read_config(folder).training.seed == seed
     assert all((folder / name).is_symlink() for name in INPUTS)
     assert hash_inputs(folder) == hash_inputs(run_dir)
     drop_inputs(folder)

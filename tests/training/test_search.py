@@ -9,6 +9,7 @@ import pytest
 
 from vpoc_ml import config as configuration
 from vpoc_ml.config import resolve
+from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
     ArtifactError,
     CardBusyError,
@@ -40,7 +41,7 @@ class Bowl:
         self.kill_at, self.trained = kill_at, []
 
     def train(self, folder) -> None:
-        config = configuration.load((folder / "config.json").read_text())
+        config = read_config(folder)
         assert (folder / "training_set.parquet").read_text() == "rows"
         assert config.training.ladder is False
         if len(self.trained) == self.kill_at:
@@ -160,7 +161,7 @@ class Failing(Bowl):
         self.error, self.failed = error, 0
 
     def train(self, folder) -> None:
-        if configuration.load((folder / "config.json").read_text()).model.hidden_dims == (32, 32):
+        if read_config(folder).model.hidden_dims == (32, 32):
             self.failed += 1
             raise self.error
         super().train(folder)

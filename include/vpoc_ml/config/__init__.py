@@ -7,7 +7,7 @@ the standard library only, because DAG files import it while they are parsed.
 """
 
 from vpoc_ml.config.form import form_fields
-from vpoc_ml.config.overrides import change, load, parse_override, resolve
+from vpoc_ml.config.overrides import change, parse_override, resolve
 from vpoc_ml.config.recipes import (
     RECIPES,
     TOP5_FEATURES,
@@ -56,7 +56,6 @@ __all__ = [
     "conservative",
     "ensemble",
     "form_fields",
-    "load",
     "medium",
     "nightly",
     "parse_override",

@@ -66,11 +66,6 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     return changed
 
 
-def load(text: str) -> RunConfig:
-    """Return the configuration that ``to_json`` wrote."""
-    return RunConfig.model_validate_json(text)
-
-
 def _nearest(key: str, known: Iterable[str]) -> list[str]:
     """Return the settings a mistyped key probably means: by spelling, or by the same last part."""
     known = list(known)

@@ -20,6 +20,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def distinct(values: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
+    """Refuse a list that holds a value twice."""
+    if len(set(values)) < len(values):
+        raise ValueError(f"{field.field_name} that differ")
+    return values
+
+
 class DataConfig(Section):
     """Which futures a run is about."""
 
@@ -92,12 +99,7 @@ class FeaturesConfig(Section):
         "", validate_default=True, description="Other instrument of family cointegration, such as NQ, in the same lake."
     )
 
-    @field_validator("names")
-    @classmethod
-    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) < len(names):
-            raise ValueError("names that differ")
-        return names
+    _distinct = field_validator("names")(distinct)
 
     @field_validator("pair")
     @classmethod
@@ -179,12 +181,7 @@ class ModelConfig(Section):
             raise ValueError("one or more widths of at least 1")
         return widths
 
-    @field_validator("groups")
-    @classmethod
-    def _distinct(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(groups)) < len(groups):
-            raise ValueError("groups that differ")
-        return groups
+    _distinct = field_validator("groups")(distinct)
 
 
 class TrainingConfig(Section):
