@@ -23,7 +23,7 @@ from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars
 from vpoc_ml.profile.naked import follow_naked
 from vpoc_ml.profile.standing import standing
-from vpoc_ml.profile.ticks import SPREADS, session_starts
+from vpoc_ml.profile.ticks import SPREADS, refuse_other_sessions, session_starts
 
 Floats = NDArray[np.float64]
 
@@ -295,7 +295,7 @@ def gather(
     price, own, before = ticks(bars, "open", "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
     starts = session_starts(bars["session"])
     days = bars["session"].gather(starts[:-1])
-    _refuse_other_days(days, sessions["session"])
+    refuse_other_sessions(days, sessions["session"])
     row = before.sessions + np.arange(days.len())
     return Inputs(
         frame=bars,
@@ -317,16 +317,6 @@ def gather(
 def _joined(past: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
     """Return both in a row, without a copy where there is no past: nobody writes into what comes of it."""
     return np.concatenate((past, own)) if past.size else own
-
-
-def _refuse_other_days(days: pl.Series, sessions: pl.Series) -> None:
-    if sessions.equals(days):
-        return
-    lacking, more = days.filter(~days.is_in(sessions.implode())), sessions.filter(~sessions.is_in(days.implode()))
-    told = [
-        f"{which} {found[0]}" for which, found in (("none of", lacking), ("one without bars,", more)) if found.len()
-    ]
-    raise ArtifactError("sessions", "one row for each session of the bars, in order", "; ".join(told) or "rows twice")
 
 
 def _refuse_mismatch(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame) -> None:

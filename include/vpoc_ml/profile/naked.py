@@ -10,10 +10,9 @@ import numba
 import numpy as np
 import polars as pl
 
-from vpoc_ml.errors import ArtifactError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints
-from vpoc_ml.profile.ticks import tick_bars
+from vpoc_ml.profile.ticks import refuse_other_sessions, tick_bars
 
 ABSENT = np.iinfo(np.int64).min
 """A session without VPOC, and no naked VPOC on a side."""
@@ -66,8 +65,7 @@ def naked_at_bars(
 
 
 def _follow(bars: pl.DataFrame, sessions: pl.DataFrame, instrument: Instrument, column: str) -> tuple[Ints, Ints]:
-    if sessions["session"].to_list() != bars["session"].unique(maintain_order=True).to_list():
-        raise ArtifactError("sessions", "one row for every session of the bars, in order", "other sessions")
+    refuse_other_sessions(bars["session"].unique(maintain_order=True), sessions["session"])
     level = sessions[column]
     ticks = np.where(level.is_null().to_numpy(), ABSENT, instrument.to_ticks(level.fill_null(0.0).to_numpy()))
     low, high, close, _, starts = tick_bars(bars, instrument)

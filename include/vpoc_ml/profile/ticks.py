@@ -46,6 +46,16 @@ def session_starts(session: pl.Series) -> Ints:
     return edges.astype(np.int64)
 
 
+def refuse_other_sessions(days: pl.Series, sessions: pl.Series) -> None:
+    """Raise ArtifactError unless ``sessions`` are ``days``, the sessions of the bars, one by one and in order."""
+    if sessions.equals(days):
+        return
+    lacking, more = days.filter(~days.is_in(sessions.implode())), sessions.filter(~sessions.is_in(days.implode()))
+    wrong = (("none of", lacking), ("one without bars,", more))
+    told = [f"{which} {found[0]}" for which, found in wrong if found.len()]
+    raise ArtifactError("sessions", "one row for every session of the bars, in order", "; ".join(told) or "rows twice")
+
+
 def profile_rule(config: ProfileConfig) -> Rule:
     """Return the value area's rule in integers, 0.70 becomes 7/10, and the spread."""
     share = Fraction(config.value_area).limit_denominator(10_000)
