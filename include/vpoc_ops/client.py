@@ -16,6 +16,8 @@ from urllib.parse import quote, urlencode
 Json = dict[str, Any]
 PAGE = 100
 FINISHED = ("success", "failed")
+UNANSWERED = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
+"""What a request raises when nobody answers, or not in HTTP."""
 
 
 class NotUpError(Exception):
@@ -59,7 +61,7 @@ class Airflow:
                 return found
         except urllib.error.HTTPError as error:
             raise RefusedError(error.code, _reason(error)) from error
-        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        except UNANSWERED as error:
             raise NotUpError(f"Expected Airflow to answer at {self.url}; {error}. Start it with `make up`.") from error
 
     def knows(self, dag: str, since: datetime) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import http.client
 import json
 import os
 import secrets
@@ -29,7 +28,7 @@ from rich.console import Console
 
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ops import env
-from vpoc_ops.client import Airflow, NotUpError, RefusedError
+from vpoc_ops.client import UNANSWERED, Airflow, NotUpError, RefusedError
 
 PARTS = {
     "api-server": ("api-server",),
@@ -295,7 +294,7 @@ def _health(url: str) -> dict[str, Any] | None:
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 - loopback
             health: dict[str, Any] = json.load(answer)
             return health
-    except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException, json.JSONDecodeError):
+    except (*UNANSWERED, json.JSONDecodeError):
         return None
 
 

@@ -46,8 +46,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     body = safetensors.torch.save(tensors, metadata=meta)
     path = folder / f"step-{checkpoint.step:012d}.ckpt"
     write_bytes(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    own = [each for each in _stored(folder) if _fingerprint(each) == checkpoint.fingerprint]
-    for stale in set(_stored(folder)) - set(own[-KEEP:]):
+    stored = _stored(folder)
+    own = [each for each in stored if _fingerprint(each) == checkpoint.fingerprint]
+    for stale in set(stored) - set(own[-KEEP:]):
         stale.unlink(missing_ok=True)
     return path
 
