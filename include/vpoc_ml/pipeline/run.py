@@ -27,8 +27,9 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run. ``inputs`` holds ``raw`` and ``vix``, the places of the input, and ``started``, an ISO stamp.
+    """An opened run.
 
+    ``inputs`` holds ``raw`` and ``vix``, the places of the input, and the ISO timestamps ``started`` and ``as_of``.
     ``push`` sends the files a stage has made so far to a lake in an object store; a local lake needs none of it.
     """
 
@@ -69,9 +70,18 @@ class Run:
         return self.lake.folder("reports")
 
     @property
+    def as_of(self) -> datetime | None:
+        """The moment whose knowledge the run is limited to, UTC; None for a live night.
+
+        A bar is known at ts + 60 s, a VIX close at its publication.
+        """
+        stored = self.inputs.get("as_of")  # absent in a run that an earlier version started
+        return datetime.fromisoformat(stored) if stored else None
+
+    @property
     def started(self) -> datetime:
-        """The moment the run was started: the run's clock, the same for every stage and every retry."""
-        return datetime.fromisoformat(str(self.inputs["started"]))
+        """The run's clock, the same for every stage and every retry: ``as_of``, else when the run was started."""
+        return self.as_of or datetime.fromisoformat(str(self.inputs["started"]))
 
     def key(self, kind: str, contract: str) -> str:
         """Return the lake key of a contract's artifact, such as ``bars/ES/ESH25.parquet``."""

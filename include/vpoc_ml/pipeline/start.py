@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def start_run(
     raw: str | None = None,
     vix: str | None = None,
     now: datetime | None = None,
+    as_of: datetime | None = None,
 ) -> Result:
     """Resolve the configuration and store it as ``runs/<run>/config.json``; every later stage reads that copy.
 
@@ -41,18 +42,24 @@ def start_run(
         raw: folder of vendor files; the lake's ``raw/`` when None.
         vix: VIX file; one found in the raw folder when None.
         now: the moment the run starts, timezone-aware.
+        as_of: the moment whose knowledge the run is limited to, timezone-aware and not after ``now``; None for a
+            live night.
 
     Raises:
-        ConfigError: unknown recipe or key, impossible value, or a run name that cannot be a folder.
+        ConfigError: unknown recipe or key, impossible value, a run name that cannot be a folder, or an impossible
+            ``as_of``.
     """
     if run != run_name(run):
         raise InvalidValueError("run", run, f"a name of letters, digits, '.', '-' and '_', such as {run_name(run)!r}")
     if now is None or now.tzinfo is None:
         raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
+    if as_of is not None and (as_of.tzinfo is None or as_of > now):
+        raise InvalidValueError("as_of", as_of.isoformat(), f"a timezone-aware moment up to {now.isoformat()}")
     config = resolve(recipe, overrides)
     opened, prefix = Lake(lake), run_prefix(run)
     opened.write_text(f"{prefix}/config.json", config.to_json() + "\n")
-    opened.write_json(f"{prefix}/inputs.json", {"raw": raw, "vix": vix, "started": now.isoformat()})
+    moments = {"started": now.isoformat(), "as_of": as_of and as_of.astimezone(UTC).isoformat()}
+    opened.write_json(f"{prefix}/inputs.json", {"raw": raw, "vix": vix, **moments})
     return {
         "run": run,
         "recipe": recipe,
