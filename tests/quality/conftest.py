@@ -25,6 +25,8 @@ class Known:
     soft: tuple[float, float] = (-inf, inf)
     warmup_sessions: int = 1
     warmup_bars: int = 0
+    variation_sessions: int = 1
+    resting_values: tuple[float, ...] = ()
 
 
 REGISTRY = {

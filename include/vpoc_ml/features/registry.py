@@ -21,6 +21,10 @@ class Feature(NamedTuple):
     bounds are the usual range: values outside are worth a look. NaN may occur only while fewer than
     ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract, or of its predecessors, came before.
     Windows of bars declare two sessions, because a delivery may begin late in its first one.
+
+    ``variation_sessions``: traded sessions with values after which a column that never varied is a fault. One value a
+    session needs several of them. ``resting_values``: what a whole contract may show and nothing else, such as the
+    cap of a distance that nothing is near to.
     """
 
     name: str
@@ -32,7 +36,12 @@ class Feature(NamedTuple):
     soft: Bounds
     warmup_sessions: int
     warmup_bars: int = 0
+    variation_sessions: int = 1
+    resting_values: tuple[float, ...] = ()
 
+
+A_WEEK = 5
+"""Sessions of a value a session: equal VIX closes on two days are no fault, on five they are."""
 
 _UNBOUNDED: Bounds = (-inf, inf)
 _POSITIVE: Bounds = (0, inf)
@@ -55,10 +64,12 @@ _FEATURES = (
             "20 m", "sd", (-19 / sqrt(20), 19 / sqrt(20)), (-3.6, 3.6), 2, 19),
     Feature("donch_pos_60", "price", "(C - min L) / (max H - min L); 1/2 if equal", "60 m", "-", (0, 1), (0, 1), 2, 59),
     Feature("vol_z_tod", "volume", "(ln(1+V) - mean) / max(sd, 0.25) of the same minute in those of the sessions"
-            " s-20..s-1 that span it; 0 if fewer than 5 do", "20 d", "sd", _UNBOUNDED, (-8, 7), 20),
+            " s-20..s-1 that span it; 0 if fewer than 5 do", "20 d", "sd", _UNBOUNDED, (-8, 7), 20,
+            variation_sessions=A_WEEK + 1),
     Feature("vol_ratio_30", "volume", "V / mean V; 0 if none traded", "30 m", "ratio", (0, 30), (0, 12), 2, 29),
     Feature("rvol_sess", "volume", "V of s so far / mean V up to the same minute of those of the sessions s-20..s-1"
-            " that span it; 1 if fewer than 5 do or none traded", "20 d", "ratio", _POSITIVE, (0.05, 40), 20),
+            " that span it; 1 if fewer than 5 do or none traded", "20 d", "ratio", _POSITIVE, (0.05, 40), 20,
+            variation_sessions=A_WEEK + 1),
     Feature("ofi_20", "volume", "sum sign(C - C[-1]) V / sum V; 0 if none traded",
             "20 m", "-", (-1, 1), (-0.9, 0.9), 2, 20),
     Feature("kyle_lambda_60", "volume", "slope of C - C[-1] in ticks on sign(C - C[-1]) V / 1000, clipped to +-1000;"
@@ -80,13 +91,15 @@ _FEATURES = (
     Feature("semivar_ratio_390", "volatility", "sum r^2 of r < 0 / sum r^2; 1/2 if nothing moved",
             "390 m", "-", (0, 1), (0.04, 0.96), 2, 390),
     Feature("har_d", "volatility", "ln max(RV of s-1, 1e-4), RV the sum of (100 r)^2 within a session",
-            "1 d", "ln %^2", _UNBOUNDED, (-4.5, 3), 1),
-    Feature("har_w", "volatility", "ln max(mean RV of s-5..s-1, 1e-4)", "5 d", "ln %^2", _UNBOUNDED, (-3, 3), 5),
-    Feature("har_m", "volatility", "ln max(mean RV of s-22..s-1, 1e-4)", "22 d", "ln %^2", _UNBOUNDED, (-2.5, 2.5), 22),
+            "1 d", "ln %^2", _UNBOUNDED, (-4.5, 3), 1, variation_sessions=A_WEEK),
+    Feature("har_w", "volatility", "ln max(mean RV of s-5..s-1, 1e-4)", "5 d", "ln %^2", _UNBOUNDED, (-3, 3), 5,
+            variation_sessions=A_WEEK),
+    Feature("har_m", "volatility", "ln max(mean RV of s-22..s-1, 1e-4)", "22 d", "ln %^2", _UNBOUNDED, (-2.5, 2.5), 22,
+            variation_sessions=A_WEEK),
     Feature("park_60", "volatility", "100 sqrt(1380 mean ln(H/L)^2 / (4 ln 2))",
             "60 m", "%/day", _POSITIVE, (0.05, 5), 2, 59),
     Feature("yz_20d", "volatility", "Yang-Zhang of s-20..s-1, annualised by 252, at least 0.1",
-            "20 d", "%/yr", _POSITIVE, (5, 60), 21),
+            "20 d", "%/yr", _POSITIVE, (5, 60), 21, variation_sessions=A_WEEK),
     Feature("vpoc_dev_dist", "levels", "(C - VPOC of D) / ATR", "session", "ATR", _UNBOUNDED, (-2, 2), 14),
     Feature("vah_dev_dist", "levels", "(VAH of D - C) / ATR", "session", "ATR", _UNBOUNDED, (-1.5, 2.8), 14),
     Feature("val_dev_dist", "levels", "(C - VAL of D) / ATR", "session", "ATR", _UNBOUNDED, (-1.5, 2.8), 14),
@@ -100,25 +113,28 @@ _FEATURES = (
     Feature("vpoc_prev_dist", "levels", "(C - VPOC of s-1) / ATR", "1 d", "ATR", _UNBOUNDED, (-3, 3), 14),
     Feature("va_pos_prev", "levels", "(C - VAL) / max(VAH - VAL, 4 ticks) of s-1",
             "1 d", "widths", _UNBOUNDED, (-12, 12), 1),
-    Feature("vpoc_migr_5d", "levels", "(VPOC of s-1 - VPOC of s-6) / ATR", "6 d", "ATR", _UNBOUNDED, (-5, 5), 14),
+    Feature("vpoc_migr_5d", "levels", "(VPOC of s-1 - VPOC of s-6) / ATR", "6 d", "ATR", _UNBOUNDED, (-5, 5), 14,
+            variation_sessions=A_WEEK),
     Feature("naked_up", "levels", "(nearest VPOC above C of s-20..s-1 that no later bar traded - C) / ATR, at most 5; "
-            "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20),
+            "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20, resting_values=(5,)),
     Feature("naked_dn", "levels", "(C - nearest VPOC below C of s-20..s-1 that no later bar traded) / ATR, at most 5; "
-            "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20),
+            "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20, resting_values=(5,)),
     Feature("hvn_dist_5d", "levels", "(C - nearest HVN of the profile of s-5..s-1) / ATR, clipped to +-5",
             "5 d", "ATR", (-5, 5), (-4, 4), 14),
-    Feature("vix_lag1", "vix", "last VIX close published before the bar", "1 d", "points", (0, 150), (9, 40), 0),
+    Feature("vix_lag1", "vix", "last VIX close published before the bar", "1 d", "points", (0, 150), (9, 40), 0,
+            variation_sessions=A_WEEK),
     Feature("vix_chg_5d", "vix", "ln(VIX[-1] / VIX[-6]) of the closes published before the bar",
-            "5 d", "ln", (-2, 2), (-0.7, 0.85), 8),
-    Feature("vrp", "vix", "ln(vix_lag1 / yz_20d)", "20 d", "ln", _UNBOUNDED, (-1, 1.5), 21),
+            "5 d", "ln", (-2, 2), (-0.7, 0.85), 8, variation_sessions=A_WEEK),
+    Feature("vrp", "vix", "ln(vix_lag1 / yz_20d)", "20 d", "ln", _UNBOUNDED, (-1, 1.5), 21, variation_sessions=A_WEEK),
     Feature("tod_sin", "calendar", "sin(2 pi m / 1380), m minutes since 17:00 Chicago", "-", "-", (-1, 1), (-1, 1), 0),
     Feature("tod_cos", "calendar", "cos(2 pi m / 1380), m minutes since 17:00 Chicago", "-", "-", (-1, 1), (-1, 1), 0),
     Feature("is_rth", "calendar", "1 in the calendar's regular hours (ES: 08:30 to 15:00 Chicago), else 0",
-            "-", "0/1", (0, 1), (0, 1), 0),
-    Feature("dow", "calendar", "weekday of s / 4, Monday 0", "-", "-", (0, 1), (0, 1), 0),
+            "-", "0/1", (0, 1), (0, 1), 0, variation_sessions=A_WEEK),
+    Feature("dow", "calendar", "weekday of s / 4, Monday 0", "-", "-", (0, 1), (0, 1), 0, variation_sessions=A_WEEK),
     Feature("days_to_roll", "calendar", "sessions from s up to the scheduled roll; 0 from it on",
-            "-", "sessions", (0, 70), (0, 70), 0),
-    Feature("gap_open", "calendar", "(open of s - close of s-1) / ATR", "1 d", "ATR", _UNBOUNDED, (-1.5, 1.5), 14),
+            "-", "sessions", (0, 70), (0, 70), 0, variation_sessions=A_WEEK, resting_values=(0, 70)),
+    Feature("gap_open", "calendar", "(open of s - close of s-1) / ATR", "1 d", "ATR", _UNBOUNDED, (-1.5, 1.5), 14,
+            variation_sessions=A_WEEK),
 )  # fmt: skip
 
 REGISTRY: dict[str, Feature] = {feature.name: feature for feature in _FEATURES}

@@ -13,6 +13,9 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 ALL = "*"
 """Stands for "the whole file" as a column and for "every contract of the run" as a contract."""
 
+YOUNG = "young"
+"""The check that remarks on a contract with too little trading for some of the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:

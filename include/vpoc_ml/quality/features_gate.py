@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from math import isfinite
 from pathlib import Path
@@ -18,6 +17,7 @@ from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import FEATURE_KEYS
+from vpoc_ml.quality.variation import excuse_young, young_check
 
 
 class FeatureBounds(Protocol):
@@ -31,6 +31,10 @@ class FeatureBounds(Protocol):
     def warmup_sessions(self) -> int: ...
     @property
     def warmup_bars(self) -> int: ...
+    @property
+    def variation_sessions(self) -> int: ...
+    @property
+    def resting_values(self) -> tuple[float, ...]: ...
 
 
 def columns(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, int]] = ()) -> list[Column]:
@@ -67,6 +71,7 @@ def checks(registry: Mapping[str, FeatureBounds], config: QualityConfig) -> list
         Check("order", "ts", "stamps that strictly increase"),
         Check("missing_bars", "ts", "a row for every bar"),
         Check("unknown_bars", "ts", "no row without a bar"),
+        young_check("features"),
     ]
     for name, known in registry.items():
         asked += _feature_checks(name, known, config)
@@ -86,18 +91,23 @@ def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, Featur
         ]
         profile = profile_frame(lazy, contract, columns(registry, starts), rules)
         keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
-        cold = {name for name, known in registry.items() if starts and _warm_from(known, starts) is None}
-        judged = [_excused(tally) if tally.column in cold else tally for tally in profile.tallies]
+        judged = profile.tallies
+        if starts and "ts" in names:
+            judged = excuse_young(lazy, contract, judged, registry, _cold(registry, starts))
         return Profile(contract, profile.rows, profile.frame, [*judged, *keys])
 
     return measure_file(path, contract, columns(registry), work)
 
 
-def _excused(tally: Tally) -> Tally:
-    """Let a contract that ends before a feature's warm-up have no value of it: it only yields no training row."""
-    if tally.check not in ("empty", "constant"):
-        return tally
-    return replace(tally, count=0, first=(), values=(), note="the contract is shorter than the warm-up")
+def _cold(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, int]]) -> dict[str, str]:
+    """Return the features whose warm-up the contract has not left, with what they need; they only yield no row."""
+    cold = {name: known for name, known in registry.items() if _warm_from(known, starts) is None}
+    return {name: f"needs {_lookback(known)} before, has {len(starts)} in all" for name, known in cold.items()}
+
+
+def _lookback(known: FeatureBounds) -> str:
+    sessions = f"{known.warmup_sessions} session{'s' if known.warmup_sessions > 1 else ''}"
+    return f"{sessions} and {known.warmup_bars} bars" if known.warmup_bars else sessions
 
 
 def _key_tallies(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows: int) -> list[Tally]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -19,8 +19,16 @@ from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import SPLITS, TRAINING_KEYS
+from vpoc_ml.quality.variation import Varying, excuse_young, young_check
 
 LABELLED = pl.col("weight") == 1
+
+
+class _EveryBar(NamedTuple):
+    """How a column that has another value at every bar varies: a target, or a feature nobody knows."""
+
+    variation_sessions: int = 1
+    resting_values: tuple[float, ...] = ()
 
 
 def columns(features: Sequence[str], dataset: DatasetConfig) -> list[Column]:
@@ -40,7 +48,7 @@ def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityConfi
     file = [replace(check, whole_run=True) for check in FILE_CHECKS]
     schema = [replace(schema_check(column), whole_run=True) for column in columns(features, dataset)]
     keys = [Check("null", name, "no null") for name in ("ts", "session", "split")]
-    asked = [*file, *schema, *keys, *_label_checks(dataset), *_split_checks(dataset, config)]
+    asked = [*file, *schema, *keys, *_label_checks(dataset), *_split_checks(dataset, config), young_check("columns")]
     for name in _own_target(dataset):
         asked += [
             Check("finite", name, "a finite target in every labelled row"),
@@ -74,10 +82,18 @@ def measure(
     codes = lazy.select(pl.col("contract").unique()).collect(engine="streaming")["contract"]
     contracts = sorted(codes.drop_nulls().to_list())
     rules = _rules([*_own_target(dataset), *features])
-    return contracts, [
-        run,
-        *(profile_frame(lazy.filter(pl.col("contract") == code), code, expected, rules) for code in contracts),
-    ]
+
+    def of_contract(code: str) -> Profile:
+        own = lazy.filter(pl.col("contract") == code)
+        profile = profile_frame(own, code, expected, rules)
+        varying: dict[str, Varying] = {
+            name: KNOWN.get(name, _EveryBar()) for name in ("y", *_own_target(dataset), *features)
+        }
+        complete = {"ts", "session"} <= set(lazy.collect_schema().names())
+        tallies = excuse_young(own, code, profile.tallies, varying, {}) if complete else profile.tallies
+        return replace(profile, tallies=tallies)
+
+    return contracts, [run, *map(of_contract, contracts)]
 
 
 def _own_target(dataset: DatasetConfig) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vpoc_ml.quality.checks import ALL, Severity, Tally
+from vpoc_ml.quality.checks import ALL, YOUNG, Severity, Tally
 
 SHOWN = 10
 
@@ -65,6 +65,10 @@ class Verdict:
     def count(self, severity: Severity, contract: str | None = None) -> int:
         """Return the number of failures of a severity, of one contract or of all."""
         return sum(f.severity == severity and contract in (None, f.contract) for f in self.failures)
+
+    def is_young(self, contract: str) -> bool:
+        """Return whether a contract has traded too little for some of the checks."""
+        return any(f.check == YOUNG and f.contract == contract for f in self.failures)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as strict JSON values."""

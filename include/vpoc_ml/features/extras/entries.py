@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from vpoc_ml.features.registry import REGISTRY, Bounds, Feature
+from vpoc_ml.features.registry import A_WEEK, REGISTRY, Bounds, Feature
 
 _UNBOUNDED: Bounds = (-inf, inf)
 _POSITIVE: Bounds = (0, inf)
@@ -18,10 +18,12 @@ _MODELS = (
             "25 d", "%/day", _POSITIVE, (0.1, 5), 20),
     Feature("garch_ratio_60m", "garch", "ln sqrt(h / mean of the last 12 squared 5 m returns), time of day divided out",
             "25 d", "ln", (-inf, inf), (-1.2, 2), 20),
-    Feature("garch_persistence_20d", "garch", "alpha + beta of the session's fit", "25 d", "-", _SHARE, (0.3, 1), 20),
+    Feature("garch_persistence_20d", "garch", "alpha + beta of the session's fit", "25 d", "-", _SHARE, (0.3, 1), 20,
+            variation_sessions=A_WEEK),
     Feature("har_forecast_1d", "har", "forecast of ln RV of s from RV of 1 d, 5 d, 22 d; fitted on 60 d, at least 30",
-            "82 d", "ln %^2", _UNBOUNDED, (-4, 3), 52),
-    Feature("har_surprise_1d", "har", "ln RV of s-1 less its forecast", "83 d", "ln", _UNBOUNDED, (-3, 3), 53),
+            "82 d", "ln %^2", _UNBOUNDED, (-4, 3), 52, variation_sessions=A_WEEK),
+    Feature("har_surprise_1d", "har", "ln RV of s-1 less its forecast", "83 d", "ln", _UNBOUNDED, (-3, 3), 53,
+            variation_sessions=A_WEEK),
     Feature("hurst_390m", "hurst", "slope of ln mean square move over ln lag / 2, lags 1..32 m, clipped to 0..1",
             "390 m", "-", _SHARE, (0.2, 0.8), 2, 390),
     *(Feature(f"wavelet_{2**level}m", "wavelet", f"energy of Haar changes over {2**level} m / energy of the returns",
@@ -31,7 +33,7 @@ _MODELS = (
             "20 d", "sd", _UNBOUNDED, (-12, 12), 20),
     Feature("coint_hedge_20d", "cointegration",
             "b: ln C on ln C of the pair, least squares of 20 d with 100 common bars",
-            "20 d", "-", _UNBOUNDED, (-5, 5), 20),
+            "20 d", "-", _UNBOUNDED, (-5, 5), 20, variation_sessions=A_WEEK),
     Feature("fracdiff_04", "fracdiff", "1e4 sum w_k ln(C[-k] / C[-281]), w_k of (1 - B)^0.4 down to 1e-4",
             "281 m", "bp", (-3000, 3000), (-150, 150), 2, 281),
 )  # fmt: skip
