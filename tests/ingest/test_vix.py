@@ -8,8 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError, VixCoverageError
-from vpoc_ml.ingest.vix import check_coverage, join_vix, looks_like, read_vix
+from vpoc_ml.ingest.index_files import index_of
+from vpoc_ml.ingest.vix import check_coverage, join_vix, read_vix
 
 CME = "CME Globex Equity"
 CBOE = "DATE,OPEN,HIGH,LOW,CLOSE\r\n01/10/2025,18.1,19.9,18.0,19.54\r\n01/13/2025,20.0,22.0,19.0,19.19\r\n"
@@ -34,7 +36,7 @@ def test_formats_give_the_same_closes(vix_file, text: str) -> None:
     assert closes["close"].to_list() == [19.54, 19.19]
     assert closes.schema == {"date": pl.Date(), "close": pl.Float64(), "available_at": pl.Datetime("us", "UTC")}
     assert closes["available_at"][0] == datetime(2025, 1, 10, 21, 15, tzinfo=UTC)
-    assert looks_like(text.splitlines())
+    assert index_of("closes.csv", text.splitlines(), IngestConfig()) == "VIX"
 
 
 def test_close_is_published_at_quarter_past_four_new_york_in_summer_too(vix_file) -> None:
@@ -88,6 +90,13 @@ def test_bar_sees_only_closes_published_strictly_before_it(vix_file) -> None:
     joined = join_vix(bars_at(early, before, at, after), read_vix(vix_file(CBOE)))
     assert joined["vix"].to_list() == [None, 19.54, 19.54, 19.19]
     assert joined.columns == ["ts", "session", "vix"]
+
+
+def test_value_within_the_day_is_seen_by_bars_that_start_after_its_interval(tmp_path: Path) -> None:
+    path = tmp_path / "vix.csv"
+    path.write_text("Datetime,Close\n2025-01-13 09:30:00-05:00,19.5\n2025-01-13 09:35:00-05:00,19.8\n")
+    stamps = [datetime(2025, 1, 13, 14, minute, tzinfo=UTC) for minute in (34, 35, 36, 40, 41)]
+    assert join_vix(bars_at(*stamps), read_vix(path))["vix"].to_list() == [None, None, 19.5, 19.5, 19.8]
 
 
 def daily(first: date, last: date) -> pl.DataFrame:

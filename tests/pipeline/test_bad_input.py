@@ -116,6 +116,23 @@ def test_no_vix_at_all(lake, start, delivery):
         pipeline.plan_contracts(lake, "night")
 
 
+def test_two_vix_files_are_named_with_the_way_out(lake, start, delivery):
+    (delivery / "VIXCLS.csv").write_text("observation_date,VIXCLS\n2023-03-01,20.58\n")
+    start()
+    with pytest.raises(UnreadableFileError, match=r"VIXCLS\.csv, VIX_History\.csv.*--vix"):
+        pipeline.plan_contracts(lake, "night")
+
+
+def test_vix_file_of_another_index_is_named_as_such(lake, start, delivery):
+    next(delivery.glob("VIX*")).rename(delivery / "VVIX_History.csv")
+    start()
+    with pytest.raises(MissingInputError, match="--vix"):
+        pipeline.plan_contracts(lake, "night")
+    start(vix=delivery / "VVIX_History.csv")
+    with pytest.raises(UnreadableFileError, match="values of VIX; found those of VVIX"):
+        pipeline.plan_contracts(lake, "night")
+
+
 def test_unknown_recipe_key_and_value(lake, start):
     with pytest.raises(UnknownRecipeError):
         start(recipe="weekly")

@@ -65,6 +65,9 @@ class IngestConfig(Section):
         (),
         description="Columns of a CSV or Parquet file of your own: stamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
     )
+    vix_mapping: tuple[str, ...] = Field(
+        (), description="Columns of a VIX file of your own: date=Datum, close=Zuletzt, format=%d.%m.%Y, decimal=comma."
+    )
     conflicts: Literal["error", "latest"] = Field(
         "error", description="Bars that two files tell differently: refuse, or take the file that reaches latest."
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
-from vpoc_ml.ingest import vix
+from vpoc_ml.ingest.index_files import index_of
+from vpoc_ml.ingest.index_symbols import VIX
 from vpoc_ml.ingest.readers.base import Listing, Place
 from vpoc_ml.ingest.sniff import AmbiguousFormatError, choose
 from vpoc_ml.ingest.sources import Source
@@ -156,8 +157,11 @@ def _wanted(member: str) -> bool:
 def _judge_place(place: Place, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
     shown = f"{name}:{place.member}" if place.member else name
     head = read_head(place.path, place.member)
-    if vix.looks_like(list(head.lines)):
-        found.vix.append(place.path)
+    if (symbol := index_of(place.name, head.lines, config)) is not None:
+        if symbol != VIX:
+            found.unreadable.append(Unreadable(shown, f"values of {symbol}, not of the VIX"))
+        elif place.path not in found.vix:
+            found.vix.append(place.path)
         return
     try:
         reader = choose(place, head, config)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError
+from vpoc_ml.ingest.index_files import index_of
+from vpoc_ml.ingest.index_symbols import VIX
 from vpoc_ml.ingest.merged_vix import write_closes
 from vpoc_ml.ingest.streams import read_head
-from vpoc_ml.ingest.vix import looks_like
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.model import MODEL_FILES
@@ -103,7 +105,8 @@ def _merged_parquet(data: Path) -> bool:
 
 def _vix_beside(data: Path) -> Path | None:
     siblings = (path for path in sorted(data.parent.iterdir()) if path.suffix.lower() == ".csv" and path != data)
-    return next((path for path in siblings if looks_like(list(read_head(path, None).lines))), None)
+    config = IngestConfig()
+    return next((path for path in siblings if index_of(path.name, read_head(path, None).lines, config) == VIX), None)
 
 
 def hand_over(lake: str, run: str, folder: Path) -> list[str]:

@@ -116,16 +116,19 @@ def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Sourc
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
     path = _vix_file(run, folder, found)
-    recipe = Recipe({"file": run.lake.hash_file(path)}, "", hash_code("ingest"))
+    config = run.config.digest("ingest")
+    recipe = Recipe({"file": run.lake.hash_file(path), "name": path.name}, config, hash_code("ingest"))
     with run.lake.writing("vix"):
         if run.lake.fresh(VIX_KEY, recipe) is None:
-            run.lake.write_frame(VIX_KEY, read_vix(path), recipe)
+            run.lake.write_frame(VIX_KEY, read_vix(path, run.config.ingest), recipe)
     return path
 
 
 def _vix_file(run: Run, folder: Path, found: Discovery) -> Path:
     given = run.inputs["vix"]
-    remedy = "Give one VIX file with --vix (VIX= for make demo), or put exactly one into the raw folder."
+    remedy = (
+        "Give one VIX file with --vix (VIX= for make demo, vix in the form), or put exactly one into the raw folder."
+    )
     if given is None and len(found.vix) > 1:
         raise UnreadableFileError(folder, "one VIX file", ", ".join(path.name for path in found.vix), remedy=remedy)
     path = Path(given) if given else next(iter(found.vix), None)
