@@ -38,6 +38,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line on stdou
 VaryOption = Annotated[
     list[str], typer.Option("--vary", help="What to vary: key=low..high, key=low..high log, or key=a|b; repeatable.")
 ]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="Instrument, horizon and target, such as ES-1m-rank; default: the only one.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.")]
 
 
@@ -250,20 +253,26 @@ def promote(
 
 
 @app.command()
-def rollback(reason: ReasonOption, lake: LakeOption = "data", as_json: JsonOption = False) -> None:
+def rollback(
+    reason: ReasonOption, lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False
+) -> None:
     """Restore the previous champion."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.rollback(lake, reason, datetime.now(UTC)), as_json)
+    output.emit(pipeline.rollback(lake, reason, datetime.now(UTC), key), as_json)
 
 
 @app.command()
-def models(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
-    """List the registered models and today's champion."""
+def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False) -> None:
+    """List the registered models by key, with each key's champion, and the newest decision about each model."""
     from vpoc_ml import pipeline
 
-    for model in pipeline.models(lake):
-        output.emit(model, as_json)
+    found = pipeline.models(lake, key)
+    if as_json:
+        for model in found:
+            output.emit(model, as_json)
+    else:
+        output.show_models(found)
 
 
 @app.command()

@@ -77,6 +77,15 @@ def show_summary(result: dict[str, Any], as_json: bool) -> None:
     render(Console(), result)
 
 
+def show_models(models: list[dict[str, Any]]) -> None:
+    if not models:
+        typer.echo("no model is registered")
+        return
+    from vpoc_ml.pipeline.table import render_models
+
+    render_models(Console(), models)
+
+
 def show_stage(result: dict[str, Any]) -> None:
     show_progress.stop()
     what = f"{result['stage']} {result.get('contract', '')}".strip()

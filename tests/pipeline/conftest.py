@@ -10,9 +10,11 @@ import pytest
 
 from vpoc_ml import pipeline
 from vpoc_ml.ingest.synthetic import write_market
+from vpoc_ml.registry.key import ModelKey
 
 BEGIN, ROWS = 60_000, 12 * 1380  # while the contract is the front one: it trades nearly every minute
 NOW = datetime(2023, 3, 17, 22, 30, tzinfo=UTC)
+KEY = ModelKey("ES", 1, "rank")
 LEARNS = {"training.epochs": 12, "model.hidden_dims": "32,32"}
 """What the smoke recipe needs to find the planted signal of one contract among all features."""
 

@@ -10,7 +10,7 @@ from vpoc_ml.errors import ConfigError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.champion import model_store
 
-from .conftest import LEARNS, NOW
+from .conftest import KEY, LEARNS, NOW
 
 pytestmark = pytest.mark.e2e
 KINDS = ("bars", "quarantine", "sessions", "developing", "features")
@@ -41,7 +41,7 @@ def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, wor
     assert set(summary["reports"]) == {"evaluation", "gates", "data docs"}
     assert all(place.startswith(f"{lake}/") for place in summary["reports"].values())
     assert [gate["report"] for gate in summary["gates"]] == [f"{lake}/reports/runs/first/gates.html"] * 4
-    assert model_store(Lake(lake)).champion().run == "first"
+    assert model_store(Lake(lake), KEY).champion().run == "first"
     check_store(lake)
     check_second_run(lake, market, workers)
 
@@ -49,7 +49,7 @@ def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, wor
 def check_store(lake):
     kept = set(Lake(lake).storage.stamps(""))
     assert {f"{kind}/ES/ESH23.{end}" for kind in KINDS for end in ("parquet", "json")} <= kept
-    assert {"vix/VIX.parquet", "roll/ES.parquet", "predictions/v1/ESH23.parquet"} <= kept
+    assert {"vix/VIX.parquet", "roll/ES.parquet", "predictions/ES-1m-rank/v1/ESH23.parquet"} <= kept
     of_run = ("config.json", "stages/train.json", "training_set.parquet", "training_set.json", "report.html")
     assert {f"runs/first/{name}" for name in (*of_run, "best_model.safetensors", "predictions.parquet")} <= kept
     assert any(key.startswith("runs/first/checkpoints/") for key in kept)

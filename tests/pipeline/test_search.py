@@ -123,12 +123,12 @@ def test_test_rows_do_not_matter(run, lake, folder):
 def test_trials_are_in_mlflow_once(run, lake, monkeypatch):
     from mlflow import MlflowClient
 
-    from vpoc_ml.pipeline.champion import model_store
+    from vpoc_ml.pipeline.champion import registry_of
 
     monkeypatch.setattr(trials, "log_trial", LOG_TRIAL)
     for count in (2, 3):
         pipeline.search(lake, run, count, VARY)
-    client = MlflowClient(model_store(Lake(lake)).catalog.tracking_uri)
+    client = MlflowClient(registry_of(Lake(lake)).catalog.tracking_uri)
     logged = client.search_runs([client.get_experiment_by_name(trials.EXPERIMENT).experiment_id])
     assert sorted(each.data.tags["number"] for each in logged) == ["0", "1", "2"]
     assert all(each.data.params["model.hidden_dims"] in ("8", "16") for each in logged)

@@ -16,7 +16,7 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion import model_store
 
-from .conftest import LEARNS, NOW
+from .conftest import KEY, LEARNS, NOW
 
 pytestmark = pytest.mark.e2e
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -54,7 +54,7 @@ def test_signal_is_promoted_with_every_artifact(promoted):
     assert set(summary["reports"]) == {"evaluation", "gates", "data docs"}
     assert [gate["passed"] for gate in summary["gates"]] == [True, True, True, True]
     assert set(summary["metrics"]["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
-    champion = model_store(Lake(promoted)).champion()
+    champion = model_store(Lake(promoted), KEY).champion()
     assert champion.run == "first"
 
 
@@ -84,14 +84,14 @@ def test_same_night_again_reuses_the_model_and_keeps_the_champion(promoted, mark
     assert stages["ingest", "ESH23"]
     assert not summary["decision"]["promote"]
     assert any("champion" in reason for reason in summary["decision"]["reasons"])
-    assert model_store(Lake(promoted)).champion().run == "first"
+    assert model_store(Lake(promoted), KEY).champion().run == "first"
 
 
 def test_an_ensemble_passes_evaluation_and_registry_with_its_groups_and_trees(promoted, market):
     settings = {"training.epochs": 2, "model.members": 2, "model.hidden_dims": "16", "promotion.champion_margin": 1.0}
     pipeline.start_run(promoted, "groups", "ensemble", settings, str(market), None, NOW)
     pipeline.run_until(promoted, "groups", "promote", NOW)
-    store = model_store(Lake(promoted))
+    store = model_store(Lake(promoted), KEY)
     version = next(model["version"] for model in store.list_models() if model["run"] == "groups")
     stored = load_model(store.get(version).folder / "best_model.json")
     assert [part["name"] for part in stored.meta["parts"]] == ["price", "volume", "volatility", "lightgbm"]
@@ -102,7 +102,7 @@ def test_an_ensemble_passes_evaluation_and_registry_with_its_groups_and_trees(pr
 
 
 def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp_path):
-    before = model_store(Lake(promoted)).champion()
+    before = model_store(Lake(promoted), KEY).champion()
     shutil.copytree(market, raw := tmp_path / "raw")
     prices = next(raw.glob("ES*.txt"))
     lines = prices.read_bytes().splitlines(keepends=True)
@@ -117,7 +117,7 @@ def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp
     assert summary["reports"].keys() >= {"gates", "data docs"}
     assert summary["gates"][0]["critical"] >= 1
     assert not (Lake(promoted).root / "runs" / "third" / "training_set.parquet").exists()
-    assert model_store(Lake(promoted)).champion() == before
+    assert model_store(Lake(promoted), KEY).champion() == before
 
 
 def test_martingale_is_refused_and_nothing_is_scored(tmp_path):
@@ -126,7 +126,7 @@ def test_martingale_is_refused_and_nothing_is_scored(tmp_path):
     summary = run_all(lake, "night", raw)
     assert not summary["decision"]["promote"]
     assert any("rank IC" in reason for reason in summary["decision"]["reasons"])
-    assert model_store(Lake(lake)).champion() is None
+    assert model_store(Lake(lake), KEY).champion() is None
     ledger = [json.loads(line) for line in (Lake(lake).root / "registry" / "ledger.jsonl").read_text().splitlines()]
     assert [entry["action"] for entry in ledger] == ["refuse"]
 

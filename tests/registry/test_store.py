@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
+from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
+KEY = ModelKey("ES", 1, "rank")
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
     """A store with three versions, made once: a fresh MLflow database takes seconds."""
     root = tmp_path_factory.mktemp("template")
-    store = ModelStore.local(root / "store")
+    store = ModelStore.local(root / "store", KEY)
     for name in ("one", "two", "three"):
         store.log_run(run_folder(root, name), metrics={"rank_ic": 0.01}, params={"seed": 7}, tags={"fingerprint": name})
     return root
@@ -38,7 +40,7 @@ def run_folder(root: Path, name: str) -> Path:
 @pytest.fixture
 def store(template: Path, tmp_path: Path) -> ModelStore:
     shutil.copytree(template / "store", tmp_path / "store")
-    return ModelStore.local(tmp_path / "store")
+    return ModelStore.local(tmp_path / "store", KEY)
 
 
 def actions(store: ModelStore) -> list[tuple[str, int | None]]:
@@ -48,13 +50,13 @@ def actions(store: ModelStore) -> list[tuple[str, int | None]]:
 def crash(store: ModelStore, monkeypatch: pytest.MonkeyPatch, action) -> ModelStore:
     """Run ``action`` on a store that dies between ledger and alias; return a fresh store, as after a restart."""
 
-    def die(version: int) -> None:
+    def die(key: ModelKey, version: int) -> None:
         raise SystemExit(137)
 
     monkeypatch.setattr(store.catalog, "move_alias", die)
     with pytest.raises(SystemExit):
         action(store)
-    return ModelStore.local(store.folder)
+    return ModelStore.local(store.folder, KEY)
 
 
 def test_new_store_has_no_champion_and_lists_its_versions(store):
@@ -82,7 +84,7 @@ def test_interrupted_logging_is_completed_by_the_next_call(store, tmp_path, monk
         patch.setattr(client, "create_model_version", lambda *_, **__: (_ for _ in ()).throw(SystemExit(137)))
         with pytest.raises(SystemExit):
             store.log_run(folder, params={"seed": 7})
-    again = ModelStore.local(store.folder)
+    again = ModelStore.local(store.folder, KEY)
     assert again.log_run(folder, params={"seed": 7}) == 4
     experiment = client.get_experiment_by_name("vpoc").experiment_id
     assert len(client.search_runs([experiment], "tags.run = 'four'")) == 1
@@ -142,9 +144,10 @@ def test_sigkill_between_ledger_and_alias_keeps_the_old_champion(store):
     store.promote(1, ["first"], NOW)
     code = (
         "import datetime, os, pathlib, signal, sys\n"
+        "from vpoc_ml.registry.key import ModelKey\n"
         "from vpoc_ml.registry.store import ModelStore\n"
-        "store = ModelStore.local(pathlib.Path(sys.argv[1]))\n"
-        "store.catalog.move_alias = lambda version: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store = ModelStore.local(pathlib.Path(sys.argv[1]), ModelKey('ES', 1, 'rank'))\n"
+        "store.catalog.move_alias = lambda key, version: os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.promote(2, ['better'], datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC))"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(store.folder)], timeout=60, check=False)
@@ -201,7 +204,7 @@ def test_repeated_rollback_request_is_refused_when_it_names_the_champion(store):
 
 def test_alias_moved_by_hand_is_put_back_and_noted(store):
     store.promote(1, ["first"], NOW)
-    store.catalog.move_alias(3)
+    store.catalog.move_alias(KEY, 3)
     store.recover(NOW)
     assert store.champion().version == 1
     assert "The alias was on version 3" in store.ledger.entries()[-1].reasons[0]
@@ -212,7 +215,9 @@ def test_lost_ledger_stops_promotion(store):
     store.ledger.path.unlink()
     with pytest.raises(RegistryError, match="Restore the ledger"):
         store.promote(2, ["better"], NOW)
-    assert store.champion().version == 1
+    with pytest.raises(RegistryError, match="Restore the ledger"):
+        store.champion()
+    assert store.catalog.alias(KEY) == 1
 
 
 def test_damaged_local_copy_is_fetched_again(store):
@@ -233,3 +238,63 @@ def test_damaged_artifact_is_not_promoted(store):
         artifact.write_text(original)
     assert store.champion().version == 1
     assert not list((store.folder / "models").glob(".*"))
+
+
+def test_models_of_another_key_have_a_champion_of_their_own(store, tmp_path):
+    other = ModelStore(store.registry, ModelKey("NQ", 1, "rank"))
+    version = other.log_run(run_folder(tmp_path, "nasdaq"))
+    store.promote(1, ["first"], NOW)
+    store.promote(2, ["better"], NOW)
+    assert other.champion() is None
+    other.promote(version, ["first of NQ"], NOW)
+    assert (store.champion().version, other.champion().version) == (2, version)
+    assert store.rollback("drift", NOW).version == 1
+    assert other.champion().version == version
+    with pytest.raises(RegistryError, match="earlier champion"):
+        other.rollback("drift", NOW)
+    assert [entry.key for entry in store.entries()] == ["ES-1m-rank"] * 2 + ["NQ-1m-rank", "ES-1m-rank"]
+
+
+def test_version_of_another_key_is_neither_promoted_nor_read(store):
+    other = ModelStore(store.registry, ModelKey("ES", 15, "rank"))
+    for use in (lambda: other.promote(1, ["by mistake"], NOW), lambda: other.get(1)):
+        with pytest.raises(
+            RegistryError, match=r"Expected a version of ES-15m-rank; version 1 \(run one\) is of ES-1m"
+        ):
+            use()
+    assert store.entries() == []
+
+
+def test_run_is_registered_under_one_key(store, tmp_path):
+    other = ModelStore(store.registry, ModelKey("NQ", 1, "rank"))
+    with pytest.raises(RegistryError, match="run one"):
+        other.log_run(run_folder(tmp_path, "one"))
+
+
+def test_champion_of_a_past_night_is_the_one_of_the_entries_up_to_then(store):
+    for day, version in enumerate((1, 2, 3)):
+        store.promote(version, ["better"], NOW + timedelta(days=day))
+    store.rollback("drift", NOW + timedelta(days=3))
+    nights = [store.champion_at(NOW + timedelta(days=day, seconds=second)) for day, second in ((0, -1), (0, 0), (2, 5))]
+    assert [champion and champion.version for champion in nights] == [None, 1, 3]
+    assert store.champion_at(NOW + timedelta(days=4)).version == 2
+
+
+def test_edited_last_line_stops_every_use(store):
+    store.promote(1, ["first"], NOW)
+    store.ledger.path.write_bytes(store.ledger.path.read_bytes().replace(b"first", b"worst"))
+    uses = (store.champion, store.list_models, lambda: store.champion_at(NOW), lambda: store.refuse(2, ["no"], NOW))
+    for use in uses:
+        with pytest.raises(RegistryError, match="line 1"):
+            use()
+
+
+def test_models_are_listed_with_metrics_and_the_newest_decision(store):
+    store.promote(1, ["better"], NOW)
+    store.refuse(2, ["no evidence", "worse than ridge"], NOW)
+    first, second, third = store.list_models()
+    assert (first["key"], first["champion"], first["metrics"]) == ("ES-1m-rank", True, {"rank_ic": 0.01})
+    reasons = ["no evidence", "worse than ridge"]
+    assert second["decision"] == {"action": "refuse", "time": NOW.isoformat(), "reasons": reasons}
+    assert third["decision"] is None
+    assert datetime.fromisoformat(first["registered"]).tzinfo is not None

@@ -11,13 +11,15 @@ from typing import Any
 
 import polars as pl
 
-from vpoc_ml.errors import ConfigError, InputError
+from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, because, stage
+from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.registry.promotion import Evidence, decide
+from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import Champion, ModelStore
 from vpoc_ml.scoring.batch import score_bars
 
@@ -38,11 +40,22 @@ def registry_folder(lake: Lake) -> Path:
     return Path(named) if named else lake.folder("registry")
 
 
-def model_store(lake: Lake) -> ModelStore:
-    """Return the model store of a lake: its registry's folder, with MLflow there or at ``MLFLOW_TRACKING_URI``."""
+def registry_of(lake: Lake) -> Registry:
+    """Return the registry of a lake: its folder, with MLflow there or at ``MLFLOW_TRACKING_URI``."""
     folder = registry_folder(lake)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    return ModelStore(uri, folder=folder) if uri else ModelStore.local(folder)
+    return Registry(uri, folder=folder) if uri else Registry.local(folder)
+
+
+def model_store(lake: Lake, key: ModelKey) -> ModelStore:
+    """Return the models of ``key`` in the registry of a lake."""
+    return ModelStore(registry_of(lake), key)
+
+
+def reigning(run: Run) -> Champion | None:
+    """Return the champion of the run's key: the one in office, or, for a past night, the one in office then."""
+    store = model_store(run.lake, run.model_key)
+    return store.champion() if run.as_of is None else store.champion_at(run.as_of)
 
 
 @stage("promote", files=("run",))
@@ -51,7 +64,7 @@ def promote(run: Run, now: datetime, approved_by: str | None = None) -> Result:
 
     The decision and all its reasons go to the ledger whether or not the champion changes.
     """
-    store = model_store(run.lake)
+    store = model_store(run.lake, run.model_key)
     store.recover(now)
     metrics = json.loads((run.folder / "metrics.json").read_text())
     fingerprint = run.result("train")["fingerprint"]
@@ -88,23 +101,32 @@ def promote(run: Run, now: datetime, approved_by: str | None = None) -> Result:
 def score(run: Run, now: datetime) -> Result:
     """Score the champion on the front contracts' bars it has not learned from; files are rewritten whole.
 
-    Scores begin after the last label the champion trained or stopped on, so every one is out of sample.
+    Scores begin after the last label the champion trained or stopped on, so every one is out of sample. They go to
+    ``predictions/<key>/v<version>/``, those of a past night to the same folders below the run's own.
     """
-    champion = model_store(run.lake).champion()
+    champion = reigning(run)
     if champion is None:
-        return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": "there is no champion yet"}
+        note = f"there is no champion of {run.model_key} yet"
+        return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": note}
     front = run.lake.read_frame(f"roll/{run.config.data.instrument}.parquet")
     periods = front.filter(pl.col("contract").is_in(run.plan()["contracts"])).rows(named=True)
     scored = [_score_contract(run, champion, period) for period in periods]
     totals = {name: sum(result[name] for result in scored) for name in ("rows_in", "rows_out", "quarantined")}
     reasons = "; ".join(dict.fromkeys(result["why"] for result in scored if result["why"])) or None
-    return {**totals, **because(reasons), "version": champion.version, "scored_at": now.isoformat()}
+    made = {"key": str(run.model_key), "version": champion.version, "scored_at": now.isoformat()}
+    return {**totals, **because(reasons), **made}
+
+
+def predictions_key(run: Run, version: int, contract: str) -> str:
+    """Return the lake key of a version's scores of a contract."""
+    below = "" if run.as_of is None else f"{run.prefix}/"
+    return f"{below}predictions/{run.model_key}/v{version}/{contract}.parquet"
 
 
 def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> Result:
-    """Write ``predictions/v<version>/<contract>.parquet`` unless it is there for the same features and model."""
+    """Write a contract's scores unless they are there for the same features and model."""
     contract = period["contract"]
-    key, out = run.key("features", contract), f"predictions/v{champion.version}/{contract}.parquet"
+    key, out = run.key("features", contract), predictions_key(run, champion.version, contract)
     inputs = {"features": run.lake.sha(key), "model": champion.fingerprint, "front": str(dict(period))}
     recipe = Recipe(inputs, "", hash_code("scoring"))
     why = run.lake.why(out, recipe)
@@ -118,6 +140,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
         load_model(champion.folder / "best_model.json"),
         run.lake.read_frame(key).filter(in_front),
         since=seen,
+        key=run.model_key,
         model_version=champion.version,
     )
     details = {"rows_in": scores.rows, "quarantined": scores.skipped}
@@ -125,22 +148,45 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     return {**details, "rows_out": made.rows, "why": why}
 
 
-def rollback(lake: str, reason: str, now: datetime) -> Result:
+def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> Result:
     """Restore the champion before today's; the reason goes to the ledger.
+
+    Args:
+        lake: root of the lake.
+        reason: for the ledger.
+        now: when, timezone-aware.
+        key: text of the key whose champion it is, such as ``ES-1m-rank``; may be None where there is only one.
 
     Raises:
         RegistryError: there is no earlier champion.
         InputError: the reason is empty.
+        ConfigError: ``key`` has no decision in the ledger, or is None where there are several.
     """
     if not reason.strip():
         raise InputError("Expected a reason for the rollback; was empty. Say why with --reason.")
-    restored = model_store(Lake(lake)).rollback(reason, now)
-    return {"champion": restored.version, "run": restored.run, "reason": reason}
+    opened = Lake(lake)
+    of = _chosen(registry_of(opened), key)
+    restored = model_store(opened, of).rollback(reason, now)
+    return {"key": str(of), "champion": restored.version, "run": restored.run, "reason": reason}
 
 
-def models(lake: str) -> list[Result]:
-    """Return every registered version, newest first, and which one is the champion."""
-    return model_store(Lake(lake)).list_models()
+def _chosen(registry: Registry, key: str | None) -> ModelKey:
+    known = registry.keys()
+    if key is None and len(known) <= 1:
+        if not known:
+            raise RegistryError("Expected an earlier champion to go back to; the ledger has no decision yet.")
+        return known[0]
+    chosen = None if key is None else ModelKey.parse(key)
+    if chosen not in known:
+        listed = ", ".join(map(str, known)) or "none yet"
+        raise InvalidValueError("the key (--key)", key, f"one of those in the ledger: {listed}")
+    return chosen
+
+
+def models(lake: str, key: str | None = None) -> list[Result]:
+    """Return the registered versions of one key, or of all, as ``Registry.models`` describes them."""
+    wanted = None if key is None else str(ModelKey.parse(key))
+    return [model for model in registry_of(Lake(lake)).models() if wanted in (None, model["key"])]
 
 
 def _headline(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -86,7 +86,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
-    from vpoc_ml.pipeline.champion import model_store, registry_folder
+    from vpoc_ml.pipeline.champion import registry_folder, registry_of
     from vpoc_ml.registry.curves import Curves
     from vpoc_ml.training.launch import launch
 
@@ -95,7 +95,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     pointer = f"trained/{fingerprint}.json"
     source = _reused(run, pointer)
     if source is None:
-        curves = Curves(lambda: model_store(run.lake).catalog, run.name)
+        curves = Curves(lambda: registry_of(run.lake).catalog, run.name)
         try:
             launch(run.folder, on_progress=_pushing(run, curves, on_progress))
         finally:
@@ -172,10 +172,10 @@ def evaluate(run: Run) -> Result:
     """Judge the model on rows it never saw, beside the baselines and today's champion; write the report."""
     from vpoc_ml.evaluation.evaluate import evaluate_run
     from vpoc_ml.models.bundle import load_model
-    from vpoc_ml.pipeline.champion import model_store
+    from vpoc_ml.pipeline.champion import reigning
     from vpoc_ml.pipeline.reports import write_evaluation_report
 
-    champion = model_store(run.lake).champion()
+    champion = reigning(run)
     rival = load_model(champion.folder / "best_model.json") if champion else None
     metrics = evaluate_run(
         run.folder,

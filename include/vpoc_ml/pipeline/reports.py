@@ -55,10 +55,10 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 def _notes(run: Run) -> list[str]:
     """Return what a reader must know to read the comparison with the champion rightly."""
-    from vpoc_ml.pipeline.champion import model_store  # mlflow: seconds that a run without a model need not pay
+    from vpoc_ml.pipeline.champion import reigning  # mlflow: seconds that a run without a model need not pay
 
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    champion = model_store(run.lake).champion()
+    champion = reigning(run)
     if champion is None or "champion" not in metrics["models"]:
         return []
     statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
@@ -75,6 +75,7 @@ def _notes(run: Run) -> list[str]:
 def _facts(run: Run) -> dict[str, str]:
     trained = run.result("train")
     facts = {
+        "model": str(run.model_key),
         "contracts": ", ".join(run.plan()["contracts"]),
         "raw files": run.plan()["raw"],
         "training fingerprint": trained["fingerprint"],

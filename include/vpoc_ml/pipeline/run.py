@@ -20,6 +20,7 @@ from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.instruments import Instrument, instrument
+from vpoc_ml.registry.key import ModelKey
 
 Result = dict[str, Any]
 P = ParamSpec("P")
@@ -63,6 +64,11 @@ class Run:
     def instrument(self) -> Instrument:
         """The futures this run is about."""
         return instrument(self.config.data.instrument)
+
+    @property
+    def model_key(self) -> ModelKey:
+        """What the run's model is compared within: instrument, horizon and target."""
+        return ModelKey.of(self.config)
 
     @property
     def reports(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -49,6 +49,34 @@ def render_proof(console: Console, proof: Mapping[str, Any]) -> None:
     largest = f"largest |t| {most['t']:.2f} ({most['feature']}), limit {proof['limit_t']:g}"
     console.print(f"Placebo, {len(proof['features'])} features: {largest}", highlight=False)
     console.print("[bold green]PASSED[/]" if proof["passed"] else "[bold red]FAILED[/]")
+
+
+def render_models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table for each key, newest version first; it fits 80 columns. ``*`` marks the champion."""
+    for key in dict.fromkeys(model["key"] for model in models):
+        table = Table(header_style="bold", pad_edge=False, box=SIMPLE_HEAD, width=min(console.width, 120))
+        for name in ("version", "registered", "rank IC", "accuracy", "net, $"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("run, newest decision and its first reason", ratio=1, overflow="fold")
+        for model in reversed([each for each in models if each["key"] == key]):
+            table.add_row(*_model_row(model))
+        console.print(f"\n[bold]{escape(key)}[/]")
+        console.print(table)
+
+
+def _model_row(model: Mapping[str, Any]) -> list[str]:
+    metrics, decision = model["metrics"], model["decision"]
+    shown = [
+        format(metrics[name], form) if name in metrics else "-"
+        for name, form in (("rank_ic", ".4f"), ("direction_accuracy", ".4f"), ("net", ",.0f"))
+    ]
+    lines = [escape(model["run"])]
+    if decision is not None:
+        lines.append(f"{decision['action']} {decision['time'][:16].replace('T', ' ')}")
+        lines += [escape(reason) for reason in decision["reasons"][:1]]
+        if (more := len(decision["reasons"]) - 1) > 0:
+            lines.append(f"(and {more} more)")
+    return [f"{'*' if model['champion'] else ''}{model['version']}", model["registered"][:10], *shown, "\n".join(lines)]
 
 
 def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:

@@ -102,10 +102,10 @@ def _write_returns(folder: Path, records: Sequence[Result]) -> None:
 
 def _log_trial(run: Run, record: Result) -> None:
     """Put the trial into MLflow; a search does not end because MLflow cannot be reached."""
-    from vpoc_ml.pipeline.champion import model_store
+    from vpoc_ml.pipeline.champion import registry_of
     from vpoc_ml.registry.trials import log_trial
 
     try:
-        log_trial(model_store(run.lake).catalog.tracking_uri, run.name, record)
+        log_trial(registry_of(run.lake).catalog.tracking_uri, run.name, record)
     except Exception as error:  # noqa: BLE001 - MLflow raises what its transport raises
         log.warning("trial %d is not in MLflow: %s", record["number"], error)

@@ -1,24 +1,33 @@
-"""MLflow's side of the model store: runs, versions, the alias. Nothing here decides anything."""
+"""MLflow's side of the model store: runs, versions, aliases, the ledger's head. Nothing here decides anything."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vpoc_ml.errors import RegistryError
+from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.ledger import Head
 
 BATCH_POINTS = 1000  # of one request, as MLflow allows
-MODEL, ALIAS, EXPERIMENT = "vpoc", "champion", "vpoc"
+MODEL, EXPERIMENT = "vpoc", "vpoc"
+UNKEYED_ALIAS = "champion"
+"""The alias of registries that had one champion for all keys."""
+HEAD_TAG = "ledger_head"
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered version: its run, what it was trained on, the hash of its weights, where its files lie."""
+    """A registered version: its run, what it was trained on, the hash of its weights, where its files lie.
+
+    ``key`` is None for a version that was registered before there were keys. ``logged`` is the id of its MLflow run.
+    """
 
     version: int
     run: str
@@ -26,6 +35,8 @@ class Registered:
     weights: str
     source: str
     created_ms: int
+    key: ModelKey | None
+    logged: str
 
 
 class Catalog:
@@ -106,14 +117,42 @@ class Catalog:
             )
         return found[0]
 
-    def alias(self) -> int | None:
-        """Return the version that carries the alias ``champion``, or None."""
-        aliases = self._client.get_registered_model(MODEL).aliases
-        return int(aliases[ALIAS]) if ALIAS in aliases else None
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Return the metrics of every logged run by the run's id."""
+        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
+        found: dict[str, dict[str, float]] = {}
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_runs([experiment], page_token=token or None)
+            found |= {each.info.run_id: dict(each.data.metrics) for each in page}
+            token = page.token or None
+        return found
 
-    def move_alias(self, version: int) -> None:
-        """Put the alias ``champion`` on ``version``."""
-        self._client.set_registered_model_alias(MODEL, ALIAS, str(version))
+    def alias(self, key: ModelKey | None) -> int | None:
+        """Return the version that carries the alias of the champion of ``key``, or None; no key: the one for all."""
+        aliases = self._client.get_registered_model(MODEL).aliases
+        return int(aliases[_alias(key)]) if _alias(key) in aliases else None
+
+    def move_alias(self, key: ModelKey, version: int) -> None:
+        """Put the alias of the champion of ``key`` on ``version``."""
+        self._client.set_registered_model_alias(MODEL, _alias(key), str(version))
+
+    def drop_unkeyed_alias(self) -> None:
+        """Remove the alias that was one for all keys."""
+        self._client.delete_registered_model_alias(MODEL, UNKEYED_ALIAS)
+
+    def set_key(self, version: int, key: ModelKey) -> None:
+        """Record the key of a version that was registered before there were keys."""
+        self._client.set_model_version_tag(MODEL, str(version), "key", str(key))
+
+    def head(self) -> Head | None:
+        """Return the head of the ledger; None before the first entry."""
+        tags = self._client.get_registered_model(MODEL).tags
+        return Head(**json.loads(tags[HEAD_TAG])) if HEAD_TAG in tags else None
+
+    def set_head(self, head: Head) -> None:
+        """Keep the head of the ledger as a tag of the registered model."""
+        self._client.set_registered_model_tag(MODEL, HEAD_TAG, json.dumps(asdict(head)))
 
     @property
     def _client(self) -> Any:
@@ -145,8 +184,19 @@ class Catalog:
 def _registered(item: Any) -> Registered:
     tags = item.tags
     return Registered(
-        int(item.version), tags["run"], tags["fingerprint"], tags["weights"], item.source, int(item.creation_timestamp)
+        version=int(item.version),
+        run=tags["run"],
+        fingerprint=tags["fingerprint"],
+        weights=tags["weights"],
+        source=item.source,
+        created_ms=int(item.creation_timestamp),
+        key=ModelKey.parse(tags["key"]) if "key" in tags else None,
+        logged=item.run_id,
     )
+
+
+def _alias(key: ModelKey | None) -> str:
+    return UNKEYED_ALIAS if key is None else f"{UNKEYED_ALIAS}-{key}"
 
 
 def quiet_client(tracking_uri: str) -> Any:

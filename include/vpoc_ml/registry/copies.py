@@ -28,14 +28,19 @@ def fetch(source: str, target: Path, *, check: Callable[[Path], None]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         folder = Path(temporary) / "model"
-        _download(source, folder)
+        download(source, folder)
         check(folder)
         if not target.is_dir():  # another process may have been faster
             folder.rename(target)
     return target
 
 
-def _download(source: str, folder: Path) -> None:
+def download(source: str, folder: Path) -> None:
+    """Copy the artifact file or folder ``source`` into ``folder``, which is made.
+
+    Raises:
+        ArtifactError: ``source`` is gone.
+    """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 

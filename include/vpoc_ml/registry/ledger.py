@@ -1,9 +1,16 @@
 """The ledger: an append-only record of every decision about the champion, chained by hashes.
 
 One JSON object a line. Each entry carries the SHA-256 of the line before it, so an entry that is
-edited, removed or inserted later breaks the chain and ``verify`` names the line. An entry is on disk
-(fsync) before ``append`` returns. A process killed while writing leaves a torn last line: it is set
-aside in ``<ledger>.torn``, and the next ``append`` says so with an entry of its own.
+edited, removed or inserted later breaks the chain, and every read names the line. The chain cannot prove
+its own last line: the digest of that line, the head, is kept outside the file in the ledger's anchor.
+
+An append has three steps: the anchor announces the digest of the new line, the line is written and
+synced, the anchor makes it the head. A process killed between two of them leaves a ledger that ends at
+the head or at the announced line; both are valid, and the next append goes on from there. Any other last
+line was changed by somebody else.
+
+A process killed while writing leaves a torn last line: it is set aside in ``<ledger>.torn``, and the next
+``append`` says so with an entry of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock
 
@@ -26,12 +34,17 @@ logger = logging.getLogger(__name__)
 
 GENESIS = "0" * 64
 PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR = "promote", "rollback", "refuse", "recover", "repair"
-ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR)
+REJECT, EXPIRE, ASSIGN = "reject", "expire", "assign"
+ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR, REJECT, EXPIRE, ASSIGN)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: what was done to which model version, when (UTC, ISO 8601) and why."""
+    """One line: what was done to which model version, when (UTC, ISO 8601) and why.
+
+    ``key`` is the text of the version's ``ModelKey``; None in entries that are about no version, and in those of the
+    first ledgers, whose versions are given their keys by later entries with the action ``assign``.
+    """
 
     seq: int
     time: str
@@ -39,21 +52,48 @@ class Entry:
     version: int | None
     reasons: tuple[str, ...]
     previous: str
+    key: str | None = None
 
     def line(self) -> bytes:
         """Return the canonical line without its newline: what the next entry's ``previous`` is taken of."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        fields = {name: value for name, value in asdict(self).items() if name != "key" or value is not None}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def digest(self) -> str:
         """Return the SHA-256 of the line as 64 hex digits."""
         return hashlib.sha256(self.line()).hexdigest()
 
 
-class Ledger:
-    """The ledger file at ``path``; made by the first ``append``. Safe for many processes at once."""
+@dataclass(frozen=True)
+class Head:
+    """What is known outside the file: number and digest of the last line, and the digest of one announced."""
 
-    def __init__(self, path: Path) -> None:
+    seq: int = 0
+    digest: str = GENESIS
+    announced: str | None = None
+
+
+class Anchor(Protocol):
+    """Keeps the head of a ledger where whoever can edit the file cannot."""
+
+    def head(self) -> Head | None:
+        """Return the head; None before the first append."""
+        ...
+
+    def set_head(self, head: Head) -> None:
+        """Keep ``head``, durable when this returns."""
+        ...
+
+
+class Ledger:
+    """The ledger file at ``path``; made by the first ``append``. Safe for many processes at once.
+
+    Without an ``anchor`` the last line is not proved.
+    """
+
+    def __init__(self, path: Path, anchor: Anchor | None = None) -> None:
         self.path = path
+        self.anchor = anchor
         self.torn_path = path.with_name(path.name + ".torn")
         self._lock = FileLock(str(path) + ".lock")
 
@@ -64,7 +104,15 @@ class Ledger:
         with self._lock:
             yield
 
-    def append(self, action: str, *, version: int | None = None, reasons: Sequence[str] = (), now: datetime) -> Entry:
+    def append(
+        self,
+        action: str,
+        *,
+        version: int | None = None,
+        key: str | None = None,
+        reasons: Sequence[str] = (),
+        now: datetime,
+    ) -> Entry:
         """Add an entry, durable when this returns.
 
         Raises:
@@ -75,7 +123,7 @@ class Ledger:
             raise InvalidValueError("a ledger action", action, f"one of {', '.join(ACTIONS)}")
         with self.locked():
             entries = self._repaired(now)
-            return self._write(_next(entries, action, version, reasons, now))
+            return self._write(entries, _next(entries, action, version, reasons, now, key))
 
     def entries(self) -> list[Entry]:
         """Return all whole entries, oldest first; a torn last line is left out and logged.
@@ -107,9 +155,11 @@ class Ledger:
     def _read(self) -> tuple[list[Entry], bytes]:
         data = self.path.read_bytes() if self.path.exists() else b""
         *lines, torn = data.split(b"\n")
-        entries: list[Entry] = []
-        for number, line in enumerate(lines, start=1):
-            entries.append(_parse(line, entries[-1] if entries else None, f"{self.path}, line {number}"))
+        head = self.anchor.head() if self.anchor else None
+        entries = [_parse(line, f"{self.path}, line {number}") for number, line in enumerate(lines, start=1)]
+        _check_chain(entries, str(self.path), head)
+        if self.anchor:
+            _check_head(entries, str(self.path), head)
         return entries, torn
 
     def _repaired(self, now: datetime) -> list[Entry]:
@@ -118,47 +168,95 @@ class Ledger:
         if not torn:
             return entries
         try:
-            entry = _parse(torn, entries[-1] if entries else None, str(self.path))
+            entry = _parse(torn, str(self.path))
+            _check_chain([*entries, entry], str(self.path), None)
         except RegistryError:
             _append(self.torn_path, torn + b"\n")
             os.truncate(self.path, self.path.stat().st_size - len(torn))
             reason = f"A torn last line of {len(torn)} bytes was moved to {self.torn_path.name}: an append was killed."
             logger.warning("%s: %s", self.path, reason)
-            return [*entries, self._write(_next(entries, REPAIR, None, (reason,), now))]
+            return [*entries, self._write(entries, _next(entries, REPAIR, None, (reason,), now))]
+        if self.anchor:
+            _check_head([*entries, entry], str(self.path), self.anchor.head())
         _append(self.path, b"\n")
         return [*entries, entry]
 
-    def _write(self, entry: Entry) -> Entry:
+    def _write(self, entries: Sequence[Entry], entry: Entry) -> Entry:
+        if self.anchor:
+            self.anchor.set_head(Head(len(entries), entry.previous, announced=entry.digest()))
         _append(self.path, entry.line() + b"\n")
+        if self.anchor:
+            self.anchor.set_head(Head(entry.seq, entry.digest()))
         return entry
 
 
-def _next(entries: Sequence[Entry], action: str, version: int | None, reasons: Sequence[str], now: datetime) -> Entry:
+def _next(
+    entries: Sequence[Entry],
+    action: str,
+    version: int | None,
+    reasons: Sequence[str],
+    now: datetime,
+    key: str | None = None,
+) -> Entry:
     if now.tzinfo is None:
         raise InvalidValueError("the time of a ledger entry", now.isoformat(), "a time with its zone")
     previous = entries[-1].digest() if entries else GENESIS
-    return Entry(len(entries) + 1, now.astimezone(UTC).isoformat(), action, version, tuple(reasons), previous)
+    time = now.astimezone(UTC).isoformat()
+    return Entry(len(entries) + 1, time, action, version, tuple(reasons), previous, key)
 
 
-def _parse(line: bytes, before: Entry | None, where: str) -> Entry:
+def _parse(line: bytes, where: str) -> Entry:
     try:
         fields = json.loads(line)
         entry = Entry(**{**fields, "reasons": tuple(fields["reasons"])})
     except (ValueError, TypeError, KeyError) as error:
         raise _broken(where, "an entry of the ledger", repr(line[:80])) from error
-    seq, previous = (before.seq + 1, before.digest()) if before else (1, GENESIS)
-    if (entry.seq, entry.previous) != (seq, previous):
-        expected = f"entry {seq} after {previous[:12]}"
-        raise _broken(where, expected, f"entry {entry.seq} after {entry.previous[:12]}")
     if entry.line() != line:
         raise _broken(where, "the canonical form of the entry", repr(line[:80]))
     return entry
 
 
+def _check_chain(entries: Sequence[Entry], path: str, head: Head | None) -> None:
+    """Check that every entry carries the digest of the one before it.
+
+    A broken link has two ends. The later line is intact if the line after it, or the head, knows its digest: then the
+    earlier one was changed.
+    """
+    for index, entry in enumerate(entries):
+        seq, previous = index + 1, entries[index - 1].digest() if index else GENESIS
+        if entry.seq != seq:
+            raise _broken(f"{path}, line {seq}", f"entry {seq}", f"entry {entry.seq}")
+        if entry.previous != previous:
+            known = entries[seq].previous if seq < len(entries) else head and head.digest
+            if index and known == entry.digest():
+                expected = f"an entry with the digest {entry.previous[:12]}"
+                raise _broken(f"{path}, line {index}", expected, previous[:12])
+            expected, found = (f"entry {seq} after {each[:12]}" for each in (previous, entry.previous))
+            raise _broken(f"{path}, line {seq}", expected, found)
+
+
+def _check_head(entries: Sequence[Entry], path: str, head: Head | None) -> None:
+    """Check the last line against the head. A ledger of before there were keys has no head yet."""
+    if head is None:
+        if any(entry.key is not None for entry in entries):
+            expected = "the digest of the last line in the registry"
+            raise _broken(f"{path}, line {len(entries)}", expected, "none: MLflow's database was lost or replaced")
+        return
+    seq = len(entries)
+    digest = entries[-1].digest() if entries else GENESIS
+    if (seq, digest) == (head.seq, head.digest) or (seq == head.seq + 1 and digest == head.announced):
+        return
+    if seq < head.seq:
+        raise _broken(f"{path}, line {seq + 1}", f"{head.seq} entries, as the registry says", f"{seq}")
+    if seq == head.seq:
+        raise _broken(f"{path}, line {seq}", f"an entry with the digest {head.digest[:12]}", digest[:12])
+    raise _broken(f"{path}, line {head.seq + 1}", f"{head.seq} entries, as the registry says", f"{seq}")
+
+
 def _broken(where: str, expected: str, found: str) -> RegistryError:
     return RegistryError(
-        f"{where}: expected {expected}; found {found}. The ledger was changed after it was written:"
-        " restore it from a backup before anything is promoted."
+        f"{where}: expected {expected}; found {found}. The ledger was changed after it was written."
+        " Restore the ledger from a backup before anything is promoted."
     )
 
 

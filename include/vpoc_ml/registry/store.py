@@ -1,10 +1,11 @@
-"""The model store: versions and the champion, kept in MLflow; decisions, kept in the ledger.
+"""The model store: versions and champions, kept in MLflow; decisions, kept in the ledger.
 
-The champion changes in two steps, the ledger's entry first and MLflow's alias ``champion`` last. A
-process killed between them leaves the old champion in office and a decision on record. The ledger is
-the truth: ``recover``, which every later promotion or rollback calls first, moves the alias to where
-the ledger says, so the outcome does not depend on when the process died. For the same reason an alias
-that somebody moved by hand is put back.
+There is one champion a ``ModelKey``; versions, ledger and MLflow's model are shared by all keys. A champion
+changes in two steps, the ledger's entry first and MLflow's alias of the key last. A process killed between
+them leaves the old champion in office and a decision on record. The ledger is the truth: ``recover``, which
+every later promotion or rollback calls first, moves the alias to where the ledger says, so the outcome does
+not depend on when the process died. For the same reason an alias that somebody moved by hand is put back.
+Every read verifies the ledger.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from typing import Any
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.catalog import Catalog, Registered
+from vpoc_ml.registry.catalog import Registered
 from vpoc_ml.registry.copies import fetch
 from vpoc_ml.registry.curves import stored_points
-from vpoc_ml.registry.ledger import Entry, Ledger
+from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.ledger import Entry
+from vpoc_ml.registry.office import champions, key_of
+from vpoc_ml.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -42,23 +46,18 @@ class Champion:
 
 
 class ModelStore:
-    """The store at ``tracking_uri``.
+    """The models of one ``key`` in a registry."""
 
-    ``folder`` holds what belongs to this machine: the ledger, local copies of models under ``models/``
-    and, for a local store, the artifacts.
-    """
-
-    def __init__(self, tracking_uri: str, *, folder: Path, artifacts: str | None = None) -> None:
-        self.folder = folder.resolve()
-        self.ledger = Ledger(self.folder / "ledger.jsonl")
-        self.catalog = Catalog(tracking_uri, artifacts)
+    def __init__(self, registry: Registry, key: ModelKey) -> None:
+        self.registry = registry
+        self.key = key
+        self.folder, self.catalog, self.ledger = registry.folder, registry.catalog, registry.ledger
+        self.entries, self.locked = registry.entries, registry.locked
 
     @classmethod
-    def local(cls, folder: Path) -> ModelStore:
-        """Return the store that lives in ``folder`` alone: SQLite, artifacts beside it."""
-        root = folder.resolve()
-        root.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{root / 'mlflow.db'}", folder=root, artifacts=(root / "artifacts").as_uri())
+    def local(cls, folder: Path, key: ModelKey) -> ModelStore:
+        """Return the models of ``key`` in the registry that lives in ``folder`` alone."""
+        return cls(Registry.local(folder), key)
 
     def log_run(
         self,
@@ -76,46 +75,49 @@ class ModelStore:
 
         Raises:
             MissingInputError: a file of the model is absent.
-            RegistryError: this run name is registered with other weights.
+            RegistryError: this run name is registered with other weights or under another key.
         """
         files, run = _files(run_dir), run_dir.name
         weights = hash_file(run_dir / WEIGHTS)
-        with self.ledger.locked():
+        with self.locked():
             found = self.catalog.of_run(run)
             if found is not None:
+                self._check_key(found)
                 return _same_weights(found, weights)
-            own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights}
+            own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights, "key": str(self.key)}
             return self.catalog.register(
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
             )
 
     def list_models(self) -> list[dict[str, Any]]:
-        """Return version, run, fingerprint, creation time (ms since 1970) and ``champion`` of every version."""
-        champion = self.catalog.alias()
-        return [
-            {
-                "version": item.version,
-                "run": item.run,
-                "fingerprint": item.fingerprint,
-                "created_ms": item.created_ms,
-                "champion": item.version == champion,
-            }
-            for item in self.catalog.versions()
-        ]
+        """Return the versions of the key, oldest first, as ``Registry.models`` describes them."""
+        return [model for model in self.registry.models() if model["key"] == str(self.key)]
 
     def champion(self) -> Champion | None:
-        """Return the champion in office with its files on this machine; None before the first promotion."""
-        version = self.catalog.alias()
+        """Return the champion in office with its files on this machine; None before the first promotion.
+
+        Raises:
+            RegistryError: the ledger was changed after it was written.
+        """
+        self.entries()
+        version = self.catalog.alias(self.key)
         return None if version is None else self.get(version)
+
+    def champion_at(self, when: datetime) -> Champion | None:
+        """Return the champion that the ledger had in office at ``when`` (timezone-aware); None if there was none."""
+        history = champions(self.entries(), self.key, when)
+        return self.get(history[-1]) if history else None
 
     def get(self, version: int) -> Champion:
         """Return a version with its files on this machine.
 
         Raises:
-            RegistryError: there is no such version.
+            RegistryError: there is no such version, or it is of another key.
             ArtifactError: its files are gone or its weights are not those that were registered.
         """
+        self.entries()
         item = self.catalog.get(version)
+        self._check_key(item)
         target = self.folder / "models" / str(version)
         folder = fetch(item.source, target, check=lambda found: _check_weights(found, item))
         return Champion(version, item.run, item.fingerprint, folder)
@@ -131,17 +133,25 @@ class ModelStore:
             RegistryError: there is no such version, or the ledger is broken.
             ArtifactError: its files cannot be had; the champion stays.
         """
-        with self.ledger.locked():
+        with self.locked():
             self.recover(now)
             candidate = self.get(version)
-            if self.catalog.alias() != version:
-                self.ledger.append(book.PROMOTE, version=version, reasons=reasons, now=now)
-                self.catalog.move_alias(version)
+            if self.catalog.alias(self.key) != version:
+                self._append(book.PROMOTE, version, reasons, now)
+                self.catalog.move_alias(self.key, version)
         return candidate
 
-    def refuse(self, version: int | None, reasons: Sequence[str], now: datetime) -> Entry:
-        """Record that a candidate was refused; the champion stays as it is."""
-        return self.ledger.append(book.REFUSE, version=version, reasons=reasons, now=now)
+    def refuse(self, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+        """Record that the promotion rule refused a candidate; the champion stays as it is."""
+        return self._append(book.REFUSE, version, reasons, now)
+
+    def reject(self, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+        """Record that a person rejected a candidate that the rule would promote; the champion stays as it is."""
+        return self._append(book.REJECT, version, reasons, now)
+
+    def expire(self, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+        """Record that nobody approved a candidate in time; the champion stays as it is."""
+        return self._append(book.EXPIRE, version, reasons, now)
 
     def rollback(self, reason: str, now: datetime, *, expected: int | None = None) -> Champion:
         """Put the champion before the present one back into office, and return it.
@@ -153,14 +163,14 @@ class ModelStore:
         Raises:
             RegistryError: there is no earlier champion, or another one than ``expected`` is in office.
         """
-        with self.ledger.locked():
+        with self.locked():
             completed = self.recover(now)
-            history = champions(self.ledger.entries())
+            history = champions(self.entries(), self.key)
             if completed is not None and completed.action == book.ROLLBACK:
                 return self.get(history[-1])
             previous = self.get(_before(history, expected))
-            self.ledger.append(book.ROLLBACK, version=previous.version, reasons=[reason], now=now)
-            self.catalog.move_alias(previous.version)
+            self._append(book.ROLLBACK, previous.version, [reason], now)
+            self.catalog.move_alias(self.key, previous.version)
         return previous
 
     def recover(self, now: datetime) -> Entry | None:
@@ -169,33 +179,34 @@ class ModelStore:
         Raises:
             RegistryError: the ledger names no champion but MLflow has one: the ledger was lost.
         """
-        with self.ledger.locked():
-            entries = self.ledger.entries()
-            history, alias = champions(entries), self.catalog.alias()
+        with self.locked():
+            entries = self.entries()
+            history, alias = champions(entries, self.key), self.catalog.alias(self.key)
             if (not history and alias is None) or history[-1:] == [alias]:
                 return None
             if not history:
                 raise RegistryError(
-                    f"Expected no champion, as {self.ledger.path} names none; MLflow's alias is on version {alias}."
-                    " Restore the ledger, or delete the alias."
+                    f"Expected no champion of {self.key}, as {self.ledger.path} names none; MLflow's alias is on"
+                    f" version {alias}. Restore the ledger, or delete the alias."
                 )
-            decision = [entry for entry in entries if entry.action in (book.PROMOTE, book.ROLLBACK)][-1]
-            self.catalog.move_alias(history[-1])
+            decisions = [entry for entry in entries if entry.action in (book.PROMOTE, book.ROLLBACK)]
+            decision = [entry for entry in decisions if key_of(entry, entries) == str(self.key)][-1]
+            self.catalog.move_alias(self.key, history[-1])
             reason = f"The alias was on version {alias}; entry {decision.seq} says version {history[-1]}."
             logger.warning("%s", reason)
-            self.ledger.append(book.RECOVER, version=history[-1], reasons=[reason], now=now)
+            self._append(book.RECOVER, history[-1], [reason], now)
             return decision
 
+    def _append(self, action: str, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+        with self.locked():
+            return self.ledger.append(action, version=version, key=str(self.key), reasons=reasons, now=now)
 
-def champions(entries: Sequence[Entry]) -> list[int]:
-    """Return the champions in order of office, the present one last; a rollback takes the last one off."""
-    history: list[int] = []
-    for entry in entries:
-        if entry.action == book.PROMOTE and entry.version is not None:
-            history.append(entry.version)
-        elif entry.action == book.ROLLBACK:
-            history.pop()
-    return history
+    def _check_key(self, item: Registered) -> None:
+        if item.key != self.key:
+            raise RegistryError(
+                f"Expected a version of {self.key}; version {item.version} (run {item.run}) is of {item.key}."
+                " A model is compared with and replaced by models of its own key only."
+            )
 
 
 def _before(history: Sequence[int], expected: int | None) -> int:

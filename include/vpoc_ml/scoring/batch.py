@@ -10,6 +10,7 @@ import polars as pl
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.evaluation.rows import RankModel
+from vpoc_ml.registry.key import ModelKey
 
 BAR = timedelta(seconds=60)
 
@@ -19,7 +20,8 @@ class Scores:
     """Predictions and what was left out.
 
     ``frame``: ts, contract, session, known_at (end of the bar: earlier than this the prediction cannot
-    have existed), prediction (f64, rank units), direction (i8: -1, 0, +1), model_version (i64).
+    have existed), prediction (f64, rank units), direction (i8: -1, 0, +1), model_version (i64), and the
+    model's key: instrument, horizon_minutes (i16), target.
     ``rows`` bars were due; ``skipped`` of them lack a feature and have no prediction.
     """
 
@@ -29,9 +31,16 @@ class Scores:
 
 
 def score_bars(
-    champion: RankModel, features: pl.DataFrame, *, since: datetime | None = None, model_version: int
+    champion: RankModel,
+    features: pl.DataFrame,
+    *,
+    since: datetime | None = None,
+    key: ModelKey,
+    model_version: int,
 ) -> Scores:
     """Predict every bar of ``features`` whose ``ts`` is later than ``since`` (all when it is None).
+
+    ``key`` and ``model_version`` say on every row which model made it.
 
     ``features`` has ts, contract, session and at least the champion's columns. A bar with a value that
     is not finite among them is not predicted: the model would fill it in, and nobody could tell.
@@ -54,6 +63,9 @@ def score_bars(
         pl.Series("prediction", prediction, dtype=pl.Float64),
         pl.Series("direction", np.sign(prediction - champion.zero_rank).astype(np.int8)),
         pl.lit(model_version, dtype=pl.Int64).alias("model_version"),
+        pl.lit(key.instrument).alias("instrument"),
+        pl.lit(key.horizon_minutes, dtype=pl.Int16).alias("horizon_minutes"),
+        pl.lit(key.target).alias("target"),
     )
     return Scores(frame, due.height, due.height - usable.height)
 

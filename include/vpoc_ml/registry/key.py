@@ -1,0 +1,54 @@
+"""What a champion is champion of: one instrument, one horizon, one target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vpoc_ml.config import RunConfig
+from vpoc_ml.errors import InvalidValueError
+
+PATTERN = re.compile(r"(?P<instrument>\w+)-(?P<horizon>[1-9]\d*)m-(?P<target>[a-z_]+)")
+
+
+@dataclass(frozen=True, order=True)
+class ModelKey:
+    """Models compete with each other, and score bars, only within one key; its text form is ``ES-1m-rank``.
+
+    ``instrument`` is the root symbol, ``horizon_minutes`` the label's horizon, ``target`` what the network is
+    trained on (``dataset.target``).
+    """
+
+    instrument: str
+    horizon_minutes: int
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.instrument}-{self.horizon_minutes}m-{self.target}"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> ModelKey:
+        """Return the key of the models that a configuration trains."""
+        return cls(config.data.instrument, config.dataset.horizon_minutes, config.dataset.target)
+
+    @classmethod
+    def of_stored(cls, config: Mapping[str, Any]) -> ModelKey:
+        """Return the key of a run's config.json, also of an earlier version whose other settings are unknown today."""
+        data, dataset = config.get("data", {}), config.get("dataset", {})
+        known = {name: dataset[name] for name in ("horizon_minutes", "target") if name in dataset}
+        instrument = {"instrument": data["instrument"]} if "instrument" in data else {}
+        return cls.of(RunConfig.model_validate({"data": instrument, "dataset": known}))
+
+    @classmethod
+    def parse(cls, text: str) -> ModelKey:
+        """Return the key that ``text`` names.
+
+        Raises:
+            InvalidValueError: the text has another form than ``ES-1m-rank``.
+        """
+        found = PATTERN.fullmatch(text)
+        if found is None:
+            raise InvalidValueError("the key of a model", text, "INSTRUMENT-HORIZONm-TARGET, such as ES-1m-rank")
+        return cls(found["instrument"], int(found["horizon"]), found["target"])

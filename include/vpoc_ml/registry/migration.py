@@ -1,0 +1,93 @@
+"""Brings a registry that had one champion for everything to one champion a key; nothing is lost or decided anew.
+
+Old entries of the ledger stay as they are. For each version they name an ``assign`` entry records the key that its
+run's configuration says, and the version gets the key as a tag. Then each key's alias is put on the version that the
+ledger has in office, and the old alias goes last. Every step is skipped where it has been taken, so that a migration
+that was killed is completed by the next access.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from vpoc_ml.errors import ArtifactError, RegistryError
+from vpoc_ml.registry import ledger as book
+from vpoc_ml.registry.catalog import Catalog, Registered
+from vpoc_ml.registry.copies import download
+from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.ledger import Entry, Ledger
+from vpoc_ml.registry.office import champions, keys, offices
+
+logger = logging.getLogger(__name__)
+
+
+def migrate(ledger: Ledger, catalog: Catalog) -> None:
+    """Migrate the registry if it is an old one.
+
+    Raises:
+        RegistryError: the ledger is broken, MLflow has lost the champion, or a version's configuration cannot be had.
+    """
+    with ledger.locked():
+        versions = catalog.versions()
+        unkeyed = [item for item in versions if item.key is None]
+        if not unkeyed and catalog.alias(None) is None:
+            return
+        entries = ledger.entries()
+        _check_champion(entries, versions, catalog.alias(None))
+        for item in unkeyed:
+            key = _key(item)
+            _assign(ledger, item, key)
+            catalog.set_key(item.version, key)
+        entries = ledger.entries()
+        for key in keys(entries):
+            history = champions(entries, key)
+            if history and catalog.alias(key) != history[-1]:
+                catalog.move_alias(key, history[-1])
+        if catalog.alias(None) is not None:
+            catalog.drop_unkeyed_alias()
+        logger.warning("%s: the registry has one champion for each of %s now", ledger.path, _listed(keys(entries)))
+
+
+def _check_champion(entries: Sequence[Entry], versions: Sequence[Registered], alias: int | None) -> None:
+    history = offices(entries)
+    if alias is not None and not history:
+        raise RegistryError(
+            f"Expected the promotion of version {alias}, which carries MLflow's alias, in the ledger; found none."
+            " Restore the ledger, or delete the alias."
+        )
+    if history and history[-1][0] not in {item.version for item in versions}:
+        raise RegistryError(
+            f"Expected version {history[-1][0]}, which the ledger has in office, in MLflow; found none."
+            " Restore MLflow's database and artifacts from a backup."
+        )
+
+
+def _assign(ledger: Ledger, item: Registered, key: ModelKey) -> None:
+    """Record the key of a version that the ledger names, unless that is recorded."""
+    about = [entry for entry in ledger.entries() if entry.version == item.version]
+    if about and not any(entry.key for entry in about):
+        reason = f"The configuration of run {item.run} says so."
+        then = datetime.fromisoformat(about[-1].time)  # true ever since: the migration decides nothing
+        ledger.append(book.ASSIGN, version=item.version, key=str(key), reasons=[reason], now=then)
+
+
+def _key(item: Registered) -> ModelKey:
+    where = f"{item.source.rstrip('/')}/config.json"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            download(where, Path(folder, "config"))
+            return ModelKey.of_stored(json.loads(Path(folder, "config", "config.json").read_bytes()))
+        except (ArtifactError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise RegistryError(
+                f"Expected the configuration of version {item.version} (run {item.run}) at {where}; {error}."
+                " Restore the file, or delete the version in MLflow if it is no champion."
+            ) from error
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values)) or "none"

@@ -1,0 +1,48 @@
+"""Who was champion when: the ledger's entries, replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.ledger import ASSIGN, PROMOTE, ROLLBACK, Entry
+
+
+def champions(entries: Sequence[Entry], key: ModelKey, until: datetime | None = None) -> list[int]:
+    """Return the champions of ``key`` in order of office, the present one last; a rollback takes the last one off.
+
+    Args:
+        entries: the whole ledger; what it says about keys holds for every moment.
+        key: whose champions.
+        until: timezone-aware; later decisions are left out.
+    """
+    return [version for version, of in offices(entries, until) if of == str(key)]
+
+
+def offices(entries: Sequence[Entry], until: datetime | None = None) -> list[tuple[int, str | None]]:
+    """Return version and key of the champions of all keys, in order of office.
+
+    The first ledgers had one champion for all keys: there a rollback took off the last one whatever its key was.
+    """
+    assigned = {entry.version: entry.key for entry in entries if entry.action == ASSIGN}
+    history: list[tuple[int, str | None]] = []
+    for entry in entries:
+        if until is not None and datetime.fromisoformat(entry.time) > until:
+            continue
+        if entry.action == PROMOTE and entry.version is not None:
+            history.append((entry.version, entry.key or assigned.get(entry.version)))
+        elif entry.action == ROLLBACK:
+            history.pop(max(index for index, (_, of) in enumerate(history) if entry.key in (None, of)))
+    return history
+
+
+def key_of(entry: Entry, entries: Sequence[Entry]) -> str | None:
+    """Return the text of the key that an entry is about, also of an entry from before there were keys."""
+    assigned = (other.key for other in entries if other.action == ASSIGN and other.version == entry.version)
+    return entry.key or next(assigned, None)
+
+
+def keys(entries: Sequence[Entry]) -> list[ModelKey]:
+    """Return the keys that the ledger is about, sorted."""
+    return sorted({ModelKey.parse(entry.key) for entry in entries if entry.key is not None})

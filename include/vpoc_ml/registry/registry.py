@@ -1,0 +1,87 @@
+"""What all keys share: one ledger, one registered model in MLflow, migrated and verified before anything is read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vpoc_ml.registry.catalog import Catalog
+from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Entry, Ledger
+from vpoc_ml.registry.migration import migrate
+from vpoc_ml.registry.office import keys
+
+
+class Registry:
+    """The registry at ``tracking_uri``.
+
+    ``folder`` holds what belongs to this machine: the ledger, local copies of models under ``models/``
+    and, for a local registry, the artifacts.
+    """
+
+    def __init__(self, tracking_uri: str, *, folder: Path, artifacts: str | None = None) -> None:
+        self.folder = folder.resolve()
+        self.catalog = Catalog(tracking_uri, artifacts)
+        self.ledger = Ledger(self.folder / "ledger.jsonl", self.catalog)
+        self._migrated = False
+
+    @classmethod
+    def local(cls, folder: Path) -> Registry:
+        """Return the registry that lives in ``folder`` alone: SQLite, artifacts beside it."""
+        root = folder.resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{root / 'mlflow.db'}", folder=root, artifacts=(root / "artifacts").as_uri())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the registry against every other process, migrated and verified; may be nested."""
+        with self.ledger.locked():
+            self.entries()
+            yield
+
+    def entries(self) -> list[Entry]:
+        """Return the entries of all keys, oldest first, verified.
+
+        Raises:
+            RegistryError: the ledger was changed after it was written.
+        """
+        if not self._migrated:
+            migrate(self.ledger, self.catalog)
+            self._migrated = True
+        return self.ledger.entries()
+
+    def keys(self) -> list[ModelKey]:
+        """Return the keys that decisions were made about, sorted."""
+        return keys(self.entries())
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return every version of every key, by key, oldest first.
+
+        Each has ``version``, ``key``, ``run``, ``fingerprint``, ``registered`` (UTC, ISO 8601), ``champion``,
+        ``metrics`` (name to value) and ``decision``: action, time and reasons of the newest one about it, or None.
+        """
+        entries, metrics = self.entries(), self.catalog.metrics()
+        about: dict[int | None, Entry] = {e.version: e for e in entries if e.action not in (ASSIGN, RECOVER)}
+        champions = defaultdict(lambda: None, {key: self.catalog.alias(key) for key in keys(entries)})
+        versions = sorted(self.catalog.versions(), key=lambda item: (str(item.key), item.version))
+        return [
+            {
+                "version": item.version,
+                "key": str(item.key),
+                "run": item.run,
+                "fingerprint": item.fingerprint,
+                "registered": datetime.fromtimestamp(item.created_ms / 1000, UTC).isoformat(timespec="seconds"),
+                "champion": item.key is not None and item.version == champions[item.key],
+                "metrics": metrics.get(item.logged, {}),
+                "decision": _decision(about.get(item.version)),
+            }
+            for item in versions
+        ]
+
+
+def _decision(entry: Entry | None) -> dict[str, Any] | None:
+    return None if entry is None else {"action": entry.action, "time": entry.time, "reasons": list(entry.reasons)}
