@@ -38,6 +38,10 @@ class DataConfig(Section):
     open_interest: str = Field(
         "", description="File of daily open interest for that rule: LEAN zip, or CSV contract,session,open_interest."
     )
+    vix: Literal["instrument", "required", "none"] = Field(
+        "instrument",
+        description="Whether bars and features have the VIX; none: no VIX file is needed and family vix is left out.",
+    )
     fraction: float = Field(1.0, gt=0, le=1, description="First share of the front sessions that a run uses.")
     chunk_rows: int = Field(
         0, ge=0, le=10_000_000, description="Bars whose features are computed at a time; 0: a contract. Memory only."

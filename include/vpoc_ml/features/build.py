@@ -38,7 +38,7 @@ def build_features(
     bars: pl.DataFrame,
     sessions: pl.DataFrame,
     developing: pl.DataFrame,
-    vix: pl.DataFrame,
+    vix: pl.DataFrame | None,
     instrument: Instrument,
     predecessor: Predecessor | None = None,
     *,
@@ -58,7 +58,7 @@ def build_features(
         bars: canonical bars of one contract, sorted by ``ts``.
         sessions: ``build_sessions`` of these bars.
         developing: ``build_developing`` of these bars.
-        vix: ``date, close, available_at``.
+        vix: ``date, close, available_at``; None: the features of family vix are left out.
         instrument: gives tick size and calendar.
         predecessor: the front contract before; None: the contract's own history, with a warm-up.
         profile: how the levels were built, for composites of several sessions; None: the default.
@@ -72,7 +72,9 @@ def build_features(
         InvalidValueError: a price is NaN, or a session lies outside the reviewed calendar.
     """
     if bars.is_empty():
-        return bars.select(KEYS).with_columns(pl.lit(None, pl.Float32).alias(name) for name in chosen(extras))
+        return bars.select(KEYS).with_columns(
+            pl.lit(None, pl.Float32).alias(name) for name in chosen(extras, vix=vix is not None)
+        )
     parts = [Part(bars, sessions, developing, None)]
     if predecessor is not None:
         past = past_of(predecessor, bars["contract"][0], instrument, needs(extras))
@@ -94,9 +96,10 @@ class Part(NamedTuple):
 
 def compute(inputs: Inputs, extras: tuple[str, ...] = ()) -> pl.DataFrame:
     """Return keys and features of bars that share one past."""
-    more = compute_extras(inputs, extras)
+    more, known = compute_extras(inputs, extras), chosen((), vix=inputs.uses_vix)
+    functions = {name: function for name, function in FUNCTIONS.items() if name in known}
     return inputs.frame.select(KEYS).with_columns(
-        *tabulate(inputs, FUNCTIONS), *(pl.Series(name, values.astype(np.float32)) for name, values in more.items())
+        *tabulate(inputs, functions), *(pl.Series(name, values.astype(np.float32)) for name, values in more.items())
     )
 
 

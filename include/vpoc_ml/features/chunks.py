@@ -19,7 +19,7 @@ from vpoc_ml.profile.sessions import build_sessions
 
 def build_in_chunks(
     bars: pl.DataFrame,
-    vix: pl.DataFrame,
+    vix: pl.DataFrame | None,
     instrument: Instrument,
     predecessor: Predecessor | None = None,
     *,
@@ -36,7 +36,7 @@ def build_in_chunks(
 
     Args:
         bars: canonical bars of one contract, sorted by ``ts``.
-        vix: ``date, close, available_at``.
+        vix: ``date, close, available_at``; None as for ``build_features``.
         instrument: gives tick size and calendar.
         predecessor: as for ``build_features``.
         rows: bars of a chunk, at least 1.

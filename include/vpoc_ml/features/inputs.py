@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 CHANGE_BITS, LOG_BITS = 14, 20
 LARGEST_CHANGE = 2.0**12
 """Ticks a close changes at most where moments are taken, 1024 points of ES: products of 60 rows fit in int64."""
+NO_VALUES = pl.DataFrame(schema={"date": pl.Date, "close": pl.Float64, "available_at": pl.Datetime("us", "UTC")})
+"""The closes of an index that is not used."""
 NAKED_SESSIONS = 20
 """Sessions after which a level is forgotten, naked or not."""
 
@@ -41,7 +43,7 @@ class Inputs:
     Prices are whole ticks as float64, as those of the past are anyway. Arrays of ``daily`` and ``session_atr`` have one
     entry a session, in order, the past ones first; ``day`` is each bar's place among them. ``sessions`` are the trade
     dates of the bars, ``starts`` the first row of each, then the number of bars. ``pair`` is the other instrument's
-    ``ts, close``, one continuous series, where one is asked for.
+    ``ts, close``, one continuous series, where one is asked for. ``vix`` is empty where ``uses_vix`` is False.
     """
 
     frame: pl.DataFrame
@@ -60,6 +62,7 @@ class Inputs:
     instrument: Instrument
     profile: ProfileConfig
     pair: pl.DataFrame | None = None
+    uses_vix: bool = True
 
     def whole(self, name: str) -> NDArray[Any]:
         """Return a column of ``PastBars`` over all past sessions, then over the bars."""
@@ -275,7 +278,7 @@ def gather(
     bars: pl.DataFrame,
     sessions: pl.DataFrame,
     developing: pl.DataFrame,
-    vix: pl.DataFrame,
+    vix: pl.DataFrame | None,
     instrument: Instrument,
     past: Past | None = None,
     profile: ProfileConfig | None = None,
@@ -306,7 +309,8 @@ def gather(
         sessions=days,
         starts=starts,
         past=before,
-        vix=vix.sort("available_at"),
+        vix=NO_VALUES if vix is None else vix.sort("available_at"),
+        uses_vix=vix is not None,
         instrument=instrument,
         profile=profile or ProfileConfig(),
         pair=pair,

@@ -73,7 +73,7 @@ def append_bars(
     grown: Growth,
     contract: Contract,
     instrument: Instrument,
-    vix: pl.DataFrame,
+    vix: pl.DataFrame | None,
     config: IngestConfig,
 ) -> BuiltBars | None:
     """Return ``before`` with the file's new rows, or None where the whole file must be read.
@@ -89,9 +89,9 @@ def append_bars(
         cleaned = clean(rows, contract, instrument, config.min_price)
         if not _continues(before, rows, cleaned):
             return None
-        check_coverage(
-            pl.concat([before.bars.head(1).select(cleaned.bars.columns), cleaned.bars]), vix, instrument.calendar
-        )
+        if vix is not None:
+            spanned = pl.concat([before.bars.head(1).select(cleaned.bars.columns), cleaned.bars])
+            check_coverage(spanned, vix, instrument.calendar)
         bars = pl.concat([before.bars, join_vix(cleaned.bars, vix).select(before.bars.columns)], rechunk=True)
         check_side(Cleaned(bars, before.quarantine, 0), contract, instrument, str(grown.source.path))
     except (VpocError, OSError, pl.exceptions.PolarsError):

@@ -41,12 +41,13 @@ def build_bars(
     sources: Sequence[Source] | Path,
     contract: Contract,
     instrument: Instrument,
-    vix: pl.DataFrame,
+    vix: pl.DataFrame | None,
     config: IngestConfig,
 ) -> BuiltBars:
     """Read a contract's sources (or one file of it) and return its bars with session, rth flag and VIX.
 
     bars: ts, contract, session, rth, open, high, low, close, volume, vix; sorted by unique ts, START of bar, UTC.
+    ``vix`` is null where no VIX is given.
     quarantine: line, ts, open, high, low, close, volume, reason, text, file; sorted by file and line. ``notes``
     says what the readers converted and what was delivered twice, for the run's report.
 
@@ -68,7 +69,8 @@ def build_bars(
         if OUTSIDE_HOURS in reasons:
             check_zone(merged.rows, contract, instrument, _where(merged))
         raise QuarantineLimitError(_where(merged), bad, rows_in, config.quarantine_limit, reasons)
-    check_coverage(cleaned.bars, vix, instrument.calendar)
+    if vix is not None:
+        check_coverage(cleaned.bars, vix, instrument.calendar)
     quarantine = with_text(cleaned.quarantine, merged.sources, instrument, config)
     return BuiltBars(join_vix(cleaned.bars, vix), quarantine, rows_in, reasons, _notes(cleaned, merged))
 

@@ -38,8 +38,13 @@ def available_at(day: str) -> pl.Expr:
     return Published().available(day)
 
 
-def join_vix(bars: pl.DataFrame, vix: pl.DataFrame) -> pl.DataFrame:
-    """Return ``bars`` (sorted by ts) with ``vix``: the last close available strictly before ts, else null."""
+def join_vix(bars: pl.DataFrame, vix: pl.DataFrame | None) -> pl.DataFrame:
+    """Return ``bars`` (sorted by ts) with ``vix``: the last close available strictly before ts, else null.
+
+    Null in every bar where ``vix`` is None.
+    """
+    if vix is None:
+        return bars.with_columns(vix=pl.lit(None, pl.Float64))
     known = vix.select(pl.col("available_at"), vix="close").sort("available_at")
     return bars.join_asof(
         known, left_on="ts", right_on="available_at", strategy="backward", allow_exact_matches=False

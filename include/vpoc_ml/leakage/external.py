@@ -24,13 +24,13 @@ def check_external(
     publication, not in the one that starts with it, and forget it after as many closes as they declare; others
     must not answer. Features that the registry does not name are left out.
     """
-    undated = _undated(market.vix)
-    if undated:
-        return undated
-    at = _published_with_a_bar(market)
-    known = market.vix["available_at"]
+    vix = market.vix
+    if vix is None or (undated := _undated(vix)):
+        return [] if vix is None else undated
+    at = _published_with_a_bar(vix, market.bars["ts"])
+    known = vix["available_at"]
     close = pl.when(pl.int_range(pl.len()) == at).then(pl.col("close") * 1.5).otherwise("close")
-    found = build(with_vix(market, market.vix.with_columns(close=close)), None)
+    found = build(with_vix(market, vix.with_columns(close=close)), None)
     names = [name for name in feature_columns(whole) if name in registry]
     wrong = changed(matrix(whole, names), matrix(found, names))
     stamps = market.bars["ts"]
@@ -76,11 +76,9 @@ def _undated(vix: pl.DataFrame) -> list[Finding]:
     return [Finding(CHECK, "vix", None, None, expected, f"columns {', '.join(vix.columns)}", REMEDY)]
 
 
-def _published_with_a_bar(market: Market) -> int:
+def _published_with_a_bar(vix: pl.DataFrame, stamps: pl.Series) -> int:
     """Return the row of a VIX close, near the middle, published at the very start of a bar, or else of any close."""
-    inside = market.vix.with_row_index("row").filter(
-        pl.col("available_at").is_between(market.bars["ts"].min(), market.bars["ts"].max())
-    )
-    exact = inside.filter(pl.col("available_at").is_in(market.bars["ts"].implode()))
+    inside = vix.with_row_index("row").filter(pl.col("available_at").is_between(stamps.min(), stamps.max()))
+    exact = inside.filter(pl.col("available_at").is_in(stamps.implode()))
     chosen = exact if exact.height else inside
     return int(chosen["row"][(chosen.height - 1) // 2])

@@ -22,11 +22,12 @@ LEVELS = ("vpoc", "vah", "val")
 class Market:
     """One contract: canonical ``bars``, the VIX closes (date, close, available_at), and the contract before it.
 
-    ``pair`` has ts (START) and close of another instrument, which a close of the same minute may know.
+    ``vix`` is None where bars and features have none. ``pair`` has ts (START) and close of another instrument, which a
+    close of the same minute may know.
     """
 
     bars: pl.DataFrame
-    vix: pl.DataFrame
+    vix: pl.DataFrame | None
     instrument: Instrument
     predecessor: Predecessor | None = None
     pair: pl.DataFrame | None = None
@@ -48,7 +49,8 @@ class Market:
         bars = self.bars.head(rows)
         last = bars["ts"][-1]
         pair = None if self.pair is None else self.pair.filter(pl.col("ts") <= last)
-        return replace(self, bars=bars, vix=self.vix.filter(pl.col("available_at") < last), pair=pair)
+        vix = None if self.vix is None else self.vix.filter(pl.col("available_at") < last)
+        return replace(self, bars=bars, vix=vix, pair=pair)
 
 
 Build = Callable[[Market, int | None], pl.DataFrame]
@@ -70,10 +72,13 @@ def disturbed_after(market: Market, row: int, seed: int) -> Market:
     added = np.concatenate((np.zeros(row + 1, np.int64), draw.integers(1, 5000, count)))
     bars = moved(market.bars, ticks, market.instrument).with_columns(pl.col("volume") + pl.Series(added))
     unknown = pl.col("available_at") >= market.bars["ts"][row]
+    pair = None if market.pair is None else _drifted_after(market.pair, market.bars["ts"][row])
+    disturbed = replace(market, bars=bars, pair=pair)
+    if market.vix is None:
+        return disturbed
     factor = pl.Series(draw.uniform(1.2, 2.0, market.vix.height))
     close = pl.when(unknown).then(pl.col("close") * factor).otherwise("close")
-    pair = None if market.pair is None else _drifted_after(market.pair, market.bars["ts"][row])
-    return with_vix(replace(market, bars=bars, pair=pair), market.vix.with_columns(close=close))
+    return with_vix(disturbed, market.vix.with_columns(close=close))
 
 
 def _drifted_after(pair: pl.DataFrame, ts: datetime) -> pl.DataFrame:

@@ -28,6 +28,7 @@ class Instrument:
     ``last_trade`` is the exchange's time at which an expiring contract stops trading on its expiry day.
     ``roll_days`` weekdays before expiry lies the scheduled roll. ``cost_per_side`` is dollars a contract
     (commission and fees), ``slippage_ticks`` what a market order loses a side.
+    ``vix``: whether its bars and features have the VIX, where ``data.vix`` does not say otherwise.
     """
 
     symbol: str
@@ -42,6 +43,7 @@ class Instrument:
     cycle: tuple[str, ...] = ()
     cost_per_side: float = 0.0
     slippage_ticks: float = 1.0
+    vix: bool = True
 
     @property
     def round_turn_cost(self) -> float:
@@ -113,6 +115,7 @@ def instrument(symbol: str) -> Instrument:
         cycle=tuple(entry.get("cycle") or entry["months"]),
         cost_per_side=float(entry["cost_per_side"]),
         slippage_ticks=float(entry.get("slippage_ticks", 1.0)),
+        vix=entry.get("vix", True),
     )
 
 

@@ -125,6 +125,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "roll_rule": (lambda value: value in ROLL_RULES, f"one of {', '.join(ROLL_RULES)}"),
     "roll_days": (lambda value: isinstance(value, int) and value >= 0, "a whole number of weekdays"),
     "cost_per_side": (_not_negative, "dollars a contract, at least 0"),
+    "vix": (lambda value: isinstance(value, bool), "true or false"),
     "slippage_ticks": (_not_negative, "ticks a side, at least 0"),
 }
 _NEEDED = ("tick", "point_value", "calendar", "months", "last_trade", "expiry", "cost_per_side")

@@ -38,7 +38,9 @@ def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
     return {FILE: {"size": size, "source": mark_of(sources[0])}}
 
 
-def appended(run: Run, contract: str, sources: Sequence[Source], recipe: Recipe, vix: pl.DataFrame) -> BuiltBars | None:
+def appended(
+    run: Run, contract: str, sources: Sequence[Source], recipe: Recipe, vix: pl.DataFrame | None
+) -> BuiltBars | None:
     """Return the bars and the quarantine of the stored ones and the lines that were appended to their file.
 
     None unless the file is the only thing that changed and its old content is the beginning of the new one.

@@ -26,7 +26,7 @@ from vpoc_ml.pipeline.history import History
 from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
 from vpoc_ml.pipeline.rolls import Measure, daily_volumes, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.pipeline.start import VIX_KEY
+from vpoc_ml.pipeline.start import vix_closes
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
@@ -45,7 +45,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
             cover it.
     """
     sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
-    vix = run.lake.kept_frame(VIX_KEY)
+    vix = vix_closes(run)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
@@ -95,7 +95,7 @@ def features_contract(run: Run, contract: str) -> Result:
 
     And from the last front sessions of its predecessors, where the roll table names any: ``build_rolls`` comes before.
     """
-    vix = run.lake.kept_frame(VIX_KEY)
+    vix = vix_closes(run)
     kinds = ("bars", "sessions", "developing")
     key = run.key("features", contract)
     with run.lake.writing(contract):
@@ -120,7 +120,7 @@ def features_contract(run: Run, contract: str) -> Result:
 def _features(
     run: Run,
     frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
-    vix: pl.DataFrame,
+    vix: pl.DataFrame | None,
     predecessor: Predecessor | None,
     pair: pl.DataFrame | None,
 ) -> pl.DataFrame:
@@ -166,13 +166,15 @@ def _fingerprint(run: Run, source: Source) -> str:
     return run.lake.remembered(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
 
 
-def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame, last_ts: str | None) -> Recipe:
+def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame | None, last_ts: str | None) -> Recipe:
     config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
     return Recipe({"raw": raw, "vix": _vix_hash(vix, last_ts)}, config, hash_code("market", "ingest"))
 
 
-def _vix_hash(vix: pl.DataFrame, last_ts: str | None) -> str:
+def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:
     """Hash only the closes that bars up to ``last_ts`` can have seen: a longer VIX file changes no old contract."""
+    if vix is None:
+        return "none"
     stamps = vix["available_at"].to_physical().to_numpy()  # microseconds, in order: the VIX is sorted by date
     known = len(stamps)
     if last_ts is not None:

@@ -39,6 +39,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
         front=_front_periods(contracts),
         config=run.config.quality,
+        vix=run.uses_vix,
     )
     raise_if_failed(verdict := told(run, verdict))
     return verdict.to_json()
@@ -61,7 +62,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         reports_dir=run.reports,
         now=run.started,
         config=run.config.quality,
-        registry=chosen(run.config.features.extras),
+        registry=chosen(run.config.features.extras, vix=run.uses_vix),
     )
     raise_if_failed(verdict := told(run, verdict))
     return verdict.to_json()

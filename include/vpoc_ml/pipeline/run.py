@@ -71,6 +71,12 @@ class Run:
         return ModelKey.of(self.config)
 
     @property
+    def uses_vix(self) -> bool:
+        """Whether bars and features have the VIX: as ``data.vix`` says, else as the instrument's entry."""
+        setting = self.config.data.vix
+        return self.instrument.vix if setting == "instrument" else setting == "required"
+
+    @property
     def reports(self) -> Path:
         """Local folder of the reports of all runs."""
         return self.lake.folder("reports")

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, UnreadableFileError
+from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import read_vix
@@ -75,8 +78,9 @@ def plan_contracts(run: Run) -> Result:
 
     Raises:
         MissingInputError: the folder is missing, nothing in it is readable, a contract that was asked
-            for is not there, or there is no VIX file.
+            for is not there, or there is no VIX file though the run uses the VIX.
         UnreadableFileError: the VIX file is in no known format.
+        InvalidValueError: ``features.names`` asks for the VIX in a run without it.
     """
     folder = run.raw
     how = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest')}"
@@ -86,14 +90,16 @@ def plan_contracts(run: Run) -> Result:
 
     found = discover(folder, run.instrument, run.config.ingest, remember)
     sources = _selected(run, folder, found)
-    vix_file = _store_vix(run, folder, found)
+    _refuse_vix_features(run)
+    vix_file = _store_vix(run, folder, found) if run.uses_vix else None
+    unused = [] if vix_file else [f"{path.name}: VIX closes that this run does not use" for path in found.vix]
     return {
         "contracts": list(sources),
         "sources": {code: [source.to_json() for source in each] for code, each in sources.items()},
         "unreadable": [{"name": item.name, "reason": item.reason} for item in found.unreadable],
-        "notes": list(found.notes),
+        "notes": [*found.notes, *unused],
         "raw": str(folder),
-        "vix": str(vix_file),
+        "vix": vix_file and str(vix_file),
     }
 
 
@@ -124,10 +130,25 @@ def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     return path
 
 
+def vix_closes(run: Run) -> pl.DataFrame | None:
+    """Return the VIX closes that ``plan_contracts`` stored; None of a run without the VIX."""
+    return run.lake.kept_frame(VIX_KEY) if run.uses_vix else None
+
+
+def _refuse_vix_features(run: Run) -> None:
+    """Refuse features of family vix in a run without the VIX."""
+    asked = [name for name in run.config.features.names if name in REGISTRY and REGISTRY[name].family == "vix"]
+    if asked and not run.uses_vix:
+        entry = f"the entry of {run.instrument.symbol} says vix = false"
+        where = "data.vix is none" if run.config.data.vix == "none" else entry
+        raise InvalidValueError("features.names", ", ".join(asked), f"no features of the VIX, because {where}")
+
+
 def _vix_file(run: Run, folder: Path, found: Discovery) -> Path:
     given = run.inputs["vix"]
     remedy = (
-        "Give one VIX file with --vix (VIX= for make demo, vix in the form), or put exactly one into the raw folder."
+        "Give one VIX file with --vix (VIX= for make demo, vix in the form), or put exactly one into the raw folder;"
+        " data.vix=none goes without."
     )
     if given is None and len(found.vix) > 1:
         raise UnreadableFileError(folder, "one VIX file", ", ".join(path.name for path in found.vix), remedy=remedy)

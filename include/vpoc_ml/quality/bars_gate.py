@@ -28,13 +28,13 @@ def columns() -> list[Column]:
     ]
 
 
-def checks(config: QualityConfig) -> list[Check]:
-    """Return every question of the gate."""
+def checks(config: QualityConfig, *, vix: bool = True) -> list[Check]:
+    """Return every question of the gate; ``vix``: whether the bars have the VIX."""
     asked = [*FILE_CHECKS, *(schema_check(column) for column in columns())]
     asked += [Check("null", name, "no null") for name in BARS if name != "vix"]
     for name in PRICES:
         asked += _price_checks(name)
-    return [*asked, *_bar_checks(), *_vix_checks(config), *_coverage_checks(config)]
+    return [*asked, *_bar_checks(), *(_vix_checks(config) if vix else ()), *_coverage_checks(config)]
 
 
 def measure(

@@ -43,6 +43,7 @@ def judge_bars(
     quarantined: Mapping[str, int] | None = None,
     front: Mapping[str, tuple[date, date]] | None = None,
     config: QualityConfig | None = None,
+    vix: bool = True,
 ) -> Verdict:
     """Judge the bar files of a run.
 
@@ -57,6 +58,7 @@ def judge_bars(
         front: Contract code -> first and last session as the front contract, whose coverage of the calendar
             is judged; a contract that is absent never was the front one. None: judge all sessions.
         config: Thresholds.
+        vix: Whether the bars have the VIX.
 
     Raises:
         MissingInputError: there is no contract to judge.
@@ -68,7 +70,7 @@ def judge_bars(
         sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
         period = None if front is None else front.get(code, NEVER)
         profiles.append(bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0), period))
-    asked = _asked("bars", sorted(contracts), bars_gate.checks(config), profiles)
+    asked = _asked("bars", sorted(contracts), bars_gate.checks(config, vix=vix), profiles)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 

@@ -111,7 +111,11 @@ EXTRA_HISTORY = {"har": 83}
 """Sessions that a family reads where it reads more than the others' 30."""
 
 
-def chosen(extras: Iterable[str]) -> dict[str, Feature]:
-    """Return the registry and the features of the families named, in the order of their columns."""
+def chosen(extras: Iterable[str], *, vix: bool = True) -> dict[str, Feature]:
+    """Return the registry and the features of the families named, in the order of their columns.
+
+    Without the VIX (``vix`` False) family vix is left out.
+    """
     wanted = set(extras)
-    return REGISTRY | {name: feature for name, feature in EXTRAS.items() if feature.family in wanted}
+    own = {name: feature for name, feature in REGISTRY.items() if vix or feature.family != "vix"}
+    return own | {name: feature for name, feature in EXTRAS.items() if feature.family in wanted}
