@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,14 @@ def shared_links(lake: Path) -> list[tuple[str, Path]]:
 
 def index_page() -> str:
     """Return the index: one table a lake, newest run first."""
+    from vpoc_ops import run_page as pages
+
     sections = []
     for lake in lakes():
         runs = sorted((lake / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
         rows = "".join(
-            f"<tr><td><code>{html.escape(run.name)}</code></td><td>{_anchors(links(lake, run.name))}</td></tr>"
+            f"<tr><td><code>{html.escape(run.name)}</code>{pages.failure_summary(pages.failures(run))}</td>"
+            f"<td>{_anchors(links(lake, run.name))}</td></tr>"
             for run in runs
             if run.is_dir()
         )
@@ -79,17 +83,29 @@ def index_page() -> str:
     return _page("Reports", "".join(sections) or "<p>No run has left anything to report yet.</p>")
 
 
-def run_page(run_id: str) -> str:
-    """Return the page of one run: its links, with the report itself below them."""
+def run_page(run_id: str, now: datetime) -> str:
+    """Return the page of one run at ``now`` (aware): why it failed, its training while it runs, links, the report."""
     from vpoc_ml.pipeline.names import run_name
+    from vpoc_ops import run_page as pages
 
-    for lake in lakes():
-        if pages := links(lake, run_name(run_id)):
-            frame = (
-                f'<iframe src="{_url(pages[0][1])}" style="width:100%;height:82vh;border:0" title="report"></iframe>'
-            )
-            return _page("Reports of this run", f"<p>{_anchors(pages + shared_links(lake))}</p>{frame}")
-    return _page("Reports of this run", "<p>None yet: they are published when the run ends, also when it fails.</p>")
+    name = run_name(run_id)
+    lake = next((lake for lake in lakes() if (lake / "runs" / name).is_dir() or links(lake, name)), None)
+    if lake is None:
+        return _page("Reports of this run", "<p>None yet: the run has not written anything.</p>", refresh=True)
+    folder, found = lake / "runs" / name, links(lake, name)
+    failed = pages.failures(folder)
+    gates = next((_url(page) for title, page in found if title == "gates"), None)
+    training = "" if failed else pages.training_section(folder, now)
+    body = pages.failure_section(failed, gates) + training
+    if found:
+        body += f"<p>{_anchors(found + shared_links(lake))}</p>"
+        body += f'<iframe src="{_url(found[0][1])}" style="width:100%;height:82vh;border:0" title="report"></iframe>'
+    elif failed:
+        body += "<p>No report: the run failed before there was anything to report.</p>"
+    else:
+        body += "<p>No report yet: reports are published when the run ends, also when it fails.</p>"
+    running = not failed and not (folder / "report.html").is_file()
+    return _page("Reports of this run", body, refresh=bool(training) or running)
 
 
 def _anchors(pages: list[tuple[str, Path]]) -> str:
@@ -100,8 +116,12 @@ def _url(file: Path) -> str:
     return f"{PREFIX}/view/{quote(file.relative_to(lake_root().resolve()).as_posix())}"
 
 
-def _page(title: str, body: str) -> str:
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+def _page(title: str, body: str, *, refresh: bool = False) -> str:
+    from vpoc_ops import run_page as pages
+
+    again = f'<meta http-equiv="refresh" content="{pages.REFRESH_SECONDS}">' if refresh else ""
+    scheme = '<meta name="color-scheme" content="light dark">'
+    head = f'<meta charset="utf-8">{scheme}{again}<title>{title}</title><style>{STYLE}{pages.STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{title}</h1>{body}</body></html>'
 
 
@@ -124,7 +144,7 @@ def make_app() -> Any:
         return HTMLResponse(index_page(), headers=HEADERS)
 
     def run(run_id: str) -> HTMLResponse:
-        return HTMLResponse(run_page(run_id), headers=HEADERS)
+        return HTMLResponse(run_page(run_id, datetime.now(UTC)), headers=HEADERS)
 
     see_run = [Depends(requires_access_dag("GET", DagAccessEntity.RUN))]
     app.get("/view/{path:path}", dependencies=reader, response_model=None)(view)

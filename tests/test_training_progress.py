@@ -14,7 +14,7 @@ from vpoc_ml.errors import TrainingUnstableError
 
 WINDOW = {"kind": "window", "step": 50, "steps_total": 200, "epoch": 1, "loss": 0.02, "lr": 1e-3}
 WINDOW |= {"skipped": 3, "rollbacks": 0}
-EPOCH = {"kind": "epoch", "epoch": 1, "validation_loss": 0.0201, "validation_constant": 0.0203}
+EPOCH = {"kind": "epoch", "epoch": 1, "train_loss": 0.0202, "validation_loss": 0.0201, "validation_constant": 0.0203}
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -31,7 +31,7 @@ def test_windows_move_a_bar_in_a_terminal_only(terminal):
         assert task.description == "epoch 1, loss -, 3 skipped"
     show.stop()
     assert show.bar is None
-    assert "epoch 1: validation loss 0.020100 (constant 0.020300)" in text.getvalue()
+    assert "epoch 1: training loss 0.020200, validation loss 0.020100, constant 0.020300" in text.getvalue()
     assert ("3 skipped" in text.getvalue()) == terminal
 
 

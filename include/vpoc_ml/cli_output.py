@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vpoc_ml.training.log import epoch_sentence
+
 if TYPE_CHECKING:
     from vpoc_ml.training.findings import Finding
 
@@ -109,12 +111,7 @@ class TrainingProgress:
             log.info("step %s: loss %s, learning rate %.3g", record["step"], record["loss"], record["lr"])
             self._move(record)
         if record.get("kind") == "epoch":
-            loss = record["validation_loss"]
-            shown = "not finite" if loss is None else f"{loss:.6f}"
-            text = (
-                f"    epoch {record['epoch']}: validation loss {shown} (constant {record['validation_constant']:.6f})"
-            )
-            self.console.print(text, highlight=False)
+            self.console.print(f"    {epoch_sentence(record)}", highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar away; training has ended, early or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,8 @@ from airflow.sdk import Param
 
 from vpoc_ml import config
 from vpoc_ops import stage, start
+
+log = logging.getLogger(__name__)
 
 FIELDS: start.Fields = {
     "trials": {
@@ -51,5 +54,11 @@ def prepare() -> None:
 
 
 def search(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Search; a retry goes on with the trial that was interrupted."""
-    return stage.call("search", params["trials"], params["vary"] or (), params["search_seed"])
+    """Search, with a line a trial in the task's log; a retry goes on with the trial that was interrupted."""
+    chosen = (params["trials"], params["vary"] or (), params["search_seed"])
+    return stage.call("search", *chosen, on_trial=_log_trial)
+
+
+def _log_trial(record: Mapping[str, Any]) -> None:
+    value = record["outcome"] if record["value"] is None else f"rank IC on validation rows {record['value']:+.5f}"
+    log.info("Trial %s: %s with %s", record["number"], value, " ".join(record["overrides"]) or "the run's own settings")

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.training.log import epoch_sentence
 from vpoc_ops import stage
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def train(store: Any) -> dict[str, Any]:
     def remember(event: dict[str, Any]) -> None:
         stage.notify("progress", "train", event=event)
         if event.get("kind") == "epoch":
+            log.info("%s", epoch_sentence(event))
             store.set(KEY, {"fingerprint": mark, "epoch": event["epoch"], "path": _newest(folder / "checkpoints")})
 
     return stage.call("train", on_progress=remember)

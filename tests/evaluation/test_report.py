@@ -13,7 +13,8 @@ import pytest
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.evaluate import evaluate_model
-from vpoc_ml.evaluation.report import CONTAINS_ZERO, read_progress, skill_sentence, verdict_on, write_report
+from vpoc_ml.evaluation.report import CONTAINS_ZERO, skill_sentence, verdict_on, write_report
+from vpoc_ml.training.log import read_progress
 
 CONFIG = resolve("smoke")
 LEVELS = {"vpoc": 5001.0, "vah": 5003.0, "val": 4999.5}

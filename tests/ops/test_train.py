@@ -9,6 +9,9 @@ from vpoc_ml.errors import CardBusyError, MachineError, TrainingUnstableError
 from vpoc_ops import stage
 from vpoc_ops import train as training
 
+EPOCH = {"kind": "epoch", "epoch": 3, "epochs_total": 12, "train_loss": 0.0206, "validation_loss": 0.0203}
+EPOCH |= {"validation_constant": 0.0204, "best": True, "lr": 0.00351, "rows": 98_304, "seconds": 8.0}
+
 
 class Store(dict):
     """The task's state store as far as the training task uses it."""
@@ -33,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     def call(name, *, on_progress):
         (tmp_path / "checkpoints" / "step-000000000010.ckpt").write_bytes(b"weights")
         on_progress({"kind": "window", "step": 5})
-        on_progress({"kind": "epoch", "epoch": 1})
+        on_progress(EPOCH)
         return {"epochs": 1}
 
     monkeypatch.setattr(stage, "current_run", lambda: "night")
@@ -45,7 +48,7 @@ def folder(tmp_path, monkeypatch):
 def test_pointer_of_the_newest_checkpoint_survives_the_task(folder):
     store = Store()
     assert training.train(store) == {"epochs": 1}
-    assert store[training.KEY]["epoch"] == 1
+    assert store[training.KEY]["epoch"] == 3
     assert store[training.KEY]["path"].endswith("step-000000000010.ckpt")
     assert store[training.KEY]["fingerprint"] == training.fingerprint(folder)
 
@@ -55,7 +58,7 @@ def test_retry_resumes_only_what_the_same_settings_and_data_made(folder, caplog)
     training.train(store)
     caplog.set_level("INFO")
     training.train(store)
-    assert "Resuming after epoch 1" in caplog.text
+    assert "Resuming after epoch 3" in caplog.text
     for name in ("config.json", "training_set.parquet"):
         caplog.clear()
         (folder / name).write_bytes(b"other " + name.encode())
@@ -63,6 +66,16 @@ def test_retry_resumes_only_what_the_same_settings_and_data_made(folder, caplog)
         assert "the checkpoint" in caplog.text
         assert "is not used" in caplog.text
         assert "Resuming" not in caplog.text
+
+
+def test_task_log_has_one_line_an_epoch(folder, caplog):
+    caplog.set_level("INFO")
+    training.train(Store())
+    expected = (
+        "epoch 3 of 12: training loss 0.020600, validation loss 0.020300, constant 0.020400, best so far,"
+        " learning rate 0.00351, 12,288 rows/s, 8.0 s, at most 1 min 12 s left"
+    )
+    assert [record.message for record in caplog.records if record.message.startswith("epoch")] == [expected]
 
 
 @pytest.mark.parametrize(

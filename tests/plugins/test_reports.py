@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -124,6 +127,98 @@ def test_page_of_a_run_is_found_by_airflow_s_run_id(client, lake):
     page = client.get("/run/vpoc_nightly/manual__2026-01-01T00:00:00%2B00:00").text
     assert "manual__2026-01-01T00-00-00-00-00/report.html" in page
     assert "None yet" in client.get("/run/vpoc_nightly/other").text
+
+
+def record_failure(lake, run, name, **record):
+    known = {"stage": name, "label": "", "error": "ConfigError", "message": "m", "exit_code": 2}
+    (lake / "runs" / run / "failures").mkdir(parents=True, exist_ok=True)
+    (lake / "runs" / run / "failures" / f"{name}.json").write_text(json.dumps(known | record))
+
+
+def test_failed_run_shows_stage_contract_error_message_remedy_time_and_gates_page(client, lake):
+    message = "bars: 1 critical check failed <script>alert(1)</script>"
+    record_failure(lake, "night-1", "gate_bars", label="ESH25", error="GateFailedError", message=message, exit_code=3)
+    page = client.get("/run/vpoc_nightly/night-1").text
+    row = page[page.index("<table class=") : page.index("</table>")]
+    for shown in (
+        "gate_bars",
+        "ESH25",
+        "GateFailedError",
+        "1 critical check failed &lt;script&gt;",
+        "Open the gates page",
+    ):
+        assert shown in row
+    assert re.search(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d</td>", row)
+    assert 'href="/vpoc-reports/view/reports/runs/night-1/gates.html">gates page</a>' in row
+    assert "<script>alert" not in page
+    assert "http-equiv" not in page, "a failed run does not reload"
+
+
+def test_run_that_never_started_shows_its_reason(client, lake):
+    message = "Expected training.epochs to be at least 1; was 0."
+    record_failure(lake, "night-3", "resolve_config", error="InvalidValueError", message=message)
+    page = client.get("/run/vpoc_nightly/night-3").text
+    assert message in page
+    assert "Correct the setting in the trigger form" in page
+    assert "when the run ends" not in page
+
+
+def test_index_marks_failed_runs_with_their_reason(client, lake):
+    record_failure(lake, "night-1", "train", error="TrainingUnstableError", message="unstable", exit_code=4)
+    page = client.get("/").text
+    assert page.count('class="failed">failed: ') == 1
+    assert "failed: train</summary>" in page
+    assert "TrainingUnstableError: unstable" in page
+
+
+def test_failed_stage_of_the_command_line_is_shown_once(client, lake):
+    stages = lake / "runs" / "night-1" / "stages"
+    stages.mkdir()
+    failed = {"stage": "features", "contract": "ESM25", "error": "short", "error_type": "InputError", "exit_code": 5}
+    (stages / "features.ESM25.json").write_text(json.dumps(failed))
+    (stages / "ingest.ESM25.json").write_text('{"stage": "ingest", "contract": "ESM25"}')
+    assert client.get("/run/vpoc_nightly/night-1").text.count("<td>InputError</td>") == 1
+    record_failure(
+        lake, "night-1", "features_contract", label="ESM25", error="InputError", message="short", exit_code=5
+    )
+    assert client.get("/run/vpoc_nightly/night-1").text.count("<td>InputError</td>") == 1
+
+
+def test_damaged_failure_record_is_still_a_failure(client, lake):
+    record_failure(lake, "night-1", "train")
+    (lake / "runs" / "night-1" / "failures" / "train.json").write_text("")
+    assert "Expected the record of a failure" in client.get("/run/vpoc_nightly/night-1").text
+
+
+def test_page_of_a_running_training_shows_its_curves_and_reloads(client, lake):
+    folder = lake / "runs" / "night-4"
+    folder.mkdir()
+    window = {"kind": "window", "step": 50, "steps_total": 300, "epoch": 1, "loss": 0.03}
+    epoch = {"kind": "epoch", "epoch": 1, "epochs_total": 3, "step": 100, "train_loss": 0.021, "best": True}
+    epoch |= {"validation_loss": 0.0201, "validation_constant": 0.0203, "lr": 0.004, "rows": 1000, "seconds": 2.0}
+    lines = [window, epoch, epoch | {"epoch": 2, "step": 200, "train_loss": None}]
+    (folder / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "win')
+    page = client.get("/run/vpoc_nightly/night-4").text
+    assert 'http-equiv="refresh"' in page
+    assert "epoch 2 of 3: training loss not finite, validation loss 0.020100" in page
+    assert re.search(r'<polyline class="validation"[^>]* points="[\d.]+,[\d.]+ [\d.]+,[\d.]+"', page)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "src=" not in page
+    (folder / "training_result.json").write_text("{}")
+    (folder / "report.html").write_text("done")
+    after = client.get("/run/vpoc_nightly/night-4").text
+    assert "<polyline" not in after
+    assert "http-equiv" not in after
+
+
+def test_training_that_went_silent_is_not_called_running(client, lake):
+    folder = lake / "runs" / "night-4"
+    folder.mkdir()
+    (folder / "progress.jsonl").write_text('{"kind": "window", "step": 5, "steps_total": 9, "epoch": 1, "loss": 1.0}\n')
+    assert "step 5 of 9" in client.get("/run/vpoc_nightly/night-4").text
+    os.utime(folder / "progress.jsonl", (0, 0))
+    assert "step 5 of 9" not in client.get("/run/vpoc_nightly/night-4").text
 
 
 def test_plugin_imports_no_web_framework_until_the_server_asks(plugin):

@@ -17,7 +17,20 @@ from vpoc_ml.training.job import train_run
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}
 WINDOW = {"kind", "step", "epoch", "loss", "grad_norm_max", "grad_norm_mean", "lr", "skipped", "clip_share"}
 WINDOW |= {"update_ratio_max", "rollbacks", "clip_limit", "loss_scale", "delta", "steps_total"}
-EPOCH = {"kind", "epoch", "step", "train_loss", "validation_loss", "validation_constant", "best", "seconds", "dead"}
+EPOCH = {
+    "kind",
+    "epoch",
+    "step",
+    "train_loss",
+    "validation_loss",
+    "validation_constant",
+    "best",
+    "seconds",
+    "dead",
+    "lr",
+    "rows",
+    "epochs_total",
+}
 
 
 def weights(run):
@@ -70,7 +83,7 @@ def test_files_progress_and_log_are_written(tiny, make_run):
     assert described["threads"] == 1
     log = (run / "training_log.txt").read_text()
     assert "parameters on cpu (training.device is cpu)" in log
-    assert "epoch: epoch 2" in log
+    assert "epoch 2 of 2: training loss" in log
     assert len(list((run / "checkpoints").glob("step-*.ckpt"))) == 2
 
 

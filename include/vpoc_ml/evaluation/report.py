@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from vpoc_ml.evaluation import pictures
 from vpoc_ml.evaluation.evaluate import read_metrics
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.training.log import read_progress
 
 CONTAINS_ZERO = "interval contains zero: no evidence of skill"
 
@@ -100,14 +100,6 @@ def verdict_text(ic: Mapping[str, float] | None) -> str:
     words = {"better": "above zero", "worse": "below zero: the model is wrong more often than right"}
     verdict = verdict_on(ic)
     return f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}], {words.get(verdict, verdict)}"
-
-
-def read_progress(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``progress.jsonl``; a run without it has none, a torn last line is left out."""
-    path = run_dir / "progress.jsonl"
-    text = path.read_text() if path.is_file() else ""
-    lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    return [json.loads(line) for line in lines if line]
 
 
 def _images(

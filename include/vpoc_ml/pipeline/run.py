@@ -199,6 +199,7 @@ def stage(
             except VpocError as error:
                 verdict = error.verdict if isinstance(error, GateFailedError) else {}
                 failed = {**head, **verdict, "error": str(error), "error_type": type(error).__name__}
+                failed["exit_code"] = error.exit_code
                 opened.record(name, contract, failed)
                 raise
             result["seconds"] = round(time.perf_counter() - begun, 3)

@@ -17,7 +17,7 @@ from typing import Any
 from vpoc_ml.registry.catalog import Catalog
 
 LIVE_AFTER, FLUSH_SECONDS, CLOSE_SECONDS = 20.0, 5.0, 30.0
-IDENTITY = {"kind", "step", "epoch", "steps_total"}
+IDENTITY = {"kind", "step", "epoch", "steps_total", "epochs_total", "rows"}
 Line = dict[str, Any]
 log = logging.getLogger(__name__)
 

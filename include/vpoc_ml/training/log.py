@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,55 @@ def progress_lines(path: Path, kept_step: int, on_progress: Callable[[dict[str, 
         yield report
 
 
+def read_progress(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the lines of ``progress.jsonl``; a run without it has none, a torn last line is left out."""
+    path = run_dir / "progress.jsonl"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+    return [json.loads(line) for line in lines if line]
+
+
+def epoch_sentence(line: Mapping[str, Any]) -> str:
+    """Return an epoch's line of ``progress.jsonl`` as one line of text.
+
+    The time left is that of all epochs that remain; early stopping may end the training before.
+    """
+    losses = [f"{words} {_loss(line.get(key))}" for words, key in _LOSSES]
+    parts = [f"epoch {line['epoch']}{_of(line.get('epochs_total'))}: {losses[0]}", *losses[1:]]
+    if line.get("best"):
+        parts.append("best so far")
+    if line.get("dead"):
+        parts.append("the net predicts one number")
+    if line.get("lr") is not None:
+        parts.append(f"learning rate {line['lr']:.3g}")
+    if seconds := line.get("seconds"):
+        parts += [f"{line.get('rows', 0) / seconds:,.0f} rows/s", f"{seconds:.1f} s"]
+        if left := line.get("epochs_total", 0) - line["epoch"]:
+            parts.append(f"at most {_duration(left * seconds)} left")
+    return ", ".join(parts)
+
+
+_LOSSES = (
+    ("training loss", "train_loss"),
+    ("validation loss", "validation_loss"),
+    ("constant", "validation_constant"),
+)
+
+
+def _loss(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6f}"
+
+
+def _of(total: int | None) -> str:
+    return f" of {total}" if total else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
 def _kept(path: Path, step: int) -> Iterator[str]:
     if step and path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -60,5 +109,7 @@ def _kept(path: Path, step: int) -> Iterator[str]:
 
 
 def _sentence(line: dict[str, Any]) -> str:
+    if line["kind"] == "epoch":
+        return epoch_sentence(line)
     shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in line.items() if key != "kind"}
     return f"{line['kind']}: " + ", ".join(f"{key} {value}" for key, value in shown.items())

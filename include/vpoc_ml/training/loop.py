@@ -79,7 +79,7 @@ class Trainer:
         return losses
 
     def _run_epoch(self, epoch: int, offset: int) -> None:
-        started = time.monotonic()
+        started, begun = time.monotonic(), offset
         rows = shuffled(self.data.train, self.config.seed, epoch)
         while offset < self.steps_per_epoch:
             count = min(self.config.monitor_steps, self.steps_per_epoch - offset)
@@ -90,7 +90,8 @@ class Trainer:
             self._close_window(epoch)
             if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.config.checkpoint_seconds:
                 self.save()
-        self._close_epoch(epoch, time.monotonic() - started)
+        trained = {"rows": (offset - begun) * self.batch, "seconds": time.monotonic() - started}
+        self._close_epoch(epoch, trained)
 
     def _close_window(self, epoch: int) -> None:
         """Read the device once; each member keeps its state as the last good one, or goes back to that."""
@@ -123,8 +124,8 @@ class Trainer:
             self.engine.factor[member] = monitor.rate_factor
         return bad
 
-    def _close_epoch(self, epoch: int, seconds: float) -> None:
-        """Validate, keep each member's best, store everything."""
+    def _close_epoch(self, epoch: int, trained: dict[str, Any]) -> None:
+        """Validate, keep each member's best, store everything. ``trained``: rows and seconds of this process."""
         progress = self.progress
         predicted = self.predict(self.data.validation)
         losses = self._judge(predicted, self.data.validation)
@@ -140,10 +141,10 @@ class Trainer:
         if any(dead):
             who = f"member {dead.index(True)}" if self.count > 1 else "the net"
             log.warning("epoch %d: %s is dead: it predicts one number", epoch + 1, who)
-        self.report(self._epoch_line(epoch, losses, any(best), all(dead), seconds))
+        self.report(self._epoch_line(epoch, losses, any(best), all(dead)) | trained)
         self.save()
 
-    def _epoch_line(self, epoch: int, losses: list[float], best: bool, dead: bool, seconds: float) -> dict[str, Any]:
+    def _epoch_line(self, epoch: int, losses: list[float], best: bool, dead: bool) -> dict[str, Any]:
         progress = self.progress
         train_loss = progress.epoch_loss / progress.epoch_steps if progress.epoch_steps else None
         progress.epoch_loss, progress.epoch_steps = 0.0, 0
@@ -151,12 +152,13 @@ class Trainer:
         return {
             "kind": "epoch",
             "epoch": epoch + 1,
+            "epochs_total": self.config.epochs,
             "step": progress.step,
+            "lr": self.schedule.rate(progress.step - 1) * min(monitor.rate_factor for monitor in self.monitors),
             "train_loss": train_loss,
             "validation_loss": loss if math.isfinite(loss) else None,
             "validation_constant": self.constant,
             "best": best,
-            "seconds": seconds,
             "dead": dead,
         }
 
