@@ -245,3 +245,18 @@ def test_manifest_of_an_older_program_is_a_rebuild(lines, nights):
     lake.run(lines[:6_000])
     assert made == []
     lake.equals_rebuild(lines[:6_000])
+
+
+def spiked(line: bytes) -> bytes:
+    """Return a line whose high is 600 points too high."""
+    parts = line.split(b";")
+    parts[2] = str(float(parts[2]) + 600).encode()
+    return b";".join(parts)
+
+
+@pytest.mark.parametrize("bad", [4999, 5000, 5001], ids=["last old line", "first new line", "second new line"])
+def test_a_bad_print_around_the_old_end_is_left_to_the_whole_file(bad, tmp_path, vix, lines):
+    content = [*lines[:bad], spiked(lines[bad]), *lines[bad + 1 : 5100]]
+    made, built = both(tmp_path, vix, content[:5000], content[5000:])
+    assert made is None
+    assert built.reasons["isolated bad print"] == 1

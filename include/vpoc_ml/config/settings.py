@@ -52,6 +52,12 @@ class IngestConfig(Section):
     """How vendor files become canonical bars."""
 
     quarantine_limit: Share = Field(0.01, description="Largest share of bad rows in one file; more is an error.")
+    bad_prints: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="Isolated bad prints of a contract that go to quarantine; more stay, and gate bars fails.",
+    )
     min_price: float = Field(0.25, gt=0, description="Smallest price in points that can be a price.")
     reader: str = Field(
         "auto", description="Reader of the files, or pattern=reader pairs such as *.csv=kibot; auto judges content."

@@ -20,6 +20,7 @@ from vpoc_ml.ingest.bars import BuiltBars
 from vpoc_ml.ingest.clean import Cleaned, clean
 from vpoc_ml.ingest.convention import check_side
 from vpoc_ml.ingest.merge import GRID_ROWS, ROW_SCHEMA
+from vpoc_ml.ingest.prints import BAD_PRINT, isolated_prints
 from vpoc_ml.ingest.readers import READERS, barchart, kibot
 from vpoc_ml.ingest.readers.delimited import TextReader, rows_of
 from vpoc_ml.ingest.sources import Source
@@ -89,6 +90,8 @@ def append_bars(
         cleaned = clean(rows, contract, instrument, config.min_price)
         if not _continues(before, rows, cleaned):
             return None
+        if config.bad_prints and _may_hold_prints(before, cleaned):
+            return None
         if vix is not None:
             spanned = pl.concat([before.bars.head(1).select(cleaned.bars.columns), cleaned.bars])
             check_coverage(spanned, vix, instrument.calendar)
@@ -119,3 +122,16 @@ def _continues(before: BuiltBars, rows: pl.DataFrame, cleaned: Cleaned) -> bool:
     last, first = before.bars["ts"].max(), cleaned.bars["ts"].min()
     in_order = not cleaned.quarantine.height and not cleaned.out_of_order and cleaned.bars.height == rows.height
     return in_order and isinstance(first, datetime) and isinstance(last, datetime) and first > last
+
+
+def _may_hold_prints(before: BuiltBars, cleaned: Cleaned) -> bool:
+    """Return whether the bars around the old end, or the new ones, are or were taken for isolated bad prints.
+
+    A bar is judged by those around it and by the rest of its session, so new rows can change the verdict on the last
+    session before; the sessions before that give its first bars their neighbours.
+    """
+    sessions = before.bars["session"].unique().sort().tail(2)
+    around = before.bars.filter(pl.col("session") >= sessions[0])
+    bars = pl.concat([around.select(cleaned.bars.columns), cleaned.bars])
+    known = before.quarantine.filter((pl.col("reason") == BAD_PRINT) & (pl.col("ts") >= bars["ts"][0]))
+    return known.height > 0 or bars.filter(isolated_prints()).height > 0

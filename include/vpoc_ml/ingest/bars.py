@@ -60,7 +60,7 @@ def build_bars(
     if isinstance(sources, Path):
         sources = [_source(sources, contract, config)]
     merged = merge(sources, instrument, config)
-    cleaned = clean(merged.rows, contract, instrument, config.min_price)
+    cleaned = clean(merged.rows, contract, instrument, config.min_price, config.bad_prints)
     reasons = _counted(cleaned.quarantine)
     bad, rows_in = cleaned.quarantine.height, merged.rows.height
     check_side(cleaned, contract, instrument, _where(merged))

@@ -1,4 +1,4 @@
-"""Separate the rows that are bars from the rows that are not. Nothing is repaired, nothing is lost."""
+"""Separate the rows that are bars from the rows that are not. No value is changed, no row is lost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from vpoc_ml.ingest.prints import BAD_PRINT, isolated_prints
 from vpoc_ml.market.calendar import contract_sessions, reviewed
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument
@@ -36,21 +37,27 @@ class Cleaned:
     out_of_order: int
 
 
-def clean(rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_price: float) -> Cleaned:
+def clean(
+    rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_price: float, bad_prints: int = 0
+) -> Cleaned:
     """Split rows (ts, open, high, low, close, volume, line; text, file where known) into bars and quarantine.
 
     Every row lands in exactly one of the two. A row has one reason, the first that holds: unparsable; outside
     exchange hours (weekend, maintenance, halt, holiday, after the contract's last trade); a price below
     ``min_price`` points; off the tick grid; OHLC out of order; negative volume. Among the rows left, the first
-    of equal stamps is the bar, and later ones are duplicates, conflicting if any value differs.
+    of equal stamps is the bar, and later ones are duplicates, conflicting if any value differs. Of the bars then
+    left, isolated bad prints are set apart if there are at most ``bad_prints``; more are no single mistakes and stay
+    for the gate to find.
     """
     assigned = within_hours(rows.with_row_index("row"), contract, instrument)
     judged = assigned.with_columns(reason=_row_reason(instrument, min_price))
     good = judged.filter(pl.col("reason").is_null())
     repeats = _repeats(good)
-    kept = good.join(repeats.select("row"), on="row", how="anti")
-    bars = kept.sort("ts").select("ts", pl.lit(contract.code).alias("contract"), "session", "rth", *_VALUES)
-    bad = pl.concat([judged.filter(pl.col("reason").is_not_null()), repeats], how="diagonal")
+    kept = good.join(repeats.select("row"), on="row", how="anti").sort("ts")
+    prints = _prints(kept, bad_prints)
+    kept = kept.join(prints.select("row"), on="row", how="anti", maintain_order="left")
+    bars = kept.select("ts", pl.lit(contract.code).alias("contract"), "session", "rth", *_VALUES)
+    bad = pl.concat([judged.filter(pl.col("reason").is_not_null()), repeats, prints], how="diagonal")
     columns = [*QUARANTINE_COLUMNS, *(name for name in _PLACE if name in rows.columns)]
     return Cleaned(bars, bad.sort("row").select(columns), _out_of_order(kept.sort("row")))
 
@@ -115,6 +122,12 @@ def _repeats(good: pl.DataFrame) -> pl.DataFrame:
     return ordered.with_columns(reason=pl.when(same).then(pl.lit(DUPLICATE)).otherwise(pl.lit(CONFLICTING))).filter(
         pl.col("row") != pl.col("row").first().over("ts")
     )
+
+
+def _prints(kept: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """Return the isolated bad prints of bars sorted by ts, with their reason; none if more than ``limit``."""
+    found = kept.filter(isolated_prints()) if limit else kept.clear()
+    return (found if found.height <= limit else kept.clear()).with_columns(reason=pl.lit(BAD_PRINT))
 
 
 def _out_of_order(kept: pl.DataFrame) -> int:
