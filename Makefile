@@ -1,7 +1,8 @@
 # Everything this project does, as verbs. `make help` lists them. A fresh clone needs python3.11 and nothing else.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# One stamp per content of requirements.txt: the same file is installed once, a changed one again.
+# One file per content of requirements.txt: the same content is installed once, a changed one again. The name says it
+# all: the target has no prerequisite, because a checkout gives requirements.txt a new time and the old content.
 STAMP := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
 MODE ?= signal
 RECIPE ?= nightly
@@ -20,7 +21,7 @@ SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-$(STAMP): requirements.txt
+$(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	# The lock is whole: nothing to resolve. Compiled here, by all cores: not every environment lets programs do it.

@@ -1,0 +1,51 @@
+"""The Makefile's virtual environment: installed once for each content of requirements.txt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the Makefile and an installed lock."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    lock = tmp_path / "requirements.txt"
+    lock.write_text("airflow==3\n")
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / f".installed-{digest}").touch()
+    return tmp_path
+
+
+def commands(project: Path) -> str:
+    """What `make venv` would do."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "MFLAGS"}
+    done = subprocess.run(
+        ["make", "-n", "venv"], cwd=project, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_newer_lock_of_the_same_content_is_not_installed_again(project):
+    later = time.time() + 3600
+    os.utime(project / "requirements.txt", (later, later))
+    assert "pip install" not in commands(project)
+
+
+def test_changed_lock_is_installed(project):
+    (project / "requirements.txt").write_text("airflow==4\n")
+    assert "pip install" in commands(project)
+
+
+def test_missing_environment_is_installed(project):
+    shutil.rmtree(project / ".venv")
+    assert "pip install" in commands(project)
