@@ -8,7 +8,8 @@ features per contract, rolls → **gate: features** → **gate: leakage** → tr
 `train` → `evaluate` → (a person's approval, where `promotion.require_approval` asks for it) → `promote` → `score`.
 
 * **Start by hand:** every field of the form is one setting. An empty field means "as the recipe says". A key of the
-  conf that no field reads is refused. `resolve_config` logs the whole configuration; later tasks use that copy.
+  conf that no field reads and a wrong value fail the run at `resolve_config`, which names the field, the value and its
+  limits. It logs the whole configuration; later tasks use that copy.
 * **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published
   either way: see *Reports* in the menu and on the run.
 * **Refused** is a good end: the run succeeds, the champion stays, `promote` says why.

@@ -109,9 +109,99 @@ def test_form_has_every_setting_with_help_section_and_limits():
         assert field["description"], name
         assert field["section"], name
     rate = fields["training.learning_rate"]
-    assert rate["type"] == ["null", "number"]
+    assert rate["type"] == ["null", "string", "number"]
     assert (rate["exclusiveMinimum"], rate["maximum"], rate["section"]) == (0, 10, "Training")
     assert fields["training.device"]["enum"] == [None, "auto", "cpu", "cuda", "rocm"]
+
+
+def test_form_draws_no_number_widget_and_one_line_for_every_number_and_list():
+    """Airflow takes the first type that is not null, and a text line for several types only beside examples."""
+    for name, field in config.form_fields().items():
+        types = [kind for kind in field["type"] if kind != "null"] if isinstance(field["type"], list) else []
+        assert types[:1] != ["number"], name
+        assert types[:1] != ["integer"], name
+        assert len(types) < 2 or (types[0] == "string" and isinstance(field["examples"], list)), name
+
+
+def test_help_states_limits_and_the_values_of_the_recipes():
+    fields = config.form_fields()
+    assert fields["training.learning_rate"]["description"].endswith(
+        "A valid number greater than 0 and less than or equal to 10. Empty: as the recipe says (nightly: 0.004;"
+        " top5: 0.0001; conservative: 5e-05; medium: 0.0001; ambitious: 0.0002)."
+    )
+    assert "(nightly: 32, 32; smoke: 16; top5: 16, 8;" in fields["model.hidden_dims"]["description"]
+    assert fields["training.epochs"]["examples"] == ["12", "2", "3", "20"]
+    for name, field in fields.items():
+        assert name == "recipe" or "Empty: as the recipe says (nightly: " in field["description"], name
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "number"),
+    [
+        ("training.learning_rate", "1e-4", 1e-4),
+        ("training.learning_rate", "3e-4", 3e-4),
+        ("training.learning_rate", "1E-3", 1e-3),
+        ("training.learning_rate", ".0005", 5e-4),
+        ("training.learning_rate", " 5. ", 5.0),
+        ("training.learning_rate", "+0.25", 0.25),
+        ("training.learning_rate", 1, 1.0),
+        ("training.epochs", "1_000", 1000),
+        ("training.epochs", "1e3", 1000),
+        ("training.epochs", "3.0", 3),
+        ("training.epochs", 3.0, 3),
+        ("training.seed", "2147483647", 2**31 - 1),
+        ("promotion.champion_margin", "-1", -1.0),
+        ("promotion.champion_margin", "-2e-3", -0.002),
+        ("evaluation.round_turn_cost", "2.5", 2.5),
+        ("evaluation.round_turn_cost", None, None),
+        ("model.hidden_dims", "64, 32", (64, 32)),
+        ("model.hidden_dims", "1e2", (100,)),
+        ("dataset.target_levels", ".1, 5e-1, .9", (0.1, 0.5, 0.9)),
+    ],
+)
+def test_number_typed_as_text_is_the_number(key, given, number):
+    section, name = key.split(".")
+    found = getattr(getattr(config.resolve("nightly", {key: given}), section), name)
+    assert found == number
+    assert type(found) is type(number)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.learning_rate", "-1", "a valid number greater than 0 and less than or equal to 10"),
+        ("training.learning_rate", "99", "a valid number greater than 0 and less than or equal to 10"),
+        ("training.learning_rate", "0,004", "with a decimal point and without thousands separators"),
+        ("training.epochs", "1,000", "with a decimal point and without thousands separators"),
+        ("training.epochs", "0", "a valid integer greater than or equal to 1 and less than or equal to 10000"),
+        *[
+            ("training.epochs", value, "a valid integer greater than or equal to 1")
+            for value in ("1e-4", "1.5", "-1", "many", "", " ", "1 000", "0x10", "1__0", "\uff11", "1e999", "NaN", True,
+                          [3], None, 10**400, float("nan"), float("inf"))
+        ],
+        ("ingest.min_price", float("inf"), "a valid number greater than 0"),
+        ("ingest.min_price", "inf", "a valid number greater than 0"),
+        ("dataset.train_share", "1", "a valid number greater than 0 and less than 1"),
+        ("model.hidden_dims", "32, 16.5", "a valid integer"),
+        ("model.hidden_dims", [True], "a valid integer"),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_number_within_the_limits_is_refused(key, value, expected):
+    with pytest.raises(InvalidValueError) as caught:
+        config.resolve("nightly", {key: value})
+    assert caught.value.key == key
+    assert expected in str(caught.value)
+
+
+def test_all_wrong_values_are_named_at_once():
+    wrong = {"training.epochs": "0", "training.device": "tpu", "training.learning_rate": "1,5"}
+    with pytest.raises(InvalidValueError) as caught:
+        config.resolve("nightly", wrong | {"training.seed": "3"})
+    for key, value in wrong.items():
+        assert f"Expected {key} to be " in str(caught.value)
+        assert f"; was {value!r}." in str(caught.value)
+    assert "training.seed" not in str(caught.value)
+    assert str(caught.value).endswith("Correct these values and start again.")
 
 
 def test_settings_are_the_reviewed_ones():

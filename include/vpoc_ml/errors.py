@@ -53,6 +53,16 @@ class InvalidValueError(ConfigError):
         super().__init__(f"Expected {key} to be {expected}; was {value!r}. Correct the value and start again.")
 
 
+class InvalidValuesError(InvalidValueError):
+    """Several settings whose values are outside their type or limits; ``key`` and ``value`` are those of the first."""
+
+    def __init__(self, errors: Sequence[InvalidValueError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(errors[0].key, errors[0].value, errors[0].expected)
+        lines = [f"Expected {each.key} to be {each.expected}; was {each.value!r}." for each in errors]
+        self.args = ("\n".join([*lines, "Correct these values and start again."]),)
+
+
 class ContractCodeError(ConfigError):
     """A contract name that cannot be read."""
 

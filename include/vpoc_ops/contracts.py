@@ -14,7 +14,8 @@ OWN_SETTINGS = ("data.contracts", "data.instrument")
 CONTRACT: start.Fields = {
     "contract": {
         "type": ["null", "string"],
-        "description": "Contract to build, such as ESH25, where the run has no Partition Key.",
+        "description": "Contract to build, such as ESH25, where the run has no Partition Key. Airflow refuses a wrong"
+        " key before the run starts and shows the reason at the top of this dialog.",
     },
 }
 SHOWN = ("rows_in", "rows_out", "quarantined", "skipped", "why", "rebuilt")

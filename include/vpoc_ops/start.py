@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
 
-from vpoc_ml.config import form_fields
+from vpoc_ml.config import form_fields, setting_keys
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 from vpoc_ops import stage
 from vpoc_ops.clock import CHICAGO, CLOSE_OF_DAY
@@ -23,9 +23,9 @@ Fields = Mapping[str, dict[str, Any]]
 
 SESSION: Fields = {
     "session": {
-        "type": ["null", "string"],
-        "format": "date",
-        "description": "Session whose night this run is; empty means now. A day without a session is refused.",
+        "type": ["null", "string"],  # no format: a date picker sends nothing for a day such as 30 February
+        "description": "Session whose night this run is, such as 2025-03-17; empty means now. A day without a session"
+        " is refused.",
     },
 }
 _RUN_FIELDS: Fields = {
@@ -38,7 +38,8 @@ _RUN_FIELDS: Fields = {
         "description": "File of VIX closes, on the worker; empty means the one in raw/ of the lake.",
     },
     "overrides": {
-        "type": ["object", "null"],
+        "type": ["object", "null", "array", "string", "number", "boolean"],
+        "examples": [],  # with examples Airflow draws the editor of the first type
         "description": 'Settings by dotted name, such as {"training.epochs": 3}; they win over the fields below.',
     },
 }
@@ -58,7 +59,7 @@ def form_params(first: Fields = SESSION, leave_out: Collection[str] = ()) -> dic
 
 def _choices(schema: dict[str, Any]) -> dict[str, Any]:
     """Give a setting with few values a list with a word for null; a typed boolean would be a switch without it."""
-    if "boolean" in schema["type"]:
+    if schema["type"] == ["null", "boolean"]:
         schema = {key: value for key, value in schema.items() if key != "type"} | {"enum": [None, True, False]}
     if None in schema.get("enum", ()):
         schema = schema | {"values_display": {"null": "as the recipe says"}}
@@ -88,7 +89,7 @@ def session_clock(run_type: str, run_after: datetime, session: str | None) -> da
     from vpoc_ml.market.calendar import is_session
 
     if session:
-        day = date.fromisoformat(session)
+        day = _day(session)
         if not is_session(CALENDAR, day):
             raise InvalidValueError("session", session, f"a day on which {CALENDAR} has a session")
         return datetime.combine(day, CLOSE_OF_DAY, CHICAGO)
@@ -98,18 +99,34 @@ def session_clock(run_type: str, run_after: datetime, session: str | None) -> da
     return run_after
 
 
+def _day(session: str) -> date:
+    """Return the day that ``session`` names; of ISO's forms only the one with dashes."""
+    try:
+        return datetime.strptime(session.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
+    except ValueError as error:
+        raise InvalidValueError("session", session, "a day, year first, such as 2025-03-17") from error
+
+
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
     with stage.recorded(stage.current_run(), "resolve_config"):
         refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
         now = session_clock(str(dag_run.run_type), dag_run.run_after, params["session"])
-    return begin(params, overrides(params), now)
+        settings = overrides(params)
+    return begin(params, settings, now)
 
 
 def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings by dotted name that a form's fields and its ``overrides`` ask for."""
-    fields = {key: params[key] for key in form_fields() if "." in key and params.get(key) is not None}
-    return fields | (params["overrides"] or {})
+    """Return the settings by dotted name that a form's fields and its ``overrides`` ask for.
+
+    Raises:
+        InvalidValueError: ``overrides`` is not an object.
+    """
+    fields = {key: params[key] for key in setting_keys() if params.get(key) is not None}
+    more = params["overrides"]
+    if more is not None and not isinstance(more, dict):
+        raise InvalidValueError("overrides", more, 'empty or a JSON object such as {"training.epochs": 3}')
+    return fields | (more or {})
 
 
 def begin(params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
@@ -62,3 +63,35 @@ def test_space_that_cannot_be_searched_and_unknown_fields_are_refused_before_any
     assert run.state == "failed"
     assert run.fake.stages() == []
     assert (run.folder / "failures" / "resolve_config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"trials": "7", "search_seed": "1_000"}, (7, (), 1000)),
+        ({"trials": None, "search_seed": None, "vary": ["", " "]}, (30, (), 0)),
+        ({"trials": "1e2", "vary": ["training.epochs=1..3", ""]}, (100, ["training.epochs=1..3"], 0)),
+    ],
+)
+def test_fields_of_a_search_may_be_text_or_empty(airflow_home, given, found):
+    from vpoc_ops.search import arguments
+
+    assert arguments({"trials": 30, "search_seed": 0, "vary": None} | given) == found
+
+
+@pytest.mark.parametrize("value", ["0", "1,000", "many", "10_001", -1])
+def test_number_of_trials_outside_its_limits_is_refused(airflow_home, value):
+    from vpoc_ml.errors import InvalidValueError
+    from vpoc_ops.search import arguments
+
+    with pytest.raises(InvalidValueError, match="trials to be a valid integer greater than or equal to 1 and less"):
+        arguments({"trials": value, "search_seed": 0, "vary": None})
+
+
+def test_wrong_number_fails_the_run_at_its_first_task_with_field_value_and_limits(run_search):
+    run = run_search(search_seed="-1")
+    assert run.state == "failed"
+    assert run.fake.stages() == []
+    record = json.loads((run.folder / "failures" / "resolve_config.json").read_text())
+    assert "Expected search_seed to be a valid integer greater than or equal to 0" in record["message"]
+    assert "was '-1'" in record["message"]

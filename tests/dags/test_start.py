@@ -48,6 +48,17 @@ def test_named_day_without_session_is_refused(clock):
         clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-05")
 
 
+@pytest.mark.parametrize("session", ["2025-02-30", "20250317", "2025-W12-1", "17.03.2025", "03/17/2025", "today", " "])
+def test_text_that_is_no_day_is_refused_with_the_form_of_a_day(clock, session):
+    with pytest.raises(InvalidValueError, match="session to be a day, year first, such as 2025-03-17"):
+        clock("manual", datetime(2026, 3, 1, tzinfo=UTC), session)
+
+
+def test_day_outside_the_calendar_is_refused(clock):
+    with pytest.raises(InvalidValueError, match="0220-01-02"):
+        clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "0220-01-02")
+
+
 def test_unknown_key_suggests_a_setting_of_the_same_last_name():
     from vpoc_ops.start import refuse_unknown
 

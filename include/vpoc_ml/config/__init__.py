@@ -6,7 +6,8 @@ the DAG is generated from the same fields, limits and descriptions. This package
 the standard library only, because DAG files import it while they are parsed.
 """
 
-from vpoc_ml.config.form import form_fields
+from vpoc_ml.config.form import form_fields, number_field
+from vpoc_ml.config.numbers import number
 from vpoc_ml.config.overrides import change, parse_override, resolve
 from vpoc_ml.config.recipes import (
     RECIPES,
@@ -58,6 +59,8 @@ __all__ = [
     "form_fields",
     "medium",
     "nightly",
+    "number",
+    "number_field",
     "parse_override",
     "recipe",
     "resolve",

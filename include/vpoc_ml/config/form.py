@@ -1,21 +1,28 @@
-"""The trigger form of the DAGs, made from the settings."""
+"""The trigger form of the DAGs, made from the settings.
+
+Airflow draws a number as a widget that drops what is no digit, so that ``1e-4`` becomes 14, and then moves the value
+to the nearest limit. Numbers are therefore text fields here, which ``resolve`` reads and validates. The conf of a run
+that is started over REST may still hold JSON numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from vpoc_ml.config.recipes import RECIPES
-from vpoc_ml.config.settings import RunConfig, every_setting, is_list, section_class
+from vpoc_ml.config.numbers import KINDS, LIMITS, describe
+from vpoc_ml.config.recipes import RECIPES, recipe
+from vpoc_ml.config.settings import every_setting, is_list, setting_schema
 
 
 def form_fields() -> dict[str, dict[str, Any]]:
     """Return the JSON schema of every field of the trigger form, keyed by ``recipe`` or dotted setting.
 
-    An empty field means "as the recipe says", so every setting is nullable and defaults to null.
-    Each schema has ``section``, ``title``, ``description`` and the setting's own limits.
+    An empty field means "as the recipe says", so every setting is nullable and defaults to null. Each schema has
+    ``section``, ``title`` and ``description``, which states the limits and the recipes' values. A number or a list
+    takes text or its JSON type; the limits in the schema hold for JSON numbers.
     """
     fields: dict[str, dict[str, Any]] = {
         "recipe": {
@@ -27,38 +34,54 @@ def form_fields() -> dict[str, dict[str, Any]]:
             "description": "Named recipe; the fields below override single settings of it.",
         }
     }
-    schema = RunConfig.model_json_schema()["$defs"]
+    recipes = {name: recipe(name) for name in RECIPES}
     for section, name, field in every_setting():
-        properties = _stated(schema[section_class(section).__name__]["properties"][name])
-        limits = {key: value for key, value in properties.items() if key in _FORM_LIMITS}
+        values = {each: getattr(getattr(config, section), name) for each, config in recipes.items()}
+        schema = setting_schema(section, name)
         fields[f"{section}.{name}"] = {
             "default": None,
-            "type": ["null", _form_type(field, properties)],
+            **_typed(schema, [_shown(field, value) for value in values.values() if value not in (None, ())]),
             "section": section.capitalize(),
             "title": f"{section}.{name}",
-            "description": f"{field.description} Empty: as the recipe says (nightly: {_shown(field)}).",
-            **limits,
-            **({"enum": [None, *properties["enum"]]} if "enum" in properties else {}),
+            "description": f"{field.description}{_limited(schema)}"
+            f" Empty: as the recipe says ({_listed(field, values)}).",
         }
     return fields
 
 
-def _stated(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return a setting's schema; of one that may be none, the schema of what it may be else."""
-    chosen: dict[str, Any] = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
-    return {**properties, **chosen}
+def number_field(schema: Mapping[str, Any], examples: Iterable[str] = ()) -> dict[str, Any]:
+    """Return type, limits and examples of a field that takes a number as text or as JSON.
+
+    Airflow draws one text input for several types only where there are examples; otherwise its input for several
+    types turns ``1.0`` into ``1`` while it is being typed.
+    """
+    limits = {name: schema[name] for name in LIMITS if name in schema}
+    return {"type": ["null", "string", schema["type"]], **limits, "examples": list(dict.fromkeys(examples))}
 
 
-_FORM_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+def _typed(schema: Mapping[str, Any], examples: Iterable[str]) -> dict[str, Any]:
+    if schema.get("type") in KINDS:
+        return number_field(schema, examples)
+    if schema.get("type") == "array":
+        return {"type": ["null", "string", "array", "number"], "examples": list(dict.fromkeys(examples))}
+    return {
+        "type": ["null", schema.get("type", "string")],
+        **({"enum": [None, *schema["enum"]]} if "enum" in schema else {}),
+    }
 
 
-def _form_type(field: FieldInfo, properties: Mapping[str, Any]) -> str:
-    return "string" if is_list(field) else str(properties.get("type", "string"))
+def _limited(schema: Mapping[str, Any]) -> str:
+    return f" {describe(schema).capitalize()}." if schema.get("type") in KINDS else ""
 
 
-def _shown(field: FieldInfo) -> str:
-    default = field.default
-    if isinstance(default, tuple):
+def _listed(field: FieldInfo, values: Mapping[str, Any]) -> str:
+    """Return the nightly recipe's value, and those of the recipes that differ from it."""
+    shown = {name: value for name, value in values.items() if name == "nightly" or value != values["nightly"]}
+    return "; ".join(f"{name}: {_shown(field, value)}" for name, value in shown.items())
+
+
+def _shown(field: FieldInfo, value: Any) -> str:
+    if is_list(field):
         empty = "all" if "empty means all" in str(field.description) else "none"
-        return ", ".join(map(str, default)) or empty
-    return "none" if default is None else str(default)
+        return ", ".join(map(str, value)) or empty
+    return "none" if value is None else str(value)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
+from vpoc_ml.config.numbers import KINDS, number
 from vpoc_ml.config.recipes import recipe
-from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys
-from vpoc_ml.errors import InvalidValueError, UnknownKeyError
+from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys, setting_schema
+from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -46,21 +46,27 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
 
     Raises:
         UnknownKeyError: an override names no setting; the nearest settings are suggested.
-        InvalidValueError: a value is outside the setting's type or limits.
+        InvalidValueError: a value is outside the setting's type or limits; several of them are listed.
     """
     whole = config.model_dump()
     known = setting_keys()
+    wrong: dict[str, InvalidValueError] = {}
     for key, value in overrides.items():
         if key not in known:
             raise UnknownKeyError(key, _nearest(key, known))
         section, field = key.split(".")
-        whole[section][field] = _as_given(value, field_of(section, field))
+        try:
+            whole[section][field] = _as_given(key, value)
+        except InvalidValueError as error:
+            wrong[key] = error
     try:
         changed = RunConfig.model_validate(whole)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:2])
-        raise InvalidValueError(key, first["input"], _expectation(first["msg"])) from error
+        for each in error.errors():
+            key = ".".join(str(part) for part in each["loc"][:2])
+            wrong.setdefault(key, InvalidValueError(key, each["input"], _expectation(each["msg"])))
+    if wrong:
+        raise next(iter(wrong.values())) if len(wrong) == 1 else InvalidValuesError(tuple(wrong.values()))
     if changed.features.pair == changed.data.instrument:
         raise InvalidValueError("features.pair", changed.features.pair, "another instrument than data.instrument")
     return changed
@@ -74,13 +80,20 @@ def _nearest(key: str, known: Iterable[str]) -> list[str]:
     return same_name or difflib.get_close_matches(key, known, n=2, cutoff=0.6)
 
 
-def _as_given(value: Any, field: FieldInfo) -> Any:
-    """A form and a command line give lists as text: ``a, b`` becomes ``(a, b)``, a lone number a list of one."""
-    if is_list(field) and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (value,)
-    if is_list(field) and isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+def _as_given(key: str, value: Any) -> Any:
+    """Return a number as a number; a list as text, ``a, b``, becomes ``(a, b)``, a lone number a list of one."""
+    section, name = key.split(".")
+    field, schema = field_of(section, name), setting_schema(section, name)
+    if schema.get("type") in KINDS and not (value is None and field.default is None):
+        return number(key, value, schema)
+    if not is_list(field):
+        return value
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    elif not isinstance(value, (list, tuple)):
+        value = [value]
+    items = schema.get("items", {})
+    return tuple(number(key, each, items) if items.get("type") in KINDS else each for each in value)
 
 
 def _expectation(message: str) -> str:

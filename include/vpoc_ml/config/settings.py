@@ -6,7 +6,8 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable
-from typing import Annotated, Literal, get_origin
+from functools import cache
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -339,6 +340,19 @@ def section_class(section: str) -> type[Section]:
 def field_of(section: str, name: str) -> FieldInfo:
     """Return a setting's field."""
     return section_class(section).model_fields[name]
+
+
+def setting_schema(section: str, name: str) -> dict[str, Any]:
+    """Return the JSON schema of a setting; of one that may be none, the schema of its other values."""
+    properties = _properties(section)[name]
+    other: dict[str, Any] = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
+    return {**properties, **other}
+
+
+@cache
+def _properties(section: str) -> dict[str, dict[str, Any]]:
+    properties: dict[str, dict[str, Any]] = section_class(section).model_json_schema()["properties"]
+    return properties
 
 
 def is_list(field: FieldInfo) -> bool:

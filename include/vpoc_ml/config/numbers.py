@@ -1,0 +1,72 @@
+"""Numbers that people type: one parser for the trigger form, the command line and a run's conf."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vpoc_ml.errors import InvalidValueError
+
+KINDS = ("integer", "number")  # of a JSON schema
+EXACT = 2**53
+"""Integers below it are exact as float64."""
+_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*(\.(\d+(_\d+)*)?)?|\.\d+(_\d+)*)([eE][+-]?\d+)?", re.ASCII)
+LIMITS = {
+    "exclusiveMinimum": "greater than",
+    "minimum": "greater than or equal to",
+    "exclusiveMaximum": "less than",
+    "maximum": "less than or equal to",
+}
+
+
+def number(key: str, value: Any, schema: Mapping[str, Any]) -> int | float:
+    """Return the number that ``value`` stands for, within the limits.
+
+    Text may have a sign, a decimal point, an exponent and underscores between digits: ``-1``, ``.0005``, ``1E-3``,
+    ``1_000``. An integer may be written in any of these forms as long as it is whole.
+
+    Args:
+        key: name of the field, for the message.
+        value: text or a number.
+        schema: JSON schema of the field: ``type`` and the limits.
+
+    Raises:
+        InvalidValueError: no number, a comma in it, not finite, not whole where the field is an integer, or outside
+            the limits.
+    """
+    found = _parsed(value)
+    whole = schema["type"] == "integer"
+    if not math.isfinite(found) or (whole and not float(found).is_integer()) or not _within(found, schema):
+        comma = isinstance(value, str) and "," in value
+        hint = ", written with a decimal point and without thousands separators" if comma else ""
+        raise InvalidValueError(key, value, describe(schema) + hint)
+    return int(found) if whole else found
+
+
+def describe(schema: Mapping[str, Any]) -> str:
+    """Return type and limits of a number in words."""
+    limits = [f"{words} {schema[name]:.15g}" for name, words in LIMITS.items() if name in schema]
+    kind = "a valid integer" if schema["type"] == "integer" else "a valid number"
+    return " ".join([kind, " and ".join(limits)]).rstrip()
+
+
+def _parsed(value: Any) -> int | float:
+    """Return the number, NaN where there is none, infinity where it is too large to be exact."""
+    if isinstance(value, str):
+        text = value.strip()
+        return float(text) if _NUMBER.fullmatch(text) else math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    return value if abs(value) < EXACT else math.inf
+
+
+def _within(value: float, schema: Mapping[str, Any]) -> bool:
+    inside = (
+        value > schema.get("exclusiveMinimum", -math.inf),
+        value >= schema.get("minimum", -math.inf),
+        value < schema.get("exclusiveMaximum", math.inf),
+        value <= schema.get("maximum", math.inf),
+    )
+    return all(inside)
