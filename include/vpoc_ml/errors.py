@@ -154,13 +154,13 @@ class UnreadableFileError(InputError):
 
 
 class VixCoverageError(InputError):
-    """VIX closes that do not cover the bars."""
+    """Closes of the VIX, or of the index called ``name``, that do not cover the bars."""
 
-    def __init__(self, path: object, vix_span: str, bars_span: str) -> None:
+    def __init__(self, path: object, vix_span: str, bars_span: str, name: str = "VIX") -> None:
         self.path, self.vix_span, self.bars_span = str(path), vix_span, bars_span
         super().__init__(
-            f"Expected VIX closes published before and during {bars_span}; {path} covers {vix_span}."
-            " Deliver a VIX file that overlaps the contracts."
+            f"Expected {name} closes published before and during {bars_span}; {path} covers {vix_span}."
+            f" Deliver a {name} file that overlaps the contracts."
         )
 
 

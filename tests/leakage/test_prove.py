@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -113,6 +114,25 @@ def test_a_builder_that_looks_ahead_is_found_on_the_run_s_own_bars(unpredictable
     market = unpredictable[-1]
     found = audit(build, stream, market, build(market, None), 3).findings
     assert "mom_15m" in {one.feature for one in found}
+
+
+def test_an_index_that_is_known_before_its_publication_is_found(rough):
+    extras = ("covariates",)
+
+    def sample(build):
+        def chunked(market, rows, skip):
+            return build(market, rows).slice(skip)
+
+        return audit(build, chunked, rough, build(rough, None), 3).findings
+
+    def early(market, rows):
+        hours = pl.col("available_at") - timedelta(hours=23)
+        known = {name: values.with_columns(hours) for name, values in market.covariates.items()}
+        return feature_builder(extras=extras)(replace(market, covariates=known), rows)
+
+    assert "other_lag1" in feature_builder(extras=extras)(rough, None).columns
+    assert sample(feature_builder(extras=extras)) == []
+    assert {one.feature for one in sample(early)} == {"other_lag1", "other_chg_5d"}
 
 
 # ---------------------------------------------------------------- findings

@@ -79,6 +79,9 @@ class IngestConfig(Section):
     vix_mapping: tuple[str, ...] = Field(
         (), description="Columns of a VIX file of your own: date=Datum, close=Zuletzt, format=%d.%m.%Y, decimal=comma."
     )
+    covariates: tuple[str, ...] = Field(
+        (), description="Further indices for the bars: NAME[=FILE][@HH:MM[+DAYS]], New York time of their publication."
+    )
     conflicts: Literal["error", "latest"] = Field(
         "error", description="Bars that two files tell differently: refuse, or take the file that reaches latest."
     )
@@ -103,11 +106,12 @@ class FeaturesConfig(Section):
         (), description="Feature columns in model order; empty means all of the registry and of the extras."
     )
     extras: tuple[
-        Literal["garch", "har", "hurst", "wavelet", "cointegration", "fracdiff", "alpha158"],
+        Literal["garch", "har", "hurst", "wavelet", "cointegration", "fracdiff", "alpha158", "covariates"],
         ...,
     ] = Field(
         (),
-        description="Optional families to add: garch, har, hurst, wavelet, cointegration, fracdiff, alpha158.",
+        description="Optional families to add: garch, har, hurst, wavelet, cointegration, fracdiff, alpha158,"
+        " covariates.",
     )
     pair: str = Field(
         "", validate_default=True, description="Other instrument of family cointegration, such as NQ, in the same lake."

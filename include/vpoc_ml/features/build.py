@@ -45,6 +45,7 @@ def build_features(
     profile: ProfileConfig | None = None,
     extras: tuple[str, ...] = (),
     pair: pl.DataFrame | None = None,
+    covariates: Mapping[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
     """Return ``ts, contract, session`` and one Float32 column a feature, one row a bar.
 
@@ -65,6 +66,7 @@ def build_features(
         extras: optional families, such as ``garch``; their columns follow the registry's.
         pair: ``ts`` (START, UTC) and ``close`` of the other instrument of family cointegration: one continuous
             series, as ``continuous_closes`` gives it.
+        covariates: further indices of family covariates by column, each like ``vix``.
 
     Raises:
         ArtifactError: the frames do not belong together, or family cointegration lacks its pair.
@@ -73,14 +75,16 @@ def build_features(
     """
     if bars.is_empty():
         return bars.select(KEYS).with_columns(
-            pl.lit(None, pl.Float32).alias(name) for name in chosen(extras, vix=vix is not None)
+            pl.lit(None, pl.Float32).alias(name)
+            for name in chosen(extras, vix=vix is not None, covariates=covariates or ())
         )
     parts = [Part(bars, sessions, developing, None)]
     if predecessor is not None:
         past = past_of(predecessor, bars["contract"][0], instrument, needs(extras))
         parts = _split(parts[0], predecessor.first_session, past)
     gathered = (
-        gather(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile, pair) for one in parts
+        gather(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile, pair, covariates)
+        for one in parts
     )
     return pl.concat([compute(inputs, extras) for inputs in gathered])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import polars as pl
@@ -28,6 +28,7 @@ def build_in_chunks(
     skip: int = 0,
     extras: tuple[str, ...] = (),
     pair: pl.DataFrame | None = None,
+    covariates: Mapping[str, pl.DataFrame] | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Yield the features of ``rows`` bars at a time; together they equal ``build_features`` to the last bit.
 
@@ -44,6 +45,7 @@ def build_in_chunks(
         skip: the first chunk begins at this row; bars before it are only remembered.
         extras: optional families, as for ``build_features``.
         pair: the other instrument's closes, as for ``build_features``.
+        covariates: further indices, as for ``build_features``.
 
     Raises:
         InvalidValueError: rows below 1.
@@ -61,7 +63,7 @@ def build_in_chunks(
         carried = _remember(carried, bars[remembered:opened], instrument, config, needed.history)
         remembered, known = opened, bars[opened:end]
         levels = build_sessions(known, instrument, config), build_developing(known, instrument, config)
-        inputs = gather(known, *levels, vix, instrument, carried, config, pair)
+        inputs = gather(known, *levels, vix, instrument, carried, config, pair, covariates)
         yield compute(inputs, extras).tail(end - start)
 
 

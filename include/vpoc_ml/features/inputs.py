@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +45,7 @@ class Inputs:
     entry a session, in order, the past ones first; ``day`` is each bar's place among them. ``sessions`` are the trade
     dates of the bars, ``starts`` the first row of each, then the number of bars. ``pair`` is the other instrument's
     ``ts, close``, one continuous series, where one is asked for. ``vix`` is empty where ``uses_vix`` is False.
+    ``covariates`` are further indices by column, each like ``vix``.
     """
 
     frame: pl.DataFrame
@@ -63,6 +65,7 @@ class Inputs:
     profile: ProfileConfig
     pair: pl.DataFrame | None = None
     uses_vix: bool = True
+    covariates: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     def whole(self, name: str) -> NDArray[Any]:
         """Return a column of ``PastBars`` over all past sessions, then over the bars."""
@@ -283,6 +286,7 @@ def gather(
     past: Past | None = None,
     profile: ProfileConfig | None = None,
     pair: pl.DataFrame | None = None,
+    covariates: Mapping[str, pl.DataFrame] | None = None,
 ) -> Inputs:
     """Return the arrays of one contract, after its past.
 
@@ -311,6 +315,7 @@ def gather(
         past=before,
         vix=NO_VALUES if vix is None else vix.sort("available_at"),
         uses_vix=vix is not None,
+        covariates={name: values.sort("available_at") for name, values in (covariates or {}).items()},
         instrument=instrument,
         profile=profile or ProfileConfig(),
         pair=pair,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.features.history import Floats
@@ -41,3 +42,25 @@ def rolling_extreme(values: Floats, bars: int, further: np.ufunc) -> Floats:
         further(reached[step:], reached[:-step], out=spare[step:])
         reached, spare, width = spare, reached, width + step
     return reached
+
+
+def when_published(ts: NDArray[np.int64], known: NDArray[np.int64], by_count: Floats) -> Floats:
+    """Return, for every bar, the entry of ``by_count`` for the number of values published strictly before it.
+
+    Args:
+        ts: (bars,) start of each bar, microseconds UTC.
+        known: (values,) time of each publication, non-decreasing, microseconds UTC.
+        by_count: (values + 1,) what holds after none, one, two, ... publications.
+    """
+    first = np.searchsorted(ts, known, side="right")  # of each value, the first bar that starts after it
+    return np.repeat(by_count, np.diff(first, prepend=0, append=ts.size))
+
+
+def dates_before(values: Floats, dates: pl.Series, ago: int = 5) -> Floats:
+    """Return, for each value, the last one of ``ago`` dates before, by the number of values published (see above)."""
+    date = dates.rle_id().to_numpy()
+    last = np.flatnonzero(np.append(date[1:] != date[:-1], values.size > 0))  # row of each date's last value
+    old = np.flatnonzero(date >= ago)
+    found = np.full(values.size + 1, np.nan)
+    found[old + 1] = values[last[date[old] - ago]]
+    return found

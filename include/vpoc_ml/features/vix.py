@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
-
-CHANGE_DAYS = 5
+from vpoc_ml.features.series import dates_before, when_published
 
 
 def vix_lag1(x: Inputs) -> Floats:
@@ -20,14 +19,8 @@ def vix_chg_5d(x: Inputs) -> Floats:
     Of a VIX within the day: from the last value of the fifth date before.
     """
     close = x.vix["close"].to_numpy()
-    day = x.vix["date"].rle_id().to_numpy()
-    last = np.flatnonzero(np.append(day[1:] != day[:-1], close.size > 0))  # row of each date's last value
-    old = np.flatnonzero(day >= CHANGE_DAYS)
-    change = np.full(close.size + 1, np.nan)  # by the number of values published before
-    change[old + 1] = np.log(close[old] / close[last[day[old] - CHANGE_DAYS]])
-    published = x.vix["available_at"].to_physical().to_numpy()
-    first = np.searchsorted(x.ts, published, side="right")  # of each value, the first bar that starts after it
-    return np.repeat(change, np.diff(first, prepend=0, append=x.ts.size))
+    change = np.log(np.append(np.nan, close) / dates_before(close, x.vix["date"]))
+    return when_published(x.ts, x.vix["available_at"].to_physical().to_numpy(), change)
 
 
 def vrp(x: Inputs) -> Floats:

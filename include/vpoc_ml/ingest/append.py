@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VpocError
-from vpoc_ml.ingest.bars import BuiltBars
+from vpoc_ml.ingest.bars import BuiltBars, with_indices
 from vpoc_ml.ingest.clean import Cleaned, clean
 from vpoc_ml.ingest.convention import check_side
 from vpoc_ml.ingest.merge import GRID_ROWS, ROW_SCHEMA
@@ -25,7 +26,6 @@ from vpoc_ml.ingest.readers import READERS, barchart, kibot
 from vpoc_ml.ingest.readers.delimited import TextReader, rows_of
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import HEAD_BYTES, LONGEST_LINE, blocks, packed
-from vpoc_ml.ingest.vix import check_coverage, join_vix
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -76,6 +76,7 @@ def append_bars(
     instrument: Instrument,
     vix: pl.DataFrame | None,
     config: IngestConfig,
+    covariates: Mapping[str, pl.DataFrame] | None = None,
 ) -> BuiltBars | None:
     """Return ``before`` with the file's new rows, or None where the whole file must be read.
 
@@ -92,10 +93,9 @@ def append_bars(
             return None
         if config.bad_prints and _may_hold_prints(before, cleaned):
             return None
-        if vix is not None:
-            spanned = pl.concat([before.bars.head(1).select(cleaned.bars.columns), cleaned.bars])
-            check_coverage(spanned, vix, instrument.calendar)
-        bars = pl.concat([before.bars, join_vix(cleaned.bars, vix).select(before.bars.columns)], rechunk=True)
+        spanned = pl.concat([before.bars.head(1).select(cleaned.bars.columns), cleaned.bars])
+        new = with_indices(cleaned.bars, spanned, vix, covariates or {}, instrument.calendar)
+        bars = pl.concat([before.bars, new.select(before.bars.columns)], rechunk=True)
         check_side(Cleaned(bars, before.quarantine, 0), contract, instrument, str(grown.source.path))
     except (VpocError, OSError, pl.exceptions.PolarsError):
         return None  # reading the whole file raises what there is to raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.sniff import choose
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import read_head
-from vpoc_ml.ingest.vix import check_coverage, join_vix
+from vpoc_ml.ingest.vix import check_coverage, join_index, join_vix
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -43,11 +43,12 @@ def build_bars(
     instrument: Instrument,
     vix: pl.DataFrame | None,
     config: IngestConfig,
+    covariates: Mapping[str, pl.DataFrame] | None = None,
 ) -> BuiltBars:
     """Read a contract's sources (or one file of it) and return its bars with session, rth flag and VIX.
 
     bars: ts, contract, session, rth, open, high, low, close, volume, vix; sorted by unique ts, START of bar, UTC.
-    ``vix`` is null where no VIX is given.
+    ``vix`` is null where no VIX is given; each of ``covariates`` (values like those of the VIX) is a column after it.
     quarantine: line, ts, open, high, low, close, volume, reason, text, file; sorted by file and line. ``notes``
     says what the readers converted and what was delivered twice, for the run's report.
 
@@ -55,7 +56,7 @@ def build_bars(
         UnreadableFileError: not the expected format, cut off, two files that contradict each other, adjusted
             prices, or stamps of another zone or side of the bar than the format's.
         QuarantineLimitError: a larger share of bad rows than ``config.quarantine_limit``, or no good row.
-        VixCoverageError: VIX closes that do not cover the bars.
+        VixCoverageError: an index that does not cover the bars.
     """
     if isinstance(sources, Path):
         sources = [_source(sources, contract, config)]
@@ -69,10 +70,30 @@ def build_bars(
         if OUTSIDE_HOURS in reasons:
             check_zone(merged.rows, contract, instrument, _where(merged))
         raise QuarantineLimitError(_where(merged), bad, rows_in, config.quarantine_limit, reasons)
-    if vix is not None:
-        check_coverage(cleaned.bars, vix, instrument.calendar)
+    bars = with_indices(cleaned.bars, cleaned.bars, vix, covariates or {}, instrument.calendar)
     quarantine = with_text(cleaned.quarantine, merged.sources, instrument, config)
-    return BuiltBars(join_vix(cleaned.bars, vix), quarantine, rows_in, reasons, _notes(cleaned, merged))
+    return BuiltBars(bars, quarantine, rows_in, reasons, _notes(cleaned, merged))
+
+
+def with_indices(
+    bars: pl.DataFrame,
+    spanned: pl.DataFrame,
+    vix: pl.DataFrame | None,
+    covariates: Mapping[str, pl.DataFrame],
+    calendar: str,
+) -> pl.DataFrame:
+    """Return ``bars`` with the VIX and the covariates as known before each; they must cover ``spanned``.
+
+    Raises:
+        VixCoverageError: an index that does not.
+    """
+    if vix is not None:
+        check_coverage(spanned, vix, calendar)
+    joined = join_vix(bars, vix)
+    for column, values in covariates.items():
+        check_coverage(spanned, values, calendar, path=f"the {column.upper()} file", name=column.upper())
+        joined = join_index(joined, values, column)
+    return joined
 
 
 def _source(path: Path, contract: Contract, config: IngestConfig) -> Source:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
+from vpoc_ml.ingest.covariates import symbols
 from vpoc_ml.ingest.index_files import index_of
 from vpoc_ml.ingest.index_symbols import VIX
 from vpoc_ml.ingest.readers.base import Listing, Place
@@ -38,21 +39,26 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Discovery:
-    """Sources by contract code in order of expiry; files that cannot be used; VIX files; files of daily volume and
-    open interest; and notes about what was set apart."""
+    """Sources by contract code in order of expiry; files that cannot be used; files of the VIX and of covariates by
+    symbol; files of daily volume and open interest; and notes about what was set apart."""
 
     contracts: dict[str, tuple[Source, ...]]
     unreadable: list[Unreadable] = field(default_factory=list)
-    vix: tuple[Path, ...] = ()
+    indices: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     daily: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def vix(self) -> tuple[Path, ...]:
+        """Files of the VIX."""
+        return self.indices.get(VIX, ())
 
 
 @dataclass
 class _Found:
     sources: list[Source] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
-    vix: list[Path] = field(default_factory=list)
+    indices: dict[str, list[Path]] = field(default_factory=dict)
     daily: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -60,7 +66,8 @@ class _Found:
         """Add what was found in another file; daily files once each."""
         self.sources += other.sources
         self.unreadable += other.unreadable
-        self.vix += other.vix
+        for symbol, paths in other.indices.items():
+            self.indices.setdefault(symbol, []).extend(paths)
         self.daily += other.daily
         self.notes += other.notes
 
@@ -69,15 +76,15 @@ class _Found:
         if self.unreadable:
             return ""
         sources = [source.to_json() for source in self.sources]
-        return json.dumps([sources, list(map(str, self.vix)), list(map(str, self.daily)), self.notes])
+        indices = {symbol: list(map(str, paths)) for symbol, paths in self.indices.items()}
+        return json.dumps([sources, indices, list(map(str, self.daily)), self.notes])
 
     @staticmethod
     def of_text(text: str) -> _Found:
         """Return what ``to_text`` wrote."""
-        sources, vix_files, daily, notes = json.loads(text)
-        return _Found(
-            list(map(Source.from_json, sources)), [], list(map(Path, vix_files)), list(map(Path, daily)), notes
-        )
+        sources, found, daily, notes = json.loads(text)
+        indices = {symbol: list(map(Path, paths)) for symbol, paths in found.items()}
+        return _Found(list(map(Source.from_json, sources)), [], indices, list(map(Path, daily)), notes)
 
 
 def discover(
@@ -107,7 +114,8 @@ def discover(
         if error := next((file.error for file in found.unreadable if file.error), None):
             raise error
         raise MissingInputError(folder, what, _left_out(found.unreadable) + _REMEDY)
-    return Discovery(contracts, found.unreadable, tuple(found.vix), tuple(found.daily), tuple(found.notes))
+    indices = {symbol: tuple(paths) for symbol, paths in found.indices.items()}
+    return Discovery(contracts, found.unreadable, indices, tuple(found.daily), tuple(found.notes))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -157,11 +165,13 @@ def _wanted(member: str) -> bool:
 def _judge_place(place: Place, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
     shown = f"{name}:{place.member}" if place.member else name
     head = read_head(place.path, place.member)
-    if (symbol := index_of(place.name, head.lines, config)) is not None:
-        if symbol != VIX:
-            found.unreadable.append(Unreadable(shown, f"values of {symbol}, not of the VIX"))
-        elif place.path not in found.vix:
-            found.vix.append(place.path)
+    wanted = symbols(config)
+    if (symbol := index_of(place.name, head.lines, config, *wanted[1:])) is not None:
+        if symbol in wanted:
+            found.indices[symbol] = [*dict.fromkeys((*found.indices.get(symbol, ()), place.path))]
+        else:
+            reason = f"values of {symbol}, not of the VIX; name it in ingest.covariates to use it"
+            found.unreadable.append(Unreadable(shown, reason))
         return
     try:
         reader = choose(place, head, config)

@@ -64,7 +64,8 @@ def index_of(name: str, lines: Sequence[str], config: IngestConfig, *more: str) 
         config: ``ingest.vix_mapping`` and the order of dates.
         more: names of indices to know besides the usual ones, in capitals.
     """
-    header = find_header(lines, VIX, config)
+    headers = (find_header(lines, symbol, config) for symbol in (VIX, *more))
+    header = next((found for found in headers if found), None)
     if header is None:
         return None
     rows = [split(line, header.separator) for line in lines[header.lines :]]

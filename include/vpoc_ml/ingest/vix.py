@@ -45,14 +45,21 @@ def join_vix(bars: pl.DataFrame, vix: pl.DataFrame | None) -> pl.DataFrame:
     """
     if vix is None:
         return bars.with_columns(vix=pl.lit(None, pl.Float64))
-    known = vix.select(pl.col("available_at"), vix="close").sort("available_at")
+    return join_index(bars, vix, "vix")
+
+
+def join_index(bars: pl.DataFrame, values: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return ``bars`` (sorted by ts) with a column of the last value available strictly before ts, else null."""
+    known = values.select("available_at", pl.col("close").alias(column)).sort("available_at")
     return bars.join_asof(
         known, left_on="ts", right_on="available_at", strategy="backward", allow_exact_matches=False
     ).drop("available_at", strict=False)
 
 
-def check_coverage(bars: pl.DataFrame, vix: pl.DataFrame, calendar: str, *, path: object = "the VIX file") -> None:
-    """Refuse VIX closes that cannot serve the bars (ts, session).
+def check_coverage(
+    bars: pl.DataFrame, vix: pl.DataFrame, calendar: str, *, path: object = "the VIX file", name: str = VIX
+) -> None:
+    """Refuse closes of the VIX, or of the index called ``name``, that cannot serve the bars (ts, session).
 
     The first bar must see a close, and at most 5 sessions may lie between the last close's date and the last
     bar's session; a file that merely lags the bars by a holiday or a weekend passes.
@@ -68,7 +75,7 @@ def check_coverage(bars: pl.DataFrame, vix: pl.DataFrame, calendar: str, *, path
     assert isinstance(oldest, date) and isinstance(newest, date)  # noqa: PT018
     early = vix["available_at"].min() >= bars["ts"].min()  # type: ignore[operator]
     if early or _sessions_between(calendar, newest, last) > MAX_STALE_SESSIONS:
-        raise VixCoverageError(path, f"{oldest}..{newest}", f"{first}..{last}")
+        raise VixCoverageError(path, f"{oldest}..{newest}", f"{first}..{last}", name)
 
 
 def _sessions_between(calendar: str, newest: date, last: date) -> int:

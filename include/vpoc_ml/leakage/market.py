@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -23,7 +23,7 @@ class Market:
     """One contract: canonical ``bars``, the VIX closes (date, close, available_at), and the contract before it.
 
     ``vix`` is None where bars and features have none. ``pair`` has ts (START) and close of another instrument, which a
-    close of the same minute may know.
+    close of the same minute may know. ``covariates`` are further indices by column, each like ``vix``.
     """
 
     bars: pl.DataFrame
@@ -31,6 +31,7 @@ class Market:
     instrument: Instrument
     predecessor: Predecessor | None = None
     pair: pl.DataFrame | None = None
+    covariates: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -50,7 +51,8 @@ class Market:
         last = bars["ts"][-1]
         pair = None if self.pair is None else self.pair.filter(pl.col("ts") <= last)
         vix = None if self.vix is None else self.vix.filter(pl.col("available_at") < last)
-        return replace(self, bars=bars, vix=vix, pair=pair)
+        known = {name: each.filter(pl.col("available_at") < last) for name, each in self.covariates.items()}
+        return replace(self, bars=bars, vix=vix, pair=pair, covariates=known)
 
 
 Build = Callable[[Market, int | None], pl.DataFrame]
@@ -73,7 +75,11 @@ def disturbed_after(market: Market, row: int, seed: int) -> Market:
     bars = moved(market.bars, ticks, market.instrument).with_columns(pl.col("volume") + pl.Series(added))
     unknown = pl.col("available_at") >= market.bars["ts"][row]
     pair = None if market.pair is None else _drifted_after(market.pair, market.bars["ts"][row])
-    disturbed = replace(market, bars=bars, pair=pair)
+    moved_too = {
+        name: each.with_columns(close=pl.when(unknown).then(pl.col("close") * 1.5 + 1).otherwise("close"))
+        for name, each in market.covariates.items()
+    }
+    disturbed = replace(market, bars=bars, pair=pair, covariates=moved_too)
     if market.vix is None:
         return disturbed
     factor = pl.Series(draw.uniform(1.2, 2.0, market.vix.height))

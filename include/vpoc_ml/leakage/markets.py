@@ -88,7 +88,7 @@ def awkward(
     """Return a contract with ``early`` sessions before it is front and ``front`` after, and its predecessor.
 
     The predecessor has ``history`` sessions, one of them a half day. A session has between ``bars`` many bars at random
-    minutes, the one in which the VIX close is published among them.
+    minutes, the one in which the VIX close is published among them. Another index is published then too.
     """
     es, draw = instrument(SYMBOL), np.random.default_rng(seed)
     table = sessions(es.calendar, date(2022, 6, 1), date(2025, 1, 31))
@@ -99,7 +99,8 @@ def awkward(
     ]
     before = Predecessor(parts[0], build_sessions(parts[0], es, ProfileConfig()), 1.0, table["session"][roll])
     vix = vix_closes(table["session"].tail(history + 60).to_list(), draw)
-    return Market(join_vix(parts[1], vix), vix, es, before, _pair(parts, draw))
+    pair, other = _pair(parts, draw), vix_closes(vix["date"].to_list(), draw)
+    return Market(join_vix(parts[1], vix), vix, es, before, pair, {"other": other})
 
 
 def _pair(parts: list[pl.DataFrame], draw: np.random.Generator) -> pl.DataFrame:

@@ -27,7 +27,7 @@ def feature_builder(profile: ProfileConfig | None = None, extras: tuple[str, ...
         sessions = build_sessions(market.bars, market.instrument, config)
         developing = build_developing(market.bars, market.instrument, config)
         given = market.bars, sessions, developing, market.vix, market.instrument, market.predecessor
-        return build_features(*given, profile=config, extras=extras, pair=market.pair)
+        return build_features(*given, profile=config, extras=extras, pair=market.pair, covariates=market.covariates)
 
     return build
 
@@ -37,7 +37,11 @@ def streamed(
 ) -> pl.DataFrame:
     """Return the features from row ``skip`` on, computed ``rows`` bars at a time with nothing later in memory."""
     given = market.bars, market.vix, market.instrument, market.predecessor
-    return pl.concat(build_in_chunks(*given, rows=rows, profile=profile, skip=skip, extras=extras, pair=market.pair))
+    return pl.concat(
+        build_in_chunks(
+            *given, rows=rows, profile=profile, skip=skip, extras=extras, pair=market.pair, covariates=market.covariates
+        )
+    )
 
 
 def training_set_builder(config: RunConfig) -> Fit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -39,7 +39,12 @@ def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
 
 
 def appended(
-    run: Run, contract: str, sources: Sequence[Source], recipe: Recipe, vix: pl.DataFrame | None
+    run: Run,
+    contract: str,
+    sources: Sequence[Source],
+    recipe: Recipe,
+    vix: pl.DataFrame | None,
+    covariates: Mapping[str, pl.DataFrame],
 ) -> BuiltBars | None:
     """Return the bars and the quarantine of the stored ones and the lines that were appended to their file.
 
@@ -65,7 +70,7 @@ def appended(
         return None
     told = stored.details
     before = BuiltBars(bars, quarantine, told["rows_in"], told["reasons"], told["notes"])
-    return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest)
+    return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 
 def _only_raw_changed(stored: tuple[Manifest, ...], recipe: Recipe) -> bool:

@@ -26,10 +26,12 @@ from vpoc_ml.pipeline.history import History
 from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
 from vpoc_ml.pipeline.rolls import Measure, daily_volumes, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.pipeline.start import vix_closes
+from vpoc_ml.pipeline.start import covariate_values, vix_closes
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
+Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
+"""The VIX closes, None without the VIX, and the values of each covariate by its column."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,19 +47,20 @@ def ingest_contract(run: Run, contract: str) -> Result:
             cover it.
     """
     sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
-    vix = vix_closes(run)
+    vix, others = vix_closes(run), covariate_values(run)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
         raw = combined_fingerprint(sources, partial(_fingerprint, run))
-        recipe = _bars_recipe(run, raw, vix, before.last_ts if before else None)
+        recipe = _bars_recipe(run, raw, (vix, others), before.last_ts if before else None)
         why = run.lake.why(key, recipe) or run.lake.why(quarantine_key, recipe)
         if before and why is None:
             return _ingested(before, "unchanged")
-        built = appended(run, contract, sources, recipe, vix)
-        built = built or build_bars(sources, parse_contract(contract), run.instrument, vix, run.config.ingest)
+        built = appended(run, contract, sources, recipe, vix, others)
+        given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
+        built = built or build_bars(*given)
         last = built.bars["ts"].max()
-        recipe = _bars_recipe(run, raw, vix, last.isoformat() if isinstance(last, datetime) else None)
+        recipe = _bars_recipe(run, raw, (vix, others), last.isoformat() if isinstance(last, datetime) else None)
         details = {
             "rows_in": built.rows_in,
             "quarantined": built.quarantine.height,
@@ -95,14 +98,15 @@ def features_contract(run: Run, contract: str) -> Result:
 
     And from the last front sessions of its predecessors, where the roll table names any: ``build_rolls`` comes before.
     """
-    vix = vix_closes(run)
+    indices = vix_closes(run), covariate_values(run)
     kinds = ("bars", "sessions", "developing")
     key = run.key("features", contract)
     with run.lake.writing(contract):
         bars_manifest = run.lake.described(run.key("bars", contract))
         history = History(run, contract, run.lake.manifest(key))
         inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
-        inputs |= {"vix": _vix_hash(vix, bars_manifest.last_ts), **history.inputs(), **pair_inputs(run, bars_manifest)}
+        hashes = _index_hashes(indices, bars_manifest.last_ts)
+        inputs |= {**hashes, **history.inputs(), **pair_inputs(run, bars_manifest)}
         extras = run.config.features.extras
         config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
         recipe = Recipe(inputs, config, hash_code("market", "profile", "features"))
@@ -112,7 +116,7 @@ def features_contract(run: Run, contract: str) -> Result:
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
         pair = pair_closes(run, bars_manifest)
-        features = _features(run, (bars, sessions, developing), vix, predecessor, pair)
+        features = _features(run, (bars, sessions, developing), indices, predecessor, pair)
         run.lake.write_frame(key, features, recipe, history.details(predecessor))
         return _counted(bars.height, features.height, why=why)
 
@@ -120,12 +124,14 @@ def features_contract(run: Run, contract: str) -> Result:
 def _features(
     run: Run,
     frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
-    vix: pl.DataFrame | None,
+    indices: Indices,
     predecessor: Predecessor | None,
     pair: pl.DataFrame | None,
 ) -> pl.DataFrame:
     """Return the features of bars, sessions and developing levels; ``data.chunk_rows`` bounds the memory it takes."""
-    options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras, "pair": pair}
+    vix, others = indices
+    options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras}
+    options |= {"pair": pair, "covariates": others}
     if rows := run.config.data.chunk_rows:
         return pl.concat(build_in_chunks(frames[0], vix, run.instrument, predecessor, rows=rows, **options))
     return build_features(*frames, vix, run.instrument, predecessor, **options)
@@ -166,9 +172,16 @@ def _fingerprint(run: Run, source: Source) -> str:
     return run.lake.remembered(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
 
 
-def _bars_recipe(run: Run, raw: str, vix: pl.DataFrame | None, last_ts: str | None) -> Recipe:
+def _bars_recipe(run: Run, raw: str, indices: Indices, last_ts: str | None) -> Recipe:
     config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
-    return Recipe({"raw": raw, "vix": _vix_hash(vix, last_ts)}, config, hash_code("market", "ingest"))
+    return Recipe({"raw": raw, **_index_hashes(indices, last_ts)}, config, hash_code("market", "ingest"))
+
+
+def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:
+    """Return the inputs of a recipe that stand for the VIX and the covariates."""
+    vix, others = indices
+    named = {f"covariate {name}": _vix_hash(values, last_ts) for name, values in others.items()}
+    return {"vix": _vix_hash(vix, last_ts), **named}
 
 
 def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:

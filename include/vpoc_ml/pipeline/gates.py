@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from vpoc_ml.ingest.covariates import covariates
 from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.run import Result, Run, stage
@@ -40,6 +41,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         front=_front_periods(contracts),
         config=run.config.quality,
         vix=run.uses_vix,
+        covariates=_covariates(run),
     )
     raise_if_failed(verdict := told(run, verdict))
     return verdict.to_json()
@@ -62,7 +64,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         reports_dir=run.reports,
         now=run.started,
         config=run.config.quality,
-        registry=chosen(run.config.features.extras, vix=run.uses_vix),
+        registry=chosen(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run)),
     )
     raise_if_failed(verdict := told(run, verdict))
     return verdict.to_json()
@@ -92,6 +94,11 @@ def gate_training_set(run: Run) -> Result:
     )
     raise_if_failed(verdict := told(run, verdict))
     return verdict.to_json()
+
+
+def _covariates(run: Run) -> tuple[str, ...]:
+    """Return the bars' columns of further indices."""
+    return tuple(each.column for each in covariates(run.config.ingest))
 
 
 def told(run: Run, verdict: Verdict) -> Verdict:

@@ -20,7 +20,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.history import History
 from vpoc_ml.pipeline.pair import pair_closes
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.pipeline.start import vix_closes
+from vpoc_ml.pipeline.start import covariate_values, vix_closes
 
 if TYPE_CHECKING:
     from vpoc_ml.leakage.prove import Proof
@@ -154,7 +154,8 @@ def _sampled(run: Run, contract: str) -> list[Promise]:
     features, manifest = run.lake.load(run.key("features", contract))
     bars, described = run.lake.load(run.key("bars", contract))
     predecessor = History(run, contract, manifest).predecessor()
-    market = Market(bars, vix_closes(run), run.instrument, predecessor, pair_closes(run, described))
+    pair = pair_closes(run, described)
+    market = Market(bars, vix_closes(run), run.instrument, predecessor, pair, covariate_values(run))
     extras, profile = run.config.features.extras, run.config.profile
 
     found = audit(

@@ -12,8 +12,11 @@ import polars as pl
 
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, UnreadableFileError
+from vpoc_ml.features.extras.entries import COVARIATES
 from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.ingest.covariates import Covariate, covariates
 from vpoc_ml.ingest.discover import Discovery, discover
+from vpoc_ml.ingest.index_files import read_index
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.lake.hashing import hash_code
@@ -90,8 +93,9 @@ def plan_contracts(run: Run) -> Result:
 
     found = discover(folder, run.instrument, run.config.ingest, remember)
     sources = _selected(run, folder, found)
-    _refuse_vix_features(run)
+    _refuse_absent_indices(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
+    _store_covariates(run, folder, found)
     unused = [] if vix_file else [f"{path.name}: VIX closes that this run does not use" for path in found.vix]
     return {
         "contracts": list(sources),
@@ -130,18 +134,59 @@ def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     return path
 
 
+def _store_covariates(run: Run, folder: Path, found: Discovery) -> None:
+    """Read the files of the covariates into the lake unless the same ones are there already."""
+    for each in covariates(run.config.ingest):
+        path = _covariate_file(each, folder, found)
+        recipe = Recipe({"file": run.lake.hash_file(path)}, run.config.digest("ingest"), hash_code("ingest"))
+        key = _covariate_key(each)
+        with run.lake.writing(each.column):
+            if run.lake.fresh(key, recipe) is None:
+                run.lake.write_frame(key, read_index(path, each.symbol, run.config.ingest, each.published), recipe)
+
+
+def _covariate_file(covariate: Covariate, folder: Path, found: Discovery) -> Path:
+    symbol = covariate.symbol
+    remedy = f"Name its file in ingest.covariates, as {symbol}=FILE, or put exactly one into the raw folder."
+    if covariate.file is not None and (folder / covariate.file).is_file():
+        return folder / covariate.file
+    if covariate.file is not None:
+        raise MissingInputError(folder / covariate.file, f"the file of {symbol}", "Correct ingest.covariates.")
+    files = found.indices.get(symbol, ())
+    if len(files) > 1:
+        raise UnreadableFileError(
+            folder, f"one file of {symbol}", ", ".join(each.name for each in files), remedy=remedy
+        )
+    if not files:
+        raise MissingInputError(folder, f"a file of {symbol}", remedy)
+    return files[0]
+
+
+def _covariate_key(covariate: Covariate) -> str:
+    return f"indices/{covariate.column}.parquet"
+
+
+def covariate_values(run: Run) -> dict[str, pl.DataFrame]:
+    """Return the values of each covariate by its column among the bars, as ``plan_contracts`` stored them."""
+    return {each.column: run.lake.kept_frame(_covariate_key(each)) for each in covariates(run.config.ingest)}
+
+
 def vix_closes(run: Run) -> pl.DataFrame | None:
     """Return the VIX closes that ``plan_contracts`` stored; None of a run without the VIX."""
     return run.lake.kept_frame(VIX_KEY) if run.uses_vix else None
 
 
-def _refuse_vix_features(run: Run) -> None:
-    """Refuse features of family vix in a run without the VIX."""
+def _refuse_absent_indices(run: Run) -> None:
+    """Refuse features of family vix in a run without the VIX, and family covariates without one."""
     asked = [name for name in run.config.features.names if name in REGISTRY and REGISTRY[name].family == "vix"]
     if asked and not run.uses_vix:
         entry = f"the entry of {run.instrument.symbol} says vix = false"
         where = "data.vix is none" if run.config.data.vix == "none" else entry
         raise InvalidValueError("features.names", ", ".join(asked), f"no features of the VIX, because {where}")
+    if COVARIATES in run.config.features.extras and not run.config.ingest.covariates:
+        raise InvalidValueError(
+            "ingest.covariates", "empty", "the indices that family covariates of features.extras reads"
+        )
 
 
 def _vix_file(run: Run, folder: Path, found: Discovery) -> Path:

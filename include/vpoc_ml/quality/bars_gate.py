@@ -19,21 +19,23 @@ VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
 
 
-def columns() -> list[Column]:
-    """Return the columns of a bar file with their bounds."""
+def columns(covariates: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of a bar file with their bounds; ``covariates`` are those of further indices."""
     bounds = {**dict.fromkeys(PRICES, (0.0, None)), "volume": (0.0, None), "vix": VIX_RANGE}
     return [
         Column(name, dtype, hard=bounds.get(name, (None, None)), above_low=name != "volume")
-        for name, dtype in BARS.items()
+        for name, dtype in (BARS | dict.fromkeys(covariates, pl.Float64())).items()
     ]
 
 
-def checks(config: QualityConfig, *, vix: bool = True) -> list[Check]:
-    """Return every question of the gate; ``vix``: whether the bars have the VIX."""
-    asked = [*FILE_CHECKS, *(schema_check(column) for column in columns())]
+def checks(config: QualityConfig, *, vix: bool = True, covariates: Sequence[str] = ()) -> list[Check]:
+    """Return every question of the gate; ``vix``: whether the bars have the VIX; ``covariates``: further indices."""
+    asked = [*FILE_CHECKS, *(schema_check(column) for column in columns(covariates))]
     asked += [Check("null", name, "no null") for name in BARS if name != "vix"]
     for name in PRICES:
         asked += _price_checks(name)
+    for name in covariates:
+        asked += _index_checks(name, config)
     return [*asked, *_bar_checks(), *(_vix_checks(config) if vix else ()), *_coverage_checks(config)]
 
 
@@ -44,6 +46,7 @@ def measure(
     tick_size: float,
     quarantined: int,
     front: tuple[date, date] | None = None,
+    covariates: Sequence[str] = (),
 ) -> Profile:
     """Profile one bar file and tally its coverage of the calendar.
 
@@ -54,6 +57,7 @@ def measure(
         tick_size: Smallest price step in points.
         quarantined: Rows of the delivery that went to quarantine.
         front: First and last session whose coverage counts; None: all of the file's sessions.
+        covariates: Columns of further indices, after the VIX.
     """
     hours = calendar.select("session", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *_halt(calendar))
 
@@ -62,7 +66,7 @@ def measure(
         joined = (
             lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
         )
-        profile = profile_frame(joined, contract, columns(), _rules(contract, tick_size))
+        profile = profile_frame(joined, contract, columns(covariates), _rules(contract, tick_size))
         coverage = (
             _coverage(lazy, contract, calendar, front) if {"session", "ts"} <= set(names) and profile.rows else []
         )
@@ -74,7 +78,7 @@ def measure(
             [*profile.tallies, *coverage, Tally(contract, ALL, "quarantine", quarantined, total)],
         )
 
-    return measure_file(path, contract, columns(), work)
+    return measure_file(path, contract, columns(covariates), work)
 
 
 def _halt(calendar: pl.DataFrame) -> list[pl.Expr]:
@@ -168,6 +172,15 @@ def _vix_checks(config: QualityConfig) -> Sequence[Check]:
         Check("outside", "vix", "VIX in (0, 150]"),
         Check("null", "vix", "a VIX close known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
         Check("empty", "vix", "at least one VIX close"),
+    )
+
+
+def _index_checks(name: str, config: QualityConfig) -> Sequence[Check]:
+    return (
+        Check("infinite", name, "no +Inf or -Inf"),
+        Check("nan", name, "no NaN (an unknown value is null)"),
+        Check("null", name, "a value known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
+        Check("empty", name, "at least one value"),
     )
 
 

@@ -44,6 +44,7 @@ def judge_bars(
     front: Mapping[str, tuple[date, date]] | None = None,
     config: QualityConfig | None = None,
     vix: bool = True,
+    covariates: Sequence[str] = (),
 ) -> Verdict:
     """Judge the bar files of a run.
 
@@ -59,6 +60,7 @@ def judge_bars(
             is judged; a contract that is absent never was the front one. None: judge all sessions.
         config: Thresholds.
         vix: Whether the bars have the VIX.
+        covariates: Columns of further indices, after the VIX.
 
     Raises:
         MissingInputError: there is no contract to judge.
@@ -69,8 +71,10 @@ def judge_bars(
     for code, path in sorted(contracts.items()):
         sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
         period = None if front is None else front.get(code, NEVER)
-        profiles.append(bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0), period))
-    asked = _asked("bars", sorted(contracts), bars_gate.checks(config, vix=vix), profiles)
+        profiles.append(
+            bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0), period, covariates)
+        )
+    asked = _asked("bars", sorted(contracts), bars_gate.checks(config, vix=vix, covariates=covariates), profiles)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 

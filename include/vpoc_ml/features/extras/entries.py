@@ -107,15 +107,36 @@ KNOWN: dict[str, Feature] = REGISTRY | EXTRAS
 """Every feature there is, by name: the registry's, then the optional ones."""
 
 
+COVARIATES = "covariates"
+"""The family whose features depend on the indices that ``ingest.covariates`` names."""
 EXTRA_HISTORY = {"har": 83}
 """Sessions that a family reads where it reads more than the others' 30."""
 
 
-def chosen(extras: Iterable[str], *, vix: bool = True) -> dict[str, Feature]:
+def covariate_features(covariates: Iterable[str]) -> dict[str, Feature]:
+    """Return the features of family covariates for these columns of the bars."""
+    return {
+        feature.name: feature
+        for name in covariates
+        for feature in (
+            Feature(f"{name}_lag1", "covariates", f"last value of {name} published before the bar", "1 d", "its own",
+                    _UNBOUNDED, _UNBOUNDED, 0, variation_sessions=A_WEEK),
+            Feature(f"{name}_chg_5d", "covariates", "that value less the last one of five dates before", "5 d",
+                    "its own", _UNBOUNDED, _UNBOUNDED, 8, variation_sessions=A_WEEK),
+        )
+    }  # fmt: skip
+
+
+def chosen(extras: Iterable[str], *, vix: bool = True, covariates: Iterable[str] = ()) -> dict[str, Feature]:
     """Return the registry and the features of the families named, in the order of their columns.
 
-    Without the VIX (``vix`` False) family vix is left out.
+    Without the VIX (``vix`` False) family vix is left out. ``covariates`` are the columns that family covariates is
+    computed of.
     """
     wanted = set(extras)
     own = {name: feature for name, feature in REGISTRY.items() if vix or feature.family != "vix"}
-    return own | {name: feature for name, feature in EXTRAS.items() if feature.family in wanted}
+    return (
+        own
+        | {name: feature for name, feature in EXTRAS.items() if feature.family in wanted}
+        | (covariate_features(covariates) if COVARIATES in wanted else {})
+    )

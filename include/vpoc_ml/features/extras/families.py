@@ -19,4 +19,4 @@ def compute(x: Inputs, extras: Iterable[str]) -> dict[str, Floats]:
     found: dict[str, Floats] = {}
     for family in sorted(set(extras)):
         found |= import_module(f"vpoc_ml.features.extras.{family}").compute(x)
-    return {name: found[name] for name in EXTRAS if name in found}
+    return {name: found[name] for name in EXTRAS if name in found} | found  # covariates follow the listed ones
