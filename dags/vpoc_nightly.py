@@ -5,14 +5,17 @@ VIX closes into a **promoted, or honestly refused, model** and scores the newest
 
 `resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → volume profiles and
 features per contract, rolls → **gate: features** → **gate: leakage** → training set → **gate: training set** →
-`train` → `evaluate` → (a person's approval, where `promotion.require_approval` asks for it) → `promote` → `score`.
+`train` → `evaluate` → `decide` (the promotion rule) → (a person's approval, where the rule accepts the candidate and
+`promotion.require_approval` asks for it) → `promote` → `score`.
 
 * **Start by hand:** every field of the form is one setting. An empty field means "as the recipe says". A key of the
   conf that no field reads and a wrong value fail the run at `resolve_config`, which names the field, the value and its
   limits. It logs the whole configuration; later tasks use that copy.
 * **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published
   either way: see *Reports* in the menu and on the run.
-* **Refused** is a good end: the run succeeds, the champion stays, `promote` says why.
+* **Refused** is a good end: the run succeeds, the champion stays, `promote` says why. Nobody is asked then.
+* **Approval** waits twelve hours below *Browse*, *Required Actions*, then the champion stays. Name, time and note of
+  the answer go to the ledger and the report. `vpoc-ml approve` and `vpoc-ml reject` answer from the command line.
 * **Days without a session** are skipped.
 """
 
@@ -22,10 +25,11 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import CronTriggerTimetable, dag, result, task, task_group, teardown
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_group, teardown
 
 from vpoc_ops import stage, start
+from vpoc_ops.approval import APPROVE, REJECT, REQUEST, conclude
 
 NAMED = "{{ contract }}"
 OF_ALL = ("gate_bars", "build_rolls", "gate_features", "gate_leakage", "build_training_set")
@@ -87,16 +91,20 @@ def evaluate() -> dict[str, Any]:
     return stage.call("evaluate")
 
 
+@task
+def decide() -> dict[str, Any]:
+    return stage.call("decide", datetime.now(UTC))
+
+
 @task.branch
-def approval(config: dict[str, Any]) -> str:
-    return "approve" if config["promotion"]["require_approval"] else "promote"
+def approval(decision: dict[str, Any]) -> str:
+    return "approve" if decision["state"] == "waiting" else "promote"
 
 
 @result
 @task(trigger_rule="none_failed_min_one_success")
 def promote(ti: Any = None) -> dict[str, Any]:
-    answer = ti.xcom_pull(task_ids="approve") or {}
-    return stage.call("promote", datetime.now(UTC), approved_by=(answer.get("responded_by_user") or {}).get("name"))
+    return conclude(ti.xcom_pull(task_ids="approve"))
 
 
 @task(trigger_rule="none_failed_min_one_success")
@@ -127,19 +135,23 @@ def vpoc_nightly() -> None:
     stages = [of_all.override(task_id=name)(name, contracts) for name in OF_ALL]
     gate_bars, rolls, gate_features, gate_leakage, training_set = stages
     per_contract = levels.expand(contract=contracts)
-    trained, evaluated, branch, promoted, scored = train(), evaluate(), approval(config["config"]), promote(), score()
-    approve = ApprovalOperator(
+    trained, evaluated, decided, promoted, scored = train(), evaluate(), decide(), promote(), score()
+    branch = approval(decided)
+    approve = HITLOperator(
         task_id="approve",
-        subject="Promote the candidate of {{ run_id }}?",
-        body="Evaluation: `{{ ti.xcom_pull(task_ids='evaluate') | tojson }}`\n\nSee *Reports* on the run.",
+        subject="Promote the candidate of {{ run_id }} to champion of {{ ti.xcom_pull(task_ids='decide')['key'] }}?",
+        body=REQUEST,
+        options=[APPROVE, REJECT],
+        params={"note": Param("", type=["null", "string"], description="Why; goes to the ledger and the report.")},
         response_timeout=timedelta(hours=12),
-        defaults=["Reject"],
+        defaults=[REJECT],
     )
     reports = publish_reports()
 
     # the features go on across the roll, so the roll table comes first
     config >> contracts >> ingested >> gate_bars >> rolls >> per_contract >> gate_features >> gate_leakage
-    gate_leakage >> training_set >> gate_training_set() >> trained >> evaluated >> branch >> [approve, promoted]
+    gate_leakage >> training_set >> gate_training_set() >> trained >> evaluated >> decided >> branch
+    branch >> [approve, promoted]
     approve >> promoted
     [evaluated, promoted] >> scored
     [ingested, rolls, per_contract, scored] >> reports  # whatever may still run when a gate has failed

@@ -246,10 +246,47 @@ def promote(
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Promote a run's model if the promotion rule allows it; the rule is not overruled by hand."""
+    """Promote a run's model if the promotion rule allows it, else exit 1; the rule is not overruled by hand."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.promote(lake, run, datetime.now(UTC), f"hand: {reason}"), as_json)
+    decision = pipeline.promote_by_hand(lake, run, datetime.now(UTC), reason)
+    output.show_decision(decision, as_json)
+    if decision["state"] not in ("promoted", "waiting"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def approve(
+    run: Annotated[str, typer.Argument(help="Run whose candidate waits for approval.")],
+    name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
+    note: Annotated[str, typer.Option("--note", help="Why; goes to ledger and report.")] = "",
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Approve a candidate that waits: it is promoted and scores the newest bars; exit 1 if it is not promoted."""
+    from vpoc_ml import pipeline
+
+    now = datetime.now(UTC)
+    decision = pipeline.approve(lake, run, now, name, note)
+    if decision["state"] == "promoted":
+        pipeline.score(lake, run, now)
+    output.show_decision(decision, as_json)
+    if decision["state"] != "promoted":
+        raise typer.Exit(1)
+
+
+@app.command()
+def reject(
+    run: Annotated[str, typer.Argument(help="Run whose candidate waits for approval.")],
+    name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
+    note: Annotated[str, typer.Option("--note", help="Why; goes to ledger and report.")],
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Reject a candidate that waits for approval; the champion stays."""
+    from vpoc_ml import pipeline
+
+    output.show_decision(pipeline.reject(lake, run, datetime.now(UTC), name, note), as_json)
 
 
 @app.command()

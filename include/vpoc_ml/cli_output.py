@@ -88,6 +88,15 @@ def show_models(models: list[dict[str, Any]]) -> None:
     render_models(Console(), models)
 
 
+def show_decision(decision: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(decision))
+        return
+    from vpoc_ml.pipeline.table import render_decision
+
+    render_decision(Console(), decision)
+
+
 def show_stage(result: dict[str, Any]) -> None:
     show_progress.stop()
     what = f"{result['stage']} {result.get('contract', '')}".strip()

@@ -212,3 +212,14 @@ class RegistryError(VpocError):
     """The model registry and its ledger cannot do what is asked."""
 
     exit_code = 5
+
+
+class ApprovalError(VpocError):
+    """An answer about a candidate that does not wait for one."""
+
+    def __init__(self, run: str, state: str) -> None:
+        self.run, self.state = run, state
+        super().__init__(
+            f"Expected a candidate that waits for approval; that of run {run} is {state}. Nothing was changed."
+            " `vpoc-ml summary` shows the decision and its reasons."
+        )

@@ -24,10 +24,12 @@ FAILURES = {
 STAGES = (
     *("start_run", "plan_contracts", "ingest_contract", "gate_bars", "build_rolls", "profile_contract"),
     *("features_contract", "gate_features", "gate_leakage", "build_training_set", "gate_training_set", "train"),
-    *("evaluate", "promote", "score", "publish_reports", "summarize"),
+    *("evaluate", "decide", "promote", "score", "publish_reports", "summarize"),
 )
 OF_CONTRACTS = ("features_successor",)
 """Stages that only a run of one contract has."""
+OF_APPROVAL = ("approve", "reject", "expire")
+"""Stages that only an answer of a person has."""
 OF_SEARCH = ("run_until", "search")
 """Stages that only a search has."""
 
@@ -38,6 +40,7 @@ class FakePipeline:
     def __init__(self, fail: str | None = None, contracts: list[str] | None = None) -> None:
         self.calls: list[tuple[str, tuple, dict]] = []
         self.contracts = CONTRACTS if contracts is None else contracts
+        self.state = "refused"
         self.fail_at, self.error = FAILURES[fail] if fail else (None, None)
 
     def stages(self) -> list[str]:
@@ -84,8 +87,11 @@ class FakePipeline:
     def search(self, lake, run, trials, vary, seed) -> dict:
         return {"finished": trials, "best": ["training.learning_rate=0.003"]}
 
-    def promote(self, lake, run, now, approved_by=None) -> dict:
-        return {"promote": False, "reasons": ["rank IC's lower bound -0.01 is not above 0"]}
+    def decide(self, lake, run, now) -> dict:
+        reasons = ["rank IC's lower bound -0.01 is not above 0"]
+        return {"state": self.state, "key": "ES-1m-rank", "reasons": reasons, "evidence": "| better | by 1 |"}
+
+    promote = decide
 
     def publish_reports(self, lake, run, now) -> dict:
         report = lake / "runs" / run / "report.html"
@@ -109,7 +115,7 @@ class FakePipeline:
 
 def install(fake: FakePipeline, setitem=operator.setitem) -> FakePipeline:
     """Put the fake's functions in place of the pipeline's, which load on demand; ``setitem`` may be a monkeypatch's."""
-    for stage in (*STAGES, *OF_CONTRACTS, *OF_SEARCH):
+    for stage in (*STAGES, *OF_CONTRACTS, *OF_APPROVAL, *OF_SEARCH):
         setitem(vars(pipeline), stage, fake.function(stage))
     return fake
 

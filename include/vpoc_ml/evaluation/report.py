@@ -37,8 +37,9 @@ def write_report(
         Canonical bars of one session and its ``vpoc``, ``vah``, ``val`` (points), for the picture of the
         volume profile; an empty frame leaves the picture out.
     extra
-        What the layers above know, all optional: ``decision`` (of ``promotion.decide``, as JSON),
-        ``gates`` (verdicts as JSON), ``facts`` (label -> text, for the header), ``notes`` (sentences).
+        What the layers above know, all optional: ``decision`` (of ``promotion.decide``, as JSON, with ``title``,
+        ``tone`` and ``remarks`` where it has gone further), ``gates`` (verdicts as JSON), ``facts`` (label -> text,
+        for the header), ``notes`` (sentences).
 
     Raises
     ------

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpoc_ml.pipeline.analysis import analyze_features
-    from vpoc_ml.pipeline.champion import models, promote, rollback, score
+    from vpoc_ml.pipeline.champion import models, rollback, score
     from vpoc_ml.pipeline.contracts import build_rolls, features_contract, ingest_contract, profile_contract
+    from vpoc_ml.pipeline.decision import approve, decide, expire, promote, promote_by_hand, reject
     from vpoc_ml.pipeline.gates import gate_bars, gate_features, gate_training_set
     from vpoc_ml.pipeline.leakage import gate_leakage, prove_code
     from vpoc_ml.pipeline.model import build_training_set, evaluate, train
@@ -39,7 +40,12 @@ _HOME = {
     "build_training_set": "model",
     "train": "model",
     "evaluate": "model",
-    "promote": "champion",
+    "decide": "decision",
+    "promote": "decision",
+    "promote_by_hand": "decision",
+    "approve": "decision",
+    "reject": "decision",
+    "expire": "decision",
     "rollback": "champion",
     "score": "champion",
     "models": "champion",
@@ -53,9 +59,12 @@ _HOME = {
 
 __all__ = [
     "analyze_features",
+    "approve",
     "build_rolls",
     "build_training_set",
+    "decide",
     "evaluate",
+    "expire",
     "features_contract",
     "features_successor",
     "gate_bars",
@@ -67,8 +76,10 @@ __all__ = [
     "plan_contracts",
     "profile_contract",
     "promote",
+    "promote_by_hand",
     "prove_code",
     "publish_reports",
+    "reject",
     "rollback",
     "run_until",
     "score",

@@ -1,4 +1,4 @@
-"""Stages around the champion: promote a candidate that earned it, roll back, score the newest bars."""
+"""What is done with the champion in office: score the newest bars, roll back, list the models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryE
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.registry.key import ModelKey
-from vpoc_ml.registry.promotion import Evidence, decide
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import Champion, ModelStore
 from vpoc_ml.scoring.batch import score_bars
@@ -56,45 +54,6 @@ def reigning(run: Run) -> Champion | None:
     """Return the champion of the run's key: the one in office, or, for a past night, the one in office then."""
     store = model_store(run.lake, run.model_key)
     return store.champion() if run.as_of is None else store.champion_at(run.as_of)
-
-
-@stage("promote", files=("run",))
-def promote(run: Run, now: datetime, approved_by: str | None = None) -> Result:
-    """Register the candidate, decide by the promotion rule, and move the champion only if it was earned.
-
-    The decision and all its reasons go to the ledger whether or not the champion changes.
-    """
-    store = model_store(run.lake, run.model_key)
-    store.recover(now)
-    metrics = json.loads((run.folder / "metrics.json").read_text())
-    fingerprint = run.result("train")["fingerprint"]
-    champion = store.champion()
-    version = store.log_run(
-        run.folder,
-        metrics=_headline(metrics),
-        params=_flat(json.loads(run.config.to_json())),
-        tags={"fingerprint": fingerprint, "config_hash": run.config.digest()},
-    )
-    evidence = Evidence.of(
-        metrics,
-        fingerprint=fingerprint,
-        champion_fingerprint=champion.fingerprint if champion else None,
-        gate_failures=[gate for gate in GATES if not run.result(f"gate-{gate}")["passed"]],
-    )
-    decision = decide(evidence, run.config.promotion)
-    if decision.promote:
-        reasons = [*decision.reasons, *([f"approved by {approved_by}"] if approved_by else [])]
-        store.promote(version, reasons, now)
-    else:
-        store.refuse(version, decision.reasons, now)
-    result = {
-        **decision.to_json(),
-        "version": version,
-        "champion_before": champion.version if champion else None,
-        "approved_by": approved_by,
-    }
-    run.lake.write_json(f"{run.prefix}/decision.json", result)
-    return result
 
 
 @stage("score")
@@ -187,20 +146,3 @@ def models(lake: str, key: str | None = None) -> list[Result]:
     """Return the registered versions of one key, or of all, as ``Registry.models`` describes them."""
     wanted = None if key is None else str(ModelKey.parse(key))
     return [model for model in registry_of(Lake(lake)).models() if wanted in (None, model["key"])]
-
-
-def _headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the candidate's point estimates and the net result, for MLflow's charts."""
-    candidate = metrics["models"]["candidate"]
-    values = {name: value["value"] for name, value in candidate.items() if isinstance(value, dict)}
-    return {**values, "net": metrics["backtest"]["net"]}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = str(value)
-    return flat

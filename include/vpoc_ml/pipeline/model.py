@@ -169,7 +169,7 @@ def _pushing(
 
 @stage("evaluate", files=("run",))
 def evaluate(run: Run) -> Result:
-    """Judge the model on rows it never saw, beside the baselines and today's champion; write the report."""
+    """Judge the model on rows it never saw, beside the baselines and the champion of its night; write the report."""
     from vpoc_ml.evaluation.evaluate import evaluate_run
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.pipeline.champion import reigning
@@ -184,7 +184,7 @@ def evaluate(run: Run) -> Result:
         instrument=run.instrument,
         more_features=_features(run, rival.features) if rival else None,
     )
-    report = write_evaluation_report(run)
+    report = write_evaluation_report(run, champion)
     test_rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
     return {
         "rows_in": int(test_rows.select(pl.len()).collect().item()),

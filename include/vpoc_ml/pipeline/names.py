@@ -17,6 +17,7 @@ STAGES = (
     "gate-training-set",
     "train",
     "evaluate",
+    "decide",
     "promote",
     "score",
 )

@@ -55,10 +55,10 @@ def _stage(
     }
     if name in over_all:
         return [over_all[name](lake, run, chosen)]
-    if name in ("promote", "score"):
-        from vpoc_ml.pipeline import champion  # mlflow and torch are not needed before
+    if name in ("decide", "promote", "score"):
+        from vpoc_ml.pipeline import champion, decision  # mlflow and torch are not needed before
 
-        work = {"promote": champion.promote, "score": champion.score}[name]
+        work = {"decide": decision.decide, "promote": decision.promote, "score": champion.score}[name]
         return [work(lake, run, now)]
     if name == "train":
         return [model.train(lake, run, on_progress=on_progress)]

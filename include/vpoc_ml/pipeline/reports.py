@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
+
+if TYPE_CHECKING:
+    from vpoc_ml.registry.store import Champion
 
 LEVELS = ("vpoc", "vah", "val")
 
@@ -30,15 +34,19 @@ def publish_reports(run: Run, now: datetime) -> Result:
     return {"published": published, "at": now.isoformat()}
 
 
-def write_evaluation_report(run: Run) -> Path:
-    """Write ``report.html`` from what is known so far: metrics always, verdicts and decision when they exist."""
+def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
+    """Write ``report.html`` from what is known so far: metrics always, verdicts and decision when they exist.
+
+    ``rival`` is the champion the run was compared with; None: the one that stage ``evaluate`` recorded.
+    """
     from vpoc_ml.evaluation.report import write_report
 
     bars, levels = _last_test_session(run)
     verdicts = [run.result(f"gate-{gate}") for gate in GATES if run.has_result(f"gate-{gate}")]
-    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run), "notes": _notes(run)}
+    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run), "notes": _notes(run, rival)}
     if (decision := run.lake.read_json(f"{run.prefix}/decision.json")) is not None:
-        extra["decision"] = decision
+        shown = {"title": title_of(decision), "tone": tone_of(decision), "remarks": remarks_of(decision)}
+        extra["decision"] = decision | shown
     return write_report(
         run.folder, run.config, session_bars=bars, session_levels=levels, instrument=run.instrument, extra=extra
     )
@@ -53,14 +61,12 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
     return bars, {name: float(found[name].item()) for name in LEVELS}
 
 
-def _notes(run: Run) -> list[str]:
+def _notes(run: Run, rival: Champion | None) -> list[str]:
     """Return what a reader must know to read the comparison with the champion rightly."""
-    from vpoc_ml.pipeline.champion import reigning  # mlflow: seconds that a run without a model need not pay
-
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    champion = reigning(run)
-    if champion is None or "champion" not in metrics["models"]:
+    if "champion" not in metrics["models"]:
         return []
+    champion = rival or _compared(run)
     statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
     learned = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
     if learned <= datetime.fromisoformat(metrics["from"]):
@@ -70,6 +76,13 @@ def _notes(run: Run) -> list[str]:
         " among this run's test rows: the comparison flatters the champion."
     )
     return [note]
+
+
+def _compared(run: Run) -> Champion:
+    """Return the champion that stage ``evaluate`` compared the run with, which the run may have replaced since."""
+    from vpoc_ml.pipeline.champion import model_store  # mlflow: seconds that a run without a champion need not pay
+
+    return model_store(run.lake, run.model_key).get(run.result("evaluate")["champion"])
 
 
 def _facts(run: Run) -> dict[str, str]:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vpoc_ml.registry.decision import State, remarks_of, state_of, title_of, tone_of
+
 _TEXT = ("stage", "contract", "why", "gate", "check", "name", "reason", "model", "baseline")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
 _DIGITS = {"huber": 6, "huber_gain": 6}
@@ -31,7 +33,13 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
         _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
     if metrics.get("versus"):
         _versus(console, metrics["versus"])
-    _decision(console, summary.get("decision") or {})
+    if decision := summary.get("decision"):
+        render_decision(console, decision)
+        if state_of(decision) == State.WAITING:
+            answer = (
+                f"vpoc-ml approve {summary['run']} --as NAME, or vpoc-ml reject {summary['run']} --as NAME --note WHY"
+            )
+            console.print(f"Answer with {answer}", soft_wrap=True, highlight=False, markup=False)
     for name, path in (summary.get("reports") or {}).items():
         console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
 
@@ -85,13 +93,14 @@ def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
     _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
 
 
-def _decision(console: Console, decision: Mapping[str, Any]) -> None:
-    if not decision:
-        return
-    verdict = "[bold green]PROMOTED[/]" if decision.get("promote") else "[bold yellow]REFUSED[/]"
-    console.print(f"Promotion: {verdict}")
-    for reason in decision.get("reasons") or ():
-        console.print(f"  - {reason}", soft_wrap=True, highlight=False, markup=False)
+def render_decision(console: Console, decision: Mapping[str, Any]) -> None:
+    """Print where a candidate stands, who asked for it and answered, the rule's reasons, and what comes next."""
+    colour = {"good": "bold green", "bad": "bold yellow", "": "bold cyan"}[tone_of(decision)]
+    key = f" ({decision['key']})" if "key" in decision else ""
+    console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]", highlight=False)
+    for text in (decision.get("note"), *remarks_of(decision), *(f"  - {reason}" for reason in decision["reasons"])):
+        if text:
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _print_table(console: Console, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:

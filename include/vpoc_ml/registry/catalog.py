@@ -20,6 +20,7 @@ MODEL, EXPERIMENT = "vpoc", "vpoc"
 UNKEYED_ALIAS = "champion"
 """The alias of registries that had one champion for all keys."""
 HEAD_TAG = "ledger_head"
+CURVES = "training/"
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,15 @@ class Catalog:
         return found[0]
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Return the metrics of every logged run by the run's id."""
+        """Return the metrics of every logged run by the run's id, without the curves of its training."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
         found: dict[str, dict[str, float]] = {}
         token: str | None = ""
         while token is not None:
             page = self._client.search_runs([experiment], page_token=token or None)
-            found |= {each.info.run_id: dict(each.data.metrics) for each in page}
+            for each in page:
+                own = {name: value for name, value in each.data.metrics.items() if not name.startswith(CURVES)}
+                found[each.info.run_id] = own
             token = page.token or None
         return found
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.registry.catalog import Catalog
+from vpoc_ml.registry.catalog import CURVES, Catalog
 
 LIVE_AFTER, FLUSH_SECONDS, CLOSE_SECONDS = 20.0, 5.0, 30.0
 IDENTITY = {"kind", "step", "epoch", "steps_total", "epochs_total", "rows"}
@@ -77,7 +77,7 @@ class Curves:
 def points(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
     """Return name, value and step of every number in progress lines; names start with ``training/``."""
     return [
-        (f"training/{name}", float(value), int(line["step"]))
+        (f"{CURVES}{name}", float(value), int(line["step"]))
         for line in lines
         if line.get("kind") in ("window", "epoch")
         for name, value in line.items()

@@ -1,0 +1,297 @@
+"""From the rule's verdict to the promotion: who is asked, what is recorded, what a retry and a rival change.
+
+The runs are evaluated ones without their data: what a decision reads, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from vpoc_ml import config, pipeline
+from vpoc_ml.errors import ApprovalError, InputError
+from vpoc_ml.pipeline import decision as decisions
+from vpoc_ml.pipeline.names import GATES
+from vpoc_ml.registry.decision import title_of
+from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.registry import Registry
+from vpoc_ml.registry.store import REQUIRED, ModelStore
+
+NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
+ES = ModelKey("ES", 1, "rank")
+GOOD = {"value": 0.02, "low": 0.01, "high": 0.03}
+BAD = {"value": 0.0, "low": -0.01, "high": 0.01}
+ASK = {"promotion.require_approval": True}
+
+
+@pytest.fixture(scope="module")
+def empty_registry(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("registry") / "registry"
+    Registry.local(folder).entries()
+    return folder
+
+
+@pytest.fixture
+def lake(empty_registry: Path, tmp_path: Path) -> Path:
+    shutil.copytree(empty_registry, tmp_path / "lake" / "registry")
+    return tmp_path / "lake"
+
+
+@pytest.fixture(autouse=True)
+def reports(monkeypatch) -> list[str]:
+    """Names of the runs whose report was written again."""
+    written: list[str] = []
+    monkeypatch.setattr(decisions, "write_evaluation_report", lambda run: written.append(run.name))
+    return written
+
+
+@pytest.fixture(autouse=True)
+def evaluated_again(monkeypatch) -> list[str]:
+    """Names of the runs that were compared with another champion again."""
+    again: list[str] = []
+
+    def evaluate(lake: str, name: str) -> None:
+        again.append(name)
+        compare(Path(lake), name, gain=GOOD)
+
+    monkeypatch.setattr(decisions, "evaluate", evaluate)
+    return again
+
+
+def metrics(gain: dict, champion_gain: dict | None) -> dict:
+    names = ("constant", "majority", "last_sign", "ridge", *(["champion"] if champion_gain else []))
+    gains = {"direction_accuracy_gain": gain, "huber_gain": gain, "rank_ic_gain": gain}
+    versus = dict.fromkeys(names, gains)
+    if champion_gain:
+        versus["champion"] = gains | {"direction_accuracy_gain": champion_gain}
+    return {
+        "models": {"candidate": {"rank_ic": gain, "direction_accuracy": gain}},
+        "versus": versus,
+        "backtest": {"net": -1234.5, "gross": 500.0, "trades": 58},
+        "champion_unscored": None,
+        "sessions": 12,
+        "from": "2026-02-02T00:00:00+00:00",
+        "to": "2026-02-27T22:00:00+00:00",
+        "confidence": 0.95,
+    }
+
+
+def compare(lake: Path, name: str, gain: dict) -> None:
+    """Leave what stage evaluate leaves, compared with the champion in office."""
+    folder = lake / "runs" / name
+    key = ModelKey.of_stored(json.loads((folder / "config.json").read_text()))
+    champion = ModelStore.local(lake / "registry", key).champion()
+    (folder / "metrics.json").write_text(json.dumps(metrics(gain, gain if champion else None)))
+    record = {"stage": "evaluate", "champion": champion and champion.version}
+    (folder / "stages" / "evaluate.json").write_text(json.dumps(record))
+
+
+def evaluated(lake: Path, name: str, overrides: dict | None = None, gain: dict = GOOD, as_of=None) -> str:
+    settings = config.resolve("smoke", overrides or {})
+    pipeline.start_run(str(lake), name, "smoke", overrides, None, None, NOW + timedelta(days=9), as_of=as_of)
+    folder = lake / "runs" / name
+    (folder / "stages").mkdir()
+    for file in REQUIRED:
+        (folder / file).write_text(f"{name} {file}")
+    (folder / "config.json").write_text(settings.to_json())
+    records = {f"gate-{gate}": {"stage": f"gate-{gate}", "passed": True} for gate in GATES}
+    for stage, record in (records | {"train": {"stage": "train", "fingerprint": name}}).items():
+        (folder / "stages" / f"{stage}.json").write_text(json.dumps(record))
+    compare(lake, name, gain)
+    return name
+
+
+def night(lake: Path, name: str, overrides: dict | None = None, gain: dict = GOOD, now: datetime = NOW) -> dict:
+    evaluated(lake, name, overrides, gain)
+    pipeline.decide(str(lake), name, now)
+    return pipeline.promote(str(lake), name, now)
+
+
+def ledger(lake: Path) -> list[tuple[str, str | None, int | None]]:
+    return [(entry.action, entry.key, entry.version) for entry in Registry.local(lake / "registry").entries()]
+
+
+def stored(lake: Path, name: str) -> dict:
+    return json.loads((lake / "runs" / name / "decision.json").read_text())
+
+
+def champion(lake: Path, key: ModelKey = ES) -> str | None:
+    found = ModelStore.local(lake / "registry", key).champion()
+    return found and found.run
+
+
+def test_accepted_candidate_is_promoted_and_a_refused_one_is_recorded(lake, reports):
+    assert night(lake, "first")["state"] == "promoted"
+    refused = night(lake, "second", gain=BAD)
+    assert (refused["state"], refused["champion_before"], refused["net"]) == ("refused", 1, -1234.5)
+    assert ledger(lake) == [("promote", "ES-1m-rank", 1), ("refuse", "ES-1m-rank", 2)]
+    assert champion(lake) == "first"
+    assert reports == []
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"data.instrument": "NQ"}, {"dataset.horizon_minutes": 15}, {"dataset.target": "rank_gauss"}]
+)
+def test_run_of_another_key_is_never_compared_with_or_promoted_over_this_champion(lake, overrides):
+    night(lake, "first")
+    other = night(lake, "other", overrides)
+    assert (other["state"], other["champion_before"]) == ("promoted", None)
+    assert champion(lake) == "first"
+    assert champion(lake, ModelKey.of(config.resolve("smoke", overrides))) == "other"
+
+
+def test_candidate_waits_until_somebody_approves_it(lake, reports):
+    waiting = night(lake, "first", ASK)
+    assert waiting["state"] == stored(lake, "first")["state"] == "waiting"
+    assert (champion(lake), ledger(lake), reports) == (None, [], ["first"])
+    later = NOW + timedelta(hours=8)
+    approved = pipeline.approve(str(lake), "first", later, "anna", "costs are covered")
+    assert approved["state"] == "promoted"
+    assert champion(lake) == "first"
+    answer = stored(lake, "first")["approval"]
+    text = "Approved by anna at 2026-03-03 07:30 UTC: costs are covered"
+    expected = {"answer": "approved", "name": "anna", "time": later.isoformat(), "note": "costs are covered"}
+    assert answer == expected | {"text": text}
+    assert text in Registry.local(lake / "registry").entries()[-1].reasons
+    assert reports == ["first", "first"]
+
+
+def test_evidence_shows_the_costs_the_gains_with_intervals_and_the_reasons(lake):
+    night(lake, "first")
+    evaluated(lake, "second", ASK)
+    lines = pipeline.decide(str(lake), "second", NOW)["evidence"].splitlines()
+    assert lines[0].startswith("Promote version 2 (run `second`) to champion of **ES-1m-rank**; in place of version 1")
+    assert "**-1,234.50 dollars**" in lines[2]
+    assert lines[6] == "| champion | 2.00 [1.00, 3.00] | 0.0200 [0.0100, 0.0300] | 0.020000 [0.010000, 0.030000] |"
+    assert [line.split(" | ")[0] for line in lines[7:11]] == ["| constant", "| majority", "| last_sign", "| ridge"]
+    assert any(line.startswith("* The rank IC is 0.0200 [0.0100, 0.0300]") for line in lines)
+
+
+def test_rejection_is_in_ledger_decision_and_report(lake, reports):
+    night(lake, "first", ASK)
+    rejected = pipeline.reject(str(lake), "first", NOW, "bob", "too costly")
+    assert (rejected["state"], title_of(rejected)) == ("rejected", "Rejected by a person")
+    assert ledger(lake) == [("reject", "ES-1m-rank", 1)]
+    assert Registry.local(lake / "registry").entries()[0].reasons == (
+        "Rejected by bob at 2026-03-02 23:30 UTC: too costly",
+    )
+    assert (champion(lake), reports) == (None, ["first", "first"])
+
+
+def test_timeout_is_recorded_as_such(lake):
+    night(lake, "first", ASK)
+    assert pipeline.expire(str(lake), "first", NOW)["state"] == "expired"
+    assert stored(lake, "first")["approval"]["answer"] == "timeout"
+    assert ledger(lake) == [("expire", "ES-1m-rank", 1)]
+
+
+@pytest.mark.parametrize(("overrides", "gain"), [({}, GOOD), (ASK, BAD)])
+def test_answer_for_a_candidate_that_does_not_wait_changes_nothing(lake, overrides, gain):
+    state = night(lake, "first", overrides, gain)["state"]
+    before = (ledger(lake), stored(lake, "first"), champion(lake))
+    for answer in (pipeline.approve, pipeline.reject):
+        with pytest.raises(ApprovalError, match=f"that of run first is {state}"):
+            answer(str(lake), "first", NOW, "anna", "go")
+    assert before == (ledger(lake), stored(lake, "first"), champion(lake))
+
+
+def test_answer_needs_a_name(lake):
+    night(lake, "first", ASK)
+    with pytest.raises(InputError, match="--as"):
+        pipeline.approve(str(lake), "first", NOW, " ")
+    assert stored(lake, "first")["state"] == "waiting"
+
+
+def test_approval_against_a_champion_that_was_replaced_is_asked_for_again(lake, evaluated_again):
+    night(lake, "first", ASK)
+    night(lake, "rival")
+    again = pipeline.approve(str(lake), "first", NOW, "anna", "go")
+    assert (again["state"], again["champion_before"]) == ("waiting", 2)
+    assert evaluated_again == ["first"]
+    assert again["remark"].startswith("Approved by anna at 2026-03-02 23:30 UTC: go. Decided again")
+    assert champion(lake) == "rival"
+    assert pipeline.approve(str(lake), "first", NOW, "anna", "still")["state"] == "promoted"
+    assert champion(lake) == "first"
+
+
+def test_candidate_that_no_longer_beats_the_new_champion_is_refused_whoever_approved_it(lake, monkeypatch):
+    night(lake, "first", ASK)
+    night(lake, "rival")
+    monkeypatch.setattr(decisions, "evaluate", lambda lake, name: compare(Path(lake), name, gain=BAD))
+    assert pipeline.approve(str(lake), "first", NOW, "anna", "go")["state"] == "refused"
+    assert champion(lake) == "rival"
+    assert "Approved by anna" in Registry.local(lake / "registry").entries()[-1].reasons[-1]
+
+
+def test_rival_promoted_between_decision_and_promotion_makes_the_rule_decide_again(lake, evaluated_again):
+    evaluated(lake, "first")
+    pipeline.decide(str(lake), "first", NOW)
+    night(lake, "rival")
+    promoted = pipeline.promote(str(lake), "first", NOW)
+    assert (promoted["state"], promoted["champion_before"], evaluated_again) == ("promoted", 2, ["first"])
+
+
+def test_promotion_killed_before_its_record_is_completed_by_the_retry(lake, monkeypatch):
+    evaluated(lake, "first")
+    pipeline.decide(str(lake), "first", NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions, "_write", lambda run, decision: (_ for _ in ()).throw(SystemExit(137)))
+        with pytest.raises(SystemExit):
+            pipeline.promote(str(lake), "first", NOW)
+    assert (champion(lake), stored(lake, "first")["state"]) == ("first", "accepted")
+    assert pipeline.promote(str(lake), "first", NOW)["state"] == stored(lake, "first")["state"] == "promoted"
+    assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
+
+
+def test_promoting_the_champions_own_run_by_hand_changes_nothing_and_says_so(lake, reports):
+    night(lake, "first")
+    before = ((lake / "runs" / "first" / "decision.json").read_bytes(), ledger(lake))
+    result = pipeline.promote_by_hand(str(lake), "first", NOW, "again")
+    assert (result["state"], result["promote"]) == ("promoted", True)
+    assert "is the champion of ES-1m-rank already: nothing was changed" in result["note"]
+    assert before == ((lake / "runs" / "first" / "decision.json").read_bytes(), ledger(lake))
+    assert reports == []
+
+
+def test_decision_of_the_champion_that_was_overwritten_is_restored_from_the_ledger(lake):
+    reasons = night(lake, "first")["reasons"]
+    old = {"promote": False, "reasons": ["already champion"], "checks": [], "version": 1, "approved_by": "hand: x"}
+    (lake / "runs" / "first" / "decision.json").write_text(json.dumps(old))
+    restored = pipeline.decide(str(lake), "first", NOW)
+    assert (restored["state"], restored["promote"], restored["reasons"]) == ("promoted", True, reasons)
+    assert stored(lake, "first")["state"] == "promoted"
+
+
+def test_refusal_of_a_promotion_by_hand_names_who_asked_in_the_ledger_and_approves_nothing(lake, reports):
+    night(lake, "first")
+    evaluated(lake, "second", gain=BAD)
+    refused = pipeline.promote_by_hand(str(lake), "second", NOW, "I like it")
+    assert (refused["state"], refused["approval"]) == ("refused", None)
+    assert Registry.local(lake / "registry").entries()[-1].reasons[-1] == "Requested by hand: I like it"
+    assert reports == ["second"]
+    with pytest.raises(InputError, match="--reason"):
+        pipeline.promote_by_hand(str(lake), "second", NOW, "")
+
+
+def test_past_night_is_decided_against_the_champion_of_then_and_changes_nothing(lake, evaluated_again):
+    for day, name in enumerate(("first", "second", "third")):
+        night(lake, name, now=NOW + timedelta(days=day))
+    before = (ledger(lake), champion(lake), Registry.local(lake / "registry").models())
+    evaluated(lake, "may", as_of=NOW + timedelta(days=1, hours=1))
+    decided = pipeline.decide(str(lake), "may", NOW + timedelta(days=9))
+    assert evaluated_again == ["may"]  # this double compares with today's champion, not with the one of then
+    assert (decided["simulated"], decided["state"], decided["champion_before"]) == (True, "accepted", 2)
+    assert title_of(decided) == "Simulated: would be promoted"
+    assert pipeline.promote(str(lake), "may", NOW)["simulated"] is stored(lake, "may")["simulated"] is True
+    with pytest.raises(InputError, match="simulation"):
+        pipeline.promote_by_hand(str(lake), "may", NOW, "please")
+    assert before == (ledger(lake), champion(lake), Registry.local(lake / "registry").models())
+
+
+@pytest.mark.parametrize(("promote", "state"), [(True, "Promoted"), (False, "Refused")])
+def test_decision_of_an_earlier_version_is_shown_by_the_verdict_of_its_rule(promote, state):
+    assert title_of({"promote": promote, "reasons": []}) == state
