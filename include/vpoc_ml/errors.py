@@ -153,6 +153,19 @@ class UnreadableFileError(InputError):
         super().__init__(f"{where}: expected {expected}; found {found}. {remedy}".rstrip())
 
 
+class ExpansionLimitError(UnreadableFileError):
+    """A packed file that expands to more than it may. ``packed`` and ``limit`` are bytes."""
+
+    def __init__(self, path: object, packed: int, limit: float) -> None:
+        self.packed, self.limit = packed, limit
+        super().__init__(
+            path,
+            f"at most {limit / 2**20:,.0f} MiB in a packed file of {packed:,} bytes",
+            "more",
+            remedy="Unpack it and deliver the text, or raise ingest.expansion_limit if it is what it should be.",
+        )
+
+
 class VixCoverageError(InputError):
     """Closes of the VIX, or of the index called ``name``, that do not cover the bars."""
 

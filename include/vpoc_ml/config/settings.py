@@ -76,6 +76,12 @@ class IngestConfig(Section):
         (),
         description="Columns of a CSV or Parquet file of your own: stamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
     )
+    expansion_limit: float = Field(
+        200.0,
+        ge=1,
+        le=100_000,
+        description="Largest expanded size of a zip, gzip or zstandard file as a multiple of its own; 256 MiB pass.",
+    )
     vix_mapping: tuple[str, ...] = Field(
         (), description="Columns of a VIX file of your own: date=Datum, close=Zuletzt, format=%d.%m.%Y, decimal=comma."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class Source:
         if self.symbol is None or self.span is None:
             return hash_content(self.path, self.member)
         digest = hashlib.sha256()
-        with opened(self.path, self.member) as stream:
+        with opened(self.path, self.member, ratio=math.inf) as stream:
             digest.update(stream.readline(4096))
             for block in blocks(stream, offset=self.span.start, line=self.span.line, stop=self.span.stop):
                 lines = pl.Series([block.text]).str.split("\n").explode()

@@ -21,11 +21,11 @@ from vpoc_ml.ingest.readers.layout import PRICES, VALUES
 from vpoc_ml.ingest.readers.options import told
 from vpoc_ml.ingest.readers.split import listed, rows_of_symbol
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import Head, opened
+from vpoc_ml.ingest.streams import Head, is_gzip, opened
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
-_ZSTD, _DBN = b"\x28\xb5\x2f\xfd", b"DBN"
+_DBN = b"DBN"
 _RECORD_BYTES = 56
 _CHUNK = 1 << 20
 _RECORDS = 100_000
@@ -39,8 +39,8 @@ class DbnReader:
     expected = "a Databento DBN file of schema ohlcv-1m"
 
     def recognises(self, head: Head) -> bool:
-        """Return whether the first bytes are DBN's or zstandard's magic number."""
-        return head.raw[:3] == _DBN or head.raw[:4] == _ZSTD
+        """Return whether the first bytes are the magic number."""
+        return head.raw[:3] == _DBN
 
     def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
         """Return a source for each contract of the file.
@@ -50,7 +50,7 @@ class DbnReader:
             ContractCodeError, UnreadableFileError: no contract in it, another schema, or cut off.
         """
         counted: dict[tuple[str, Any], int] = {}
-        for batch in self._rows(place):
+        for batch in self._rows(place, config):
             months = batch.drop_nulls("symbol").group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
             for symbol, month, rows in months.iter_rows():
                 counted[symbol, month] = counted.get((symbol, month), 0) + rows
@@ -62,20 +62,19 @@ class DbnReader:
         Raises:
             MissingInputError, UnreadableFileError: as ``listing``.
         """
-        rows = self._rows(Place(source.path, source.member))
+        rows = self._rows(Place(source.path, source.member), config)
         yield from rows_of_symbol(rows, str(source.symbol), parse_contract(source.contract), "")
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return what the reader converts."""
         return told("UTC", end=False, what="Databento DBN ohlcv-1m")
 
-    def _rows(self, place: Place) -> Iterator[pl.DataFrame]:
+    def _rows(self, place: Place, config: IngestConfig) -> Iterator[pl.DataFrame]:
         databento = _package(place)
         failures = _failures()
         try:
-            _check_whole(place)
-            with opened(place.path, place.member) as stream:
-                store = databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
+            _check_whole(place, config)
+            store = _store(databento, place, config)
             if str(store.schema) != "ohlcv-1m":
                 raise UnreadableFileError(place.shown, "schema ohlcv-1m", str(store.schema), remedy="Request ohlcv-1m.")
             line = 1
@@ -117,35 +116,25 @@ def _failures() -> tuple[type[Exception], ...]:
     return (ValueError, KeyError, TypeError, EOFError, RuntimeError, dbn.DBNError, zstandard.ZstdError)
 
 
-def _check_whole(place: Place) -> None:
+def _store(databento: Any, place: Place, config: IngestConfig) -> Any:
+    """Return the package's view of a file; what only a zip or gzip holds is unpacked into memory."""
+    if place.member is None and not is_gzip(place.path):
+        return databento.DBNStore.from_file(place.path)
+    with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
+        return databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
+
+
+def _check_whole(place: Place, config: IngestConfig) -> None:
     """Refuse a stream without its end or with part of a record: the decoder would silently stop early."""
     head, size = b"", 0
-    for data in _decompressed(place):
-        head = head or data[:8]
-        size += len(data)
+    with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
+        while data := stream.read(_CHUNK):
+            head = head or data[:8]
+            size += len(data)
     if head[:3] != _DBN or len(head) < 8:
         raise EOFError("no DBN header")
     if (size - 8 - int.from_bytes(head[4:8], "little")) % _RECORD_BYTES:
         raise EOFError("the last record is not whole")
-
-
-def _decompressed(place: Place) -> Iterator[bytes]:
-    zstandard = importlib.import_module("zstandard")
-    with opened(place.path, place.member) as stream:
-        chunk = stream.read(_CHUNK)
-        if chunk[:4] != _ZSTD:
-            yield chunk
-            yield from iter(lambda: stream.read(_CHUNK), b"")
-            return
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        while chunk:
-            if data := frame.decompress(chunk):
-                yield data
-            chunk = frame.unused_data if frame.eof and frame.unused_data else stream.read(_CHUNK)
-            if chunk and frame.eof:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-        if not frame.eof:
-            raise EOFError("the compressed stream has no end")
 
 
 READER = DbnReader()
