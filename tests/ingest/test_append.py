@@ -121,7 +121,11 @@ def test_unusual_new_rows_are_left_to_the_whole_file(lines, vix, tmp_path, fault
     assert both(tmp_path, vix, lines[:5_000], fault(lines[5_000:6_000]))[0] is None
 
 
-@pytest.mark.parametrize("fault", [no_last_break, nothing_but_a_break, blank])
+def test_blank_last_line_is_no_row(lines, vix, tmp_path):
+    equal(*both(tmp_path, vix, lines[:5_000], blank(lines[5_000:6_000])))
+
+
+@pytest.mark.parametrize("fault", [no_last_break, nothing_but_a_break])
 def test_torn_end_is_not_appended(lines, vix, tmp_path, fault):
     old = lines[:5_000]
     before = build_bars([source(tmp_path, b"".join(old))], parse_contract(CODE), ES, vix, CONFIG)

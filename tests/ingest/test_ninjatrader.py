@@ -53,7 +53,6 @@ def test_rows_are_read_and_end_stamps_become_start(write, end: str) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        "",
         "20241212 050200;6152.5;6153;6152.25;6152.75",
         "20241212 050200;6152.5;6153;6152.25;6152.75;10;1",
         "20241212 050200;6152,5;6153;6152.25;6152.75;10",

@@ -63,7 +63,14 @@ def test_every_text_format_reads_back_the_same_bars(name: str, bars, tmp_path: P
     assert "UTC" in built.notes[0] or "local times" in built.notes[0] or "offset" in built.notes[0]
 
 
-@pytest.mark.parametrize("pack", [vendor.gzipped, vendor.zipped], ids=["gzip", "zip"])
+def zstandard_in_a_zip(path: Path) -> Path:
+    return vendor.zipped(vendor.zstandarded(path))
+
+
+PACKS = [vendor.gzipped, vendor.zipped, vendor.zstandarded, zstandard_in_a_zip]
+
+
+@pytest.mark.parametrize("pack", PACKS, ids=["gzip", "zip", "zstandard", "zstandard in a zip"])
 @pytest.mark.parametrize("name", ["ninjatrader", "databento", "barchart", "merged"])
 def test_packed_files_are_read_through(name: str, pack, bars, tmp_path: Path, flat_vix) -> None:
     made = vendor.VENDORS[name]

@@ -154,7 +154,7 @@ def build_found(folder: Path, vix: pl.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.99])
-@pytest.mark.parametrize("pack", [vendor.gzipped, vendor.zipped], ids=["gzip", "zip"])
+@pytest.mark.parametrize("pack", [vendor.gzipped, vendor.zipped, vendor.zstandarded], ids=["gzip", "zip", "zstd"])
 def test_cut_archives_are_refused(pack, keep: float, write, minutes, noon, flat_vix) -> None:
     packed = pack(write(minutes(noon, 2000)))
     data = packed.read_bytes()

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from vpoc_ml.ingest.readers.sierra_scid import RECORD
 
@@ -154,6 +155,16 @@ def generic(bars: Bars) -> list[str]:
     return ["When|What|V|O|H|L|C", *each(bars, line)]
 
 
+def tradestation(bars: Bars) -> list[str]:
+    """Time is the end of the bar; Up and Down make the volume."""
+
+    def line(t: datetime, o: float, h: float, low: float, c: float, v: int) -> str:
+        local = (t + timedelta(minutes=1)).astimezone(CHICAGO)
+        return f"{local:%m/%d/%Y,%H:%M},{o:.2f},{h:.2f},{low:.2f},{c:.2f},{v - v // 3},{v // 3}"
+
+    return ['"Date","Time","Open","High","Low","Close","Up","Down"', *each(bars, line)]
+
+
 GENERIC = ("stamp=When", "contract=What", "open=O", "high=H", "low=L", "close=C", "volume=V")
 FOOTER = '"Downloaded from Barchart.com as of 05-05-2026 07:59am CDT"'
 VENDORS = {
@@ -165,6 +176,7 @@ VENDORS = {
     "sierra": Vendor("sierra_text", "ESH25_FUT_CME.txt", sierra, settings={"timezone": "America/Chicago"}),
     "interactive_brokers": Vendor("interactive_brokers", "ESH5.csv", interactive_brokers),
     "tradingview": Vendor("tradingview", "CME_MINI_ESH2025, 1.csv", tradingview),
+    "tradestation": Vendor("tradestation", "ESH25.txt", tradestation, "\r\n", {"timezone": "America/Chicago"}),
     "kibot": Vendor("kibot", "ESH25.txt", kibot, "\r\n"),
     "barchart": Vendor("barchart", "esh25_intraday-1min_historical-data-05-05-2026.csv", barchart, footer=FOOTER),
     "merged": Vendor("merged", "merged_es_vix_test.csv", merged),
@@ -254,6 +266,13 @@ def dbn_bytes(bars: Bars, symbol: str = "ESH5", number: int = 5482, extra: list[
 def gzipped(path: Path) -> Path:
     packed = path.with_name(path.name + ".gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return packed
+
+
+def zstandarded(path: Path) -> Path:
+    packed = path.with_name(path.name + ".zst")
+    packed.write_bytes(pa.compress(path.read_bytes(), "zstd", asbytes=True))
     path.unlink()
     return packed
 

@@ -8,7 +8,7 @@ from vpoc_ml.ingest.readers import READERS, generic
 from vpoc_ml.ingest.readers.base import Place, Reader
 from vpoc_ml.ingest.readers.foreign import described
 from vpoc_ml.ingest.readers.options import option
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.streams import Head, is_packed
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -35,6 +35,12 @@ def choose(place: Place, head: Head, config: IngestConfig) -> Reader:
         names = " and ".join(reader.name for reader in fitting)
         raise AmbiguousFormatError(
             place.shown, "a file that fits one reader", f"one that fits {names}", remedy="Set ingest.reader to one."
+        )
+    if generic.could_be(head, config):
+        return reader_named(generic.NAME)
+    if is_packed(head.raw):
+        raise UnreadableFileError(
+            place.shown, "texts in an archive", "an archive in an archive", remedy="Unpack the outer one."
         )
     if head.raw[:2] in _UTF16:
         raise UnreadableFileError(place.shown, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")

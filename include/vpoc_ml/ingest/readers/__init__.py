@@ -18,6 +18,7 @@ from vpoc_ml.ingest.readers import (
     ninjatrader_tick,
     sierra_scid,
     sierra_text,
+    tradestation,
     tradingview,
 )
 from vpoc_ml.ingest.readers.base import Reader
@@ -32,6 +33,7 @@ _MODULES = (
     sierra_scid,
     interactive_brokers,
     tradingview,
+    tradestation,
     kibot,
     barchart,
     lean,

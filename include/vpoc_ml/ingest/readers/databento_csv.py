@@ -29,13 +29,13 @@ def _recognise(head: Head) -> bool:
 
 def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    rtype = header.value(head, columns.index("rtype"))
+    rtype = header.value(head, header.position(head, "rtype", place))
     if rtype and rtype != _MINUTE:
         raise UnreadableFileError(
             place.shown, "bars of one minute (rtype 33)", f"rtype {rtype[:20]}", line=2, remedy="Request ohlcv-1m."
         )
-    raw_time = header.value(head, columns.index("ts_event")).isdigit()
-    raw_price = "." not in header.value(head, columns.index("open"))
+    raw_time = header.value(head, header.position(head, "ts_event", place)).isdigit()
+    raw_price = "." not in header.value(head, header.position(head, "open", place))
     symbol = "symbol" if "symbol" in columns else "instrument_id"
     wanted = {"ts_event": "stamp", symbol: "symbol", **{name: name for name in VALUES}}
     return Layout(

@@ -21,7 +21,7 @@ def order_of(place: Place, config: IngestConfig) -> str:
     """
     if config.date_order != "auto":
         return MONTH_FIRST if config.date_order == "month_first" else DAY_FIRST
-    with opened(place.path, place.member) as stream:
+    with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
         for block in blocks(stream):
             parts = pl.Series("text", [block.text]).str.split("\n").explode().str.extract_groups(_DATE).struct.unnest()
             days = parts.select(pl.all().cast(pl.Int32, strict=False).max())

@@ -11,11 +11,12 @@ from datetime import date
 import polars as pl
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.errors import MissingInputError, UnreadableFileError
+from vpoc_ml.errors import ExpansionLimitError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.readers.base import Listing, Place
 from vpoc_ml.ingest.readers.foreign import described
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, parse
+from vpoc_ml.ingest.readers.layout import PRICES, VALUES, Layout, cause, parse
 from vpoc_ml.ingest.readers.naming import contract_of
+from vpoc_ml.ingest.readers.options import option
 from vpoc_ml.ingest.readers.split import index, refuse_without_contract, rows_of_symbol
 from vpoc_ml.ingest.readers.trades import to_minutes
 from vpoc_ml.ingest.sources import Source, Span
@@ -29,11 +30,13 @@ from vpoc_ml.ingest.streams import (
     opened,
     packed,
     read_head,
+    tail_of,
 )
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
 REDELIVER = "Export the contract again once it is complete and replace the file."
+BLANK = " \t\r\x1a"
 _HEAD = 20
 
 
@@ -61,16 +64,18 @@ class TextReader:
             ContractCodeError: the name or the symbols tell no contract.
             UnreadableFileError: zone, side or date order are not certain.
         """
-        layout = self.layout(place, head, config)
-        cut = cut_off(place, head, layout)
+        layout = self._layout_at(place, head, config)
+        cut = cut_off(place, head, layout, config)
         if "symbol" not in layout.fields:
             contract = contract_of(self.contract_text(place.name), near=first_day(head, layout))
             return Listing((Source(place.path, self.name, contract.code, place.member),), cut=cut)
-        with opened(place.path, place.member) as stream:
+        with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
             parts = ((block, rows_of(block, layout)) for block in blocks(stream))
             if layout.numbered:
                 return Listing((self._single(place, head, layout, parts),), cut=cut)
             found = index(parts)
+        if not (found.spans or found.spreads or found.others):
+            _refuse_unless_any_whole(place, head, layout)
         refuse_without_contract(found, any_contract=bool(found.spans))
         sources = (
             Source(place.path, self.name, contract.code, place.member, symbol, span)
@@ -89,11 +94,11 @@ class TextReader:
             MissingInputError, UnreadableFileError: absent, empty, not this format, or cut off.
         """
         place = Place(source.path, source.member)
-        head = self._checked_head(place)
-        layout = self.layout(place, head, config)
-        if not packed(place.path) and (cut := cut_off(place, head, layout)):
+        head = self._checked_head(place, config)
+        layout = self._layout_at(place, head, config)
+        if not packed(place.path) and (cut := cut_off(place, head, layout, config)):
             raise cut
-        rows = self._rows(source, place, layout)
+        rows = self._rows(source, place, layout, config)
         yield from to_minutes(rows) if layout.trades else rows
 
     def note(self, source: Source, config: IngestConfig) -> str:
@@ -106,27 +111,50 @@ class TextReader:
         Raises:
             MissingInputError, UnreadableFileError: as ``batches``.
         """
-        return self.layout(Place(source.path, source.member), read_head(source.path, source.member), config)
+        return self._layout_at(Place(source.path, source.member), read_head(source.path, source.member), config)
 
-    def _rows(self, source: Source, place: Place, layout: Layout) -> Iterator[pl.DataFrame]:
-        batches = self._all_rows(source, place, layout)
+    def _layout_at(self, place: Place, head: Head, config: IngestConfig) -> Layout:
+        """Return how a text is written; a reader that was set by hand may be the wrong one.
+
+        Raises:
+            UnreadableFileError: columns that the format needs are missing, or as ``layout``.
+        """
+        layout = self.layout(place, head, config)
+        fields = {
+            *layout.fields,
+            *(PRICES if layout.trades else ()),
+            *(("date", "time") if "stamp" in layout.fields else ()),
+        }
+        if missing := [role for role in ("date", "time", *VALUES) if role not in fields]:
+            found = head.lines[0][:80] if head.lines else "an empty file"
+            raise UnreadableFileError(
+                place.shown, f"{self.expected}; {', '.join(missing)} is missing", repr(found), line=1
+            )
+        return layout
+
+    def _rows(self, source: Source, place: Place, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        batches = self._all_rows(source, place, layout, config)
         if source.symbol is not None and source.span is not None:
             contract = parse_contract(source.contract)
             yield from rows_of_symbol(batches, source.symbol, contract, source.span.carried)
         else:
             yield from (batch.drop("symbol", strict=False) for batch in batches)
 
-    def _all_rows(self, source: Source, place: Place, layout: Layout) -> Iterator[pl.DataFrame]:
+    def _all_rows(self, source: Source, place: Place, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield every row of the source's span; the last one must be whole."""
         span = source.span or Span(0, sys.maxsize, 1, "")
-        last = None
-        with opened(source.path, source.member) as stream:
+        first, last, any_whole = None, None, False
+        with opened(source.path, source.member, ratio=config.expansion_limit) as stream:
             for block in blocks(stream, offset=span.start, line=span.line, stop=span.stop):
                 rows = rows_of(block, layout)
-                last = rows.row(-1, named=True) if rows.height else last
+                if rows.height:
+                    first, last = first or rows.row(0, named=True), rows.row(-1, named=True)
+                    any_whole = any_whole or bool(rows["volume"].count())
                 yield rows
-        if last is None:
+        if first is None or last is None:
             raise UnreadableFileError(place.shown, self.expected, "no rows", line=1, remedy=REDELIVER)
+        if not any_whole:
+            raise _unparsable(place, first["text"], first["line"], layout)
         if last["volume"] is None and source.span is None:
             raise UnreadableFileError(
                 place.shown, "a whole last row", repr(last["text"][:80]), line=last["line"], remedy=REDELIVER
@@ -145,42 +173,78 @@ class TextReader:
         contract = contract_of(self.contract_text(place.name), near=first_day(head, layout))
         return Source(place.path, self.name, contract.code, place.member)
 
-    def _checked_head(self, place: Place) -> Head:
+    def _checked_head(self, place: Place, config: IngestConfig) -> Head:
         if not place.path.is_file():
             raise MissingInputError(place.path, self.expected, "Deliver the file.")
         head = read_head(place.path, place.member)
         if not head.lines:
             raise UnreadableFileError(place.shown, self.expected, "an empty file", line=1, remedy=REDELIVER)
-        if not self.forced and not self.recognises(head):
+        if not self.forced and option(config.reader, place) != self.name and not self.recognises(head):
             raise UnreadableFileError(place.shown, self.expected, described(head.lines[0]), line=1)
         return head
 
 
-def cut_off(place: Place, head: Head, layout: Layout) -> UnreadableFileError | None:
-    """Return the error of a gzip without its end, or of a plain file without a last line break (or footer)."""
+def cut_off(place: Place, head: Head, layout: Layout, config: IngestConfig) -> UnreadableFileError | None:
+    """Return the error of a packed text without its end, or of a plain one without a last line break (or footer).
+
+    Where whole files lack that line break as well (``Layout.unbroken``) the last row must be ``plausible``.
+    """
+    if packed(place.path, place.member):
+        return _torn(place, config)
     if place.member is not None:
         return None
-    if packed(place.path):
-        return _torn(place)
     line = lacks_last_break(place.path)
     if line is None or (layout.footer and re.search(layout.footer, last_line(place.path))):
         return None
+    if layout.unbroken and plausible(place, layout, only_row=line <= layout.header + 1):
+        return None
+    remedy = f"{REDELIVER} A file that is whole as it is can be delivered with a line break at its end, or as .gz."
     return UnreadableFileError(
         place.path,
-        "a last line that ends with a line break",
+        "a last line that ends with a line break"
+        + (", or a whole row like those before it" if layout.unbroken else ""),
         f"{last_line(place.path)[-80:]!r}, so the file is cut off or still being written",
         line=line,
-        remedy=f"{REDELIVER} A vendor's file that never has the break can be delivered as .gz or .zip.",
+        remedy=remedy,
     )
 
 
-def _torn(place: Place) -> UnreadableFileError | None:
+def plausible(place: Place, layout: Layout, *, only_row: bool) -> bool:
+    """Return whether the last row of a text without a last line break may be whole.
+
+    It has every field, each parses, and the last field is not shorter than the shortest of the rows before it (of the
+    last 4 KiB): a cut takes digits away. A single row proves nothing.
+    """
+    lines = tail_of(place.path).decode("utf-8", errors="replace").rstrip().split("\n")[1:]
+    rows = parse(pl.Series("text", [line.rstrip("\r") for line in lines], dtype=pl.String), layout)
+    if only_row or len(lines) < 2 or rows["volume"][-1] is None:
+        return False
+    lengths = [len(line.rstrip().rpartition(layout.separator)[2]) for line in rows.drop_nulls("volume")["text"]]
+    return len(lengths) > 1 and lengths[-1] >= min(lengths[:-1])
+
+
+def _torn(place: Place, config: IngestConfig) -> UnreadableFileError | None:
     """Return the error of reading a packed file to its end, where its checksum is."""
     try:
-        hash_content(place.path)
+        hash_content(place.path, place.member, ratio=config.expansion_limit)
+    except ExpansionLimitError:
+        raise
     except UnreadableFileError as error:
         return error
     return None
+
+
+def _refuse_unless_any_whole(place: Place, head: Head, layout: Layout) -> None:
+    """Raise if none of the first rows can be read."""
+    lines = [(n, line) for n, line in enumerate(head.lines[layout.header :], layout.header + 1) if line.strip()]
+    if lines and not parse(pl.Series([line for _, line in lines]), layout)["volume"].count():
+        raise _unparsable(place, lines[0][1], lines[0][0], layout)
+
+
+def _unparsable(place: Place, text: str, line: int, layout: Layout) -> UnreadableFileError:
+    """Return the error of a file of which no row can be read: what is wrong with the first."""
+    expected, found, remedy = cause(text, layout)
+    return UnreadableFileError(place.shown, expected, f"{found}; no row can be read", line=line, remedy=remedy)
 
 
 def first_day(head: Head, layout: Layout) -> date | None:
@@ -192,17 +256,19 @@ def first_day(head: Head, layout: Layout) -> date | None:
 
 def mostly(head: Head, layout: Layout) -> bool:
     """Return whether most of the first lines parse."""
-    lines = list(head.lines[layout.header : layout.header + _HEAD])
+    lines = [line for line in head.lines[layout.header :] if line.strip(BLANK)][:_HEAD]
     if not lines:
         return False
     return 2 * parse(pl.Series(lines, dtype=pl.String), layout)["volume"].count() > len(lines)
 
 
 def rows_of(block: Block, layout: Layout) -> pl.DataFrame:
-    """Return the rows of a block with their line numbers; header and footer lines are left out."""
+    """Return the rows of a block with their line numbers; header, footer and blank lines are left out."""
     lines = pl.Series([block.text]).str.split("\n").explode().str.strip_chars_end("\r")
     parsed = parse(lines, layout).with_columns(line=pl.int_range(block.line, block.line + pl.len(), dtype=pl.Int64))
     rows = parsed.select("ts", *VALUES, "line", "text", *(["symbol"] if "symbol" in layout.fields else []))
+    if rows["volume"].has_nulls():
+        rows = rows.filter(pl.col("text").str.strip_chars(BLANK) != "")
     if block.line <= layout.header:
         rows = rows.filter(pl.col("line") > layout.header)
     if layout.footer is not None:

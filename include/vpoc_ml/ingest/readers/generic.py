@@ -1,84 +1,146 @@
 """Any CSV or Parquet file whose columns are declared in ``ingest.mapping``.
 
-``ingest.mapping = stamp=Time, open=O, high=H, low=L, close=C, volume=V, contract=Symbol, format=%d.%m.%Y %H:%M``:
-each role names a column; ``date=`` and ``time=`` may stand for ``stamp=``; ``contract=`` may be left out where the
-file name tells it; ``format`` is of the stamp (default ISO; epoch:s, epoch:ms, epoch:us, epoch:ns);
-``separator`` is comma (default), semicolon, tab or pipe. Stamps without a zone need ``ingest.timezone``; the side
-of the bar needs ``ingest.stamp``. Prices in points, volume in contracts.
+``ingest.mapping = timestamp=Time, open=O, high=H, low=L, close=C, volume=V, contract=Symbol, format=%d.%m.%Y %H:%M``:
+each role names a column, or its position (1, 2, ...) in a file without a header; ``date=`` and ``time=`` may stand
+for ``timestamp=``; ``volume=Up+Down`` adds columns; ``contract=`` may be left out where the file name tells it;
+``format`` is of the timestamp (default ISO; epoch:s, epoch:ms, epoch:us, epoch:ns); ``separator`` is comma (default),
+semicolon, tab or pipe; ``decimal=comma`` reads 4000,50. Timestamps without a zone need ``ingest.timezone``; the label
+side needs ``ingest.stamp``. Prices in points, volume in contracts.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.readers import header
 from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.readers.delimited import TextReader, mostly
+from vpoc_ml.ingest.readers.layout import ISO, VALUES, Layout, Stamp
+from vpoc_ml.ingest.readers.options import clock, ends, told
+from vpoc_ml.ingest.readers.zones import name_in
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a CSV with the columns of ingest.mapping"
 NAME = "generic"
-ISO = (
-    "%Y-%m-%dT%H:%M:%S%z",
-    "%Y-%m-%d %H:%M:%S%z",
-    "%Y-%m-%dT%H:%M:%SZ",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%d %H:%M",
-)
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+WHAT = "columns of ingest.mapping"
+_OPTIONS = {"separator": tuple(SEPARATORS), "decimal": ("point", "comma")}
 _ROLES = {"stamp", "date", "time", *VALUES, "contract"}
+_SHOWN = ("timestamp", "date", "time", *VALUES, "contract", "format", *_OPTIONS)
 
 
 def declared(config: IngestConfig) -> dict[str, str]:
-    """Return the mapping by role.
+    """Return the mapping by role; ``timestamp`` is there under its earlier name, ``stamp``.
 
     Raises:
-        InvalidValueError: an entry is no ``role=column``, or a needed role is missing.
+        InvalidValueError: an entry is no ``role=column``, a needed role is missing, or some roles name columns and
+            others positions.
     """
     found = {}
     for entry in config.mapping:
         role, separator, column = (part.strip() for part in entry.partition("="))
-        if not separator or role not in _ROLES | {"format", "separator"}:
-            raise InvalidValueError(
-                "ingest.mapping", entry, f"role=column with a role out of {', '.join(sorted(_ROLES))}"
-            )
+        role = "stamp" if role == "timestamp" else role
+        if not separator or not column or role not in _ROLES | {"format", *_OPTIONS}:
+            raise InvalidValueError("ingest.mapping", entry, f"role=column with a role out of {', '.join(_SHOWN)}")
         found[role] = column
     missing = [role for role in VALUES if role not in found]
     if "stamp" not in found and not {"date", "time"} <= set(found):
-        missing.insert(0, "stamp")
+        missing.insert(0, "timestamp")
     if missing:
         raise InvalidValueError(
             "ingest.mapping", ", ".join(config.mapping), f"complete; {', '.join(missing)} is missing"
         )
-    if found.get("separator", "comma") not in SEPARATORS:
-        raise InvalidValueError("ingest.mapping", found["separator"], f"a separator out of {', '.join(SEPARATORS)}")
+    for option, values in _OPTIONS.items():
+        if found.get(option, values[0]) not in values:
+            raise InvalidValueError("ingest.mapping", found[option], f"a {option} out of {', '.join(values)}")
+    if len({column.isdecimal() and column != "0" for column in columns_of(found)}) > 1:
+        raise InvalidValueError(
+            "ingest.mapping", ", ".join(config.mapping), "names of columns, or positions from 1 for every role"
+        )
     return found
 
 
 def columns_of(mapping: dict[str, str]) -> dict[str, str]:
-    """Return the mapping as lower-case column -> role of a layout."""
+    """Return the mapping as lower-case column -> role of a layout; the columns of a sum have one role."""
     renamed = {"contract": "symbol"}
-    return {column.lower(): renamed.get(role, role) for role, column in mapping.items() if role in _ROLES}
+    return {
+        part.strip().lower(): renamed.get(role, role)
+        for role, column in mapping.items()
+        if role in _ROLES
+        for part in (column.split("+") if role == "volume" else [column])
+    }
+
+
+def by_position(mapping: dict[str, str]) -> bool:
+    """Return whether a mapping names positions, not columns."""
+    return mapping["open"].isdecimal()
 
 
 def recognised(head: Head, config: IngestConfig) -> bool:
-    """Return whether a mapping is declared and the header line holds all of its columns."""
+    """Return whether a mapping is declared and the file has all of its columns; by position, rows that parse."""
     if not config.mapping:
         return False
     mapping = declared(config)
+    if not by_position(mapping):
+        return set(columns_of(mapping)) <= set(_columns(head, mapping))
+    layout = _without_stamp(head, mapping)
+    formats = (mapping["format"],) if "format" in mapping else ISO
+    return layout is not None and any(
+        mostly(head, replace(layout, stamp=stamp))
+        for stamp in (
+            Stamp(formats, offset=True),
+            Stamp(formats, zone_name=name_in(_stamps(head, mapping, layout.header))),
+        )
+    )
+
+
+def could_be(head: Head, config: IngestConfig) -> bool:
+    """Return whether a mapping by position fits the number of fields, whatever they hold."""
+    if not config.mapping or not by_position(mapping := declared(config)):
+        return False
+    return _without_stamp(head, mapping) is not None
+
+
+def _columns(head: Head, mapping: dict[str, str]) -> list[str]:
+    """Return the columns of the first line: their names, or their positions."""
     columns = header.names(head, SEPARATORS[mapping.get("separator", "comma")])
-    return set(columns_of(mapping)) <= set(columns)
+    return [str(n + 1) for n in range(len(columns))] if by_position(mapping) else columns
 
 
-def stamp_of(place: Place, config: IngestConfig, formats: tuple[str, ...], *, aware: bool) -> tuple[Stamp, str]:
-    """Return how stamps are written and the note that says so."""
-    zone = "UTC" if aware else zone_of(place, NAME, config, None)
-    end = ends(place, NAME, config, default=None)
-    shown = "with their zone" if aware else f"{zone} local times (ingest.timezone)"
-    return Stamp(formats, zone, end), told(shown, end=end, what="columns of ingest.mapping")
+def _without_stamp(head: Head, mapping: dict[str, str]) -> Layout | None:
+    """Return how lines are divided; None where columns are missing."""
+    separator = SEPARATORS[mapping.get("separator", "comma")]
+    columns = _columns(head, mapping)
+    if not set(columns_of(mapping)) <= set(columns):
+        return None
+    return Layout(
+        separator,
+        header.roles(columns, columns_of(mapping)),
+        Stamp(ISO),
+        "",
+        header=_header_lines(head, mapping),
+        quoted=True,
+        decimal_comma=mapping.get("decimal") == "comma",
+        unbroken=True,
+    )
+
+
+def _header_lines(head: Head, mapping: dict[str, str]) -> int:
+    """Return 1, or 0 where the columns are declared by position and the first line has digits for an open."""
+    if not by_position(mapping):
+        return 1
+    first = header.values(head, int(mapping["open"]) - 1, SEPARATORS[mapping.get("separator", "comma")], lines=0)
+    return int(not any(letter.isdecimal() for letter in first[0])) if first else 0
+
+
+def _stamps(head: Head, mapping: dict[str, str], lines: int) -> list[str]:
+    """Return the timestamps of the head's rows as they are written."""
+    separator, columns = SEPARATORS[mapping.get("separator", "comma")], _columns(head, mapping)
+    parts = [mapping["stamp"]] if "stamp" in mapping else [mapping["date"], mapping["time"]]
+    written = [header.values(head, columns.index(part.lower()), separator, lines) for part in parts]
+    return [" ".join(each) for each in zip(*written, strict=False)]
 
 
 def _recognise(head: Head) -> bool:
@@ -87,18 +149,17 @@ def _recognise(head: Head) -> bool:
 
 def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
     mapping = declared(config)
-    separator = SEPARATORS[mapping.get("separator", "comma")]
-    columns = header.names(head, separator)
-    wanted = columns_of(mapping)
-    if missing := [column for column in wanted if column not in columns]:
+    layout = _without_stamp(head, mapping)
+    if layout is None:
+        columns = _columns(head, mapping)
+        missing = [column for column in columns_of(mapping) if column not in columns]
         raise UnreadableFileError(
             place.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(columns)[:80], line=1
         )
     formats = (mapping["format"],) if "format" in mapping else ISO
-    first = header.value(head, columns.index(mapping.get("stamp", mapping.get("date", "")).lower()), separator)
-    aware = formats[0].startswith("epoch") or first.endswith("Z") or (formats == ISO and first[-6:-5] in ("+", "-"))
-    stamp, note = stamp_of(place, config, formats, aware=aware or "%z" in formats[0])
-    return Layout(separator, header.roles(columns, wanted), stamp, note, header=1, quoted=separator == ",")
+    stamp, zone = clock(place, NAME, config, _stamps(head, mapping, layout.header), formats, end=False)
+    end = ends(place, NAME, config, default=None)
+    return replace(layout, stamp=replace(stamp, end=end), note=told(zone, end=end, what=WHAT))
 
 
 READER = TextReader(NAME, EXPECTED, _recognise, _layout, forced=True)

@@ -14,18 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.errors import ConfigError, UnreadableFileError
+from vpoc_ml.errors import ConfigError, ExpansionLimitError, InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.readers import generic
 from vpoc_ml.ingest.readers.base import Listing, Place
-from vpoc_ml.ingest.readers.layout import PRICES, VALUES, Stamp
+from vpoc_ml.ingest.readers.layout import ISO, PRICES, VALUES
 from vpoc_ml.ingest.readers.naming import contract_of
+from vpoc_ml.ingest.readers.options import clock, ends, option, told, zone_of
 from vpoc_ml.ingest.readers.split import listed, rows_of_symbol
 from vpoc_ml.ingest.sources import Source, Span
-from vpoc_ml.ingest.streams import Head, opened
+from vpoc_ml.ingest.streams import Head, expanded_limit, opened
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
 _ROWS = 100_000
+_JUDGED = 200
+_ROW_BYTES = 48
 
 
 class ParquetReader:
@@ -77,15 +80,22 @@ class ParquetReader:
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return what the reader converts."""
-        return f"Parquet file, columns {', '.join(config.mapping)}; stamps {config.timezone}, {config.stamp} of a bar"
+        place = Place(source.path, source.member)
+        zone = option(config.timezone, place, generic.NAME)
+        end = ends(place, generic.NAME, config, default=None)
+        shown = f"with their zone, else of {zone}" if zone else "with their zone"
+        return told(shown, end=end, what=f"Parquet file, columns {', '.join(config.mapping)}")
 
     def _rows(self, place: Place, config: IngestConfig) -> Iterator[pl.DataFrame]:
         mapping = generic.declared(config)
+        if generic.by_position(mapping):
+            raise InvalidValueError("ingest.mapping", ", ".join(config.mapping), "names of columns for Parquet")
         roles = generic.columns_of(mapping)
-        line = 1
-        with opened(place.path, place.member) as stream:
+        line, first, any_whole = 1, None, False
+        with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
             try:
                 file = pq.ParquetFile(stream)
+                _check_size(place, file.metadata, config)
                 names = {name.lower(): name for name in file.schema_arrow.names}
                 if missing := [column for column in roles if column not in names]:
                     raise UnreadableFileError(
@@ -93,14 +103,19 @@ class ParquetReader:
                     )
                 for batch in file.iter_batches(_ROWS, columns=[names[column] for column in roles]):
                     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
-                    yield _typed(
-                        place, frame.rename({names[each]: roles[each] for each in roles}), mapping, config, line
-                    )
+                    given = _by_role(frame, names, roles)
+                    rows = _typed(place, given, mapping, config, line)
+                    first, any_whole = first or given.row(0), any_whole or bool(rows["ts"].count())
+                    yield rows
                     line += frame.height
             except (pa.ArrowException, pl.exceptions.PolarsError, ValueError, OverflowError) as error:
                 raise UnreadableFileError(place.shown, self.expected, str(error)[:200]) from error
+        if first is not None and not any_whole:
+            expected = "rows with a timestamp on a whole minute, numbers as prices and a whole number as volume"
+            raise UnreadableFileError(place.shown, expected, str(first)[:120], line=1, remedy=_CHECK)
 
 
+_CHECK = "None of the rows could be read: check ingest.mapping and its format."
 _ALL = Span(0, 0, 1, "")
 
 
@@ -126,30 +141,56 @@ def _typed(place: Place, frame: pl.DataFrame, mapping: dict[str, str], config: I
     ).select("ts", *VALUES, "line", "text", *(["symbol"] if symbol else []))
 
 
+def _by_role(frame: pl.DataFrame, names: dict[str, str], roles: dict[str, str]) -> pl.DataFrame:
+    """Return the columns under the names of their roles; columns of one role are added."""
+    columns = {role: [names[column] for column in roles if roles[column] == role] for role in roles.values()}
+    return frame.select(
+        (
+            pl.sum_horizontal(pl.col(each).cast(pl.Float64, strict=False) for each in parts)
+            if len(parts) > 1
+            else pl.col(parts[0])
+        ).alias(role)
+        for role, parts in columns.items()
+    )
+
+
+def _check_size(place: Place, metadata: pq.FileMetaData, config: IngestConfig) -> None:
+    """Refuse a file whose footer claims more than it can hold, before memory is taken for it.
+
+    Raises:
+        ExpansionLimitError: its columns are larger than ``ingest.expansion_limit`` allows.
+    """
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    size = max(sum(group.total_byte_size for group in groups), metadata.num_rows * _ROW_BYTES)
+    limit = expanded_limit(place.path, config.expansion_limit)
+    if size > limit:
+        raise ExpansionLimitError(place.shown, place.path.stat().st_size, limit)
+
+
 def _stamps(place: Place, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig) -> pl.Expr:
-    """Return START-of-bar stamps in UTC of the declared column."""
+    """Return START-of-bar timestamps in UTC of the declared column."""
     if "stamp" not in frame.columns:
-        raise ConfigError("Expected ingest.mapping to name one stamp column for Parquet. Declare stamp=<column>.")
+        raise ConfigError("Expected ingest.mapping to name one timestamp column for Parquet. Declare timestamp=COLUMN.")
     dtype = frame.schema["stamp"]
+    end = ends(place, generic.NAME, config, default=None)
     if isinstance(dtype, pl.Datetime):
-        stamp, _ = generic.stamp_of(place, config, (), aware=dtype.time_zone is not None)
-        local = (
-            pl.col("stamp")
-            if dtype.time_zone
-            else pl.col("stamp").dt.replace_time_zone(stamp.zone, ambiguous="null", non_existent="null")
-        )
+        local = pl.col("stamp")
+        if dtype.time_zone is None:
+            zone = zone_of(place, generic.NAME, config, None)
+            local = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
         utc = local.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-        return utc - pl.duration(minutes=1) if stamp.end else utc
-    formats = (mapping["format"],) if "format" in mapping else generic.ISO
+        return utc - pl.duration(minutes=1) if end else utc
+    formats = (mapping["format"],) if "format" in mapping else ISO
     if dtype.is_numeric() and not formats[0].startswith("epoch"):
         raise UnreadableFileError(
             place.shown,
-            "a stamp that can be read",
+            "a timestamp that can be read",
             str(dtype),
             remedy="Add format=epoch:s (ms, us, ns) to ingest.mapping.",
         )
-    stamp, _ = generic.stamp_of(place, config, formats, aware=formats[0].startswith("epoch") or "%z" in formats[0])
-    return Stamp(formats, stamp.zone, stamp.end).to_utc(pl.col("stamp").cast(pl.String))
+    written = frame["stamp"].cast(pl.String)
+    stamp, _ = clock(place, generic.NAME, config, written.drop_nulls().head(_JUDGED).to_list(), formats, end=end)
+    return stamp.to_utc(pl.col("stamp").cast(pl.String))
 
 
 READER = ParquetReader()

@@ -2,25 +2,23 @@
 
 ``date,open,high,low,close,volume,average,barCount`` (an index column may come first) /
 ``2025-11-07 15:59:00-05:00,670.88,671.08,670.6,670.91,1562052.0,670.852,12248``. Stamps mark the START of the bar
-and carry the exchange's offset; naive ones need ``ingest.timezone``. Volume is contracts of a future, as a float.
+and carry the exchange's offset or zone (``20251107 15:59:00 US/Eastern``); those without need ``ingest.timezone``.
+Volume is contracts of a future, as a float.
 """
 
 from __future__ import annotations
-
-import re
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.readers import header
 from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.readers.layout import ISO, VALUES, Layout
+from vpoc_ml.ingest.readers.options import clock, ends, told
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "Interactive Brokers bars (date,open,high,low,close,volume,average,barCount)"
 _NAME = "interactive_brokers"
-_WITH_OFFSET = ("%Y-%m-%d %H:%M:%S%z", "%Y-%m-%d %H:%M:%SZ")
-_NAIVE = ("%Y-%m-%d %H:%M:%S", "%Y%m%d %H:%M:%S", "%Y%m%d  %H:%M:%S")
+_FORMATS = (*ISO, "%Y%m%d %H:%M:%S", "%Y%m%d  %H:%M:%S")
 
 
 def _recognise(head: Head) -> bool:
@@ -30,14 +28,13 @@ def _recognise(head: Head) -> bool:
 
 def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    known = re.search(r"([+-]\d{2}:?\d{2}|Z)$", header.value(head, columns.index("date"))) is not None
-    zone = "UTC" if known else zone_of(place, _NAME, config, None)
     end = ends(place, _NAME, config, default=False)
-    shown = "with their offset" if known else f"{zone} local times (ingest.timezone)"
+    stamps = header.values(head, header.position(head, "date", place))
+    stamp, shown = clock(place, _NAME, config, stamps, _FORMATS, end=end)
     return Layout(
         ",",
         header.roles(columns, {"date": "stamp", **{name: name for name in VALUES}}),
-        Stamp(_WITH_OFFSET if known else _NAIVE, zone, end),
+        stamp,
         told(shown, end=end, what="Interactive Brokers bars"),
         header=1,
     )

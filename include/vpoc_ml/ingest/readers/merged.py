@@ -1,29 +1,32 @@
 """The earlier system's merged CSV: many contracts in one file.
 
-``timestamp`` or ``date``, open, high, low, close, volume, VIX, contract, session, in any case and order; its VIX and
-session columns are not read (the one looks ahead, the other is wrong). Its rows are NinjaTrader minute exports
-glued together, so stamps are UTC and mark the END of the bar. That is checked on the session column: it says RTH
-where 09:30 <= stamp < 16:00 on that clock, or RTH everywhere. Where it says something else the convention is not
-known and ``ingest.timezone`` and ``ingest.stamp`` must tell it. Prices in points, volume in contracts.
+``timestamp`` or ``date`` (with a column ``time`` or without), open, high, low, close, volume, VIX, contract,
+session, in any case and order; its VIX and session columns are not read (the one looks ahead, the other is wrong).
+Its rows are NinjaTrader minute exports glued together, so timestamps are UTC and mark the END of the bar. That is
+checked on the session column: it says RTH where 09:30 <= timestamp < 16:00 on that clock, or RTH everywhere. Where it
+says something else the convention is not known and ``ingest.timezone`` and ``ingest.stamp`` must tell it. Prices in
+points, volume in contracts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.readers import header
 from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.dates import order_of
 from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, option, told, zone_of
+from vpoc_ml.ingest.readers.layout import ISO, VALUES, Layout
+from vpoc_ml.ingest.readers.options import clock, ends, option, told
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "the earlier system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"
 _NAME = "merged"
 _STAMPS = ("timestamp", "date")
 _OWN = {"vix", "contract", "session", "bar_range", "bar_return"}
-_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S")
-_AWARE = ("%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%SZ")
+_FORMATS = (*ISO, "%Y%m%d %H%M%S")
 _RTH = ("09:30", "16:00")
 
 
@@ -36,32 +39,45 @@ def _recognise(head: Head) -> bool:
 
 def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    stamp = next(name for name in _STAMPS if name in columns)
-    first = header.value(head, columns.index(stamp))
-    aware = first.endswith("Z") or first[-6:-5] in ("+", "-")
-    zone = zone_of(place, _NAME, config, "UTC")
+    parts = stamp_columns(columns)
+    written = [header.values(head, header.position(head, part, place)) for part in parts]
+    stamps = [" ".join(each) for each in zip(*written, strict=False)]
     end = ends(place, _NAME, config, default=True)
     declared = option(config.reader, place) == _NAME
-    if not declared and not _convention_known(columns, columns.index(stamp), head):
+    if not declared and not _convention_known(columns, stamps, head):
         _refuse_unless_set(place, config)
-    wanted = {stamp: "stamp", "contract": "symbol", **{name: name for name in VALUES}}
-    return Layout(
-        ",",
-        header.roles(columns, wanted),
-        Stamp((*_AWARE, *_FORMATS) if aware else _FORMATS, zone, end),
-        told("with their offset" if aware else zone, end=end, what="merged CSV of NinjaTrader minute exports"),
-        header=1,
-        quoted=True,
-    )
+    stamp, zone = clock(place, _NAME, config, stamps, formats(place, stamps, config), end=end, default="UTC")
+    names = parts if len(parts) > 1 else ("stamp",)
+    wanted = {**dict(zip(parts, names, strict=True)), "contract": "symbol", **{name: name for name in VALUES}}
+    note = told(zone, end=end, what="merged CSV of NinjaTrader minute exports")
+    return Layout(",", header.roles(columns, wanted), stamp, note, header=1, quoted=True)
 
 
-def _convention_known(columns: list[str], stamp: int, head: Head) -> bool:
+def stamp_columns(columns: Collection[str]) -> tuple[str, ...]:
+    """Return the column of the timestamp, or those of date and time, among lower-case columns."""
+    if "timestamp" not in columns and "time" in columns:
+        return ("date", "time")
+    return (next((name for name in _STAMPS if name in columns), _STAMPS[0]),)
+
+
+def formats(place: Place, stamps: Sequence[str], config: IngestConfig) -> tuple[str, ...]:
+    """Return the formats that timestamps of the merged file have.
+
+    Raises:
+        UnreadableFileError: slashed dates whose order cannot be known, see ``dates.order_of``.
+    """
+    if not stamps or "/" not in stamps[0]:
+        return _FORMATS
+    day = order_of(place, config)
+    return (f"{day} %H:%M:%S%.f", f"{day} %H:%M")
+
+
+def _convention_known(columns: list[str], stamps: Sequence[str], head: Head) -> bool:
     """Return whether the session column is what the earlier system writes for UTC stamps at the end of a bar."""
     if "session" not in columns:
         return "contract" in columns or "vix" in columns
-    session = columns.index("session")
-    rows = [line.split(",") for line in head.lines[1:]]
-    told_ = [(row[stamp][11:16], row[session].strip()) for row in rows if len(row) == len(columns)]
+    sessions = header.values(head, columns.index("session"))
+    told_ = [(stamp[11:16], session) for stamp, session in zip(stamps, sessions, strict=False)]
     by_clock = all((_RTH[0] <= clock < _RTH[1]) == (name == "RTH") for clock, name in told_)
     return by_clock or all(name == "RTH" for _, name in told_)
 

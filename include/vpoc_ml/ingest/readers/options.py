@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from zoneinfo import ZoneInfo
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
+from vpoc_ml.ingest.readers import zones
 from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.layout import Stamp
 
 
 def option(setting: str, place: Place, reader: str = "") -> str | None:
@@ -44,6 +47,39 @@ def zone_of(place: Place, reader: str, config: IngestConfig, default: str | None
     except (KeyError, ValueError, OSError) as error:
         raise InvalidValueError("ingest.timezone", zone, "a time zone such as America/Chicago or UTC") from error
     return zone
+
+
+def clock(
+    place: Place,
+    reader: str,
+    config: IngestConfig,
+    stamps: Sequence[str],
+    formats: tuple[str, ...],
+    *,
+    end: bool,
+    default: str | None = None,
+) -> tuple[Stamp, str]:
+    """Return how timestamps are written and the words for their zone, judged by the first of them.
+
+    An offset or a zone's name in a timestamp counts. Those without one are of ``ingest.timezone``, else of
+    ``default``.
+
+    Raises:
+        InvalidValueError: the setting names no zone.
+        UnreadableFileError: timestamps without a zone, and the setting is not made.
+    """
+    if all(form.startswith("epoch") or "%z" in form or form.endswith("Z") for form in formats):
+        return Stamp(formats, None, end), "with their zone"
+    if name := zones.name_in(stamps):
+        return Stamp(formats, name, end, zone_name=name), f"local times of {name}, which they name"
+    carried = any(map(zones.carries_offset, stamps))
+    if carried and not any(map(zones.is_local, stamps)):
+        known = default or option(config.timezone, place, reader)
+        zone = zone_of(place, reader, config, default) if known else None
+        return Stamp(formats, zone, end, offset=True), "with their offset"
+    zone = zone_of(place, reader, config, default)
+    shown = zone if default else f"{zone} local times (ingest.timezone)"
+    return Stamp(formats, zone, end, offset=carried), shown
 
 
 def ends(place: Place, reader: str, config: IngestConfig, *, default: bool | None) -> bool:

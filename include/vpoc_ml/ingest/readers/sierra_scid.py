@@ -68,15 +68,15 @@ class ScidReader:
         Raises:
             MissingInputError, UnreadableFileError: absent, another version, no record, or cut inside a record.
         """
-        yield from to_minutes(self._records(source, instrument))
+        yield from to_minutes(self._records(source, instrument, config))
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return what the reader converts."""
         return _NOTE
 
-    def _records(self, source: Source, instrument: Instrument) -> Iterator[pl.DataFrame]:
+    def _records(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         place = Place(source.path, source.member)
-        with opened(source.path, source.member) as stream:
+        with opened(source.path, source.member, ratio=config.expansion_limit) as stream:
             _check_header(place, stream.read(HEADER_BYTES))
             line = 1
             while data := stream.read(_RECORDS * RECORD_BYTES):

@@ -11,13 +11,13 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.readers import header
 from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import Layout, Stamp
+from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
 from vpoc_ml.ingest.readers.options import ends, told, zone_of
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)"
 _NAME = "sierra_text"
-_ROLES = {name: name for name in ("date", "time", "open", "high", "low", "volume")} | {"last": "close"}
+_ROLES = {name: name for name in ("date", "time", *VALUES)} | {"last": "close"}
 _FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
 
 

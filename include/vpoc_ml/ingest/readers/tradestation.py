@@ -1,0 +1,52 @@
+"""TradeStation and MultiCharts exports of minute bars.
+
+``"Date","Time","Open","High","Low","Close","Up","Down"`` (also ``Vol`` or ``TotalVolume``, ``<Date>;<Time>;...``).
+Time is the closing time of the bar (TradeStation's help on ASCII data), so timestamps mark its END; they are of the
+chart's time zone, exchange or local, which the file does not tell: ``ingest.timezone`` must. Volume in contracts is
+Up + Down, else Vol or TotalVolume; prices in points.
+"""
+
+from __future__ import annotations
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.readers import header
+from vpoc_ml.ingest.readers.base import Place
+from vpoc_ml.ingest.readers.dates import order_of
+from vpoc_ml.ingest.readers.delimited import TextReader
+from vpoc_ml.ingest.readers.layout import PRICES, Layout, Stamp
+from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.streams import Head
+
+EXPECTED = "a TradeStation or MultiCharts export (Date,Time,Open,High,Low,Close,Up,Down or Vol)"
+_NAME = "tradestation"
+_SEPARATORS = (",", ";", "\t")
+_VOLUMES = ({"up", "down"}, {"vol"}, {"totalvolume"})
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%H%M", "%H%M%S")
+
+
+def _columns(head: Head) -> tuple[list[str], str]:
+    """Return the columns in lower case, and what separates them."""
+    separator = max(_SEPARATORS, key=head.lines[0].count)
+    return [name.strip("<>") for name in header.names(head, separator)], separator
+
+
+def _recognise(head: Head) -> bool:
+    columns, _ = _columns(head)
+    needed = {"date", "time", *PRICES} <= set(columns)
+    return needed and "volume" not in columns and any(each <= set(columns) for each in _VOLUMES)
+
+
+def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+    columns, separator = _columns(head)
+    zone = zone_of(place, _NAME, config, None)
+    end = ends(place, _NAME, config, default=True)
+    volumes = next((each for each in _VOLUMES if each <= set(columns)), set())
+    wanted = {name: name for name in ("date", "time", *PRICES)} | dict.fromkeys(volumes, "volume")
+    first = header.value(head, columns.index("date"), separator) if "date" in columns else ""
+    days = (order_of(place, config),) if "/" in first else ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
+    formats = tuple(f"{day} {clock}" for day in days for clock in _CLOCKS)
+    note = told(f"{zone} local times (ingest.timezone)", end=end, what="TradeStation or MultiCharts export")
+    return Layout(separator, header.roles(columns, wanted), Stamp(formats, zone, end), note, header=1, quoted=True)
+
+
+READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
