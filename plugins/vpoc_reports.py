@@ -83,15 +83,17 @@ def index_page() -> str:
     return _page("Reports", "".join(sections) or "<p>No run has left anything to report yet.</p>")
 
 
-def run_page(run_id: str, now: datetime) -> str:
+def run_page(dag_id: str, run_id: str, now: datetime) -> str:
     """Return the page of one run at ``now`` (aware): why it failed, its training while it runs, links, the report."""
-    from vpoc_ml.pipeline.names import run_name
+    from vpoc_ml.pipeline.names import run_folder, run_name
     from vpoc_ops import run_page as pages
 
-    name = run_name(run_id)
-    lake = next((lake for lake in lakes() if (lake / "runs" / name).is_dir() or links(lake, name)), None)
-    if lake is None:
+    names = run_folder(dag_id, run_id), run_name(run_id)  # the second: folders of an earlier version, without the DAG
+    places = ((lake, name) for name in names for lake in lakes())
+    place = next(((lake, name) for lake, name in places if (lake / "runs" / name).is_dir() or links(lake, name)), None)
+    if place is None:
         return _page("Reports of this run", "<p>None yet: the run has not written anything.</p>", refresh=True)
+    lake, name = place
     folder, found = lake / "runs" / name, links(lake, name)
     failed = pages.failures(folder)
     gates = next((_url(page) for title, page in found if title == "gates"), None)
@@ -143,8 +145,8 @@ def make_app() -> Any:
     def index() -> HTMLResponse:
         return HTMLResponse(index_page(), headers=HEADERS)
 
-    def run(run_id: str) -> HTMLResponse:
-        return HTMLResponse(run_page(run_id, datetime.now(UTC)), headers=HEADERS)
+    def run(dag_id: str, run_id: str) -> HTMLResponse:
+        return HTMLResponse(run_page(dag_id, run_id, datetime.now(UTC)), headers=HEADERS)
 
     see_run = [Depends(requires_access_dag("GET", DagAccessEntity.RUN))]
     app.get("/view/{path:path}", dependencies=reader, response_model=None)(view)

@@ -161,7 +161,7 @@ def _done(result: Json) -> str:
 def _failure(lake: str, run_id: str) -> str:
     from vpoc_ops.stage import failures
 
-    return "; ".join(str(record["message"]) for record in failures(lake, run_id)) or "see the log of the run"
+    return "; ".join(str(record["message"]) for record in failures(lake, DAG, run_id)) or "see the log of the run"
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ from rich.console import Console
 
 from vpoc_ml import config
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
-from vpoc_ml.pipeline.names import run_name
+from vpoc_ml.pipeline.names import run_folder
 from vpoc_ml.pipeline.table import render
 from vpoc_ops import env
 from vpoc_ops.quiet import Progress, quiet
+
+DAG = "vpoc_nightly"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,11 +104,11 @@ def _run_dag(conf: dict[str, Any], progress: Progress) -> tuple[str, str, list[s
         raise ImportError("\n".join(bag.import_errors.values()))
     stage.observers.append(progress)
     try:
-        run = bag.dags["vpoc_nightly"].test(run_conf=conf)
+        run = bag.dags[DAG].test(run_conf=conf)
     finally:
         stage.observers.remove(progress)
     failed = [ti.task_id for ti in run.get_task_instances() if ti.state == "failed"]
-    return run_name(run.run_id), str(getattr(run.state, "value", run.state)), failed
+    return run_folder(DAG, run.run_id), str(getattr(run.state, "value", run.state)), failed
 
 
 def _conclude(console: Console, lake: Path, run: str, state: str, failed: list[str], log_file: Path) -> int:

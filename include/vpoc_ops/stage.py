@@ -14,7 +14,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_curren
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from vpoc_ml.errors import ArtifactError, MachineError, VpocError
-from vpoc_ml.pipeline.names import run_name
+from vpoc_ml.pipeline.names import run_folder
 from vpoc_ops.env import lake_uri
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ observers: list[Callable[[Event], None]] = []
 
 def current_run() -> str:
     """Return the folder name of the run whose task is executing."""
-    return run_name(get_current_context()["run_id"])
+    context = get_current_context()
+    return run_folder(context["dag"].dag_id, context["run_id"])
 
 
 def run_dir(run: str) -> Path:
@@ -47,12 +48,12 @@ def run_dir(run: str) -> Path:
     return Path(_lake().folder(f"runs/{run}"))
 
 
-def failures(lake: str, run_id: str) -> list[dict[str, Any]]:
+def failures(lake: str, dag_id: str, run_id: str) -> list[dict[str, Any]]:
     """Return the records of what failed in a run."""
     from vpoc_ml.lake.store import Lake
 
-    opened = Lake(lake)
-    return [opened.read_json(key) for key in sorted(opened.storage.stamps(f"runs/{run_name(run_id)}/failures"))]
+    opened, folder = Lake(lake), f"runs/{run_folder(dag_id, run_id)}/failures"
+    return [opened.read_json(key) for key in sorted(opened.storage.stamps(folder))]
 
 
 def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 
@@ -81,3 +84,28 @@ def test_run_name_stays_inside_the_runs_folder(run_id, folder):
     from vpoc_ml.pipeline.names import run_name
 
     assert run_name(run_id) == folder
+
+
+RUN_IDS = st.text(st.sampled_from("ab0:+-_.~ /é"), max_size=12) | st.text(max_size=300)
+
+
+@given(RUN_IDS, RUN_IDS)
+def test_two_runs_of_airflow_never_share_a_folder(one, other):
+    from vpoc_ml.pipeline.names import run_folder, run_name
+
+    pairs = {(dag, run) for dag in ("vpoc_nightly", "vpoc_contracts", "vpoc_search") for run in (one, other)}
+    folders = {run_folder(dag, run) for dag, run in pairs}
+    assert len(folders) == len(pairs)
+    for folder in folders:
+        assert folder == run_name(folder)
+        assert len(folder) < 255
+
+
+def test_an_id_that_can_be_a_folder_is_one_behind_its_dag_and_another_one_gets_a_hash():
+    from vpoc_ml.pipeline.names import run_folder
+
+    assert run_folder("vpoc_nightly", "may") == "vpoc_nightly--may"
+    colon, dash = (run_folder("vpoc_nightly", f"may-14T22{sign}30") for sign in ":-")
+    assert dash == "vpoc_nightly--may-14T22-30"
+    assert re.fullmatch(r"vpoc_nightly--may-14T22-30--[0-9a-f]{8}", colon)
+    assert run_folder("vpoc_nightly", colon.removeprefix("vpoc_nightly--")) != colon, "an id that imitates a hash"

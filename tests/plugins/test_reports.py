@@ -221,6 +221,24 @@ def test_training_that_went_silent_is_not_called_running(client, lake):
     assert "step 5 of 9" not in client.get("/run/vpoc_nightly/night-4").text
 
 
+def test_runs_of_two_dags_with_one_id_have_a_page_each(client, lake):
+    from vpoc_ml.pipeline.names import run_folder
+
+    for dag in ("vpoc_nightly", "vpoc_contracts"):
+        folder = lake / "runs" / run_folder(dag, "may:1")
+        folder.mkdir()
+        (folder / "report.html").write_text(dag)
+        page = client.get(f"/run/{dag}/may%3A1").text
+        assert f"runs/{folder.name}/report.html" in page
+        assert page.count("report.html") == 2, "the link and the frame of its own report"
+
+
+def test_a_run_without_reports_does_not_show_those_of_an_earlier_versions_folder(client, lake):
+    (lake / "runs" / "vpoc_contracts--night-1").mkdir()
+    assert "No report yet" in client.get("/run/vpoc_contracts/night-1").text
+    assert "runs/night-1/report.html" in client.get("/run/vpoc_nightly/night-1").text
+
+
 def test_plugin_imports_no_web_framework_until_the_server_asks(plugin):
     views = {view["destination"] for view in plugin.VpocReports.external_views}
     assert views == {"nav", "dag_run"}
