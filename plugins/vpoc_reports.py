@@ -27,7 +27,7 @@ PUBLIC = re.compile(r"([\w-][\w.-]*/)?(reports/.+|runs/[^/]+/report\.html)")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:72rem;color:#1b2733;background:#fff}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.45rem .8rem;border-bottom:1px solid #dde3ea}
 td:first-child,th:first-child{width:60%}th{font-weight:600;color:#536273}a{color:#0b63b5;margin-right:1rem}code{font-size:.92em}h2{margin-top:2rem}
-@media(prefers-color-scheme:dark){body{color:#d9e1ea;background:#12181f}td,th{border-color:#2b3642}a{color:#6bb2f5}}"""
+@media(prefers-color-scheme:dark){body{color:#d9e1ea;background:#12181f}td,th{border-color:#2b3642}th{color:#9aa8b6}a{color:#6bb2f5}}"""
 
 
 def find(path: str) -> Path | None:

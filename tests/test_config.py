@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from vpoc_ml import config
+from vpoc_ml.config.settings import every_setting, field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
 
 
@@ -241,3 +242,13 @@ def test_change_keeps_what_the_configuration_had():
     changed = config.change(own, {"training.learning_rate": 1e-3})
     assert (changed.recipe, changed.training.epochs, changed.training.learning_rate) == ("top5", 9, 1e-3)
     assert own.training.learning_rate == 1e-4
+
+
+def test_empty_value_is_shown_as_its_setting_means_it():
+    for section, name, field in every_setting():
+        expected = "all" if "empty means all" in field.description else "none"
+        assert shown(field, ()) == expected or name == "round_turn_cost", f"{section}.{name}"
+    assert shown(field_of("evaluation", "round_turn_cost"), None) == "the instrument's own"
+    assert shown(field_of("model", "hidden_dims"), (16, 8)) == "16, 8"
+    assert shown(field_of("evaluation", "round_turn_cost"), 0.0) == "0.0"
+    assert shown(field_of("promotion", "require_approval"), False) == "False"

@@ -12,6 +12,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
 
 from vpoc_ml.config import form_fields, setting_keys
+from vpoc_ml.config.settings import field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 from vpoc_ops import stage
 from vpoc_ops.clock import CHICAGO, CLOSE_OF_DAY
@@ -142,4 +143,9 @@ def _show(result: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
         if isinstance(settings, Mapping):
             for name, value in settings.items():
                 key = f"{section}.{name}"
-                log.info("  %-32s %s%s", key, value, "   <- override" if key in overrides else "")
+                log.info(
+                    "  %-32s %s%s",
+                    key,
+                    shown(field_of(section, name), value),
+                    "   <- override" if key in overrides else "",
+                )

@@ -38,7 +38,8 @@ def test_dag_survives_serialization(search_dag):
     assert set(again.task_dict) == {"resolve_config", "prepare", "search", "publish_reports"}
 
 
-def test_run_builds_a_gated_training_set_and_searches_with_the_form_s_values(run_search):
+def test_run_builds_a_gated_training_set_and_searches_with_the_form_s_values(run_search, caplog):
+    caplog.set_level("INFO")
     vary = ["training.learning_rate=1e-3..1e-2 log"]
     run = run_search(**{"recipe": "smoke", "trials": 7, "vary": vary, "search_seed": 3, "training.epochs": 4})
     assert run.state == "success"
@@ -48,6 +49,7 @@ def test_run_builds_a_gated_training_set_and_searches_with_the_form_s_values(run
     assert calls["run_until"][0] == "gate-training-set"
     assert calls["search"] == (7, vary, 3)
     assert run.returned["search"]["best"] == ["training.learning_rate=0.003"]
+    assert f"Trial 0: rank IC on validation rows +0.01230 with {vary[0]}" in caplog.text
 
 
 def test_empty_space_is_the_default_one(run_search):

@@ -101,6 +101,31 @@ def test_report_shows_gates_and_every_setting(run, instrument):
             assert f">{name}</th>" in html
 
 
+def test_empty_settings_are_shown_in_words_of_their_own(run, instrument):
+    html = page(run, instrument)
+    shown = {name: re.search(rf">{name}</th><td>([^<]*)</td>", html)[1] for name in ("extras", "groups", "mapping")}
+    assert set(shown.values()) == {"none"}
+    assert re.search(r">contracts</th><td>all</td>", html)
+    assert re.search(r">round_turn_cost</th><td>the instrument&#39;s own</td>", html)
+
+
+def test_decision_box_states_the_net_result_after_costs(run, instrument):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["backtest"] |= {"net": -512_345.4, "round_turn_cost": 29.5}
+    metrics["backtest"]["net_per_session"] = {"value": -9.0, "low": -12.0, "high": -6.0}
+    metrics["models"]["candidate"]["rank_ic"] = {"value": 0.05, "low": 0.03, "high": 0.07}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    html = page(run, instrument, decision={"promote": True, "reasons": []})
+    line = "Promoted; predictive, not tradeable: net -$512,345 at $29.50 a round turn"
+    assert f"<strong>{line}</strong>" in html
+
+
+def test_report_has_colours_for_dark_mode(run, instrument):
+    html = page(run, instrument)
+    assert "color-scheme: light dark" in html
+    assert "prefers-color-scheme: dark" in html
+
+
 def test_report_is_the_same_twice(run, instrument):
     assert page(run, instrument) == page(run, instrument)
 

@@ -84,7 +84,8 @@ class FakePipeline:
         on_progress({"kind": "epoch", "epoch": 1, "train_loss": 0.02, "validation_loss": 0.03, "best": True})
         return {"epochs": 1}
 
-    def search(self, lake, run, trials, vary, seed) -> dict:
+    def search(self, lake, run, trials, vary, seed, *, on_trial) -> dict:
+        on_trial({"number": 0, "value": 0.0123, "outcome": "finished", "overrides": vary})
         return {"finished": trials, "best": ["training.learning_rate=0.003"]}
 
     def decide(self, lake, run, now) -> dict:

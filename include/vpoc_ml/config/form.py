@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from vpoc_ml.config.numbers import KINDS, LIMITS, describe
 from vpoc_ml.config.recipes import RECIPES, recipe
-from vpoc_ml.config.settings import every_setting, is_list, setting_schema
+from vpoc_ml.config.settings import every_setting, setting_schema, shown
 
 
 def form_fields() -> dict[str, dict[str, Any]]:
@@ -40,7 +40,7 @@ def form_fields() -> dict[str, dict[str, Any]]:
         schema = setting_schema(section, name)
         fields[f"{section}.{name}"] = {
             "default": None,
-            **_typed(schema, [_shown(field, value) for value in values.values() if value not in (None, ())]),
+            **_typed(schema, [shown(field, value) for value in values.values() if value not in (None, ())]),
             "section": section.capitalize(),
             "title": f"{section}.{name}",
             "description": f"{field.description}{_limited(schema)}"
@@ -76,12 +76,5 @@ def _limited(schema: Mapping[str, Any]) -> str:
 
 def _listed(field: FieldInfo, values: Mapping[str, Any]) -> str:
     """Return the nightly recipe's value, and those of the recipes that differ from it."""
-    shown = {name: value for name, value in values.items() if name == "nightly" or value != values["nightly"]}
-    return "; ".join(f"{name}: {_shown(field, value)}" for name, value in shown.items())
-
-
-def _shown(field: FieldInfo, value: Any) -> str:
-    if is_list(field):
-        empty = "all" if "empty means all" in str(field.description) else "none"
-        return ", ".join(map(str, value)) or empty
-    return "none" if value is None else str(value)
+    distinct = {name: value for name, value in values.items() if name == "nightly" or value != values["nightly"]}
+    return "; ".join(f"{name}: {shown(field, value)}" for name, value in distinct.items())

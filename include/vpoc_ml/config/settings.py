@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+EMPTY_IS_ALL: dict[str, JsonValue] = {"empty": "all"}
+"""What an empty value of a setting means, for ``shown``; a setting without it shows "none"."""
 
 
 class Section(BaseModel):
@@ -32,7 +34,9 @@ class DataConfig(Section):
     """Which futures a run is about."""
 
     instrument: str = Field("ES", description="Root symbol of the futures to read.")
-    contracts: tuple[str, ...] = Field((), description="Contracts to use, such as ESH25; empty means all found.")
+    contracts: tuple[str, ...] = Field(
+        (), description="Contracts to use, such as ESH25; empty means all found.", json_schema_extra=EMPTY_IS_ALL
+    )
     roll_rule: Literal["instrument", "volume", "open_interest", "calendar"] = Field(
         "instrument", description="What makes a contract the front one; instrument: as its entry says (ES: volume)."
     )
@@ -109,7 +113,9 @@ class FeaturesConfig(Section):
     """Which features the model sees."""
 
     names: tuple[str, ...] = Field(
-        (), description="Feature columns in model order; empty means all of the registry and of the extras."
+        (),
+        description="Feature columns in model order; empty means all of the registry and of the extras.",
+        json_schema_extra=EMPTY_IS_ALL,
     )
     extras: tuple[
         Literal["garch", "har", "hurst", "wavelet", "cointegration", "fracdiff", "alpha158", "covariates"],
@@ -266,7 +272,11 @@ class EvaluationConfig(Section):
     bootstrap_samples: int = Field(500, ge=100, le=100_000, description="Resamples of the block bootstrap.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every interval.")
     round_turn_cost: float | None = Field(
-        None, ge=0, le=1000, description="Costs of one round turn, dollars a contract; none: the instrument's own."
+        None,
+        ge=0,
+        le=1000,
+        description="Costs of one round turn, dollars a contract; none: the instrument's own.",
+        json_schema_extra={"empty": "the instrument's own"},
     )
     seed: int = Field(11, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
 
@@ -363,6 +373,14 @@ def setting_schema(section: str, name: str) -> dict[str, Any]:
 def _properties(section: str) -> dict[str, dict[str, Any]]:
     properties: dict[str, dict[str, Any]] = section_class(section).model_json_schema()["properties"]
     return properties
+
+
+def shown(field: FieldInfo, value: Any) -> str:
+    """Return a setting's value as text for a person; an empty one in the words of its ``empty``."""
+    if value is None or value in ("", (), []):
+        extra = field.json_schema_extra
+        return str(extra.get("empty", "none")) if isinstance(extra, dict) else "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def is_list(field: FieldInfo) -> bool:

@@ -11,8 +11,10 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vpoc_ml.config import RunConfig
+from vpoc_ml.config.settings import every_setting, shown
 from vpoc_ml.evaluation import pictures
 from vpoc_ml.evaluation.evaluate import read_metrics
+from vpoc_ml.evaluation.sentences import after_costs, loss_sentence
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.training.log import read_progress
@@ -46,7 +48,7 @@ def write_report(
     MissingInputError
         The run has not been evaluated.
     """
-    metrics, extra = read_metrics(run_dir), extra or {}
+    metrics, extra, progress = read_metrics(run_dir), extra or {}, read_progress(run_dir)
     page = (
         environment()
         .get_template("report.html")
@@ -58,12 +60,14 @@ def write_report(
             metrics=metrics,
             skill=skill_sentence(metrics),
             decision=extra.get("decision"),
+            after_costs=after_costs(metrics),
+            loss_sentence=loss_sentence(progress),
             gates=extra.get("gates", []),
             facts=extra.get("facts", {}),
             notes=extra.get("notes", []),
             session=_session_title(session_bars),
             levels=session_levels,
-            images=_images(run_dir, metrics, session_bars, session_levels, instrument),
+            images=_images(progress, metrics, session_bars, session_levels, instrument),
         )
     )
     path = run_dir / "report.html"
@@ -104,13 +108,12 @@ def verdict_text(ic: Mapping[str, float] | None) -> str:
 
 
 def _images(
-    run_dir: Path,
+    progress: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
     bars: pl.DataFrame,
     levels: Mapping[str, Any],
     instrument: Instrument,
 ) -> dict[str, str | None]:
-    progress = read_progress(run_dir)
     return {
         "training": pictures.training_picture(progress) if progress else None,
         "gains": pictures.gains_picture(metrics["versus"]),
@@ -150,9 +153,11 @@ def _interval_filter(value: Mapping[str, float] | None, digits: int, factor: flo
     return Markup("{} <small>[{}, {}]</small>").format(shown, low, high)
 
 
-def _settings(config: RunConfig) -> list[tuple[str, list[tuple[str, Any]]]]:
-    whole = config.model_dump(mode="json")
-    return [(section, list(values.items())) for section, values in whole.items() if isinstance(values, dict)]
+def _settings(config: RunConfig) -> list[tuple[str, list[tuple[str, str]]]]:
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for section, name, field in every_setting():
+        sections.setdefault(section, []).append((name, shown(field, getattr(getattr(config, section), name))))
+    return list(sections.items())
 
 
 def _session_title(bars: pl.DataFrame) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vpoc_ml.evaluation.sentences import after_costs
 from vpoc_ml.registry.decision import State, remarks_of, state_of, title_of, tone_of
 
 _TEXT = ("stage", "contract", "why", "gate", "check", "name", "reason", "model", "baseline")
@@ -34,7 +35,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
     if metrics.get("versus"):
         _versus(console, metrics["versus"])
     if decision := summary.get("decision"):
-        render_decision(console, decision)
+        render_decision(console, decision, metrics)
         if state_of(decision) == State.WAITING:
             answer = (
                 f"vpoc-ml approve {summary['run']} --as NAME, or vpoc-ml reject {summary['run']} --as NAME --note WHY"
@@ -93,11 +94,15 @@ def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
     _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
 
 
-def render_decision(console: Console, decision: Mapping[str, Any]) -> None:
-    """Print where a candidate stands, who asked for it and answered, the rule's reasons, and what comes next."""
+def render_decision(console: Console, decision: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
+    """Print where a candidate stands, who asked for it and answered, the rule's reasons, and what comes next.
+
+    With the run's ``metrics`` the first line ends with the result after costs.
+    """
     colour = {"good": "bold green", "bad": "bold yellow", "": "bold cyan"}[tone_of(decision)]
+    costs = f"; {escape(after_costs(metrics))}" if metrics else ""
     key = f" ({decision['key']})" if "key" in decision else ""
-    console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]", highlight=False)
+    console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]{costs}", highlight=False, soft_wrap=True)
     for text in (decision.get("note"), *remarks_of(decision), *(f"  - {reason}" for reason in decision["reasons"])):
         if text:
             console.print(text, soft_wrap=True, highlight=False, markup=False)

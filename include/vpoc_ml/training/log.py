@@ -74,8 +74,9 @@ def epoch_sentence(line: Mapping[str, Any]) -> str:
     if line.get("lr") is not None:
         parts.append(f"learning rate {line['lr']:.3g}")
     if seconds := line.get("seconds"):
-        parts += [f"{line.get('rows', 0) / seconds:,.0f} rows/s", f"{seconds:.1f} s"]
-        if left := line.get("epochs_total", 0) - line["epoch"]:
+        parts += [f"{line['rows'] / seconds:,.0f} rows/s"] if line.get("rows") else []
+        parts.append(f"{seconds:.1f} s")
+        if (left := line.get("epochs_total", 0) - line["epoch"]) > 0:
             parts.append(f"at most {_duration(left * seconds)} left")
     return ", ".join(parts)
 
