@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zipfile
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.errors import InvalidValueError, UnreadableFileError
+from vpoc_ml.errors import InvalidValueError, UnreadableFileError, VpocError
 from vpoc_ml.ingest.discover import discover
 from vpoc_ml.ingest.index_files import Published, index_of, read_index
 from vpoc_ml.market.instruments import instrument
@@ -229,6 +230,41 @@ def test_file_cut_off_anywhere_in_its_last_row_is_refused(tmp_path: Path, kept: 
     assert caught.value.line == 3
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_no_cut_of_any_form_leaves_a_value_that_was_not_there(tmp_path: Path, form: str) -> None:
+    name, text = FORMS[form]
+    raw = text.encode()
+    for kept in range(len(raw) - len(raw.splitlines()[-1]) - 9, len(raw), 3):
+        (tmp_path / name).write_bytes(raw[:kept])
+        try:
+            values = read_index(tmp_path / name)
+        except UnreadableFileError:
+            continue
+        wrong = set(values.select("date", "close").rows()) - set(zip(DAYS, CLOSES, strict=True))
+        within_the_days_range = all(14.01 <= close <= 15.4 for _, close in wrong)
+        assert not wrong or (form == "tradingview in seconds" and within_the_days_range), (kept, wrong)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_bytes_raise_nothing_but_typed_errors(tmp_path: Path, seed: int) -> None:
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    refused = 0
+    for _ in range(60):
+        name, text = FORMS[draw.choice(list(FORMS))]
+        raw = bytearray(text.encode())
+        for _ in range(draw.choice((1, 2, 8))):
+            at = draw.randrange(len(raw))
+            raw[at : at + draw.randrange(3)] = bytes(draw.choice(b"0123456789,.-/: +Z\n\x00\xff") for _ in range(2))
+        (tmp_path / name).write_bytes(raw)
+        index_of(name, raw.decode(errors="replace").splitlines(), IngestConfig())
+        try:
+            assert read_index(tmp_path / name)["close"].is_between(5, 200).all()
+        except VpocError:
+            refused += 1
+    assert refused
+
+
 def test_whole_last_row_without_a_line_break_is_read(tmp_path: Path) -> None:
     assert read_index(save(tmp_path, "VIX_History.csv", WHOLE[:-1])).height == 2
 
@@ -240,6 +276,7 @@ def test_whole_last_row_without_a_line_break_is_read(tmp_path: Path) -> None:
         ("DATE,CLOSE\n2024-01-12,12.70\n2024-01-16,13.8", "line break", 3),
         ("DATE,CLOSE\n2024-01-12,12.70\n2024-01-16,", "line break", 3),
         ("observation_date,VIXCLS\n2024-01-12,12.70\n2024-01-16", "2 fields", 3),
+        ("Close,Date\n12.70,2024-01-12\n13.84,2024-01-1", "line break", 3),
         ("time,open,high,low,close\n2024-01-12,12.61,13.22,12.31,12.7\n2024-01-16,14.15,14.27,13.48,1", "the VIX", 3),
         ("time,open,high,low,close\n2024-01-12,12.61,13.22,12.31,12.7\n2024-01-16,14.15,14.27,13.48,13.", "break", 3),
         ("time,open,high,low,close\n2024-01-12,12.61,13.22,12.31,12.7\n2024-01-16,14.15,14.27,13.48,13", "low and", 3),
@@ -321,6 +358,18 @@ def test_own_columns_are_read_by_the_mapping(tmp_path: Path) -> None:
     mapping = ("date=Datum", "close=Zuletzt", "separator=semicolon", "decimal=comma", "format=%d/%m/%Y")
     values = read_index(path, config=IngestConfig(vix_mapping=mapping))
     assert (values["date"].to_list(), values["close"].to_list()) == (DAYS, CLOSES)
+
+
+def test_mapping_finds_its_file_in_the_raw_folder_and_takes_no_price_file(tmp_path: Path) -> None:
+    prices = "Datum,Zeit,Schluss,Volume\n12.01.2024,15:30,4800.25,9\n"
+    save(tmp_path, "ES 03-24.Last.txt", "20240112 150100;4800;4800.5;4799.75;4800;9\r\n")
+    save(tmp_path, "ESH24.csv", prices.replace(",Volume", "").replace(",9\n", "\n"))
+    save(tmp_path, "kontrakt.csv", prices)
+    own = save(tmp_path, "index.csv", "Datum,Zeit,Schluss\n12.01.2024,15:30,12.7\n12.01.2024,15:31,12.8\n")
+    config = IngestConfig(vix_mapping=("date=Datum", "time=Zeit", "close=Schluss"), timezone="vix=Europe/Berlin")
+    assert list(discover(tmp_path, instrument("ES"), config).vix) == [own]
+    known = read_index(own, config=config)["available_at"].to_list()
+    assert known == [datetime(2024, 1, 12, 14, minute, tzinfo=UTC) for minute in (31, 32)]
 
 
 @pytest.mark.parametrize(

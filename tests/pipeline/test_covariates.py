@@ -109,6 +109,19 @@ def test_absent_doubled_and_uncovering_files_are_named(lake, start, delivery):
         pipeline.run_until(lake, "late", "ingest", NOW)
 
 
+def test_file_named_in_the_setting_is_not_taken_for_the_vix(lake, start, delivery):
+    rows = "".join(f"{day},{15 + n % 4}.5\n" for n, day in enumerate(DAYS))
+    (delivery / "other.csv").write_text("Date,Close\n" + rows)
+    start("unnamed")
+    with pytest.raises(UnreadableFileError, match="one VIX file"):
+        pipeline.plan_contracts(lake, "unnamed")
+    start("named", overrides={"ingest.covariates": "VXN=other.csv"})
+    plan = pipeline.plan_contracts(lake, "named")
+    assert plan["covariates"] == {"vxn": str(delivery / "other.csv")}
+    assert plan["vix"] == str(delivery / "VIX_History.csv")
+    assert plan["unreadable"] == []
+
+
 def test_family_without_an_index_and_index_without_the_family(lake, start, delivery):
     start("family", overrides={"features.extras": "covariates"})
     with pytest.raises(InvalidValueError, match=r"ingest\.covariates"):

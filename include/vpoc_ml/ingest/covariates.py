@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import time
+from pathlib import Path
 from typing import NamedTuple
 
 from vpoc_ml.config import IngestConfig
@@ -57,6 +58,11 @@ def covariates(config: IngestConfig) -> tuple[Covariate, ...]:
 def symbols(config: IngestConfig) -> tuple[str, ...]:
     """Return the indices whose files a run reads: the VIX, then the covariates."""
     return (VIX, *(each.symbol for each in covariates(config)))
+
+
+def files(config: IngestConfig, folder: Path) -> set[Path]:
+    """Return the files that the entries name, relative ones in ``folder``."""
+    return {folder / each.file for each in covariates(config) if each.file is not None}
 
 
 def _published(entry: str, fitting: re.Match[str]) -> Published:

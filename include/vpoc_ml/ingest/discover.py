@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
-from vpoc_ml.ingest.covariates import symbols
+from vpoc_ml.ingest import covariates
 from vpoc_ml.ingest.index_files import index_of
 from vpoc_ml.ingest.index_symbols import VIX
 from vpoc_ml.ingest.readers.base import Listing, Place
@@ -90,7 +90,8 @@ class _Found:
 def discover(
     folder: Path, instrument: Instrument, config: IngestConfig | None = None, remember: Remember | None = None
 ) -> Discovery:
-    """Look through the files below ``folder``; names starting with a dot and folders named ``truth`` are skipped.
+    """Look through the files below ``folder``; names starting with a dot, folders named ``truth``
+    and the files that ``ingest.covariates`` names are skipped.
 
     A file's content decides its reader; its name, its symbols or the names inside a zip give the contracts. VIX
     files and daily volumes are set apart. Every other file is listed in ``unreadable`` with its reason. A contract
@@ -105,9 +106,11 @@ def discover(
     what = f"price files of {instrument.symbol}"
     if not folder.is_dir():
         raise MissingInputError(folder, f"a folder with {what}", _REMEDY)
-    found = _Found()
+    found, config = _Found(), config or IngestConfig()
+    named = covariates.files(config, folder)
     for path in _files(folder):
-        found.add(_one(path, str(path.relative_to(folder)), instrument, config or IngestConfig(), remember))
+        if path not in named:
+            found.add(_one(path, str(path.relative_to(folder)), instrument, config, remember))
     broken = {code for file in found.unreadable for code in file.contracts}
     contracts = _by_contract([source for source in found.sources if source.contract not in broken])
     if not contracts:
@@ -165,7 +168,7 @@ def _wanted(member: str) -> bool:
 def _judge_place(place: Place, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
     shown = f"{name}:{place.member}" if place.member else name
     head = read_head(place.path, place.member)
-    wanted = symbols(config)
+    wanted = covariates.symbols(config)
     if (symbol := index_of(place.name, head.lines, config, *wanted[1:])) is not None:
         if symbol in wanted:
             found.indices[symbol] = [*dict.fromkeys((*found.indices.get(symbol, ()), place.path))]

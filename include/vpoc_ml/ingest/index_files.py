@@ -34,8 +34,10 @@ PLAUSIBLE = (5.0, 200.0)
 _USUAL_MEDIAN = 60.0
 _ISOLATED = 1.8
 """A close that many times above both neighbours, or below: since 1990 the most was 1.39."""
+_DECIMALS = 2
+"""Decimals that publishers write at least, unless they drop a zero at the end."""
 _MISSING = ("", ".", "-", "null", "n/a", "#n/a", "na", "none")
-_FOOTER = re.compile(r'^"?Downloaded from ')
+_FOOTER = re.compile("Downloaded from ")
 _REDELIVER = "Download the file again and replace it."
 
 
@@ -55,8 +57,9 @@ class Published:
 def index_of(name: str, lines: Sequence[str], config: IngestConfig, *more: str) -> str | None:
     """Return the index whose values a file holds, judged by its first lines and its name; None of any other file.
 
-    A symbol in the file counts more than the file's name. A file that names no index is taken for the VIX if it has
-    daily closes of the VIX's size. Whatever has traded volume is no index, and neither is a contract.
+    The columns of ``ingest.vix_mapping`` are the VIX's. A symbol in the file counts more than the file's name. A file
+    that names no index is taken for the VIX if it has daily closes of the VIX's size. Whatever has traded volume is no
+    index, and neither is a contract.
 
     Args:
         name: of the file.
@@ -72,6 +75,8 @@ def index_of(name: str, lines: Sequence[str], config: IngestConfig, *more: str) 
     rows = [row for row in rows if len(row) == header.width]
     if any(re.search("[1-9]", row[at]) for row in rows for at in header.volumes):
         return None
+    if header.mapped and not _is_contract(name):
+        return VIX
     named = {header.symbol} - {None} or _tickers(rows, header, more) or symbols_in(name, *more)
     if len(named) == 1:
         return named.pop()
@@ -139,7 +144,7 @@ def read_index(
         shown = repr(lines[0][:80]) if lines else "an empty file"
         raise UnreadableFileError(path, expected, shown, line=1, remedy=REMEDY)
     rows = list(_rows(path, text, header))
-    _refuse_other(path, symbol, header, rows, mapped=bool(config.vix_mapping))
+    _refuse_other(path, symbol, header, rows)
     _refuse_cut_off(path, text, header, rows)
     values = _values(path, symbol, _table(rows, header))
     if not values.height:
@@ -177,25 +182,27 @@ def _rows(path: Path, text: str, header: Header) -> Iterator[tuple[int, list[str
     try:
         for fields in reader:
             line = reader.line_num
-            if line <= header.lines or not any(fields) or _FOOTER.match(header.separator.join(fields)):
+            if line <= header.lines or not any(fields):
                 continue
             if len(fields) < header.width or any(fields[header.width :]):
                 shown = repr(header.separator.join(fields)[:80])
+                if _FOOTER.match(fields[0]):
+                    continue
                 raise UnreadableFileError(
                     path, f"{header.width} fields, as in the header", shown, line=line, remedy=_REDELIVER
                 )
-            yield line, [field.strip() for field in fields]
+            yield line, fields
     except csv.Error as error:
         raise UnreadableFileError(path, "a CSV text", str(error), line=reader.line_num, remedy=_REDELIVER) from error
 
 
-def _refuse_other(path: Path, symbol: str, header: Header, rows: list[tuple[int, list[str]]], *, mapped: bool) -> None:
+def _refuse_other(path: Path, symbol: str, header: Header, rows: list[tuple[int, list[str]]]) -> None:
     """Refuse a file that names another index, in its header, its rows or, without a mapping, its file name."""
     named: set[str | None] = {header.symbol} - {None}
     if header.ticker is not None:
         named = {symbol_of(fields[header.ticker], symbol) or fields[header.ticker] for _, fields in rows}
         rows[:] = [row for row in rows if symbol_of(row[1][header.ticker], symbol) == symbol] or rows
-    if not named and not mapped:
+    if not named and not header.mapped:
         named = set(symbols_in(path.name, symbol))
     if named and symbol not in named:
         found = f"those of {', '.join(sorted(map(str, named)))}"
@@ -205,17 +212,22 @@ def _refuse_other(path: Path, symbol: str, header: Header, rows: list[tuple[int,
 def _refuse_cut_off(path: Path, text: str, header: Header, rows: list[tuple[int, list[str]]]) -> None:
     """Refuse a plain text whose last close may have lost digits: one that ends neither in a line break nor whole.
 
-    A close that another field follows is whole, and so is one with as many decimals as any other. TradingView never
-    ends a file with a line break; there the day's range bounds what a cut can do.
+    A close that another field follows is whole, and so is one with two decimals and as many as any other. TradingView
+    never ends a file with a line break; there the day's range bounds what a cut can do.
     """
     if not rows or text.endswith(("\n", "\r")) or packed(path) or members(path) is not None:
         return
     line, last = rows[-1]
     close = header.columns["close"]
-    decimals = [len(fields[close].partition(".")[2]) for _, fields in rows]
-    followed = close < len(last) - 1
-    whole = followed or (decimals[-1] > 0 and decimals[-1] == max(decimals))
-    if whole or (header.tradingview and last[close].replace(".", "", 1).isdigit() and last[close][-1] != "."):
+    decimals = [len(fields[close].strip().partition(".")[2]) for _, fields in rows]
+    needed = max(header.columns[role] for role in ("date", "time", "close") if role in header.columns)
+    followed = needed < len(last) - 1
+    whole = needed == close and decimals[-1] >= max(_DECIMALS, *decimals)
+    if (
+        followed
+        or whole
+        or (header.tradingview and last[close].replace(".", "", 1).isdigit() and last[close][-1] != ".")
+    ):
         return
     found = f"{text.rpartition(chr(10))[2][-80:]!r}, so the file is cut off or still being written"
     raise UnreadableFileError(path, "a last line that ends with a line break", found, line=line, remedy=_REDELIVER)
@@ -227,7 +239,8 @@ def _table(rows: list[tuple[int, list[str]]], header: Header) -> pl.DataFrame:
 
     def column(role: str) -> pl.Series:
         at = header.columns.get(role)
-        return pl.Series(role, [None if at is None else fields[at] for _, fields in rows], dtype=pl.String)
+        written = [None if at is None else fields[at] for _, fields in rows]
+        return pl.Series(role, written, dtype=pl.String).str.strip_chars()
 
     frame = pl.DataFrame([pl.Series("line", [line for line, _ in rows], dtype=pl.Int64), column("date")])
     if "time" in header.columns:

@@ -32,6 +32,9 @@ class Header(NamedTuple):
         width: number of columns.
         symbol: the index that the header names.
         tradingview: the columns are those of a TradingView export, which ends without a line break.
+        mapped: the columns are those of ``ingest.vix_mapping``.
+        format: of the dates, where ``ingest.vix_mapping`` names it.
+        decimal_comma: numbers have a decimal comma, as ``ingest.vix_mapping`` says.
     """
 
     lines: int
@@ -41,7 +44,8 @@ class Header(NamedTuple):
     ticker: int | None
     width: int
     symbol: str | None
-    tradingview: bool
+    tradingview: bool = False
+    mapped: bool = False
     format: str | None = None
     decimal_comma: bool = False
 
@@ -106,11 +110,11 @@ def _mapped(number: int, line: str, mapping: Mapping[str, str]) -> Header | None
         number + 1,
         separator,
         columns,
-        (),
+        _volumes(names),
         None,
         len(names),
         None,
-        tradingview=False,
+        mapped=True,
         format=mapping.get("format"),
         decimal_comma=mapping.get("decimal") == "comma",
     )
@@ -129,7 +133,7 @@ def _known(number: int, rows: list[list[str]], separator: str, wanted: str) -> H
         number + lines,
         separator,
         columns,
-        tuple(at for at, name in enumerate(names) if name in _VOLUMES),
+        _volumes(fields),
         ticker,
         len(names),
         symbol_of(tickers[close], wanted) or _index_in(names[close], wanted),
@@ -152,6 +156,10 @@ def _flattened(rows: list[list[str]]) -> tuple[list[str], list[str], int]:
         names, tickers = tickers, names
     named = bool(third) and bool(third[0]) and not any(third[1:])
     return [third[0] if named else "date", *names[1:]], tickers, 3 if named else 2
+
+
+def _volumes(fields: list[str]) -> tuple[int, ...]:
+    return tuple(at for at, field in enumerate(fields) if _name(field) in _VOLUMES)
 
 
 def _name(field: str) -> str:

@@ -95,7 +95,7 @@ def plan_contracts(run: Run) -> Result:
     sources = _selected(run, folder, found)
     _refuse_absent_indices(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
-    _store_covariates(run, folder, found)
+    others = _store_covariates(run, folder, found)
     unused = [] if vix_file else [f"{path.name}: VIX closes that this run does not use" for path in found.vix]
     return {
         "contracts": list(sources),
@@ -104,6 +104,7 @@ def plan_contracts(run: Run) -> Result:
         "notes": [*found.notes, *unused],
         "raw": str(folder),
         "vix": vix_file and str(vix_file),
+        "covariates": others,
     }
 
 
@@ -134,8 +135,9 @@ def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     return path
 
 
-def _store_covariates(run: Run, folder: Path, found: Discovery) -> None:
-    """Read the files of the covariates into the lake unless the same ones are there already."""
+def _store_covariates(run: Run, folder: Path, found: Discovery) -> dict[str, str]:
+    """Read the files of the covariates into the lake unless the same ones are there already; return them by column."""
+    paths = {}
     for each in covariates(run.config.ingest):
         path = _covariate_file(each, folder, found)
         recipe = Recipe({"file": run.lake.hash_file(path)}, run.config.digest("ingest"), hash_code("ingest"))
@@ -143,6 +145,8 @@ def _store_covariates(run: Run, folder: Path, found: Discovery) -> None:
         with run.lake.writing(each.column):
             if run.lake.fresh(key, recipe) is None:
                 run.lake.write_frame(key, read_index(path, each.symbol, run.config.ingest, each.published), recipe)
+        paths[each.column] = str(path)
+    return paths
 
 
 def _covariate_file(covariate: Covariate, folder: Path, found: Discovery) -> Path:
