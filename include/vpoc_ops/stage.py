@@ -90,6 +90,8 @@ def planned() -> list[str]:
     plan = call("plan_contracts")
     for file in plan.get("unreadable", ()):
         log.warning("Unreadable, left out: %s (%s)", file["name"], file["reason"])
+    for note in plan.get("notes", ()):
+        log.info("Set apart: %s", note)
     if not plan["contracts"]:
         raise AirflowFailException("Expected at least one contract to work on; the plan has none.")
     return list(plan["contracts"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +100,11 @@ def test_cut_off_file_leaves_its_contract_out_and_the_others_in(tmp_path: Path) 
     files = {"ES 03-25.Last.txt": ROWS, "ES 06-25.Last.txt": ROWS, "ES 06-25 early.txt": ROWS[:-4]}
     found = discover(fill(tmp_path, files), ES)
     assert list(found.contracts) == ["ESH25"]
-    assert [(file.name, file.contracts) for file in found.unreadable] == [("ES 06-25 early.txt", ("ESM25",))]
+    assert [(file.name, file.contracts) for file in found.unreadable] == [
+        ("ES 06-25 early.txt", ("ESM25",)),
+        ("ES 06-25.Last.txt", ()),
+    ]
+    assert found.unreadable[1].reason == "left out with ESM25, of which ES 06-25 early.txt cannot be used"
     assert "cut off or still being written" in found.unreadable[0].reason
 
 
@@ -111,7 +116,39 @@ def test_only_contract_cut_off_is_the_error_itself(tmp_path: Path) -> None:
 
 def test_contract_of_another_instrument_is_named(tmp_path: Path) -> None:
     found = discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS, "NQ 03-25.Last.txt": ROWS}), ES)
-    assert [file.reason for file in found.unreadable] == ["a contract of NQ, not of ES"]
+    assert (found.notes, found.unreadable) == (("NQ 03-25.Last.txt: bars of NQH25, not of ES",), [])
+    (tmp_path / "ES 03-25.Last.txt").unlink()
+    with pytest.raises(MissingInputError, match=r"NQ 03-25\.Last\.txt: bars of NQH25, not of ES\."):
+        discover(tmp_path, ES)
+
+
+def test_contracts_of_another_instrument_in_one_file_are_named(tmp_path: Path) -> None:
+    head = "ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol\n"
+    line = "2025-01-15T17:00:00.000000000Z,33,1,5482,6000,6000,6000,6000,5,{}\n"
+    found = discover(fill(tmp_path, {"all.csv": head + line.format("ESH5") + line.format("NQH5")}), ES)
+    assert list(found.contracts) == ["ESH25"]
+    assert found.notes == ("all.csv: bars of NQH25, not of ES",)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_message_says_which_folder_was_searched_and_how_to_name_another(exists: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "nowhere"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(MissingInputError, match=r"at .*nowhere; .*--raw .*else raw/ of the lake"):
+        discover(folder, ES)
+
+
+def test_member_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ES 03-25.txt", ROWS)
+        archive.writestr("ES 06-25.txt", ROWS)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"6152.25;10", b"6152.25;99", 1))
+    found = discover(tmp_path, ES)
+    assert list(found.contracts) == ["ESM25"]
+    assert [file.name for file in found.unreadable] == ["all.zip:ES 03-25.txt"]
 
 
 def test_sources_survive_json(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from vpoc_ml.ingest.streams import members, read_head
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import Instrument
 
-_REMEDY = "Export one-minute bars of its contracts into it, such as NinjaTrader's 'ES 03-25.Last.txt'."
+_REMEDY = (
+    "The folder is the one that --raw (raw in the form) names, else raw/ of the lake. Export one-minute bars of the"
+    " contracts into it, such as NinjaTrader's 'ES 03-25.Last.txt'."
+)
 _LEFT_OUT = ("truth",)
 Remember = Callable[[Path, Callable[[], str]], str]
 
@@ -94,8 +97,9 @@ def discover(
     and the files that ``ingest.covariates`` names are skipped.
 
     A file's content decides its reader; its name, its symbols or the names inside a zip give the contracts. VIX
-    files and daily volumes are set apart. Every other file is listed in ``unreadable`` with its reason. A contract
-    of which one file is cut off or still growing is left out whole, so that what was built of it before stays.
+    files, daily volumes and contracts of other instruments are set apart, the last two with a note. Every other
+    file is listed in ``unreadable`` with its reason. A contract of which one file is cut off or still growing is left
+    out whole, so that what was built of it before stays.
 
     ``remember(path, look)`` returns what ``look()`` tells about a file, or what it told while the file was the same.
 
@@ -108,27 +112,49 @@ def discover(
         raise MissingInputError(folder, f"a folder with {what}", _REMEDY)
     found, config = _Found(), config or IngestConfig()
     named = covariates.files(config, folder)
-    for path in _files(folder):
+    for path in _files(folder, folder, found):
         if path not in named:
             found.add(_one(path, str(path.relative_to(folder)), instrument, config, remember))
-    broken = {code for file in found.unreadable for code in file.contracts}
+    broken = {code: file.name for file in found.unreadable for code in file.contracts}
     contracts = _by_contract([source for source in found.sources if source.contract not in broken])
+    found.unreadable += _left_with(broken, [source for source in found.sources if source.contract in broken], folder)
     if not contracts:
         if error := next((file.error for file in found.unreadable if file.error), None):
             raise error
-        raise MissingInputError(folder, what, _left_out(found.unreadable) + _REMEDY)
+        raise MissingInputError(folder, what, _left_out(found) + _REMEDY)
     indices = {symbol: tuple(paths) for symbol, paths in found.indices.items()}
     return Discovery(contracts, found.unreadable, indices, tuple(found.daily), tuple(found.notes))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and path.name not in _LEFT_OUT:
-            yield from _files(path)
+def _files(folder: Path, root: Path, found: _Found) -> Iterator[Path]:
+    """Yield the files below a folder; what is neither file nor folder is listed."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        reason = f"a folder that cannot be opened: {error.strerror or error}"
+        found.unreadable.append(Unreadable(str(folder.relative_to(root)), reason))
+        return
+    for path in entries:
+        if path.is_dir():
+            if path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+                found.unreadable.append(Unreadable(str(path.relative_to(root)), "a link to a folder that holds it"))
+            elif path.name not in _LEFT_OUT:
+                yield from _files(path, root, found)
         elif path.is_file():
             yield path
+        else:
+            found.unreadable.append(Unreadable(str(path.relative_to(root)), "no file: a broken link or a device"))
+
+
+def _left_with(broken: dict[str, str], sources: list[Source], folder: Path) -> list[Unreadable]:
+    """Return the whole files of contracts that are left out because of another file."""
+    return [
+        Unreadable(
+            str(source.path.parent.relative_to(folder) / source.name),
+            f"left out with {source.contract}, of which {broken[source.contract]} cannot be used",
+        )
+        for source in sources
+    ]
 
 
 def _one(path: Path, name: str, instrument: Instrument, config: IngestConfig, remember: Remember | None) -> _Found:
@@ -151,22 +177,31 @@ def _one(path: Path, name: str, instrument: Instrument, config: IngestConfig, re
 def _judge(path: Path, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
     """Sort one file into what was found."""
     try:
-        inner = members(path)
-        places = [Place(path)] if inner is None else [Place(path, member) for member in inner if _wanted(member)]
-        for place in places:
-            _judge_place(place, name, instrument, config, found)
+        inner = members(path, ratio=config.expansion_limit)
     except OSError as error:
         found.unreadable.append(Unreadable(name, f"cannot be opened: {error.strerror or error}"))
-    except (UnreadableFileError, MissingInputError) as error:
+        return
+    except UnreadableFileError as error:
         found.unreadable.append(Unreadable(name, str(error), error=error))
+        return
+    places = [Place(path)] if inner is None else [Place(path, member) for member in inner if _wanted(member)]
+    if not places:
+        found.unreadable.append(Unreadable(name, "an archive without files"))
+    for place in places:
+        shown = f"{name}:{place.member}" if place.member else name
+        try:
+            _judge_place(place, shown, instrument, config, found)
+        except OSError as error:
+            found.unreadable.append(Unreadable(shown, f"cannot be opened: {error.strerror or error}"))
+        except (UnreadableFileError, MissingInputError) as error:
+            found.unreadable.append(Unreadable(shown, str(error), error=error))
 
 
 def _wanted(member: str) -> bool:
     return not any(part.startswith((".", "__MACOSX")) for part in Path(member).parts)
 
 
-def _judge_place(place: Place, name: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
-    shown = f"{name}:{place.member}" if place.member else name
+def _judge_place(place: Place, shown: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
     head = read_head(place.path, place.member)
     wanted = covariates.symbols(config)
     if (symbol := index_of(place.name, head.lines, config, *wanted[1:])) is not None:
@@ -197,18 +232,21 @@ def _judge_place(place: Place, name: str, instrument: Instrument, config: Ingest
 def _sort_in(listing: Listing, place: Place, shown: str, instrument: Instrument, found: _Found) -> None:
     """Add a listing's sources unless the file is cut off."""
     if listing.daily:
-        found.daily.extend([place.path] if place.path not in found.daily else [])
+        if place.path not in found.daily:
+            found.daily.append(place.path)
+            found.notes.append(
+                f"{shown.removesuffix(f':{place.member}')}: daily volume or open interest, for data.open_interest"
+            )
         return
     found.notes.extend(f"{shown}: {note}" for note in listing.notes)
-    ours = [source for source in listing.sources if parse_contract(source.contract).root == instrument.symbol]
-    if not ours:
-        roots = sorted({parse_contract(source.contract).root for source in listing.sources})
-        reason = f"a contract of {', '.join(roots)}, not of {instrument.symbol}"
-        found.unreadable.append(Unreadable(shown, reason))
-        return
+    codes = tuple(dict.fromkeys(source.contract for source in listing.sources))
+    others = [code for code in codes if parse_contract(code).root != instrument.symbol]
+    ours = [source for source in listing.sources if source.contract not in others]
+    if others:
+        found.notes.append(f"{shown}: bars of {', '.join(others)}, not of {instrument.symbol}")
     if listing.cut is None:
         found.sources.extend(ours)
-    else:
+    elif ours:
         codes = tuple(dict.fromkeys(source.contract for source in ours))
         found.unreadable.append(Unreadable(shown, str(listing.cut), codes, listing.cut))
 
@@ -226,5 +264,6 @@ def _by_contract(sources: list[Source]) -> dict[str, tuple[Source, ...]]:
     }
 
 
-def _left_out(unreadable: list[Unreadable]) -> str:
-    return "".join(f"{file.name}: {file.reason.rstrip('.')}. " for file in unreadable)
+def _left_out(found: _Found) -> str:
+    files = [f"{file.name}: {file.reason}" for file in found.unreadable]
+    return "".join(f"{text.rstrip('.')}. " for text in [*files, *found.notes])

@@ -96,7 +96,7 @@ def plan_contracts(run: Run) -> Result:
     _refuse_absent_indices(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
     others = _store_covariates(run, folder, found)
-    unused = [] if vix_file else [f"{path.name}: VIX closes that this run does not use" for path in found.vix]
+    unused = [f"{path.name}: VIX closes that this run does not use" for path in found.vix if path != vix_file]
     return {
         "contracts": list(sources),
         "sources": {code: [source.to_json() for source in each] for code, each in sources.items()},
@@ -119,7 +119,8 @@ def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Sourc
         raise MissingInputError(
             folder,
             f"a file of {', '.join(missing)}",
-            f"The folder holds {', '.join(found.contracts)}; correct data.contracts or deliver the file.",
+            f"The folder (of --raw, else raw/ of the lake) holds {', '.join(found.contracts)};"
+            " correct data.contracts or deliver the file.",
         )
     return {code: each for code, each in found.contracts.items() if not wanted or code in wanted}
 

@@ -11,7 +11,8 @@ def summarize(lake: str, run: str) -> Result:
     """Return everything a person asks after a run, from the records its stages left; a failed run has one too.
 
     Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
-    why, seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``reports``.
+    why, seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``notes`` (files that were
+    set apart), ``reports``.
     """
     opened, prefix = Lake(lake), run_prefix(run)
     records = [opened.read_json(key) for key in opened.names(f"{prefix}/stages", ".json")]
@@ -25,6 +26,7 @@ def summarize(lake: str, run: str) -> Result:
         "metrics": opened.read_json(f"{prefix}/metrics.json"),
         "decision": opened.read_json(f"{prefix}/decision.json"),
         "unreadable": by_stage.get("plan", {}).get("unreadable", []),
+        "notes": by_stage.get("plan", {}).get("notes", []),
         "reports": _reports(opened, run),
     }
 

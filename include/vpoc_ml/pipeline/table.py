@@ -19,7 +19,8 @@ _DIGITS = {"huber": 6, "huber_gain": 6}
 
 
 def render(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print the sections that ``summary`` has: stages, gates, metrics, decision, reports, unreadable files."""
+    """Print the sections that ``summary`` has: stages, gates, metrics, decision, reports, unreadable files and
+    those that were set apart."""
     tables = (
         ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "why"), "stages"),
         ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
@@ -28,6 +29,10 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
     for title, columns, key in tables:
         if rows := summary.get(key):
             _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
+    if notes := summary.get("notes"):
+        console.print("\n[bold]Set apart[/]")
+    for note in notes or ():
+        console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
     metrics = summary.get("metrics") or {}
     if metrics.get("models"):
         rows = _metric_rows(metrics["models"], _METRICS)
