@@ -1,8 +1,11 @@
 """Reports pages under Airflow's UI: an index of runs, their reports, the gates' pages and Data Docs.
 
-Every route asks for a logged-in user. Files come from the lake's ``reports`` folder and the runs' ``report.html``
-only, and a report's scripts may talk to nothing (Content-Security-Policy), so that a page which was made from
-vendor data cannot use the reader's session.
+Every route asks for a logged-in user. Files come from the lake's ``reports`` folder and the runs' ``report.html`` only.
+They are made from vendor data, so their scripts must not get at the reader's session: the Content-Security-Policy lets
+them connect to nothing and puts them into a sandbox with an origin of its own, from which neither Airflow's page around
+them nor its cookies can be reached. Without the cookie, though, a page could not load its own scripts or follow its own
+links. ``/view/FILE`` therefore asks for the login and redirects to ``/page/TOKEN/FILE``, whose signed token admits to
+these files, and to nothing else, for ``TOKEN_SECONDS``; relative links keep it.
 """
 
 from __future__ import annotations
@@ -20,8 +23,17 @@ from airflow.plugins_manager import AirflowPlugin
 from vpoc_ops.env import lake_root
 
 PREFIX = "/vpoc-reports"
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; connect-src 'none'; frame-ancestors 'self'"
-HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+FILE_POLICY = (
+    "sandbox allow-scripts; default-src 'self' 'unsafe-inline' 'unsafe-eval' data:; connect-src 'none';"
+    " form-action 'none'; frame-ancestors 'self'"
+)
+OWN_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'none'; frame-ancestors 'self'"
+)
+TOKEN_SECONDS = 3600
+EXPIRED = "This validation is no longer kept: the Data Docs hold the newest ones, quality.docs_limit of them."
+FONTS = (".woff", ".woff2", ".ttf")
 # The lake itself or one directly below it (the demos' lakes), then what is public in it.
 PUBLIC = re.compile(r"([\w-][\w.-]*/)?(reports/.+|runs/[^/]+/report\.html)")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:72rem;color:#1b2733;background:#fff}
@@ -33,10 +45,12 @@ td:first-child,th:first-child{width:60%}th{font-weight:600;color:#536273}a{color
 def find(path: str) -> Path | None:
     """Return the file that ``path`` names below the lake, or None when it is not public or does not exist."""
     root = lake_root().resolve()
-    file = (root / path).resolve()
-    if not file.is_relative_to(root) or not PUBLIC.fullmatch(file.relative_to(root).as_posix()):
+    try:
+        file = (root / path).resolve()
+        found = file.is_relative_to(root) and PUBLIC.fullmatch(file.relative_to(root).as_posix()) and file.is_file()
+    except (ValueError, OSError, RuntimeError):  # a null byte, too long a name, a loop of links: no file has that name
         return None
-    return file if file.is_file() else None
+    return file if found else None
 
 
 def lakes() -> list[Path]:
@@ -115,7 +129,11 @@ def _anchors(pages: list[tuple[str, Path]]) -> str:
 
 
 def _url(file: Path) -> str:
-    return f"{PREFIX}/view/{quote(file.relative_to(lake_root().resolve()).as_posix())}"
+    return f"{PREFIX}/view/{_name(file)}"
+
+
+def _name(file: Path) -> str:
+    return quote(file.relative_to(lake_root().resolve()).as_posix())
 
 
 def _page(title: str, body: str, *, refresh: bool = False) -> str:
@@ -130,26 +148,50 @@ def _page(title: str, body: str, *, refresh: bool = False) -> str:
 def make_app() -> Any:
     """Return the FastAPI application; only the API server builds it."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
-    from airflow.api_fastapi.core_api.security import get_user, requires_access_dag, requires_access_view
+    from airflow.api_fastapi.core_api.security import requires_access_dag, requires_access_view
+    from airflow.configuration import conf
+    from airflow.models.base import ID_LEN
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
     from fastapi import Depends, FastAPI, HTTPException
-    from fastapi.responses import FileResponse, HTMLResponse
+    from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+    from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
-    reader = [Depends(requires_access_view(AccessView.WEBSITE))]
+    tokens = URLSafeTimedSerializer(conf.get_mandatory_value("api", "secret_key"), salt="vpoc-reports")
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    def view(path: str) -> FileResponse:
+    def view(path: str) -> RedirectResponse:
         if (file := find(path)) is None:
             raise HTTPException(404, "No such report.")
-        return FileResponse(file, headers=HEADERS)
+        up = "../" * (path.count("/") + 1)  # relative, as the server may be mounted anywhere
+        return RedirectResponse(f"{up}page/{tokens.dumps('reports')}/{_name(file)}", status_code=303, headers=SAFE)
+
+    def page(token: str, path: str) -> FileResponse:
+        try:
+            tokens.loads(token, max_age=TOKEN_SECONDS)
+        except BadSignature as error:  # an expired one too
+            raise HTTPException(403, "This address has expired. Open the page from Reports again.") from error
+        if (file := find(path)) is None:
+            raise HTTPException(404, EXPIRED if "/data_docs/validations/" in f"/{path}" else "No such report.")
+        anywhere = {"Access-Control-Allow-Origin": "*"} if file.suffix in FONTS else {}  # a sandbox has no origin
+        return FileResponse(file, headers=SAFE | {"Content-Security-Policy": FILE_POLICY} | anywhere)
 
     def index() -> HTMLResponse:
-        return HTMLResponse(index_page(), headers=HEADERS)
+        return HTMLResponse(index_page(), headers=SAFE | {"Content-Security-Policy": OWN_POLICY})
 
     def run(dag_id: str, run_id: str) -> HTMLResponse:
-        return HTMLResponse(run_page(dag_id, run_id, datetime.now(UTC)), headers=HEADERS)
+        if "\0" in dag_id + run_id or max(len(dag_id), len(run_id)) > ID_LEN:
+            raise HTTPException(404, "No such run.")
+        with create_session() as session:
+            if session.get(DagModel, dag_id) is None:
+                raise HTTPException(404, "No such DAG.")
+        shown = run_page(dag_id, run_id, datetime.now(UTC))
+        return HTMLResponse(shown, headers=SAFE | {"Content-Security-Policy": OWN_POLICY})
 
+    reader = [Depends(requires_access_view(AccessView.WEBSITE))]
     see_run = [Depends(requires_access_dag("GET", DagAccessEntity.RUN))]
     app.get("/view/{path:path}", dependencies=reader, response_model=None)(view)
+    app.get("/page/{token}/{path:path}", response_model=None)(page)
     app.get("/run/{dag_id}/{run_id:path}", dependencies=see_run, response_model=None)(run)
     app.get("/", dependencies=reader, response_model=None)(index)
     return app

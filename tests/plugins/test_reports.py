@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import re
 import sys
 from pathlib import Path
@@ -46,17 +47,37 @@ def lake(tmp_path, monkeypatch):
     return root
 
 
-@pytest.fixture
-def anonymous(plugin, lake):
+@pytest.fixture(scope="session")
+def auth_manager(airflow_home):
+    """Airflow's server, which installs the auth manager that the routes ask."""
     from airflow.api_fastapi.app import create_app
+
+    return create_app()
+
+
+@pytest.fixture
+def anonymous(plugin, lake, auth_manager):
     from fastapi.testclient import TestClient
 
-    create_app()  # installs the auth manager that the dependencies ask
     return TestClient(plugin.make_app())
 
 
+@pytest.fixture(scope="session")
+def stored_dags(airflow_home):
+    """The DAGs in Airflow's database."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.merge(DagBundleModel(name="dags-folder"))
+        session.flush()
+        for dag in ("vpoc_nightly", "vpoc_contracts"):
+            session.merge(DagModel(dag_id=dag, bundle_name="dags-folder"))
+
+
 @pytest.fixture
-def client(anonymous):
+def client(anonymous, stored_dags):
     """A client whose user may see the site and the runs."""
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import get_user
@@ -65,7 +86,10 @@ def client(anonymous):
     return anonymous
 
 
-@pytest.mark.parametrize("path", ["/", "/view/runs/night-1/report.html", "/run/vpoc_nightly/night-1", "/view/nothing"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/view/runs/night-1/report.html", "/run/vpoc_nightly/night-1", "/run/unknown/night-1", "/view/nothing"],
+)
 def test_anonymous_is_refused_everywhere(anonymous, path):
     assert anonymous.get(path).status_code == 401
 
@@ -74,6 +98,7 @@ def test_report_is_served_and_its_scripts_can_reach_nothing(client):
     answer = client.get("/view/runs/night-1/report.html")
     assert answer.status_code == 200
     assert answer.text == REPORT
+    assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts;")
     assert "connect-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -96,10 +121,99 @@ def test_what_pages_need_is_served(client, path):
         "/etc/passwd",
         "reports/link.html",
         "reports/absent.html",
+        "%00",
+        "reports/%00.html",
+        "reports/absent%00/%2e%2e/data_docs/index.html",
+        "reports/%ff%fe.html",
+        "reports/%c0%ae%c0%ae/ledger.jsonl",
+        "reports/%252e%252e/ledger.jsonl",
+        "reports/..%5c..%5cledger.jsonl",
+        "reports/" + 300 * "a",
+        "reports/" + 2000 * "a/",
+        "reports/circle/index.html",
+        "%0d%0aSet-Cookie:x=1",
     ],
 )
-def test_everything_else_is_not_found(client, path):
+def test_everything_else_is_not_found(client, lake, path):
+    (lake / "reports" / "circle").symlink_to(lake / "reports" / "circle")
+    token = client.get("/view/runs/night-1/report.html").request.url.path.split("/")[2]
     assert client.get(f"/view/{path}").status_code == 404
+    assert client.get(f"/page/{token}/{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "unknown/night-1",
+        "%00/night-1",
+        "vpoc_nightly/%00",
+        "vpoc_nightly/" + 300 * "a",
+        300 * "a" + "/night-1",
+        "%ff/night-1",
+        "..%2fvpoc_nightly/night-1",
+    ],
+)
+def test_run_that_airflow_cannot_know_is_not_found(client, path):
+    assert client.get(f"/run/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("run", ["%ff%fe", "..%2f..%2fetc", 250 * "a", "%0d%0a", "%F0%9F%92%A9", "a%20b"])
+def test_odd_run_id_is_a_run_without_pages(client, run):
+    answer = client.get(f"/run/vpoc_nightly/{run}")
+    assert answer.status_code == 200
+    assert "None yet" in answer.text
+
+
+def test_random_paths_never_fail_the_server(client):
+    seed = 20261128
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    parts = [
+        "reports",
+        "runs",
+        "data_docs",
+        "night-1",
+        "..",
+        ".",
+        "%00",
+        "%2f",
+        "%2e%2e",
+        "%ff",
+        "%u0000",
+        "~",
+        " ",
+        "%25",
+    ]
+    for _ in range(150):
+        path = "/".join(draw.choice(parts) + draw.choice(["", *parts]) for _ in range(draw.randint(1, 6)))
+        route = draw.choice(["view", "page", "page/x.y.z", "run", "run/vpoc_nightly"])
+        assert client.get(f"/{route}/{path}").status_code in (200, 403, 404), path
+
+
+def test_files_need_a_token_that_was_given_out_and_is_fresh(client, plugin, monkeypatch):
+    address = client.get("/view/runs/night-1/report.html").request.url.path
+    assert client.get(address).status_code == 200
+    assert client.get(address.replace("/runs/night-1/report.html", "x/runs/night-1/report.html")).status_code == 403
+    assert client.get("/page/reports/runs/night-1/report.html").status_code == 403
+    monkeypatch.setattr(plugin, "TOKEN_SECONDS", -1)
+    expired = client.get(address)
+    assert expired.status_code == 403
+    assert "Open the page from Reports again" in expired.text
+
+
+def test_validation_that_is_no_longer_kept_says_so(client):
+    address = client.get("/view/reports/data_docs/index.html").request.url.path
+    gone = client.get(address.replace("index.html", "validations/bars/night-0/20260101T000000/tallies-bars.html"))
+    assert gone.status_code == 404
+    assert "no longer kept" in gone.text
+    assert "quality.docs_limit" in gone.text
+
+
+def test_own_pages_run_no_scripts(client):
+    for path in ("/", "/run/vpoc_nightly/night-1"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script" not in policy
 
 
 def test_index_lists_runs_of_all_lakes_with_links_that_work(client, plugin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -77,3 +78,13 @@ def test_docs_keep_the_newest_results_and_delete_pages_of_the_others(world):
     index = (world.reports / "data_docs" / "index.html").read_text()
     assert "night3" in index
     assert "night1" not in index
+    for night in range(4):
+        page = world.reports / "runs" / f"night{night}" / "gates.html"
+        links = re.findall(r'href="(\.\./[^"]+)"', page.read_text())
+        assert len(links) == (1 if night >= 2 else 0)
+        assert all((page.parent / link).resolve().is_file() for link in links)
+        assert ("Data Docs expired" in page.read_text()) == (night < 2)
+    report.write(world.reports, "night1")
+    report.write(world.reports, "night3")
+    assert "Data Docs expired" in (world.reports / "runs" / "night1" / "gates.html").read_text()
+    assert "Data Docs expired" not in (world.reports / "runs" / "night3" / "gates.html").read_text()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.quality import report
+
 SITE = "data_docs"
 VENDOR = Path(__file__).parent / "static" / "vendor"
 
@@ -33,7 +35,10 @@ def publish(reports_dir: Path, *, limit: int = 60) -> Path:
 
 
 def prune(reports_dir: Path, limit: int) -> list[Path]:
-    """Delete all but the newest ``limit`` stored results with their pages; return what was deleted."""
+    """Delete all but the newest ``limit`` stored results with their pages; return what was deleted.
+
+    The page of a run that links to one of them says that it has expired.
+    """
     results, pages = reports_dir / "gx" / "validations", reports_dir / SITE / "validations"
     # <suite>/<run>/<time>/<batch>.json: the time is sortable text
     stored = sorted(results.glob("*/*/*/*.json"), key=lambda file: (file.parent.name, file), reverse=True)
@@ -43,6 +48,7 @@ def prune(reports_dir: Path, limit: int) -> list[Path]:
         for path, root in ((file, results), (page, pages)):
             path.unlink(missing_ok=True)
             _remove_empty_parents(path, root)
+        report.expire(reports_dir, file.parts[-3], page.relative_to(reports_dir / SITE).as_posix())
     return gone
 
 

@@ -11,6 +11,9 @@ from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.quality.checks import ALL
 from vpoc_ml.quality.verdict import Verdict, from_json, safe_name
 
+DOCS = "../../data_docs"
+"""The Data Docs as seen from a run's page."""
+EXPIRED = "<small>Data Docs expired; this page has every failure</small>"
 GATES = ("bars", "features", "leakage", "training-set")
 
 
@@ -34,11 +37,27 @@ def write(reports_dir: Path, run: str) -> Path:
             verdicts=found,
             contracts=[*contracts, *([ALL] if failing_run else [])],
             all=ALL,
-            docs="../../data_docs",
+            docs=DOCS,
+            expired=EXPIRED,
+            kept=[v.gate for v in found if (reports_dir / "gx" / v.data_docs).with_suffix(".json").is_file()],
         )
     )
     write_text(path, page)
     return path
+
+
+def expire(reports_dir: Path, run: str, data_docs: str) -> None:
+    """Replace the link of a run's page to a validation that is no longer kept by words; without a page do nothing.
+
+    Args:
+        reports_dir: Folder of all reports.
+        run: Name of the run's folder.
+        data_docs: Path of the validation's page below the Data Docs folder.
+    """
+    path = reports_dir / "runs" / run / "gates.html"
+    if path.is_file():
+        page = path.read_text()
+        write_text(path, page.replace(f'<a href="{DOCS}/{data_docs}">Data Docs</a>', EXPIRED))
 
 
 def _rank(gate: str) -> tuple[int, str]:
