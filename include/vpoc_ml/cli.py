@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +33,10 @@ RecipeOption = Annotated[
 OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
 RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor files; default LAKE/raw.")]
 VixOption = Annotated[Path | None, typer.Option("--vix", help="VIX file; default: one in the raw folder.")]
+SessionOption = Annotated[
+    datetime | None,
+    typer.Option("--session", formats=["%Y-%m-%d"], help="Past session: run as of 17:30 Chicago of that day."),
+]
 ContractOption = Annotated[list[str], typer.Option("--contract", help="Contract to use; repeatable; default all.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line on stdout.")]
 VaryOption = Annotated[
@@ -88,10 +92,11 @@ def _stage_command(last: str, help_text: str) -> None:
         raw: RawOption = None,
         vix: VixOption = None,
         contract: ContractOption = [],  # noqa: B006
+        session: SessionOption = None,
         as_json: JsonOption = False,
     ) -> None:
         overrides = _overrides(override, contract)
-        _run_stages(last, lake, run, recipe, overrides, raw, vix, as_json=as_json)
+        _run_stages(last, lake, run, recipe, overrides, raw, vix, session=session, as_json=as_json)
 
 
 def _overrides(override: list[str], contract: list[str]) -> dict[str, Any]:
@@ -108,17 +113,27 @@ def _run_stages(
     raw: Path | None,
     vix: Path | None,
     *,
+    session: datetime | None = None,
     as_json: bool,
 ) -> None:
     """Start a run, take it up to ``last`` and show its summary."""
     from vpoc_ml import pipeline
 
     now = datetime.now(UTC)
-    pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
+    as_of = None if session is None else _night(session.date(), recipe, overrides, now)
+    places = str(raw) if raw else None, str(vix) if vix else None
+    pipeline.start_run(lake, run, recipe, overrides, *places, now=now, as_of=as_of)
     pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
     if last == "score":
         pipeline.publish_reports(lake, run, now)
     output.show_summary(pipeline.summarize(lake, run), as_json)
+
+
+def _night(session: date, recipe: str, overrides: dict[str, Any], now: datetime) -> datetime | None:
+    from vpoc_ml.market.instruments import instrument
+    from vpoc_ml.market.nights import past_night
+
+    return past_night(instrument(configuration.resolve(recipe, overrides).data.instrument).calendar, session, now)
 
 
 for _last, _help in {

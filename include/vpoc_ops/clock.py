@@ -1,10 +1,7 @@
-"""When the exchange's day is over, for the nightly run and for the contracts. Standard library only."""
+"""When the exchange's day is over, for the nightly run and for the contracts. Light: DAG files import it."""
 
 from __future__ import annotations
 
-from datetime import time
-from zoneinfo import ZoneInfo
+from vpoc_ml.market.nights import CHICAGO, CLOSE_OF_DAY
 
-CHICAGO = ZoneInfo("America/Chicago")
-CLOSE_OF_DAY = time(17, 30)
-"""When a session's files are complete, America/Chicago: 90 minutes after its close."""
+__all__ = ["CHICAGO", "CLOSE_OF_DAY"]

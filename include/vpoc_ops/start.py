@@ -15,7 +15,7 @@ from vpoc_ml.config import form_fields, setting_keys
 from vpoc_ml.config.settings import field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 from vpoc_ops import stage
-from vpoc_ops.clock import CHICAGO, CLOSE_OF_DAY
+from vpoc_ops.clock import CHICAGO
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ Fields = Mapping[str, dict[str, Any]]
 SESSION: Fields = {
     "session": {
         "type": ["null", "string"],  # no format: a date picker sends nothing for a day such as 30 February
-        "description": "Session whose night this run is, such as 2025-03-17; empty means now. A day without a session"
-        " is refused.",
+        "description": "Session whose night this run is, such as 2025-03-17; empty means now. A run of a past night"
+        " knows what was known at 17:30 Chicago of that day, and its decision changes no champion.",
     },
 }
 _RUN_FIELDS: Fields = {
@@ -80,24 +80,24 @@ def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
             raise UnknownKeyError(key, same or difflib.get_close_matches(key, known, n=2), where="conf of the run")
 
 
-def session_clock(run_type: str, run_after: datetime, session: str | None) -> datetime:
-    """Return the aware moment a run stands for: the close of its session's day, or its own start.
+def night_of(run_type: str, run_after: datetime, session: str | None, now: datetime) -> datetime | None:
+    """Return the moment that a run of a past night is limited to, UTC; None for a live night.
+
+    A night is that of the named session, else a backfill's date; a scheduled run is live (see ``past_night``).
 
     Raises:
-        AirflowSkipException: a scheduled run falls on a day without a session.
-        InvalidValueError: ``session`` names a day without a session.
+        AirflowSkipException: a scheduled or backfilled run falls on a day without a session.
+        InvalidValueError: ``session`` is no day, has no session, or is not over at ``now``.
     """
     from vpoc_ml.market.calendar import is_session
+    from vpoc_ml.market.nights import past_night
 
     if session:
-        day = _day(session)
-        if not is_session(CALENDAR, day):
-            raise InvalidValueError("session", session, f"a day on which {CALENDAR} has a session")
-        return datetime.combine(day, CLOSE_OF_DAY, CHICAGO)
+        return past_night(CALENDAR, _day(session), now)
     day = run_after.astimezone(CHICAGO).date()
     if run_type in ("scheduled", "backfill") and not is_session(CALENDAR, day):
         raise AirflowSkipException(f"{CALENDAR} has no session on {day}: nothing to do tonight.")
-    return run_after
+    return past_night(CALENDAR, day, now) if run_type == "backfill" else None
 
 
 def _day(session: str) -> date:
@@ -112,9 +112,10 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
     with stage.recorded(stage.current_run(), "resolve_config"):
         refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
-        now = session_clock(str(dag_run.run_type), dag_run.run_after, params["session"])
+        now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
+        as_of = night_of(str(dag_run.run_type), dag_run.run_after, params["session"], now)
         settings = overrides(params)
-    return begin(params, settings, now)
+    return begin(params, settings, now, as_of)
 
 
 def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +131,13 @@ def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
     return fields | (more or {})
 
 
-def begin(params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def begin(
+    params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime, as_of: datetime | None = None
+) -> dict[str, Any]:
     """Start the pipeline's run with ``settings`` on top of the form's recipe, show the configuration, return it."""
-    result = stage.call("start_run", params["recipe"], dict(settings), params["raw"], params["vix"], now)
+    result = stage.call("start_run", params["recipe"], dict(settings), params["raw"], params["vix"], now, as_of)
+    if as_of is not None:
+        log.info("A run of a past night: it knows what was known at %s.", as_of.isoformat())
     _show(result, settings)
     return result
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,9 @@ THANKSGIVING_FRIDAY_NIGHT = datetime(2025, 12, 25, 23, 30, tzinfo=UTC)  # 17:30 
 
 @pytest.fixture
 def clock():
-    from vpoc_ops.start import session_clock
+    from vpoc_ops.start import night_of
 
-    return session_clock
+    return partial(night_of, now=datetime(2026, 3, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
@@ -31,19 +32,19 @@ def test_scheduled_night_without_session_is_skipped(clock, run_type):
         clock(run_type, THANKSGIVING_FRIDAY_NIGHT, None)
 
 
-def test_scheduled_night_with_session_runs_as_of_its_tick(clock):
+def test_scheduled_night_is_live_and_a_backfill_of_its_date_is_not(clock):
     tick = datetime(2025, 12, 23, 23, 30, tzinfo=UTC)
-    assert clock("scheduled", tick, None) == tick
+    assert clock("scheduled", tick, None) is None
+    assert clock("backfill", tick, None) == tick
+    assert clock("backfill", tick, None, now=tick) is None, "the newest night"
 
 
 def test_manual_run_on_a_holiday_is_a_person_s_decision(clock):
-    assert clock("manual", THANKSGIVING_FRIDAY_NIGHT, None) == THANKSGIVING_FRIDAY_NIGHT
+    assert clock("manual", THANKSGIVING_FRIDAY_NIGHT, None) is None
 
 
 def test_named_session_is_the_close_of_that_day_in_chicago(clock):
-    now = clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-01")
-    assert now.astimezone(UTC) == datetime(2025, 7, 1, 22, 30, tzinfo=UTC)
-    assert now.date() == date(2025, 7, 1)
+    assert clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-01") == datetime(2025, 7, 1, 22, 30, tzinfo=UTC)
 
 
 def test_named_day_without_session_is_refused(clock):

@@ -55,7 +55,7 @@ class FakePipeline:
 
         return run
 
-    def start_run(self, lake, run, recipe, overrides, raw, vix, now) -> dict:
+    def start_run(self, lake, run, recipe, overrides, raw, vix, now, as_of=None) -> dict:
         resolved = config.resolve(recipe, overrides)
         folder = lake / "runs" / run
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -44,13 +45,15 @@ def build_bars(
     vix: pl.DataFrame | None,
     config: IngestConfig,
     covariates: Mapping[str, pl.DataFrame] | None = None,
+    as_of: datetime | None = None,
 ) -> BuiltBars:
     """Read a contract's sources (or one file of it) and return its bars with session, rth flag and VIX.
 
     bars: ts, contract, session, rth, open, high, low, close, volume, vix; sorted by unique ts, START of bar, UTC.
     ``vix`` is null where no VIX is given; each of ``covariates`` (values like those of the VIX) is a column after it.
     quarantine: line, ts, open, high, low, close, volume, reason, text, file; sorted by file and line. ``notes``
-    says what the readers converted and what was delivered twice, for the run's report.
+    says what the readers converted and what was delivered twice, for the run's report. With ``as_of`` (aware) only
+    rows of bars that had ended then are read, as if the files had been delivered at that moment.
 
     Raises:
         UnreadableFileError: not the expected format, cut off, two files that contradict each other, adjusted
@@ -60,7 +63,7 @@ def build_bars(
     """
     if isinstance(sources, Path):
         sources = [_source(sources, contract, config)]
-    merged = merge(sources, instrument, config)
+    merged = merge(sources, instrument, config, as_of)
     cleaned = clean(merged.rows, contract, instrument, config.min_price, config.bad_prints)
     reasons = _counted(cleaned.quarantine)
     bad, rows_in = cleaned.quarantine.height, merged.rows.height

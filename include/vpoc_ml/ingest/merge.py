@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.known import known_rows
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.ingest.readers.layout import VALUES
 from vpoc_ml.ingest.sources import Source
@@ -33,15 +35,19 @@ class Merged:
     notes: tuple[str, ...]
 
 
-def merge(sources: Sequence[Source], instrument: Instrument, config: IngestConfig) -> Merged:
+def merge(
+    sources: Sequence[Source], instrument: Instrument, config: IngestConfig, as_of: datetime | None = None
+) -> Merged:
     """Read every source and return its rows without their text; a file that copies another is read once.
+
+    With ``as_of`` (aware) rows of bars that had not ended then are left out.
 
     Raises:
         UnreadableFileError: a source cannot be read, or two sources contradict each other and
             ``config.conflicts`` is ``error``.
     """
     distinct, notes = _without_copies(sorted(sources, key=lambda source: source.order))
-    frames = [_rows(source, number, instrument, config) for number, source in enumerate(distinct)]
+    frames = [known_rows(_rows(source, number, instrument, config), as_of) for number, source in enumerate(distinct)]
     rows = pl.concat(frames)
     for source in distinct:
         notes.append(READERS[source.reader].note(source, config))

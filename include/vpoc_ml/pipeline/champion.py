@@ -67,7 +67,7 @@ def score(run: Run, now: datetime) -> Result:
     if champion is None:
         note = f"there is no champion of {run.model_key} yet"
         return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": note}
-    front = run.lake.read_frame(f"roll/{run.config.data.instrument}.parquet")
+    front = run.lake.read_frame(run.roll_key())
     periods = front.filter(pl.col("contract").is_in(run.plan()["contracts"])).rows(named=True)
     scored = [_score_contract(run, champion, period) for period in periods]
     totals = {name: sum(result[name] for result in scored) for name in ("rows_in", "rows_out", "quarantined")}

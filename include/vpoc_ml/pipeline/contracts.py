@@ -40,7 +40,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
     """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
 
     Skipped when the files' content, the VIX closes the bars can have seen, the settings and the code are
-    unchanged; ``why`` says what was not.
+    unchanged; ``why`` says what was not. A run of a past night leaves out what was not known then.
 
     Raises:
         InputError: a file cannot be read or contradicts another, holds too many bad rows, or the VIX does not
@@ -56,9 +56,9 @@ def ingest_contract(run: Run, contract: str) -> Result:
         why = run.lake.why(key, recipe) or run.lake.why(quarantine_key, recipe)
         if before and why is None:
             return _ingested(before, "unchanged")
-        built = appended(run, contract, sources, recipe, vix, others)
+        built = appended(run, contract, sources, recipe, vix, others) if run.as_of is None else None
         given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
-        built = built or build_bars(*given)
+        built = built or build_bars(*given, as_of=run.as_of)
         last = built.bars["ts"].max()
         recipe = _bars_recipe(run, raw, (vix, others), last.isoformat() if isinstance(last, datetime) else None)
         details = {
@@ -145,7 +145,7 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
         ArtifactError: the roll rule needs open interest and there is none.
     """
     rule, interest = roll_rule(run), run.config.data.open_interest
-    key = f"roll/{run.config.data.instrument}.parquet"
+    key = run.roll_key()
     with run.lake.writing("roll"):  # and only then look what there is: a run that waited must not forget its rival's
         keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
         inputs = {key: run.lake.sha(key) for key in keys}
@@ -164,7 +164,7 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
 
 
 def _stored(run: Run, kind: str) -> set[str]:
-    return set(run.lake.keys(f"{kind}/{run.config.data.instrument}"))
+    return set(run.lake.keys(run.shared_key(f"{kind}/{run.config.data.instrument}")))
 
 
 def _fingerprint(run: Run, source: Source) -> str:

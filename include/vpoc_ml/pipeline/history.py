@@ -142,7 +142,7 @@ def _named(one: Slice) -> str:
 
 def _rolls(run: Run) -> dict[str, dict[str, Any]]:
     """Return the rows of the roll table by contract; none before the first one was built."""
-    key = f"roll/{run.config.data.instrument}.parquet"
+    key = run.roll_key()
     if run.lake.manifest(key) is None:
         return {}
     return {row["contract"]: row for row in run.lake.kept_frame(key).iter_rows(named=True)}

@@ -139,7 +139,7 @@ def _digest(recipe: Recipe) -> str:
 
 def _newest(run: Run, contracts: list[str]) -> str:
     """Return the run's contract that became front last; without a roll table, the one that expires last."""
-    key = f"roll/{run.config.data.instrument}.parquet"
+    key = run.roll_key()
     rolls = run.lake.kept_frame(key).sort("first_session")["contract"].to_list() if run.lake.manifest(key) else []
     fronts = [contract for contract in rolls if contract in contracts]
     return fronts[-1] if fronts else max(contracts, key=lambda code: parse_contract(code).expiry)

@@ -39,12 +39,11 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     """
     from vpoc_ml.dataset.assemble import assemble
 
-    roll_key = f"roll/{run.config.data.instrument}.parquet"
     loaded = {
         f"{kind}/{each}": run.lake.load(run.key(kind, each)) for kind in ("bars", "features") for each in contracts
     }
     bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
-    roll, roll_manifest = run.lake.load(roll_key)
+    roll, roll_manifest = run.lake.load(run.roll_key())
     share = run.config.data.fraction
     front = _front(roll.filter(pl.col("contract").is_in(contracts)), features, share)
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}

@@ -82,7 +82,7 @@ def _segments(run: Run, bars: Manifest) -> list[Segment]:
 
 
 def _rolls(run: Run) -> list[dict[str, Any]]:
-    key = f"roll/{run.config.features.pair}.parquet"
+    key = run.roll_key(run.config.features.pair)
     if run.lake.manifest(key) is None:
         raise _missing(run, "a roll table", "none")
     return run.lake.kept_frame(key).sort("first_session").to_dicts()
@@ -93,7 +93,7 @@ def _front(bars: pl.DataFrame, one: Segment) -> pl.DataFrame:
 
 
 def _bars_key(run: Run, contract: str) -> str:
-    return f"bars/{run.config.features.pair}/{contract}.parquet"
+    return run.shared_key(f"bars/{run.config.features.pair}/{contract}.parquet")
 
 
 def _missing(run: Run, expected: str, found: str) -> ArtifactError:

@@ -11,6 +11,7 @@ import polars as pl
 
 from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.market.rolls import MEASURE_DAYS, Step, measure_roll
 from vpoc_ml.pipeline.run import Run
 
@@ -45,7 +46,10 @@ def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
     path = run.config.data.open_interest
     if not path:
         return daily
-    return daily.join(read_open_interest(Path(path), run.instrument), on=["contract", "session"], how="left")
+    interest = read_open_interest(Path(path), run.instrument)
+    if run.as_of is not None:  # the exchange publishes a session's figure the next morning
+        interest = interest.filter(pl.col("session") < run.as_of.astimezone(CHICAGO).date())
+    return daily.join(interest, on=["contract", "session"], how="left")
 
 
 class Measure:

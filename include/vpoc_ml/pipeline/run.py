@@ -96,8 +96,19 @@ class Run:
         return self.as_of or datetime.fromisoformat(str(self.inputs["started"]))
 
     def key(self, kind: str, contract: str) -> str:
-        """Return the lake key of a contract's artifact, such as ``bars/ES/ESH25.parquet``."""
-        return f"{kind}/{self.config.data.instrument}/{contract}.parquet"
+        """Return the lake key of a contract's artifact, such as ``bars/ES/ESH25.parquet`` of a live run."""
+        return self.shared_key(f"{kind}/{self.config.data.instrument}/{contract}.parquet")
+
+    def roll_key(self, symbol: str | None = None) -> str:
+        """Return the lake key of the roll table of an instrument, the run's own when None."""
+        return self.shared_key(f"roll/{symbol or self.config.data.instrument}.parquet")
+
+    def shared_key(self, key: str) -> str:
+        """Return where an artifact that runs share is: runs of one past night share a folder of their own.
+
+        ``roll/ES.parquet`` of a live run is ``nights/2026-05-14T223000Z/roll/ES.parquet`` of that night.
+        """
+        return key if self.as_of is None else f"nights/{self.as_of:%Y-%m-%dT%H%M%SZ}/{key}"
 
     def plan(self) -> Result:
         """Return what ``plan_contracts`` found.

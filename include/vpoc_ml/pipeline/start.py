@@ -17,6 +17,7 @@ from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.ingest.covariates import Covariate, covariates
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.index_files import read_index
+from vpoc_ml.ingest.known import BAR, first_bar
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.lake.hashing import hash_code
@@ -92,7 +93,7 @@ def plan_contracts(run: Run) -> Result:
         return run.lake.remembered(path, f"listing {path} in {folder} {how}", look)
 
     found = discover(folder, run.instrument, run.config.ingest, remember)
-    sources = _selected(run, folder, found)
+    sources = _known_sources(run, folder, _selected(run, folder, found))
     _refuse_absent_indices(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
     others = _store_covariates(run, folder, found)
@@ -125,14 +126,36 @@ def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Sourc
     return {code: each for code, each in found.contracts.items() if not wanted or code in wanted}
 
 
+def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]]) -> dict[str, tuple[Source, ...]]:
+    """Return the contracts that had a bar when the run's night began, with those sources; all if live."""
+    as_of = run.as_of
+    if as_of is None:
+        return found
+    config, code = run.config.ingest, f"{run.config.digest('ingest')} {hash_code('market', 'ingest')}"
+
+    def began(source: Source) -> bool:
+        what = f"first bar of {json.dumps(source.to_json(), sort_keys=True)} {run.instrument.digest} {code}"
+        first = run.lake.remembered(source.path, what, lambda: str(first_bar(source, run.instrument, config) or ""))
+        return bool(first) and datetime.fromisoformat(first) + BAR <= as_of
+
+    known = {contract: tuple(filter(began, sources)) for contract, sources in found.items()}
+    known = {contract: sources for contract, sources in known.items() if sources}
+    absent = [contract for contract in found if contract not in known] if run.config.data.contracts else []
+    if absent or not known:
+        expected = f"a bar of {', '.join(absent) or 'any contract'} known by {as_of:%Y-%m-%d %H:%M} UTC"
+        raise MissingInputError(folder, expected, "Choose a later session or other contracts.")
+    return known
+
+
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
     path = _vix_file(run, folder, found)
     config = run.config.digest("ingest")
     recipe = Recipe({"file": run.lake.hash_file(path), "name": path.name}, config, hash_code("ingest"))
+    key = run.shared_key(VIX_KEY)
     with run.lake.writing("vix"):
-        if run.lake.fresh(VIX_KEY, recipe) is None:
-            run.lake.write_frame(VIX_KEY, read_vix(path, run.config.ingest), recipe)
+        if run.lake.fresh(key, recipe) is None:
+            run.lake.write_frame(key, _published(run, read_vix(path, run.config.ingest), path), recipe)
     return path
 
 
@@ -142,12 +165,23 @@ def _store_covariates(run: Run, folder: Path, found: Discovery) -> dict[str, str
     for each in covariates(run.config.ingest):
         path = _covariate_file(each, folder, found)
         recipe = Recipe({"file": run.lake.hash_file(path)}, run.config.digest("ingest"), hash_code("ingest"))
-        key = _covariate_key(each)
+        key = run.shared_key(_covariate_key(each))
         with run.lake.writing(each.column):
             if run.lake.fresh(key, recipe) is None:
-                run.lake.write_frame(key, read_index(path, each.symbol, run.config.ingest, each.published), recipe)
+                values = read_index(path, each.symbol, run.config.ingest, each.published)
+                run.lake.write_frame(key, _published(run, values, path), recipe)
         paths[each.column] = str(path)
     return paths
+
+
+def _published(run: Run, values: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return the values that were published when the run's night began; all of them for a live run."""
+    if run.as_of is None:
+        return values
+    known = values.filter(pl.col("available_at") <= run.as_of)
+    if known.is_empty():
+        raise MissingInputError(path, f"a value published by {run.as_of:%Y-%m-%d %H:%M} UTC", "Choose a later session.")
+    return known
 
 
 def _covariate_file(covariate: Covariate, folder: Path, found: Discovery) -> Path:
@@ -173,12 +207,14 @@ def _covariate_key(covariate: Covariate) -> str:
 
 def covariate_values(run: Run) -> dict[str, pl.DataFrame]:
     """Return the values of each covariate by its column among the bars, as ``plan_contracts`` stored them."""
-    return {each.column: run.lake.kept_frame(_covariate_key(each)) for each in covariates(run.config.ingest)}
+    return {
+        each.column: run.lake.kept_frame(run.shared_key(_covariate_key(each))) for each in covariates(run.config.ingest)
+    }
 
 
 def vix_closes(run: Run) -> pl.DataFrame | None:
     """Return the VIX closes that ``plan_contracts`` stored; None of a run without the VIX."""
-    return run.lake.kept_frame(VIX_KEY) if run.uses_vix else None
+    return run.lake.kept_frame(run.shared_key(VIX_KEY)) if run.uses_vix else None
 
 
 def _refuse_absent_indices(run: Run) -> None:

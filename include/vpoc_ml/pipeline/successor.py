@@ -14,7 +14,7 @@ def features_successor(run: Run, contract: str) -> Result:
     sessions yet is left to its own run, which finds this contract's bars. So runs of single contracts may go in any
     order, or at the same time, and end with the same features.
     """
-    roll = run.lake.read_frame(f"roll/{run.config.data.instrument}.parquet", ["contract"])["contract"].to_list()
+    roll = run.lake.read_frame(run.roll_key(), ["contract"])["contract"].to_list()
     following = roll[roll.index(contract) + 1 :] if contract in roll else []
     if not following or run.lake.manifest(run.key("sessions", following[0])) is None:
         return {"successor": following[0] if following else None, "rebuilt": [], "skipped": True}
