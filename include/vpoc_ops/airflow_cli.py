@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, default=env.PROJECT / ".airflow" / "up", help="Airflow's folder")
     options, rest = parser.parse_known_args(arguments)
     home = options.home.absolute()
-    if not supervisor.supervised(home):
+    if not supervisor.living(home):
         supervisor.console.print(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
         return 2
     command = [sys.executable, "-m", "airflow", *rest]

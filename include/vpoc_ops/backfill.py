@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +28,15 @@ NOTICED = 60.0
 """Seconds in which Airflow notices that a backfill is over; until then it refuses the next one."""
 
 
+class Chosen(NamedTuple):
+    """A contract of the range and its newest run; ``run_id`` is empty where Airflow has none."""
+
+    contract: str
+    run_id: str
+    earlier: bool = False
+    """Whether the run was there before."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start what is asked, wait for its end, print a table and return the exit code."""
     options = _parser().parse_args(arguments)
@@ -36,16 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         conf = _conf(options)
         airflow = Airflow(options.home.absolute())
         _ready(airflow)
-        states = _contract(airflow, options, conf) if options.command == "one" else _range(airflow, options, conf)
-        runs = airflow.finished(DAG, [run for run in states.values() if run], options.timeout, _teller(console))
+        chosen = _contract(airflow, options, conf) if options.command == "one" else _range(airflow, options, conf)
+        runs = airflow.finished(DAG, [each.run_id for each in chosen if each.run_id], options.timeout, _teller(console))
     except (NotUpError, RefusedError, VpocError) as error:
         console.print(f"[bold red]Refused.[/] {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print(f"No longer waiting; the runs go on. See {DAG} in the browser.")
         return 1
-    console.print(_table(airflow, states, runs))
-    return int(any(run["state"] != "success" for run in runs.values()))
+    console.print(_table(airflow, chosen, runs))
+    if earlier := [each.contract for each in chosen if each.earlier and runs[each.run_id]["state"] == "failed"]:
+        console.print(
+            f"The run of {', '.join(earlier)} failed earlier and was not started again. Correct the cause, then:"
+            f" make backfill FROM={options.first} TO={options.last} REPROCESS=failed",
+            soft_wrap=True,
+        )
+    return int(any(not each.run_id or runs[each.run_id]["state"] != "success" for each in chosen))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,13 +106,13 @@ def _ready(airflow: Airflow) -> None:
         raise RefusedError(409, f"{DAG} is paused: its runs would only wait. Switch it on in the browser.")
 
 
-def _contract(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any]) -> dict[str, str | None]:
+def _contract(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any]) -> list[Chosen]:
     run_id = f"manual__{options.key}__{datetime.now(UTC).isoformat()}"
-    return {options.key: airflow.trigger(DAG, run_id, conf, options.key)["dag_run_id"]}
+    return [Chosen(options.key, airflow.trigger(DAG, run_id, conf, options.key)["dag_run_id"])]
 
 
-def _range(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any]) -> dict[str, str | None]:
-    """Create the backfill; return the run of each contract of the range, None where it keeps an earlier one."""
+def _range(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any]) -> list[Chosen]:
+    """Create the backfill; return the run of each contract of the range: the new one, else the newest that is there."""
     asked = {
         "dag_id": DAG,
         "from_date": f"{options.first}T00:00:00Z",
@@ -110,10 +125,13 @@ def _range(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any
         raise RefusedError(422, f"No contract has its roll day in {options.first}..{options.last} and is ready.")
     before = {run["dag_run_id"] for run in airflow.runs(DAG)}
     _create(airflow, asked | {"reprocess_behavior": options.reprocess})
-    made = {run["partition_key"]: run["dag_run_id"] for run in airflow.runs(DAG, run_type="backfill")
-            if run["dag_run_id"] not in before}  # fmt: skip
+    newest: dict[str, Chosen] = {}
+    for run in sorted(airflow.runs(DAG), key=lambda run: (run["dag_run_id"] not in before, run["queued_at"] or "")):
+        if key := run["partition_key"]:
+            newest[key] = Chosen(key, run["dag_run_id"], run["dag_run_id"] in before)
     keys = [info["partition_key"] for info in whole["backfills"]]
-    return {key: made.get(key) for key in [*keys, *(key for key in made if key not in keys)]}
+    made = [key for key, each in newest.items() if not each.earlier and key not in keys]
+    return [newest.get(key, Chosen(key, "")) for key in [*keys, *made]]
 
 
 def _create(airflow: Airflow, asked: Mapping[str, Any]) -> None:
@@ -137,16 +155,18 @@ def _teller(console: Console) -> Callable[[Json], None]:
     return tell
 
 
-def _table(airflow: Airflow, states: Mapping[str, str | None], runs: Mapping[str, Json]) -> Table:
+def _table(airflow: Airflow, chosen: Sequence[Chosen], runs: Mapping[str, Json]) -> Table:
     table = Table("contract", "state", "seconds", "rows", "configuration", "what was done")
-    for contract, run_id in states.items():
-        if run_id is None:
-            table.add_row(contract, THERE)
+    for contract, run_id, earlier in chosen:
+        if not run_id:
+            table.add_row(contract, "no run", "", "", "", "Airflow made none: see its scheduler's log")
             continue
         run = runs[run_id]
         result = airflow.result(DAG, run_id, "outcome") or {}
         rows = f"{result['rows']:,}" if result else ""
         done = _done(result) if result else _failure(airflow.lake, run_id)
+        if earlier:
+            done = THERE if result else f"{THERE}: {done}"
         seconds = f"{run['duration']:.0f}" if run["duration"] else ""
         table.add_row(contract, run["state"], seconds, rows, result.get("config_hash", ""), done)
     return table

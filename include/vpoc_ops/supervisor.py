@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vpoc_ops.supervisor", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
     parser.add_argument("--home", type=Path, default=env.PROJECT / ".airflow" / "up", help="Airflow's folder")
-    parser.add_argument("--lake", default=env.lake_uri(), help="lake: a folder or a URL")
+    parser.add_argument("--lake", default=os.environ.get("VPOC_ML_LAKE"), help="lake: a folder or a URL")
     parser.add_argument("--port", type=int, default=8080, help="port of the API server")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds until all parts have to be healthy")
     options = parser.parse_args(arguments)
@@ -66,37 +66,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def up(home: Path, lake: str, port: int, timeout: float) -> int:
-    """Start the four parts, detached, and return once all of them are healthy and every DAG can be triggered.
+def up(home: Path, lake: str | None, port: int, timeout: float) -> int:
+    """Start the parts that do not run, detached, and return once all are healthy and every DAG can be triggered.
+
+    Running parts are left alone. What parts that have all ended left behind is stopped first.
+
+    Args:
+        home: Airflow's folder.
+        lake: folder or URL; None: the running parts' own, or the project's ``data``.
+        port: port of the API server when no part runs yet.
+        timeout: seconds until all parts have to be healthy.
+
+    Returns:
+        The exit code: 2 when the running parts serve another lake than ``lake``.
 
     Raises:
         StartError: the port is taken, the database cannot be made, a part died or is not healthy in time, a DAG does
             not import or is not there in time.
     """
-    if running := supervised(home):
-        known = _state(home).get("url", "an unknown address")
-        console.print(f"Already up: {len(running)} processes, {known}. `make down` stops them.")
-        return 0
+    if running := living(home):
+        return _complete(home, running, lake, timeout)
+    if leftover := supervised(home):
+        console.print(f"None of the four parts runs. Processes that they left behind, to be stopped: {len(leftover)}.")
+        if down(home, grace=0):  # nobody is left to stop them in order
+            return 1
     _claim(port)
-    begin = time.monotonic()
+    deadline = time.monotonic() + timeout
     home.mkdir(parents=True, exist_ok=True)
     password = _seed_password(home)
-    own = {MARK: str(home), **_secrets(home)}
+    logs = _logs(home)
+    environment = env.merged(env.airflow_env(home, lake or env.lake_uri(), port=port) | _secrets(home))
+    _prepare(environment, logs / "prepare.log")
+    url = f"http://127.0.0.1:{port}"
+    write_json(home / "parts.json", {"url": url, "lake": env.lake_uri(lake), "boot": _boot(), "mains": {}})
+    _start(home, tuple(PARTS), environment, deadline)
+    login = f"admin / {password}" if password else f"admin, password in {home / 'passwords.json'}"
+    seconds = timeout - (deadline - time.monotonic())
+    console.print(f"Airflow is up after {seconds:.0f} s: {url}\nlogin {login}\nlogs  {logs}")
+    return 0
+
+
+def living(home: Path) -> list[str]:
+    """Return the names of the parts of ``home`` whose main process runs."""
+    mains = _state(home).get("mains", {})
+    running = {process.pid for process in supervised(home)} & _mains(home)
+    return [name for name in PARTS if name in mains and mains[name][0] in running]
+
+
+def _complete(home: Path, running: Sequence[str], lake: str | None, timeout: float) -> int:
+    """Start the parts that have ended beside the ``running`` ones; refuse another lake than theirs."""
+    state = _state(home)
+    if lake and env.lake_uri(lake) != state["lake"]:
+        console.print(
+            f"[bold red]Refused.[/] Expected the lake of the running Airflow, {state['lake']}; was"
+            f" {env.lake_uri(lake)}. Airflow serves one lake at a time: stop it with `make down`, then `make up"
+            f" LAKE={env.lake_uri(lake)}`."
+        )
+        return 2
+    where = f"{state['url']}, lake {state['lake']}"
+    ended = tuple(name for name in PARTS if name not in running)
+    if not ended:
+        _wait_healthy(state["url"], {}, _logs(home), datetime.min.replace(tzinfo=UTC), timeout)
+        console.print(f"Already up: {', '.join(running)} run; {where}. `make down` stops them.")
+        return 0
+    console.print(f"{', '.join(running)} run; {', '.join(ended)} ended and start again; {where}.")
+    for process in supervised(home):
+        if _session(process) in {state["mains"][name][0] for name in ended if name in state["mains"]}:
+            _signal(process.kill)  # what the part that ended has left behind
+    _start(home, ended, environment(home), time.monotonic() + timeout)
+    console.print(f"Airflow is up: {where}. Why a part ended: {_logs(home)}/PART.log.1")
+    return 0
+
+
+def _start(home: Path, names: Sequence[str], environment: dict[str, str], deadline: float) -> None:
+    """Start the named parts, add them to the state, and wait until all four are healthy and every DAG was read."""
+    started, logs, state = datetime.now(UTC), _logs(home), _state(home)
+    with _down_on_failure(home):
+        marked = environment | {MARK: str(home)}
+        parts = {name: _spawn(PARTS[name], marked, logs / f"{name}.log") for name in names}
+        mains = {name: [part.pid, psutil.Process(part.pid).create_time()] for name, part in parts.items()}
+        write_json(home / "parts.json", state | {"mains": state["mains"] | mains})
+        _wait_healthy(state["url"], parts, logs, started, deadline - time.monotonic())
+        _wait_for_dags(lambda: Airflow(home), started, deadline)
+
+
+def _logs(home: Path) -> Path:
     logs = home / "logs" / "parts"
     logs.mkdir(parents=True, exist_ok=True)
-    environment = env.merged(env.airflow_env(home, lake, port=port) | own)
-    _prepare(environment, logs / "prepare.log")
-    started = datetime.now(UTC)
-    url = f"http://127.0.0.1:{port}"
-    with _down_on_failure(home):
-        parts = {name: _spawn(command, environment, logs / f"{name}.log") for name, command in PARTS.items()}
-        mains = {name: [part.pid, psutil.Process(part.pid).create_time()] for name, part in parts.items()}
-        write_json(home / "parts.json", {"url": url, "lake": env.lake_uri(lake), "boot": _boot(), "mains": mains})
-        _wait_healthy(url, parts, logs, started, timeout)
-        _wait_for_dags(lambda: Airflow(home), started, begin + timeout)
-    login = f"admin / {password}" if password else f"admin, password in {home / 'passwords.json'}"
-    console.print(f"Airflow is up after {time.monotonic() - begin:.0f} s: {url}\nlogin {login}\nlogs  {logs}")
-    return 0
+    return logs
 
 
 @contextmanager
@@ -127,10 +184,14 @@ def down(home: Path, grace: float = 20.0) -> int:
     for process in {*alive, *leftover}:
         _signal(process.kill)
     psutil.wait_procs([*alive, *leftover], timeout=5)
+    if remaining := supervised(home):
+        ids = ", ".join(str(process.pid) for process in remaining)
+        console.print(f"[bold red]Airflow is not down.[/] Expected no process to be left; these still run: {ids}.")
+        return 1
     (home / "parts.json").unlink(missing_ok=True)
     killed = f", {len(leftover)} had to be killed" if leftover else ""
     console.print(f"Airflow is down after {time.monotonic() - begin:.0f} s: {len(processes)} processes ended{killed}.")
-    return 1 if supervised(home) else 0
+    return 0
 
 
 def supervised(home: Path) -> list[psutil.Process]:
@@ -156,6 +217,13 @@ def environment(home: Path) -> dict[str, str]:
     state = _state(home)
     port = int(state["url"].rsplit(":", 1)[1])
     return env.merged(env.airflow_env(home, state["lake"], port=port) | _secrets(home))
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def _mains(home: Path) -> set[int]:
@@ -224,6 +292,8 @@ def _prepare(environment: dict[str, str], log: Path) -> None:
 
 
 def _spawn(command: tuple[str, ...], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    if log.is_file():
+        log.replace(log.with_name(f"{log.name}.1"))  # the part's earlier life: why it ended
     with log.open("w") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "airflow", *command],
@@ -240,7 +310,7 @@ def _wait_healthy(
     url: str, parts: dict[str, subprocess.Popen[bytes]], logs: Path, started: datetime, timeout: float
 ) -> None:
     deadline = time.monotonic() + timeout
-    missing = list(parts)
+    missing = list(PARTS)
     while missing:
         for name, part in parts.items():
             if part.poll() is not None:

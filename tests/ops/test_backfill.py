@@ -17,9 +17,11 @@ class FakeAirflow:
 
     lake = "/nowhere"
 
-    def __init__(self, made=("ESH23",), *, state="success", busy=0, paused=False, partitions=("ESH23", "ESM23")):
+    def __init__(
+        self, made=("ESH23",), *, state="success", busy=0, paused=False, partitions=("ESH23", "ESM23"), kept=None
+    ):
         self.made, self.state, self.busy, self.paused, self.partitions = made, state, busy, paused, partitions
-        self.asked, self.started = [], []
+        self.asked, self.started, self.kept = [], [], {"ESM23": "success"} if kept is None else kept
 
     def __call__(self, home):
         return self
@@ -37,7 +39,8 @@ class FakeAirflow:
         return {}
 
     def runs(self, dag, **filters):
-        return iter([self._run(key) for key in self.started])
+        earlier = [self._run(key, f"manual__{key}__0", queued_at="2026-01-01T00:00:00Z") for key in self.kept]
+        return iter([*(self._run(key) for key in self.started), *earlier])
 
     def trigger(self, dag, run_id, conf, key):
         self.asked.append((run_id, conf, key))
@@ -50,14 +53,19 @@ class FakeAirflow:
         return runs
 
     def result(self, dag, run_id, task):
-        return RESULT if self.state == "success" else None
+        return RESULT if self._state(run_id) == "success" else None
 
-    def _run(self, key, run_id=None):
+    def _state(self, run_id):
+        return self.kept[run_id.split("__")[1]] if run_id.endswith("__0") else self.state
+
+    def _run(self, key, run_id=None, queued_at="2026-01-02T00:00:00Z"):
+        run_id = run_id or f"backfill__{key}__1"
         return {
             "partition_key": key,
-            "dag_run_id": run_id or f"backfill__{key}__1",
-            "state": self.state,
+            "dag_run_id": run_id,
+            "state": self._state(run_id),
             "duration": 12.3,
+            "queued_at": queued_at,
         }
 
 
@@ -94,6 +102,29 @@ def test_run_that_failed_or_is_not_over_in_time_is_exit_code_one_with_its_reason
     assert code == 1
     assert state in printed
     assert "the VIX does not cover" in printed
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_earlier_run_that_failed_or_is_not_over_is_exit_code_one(run, state):
+    code, printed = run(FakeAirflow(kept={"ESM23": state}), *SPAN)
+    assert code == 1
+    assert f"ESM23 │ {state} " in printed
+    assert f"{backfill.THERE}: the VIX does not cover" in printed
+    again = "The run of ESM23 failed earlier and was not started again"
+    assert (again in printed) == (state == "failed")
+    assert ("make backfill FROM=2023-01-01 TO=2023-12-31 REPROCESS=failed" in printed) == (state == "failed")
+
+
+def test_new_run_counts_and_not_the_failed_one_before_it(run):
+    code, printed = run(FakeAirflow(made=("ESH23", "ESM23"), kept={"ESM23": "failed"}), *SPAN)
+    assert code == 0
+    assert backfill.THERE not in printed
+
+
+def test_contract_for_which_airflow_made_no_run_is_exit_code_one(run):
+    code, printed = run(FakeAirflow(kept={}), *SPAN)
+    assert code == 1
+    assert "ESM23 │ no run" in printed
 
 
 def test_backfill_that_airflow_has_not_yet_seen_end_is_waited_for(run):

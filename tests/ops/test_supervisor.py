@@ -172,6 +172,79 @@ def sleeping(command, environment, log):
     return subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
 
 
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """Four parts that only sleep, up on the lake ``lake``."""
+    monkeypatch.setattr(supervisor, "_prepare", lambda environment, log: None)
+    monkeypatch.setattr(supervisor, "_spawn", sleeping)
+    monkeypatch.setattr(supervisor, "_wait_healthy", lambda *arguments: None)
+    monkeypatch.setattr(supervisor, "_wait_for_dags", lambda *arguments: None)
+    assert supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60) == 0
+    yield tmp_path
+    supervisor.down(tmp_path)
+
+
+def mains(home) -> dict[str, int]:
+    return {name: pid for name, (pid, _) in json.loads((home / "parts.json").read_text())["mains"].items()}
+
+
+def end(pid: int) -> None:
+    process = psutil.Process(pid)
+    process.kill()
+    psutil.wait_procs([process], timeout=10)
+
+
+def test_up_beside_all_four_parts_starts_nothing_and_names_parts_and_lake(parts, capsys):
+    before = mains(parts)
+    assert supervisor.up(parts, None, 1, 60) == 0
+    assert supervisor.up(parts, str(parts / "lake"), 1, 60) == 0
+    assert mains(parts) == before
+    printed = capsys.readouterr().out
+    assert printed.count("Already up: api-server, scheduler, dag-processor, triggerer run") == 2
+    assert f"lake {parts / 'lake'}" in printed
+
+
+def test_up_on_another_lake_is_refused_and_says_how_to_switch(parts, capsys):
+    before = mains(parts)
+    assert supervisor.main(["up", "--home", str(parts), "--lake", str(parts / "other")]) == 2
+    assert mains(parts) == before
+    printed = capsys.readouterr().out
+    assert f"the running Airflow, {parts / 'lake'}; was {parts / 'other'}" in printed
+    assert f"make down`, then `make up LAKE={parts / 'other'}`" in printed
+
+
+def test_up_starts_the_part_that_ended_and_leaves_the_others_alone(parts, capsys):
+    before = mains(parts)
+    end(before["triggerer"])
+    assert supervisor.living(parts) == ["api-server", "scheduler", "dag-processor"]
+    assert supervisor.up(parts, None, 1, 60) == 0
+    assert "api-server, scheduler, dag-processor run; triggerer ended and start" in capsys.readouterr().out
+    assert supervisor.living(parts) == list(supervisor.PARTS)
+    after = mains(parts)
+    assert {name for name in before if before[name] != after[name]} == {"triggerer"}
+
+
+def test_up_beside_a_stray_process_stops_it_and_starts_all_parts(parts, capsys):
+    stray = sleeping((), {supervisor.MARK: str(parts), "PATH": "/usr/bin:/bin"}, None)
+    for pid in mains(parts).values():
+        end(pid)
+    assert supervisor.living(parts) == []
+    assert supervisor.up(parts, str(parts / "other"), free_port(), 60) == 0
+    assert "None of the four parts runs. Processes that they left behind, to be stopped: 1." in capsys.readouterr().out
+    assert not psutil.pid_exists(stray.pid)
+    assert supervisor.living(parts) == list(supervisor.PARTS)
+
+
+def test_down_that_leaves_a_process_fails_and_names_it(parts, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, "_signal", lambda send: None)
+        patch.setattr(supervisor.psutil, "wait_procs", lambda processes, timeout: ([], list(processes)))
+        assert supervisor.down(parts) == 1
+    printed = capsys.readouterr().out
+    assert "Airflow is not down" in printed
+    assert all(str(pid) in printed for pid in mains(parts).values())
+
+
 def test_taken_port_is_named_and_nothing_starts(tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
