@@ -175,12 +175,36 @@ def train(
         return
     if asked.verbose:
         output.log_to_stderr()
+    recipe, overrides = recipe or cli_train.RECIPE, asked.settings | _overrides(override, contract)
     if asked.data:
-        raw, vix = earlier.deliver(asked.data, vix, earlier.output_of(lake, run, asked.output))
-    overrides = asked.settings | _overrides(override, contract)
-    _run_stages("train", lake, run, recipe or cli_train.RECIPE, overrides, raw, vix, as_json=as_json)
-    if asked.output:
-        earlier.hand_over(lake, run, asked.output)
+        settings, folder = configuration.resolve(recipe, overrides), earlier.output_of(lake, run, asked.output)
+        raw, vix = earlier.deliver(asked.data, vix, folder, settings.ingest, settings.data.contracts)
+    _train_and_evaluate(lake, run, recipe, overrides, raw, vix, asked.output, as_json=as_json)
+
+
+def _train_and_evaluate(
+    lake: str,
+    run: str,
+    recipe: str,
+    overrides: dict[str, Any],
+    raw: Path | None,
+    vix: Path | None,
+    output_folder: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Train, hand the model over, show what it is worth on held-out sessions, and say what comes next."""
+    from vpoc_ml import pipeline
+    from vpoc_ml.pipeline import earlier
+
+    now = datetime.now(UTC)
+    pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
+    pipeline.run_until(lake, run, "train", now, on_stage=output.show_stage, on_progress=output.show_progress)
+    if output_folder:
+        earlier.hand_over(lake, run, output_folder)
+    output.show_stage(pipeline.evaluate(lake, run))
+    output.show_summary(pipeline.summarize(lake, run), as_json)
+    output.progress.print(cli_train.next_steps(lake, run, raw, vix), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,18 @@ class Earlier:
     output: Path | None
     settings: dict[str, Any]
     verbose: bool
+
+
+def next_steps(lake: str, run: str, raw: Path | None, vix: Path | None) -> str:
+    """Return what to do after a training: read the result, make the model champion, or run every stage."""
+    places = "".join(f" {flag} {shlex.quote(str(path))}" for flag, path in (("--raw", raw), ("--vix", vix)) if path)
+    lake = shlex.quote(lake)
+    return (
+        "The held-out metrics are those of sessions that neither training nor its early stopping has seen; the report"
+        " compares them with baselines and shows the result after costs.\n"
+        f"Next: vpoc-ml promote {run} --lake {lake} --reason TEXT makes the model champion if the promotion rule"
+        f" allows it.\n      vpoc-ml run --lake {lake}{places} goes through every stage, from gates to scoring."
+    )
 
 
 class _Parser(argparse.ArgumentParser):

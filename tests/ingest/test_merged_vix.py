@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.merged_vix import write_closes
 from vpoc_ml.ingest.vix import read_vix
@@ -61,6 +62,33 @@ def test_parquet_with_stamps_in_a_zone_gives_the_same(tmp_path):
         for name in ("merged.csv", "utc.parquet", "local.parquet")
     }
     assert len(texts) == 1
+
+
+def test_date_and_time_in_two_columns_give_the_same(tmp_path):
+    frame = merged(by_utc_date)
+    frame.write_csv(tmp_path / "merged.csv")
+    for name, pattern in (("iso", "%Y-%m-%d,%H:%M:%S"), ("slashed", "%m/%d/%Y,%H:%M")):
+        stamps = frame["timestamp"].str.to_datetime().dt.strftime(pattern)
+        lines = [f"{stamp},{vix}" for stamp, vix in zip(stamps, frame["VIX"], strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["Date,Time,VIX", *lines]) + "\n")
+    config = IngestConfig(date_order="month_first")
+    texts = {
+        write_closes(tmp_path / f"{name}.csv", tmp_path / f"{name}.vix.csv", config).read_text()
+        for name in ("merged", "iso", "slashed")
+    }
+    assert len(texts) == 1
+
+
+def test_timestamps_without_a_zone_are_of_the_zone_that_is_set(tmp_path):
+    """Read as UTC, the rows of a New York evening would count as known at 16:15."""
+    frame = merged(by_utc_date)
+    frame.write_csv(tmp_path / "utc.csv")
+    local = pl.col("timestamp").str.to_datetime().dt.replace_time_zone("UTC").dt.convert_time_zone(str(NEW_YORK))
+    frame.with_columns(local.dt.strftime("%Y-%m-%d %H:%M:%S").alias("timestamp")).write_csv(tmp_path / "local.csv")
+    expected = write_closes(tmp_path / "utc.csv", tmp_path / "utc.vix.csv").read_text()
+    config = IngestConfig(timezone="America/New_York")
+    assert write_closes(tmp_path / "local.csv", tmp_path / "local.vix.csv", config).read_text() == expected
+    assert write_closes(tmp_path / "local.csv", tmp_path / "wrong.vix.csv").read_text() != expected
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,13 @@ def merged(bars: Bars, contract: str = "ES 03-25") -> list[str]:
     return ["timestamp,open,high,low,close,volume,VIX,contract,session", *each(bars, line)]
 
 
+def merged_in_two_columns(bars: Bars) -> list[str]:
+    """Date and time in columns of their own; the file's name tells the contract."""
+    _header, *lines = merged(bars)
+    names = "Date,Time,Open,High,Low,Close,Volume,VIX,Session"
+    return [names, *(line.replace(" ", ",", 1).replace(",ES 03-25", "") for line in lines)]
+
+
 def generic(bars: Bars) -> list[str]:
     def line(t: datetime, o: float, h: float, low: float, c: float, v: int) -> str:
         return f"{t.astimezone(CHICAGO):%d.%m.%Y %H:%M}|ESH25|{v}|{o}|{h}|{low}|{c}"
@@ -180,6 +187,7 @@ VENDORS = {
     "kibot": Vendor("kibot", "ESH25.txt", kibot, "\r\n"),
     "barchart": Vendor("barchart", "esh25_intraday-1min_historical-data-05-05-2026.csv", barchart, footer=FOOTER),
     "merged": Vendor("merged", "merged_es_vix_test.csv", merged),
+    "merged_in_two_columns": Vendor("merged", "merged ESH25.csv", merged_in_two_columns),
     "generic": Vendor(
         "generic",
         "export.csv",

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml import cli
 from vpoc_ml.cli import app
-from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError
+from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline import earlier, order
@@ -74,6 +74,9 @@ def test_published_command_runs_as_it_stands(command, merged):
     assert config["training"]["patience"] == 15
     assert load_model(folder / "best_model.json").features[0] == "close_change_pct"
     assert "step" in result.stderr, "--verbose shows the windows"
+    assert "Held-out metrics" in result.stdout
+    assert "report.html" in result.stdout
+    assert f"Next: vpoc-ml promote {earlier.run_of(folder)} --lake" in result.stderr
 
 
 def test_chunk_size_changes_memory_and_no_byte_of_the_training_set(command, merged):
@@ -104,6 +107,24 @@ def test_merged_file_as_parquet_gives_the_bars_of_the_csv(command, merged):
         raw, vix = earlier.deliver(data, None, merged / f"input-{data.stem}")
         assert command(f"ingest --raw {raw} --vix {vix} --lake lake-{data.stem}").exit_code == 0
         bars.add(tuple(pl.read_parquet(merged / f"lake-{data.stem}/bars/ES/ESH23.parquet").hash_rows()))
+    assert len(bars) == 1
+
+
+def test_contract_of_a_file_that_names_none_is_the_one_that_is_given(command, merged, tmp_path):
+    file = merged / "DATA/MERGED/merged_es_vix_test.csv"
+    _header, *rows = file.read_text().splitlines()
+    split = [row.replace(" ", ",", 1).rsplit(",", 2)[0] for row in rows]
+    data = tmp_path / "prices.csv"
+    data.write_text("\n".join(["Date,Time,Open,High,Low,Close,Volume,VIX", *split]) + "\n")
+    with pytest.raises(ContractCodeError, match=r"prices\.csv.*no column contract either; name it with --contract"):
+        earlier.deliver(data, None, tmp_path / "out")
+    raw, vix = earlier.deliver(data, None, tmp_path / "out", contracts=["ES 03-23"])
+    assert [path.name for path in raw.iterdir()] == ["ESH23 prices.csv"]
+    of_column = earlier.deliver(file, None, tmp_path / "out")
+    bars = set()
+    for name, (folder, closes) in {"split": (raw, vix), "whole": of_column}.items():
+        assert command(f"ingest --raw {folder} --vix {closes} --lake {tmp_path / name}").exit_code == 0
+        bars.add(tuple(pl.read_parquet(tmp_path / name / "bars/ES/ESH23.parquet").hash_rows()))
     assert len(bars) == 1
 
 
@@ -174,10 +195,10 @@ def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
     asked = []
-    monkeypatch.setattr(cli, "_run_stages", lambda *arguments, as_json: asked.append(arguments))
+    monkeypatch.setattr(cli, "_train_and_evaluate", lambda *arguments, as_json: asked.append(arguments))
     line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]
     assert CliRunner().invoke(app, line).exit_code == 0
-    raw, vix = map(Path, asked[0][-2:])
+    raw, vix = map(Path, asked[0][4:6])
     assert raw.absolute().is_relative_to(tmp_path / place)
     assert [path.name for path in raw.iterdir()] == ["merged_es_vix_test.csv"]
     assert vix.is_file()

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError
+from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.index_files import index_of
 from vpoc_ml.ingest.index_symbols import VIX
 from vpoc_ml.ingest.merged_vix import write_closes
+from vpoc_ml.ingest.readers import header
+from vpoc_ml.ingest.readers import merged as merged_reader
+from vpoc_ml.ingest.readers.naming import contract_of
 from vpoc_ml.ingest.streams import read_head
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.model import MODEL_FILES
 from vpoc_ml.pipeline.names import run_name
 from vpoc_ml.pipeline.run import run_prefix
@@ -26,15 +31,23 @@ PRIVATE = ".vpoc-input"
 """Folder below the output that holds links to the data file, or what was made of it; a dot keeps searches out."""
 
 
-def deliver(data: Path, vix: Path | None, output: Path) -> tuple[Path, Path | None]:
+def deliver(
+    data: Path,
+    vix: Path | None,
+    output: Path,
+    config: IngestConfig | None = None,
+    contracts: Sequence[str] = (),
+) -> tuple[Path, Path | None]:
     """Return the folder of vendor files and the VIX file that ``--data`` means.
 
     A folder is taken as it is. A file is linked into a private folder below ``output``, the merged file as Parquet
     becomes the CSV it was; its VIX file is the one named, else one beside it, else made of its VIX column (see
-    ``ingest.merged_vix``). Nothing is ever removed: each data file has a folder of its own there.
+    ``ingest.merged_vix``). Of a file whose name tells no contract the only one of ``contracts`` becomes part of the
+    link's name. Nothing is ever removed: each data file has a folder of its own there.
 
     Raises:
-        InvalidValueError: ``data`` lies in the private folder.
+        InvalidValueError: ``data`` lies in the private folder, or ``ingest.timezone`` is no zone.
+        ContractCodeError: a contract that cannot be read.
         MissingInputError: nothing at ``data``.
         ConfigError: a file that is not the link lies where the link belongs.
         UnreadableFileError: no VIX file and no VIX column.
@@ -47,9 +60,30 @@ def deliver(data: Path, vix: Path | None, output: Path) -> tuple[Path, Path | No
         return data, vix
     if not data.is_file():
         raise MissingInputError(data, "a folder of vendor files or one CSV or Parquet file", "Correct --data.")
-    own = private / hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:16]
-    raw = _converted(data, own / "converted") if _merged_parquet(data) else _linked(data, own / "linked")
-    return raw, vix or _vix_beside(data) or write_closes(data, own / "vix.csv")
+    name = _name(data, contracts)
+    place = str(data.absolute()) if name == data.name else f"{data.absolute()} as {name}"
+    own = private / hashlib.sha256(place.encode()).hexdigest()[:16]
+    merged = _merged_parquet(data)
+    raw = _converted(data, own / "converted", name) if merged else _linked(data, own / "linked", name)
+    return raw, vix or _vix_beside(data) or write_closes(data, own / "vix.csv", config)
+
+
+def _name(data: Path, contracts: Sequence[str]) -> str:
+    """Return the name to read a file under: with the contract where there is one and the name tells none.
+
+    Raises:
+        ContractCodeError: neither name, columns nor ``contracts`` tell the contract of the earlier system's file.
+    """
+    try:
+        contract_of(data.name)
+    except ContractCodeError as error:
+        if len(contracts) == 1:
+            return f"{parse_contract(contracts[0], where='setting data.contracts').code} {data.name}"
+        head = read_head(data)
+        if merged_reader.READER.recognises(head) and "contract" not in header.names(head):
+            reason = "the file has no column contract either; name it with --contract, such as --contract ESH25"
+            raise ContractCodeError(data.name, where="file name", reason=reason) from error
+    return data.name
 
 
 def output_of(lake: str, run: str, asked: Path | None) -> Path:
@@ -73,10 +107,10 @@ def _below(path: Path, folder: Path) -> bool:
     )
 
 
-def _linked(data: Path, raw: Path) -> Path:
+def _linked(data: Path, raw: Path, name: str) -> Path:
     """Return ``raw`` with a link to ``data``; two commands at once make the same link."""
     raw.mkdir(parents=True, exist_ok=True)
-    link, target = raw / data.name, data.absolute()
+    link, target = raw / name, data.absolute()
     with suppress(FileExistsError):
         link.symlink_to(target)
     if not link.is_symlink() or link.readlink() != target:
@@ -86,9 +120,9 @@ def _linked(data: Path, raw: Path) -> Path:
     return raw
 
 
-def _converted(data: Path, raw: Path) -> Path:
+def _converted(data: Path, raw: Path, name: str) -> Path:
     """Return ``raw`` with the CSV file that ``data``, a merged file as Parquet, was made from."""
-    with replacing(raw / f"{data.stem}.csv") as target:
+    with replacing(raw / f"{Path(name).stem}.csv") as target:
         pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
     return raw
 
@@ -100,7 +134,9 @@ def _merged_parquet(data: Path) -> bool:
     columns = {name.lower(): kind for name, kind in pl.read_parquet_schema(data).items()}
     stamp = columns.get("timestamp", columns.get("date"))
     naive = stamp == pl.String or (isinstance(stamp, pl.Datetime) and stamp.time_zone in (None, "UTC"))
-    return naive and {"open", "high", "low", "close", "volume", "contract"} <= set(columns)
+    naive = naive or (stamp == pl.Date and "time" in columns)
+    own = {"contract", "vix", "session"} & set(columns)
+    return naive and bool(own) and {"open", "high", "low", "close", "volume"} <= set(columns)
 
 
 def _vix_beside(data: Path) -> Path | None:
