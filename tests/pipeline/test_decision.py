@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml import config, pipeline
-from vpoc_ml.errors import ApprovalError, InputError
+from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.pipeline import decision as decisions
 from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.registry.decision import title_of
@@ -266,6 +266,16 @@ def test_decision_of_the_champion_that_was_overwritten_is_restored_from_the_ledg
     assert stored(lake, "first")["state"] == "promoted"
 
 
+def test_decision_of_the_champion_by_an_earlier_version_is_kept_and_has_a_state(lake):
+    night(lake, "first")
+    path = lake / "runs" / "first" / "decision.json"
+    path.write_text(json.dumps({"promote": True, "reasons": ["good"], "checks": [], "version": 1}))
+    before = path.read_bytes()
+    for again in (pipeline.decide(str(lake), "first", NOW), pipeline.promote_by_hand(str(lake), "first", NOW, "x")):
+        assert (again["state"], again["key"], again["reasons"]) == ("promoted", "ES-1m-rank", ["good"])
+    assert path.read_bytes() == before
+
+
 def test_refusal_of_a_promotion_by_hand_names_who_asked_in_the_ledger_and_approves_nothing(lake, reports):
     night(lake, "first")
     evaluated(lake, "second", gain=BAD)
@@ -292,6 +302,64 @@ def test_past_night_is_decided_against_the_champion_of_then_and_changes_nothing(
     assert before == (ledger(lake), champion(lake), Registry.local(lake / "registry").models())
 
 
+def test_rollback_names_the_champion_and_needs_its_key_where_there_are_several(lake):
+    with pytest.raises(RegistryError, match="no decision yet"):
+        pipeline.rollback(str(lake), "drift", NOW)
+    night(lake, "first")
+    night(lake, "second")
+    assert pipeline.rollback(str(lake), "drift", NOW) == {
+        "key": "ES-1m-rank",
+        "champion": 1,
+        "run": "first",
+        "reason": "drift",
+    }
+    night(lake, "other", {"data.instrument": "NQ"})
+    with pytest.raises(ConfigError, match=r"the ledger has ES-1m-rank, NQ-1m-rank\. Name it with --key"):
+        pipeline.rollback(str(lake), "drift", NOW)
+    with pytest.raises(InvalidValueError, match="CL-1m-rank"):
+        pipeline.rollback(str(lake), "drift", NOW, "CL-1m-rank")
+    with pytest.raises(RegistryError, match="Expected an earlier champion"):
+        pipeline.rollback(str(lake), "drift", NOW, "NQ-1m-rank")
+    assert (champion(lake), champion(lake, ModelKey("NQ", 1, "rank"))) == ("first", "other")
+
+
 @pytest.mark.parametrize(("promote", "state"), [(True, "Promoted"), (False, "Refused")])
 def test_decision_of_an_earlier_version_is_shown_by_the_verdict_of_its_rule(promote, state):
     assert title_of({"promote": promote, "reasons": []}) == state
+
+
+@pytest.fixture
+def command(lake, monkeypatch):
+    """Call ``vpoc-ml`` on the lake; scoring, which needs bars, is only noted in ``scored``."""
+    from typer.testing import CliRunner
+
+    from vpoc_ml.cli import app
+
+    scored: list[str] = []
+    monkeypatch.setitem(vars(pipeline), "score", lambda lake, run, now: scored.append(run))
+
+    def call(*arguments: str):
+        done = CliRunner().invoke(app, [*arguments, "--lake", str(lake)])
+        done.scored = list(scored)
+        return done
+
+    return call
+
+
+def test_command_promote_exits_1_on_a_refusal_and_0_where_nothing_is_to_do(lake, command):
+    night(lake, "first")
+    evaluated(lake, "second", gain=BAD)
+    refused = command("promote", "second", "--reason", "I like it")
+    assert (refused.exit_code, "REFUSED" in refused.stdout) == (1, True)
+    again = command("promote", "first", "--reason", "again")
+    assert (again.exit_code, "nothing was changed" in again.stdout) == (0, True)
+
+
+def test_command_approve_promotes_and_scores_and_reject_does_not(lake, command):
+    night(lake, "first", ASK)
+    rejected = command("reject", "first", "--as", "bob", "--note", "too costly")
+    assert (rejected.exit_code, "Rejected by bob" in rejected.stdout, rejected.scored) == (0, True, [])
+    night(lake, "second", ASK)
+    approved = command("approve", "second", "--as", "anna", "--json")
+    assert (approved.exit_code, json.loads(approved.stdout)["state"], approved.scored) == (0, "promoted", ["second"])
+    assert command("approve", "second", "--as", "anna").exception.exit_code == 1

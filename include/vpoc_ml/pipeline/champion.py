@@ -131,15 +131,17 @@ def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> R
 
 def _chosen(registry: Registry, key: str | None) -> ModelKey:
     known = registry.keys()
-    if key is None and len(known) <= 1:
-        if not known:
-            raise RegistryError("Expected an earlier champion to go back to; the ledger has no decision yet.")
-        return known[0]
-    chosen = None if key is None else ModelKey.parse(key)
-    if chosen not in known:
-        listed = ", ".join(map(str, known)) or "none yet"
-        raise InvalidValueError("the key (--key)", key, f"one of those in the ledger: {listed}")
-    return chosen
+    listed = ", ".join(map(str, known)) or "none yet"
+    if key is not None:
+        chosen = ModelKey.parse(key)
+        if chosen not in known:
+            raise InvalidValueError("the key (--key)", key, f"one of those in the ledger: {listed}")
+        return chosen
+    if len(known) > 1:
+        raise ConfigError(f"Expected the key of one champion; the ledger has {listed}. Name it with --key.")
+    if not known:
+        raise RegistryError("Expected an earlier champion to go back to; the ledger has no decision yet.")
+    return known[0]
 
 
 def models(lake: str, key: str | None = None) -> list[Result]:

@@ -191,7 +191,7 @@ def _in_office(run: Run, store: ModelStore, version: int) -> Result:
     note = f"Version {version} of run {run.name} is the champion of {run.model_key} already: nothing was changed."
     stored = run.lake.read_json(_key(run))
     if stored is not None and state_of(stored) == State.PROMOTED:
-        return {**stored, "note": note}
+        return {"key": str(run.model_key), **stored, "state": State.PROMOTED, "note": note}
     entries = [entry for entry in store.entries() if (entry.action, entry.version) == (book.PROMOTE, version)]
     known = {"key": str(run.model_key), "simulated": False, "checks": [], "champion_before": None, **(stored or {})}
     promoted = {"state": State.PROMOTED, "promote": True, "reasons": list(entries[-1].reasons), "version": version}

@@ -86,7 +86,7 @@ def _model_row(model: Mapping[str, Any]) -> list[str]:
     ]
     lines = [escape(model["run"])]
     if decision is not None:
-        lines.append(f"{decision['action']} {decision['time'][:16].replace('T', ' ')}")
+        lines.append(f"{decision['action']} {decision['time'][:10]}")
         lines += [escape(reason) for reason in decision["reasons"][:1]]
         if (more := len(decision["reasons"]) - 1) > 0:
             lines.append(f"(and {more} more)")
