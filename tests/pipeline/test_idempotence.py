@@ -55,10 +55,12 @@ def test_corrected_vix_close_rebuilds_bars_and_features_only_where_seen(lake, st
     manifest = Lake(lake).manifest("bars/ES/ESH23.parquet")
     seen = Lake(lake).read_frame("vix/VIX.parquet")
     row = next(number for number, stamp in enumerate(seen["available_at"]) if stamp.isoformat() > manifest.first_ts)
-    lines[1 + row] = lines[1 + row].rsplit(",", 1)[0] + ",77.7"
+    day, open_, high, low, _ = lines[1 + row].split(",")
+    corrected = round(float(low) + 0.03, 2)
+    lines[1 + row] = f"{day},{open_},{high},{low},{corrected}"
     vix.write_text("\n".join(lines) + "\n")
     assert "ingest" in build(lake, "night")[0]
-    assert 77.7 in Lake(lake).read_frame("bars/ES/ESH23.parquet")["vix"].to_list()
+    assert corrected in Lake(lake).read_frame("bars/ES/ESH23.parquet")["vix"].to_list()
 
 
 def test_profile_setting_rebuilds_profile_and_features_but_not_bars(lake, start):
