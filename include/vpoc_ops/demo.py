@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from vpoc_ml import config
+from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
 from vpoc_ml.pipeline.names import run_folder
 from vpoc_ml.pipeline.table import render
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _conf(options: argparse.Namespace) -> dict[str, Any]:
     overrides = dict(config.parse_override(text) for text in options.overrides)
+    overrides.setdefault("quality.max_age_sessions", ANY_AGE)  # its own market is of past years
     if config.resolve(options.recipe, overrides).promotion.require_approval:
         raise InvalidValueError("promotion.require_approval", True, "false here: nobody can approve without `make up`")
     return {"recipe": options.recipe, "overrides": overrides}

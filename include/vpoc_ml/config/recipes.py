@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpoc_ml.config.settings import (
+    ANY_AGE,
     EvaluationConfig,
     FeaturesConfig,
     ModelConfig,
+    QualityConfig,
     RunConfig,
     TrainingConfig,
 )
@@ -22,12 +24,13 @@ def nightly() -> RunConfig:
 
 
 def smoke() -> RunConfig:
-    """Seconds on one core: proves the way, not the skill."""
+    """Seconds on one core, on data of any age: proves the way, not the skill."""
     return RunConfig(
         recipe="smoke",
         model=ModelConfig(hidden_dims=(16,)),
         training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
         evaluation=EvaluationConfig(bootstrap_samples=200),
+        quality=QualityConfig(max_age_sessions=ANY_AGE),
     )
 
 

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, get_origin
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
+ANY_AGE = 10_000
+"""The value of ``quality.max_age_sessions`` that turns the age of the bars and the end of each file off."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 EMPTY_IS_ALL: dict[str, JsonValue] = {"empty": "all"}
 """What an empty value of a setting means, for ``shown``; a setting without it shows "none"."""
@@ -285,7 +288,16 @@ class QualityConfig(Section):
     """Thresholds of the gates."""
 
     row_count_warn: Share = Field(0.02, description="Missing share of the calendar's minutes that warns.")
-    row_count_fail: Share = Field(0.20, description="Missing share of the calendar's minutes that fails.")
+    row_count_fail: Share = Field(0.10, description="Missing share of the calendar's minutes that fails.")
+    max_gap_minutes: int = Field(
+        30, ge=1, le=1380, description="Minutes in a row without a bar of the front contract that pass."
+    )
+    max_age_sessions: int = Field(
+        2,
+        ge=0,
+        le=ANY_AGE,
+        description="Sessions that may lack between the newest bar and the run's clock; 10000: bars of any age.",
+    )
     outlier_warn: Share = Field(0.20, description="Share of a feature beyond 5 MAD that warns.")
     class_share_min: Share = Field(0.20, description="Smallest share of up or down labels in a split.")
     zero_share_max: Share = Field(0.60, description="Largest share of unchanged prices in a split's labels.")

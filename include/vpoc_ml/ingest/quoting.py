@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import polars as pl
 
@@ -32,6 +33,19 @@ def with_text(
         .with_columns(file=names.gather(quarantine["file"]))
         .select(*(name for name in quarantine.columns if name not in ("file", "text")), "text", "file")
     )
+
+
+def lines_at(
+    stamps: Sequence[datetime], sources: Sequence[Source], instrument: Instrument, config: IngestConfig
+) -> list[str]:
+    """Return file, line and text of the rows with these timestamps (start of bar, UTC), in the sources' order."""
+    wanted = pl.Series("ts", stamps, dtype=pl.Datetime("us", "UTC"))
+    found = []
+    for source in sources:
+        for batch in READERS[source.reader].batches(source, instrument, config):
+            rows = batch.filter(pl.col("ts").is_in(wanted.implode())).select("line", "text")
+            found += [f"{source.name}, line {line}: {(text or '')[:LONGEST_TEXT]!r}" for line, text in rows.iter_rows()]
+    return found
 
 
 def _texts(source: Source, number: int, lines: pl.Series, instrument: Instrument, config: IngestConfig) -> pl.DataFrame:

@@ -28,6 +28,7 @@ class Instrument:
     ``last_trade`` is the exchange's time at which an expiring contract stops trading on its expiry day.
     ``roll_days`` weekdays before expiry lies the scheduled roll. ``cost_per_side`` is dollars a contract
     (commission and fees), ``slippage_ticks`` what a market order loses a side.
+    ``price_range``: lowest and highest price in points that gate ``bars`` takes for possible; None: any.
     ``vix``: whether its bars and features have the VIX, where ``data.vix`` does not say otherwise.
     """
 
@@ -44,6 +45,12 @@ class Instrument:
     cost_per_side: float = 0.0
     slippage_ticks: float = 1.0
     vix: bool = True
+    price_range: tuple[float, float] | None = None
+
+    @property
+    def is_equity_index(self) -> bool:
+        """Whether the VIX measures its volatility: an index of American shares."""
+        return self.calendar == "CME Globex Equity"
 
     @property
     def round_turn_cost(self) -> float:
@@ -116,6 +123,7 @@ def instrument(symbol: str) -> Instrument:
         cost_per_side=float(entry["cost_per_side"]),
         slippage_ticks=float(entry.get("slippage_ticks", 1.0)),
         vix=entry.get("vix", True),
+        price_range=tuple(entry["price_range"]) if "price_range" in entry else None,
     )
 
 

@@ -114,6 +114,11 @@ def _expiry(value: Any) -> bool:
     return set(value) == {"rule", *wanted} and all(isinstance(value[key], int) and value[key] >= 0 for key in wanted)
 
 
+def _price_range(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(each) in (int, float) for each in value)
+    return numbers and value[0] < value[1]
+
+
 _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "tick": (_positive, "a number above 0"),
     "point_value": (_positive, "dollars a point, above 0"),
@@ -126,6 +131,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "roll_days": (lambda value: isinstance(value, int) and value >= 0, "a whole number of weekdays"),
     "cost_per_side": (_not_negative, "dollars a contract, at least 0"),
     "vix": (lambda value: isinstance(value, bool), "true or false"),
+    "price_range": (_price_range, "the lowest and the highest possible price in points, such as [400, 30000]"),
     "slippage_ticks": (_not_negative, "ticks a side, at least 0"),
 }
 _NEEDED = ("tick", "point_value", "calendar", "months", "last_trade", "expiry", "cost_per_side")

@@ -11,10 +11,12 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.models.bundle import load_model
+from vpoc_ml.pipeline.age import data_age
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.registry.registry import Registry
@@ -61,18 +63,23 @@ def score(run: Run, now: datetime) -> Result:
     """Score the champion on the front contracts' bars it has not learned from; files are rewritten whole.
 
     Scores begin after the last label the champion trained or stopped on, so every one is out of sample. They go to
-    ``predictions/<key>/v<version>/``, those of a past night to the same folders below the run's own.
+    ``predictions/<key>/v<version>/``, those of a past night to the same folders below the run's own. Bars older than
+    ``quality.max_age_sessions`` are not scored.
     """
     champion = reigning(run)
     if champion is None:
         note = f"there is no champion of {run.model_key} yet"
         return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": note}
+    age, allowed = data_age(run, run.plan()["contracts"]), run.config.quality.max_age_sessions
+    if allowed != ANY_AGE and age["age_sessions"] > allowed:
+        note = f"not scored: bars are {age['age_sessions']} sessions old, quality.max_age_sessions is {allowed}"
+        return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": note, "why": note, **age}
     front = run.lake.read_frame(run.roll_key())
     periods = front.filter(pl.col("contract").is_in(run.plan()["contracts"])).rows(named=True)
     scored = [_score_contract(run, champion, period) for period in periods]
     totals = {name: sum(result[name] for result in scored) for name in ("rows_in", "rows_out", "quarantined")}
     reasons = "; ".join(dict.fromkeys(result["why"] for result in scored if result["why"])) or None
-    made = {"key": str(run.model_key), "version": champion.version, "scored_at": now.isoformat()}
+    made = {"key": str(run.model_key), "version": champion.version, "scored_at": now.isoformat(), **age}
     return {**totals, **because(reasons), **made}
 
 

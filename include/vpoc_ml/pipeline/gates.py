@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from vpoc_ml.ingest.covariates import covariates
+from vpoc_ml.ingest.quoting import lines_at
+from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.pipeline.age import data_age, due_sessions
 from vpoc_ml.pipeline.run import Result, Run, stage
 
 if TYPE_CHECKING:
@@ -29,22 +34,27 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
     """
     from vpoc_ml.quality.gates import judge_bars, raise_if_failed
 
+    due = due_sessions(run, contracts)
     made = {contract: run.lake.manifest(run.key("bars", contract)) for contract in contracts}
     verdict = judge_bars(
         {contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
-        calendar={contract: _calendar(run, contract) for contract in contracts},
+        calendar={contract: _calendar(run, contract, due.get(contract)) for contract in contracts},
         tick_size=run.instrument.tick_size,
         quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
         front=_front_periods(contracts),
         config=run.config.quality,
         vix=run.uses_vix,
         covariates=_covariates(run),
+        price_range=run.instrument.price_range,
+        implied=run.uses_vix and run.instrument.is_equity_index,
+        due=due,
+        quote=partial(_source_lines, run),
     )
     raise_if_failed(verdict := told(run, verdict))
-    return verdict.to_json()
+    return verdict.to_json() | data_age(run, contracts)
 
 
 @stage("gate-features", files=("reports",))
@@ -116,10 +126,22 @@ def _front_periods(contracts: list[str]) -> dict[str, tuple[date, date]]:
     return {code: (contract.previous.scheduled_roll, contract.scheduled_roll) for code, contract in parsed.items()}
 
 
-def _calendar(run: Run, contract: str) -> pl.DataFrame:
-    """Return the sessions the contract's bars should lie in, with a margin on both sides."""
+def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:
+    """Return file, line and text of a contract's bars in the vendor's files."""
+    sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
+    return lines_at(stamps, sources, run.instrument, run.config.ingest)
+
+
+def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:
+    """Return the sessions the contract's bars should lie in, with a margin on both sides, and those up to ``due``."""
     days = run.lake.read_frame(run.key("bars", contract), ["session"])["session"]
     first, last = days.min(), days.max()
     assert isinstance(first, date)
     assert isinstance(last, date)
-    return contract_sessions(parse_contract(contract), run.instrument, first - MARGIN, last + MARGIN)
+    traded = contract_sessions(
+        parse_contract(contract), run.instrument, first - MARGIN, max(last, due or last) + MARGIN
+    )
+    end = traded["session"][-1]
+    if due is None or due <= end:
+        return traded
+    return pl.concat([traded, sessions(run.instrument.calendar, end + timedelta(days=1), due)])

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from vpoc_ml.pipeline.age import data_age
 from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.table import age_text
 from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def _facts(run: Run) -> dict[str, str]:
         "model": str(run.model_key),
         "contracts": ", ".join(run.plan()["contracts"]),
         "raw files": run.plan()["raw"],
+        "newest bar": age_text(data_age(run, run.plan()["contracts"])),
         "training fingerprint": trained["fingerprint"],
         "device": str(trained.get("device", "")),
         "parameters": f"{trained['parameters']:,}",

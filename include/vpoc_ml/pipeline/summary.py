@@ -6,13 +6,15 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.names import GATES, STAGES
 from vpoc_ml.pipeline.run import Result, run_prefix
 
+AGE = ("newest_bar", "age_sessions")
+
 
 def summarize(lake: str, run: str) -> Result:
     """Return everything a person asks after a run, from the records its stages left; a failed run has one too.
 
     Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
-    why, seconds, error), ``gates``, ``metrics``, ``decision``, ``unreadable``, ``notes`` (files that were
-    set apart), ``reports``.
+    why, seconds, error), ``gates``, ``data`` (newest_bar, age_sessions; None before gate ``bars`` passed),
+    ``metrics``, ``decision``, ``unreadable``, ``notes`` (files that were set apart), ``reports``.
     """
     opened, prefix = Lake(lake), run_prefix(run)
     records = [opened.read_json(key) for key in opened.names(f"{prefix}/stages", ".json")]
@@ -23,12 +25,18 @@ def summarize(lake: str, run: str) -> Result:
         **_configuration(opened, prefix),
         "stages": [_row(record) for record in ordered if "rows_in" in record or "error" in record],
         "gates": [by_stage[f"gate-{gate}"] for gate in GATES if f"gate-{gate}" in by_stage],
+        "data": _data(by_stage.get("gate-bars", {})),
         "metrics": opened.read_json(f"{prefix}/metrics.json"),
         "decision": opened.read_json(f"{prefix}/decision.json"),
         "unreadable": by_stage.get("plan", {}).get("unreadable", []),
         "notes": by_stage.get("plan", {}).get("notes", []),
         "reports": _reports(opened, run),
     }
+
+
+def _data(record: Result) -> Result | None:
+    """Return the age of the bars from the record of gate ``bars``; that of an earlier version holds none."""
+    return {key: record[key] for key in AGE} if "age_sessions" in record else None
 
 
 def _position(stage: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,8 +20,8 @@ _DIGITS = {"huber": 6, "huber_gain": 6}
 
 
 def render(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print the sections that ``summary`` has: stages, gates, metrics, decision, reports, unreadable files and
-    those that were set apart."""
+    """Print the sections that ``summary`` has: stages, gates, age of the bars, metrics, decision, reports,
+    unreadable files and those that were set apart."""
     tables = (
         ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "why"), "stages"),
         ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
@@ -33,6 +34,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
         console.print("\n[bold]Set apart[/]")
     for note in notes or ():
         console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
+    _age(console, summary.get("data"))
     metrics = summary.get("metrics") or {}
     if metrics.get("models"):
         rows = _metric_rows(metrics["models"], _METRICS)
@@ -48,6 +50,18 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
             console.print(f"Answer with {answer}", soft_wrap=True, highlight=False, markup=False)
     for name, path in (summary.get("reports") or {}).items():
         console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
+
+
+def _age(console: Console, data: Mapping[str, Any] | None) -> None:
+    if data:
+        console.print(f"Newest bar: {age_text(data)}", highlight=False)
+
+
+def age_text(data: Mapping[str, Any]) -> str:
+    """Return the newest bar's timestamp and how many sessions it lies before the run's clock."""
+    count = data["age_sessions"]
+    newest = f"{datetime.fromisoformat(data['newest_bar']):%Y-%m-%d %H:%M} UTC"
+    return f"{newest}, {count or 'no'} session{'s' if count != 1 else ''} before the run's clock"
 
 
 def render_proof(console: Console, proof: Mapping[str, Any]) -> None:

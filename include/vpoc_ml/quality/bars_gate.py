@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from vpoc_ml.config import QualityConfig
+from vpoc_ml.quality import coverage, plausible
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
 from vpoc_ml.quality.passes import Column, RowRule
+from vpoc_ml.quality.plausible import Known
 from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import BARS, PRICES
 
+NOTHING_KNOWN = Known()
+Quote = Callable[[str, Sequence[datetime]], Sequence[str]]
+"""(contract, timestamps) -> file, line and text of those bars."""
 VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
 
@@ -36,7 +42,9 @@ def checks(config: QualityConfig, *, vix: bool = True, covariates: Sequence[str]
         asked += _price_checks(name)
     for name in covariates:
         asked += _index_checks(name, config)
-    return [*asked, *_bar_checks(), *(_vix_checks(config) if vix else ()), *_coverage_checks(config)]
+    asked += [*_bar_checks(), *plausible.CHECKS, *(_vix_checks(config) if vix else ()), *coverage.checks(config)]
+    warn = Limit(share=config.quarantine_warn)
+    return [*asked, Check("quarantine", ALL, "no row in quarantine", None, warn_if=warn, info_if=NONE)]
 
 
 def measure(
@@ -45,8 +53,9 @@ def measure(
     calendar: pl.DataFrame,
     tick_size: float,
     quarantined: int,
-    front: tuple[date, date] | None = None,
+    known: Known = NOTHING_KNOWN,
     covariates: Sequence[str] = (),
+    max_gap: int = 30,
 ) -> Profile:
     """Profile one bar file and tally its coverage of the calendar.
 
@@ -56,8 +65,10 @@ def measure(
         calendar: Sessions with session, open, close, minutes as ``market.calendar.sessions`` gives them.
         tick_size: Smallest price step in points.
         quarantined: Rows of the delivery that went to quarantine.
-        front: First and last session whose coverage counts; None: all of the file's sessions.
+        known: What is known about the contract beyond its bars; of its sessions only those as the front contract are
+            compared with the calendar's minutes.
         covariates: Columns of further indices, after the VIX.
+        max_gap: Minutes in a row that may lack a bar.
     """
     hours = calendar.select("session", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *_halt(calendar))
 
@@ -67,18 +78,35 @@ def measure(
             lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
         )
         profile = profile_frame(joined, contract, columns(covariates), _rules(contract, tick_size))
-        coverage = (
-            _coverage(lazy, contract, calendar, front) if {"session", "ts"} <= set(names) and profile.rows else []
-        )
+        rows = plausible.readable_rows(lazy)
+        seen = []
+        if rows is not None and rows.height:
+            seen = coverage.tallies(rows, contract, calendar, known, max_gap)
+            seen += plausible.tallies(rows, contract, calendar, known)
         total = profile.rows + quarantined
         return Profile(
             contract,
             profile.rows,
             profile.frame,
-            [*profile.tallies, *coverage, Tally(contract, ALL, "quarantine", quarantined, total)],
+            [*profile.tallies, *seen, Tally(contract, ALL, "quarantine", quarantined, total)],
         )
 
     return measure_file(path, contract, columns(covariates), work)
+
+
+def quoted(profile: Profile, quote: Quote) -> Profile:
+    """Return the profile whose tallies of single bad bars also say where those stand in the vendor's files."""
+    tallies = [
+        replace(tally, note="; ".join(quote(tally.contract, _stamps(tally))))
+        if tally.count and tally.check in plausible.SINGLE_BARS and not tally.note
+        else tally
+        for tally in profile.tallies
+    ]
+    return replace(profile, tallies=tallies)
+
+
+def _stamps(tally: Tally) -> list[datetime]:
+    return [stamp for stamp in tally.first if isinstance(stamp, datetime)]
 
 
 def _halt(calendar: pl.DataFrame) -> list[pl.Expr]:
@@ -105,39 +133,6 @@ def _rules(contract: str, tick_size: float) -> list[RowRule]:
         *(
             RowRule("tick", name, (pl.col(name).is_finite() & (off > TICK_TOLERANCE)).fill_null(value=False))
             for name, off in zip(PRICES, ticks, strict=True)
-        ),
-    ]
-
-
-def _coverage(
-    lazy: pl.LazyFrame, contract: str, calendar: pl.DataFrame, front: tuple[date, date] | None
-) -> list[Tally]:
-    """Compare the bars of every session with the calendar's minutes, from the first session to the last.
-
-    A deferred contract does not trade every minute, so only its time as the front contract is compared.
-    """
-    found = lazy.group_by("session").agg(pl.len().alias("bars")).collect(engine="streaming").drop_nulls("session")
-    span = calendar.filter(pl.col("session").is_between(found["session"].min(), found["session"].max()))
-    if front is not None:
-        span = span.filter(pl.col("session").is_between(*front))
-    table = span.join(found, on="session", how="left").sort("session").with_columns(pl.col("bars").fill_null(0))
-    minutes = int(table["minutes"].sum())
-    missing = int((table["minutes"].cast(pl.Int64) - table["bars"].cast(pl.Int64)).clip(lower_bound=0).sum())
-    empty = table.filter((pl.col("bars") == 0) & (pl.col("minutes") > 0))
-    thin = table.filter((pl.col("bars") > 0) & (2 * pl.col("bars") < pl.col("minutes")))
-    return [
-        Tally(contract, ALL, "minutes", missing, minutes, unit="minutes"),
-        Tally(
-            contract,
-            ALL,
-            "sessions",
-            empty.height,
-            table.height,
-            tuple(empty["session"].head(3).to_list()),
-            unit="sessions",
-        ),
-        Tally(
-            contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3).to_list()), unit="sessions"
         ),
     ]
 
@@ -181,23 +176,4 @@ def _index_checks(name: str, config: QualityConfig) -> Sequence[Check]:
         Check("nan", name, "no NaN (an unknown value is null)"),
         Check("null", name, "a value known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
         Check("empty", name, "at least one value"),
-    )
-
-
-def _coverage_checks(config: QualityConfig) -> Sequence[Check]:
-    return (
-        Check(
-            "minutes",
-            ALL,
-            "a bar for every minute of the calendar",
-            Limit(share=config.row_count_fail),
-            warn_if=Limit(share=config.row_count_warn),
-        ),
-        Check(
-            "sessions", ALL, "bars in every session of the calendar", Limit(share=config.row_count_fail), warn_if=NONE
-        ),
-        Check("thin", ALL, "bars in half of a session's minutes at least", error_if=None, warn_if=NONE),
-        Check(
-            "quarantine", ALL, "no row in quarantine", None, warn_if=Limit(share=config.quarantine_warn), info_if=NONE
-        ),
     )

@@ -21,10 +21,12 @@ import polars as pl
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.quality import bars_gate, features_gate, leakage_gate, training_gate
+from vpoc_ml.quality.bars_gate import Quote
 from vpoc_ml.quality.checks import Check
 from vpoc_ml.quality.common import Asked, conclude
 from vpoc_ml.quality.features_gate import FeatureBounds
 from vpoc_ml.quality.leakage_gate import Promise
+from vpoc_ml.quality.plausible import Known
 from vpoc_ml.quality.profile import Profile
 from vpoc_ml.quality.verdict import Verdict
 
@@ -45,6 +47,10 @@ def judge_bars(
     config: QualityConfig | None = None,
     vix: bool = True,
     covariates: Sequence[str] = (),
+    price_range: tuple[float, float] | None = None,
+    implied: bool = False,
+    due: Mapping[str, date] | None = None,
+    quote: Quote | None = None,
 ) -> Verdict:
     """Judge the bar files of a run.
 
@@ -61,6 +67,10 @@ def judge_bars(
         config: Thresholds.
         vix: Whether the bars have the VIX.
         covariates: Columns of further indices, after the VIX.
+        price_range: Lowest and highest price in points that the instrument can plausibly have; None: any.
+        implied: Whether the VIX measures the instrument's volatility.
+        due: Contract code -> day whose session its bars must reach; a contract that is absent ends where it does.
+        quote: Returns the source lines of a contract's bars with these timestamps; asked about single bad bars only.
 
     Raises:
         MissingInputError: there is no contract to judge.
@@ -71,9 +81,10 @@ def judge_bars(
     for code, path in sorted(contracts.items()):
         sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
         period = None if front is None else front.get(code, NEVER)
-        profiles.append(
-            bars_gate.measure(path, code, sessions, tick_size, (quarantined or {}).get(code, 0), period, covariates)
-        )
+        known = Known(period, (due or {}).get(code), price_range, implied)
+        bad = (quarantined or {}).get(code, 0)
+        profile = bars_gate.measure(path, code, sessions, tick_size, bad, known, covariates, config.max_gap_minutes)
+        profiles.append(bars_gate.quoted(profile, quote) if quote else profile)
     asked = _asked("bars", sorted(contracts), bars_gate.checks(config, vix=vix, covariates=covariates), profiles)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 

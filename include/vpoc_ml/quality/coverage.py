@@ -1,0 +1,157 @@
+"""Whether a contract's bars cover the exchange's calendar: minutes, sessions, gaps, and the end of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from vpoc_ml.config import QualityConfig
+from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
+from vpoc_ml.quality.plausible import Known, ranges
+
+_MINUTE = pl.duration(minutes=1)
+_STEADY = 0.5
+_LOCKED = 0.04  # nothing trades for hours at a daily limit, 5 % and more from the settlement
+_REMEDY = "deliver newer bars or raise quality.max_age_sessions"
+_MISSING_SESSIONS = 2  # a closure that the calendar does not know, such as two days of a hurricane
+
+
+def checks(config: QualityConfig) -> Sequence[Check]:
+    """Return the checks of ``tallies``."""
+    share, warn = Limit(share=config.row_count_fail), Limit(share=config.row_count_warn)
+    age = Limit(count=config.max_age_sessions)
+    return (
+        Check("minutes", ALL, "a bar for every minute of the calendar", share, warn_if=warn),
+        Check(
+            "sessions",
+            ALL,
+            "bars in every session of the calendar",
+            Limit(count=_MISSING_SESSIONS, share=config.row_count_fail),
+            warn_if=NONE,
+        ),
+        Check("thin", ALL, "bars in half of a session's minutes at least", error_if=None, warn_if=NONE),
+        Check("gaps", ALL, f"no more than {config.max_gap_minutes} minutes in a row without a bar"),
+        Check("ends", ALL, "bars up to the session that is due", age),
+        Check("complete", ALL, "a newest session that reaches its close"),
+    )
+
+
+def tallies(
+    rows: pl.DataFrame,
+    contract: str,
+    calendar: pl.DataFrame,
+    known: Known,
+    max_gap: int,
+) -> list[Tally]:
+    """Compare the bars of every session with the calendar's minutes, from the first session to the last.
+
+    A deferred contract does not trade every minute, so only its time as the front contract is compared.
+
+    Args:
+        rows: session, ts, close of the bars, sorted by ts.
+        contract: Contract code the tallies carry.
+        calendar: Sessions as ``market.calendar.sessions`` gives them.
+        known: Its front period and the session that is due.
+        max_gap: Minutes in a row that may lack a bar.
+    """
+    days = rows.group_by("session").agg(
+        pl.len().alias("bars"),
+        pl.col("ts").first().alias("first"),
+        pl.col("ts").last().alias("last"),
+        pl.col("close").last(),
+    )
+    first, last = rows["session"].min(), rows["session"].max()
+    span = calendar.filter(pl.col("session").is_between(first, last))
+    inside = span if known.front is None else span.filter(pl.col("session").is_between(*known.front))
+    table = inside.join(days, on="session", how="left").sort("session").with_columns(pl.col("bars").fill_null(0))
+    missing = int((table["minutes"].cast(pl.Int64) - table["bars"].cast(pl.Int64)).clip(lower_bound=0).sum())
+    empty = table.with_row_index("n").filter((pl.col("bars") == 0) & (pl.col("minutes") > 0))
+    thin = table.filter((pl.col("bars") > 0) & (2 * pl.col("bars") < pl.col("minutes")))
+    return [
+        Tally(contract, ALL, "minutes", missing, int(table["minutes"].sum()), unit="minutes"),
+        Tally(
+            contract,
+            ALL,
+            "sessions",
+            empty.height,
+            table.height,
+            tuple(empty["session"].head(3)),
+            note=_runs(empty),
+            unit="sessions",
+        ),
+        Tally(contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3)), unit="sessions"),
+        _gaps(rows, contract, table, days, max_gap),
+        *_end(contract, calendar, days.sort("session"), known.due, max_gap),
+    ]
+
+
+def _runs(empty: pl.DataFrame) -> str:
+    """Return the ranges of consecutive sessions (n: position in the calendar)."""
+    runs = empty.group_by(pl.col("n").cast(pl.Int64) - pl.int_range(pl.len()), maintain_order=True).agg(
+        pl.col("session").first(), pl.col("session").last().alias("to"), pl.len().alias("size")
+    )
+    return ranges(runs.select("session", "to", "size").iter_rows(), "sessions")
+
+
+def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataFrame, max_gap: int) -> Tally:
+    """Tally runs of minutes without a bar inside the sessions that trade steadily.
+
+    The first session may begin late and the last one end early: a file has its ends. ``ends`` and ``complete`` look
+    at the last one. Minutes of the daily halt do not count, nor do those after a price at its daily limit.
+    """
+    closes = days.sort("session").select("session", before=pl.col("close").shift(1))
+    steady = table.filter(pl.col("bars") >= _STEADY * pl.col("minutes")).join(closes, on="session", how="left")
+    halts = [name for name in ("halt_start", "halt_end") if name in steady.columns]
+    known = steady.select("session", "before", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *halts)
+    ends = [
+        known.filter(pl.col("session") > rows["session"][0]).select(
+            "session", ts=pl.col("opens") - _MINUTE, close="before"
+        ),
+        known.filter(pl.col("session") < rows["session"][-1]).select("session", ts="closes", close="before"),
+    ]
+    stamps = pl.concat([rows.select("session", "ts", "close"), *ends]).sort("session", "ts", maintain_order=True)
+    between = stamps.with_columns(to=pl.col("ts").shift(-1).over("session"), begins=pl.col("ts") + _MINUTE).join(
+        known, on="session", how="inner", maintain_order="left"
+    )
+    halted = pl.lit(0)
+    if halts:
+        overlap = pl.min_horizontal("to", "halt_end") - pl.max_horizontal("begins", "halt_start")
+        halted = pl.when(pl.col("halt_start").is_not_null()).then(overlap.dt.total_minutes().clip(0)).otherwise(0)
+    locked = ((pl.col("close") / pl.col("before") - 1).abs() >= _LOCKED).fill_null(value=False)
+    found = between.with_columns(size=(pl.col("to") - pl.col("begins")).dt.total_minutes() - halted).filter(
+        pl.col("size") > max_gap, ~locked
+    )
+    note = ranges(found.select("begins", "to", "size").iter_rows(), "minutes")
+    return Tally(
+        contract,
+        ALL,
+        "gaps",
+        found.height,
+        max(steady.height, 1),
+        tuple(found["begins"].head(3)),
+        note=note,
+        unit="gaps",
+    )
+
+
+def _end(contract: str, calendar: pl.DataFrame, days: pl.DataFrame, due: date | None, max_gap: int) -> list[Tally]:
+    """Tally the sessions that lack between the newest bar and the one that is due, and a newest session cut short."""
+    if due is None:
+        return [
+            Tally(contract, ALL, check, 0, 1, unit=unit)
+            for check, unit in (("ends", "sessions"), ("complete", "files"))
+        ]
+    newest: date = days["session"][-1]
+    last: datetime = days["last"][-1]
+    late = calendar.filter((pl.col("session") > newest) & (pl.col("session") <= due))["session"]
+    note = f"the newest bar is {last:%Y-%m-%d %H:%M} UTC, session {late[-1]} is due; {_REMEDY}" if late.len() else ""
+    closes = calendar.filter((pl.col("session") == newest) & (pl.col("session") <= due))["close"]
+    left = int((closes[0] - last).total_seconds() // 60) - 1 if closes.len() else 0
+    cut = left > max_gap
+    ending = f"ends {left:,} minutes before its close {closes[0]:%Y-%m-%d %H:%M} UTC" if cut else ""
+    return [
+        Tally(contract, ALL, "ends", late.len(), max(late.len(), 1), tuple(late.head(3)), note=note, unit="sessions"),
+        Tally(contract, ALL, "complete", int(cut), 1, (last,) if cut else (), note=ending, unit="sessions"),
+    ]

@@ -1,0 +1,293 @@
+"""Every planted kind of damage fails the gate with the bars it touched; faultless markets of every kind pass."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vpoc_ml.config import IngestConfig, QualityConfig
+from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.market.calendar import contract_sessions
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.instruments import instrument
+from vpoc_ml.quality import bars_gate
+from vpoc_ml.quality.plausible import Known
+
+ES = instrument("ES")
+ESH25 = parse_contract("ESH25")
+FRONT = (ESH25.previous.scheduled_roll, ESH25.scheduled_roll)
+PRICES = ["open", "high", "low", "close"]
+SEED = 11
+ROW = pl.int_range(pl.len())
+DEFAULTS = QualityConfig()
+
+
+def made(first=date(2024, 12, 16), last=date(2025, 1, 31), *, code="ESH25", level=6000.0, seed=SEED) -> pl.DataFrame:
+    """Return bars for every minute of a contract's calendar: a random walk whose opens follow the closes."""
+    rng = np.random.default_rng(seed)
+    contract = parse_contract(code)
+    calendar = contract_sessions(contract, instrument(contract.root), first, last)
+    stamps = calendar.select("session", ts=pl.datetime_ranges("open", "close", "1m", closed="left")).explode("ts")
+    size = stamps.height
+    close = level + 0.25 * np.cumsum(rng.integers(-6, 7, size))
+    open_ = np.concatenate([close[:1], close[:-1]])
+    return stamps.select(
+        pl.col("ts").dt.cast_time_unit("us"),
+        pl.lit(code).alias("contract"),
+        "session",
+        pl.lit(True).alias("rth"),
+        open=pl.Series(open_),
+        high=pl.Series(np.maximum(open_, close) + 0.25 * rng.integers(0, 3, size)),
+        low=pl.Series(np.minimum(open_, close) - 0.25 * rng.integers(0, 3, size)),
+        close=pl.Series(close),
+        volume=pl.Series(rng.integers(50, 3000, size)),
+        vix=pl.lit(18.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def market() -> pl.DataFrame:
+    return made()
+
+
+@pytest.fixture(scope="module")
+def real(real_data) -> pl.DataFrame:
+    vix = read_vix(real_data / "vix" / "vix-daily.csv")
+    path = real_data / "es_ninjatrader" / "ES 03-25.Last.txt"
+    return build_bars(path, ESH25, ES, vix, IngestConfig()).bars
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Return a function: bars -> the checks that fail, by name, with what was tallied, at their worst severity."""
+
+    def run(bars: pl.DataFrame, code="ESH25", *, config=DEFAULTS, front=FRONT, due=None) -> dict:
+        contract, margin = parse_contract(code), timedelta(days=40)
+        entry = instrument(contract.root)
+        calendar = contract_sessions(contract, entry, bars["session"].min() - margin, bars["session"].max() + margin)
+        path = tmp_path / "bars.parquet"
+        bars.write_parquet(path)
+        known = Known(front, due, entry.price_range, entry.is_equity_index)
+        profile = bars_gate.measure(path, code, calendar, entry.tick_size, 0, known, (), config.max_gap_minutes)
+        limits = {(check.name, check.column): check.error_if for check in bars_gate.checks(config)}
+        return {
+            tally.check: tally
+            for tally in profile.tallies
+            if (limit := limits.get((tally.check, tally.column))) and limit.breached(tally.count, tally.share)
+        }
+
+    return run
+
+
+def at(where: pl.Expr, **changed: pl.Expr) -> list[pl.Expr]:
+    return [pl.when(where).then(value).otherwise(pl.col(name)).alias(name) for name, value in changed.items()]
+
+
+def times(factor: float, names=PRICES) -> dict[str, pl.Expr]:
+    return {name: (pl.col(name) * factor * 4).round() / 4 for name in names}
+
+
+def frozen(bars: pl.DataFrame, start: int, count: int) -> pl.DataFrame:
+    price = pl.lit(bars["close"][start - 1])
+    return bars.with_columns(at(ROW.is_between(start, start + count - 1), **dict.fromkeys(PRICES, price)))
+
+
+def days(bars: pl.DataFrame) -> list[date]:
+    return bars["session"].unique().sort().to_list()
+
+
+def middle(bars: pl.DataFrame) -> int:
+    """Return a row in the middle of a session in the middle of the file."""
+    session = days(bars)[len(days(bars)) // 2 + 1]
+    rows = bars.with_row_index("row").filter(pl.col("session") == session)["row"]
+    return int(rows[rows.len() // 2])
+
+
+def without(bars: pl.DataFrame, start: int, count: int) -> pl.DataFrame:
+    return bars.filter(~ROW.is_between(start, start + count - 1))
+
+
+ROWS = ROW.is_in([500 + 1000 * n for n in range(20)])
+DAMAGE = {
+    "a bar x 1.05": ("print", lambda b: b.with_columns(at(middle(b) == ROW, **times(1.05)))),
+    "a bar x 1.2": ("print", lambda b: b.with_columns(at(middle(b) == ROW, **times(1.2)))),
+    "a bar x 2": ("print", lambda b: b.with_columns(at(middle(b) == ROW, **times(2)))),
+    "a bar x 10": ("print", lambda b: b.with_columns(at(middle(b) == ROW, **times(10)))),
+    "a high x 10": ("print", lambda b: b.with_columns(at(middle(b) == ROW, **times(10, ["high"])))),
+    "a high + 600": ("print", lambda b: b.with_columns(at(middle(b) == ROW, high=pl.col("high") + 600))),
+    "twenty highs + 600": ("print", lambda b: b.with_columns(at(ROWS, high=pl.col("high") + 600))),
+    "two bars x 1.05": ("jump", lambda b: b.with_columns(at(ROW.is_between(middle(b), middle(b) + 1), **times(1.05)))),
+    "a day x 1.02": ("jump", lambda b: b.with_columns(at(pl.col("session") == days(b)[9], **times(1.02)))),
+    "a level jump of 2 %": ("jump", lambda b: b.with_columns(at(middle(b) <= ROW, **times(1.02)))),
+    "open and close swapped": ("opens", lambda b: b.with_columns(open="close", close="open")),
+    "the file x 100": ("plausible", lambda b: b.with_columns(at(pl.lit(True), **times(100)))),
+    "the file / 100": ("plausible", lambda b: b.with_columns(at(pl.lit(True), **times(0.01)))),
+    "an hour of frozen prices": ("stale", lambda b: frozen(b, middle(b), 60)),
+    "a session of frozen prices": ("stale", lambda b: frozen(b, middle(b), 1380)),
+    "five sessions of frozen prices": ("stale", lambda b: frozen(b, middle(b), 5 * 1380)),
+    "five sessions without volume": (
+        "idle",
+        lambda b: b.with_columns(at(pl.col("session").is_in(days(b)[8:13]), volume=pl.lit(0))),
+    ),
+    "one volume x 1000": ("outlier", lambda b: b.with_columns(at(middle(b) == ROW, volume=pl.col("volume") * 1000))),
+    "one volume of 1e12": ("outlier", lambda b: b.with_columns(at(middle(b) == ROW, volume=pl.lit(10**12)))),
+    "a missing hour": ("gaps", lambda b: without(b, middle(b), 60)),
+    "ten missing sessions": ("sessions", lambda b: b.filter(~pl.col("session").is_in(days(b)[8:18]))),
+    "18 % missing at random": (
+        "minutes",
+        lambda b: b.filter(pl.Series(np.random.default_rng(SEED).random(b.height) > 0.18)),
+    ),
+    "the VIX / 100": ("implied", lambda b: b.with_columns(vix=pl.col("vix") / 100)),
+}
+
+
+def test_faultless_bars_pass(market, measured):
+    assert measured(market) == {}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_planted_damage_is_found(kind, market, measured):
+    check, plant = DAMAGE[kind]
+    found = measured(plant(market))
+    assert check in found, f"{kind}, seed {SEED}: {sorted(found)}"
+
+
+@pytest.mark.real
+def test_the_real_contract_passes(real, measured):
+    assert measured(real) == {}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_planted_in_the_real_contract_is_found(kind, real, measured):
+    check, plant = DAMAGE[kind]
+    found = measured(plant(real))
+    assert check in found, f"{kind}: {sorted(found)}"
+
+
+def test_the_first_bad_bars_are_named_with_their_values(market, measured):
+    row = middle(market)
+    bad = measured(DAMAGE["one volume of 1e12"][1](market))["outlier"]
+    assert (bad.count, bad.first, bad.values) == (1, (market["ts"][row],), (1e12,))
+
+
+def test_gaps_and_missing_sessions_are_told_as_ranges(market, measured):
+    row = middle(market)
+    begins, ends = market["ts"][row], market["ts"][row + 60]
+    gap = measured(without(market, row, 60))["gaps"]
+    assert gap.note == f"{begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} (60 minutes)"
+    assert gap.first == (begins,)
+    gone = days(market)[8:18]
+    missing = measured(market.filter(~pl.col("session").is_in(gone)))["sessions"]
+    assert missing.note == f"{gone[0]} to {gone[-1]} (10 sessions)"
+
+
+@pytest.mark.parametrize("edge", ["first", "last"])
+def test_a_missing_hour_at_the_edge_of_a_session_is_a_gap(edge, market, measured):
+    rows = market.with_row_index("row").filter(pl.col("session") == days(market)[10])["row"]
+    found = measured(without(market, rows[0] if edge == "first" else rows[-1] - 59, 60))
+    assert found["gaps"].note.endswith("(60 minutes)")
+
+
+def test_the_longest_gap_that_passes_is_a_setting(market, measured):
+    outage = without(market, middle(market), 60)
+    assert measured(outage, config=QualityConfig(max_gap_minutes=60)) == {}
+
+
+# ---------------------------------------------------------------- what must pass
+
+
+def test_a_morning_at_the_daily_limit_passes(market, measured):
+    """March 2020: the price falls by 5 %, stands at the limit for hours, some without a trade, and reopens."""
+    start = int(market.with_row_index("row").filter(pl.col("session") == days(market)[10])["row"][0])
+    before = market["close"][start - 1]
+    limit = round(before * 0.95 * 4) / 4
+    steps = 40
+    fall = {name: ((pl.lit(before) + (ROW - start) * (limit - before) / steps) * 4).round() / 4 for name in PRICES}
+    falling = market.with_columns(at(ROW.is_between(start, start + steps - 1), **fall))
+    fixed = falling.with_columns(at(ROW.is_between(start + steps, start + 800), **dict.fromkeys(PRICES, pl.lit(limit))))
+    shift = limit - market["close"][start + 800]
+    after = {name: pl.col(name) + shift for name in PRICES}
+    lower = fixed.with_columns(at(start + 800 < ROW, **after))
+    locked = lower.with_columns(
+        open=pl.when(ROW.is_between(start + 1, start + steps)).then(pl.col("close").shift(1)).otherwise("open")
+    ).with_columns(high=pl.max_horizontal("high", "open"), low=pl.min_horizontal("low", "open"))
+    assert measured(without(locked, start + 300, 100)) == {}
+
+
+def test_a_deferred_month_with_few_prints_passes(measured):
+    rng = np.random.default_rng(SEED)
+    bars = made(code="ESU25", seed=SEED)
+    sparse = bars.filter(pl.Series(rng.random(bars.height) < 0.005)).with_columns(volume=pl.lit(1, pl.Int64))
+    roll = parse_contract("ESU25")
+    assert measured(sparse, "ESU25", front=(roll.previous.scheduled_roll, roll.scheduled_roll)) == {}
+
+
+def test_crude_oil_that_falls_below_zero_passes(measured):
+    """April 2020: a last session before expiry from 18 to -37, in minutes of several dollars."""
+    code, last = "CLK20", date(2020, 4, 20)
+    bars = made(date(2020, 3, 20), last, code=code, level=25.0).with_columns(
+        at(pl.lit(True), **{name: (pl.col(name) * 100).round() / 100 for name in PRICES})
+    )
+    calm = bars.with_columns(at(pl.lit(True), **{name: 25 + (pl.col(name) - 25) / 100 for name in PRICES}))
+    start = int(calm.with_row_index("row").filter(pl.col("session") == last)["row"][0])
+    size = calm.height - start
+    rng = np.random.default_rng(SEED)
+    # quiet until noon, then ever wider minutes
+    width = np.where(np.arange(size) < size - 400, 0.03, np.linspace(0.03, 2.5, size) ** 1.5)
+    path = np.linspace(0, -55, size) * (np.arange(size) >= size - 400) * np.linspace(0, 1, size)
+    close = calm["close"][start - 1] + path + np.cumsum(rng.normal(0, 0.01, size))
+    open_ = np.concatenate([[calm["close"][start - 1]], close[:-1]])
+    tail = calm.tail(size).with_columns(
+        open=pl.Series(open_.round(2)),
+        close=pl.Series(close.round(2)),
+        high=pl.Series((np.maximum(open_, close) + width).round(2)),
+        low=pl.Series((np.minimum(open_, close) - width).round(2)),
+    )
+    fallen = pl.concat([calm.head(start), tail])
+    assert fallen["low"].min() < -30
+    contract = parse_contract(code)
+    found = measured(fallen, code, front=(contract.previous.scheduled_roll, contract.scheduled_roll))
+    assert not set(found) & {"print", "jump", "stale", "opens", "outlier", "idle", "plausible", "implied"}, found
+
+
+# ---------------------------------------------------------------- the wrong contract, and the end of the file
+
+
+def test_the_bars_of_an_earlier_contract_are_told_by_their_volume(market, measured):
+    """H25 delivered as M25: its volume leaves when M25 becomes the front contract."""
+    bars = made(date(2025, 1, 27), date(2025, 3, 20), code="ESM25")
+    left = bars.with_columns(at(pl.col("session") >= date(2025, 3, 17), volume=pl.col("volume") // 20))
+    contract = parse_contract("ESM25")
+    found = measured(left, "ESM25", front=(contract.previous.scheduled_roll, contract.scheduled_roll))
+    assert "another contract" in found["fades"].note
+
+
+def test_a_second_half_of_the_next_contract_is_a_jump_and_a_loss_of_volume(market, measured):
+    row = middle(market)
+    other = {name: pl.col(name) + 56 for name in PRICES} | {"volume": pl.col("volume") // 200}
+    found = measured(market.with_columns(at(row <= ROW, **other)))
+    assert found["jump"].first == (market["ts"][row],)
+    assert found["quiet"].count > 5
+
+
+def test_a_file_that_ends_early_names_the_session_that_is_due(market, measured):
+    last = days(market)[-1]
+    assert measured(market, due=last) == {}
+    early = market.filter(pl.col("session") <= days(market)[-4])
+    ends = measured(early, due=last)["ends"]
+    assert (ends.count, ends.first) == (3, tuple(days(market)[-3:]))
+    assert f"session {last} is due" in ends.note
+    assert measured(early, due=last, config=QualityConfig(max_age_sessions=3)) == {}
+
+
+def test_a_newest_session_that_ends_at_noon_is_incomplete(market, measured):
+    last = days(market)[-1]
+    noon = without(market, market.height - 240, 240)
+    cut = measured(noon, due=last)["complete"]
+    assert "ends 240 minutes before its close" in cut.note
+    assert measured(noon, due=days(market)[-2]) == {}, "its session still trades"
