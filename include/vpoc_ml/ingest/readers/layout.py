@@ -163,10 +163,11 @@ def _typed(layout: Layout) -> list[pl.Expr]:
     stamp = role("stamp")
     text = stamp[0] if stamp else pl.concat_str(role("date")[0], role("time")[0], separator=" ")
     prices = {name: (role(name) or role("price"))[0] for name in PRICES}
+    volumes = [_whole(value, layout) for value in role("volume")]
     typed = [
         layout.stamp.to_utc(text).alias("ts"),
         *(_number(value, layout).alias(name) for name, value in prices.items()),
-        pl.sum_horizontal(*(_whole(value, layout) for value in role("volume")), ignore_nulls=False).alias("volume"),
+        (volumes[0] if len(volumes) == 1 else pl.sum_horizontal(*volumes, ignore_nulls=False)).alias("volume"),
     ]
     return [*typed, *(symbol.alias("symbol") for symbol in role("symbol")[:1])]
 
