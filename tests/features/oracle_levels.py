@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def vpoc_dev(s: Slow, t: int) -> float:
 
 def position_dev(s: Slow, t: int) -> float:
     _, vah, val = s._levels(s.so_far(t))
-    return min(max((s.rows[t]["close"] - val) / max(vah - val, 1.0), -5), 6)
+    return NAN if isnan(val) else min(max((s.rows[t]["close"] - val) / max(vah - val, 1.0), -5), 6)
 
 
 def vpoc_prev(s: Slow, t: int) -> float:
@@ -74,6 +75,8 @@ def node(s: Slow, t: int) -> float:
     if first is None:
         return NAN
     rows = [row for row in s.rows if first <= row["session"] <= last]
+    if not any(row["volume"] for row in rows):
+        return NAN
     near = min(high_nodes(rows), key=lambda tick: (abs(tick / 4 - s.rows[t]["close"]), tick))
     return min(max((s.rows[t]["close"] - near / 4) / s.atr(t), -5), 5)
 
@@ -82,8 +85,6 @@ def high_nodes(rows: list[dict[str, Any]]) -> list[int]:
     """Ticks of the hills by scipy, exact because doubles hold all integers this small."""
     units = profile(rows)
     heights = np.pad(np.convolve(np.array(list(units.values()), float), [1, 2, 3, 2, 1])[2:-2], 1)
-    if not heights.any():
-        return [reference.vpoc_of(units)]
     peaks, found = find_peaks(heights, prominence=0)
     return [min(units) + int(peak) - 1 for peak in peaks[20 * found["prominences"] >= 3 * heights.max()]]
 
@@ -93,7 +94,7 @@ def position_prev(s: Slow, t: int) -> float:
     if day is None:
         return NAN
     _, vah, val = s.levels[day]
-    return (s.rows[t]["close"] - val) / max(vah - val, 1.0)
+    return NAN if isnan(val) else (s.rows[t]["close"] - val) / max(vah - val, 1.0)
 
 
 DEFINITIONS: dict[str, Definition] = {

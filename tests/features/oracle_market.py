@@ -29,6 +29,8 @@ class Slow:
     @staticmethod
     def _levels(rows: list[dict[str, Any]]) -> list[float]:
         bars = [Bar(*(int(row[name] * 4) for name in ("low", "high", "close")), row["volume"]) for row in rows]
+        if not any(bar.volume for bar in bars):
+            return [NAN] * 3
         return [tick / 4 for tick in reference.levels_of(bars, Fraction(7, 10), 2)[:3]]
 
     def so_far(self, t: int) -> list[dict[str, Any]]:

@@ -84,9 +84,9 @@ def test_high_nodes_before_a_session_are_those_of_its_predecessors_bars(length, 
         assert found[at].tolist() == (nodes.filter(kind="hvn")["price"] * 4).to_list()
 
 
-def test_a_profile_without_volume_has_its_vpoc_as_node(make_bars, es):
+def test_a_profile_without_volume_has_no_node(make_bars, es):
     bars = make_bars([Bar(100, 105, 105, 0)], [Bar(90, 90, 90, 1)])
-    assert [ticks.tolist() for ticks in high_nodes_before(tick_bars(bars, es), SPREADS["uniform"], 1)] == [[], [102]]
+    assert [ticks.tolist() for ticks in high_nodes_before(tick_bars(bars, es), SPREADS["uniform"], 1)] == [[], []]
 
 
 def test_a_profile_of_two_hills_has_two_high_nodes_and_a_low_one_between(make_bars, es):

@@ -27,6 +27,7 @@ class Known:
     warmup_bars: int = 0
     variation_sessions: int = 1
     resting_values: tuple[float, ...] = ()
+    family: str = "price"
 
 
 REGISTRY = {

@@ -126,9 +126,13 @@ def equity_picture(daily: Sequence[Mapping[str, Any]]) -> str:
 
 
 def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument: Instrument) -> str:
-    """Draw one session: its closes beside its volume profile with VPOC and value area; return a data URI."""
+    """Draw one session: its closes beside its volume profile with VPOC and value area; return a data URI.
+
+    ``levels`` is empty for a session without volume, which has none.
+    """
     histogram = volume_profile(bars, instrument)
-    inside = (histogram.prices >= levels["val"]) & (histogram.prices <= levels["vah"])
+    low, high = levels.get("val", np.inf), levels.get("vah", -np.inf)
+    inside = (histogram.prices >= low) & (histogram.prices <= high)
     with rc_context(STYLE):
         figure, (price, profile) = axes(1, 2, 9.0, 3.6, sharey=True, width_ratios=[3, 2])
         price.plot(bars["ts"].dt.replace_time_zone(None).to_numpy(), bars["close"].to_numpy(), color=INK, linewidth=0.9)
@@ -138,10 +142,11 @@ def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument:
         profile.barh(histogram.prices, histogram.volume, height=instrument.tick_size, color=colours)
         profile.set(title="Contracts at each price")
         profile.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        for axis in (price, profile):
-            axis.axhspan(levels["val"], levels["vah"], color=BLUE, alpha=0.08, linewidth=0)
+        for axis in (price, profile) if levels else ():
+            axis.axhspan(low, high, color=BLUE, alpha=0.08, linewidth=0)
             axis.axhline(levels["vpoc"], color=RED, linewidth=1.2)
-        for name, side in (("vah", "bottom"), ("vpoc", "center"), ("val", "top")):  # apart in a narrow value area
+        sides = {"vah": "bottom", "vpoc": "center", "val": "top"}  # apart in a narrow value area
+        for name, side in sides.items() if levels else ():
             text, where = f" {name.upper()} {levels[name]:,.2f}", (1.0, levels[name])
             profile.annotate(text, where, xycoords=("axes fraction", "data"), fontsize=8, va=side)
         return data_uri(figure)

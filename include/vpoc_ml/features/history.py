@@ -185,7 +185,7 @@ def past_of(predecessor: Predecessor, contract: str, instrument: Instrument, nee
 
 
 def _adjusted(prices: pl.Series, instrument: Instrument, ratio: float) -> Floats:
-    return np.asarray(instrument.to_ticks(prices.to_numpy()) * ratio, np.float64)
+    return np.asarray(instrument.level_ticks(prices) * ratio, np.float64)
 
 
 def _joined(before: NDArray[Any], added: NDArray[Any]) -> NDArray[Any]:

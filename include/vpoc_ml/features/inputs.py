@@ -22,7 +22,7 @@ from vpoc_ml.features.series import change_over, lagged
 from vpoc_ml.features.windows import above_vwap, rolling_sum
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars
-from vpoc_ml.profile.naked import follow_naked
+from vpoc_ml.profile.naked import ABSENT, follow_naked
 from vpoc_ml.profile.standing import standing
 from vpoc_ml.profile.ticks import SPREADS, refuse_other_sessions, session_starts
 
@@ -246,8 +246,10 @@ class Inputs:
     @cached_property
     def standing(self) -> Ints:
         """Units at the developing VPOC, at or below the close, and all of the session so far: three a bar."""
-        bars = self.ticks_since(self.past.sessions)
-        return standing(bars, SPREADS[self.profile.spread], self.levels["vpoc"].astype(np.int64))
+        bars, vpoc = self.ticks_since(self.past.sessions), self.levels["vpoc"]
+        # no row holds volume before the first trade, the close's included
+        row = np.where(np.isnan(vpoc), self.close, vpoc).astype(np.int64)
+        return standing(bars, SPREADS[self.profile.spread], row)
 
     @cached_property
     def naked(self) -> Ints:
@@ -256,7 +258,8 @@ class Inputs:
         Prices before the roll are rounded to whole ticks after their adjustment.
         """
         bars = self.ticks_since(0)
-        vpoc = np.rint(self.daily["vpoc"]).astype(np.int64)
+        level = self.daily["vpoc"]
+        vpoc = np.where(np.isnan(level), ABSENT, np.rint(np.nan_to_num(level))).astype(np.int64)
         found = follow_naked(bars.low, bars.high, bars.close, bars.starts, vpoc, NAKED_SESSIONS)[0]
         return np.asarray(found[bars.low.size - self.close.size :])
 
@@ -297,7 +300,7 @@ def gather(
     _refuse_mismatch(bars, sessions, developing)
 
     def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Floats]:
-        return {name: instrument.whole_ticks(frame[name].to_numpy()) for name in names}
+        return {name: instrument.level_ticks(frame[name]) for name in names}
 
     price, own, before = ticks(bars, "open", "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
     starts = session_starts(bars["session"])

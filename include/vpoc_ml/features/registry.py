@@ -19,7 +19,8 @@ class Feature(NamedTuple):
 
     ``hard`` bounds follow from mathematics or exchange rules: a value outside is an error. ``soft``
     bounds are the usual range: values outside are worth a look. NaN may occur only while fewer than
-    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract, or of its predecessors, came before.
+    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract, or of its predecessors, came before; in
+    family levels also where a profile that the feature reads holds no volume, as before a session's first trade.
     Windows of bars declare two sessions, because a delivery may begin late in its first one.
 
     ``variation_sessions``: traded sessions with values after which a column that never varied is a fault. One value a

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from vpoc_ml.errors import InvalidValueError
@@ -85,6 +86,15 @@ class Instrument:
         if not np.isfinite(ticks).all():
             raise InvalidValueError("prices", "NaN or infinite", "finite numbers")
         return np.asarray(np.rint(ticks, out=ticks), np.float64)
+
+    def level_ticks(self, levels: pl.Series) -> NDArray[np.float64]:
+        """Return levels in points as ``whole_ticks`` does, NaN where a level is null: nothing had traded.
+
+        Raises:
+            InvalidValueError: a level is NaN or infinite.
+        """
+        ticks = self.whole_ticks(levels.fill_null(0.0).to_numpy())
+        return np.where(levels.is_null().to_numpy(), np.nan, ticks) if levels.null_count() else ticks
 
     def is_on_tick(self, prices: ArrayLike) -> NDArray[np.bool_]:
         """Return True where a price lies on the tick grid; NaN and infinity do not."""

@@ -55,12 +55,13 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
 
 
 def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
-    """Return bars and levels of the newest session of the test rows."""
+    """Return bars and levels of the newest session of the test rows; no level where it has no volume."""
     rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
     contract, session = rows.select("contract", "session", "ts").sort("ts").last().collect().row(0)[:2]
     bars = run.lake.read_frame(run.key("bars", contract)).filter(pl.col("session") == session)
     found = run.lake.read_frame(run.key("sessions", contract)).filter(pl.col("session") == session)
-    return bars, {name: float(found[name].item()) for name in LEVELS}
+    levels = {name: found[name].item() for name in LEVELS}
+    return bars, {name: float(level) for name, level in levels.items() if level is not None}
 
 
 def _notes(run: Run, rival: Champion | None) -> list[str]:

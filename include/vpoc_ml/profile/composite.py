@@ -29,7 +29,7 @@ def build_composites(
         anchor: the bars that count; sessions without such bars are passed over.
 
     Returns:
-        ``contract, first_session, session, vpoc, vah, val`` in points, ``va_volume`` in contracts.
+        ``contract, first_session, session, vpoc, vah, val`` in points, null without volume, ``va_volume`` in contracts.
 
     Raises:
         InvalidValueError: a length below 1.
@@ -47,5 +47,9 @@ def build_composites(
     if begins.size:
         levels = span_levels(tick_bars(chosen, instrument), begins, ends, profile_rule(config))
     names = ("vpoc", "vah", "val")
-    frame = frame.with_columns(pl.Series(name, levels[:, at] * instrument.tick_size) for at, name in enumerate(names))
+    # the value area holds a positive share of whatever was traded
+    empty = pl.Series(levels[:, 3] == 0)
+    frame = frame.with_columns(
+        pl.Series(name, levels[:, at] * instrument.tick_size).set(empty, None) for at, name in enumerate(names)
+    )
     return frame.with_columns(pl.Series("va_volume", levels[:, 3] / SCALE))

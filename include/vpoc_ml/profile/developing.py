@@ -27,8 +27,8 @@ def build_developing(
         anchor: the bars that count. Before the first of a session the levels are null, after the last they stay.
 
     Returns:
-        ``ts, contract, session, vpoc, vah, val``; levels in points. The last row of a session equals
-        its row of ``build_sessions``.
+        ``ts, contract, session, vpoc, vah, val``; levels in points, null until the session has traded volume.
+        The last row of a session equals its row of ``build_sessions``.
 
     Raises:
         ArtifactError: bars of several contracts, out of order, or contradictory.
@@ -60,7 +60,13 @@ def extend_developing(
     goes_on = state is not None and state.session == bars["session"][0]
     levels, low, units = _extend(ticks, config, state if goes_on else None)
     contract, session, ts = bars.select("contract", "session", "ts").row(-1)
-    frame = keys.with_columns(pl.Series(name, levels[:, at] * instrument.tick_size) for at, name in enumerate(_LEVELS))
+    before = int(state.units.sum() > 0) if goes_on and state else 0
+    first_session = pl.col("session") == pl.col("session").first()
+    traded = pl.col("volume").cum_sum().over("session") + pl.when(first_session).then(before).otherwise(0) > 0
+    known = bars.select(traded).to_series()
+    frame = keys.with_columns(
+        pl.Series(name, levels[:, at] * instrument.tick_size).set(~known, None) for at, name in enumerate(_LEVELS)
+    )
     return frame, ProfileState(contract, session, ts, config.spread, low, units)
 
 

@@ -70,8 +70,8 @@ def find_nodes(units: Ints) -> list[Node]:
 def high_nodes_before(bars: TickBars, spread: int, length: int) -> list[Ints]:
     """Return, for each session, the ticks of the HVN of the ``length`` sessions before it, as one profile.
 
-    Sessions with fewer before them have none. A profile without volume has one, the middle of its range, which is
-    its VPOC too; any other has at least its highest hill.
+    Sessions with fewer before them have none, nor has a profile without volume; any other has at least its highest
+    hill.
     """
     profiles = []
     for begin, end in zip(bars.starts[:-1], bars.starts[1:], strict=True):
@@ -89,8 +89,7 @@ def _high_nodes(profiles: list[tuple[int, Ints]]) -> Ints:
         units[low - base : low - base + own.size] += own
     smooth = _smooth(units)
     least = NUMERATOR * int(smooth.max())
-    rows = _hills(smooth, least)[:, 0] - 1 if least else np.array([(units.size - 1) // 2])
-    return base + rows
+    return base + _hills(smooth, least)[:, 0] - 1 if least else np.empty(0, np.int64)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -14,6 +14,9 @@ from vpoc_ml.profile.ticks import profile_rule, tick_bars
 COLUMNS = ("bars", "open", "high", "low", "close", "volume", "vpoc", "vah", "val", "va_volume", "range")
 """What is known of a session; the twins of RTH and of the night carry the same names after ``rth_``, ``overnight_``."""
 
+LEVELS = ("vpoc", "vah", "val")
+"""Null where no volume was traded: a profile without volume has no level."""
+
 OPENING = ("ib_high", "ib_low", "or_high", "or_low")
 """High and low of the first 60 and of the first 10 minutes of RTH."""
 
@@ -31,7 +34,7 @@ def build_sessions(bars: pl.DataFrame, instrument: Instrument, config: ProfileCo
         vpoc, vah, val in points, va_volume in contracts and range in points; then the same with the
         prefix ``rth_`` over the RTH bars; then ib_high, ib_low of the initial balance and or_high, or_low of
         the open range in points; then the same with the prefix ``overnight_`` over the bars before RTH. Null
-        where the session has no such bars.
+        where the session has no such bars; vpoc, vah and val are null too where these bars have no volume.
 
     Raises:
         ArtifactError: bars of several contracts, out of order, or contradictory.
@@ -60,14 +63,14 @@ def _profile(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) 
         pl.col("volume").sum().cast(pl.Int64),
         (pl.col("high").max() - pl.col("low").min()).alias("range"),
     )
-    levels = _levels(bars, instrument, config)
-    return pl.concat([prices, levels], how="horizontal").select("contract", "session", *COLUMNS)
+    traded = pl.when(pl.col("volume") > 0)
+    frame = pl.concat([prices, _levels(bars, instrument, config)], how="horizontal")
+    return frame.with_columns(traded.then(pl.col(name)) for name in LEVELS).select("contract", "session", *COLUMNS)
 
 
 def _levels(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) -> pl.DataFrame:
-    names = ("vpoc", "vah", "val")
     if bars.is_empty():
-        return pl.DataFrame(schema=dict.fromkeys((*names, "va_volume"), pl.Float64))
+        return pl.DataFrame(schema=dict.fromkeys((*LEVELS, "va_volume"), pl.Float64))
     ticks = session_levels(tick_bars(bars, instrument), profile_rule(config))
-    columns = {name: ticks[:, at] * instrument.tick_size for at, name in enumerate(names)}
+    columns = {name: ticks[:, at] * instrument.tick_size for at, name in enumerate(LEVELS)}
     return pl.DataFrame({**columns, "va_volume": ticks[:, 3] / SCALE})

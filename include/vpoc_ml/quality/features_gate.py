@@ -19,10 +19,17 @@ from vpoc_ml.quality.profile import Profile, profile_frame
 from vpoc_ml.quality.schemas import FEATURE_KEYS
 from vpoc_ml.quality.variation import excuse_young, young_check
 
+NO_LEVEL = "no_level"
+"""Column of the profiled rows: a volume profile that the row's level features read holds no volume."""
+LEVEL_SESSIONS = 6
+"""Sessions before its own that a level feature reads; naked levels read more and count a missing one as none."""
+
 
 class FeatureBounds(Protocol):
     """What the gate knows of a feature; an infinite bound is an open side."""
 
+    @property
+    def family(self) -> str: ...
     @property
     def hard(self) -> tuple[float, float]: ...
     @property
@@ -45,7 +52,12 @@ def columns(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, 
 
 def _feature(name: str, known: FeatureBounds, starts: Sequence[tuple[date, int]]) -> Column:
     return Column(
-        name, pl.Float32(), _closed(known.hard), _closed(known.soft), finite_from=_warm_from(known, starts) or date.max
+        name,
+        pl.Float32(),
+        _closed(known.hard),
+        _closed(known.soft),
+        finite_from=_warm_from(known, starts) or date.max,
+        excused=pl.col(NO_LEVEL) if known.family == "levels" else None,
     )
 
 
@@ -89,7 +101,11 @@ def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, Featur
             RowRule("contract", "contract", pl.col("contract") != contract),
             RowRule("order", "ts", (ts.diff() <= pl.duration(seconds=0)).fill_null(value=False)),
         ]
-        profile = profile_frame(lazy, contract, columns(registry, starts), rules)
+        flagged = lazy.with_columns(pl.lit(value=False).alias(NO_LEVEL))
+        if {"ts", "session"} <= set(names) and (silent := _without_levels(pl.scan_parquet(bars))) is not None:
+            flagged = lazy.join(silent.lazy(), on="ts", how="left", maintain_order="left")
+            flagged = flagged.with_columns(pl.col(NO_LEVEL).fill_null(value=False))
+        profile = profile_frame(flagged, contract, columns(registry, starts), rules)
         keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
         judged = profile.tallies
         if starts and "ts" in names:
@@ -97,6 +113,27 @@ def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, Featur
         return Profile(contract, profile.rows, profile.frame, [*judged, *keys])
 
     return measure_file(path, contract, columns(registry), work)
+
+
+def _without_levels(bars: pl.LazyFrame) -> pl.DataFrame | None:
+    """Return ``ts`` and ``NO_LEVEL`` of the bars whose level features miss a level; None where there are none.
+
+    A session has no level before its first trade; a session without volume leaves those after it without one. Bars
+    without volume are rare, so only they and the sessions after a silent one are read.
+    """
+    if "volume" not in bars.collect_schema().names():
+        return None
+    daily = bars.group_by("session").agg(
+        pl.col("volume").sum(), pl.col("ts").filter(pl.col("volume") > 0).min().alias("first_trade")
+    )
+    silent = pl.any_horizontal(
+        (pl.col("volume").shift(ago) == 0).fill_null(value=False) for ago in range(LEVEL_SESSIONS + 1)
+    )
+    table = daily.sort("session").with_columns(silent.alias("silent")).select("session", "first_trade", "silent")
+    missing = pl.col("silent") | (pl.col("ts") < pl.col("first_trade"))
+    joined = bars.select("ts", "session").join(table, on="session").filter(missing)
+    found = joined.select("ts", pl.lit(value=True).alias(NO_LEVEL)).collect(engine="streaming")
+    return None if found.is_empty() else found
 
 
 def _cold(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, int]]) -> dict[str, str]:

@@ -34,6 +34,7 @@ class Column:
         soft: Bounds usual values stay in.
         above_low: The lower hard bound itself is not allowed either.
         finite_from: First session in which null and NaN are defects ("late"); None: from the first row.
+        excused: Rows in which null and NaN are no defect, because what the column is computed from does not exist.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Column:
     soft: Bounds = (None, None)
     above_low: bool = False
     finite_from: date | None = None
+    excused: pl.Expr | None = None
 
     def widened(self) -> Bounds:
         """Return the hard bounds; sqrt(13) stored as float32 may exceed sqrt(13), so step out once (0 is exact)."""
@@ -203,7 +205,8 @@ def _doubts(column: Column, seen: Seen, schema: pl.Schema) -> dict[str, pl.Expr]
         doubts["nan"] = x.is_nan()
     if seen.get("nan", column.name) or seen.get("null", column.name):
         late = x.is_null() | x.is_nan()
-        doubts["late"] = late if column.finite_from is None else late & (pl.col("session") >= column.finite_from)
+        late = late if column.finite_from is None else late & (pl.col("session") >= column.finite_from)
+        doubts["late"] = late if column.excused is None else late & ~column.excused
     if least is None or most is None:
         return doubts
     if least == -np.inf or most == np.inf:

@@ -1,0 +1,54 @@
+"""Gate ``features`` on sessions without volume: level features have no value there, and that is no defect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from vpoc_ml.quality.gates import judge_features
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def silent(world):
+    """The world with session 5 without volume and session 12 untraded before its eleventh bar."""
+    days = sorted(world.bars["session"].unique())
+    opening = (pl.col("session") == days[11]) & (pl.col("ts").rank("ordinal").over("session") <= 10)
+    untraded = opening | (pl.col("session") == days[4])
+    bars = world.bars.with_columns(volume=pl.when(untraded).then(0).otherwise("volume"))
+    missing = opening | pl.col("session").is_between(days[4], days[10])
+    features = world.features.with_columns(rsi=pl.when(missing).then(NAN).otherwise("rsi").cast(pl.Float32))
+    return replace(world, bars=bars, features=features)
+
+
+def verdict(world, family, features):
+    registry = {name: replace(known, family=family) for name, known in world.registry.items()}
+    return judge_features(
+        {"ESH25": world.file("features", features)},
+        bars={"ESH25": world.file("keys", world.bars)},
+        registry=registry,
+        run="run1",
+        reports_dir=world.reports,
+        now=world.now,
+    )
+
+
+def test_a_level_feature_may_miss_where_no_volume_was_traded(silent):
+    assert verdict(silent, "levels", silent.features).passed
+
+
+def test_any_other_feature_may_not(silent):
+    (failure,) = [each for each in verdict(silent, "price", silent.features).failures if each.check == "late"]
+    assert (failure.column, failure.count) == ("rsi", 7 * 120 + 10)
+
+
+def test_a_level_feature_that_misses_elsewhere_is_found(silent):
+    last = silent.features["ts"][-1]
+    features = silent.features.with_columns(
+        rsi=pl.when(pl.col("ts") == last).then(NAN).otherwise("rsi").cast(pl.Float32)
+    )
+    (failure,) = [each for each in verdict(silent, "levels", features).failures if each.check == "late"]
+    assert (failure.count, failure.first) == (1, (last.isoformat(),))
