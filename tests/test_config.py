@@ -252,3 +252,8 @@ def test_empty_value_is_shown_as_its_setting_means_it():
     assert shown(field_of("model", "hidden_dims"), (16, 8)) == "16, 8"
     assert shown(field_of("evaluation", "round_turn_cost"), 0.0) == "0.0"
     assert shown(field_of("promotion", "require_approval"), False) == "False"
+
+
+def test_deeply_nested_override_is_refused():
+    with pytest.raises(InvalidValueError, match=r"model.groups to be a value without deeply nested brackets"):
+        config.parse_override("model.groups=" + "[" * 100_000)

@@ -14,7 +14,10 @@ from rich.console import Console
 from vpoc_ml import cli_output as output
 from vpoc_ml import cli_train
 from vpoc_ml import config as configuration
-from vpoc_ml.errors import GateFailedError, VpocError
+from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
+
+MANUAL = "manual"
+"""Run of the commands that start one, where none is named."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +29,8 @@ report = typer.Typer(no_args_is_help=True, help="Reports on what a run has left.
 app.add_typer(report, name="report")
 
 LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="The lake: a folder or s3://bucket/es.")]
-RunOption = Annotated[str, typer.Option("--run", help="Name of the run.")]
+RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
+RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the same as RUN.", show_default=False)]
 RecipeOption = Annotated[
     str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5, conservative, medium, ambitious, ensemble.")
 ]
@@ -85,8 +89,9 @@ def _stage_command(last: str, help_text: str) -> None:
 
     @app.command(last if last != "score" else "run", help=help_text)
     def command(
+        named: RunArgument = None,
         lake: LakeOption = "data",
-        run: RunOption = "manual",
+        run: RunOption = None,
         recipe: RecipeOption = "nightly",
         override: OverrideOption = [],  # noqa: B006 - typer copies it
         raw: RawOption = None,
@@ -96,7 +101,23 @@ def _stage_command(last: str, help_text: str) -> None:
         as_json: JsonOption = False,
     ) -> None:
         overrides = _overrides(override, contract)
-        _run_stages(last, lake, run, recipe, overrides, raw, vix, session=session, as_json=as_json)
+        _run_stages(
+            last, lake, _run_of(named, run, MANUAL), recipe, overrides, raw, vix, session=session, as_json=as_json
+        )
+
+
+def _run_of(argument: str | None, option: str | None, default: str | None = None) -> str:
+    """Return the run that a command line names, as RUN or with ``--run``.
+
+    Raises:
+        ConfigError: it names none and there is no default, or two.
+    """
+    if argument and option and argument != option:
+        raise ConfigError(f"Expected one run; was RUN {argument!r} and --run {option!r}. Name it once.")
+    found = argument or option or default
+    if found is None:
+        raise ConfigError("Expected the name of a run; was none. Give it as RUN or with --run.")
+    return found
 
 
 def _overrides(override: list[str], contract: list[str]) -> dict[str, Any]:
@@ -152,13 +173,15 @@ for _last, _help in {
 
 
 @app.command(
-    help=f"... -> a trained model in the run's folder. {cli_train.HELP}",
+    help=f"... -> a trained model in the run's folder. RUN, its name, comes first; default: of --output_dir."
+    f" {cli_train.HELP}",
+    options_metavar="[RUN] [OPTIONS]",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 def train(
     context: typer.Context,
     lake: LakeOption = "data",
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run; default: of --output_dir.")] = None,
+    run: RunOption = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Named recipe; default nightly.")] = None,
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     raw: RawOption = None,
@@ -168,8 +191,11 @@ def train(
 ) -> None:
     from vpoc_ml.pipeline import earlier
 
-    asked = cli_train.parse(context.args)
-    run = run or earlier.run_of(asked.output if asked else None)
+    # no typer argument: values of the earlier trainer's flags, such as 16 8, would be taken for it
+    leads = bool(context.args) and not context.args[0].startswith("-")
+    named, flags = (context.args[0], context.args[1:]) if leads else (None, context.args)
+    asked = cli_train.parse(flags)
+    run = _run_of(named, run, earlier.run_of(asked.output if asked else None))
     if asked is None:
         _run_stages("train", lake, run, recipe or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
         return
@@ -209,8 +235,9 @@ def _train_and_evaluate(
 
 @app.command()
 def seeds(
-    run: Annotated[str, typer.Argument(help="Run with a training set.")],
     seed: Annotated[list[int], typer.Option("--seed", help="training.seed of one net; repeatable.")],
+    named: RunArgument = None,
+    run: RunOption = None,
     processes: Annotated[int, typer.Option("--processes", help="Nets trained at a time, one a card.")] = 1,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
@@ -218,14 +245,16 @@ def seeds(
     """Train the run's net once per seed, one process per card, and tell how the seeds and their mean do."""
     from vpoc_ml import pipeline
 
+    run = _run_of(named, run)
     with output.stdout_for_results():
         result = pipeline.train_seeds(lake, run, seed, processes)
-    output.emit(result, as_json)
+    output.show_seeds(result, as_json)
 
 
 @app.command()
 def search(
-    run: Annotated[str, typer.Argument(help="Run with a training set.")],
+    named: RunArgument = None,
+    run: RunOption = None,
     trials: Annotated[int, typer.Option("--trials", help="Trials in all; those of an earlier call count.")] = 30,
     vary: VaryOption = [],  # noqa: B006 - typer copies it
     seed: Annotated[int, typer.Option("--seed", help="Seed of the suggestions.")] = 0,
@@ -235,6 +264,7 @@ def search(
     """Search settings of model and training for a run's training set; judged on validation rows, never on test rows."""
     from vpoc_ml import pipeline
 
+    run = _run_of(named, run)
     output.emit(pipeline.search(lake, run, trials, vary, seed, on_trial=output.show_trial), as_json)
 
 
@@ -280,14 +310,16 @@ def leakage(
 
 @app.command()
 def promote(
-    run: Annotated[str, typer.Argument(help="Evaluated run.")],
     reason: ReasonOption,
+    named: RunArgument = None,
+    run: RunOption = None,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
     """Promote a run's model if the promotion rule allows it, else exit 1; the rule is not overruled by hand."""
     from vpoc_ml import pipeline
 
+    run = _run_of(named, run)
     decision = pipeline.promote_by_hand(lake, run, datetime.now(UTC), reason)
     output.show_decision(decision, as_json)
     if decision["state"] not in ("promoted", "waiting"):
@@ -296,8 +328,9 @@ def promote(
 
 @app.command()
 def approve(
-    run: Annotated[str, typer.Argument(help="Run whose candidate waits for approval.")],
     name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
+    named: RunArgument = None,
+    run: RunOption = None,
     note: Annotated[str, typer.Option("--note", help="Why; goes to ledger and report.")] = "",
     lake: LakeOption = "data",
     as_json: JsonOption = False,
@@ -305,6 +338,7 @@ def approve(
     """Approve a candidate that waits: it is promoted and scores the newest bars; exit 1 if it is not promoted."""
     from vpoc_ml import pipeline
 
+    run = _run_of(named, run)
     now = datetime.now(UTC)
     decision = pipeline.approve(lake, run, now, name, note)
     if decision["state"] == "promoted":
@@ -316,15 +350,17 @@ def approve(
 
 @app.command()
 def reject(
-    run: Annotated[str, typer.Argument(help="Run whose candidate waits for approval.")],
     name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
     note: Annotated[str, typer.Option("--note", help="Why; goes to ledger and report.")],
+    named: RunArgument = None,
+    run: RunOption = None,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
     """Reject a candidate that waits for approval; the champion stays."""
     from vpoc_ml import pipeline
 
+    run = _run_of(named, run)
     output.show_decision(pipeline.reject(lake, run, datetime.now(UTC), name, note), as_json)
 
 
@@ -353,20 +389,22 @@ def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption
 
 @app.command()
 def summary(
-    run: Annotated[str, typer.Argument(help="Name of the run.")], lake: LakeOption = "data", as_json: JsonOption = False
+    named: RunArgument = None, run: RunOption = None, lake: LakeOption = "data", as_json: JsonOption = False
 ) -> None:
     """Print the table a run ends with."""
     from vpoc_ml import pipeline
 
-    output.show_summary(pipeline.summarize(lake, run), as_json)
+    output.show_summary(pipeline.summarize(lake, _run_of(named, run)), as_json)
 
 
 @report.command("features")
-def report_features(lake: LakeOption = "data", run: RunOption = "manual", as_json: JsonOption = False) -> None:
+def report_features(
+    named: RunArgument = None, run: RunOption = None, lake: LakeOption = "data", as_json: JsonOption = False
+) -> None:
     """Analyse a run's features on its training and validation rows: feature-analysis.html, .json."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.analyze_features(lake, run), as_json)
+    output.emit(pipeline.analyze_features(lake, _run_of(named, run, MANUAL)), as_json)
 
 
 def main() -> None:

@@ -97,6 +97,15 @@ def show_decision(decision: dict[str, Any], as_json: bool) -> None:
     render_decision(Console(), decision)
 
 
+def show_seeds(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from vpoc_ml.pipeline.table import render_seeds
+
+    render_seeds(Console(), result)
+
+
 def show_stage(result: dict[str, Any]) -> None:
     show_progress.stop()
     what = f"{result['stage']} {result.get('contract', '')}".strip()

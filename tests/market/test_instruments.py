@@ -186,3 +186,21 @@ def test_missing_or_broken_files_are_named(own, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.toml"))
     with pytest.raises(MissingInputError, match="nowhere"):
         instrument("ES")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 50_000, "tables and arrays within each other"),
+        ("a = " + "{b = " * 5_000 + "1" + "}" * 5_000, "tables and arrays within each other"),
+        (f"[{'.'.join('a' * 20_000)}]", "tables and arrays within each other"),
+        (f"a = {'[' * 20}1{']' * 20}", "tables and arrays within each other"),
+        ("# " + "x" * 1024**2, "at most 1,048,576 bytes"),
+    ],
+)
+def test_recursive_and_oversized_files_are_refused(tmp_path, monkeypatch, text, words):
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    monkeypatch.setenv("VPOC_ML_INSTRUMENTS", str(path))
+    with pytest.raises(UnreadableFileError, match=words):
+        instrument("ES")

@@ -19,7 +19,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Split ``key=value`` of a command line; the value is JSON if it parses as JSON, else a string.
 
     Raises:
-        InvalidValueError: there is no ``=``.
+        InvalidValueError: there is no ``=``, or the value nests too deeply.
     """
     key, separator, raw = text.partition("=")
     if not separator:
@@ -28,6 +28,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), json.loads(raw)
     except json.JSONDecodeError:
         return key.strip(), raw.strip()
+    except RecursionError as error:
+        raise InvalidValueError(key.strip(), f"{raw[:20]}...", "a value without deeply nested brackets") from error
 
 
 def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from functools import lru_cache
 from importlib.resources import files
@@ -20,6 +20,10 @@ from zoneinfo import available_timezones
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
 VARIABLE = "VPOC_ML_INSTRUMENTS"
+MAX_BYTES = 1024**2
+"""Size of the user's file; a hundred instruments take a tenth of it."""
+MAX_NESTING = 16
+NOT_DEEP = f"at most {MAX_NESTING} tables and arrays within each other"
 MONTH_CODES = "FGHJKMNQUVXZ"
 ROLL_RULES = ("volume", "open_interest", "calendar")
 EXPIRY_RULES = {
@@ -77,10 +81,25 @@ def _built_in(name: str) -> Table:
 
 
 def _parsed(path: Path) -> Table:
+    remedy = f"Correct the file or unset {VARIABLE}."
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise UnreadableFileError(path, f"at most {MAX_BYTES:,} bytes", f"{size:,}", remedy=remedy)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise UnreadableFileError(path, NOT_DEEP, "more", remedy=remedy) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(path, "TOML", str(error), remedy=f"Correct the file or unset {VARIABLE}.") from error
+        raise UnreadableFileError(path, "TOML", str(error), remedy=remedy) from error
+    level: list[Any] = [table]
+    for _ in range(MAX_NESTING):
+        level = [each for value in level for each in _members(value)]
+    if level:
+        raise UnreadableFileError(path, NOT_DEEP, "more", remedy=remedy)
+    return table
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 # ---------------------------------------------------------------- checks

@@ -23,6 +23,7 @@ from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
 from vpoc_ml.models.forecast import TREES, Forecaster
 from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.size import MAX_JSON_BYTES, require_at_most, require_same_shapes, stored_shapes
 from vpoc_ml.models.trees import Trees
 
 FORMAT = "vpoc-ml-model/1"
@@ -94,14 +95,19 @@ def load_model(path: Path) -> LoadedModel:
     """Load the model whose JSON file is ``path``; its weights lie beside it.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another format, or does not fit the network.
+        CheckpointError: a file is missing, damaged, of another format, too large, or does not fit the network. Sizes
+            are compared before any memory is allocated for the weights.
     """
     meta = _read_meta(path)
-    weights = _read_weights(path.with_name(meta["weights"]), meta["weights_sha256"])
-    stored = weights.pop(TREES, None)
-    trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
+    file = path.with_name(meta["weights"])
+    shapes = stored_shapes(file)
+    shapes.pop(TREES, None)
     try:
         config = ModelConfig.model_validate(meta["model"])
+        require_same_shapes(path, config, _blank(meta, config), shapes)
+        weights = _read_weights(file, meta["weights_sha256"])
+        stored = weights.pop(TREES, None)
+        trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
         net = build_model(config, _blank(meta, config))
         net.load_state_dict(weights, strict=True)
         target = stored_target(meta)
@@ -135,9 +141,10 @@ def _check_parts(path: Path, model: LoadedModel) -> None:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
+    require_at_most(path, MAX_JSON_BYTES)
     try:
         meta = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected JSON; found something else ({error}). Train again.") from error
     found = meta.get("format") if isinstance(meta, dict) else None
     if found != FORMAT:

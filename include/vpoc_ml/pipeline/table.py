@@ -79,6 +79,20 @@ def render_proof(console: Console, proof: Mapping[str, Any]) -> None:
     console.print("[bold green]PASSED[/]" if proof["passed"] else "[bold red]FAILED[/]")
 
 
+def render_seeds(console: Console, result: Mapping[str, Any]) -> None:
+    """Print a row a seed, the best marked ``*``, then the spread of the losses and what the mean prediction does."""
+    rows = (
+        [f"{'*' if seed == result['best'] else ''}{seed}", f"{loss:.6f}", f"{result['correlations'][seed]:.4f}"]
+        for seed, loss in result["validation_losses"].items()
+    )
+    _print_table(console, "Seeds, validation rows", ("seed", "validation loss", "rank correlation"), rows)
+    mean, spread = result["mean_correlation"], result["spread"]
+    console.print(f"rank correlation of the mean prediction {mean:.4f}", highlight=False)
+    console.print(f"standard deviation of the validation losses {spread:.2g}", highlight=False)
+    for seed, path in result["models"].items():
+        console.print(f"model {seed:<9} {path}", soft_wrap=True, highlight=False, markup=False)
+
+
 def render_models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
     """Print a table for each key, newest version first; it fits 80 columns. ``*`` marks the champion."""
     for key in dict.fromkeys(model["key"] for model in models):

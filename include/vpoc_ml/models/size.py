@@ -1,0 +1,82 @@
+"""How large a stored model says it is, found out before memory is allocated for it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vpoc_ml.config import ModelConfig
+from vpoc_ml.errors import CheckpointError
+from vpoc_ml.models.build import build_model
+
+MAX_JSON_BYTES = 16 * 1024**2
+MAX_WEIGHTS_BYTES = 2 * 1024**3
+MAX_INPUTS = 100_000
+_LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
+Shapes = dict[str, tuple[int, ...]]
+
+
+def require_at_most(path: Path, limit: int) -> int:
+    """Return the size of ``path`` in bytes.
+
+    Raises:
+        CheckpointError: the file is missing or larger than ``limit`` bytes.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a model file; cannot read it ({error.strerror}).") from error
+    if size > limit:
+        raise CheckpointError(f"{path}: expected at most {limit:,} bytes; found {size:,}. Train again.")
+    return size
+
+
+def stored_shapes(path: Path) -> Shapes:
+    """Return name and shape of every tensor of a safetensors file; reads its header only.
+
+    Raises:
+        CheckpointError: the file is missing, too large, cut off, or its header is none.
+    """
+    size = require_at_most(path, MAX_WEIGHTS_BYTES)
+    with path.open("rb") as stream:
+        start = stream.read(_LENGTH.size)
+        length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else size
+        if length > min(size - _LENGTH.size, MAX_JSON_BYTES):
+            raise CheckpointError(f"{path}: expected a header within {size:,} bytes; found {length:,}. Train again.")
+        header = stream.read(length)
+    try:
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        expected = _LENGTH.size + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        shapes = {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError, IndexError) as error:
+        raise CheckpointError(f"{path}: expected a safetensors header; found something else ({error}).") from error
+    if expected != size:
+        raise CheckpointError(f"{path}: expected {expected:,} bytes by its header; found {size:,}. Train again.")
+    return shapes
+
+
+def require_same_shapes(path: Path, config: ModelConfig, statistics: Mapping[str, Any], stored: Shapes) -> None:
+    """Compare the network that ``config`` and ``statistics`` describe with the tensors of a weights' file.
+
+    The network is laid out without memory for its weights, so dimensions of any size cost nothing.
+
+    Raises:
+        CheckpointError: they differ; the error names the first tensor that does.
+    """
+    layers, inputs = len(config.hidden_dims), len(statistics["features"])
+    if layers > len(stored) or inputs > MAX_INPUTS:
+        raise CheckpointError(
+            f"{path}: expected at most {len(stored)} layers and {MAX_INPUTS:,} inputs; found {layers:,} and {inputs:,}."
+        )
+    with torch.device("meta"):
+        named = build_model(config, statistics).state_dict()
+    described = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    for name in sorted(described.keys() | stored.keys()):
+        if described.get(name) != stored.get(name):
+            found = f"{described.get(name)} in the network it names"
+            raise CheckpointError(f"{path}: expected tensor {name} of shape {stored.get(name)}; found {found}.")

@@ -1,0 +1,87 @@
+"""A run is named as RUN or with --run, in every command that takes one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from vpoc_ml import cli, pipeline
+
+SEEDS = {
+    "seeds": [1, 2],
+    "validation_losses": {"1": 0.0201, "2": 0.0199},
+    "spread": 0.0001,
+    "best": "2",
+    "correlations": {"1": 0.05, "2": 0.06},
+    "mean_correlation": 0.07,
+    "models": {"1": "seeds/1/best_model.json", "2": "seeds/2/best_model.json"},
+}
+NEED_A_RUN = {
+    "seeds": ["--seed", "1"],
+    "search": [],
+    "promote": ["--reason", "r"],
+    "approve": ["--as", "n"],
+    "reject": ["--as", "n", "--note", "w"],
+    "summary": [],
+}
+START_A_RUN = ["ingest", "gate-bars", "profile", "features", "gate-features", "gate-leakage", "training-set"]
+START_A_RUN += ["gate-training-set", "train", "evaluate", "run"]
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """The runs that commands asked the pipeline for."""
+    seen: list[str] = []
+    decision = {"state": "promoted", "promote": True, "reasons": []}
+
+    def stand_in(result):
+        return lambda lake, run, *args, **kwargs: seen.append(run) or result
+
+    for name in ("search", "summarize", "analyze_features", "start_run", "run_until", "publish_reports", "score"):
+        monkeypatch.setattr(pipeline, name, stand_in({}), raising=False)
+    for name in ("promote_by_hand", "approve", "reject"):
+        monkeypatch.setattr(pipeline, name, stand_in(decision), raising=False)
+    monkeypatch.setattr(pipeline, "train_seeds", stand_in(SEEDS), raising=False)
+    return seen
+
+
+@pytest.mark.parametrize("form", [["night"], ["--run", "night"], ["night", "--run", "night"]])
+@pytest.mark.parametrize("command", [*NEED_A_RUN, *START_A_RUN])
+def test_both_forms_name_the_run(named, command, form):
+    answer = CliRunner().invoke(cli.app, [command, *form, *NEED_A_RUN.get(command, []), "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert set(named) == {"night"}
+
+
+@pytest.mark.parametrize("form", [["night"], ["--run", "night"]])
+def test_report_takes_both_forms(named, form):
+    assert CliRunner().invoke(cli.app, ["report", "features", *form]).exit_code == 0
+    assert named == ["night"]
+
+
+def test_run_before_flags_of_the_earlier_trainer(named):
+    answer = CliRunner().invoke(cli.app, ["train", "night", "--hidden_dims", "16", "8", "--epochs", "3"])
+    assert answer.exit_code == 0
+    assert set(named) == {"night"}
+
+
+@pytest.mark.parametrize("command", NEED_A_RUN)
+def test_missing_and_contradicting_names_are_configuration_errors(named, command, monkeypatch, capsys):
+    for arguments, words in ((["a", "--run", "b"], "Expected one run; was RUN 'a'"), ([], "Give it as RUN")):
+        monkeypatch.setattr("sys.argv", ["vpoc-ml", command, *arguments, *NEED_A_RUN[command]])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert not named
+
+
+def test_seeds_are_a_table_and_json_on_request(named):
+    table = CliRunner().invoke(cli.app, ["seeds", "night", "--seed", "1", "--seed", "2"]).stdout
+    assert "{" not in table
+    for shown in ("*2", "0.019900", "0.0600", "rank correlation of the mean prediction 0.0700", "seeds/1/best_model"):
+        assert shown in table
+    as_json = CliRunner().invoke(cli.app, ["seeds", "night", "--seed", "1", "--json"]).stdout
+    assert json.loads(as_json) == SEEDS
