@@ -90,6 +90,14 @@ class MachineError(VpocError):
     """The machine failed, not the data or the settings: another try may succeed, and resumes."""
 
 
+class StorageError(MachineError):
+    """The file system refuses a write: it is full, read-only, or the folder belongs to somebody else."""
+
+    def __init__(self, path: object, expected: str, found: str, remedy: str) -> None:
+        self.path, self.expected, self.found = str(path), expected, found
+        super().__init__(f"{path}: expected {expected}; found {found}. {remedy} Then run the stage again: it resumes.")
+
+
 class CardBusyError(MachineError):
     """A card holds memory of somebody else."""
 

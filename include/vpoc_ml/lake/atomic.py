@@ -2,33 +2,109 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import polars as pl
+
+from vpoc_ml.errors import StorageError
+
+FULL = ("room for the file", "Free space there, or move the lake to a larger disk.")
+READ_ONLY = ("a lake that can be written to", "Mount it writable, or name another lake with --lake or VPOC_ML_LAKE.")
+FOREIGN = ("permission to write", "Give this user the folder, or name another lake with --lake or VPOC_ML_LAKE.")
+REFUSALS = {
+    errno.ENOSPC: (*FULL, "no space left on the disk"),
+    errno.EDQUOT: (*FULL, "the quota of this user used up"),
+    errno.EFBIG: (*FULL, "a limit on the size of files reached"),
+    errno.EROFS: (*READ_ONLY, "a read-only file system"),
+    errno.EACCES: (*FOREIGN, "access denied"),
+    errno.EPERM: (*FOREIGN, "the operation not permitted"),
+}
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # polars states the error's number in its text only
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn the file system's refusals of a write to ``path`` into words.
+
+    Raises:
+        StorageError: the disk is full, the file system is read-only, or the folder is not this user's.
+    """
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        number = getattr(error, "errno", None)
+        if number is None and (stated := _SYSTEM_ERROR.search(str(error))):
+            number = int(stated[1])
+        if number not in REFUSALS:
+            raise
+        expected, remedy, found = REFUSALS[number]
+        raise StorageError(path, expected, found, remedy) from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it over ``path``.
 
-    When the block raises, the temporary file is removed and ``path`` keeps its old content.
+    When the block raises, the temporary file is removed and ``path`` keeps its old content. What a killed writer
+    left in the folder is removed by the next one: the system ends a lock with its process.
+
+    Raises:
+        StorageError: the file system refuses the write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        handle, temporary = _temporary(path)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            _fsync(temporary)
+            temporary.replace(path)
+            _fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """Return a new locked file beside ``path``: its descriptor, which holds the lock, and its path."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        if _locks(handle) and os.path.exists(name):
+            return handle, Path(name)
+        os.close(handle)  # another process has taken it for one that was left behind, and removes it
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files in ``folder`` whose writers are gone."""
+    with os.scandir(folder) as entries:
+        names = [entry.path for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
+    for name in names:
+        with suppress(FileNotFoundError):
+            handle = os.open(name, os.O_RDWR)
+            try:
+                if _locks(handle):
+                    os.unlink(name)
+            finally:
+                os.close(handle)
+
+
+def _locks(handle: int) -> bool:
+    """Lock an open file; False when another process holds it."""
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        _fsync(temporary)
-        temporary.replace(path)
-        _fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from vpoc_ml.errors import ConfigError, WriterBusyError
+from vpoc_ml.lake.atomic import writing_to
 from vpoc_ml.lake.storage import Bucket, Folder
 
 LEASE_SECONDS = 60.0
@@ -54,15 +55,17 @@ class FolderLocks:
         """
         path = self.folder / f"{name}.lock"
         owner = path.with_suffix(".owner")
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
-            lock.acquire(timeout=wait_seconds)
+            with writing_to(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=wait_seconds)
         except Timeout as error:
             holder = owner.read_text() if owner.is_file() else "another process"
             raise WriterBusyError(path, name, holder, wait_seconds) from error
         try:
-            owner.write_text(whoami())
+            with writing_to(owner):
+                owner.write_text(whoami())
             yield
         finally:
             lock.release()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import polars as pl
 
+from vpoc_ml.lake.atomic import json_bytes
+
 SCHEMA_VERSION = 1
+CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,30 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     stamp: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as JSON with ``checksum``, the SHA-256 of everything else in it."""
+        content = json.loads(json_bytes(asdict(self)))  # keys as a reader will see them
+        return json_bytes({**content, CHECKSUM: _checksum(content)})
+
+
+def read_manifest(stored: bytes, key: str) -> Manifest | None:
+    """Return the manifest of ``key`` that bytes hold; None when it is damaged, another's, or of another schema.
+
+    A manifest of an earlier version has no checksum: its key and its fields are checked all the same.
+    """
+    try:
+        content = json.loads(stored)
+        checksum = content.pop(CHECKSUM, None)
+        manifest = Manifest(**content)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    whole = checksum is None or checksum == _checksum(content)
+    return manifest if whole and manifest.schema_version == SCHEMA_VERSION and manifest.key == key else None
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def changes(manifest: Manifest, recipe: Recipe) -> list[str]:

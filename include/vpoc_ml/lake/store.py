@@ -8,12 +8,12 @@ still matches, the artifact is fresh and is not made again.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import lru_cache
 from hashlib import sha256 as sha256_of
 from pathlib import Path
@@ -26,7 +26,7 @@ from vpoc_ml.lake.atomic import json_bytes, replacing
 from vpoc_ml.lake.hashes import HashCache
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.locks import locks_of
-from vpoc_ml.lake.manifest import SCHEMA_VERSION, Manifest, Recipe, changes, span
+from vpoc_ml.lake.manifest import Manifest, Recipe, changes, read_manifest, span
 from vpoc_ml.lake.mirror import Copies, Mirror, cache_folder
 from vpoc_ml.lake.storage import Folder, storage_at
 
@@ -34,6 +34,7 @@ __all__ = ["Lake", "Manifest", "Recipe"]
 
 SETTLE_TRIES, SETTLE_SECONDS = 5, 0.2
 KEPT_FRAMES = 8
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _KEPT: dict[str, pl.DataFrame] = {}  # by content hash: what is kept is never out of date
 
@@ -66,7 +67,7 @@ class Lake:
     def manifest(self, key: str) -> Manifest | None:
         """Return the manifest of ``key``, or None when there is none of the current schema that can be read."""
         stored = self.storage.read(_manifest_key(key))
-        return None if stored is None else _manifest(stored)
+        return None if stored is None else _manifest(stored, key)
 
     def fresh(self, key: str, recipe: Recipe) -> Manifest | None:
         """Return the manifest of ``key`` if it was made by ``recipe`` and its file is whole, else None."""
@@ -109,7 +110,7 @@ class Lake:
             details=dict(details or {}),
             stamp=stamp,
         )
-        self.write_json(_manifest_key(key), asdict(manifest))
+        self.storage.write(_manifest_key(key), manifest.to_bytes())
         return manifest
 
     def read_frame(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -212,9 +213,24 @@ class Lake:
         return sorted(key for key in self.storage.stamps(prefix) if key.endswith(suffix))
 
     def read_json(self, key: str) -> Any:
-        """Return the JSON value at ``key``; None when there is none."""
+        """Return the JSON value at ``key``; None when there is none.
+
+        Raises:
+            ArtifactError: what is there is not JSON.
+        """
         stored = self.storage.read(key)
-        return None if stored is None else json.loads(stored)
+        try:
+            return None if stored is None else json.loads(stored)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(self.path(key), "JSON", f"something else ({error})") from error
+
+    def known_json(self, key: str) -> Any:
+        """Return the JSON value at ``key`` that can be made again; None when there is none or it is damaged."""
+        try:
+            return self.read_json(key)
+        except ArtifactError as error:
+            logger.warning("made again: %s", error)
+            return None
 
     def read_text(self, key: str) -> str | None:
         """Return the text at ``key``; None when there is none."""
@@ -341,13 +357,9 @@ def _manifest_key(key: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _manifest(stored: bytes) -> Manifest | None:
+def _manifest(stored: bytes, key: str) -> Manifest | None:
     """Return the manifest that bytes hold; the same object for the same bytes, not to be changed."""
-    try:
-        content = json.loads(stored)
-        return Manifest(**content) if content["schema_version"] == SCHEMA_VERSION else None
-    except (ValueError, TypeError, KeyError):
-        return None
+    return read_manifest(stored, key)
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> str:

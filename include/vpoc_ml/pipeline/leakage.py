@@ -81,7 +81,7 @@ def _proof(run: Run) -> tuple[Result, str | None]:
     """Return the proof of this code and why it was made; None when it was there. A failed one is made again."""
     recipe = _recipe(run)
     key = "leakage/proof.json"
-    stored = run.lake.read_json(key)
+    stored = run.lake.known_json(key)
     why = _why(stored, recipe)
     if why is None:
         return stored, None

@@ -130,7 +130,7 @@ def training_fingerprint(run: Run) -> str:
 
 def _reused(run: Run, pointer: str) -> str | None:
     """Take over the files of the run that trained this fingerprint, if all are still the same; return its name."""
-    known = run.lake.read_json(pointer)
+    known = run.lake.known_json(pointer)
     if known is None:
         return None
     with tempfile.TemporaryDirectory() as temporary:

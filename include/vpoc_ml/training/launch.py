@@ -22,6 +22,7 @@ from vpoc_ml.errors import (
     DeviceError,
     InputError,
     MachineError,
+    StorageError,
     TrainingUnstableError,
     VpocError,
 )
@@ -30,7 +31,7 @@ from vpoc_ml.training.watchdog import PARENT_VARIABLE
 STDERR_LINES = 40
 BY_EXIT_CODE: dict[int, type[VpocError]] = {2: ConfigError, 4: TrainingUnstableError, 5: InputError}
 BY_NAME: dict[str, type[VpocError]] = {
-    kind.__name__: kind for kind in (CheckpointError, CardBusyError, MachineError, DeviceError)
+    kind.__name__: kind for kind in (CheckpointError, CardBusyError, StorageError, MachineError, DeviceError)
 }
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.lake.atomic import write_text
+from vpoc_ml.lake.atomic import write_text, writing_to
 
 LAYER = logging.getLogger("vpoc_ml.training")
 
@@ -44,8 +44,9 @@ def progress_lines(path: Path, kept_step: int, on_progress: Callable[[dict[str, 
     with path.open("a", encoding="utf-8") as stream:
 
         def report(line: dict[str, Any]) -> None:
-            stream.write(json.dumps(line, allow_nan=False) + "\n")
-            stream.flush()
+            with writing_to(path):
+                stream.write(json.dumps(line, allow_nan=False) + "\n")
+                stream.flush()
             LAYER.info("%s", _sentence(line))
             on_progress(line)
 

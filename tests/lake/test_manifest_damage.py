@@ -1,0 +1,86 @@
+"""A manifest proves itself: one changed character anywhere is noticed, and it speaks for its own place only."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+
+import polars as pl
+import pytest
+
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.lake.store import Lake, Recipe
+
+KEY = "sessions/ES/ESM23.parquet"
+RECIPE = Recipe({"bars": "aa"}, "cfg", "code")
+DAMAGED = "damaged: its manifest is missing or cannot be read"
+
+
+@pytest.fixture
+def lake(tmp_path):
+    made = Lake(tmp_path / "lake")
+    made.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), RECIPE, {"counts": {9: 1, 10: 2}})
+    return made
+
+
+@pytest.fixture
+def manifest(lake):
+    return lake.path("sessions/ES/ESM23.json")
+
+
+def test_every_flipped_bit_is_noticed_and_made_again(lake, manifest):
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)
+    chance, whole = random.Random(seed), manifest.read_bytes()
+    meaning = json.loads(whole)
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :]
+        manifest.write_bytes(changed)
+        if _meaning(changed) == meaning:  # white space became other white space
+            continue
+        assert lake.why(KEY, RECIPE) == DAMAGED, f"byte {at}: {changed[max(at - 20, 0) : at + 20]!r}"
+    lake.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), RECIPE)
+    assert lake.why(KEY, RECIPE) is None
+
+
+def _meaning(content):
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("keep", [0, 1, 0.5, 0.99])
+def test_cut_manifest_is_noticed(lake, manifest, keep):
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else 1])
+    assert lake.why(KEY, RECIPE) == DAMAGED
+    with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
+        lake.read_frame(KEY)
+
+
+def test_manifest_of_another_place_is_not_believed(lake):
+    for suffix in ("json", "parquet"):
+        shutil.copy(lake.path(f"sessions/ES/ESM23.{suffix}"), lake.path(f"sessions/ES/ESU23.{suffix}"))
+    other = "sessions/ES/ESU23.parquet"
+    assert lake.why(other, RECIPE) == DAMAGED
+    with pytest.raises(ArtifactError, match="ESU23"):
+        lake.load(other)
+
+
+def test_manifest_of_an_earlier_version_is_read_where_it_belongs(lake, manifest):
+    content = json.loads(manifest.read_bytes())
+    del content["checksum"]
+    manifest.write_text(json.dumps(content))
+    assert lake.why(KEY, RECIPE) is None
+    manifest.write_text(json.dumps(content | {"key": "sessions/ES/ESN23.parquet"}))
+    assert lake.why(KEY, RECIPE) == DAMAGED
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\x00"])
+def test_damaged_record_is_a_typed_error_and_can_be_made_again(lake, content):
+    lake.write_text("trained/aa.json", content)
+    with pytest.raises(ArtifactError, match=r"trained/aa.json: expected JSON; found something else"):
+        lake.read_json("trained/aa.json")
+    assert lake.known_json("trained/aa.json") is None
