@@ -44,6 +44,7 @@ def named(monkeypatch):
     for name in ("promote_by_hand", "approve", "reject"):
         monkeypatch.setattr(pipeline, name, stand_in(decision), raising=False)
     monkeypatch.setattr(pipeline, "train_seeds", stand_in(SEEDS), raising=False)
+    monkeypatch.setattr(pipeline, "evaluate", stand_in({"stage": "evaluate"}), raising=False)
     return seen
 
 
