@@ -83,7 +83,8 @@ def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
 def night_of(run_type: str, run_after: datetime, session: str | None, now: datetime) -> datetime | None:
     """Return the moment that a run of a past night is limited to, UTC; None for a live night.
 
-    A night is that of the named session, else a backfill's date; a scheduled run is live (see ``past_night``).
+    ``run_type`` is a string or Airflow's enum of strings. A night is that of the named session, else a backfill's
+    date; a scheduled run is live (see ``past_night``).
 
     Raises:
         AirflowSkipException: a scheduled or backfilled run falls on a day without a session.
@@ -113,7 +114,7 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     with stage.recorded(stage.current_run(), "resolve_config"):
         refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
         now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
-        as_of = night_of(str(dag_run.run_type), dag_run.run_after, params["session"], now)
+        as_of = night_of(dag_run.run_type, dag_run.run_after, params["session"], now)
         settings = overrides(params)
     return begin(params, settings, now, as_of)
 

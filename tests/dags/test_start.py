@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ def clock():
     return partial(night_of, now=datetime(2026, 3, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", DagRunType.SCHEDULED, DagRunType.BACKFILL])
 def test_scheduled_night_without_session_is_skipped(clock, run_type):
     from airflow.sdk.exceptions import AirflowSkipException
 
@@ -36,6 +37,7 @@ def test_scheduled_night_is_live_and_a_backfill_of_its_date_is_not(clock):
     tick = datetime(2025, 12, 23, 23, 30, tzinfo=UTC)
     assert clock("scheduled", tick, None) is None
     assert clock("backfill", tick, None) == tick
+    assert clock(DagRunType.BACKFILL, tick, None) == tick, "as a task receives it"
     assert clock("backfill", tick, None, now=tick) is None, "the newest night"
 
 
