@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
-from vpoc_ml.market.rolls import Step, front_periods, measure_roll, roll_table
+from vpoc_ml.market.rolls import Step, front_periods, losses, measure_roll, roll_table
 from vpoc_ml.market.specs import ROLL_RULES
 
 CODES = ["ESH24", "ESM24", "ESU24"]
@@ -167,6 +167,82 @@ def test_every_rule_gives_each_session_one_front_and_never_goes_back(h, m, u, hi
     known = front_periods(whole.filter(pl.col("session") <= horizon), rule)
     starts = dict(table.select("contract", "first_session").iter_rows())
     assert all(starts[code] == first for code, first, _ in known.rows()), "later sessions move no earlier switch"
+
+
+# ---------------------------------------------------------------- files that end, and what is lost
+
+
+def weekdays(rows: dict[str, tuple[date, date, int]]) -> pl.DataFrame:
+    """Daily volumes of contracts on the weekdays from their first to their last day."""
+    schema = {"contract": pl.String, "session": pl.Date, "volume": pl.Int64}
+    found = [
+        (code, first + timedelta(days=n), volume)
+        for code, (first, last, volume) in rows.items()
+        for n in range((last - first).days + 1)
+        if (first + timedelta(days=n)).weekday() < 5
+    ]
+    return pl.DataFrame(found, schema=schema, orient="row")
+
+
+FRIDAY_BEFORE, END = date(2026, 3, 13), date(2026, 3, 27)  # a week before ESH26 expires, a week after
+
+
+@pytest.mark.parametrize("rule", ROLL_RULES)
+def test_a_front_contract_whose_file_has_ended_hands_over_at_the_next_session(rule: str) -> None:
+    table = weekdays(
+        {"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESM26": (date(2026, 3, 2), date(2026, 3, 27), 9)}
+    )
+    found = front_periods(table.with_columns(open_interest=pl.col("volume")), rule)
+    assert found.rows() == [
+        ("ESH26", date(2026, 2, 2), FRIDAY_BEFORE),
+        ("ESM26", date(2026, 3, 16), END),
+    ]
+
+
+@pytest.mark.parametrize("rule", ROLL_RULES)
+def test_a_file_that_ends_today_has_not_ended(rule: str) -> None:
+    table = weekdays({"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESM26": (date(2026, 3, 2), FRIDAY_BEFORE, 9)})
+    assert front_periods(table.with_columns(open_interest=pl.col("volume")), rule)["contract"].to_list() == ["ESH26"]
+
+
+@pytest.mark.parametrize("rule", ["calendar", "open_interest"])
+def test_a_hole_long_before_the_expiry_is_no_roll(rule: str) -> None:
+    table = weekdays(
+        {"ESH26": (date(2026, 1, 5), date(2026, 2, 27), 900), "ESM26": (date(2026, 1, 5), date(2026, 2, 27), 9)}
+    )
+    hole = table.filter(~((pl.col("contract") == "ESH26") & (pl.col("session") == date(2026, 1, 20))))
+    found = front_periods(hole.with_columns(open_interest=pl.col("volume")), rule)
+    assert found["contract"].to_list() == ["ESH26"]
+
+
+def lost(table: pl.DataFrame, *, measured: bool = True) -> list[str]:
+    step = Step(1.0, 1.01) if measured else Step(None, None)
+    calendar = [day for day in pl.date_range(date(2026, 1, 1), date(2026, 12, 31), eager=True) if day.weekday() < 5]
+    return losses(table, roll_table(front_periods(table), lambda old, new, switch: step), calendar)
+
+
+def test_nothing_is_lost_where_the_next_file_takes_over() -> None:
+    files = {"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESM26": (date(2026, 3, 2), date(2026, 3, 27), 9)}
+    assert lost(weekdays(files)) == []
+    assert lost(weekdays({})) == []
+
+
+def test_a_roll_without_common_minutes_is_named() -> None:
+    files = {"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESM26": (date(2026, 3, 16), date(2026, 3, 27), 9)}
+    (note,) = lost(weekdays(files), measured=False)
+    assert note.startswith("ESM26: no session of the week before 2026-03-16 in which ESH26 and ESM26 both traded")
+
+
+def test_a_missing_contract_in_the_middle_is_lost_time_of_the_one_before() -> None:
+    files = {"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESU26": (date(2026, 6, 15), date(2026, 6, 26), 900)}
+    (note,) = lost(weekdays(files))
+    assert note.startswith("ESH26: 65 sessions, 2026-03-16 to 2026-06-12, without a bar of the front contract")
+
+
+def test_a_session_that_no_file_holds_is_named() -> None:
+    table = weekdays({"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900)})
+    (note,) = lost(table.filter(pl.col("session") != date(2026, 2, 10)))
+    assert note.startswith("ESH26: session 2026-02-10 without a bar")
 
 
 # ---------------------------------------------------------------- gap and ratio

@@ -200,6 +200,29 @@ def test_a_changed_ratio_makes_the_successor_stale(world: World) -> None:
     assert world.rolls()["ESM24"]["gap"] == GAP + 1
 
 
+def test_a_file_that_ends_before_the_crossover_loses_no_session_of_the_next_contract(world: World) -> None:
+    world.deliver("ESH24", lambda bars: bars.filter(pl.col("session") < DAYS[44]))
+    world.build()
+    table = world.rolls()
+    assert [table[code][name] for code, name in (("ESH24", "last_session"), ("ESM24", "first_session"))] == DAYS[43:45]
+    assert table["ESM24"]["gap"] == GAP
+    assert world.manifest("ESM24").details["history_sessions"] == 30
+    assert pipeline.summarize(world.root, world.run)["lost"] == []
+
+
+def test_what_a_roll_without_overlap_loses_is_in_the_summary(world: World) -> None:
+    world.deliver("ESH24", lambda bars: bars.filter(pl.col("session") < DAYS[43]))
+    world.deliver("ESM24", lambda bars: bars.filter(pl.col("session") >= DAYS[44]))
+    world.build()
+    unmeasured, lost = sorted(
+        pipeline.summarize(world.root, world.run)["lost"], key=lambda text: "without a bar" in text
+    )
+    assert unmeasured.startswith(
+        f"ESM24: no session of the week before {DAYS[44]} in which ESH24 and ESM24 both traded"
+    )
+    assert lost.startswith(f"ESH24: session {DAYS[43]} without a bar of the front contract")
+
+
 def test_built_without_a_predecessor_until_it_arrives(tmp_path: Path) -> None:
     world = World(tmp_path / "lake")
     world.deliver("ESM24")
@@ -273,7 +296,7 @@ def test_calendar_rule_by_configuration(world: World) -> None:
     world.begin("calendar", {"data.roll_rule": "calendar"})
     world.build()
     assert world.rolls()["ESM24"]["first_session"] == date(2024, 3, 11)
-    assert world.rolls()["ESU24"]["first_session"] == date(2024, 6, 17)
+    assert world.rolls()["ESU24"]["first_session"] == DAYS[114], "ESM24's file ends the session before"
 
 
 def test_open_interest_rule_reads_its_file(world: World, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -20,6 +21,9 @@ MEASURE_DAYS = 7
 """Days before the switch in which both contracts must have traded for its gap to be measured."""
 MEASURE_MINUTES = 5
 """Common minutes a session must have: the median of fewer is one quote."""
+
+ENDS_BEFORE = timedelta(days=14)
+"""A file that ends at most this long before the expiry has ended for the roll; an earlier hole is a hole."""
 
 _PERIODS = {"contract": pl.String, "first_session": pl.Date, "last_session": pl.Date}
 _TABLE = {**_PERIODS, "predecessor": pl.String, "gap": pl.Float64, "ratio": pl.Float64}
@@ -50,9 +54,12 @@ def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
     * ``calendar``: from the front contract's scheduled roll on, if it trades; the roll goes to the nearest contract
       of the instrument's cycle.
 
-    An expired contract hands over at once, because expiry is known beforehand. The front never moves back to an
-    earlier contract; a contract that never became front has no row. The last session must be complete: part of a
-    session can cross over and come back.
+    An expired contract hands over at once, because expiry is known beforehand. So does a front contract whose file has
+    ended: one without a bar in a session in which a later contract has traded, by the rule ``volume`` always (it would
+    hand over a session later in any case), by the others in the 14 days before its expiry. That a file holds nothing
+    of a session is known from the session's first bars; a file that ends today still has today's bars. The front never
+    moves back to an earlier contract; a contract that never became front has no row. The last session must be
+    complete: part of a session can cross over and come back.
 
     Args:
         daily: contract, session, volume (contracts traded), one row a contract and session; for ``open_interest``
@@ -104,6 +111,33 @@ def roll_table(front: pl.DataFrame, measure: Callable[[str, str, date], Step]) -
         rows.append((contract, first, last, before, *step))
         before = contract
     return pl.DataFrame(rows, schema=_TABLE, orient="row")
+
+
+def losses(daily: pl.DataFrame, table: pl.DataFrame, calendar: Sequence[date]) -> list[str]:
+    """Return in words what the front periods lack: sessions without a bar of the front contract, unmeasured rolls.
+
+    Args:
+        daily: as ``front_periods`` takes it.
+        table: the roll table made of it.
+        calendar: sessions of the instrument, in order, over the same time.
+    """
+    delivered = set(daily.select("contract", "session").iter_rows())
+    rows = table.rows(named=True)
+    lost = []
+    for row, following in pairwise([*rows, None]):
+        assert row is not None
+        code, first, last = row["contract"], row["first_session"], row["last_session"]
+        end = following["first_session"] if following else last + timedelta(days=1)
+        days = [day for day in calendar if first <= day < end and (code, day) not in delivered]
+        if row["predecessor"] and row["ratio"] is None:
+            lost.append(
+                f"{code}: no session of the week before {first} in which {row['predecessor']} and {code} both traded:"
+                f" no gap and ratio, so its features begin without the history of {row['predecessor']}"
+            )
+        if days:
+            what = f"{len(days)} sessions, {days[0]} to {days[-1]}," if len(days) > 1 else f"session {days[0]}"
+            lost.append(f"{code}: {what} without a bar of the front contract; deliver a longer file of {code}")
+    return lost
 
 
 def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> Step:
@@ -162,8 +196,12 @@ def _days(daily: pl.DataFrame) -> list[_Day]:
 
 
 def _at_open(day: _Day, front: Contract | None, rule: str, expiry: Callable[[Contract], date]) -> Contract | None:
-    """Return the front contract of a session as it is known before the session begins."""
-    if front is None or day.session > expiry(front):
+    """Return the front contract of a session as it is known before the session begins, or at its first bars."""
+    if (
+        front is None
+        or day.session > expiry(front)
+        or (front not in day.volume and (rule == "volume" or expiry(front) - day.session <= ENDS_BEFORE))
+    ):
         front = _nearest(day.volume, front) or front
     while rule == "calendar" and front is not None and day.session >= front.scheduled_roll:
         later = _nearest({c: volume for c, volume in day.volume.items() if _in_cycle(c)}, front)
@@ -171,6 +209,11 @@ def _at_open(day: _Day, front: Contract | None, rule: str, expiry: Callable[[Con
             break
         front = later
     return front
+
+
+def _has_ended(day: _Day, front: Contract, rule: str, expiry: date) -> bool:
+    """Return whether the front contract's file has ended for the roll: it holds nothing of the session."""
+    return front not in day.volume and (rule == "volume" or expiry - day.session <= ENDS_BEFORE)
 
 
 def _in_cycle(contract: Contract) -> bool:

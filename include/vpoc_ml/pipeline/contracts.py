@@ -19,8 +19,9 @@ from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.sources import Source, combined_fingerprint
 from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.rolls import front_periods, roll_table
+from vpoc_ml.market.rolls import front_periods, losses, roll_table
 from vpoc_ml.pipeline.appended import FILE, appended, plain_size, whole_file
 from vpoc_ml.pipeline.history import History
 from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
@@ -141,6 +142,8 @@ def _features(
 def build_rolls(run: Run, contracts: list[str]) -> Result:
     """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
 
+    ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
+
     Raises:
         ArtifactError: the roll rule needs open interest and there is none.
     """
@@ -158,7 +161,9 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
             return {**stored.details, "rows_out": stored.rows, **because(None)}
         daily = with_open_interest(run, daily_volumes(run, keys))
         table = roll_table(front_periods(daily, rule), Measure(run, key, recipe, run.lake.manifest(key)))
-        details = {"rows_in": daily.height, "quarantined": 0}
+        days = [day for day in daily["session"].unique().sort() if day is not None]
+        calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
+        details = {"rows_in": daily.height, "quarantined": 0, "lost": losses(daily, table, calendar)}
         manifest = run.lake.write_frame(key, table, recipe, details)
         return {**details, "rows_out": manifest.rows, **because(why)}
 

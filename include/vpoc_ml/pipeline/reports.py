@@ -65,20 +65,21 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 
 def _notes(run: Run, rival: Champion | None) -> list[str]:
-    """Return what a reader must know to read the comparison with the champion rightly."""
+    """Return what a reader must know: what the rolls lost, and a comparison that flatters the champion."""
     metrics = json.loads((run.folder / "metrics.json").read_text())
+    lost = [f"Lost at a roll: {each}." for each in run.result("rolls").get("lost", [])]
     if "champion" not in metrics["models"]:
-        return []
+        return lost
     champion = rival or _compared(run)
     statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
     learned = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
     if learned <= datetime.fromisoformat(metrics["from"]):
-        return []
+        return lost
     note = (
         f"The champion (version {champion.version}) learned from rows up to {learned:%Y-%m-%d %H:%M} UTC, which lie"
         " among this run's test rows: the comparison flatters the champion."
     )
-    return [note]
+    return [*lost, note]
 
 
 def _compared(run: Run) -> Champion:

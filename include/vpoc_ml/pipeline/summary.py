@@ -14,7 +14,8 @@ def summarize(lake: str, run: str) -> Result:
 
     Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
     why, seconds, error), ``gates``, ``data`` (newest_bar, age_sessions; None before gate ``bars`` passed),
-    ``metrics``, ``decision``, ``unreadable``, ``notes`` (files that were set apart), ``reports``.
+    ``metrics``, ``decision``, ``unreadable``, ``notes`` (files that were set apart), ``lost``
+    (front sessions that no file holds), ``reports``.
     """
     opened, prefix = Lake(lake), run_prefix(run)
     records = [opened.read_json(key) for key in opened.names(f"{prefix}/stages", ".json")]
@@ -30,6 +31,7 @@ def summarize(lake: str, run: str) -> Result:
         "decision": opened.read_json(f"{prefix}/decision.json"),
         "unreadable": by_stage.get("plan", {}).get("unreadable", []),
         "notes": by_stage.get("plan", {}).get("notes", []),
+        "lost": by_stage.get("rolls", {}).get("lost", []),
         "reports": _reports(opened, run),
     }
 

@@ -30,10 +30,8 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
     for title, columns, key in tables:
         if rows := summary.get(key):
             _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
-    if notes := summary.get("notes"):
-        console.print("\n[bold]Set apart[/]")
-    for note in notes or ():
-        console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
+    for title, key in (("Set apart", "notes"), ("Lost at rolls", "lost")):
+        _print_notes(console, title, summary.get(key) or ())
     _age(console, summary.get("data"))
     metrics = summary.get("metrics") or {}
     if metrics.get("models"):
@@ -119,6 +117,13 @@ def _model_row(model: Mapping[str, Any]) -> list[str]:
         if (more := len(decision["reasons"]) - 1) > 0:
             lines.append(f"(and {more} more)")
     return [f"{'*' if model['champion'] else ''}{model['version']}", model["registered"][:10], *shown, "\n".join(lines)]
+
+
+def _print_notes(console: Console, title: str, notes: Sequence[str]) -> None:
+    if notes:
+        console.print(f"\n[bold]{title}[/]")
+    for note in notes:
+        console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
