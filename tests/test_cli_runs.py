@@ -62,6 +62,16 @@ def test_report_takes_both_forms(named, form):
     assert named == ["night"]
 
 
+@pytest.mark.parametrize("command", ["ingest", "gate-bars", "features", "train", "evaluate", "run"])
+def test_only_the_whole_run_checks_the_age_of_its_bars(monkeypatch, named, command):
+    given = []
+    monkeypatch.setattr(pipeline, "start_run", lambda *args, **_: given.append(args[3]) or {}, raising=False)
+    assert CliRunner().invoke(cli.app, [command, "night", "--json"]).exit_code == 0
+    assert given == [{} if command == "run" else {"quality.max_age_sessions": 10_000}]
+    answer = CliRunner().invoke(cli.app, [command, "night", "-o", "quality.max_age_sessions=3", "--json"])
+    assert (answer.exit_code, given[1]) == (0, {"quality.max_age_sessions": 3})
+
+
 def test_run_before_flags_of_the_earlier_trainer(named):
     answer = CliRunner().invoke(cli.app, ["train", "night", "--hidden_dims", "16", "8", "--epochs", "3"])
     assert answer.exit_code == 0

@@ -14,10 +14,14 @@ from rich.console import Console
 from vpoc_ml import cli_output as output
 from vpoc_ml import cli_train
 from vpoc_ml import config as configuration
+from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
 
 MANUAL = "manual"
 """Run of the commands that start one, where none is named."""
+
+HISTORY = {"quality.max_age_sessions": ANY_AGE}
+"""Settings of the commands that neither promote nor score: they build history from bars of any age."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -140,6 +144,8 @@ def _run_stages(
     """Start a run, take it up to ``last`` and show its summary."""
     from vpoc_ml import pipeline
 
+    if last != "score":
+        overrides = HISTORY | overrides
     now = datetime.now(UTC)
     as_of = None if session is None else _night(session.date(), recipe, overrides, now)
     places = str(raw) if raw else None, str(vix) if vix else None
@@ -223,7 +229,7 @@ def _train_and_evaluate(
     from vpoc_ml import pipeline
     from vpoc_ml.pipeline import earlier
 
-    now = datetime.now(UTC)
+    now, overrides = datetime.now(UTC), HISTORY | overrides
     pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
     pipeline.run_until(lake, run, "train", now, on_stage=output.show_stage, on_progress=output.show_progress)
     if output_folder:

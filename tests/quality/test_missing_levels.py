@@ -7,7 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from vpoc_ml.quality.gates import judge_features
+from vpoc_ml.quality.gates import judge_bars, judge_features
 
 NAN = float("nan")
 
@@ -52,3 +52,18 @@ def test_a_level_feature_that_misses_elsewhere_is_found(silent):
     )
     (failure,) = [each for each in verdict(silent, "levels", features).failures if each.check == "late"]
     assert (failure.count, failure.first) == (1, (last.isoformat(),))
+
+
+def test_gate_bars_names_the_sessions_without_volume(world):
+    quiet = world.calendar["session"][4]
+    bars = world.bars.with_columns(volume=pl.when(pl.col("session") == quiet).then(0).otherwise("volume"))
+    verdict = judge_bars(
+        {"ESH25": world.file("bars", bars)},
+        calendar=world.calendar,
+        tick_size=0.25,
+        run="run1",
+        reports_dir=world.reports,
+        now=world.now,
+    )
+    (warning,) = [each for each in verdict.failures if each.check == "profile"]
+    assert (warning.severity, warning.count, warning.first) == ("warning", 1, (quiet.isoformat(),))

@@ -296,7 +296,8 @@ class QualityConfig(Section):
         2,
         ge=0,
         le=ANY_AGE,
-        description="Sessions that may lack between the newest bar and the run's clock; 10000: bars of any age.",
+        description="Sessions that may lack between the newest bar and the run's clock; 10000: bars of any age, as in"
+        " commands that neither promote nor score.",
     )
     outlier_warn: Share = Field(0.20, description="Share of a feature beyond 5 MAD that warns.")
     class_share_min: Share = Field(0.20, description="Smallest share of up or down labels in a split.")

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.ingest.prints import isolated_prices, isolated_volumes, usual_range
-from vpoc_ml.quality.checks import Check, Limit, Tally
+from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
 from vpoc_ml.quality.schemas import PRICES
 
 SHOWN = 5
@@ -66,6 +66,7 @@ CHECKS = (
     Check("opens", "open", "opens nearer to the last close than closes to the last open"),
     Check("outlier", "volume", "no volume far above the bars around it"),
     Check("idle", "volume", "volume in every session"),
+    Check("profile", "volume", "traded volume in every session, without which it has no VPOC", None, warn_if=NONE),
     Check("quiet", "volume", "volume of a front contract", Limit(count=_QUIET_SESSIONS)),
     Check("fades", "volume", "more volume as the front contract than before"),
     Check("plausible", "close", "prices the instrument can have"),
@@ -109,6 +110,7 @@ def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Kno
         _sessions(contract, "open", "opens", swapped, days),
         _bars(contract, "volume", "outlier", lone, rows.height, "volume"),
         _sessions(contract, "volume", "idle", days.filter(idle), days),
+        _sessions(contract, "volume", "profile", days.filter(pl.col("volume") == 0), days),
         _quiet(days, contract, known.front),
         _fades(days, contract, known.front),
         _implausible(rows, contract, known.price_range),
