@@ -150,7 +150,7 @@ def test_distance_to_the_nearest_node_of_five_sessions():
     assert found["gap_open"].to_list() == pytest.approx([-1.5 / atr] * 3)
 
 
-def test_a_composite_without_volume_has_its_node_in_the_middle():
-    found = features_of(*[[(100.0, 101.0, 100.0, 0)]] * 14, [(101.0, 101.0, 101.0, 0)])["hvn_dist_5d"]
-    assert found[:14].is_nan().all()
-    assert found[14] == pytest.approx(0.5)
+def test_a_composite_without_volume_has_no_node():
+    silent, traded = [(100.0, 101.0, 100.0, 0)], [(100.0, 101.0, 100.0, 1)]
+    assert features_of(*[silent] * 15)["hvn_dist_5d"].is_nan().all()
+    assert features_of(*[silent] * 13, traded, silent)["hvn_dist_5d"].is_nan().to_list() == [True] * 14 + [False]
