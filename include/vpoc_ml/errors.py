@@ -7,6 +7,7 @@ failed, 4 training unstable, 5 input missing or unreadable.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 
@@ -193,6 +194,17 @@ class InsufficientSessionsError(InputError):
         super().__init__(
             f"Expected at least {needed} sessions for {what} ({why}); found {found}."
             f" Deliver {needed - found} more or shorten what needs them."
+        )
+
+
+class UnreviewedSessionsError(InputError):
+    """Bars of none but sessions whose hours were not reviewed. ``first`` and ``last`` are the reviewed trade dates."""
+
+    def __init__(self, path: object, calendar: str, first: date, last: date) -> None:
+        self.path, self.calendar, self.first, self.last = str(path), calendar, first, last
+        super().__init__(
+            f"{path}: expected bars of sessions whose hours were reviewed, which calendar {calendar} has from {first}"
+            f" to {last}; found none. Deliver contracts that trade in these sessions."
         )
 
 

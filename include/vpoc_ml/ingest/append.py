@@ -99,7 +99,9 @@ def append_bars(
         check_side(Cleaned(bars, before.quarantine, 0), contract, instrument, str(grown.source.path))
     except (VpocError, OSError, pl.exceptions.PolarsError):
         return None  # reading the whole file raises what there is to raise
-    return BuiltBars(bars, before.quarantine, before.rows_in + rows.height, before.reasons, before.notes)
+    return BuiltBars(
+        bars, before.quarantine, before.rows_in + rows.height, before.reasons, before.notes, before.left_out
+    )
 
 
 def _new_rows(grown: Growth, config: IngestConfig) -> pl.DataFrame | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.errors import QuarantineLimitError
+from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
 from vpoc_ml.ingest.clean import OUTSIDE_HOURS, Cleaned, clean
 from vpoc_ml.ingest.convention import check_side, check_unadjusted, check_zone
 from vpoc_ml.ingest.merge import Merged, merge
@@ -19,7 +19,9 @@ from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.sniff import choose
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import read_head
+from vpoc_ml.ingest.unreviewed import reviewed_rows
 from vpoc_ml.ingest.vix import check_coverage, join_index, join_vix
+from vpoc_ml.market.calendar import reviewed
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -28,7 +30,8 @@ from vpoc_ml.market.instruments import Instrument
 class BuiltBars:
     """Bars and quarantine of a contract: ``rows_in == len(bars) + len(quarantine)``, always.
 
-    Rows that several files deliver alike are one row of ``rows_in``.
+    Rows that several files deliver alike are one row of ``rows_in``; rows of sessions whose hours were not reviewed are
+    none of them, ``left_out`` says how many there were (empty: none).
     """
 
     bars: pl.DataFrame
@@ -36,6 +39,7 @@ class BuiltBars:
     rows_in: int
     reasons: dict[str, int]
     notes: list[str]
+    left_out: str = ""
 
 
 def build_bars(
@@ -60,10 +64,15 @@ def build_bars(
             prices, or stamps of another zone or side of the bar than the format's.
         QuarantineLimitError: a larger share of bad rows than ``config.quarantine_limit``, or no good row.
         VixCoverageError: an index that does not cover the bars.
+        UnreviewedSessionsError: no row is of a session whose hours were reviewed.
     """
     if isinstance(sources, Path):
         sources = [_source(sources, contract, config)]
     merged = merge(sources, instrument, config, as_of)
+    rows, left_out = reviewed_rows(merged.rows, contract, instrument)
+    if left_out and rows.is_empty():
+        raise UnreviewedSessionsError(_where(merged), instrument.calendar, *reviewed(instrument.calendar))
+    merged = replace(merged, rows=rows)
     cleaned = clean(merged.rows, contract, instrument, config.min_price, config.bad_prints)
     reasons = _counted(cleaned.quarantine)
     bad, rows_in = cleaned.quarantine.height, merged.rows.height
@@ -75,7 +84,7 @@ def build_bars(
         raise QuarantineLimitError(_where(merged), bad, rows_in, config.quarantine_limit, reasons)
     bars = with_indices(cleaned.bars, cleaned.bars, vix, covariates or {}, instrument.calendar)
     quarantine = with_text(cleaned.quarantine, merged.sources, instrument, config)
-    return BuiltBars(bars, quarantine, rows_in, reasons, _notes(cleaned, merged))
+    return BuiltBars(bars, quarantine, rows_in, reasons, _notes(cleaned, merged), left_out)
 
 
 def with_indices(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 
 import polars as pl
 
 from vpoc_ml.ingest.prints import BAD_PRINT, isolated_prints
-from vpoc_ml.market.calendar import contract_sessions, reviewed
+from vpoc_ml.market.calendar import clipped, contract_sessions, reviewed
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument
 
@@ -82,16 +82,13 @@ def hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> 
     first, last = reviewed(instrument.calendar)
     if stamped.height:
         low, high = stamped["ts"].min().date(), stamped["ts"].max().date()  # type: ignore[union-attr]
-        first, last = _clip(low - timedelta(days=7), first, last), _clip(high + timedelta(days=7), first, last)
+        week, calendar = timedelta(days=7), instrument.calendar
+        first, last = clipped(calendar, low - week), clipped(calendar, high + week)
     table = contract_sessions(contract, instrument, first, last)
     # the reader's rows have a price named open and one named close
     return table.rename({"close": "close_at"}).select(
         pl.col("open").alias("open_at"), "session", "close_at", "rth_open", "rth_close", "halt_start", "halt_end"
     )
-
-
-def _clip(day: date, first: date, last: date) -> date:
-    return min(max(day, first), last)
 
 
 def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:

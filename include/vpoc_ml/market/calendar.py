@@ -6,7 +6,7 @@ entry says (08:30-15:00 for equity indices), cut where the session closes earlie
 
 from __future__ import annotations
 
-from datetime import date, time
+from datetime import date, datetime, time
 from functools import cache
 from typing import Any
 
@@ -70,6 +70,26 @@ def reviewed(calendar: str) -> tuple[date, date]:
     """
     rules = _rules(calendar)
     return rules["first_session"], rules["last_session"]
+
+
+def reviewed_span(calendar: str) -> tuple[datetime, datetime]:
+    """Return the open of the first and the close of the last session whose hours were reviewed, UTC.
+
+    Raises:
+        InvalidValueError: no such calendar.
+    """
+    table = sessions(calendar, *reviewed(calendar))
+    return table["open"][0], table["close"][-1]
+
+
+def clipped(calendar: str, day: date) -> date:
+    """Return ``day``, or the reviewed date that is nearest to it.
+
+    Raises:
+        InvalidValueError: no such calendar.
+    """
+    first, last = reviewed(calendar)
+    return min(max(day, first), last)
 
 
 @cache

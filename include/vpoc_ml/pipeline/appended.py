@@ -69,7 +69,7 @@ def appended(
     if made != stored:
         return None
     told = stored.details
-    before = BuiltBars(bars, quarantine, told["rows_in"], told["reasons"], told["notes"])
+    before = BuiltBars(bars, quarantine, told["rows_in"], told["reasons"], told["notes"], told["left_out"])
     return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 

@@ -67,6 +67,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
             "quarantined": built.quarantine.height,
             "reasons": built.reasons,
             "notes": list(built.notes),
+            "left_out": built.left_out,
             "sessions": built.bars["session"].n_unique(),
         }
         run.lake.write_frame(quarantine_key, built.quarantine, recipe)

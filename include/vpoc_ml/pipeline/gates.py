@@ -14,7 +14,7 @@ import polars as pl
 from vpoc_ml.ingest.covariates import covariates
 from vpoc_ml.ingest.quoting import lines_at
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.market.calendar import contract_sessions, sessions
+from vpoc_ml.market.calendar import clipped, contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.age import data_age, due_sessions
 from vpoc_ml.pipeline.run import Result, Run, stage
@@ -92,13 +92,14 @@ def gate_training_set(run: Run) -> Result:
     path = run.folder / "training_set.parquet"
     days = pl.scan_parquet(path).select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     first, last = days.collect().row(0)
+    calendar = run.instrument.calendar
     verdict = judge_training_set(
         path,
         features=run.result("training-set")["features"],
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
-        calendar=sessions(run.instrument.calendar, first - MARGIN, last + MARGIN),
+        calendar=sessions(calendar, clipped(calendar, first - MARGIN), clipped(calendar, last + MARGIN)),
         dataset=run.config.dataset,
         config=run.config.quality,
     )
@@ -138,10 +139,10 @@ def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:
     first, last = days.min(), days.max()
     assert isinstance(first, date)
     assert isinstance(last, date)
-    traded = contract_sessions(
-        parse_contract(contract), run.instrument, first - MARGIN, max(last, due or last) + MARGIN
-    )
+    calendar = run.instrument.calendar
+    begin, finish = clipped(calendar, first - MARGIN), clipped(calendar, max(last, due or last) + MARGIN)
+    traded = contract_sessions(parse_contract(contract), run.instrument, begin, finish)
     end = traded["session"][-1]
     if due is None or due <= end:
         return traded
-    return pl.concat([traded, sessions(run.instrument.calendar, end + timedelta(days=1), due)])
+    return pl.concat([traded, sessions(calendar, end + timedelta(days=1), due)])

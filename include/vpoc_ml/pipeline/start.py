@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from vpoc_ml.config import resolve
-from vpoc_ml.errors import ConfigError, InvalidValueError, MissingInputError, UnreadableFileError
+from vpoc_ml.errors import (
+    ConfigError,
+    InvalidValueError,
+    MissingInputError,
+    UnreadableFileError,
+    UnreviewedSessionsError,
+)
 from vpoc_ml.features.extras.entries import COVARIATES
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.ingest.covariates import Covariate, covariates
@@ -19,9 +26,11 @@ from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.index_files import read_index
 from vpoc_ml.ingest.known import BAR, first_bar
 from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.unreviewed import has_reviewed_bar, unreviewed
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.market.calendar import reviewed
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.names import run_name
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
@@ -84,6 +93,7 @@ def plan_contracts(run: Run) -> Result:
         MissingInputError: the folder is missing, nothing in it is readable, a contract that was asked
             for is not there, or there is no VIX file though the run uses the VIX.
         UnreadableFileError: the VIX file is in no known format.
+        UnreviewedSessionsError: no contract has a bar of a session whose hours were reviewed.
         InvalidValueError: ``features.names`` asks for the VIX in a run without it.
     """
     folder = run.raw
@@ -93,7 +103,10 @@ def plan_contracts(run: Run) -> Result:
         return run.lake.remembered(path, f"listing {path} in {folder} {how}", look)
 
     found = discover(folder, run.instrument, run.config.ingest, remember)
-    sources = _known_sources(run, folder, _selected(run, folder, found))
+    selected = _selected(run, folder, found)
+    reviewed_sources = _reviewed_sources(run, folder, selected)
+    left_out = [f"{code} left out: {unreviewed(run.instrument)}" for code in selected if code not in reviewed_sources]
+    sources = _known_sources(run, folder, reviewed_sources)
     _refuse_absent_indices(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
     others = _store_covariates(run, folder, found)
@@ -102,7 +115,7 @@ def plan_contracts(run: Run) -> Result:
         "contracts": list(sources),
         "sources": {code: [source.to_json() for source in each] for code, each in sources.items()},
         "unreadable": [{"name": item.name, "reason": item.reason} for item in found.unreadable],
-        "notes": [*found.notes, *unused],
+        "notes": [*found.notes, *left_out, *unused],
         "raw": str(folder),
         "vix": vix_file and str(vix_file),
         "covariates": others,
@@ -124,6 +137,23 @@ def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Sourc
             " correct data.contracts or deliver the file.",
         )
     return {code: each for code, each in found.contracts.items() if not wanted or code in wanted}
+
+
+def _reviewed_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]]) -> dict[str, tuple[Source, ...]]:
+    """Return the contracts that have a bar of a session whose hours were reviewed, with all their sources."""
+    config, code = run.config.ingest, f"{run.config.digest('ingest')} {hash_code('market', 'ingest')}"
+
+    def has_bar(source: Source) -> bool:
+        contract = parse_contract(source.contract, where=str(source.path))
+        what = f"reviewed bars of {json.dumps(source.to_json(), sort_keys=True)} {run.instrument.digest} {code}"
+        look = partial(has_reviewed_bar, source, contract, run.instrument, config)
+        return run.lake.remembered(source.path, what, lambda: str(look())) == str(True)
+
+    kept = {contract: sources for contract, sources in found.items() if any(map(has_bar, sources))}
+    if not kept:
+        calendar = run.instrument.calendar
+        raise UnreviewedSessionsError(f"{folder} ({', '.join(found)})", calendar, *reviewed(calendar))
+    return kept
 
 
 def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]]) -> dict[str, tuple[Source, ...]]:

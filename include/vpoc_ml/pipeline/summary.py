@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.names import GATES, STAGES
 from vpoc_ml.pipeline.run import Result, run_prefix
@@ -14,7 +16,7 @@ def summarize(lake: str, run: str) -> Result:
 
     Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
     why, seconds, error), ``gates``, ``data`` (newest_bar, age_sessions; None before gate ``bars`` passed),
-    ``metrics``, ``decision``, ``unreadable``, ``notes`` (files that were set apart), ``lost``
+    ``metrics``, ``decision``, ``unreadable``, ``notes`` (files, contracts and sessions that were set apart), ``lost``
     (front sessions that no file holds), ``reports``.
     """
     opened, prefix = Lake(lake), run_prefix(run)
@@ -30,10 +32,15 @@ def summarize(lake: str, run: str) -> Result:
         "metrics": opened.read_json(f"{prefix}/metrics.json"),
         "decision": opened.read_json(f"{prefix}/decision.json"),
         "unreadable": by_stage.get("plan", {}).get("unreadable", []),
-        "notes": by_stage.get("plan", {}).get("notes", []),
+        "notes": [*by_stage.get("plan", {}).get("notes", []), *_left_out(ordered)],
         "lost": by_stage.get("rolls", {}).get("lost", []),
         "reports": _reports(opened, run),
     }
+
+
+def _left_out(records: Sequence[Result]) -> list[str]:
+    """Return, of each contract, which rows were left out because their sessions were not reviewed."""
+    return [f"{record['contract']}: {record['left_out']}" for record in records if record.get("left_out")]
 
 
 def _data(record: Result) -> Result | None:
