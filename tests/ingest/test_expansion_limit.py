@@ -15,6 +15,8 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ExpansionLimitError, MissingInputError
 from vpoc_ml.ingest.discover import discover
+from vpoc_ml.ingest.index_files import read_index
+from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.ingest.streams import hash_content, opened
 from vpoc_ml.market.instruments import instrument
 
@@ -79,6 +81,39 @@ def test_packed_file_is_refused_by_what_it_expands_to(make: Callable[[Path], Pat
         discover(tmp_path, ES, IngestConfig(**SETTINGS))
     assert path.name in caught.value.path
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024, "KiB above what making it took"
+
+
+SIDE_FILES = {
+    "VIX_History.csv": (b"DATE,CLOSE\n01/12/2024,12.70\n", read_index),
+    "es_openinterest_202403.csv": (b"20240312 00:00,1701691\n", lambda path: read_open_interest(path, ES)),
+}
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst", "zip"])
+@pytest.mark.parametrize("name", SIDE_FILES)
+def test_files_of_indices_and_open_interest_have_the_limit_too(name: str, packing: str, tmp_path: Path) -> None:
+    content, read = SIDE_FILES[name]
+    path = tmp_path / f"{name}.{packing}"
+    content += b" " * 2**20 * MIB
+    if packing == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr(name, content)
+    elif packing == "gz":
+        path.write_bytes(gzip.compress(content, compresslevel=1))
+    else:
+        path.write_bytes(pa.compress(content, "zstd", asbytes=True))
+    with pytest.raises(ExpansionLimitError, match=r"at most 2\d\d MiB .*raise ingest\.expansion_limit"):
+        read(path)
+
+
+def test_raised_limit_lets_the_archive_of_an_index_pass(tmp_path: Path) -> None:
+    path = tmp_path / "indices.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("VIX_History.csv", b"DATE,CLOSE\n01/31/2024,14.35")
+        archive.writestr("SKEW_History.csv", b"\0" * 2**20 * MIB)
+    with pytest.raises(ExpansionLimitError):
+        read_index(path)
+    assert read_index(path, config=IngestConfig(expansion_limit=100_000))["close"].to_list() == [14.35]
 
 
 def test_limit_is_a_setting(tmp_path: Path) -> None:

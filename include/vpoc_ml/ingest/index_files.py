@@ -125,13 +125,14 @@ def read_index(
     Args:
         path: text, plain or as gzip, or a zip that holds one such text.
         symbol: index whose values are wanted, in capitals.
-        config: ``ingest.vix_mapping``, ``date_order`` and ``timezone``; None: the defaults.
+        config: ``ingest.vix_mapping``, ``date_order``, ``timezone`` and ``expansion_limit``; None: the defaults.
         published: when daily values are known; None: 16:15 New York of their date.
 
     Raises:
         MissingInputError: no such file.
         UnreadableFileError: unknown columns, values of another index, a file that is cut off, dates that are not
             certain or lie on weekends, a value that cannot be one, or two values of one time.
+        ExpansionLimitError: a packed file expands to more than ``ingest.expansion_limit`` allows.
         InvalidValueError: an impossible ``ingest.vix_mapping`` or ``ingest.timezone``.
     """
     config, published, expected = config or IngestConfig(), published or Published(), EXPECTED.format(symbol)
@@ -163,13 +164,13 @@ def read_index(
 def _text(path: Path, symbol: str, config: IngestConfig) -> str:
     """Return the content as text; of a zip, of its only file that holds the index."""
     member = None
-    if (inner := members(path)) is not None:
+    if (inner := members(path, ratio=config.expansion_limit)) is not None:
         fitting = [each for each in inner if index_of(each, read_head(path, each).lines, config, symbol) == symbol]
         if len(fitting) != 1:
             found = ", ".join(fitting) or f"none among {', '.join(inner)[:80]}"
             raise UnreadableFileError(path, f"one file of {symbol} in the archive", found)
         member = fitting[0]
-    with opened(path, member) as stream:
+    with opened(path, member, ratio=config.expansion_limit) as stream:
         raw = stream.read()
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UnreadableFileError(path, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
@@ -215,7 +216,7 @@ def _refuse_cut_off(path: Path, text: str, header: Header, rows: list[tuple[int,
     A close that another field follows is whole, and so is one with two decimals and as many as any other. TradingView
     never ends a file with a line break; there the day's range bounds what a cut can do.
     """
-    if not rows or text.endswith(("\n", "\r")) or packed(path) or members(path) is not None:
+    if not rows or text.endswith(("\n", "\r")) or packed(path) or members(path, ratio=math.inf) is not None:
         return
     line, last = rows[-1]
     close = header.columns["close"]

@@ -46,7 +46,7 @@ def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
     path = run.config.data.open_interest
     if not path:
         return daily
-    interest = read_open_interest(Path(path), run.instrument)
+    interest = read_open_interest(Path(path), run.instrument, run.config.ingest)
     if run.as_of is not None:  # the exchange publishes a session's figure the next morning
         interest = interest.filter(pl.col("session") < run.as_of.astimezone(CHICAGO).date())
     return daily.join(interest, on=["contract", "session"], how="left")
