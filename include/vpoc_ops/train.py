@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.training.checkpoint_files import stored_checkpoints
 from vpoc_ml.training.log import epoch_sentence
 from vpoc_ops import stage
 
@@ -47,11 +48,8 @@ def train(store: Any) -> dict[str, Any]:
         stage.notify("progress", "train", event=event)
         if event.get("kind") == "epoch":
             log.info("%s", epoch_sentence(event))
-            store.set(KEY, {"fingerprint": mark, "epoch": event["epoch"], "path": _newest(folder / "checkpoints")})
+            newest = stored_checkpoints(folder / "checkpoints")[-1:]
+            path = str(newest[0]) if newest else None
+            store.set(KEY, {"fingerprint": mark, "epoch": event["epoch"], "path": path})
 
     return stage.call("train", on_progress=remember)
-
-
-def _newest(folder: Path) -> str | None:
-    files = sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime_ns) if folder.is_dir() else []
-    return str(files[-1]) if files else None

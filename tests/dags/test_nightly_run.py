@@ -99,7 +99,7 @@ def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
         rows = session.query(TaskStateStoreModel).filter_by(task_id="train", key="checkpoint").all()
     pointer = json.loads(rows[-1].value)
     assert pointer["epoch"] == 1
-    assert pointer["path"].endswith("epoch-1.safetensors")
+    assert pointer["path"].endswith("step-000000000001.ckpt")
     assert fingerprint(run.folder) in {json.loads(row.value)["fingerprint"] for row in rows}
 
 

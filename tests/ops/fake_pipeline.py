@@ -80,7 +80,7 @@ class FakePipeline:
     def train(self, lake, run, *, on_progress=None) -> dict:
         checkpoints = lake / "runs" / run / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
-        (checkpoints / "epoch-1.safetensors").touch()
+        (checkpoints / "step-000000000001.ckpt").touch()
         on_progress({"kind": "epoch", "epoch": 1, "train_loss": 0.02, "validation_loss": 0.03, "best": True})
         return {"epochs": 1}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -51,6 +54,17 @@ def test_pointer_of_the_newest_checkpoint_survives_the_task(folder):
     assert store[training.KEY]["epoch"] == 3
     assert store[training.KEY]["path"].endswith("step-000000000010.ckpt")
     assert store[training.KEY]["fingerprint"] == training.fingerprint(folder)
+
+
+def test_pointer_follows_the_steps_of_checkpoints_and_not_their_times(folder):
+    tomorrow = time.time() + 86_400
+    for name in ("step-000000000009.ckpt", ".step-000000000020.ckpt.x.tmp", "notes.txt"):  # before the clock went back
+        file = folder / "checkpoints" / name
+        file.write_bytes(b"older")
+        os.utime(file, (tomorrow, tomorrow))
+    store = Store()
+    training.train(store)
+    assert store[training.KEY]["path"] == str(folder / "checkpoints" / "step-000000000010.ckpt")
 
 
 def test_retry_resumes_only_what_the_same_settings_and_data_made(folder, caplog):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.lake.atomic import write_bytes
+from vpoc_ml.training.checkpoint_files import checkpoint_file, stored_checkpoints
 
 FORMAT = "vpoc-ml-checkpoint/2"
 KEEP = 2
@@ -44,9 +45,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     meta = {"json": json.dumps({**header, "progress": checkpoint.progress})}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.tensors.items()}
     body = safetensors.torch.save(tensors, metadata=meta)
-    path = folder / f"step-{checkpoint.step:012d}.ckpt"
+    path = checkpoint_file(folder, checkpoint.step)
     write_bytes(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    stored = _stored(folder)
+    stored = stored_checkpoints(folder)
     own = [each for each in stored if _fingerprint(each) == checkpoint.fingerprint]
     for stale in set(stored) - set(own[-KEEP:]):
         stale.unlink(missing_ok=True)
@@ -85,7 +86,7 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
     for stray in folder.glob(".step-*.tmp"):
         log.warning("removed %s: a write that was interrupted", stray.name)
         stray.unlink(missing_ok=True)
-    for path in reversed(_stored(folder)):
+    for path in reversed(stored_checkpoints(folder)):
         try:
             checkpoint = read_checkpoint(path)
         except CheckpointError as error:
@@ -104,12 +105,7 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
 
 def fingerprints(folder: Path) -> set[str]:
     """Return the fingerprints of a folder's checkpoints, as their headers tell them; nothing is verified."""
-    return {found for path in _stored(folder) if (found := _fingerprint(path))}
-
-
-def _stored(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, the newest last."""
-    return sorted(folder.glob("step-*.ckpt"))
+    return {found for path in stored_checkpoints(folder) if (found := _fingerprint(path))}
 
 
 def _fingerprint(path: Path) -> str | None:
