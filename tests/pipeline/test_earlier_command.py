@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shlex
 from datetime import date, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, Mi
 from vpoc_ml.ingest.vix import read_vix
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline import earlier, order
-from vpoc_ml.pipeline.names import STAGES
+from vpoc_ml.pipeline.names import STAGES, run_name
 
 COMMAND = """train --data DATA/MERGED/merged_es_vix_test.csv --output_dir TRAINING_ROBUST --epochs 3 --batch_size 16
     --learning_rate 1e-4 --hidden_dims 16 8 --dropout_rate 0.1 --verbose"""
@@ -205,6 +206,28 @@ def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == [place.partition("/")[0]], "no folder called memory: or file:"
 
 
-def test_run_is_named_after_the_output_folder(tmp_path):
-    assert earlier.run_of(tmp_path / "TRAINING" / "STABLE 28") == "TRAINING-STABLE-28"
+def test_run_is_named_after_the_output_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "TRAINING" / "STABLE 28"
+    name = earlier.run_of(folder)
+    assert re.fullmatch("TRAINING-STABLE-28--[0-9a-f]{8}", name)
     assert earlier.run_of(None) == "manual"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert earlier.run_of(Path("TRAINING/STABLE 28")) == name, "the same folder, from where one stands"
+    (tmp_path / "link").symlink_to(folder)
+    assert earlier.run_of(tmp_path / "link") == name
+    assert len(earlier.run_of(tmp_path / ("x" * 300))) < 255
+
+
+def test_different_output_folders_are_different_runs(tmp_path):
+    parts = (
+        "A/TRAINING/STABLE 28",
+        "B/TRAINING/STABLE 28",
+        "A/TRAINING/STABLE-28",
+        "A/TRAINING/STABLE:28",
+        "A/TRAINING",
+    )
+    parts += ("A/TRAINING-STABLE/28", "TRAINING/STÄBLE", "TRAINING/STÖBLE", "TRAINING/..TABLE", "TRAINING/--TABLE")
+    names = [earlier.run_of(tmp_path / each) for each in parts]
+    assert len(set(names)) == len(names)
+    assert [run_name(name) for name in names] == names, "each is the name of a folder"

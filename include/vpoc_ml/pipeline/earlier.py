@@ -23,7 +23,7 @@ from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.model import MODEL_FILES
-from vpoc_ml.pipeline.names import run_name
+from vpoc_ml.pipeline.names import hashed_name, run_name
 from vpoc_ml.pipeline.run import run_prefix
 
 OUTPUTS = (*MODEL_FILES, "feature_statistics.json", "config.json")
@@ -160,7 +160,13 @@ def hand_over(lake: str, run: str, folder: Path) -> list[str]:
 
 
 def run_of(folder: Path | None) -> str:
-    """Return the name of the run that trains into ``folder``: the folder's last two parts."""
+    """Return the name of the run that trains into ``folder``: its last two parts and a hash of the whole path.
+
+    Folders that end alike, or differ only in characters that a run's name cannot have, are different runs; a folder
+    reached through a link is the run of the folder itself.
+    """
     if folder is None:
         return "manual"
-    return run_name("-".join(part for part in Path(os.path.abspath(folder)).parts[-2:] if part != os.sep))
+    resolved = folder.resolve()
+    last = run_name("-".join(part for part in resolved.parts[-2:] if part != os.sep))
+    return hashed_name(last, str(resolved))

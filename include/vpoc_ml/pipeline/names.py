@@ -44,4 +44,9 @@ def run_folder(dag_id: str, run_id: str) -> str:
     name = run_name(text)
     if name == text and len(name) <= LONGEST and not _HASHED.search(name):
         return name
+    return hashed_name(name, text)
+
+
+def hashed_name(name: str, text: str) -> str:
+    """Return ``name``, cut to a folder's length, with a hash of ``text``: the name of nothing but ``text``."""
     return f"{name[:LONGEST]}--{hashlib.sha256(text.encode()).hexdigest()[:8]}"
