@@ -169,6 +169,29 @@ def test_too_few_sessions_says_how_many_are_needed(lake, start):
     assert [row["stage"] for row in failed] == ["training-set"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"features.names": "vwap,MOM_15"}, r"did you mean mom_15m for MOM_15\?\); was 'MOM_15'"),
+        ({"features.names": "hurst_390m"}, r"hurst_390m needs features\.extras=hurst"),
+        ({"features.names": "hurst_390", "features.extras": "hurst"}, r"did you mean hurst_390m for hurst_390\?"),
+        ({"features.names": "vvix_lag1", "ingest.covariates": "VVIX"}, r"vvix_lag1 needs features\.extras=covariates"),
+        ({"features.names": "xxxxxxxx,vwpa"}, r"did you mean vwap for vwpa\?\); was 'xxxxxxxx, vwpa'"),
+        ({"features.names": "xxxxxxxx"}, r"docs/features\.md lists them"),
+    ],
+)
+def test_feature_that_there_is_not_is_refused_at_the_start_with_a_suggestion(lake, start, settings, words):
+    with pytest.raises(InvalidValueError, match=words):
+        start(overrides=settings)
+    assert not Lake(lake).exists("runs/night/config.json")
+
+
+def test_features_of_chosen_families_and_indices_can_be_named(start):
+    chosen = "vwap, hurst_390m, vvix_chg_5d"
+    extras = {"features.extras": "hurst, covariates", "ingest.covariates": "VVIX"}
+    assert start(overrides={"features.names": chosen, **extras}) == "night"
+
+
 def test_quarantined_rows_keep_line_and_reason(lake, start, delivery):
     path = prices(delivery)
     lines = path.read_text().splitlines()

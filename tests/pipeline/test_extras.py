@@ -115,6 +115,15 @@ def test_har_reads_more_sessions_than_the_others(world: World) -> None:
     assert made.inputs["predecessor"] != kept.inputs["predecessor"]
 
 
+def test_the_gate_checks_only_the_features_that_are_named(world: World) -> None:
+    world.run("all", "ES")
+    with pytest.raises(GateFailedError):  # some features of these thin bars are constant
+        pipeline.gate_features(world.root, "all", ["ESM24"])
+    settings = {"data.instrument": "ES", "features.names": "mom_15m, vwap"}
+    pipeline.start_run(world.root, "some", "smoke", settings, None, None, NOW)
+    assert pipeline.gate_features(world.root, "some", ["ESM24"])["passed"]
+
+
 def missing_columns(world: World, run: str) -> set[str]:
     """Return the columns the gate misses; these thin bars fail it in any case, because some columns are constant."""
     with pytest.raises(GateFailedError) as caught:

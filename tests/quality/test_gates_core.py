@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from vpoc_ml.config import DatasetConfig, QualityConfig
@@ -17,6 +18,14 @@ def test_clean_files_pass_without_any_failure(world, judged, gate):
     assert verdict.passed, verdict.message()
     assert not verdict.failures, verdict.message()
     assert verdict.checks > 20
+
+
+def test_named_features_are_checked_and_the_others_are_only_columns_of_the_file(world, judged):
+    wrong = world.features.with_columns(rsi=pl.lit(500, pl.Float32), range=pl.lit(-1, pl.Float32))
+    assert {each.column for each in judged("features", wrong).failures} == {"rsi", "range"}
+    assert {each.column for each in judged("features", wrong, names=["mom", "rsi"]).failures} == {"rsi"}
+    without = judged("features", wrong.drop("range"), names=["mom"])
+    assert {(each.column, each.check) for each in without.failures} >= {("range", "schema")}
 
 
 def test_outliers_are_not_asked_of_what_may_stand_at_a_bound():

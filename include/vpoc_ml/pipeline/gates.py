@@ -61,6 +61,8 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
 def gate_features(run: Run, contracts: list[str]) -> Result:
     """Judge the features of every contract against the registry's bounds and warm-ups, and against their bars.
 
+    ``features.names`` limits the checks to those features.
+
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
@@ -75,6 +77,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         now=run.started,
         config=run.config.quality,
         registry=chosen(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run)),
+        names=run.config.features.names,
     )
     raise_if_failed(verdict := told(run, verdict))
     return verdict.to_json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from vpoc_ml.config import resolve
+from vpoc_ml.config import RunConfig, resolve
 from vpoc_ml.errors import (
     ConfigError,
     InvalidValueError,
@@ -19,8 +20,8 @@ from vpoc_ml.errors import (
     UnreadableFileError,
     UnreviewedSessionsError,
 )
-from vpoc_ml.features.extras.entries import COVARIATES
-from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.features.extras.entries import COVARIATES, KNOWN, chosen, covariate_features
+from vpoc_ml.features.registry import REGISTRY, Feature
 from vpoc_ml.ingest.covariates import Covariate, covariates
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.index_files import read_index
@@ -62,8 +63,8 @@ def start_run(
             live night.
 
     Raises:
-        ConfigError: unknown recipe or key, impossible value, a run name that cannot be a folder, or an impossible
-            ``as_of``.
+        ConfigError: unknown recipe, key or feature, impossible value, a run name that cannot be a folder, or an
+            impossible ``as_of``.
     """
     if run != run_name(run):
         raise InvalidValueError("run", run, f"a name of letters, digits, '.', '-' and '_', such as {run_name(run)!r}")
@@ -72,6 +73,7 @@ def start_run(
     if as_of is not None and (as_of.tzinfo is None or as_of > now):
         raise InvalidValueError("as_of", as_of.isoformat(), f"a timezone-aware moment up to {now.isoformat()}")
     config = resolve(recipe, overrides)
+    _refuse_unknown_features(config)
     opened, prefix = Lake(lake), run_prefix(run)
     opened.write_text(f"{prefix}/config.json", config.to_json() + "\n")
     moments = {"started": now.isoformat(), "as_of": as_of and as_of.astimezone(UTC).isoformat()}
@@ -83,6 +85,27 @@ def start_run(
         "config_uri": str(opened.path(f"{prefix}/config.json")),
         "config": json.loads(config.to_json()),
     }
+
+
+def _refuse_unknown_features(config: RunConfig) -> None:
+    """Refuse names in ``features.names`` that no feature of the run has; suggest the nearest."""
+    columns = [each.column for each in covariates(config.ingest)]
+    known = chosen(config.features.extras, covariates=columns)
+    unknown = [name for name in config.features.names if name not in known]
+    if not unknown:
+        return
+    possible = known | KNOWN | covariate_features(columns)
+    hints = [_feature_hint(name, possible) for name in unknown]
+    expected = f"names of features ({', '.join(filter(None, hints)) or 'docs/features.md lists them'})"
+    raise InvalidValueError("features.names", ", ".join(unknown), expected)
+
+
+def _feature_hint(name: str, possible: Mapping[str, Feature]) -> str:
+    """Return what to write instead of a name: its family in ``features.extras``, or the nearest name."""
+    if name in possible:
+        return f"{name} needs features.extras={possible[name].family}"
+    near = difflib.get_close_matches(name.lower(), possible, n=1)
+    return f"did you mean {near[0]} for {name}?" if near else ""
 
 
 @stage("plan", files=("raw",))

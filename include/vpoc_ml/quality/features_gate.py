@@ -73,8 +73,10 @@ def _closed(bounds: tuple[float, float]) -> Bounds:
     return low, high
 
 
-def checks(registry: Mapping[str, FeatureBounds], config: QualityConfig) -> list[Check]:
-    """Return every question of the gate."""
+def checks(
+    registry: Mapping[str, FeatureBounds], config: QualityConfig, chosen: Mapping[str, FeatureBounds] | None = None
+) -> list[Check]:
+    """Return every check of the gate: the file has all of ``registry``; ``chosen`` (None: all) each have their own."""
     asked = [
         *FILE_CHECKS,
         *(schema_check(column) for column in columns(registry)),
@@ -85,13 +87,20 @@ def checks(registry: Mapping[str, FeatureBounds], config: QualityConfig) -> list
         Check("unknown_bars", "ts", "no row without a bar"),
         young_check("features"),
     ]
-    for name, known in registry.items():
+    for name, known in (registry if chosen is None else chosen).items():
         asked += _feature_checks(name, known, config)
     return asked
 
 
-def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, FeatureBounds]) -> Profile:
-    """Profile one feature file and compare its keys with the bars'."""
+def measure(
+    path: Path,
+    contract: str,
+    bars: Path,
+    registry: Mapping[str, FeatureBounds],
+    chosen: Mapping[str, FeatureBounds] | None = None,
+) -> Profile:
+    """Profile keys and ``chosen`` features (None: all) of a file of ``registry``; compare its keys with the bars'."""
+    judged_features = registry if chosen is None else chosen
 
     def work(lazy: pl.LazyFrame) -> Profile:
         names = lazy.collect_schema().names()
@@ -105,11 +114,11 @@ def measure(path: Path, contract: str, bars: Path, registry: Mapping[str, Featur
         if {"ts", "session"} <= set(names) and (silent := _without_levels(pl.scan_parquet(bars))) is not None:
             flagged = lazy.join(silent.lazy(), on="ts", how="left", maintain_order="left")
             flagged = flagged.with_columns(pl.col(NO_LEVEL).fill_null(value=False))
-        profile = profile_frame(flagged, contract, columns(registry, starts), rules)
+        profile = profile_frame(flagged, contract, columns(judged_features, starts), rules)
         keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
         judged = profile.tallies
         if starts and "ts" in names:
-            judged = excuse_young(lazy, contract, judged, registry, _cold(registry, starts))
+            judged = excuse_young(lazy, contract, judged, judged_features, _cold(judged_features, starts))
         return Profile(contract, profile.rows, profile.frame, [*judged, *keys])
 
     return measure_file(path, contract, columns(registry), work)

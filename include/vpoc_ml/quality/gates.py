@@ -97,6 +97,7 @@ def judge_features(
     reports_dir: Path,
     now: datetime,
     registry: Mapping[str, FeatureBounds] | None = None,
+    names: Sequence[str] = (),
     config: QualityConfig | None = None,
 ) -> Verdict:
     """Judge the feature files of a run against their bars and the registry's bounds.
@@ -108,6 +109,7 @@ def judge_features(
         reports_dir: Folder of all reports.
         now: Time of the validation, aware.
         registry: Feature name -> hard and soft bounds and warm-up, in column order; None: the feature registry.
+        names: Features to judge, of ``registry``; empty: all. The file must have the columns of all either way.
         config: Thresholds.
 
     Raises:
@@ -116,8 +118,10 @@ def judge_features(
     _require(contracts, "features")
     config = config or QualityConfig()
     known = _registry() if registry is None else registry
-    profiles = [features_gate.measure(path, code, bars[code], known) for code, path in sorted(contracts.items())]
-    asked = _asked("features", sorted(contracts), features_gate.checks(known, config), profiles)
+    chosen = {name: known[name] for name in names or known}
+    files = sorted(contracts.items())
+    profiles = [features_gate.measure(path, code, bars[code], known, chosen) for code, path in files]
+    asked = _asked("features", sorted(contracts), features_gate.checks(known, config, chosen), profiles)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 
