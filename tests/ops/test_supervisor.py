@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import psutil
@@ -283,57 +282,3 @@ def test_process_id_that_another_program_got_is_left_alone(tmp_path):
     assert supervisor._mains(tmp_path) == set()
     (tmp_path / "parts.json").write_text(json.dumps(stale | {"boot": "an earlier one"}))
     assert supervisor._mains(tmp_path) == set()
-
-
-@pytest.mark.e2e
-def test_up_serves_and_down_leaves_no_process(tmp_path, capsys):
-    home, lake, port = tmp_path / "home", tmp_path / "lake", free_port()
-    arguments = ["--home", str(home), "--lake", str(lake)]
-    try:
-        assert supervisor.main(["up", *arguments, "--port", str(port), "--timeout", "300"]) == 0
-        printed = capsys.readouterr().out
-        password = json.loads((home / "passwords.json").read_text())["admin"]
-        assert password in printed
-        assert (home / "secrets.json").stat().st_mode & 0o077 == 0
-        assert (home / "passwords.json").stat().st_mode & 0o077 == 0
-        assert _call(port, "GET", "/api/v2/importErrors", token=_token(port, password))["total_entries"] == 0
-        assert _addresses(home) == {"127.0.0.1"}
-        assert _finished_run(port, _token(port, password), {"training.epoch": 1}) == "failed"
-        assert list(lake.glob("runs/*/failures/resolve_config.json"))
-        assert supervisor.main(["up", *arguments, "--port", str(port)]) == 0
-        assert "Already up" in capsys.readouterr().out
-    finally:
-        seen = supervisor.supervised(home)
-        assert supervisor.main(["down", *arguments]) == 0
-    assert len(seen) >= 4
-    assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert supervisor.supervised(home) == []
-
-
-def _token(port: int, password: str) -> str:
-    return _call(port, "POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
-
-
-def _call(port: int, method: str, path: str, body: dict | None = None, token: str = "") -> dict:
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=data, headers=headers, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def _finished_run(port: int, token: str, conf: dict) -> str:
-    """Start a run, which has no logical date over REST, and wait for its end."""
-    runs = "/api/v2/dags/vpoc_nightly/dagRuns"
-    run = _call(port, "POST", runs, {"logical_date": None, "conf": conf, "dag_run_id": "by-hand"}, token)
-    deadline = time.monotonic() + 180
-    while run["state"] not in ("success", "failed") and time.monotonic() < deadline:
-        time.sleep(1)
-        run = _call(port, "GET", f"{runs}/by-hand", token=token)
-    return run["state"]
-
-
-def _addresses(home) -> set[str]:
-    """The addresses that the parts listen on."""
-    connections = [c for process in supervisor.supervised(home) for c in process.net_connections(kind="tcp")]
-    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}

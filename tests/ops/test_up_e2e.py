@@ -1,0 +1,244 @@
+"""The four real parts of Airflow: what up and down do, and the trigger form and the reports in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from vpoc_ops import supervisor
+from vpoc_ops.client import Airflow, RefusedError
+
+pytestmark = pytest.mark.e2e
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+PATIENCE = 300.0  # seconds; a busy machine is no failure
+STOLEN = ("parent.fetch", "fetch", "cookie", "top", "storage")
+PLANTED = """<!doctype html><title>planted</title><h1 id="found">scripts do not run</h1><img id="probe"><script>
+const tries = {
+  "parent.fetch": () => window.parent.fetch("/api/v2/dags"),
+  "fetch": () => fetch("/api/v2/dags").then((answer) => { if (!answer.ok) throw answer.status; }),
+  "cookie": () => { if (!document.cookie) throw "no cookie"; },
+  "top": () => window.top.document.title,
+  "storage": () => window.localStorage.length,
+};
+const found = [];
+Promise.all(Object.entries(tries).map(async ([name, attempt]) => {
+  try { await attempt(); found.push(name); } catch (error) { found.push(name + " refused"); }
+})).then(() => { document.getElementById("found").textContent = found.sort().join(", "); });
+</script>"""
+TYPED = {
+    "training.learning_rate": ("1e-4", 1e-4),
+    "training.weight_decay": ("1E-3", 1e-3),
+    "model.dropout": (".0005", 5e-4),
+    "training.huber_delta": ("3e-4", 3e-4),
+    "training.gradient_clip": ("1.05", 1.05),
+    "promotion.champion_margin": ("-1", -1.0),
+    "training.epochs": ("1_000", 1000),
+    "training.patience": ("99", 99),
+    "training.warmup_steps": ("0", 0),
+    "evaluation.round_turn_cost": ("2.50", 2.5),
+    "model.hidden_dims": ("64, 32", [64, 32]),
+    "features.names": ("vwap, rv_30", ["vwap", "rv_30"]),
+    "data.instrument": ("ES", "ES"),
+}
+WRONG = {
+    "training.learning_rate": ("99", "greater than 0 and less than or equal to 10"),
+    "training.weight_decay": ("0,01", "with a decimal point"),
+    "training.epochs": ("0", "greater than or equal to 1"),
+    "training.batch_size": ("-1", "greater than or equal to 1"),
+    "training.seed": ("1e-4", "a valid integer"),
+    "training.huber_delta": ("nan", "a valid number greater than 0"),
+    "model.dropout": ("1", "less than 1"),
+}
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """The four parts on an empty lake; nothing of them is left afterwards."""
+    root = tmp_path_factory.mktemp("up")
+    home, lake = root / "home", root / "lake"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    up = ["up", "--home", str(home), "--lake", str(lake), "--port", str(port), "--timeout", str(PATIENCE)]
+    seen = []
+    try:
+        with supervisor.console.capture() as captured:
+            assert supervisor.main(up) == 0
+        password = json.loads((home / "passwords.json").read_text())["admin"]
+        yield SimpleNamespace(
+            client=Airflow(home), url=f"http://127.0.0.1:{port}", password=password, lake=lake, home=home, up=up,
+            printed=captured.get(),
+        )  # fmt: skip
+    finally:
+        seen = supervisor.supervised(home)
+        assert supervisor.main(["down", "--home", str(home)]) == 0
+    assert len(seen) >= 4
+    assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert supervisor.supervised(home) == []
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        message = f"chromium not found at {CHROMIUM}; install it to see the pages"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(airflow, browser):
+    """A page of Airflow, logged in."""
+    opened = browser.new_page()
+    opened.set_default_timeout(1000 * PATIENCE)
+    opened.goto(f"{airflow.url}/auth/login")
+    opened.fill("input[name=username]", "admin")
+    opened.fill("input[name=password]", airflow.password)
+    opened.keyboard.press("Enter")
+    opened.wait_for_url(f"{airflow.url}/")
+    yield opened
+    opened.close()
+
+
+def open_form(airflow, page, dag: str) -> None:
+    page.goto(f"{airflow.url}/dags/{dag}")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.get_by_test_id("trigger-dag-submit").wait_for()
+
+
+def type_into(page, name: str, text: str) -> None:
+    field = page.locator(f"[name='element_{name}']")
+    if not field.is_visible():
+        section = name.split(".")[0].capitalize() if "." in name else "Run"
+        page.get_by_role("button", name=section, exact=True).click()
+    field.click()
+    field.press_sequentially(text)
+    assert field.input_value() == text
+
+
+def submit(page) -> SimpleNamespace:
+    """Press *Trigger*; return status and JSON of Airflow's answer."""
+    with page.expect_response(lambda answer: answer.request.method == "POST" and "dagRuns" in answer.url) as caught:
+        page.get_by_test_id("trigger-dag-submit").click()
+    return SimpleNamespace(status=caught.value.status, json=caught.value.json())
+
+
+def failure(airflow, dag: str, run_id: str) -> str:
+    """Return what a run's first task said when it failed."""
+    assert airflow.client.finished(dag, [run_id], PATIENCE)[run_id]["state"] == "failed"
+    (record,) = (json.loads(file.read_text()) for file in airflow.lake.glob("runs/*/failures/*.json"))
+    return record["message"]
+
+
+@pytest.fixture(autouse=True)
+def _no_earlier_failure(airflow):
+    for file in airflow.lake.glob("runs/*/failures/*.json"):
+        file.unlink()
+
+
+def test_up_serves_on_the_loopback_with_secrets_of_its_own(airflow):
+    assert airflow.password in airflow.printed
+    assert (airflow.home / "secrets.json").stat().st_mode & 0o077 == 0
+    assert (airflow.home / "passwords.json").stat().st_mode & 0o077 == 0
+    assert airflow.client.call("GET", "/api/v2/importErrors")["total_entries"] == 0
+    processes = supervisor.supervised(airflow.home)
+    connections = [found for process in processes for found in process.net_connections(kind="tcp")]
+    assert {found.laddr.ip for found in connections if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+
+
+def test_unknown_key_over_rest_fails_the_run(airflow):
+    run_id = airflow.client.trigger("vpoc_nightly", "by-hand", {"training.epoch": 1})["dag_run_id"]
+    assert "Did you mean training.epochs" in failure(airflow, "vpoc_nightly", run_id)
+
+
+def test_json_numbers_over_rest_are_taken_and_those_beyond_the_limits_refused(airflow):
+    with pytest.raises(RefusedError, match=r"training\.epochs") as caught:
+        airflow.client.trigger("vpoc_nightly", "beyond", {"training.epochs": 0})
+    assert caught.value.status == 400
+    conf = {"training.learning_rate": 1e-4, "training.epochs": 3, "model.hidden_dims": [16, 8]}
+    run_id = airflow.client.trigger("vpoc_nightly", "numbers", conf)["dag_run_id"]
+    airflow.client.finished("vpoc_nightly", [run_id], PATIENCE)
+    used = airflow.client.result("vpoc_nightly", run_id, "resolve_config")["config"]
+    assert (used["training"]["learning_rate"], used["training"]["epochs"]) == (1e-4, 3)
+    assert used["model"]["hidden_dims"] == [16, 8]
+
+
+def test_second_up_starts_nothing_and_another_lake_is_refused(airflow, capsys):
+    assert supervisor.main(airflow.up) == 0
+    assert "Already up" in capsys.readouterr().out
+    assert supervisor.main(["up", "--home", str(airflow.home), "--lake", str(airflow.lake / "other")]) == 2
+
+
+@pytest.mark.browser
+def test_typed_values_are_what_the_run_uses(airflow, page):
+    open_form(airflow, page, "vpoc_nightly")
+    for name, (text, _) in TYPED.items():
+        type_into(page, name, text)
+    started = submit(page)
+    assert started.status == 200
+    run_id = started.json["dag_run_id"]
+    airflow.client.finished("vpoc_nightly", [run_id], PATIENCE)  # there is no data: what counts is the first task
+    used = airflow.client.result("vpoc_nightly", run_id, "resolve_config")["config"]
+    for name, (_, value) in TYPED.items():
+        section, setting = name.split(".")
+        assert used[section][setting] == value, name
+    assert used["training"]["batch_size"] == 1024, "an empty field is the recipe's value"
+
+
+@pytest.mark.browser
+def test_wrong_values_fail_the_run_with_field_value_and_limits(airflow, page):
+    open_form(airflow, page, "vpoc_nightly")
+    for name, (text, _) in WRONG.items():
+        type_into(page, name, text)
+    started = submit(page)
+    assert started.status == 200
+    message = failure(airflow, "vpoc_nightly", started.json["dag_run_id"])
+    for name, (text, limits) in WRONG.items():
+        (line,) = (line for line in message.splitlines() if line.startswith(f"Expected {name} to be "))
+        assert limits in line
+        assert f"was {text!r}" in line
+    page.goto(f"{airflow.url}/vpoc-reports/run/vpoc_nightly/{started.json['dag_run_id']}")
+    assert "Expected training.learning_rate to be a valid number" in page.inner_text("body")
+
+
+@pytest.mark.browser
+def test_wrong_partition_key_is_refused_with_its_reason_in_the_dialog(airflow, page):
+    open_form(airflow, page, "vpoc_contracts")
+    page.get_by_role("button", name="Advanced Options").click()
+    page.fill("input[name=partitionKey]", "ESG23")
+    assert submit(page).status == 400
+    alert = page.get_by_test_id("error-alert")
+    alert.wait_for()
+    assert "ES lists the months H, M, U, Z" in alert.inner_text()
+
+
+@pytest.mark.browser
+def test_script_in_a_report_cannot_reach_airflow(airflow, page):
+    folder = airflow.lake / "runs" / "planted"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(PLANTED)
+    page.goto(f"{airflow.url}/plugin/vpoc-reports-index")
+    reports = page.frame_locator("iframe[title=Reports]")
+    reports.locator("a[href$='/runs/planted/report.html']").click()
+    found = reports.locator("#found")
+    found.filter(has_text="parent.fetch").wait_for()
+    assert found.inner_text() == ", ".join(sorted(f"{name} refused" for name in STOLEN))
+    page.goto(f"{airflow.url}/vpoc-reports/view/runs/planted/report.html")
+    page.locator("#found").filter(has_text="parent.fetch").wait_for()
+    assert "fetch refused" in page.inner_text("#found").split(", ")
+    assert "cookie refused" in page.inner_text("#found").split(", ")
