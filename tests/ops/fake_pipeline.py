@@ -107,6 +107,7 @@ class FakePipeline:
             "metrics": {
                 "models": {"candidate": {"direction_accuracy": interval, "rank_ic": None}},
                 "versus": {"ridge": {"direction_accuracy_gain": interval}},
+                "backtest": {"net": -512345.0, "net_per_session": None, "round_turn_cost": 2.5},
             },
             "decision": {"promote": False, "reasons": ["rank IC's lower bound [low] -0.01 is not above 0"]},
             "reports": {"report": str(lake / "runs" / run / "report.html")},

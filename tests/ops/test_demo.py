@@ -51,7 +51,7 @@ def test_finished_run_prints_its_table_and_exits_zero(demo):
         "finished ingest_contract ESH25",
         "epoch 1",
         "12,345",
-        "REFUSED",
+        "REFUSED; neither predictive nor tradeable: net -$512,345 at $2.50 a round turn",
         "[0.4900, 0.5300]",
         "report.html",
     ):
