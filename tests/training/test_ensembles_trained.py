@@ -15,6 +15,7 @@ from vpoc_ml.dataset import scalers, targets
 from vpoc_ml.dataset.statistics import column_statistics, quantile_edges
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
+from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.scoring.batch import score_bars
 from vpoc_ml.training import saving
 from vpoc_ml.training.job import train_run
@@ -106,7 +107,7 @@ def test_scored_bars_are_those_predictions(make_run, tiny):
         }
     ).with_columns(contract=pl.lit("ESH25"), session=pl.lit(date(2025, 3, 3)))  # fmt: skip
     cells = [pl.Series(name, tiny.raw[: bars.height, at]) for at, name in enumerate(NAMES)]
-    scores = score_bars(loaded, bars.with_columns(cells), model_version=1)
+    scores = score_bars(loaded, bars.with_columns(cells), model_version=1, key=ModelKey("ES", 1, "rank"))
     assert np.array_equal(scores.frame["prediction"].to_numpy(), loaded.predict(tiny.raw[: bars.height]))
     up = loaded.predict(tiny.raw[: bars.height]) > loaded.zero_rank
     assert np.array_equal(scores.frame["direction"].to_numpy() == 1, up)

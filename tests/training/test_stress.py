@@ -90,7 +90,10 @@ def test_rate_times_1000_still_learns_and_times_10000_is_rolled_back(tmp_path):
         alone = run_case(tmp_path / "alone", market(64 * 300), hot_settings(2.0))
     assert (hot.nan_losses, hot.rollbacks, hot.captured > 0.8) == (0, 0, True)
     assert hotter.rollbacks > 0
-    assert hotter.loss < min(alone.loss, hotter.constant)
+    assert hotter.nan_losses == hotter.nonfinite_predictions == 0
+    # both losses are chaotic at this rate: which is the lower one depends on the processor's instructions
+    assert hotter.loss < hotter.constant
+    assert alone.rollbacks == 0
 
 
 def test_ambitious_net_at_a_rate_times_1000_ends_at_the_constant_and_not_at_nan(tmp_path):

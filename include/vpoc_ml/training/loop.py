@@ -90,7 +90,8 @@ class Trainer:
             self._close_window(epoch)
             if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.config.checkpoint_seconds:
                 self.save()
-        trained = {"rows": (offset - begun) * self.batch, "seconds": time.monotonic() - started}
+        # of this process alone: a resumed epoch counts from its checkpoint on
+        trained = {"seconds": time.monotonic() - started, "rows": (offset - begun) * self.batch}
         self._close_epoch(epoch, trained)
 
     def _close_window(self, epoch: int) -> None:
