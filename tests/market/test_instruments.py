@@ -157,6 +157,22 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
         ('"07:20", "14:00"', '"07:20"', r"calendars.*rth"),
         ("first_session = 2020-01-02", "first_session = 2020", r"calendars.*first_session"),
         ("[ZN]", "ZN = 3\n[ZM]", "ZN.*table"),
+        (
+            "Interest Rate Products",
+            "Interst Rate Products",
+            r"calendars\.CME Globex Interst Rate Products.*did you mean CME Globex Interest Rate Products\?",
+        ),
+        (
+            'calendar = "CME Globex Interest Rate Products"',
+            'calendar = "CME Globex Interest Rates"',
+            r"ZN\.calendar.*did you mean CME Globex Interest Rate Products\?\); was 'CME Globex Interest Rates'",
+        ),
+        ("tick = 0.015625", "tik = 0.015625\ntick = 0.015625", r"ZN\.tik.*did you mean tick\?"),
+        ('rule = "last_business_day"', 'rule = ["last_business_day"]', r"ZN\.expiry"),
+        ("closed = []", "closed = []\nearlyclose = []", r"calendars.*earlyclose.*did you mean early_close\?"),
+        ("closed = []", 'closed = []\nhalt = [{ until = 2021-06-25, start = "15:15" }]', r"calendars.*halt.*end"),
+        ("closed = []", 'closed = []\nearly_close = [{ session = "2021", close = "12:00" }]', r"early_close.*session"),
+        ("2030-12-31", "2019-12-31", r"calendars.*last_session.*first_session"),
     ],
 )
 def test_impossible_entries_name_file_entry_and_key(own, was: str, becomes: str, told: str) -> None:
@@ -164,6 +180,12 @@ def test_impossible_entries_name_file_entry_and_key(own, was: str, becomes: str,
     with pytest.raises(InvalidValueError, match=told) as caught:
         instrument("ES")
     assert str(path) in str(caught.value)
+
+
+def test_calendars_that_are_no_table_are_refused(own) -> None:
+    own("calendars = 3\n")
+    with pytest.raises(InvalidValueError, match=r"calendars in .*instruments\.toml to be a table"):
+        instrument("ES")
 
 
 def test_a_changed_calendar_is_seen_and_an_unknown_one_is_refused(own) -> None:

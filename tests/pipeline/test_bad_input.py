@@ -186,6 +186,19 @@ def test_feature_that_there_is_not_is_refused_at_the_start_with_a_suggestion(lak
     assert not Lake(lake).exists("runs/night/config.json")
 
 
+def test_absent_open_interest_is_refused_before_any_bar_is_read(lake, start, tmp_path, monkeypatch):
+    for name, file in (("none", ""), ("lost", "nowhere.csv")):
+        start(name, overrides={"data.roll_rule": "open_interest", "data.open_interest": file})
+        with pytest.raises(MissingInputError, match=r"No stage makes these figures.*data\.open_interest=FILE"):
+            pipeline.plan_contracts(lake, name)
+    own = tmp_path / "own.toml"
+    own.write_text('[ES]\nroll_rule = "open_interest"\n')
+    monkeypatch.setenv("VPOC_ML_INSTRUMENTS", str(own))
+    start("instrument")
+    with pytest.raises(MissingInputError, match=r"data\.open_interest; found none"):
+        pipeline.plan_contracts(lake, "instrument")
+
+
 def test_features_of_chosen_families_and_indices_can_be_named(start):
     chosen = "vwap, hurst_390m, vvix_chg_5d"
     extras = {"features.extras": "hurst, covariates", "ingest.covariates": "VVIX"}

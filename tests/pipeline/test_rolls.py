@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml import pipeline
-from vpoc_ml.errors import ArtifactError, MissingInputError, UnreadableFileError
+from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.ingest.vix import available_at
 from vpoc_ml.lake.store import Lake, Manifest, Recipe
@@ -315,7 +315,12 @@ def test_open_interest_rule_reads_its_file(world: World, tmp_path: Path) -> None
 
 def test_open_interest_rule_without_figures_is_told(world: World, tmp_path: Path) -> None:
     world.begin("bare", {"data.roll_rule": "open_interest"})
-    with pytest.raises(ArtifactError, match="open interest"):
+    words = r"open interest of ES.* No stage makes these figures: name the exchange's with data\.open_interest=FILE"
+    with pytest.raises(MissingInputError, match=words):
+        world.build()
+    (tmp_path / "other.csv").write_text("contract,session,open_interest\nESH19,2019-01-02,5\n")
+    world.begin("other", {"data.roll_rule": "open_interest", "data.open_interest": str(tmp_path / "other.csv")})
+    with pytest.raises(MissingInputError, match=r"open interest of ES.* in the sessions of their bars at .*other\.csv"):
         world.build()
     world.begin("lost", {"data.roll_rule": "open_interest", "data.open_interest": str(tmp_path / "nowhere.csv")})
     with pytest.raises(MissingInputError, match=r"nowhere\.csv"):

@@ -6,6 +6,7 @@ keys of a built-in one; its table ``calendars`` holds calendars in the form of `
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import tomllib
@@ -64,7 +65,12 @@ def _loaded(user: Path | None, _changed: int) -> Specs:
     instruments, calendars = _built_in("instruments.toml"), _built_in("overrides.toml")
     if user is not None:
         own = _parsed(user)
-        calendars |= own.pop("calendars", {})
+        named = own.pop("calendars", {})
+        if not isinstance(named, dict):
+            raise _wrong(user, "calendars", named, "a table of calendars")
+        for name in named.keys() - calendars.keys():
+            _check_library_has(user, name)
+        calendars |= named
         for symbol, entry in own.items():
             if not isinstance(entry, dict):
                 raise _wrong(user, symbol, entry, "a table such as [ZN]")
@@ -127,7 +133,7 @@ def _clock(value: Any) -> bool:
 
 
 def _expiry(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("rule") not in EXPIRY_RULES:
+    if not isinstance(value, dict) or value.get("rule") not in tuple(EXPIRY_RULES):
         return False
     wanted = EXPIRY_RULES[value["rule"]]
     return set(value) == {"rule", *wanted} and all(isinstance(value[key], int) and value[key] >= 0 for key in wanted)
@@ -164,12 +170,13 @@ def _check(file: Path | str, symbol: str, entry: Table, calendars: Table) -> Non
             raise _wrong(file, f"{symbol}.{key}", "absent", _KEYS[key][1])
     for key, value in entry.items():
         if key not in _KEYS:
-            raise _wrong(file, f"{symbol}.{key}", value, f"one of the keys {', '.join(_KEYS)}")
+            raise _wrong(file, f"{symbol}.{key}", value, f"one of the keys {', '.join(_KEYS)}{_nearest(key, _KEYS)}")
         fits, expected = _KEYS[key]
         if not fits(value):
             raise _wrong(file, f"{symbol}.{key}", value, expected)
     if entry["calendar"] not in calendars:
-        raise _wrong(file, f"{symbol}.calendar", entry["calendar"], f"one of {', '.join(calendars)}")
+        known = f"one of {', '.join(calendars)}{_nearest(entry['calendar'], calendars)}"
+        raise _wrong(file, f"{symbol}.calendar", entry["calendar"], known)
     if not set(entry.get("cycle", ())) <= set(entry["months"]):
         raise _wrong(file, f"{symbol}.cycle", entry["cycle"], f"some of its months {', '.join(entry['months'])}")
 
@@ -181,6 +188,12 @@ _CALENDAR_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "last_session": (lambda value: type(value) is date, "a date"),
     "closed": (lambda value: isinstance(value, list) and all(type(day) is date for day in value), "a list of dates"),
 }
+_CHANGES: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+    "early_close": {"session": lambda value: type(value) is date, "close": _clock},
+    "regular_close": {"until": lambda value: type(value) is date, "close": _clock},
+    "halt": {"until": lambda value: type(value) is date, "start": _clock, "end": _clock},
+}
+"""Lists of tables that change the library's hours, and what each table holds beside its source."""
 
 
 def _check_calendar(file: Path | str, name: str, rules: Any) -> None:
@@ -189,6 +202,37 @@ def _check_calendar(file: Path | str, name: str, rules: Any) -> None:
     for key, (fits, expected) in _CALENDAR_KEYS.items():
         if not fits(rules.get(key)):
             raise _wrong(file, f"calendars.{name}.{key}", rules.get(key, "absent"), expected)
+    if rules["first_session"] > rules["last_session"]:
+        raise _wrong(file, f"calendars.{name}.last_session", rules["last_session"], "a date from first_session on")
+    keys = (*_CALENDAR_KEYS, *_CHANGES)
+    for key in rules.keys() - set(keys):
+        expected = f"one of the keys {', '.join(keys)}{_nearest(key, keys)}"
+        raise _wrong(file, f"calendars.{name}.{key}", rules[key], expected)
+    for key, wanted in _CHANGES.items():
+        changes = rules.get(key, [])
+        if not isinstance(changes, list) or not all(_change(each, wanted) for each in changes):
+            expected = f"tables with {' and '.join(wanted)}, dates and times, and nothing else but source"
+            raise _wrong(file, f"calendars.{name}.{key}", changes, expected)
+
+
+def _change(value: Any, wanted: Mapping[str, Callable[[Any], bool]]) -> bool:
+    known = isinstance(value, dict) and set(wanted) <= set(value) <= {*wanted, "source"}
+    return known and all(fits(value[key]) for key, fits in wanted.items())
+
+
+def _check_library_has(file: Path, name: str) -> None:
+    """Refuse a calendar of the user's that pandas_market_calendars, which has its days, does not know."""
+    import pandas_market_calendars as mcal
+
+    if name not in (known := mcal.get_calendar_names()):
+        expected = f"the name of a calendar of pandas_market_calendars{_nearest(name, known)}"
+        raise _wrong(file, f"calendars.{name}", name, expected)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is nearest, in brackets, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _wrong(file: Path | str, key: str, value: Any, expected: str) -> InvalidValueError:

@@ -146,7 +146,7 @@ def build_rolls(run: Run, contracts: list[str]) -> Result:
     ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
 
     Raises:
-        ArtifactError: the roll rule needs open interest and there is none.
+        MissingInputError: the roll rule needs open interest and there is none.
     """
     rule, interest = roll_rule(run), run.config.data.open_interest
     key = run.roll_key()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.lake.store import Manifest, Recipe
 from vpoc_ml.market.nights import CHICAGO
@@ -37,19 +38,44 @@ def roll_rule(run: Run) -> str:
     return run.instrument.roll_rule if asked == "instrument" else asked
 
 
+_REMEDY = (
+    "No stage makes these figures: name the exchange's with data.open_interest=FILE (a LEAN zip, or a CSV with the"
+    " columns contract,session,open_interest), or choose data.roll_rule=volume."
+)
+
+
+def open_interest_file(run: Run) -> Path | None:
+    """Return the file that ``data.open_interest`` names; None where none is named and the roll rule needs none.
+
+    Raises:
+        MissingInputError: the file is not there, or the rule ``open_interest`` has none.
+    """
+    named = run.config.data.open_interest
+    if named and Path(named).is_file():
+        return Path(named)
+    if named or roll_rule(run) == "open_interest":
+        expected = f"daily open interest of {run.instrument.symbol}, by which this run rolls"
+        raise MissingInputError(named or "data.open_interest", expected, _REMEDY)
+    return None
+
+
 def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
     """Add the open interest of the file ``data.open_interest`` names, null where it has none.
 
     Raises:
-        InputError: the file is missing or unreadable.
+        InputError: the file is missing or unreadable, or holds no figure of the sessions though the run rolls by it.
     """
-    path = run.config.data.open_interest
-    if not path:
+    path = open_interest_file(run)
+    if path is None:
         return daily
-    interest = read_open_interest(Path(path), run.instrument, run.config.ingest)
+    interest = read_open_interest(path, run.instrument, run.config.ingest)
     if run.as_of is not None:  # the exchange publishes a session's figure the next morning
         interest = interest.filter(pl.col("session") < run.as_of.astimezone(CHICAGO).date())
-    return daily.join(interest, on=["contract", "session"], how="left")
+    joined = daily.join(interest, on=["contract", "session"], how="left")
+    if roll_rule(run) == "open_interest" and joined.height and joined["open_interest"].is_null().all():
+        codes = ", ".join(joined["contract"].unique().sort())
+        raise MissingInputError(path, f"open interest of {codes} in the sessions of their bars", _REMEDY)
+    return joined
 
 
 class Measure:

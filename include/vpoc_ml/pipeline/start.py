@@ -34,6 +34,7 @@ from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.market.calendar import reviewed
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.names import run_name
+from vpoc_ml.pipeline.rolls import open_interest_file
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
 
 VIX_KEY = "vix/VIX.parquet"
@@ -114,7 +115,8 @@ def plan_contracts(run: Run) -> Result:
 
     Raises:
         MissingInputError: the folder is missing, nothing in it is readable, a contract that was asked
-            for is not there, or there is no VIX file though the run uses the VIX.
+            for is not there, or there is no VIX file though the run uses the VIX, no file of open interest though
+            it rolls by that.
         UnreadableFileError: the VIX file is in no known format.
         UnreviewedSessionsError: no contract has a bar of a session whose hours were reviewed.
         InvalidValueError: ``features.names`` asks for the VIX in a run without it.
@@ -131,6 +133,7 @@ def plan_contracts(run: Run) -> Result:
     left_out = [f"{code} left out: {unreviewed(run.instrument)}" for code in selected if code not in reviewed_sources]
     sources = _known_sources(run, folder, reviewed_sources)
     _refuse_absent_indices(run)
+    open_interest_file(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
     others = _store_covariates(run, folder, found)
     unused = [f"{path.name}: VIX closes that this run does not use" for path in found.vix if path != vix_file]
