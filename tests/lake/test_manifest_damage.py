@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import ArtifactError
+from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.lake.store import Lake, Recipe
 
 KEY = "sessions/ES/ESM23.parquet"
@@ -30,9 +31,7 @@ def manifest(lake):
 
 
 def test_every_flipped_bit_is_noticed_and_made_again(lake, manifest):
-    seed = random.SystemRandom().randrange(10**6)
-    print("seed", seed)
-    chance, whole = random.Random(seed), manifest.read_bytes()
+    chance, whole = _printed_chance(), manifest.read_bytes()
     meaning = json.loads(whole)
     for at in range(len(whole)):
         changed = whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :]
@@ -42,6 +41,12 @@ def test_every_flipped_bit_is_noticed_and_made_again(lake, manifest):
         assert lake.why(KEY, RECIPE) == DAMAGED, f"byte {at}: {changed[max(at - 20, 0) : at + 20]!r}"
     lake.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), RECIPE)
     assert lake.why(KEY, RECIPE) is None
+
+
+def _printed_chance():
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)
+    return random.Random(seed)
 
 
 def _meaning(content):
@@ -84,3 +89,28 @@ def test_damaged_record_is_a_typed_error_and_can_be_made_again(lake, content):
     with pytest.raises(ArtifactError, match=r"trained/aa.json: expected JSON; found something else"):
         lake.read_json("trained/aa.json")
     assert lake.known_json("trained/aa.json") is None
+
+
+def test_every_flipped_bit_of_a_record_that_can_be_made_again_is_noticed(lake):
+    chance, record = _printed_chance(), {"run": "night", "files": {"best_model.json": "18f29d", "größe": 0.1}}
+    lake.write_known_json("trained/aa.json", record)
+    file = lake.path("trained/aa.json")
+    assert lake.known_json("trained/aa.json") == record
+    whole = file.read_bytes()
+    for at in range(len(whole)):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :])
+        found = lake.known_json("trained/aa.json")
+        assert found is None or {**record, **found} == found, f"byte {at}"
+    for content in (b"[]", b"null", b'"night"', whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        assert lake.known_json("trained/aa.json") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff"])
+def test_damaged_file_of_json_is_a_typed_error_that_says_what_to_do(tmp_path, content):
+    file = tmp_path / "metrics.json"
+    with pytest.raises(ArtifactError, match=r"metrics.json: expected a file of JSON; found none"):
+        read_json(file)
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"metrics.json: expected JSON; found something else .* Run the stage"):
+        read_json(file)

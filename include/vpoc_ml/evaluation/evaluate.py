@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from vpoc_ml.evaluation.bootstrap import draw
 from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.metrics import compare, describe, reduce
 from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows, RankModel
-from vpoc_ml.lake.atomic import replacing, write_json
+from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -191,5 +190,5 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "metrics.json"
     if not path.is_file():
         raise MissingInputError(path, "the metrics of the run", "Evaluate the run first.")
-    metrics: dict[str, Any] = json.loads(path.read_text())
+    metrics: dict[str, Any] = read_json(path)
     return metrics

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from vpoc_ml.errors import StorageError
+from vpoc_ml.errors import ArtifactError, StorageError
 
 FULL = ("room for the file", "Free space there, or move the lake to a larger disk.")
 READ_ONLY = ("a lake that can be written to", "Mount it writable, or name another lake with --lake or VPOC_ML_LAKE.")
@@ -121,6 +121,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically as indented, strict JSON (NaN and Infinity are refused)."""
     write_bytes(path, json_bytes(value))
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value of a file.
+
+    Raises:
+        ArtifactError: there is no such file, or its content is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ArtifactError(path, "a file of JSON", "none") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(path, "JSON", f"something else ({error})") from error
 
 
 def json_bytes(value: Any) -> bytes:

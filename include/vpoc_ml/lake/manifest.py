@@ -46,8 +46,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the manifest as JSON with ``checksum``, the SHA-256 of everything else in it."""
-        content = json.loads(json_bytes(asdict(self)))  # keys as a reader will see them
-        return json_bytes({**content, CHECKSUM: _checksum(content)})
+        return with_checksum(asdict(self))
 
 
 def read_manifest(stored: bytes, key: str) -> Manifest | None:
@@ -56,13 +55,32 @@ def read_manifest(stored: bytes, key: str) -> Manifest | None:
     A manifest of an earlier version has no checksum: its key and its fields are checked all the same.
     """
     try:
-        content = json.loads(stored)
-        checksum = content.pop(CHECKSUM, None)
-        manifest = Manifest(**content)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        manifest = Manifest(**checked(stored))
+    except (ValueError, TypeError, RecursionError):
         return None
-    whole = checksum is None or checksum == _checksum(content)
-    return manifest if whole and manifest.schema_version == SCHEMA_VERSION and manifest.key == key else None
+    return manifest if manifest.schema_version == SCHEMA_VERSION and manifest.key == key else None
+
+
+def with_checksum(content: Mapping[str, Any]) -> bytes:
+    """Return ``content`` as JSON with ``checksum``, the SHA-256 of everything else in it."""
+    read = json.loads(json_bytes(content))  # keys as a reader will see them
+    return json_bytes({**read, CHECKSUM: _checksum(read)})
+
+
+def checked(stored: bytes) -> dict[str, Any]:
+    """Return the content that ``with_checksum`` wrote; one without a checksum, of an earlier version, as it is.
+
+    Raises:
+        ValueError: it is no JSON object, or its checksum is another.
+        RecursionError: it is nested too deeply.
+    """
+    content = json.loads(stored)
+    if not isinstance(content, dict):
+        raise ValueError("expected a JSON object")
+    checksum = content.pop(CHECKSUM, None)
+    if checksum not in (None, _checksum(content)):
+        raise ValueError(f"expected the content of checksum {str(checksum)[:16]}")
+    return content
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from vpoc_ml.lake.atomic import json_bytes, replacing
 from vpoc_ml.lake.hashes import HashCache
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.locks import locks_of
-from vpoc_ml.lake.manifest import Manifest, Recipe, changes, read_manifest, span
+from vpoc_ml.lake.manifest import Manifest, Recipe, changes, checked, read_manifest, span, with_checksum
 from vpoc_ml.lake.mirror import Copies, Mirror, cache_folder
 from vpoc_ml.lake.storage import Folder, storage_at
 
@@ -224,12 +224,13 @@ class Lake:
         except (ValueError, RecursionError) as error:
             raise ArtifactError(self.path(key), "JSON", f"something else ({error})") from error
 
-    def known_json(self, key: str) -> Any:
-        """Return the JSON value at ``key`` that can be made again; None when there is none or it is damaged."""
+    def known_json(self, key: str) -> dict[str, Any] | None:
+        """Return what ``write_known_json`` put at ``key``; None when there is nothing, or it is damaged."""
+        stored = self.storage.read(key)
         try:
-            return self.read_json(key)
-        except ArtifactError as error:
-            logger.warning("made again: %s", error)
+            return None if stored is None else checked(stored)
+        except (ValueError, RecursionError) as error:
+            logger.warning("%s is damaged (%s) and made again", self.path(key), error)
             return None
 
     def read_text(self, key: str) -> str | None:
@@ -244,6 +245,10 @@ class Lake:
     def write_json(self, key: str, value: Any) -> None:
         """Put ``value`` at ``key`` as strict JSON, all or nothing."""
         self.storage.write(key, json_bytes(value))
+
+    def write_known_json(self, key: str, value: Mapping[str, Any]) -> None:
+        """Put ``value``, which can be made again, at ``key`` as JSON with a checksum, all or nothing."""
+        self.storage.write(key, with_checksum(value))
 
     def exists(self, key: str) -> bool:
         """Return whether there is a file or object at ``key``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,6 +12,7 @@ import polars as pl
 
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
+from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.models.bundle import load_model
@@ -99,7 +99,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     if why is None:
         stored = run.lake.described(out)
         return {**stored.details, "rows_out": stored.rows, "why": None}
-    statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
+    statistics = read_json(champion.folder / "feature_statistics.json")
     seen = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     scores = score_bars(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
+from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.pipeline.approval import approval_text
 from vpoc_ml.pipeline.champion import model_store, reigning
 from vpoc_ml.pipeline.model import evaluate
@@ -255,7 +256,7 @@ def _key(run: Run) -> str:
 
 
 def _metrics(run: Run) -> Mapping[str, Any]:
-    metrics: Mapping[str, Any] = json.loads((run.folder / "metrics.json").read_text())
+    metrics: Mapping[str, Any] = read_json(run.folder / "metrics.json")
     return metrics
 
 

@@ -83,11 +83,11 @@ def _proof(run: Run) -> tuple[Result, str | None]:
     key = "leakage/proof.json"
     stored = run.lake.known_json(key)
     why = _why(stored, recipe)
-    if why is None:
+    if stored is not None and why is None:
         return stored, None
     with run.lake.writing("leakage"):
         proof = _made(run.config, recipe)
-        run.lake.write_json(key, proof)
+        run.lake.write_known_json(key, proof)
     return proof, why
 
 

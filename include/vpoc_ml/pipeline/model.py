@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.lake.atomic import replacing, write_json
+from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import Lake, Recipe
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
@@ -101,8 +100,8 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
             curves.close()
         run.push()  # before the pointer, which promises that the files are there
         made = {name: hash_file(run.folder / name) for name in MODEL_FILES}
-        run.lake.write_json(pointer, {"run": run.name, "files": made})
-    trained: Result = json.loads((run.folder / "training_result.json").read_text())
+        run.lake.write_known_json(pointer, {"run": run.name, "files": made})
+    trained: Result = read_json(run.folder / "training_result.json")
     rows = trained.get("rows", 0)
     return {
         **trained,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.pipeline.age import data_age
 from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.run import Result, Run, stage
@@ -66,12 +66,12 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 def _notes(run: Run, rival: Champion | None) -> list[str]:
     """Return what a reader must know: what the rolls lost, and a comparison that flatters the champion."""
-    metrics = json.loads((run.folder / "metrics.json").read_text())
+    metrics = read_json(run.folder / "metrics.json")
     lost = [f"Lost at a roll: {each}." for each in run.result("rolls").get("lost", [])]
     if "champion" not in metrics["models"]:
         return lost
     champion = rival or _compared(run)
-    statistics = json.loads((champion.folder / "feature_statistics.json").read_text())
+    statistics = read_json(champion.folder / "feature_statistics.json")
     learned = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
     if learned <= datetime.fromisoformat(metrics["from"]):
         return lost

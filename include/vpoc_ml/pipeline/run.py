@@ -114,10 +114,16 @@ class Run:
         """Return what ``plan_contracts`` found.
 
         Raises:
-            ArtifactError: the run has no plan yet.
+            ArtifactError: the run has no plan yet, or it is damaged.
         """
-        stored = self.lake.read_text(self._record_key("plan", None))
-        return self.result("plan") if stored is None else _plan(stored)
+        key = self._record_key("plan", None)
+        stored = self.lake.storage.read(key)
+        if stored is None:
+            return self.result("plan")
+        try:
+            return _plan(stored)
+        except ValueError as error:
+            raise ArtifactError(self.lake.path(key), "JSON", f"something else ({error})") from error
 
     def result(self, stage: str, contract: str | None = None) -> Result:
         """Return the recorded result of a stage.
@@ -175,8 +181,8 @@ def open_run(lake: str, name: str) -> Run:
 
 
 @lru_cache(maxsize=4)
-def _plan(stored: str) -> Result:
-    """Return the plan that a text holds; the same object for the same text, not to be changed."""
+def _plan(stored: bytes) -> Result:
+    """Return the plan that bytes hold; the same object for the same bytes, not to be changed."""
     plan: Result = json.loads(stored)
     return plan
 

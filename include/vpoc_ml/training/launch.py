@@ -26,6 +26,7 @@ from vpoc_ml.errors import (
     TrainingUnstableError,
     VpocError,
 )
+from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.training.watchdog import PARENT_VARIABLE
 
 STDERR_LINES = 40
@@ -78,7 +79,7 @@ def launch(run_dir: Path, *, on_progress: Callable[[dict[str, Any]], None] | Non
         _kill_group(process)
     if code != 0:
         raise _error(code, failure, "".join(errors).strip())
-    result: dict[str, Any] = json.loads((run_dir / "training_result.json").read_text())
+    result: dict[str, Any] = read_json(run_dir / "training_result.json")
     return result
 
 
