@@ -20,6 +20,15 @@ WORK = (*STAGES, "publish-reports")
 PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.champion", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.reports"]
 PRELOADED += ["vpoc_ml.quality.gates", "vpoc_ml.quality.docs", "vpoc_ml.evaluation.evaluate", "vpoc_ml.registry.store"]
 PRELOADED += ["vpoc_ml.evaluation.report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
+PRELOADED += ["vpoc_ml.evaluation.pictures", "vpoc_ml.leakage.nightly", "vpoc_ml.pipeline.decision"]
+PRELOADED += ["vpoc_ml.training.launch", "vpoc_ml.quality.docs_view", "vpoc_ml.quality.judge", "vpoc_ml.dataset.share"]
+PRELOADED += [
+    "great_expectations.data_context.data_context.ephemeral_data_context",
+    "great_expectations.datasource.fluent",
+]
+PRELOADED += ["matplotlib.backends.backend_svg", "sklearn.linear_model", "mlflow.store.tracking.sqlalchemy_store"]
+PRELOADED += ["mlflow.store.model_registry.sqlalchemy_store"]
+"""What the stages import, loaded once for all runs."""
 SETTINGS = {"training.epochs": 2, "training.engine": "eager", "model.hidden_dims": "4"}
 SETTINGS |= {"features.names": "tod_sin,mom_15m", "dataset.train_share": 0.4, "dataset.embargo_sessions": 0}
 
