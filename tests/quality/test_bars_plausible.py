@@ -291,3 +291,28 @@ def test_a_newest_session_that_ends_at_noon_is_incomplete(market, measured):
     cut = measured(noon, due=last)["complete"]
     assert "ends 240 minutes before its close" in cut.note
     assert measured(noon, due=days(market)[-2]) == {}, "its session still trades"
+
+
+@pytest.mark.parametrize("bars_of_newest", [1, 30, 1000, 1379])
+def test_a_session_that_still_trades_lacks_no_minutes(bars_of_newest, measured):
+    """At 17:30 Chicago half an hour of the next session has traded; it may be the second as the front contract."""
+    first = date(2024, 12, 16)
+    found = measured(made(first, date(2024, 12, 17)).head(1380 + bars_of_newest), front=(first, FRONT[1]))
+    assert found == {}
+
+
+def test_minutes_missing_before_the_newest_bar_count(measured):
+    first = date(2024, 12, 16)
+    found = measured(without(made(first, date(2024, 12, 17)), 1381, 1000), front=(first, FRONT[1]))
+    assert found["minutes"].count == 1000
+
+
+def test_a_halt_after_the_newest_bar_is_not_taken_off_twice(measured):
+    """Until 2021-06-25 the session halted at 15:15 Chicago for a quarter of an hour and went on to 16:00."""
+    first = date(2020, 12, 21)
+    whole = made(first, date(2020, 12, 22), code="ESH21", level=3700.0)
+    contract = parse_contract("ESH21")
+    calendar = contract_sessions(contract, ES, first, date(2020, 12, 22))
+    traded = whole.filter(~pl.col("ts").is_between(calendar["halt_start"][0], calendar["halt_end"][0], closed="left"))
+    newest = traded.filter(pl.col("ts") < calendar["halt_start"][1])
+    assert measured(newest, "ESH21", front=(first, contract.scheduled_roll)) == {}

@@ -197,11 +197,7 @@ def _days(daily: pl.DataFrame) -> list[_Day]:
 
 def _at_open(day: _Day, front: Contract | None, rule: str, expiry: Callable[[Contract], date]) -> Contract | None:
     """Return the front contract of a session as it is known before the session begins, or at its first bars."""
-    if (
-        front is None
-        or day.session > expiry(front)
-        or (front not in day.volume and (rule == "volume" or expiry(front) - day.session <= ENDS_BEFORE))
-    ):
+    if front is None or day.session > expiry(front) or _has_ended(day, front, rule, expiry(front)):
         front = _nearest(day.volume, front) or front
     while rule == "calendar" and front is not None and day.session >= front.scheduled_roll:
         later = _nearest({c: volume for c, volume in day.volume.items() if _in_cycle(c)}, front)

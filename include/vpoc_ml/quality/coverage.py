@@ -47,7 +47,8 @@ def tallies(
 ) -> list[Tally]:
     """Compare the bars of every session with the calendar's minutes, from the first session to the last.
 
-    A deferred contract does not trade every minute, so only its time as the front contract is compared.
+    A deferred contract does not trade every minute, so only its time as the front contract is compared. Of the newest
+    session, which may still trade, the minutes up to its last bar count; ``complete`` looks at what follows.
 
     Args:
         rows: session, ts, close of the bars, sorted by ts.
@@ -65,7 +66,7 @@ def tallies(
     first, last = rows["session"].min(), rows["session"].max()
     span = calendar.filter(pl.col("session").is_between(first, last))
     inside = span if known.front is None else span.filter(pl.col("session").is_between(*known.front))
-    table = inside.join(days, on="session", how="left").sort("session").with_columns(pl.col("bars").fill_null(0))
+    table = _up_to_newest(inside.join(days, on="session", how="left").sort("session"), rows["ts"][-1])
     missing = int((table["minutes"].cast(pl.Int64) - table["bars"].cast(pl.Int64)).clip(lower_bound=0).sum())
     empty = table.with_row_index("n").filter((pl.col("bars") == 0) & (pl.col("minutes") > 0))
     thin = table.filter((pl.col("bars") > 0) & (2 * pl.col("bars") < pl.col("minutes")))
@@ -85,6 +86,19 @@ def tallies(
         _gaps(rows, contract, table, days, max_gap),
         *_end(contract, calendar, days.sort("session"), known.due, max_gap),
     ]
+
+
+def _up_to_newest(table: pl.DataFrame, last: datetime) -> pl.DataFrame:
+    """Return sessions and bars with the minutes that were tradeable up to the end of the newest bar."""
+    end = pl.lit(last).dt.cast_time_unit("us") + _MINUTE
+    after = _minutes(pl.col("close") - pl.max_horizontal("open", end))
+    if "halt_start" in table.columns:
+        after -= _minutes(pl.col("halt_end") - pl.max_horizontal("halt_start", end)).fill_null(0)
+    return table.with_columns(pl.col("bars").fill_null(0), minutes=pl.col("minutes").cast(pl.Int64) - after)
+
+
+def _minutes(duration: pl.Expr) -> pl.Expr:
+    return duration.dt.total_minutes().clip(lower_bound=0)
 
 
 def _runs(empty: pl.DataFrame) -> str:
