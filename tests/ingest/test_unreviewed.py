@@ -54,7 +54,7 @@ def test_first_reviewed_session_begins_with_its_open():
     stamps = [FIRST_OPEN - timedelta(minutes=1), FIRST_OPEN, FIRST_OPEN + timedelta(minutes=1)]
     rows, left_out = reviewed_rows(pl.DataFrame({"ts": stamps}), parse_contract("ESZ12"), ES)
     assert rows["ts"].to_list() == stamps[1:]
-    assert left_out.startswith("1 rows from 2012-11-18 to 2012-11-18 ")
+    assert left_out.startswith("1 row from 2012-11-18 to 2012-11-18 ")
 
 
 def test_last_reviewed_session_ends_with_its_close():

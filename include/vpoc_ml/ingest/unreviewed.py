@@ -33,7 +33,7 @@ def reviewed_rows(rows: pl.DataFrame, contract: Contract, instrument: Instrument
     if left_out.is_empty():
         return rows, ""
     days = left_out["ts"].sort().dt.date()
-    found = f"{left_out.height:,} rows from {days[0]} to {days[-1]}"
+    found = f"{left_out.height:,} row{'s' if left_out.height > 1 else ''} from {days[0]} to {days[-1]}"
     return rows.filter(~(early | late).fill_null(False)), f"{found} left out: {unreviewed(instrument)}"
 
 

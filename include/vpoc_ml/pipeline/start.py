@@ -115,8 +115,8 @@ def plan_contracts(run: Run) -> Result:
 
     Raises:
         MissingInputError: the folder is missing, nothing in it is readable, a contract that was asked
-            for is not there, or there is no VIX file though the run uses the VIX, no file of open interest though
-            it rolls by that.
+            for is not there, or there is no VIX file though the run uses the VIX, or no file of open interest
+            though it rolls by that.
         UnreadableFileError: the VIX file is in no known format.
         UnreviewedSessionsError: no contract has a bar of a session whose hours were reviewed.
         InvalidValueError: ``features.names`` asks for the VIX in a run without it.
