@@ -13,9 +13,12 @@ features per contract, rolls → **gate: features** → **gate: leakage** → tr
   limits. It logs the whole configuration; later tasks use that copy.
 * **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published
   either way: see *Reports* in the menu and on the run.
-* **Refused** is a good end: the run succeeds, the champion stays, `promote` says why. Nobody is asked then.
+* **Refused** is a good end: the run succeeds, the champion stays, `promote` says why. Such a candidate never waits for
+  a person.
 * **Approval** waits twelve hours below *Browse*, *Required Actions*, then the champion stays. Name, time and note of
   the answer go to the ledger and the report. `vpoc-ml approve` and `vpoc-ml reject` answer from the command line.
+* **A past night:** the field `session`, or a backfill. The run knows what was known at 17:30 Chicago of that day; its
+  decision is simulated and changes no champion.
 * **Days without a session** are skipped.
 """
 

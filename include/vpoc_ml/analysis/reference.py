@@ -55,7 +55,8 @@ def _introduction() -> list[str]:
         (
             "A value at bar t is known at the close of t: it reads bars up to t, sessions that are complete, and what"
             " was published before t. Outside its hard bounds a value is an error, outside its usual range worth a"
-            " look. NaN occurs only while the contract and its predecessors have too little history."
+            " look. NaN occurs only while the contract and its predecessors have too little history, and in family"
+            " levels where a profile holds no volume."
         ),
         symbols,
         (

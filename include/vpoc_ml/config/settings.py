@@ -48,7 +48,8 @@ class DataConfig(Section):
     )
     vix: Literal["instrument", "required", "none"] = Field(
         "instrument",
-        description="Whether bars and features have the VIX; none: no VIX file is needed and family vix is left out.",
+        description="Whether bars and features have the VIX; instrument: as its entry says; none: no VIX file is needed"
+        " and family vix is left out.",
     )
     fraction: float = Field(1.0, gt=0, le=1, description="First share of the front sessions that a run uses.")
     chunk_rows: int = Field(
@@ -64,7 +65,8 @@ class IngestConfig(Section):
         5,
         ge=0,
         le=1000,
-        description="Isolated bad prints of a contract that go to quarantine; more stay, and gate bars fails.",
+        description="Most isolated bad prints of a contract that go to quarantine; if there are more, all stay in the"
+        " bars and gate bars fails.",
     )
     min_price: float = Field(0.25, gt=0, description="Smallest price in points that can be a price.")
     reader: str = Field(
@@ -81,19 +83,22 @@ class IngestConfig(Section):
     )
     mapping: tuple[str, ...] = Field(
         (),
-        description="Columns of a CSV or Parquet file of your own: stamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
+        description="Columns of a CSV or Parquet file of your own: timestamp=Time, open=O, ..., format=%Y-%m-%d %H:%M.",
     )
     expansion_limit: float = Field(
         200.0,
         ge=1,
         le=100_000,
-        description="Largest expanded size of a zip, gzip or zstandard file as a multiple of its own; 256 MiB pass.",
+        description="Largest expanded size of a packed or Parquet file as a multiple of its own; a higher one reads"
+        " larger archives with more time and memory. 256 MiB always pass.",
     )
     vix_mapping: tuple[str, ...] = Field(
         (), description="Columns of a VIX file of your own: date=Datum, close=Zuletzt, format=%d.%m.%Y, decimal=comma."
     )
     covariates: tuple[str, ...] = Field(
-        (), description="Further indices for the bars: NAME[=FILE][@HH:MM[+DAYS]], New York time of their publication."
+        (),
+        description="Further indices for the bars: NAME[=FILE][@HH:MM[+DAYS]], New York time of their publication; a"
+        " time that is too early lets bars see values that nobody knew.",
     )
     conflicts: Literal["error", "latest"] = Field(
         "error", description="Bars that two files tell differently: refuse, or take the file that reaches latest."
@@ -288,16 +293,21 @@ class QualityConfig(Section):
     """Thresholds of the gates."""
 
     row_count_warn: Share = Field(0.02, description="Missing share of the calendar's minutes that warns.")
-    row_count_fail: Share = Field(0.10, description="Missing share of the calendar's minutes that fails.")
+    row_count_fail: Share = Field(
+        0.10, description="Missing share of the calendar's minutes that fails; a higher one passes more holes."
+    )
     max_gap_minutes: int = Field(
-        30, ge=1, le=1380, description="Minutes in a row without a bar of the front contract that pass."
+        30,
+        ge=1,
+        le=1380,
+        description="Most minutes in a row without a bar of the front contract; a longer gap fails gate bars.",
     )
     max_age_sessions: int = Field(
         2,
         ge=0,
         le=ANY_AGE,
-        description="Sessions that may lack between the newest bar and the run's clock; 10000: bars of any age, as in"
-        " commands that neither promote nor score.",
+        description="Most sessions that may be missing between the newest bar and the run's clock; with more, gate bars"
+        " fails and nothing is scored. 10000: bars of any age, as in commands that neither promote nor score.",
     )
     outlier_warn: Share = Field(0.20, description="Share of a feature beyond 5 MAD that warns.")
     class_share_min: Share = Field(0.20, description="Smallest share of up or down labels in a split.")
