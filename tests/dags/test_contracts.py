@@ -66,10 +66,11 @@ def test_run_builds_the_contract_of_its_conf_and_says_which_configuration_it_ran
         contracts=["ESH25"], contract="ES 03-25", **{"profile.value_area": 0.68, "overrides": {"model.dropout": 0.1}}
     )
     assert done.state == "success"
-    recipe, overrides, raw, vix, now = done.fake.calls[0][1]
+    recipe, overrides, raw, vix, now, as_of = done.fake.calls[0][1]
     asked = {"profile.value_area": 0.68, "model.dropout": 0.1, "data.contracts": ["ESH25"], "data.instrument": "ES"}
     assert (recipe, overrides, raw, vix) == ("nightly", asked, None, None)
     assert now.tzinfo is not None
+    assert as_of is None
     outcome = done.returned["outcome"]
     assert outcome["contract"] == "ESH25"
     assert outcome["config_hash"] == config.resolve("nightly", asked).digest()

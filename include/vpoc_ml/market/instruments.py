@@ -9,14 +9,17 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.expiry import THIRD_FRIDAY, ExpiryRule
 from vpoc_ml.market.specs import specs
+
+if TYPE_CHECKING:
+    import polars as pl  # only a type: the DAG files and the timetable import this module
 
 TICK_TOLERANCE = 1e-6  # of a tick: what decimal text loses as a double is a thousand times smaller
 
