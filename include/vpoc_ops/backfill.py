@@ -135,7 +135,8 @@ def _range(airflow: Airflow, options: argparse.Namespace, conf: Mapping[str, Any
 
 
 def _create(airflow: Airflow, asked: Mapping[str, Any]) -> None:
-    """Create a backfill; wait where the one before is over and Airflow has not noticed yet."""
+    """Create a backfill; try again where the one before is over and Airflow has not noticed yet, or where the
+    database was locked (503: Airflow has removed what it had made)."""
     deadline = time.monotonic() + NOTICED
     while True:
         try:
@@ -143,7 +144,8 @@ def _create(airflow: Airflow, asked: Mapping[str, Any]) -> None:
             return
         except RefusedError as error:
             running = any(run["state"] not in FINISHED for run in airflow.runs(DAG, run_type="backfill"))
-            if error.status != 409 or running or time.monotonic() > deadline:
+            passing = error.status == 503 or (error.status == 409 and not running)
+            if not passing or time.monotonic() > deadline:
                 raise
         time.sleep(3)
 

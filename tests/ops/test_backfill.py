@@ -13,9 +13,10 @@ RESULT = {"contract": "ESH23", "config_hash": "abc", "rows": 1234, "stages": {"i
 
 
 class FakeAirflow:
-    """Answers as the API does: ``busy`` times that another backfill is running, then runs for ``made``."""
+    """Answers as the API does: ``busy`` times with ``refusal``, then runs for ``made``."""
 
     lake = "/nowhere"
+    refusal = (409, "There is already a running backfill")
 
     def __init__(
         self, made=("ESH23",), *, state="success", busy=0, paused=False, partitions=("ESH23", "ESM23"), kept=None
@@ -33,7 +34,7 @@ class FakeAirflow:
             return {"is_paused": self.paused}
         if self.busy:
             self.busy -= 1
-            raise RefusedError(409, "There is already a running backfill")
+            raise RefusedError(*self.refusal)
         self.asked.append(body)
         self.started += self.made
         return {}
@@ -129,6 +130,13 @@ def test_contract_for_which_airflow_made_no_run_is_exit_code_one(run):
 
 def test_backfill_that_airflow_has_not_yet_seen_end_is_waited_for(run):
     fake = FakeAirflow(busy=3)
+    assert run(fake, *SPAN)[0] == 0
+    assert len(fake.asked) == 1
+
+
+def test_backfill_is_tried_again_where_the_database_is_locked_also_beside_running_ones(run):
+    fake = FakeAirflow(busy=3, kept={"ESM23": "running"}, partitions=("ESH23",))
+    fake.refusal = (503, "database is locked")
     assert run(fake, *SPAN)[0] == 0
     assert len(fake.asked) == 1
 
