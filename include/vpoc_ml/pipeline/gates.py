@@ -17,7 +17,9 @@ from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.calendar import clipped, contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.age import data_age, due_sessions
+from vpoc_ml.pipeline.daily import daily_figures
 from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.start import vix_closes
 
 if TYPE_CHECKING:
     from vpoc_ml.quality.verdict import Verdict
@@ -47,10 +49,13 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         front=_front_periods(contracts),
         config=run.config.quality,
         vix=run.uses_vix,
+        closes=vix_closes(run),
         covariates=_covariates(run),
         price_range=run.instrument.price_range,
         implied=run.uses_vix and run.instrument.is_equity_index,
+        equity_index=run.instrument.is_equity_index,
         due=due,
+        daily=daily_figures(run),
         quote=partial(_source_lines, run),
     )
     raise_if_failed(verdict := told(run, verdict))

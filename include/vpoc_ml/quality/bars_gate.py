@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.quality import coverage, plausible
+from vpoc_ml.quality import coverage, neighbours, plausible, vix_dates
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
 from vpoc_ml.quality.passes import Column, RowRule
@@ -42,7 +42,13 @@ def checks(config: QualityConfig, *, vix: bool = True, covariates: Sequence[str]
         asked += _price_checks(name)
     for name in covariates:
         asked += _index_checks(name, config)
-    asked += [*_bar_checks(), *plausible.CHECKS, *(_vix_checks(config) if vix else ()), *coverage.checks(config)]
+    asked += [
+        *_bar_checks(),
+        *plausible.CHECKS,
+        *neighbours.CHECKS,
+        *(_vix_checks(config) if vix else ()),
+        *coverage.checks(config),
+    ]
     warn = Limit(share=config.quarantine_warn)
     return [*asked, Check("quarantine", ALL, "no row in quarantine", None, warn_if=warn, info_if=NONE)]
 
@@ -167,6 +173,8 @@ def _vix_checks(config: QualityConfig) -> Sequence[Check]:
         Check("outside", "vix", "VIX in (0, 150]"),
         Check("null", "vix", "a VIX close known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
         Check("empty", "vix", "at least one VIX close"),
+        *vix_dates.CHECKS,
+        vix_dates.FUTURE,
     )
 
 

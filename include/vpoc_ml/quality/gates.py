@@ -13,6 +13,7 @@ A gate never raises because of bad data: it returns the verdict, and ``raise_if_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import polars as pl
 
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.errors import GateFailedError, MissingInputError
-from vpoc_ml.quality import bars_gate, features_gate, leakage_gate, training_gate
+from vpoc_ml.quality import bars_gate, features_gate, leakage_gate, neighbours, training_gate, vix_dates
 from vpoc_ml.quality.bars_gate import Quote
 from vpoc_ml.quality.checks import Check
 from vpoc_ml.quality.common import Asked, conclude
@@ -46,10 +47,13 @@ def judge_bars(
     front: Mapping[str, tuple[date, date]] | None = None,
     config: QualityConfig | None = None,
     vix: bool = True,
+    closes: pl.DataFrame | None = None,
     covariates: Sequence[str] = (),
     price_range: tuple[float, float] | None = None,
     implied: bool = False,
+    equity_index: bool = False,
     due: Mapping[str, date] | None = None,
+    daily: pl.DataFrame | None = None,
     quote: Quote | None = None,
 ) -> Verdict:
     """Judge the bar files of a run.
@@ -66,10 +70,13 @@ def judge_bars(
             is judged; a contract that is absent never was the front one. None: judge all sessions.
         config: Thresholds.
         vix: Whether the bars have the VIX.
+        closes: VIX closes that the bars were joined with, to judge their age and dates.
         covariates: Columns of further indices, after the VIX.
         price_range: Lowest and highest price in points that the instrument can plausibly have; None: any.
         implied: Whether the VIX measures the instrument's volatility.
+        equity_index: Whether the instrument is one, whose neighbouring contracts cost about the same.
         due: Contract code -> day whose session its bars must reach; a contract that is absent ends where it does.
+        daily: Daily figures of the contracts and of others of the instrument (``neighbours.SCHEMA``), to compare them.
         quote: Returns the source lines of a contract's bars with these timestamps; asked about single bad bars only.
 
     Raises:
@@ -81,11 +88,13 @@ def judge_bars(
     for code, path in sorted(contracts.items()):
         sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
         period = None if front is None else front.get(code, NEVER)
-        known = Known(period, (due or {}).get(code), price_range, implied)
+        known = Known(period, (due or {}).get(code), price_range, implied, closes)
         bad = (quarantined or {}).get(code, 0)
         profile = bars_gate.measure(path, code, sessions, tick_size, bad, known, covariates, config.max_gap_minutes)
         profiles.append(bars_gate.quoted(profile, quote) if quote else profile)
     asked = _asked("bars", sorted(contracts), bars_gate.checks(config, vix=vix, covariates=covariates), profiles)
+    compared = neighbours.tallies(daily, sorted(contracts), level=equity_index)
+    asked = replace(asked, tallies=[*asked.tallies, *compared, vix_dates.future(closes, now)])
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.ingest.prints import isolated_prices, isolated_volumes, usual_range
+from vpoc_ml.quality import vix_dates
 from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
 from vpoc_ml.quality.schemas import PRICES
 
@@ -50,13 +51,15 @@ class Known:
 
     ``front``: first and last session as the front contract, None where that is not known. ``due``: the session up to
     which the bars must reach, None: as far as they do. ``price_range``: points an instrument can plausibly cost.
-    ``implied``: whether the VIX measures the instrument's volatility.
+    ``implied``: whether the VIX measures the instrument's volatility. ``closes``: date, close, available_at of the VIX
+    file that the bars were joined with.
     """
 
     front: tuple[date, date] | None = None
     due: date | None = None
     price_range: tuple[float, float] | None = None
     implied: bool = False
+    closes: pl.DataFrame | None = None
 
 
 CHECKS = (
@@ -89,7 +92,7 @@ def readable_rows(lazy: pl.LazyFrame) -> pl.DataFrame | None:
 
 
 def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Known) -> list[Tally]:
-    """Tally every check of ``CHECKS``.
+    """Tally every check of ``CHECKS`` and of ``vix_dates``.
 
     Args:
         rows: ``readable_rows`` of the contract.
@@ -115,6 +118,7 @@ def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Kno
         _fades(days, contract, known.front),
         _implausible(rows, contract, known.price_range),
         _implied(days, contract, known.implied),
+        *vix_dates.tallies(days, contract, minutes, known.closes, implied=known.implied),
     ]
 
 
