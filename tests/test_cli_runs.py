@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vpoc_ml import cli, pipeline
+from vpoc_ml.errors import ArtifactError
 
 SEEDS = {
     "seeds": [1, 2],
@@ -96,3 +97,8 @@ def test_seeds_are_a_table_and_json_on_request(named):
         assert shown in table
     as_json = CliRunner().invoke(cli.app, ["seeds", "night", "--seed", "1", "--json"]).stdout
     assert json.loads(as_json) == SEEDS
+
+
+def test_summary_of_a_run_that_was_never_started_is_an_error(tmp_path):
+    with pytest.raises(ArtifactError, match="nope: expected a started run"):
+        pipeline.summarize(str(tmp_path), "nope")

@@ -232,6 +232,8 @@ def test_daylight_saving_and_half_days_show_in_the_stamps(signal: Market) -> Non
 
 def test_one_contract_and_an_unknown_mode(tmp_path: Path) -> None:
     assert list(write_market(tmp_path, contracts=1).files) == ["ESH23"]
+    with pytest.raises(InvalidValueError, match="seed"):
+        write_market(tmp_path, contracts=1, seed=-1)
     with pytest.raises(InvalidValueError, match="mode"):
         write_market(tmp_path, mode="random")
 

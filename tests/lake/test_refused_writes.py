@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import MachineError, StorageError
+from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.atomic import replacing, write_text
 from vpoc_ml.lake.store import Lake, Recipe
 
@@ -155,3 +156,17 @@ def test_temporary_of_a_killed_writer_goes_with_the_next_write_and_that_of_a_liv
     writers[1].wait()
     write_text(tmp_path / "c", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_lake_whose_path_leads_through_a_file_is_refused_in_words(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match=r"expected a folder that can be made; found a file in its path\. .*--lake"):
+        Lake(tmp_path / "file" / "lake").write_text("runs/night/config.json", "{}")
+    with pytest.raises(StorageError, match="found a file in its p"):
+        Lake(tmp_path / "file").write_text("runs", "{}")
+
+
+def test_synthetic_market_at_the_place_of_a_file_is_refused_in_words(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match="found a file in its path"):
+        write_market(tmp_path / "file", contracts=1)

@@ -247,6 +247,37 @@ def test_promotion_killed_before_its_record_is_completed_by_the_retry(lake, monk
     assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
 
 
+@pytest.mark.parametrize("turned_down", ["reject", "expire"])
+def test_approval_killed_before_its_record_can_be_completed_but_not_turned_down(lake, monkeypatch, turned_down):
+    night(lake, "first", ASK)
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions, "_write", lambda run, decision: (_ for _ in ()).throw(SystemExit(137)))
+        with pytest.raises(SystemExit):
+            pipeline.approve(str(lake), "first", NOW, "anna")
+    assert (champion(lake), stored(lake, "first")["state"]) == ("first", "waiting")
+    by = {"name": "bo"} if turned_down == "reject" else {}
+    with pytest.raises(ApprovalError, match="is the champion: its approval was interrupted"):
+        getattr(pipeline, turned_down)(str(lake), "first", NOW, **by)
+    assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
+    assert pipeline.approve(str(lake), "first", NOW, "anna")["state"] == "promoted"
+    assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
+
+
+def test_of_two_answers_at_once_the_second_changes_nothing(lake, monkeypatch):
+    night(lake, "first", ASK)
+    settled = decisions._settled
+
+    def rejected_meanwhile(*args):
+        pipeline.reject(str(lake), "first", NOW, "bo", "no")
+        return settled(*args)
+
+    monkeypatch.setattr(decisions, "_settled", rejected_meanwhile)
+    with pytest.raises(ApprovalError, match="is rejected"):
+        pipeline.approve(str(lake), "first", NOW, "anna")
+    assert (champion(lake), stored(lake, "first")["state"]) == (None, "rejected")
+    assert ledger(lake) == [("reject", "ES-1m-rank", 1)]
+
+
 def test_promoting_the_champions_own_run_by_hand_changes_nothing_and_says_so(lake, reports):
     night(lake, "first")
     before = ((lake / "runs" / "first" / "decision.json").read_bytes(), ledger(lake))

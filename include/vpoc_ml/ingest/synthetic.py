@@ -25,7 +25,7 @@ from vpoc_ml.ingest import synthetic_path
 from vpoc_ml.ingest.synthetic_calendar import LEAD, Plan, make_plan
 from vpoc_ml.ingest.synthetic_faults import TRUNCATED, Planted, check_kinds, damage
 from vpoc_ml.ingest.synthetic_files import export_lines, traded, vix_history
-from vpoc_ml.lake.atomic import replacing, write_bytes, write_json
+from vpoc_ml.lake.atomic import replacing, write_bytes, write_json, writing_to
 from vpoc_ml.market.contracts import Contract
 
 Mode = Literal["signal", "martingale"]
@@ -70,8 +70,12 @@ def write_market(
     ``truth/faults.json``; the market is otherwise the one without them.
 
     Raises:
-        InvalidValueError: more contracts than the calendar holds, a lead outside 22..250, an unknown mode or fault.
+        InvalidValueError: more contracts than the calendar holds, a lead outside 22..250, a seed below 0, an unknown
+            mode or fault.
+        StorageError: the file system refuses the folder.
     """
+    if seed < 0:
+        raise InvalidValueError("seed", str(seed), "0 or more")
     if mode not in ("signal", "martingale"):
         raise InvalidValueError("mode", mode, "signal or martingale")
     kinds = check_kinds(faults)
@@ -82,7 +86,7 @@ def write_market(
     closes: list[pl.DataFrame] = []
     answers: list[Planted] = []
     files = {}
-    with _truth_file(truth, plan) as add_truth:
+    with writing_to(folder), _truth_file(truth, plan) as add_truth:
         market = _recorded(_simulated(plan, path_seed, mode), closes, add_truth)
         for index, minutes in _by_contract(market, plan):
             path = files[plan.chain[index].code] = folder / _file_name(plan.chain[index])

@@ -20,6 +20,7 @@ from vpoc_ml.errors import ArtifactError, StorageError
 FULL = ("room for the file", "Free space there, or move the lake to a larger disk.")
 READ_ONLY = ("a lake that can be written to", "Mount it writable, or name another lake with --lake or VPOC_ML_LAKE.")
 FOREIGN = ("permission to write", "Give this user the folder, or name another lake with --lake or VPOC_ML_LAKE.")
+NO_FOLDER = ("a folder that can be made", "Name another folder; of the lake, with --lake or VPOC_ML_LAKE.")
 REFUSALS = {
     errno.ENOSPC: (*FULL, "no space left on the disk"),
     errno.EDQUOT: (*FULL, "the quota of this user used up"),
@@ -27,6 +28,9 @@ REFUSALS = {
     errno.EROFS: (*READ_ONLY, "a read-only file system"),
     errno.EACCES: (*FOREIGN, "access denied"),
     errno.EPERM: (*FOREIGN, "the operation not permitted"),
+    errno.ENOTDIR: (*NO_FOLDER, "a file in its path"),
+    errno.EEXIST: (*NO_FOLDER, "a file in its place"),
+    errno.ENAMETOOLONG: (*NO_FOLDER, "too long a name"),
 }
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # polars states the error's number in its text only
 

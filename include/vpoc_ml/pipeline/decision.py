@@ -7,7 +7,8 @@ holds against the champion it was made against: where another one took office si
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,9 +104,12 @@ def approve(run: Run, now: datetime, name: str, note: str = "", answered: dateti
 @stage("reject", files=("run",))
 def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> Result:
     """Reject a candidate that waits for approval; arguments and errors as for ``approve``."""
-    answer = _answer(run, "rejected", name, note, answered or now)
-    model_store(run.lake, run.model_key).reject(answer["version"], remarks_of(answer), now)
-    return _published(run, _write(run, answer | {"state": State.REJECTED}))
+    store = model_store(run.lake, run.model_key)
+    with _out_of_office(run, store, now):
+        answer = _answer(run, "rejected", name, note, answered or now)
+        store.reject(answer["version"], remarks_of(answer), now)
+        decision = _write(run, answer | {"state": State.REJECTED})
+    return _published(run, decision)
 
 
 @stage("expire", files=("run",))
@@ -117,9 +121,23 @@ def expire(run: Run, now: datetime) -> Result:
     """
     text = f"Nobody approved or rejected it until {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
     approval = {"answer": "timeout", "name": None, "time": now.isoformat(), "note": "", "text": text}
-    answer = _waiting(run) | {"approval": approval}
-    model_store(run.lake, run.model_key).expire(answer["version"], remarks_of(answer), now)
-    return _published(run, _write(run, answer | {"state": State.EXPIRED}))
+    store = model_store(run.lake, run.model_key)
+    with _out_of_office(run, store, now):
+        answer = _waiting(run) | {"approval": approval}
+        store.expire(answer["version"], remarks_of(answer), now)
+        decision = _write(run, answer | {"state": State.EXPIRED})
+    return _published(run, decision)
+
+
+@contextmanager
+def _out_of_office(run: Run, store: ModelStore, now: datetime) -> Iterator[None]:
+    """Hold the registry while a waiting candidate is turned down; refuse where a killed approval has promoted it."""
+    with store.locked():
+        store.recover(now)
+        champion = store.champion()
+        if champion is not None and champion.version == _waiting(run)["version"]:
+            raise ApprovalError(run.name, "the champion: its approval was interrupted; approve it again to complete it")
+        yield
 
 
 def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = None) -> Result:
@@ -206,6 +224,8 @@ def _settled(run: Run, store: ModelStore, decision: Result, now: datetime) -> Re
             store.recover(now)
             champion = store.champion()
             office = champion.version if champion else None
+            if (known := _stored(run)["state"]) not in (State.WAITING, State.ACCEPTED):
+                raise ApprovalError(run.name, known)  # somebody else has answered since
             if office in (decision["champion_before"], decision["version"]):
                 store.promote(decision["version"], [*remarks_of(decision), *decision["reasons"]], now)
                 return _write(run, decision | {"state": State.PROMOTED})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.names import GATES, STAGES
 from vpoc_ml.pipeline.run import Result, run_prefix
@@ -18,6 +19,9 @@ def summarize(lake: str, run: str) -> Result:
     why, seconds, error), ``gates``, ``data`` (newest_bar, age_sessions; None before gate ``bars`` passed),
     ``metrics``, ``decision``, ``unreadable``, ``notes`` (files, contracts and sessions that were set apart), ``lost``
     (front sessions that no file holds), ``reports``.
+
+    Raises:
+        ArtifactError: no such run was started in this lake.
     """
     opened, prefix = Lake(lake), run_prefix(run)
     records = [opened.read_json(key) for key in opened.names(f"{prefix}/stages", ".json")]
@@ -70,7 +74,7 @@ def _configuration(lake: Lake, prefix: str) -> Result:
     key = f"{prefix}/config.json"
     stored = lake.storage.read(key)
     if stored is None:
-        return {"recipe": None, "config_hash": None}
+        raise ArtifactError(lake.path(prefix), "a started run with its config.json", "none")
     config = load_stored(stored, lake.path(key))
     return {"recipe": config.recipe, "config_hash": config.digest()}
 

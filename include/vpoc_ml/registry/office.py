@@ -15,7 +15,8 @@ def champions(entries: Sequence[Entry], key: ModelKey, until: datetime | None = 
     Args:
         entries: the whole ledger; what it says about keys holds for every moment.
         key: whose champions.
-        until: timezone-aware; later decisions are left out.
+        until: timezone-aware; later decisions are left out. The ledger's order counts: a decision before one that was
+            made by then was made by then, whatever a clock that jumped back says.
     """
     return [version for version, of in offices(entries, until) if of == str(key)]
 
@@ -27,9 +28,10 @@ def offices(entries: Sequence[Entry], until: datetime | None = None) -> list[tup
     """
     assigned = {entry.version: entry.key for entry in entries if entry.action == ASSIGN}
     history: list[tuple[int, str | None]] = []
-    for entry in entries:
-        if until is not None and datetime.fromisoformat(entry.time) > until:
-            continue
+    decisions = [entry for entry in entries if entry.action in (PROMOTE, ROLLBACK)]
+    while until is not None and decisions and datetime.fromisoformat(decisions[-1].time) > until:
+        decisions.pop()
+    for entry in decisions:
         if entry.action == PROMOTE and entry.version is not None:
             history.append((entry.version, entry.key or assigned.get(entry.version)))
         elif entry.action == ROLLBACK:
