@@ -13,6 +13,7 @@ features per contract, rolls → **gate: features** → **gate: leakage** → tr
   limits. It logs the whole configuration; later tasks use that copy.
 * **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published
   either way: see *Reports* in the menu and on the run.
+* **Too few sessions** for warm-up, splits and embargoes fail the run at `build_rolls`, before profiles and features.
 * **Refused** is a good end: the run succeeds, the champion stays, `promote` says why. Such a candidate never waits for
   a person.
 * **Approval** waits twelve hours below *Browse*, *Required Actions*, then the champion stays. Name, time and note of
@@ -35,7 +36,7 @@ from vpoc_ops import stage, start
 from vpoc_ops.approval import APPROVE, REJECT, REQUEST, conclude
 
 NAMED = "{{ contract }}"
-OF_ALL = ("gate_bars", "build_rolls", "gate_features", "gate_leakage", "build_training_set")
+OF_ALL = ("gate_bars", "gate_features", "gate_leakage", "build_training_set")
 
 
 @task
@@ -71,6 +72,11 @@ def levels(contract: str) -> None:
 @task
 def of_all(stage_name: str, contracts: list[str]) -> dict[str, Any]:
     return stage.call(stage_name, list(contracts))
+
+
+@task
+def build_rolls(contracts: list[str]) -> dict[str, Any]:
+    return stage.call("build_rolls", list(contracts), last="score")
 
 
 @task
@@ -136,7 +142,8 @@ def vpoc_nightly() -> None:
     config, contracts = resolve_config(), plan_contracts()
     ingested = ingest_contract.expand(contract=contracts)
     stages = [of_all.override(task_id=name)(name, contracts) for name in OF_ALL]
-    gate_bars, rolls, gate_features, gate_leakage, training_set = stages
+    gate_bars, gate_features, gate_leakage, training_set = stages
+    rolls = build_rolls(contracts)
     per_contract = levels.expand(contract=contracts)
     trained, evaluated, decided, promoted, scored = train(), evaluate(), decide(), promote(), score()
     branch = approval(decided)

@@ -189,11 +189,13 @@ class VixCoverageError(InputError):
 class InsufficientSessionsError(InputError):
     """Too few sessions for what is asked."""
 
-    def __init__(self, what: str, found: int, needed: int, why: str) -> None:
+    def __init__(
+        self, what: str, found: int, needed: int, why: str, remedy: str = "deliver more or shorten what needs them"
+    ) -> None:
         self.what, self.found, self.needed = what, found, needed
         super().__init__(
             f"Expected at least {needed} sessions for {what} ({why}); found {found}."
-            f" Deliver {needed - found} more or shorten what needs them."
+            f" {needed - found} more are needed: {remedy}."
         )
 
 

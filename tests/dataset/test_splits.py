@@ -8,8 +8,15 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.splits import SessionSplit, sessions_needed, split_rows, split_sessions
-from vpoc_ml.errors import InsufficientSessionsError
+from vpoc_ml.dataset.splits import (
+    PART_SESSIONS,
+    SessionSplit,
+    needed_in_words,
+    sessions_needed,
+    split_rows,
+    split_sessions,
+)
+from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 
 # Twelve trade dates around a weekend and the closed 9 January 2025
 DATES = [date(2025, 1, day) for day in (2, 3, 6, 7, 8, 10, 13, 14, 15, 16, 17, 21)]
@@ -56,6 +63,28 @@ def test_sessions_needed_grows_with_the_embargo_and_is_enough():
     assert min(len(split.train), len(split.validation), len(split.test)) >= 1
     with pytest.raises(InsufficientSessionsError):
         split_sessions(days[:-1], config)
+
+
+@pytest.mark.parametrize(("train", "validation"), [(0.6, 0.2), (0.55, 0.25), (0.7, 0.15), (0.9, 0.05)])
+@pytest.mark.parametrize("embargo", [0, 1, 20])
+@pytest.mark.parametrize("least", [1, PART_SESSIONS])
+def test_every_number_of_sessions_from_the_one_needed_on_fills_each_part(train, validation, embargo, least):
+    config = DatasetConfig(train_share=train, validation_share=validation, embargo_sessions=embargo, min_sessions=5)
+    needed = sessions_needed(config, least)
+    for count in range(needed, needed + 40):
+        days = [date(2020, 1, 1) + timedelta(days=offset) for offset in range(count)]
+        split = split_sessions(days, config)
+        assert min(len(split.train), len(split.validation), len(split.test)) >= least
+
+
+def test_sessions_needed_names_shares_that_cannot_be_filled():
+    with pytest.raises(InvalidValueError, match=r"dataset\.train_share"):
+        sessions_needed(DatasetConfig(train_share=0.9, validation_share=0.0999), PART_SESSIONS)
+
+
+def test_the_arithmetic_names_min_sessions_where_it_decides():
+    assert "dataset.min_sessions is 40" in needed_in_words(DatasetConfig(min_sessions=40))
+    assert "dataset.train_share 0.6" in needed_in_words(DatasetConfig(min_sessions=10), PART_SESSIONS)
 
 
 def test_rows_whose_label_reaches_the_next_part_are_purged():

@@ -166,7 +166,7 @@ def test_too_few_sessions_says_how_many_are_needed(lake, start):
     assert caught.value.needed > caught.value.found
     assert str(caught.value.needed) in str(caught.value)
     failed = [row for row in pipeline.summarize(lake, "night")["stages"] if row["error"]]
-    assert [row["stage"] for row in failed] == ["training-set"]
+    assert [row["stage"] for row in failed] == ["rolls"]
 
 
 @pytest.mark.parametrize(

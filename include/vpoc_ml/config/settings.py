@@ -155,7 +155,12 @@ class DatasetConfig(Section):
     train_share: float = Field(0.60, gt=0, lt=1, description="Share of the sessions that train.")
     validation_share: float = Field(0.20, gt=0, lt=1, description="Share of the sessions for early stopping.")
     embargo_sessions: int = Field(1, ge=0, le=60, description="Whole sessions dropped between two splits.")
-    min_sessions: int = Field(10, ge=5, le=5000, description="Smallest number of usable sessions for a run.")
+    min_sessions: int = Field(
+        10,
+        ge=5,
+        le=5000,
+        description="Smallest number of usable sessions for a run; three a split and the embargoes may need more.",
+    )
     target: Literal["rank", "rank_gauss", "return", "vol_scaled", "binary", "multiclass", "quantiles"] = Field(
         "rank", description="What the network is trained on; every kind is scored and judged in rank units."
     )

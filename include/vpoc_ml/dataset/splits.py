@@ -8,9 +8,17 @@ from datetime import date
 import polars as pl
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.errors import InsufficientSessionsError
+from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 
 SPLITS = ("train", "validation", "test")
+PART_SESSIONS = 3
+"""Sessions each part of an evaluated run needs: every interval comes from resampling whole sessions."""
+LARGEST = 5000
+"""Most sessions a split may need, about twenty years: the limit of ``dataset.min_sessions``."""
+REMEDY = (
+    "deliver longer files or earlier contracts, choose features with a shorter warm-up (features.names), or change"
+    " dataset.min_sessions, dataset.embargo_sessions or the shares"
+)
 
 
 @dataclass(frozen=True)
@@ -30,25 +38,53 @@ def split_sessions(sessions: list[date], config: DatasetConfig) -> SessionSplit:
     next share their long feature windows, and validation looks better than the future will be.
 
     Raises:
-        InsufficientSessionsError: fewer sessions than ``min_sessions`` or than three non-empty parts need.
+        InsufficientSessionsError: fewer sessions than ``sessions_needed``.
     """
     ordered = sorted(set(sessions))
     needed = sessions_needed(config)
     if len(ordered) < needed:
-        why = f"min_sessions {config.min_sessions}, two embargoes of {config.embargo_sessions}, three parts"
-        raise InsufficientSessionsError("a training set, after the features' warm-up", len(ordered), needed, why)
+        raise InsufficientSessionsError(
+            "a training set, after the features' warm-up", len(ordered), needed, needed_in_words(config), REMEDY
+        )
     train, validation = _sizes(len(ordered), config)
     second = train + config.embargo_sessions
     third = second + validation + config.embargo_sessions
     return SessionSplit(tuple(ordered[:train]), tuple(ordered[second : second + validation]), tuple(ordered[third:]))
 
 
-def sessions_needed(config: DatasetConfig) -> int:
-    """Return the smallest number of usable sessions that makes a training set."""
-    count = max(config.min_sessions, 2 * config.embargo_sessions + len(SPLITS))
-    while not _fills_all_parts(count, config):
-        count += 1
-    return count
+def sessions_needed(config: DatasetConfig, least: int = 1) -> int:
+    """Return the smallest number of usable sessions that gives ``least`` sessions to each part.
+
+    It is ``min_sessions``, or more where the shares and the embargo need more, with this number and with every larger
+    one: rounding can take a session from a part when one is added. A training set needs one session a part, its
+    evaluation ``PART_SESSIONS``.
+
+    Raises:
+        InvalidValueError: the shares and the embargo would need more than ``LARGEST`` sessions.
+    """
+    count = LARGEST
+    while _smallest_part(count, config) >= least:
+        count -= 1
+    if count == LARGEST:
+        shares = f"{config.train_share:g}, and dataset.validation_share {config.validation_share:g}"
+        expected = f"shares that leave {least} sessions each to training, validation and test out of {LARGEST}"
+        raise InvalidValueError("dataset.train_share", shares, expected)
+    return max(config.min_sessions, count + 1)
+
+
+def needed_in_words(config: DatasetConfig, least: int = 1) -> str:
+    """Return the arithmetic of ``sessions_needed``."""
+    count, embargo = sessions_needed(config, least), config.embargo_sessions
+    train, validation = _sizes(count, config)
+    parts = f"{train} + {validation} + {count - 2 * embargo - train - validation}"
+    why = (
+        f"dataset.min_sessions is {count}"
+        if count == config.min_sessions
+        else f"dataset.train_share {config.train_share:g}, dataset.validation_share {config.validation_share:g},"
+        f" at least {least} each"
+    )
+    embargoes = f"2 embargoes of {embargo} session{'' if embargo == 1 else 's'}"
+    return f"{count - 2 * embargo} sessions of training, validation and test ({parts}: {why}) + {embargoes}"
 
 
 def split_rows(rows: pl.DataFrame, split: SessionSplit) -> pl.DataFrame:
@@ -72,6 +108,7 @@ def _sizes(count: int, config: DatasetConfig) -> tuple[int, int]:
     return round(kept * config.train_share), round(kept * config.validation_share)
 
 
-def _fills_all_parts(count: int, config: DatasetConfig) -> bool:
+def _smallest_part(count: int, config: DatasetConfig) -> int:
+    """Sessions of the smallest part out of ``count``."""
     train, validation = _sizes(count, config)
-    return train >= 1 and validation >= 1 and count - 2 * config.embargo_sessions - train - validation >= 1
+    return min(train, validation, count - 2 * config.embargo_sessions - train - validation)

@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.config import RunConfig
+from vpoc_ml.dataset.splits import PART_SESSIONS
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
-from vpoc_ml.evaluation.bootstrap import MIN_SESSIONS
 from vpoc_ml.evaluation.evaluate import CANDIDATE, finite, measure, predict
 from vpoc_ml.evaluation.rows import RankModel
 from vpoc_ml.market.instruments import Instrument
@@ -44,9 +44,9 @@ def judge_validation(
     rows = pl.scan_parquet(training_set).filter(wanted).collect().sort("ts", "contract")
     if rows.is_empty():
         raise ArtifactError(training_set, "labelled rows in the validation split", "none")
-    if (sessions := rows["session"].n_unique()) < MIN_SESSIONS:
+    if (sessions := rows["session"].n_unique()) < PART_SESSIONS:
         raise InsufficientSessionsError(
-            "the validation split", sessions, MIN_SESSIONS, "intervals come from resampling whole sessions"
+            "the validation split", sessions, PART_SESSIONS, "intervals come from resampling whole sessions"
         )
     metrics = measure(rows, [predict(CANDIDATE, model, rows)], config, instrument)
     daily = metrics["backtest"]["daily"]

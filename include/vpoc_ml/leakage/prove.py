@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from vpoc_ml.config import DatasetConfig, RunConfig
+from vpoc_ml.dataset.splits import sessions_needed
 from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, degenerate, external, later, memory, placebo, prefix, rolls, training
 from vpoc_ml.leakage.findings import Finding, feature_columns
@@ -37,6 +38,9 @@ SAMPLED = 12
 SIZES = (1, 7)
 LARGE = 1000
 DEGENERATE_STRIDE = 29
+USABLE = 40
+"""Sessions after the warm-up that the proof's market surely has for a training set."""
+_DEFAULT_SHARES = {name: DatasetConfig.model_fields[name].default for name in ("train_share", "validation_share")}
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,11 @@ def provable(config: RunConfig) -> RunConfig:
         "embargo_sessions": min(asked.embargo_sessions, 5),
         "horizon_minutes": min(asked.horizon_minutes, 30),
     }
+    dataset = asked.model_copy(update=smaller)
+    if sessions_needed(dataset) > USABLE:
+        dataset = dataset.model_copy(update=_DEFAULT_SHARES)
     features = config.features.model_copy(update={"names": (), "extras": ()})
-    return config.model_copy(update={"dataset": asked.model_copy(update=smaller), "features": features})
+    return config.model_copy(update={"dataset": dataset, "features": features})
 
 
 class _Found(NamedTuple):

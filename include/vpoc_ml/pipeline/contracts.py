@@ -23,6 +23,7 @@ from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.rolls import front_periods, losses, roll_table
 from vpoc_ml.pipeline.appended import FILE, appended, plain_size, whole_file
+from vpoc_ml.pipeline.enough import refuse_too_few
 from vpoc_ml.pipeline.history import History
 from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
 from vpoc_ml.pipeline.rolls import Measure, daily_volumes, roll_rule, with_open_interest
@@ -140,14 +141,24 @@ def _features(
 
 
 @stage("rolls")
-def build_rolls(run: Run, contracts: list[str]) -> Result:
+def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Result:
     """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
 
     ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
+    ``last`` names the stage that the run ends with: where the front contracts hold too few sessions for it, the run
+    ends here, before anything expensive is computed.
 
     Raises:
         MissingInputError: the roll rule needs open interest and there is none.
+        InsufficientSessionsError: too few sessions for the stages up to ``last``.
     """
+    result = _rolls(run, contracts)
+    refuse_too_few(run, contracts, last)
+    return result
+
+
+def _rolls(run: Run, contracts: list[str]) -> Result:
+    """Build the roll table unless it is fresh."""
     rule, interest = roll_rule(run), run.config.data.open_interest
     key = run.roll_key()
     with run.lake.writing("roll"):  # and only then look what there is: a run that waited must not forget its rival's

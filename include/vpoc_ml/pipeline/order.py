@@ -22,11 +22,17 @@ def run_until(
 ) -> None:
     """Run the stages of a started run up to and including ``last``; unchanged ones skip themselves.
 
+    Where they make a training set, too few sessions for it end the run with the roll table, before any profile.
+
     ``on_stage`` receives each stage's result, ``on_progress`` each progress record of the training.
     """
     on_stage(planned := start.plan_contracts(lake, run))
     chosen: list[str] = planned["contracts"]
-    for name in STAGES[1 : STAGES.index(last) + 1]:
+    names = STAGES[1 : STAGES.index(last) + 1]
+    for name in names:
+        if name == "rolls":
+            on_stage(per_contract.build_rolls(lake, run, chosen, last=last))
+            continue
         for result in _stage(name, lake, run, chosen, now, on_progress):
             on_stage(result)
 
@@ -48,7 +54,6 @@ def _stage(
         return [each[name](lake, run, contract) for contract in chosen]
     over_all: dict[str, Callable[[str, str, list[str]], Result]] = {
         "gate-bars": gates.gate_bars,
-        "rolls": per_contract.build_rolls,
         "gate-features": gates.gate_features,
         "gate-leakage": leakage.gate_leakage,
         "training-set": model.build_training_set,

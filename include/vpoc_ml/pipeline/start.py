@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.config import RunConfig, resolve
+from vpoc_ml.dataset.splits import PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
     ConfigError,
     InvalidValueError,
@@ -64,8 +65,8 @@ def start_run(
             live night.
 
     Raises:
-        ConfigError: unknown recipe, key or feature, impossible value, a run name that cannot be a folder, or an
-            impossible ``as_of``.
+        ConfigError: unknown recipe, key or feature, impossible value, a run name that cannot be a folder, an
+            impossible ``as_of``, or shares and an embargo that no number of sessions up to 5000 satisfies.
     """
     if run != run_name(run):
         raise InvalidValueError("run", run, f"a name of letters, digits, '.', '-' and '_', such as {run_name(run)!r}")
@@ -75,6 +76,7 @@ def start_run(
         raise InvalidValueError("as_of", as_of.isoformat(), f"a timezone-aware moment up to {now.isoformat()}")
     config = resolve(recipe, overrides)
     _refuse_unknown_features(config)
+    sessions_needed(config.dataset, PART_SESSIONS)
     opened, prefix = Lake(lake), run_prefix(run)
     opened.write_text(f"{prefix}/config.json", config.to_json() + "\n")
     moments = {"started": now.isoformat(), "as_of": as_of and as_of.astimezone(UTC).isoformat()}

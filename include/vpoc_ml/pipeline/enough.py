@@ -1,0 +1,128 @@
+"""Whether the front contracts hold enough sessions for a training set, known before any feature is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from vpoc_ml.dataset.share import first_sessions
+from vpoc_ml.dataset.splits import PART_SESSIONS, REMEDY, needed_in_words, sessions_needed
+from vpoc_ml.errors import InsufficientSessionsError
+from vpoc_ml.features.extras.entries import chosen
+from vpoc_ml.features.history import needs
+from vpoc_ml.features.registry import Feature
+from vpoc_ml.ingest.covariates import covariates
+from vpoc_ml.pipeline.names import STAGES
+from vpoc_ml.pipeline.run import Run
+
+Periods = Mapping[str, Mapping[str, Any]]
+
+
+class WarmUp(NamedTuple):
+    """Sessions and bars that must lie before a row in which the chosen features are complete, and which need most."""
+
+    sessions: int
+    bars: int
+    text: str
+
+
+class Front(NamedTuple):
+    """Sessions of one contract's front period: all, the usable ones, and how many more its warm-up would take."""
+
+    sessions: int
+    usable: int
+    missing: int
+
+
+def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
+    """Refuse a run up to stage ``last`` whose front contracts hold too few sessions for what it makes of them.
+
+    A session is usable when its last row has what the chosen features read before it: in the contract itself or, from
+    the roll on, in its predecessors, as the roll table says.
+
+    Raises:
+        InsufficientSessionsError: too few sessions; the error gives the arithmetic.
+    """
+    if STAGES.index(last) < STAGES.index("training-set"):
+        return
+    least = PART_SESSIONS if STAGES.index(last) >= STAGES.index("evaluate") else 1
+    needed, warm_up = sessions_needed(run.config.dataset, least), _warm_up(run)
+    fronts = _fronts(run, contracts, warm_up)
+    usable = sum(front.usable for front in fronts)
+    if usable >= needed:
+        return
+    found = sum(front.sessions for front in fronts)
+    lost = found - usable + (fronts[-1].missing if fronts else warm_up.sessions)
+    why = f"{lost} in the warm-up of the features ({warm_up.text}) + {needed_in_words(run.config.dataset, least)}"
+    share = run.config.data.fraction
+    cut = f" in the first {share:g} of the history (data.fraction)" if share < 1 else ""
+    what = f"the front periods of {', '.join(contracts)}{cut}"
+    raise InsufficientSessionsError(what, found, lost + needed, why, REMEDY)
+
+
+def _warm_up(run: Run) -> WarmUp:
+    """Return what the features of the training set need before a row that is complete."""
+    columns = tuple(each.column for each in covariates(run.config.ingest))
+    known = chosen(run.config.features.extras, vix=run.uses_vix, covariates=columns)
+    features = [known[name] for name in run.config.features.names or known if name in known]
+    # a window of bars declares sessions too, because a file may begin late in one; its bars are what it needs
+    daily: list[Feature] = [each for each in features if not each.warmup_bars]
+    sessions = max(daily, key=lambda each: each.warmup_sessions, default=None)
+    bars = max(features, key=lambda each: each.warmup_bars, default=None)
+    longest = [f"{sessions.name}: {sessions.warmup_sessions} sessions"] if sessions else []
+    longest += [f"{bars.name}: {bars.warmup_bars} bars"] if bars and bars.warmup_bars else []
+    return WarmUp(
+        sessions.warmup_sessions if sessions else 0, bars.warmup_bars if bars else 0, ", ".join(longest) or "none"
+    )
+
+
+def _fronts(run: Run, contracts: Sequence[str], warm_up: WarmUp) -> list[Front]:
+    """Return what each front period of these contracts holds, in order of time."""
+    table = run.lake.read_frame(run.roll_key())
+    periods = {row["contract"]: row for row in table.iter_rows(named=True)}
+    held = {code: _session_bars(run, code) for code in periods if run.lake.manifest(run.key("bars", code))}
+    days = {code: pl.Series(list(bars), dtype=pl.Date) for code, bars in held.items()}
+    chosen_periods = table.filter(pl.col("contract").is_in(contracts)).sort("first_session")
+    cut = first_sessions(chosen_periods, days, run.config.data.fraction)
+    return [_front(row, held, warm_up, _is_covered(run, periods, held, row)) for row in cut.iter_rows(named=True)]
+
+
+def _front(period: Mapping[str, Any], held: Mapping[str, Mapping[date, int]], warm_up: WarmUp, covered: bool) -> Front:
+    sessions = usable = before = 0
+    own = held[period["contract"]]
+    for index, (day, bars) in enumerate(own.items()):
+        before += bars
+        if period["first_session"] <= day <= period["last_session"]:
+            sessions += 1
+            usable += covered or (index >= warm_up.sessions and before > warm_up.bars)
+    return Front(sessions, usable, 0 if usable else max(warm_up.sessions - len(own), 0))
+
+
+def _is_covered(run: Run, periods: Periods, held: Mapping[str, Mapping[date, int]], period: Mapping[str, Any]) -> bool:
+    """Return whether the predecessors' last front sessions cover the warm-up, so that the front period has none."""
+    needed = needs(run.config.features.extras)
+    history: list[int] = []
+    row: Mapping[str, Any] | None = period
+    while row is not None and row["ratio"] is not None and row["predecessor"] in held and len(history) < needed.history:
+        row = periods.get(row["predecessor"])
+        if row is not None:
+            first, last = row["first_session"], row["last_session"]
+            history += [bars for day, bars in reversed(list(held[row["contract"]].items())) if first <= day <= last]
+    history = history[: needed.history]
+    return len(history) >= needed.sessions and sum(history) >= needed.bars
+
+
+def _session_bars(run: Run, contract: str) -> dict[date, int]:
+    """Return the number of bars of each session of a contract, oldest first; read again only when they changed."""
+    text = run.lake.derived(run.key("bars", contract), "bars a session", ("session",), _counts)
+    return {date.fromisoformat(day): bars for day, bars in json.loads(text)}
+
+
+def _counts(bars: pl.DataFrame) -> str:
+    return json.dumps(
+        [(day.isoformat(), count) for day, count in bars.group_by("session").len().sort("session").rows()]
+    )
