@@ -227,6 +227,20 @@ def test_a_deferred_month_with_few_prints_passes(measured):
     assert measured(sparse, "ESU25", front=(roll.previous.scheduled_roll, roll.scheduled_roll)) == {}
 
 
+@pytest.mark.parametrize("share", [0.005, 0.0])
+def test_a_deferred_month_whose_empty_minutes_are_filled_passes(share, measured):
+    """As some vendors deliver it: a bar for every minute, with the last price and no volume where nothing traded."""
+    bars = made(code="ESU25", seed=SEED)
+    traded = pl.Series(np.random.default_rng(SEED).random(bars.height) < share)
+    last = pl.when(traded).then(pl.col("close")).forward_fill().fill_null(pl.col("close").first())
+    prices = [pl.when(traded).then(pl.col(name)).otherwise(last).alias(name) for name in PRICES]
+    filled = bars.with_columns(*prices, volume=traded.cast(pl.Int64))
+    roll = parse_contract("ESU25")
+    assert measured(filled, "ESU25", front=(roll.previous.scheduled_roll, roll.scheduled_roll)) == {}
+    while_front = measured(filled, "ESU25", front=(filled["session"].min(), roll.scheduled_roll))
+    assert while_front["idle"].count == filled["session"].n_unique()
+
+
 def test_crude_oil_that_falls_below_zero_passes(measured):
     """April 2020: a last session before expiry from 18 to -37, in minutes of several dollars."""
     code, last = "CLK20", date(2020, 4, 20)

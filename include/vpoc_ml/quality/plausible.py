@@ -101,8 +101,10 @@ def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Kno
         known: What is known beyond the bars.
     """
     prices = rows.filter(isolated_prices())
-    clean = rows.join(prices.select("ts"), on="ts", how="anti", maintain_order="left")
+    traded = rows.filter(_within(known.front) | (pl.col("volume") > 0))
+    clean = traded.join(prices.select("ts"), on="ts", how="anti", maintain_order="left")
     days = session_figures(clean, minutes)
+    volumes = rows.group_by("session", maintain_order=True).agg(pl.col("volume").sum())
     lone = rows.filter(isolated_volumes())
     swapped = days.filter("swapped", pl.col("pairs") >= _PAIRS)
     idle = (pl.col("bars") >= _IDLE_BARS) & (pl.col("empty") > _IDLE_SHARE * pl.col("bars"))
@@ -113,7 +115,7 @@ def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Kno
         _sessions(contract, "open", "opens", swapped, days),
         _bars(contract, "volume", "outlier", lone, rows.height, "volume"),
         _sessions(contract, "volume", "idle", days.filter(idle), days),
-        _sessions(contract, "volume", "profile", days.filter(pl.col("volume") == 0), days),
+        _sessions(contract, "volume", "profile", volumes.filter(pl.col("volume") == 0), volumes),
         _quiet(days, contract, known.front),
         _fades(days, contract, known.front),
         _implausible(rows, contract, known.price_range),
