@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -358,3 +359,13 @@ def test_plugin_imports_no_web_framework_until_the_server_asks(plugin):
     assert views == {"nav", "dag_run"}
     assert "fastapi_apps" not in vars(plugin.VpocReports())
     assert plugin.VpocReports().fastapi_apps[0]["url_prefix"] == plugin.PREFIX
+
+
+def test_the_pages_of_a_run_import_nothing_heavy():
+    # a fresh process: this one may have imported anything
+    heavy = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "matplotlib")
+    program = (
+        f"import json, sys, vpoc_ops.run_page; print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from vpoc_ml.errors import ArtifactError, StorageError
 
 FULL = ("room for the file", "Free space there, or move the lake to a larger disk.")
@@ -44,7 +42,7 @@ def writing_to(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except _file_errors() as error:
         number = getattr(error, "errno", None)
         if number is None and (stated := _SYSTEM_ERROR.search(str(error))):
             number = int(stated[1])
@@ -52,6 +50,12 @@ def writing_to(path: Path) -> Iterator[None]:
             raise
         expected, remedy, found = REFUSALS[number]
         raise StorageError(path, expected, found, remedy) from error
+
+
+def _file_errors() -> tuple[type[Exception], ...]:
+    import polars as pl  # once something has failed: the API server and `vpoc-ml --help` do without
+
+    return OSError, pl.exceptions.PolarsError
 
 
 @contextmanager
