@@ -169,13 +169,11 @@ def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Sourc
 
 def _reviewed_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]]) -> dict[str, tuple[Source, ...]]:
     """Return the contracts that have a bar of a session whose hours were reviewed, with all their sources."""
-    config, code = run.config.ingest, f"{run.config.digest('ingest')} {hash_code('market', 'ingest')}"
 
     def has_bar(source: Source) -> bool:
         contract = parse_contract(source.contract, where=str(source.path))
-        what = f"reviewed bars of {json.dumps(source.to_json(), sort_keys=True)} {run.instrument.digest} {code}"
-        look = partial(has_reviewed_bar, source, contract, run.instrument, config)
-        return run.lake.remembered(source.path, what, lambda: str(look())) == str(True)
+        look = partial(has_reviewed_bar, source, contract, run.instrument, run.config.ingest)
+        return _remembered(run, source, "reviewed bars", lambda: str(look())) == str(True)
 
     kept = {contract: sources for contract, sources in found.items() if any(map(has_bar, sources))}
     if not kept:
@@ -189,11 +187,10 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
     as_of = run.as_of
     if as_of is None:
         return found
-    config, code = run.config.ingest, f"{run.config.digest('ingest')} {hash_code('market', 'ingest')}"
 
     def began(source: Source) -> bool:
-        what = f"first bar of {json.dumps(source.to_json(), sort_keys=True)} {run.instrument.digest} {code}"
-        first = run.lake.remembered(source.path, what, lambda: str(first_bar(source, run.instrument, config) or ""))
+        look = partial(first_bar, source, run.instrument, run.config.ingest)
+        first = _remembered(run, source, "first bar", lambda: str(look() or ""))
         return bool(first) and datetime.fromisoformat(first) + BAR <= as_of
 
     known = {contract: tuple(filter(began, sources)) for contract, sources in found.items()}
@@ -205,15 +202,17 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
     return known
 
 
+def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) -> str:
+    """Return what ``look()`` finds out about a source, or what it found while file, settings and code were the same."""
+    made = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest')}"
+    text = f"{what} of {json.dumps(source.to_json(), sort_keys=True)} {made}"
+    return run.lake.remembered(source.path, text, look)
+
+
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
     path = _vix_file(run, folder, found)
-    config = run.config.digest("ingest")
-    recipe = Recipe({"file": run.lake.hash_file(path), "name": path.name}, config, hash_code("ingest"))
-    key = run.shared_key(VIX_KEY)
-    with run.lake.writing("vix"):
-        if run.lake.fresh(key, recipe) is None:
-            run.lake.write_frame(key, _published(run, read_vix(path, run.config.ingest), path), recipe)
+    _store_index(run, VIX_KEY, "vix", path, {"name": path.name}, partial(read_vix, path, run.config.ingest))
     return path
 
 
@@ -222,14 +221,21 @@ def _store_covariates(run: Run, folder: Path, found: Discovery) -> dict[str, str
     paths = {}
     for each in covariates(run.config.ingest):
         path = _covariate_file(each, folder, found)
-        recipe = Recipe({"file": run.lake.hash_file(path)}, run.config.digest("ingest"), hash_code("ingest"))
-        key = run.shared_key(_covariate_key(each))
-        with run.lake.writing(each.column):
-            if run.lake.fresh(key, recipe) is None:
-                values = read_index(path, each.symbol, run.config.ingest, each.published)
-                run.lake.write_frame(key, _published(run, values, path), recipe)
+        read = partial(read_index, path, each.symbol, run.config.ingest, each.published)
+        _store_index(run, _covariate_key(each), each.column, path, {}, read)
         paths[each.column] = str(path)
     return paths
+
+
+def _store_index(
+    run: Run, key: str, lock: str, path: Path, inputs: Mapping[str, str], read: Callable[[], pl.DataFrame]
+) -> None:
+    """Store what ``read`` returns of an index's file unless it is there for the same file, ``inputs`` and settings."""
+    recipe = Recipe({"file": run.lake.hash_file(path), **inputs}, run.config.digest("ingest"), hash_code("ingest"))
+    shared = run.shared_key(key)
+    with run.lake.writing(lock):
+        if run.lake.fresh(shared, recipe) is None:
+            run.lake.write_frame(shared, _published(run, read(), path), recipe)
 
 
 def _published(run: Run, values: pl.DataFrame, path: Path) -> pl.DataFrame:
