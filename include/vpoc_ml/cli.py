@@ -144,16 +144,33 @@ def _run_stages(
     """Start a run, take it up to ``last`` and show its summary."""
     from vpoc_ml import pipeline
 
+    now = datetime.now(UTC)
+    _run_until(last, lake, run, recipe, overrides, raw, vix, now, session)
+    if last == "score":
+        pipeline.publish_reports(lake, run, now)
+    output.show_summary(pipeline.summarize(lake, run), as_json)
+
+
+def _run_until(
+    last: str,
+    lake: str,
+    run: str,
+    recipe: str,
+    overrides: dict[str, Any],
+    raw: Path | None,
+    vix: Path | None,
+    now: datetime,
+    session: datetime | None = None,
+) -> None:
+    """Start a run at ``now``, or as of the night of ``session``, and take it up to ``last``."""
+    from vpoc_ml import pipeline
+
     if last != "score":
         overrides = HISTORY | overrides
-    now = datetime.now(UTC)
     as_of = None if session is None else _night(session.date(), recipe, overrides, now)
     places = str(raw) if raw else None, str(vix) if vix else None
     pipeline.start_run(lake, run, recipe, overrides, *places, now=now, as_of=as_of)
     pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
-    if last == "score":
-        pipeline.publish_reports(lake, run, now)
-    output.show_summary(pipeline.summarize(lake, run), as_json)
 
 
 def _night(session: date, recipe: str, overrides: dict[str, Any], now: datetime) -> datetime | None:
@@ -229,9 +246,7 @@ def _train_and_evaluate(
     from vpoc_ml import pipeline
     from vpoc_ml.pipeline import earlier
 
-    now, overrides = datetime.now(UTC), HISTORY | overrides
-    pipeline.start_run(lake, run, recipe, overrides, str(raw) if raw else None, str(vix) if vix else None, now=now)
-    pipeline.run_until(lake, run, "train", now, on_stage=output.show_stage, on_progress=output.show_progress)
+    _run_until("train", lake, run, recipe, overrides, raw, vix, datetime.now(UTC))
     if output_folder:
         earlier.hand_over(lake, run, output_folder)
     output.show_stage(pipeline.evaluate(lake, run))
