@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.ingest.index_symbols import symbol_of
 from vpoc_ml.ingest.readers.generic import SEPARATORS
+from vpoc_ml.ingest.readers.header import unquoted
 
 _SEARCHED = 10
 _DATES = ("observation_date", "date", "trade date", "datetime", "timestamp", "time")
@@ -94,10 +94,7 @@ def declared(config: IngestConfig) -> dict[str, str]:
 
 def split(line: str, separator: str) -> list[str]:
     """Return the fields of a line without quotes and spaces around them; none of a line that is no CSV."""
-    try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
-    except csv.Error:
-        return []
+    return [field.strip() for field in unquoted(line, separator)]
 
 
 def _mapped(number: int, line: str, mapping: Mapping[str, str]) -> Header | None:

@@ -8,13 +8,15 @@ rule had a lag the closes are a day late, and they are never early.
 
 from __future__ import annotations
 
-from datetime import time, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.index_files import Published
+from vpoc_ml.ingest.index_times import NEW_YORK
 from vpoc_ml.ingest.readers import merged as merged_reader
 from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.readers.options import clock
@@ -22,7 +24,6 @@ from vpoc_ml.lake.atomic import write_text
 
 _STAMPS = ("timestamp", "date", "datetime", "ts", "time")
 _JUDGED = 200
-_PUBLISHED = time(16, 15)
 _REMEDY = "Give a VIX file (--vix)."
 
 
@@ -41,13 +42,13 @@ def write_closes(merged: Path, target: Path, config: IngestConfig | None = None)
         UnreadableFileError: no such columns, or no positive VIX in them.
     """
     frame = _columns(merged, config or IngestConfig())
-    stamp = frame["stamp"].dt.convert_time_zone("America/New_York")
+    stamp = frame["stamp"].dt.convert_time_zone(NEW_YORK)
     known = frame.with_columns(date=stamp.dt.date(), clock=stamp.dt.time()).filter(
         pl.col("vix").is_finite() & (pl.col("vix") > 0)
     )
     if known.is_empty():
         raise UnreadableFileError(merged, "a VIX column with positive closes", "none", remedy=_REMEDY)
-    daily = known.filter(pl.col("clock") <= _PUBLISHED).group_by("date").agg(pl.col("vix").last()).sort("date")
+    daily = known.filter(pl.col("clock") <= Published().at).group_by("date").agg(pl.col("vix").last()).sort("date")
     first = known.row(0, named=True)
     rows = [(first["date"] - timedelta(days=1), first["vix"]), *daily.iter_rows()]
     write_text(target, "DATE,CLOSE\n" + "".join(f"{day.isoformat()},{close}\n" for day, close in rows))

@@ -10,7 +10,8 @@ from vpoc_ml.errors import InvalidValueError
 CHICAGO = ZoneInfo("America/Chicago")
 CLOSE_OF_DAY = time(17, 30)
 """When a session's files are complete, America/Chicago: 90 minutes after its close."""
-_LONGEST_BREAK = timedelta(days=14)
+LONGEST_BREAK = timedelta(days=14)
+"""Longer than any time without a session."""
 
 
 def past_night(calendar: str, session: date, now: datetime) -> datetime | None:
@@ -30,7 +31,7 @@ def past_night(calendar: str, session: date, now: datetime) -> datetime | None:
     """
     from vpoc_ml.market.calendar import reviewed, sessions
 
-    last = min(session + _LONGEST_BREAK, reviewed(calendar)[1])
+    last = min(session + LONGEST_BREAK, reviewed(calendar)[1])
     table = sessions(calendar, session, max(session, last))
     if session not in table["session"]:
         raise InvalidValueError("session", session.isoformat(), f"a day on which {calendar} has a session")

@@ -10,9 +10,8 @@ import polars as pl
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.market.calendar import reviewed, sessions
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.nights import LONGEST_BREAK
 from vpoc_ml.pipeline.run import Result, Run
-
-_WEEKS = timedelta(days=14)  # longer than any closure
 
 
 def data_age(run: Run, contracts: Sequence[str]) -> Result:
@@ -38,7 +37,7 @@ def due_sessions(run: Run, contracts: Sequence[str]) -> dict[str, date]:
     """
     if run.config.quality.max_age_sessions == ANY_AGE:
         return {}
-    over = _over(run, run.started.date() - _WEEKS)["session"]
+    over = _over(run, run.started.date() - LONGEST_BREAK)["session"]
     if over.is_empty():
         return {}
     last: date = over[-1]

@@ -10,6 +10,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.anchors import Anchor, anchored
 from vpoc_ml.profile.kernels import SCALE, span_levels
+from vpoc_ml.profile.sessions import LEVELS
 from vpoc_ml.profile.ticks import profile_rule, session_starts, tick_bars
 
 
@@ -46,10 +47,9 @@ def build_composites(
     levels = np.empty((0, 4), np.int64)
     if begins.size:
         levels = span_levels(tick_bars(chosen, instrument), begins, ends, profile_rule(config))
-    names = ("vpoc", "vah", "val")
     # the value area holds a positive share of whatever was traded
     empty = pl.Series(levels[:, 3] == 0)
     frame = frame.with_columns(
-        pl.Series(name, levels[:, at] * instrument.tick_size).set(empty, None) for at, name in enumerate(names)
+        pl.Series(name, levels[:, at] * instrument.tick_size).set(empty, None) for at, name in enumerate(LEVELS)
     )
     return frame.with_columns(pl.Series("va_volume", levels[:, 3] / SCALE))

@@ -9,10 +9,11 @@ from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.anchors import Anchor, anchored
 from vpoc_ml.profile.kernels import Ints, TickBars, extend_levels
+from vpoc_ml.profile.sessions import LEVELS
 from vpoc_ml.profile.state import ProfileState, refuse_foreign
 from vpoc_ml.profile.ticks import profile_rule, tick_bars
 
-_KEYS, _LEVELS = ("ts", "contract", "session"), ("vpoc", "vah", "val")
+_KEYS = ("ts", "contract", "session")
 
 
 def build_developing(
@@ -36,8 +37,8 @@ def build_developing(
     levels, _ = extend_developing(anchored(bars, anchor), instrument, config)
     if anchor == "session":
         return levels
-    joined = bars.select(_KEYS).join(levels.select("ts", *_LEVELS), on="ts", how="left", maintain_order="left")
-    return joined.with_columns(pl.col(_LEVELS).forward_fill().over("session"))
+    joined = bars.select(_KEYS).join(levels.select("ts", *LEVELS), on="ts", how="left", maintain_order="left")
+    return joined.with_columns(pl.col(LEVELS).forward_fill().over("session"))
 
 
 def extend_developing(
@@ -53,7 +54,7 @@ def extend_developing(
     """
     keys = bars.select(_KEYS)
     if bars.is_empty():
-        return keys.with_columns(pl.lit(None, pl.Float64).alias(name) for name in _LEVELS), state
+        return keys.with_columns(pl.lit(None, pl.Float64).alias(name) for name in LEVELS), state
     if state is not None:
         refuse_foreign(state, bars, config.spread)
     ticks = tick_bars(bars, instrument)
@@ -65,7 +66,7 @@ def extend_developing(
     traded = pl.col("volume").cum_sum().over("session") + pl.when(first_session).then(before).otherwise(0) > 0
     known = bars.select(traded).to_series()
     frame = keys.with_columns(
-        pl.Series(name, levels[:, at] * instrument.tick_size).set(~known, None) for at, name in enumerate(_LEVELS)
+        pl.Series(name, levels[:, at] * instrument.tick_size).set(~known, None) for at, name in enumerate(LEVELS)
     )
     return frame, ProfileState(contract, session, ts, config.spread, low, units)
 

@@ -9,11 +9,9 @@ import polars as pl
 
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
-from vpoc_ml.quality.plausible import Known, ranges
+from vpoc_ml.quality.plausible import STEADY, Known, at_daily_limit, ranges
 
 _MINUTE = pl.duration(minutes=1)
-_STEADY = 0.5
-_LOCKED = 0.04  # nothing trades for hours at a daily limit, 5 % and more from the settlement
 _REMEDY = "deliver newer bars or raise quality.max_age_sessions"
 _MISSING_SESSIONS = 2  # a closure that the calendar does not know, such as two days of a hurricane
 
@@ -116,7 +114,7 @@ def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataF
     at the last one. Minutes of the daily halt do not count, nor do those after a price at its daily limit.
     """
     closes = days.sort("session").select("session", before=pl.col("close").shift(1))
-    steady = table.filter(pl.col("bars") >= _STEADY * pl.col("minutes")).join(closes, on="session", how="left")
+    steady = table.filter(pl.col("bars") >= STEADY * pl.col("minutes")).join(closes, on="session", how="left")
     halts = [name for name in ("halt_start", "halt_end") if name in steady.columns]
     known = steady.select("session", "before", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *halts)
     ends = [
@@ -133,9 +131,8 @@ def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataF
     if halts:
         overlap = pl.min_horizontal("to", "halt_end") - pl.max_horizontal("begins", "halt_start")
         halted = pl.when(pl.col("halt_start").is_not_null()).then(overlap.dt.total_minutes().clip(0)).otherwise(0)
-    locked = ((pl.col("close") / pl.col("before") - 1).abs() >= _LOCKED).fill_null(value=False)
     found = between.with_columns(size=(pl.col("to") - pl.col("begins")).dt.total_minutes() - halted).filter(
-        pl.col("size") > max_gap, ~locked
+        pl.col("size") > max_gap, ~at_daily_limit()
     )
     note = ranges(found.select("begins", "to", "size").iter_rows(), "minutes")
     return Tally(

@@ -7,7 +7,7 @@ around zero and for a quiet index alike, with a floor below which nothing is sus
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -38,7 +38,8 @@ STALE_BARS = 45
 _LOCKED = 0.04  # the smallest daily limit is 5 % of the settlement, which is near the last close
 
 _PAIRS = 100
-_STEADY = 0.5
+STEADY = 0.5
+"""Share of its minutes with a bar from which on a session trades steadily."""
 _IDLE_BARS, _IDLE_SHARE = 30, 0.5
 _QUIET_SHARE, _QUIET_SESSIONS = 0.02, 2  # a holiday has 6 % of a usual session's volume
 _BEFORE_FRONT, _HANDOVER, _FADED = 20, 5, 0.5
@@ -156,7 +157,7 @@ def session_figures(rows: pl.DataFrame, minutes: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(
         usual=usual,
         before=pl.col("close").shift(1),
-        steady=(pl.col("bars") >= _STEADY * pl.col("minutes")).fill_null(value=False),
+        steady=(pl.col("bars") >= STEADY * pl.col("minutes")).fill_null(value=False),
     )
 
 
@@ -193,8 +194,7 @@ def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
         .filter(pl.col("bars") >= STALE_BARS)
         .join(days.select("session", "before", "steady"), on="session", how="left", maintain_order="left")
     )
-    locked = ((pl.col("close") / pl.col("before") - 1).abs() >= _LOCKED).fill_null(value=False)
-    found = runs.filter("steady", ~locked)
+    found = runs.filter("steady", ~at_daily_limit())
     spans = ranges(zip(found["ts"], found["to"], found["bars"], strict=True), "bars")
     return Tally(
         contract,
@@ -243,7 +243,7 @@ def _implausible(rows: pl.DataFrame, contract: str, limits: tuple[float, float] 
     bad = rows.filter((pl.col("low") < low) | (pl.col("high") > high))
     found = _bars(contract, "close", "plausible", bad, rows.height, "close")
     note = f"expected {low:g} to {high:g} points" if bad.height else ""
-    return Tally(contract, "close", "plausible", found.count, found.rows, found.first, found.values, note)
+    return replace(found, note=note)
 
 
 def _implied(days: pl.DataFrame, contract: str, applies: bool) -> Tally:
@@ -252,6 +252,11 @@ def _implied(days: pl.DataFrame, contract: str, applies: bool) -> Tally:
     implied = pl.col("vix") / 100 / 252**0.5 * pl.col("close").abs()
     wide = steady.filter(pl.col("high") - pl.col("low") > _IMPLIED_RANGES * implied)
     return _sessions(contract, "vix", "implied", wide, steady)
+
+
+def at_daily_limit() -> pl.Expr:
+    """Return whether ``close`` is as far from ``before``, the last session's close, as a daily limit lies."""
+    return ((pl.col("close") / pl.col("before") - 1).abs() >= _LOCKED).fill_null(value=False)
 
 
 def _within(front: tuple[date, date] | None) -> pl.Expr:

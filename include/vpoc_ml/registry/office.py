@@ -26,7 +26,7 @@ def offices(entries: Sequence[Entry], until: datetime | None = None) -> list[tup
 
     The first ledgers had one champion for all keys: there a rollback took off the last one whatever its key was.
     """
-    assigned = {entry.version: entry.key for entry in entries if entry.action == ASSIGN}
+    assigned = _assigned(entries)
     history: list[tuple[int, str | None]] = []
     decisions = [entry for entry in entries if entry.action in (PROMOTE, ROLLBACK)]
     while until is not None and decisions and datetime.fromisoformat(decisions[-1].time) > until:
@@ -41,8 +41,12 @@ def offices(entries: Sequence[Entry], until: datetime | None = None) -> list[tup
 
 def key_of(entry: Entry, entries: Sequence[Entry]) -> str | None:
     """Return the text of the key that an entry is about, also of an entry from before there were keys."""
-    assigned = (other.key for other in entries if other.action == ASSIGN and other.version == entry.version)
-    return entry.key or next(assigned, None)
+    return entry.key or _assigned(entries).get(entry.version)
+
+
+def _assigned(entries: Sequence[Entry]) -> dict[int | None, str | None]:
+    """Return the keys that the migration gave to versions from before there were keys."""
+    return {entry.version: entry.key for entry in entries if entry.action == ASSIGN}
 
 
 def keys(entries: Sequence[Entry]) -> list[ModelKey]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -66,7 +65,7 @@ class Registry:
         """
         entries, metrics = self.entries(), self.catalog.metrics()
         about: dict[int | None, Entry] = {e.version: e for e in entries if e.action not in (ASSIGN, RECOVER)}
-        champions = defaultdict(lambda: None, {key: self.catalog.alias(key) for key in keys(entries)})
+        champions: dict[ModelKey | None, int | None] = {key: self.catalog.alias(key) for key in keys(entries)}
         versions = sorted(self.catalog.versions(), key=lambda item: (str(item.key), item.version))
         return [
             {
@@ -75,7 +74,7 @@ class Registry:
                 "run": item.run,
                 "fingerprint": item.fingerprint,
                 "registered": datetime.fromtimestamp(item.created_ms / 1000, UTC).isoformat(timespec="seconds"),
-                "champion": item.key is not None and item.version == champions[item.key],
+                "champion": item.version == champions.get(item.key),
                 "metrics": metrics.get(item.logged, {}),
                 "decision": _decision(about.get(item.version)),
             }
