@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -169,3 +170,16 @@ def test_columns_are_those_of_the_artifacts() -> None:
     assert tuple(result.quarantine.columns) == (*cleaning.QUARANTINE_COLUMNS, "text")
     assert result.quarantine.schema["line"] == pl.Int64()
     assert result.bars.schema["ts"] == pl.Datetime("us", "UTC")
+
+
+def test_prices_at_or_below_zero_are_bars_where_the_instrument_allows_them() -> None:
+    crash = datetime(2020, 4, 20, 18, 20, tzinfo=UTC)
+    prices = ("0.03;0.04;0.00;0.01;5", "-0.01;0.01;-0.02;-0.02;7", "-37.63;-37.60;-40.32;-37.63;9")
+    lines = [line(crash + timedelta(minutes=n), each) for n, each in enumerate(prices)]
+    rows = parse(pl.Series("text", lines, dtype=pl.String), LAYOUT).with_row_index("line", offset=1)
+    rows, crude = rows.with_columns(pl.col("line").cast(pl.Int64)), instrument("CL")
+    allowed = clean(rows, parse_contract("CLK20"), crude, min_price=0.25)
+    assert allowed.bars["close"].to_list() == [0.01, -0.02, -37.63]
+    refused = clean(rows, parse_contract("CLK20"), replace(crude, negative_prices=False), min_price=0.25)
+    assert refused.bars.is_empty()
+    assert refused.quarantine["reason"].to_list() == [cleaning.BELOW_MIN_PRICE] * 3

@@ -410,3 +410,16 @@ def test_scheduled_rolls_lie_in_the_expiry_weeks_of_the_vendors_map(real_data: P
             contract = Contract("ES", day.year, day.month)
             assert contract.expiry - day == timedelta(days=1)
             assert contract.scheduled_roll == day - timedelta(days=3)
+
+
+def test_a_roll_at_a_price_below_zero_has_a_gap_and_says_that_it_has_no_ratio() -> None:
+    files = {
+        "ESH25": (MONDAY, MONDAY + timedelta(days=4), 10),
+        "ESM25": (MONDAY + timedelta(days=7), MONDAY + timedelta(days=11), 10),
+    }
+    table = weekdays(files)
+    front = front_periods(table)
+    (note,) = losses(
+        table, roll_table(front, lambda old, new, switch: Step(58.06, None)), sorted(set(table["session"]))
+    )
+    assert "a gap of 58.06 points and no ratio" in note

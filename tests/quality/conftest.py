@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.features.registry import PriceReach
+
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 MINUTES = 120
 FIRST = date(2025, 1, 6)
@@ -28,6 +30,7 @@ class Known:
     variation_sessions: int = 1
     resting_values: tuple[float, ...] = ()
     family: str = "price"
+    price_reach: PriceReach | None = None
 
 
 REGISTRY = {

@@ -68,7 +68,11 @@ class IngestConfig(Section):
         description="Most isolated bad prints of a contract that go to quarantine; if there are more, all stay in the"
         " bars and gate bars fails.",
     )
-    min_price: float = Field(0.25, gt=0, description="Smallest price in points that can be a price.")
+    min_price: float = Field(
+        0.25,
+        gt=0,
+        description="Smallest price in points that can be a price, unless the instrument allows negative_prices.",
+    )
     reader: str = Field(
         "auto", description="Reader of the files, or pattern=reader pairs such as *.csv=kibot; auto judges content."
     )

@@ -18,6 +18,7 @@ from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
 from vpoc_ml.features.extras.entries import KNOWN
+from vpoc_ml.features.positive import reads_non_positive
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
@@ -131,7 +132,8 @@ def _contract_rows(
         found = f"without {', '.join(absent)}" if absent else f"{own.height} rows on other stamps"
         raise ArtifactError(f"features of {code}", f"all features on the stamps of its {bars[code].height} bars", found)
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
-    rows = own.select(*KEYS, *cells).with_columns(_labels(bars[code], config.dataset))
+    labels = _without_non_positive(_labels(bars[code], config.dataset), bars[code], names)
+    rows = own.select(*KEYS, *cells).with_columns(labels)
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     return rows.filter(_usable(rows, names) & in_front)
 
@@ -143,6 +145,20 @@ def _labels(bars: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
         return labels
     known = known_volatility(labels["last_ret"], config.horizon_minutes, config.target_volatility_bars)
     return labels.with_columns(known)
+
+
+def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """Return labels without a return where a chosen feature has no value because of a price at or below 0.
+
+    Without a return a row has weight 0: it is kept for the windows that read it, and nothing is learned from it.
+    """
+    if (bars["low"] > 0).all():
+        return labels
+    low, day = bars["low"].to_numpy(), bars["session"].rle_id().cast(pl.Int64).to_numpy()
+    reaches = {reach for name in names if name in KNOWN and (reach := KNOWN[name].price_reach) is not None}
+    missing = [pl.Series(reads_non_positive(low, day, reach)) for reach in reaches]
+    gap = pl.any_horizontal(*missing, pl.lit(value=False))
+    return labels.with_columns(ret=pl.when(gap).then(float("nan")).otherwise("ret"))
 
 
 def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:

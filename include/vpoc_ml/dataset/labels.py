@@ -14,8 +14,9 @@ def label_bars(bars: pl.DataFrame, horizon_minutes: int, return_clip: float) -> 
 
     The label of bar t is the log return from its close to the close of the bar that starts exactly
     ``horizon_minutes`` later in the same session; where that bar is missing there is no label. A
-    missing label stays NaN: it is never filled, and never taken from a later bar, because a return
-    over a gap or a roll is another quantity than the one the model is asked for.
+    missing label stays NaN, also one that begins, is entered or ends at a price at or below 0: it is never
+    filled, and never taken from a later bar, because a return over a gap or a roll is another quantity than
+    the one the model is asked for.
 
     Args:
         bars: one contract's bars, sorted by ts: ts (start of bar, UTC), session, open, close in points.
@@ -36,10 +37,12 @@ def label_bars(bars: pl.DataFrame, horizon_minutes: int, return_clip: float) -> 
     return joined.select(
         "ts",
         label_end=pl.col("ts") + horizon,
-        ret=_log_ratio("exit_price", "close").clip(-return_clip, return_clip),
+        ret=pl.when(reachable & (following <= 0))
+        .then(float("nan"))
+        .otherwise(_log_ratio(pl.col("exit_price"), pl.col("close")).clip(-return_clip, return_clip)),
         entry_price=pl.when(reachable).then(following).fill_null(float("nan")),
         exit_price=pl.col("exit_price").fill_null(float("nan")),
-        last_ret=(pl.col("close") / pl.col("close").shift(1).over("session").fill_null(pl.col("open"))).log(),
+        last_ret=_log_ratio(pl.col("close"), pl.col("close").shift(1).over("session").fill_null(pl.col("open"))),
     )
 
 
@@ -58,8 +61,8 @@ def known_volatility(last_returns: pl.Series, horizon_minutes: int, bars: int) -
     return pl.Series("volatility", known)
 
 
-def _log_ratio(end: str, start: str) -> pl.Expr:
+def _log_ratio(end: pl.Expr, start: pl.Expr) -> pl.Expr:
     """Natural log of end / start; NaN unless both are positive and finite."""
-    ratio = pl.col(end) / pl.col(start)
-    sound = (pl.col(end) > 0) & (pl.col(start) > 0) & ratio.is_finite()
+    ratio = end / start
+    sound = (end > 0) & (start > 0) & ratio.is_finite()
     return pl.when(sound).then(ratio.log()).otherwise(float("nan"))

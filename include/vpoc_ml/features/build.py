@@ -15,7 +15,8 @@ from vpoc_ml.features.extras.entries import KNOWN, chosen
 from vpoc_ml.features.extras.families import compute as compute_extras
 from vpoc_ml.features.history import Past, Predecessor, needs, past_of
 from vpoc_ml.features.inputs import Floats, Inputs, gather
-from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.features.positive import reads_non_positive
+from vpoc_ml.features.registry import REGISTRY, PriceReach
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.ticks import session_starts
 
@@ -99,12 +100,25 @@ class Part(NamedTuple):
 
 
 def compute(inputs: Inputs, extras: tuple[str, ...] = ()) -> pl.DataFrame:
-    """Return keys and features of bars that share one past."""
+    """Return keys and features of bars that share one past; NaN where a feature reads a price that it cannot take."""
     more, known = compute_extras(inputs, extras), chosen((), vix=inputs.uses_vix)
     functions = {name: function for name, function in FUNCTIONS.items() if name in known}
-    return inputs.frame.select(KEYS).with_columns(
+    found = inputs.frame.select(KEYS).with_columns(
         *tabulate(inputs, functions), *(pl.Series(name, values.astype(np.float32)) for name, values in more.items())
     )
+    return _without_non_positive(found, inputs) if (inputs.whole("low") <= 0).any() else found
+
+
+def _without_non_positive(features: pl.DataFrame, x: Inputs) -> pl.DataFrame:
+    """Return the features with NaN where one that is relative reads a price at or below 0."""
+    reaches: dict[PriceReach, list[str]] = {}
+    for name in features.columns:
+        if name in KNOWN and (reach := KNOWN[name].price_reach) is not None:
+            reaches.setdefault(reach, []).append(name)
+    for reach, names in reaches.items():
+        bad = pl.Series(x.own(reads_non_positive(x.whole("low"), x.whole("day"), reach)))
+        features = features.with_columns(pl.when(~bad).then(pl.col(names)).otherwise(float("nan")).cast(pl.Float32))
+    return features
 
 
 def tabulate(inputs: Inputs, functions: Mapping[str, Callable[[Inputs], Floats]]) -> list[pl.Series]:

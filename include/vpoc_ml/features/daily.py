@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vpoc_ml.features.history import Floats
+from vpoc_ml.features.positive import positive
 from vpoc_ml.features.series import lagged
 from vpoc_ml.features.windows import sums_before
 
@@ -38,7 +39,7 @@ def yang_zhang_before(daily: Mapping[str, Floats]) -> Floats:
         daily: as for ``mean_range_before``.
     """
     n = YANG_ZHANG_SESSIONS
-    opened, high, low, close = (np.log(daily[name]) for name in ("open", "high", "low", "close"))
+    opened, high, low, close = (np.log(positive(daily[name])) for name in ("open", "high", "low", "close"))
     inside = (high - opened) * (high - close) + (low - opened) * (low - close)
     k = 0.34 / (1.34 + (n + 1) / (n - 1))
     overnight, session = (_variance_before(values, n) for values in (opened - lagged(close, 1), close - opened))

@@ -18,6 +18,7 @@ from vpoc_ml.features.daily import mean_range_before, yang_zhang_before
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
 from vpoc_ml.features.minutes import Minutes, minutes_of
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares
+from vpoc_ml.features.positive import positive
 from vpoc_ml.features.series import change_over, lagged
 from vpoc_ml.features.windows import above_vwap, rolling_sum
 from vpoc_ml.market.instruments import Instrument
@@ -137,7 +138,7 @@ class Inputs:
     @cached_property
     def whole_log(self) -> Floats:
         """Logarithm of the closes of all past sessions, then of the bars: a log return, wrong by 4e-15, is a change."""
-        return np.asarray(np.log(self.whole("close")), np.float64)
+        return np.asarray(np.log(positive(self.whole("close"))), np.float64)
 
     @cached_property
     def whole_return(self) -> Floats:
@@ -180,7 +181,7 @@ class Inputs:
     def variance(self) -> Floats:
         """Sum of squared percent returns of each session of ``daily``, from bar to bar and first from its open."""
         first = self.whole_starts[:-1]
-        from_open = fixed_squares(self.whole_log[first] - np.log(self.daily["open"]))
+        from_open = fixed_squares(self.whole_log[first] - np.log(positive(self.daily["open"])))
         total = np.add.reduceat(self.whole_squares, first) - self.whole_squares[first] + from_open
         return np.asarray(1e4 * total / 2.0**SQUARE_BITS, np.float64)
 

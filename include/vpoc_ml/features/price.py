@@ -6,6 +6,7 @@ import numpy as np
 
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.features.pointwise import fixed_point, ratio
+from vpoc_ml.features.positive import positive
 from vpoc_ml.features.series import change_over, rolling_extreme
 from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_score, wilder_rsi
 
@@ -15,12 +16,12 @@ PRICE_BITS = 10
 
 def close_change_pct(x: Inputs) -> Floats:
     """Percent change of the close over one bar."""
-    return np.asarray(100 * x.own(x.long_change) / x.close_ago(1), np.float64)
+    return np.asarray(100 * x.own(x.long_change) / positive(x.close_ago(1)), np.float64)
 
 
 def price_range(x: Inputs) -> Floats:
     """High minus low in percent of the close."""
-    return 100 * (x.high - x.low) / x.close
+    return 100 * (x.high - x.low) / positive(x.close)
 
 
 def price_mom_3d(x: Inputs) -> Floats:
@@ -50,7 +51,7 @@ def mom_60m(x: Inputs) -> Floats:
 
 def mom_sess(x: Inputs) -> Floats:
     """Log return in basis points since the session's open."""
-    return 1e4 * (x.own(x.long_log) - x.of_session(np.log(x.daily["open"])))
+    return 1e4 * (x.own(x.long_log) - x.of_session(np.log(positive(x.daily["open"]))))
 
 
 def close_loc(x: Inputs) -> Floats:
@@ -66,7 +67,7 @@ def rsi_14(x: Inputs) -> Floats:
 def macd_hist(x: Inputs) -> Floats:
     """MACD (12, 26) minus its signal line (9) in basis points of the close, run from 390 bars before the session."""
     histogram = macd_histogram(x.long_close, x.long_starts, 12, 26, 9)
-    return 1e4 * x.after_window(histogram, RUN_IN) / x.close
+    return 1e4 * x.after_window(histogram, RUN_IN) / positive(x.close)
 
 
 def bb_z_20(x: Inputs) -> Floats:
@@ -84,7 +85,7 @@ def donch_pos_60(x: Inputs) -> Floats:
 
 
 def _since_session(x: Inputs, ago: int) -> Floats:
-    return 100 * (x.own(x.long_log) - x.of_session(np.log(x.daily["close"]), ago))
+    return 100 * (x.own(x.long_log) - x.of_session(np.log(positive(x.daily["close"])), ago))
 
 
 def _log_return(x: Inputs, bars: int) -> Floats:

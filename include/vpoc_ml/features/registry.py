@@ -8,10 +8,19 @@ sessions and prices before it are the predecessor's, ratio-adjusted. Volumes are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf, pi, sqrt
+from re import match
 from typing import NamedTuple
 
 Bounds = tuple[float, float]
+
+
+class PriceReach(NamedTuple):
+    """What a feature reads before its bar: ``back`` bars, or its session so far and ``back`` sessions before it."""
+
+    unit: str
+    back: int
 
 
 class Feature(NamedTuple):
@@ -26,6 +35,8 @@ class Feature(NamedTuple):
     ``variation_sessions``: traded sessions with values after which a column that never varied is a fault. One value a
     session needs several of them. ``resting_values``: what a whole contract may show and nothing else, such as the
     cap of a distance that nothing is near to.
+
+    ``relative``: whether it is a logarithm or a share of prices, and so missing where it reads a price at or below 0.
     """
 
     name: str
@@ -39,6 +50,20 @@ class Feature(NamedTuple):
     warmup_bars: int = 0
     variation_sessions: int = 1
     resting_values: tuple[float, ...] = ()
+    relative: bool = False
+
+    @property
+    def price_reach(self) -> PriceReach | None:
+        """How far back no price may be at or below 0; None: any prices will do.
+
+        As much as the feature reads, and what lies between: a return across 0 is missing as well.
+        """
+        if not self.relative:
+            return None
+        if self.warmup_bars or self.window == "1 m":
+            return PriceReach("bars", self.warmup_bars)
+        days = match(r"(\d+) d\b", self.window)
+        return PriceReach("sessions", max(int(days[1]) if days else 0, self.warmup_sessions))
 
 
 A_WEEK = 5
@@ -138,5 +163,25 @@ _FEATURES = (
             variation_sessions=A_WEEK),
 )  # fmt: skip
 
-REGISTRY: dict[str, Feature] = {feature.name: feature for feature in _FEATURES}
+_RELATIVE = {
+    "close_change_pct", "price_range", "price_mom_3d", "price_mom_5d", "price_mom_20d", "mom_15m", "mom_60m",
+    "mom_sess", "macd_hist", "amihud_60", "vwap", "vrp",
+}  # fmt: skip
+
+REGISTRY: dict[str, Feature] = {
+    one.name: one._replace(relative=one.name in _RELATIVE or one.family == "volatility") for one in _FEATURES
+}
 FEATURE_NAMES: tuple[str, ...] = tuple(REGISTRY)
+
+
+def near_zero(features: Mapping[str, Feature]) -> dict[str, Feature]:
+    """Return ``features`` for an instrument whose price may come near 0: a share of such a price has no bound.
+
+    Bounds of volatility ratios follow from mathematics and stay.
+    """
+    return {
+        name: one._replace(hard=(0.0 if one.hard[0] == 0 else -inf, inf))
+        if one.relative and one.family != "volatility"
+        else one
+        for name, one in features.items()
+    }

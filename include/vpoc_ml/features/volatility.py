@@ -7,6 +7,7 @@ import numpy as np
 from vpoc_ml.features.clock import SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares, ratio
+from vpoc_ml.features.positive import positive
 from vpoc_ml.features.windows import rolling_sum, sums_before
 
 LEAST_VARIANCE = 1e-4
@@ -64,7 +65,7 @@ def har_m(x: Inputs) -> Floats:
 
 def park_60(x: Inputs) -> Floats:
     """Volatility from the ranges of 60 bars, percent a day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
-    squares = fixed_squares(np.log(x.long_high / x.long_low))
+    squares = fixed_squares(np.log(positive(x.long_high) / positive(x.long_low)))
     return x.after_window(_daily(rolling_sum(squares, 60), 60) / float(np.sqrt(4 * np.log(2))), 59)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from vpoc_ml.features.inputs import CHANGE_BITS, LOG_BITS, Floats, Inputs
 from vpoc_ml.features.pointwise import fixed_point, ratio
+from vpoc_ml.features.positive import positive
 from vpoc_ml.features.windows import (
     ratios_to_rows_before,
     rolling_correlation,
@@ -90,7 +91,7 @@ def amihud_60(x: Inputs) -> Floats:
 
     The mean is at least 1e-4, also where none traded (Amihud 2002, "Illiquidity and stock returns").
     """
-    millions = x.long_close * x.long_volume * (x.instrument.tick_value / 1e6)
+    millions = positive(x.long_close) * x.long_volume * (x.instrument.tick_value / 1e6)
     illiquidity = np.minimum(1e4 * ratio(np.abs(x.long_return), millions, 0.0), LARGEST_ILLIQUIDITY)
     total = rolling_sum(fixed_point(illiquidity, ILLIQUIDITY_BITS), 60) / 2.0**ILLIQUIDITY_BITS
     mean = ratio(total, rolling_sum((x.long_volume > 0).astype(np.int64), 60), 0.0)

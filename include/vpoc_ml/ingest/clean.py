@@ -44,10 +44,10 @@ def clean(
 
     Every row lands in exactly one of the two. A row has one reason, the first that holds: unparsable; outside
     exchange hours (weekend, maintenance, halt, holiday, after the contract's last trade); a price below
-    ``min_price`` points; off the tick grid; OHLC out of order; negative volume. Among the rows left, the first
-    of equal stamps is the bar, and later ones are duplicates, conflicting if any value differs. Of the bars then
-    left, isolated bad prints are set apart if there are at most ``bad_prints``; more are no single mistakes and stay
-    for the gate to find.
+    ``min_price`` points, unless the instrument allows ``negative_prices``; off the tick grid; OHLC out of order;
+    negative volume. Among the rows left, the first of equal stamps is the bar, and later ones are duplicates,
+    conflicting if any value differs. Of the bars then left, isolated bad prints are set apart if there are at most
+    ``bad_prints``; more are no single mistakes and stay for the gate to find.
     """
     assigned = within_hours(rows.with_row_index("row"), contract, instrument)
     judged = assigned.with_columns(reason=_row_reason(instrument, min_price))
@@ -92,6 +92,7 @@ def hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> 
 
 
 def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
+    least = -float("inf") if instrument.negative_prices else max(min_price, instrument.tick_size)
     ticks = [pl.col(name) / instrument.tick_size for name in _PRICES]
     off_tick = pl.any_horizontal((value - value.round()).abs() > TICK_TOLERANCE for value in ticks)
     low_bound = pl.min_horizontal("open", "close", "high")
@@ -101,7 +102,7 @@ def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
         .then(pl.lit(UNPARSABLE))
         .when(pl.col("session").is_null())
         .then(pl.lit(OUTSIDE_HOURS))
-        .when(pl.min_horizontal(*_PRICES) < max(min_price, instrument.tick_size))
+        .when(pl.min_horizontal(*_PRICES) < least)
         .then(pl.lit(BELOW_MIN_PRICE))
         .when(off_tick)
         .then(pl.lit(OFF_TICK))

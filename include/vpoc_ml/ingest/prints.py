@@ -41,14 +41,15 @@ def isolated_prices() -> pl.Expr:
 
     Far is 1.5 % of the price and ten median bar ranges of the 31 bars around. A bar without a neighbour within five
     minutes on either side is not judged: deferred months trade hours apart. The first and the last bar of a file
-    have neighbours on one side only.
+    have neighbours on one side only. Fewer bars than the median needs say nothing about what is usual.
     """
     above = pl.col("high") - pl.max_horizontal(pl.col("high").shift(n) for n in _PRICE_NEIGHBOURS)
     below = pl.min_horizontal(pl.col("low").shift(n) for n in _PRICE_NEIGHBOURS) - pl.col("low")
     ts = pl.col("ts")
     near = (ts - ts.shift(1) <= _NEAR).fill_null(False) | (ts.shift(-1) - ts <= _NEAR).fill_null(False)
     far = pl.max_horizontal(_PRICE_SHARE * _level(), usual_range(_RANGES))
-    return (near & (pl.max_horizontal(above, below) > far)).fill_null(False)
+    known = pl.len() >= _RANGE_BARS
+    return (known & near & (pl.max_horizontal(above, below) > far)).fill_null(False)
 
 
 def isolated_volumes() -> pl.Expr:

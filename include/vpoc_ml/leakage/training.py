@@ -147,7 +147,8 @@ def _labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[
     horizon, clip = timedelta(minutes=config.horizon_minutes), config.return_clip
     for row, (contract, session, ts, ret) in enumerate(frame.select("contract", "session", "ts", "ret").iter_rows()):
         end = closes.get((contract, session, ts + horizon))
-        label = math.nan if end is None else math.log(end / closes[contract, session, ts])
+        start = closes[contract, session, ts]
+        label = math.nan if end is None or min(start, end) <= 0 else math.log(end / start)
         expected = label if math.isnan(label) else min(max(label, -clip), clip)
         found = math.nan if ret is None else ret
         if not (math.isclose(found, expected, abs_tol=1e-12) or (math.isnan(found) and math.isnan(expected))):

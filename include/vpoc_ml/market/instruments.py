@@ -33,6 +33,7 @@ class Instrument:
     ``roll_days`` weekdays before expiry lies the scheduled roll. ``cost_per_side`` is dollars a contract
     (commission and fees), ``slippage_ticks`` what a market order loses a side.
     ``price_range``: lowest and highest price in points that gate ``bars`` takes for possible; None: any.
+    ``negative_prices``: whether a price at or below 0 can be true; False: ingestion sets such rows apart.
     ``vix``: whether its bars and features have the VIX, where ``data.vix`` does not say otherwise.
     """
 
@@ -50,6 +51,7 @@ class Instrument:
     slippage_ticks: float = 1.0
     vix: bool = True
     price_range: tuple[float, float] | None = None
+    negative_prices: bool = False
 
     @property
     def is_equity_index(self) -> bool:
@@ -137,6 +139,7 @@ def instrument(symbol: str) -> Instrument:
         slippage_ticks=float(entry.get("slippage_ticks", 1.0)),
         vix=entry.get("vix", True),
         price_range=tuple(entry["price_range"]) if "price_range" in entry else None,
+        negative_prices=entry.get("negative_prices", False),
     )
 
 

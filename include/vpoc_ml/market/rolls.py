@@ -129,7 +129,13 @@ def losses(daily: pl.DataFrame, table: pl.DataFrame, calendar: Sequence[date]) -
         code, first, last = row["contract"], row["first_session"], row["last_session"]
         end = following["first_session"] if following else last + timedelta(days=1)
         days = [day for day in calendar if first <= day < end and (code, day) not in delivered]
-        if row["predecessor"] and row["ratio"] is None:
+        if row["gap"] is not None and row["ratio"] is None:
+            lost.append(
+                f"{code}: {row['predecessor']} or {code} traded at or below 0 before {first}, where both did last:"
+                f" a gap of {row['gap']:g} points and no ratio, so its features begin without the history of"
+                f" {row['predecessor']}"
+            )
+        elif row["predecessor"] and row["ratio"] is None:
             lost.append(
                 f"{code}: no session of the week before {first} in which {row['predecessor']} and {code} both traded:"
                 f" no gap and ratio, so its features begin without the history of {row['predecessor']}"

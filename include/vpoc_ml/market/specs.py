@@ -157,6 +157,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "cost_per_side": (_not_negative, "dollars a contract, at least 0"),
     "vix": (lambda value: isinstance(value, bool), "true or false"),
     "price_range": (_price_range, "the lowest and the highest possible price in points, such as [400, 30000]"),
+    "negative_prices": (lambda value: isinstance(value, bool), "true or false"),
     "slippage_ticks": (_not_negative, "ticks a side, at least 0"),
 }
 _NEEDED = ("tick", "point_value", "calendar", "months", "last_trade", "expiry", "cost_per_side")

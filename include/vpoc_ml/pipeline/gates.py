@@ -52,6 +52,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         closes=vix_closes(run),
         covariates=_covariates(run),
         price_range=run.instrument.price_range,
+        negative_prices=run.instrument.negative_prices,
         implied=run.uses_vix and run.instrument.is_equity_index,
         equity_index=run.instrument.is_equity_index,
         due=due,
@@ -72,8 +73,10 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
     from vpoc_ml.features.extras.entries import chosen
+    from vpoc_ml.features.registry import near_zero
     from vpoc_ml.quality.gates import judge_features, raise_if_failed
 
+    registry = chosen(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))
     verdict = judge_features(
         {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
         bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
@@ -81,7 +84,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         reports_dir=run.reports,
         now=run.started,
         config=run.config.quality,
-        registry=chosen(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run)),
+        registry=near_zero(registry) if run.instrument.negative_prices else registry,
         names=run.config.features.names,
     )
     raise_if_failed(verdict := told(run, verdict))

@@ -98,6 +98,7 @@ class History:
         return self._slices
 
     def _read(self) -> Iterator[Slice]:
+        """Yield the slices, up to the first that holds a price at or below 0."""
         wanted = self._wanted
         for link in self._links():
             bars = self._run.lake.read_frame(self._run.key("bars", link.contract), COLUMNS)
@@ -105,7 +106,10 @@ class History:
             recent = bars["session"].unique().sort().tail(wanted)
             if recent.is_empty():
                 return
-            yield Slice(link, bars.filter(pl.col("session") >= recent[0]))
+            read = bars.filter(pl.col("session") >= recent[0])
+            if (read["low"] <= 0).any():  # a ratio cannot adjust such prices
+                return
+            yield Slice(link, read)
             wanted -= recent.len()
             if wanted == 0:
                 return

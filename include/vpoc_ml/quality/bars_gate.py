@@ -25,21 +25,31 @@ VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
 
 
-def columns(covariates: Sequence[str] = ()) -> list[Column]:
+def columns(covariates: Sequence[str] = (), *, negative_prices: bool = False) -> list[Column]:
     """Return the columns of a bar file with their bounds; ``covariates`` are those of further indices."""
-    bounds = {**dict.fromkeys(PRICES, (0.0, None)), "volume": (0.0, None), "vix": VIX_RANGE}
+    bounds = {
+        **dict.fromkeys(PRICES, (None if negative_prices else 0.0, None)),
+        "volume": (0.0, None),
+        "vix": VIX_RANGE,
+    }
     return [
         Column(name, dtype, hard=bounds.get(name, (None, None)), above_low=name != "volume")
         for name, dtype in (BARS | dict.fromkeys(covariates, pl.Float64())).items()
     ]
 
 
-def checks(config: QualityConfig, *, vix: bool = True, covariates: Sequence[str] = ()) -> list[Check]:
-    """Return every question of the gate; ``vix``: whether the bars have the VIX; ``covariates``: further indices."""
+def checks(
+    config: QualityConfig, *, vix: bool = True, covariates: Sequence[str] = (), negative_prices: bool = False
+) -> list[Check]:
+    """Return every question of the gate.
+
+    ``vix``: whether the bars have the VIX; ``covariates``: further indices; ``negative_prices``: whether the instrument
+    allows prices at or below 0.
+    """
     asked = [*FILE_CHECKS, *(schema_check(column) for column in columns(covariates))]
     asked += [Check("null", name, "no null") for name in BARS if name != "vix"]
     for name in PRICES:
-        asked += _price_checks(name)
+        asked += _price_checks(name, negative_prices=negative_prices)
     for name in covariates:
         asked += _index_checks(name, config)
     asked += [
@@ -76,6 +86,7 @@ def measure(
         covariates: Columns of further indices, after the VIX.
         max_gap: Minutes in a row that may lack a bar.
     """
+    expected = columns(covariates, negative_prices=known.negative_prices)
     hours = calendar.select("session", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *_halt(calendar))
 
     def work(lazy: pl.LazyFrame) -> Profile:
@@ -83,7 +94,7 @@ def measure(
         joined = (
             lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
         )
-        profile = profile_frame(joined, contract, columns(covariates), _rules(contract, tick_size))
+        profile = profile_frame(joined, contract, expected, _rules(contract, tick_size))
         rows = plausible.readable_rows(lazy)
         seen = []
         if rows is not None and rows.height:
@@ -97,7 +108,7 @@ def measure(
             [*profile.tallies, *seen, Tally(contract, ALL, "quarantine", quarantined, total)],
         )
 
-    return measure_file(path, contract, columns(covariates), work)
+    return measure_file(path, contract, expected, work)
 
 
 def quoted(profile: Profile, quote: Quote) -> Profile:
@@ -143,11 +154,11 @@ def _rules(contract: str, tick_size: float) -> list[RowRule]:
     ]
 
 
-def _price_checks(name: str) -> Sequence[Check]:
+def _price_checks(name: str, *, negative_prices: bool) -> Sequence[Check]:
     return (
         Check("nan", name, "no NaN"),
         Check("infinite", name, "no +Inf or -Inf"),
-        Check("outside", name, "prices above 0"),
+        *(() if negative_prices else (Check("outside", name, "prices above 0"),)),
         Check("tick", name, "prices on the tick grid"),
         Check("empty", name, "at least one finite value"),
     )

@@ -11,6 +11,8 @@ from typing import Protocol
 import polars as pl
 
 from vpoc_ml.config import QualityConfig
+from vpoc_ml.features.positive import reads_non_positive
+from vpoc_ml.features.registry import PriceReach
 from vpoc_ml.quality.checks import Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, session_starts
 from vpoc_ml.quality.outliers import outlier_checks
@@ -42,6 +44,8 @@ class FeatureBounds(Protocol):
     def variation_sessions(self) -> int: ...
     @property
     def resting_values(self) -> tuple[float, ...]: ...
+    @property
+    def price_reach(self) -> PriceReach | None: ...
 
 
 def columns(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, int]] = ()) -> list[Column]:
@@ -57,8 +61,19 @@ def _feature(name: str, known: FeatureBounds, starts: Sequence[tuple[date, int]]
         _closed(known.hard),
         _closed(known.soft),
         finite_from=_warm_from(known, starts) or date.max,
-        excused=pl.col(NO_LEVEL) if known.family == "levels" else None,
+        excused=None if (gap := _gap(known)) is None else pl.col(gap),
     )
+
+
+def _gap(known: FeatureBounds) -> str | None:
+    """Return the column that marks the rows in which a feature has no value; None: it always has one."""
+    if known.family == "levels":
+        return NO_LEVEL
+    return None if known.price_reach is None else _gap_of(known.price_reach)
+
+
+def _gap_of(reach: PriceReach) -> str:
+    return f"non_positive_{reach.back}_{reach.unit}"
 
 
 def _warm_from(known: FeatureBounds, starts: Sequence[tuple[date, int]]) -> date | None:
@@ -110,10 +125,8 @@ def measure(
             RowRule("contract", "contract", pl.col("contract") != contract),
             RowRule("order", "ts", (ts.diff() <= pl.duration(seconds=0)).fill_null(value=False)),
         ]
-        flagged = lazy.with_columns(pl.lit(value=False).alias(NO_LEVEL))
-        if {"ts", "session"} <= set(names) and (silent := _without_levels(pl.scan_parquet(bars))) is not None:
-            flagged = lazy.join(silent.lazy(), on="ts", how="left", maintain_order="left")
-            flagged = flagged.with_columns(pl.col(NO_LEVEL).fill_null(value=False))
+        gaps = _gaps(pl.scan_parquet(bars), judged_features) if {"ts", "session"} <= set(names) else []
+        flagged = _flagged(lazy, gaps, judged_features)
         profile = profile_frame(flagged, contract, columns(judged_features, starts), rules)
         keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
         judged = profile.tallies
@@ -122,6 +135,39 @@ def measure(
         return Profile(contract, profile.rows, profile.frame, [*judged, *keys])
 
     return measure_file(path, contract, columns(registry), work)
+
+
+def _flagged(lazy: pl.LazyFrame, gaps: Sequence[pl.DataFrame], registry: Mapping[str, FeatureBounds]) -> pl.LazyFrame:
+    """Return the rows with a column for each kind of gap that a feature may have."""
+    for gap in gaps:
+        lazy = lazy.join(gap.lazy(), on="ts", how="left", maintain_order="left")
+    marked = {name for gap in gaps for name in gap.columns if name != "ts"}
+    absent = {name for known in registry.values() if (name := _gap(known)) is not None} - marked
+    return lazy.with_columns(
+        *(pl.col(name).fill_null(value=False) for name in sorted(marked)),
+        *(pl.lit(value=False).alias(name) for name in sorted(absent)),
+    )
+
+
+def _gaps(bars: pl.LazyFrame, registry: Mapping[str, FeatureBounds]) -> list[pl.DataFrame]:
+    """Return ``ts`` and marks of the bars in which some features have no value, for each cause that occurs."""
+    return [found for found in (_without_levels(bars), _non_positive(bars, registry)) if found is not None]
+
+
+def _non_positive(bars: pl.LazyFrame, registry: Mapping[str, FeatureBounds]) -> pl.DataFrame | None:
+    """Return ``ts`` and, for each reach, whether a feature of it reads a price at or below 0; None without such prices.
+
+    Most instruments have none, so all bars are read only after their minimum.
+    """
+    reaches = sorted({known.price_reach for known in registry.values() if known.price_reach is not None})
+    if not reaches or not {"ts", "session", "low"} <= set(bars.collect_schema().names()):
+        return None
+    if not bars.select((pl.col("low") <= 0).any()).collect(engine="streaming").item():
+        return None
+    rows = bars.select("ts", "session", "low").collect(engine="streaming").unique("ts", maintain_order=True)
+    low, day = rows["low"].to_numpy(), rows["session"].rle_id().cast(pl.Int64).to_numpy()
+    marks = [pl.Series(_gap_of(reach), reads_non_positive(low, day, reach)) for reach in reaches]
+    return rows.select("ts", *marks)
 
 
 def _without_levels(bars: pl.LazyFrame) -> pl.DataFrame | None:

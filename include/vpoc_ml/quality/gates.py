@@ -52,6 +52,7 @@ def judge_bars(
     price_range: tuple[float, float] | None = None,
     implied: bool = False,
     equity_index: bool = False,
+    negative_prices: bool = False,
     due: Mapping[str, date] | None = None,
     daily: pl.DataFrame | None = None,
     quote: Quote | None = None,
@@ -75,6 +76,7 @@ def judge_bars(
         price_range: Lowest and highest price in points that the instrument can plausibly have; None: any.
         implied: Whether the VIX measures the instrument's volatility.
         equity_index: Whether the instrument is one, whose neighbouring contracts cost about the same.
+        negative_prices: Whether the instrument allows prices at or below 0.
         due: Contract code -> day whose session its bars must reach; a contract that is absent ends where it does.
         daily: Daily figures of the contracts and of others of the instrument (``neighbours.SCHEMA``), to compare them.
         quote: Returns the source lines of a contract's bars with these timestamps; asked about single bad bars only.
@@ -88,11 +90,12 @@ def judge_bars(
     for code, path in sorted(contracts.items()):
         sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
         period = None if front is None else front.get(code, NEVER)
-        known = Known(period, (due or {}).get(code), price_range, implied, closes)
+        known = Known(period, (due or {}).get(code), price_range, implied, closes, negative_prices)
         bad = (quarantined or {}).get(code, 0)
         profile = bars_gate.measure(path, code, sessions, tick_size, bad, known, covariates, config.max_gap_minutes)
         profiles.append(bars_gate.quoted(profile, quote) if quote else profile)
-    asked = _asked("bars", sorted(contracts), bars_gate.checks(config, vix=vix, covariates=covariates), profiles)
+    checks = bars_gate.checks(config, vix=vix, covariates=covariates, negative_prices=negative_prices)
+    asked = _asked("bars", sorted(contracts), checks, profiles)
     compared = neighbours.tallies(daily, sorted(contracts), level=equity_index)
     asked = replace(asked, tallies=[*asked.tallies, *compared, vix_dates.future(closes, now)])
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)

@@ -53,7 +53,7 @@ class Known:
     ``front``: first and last session as the front contract, None where that is not known. ``due``: the session up to
     which the bars must reach, None: as far as they do. ``price_range``: points an instrument can plausibly cost.
     ``implied``: whether the VIX measures the instrument's volatility. ``closes``: date, close, available_at of the VIX
-    file that the bars were joined with.
+    file that the bars were joined with. ``negative_prices``: whether a price at or below 0 can be true.
     """
 
     front: tuple[date, date] | None = None
@@ -61,6 +61,7 @@ class Known:
     price_range: tuple[float, float] | None = None
     implied: bool = False
     closes: pl.DataFrame | None = None
+    negative_prices: bool = False
 
 
 CHECKS = (

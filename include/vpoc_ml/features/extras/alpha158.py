@@ -19,6 +19,7 @@ from vpoc_ml.features.extras.alpha_kernels import correlations, extremes, orders
 from vpoc_ml.features.extras.entries import ALPHA_WINDOWS
 from vpoc_ml.features.extras.reach import recent
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.positive import positive
 
 REACH = max(ALPHA_WINDOWS)
 LOW_QUANTILE, HIGH_QUANTILE = 0.2, 0.8
@@ -47,10 +48,10 @@ def bar_shapes(opened: Floats, high: Floats, low: Floats, close: Floats) -> dict
     """Return qlib's k-bar and price features of each bar alone, by lower-case name."""
     span, top, bottom = high - low, np.maximum(opened, close), np.minimum(opened, close)
     moves = {"kmid": close - opened, "kup": high - top, "klow": bottom - low, "ksft": 2 * close - high - low}
-    shapes = {name: 1e4 * move / opened for name, move in moves.items()}
+    shapes = {name: 1e4 * move / positive(opened) for name, move in moves.items()}
     shapes |= {f"{name}2": _over(move, span) for name, move in moves.items()}
-    levels = {"high0": 1e4 * (high - close) / close, "low0": 1e4 * (low - close) / close}
-    return shapes | {"klen": 1e4 * span / opened} | levels
+    levels = {"high0": 1e4 * (high - close) / positive(close), "low0": 1e4 * (low - close) / positive(close)}
+    return shapes | {"klen": 1e4 * span / positive(opened)} | levels
 
 
 def rolling(series: Series, bars: int) -> dict[str, Floats]:
@@ -67,8 +68,8 @@ def _levels(s: Series, bars: int, reached: Floats) -> dict[str, Floats]:
     ago[bars:] = s.close[:-bars]
     levels = {"roc": ago, "ma": mean, "max": reached[0], "min": reached[1], "qtlu": high, "qtld": low}
     moves = {"std": deviation, "beta": slope, "resi": residual}
-    found = {name: 1e4 * (level - s.close) / s.close for name, level in levels.items()}
-    return found | {name: 1e4 * move / s.close for name, move in moves.items()} | {"rsqr": fit, "rank": rank}
+    found = {name: 1e4 * (level - s.close) / positive(s.close) for name, level in levels.items()}
+    return found | {name: 1e4 * move / positive(s.close) for name, move in moves.items()} | {"rsqr": fit, "rank": rank}
 
 
 def _places(s: Series, bars: int, reached: Floats) -> dict[str, Floats]:
@@ -86,7 +87,8 @@ def _counts(s: Series, bars: int) -> dict[str, Floats]:
 def _volumes(s: Series, bars: int) -> dict[str, Floats]:
     traded, before = np.maximum(s.volume, 1), np.concatenate((s.volume[:1], s.volume[:-1]))
     mean, deviation, *_ = trends(s.volume, bars)
-    returns = s.close / np.concatenate((s.close[:1], s.close[:-1]))
+    close = positive(s.close)
+    returns = close / np.concatenate((close[:1], close[:-1]))
     weighted_mean, weighted_deviation, *_ = trends(np.abs(returns - 1) * s.volume, bars)
     change = np.log(s.volume / np.maximum(before, 1) + 1)
     return {

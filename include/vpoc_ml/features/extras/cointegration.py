@@ -15,6 +15,7 @@ import polars as pl
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.extras.reach import day_starts
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.positive import positive
 from vpoc_ml.profile.kernels import Ints
 
 SESSIONS = 20
@@ -35,7 +36,7 @@ def compute(x: Inputs) -> dict[str, Floats]:
     """Return the residual in standard deviations of the last 20 sessions' residuals, and the hedge ratio.
 
     Raises:
-        ArtifactError: the inputs have no pair, or one out of order.
+        ArtifactError: the inputs have no pair, or one out of order or with a price at or below 0.
     """
     if x.pair is None:
         raise ArtifactError("family cointegration", "the other instrument's closes", "none; set features.pair")
@@ -44,8 +45,13 @@ def compute(x: Inputs) -> dict[str, Floats]:
         raise ArtifactError(
             "the other instrument's closes", "rows sorted by ts", f"{late} after a later one; sort them"
         )
+    if not (x.pair["close"] > 0).all():
+        ts, price = x.pair.filter(~(pl.col("close") > 0)).select("ts", "close").row(0)
+        raise ArtifactError(
+            "the other instrument's closes", "prices above 0, which have a logarithm", f"{price:g} at {ts}"
+        )
     times, closes = x.pair["ts"].to_physical().to_numpy(), x.pair["close"].to_numpy()
-    day, own, other = x.whole("day"), np.log(x.whole("close")), np.log(as_known(x.whole("ts"), times, closes))
+    day, own, other = x.whole("day"), np.log(positive(x.whole("close"))), np.log(as_known(x.whole("ts"), times, closes))
     starts, found = day_starts(day), np.full((2, day.size), np.nan)
     first = int(np.searchsorted(starts, day.size - x.close.size))
     for at in range(max(first, SESSIONS), starts.size - 1):

@@ -98,8 +98,15 @@ def _windows(bars: int) -> Iterable[Feature]:
         yield Feature(f"alpha_{name}_{bars}m", "alpha158", formula, f"{bars} m", unit, hard, soft, 2, bars)
 
 
+_RELATIVE_SHAPES = ("kmid", "kup", "klow", "ksft", "klen", "high0", "low0")
+_RELATIVE_WINDOWS = ("roc", "ma", "max", "min", "qtlu", "qtld", "std", "beta", "resi", "cord", "wvma")
+_RELATIVE = {
+    *(feature.name for feature in _MODELS),
+    *(f"alpha_{name}" for name in _RELATIVE_SHAPES),
+    *(f"alpha_{name}_{bars}m" for name in _RELATIVE_WINDOWS for bars in ALPHA_WINDOWS),
+}
 EXTRAS: dict[str, Feature] = {
-    feature.name: feature
+    feature.name: feature._replace(relative=feature.name in _RELATIVE)
     for feature in (*_MODELS, *_BAR_SHAPES, *(one for bars in ALPHA_WINDOWS for one in _windows(bars)))
 }
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(feature.family for feature in EXTRAS.values()))

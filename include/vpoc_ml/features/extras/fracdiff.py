@@ -9,6 +9,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import recent
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.positive import positive
 
 ORDER = 0.4
 THRESHOLD = 1e-4
@@ -42,7 +43,7 @@ def fractional_difference(close: Floats, weights: Floats) -> Floats:
         close: (rows,) float64 prices in any unit, oldest first.
         weights: (K,) float64, newest first.
     """
-    reach, logs = weights.size - 1, np.log(close)
+    reach, logs = weights.size - 1, np.log(positive(close))
     difference = np.full(close.size, np.nan)
     if close.size > reach:
         oldest = logs[: close.size - reach]

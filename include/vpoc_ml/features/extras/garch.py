@@ -19,6 +19,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import day_starts
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.positive import positive
 from vpoc_ml.profile.kernels import Ints
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def five_minutes(minute: Ints, close: Floats) -> Steps:
     step = minute // STEP_MINUTES
     grid = np.arange(step[0], step[-1] + 1)
     last = close[np.searchsorted(step, grid, side="right") - 1]
-    returns = np.rint(1e4 * np.diff(np.log(last)) * GRAIN) / GRAIN
+    returns = np.rint(1e4 * np.diff(np.log(positive(last))) * GRAIN) / GRAIN
     return Steps(returns, grid[1:] // SLOT_STEPS)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import energy, recent
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.positive import positive
 
 BARS = 390
 LAGS = (1, 2, 4, 8, 16, 32)
@@ -32,7 +33,7 @@ def hurst(close: Floats, bars: int, lags: tuple[int, ...]) -> Floats:
         bars: one-bar returns in the window, up to 500.
         lags: lengths of the moves in bars, increasing, below ``bars``.
     """
-    logs, scale = np.log(close), np.log(np.array(lags, np.float64))
+    logs, scale = np.log(positive(close)), np.log(np.array(lags, np.float64))
     slopes = (scale - scale.mean()) / np.sum((scale - scale.mean()) ** 2)
     exponent = np.zeros(close.size)
     flat = np.ones(close.size, np.bool_)

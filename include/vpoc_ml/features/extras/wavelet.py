@@ -12,6 +12,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import energy, recent
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.positive import positive
 
 BARS = 390
 LEVELS = 6
@@ -30,7 +31,7 @@ def coefficients(close: Floats, levels: int) -> tuple[list[Floats], Floats]:
     The mean of the last 2^j returns is a difference of two log closes, so no filter is run. The first 2^j rows of
     level j have no value and hold 0.
     """
-    logs, details = np.log(close), []
+    logs, details = np.log(positive(close)), []
     smooth = _mean_return(logs, 1)
     for level in range(1, levels + 1):
         longer = _mean_return(logs, 2**level)
