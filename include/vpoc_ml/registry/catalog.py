@@ -6,16 +6,20 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from vpoc_ml.errors import RegistryError
 from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.registry.ledger import Head
 
 BATCH_POINTS = 1000  # of one request, as MLflow allows
+_SQLITE = "sqlite:///"
 MODEL, EXPERIMENT = "vpoc", "vpoc"
 UNKEYED_ALIAS = "champion"
 """The alias of registries that had one champion for all keys."""
@@ -203,11 +207,41 @@ def _alias(key: ModelKey | None) -> str:
 
 
 def quiet_client(tracking_uri: str) -> Any:
-    """MLflow's client without telemetry, migration logs and progress bars."""
+    """Return MLflow's client without telemetry, migration logs and progress bars.
+
+    Raises:
+        RegistryError: the SQLite file of ``tracking_uri`` cannot be created.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):  # after the import, which sets its own levels
         logging.getLogger(name).setLevel(logging.WARNING)
+    if tracking_uri.startswith(_SQLITE):
+        _create_database(Path(tracking_uri.removeprefix(_SQLITE)))
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def _create_database(path: Path) -> None:
+    """Create MLflow's SQLite file unless it exists, whole or not at all.
+
+    MLflow's migrations are no transaction: a process killed among them leaves a file that nothing can open again.
+    """
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return
+        for left in path.parent.glob(f"{path.name}.*.new"):
+            left.unlink()
+        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # MLflow keeps one store a name and process
+        try:
+            MlflowClient(tracking_uri=f"{_SQLITE}{unfinished}").search_experiments()
+        except MlflowException as error:
+            raise RegistryError(f"{path}: expected to create MLflow's database; {error}. Try again.") from error
+        os.replace(unfinished, path)
