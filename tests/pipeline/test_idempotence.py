@@ -42,10 +42,14 @@ def test_longer_file_rebuilds_the_contract(lake, start, delivery, market):
 
 
 def test_later_vix_closes_rebuild_nothing(lake, start, delivery):
-    build(lake, start())
     vix = next(delivery.glob("VIX*"))
-    vix.write_text(vix.read_text().rstrip("\n") + "\n12/29/2023,15,16,14,15.5\n")
+    *known, later = vix.read_text().splitlines(keepends=True)
+    vix.write_text("".join(known))
+    build(lake, start())
+    last_bar = Lake(lake).manifest("bars/ES/ESH23.parquet").last_ts
+    vix.write_text("".join([*known, later]))
     assert build(lake, "night")[0] == []
+    assert Lake(lake).read_frame("vix/VIX.parquet")["available_at"].max().isoformat() > last_bar
 
 
 def test_corrected_vix_close_rebuilds_bars_and_features_only_where_seen(lake, start, delivery):
