@@ -66,7 +66,7 @@ bench: $(STAMP) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 features-page: $(STAMP) ## docs/features.md and its pictures, from the code
-	@$(BIN)/python -m vpoc_ml.analysis.reference docs
+	@$(BIN)/python -m vpoc_ml.reports.feature_reference docs
 
 lock: $(STAMP) ## requirements.txt from requirements.in
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in

@@ -53,10 +53,10 @@ def build(name: str) -> dict[str, Any]:
 
     from vpoc_ml.config import resolve
     from vpoc_ml.models.build import build_model
-    from vpoc_ml.training.compiled import CompiledEngine
-    from vpoc_ml.training.engine import Engine
-    from vpoc_ml.training.objective import Objective
-    from vpoc_ml.training.schedule import Plan
+    from vpoc_ml.training.engines.compiled import CompiledEngine
+    from vpoc_ml.training.engines.eager import Engine
+    from vpoc_ml.training.loop.objective import Objective
+    from vpoc_ml.training.loop.schedule import Plan
 
     torch.set_num_threads(1)
     recipe, features, overrides = NETWORKS[name]
@@ -106,7 +106,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(build(options.one)))
         return
-    from vpoc_ml.training.engines import BUILD_SECONDS, SAVED_SECONDS
+    from vpoc_ml.training.engines.select import BUILD_SECONDS, SAVED_SECONDS
 
     print("| network | tensors | parameters | built in CPU s | rule | saved ms a step | rule | pays after steps |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")

@@ -31,9 +31,9 @@ from vpoc_ml.features.build import FUNCTIONS, in_warmup, tabulate
 from vpoc_ml.features.history import Past, after, nothing
 from vpoc_ml.features.inputs import Inputs, gather
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
-from vpoc_ml.ingest.vix import available_at
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions

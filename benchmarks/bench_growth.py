@@ -25,7 +25,7 @@ NAMES = dict(zip(STAGES, ("ingest", "rolls", "profiles", "features"), strict=Tru
 
 def measured(contracts: int, lead: int, folder: Path) -> tuple[int, dict[str, Cost]]:
     """Return the bars of a market of so many contracts and the cost of writing it and of each stage."""
-    from vpoc_ml.ingest.synthetic import write_market
+    from vpoc_ml.synthetic.generate import write_market
 
     begin, cpu = time.perf_counter(), time.process_time()
     write_market(folder / "raw", contracts=contracts, lead=lead)

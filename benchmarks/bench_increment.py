@@ -74,7 +74,7 @@ def show(full: dict[str, float], nights: list[dict[str, float]]) -> float:
 
 
 def measure(contracts: int, folder: Path) -> tuple[dict[str, float], list[dict[str, float]]]:
-    from vpoc_ml.ingest.synthetic import write_market
+    from vpoc_ml.synthetic.generate import write_market
 
     warm = write_market(folder / "warm", contracts=1)
     all_stages(folder / "warm-lake", warm.vix.parent, "warm")

@@ -25,7 +25,7 @@ import polars as pl
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.discover import Discovery, discover
-from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import instrument
 

@@ -25,13 +25,14 @@ import numba
 import numpy as np
 import polars as pl
 import profile_peers as peers
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.profile import kernels, reference
+from vpoc_ml.profile import kernels
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.kernels import Ints, Rule, TickBars, extend_levels, session_levels
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import build_sessions
 
 MINUTES, SESSIONS, CONTRACTS = 1380, 69, 12

@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vpoc_ml.config import top5
 from vpoc_ml.models.reference_mlp import ReferenceMLP
-from vpoc_ml.training import compiled, engine
-from vpoc_ml.training.compiled import CompiledEngine
-from vpoc_ml.training.engine import Engine
-from vpoc_ml.training.fused import FusedEngine
-from vpoc_ml.training.objective import Objective
-from vpoc_ml.training.schedule import Plan, Schedule
-from vpoc_ml.training.update import BETA1, BETA2, RECORD, Outcome
+from vpoc_ml.training.engines import compiled, eager
+from vpoc_ml.training.engines.compiled import CompiledEngine
+from vpoc_ml.training.engines.eager import Engine
+from vpoc_ml.training.engines.fused import FusedEngine
+from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, RECORD, Outcome
+from vpoc_ml.training.loop.objective import Objective
+from vpoc_ml.training.loop.schedule import Plan, Schedule
 
 FEATURES, BATCH, EPOCH_STEPS, PUBLISHED = 5, 16, 57_140, 92.5
 GATES = {"eager": 2.0, "compiled": 12.0, "fused": 100.0}
@@ -132,7 +132,7 @@ def bare(rows, control, batch, rates, members, constants, config, out=(None,) * 
 @contextmanager
 def without_guards(kind: type[Engine]):
     """Steps as a trainer without protection would take them, in the same engine."""
-    module = compiled if kind is CompiledEngine else engine
+    module = compiled if kind is CompiledEngine else eager
     whole, select = module.propose, Engine.__dataclass_fields__["select"].default
     module.propose = bare
     try:

@@ -73,7 +73,7 @@ def _warm() -> None:
 
     from vpoc_ml import pipeline
     from vpoc_ml.config import ProfileConfig
-    from vpoc_ml.market.calendar import is_session
+    from vpoc_ml.market.exchange_calendar import is_session
     from vpoc_ml.market.instruments import instrument
     from vpoc_ml.profile.developing import build_developing
     from vpoc_ml.profile.sessions import build_sessions

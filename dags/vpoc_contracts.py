@@ -25,48 +25,48 @@ from typing import Any
 from airflow.sdk import Asset, dag, result, task, teardown
 from vpoc_timetable import ContractPartitionTimetable
 
-from vpoc_ops import contracts, stage
+from vpoc_airflow import contract_keys, stage_tasks
 
 FEATURES = Asset("es_features", uri="vpoc://ES/features", extra={"columns": "one row a bar"})
 
 
 @task
 def resolve_config(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
-    return contracts.resolve(params, dag_run)
+    return contract_keys.resolve(params, dag_run)
 
 
 @task
 def plan_contracts() -> list[str]:
-    return stage.planned()
+    return stage_tasks.planned()
 
 
 @task
 def of_one(stage_name: str, contract: str) -> dict[str, Any]:
-    return stage.call(stage_name, contract, label=contract)
+    return stage_tasks.call(stage_name, contract, label=contract)
 
 
 @task
 def of_all(stage_name: str, planned: list[str]) -> dict[str, Any]:
-    return stage.call(stage_name, list(planned))
+    return stage_tasks.call(stage_name, list(planned))
 
 
 @task
 def build_features(contract: str) -> dict[str, Any]:
     own, successor = (
-        stage.call(name, contract, label=contract) for name in ("features_contract", "features_successor")
+        stage_tasks.call(name, contract, label=contract) for name in ("features_contract", "features_successor")
     )
     return {"features": own, "successor": successor}
 
 
 @task
 def gate_features(contract: str, built: dict[str, Any]) -> dict[str, Any]:
-    return stage.call("gate_features", [contract, *built["successor"]["rebuilt"]])
+    return stage_tasks.call("gate_features", [contract, *built["successor"]["rebuilt"]])
 
 
 @result
 @task(outlets=[FEATURES])
 def outcome(started: dict[str, Any], stages: dict[str, Any], built: dict[str, Any], outlet_events: Any = None) -> Any:
-    found = contracts.outcome(started, stages | built)
+    found = contract_keys.outcome(started, stages | built)
     outlet_events[FEATURES].add_partitions(found["contract"])
     outlet_events[FEATURES].extra = {key: found[key] for key in ("contract", "config_hash", "rows")}
     return found
@@ -74,8 +74,8 @@ def outcome(started: dict[str, Any], stages: dict[str, Any], built: dict[str, An
 
 @teardown
 def publish_reports() -> dict[str, Any]:
-    stage.skip_unless_started()
-    return stage.call("publish_reports", datetime.now(UTC))
+    stage_tasks.skip_unless_started()
+    return stage_tasks.call("publish_reports", datetime.now(UTC))
 
 
 @dag(
@@ -84,8 +84,8 @@ def publish_reports() -> dict[str, Any]:
     catchup=False,
     max_active_runs=4,
     is_paused_upon_creation=False,
-    params=contracts.form_params(),
-    default_args=stage.RETRIES,
+    params=contract_keys.form_params(),
+    default_args=stage_tasks.RETRIES,
     doc_md=__doc__,
     tags=["ES", "contracts"],
 )

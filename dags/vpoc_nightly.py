@@ -32,8 +32,8 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_group, teardown
 
-from vpoc_ops import stage, start
-from vpoc_ops.approval import APPROVE, REJECT, REQUEST, conclude
+from vpoc_airflow import stage_tasks, start
+from vpoc_airflow.approval import APPROVE, REJECT, REQUEST, conclude
 
 NAMED = "{{ contract }}"
 OF_ALL = ("gate_bars", "gate_features", "gate_leakage", "build_training_set")
@@ -46,22 +46,22 @@ def resolve_config(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
 
 @task
 def plan_contracts() -> list[str]:
-    return stage.planned()
+    return stage_tasks.planned()
 
 
 @task(map_index_template=NAMED)
 def ingest_contract(contract: str) -> dict[str, Any]:
-    return stage.call_for("ingest_contract", contract)
+    return stage_tasks.call_for("ingest_contract", contract)
 
 
 @task(map_index_template=NAMED)
 def profile_contract(contract: str) -> dict[str, Any]:
-    return stage.call_for("profile_contract", contract)
+    return stage_tasks.call_for("profile_contract", contract)
 
 
 @task(map_index_template=NAMED)
 def features_contract(contract: str) -> dict[str, Any]:
-    return stage.call_for("features_contract", contract)
+    return stage_tasks.call_for("features_contract", contract)
 
 
 @task_group
@@ -71,17 +71,17 @@ def levels(contract: str) -> None:
 
 @task
 def of_all(stage_name: str, contracts: list[str]) -> dict[str, Any]:
-    return stage.call(stage_name, list(contracts))
+    return stage_tasks.call(stage_name, list(contracts))
 
 
 @task
 def build_rolls(contracts: list[str]) -> dict[str, Any]:
-    return stage.call("build_rolls", list(contracts), last="score")
+    return stage_tasks.call("build_rolls", list(contracts), last="score")
 
 
 @task
 def gate_training_set() -> dict[str, Any]:
-    return stage.call("gate_training_set")
+    return stage_tasks.call("gate_training_set")
 
 
 @task(
@@ -90,19 +90,19 @@ def gate_training_set() -> dict[str, Any]:
     executor=os.environ.get("TRAIN_EXECUTOR") or None,
 )
 def train(task_state_store: Any = None) -> dict[str, Any]:
-    from vpoc_ops.train import train as train_resumably
+    from vpoc_airflow.train import train as train_resumably
 
     return train_resumably(task_state_store)
 
 
 @task
 def evaluate() -> dict[str, Any]:
-    return stage.call("evaluate")
+    return stage_tasks.call("evaluate")
 
 
 @task
 def decide() -> dict[str, Any]:
-    return stage.call("decide", datetime.now(UTC))
+    return stage_tasks.call("decide", datetime.now(UTC))
 
 
 @task.branch
@@ -118,13 +118,13 @@ def promote(ti: Any = None) -> dict[str, Any]:
 
 @task(trigger_rule="none_failed_min_one_success")
 def score() -> dict[str, Any]:
-    return stage.call("score", datetime.now(UTC))
+    return stage_tasks.call("score", datetime.now(UTC))
 
 
 @teardown
 def publish_reports() -> dict[str, Any]:
-    stage.skip_unless_started()
-    return stage.call("publish_reports", datetime.now(UTC))
+    stage_tasks.skip_unless_started()
+    return stage_tasks.call("publish_reports", datetime.now(UTC))
 
 
 @dag(
@@ -134,7 +134,7 @@ def publish_reports() -> dict[str, Any]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     params=start.form_params(),
-    default_args=stage.RETRIES,
+    default_args=stage_tasks.RETRIES,
     doc_md=__doc__,
     tags=["ES", "nightly"],
 )

@@ -20,7 +20,7 @@ from typing import Any
 
 from airflow.sdk import dag, result, task, teardown
 
-from vpoc_ops import search, stage
+from vpoc_airflow import search, stage_tasks
 
 
 @task
@@ -46,8 +46,8 @@ def try_settings(params: Any = None) -> dict[str, Any]:
 
 @teardown
 def publish_reports() -> dict[str, Any]:
-    stage.skip_unless_started()
-    return stage.call("publish_reports", datetime.now(UTC))
+    stage_tasks.skip_unless_started()
+    return stage_tasks.call("publish_reports", datetime.now(UTC))
 
 
 @dag(
@@ -56,7 +56,7 @@ def publish_reports() -> dict[str, Any]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     params=search.form_params(),
-    default_args=stage.RETRIES,
+    default_args=stage_tasks.RETRIES,
     doc_md=__doc__,
     tags=["ES", "search"],
 )

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from airflow.plugins_manager import AirflowPlugin
 
-from vpoc_ops.env import lake_root
+from vpoc_airflow.env import lake_root
 
 PREFIX = "/vpoc-reports"
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -78,7 +78,7 @@ def shared_links(lake: Path) -> list[tuple[str, Path]]:
 
 def index_page() -> str:
     """Return the index: one table a lake, newest run first."""
-    from vpoc_ops import run_page as pages
+    from vpoc_airflow import run_page as pages
 
     sections = []
     for lake in lakes():
@@ -99,8 +99,8 @@ def index_page() -> str:
 
 def run_page(dag_id: str, run_id: str, now: datetime) -> str:
     """Return the page of one run at ``now`` (aware): why it failed, its training while it runs, links, the report."""
+    from vpoc_airflow import run_page as pages
     from vpoc_ml.pipeline.names import run_folder, run_name
-    from vpoc_ops import run_page as pages
 
     names = run_folder(dag_id, run_id), run_name(run_id)  # the second: folders of an earlier version, without the DAG
     places = ((lake, name) for name in names for lake in lakes())
@@ -137,7 +137,7 @@ def _name(file: Path) -> str:
 
 
 def _page(title: str, body: str, *, refresh: bool = False) -> str:
-    from vpoc_ops import run_page as pages
+    from vpoc_airflow import run_page as pages
 
     again = f'<meta http-equiv="refresh" content="{pages.REFRESH_SECONDS}">' if refresh else ""
     scheme = '<meta name="color-scheme" content="light dark">'

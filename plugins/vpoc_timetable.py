@@ -17,7 +17,7 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import timezone
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 
-from vpoc_ops.clock import CHICAGO, CLOSE_OF_DAY
+from vpoc_airflow.clock import CHICAGO, CLOSE_OF_DAY
 
 if TYPE_CHECKING:
     from pendulum import DateTime

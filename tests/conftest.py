@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from vpoc_ops import env
+from vpoc_airflow import env
 
 # Before anything loads them: tests run side by side, and libraries whose threads wait for each other burn both cores.
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

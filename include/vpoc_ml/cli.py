@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from vpoc_ml import cli_output as output
-from vpoc_ml import cli_train
 from vpoc_ml import config as configuration
+from vpoc_ml.compat import command_line
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
 
@@ -66,8 +66,8 @@ def synth(
     lead: Annotated[int, typer.Option(help="Sessions of a file before its contract becomes front; 190: a year.")] = 22,
 ) -> None:
     """Write a synthetic ES and VIX market as vendor files, with the truth beside it."""
-    from vpoc_ml.ingest.synthetic import write_market
-    from vpoc_ml.ingest.synthetic_faults import KINDS
+    from vpoc_ml.synthetic.generate import write_market
+    from vpoc_ml.synthetic.planted_faults import KINDS
 
     kinds = KINDS if faults == "all" else [kind.strip() for kind in faults.split(",") if kind.strip()]
     made = write_market(out, contracts=contracts, seed=seed, mode=mode, faults=kinds, lead=lead)  # type: ignore[arg-type]
@@ -197,7 +197,7 @@ for _last, _help in {
 
 @app.command(
     help=f"... -> a trained model in the run's folder. RUN, its name, comes first; default: of --output_dir."
-    f" {cli_train.HELP}",
+    f" {command_line.HELP}",
     options_metavar="[RUN] [OPTIONS]",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
@@ -212,22 +212,22 @@ def train(
     contract: ContractOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    from vpoc_ml.pipeline import earlier
+    from vpoc_ml.compat import train_command
 
     # no typer argument: values of the earlier trainer's flags, such as 16 8, would be taken for it
     leads = bool(context.args) and not context.args[0].startswith("-")
     named, flags = (context.args[0], context.args[1:]) if leads else (None, context.args)
-    asked = cli_train.parse(flags)
-    run = _run_of(named, run, earlier.run_of(asked.output if asked else None))
+    asked = command_line.parse(flags)
+    run = _run_of(named, run, train_command.run_of(asked.output if asked else None))
     if asked is None:
         _run_stages("train", lake, run, recipe or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
         return
     if asked.verbose:
         output.log_to_stderr()
-    recipe, overrides = recipe or cli_train.RECIPE, asked.settings | _overrides(override, contract)
+    recipe, overrides = recipe or command_line.RECIPE, asked.settings | _overrides(override, contract)
     if asked.data:
-        settings, folder = configuration.resolve(recipe, overrides), earlier.output_of(lake, run, asked.output)
-        raw, vix = earlier.deliver(asked.data, vix, folder, settings.ingest, settings.data.contracts)
+        settings, folder = configuration.resolve(recipe, overrides), train_command.output_of(lake, run, asked.output)
+        raw, vix = train_command.deliver(asked.data, vix, folder, settings.ingest, settings.data.contracts)
     _train_and_evaluate(lake, run, recipe, overrides, raw, vix, asked.output, as_json=as_json)
 
 
@@ -244,14 +244,14 @@ def _train_and_evaluate(
 ) -> None:
     """Train, hand the model over, show what it is worth on held-out sessions, and say what comes next."""
     from vpoc_ml import pipeline
-    from vpoc_ml.pipeline import earlier
+    from vpoc_ml.compat import train_command
 
     _run_until("train", lake, run, recipe, overrides, raw, vix, datetime.now(UTC))
     if output_folder:
-        earlier.hand_over(lake, run, output_folder)
+        train_command.hand_over(lake, run, output_folder)
     output.show_stage(pipeline.evaluate(lake, run))
     output.show_summary(pipeline.summarize(lake, run), as_json)
-    output.progress.print(cli_train.next_steps(lake, run, raw, vix), highlight=False, markup=False, soft_wrap=True)
+    output.progress.print(command_line.next_steps(lake, run, raw, vix), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -322,7 +322,7 @@ def leakage(
     if as_json:
         typer.echo(json.dumps(proof.to_json()))
     else:
-        from vpoc_ml.pipeline.table import render_proof
+        from vpoc_ml.reports.comparison_table import render_proof
 
         render_proof(Console(), proof.to_json())
     if not proof.passed:

@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vpoc_ml.training.log import epoch_sentence
+from vpoc_ml.training.loop.log import epoch_sentence
 
 if TYPE_CHECKING:
-    from vpoc_ml.training.findings import Finding
+    from vpoc_ml.training.hardware.diagnostics import Finding
 
 STDOUT, STDERR = 1, 2
 progress = Console(stderr=True)
@@ -74,7 +74,7 @@ def show_summary(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    from vpoc_ml.pipeline.table import render
+    from vpoc_ml.reports.comparison_table import render
 
     render(Console(), result)
 
@@ -83,7 +83,7 @@ def show_models(models: list[dict[str, Any]]) -> None:
     if not models:
         typer.echo("no model is registered")
         return
-    from vpoc_ml.pipeline.table import render_models
+    from vpoc_ml.reports.comparison_table import render_models
 
     render_models(Console(), models)
 
@@ -92,7 +92,7 @@ def show_decision(decision: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(decision))
         return
-    from vpoc_ml.pipeline.table import render_decision
+    from vpoc_ml.reports.comparison_table import render_decision
 
     render_decision(Console(), decision)
 
@@ -101,7 +101,7 @@ def show_seeds(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    from vpoc_ml.pipeline.table import render_seeds
+    from vpoc_ml.reports.comparison_table import render_seeds
 
     render_seeds(Console(), result)
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpoc_ops import env, supervisor
+from vpoc_airflow import env
+from vpoc_ops import supervisor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

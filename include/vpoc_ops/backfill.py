@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from vpoc_airflow import env
 from vpoc_ml import config
 from vpoc_ml.errors import InvalidValueError, VpocError
-from vpoc_ops import env
 from vpoc_ops.client import FINISHED, Airflow, Json, NotUpError, RefusedError
 
 DAG = "vpoc_contracts"
@@ -181,7 +181,7 @@ def _done(result: Json) -> str:
 
 
 def _failure(lake: str, run_id: str) -> str:
-    from vpoc_ops.stage import failures
+    from vpoc_airflow.stage_tasks import failures
 
     return "; ".join(str(record["message"]) for record in failures(lake, DAG, run_id)) or "see the log of the run"
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from rich.console import Console
 
+from vpoc_airflow import env
 from vpoc_ml import config
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
 from vpoc_ml.pipeline.names import run_folder
-from vpoc_ml.pipeline.table import render
-from vpoc_ops import env
-from vpoc_ops.quiet import Progress, quiet
+from vpoc_ml.reports.comparison_table import render
+from vpoc_ops.console_capture import Progress, quiet
 
 DAG = "vpoc_nightly"
 
@@ -87,7 +87,7 @@ def _input(options: argparse.Namespace, lake: Path) -> dict[str, Any]:
         return {"raw": str(options.data.absolute()), "vix": options.vix and str(options.vix.absolute())}
     raw = lake / "raw"
     if not raw.is_dir() or not any(raw.iterdir()):
-        from vpoc_ml.ingest.synthetic import write_market
+        from vpoc_ml.synthetic.generate import write_market
 
         write_market(raw, contracts=3, seed=7, mode=options.mode)
     return {"raw": None, "vix": options.vix and str(options.vix.absolute())}
@@ -98,17 +98,17 @@ def _run_dag(conf: dict[str, Any], progress: Progress) -> tuple[str, str, list[s
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.db import initdb
 
-    from vpoc_ops import stage
+    from vpoc_airflow import stage_tasks
 
     initdb()
     bag = DagBag()
     if bag.import_errors:
         raise ImportError("\n".join(bag.import_errors.values()))
-    stage.observers.append(progress)
+    stage_tasks.observers.append(progress)
     try:
         run = bag.dags[DAG].test(run_conf=conf)
     finally:
-        stage.observers.remove(progress)
+        stage_tasks.observers.remove(progress)
     failed = [ti.task_id for ti in run.get_task_instances() if ti.state == "failed"]
     return run_folder(DAG, run.run_id), str(getattr(run.state, "value", run.state)), failed
 

@@ -26,8 +26,8 @@ from typing import Any
 import psutil
 from rich.console import Console
 
+from vpoc_airflow import env
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ops import env
 from vpoc_ops.client import UNANSWERED, Airflow, NotUpError, RefusedError
 
 PARTS = {

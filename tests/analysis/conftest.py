@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.analysis.seen import Seen, read_seen
+from vpoc_ml.analysis.train_validation_view import Seen, read_seen
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.dataset.targets import RankTarget
 

@@ -146,14 +146,14 @@ def test_artifact_that_another_run_is_writing_is_tried_again(run_contract, fakes
     ("key", "param", "code"), [("ESH25", None, "ESH25"), (None, "ES 03-25", "ESH25"), ("ESH25", "ESH2025", "ESH25")]
 )
 def test_contract_is_the_partition_key_s_else_the_conf_s(key, param, code):
-    from vpoc_ops.contracts import contract_of
+    from vpoc_airflow.contract_keys import contract_of
 
     assert contract_of(key, param).code == code
 
 
 def test_key_and_conf_that_name_two_contracts_are_refused():
+    from vpoc_airflow.contract_keys import contract_of
     from vpoc_ml.errors import InvalidValueError
-    from vpoc_ops.contracts import contract_of
 
     with pytest.raises(InvalidValueError, match="ESH25"):
         contract_of("ESH25", "ESM25")

@@ -90,7 +90,7 @@ def test_plan_without_contracts_fails_instead_of_skipping_everything(run_dag):
 
 
 def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
-    from vpoc_ops.train import fingerprint
+    from vpoc_airflow.train import fingerprint
 
     run = run_dag()
     from airflow.models.task_state_store import TaskStateStoreModel

@@ -76,15 +76,15 @@ def test_space_that_cannot_be_searched_and_unknown_fields_are_refused_before_any
     ],
 )
 def test_fields_of_a_search_may_be_text_or_empty(airflow_home, given, found):
-    from vpoc_ops.search import arguments
+    from vpoc_airflow.search import arguments
 
     assert arguments({"trials": 30, "search_seed": 0, "vary": None} | given) == found
 
 
 @pytest.mark.parametrize("value", ["0", "1,000", "many", "10_001", -1])
 def test_number_of_trials_outside_its_limits_is_refused(airflow_home, value):
+    from vpoc_airflow.search import arguments
     from vpoc_ml.errors import InvalidValueError
-    from vpoc_ops.search import arguments
 
     with pytest.raises(InvalidValueError, match="trials to be a valid integer greater than or equal to 1 and less"):
         arguments({"trials": value, "search_seed": 0, "vary": None})

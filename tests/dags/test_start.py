@@ -20,7 +20,7 @@ THANKSGIVING_FRIDAY_NIGHT = datetime(2025, 12, 25, 23, 30, tzinfo=UTC)  # 17:30 
 
 @pytest.fixture
 def clock():
-    from vpoc_ops.start import night_of
+    from vpoc_airflow.start import night_of
 
     return partial(night_of, now=datetime(2026, 3, 1, tzinfo=UTC))
 
@@ -66,7 +66,7 @@ def test_day_outside_the_calendar_is_refused(clock):
 
 
 def test_unknown_key_suggests_a_setting_of_the_same_last_name():
-    from vpoc_ops.start import refuse_unknown
+    from vpoc_airflow.start import refuse_unknown
 
     with pytest.raises(UnknownKeyError) as caught:
         refuse_unknown({"seed": 1}, ["training.seed", "evaluation.seed", "recipe"])

@@ -6,7 +6,7 @@ import math
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.market.exchange_calendar import sessions
 
 from .oracle_market import NAN, Definition, Slow
 

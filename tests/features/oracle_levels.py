@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from scipy.signal import find_peaks
-
-from vpoc_ml.profile import reference
-from vpoc_ml.profile.reference import Bar
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 from .oracle_market import NAN, Definition, Slow
 

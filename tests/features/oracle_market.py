@@ -9,9 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 import polars as pl
-
-from vpoc_ml.profile import reference
-from vpoc_ml.profile.reference import Bar
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 NAN = math.nan
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from vpoc_ml.ingest.vix import join_vix
+from vpoc_ml.ingest.vix.vix_closes import join_vix
 
 
 def test_change_of_values_within_the_day_is_over_five_dates_and_knows_no_later_value(rough, compute):

@@ -14,8 +14,8 @@ from vpoc_ml.dataset.labels import label_bars
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.extras.entries import FAMILIES, chosen
 from vpoc_ml.features.registry import REGISTRY, near_zero
-from vpoc_ml.ingest.vix import available_at
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.ingest.vix.vix_closes import available_at
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions

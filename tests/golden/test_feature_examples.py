@@ -10,7 +10,7 @@ import pytest
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features.build import build_features
-from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions

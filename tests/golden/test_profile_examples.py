@@ -9,15 +9,16 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 import pytest
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.profile import kernels, reference
+from vpoc_ml.profile import kernels
 from vpoc_ml.profile.brackets import bracket_counts, find_prints
 from vpoc_ml.profile.kernels import Rule, TickBars
 from vpoc_ml.profile.naked import naked_at_bars, naked_levels
 from vpoc_ml.profile.opening import opening_ranges
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.profile.ticks import SPREADS
 

@@ -11,9 +11,9 @@ from tests.training.conftest import plant, write_run
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training import gpu_check
-from vpoc_ml.training.device import choose_device
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.hardware import gpu_check
+from vpoc_ml.training.hardware.device import choose_device
+from vpoc_ml.training.launch.job import train_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no card")]
 

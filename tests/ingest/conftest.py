@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.ingest.vix.vix_closes import available_at
 
 Write = Callable[..., Path]
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from vpoc_ml import pipeline
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.append import append_bars, growth
 from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.detect_append import append_bars, growth
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.synthetic import SyntheticMarket, write_market
-from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.pipeline import appended as stage
+from vpoc_ml.pipeline import incremental_ingest as stage
+from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 
 ES, CODE = instrument("ES"), "ESH23"
 CONFIG = IngestConfig(quarantine_limit=0.05)

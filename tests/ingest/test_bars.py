@@ -11,9 +11,9 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, VixCoverageError
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
-from vpoc_ml.ingest.vix import read_vix
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 
 ES = instrument("ES")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vpoc_ml.ingest import clean as cleaning
 from vpoc_ml.ingest.clean import Cleaned, clean
-from vpoc_ml.ingest.readers.layout import parse
+from vpoc_ml.ingest.parsing.text_layout import parse
 from vpoc_ml.ingest.readers.ninjatrader import LAYOUT
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument

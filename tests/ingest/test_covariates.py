@@ -8,8 +8,8 @@ import pytest
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.ingest.covariates import Covariate, covariates
-from vpoc_ml.ingest.index_files import Published
+from vpoc_ml.ingest.vix.covariates import Covariate, covariates
+from vpoc_ml.ingest.vix.index_files import Published
 
 
 def test_entries_name_index_file_and_publication() -> None:

@@ -16,7 +16,7 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InputError, UnreadableFileError, VpocError
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 

@@ -14,7 +14,7 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError, VpocError
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.index_files import Published, index_of, read_index
+from vpoc_ml.ingest.vix.index_files import Published, index_of, read_index
 from vpoc_ml.market.instruments import instrument
 
 DAYS = [date(2024, 1, 12), date(2024, 1, 16), date(2024, 1, 17)]

@@ -12,7 +12,7 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 

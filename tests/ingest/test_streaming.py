@@ -33,7 +33,7 @@ MEASURED = """
     from vpoc_ml.config import IngestConfig
     from vpoc_ml.ingest.bars import build_bars
     from vpoc_ml.ingest.discover import discover
-    from vpoc_ml.ingest.vix import available_at
+    from vpoc_ml.ingest.vix.vix_closes import available_at
     from vpoc_ml.market.contracts import parse_contract
     from vpoc_ml.market.instruments import instrument
 

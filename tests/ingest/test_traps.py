@@ -19,9 +19,9 @@ from vpoc_ml.errors import (
 )
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import Discovery, discover
+from vpoc_ml.ingest.parsing.contract_names import contract_of
 from vpoc_ml.ingest.readers.lean import read_daily
-from vpoc_ml.ingest.readers.naming import contract_of
-from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 

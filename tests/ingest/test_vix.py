@@ -10,8 +10,8 @@ import pytest
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError, VixCoverageError
-from vpoc_ml.ingest.index_files import index_of
-from vpoc_ml.ingest.vix import check_coverage, join_vix, read_vix
+from vpoc_ml.ingest.vix.index_files import index_of
+from vpoc_ml.ingest.vix.vix_closes import check_coverage, join_vix, read_vix
 
 CME = "CME Globex Equity"
 CBOE = "DATE,OPEN,HIGH,LOW,CLOSE\r\n01/10/2025,18.1,19.9,18.0,19.54\r\n01/13/2025,20.0,22.0,19.0,19.19\r\n"

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import MachineError, StorageError
-from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.atomic import replacing, write_text
 from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.synthetic.generate import write_market
 
 RECIPE = Recipe({}, "cfg", "code")
 KEY = "bars/ES/ESH25.parquet"

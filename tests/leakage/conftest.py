@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.markets import awkward, regular, rolled
 from vpoc_ml.leakage.martingale import martingale
+from vpoc_ml.leakage.random_markets import awkward, regular, rolled
 
 
 @pytest.fixture(scope="session")

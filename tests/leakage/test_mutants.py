@@ -8,12 +8,12 @@ import pytest
 from vpoc_ml.features import levels
 from vpoc_ml.features.build import FUNCTIONS
 from vpoc_ml.features.registry import REGISTRY, Feature
-from vpoc_ml.leakage.external import check_external
-from vpoc_ml.leakage.later import check_later
-from vpoc_ml.leakage.memory import Reach, check_memory, declared_reach
+from vpoc_ml.leakage.as_of import check_external
+from vpoc_ml.leakage.future_perturbation import check_later
+from vpoc_ml.leakage.lookback import Reach, check_memory, declared_reach
 from vpoc_ml.leakage.prefix import check_prefix
 from vpoc_ml.leakage.product import feature_builder
-from vpoc_ml.leakage.rolls import check_rolls
+from vpoc_ml.leakage.roll_invariance import check_rolls
 
 UNBOUNDED = (-np.inf, np.inf)
 

@@ -12,11 +12,11 @@ import pytest
 
 from vpoc_ml.config import ProfileConfig, nightly
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
-from vpoc_ml.leakage.findings import differences
 from vpoc_ml.leakage.nightly import audit
 from vpoc_ml.leakage.placebo import LARGEST
 from vpoc_ml.leakage.product import feature_builder, streamed, training_set_builder
 from vpoc_ml.leakage.prove import PROMISES, Proof, prove
+from vpoc_ml.leakage.results import differences
 
 CONFIG = nightly()
 PROFILE = ProfileConfig()

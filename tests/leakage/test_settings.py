@@ -10,17 +10,17 @@ import pytest
 from vpoc_ml.config import DatasetConfig, IngestConfig, ProfileConfig, resolve
 from vpoc_ml.features.history import needs
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.leakage.chunks import check_chunks
-from vpoc_ml.leakage.findings import KEYS
-from vpoc_ml.leakage.later import check_later
+from vpoc_ml.leakage.future_perturbation import check_later
 from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.markets import awkward
 from vpoc_ml.leakage.nightly import audit
 from vpoc_ml.leakage.prefix import check_prefix
 from vpoc_ml.leakage.product import feature_builder, streamed, training_set_builder
-from vpoc_ml.leakage.rolls import check_rolls
-from vpoc_ml.leakage.training import check_training
+from vpoc_ml.leakage.random_markets import awkward
+from vpoc_ml.leakage.results import KEYS
+from vpoc_ml.leakage.roll_invariance import check_rolls
+from vpoc_ml.leakage.training_set import check_training
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.market import calendar
+from vpoc_ml.market import exchange_calendar
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
@@ -25,8 +25,8 @@ def utc(text: str) -> datetime:
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer['session']} {answer['what']}")
 def test_sessions_of_a_day_equal_the_answer(answer: dict[str, str]) -> None:
     day = date.fromisoformat(answer["session"])
-    table = calendar.sessions(CME, day, day)
-    assert calendar.is_session(CME, day) == bool(answer["minutes"])
+    table = exchange_calendar.sessions(CME, day, day)
+    assert exchange_calendar.is_session(CME, day) == bool(answer["minutes"])
     if not answer["minutes"]:
         assert table.is_empty()
         return
@@ -40,7 +40,7 @@ def test_sessions_of_a_day_equal_the_answer(answer: dict[str, str]) -> None:
 
 
 def test_columns_are_typed_as_promised() -> None:
-    table = calendar.sessions(CME, date(2024, 1, 1), date(2024, 12, 31))
+    table = exchange_calendar.sessions(CME, date(2024, 1, 1), date(2024, 12, 31))
     stamp = pl.Datetime("us", "UTC")
     assert table.schema == {
         "session": pl.Date(),
@@ -56,7 +56,7 @@ def test_columns_are_typed_as_promised() -> None:
 
 
 def test_all_reviewed_sessions_are_ordered_and_never_overlap() -> None:
-    table = calendar.sessions(CME, *calendar.reviewed(CME))
+    table = exchange_calendar.sessions(CME, *exchange_calendar.reviewed(CME))
     assert table["session"].is_sorted()
     assert table["session"].is_unique().all()
     assert table["session"].dt.weekday().is_in([1, 2, 3, 4, 5]).all()
@@ -69,14 +69,14 @@ def test_all_reviewed_sessions_are_ordered_and_never_overlap() -> None:
 
 
 def test_rth_is_half_past_eight_chicago_in_summer_and_winter() -> None:
-    table = calendar.sessions(CME, date(2023, 1, 2), date(2024, 12, 31)).drop_nulls("rth_open")
+    table = exchange_calendar.sessions(CME, date(2023, 1, 2), date(2024, 12, 31)).drop_nulls("rth_open")
     local = table["rth_open"].dt.convert_time_zone("America/Chicago").dt.strftime("%H:%M")
     assert set(local) == {"08:30"}
     assert set(table["rth_open"].dt.strftime("%H:%M")) == {"13:30", "14:30"}
 
 
 def test_halt_is_reported_until_june_2021_on_full_days_only() -> None:
-    table = calendar.sessions(CME, date(2019, 1, 2), date(2022, 12, 30))
+    table = exchange_calendar.sessions(CME, date(2019, 1, 2), date(2022, 12, 30))
     halted = table.drop_nulls("halt_start")
     assert halted["session"].max() == date(2021, 6, 25)
     assert (halted["minutes"] == 1365).all()
@@ -85,7 +85,7 @@ def test_halt_is_reported_until_june_2021_on_full_days_only() -> None:
 
 def test_expiring_contract_stops_at_half_past_eight() -> None:
     es = instrument("ES")
-    table = calendar.contract_sessions(parse_contract("ESH25"), es, date(2025, 3, 20), date(2025, 4, 30))
+    table = exchange_calendar.contract_sessions(parse_contract("ESH25"), es, date(2025, 3, 20), date(2025, 4, 30))
     assert table["session"].to_list() == [date(2025, 3, 20), date(2025, 3, 21)]
     last = table.row(1, named=True)
     assert last["close"] == utc("2025-03-21 13:30")
@@ -105,16 +105,16 @@ def test_expiring_contract_stops_at_half_past_eight() -> None:
 )
 def test_sessions_of_crude_oil_and_gold(name: str, session: str, close: str, minutes: int, rth: int) -> None:
     day = date.fromisoformat(session)
-    row = calendar.sessions(name, day, day).row(0, named=True)
+    row = exchange_calendar.sessions(name, day, day).row(0, named=True)
     assert (row["close"], row["minutes"], row["rth_minutes"]) == (utc(close), minutes, rth)
 
 
 def test_crude_oil_and_gold_are_closed_on_good_friday_christmas_and_new_year() -> None:
     for name in ("CMEGlobex_CL", "CMEGlobex_GC"):
         for day in ("2024-03-29", "2023-12-25", "2024-01-01", "2025-04-18"):
-            assert not calendar.is_session(name, date.fromisoformat(day))
+            assert not exchange_calendar.is_session(name, date.fromisoformat(day))
     with pytest.raises(InvalidValueError, match="2015-09-21"):
-        calendar.sessions("CMEGlobex_CL", date(2015, 9, 18), date(2015, 9, 22))
+        exchange_calendar.sessions("CMEGlobex_CL", date(2015, 9, 18), date(2015, 9, 22))
 
 
 def test_micros_share_the_calendar_of_their_big_brothers() -> None:
@@ -122,13 +122,15 @@ def test_micros_share_the_calendar_of_their_big_brothers() -> None:
 
 
 def test_expiring_crude_oil_stops_at_half_past_two_new_york() -> None:
-    table = calendar.contract_sessions(parse_contract("CLK20"), instrument("CL"), date(2020, 4, 20), date(2020, 4, 30))
+    table = exchange_calendar.contract_sessions(
+        parse_contract("CLK20"), instrument("CL"), date(2020, 4, 20), date(2020, 4, 30)
+    )
     assert table["session"].to_list() == [date(2020, 4, 20), date(2020, 4, 21)]
     assert table["close"][1] == utc("2020-04-21 18:30")
 
 
 def test_ten_years_have_their_sessions() -> None:
-    table = calendar.sessions(CME, date(2015, 1, 1), date(2024, 12, 31))
+    table = exchange_calendar.sessions(CME, date(2015, 1, 1), date(2024, 12, 31))
     weekdays = pl.date_range(date(2015, 1, 1), date(2024, 12, 31), eager=True)
     weekdays = weekdays.filter(weekdays.dt.weekday() <= 5).len()
     assert weekdays - 10 * 5 < table.height < weekdays  # a few weekdays a year have no session
@@ -140,4 +142,4 @@ def test_ten_years_have_their_sessions() -> None:
 )
 def test_unreviewed_hours_are_refused(name: str, start: date, end: date) -> None:
     with pytest.raises(InvalidValueError, match="Expected"):
-        calendar.sessions(name, start, end)
+        exchange_calendar.sessions(name, start, end)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
-from vpoc_ml.market.calendar import contract_sessions, sessions
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
 from vpoc_ml.market.instruments import instrument, symbols
 from vpoc_ml.market.specs import MONTH_CODES, VARIABLE
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
-from vpoc_ml.market.rolls import Step, front_periods, losses, measure_roll, roll_table
+from vpoc_ml.market.roll_table import Step, front_periods, losses, measure_roll, roll_table
 from vpoc_ml.market.specs import ROLL_RULES
 
 CODES = ["ESH24", "ESM24", "ESU24"]

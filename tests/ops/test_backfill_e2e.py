@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from vpoc_ml import config, pipeline
-from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.synthetic.generate import write_market
 from vpoc_ops import backfill, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vpoc_ops import env
+from vpoc_airflow import env
 
 
 def test_home_is_local_quiet_and_complete(tmp_path):

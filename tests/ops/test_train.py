@@ -8,9 +8,9 @@ import time
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from vpoc_airflow import stage_tasks
+from vpoc_airflow import train as training
 from vpoc_ml.errors import CardBusyError, MachineError, TrainingUnstableError
-from vpoc_ops import stage
-from vpoc_ops import train as training
 
 EPOCH = {"kind": "epoch", "epoch": 3, "epochs_total": 12, "train_loss": 0.0206, "validation_loss": 0.0203}
 EPOCH |= {"validation_constant": 0.0204, "best": True, "lr": 0.00351, "rows": 98_304, "seconds": 8.0}
@@ -42,9 +42,9 @@ def folder(tmp_path, monkeypatch):
         on_progress(EPOCH)
         return {"epochs": 1}
 
-    monkeypatch.setattr(stage, "current_run", lambda: "night")
-    monkeypatch.setattr(stage, "run_dir", lambda run: tmp_path)
-    monkeypatch.setattr(stage, "call", call)
+    monkeypatch.setattr(stage_tasks, "current_run", lambda: "night")
+    monkeypatch.setattr(stage_tasks, "run_dir", lambda run: tmp_path)
+    monkeypatch.setattr(stage_tasks, "call", call)
     return tmp_path
 
 
@@ -102,6 +102,6 @@ def test_task_log_has_one_line_an_epoch(folder, caplog):
 )
 def test_fault_of_the_machine_keeps_its_retries_and_a_verdict_does_not(error, raised, tmp_path, monkeypatch):
     monkeypatch.setenv("VPOC_ML_LAKE", str(tmp_path))
-    with pytest.raises(raised), stage.recorded("night", "train"):
+    with pytest.raises(raised), stage_tasks.recorded("night", "train"):
         raise error
     assert (tmp_path / "runs/night/failures/train.json").is_file()

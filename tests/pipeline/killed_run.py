@@ -17,11 +17,16 @@ from vpoc_ml.pipeline.names import STAGES
 from .conftest import NOW
 
 WORK = (*STAGES, "publish-reports")
-PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.champion", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.reports"]
+PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.champion", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.report_stage"]
 PRELOADED += ["vpoc_ml.quality.gates", "vpoc_ml.quality.docs", "vpoc_ml.evaluation.evaluate", "vpoc_ml.registry.store"]
-PRELOADED += ["vpoc_ml.evaluation.report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
-PRELOADED += ["vpoc_ml.evaluation.pictures", "vpoc_ml.leakage.nightly", "vpoc_ml.pipeline.decision"]
-PRELOADED += ["vpoc_ml.training.launch", "vpoc_ml.quality.docs_view", "vpoc_ml.quality.judge", "vpoc_ml.dataset.share"]
+PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
+PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly", "vpoc_ml.pipeline.decision"]
+PRELOADED += [
+    "vpoc_ml.training.launch.subprocess",
+    "vpoc_ml.quality.docs_view",
+    "vpoc_ml.quality.judge",
+    "vpoc_ml.dataset.share",
+]
 PRELOADED += [
     "great_expectations.data_context.data_context.ephemeral_data_context",
     "great_expectations.datasource.fluent",

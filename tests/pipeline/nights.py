@@ -3,9 +3,9 @@
 import shutil
 
 from vpoc_ml import pipeline
-from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.synthetic.generate import write_market
 
 from .conftest import NOW
 

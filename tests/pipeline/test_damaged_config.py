@@ -10,12 +10,12 @@ import pytest
 from vpoc_ml import cli, config, pipeline
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.training import seeds
 from vpoc_ml.training.__main__ import main as train_process
-from vpoc_ml.training.inputs import INPUTS
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.processes import processes_of
-from vpoc_ml.training.search import Search
+from vpoc_ml.training.launch import seed_study
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.processes import processes_of
+from vpoc_ml.training.launch.run_inputs import INPUTS
+from vpoc_ml.training.search.study import Search
 
 WHOLE = config.resolve("smoke").to_json().encode()
 DAMAGED = {
@@ -53,7 +53,7 @@ def test_training_process_and_seeds_tell_the_same(tmp_path, capsys):
     assert train_process([str(tmp_path)]) == 5
     assert json.loads(capsys.readouterr().out)["error"] == "UnreadableFileError"
     with pytest.raises(UnreadableFileError):
-        seeds.train_seeds(tmp_path, [1], 1)
+        seed_study.train_seeds(tmp_path, [1], 1)
 
 
 def test_stages_and_commands_tell_the_same(start, lake, monkeypatch, capsys):

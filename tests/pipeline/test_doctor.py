@@ -12,8 +12,8 @@ from vpoc_ml.cli import app
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.pipeline import host
 from vpoc_ml.pipeline.doctor import as_json, examine, stops
-from vpoc_ml.training.machine import AMD, GIB, Card, DrmCard, Machine
-from vpoc_ml.training.smoke import Smoke
+from vpoc_ml.training.hardware.probe import AMD, GIB, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.smoke import Smoke
 
 CARD = Card(0, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB)
 RADEON = Machine(

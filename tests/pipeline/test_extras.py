@@ -13,7 +13,7 @@ import pytest
 from vpoc_ml import pipeline
 from vpoc_ml.errors import ArtifactError, GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
-from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.lake.store import Lake, Recipe
 
 from .short_days import MINUTES, bars_of, walk

@@ -12,10 +12,10 @@ from vpoc_ml import config, pipeline
 from vpoc_ml.errors import GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.lake.store import Lake, Recipe
-from vpoc_ml.leakage.findings import Finding
 from vpoc_ml.leakage.placebo import Skill
 from vpoc_ml.leakage.prove import PROMISES, Proof, provable
-from vpoc_ml.pipeline import leakage
+from vpoc_ml.leakage.results import Finding
+from vpoc_ml.pipeline import leakage_stage
 from vpoc_ml.pipeline.run import open_run
 
 from .nights import H, M
@@ -42,9 +42,9 @@ class Prover:
 def prover(monkeypatch, tmp_path) -> Prover:
     """A machine that has proved nothing yet."""
     monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(leakage, "_KNOWN", {})
+    monkeypatch.setattr(leakage_stage, "_KNOWN", {})
     prover = Prover()
-    monkeypatch.setattr(leakage, "prove_code", prover)
+    monkeypatch.setattr(leakage_stage, "prove_code", prover)
     return prover
 
 
@@ -75,19 +75,19 @@ def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
 
 
 def test_proof_is_made_once_for_a_recipe_on_a_machine(place, prover):
-    lake, why = Lake(place / "lake"), lambda: leakage._proof(open_run(str(place / "lake"), "night"))[1]
+    lake, why = Lake(place / "lake"), lambda: leakage_stage._proof(open_run(str(place / "lake"), "night"))[1]
     assert why() == "new"
     assert why() is None
     lake.storage.delete(ARTIFACT)
     assert why() == "new"
-    leakage._KNOWN.clear()
+    leakage_stage._KNOWN.clear()
     lake.storage.delete(ARTIFACT)
     assert why() == "new"  # in another process of the same machine
     assert prover.asked == 1
 
 
 def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prover):
-    lake, why = Lake(place / "lake"), lambda: leakage._proof(open_run(str(place / "lake"), "night"))[1]
+    lake, why = Lake(place / "lake"), lambda: leakage_stage._proof(open_run(str(place / "lake"), "night"))[1]
     why()
     stored = lake.known_json(ARTIFACT)
     lake.write_known_json(ARTIFACT, stored | {"recipe": stored["recipe"] | {"code": "other", "libraries": "numpy 1"}})
@@ -97,7 +97,7 @@ def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prov
     assert prover.asked == 1
     (file,) = (place.parent / "cache" / "proofs").glob("*.json")
     file.write_text("{")
-    leakage._KNOWN.clear()
+    leakage_stage._KNOWN.clear()
     lake.storage.delete(ARTIFACT)
     assert why() == "new"
     assert prover.asked == 2

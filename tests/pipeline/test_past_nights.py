@@ -14,7 +14,7 @@ from vpoc_ml import pipeline
 from vpoc_ml.errors import InvalidValueError, MissingInputError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.nights import past_night
-from vpoc_ml.pipeline.rolls import with_open_interest
+from vpoc_ml.pipeline.roll_stage import with_open_interest
 from vpoc_ml.pipeline.run import open_run
 
 from .short_days import DAYS, bars_of, walk

@@ -13,10 +13,10 @@ import pytest
 from vpoc_ml import pipeline
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.features.registry import FEATURE_NAMES
-from vpoc_ml.ingest.vix import available_at
+from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.lake.store import Lake, Manifest, Recipe
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.pipeline import history, rolls
+from vpoc_ml.pipeline import predecessor_sessions, roll_stage
 
 from .short_days import DAYS, bars_of, walk
 
@@ -63,7 +63,7 @@ class World:
             pipeline.profile_contract(self.root, self.run, code)
         return {code: pipeline.features_contract(self.root, self.run, code)["why"] for code in codes}
 
-    def rolls(self) -> dict[str, dict[str, Any]]:
+    def roll_stage(self) -> dict[str, dict[str, Any]]:
         return {row["contract"]: row for row in self.lake.read_frame("roll/ES.parquet").iter_rows(named=True)}
 
     def features(self, code: str) -> pl.DataFrame:
@@ -264,7 +264,7 @@ def test_short_front_periods_chain_to_the_contract_before(tmp_path: Path, monkey
     world.build()
     table = world.rolls()
     assert table["ESU24"]["predecessor"] == "ESM24"
-    monkeypatch.setattr(history, "HISTORY_SESSIONS", 70)
+    monkeypatch.setattr(predecessor_sessions, "HISTORY_SESSIONS", 70)
     world.lake.path("features/ES/ESU24.parquet").unlink()
     assert world.build()["ESU24"].startswith("damaged")
     assert world.manifest("ESU24").details["predecessors"] == ["ESM24", "ESH24"]
@@ -281,8 +281,8 @@ def test_a_profile_setting_rebuilds_the_features(world: World) -> None:
 def test_only_a_step_whose_bars_changed_is_measured_again(world: World, monkeypatch) -> None:
     world.build()
     measured: list[date] = []
-    original = rolls.measure_roll
-    monkeypatch.setattr(rolls, "measure_roll", lambda *args: measured.append(args[2]) or original(*args))
+    original = roll_stage.measure_roll
+    monkeypatch.setattr(roll_stage, "measure_roll", lambda *args: measured.append(args[2]) or original(*args))
     world.deliver("ESU24", cheaper(118))
     world.build()
     assert measured == [DAYS[105]]

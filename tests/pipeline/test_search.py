@@ -21,8 +21,8 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.registry import trials
-from vpoc_ml.training import launch
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.launch import subprocess
+from vpoc_ml.training.launch.job import train_run
 
 LOG_TRIAL = trials.log_trial
 NAMES = ("signal", "noise", "flat")
@@ -74,7 +74,7 @@ def run(start, lake, monkeypatch):
     """Name of a run with a training set; trials train in this process and stay out of MLflow."""
     name = start(overrides=QUICK)
     write_training_set(Path(lake) / "runs" / name)
-    monkeypatch.setattr(launch, "launch", train_run)
+    monkeypatch.setattr(subprocess, "launch", train_run)
     monkeypatch.setattr(trials, "log_trial", lambda *_: None)
     return name
 

@@ -15,7 +15,7 @@ from vpoc_ml import pipeline
 from vpoc_ml.cli import app
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.training import seeds as training
+from vpoc_ml.training.launch import seed_study as training
 
 from .conftest import NOW
 

@@ -11,10 +11,10 @@ import pytest
 
 from vpoc_ml import pipeline
 from vpoc_ml.errors import GateFailedError
-from vpoc_ml.ingest.synthetic import write_market
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion import model_store
+from vpoc_ml.synthetic.generate import write_market
 
 from .conftest import KEY, LEARNS, NOW
 

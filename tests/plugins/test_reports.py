@@ -364,8 +364,7 @@ def test_plugin_imports_no_web_framework_until_the_server_asks(plugin):
 def test_the_pages_of_a_run_import_nothing_heavy():
     # a fresh process: this one may have imported anything
     heavy = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "matplotlib")
-    program = (
-        f"import json, sys, vpoc_ops.run_page; print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
-    )
+    loaded = f"[name for name in {heavy!r} if name in sys.modules]"
+    program = f"import json, sys, vpoc_airflow.run_page; print(json.dumps({loaded}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

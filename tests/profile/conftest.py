@@ -9,11 +9,11 @@ import numba
 import numpy as np
 import polars as pl
 import pytest
+from tests.profile.reference import Bar
 
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile import kernels
 from vpoc_ml.profile.kernels import Ints, Rule, TickBars
-from vpoc_ml.profile.reference import Bar
 
 MakeBars = Callable[..., pl.DataFrame]
 

@@ -8,13 +8,13 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 import pytest
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
-from vpoc_ml.profile import reference
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.histogram import volume_profile
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import COLUMNS, OPENING, build_sessions
 from vpoc_ml.profile.ticks import SPREADS, profile_rule
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 import vpoc_ml.profile
-from vpoc_ml.profile import kernels, reference
+from vpoc_ml.profile import kernels
 from vpoc_ml.profile.kernels import Ints, Rule, TickBars
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.ticks import SPREADS
 
 SHARE = Fraction(7, 10)

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.developing import build_developing, extend_developing
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.state import ProfileState
 
 CONFIG = ProfileConfig()

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InvalidValueError
@@ -17,7 +18,6 @@ from vpoc_ml.profile.composite import build_composites
 from vpoc_ml.profile.naked import naked_at_bars, naked_levels
 from vpoc_ml.profile.nodes import build_nodes, find_nodes, high_nodes_before
 from vpoc_ml.profile.opening import opening_ranges
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.profile.ticks import SPREADS, tick_bars
 

@@ -7,18 +7,18 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 import pytest
+from tests.profile import reference
+from tests.profile.reference import Bar
 
 from vpoc_ml.config import IngestConfig, ProfileConfig
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.synthetic import write_market
-from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.profile import reference
 from vpoc_ml.profile.developing import build_developing, extend_developing
 from vpoc_ml.profile.histogram import volume_profile
-from vpoc_ml.profile.reference import Bar
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.profile.ticks import profile_rule, tick_bars
+from vpoc_ml.synthetic.generate import write_market
 
 
 @pytest.fixture(scope="module")

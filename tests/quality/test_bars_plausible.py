@@ -10,9 +10,9 @@ import pytest
 
 from vpoc_ml.config import IngestConfig, QualityConfig
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.vix import read_vix
-from vpoc_ml.market.calendar import contract_sessions
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.quality import bars_gate
 from vpoc_ml.quality.plausible import Known

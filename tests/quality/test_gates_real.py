@@ -10,9 +10,9 @@ import pytest
 from vpoc_ml.config import RunConfig
 from vpoc_ml.features.build import build_features
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.vix import read_vix
-from vpoc_ml.market.calendar import contract_sessions
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions

@@ -10,9 +10,9 @@ import pytest
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.vix import available_at, read_vix
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.ingest.vix.vix_closes import available_at, read_vix
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.quality import vix_dates
 from vpoc_ml.quality.plausible import readable_rows, session_figures

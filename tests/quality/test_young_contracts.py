@@ -14,8 +14,8 @@ from vpoc_ml.config import DatasetConfig, ProfileConfig, QualityConfig
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.features.registry import REGISTRY
-from vpoc_ml.ingest.vix import available_at, join_vix
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.ingest.vix.vix_closes import available_at, join_vix
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vpoc_ml.training.machine import AMD, GIB, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.probe import AMD, GIB, Card, DrmCard, Machine
 
 NODES = {"/dev/kfd": True, "/dev/dri/renderD128": True}
 

@@ -26,11 +26,11 @@ from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training import control as columns
-from vpoc_ml.training import loop, update
-from vpoc_ml.training.control import LOG_DELTA
-from vpoc_ml.training.engine import Engine
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.engines.eager import Engine
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.loop import adamw_step, epochs
+from vpoc_ml.training.loop import step_state as columns
+from vpoc_ml.training.loop.step_state import LOG_DELTA
 
 FEATURES = 10
 BAD_ROWS, HUGE_ROWS, BAD_TARGETS, ZERO_DENOMINATORS = 0.0131, 0.001, 0.002, 0.003
@@ -210,7 +210,7 @@ def _no_guard() -> Any:
 
 
 def _no_mask() -> Any:
-    return mock.patch("vpoc_ml.training.data.mask_targets", lambda target, weight: (target, weight))
+    return mock.patch("vpoc_ml.training.loop.data.mask_targets", lambda target, weight: (target, weight))
 
 
 def _no_select() -> Any:
@@ -223,13 +223,13 @@ def _no_select() -> Any:
 
 
 def _no_rollback() -> Any:
-    return mock.patch("vpoc_ml.training.monitor.Monitor.complaint", return_value=None)
+    return mock.patch("vpoc_ml.training.loop.monitor.Monitor.complaint", return_value=None)
 
 
 @contextmanager
 def _no_delta_guard() -> Iterator[None]:
     """Let the adaptive delta follow whatever comes: no finite check, no bounds, also in a step that is skipped."""
-    guarded = update._next_control
+    guarded = adamw_step._next_control
 
     def careless(control, counted, batch, norm, limit, sound, config):
         moved = guarded(control, counted, batch, norm, limit, sound, config)
@@ -238,12 +238,12 @@ def _no_delta_guard() -> Iterator[None]:
         moved[LOG_DELTA] = (1 - share) * control[LOG_DELTA] + share * reached.log()
         return moved
 
-    told = loop.window_line
+    told = epochs.window_line
 
     def shown(*facts):
         return {key: _finite(value) for key, value in told(*facts).items()}
 
-    with mock.patch.object(update, "_next_control", careless), mock.patch.object(loop, "window_line", shown):
+    with mock.patch.object(adamw_step, "_next_control", careless), mock.patch.object(epochs, "window_line", shown):
         yield
 
 

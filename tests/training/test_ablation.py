@@ -10,8 +10,8 @@ import torch
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.reference_mlp import ReferenceMLP
-from vpoc_ml.training.control import SCALE
-from vpoc_ml.training.engine import THETA, Engine
+from vpoc_ml.training.engines.eager import THETA, Engine
+from vpoc_ml.training.loop.step_state import SCALE
 
 from . import stress
 from .stress import Case, Outcome, dirty_market, run_case, shock, without

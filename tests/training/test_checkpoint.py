@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from vpoc_ml.errors import CheckpointError
-from vpoc_ml.training.checkpoint import Checkpoint, fingerprints, latest_checkpoint, read_checkpoint, write_checkpoint
+from vpoc_ml.training.loop.checkpoint import (
+    Checkpoint,
+    fingerprints,
+    latest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def checkpoint(step: int, fingerprint: str = "mine") -> Checkpoint:

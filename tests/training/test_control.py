@@ -12,11 +12,11 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.residual import ResidualNet
-from vpoc_ml.training import control as columns
-from vpoc_ml.training.control import LOG_DELTA, LOG_NORM, LOG_SPREAD, SCALE, UPDATES
-from vpoc_ml.training.engine import THETA, Engine
-from vpoc_ml.training.objective import Objective
-from vpoc_ml.training.schedule import Plan
+from vpoc_ml.training.engines.eager import THETA, Engine
+from vpoc_ml.training.loop import step_state as columns
+from vpoc_ml.training.loop.objective import Objective
+from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.step_state import LOG_DELTA, LOG_NORM, LOG_SPREAD, SCALE, UPDATES
 
 FEATURES, BATCH = 5, 32
 CPU = torch.device("cpu")
@@ -134,7 +134,7 @@ def test_gradient_noise_is_a_function_of_the_seed_and_falls_with_the_steps():
         states.append(engine.state)
     assert torch.equal(states[1], states[2])
     assert not torch.equal(states[0], states[1])
-    from vpoc_ml.training.update import add_noise
+    from vpoc_ml.training.loop.adamw_step import add_noise
 
     engine = make(gradient_noise=0.01)
     deviations = []

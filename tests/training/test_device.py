@@ -12,15 +12,15 @@ import torch
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import CardBusyError, DeviceError
-from vpoc_ml.training import job
-from vpoc_ml.training.checkpoint import read_checkpoint, write_checkpoint
-from vpoc_ml.training.device import CONTEXT_BYTES, DeviceChoice, choose_device, memory_needed
-from vpoc_ml.training.fingerprint import fingerprint_of
-from vpoc_ml.training.inputs import hash_inputs
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.ladder import rungs
-from vpoc_ml.training.machine import GIB, Card, DrmCard, Machine
-from vpoc_ml.training.smoke import NIGHTLY, Smoke, smoke_test
+from vpoc_ml.training.hardware.device import CONTEXT_BYTES, DeviceChoice, choose_device, memory_needed
+from vpoc_ml.training.hardware.probe import GIB, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.smoke import NIGHTLY, Smoke, smoke_test
+from vpoc_ml.training.launch import job
+from vpoc_ml.training.launch.fallback import rungs
+from vpoc_ml.training.launch.fingerprint import fingerprint_of
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.run_inputs import hash_inputs
+from vpoc_ml.training.loop.checkpoint import read_checkpoint, write_checkpoint
 
 from .machines import hopper, radeon
 
@@ -190,7 +190,7 @@ def test_smoke_test_finds_a_card_that_multiplies_wrongly(dtype, what, monkeypatc
 
 
 def test_smoke_test_finds_a_wrong_step_and_a_fault(monkeypatch):
-    from vpoc_ml.training import smoke
+    from vpoc_ml.training.hardware import smoke
 
     right = smoke._step
     calls = []

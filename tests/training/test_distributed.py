@@ -12,13 +12,14 @@ from vpoc_ml.config import resolve
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import DeviceError, InvalidValueError, MachineError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training import distributed, processes
-from vpoc_ml.training.checkpoint import read_checkpoint
-from vpoc_ml.training.device import DeviceChoice
-from vpoc_ml.training.inputs import hash_inputs, share_inputs
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.launch import launch
-from vpoc_ml.training.seeds import train_seeds
+from vpoc_ml.training.engines import distributed
+from vpoc_ml.training.hardware.device import DeviceChoice
+from vpoc_ml.training.launch import processes
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.run_inputs import hash_inputs, share_inputs
+from vpoc_ml.training.launch.seed_study import train_seeds
+from vpoc_ml.training.launch.subprocess import launch
+from vpoc_ml.training.loop.checkpoint import read_checkpoint
 
 SHORT = {
     "training__epochs": 2,

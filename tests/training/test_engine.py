@@ -11,9 +11,9 @@ from torch.overrides import TorchFunctionMode
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
-from vpoc_ml.training.engine import AVERAGE, MEAN, SQUARE, THETA, Engine
-from vpoc_ml.training.loss import huber, mask_targets, shares
-from vpoc_ml.training.update import Rates, propose
+from vpoc_ml.training.engines.eager import AVERAGE, MEAN, SQUARE, THETA, Engine
+from vpoc_ml.training.loop.adamw_step import Rates, propose
+from vpoc_ml.training.loop.loss import huber, mask_targets, shares
 
 STEPS, BATCH, FEATURES = 40, 32, 5
 

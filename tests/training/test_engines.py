@@ -13,14 +13,14 @@ from vpoc_ml.models.mlp import PlainMLP
 from vpoc_ml.models.outputs import Shifted
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
-from vpoc_ml.training import compiled, engines, fused, fused_kernel
-from vpoc_ml.training.compiled import CompiledEngine
-from vpoc_ml.training.engine import THETA, Engine
-from vpoc_ml.training.engines import choose_engine, plan_engine
-from vpoc_ml.training.fused import FusedEngine
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.objective import Objective
-from vpoc_ml.training.schedule import Plan
+from vpoc_ml.training.engines import compiled, fused, fused_kernel, select
+from vpoc_ml.training.engines.compiled import CompiledEngine
+from vpoc_ml.training.engines.eager import THETA, Engine
+from vpoc_ml.training.engines.fused import FusedEngine
+from vpoc_ml.training.engines.select import choose_engine, plan_engine
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.loop.objective import Objective
+from vpoc_ml.training.loop.schedule import Plan
 
 FEATURES, BATCH, STEPS = 5, 24, 40
 NETS = {
@@ -259,7 +259,7 @@ def test_self_test_puts_everything_back():
     assert engine.steps_taken == 0
     assert torch.equal(engine.control, plain.control)
     assert engine.state[1:3].abs().max() == 0
-    assert engines.TEST_STEPS > 0
+    assert select.TEST_STEPS > 0
 
 
 @pytest.mark.parametrize("field", fused.RULES._fields)

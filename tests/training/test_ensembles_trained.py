@@ -17,8 +17,8 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.scoring.batch import score_bars
-from vpoc_ml.training import saving
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.launch import saving
+from vpoc_ml.training.launch.job import train_run
 
 NAMES = ["mom_60m", "mom_15m", "vwap", "rv_30", "tod_sin"]
 QUICK = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}

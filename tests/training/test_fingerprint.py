@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vpoc_ml.config import TrainingConfig, resolve
-from vpoc_ml.training.fingerprint import WITHOUT_EFFECT, fingerprint_of
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.launch.fingerprint import WITHOUT_EFFECT, fingerprint_of
+from vpoc_ml.training.launch.job import train_run
 
 OTHER = {"device": "cuda", "allow_cpu": False, "vram_limit_gib": 8.0, "checkpoint_seconds": 1.0, "ladder": False}
 OTHER |= {"threads": 2, "processes": 2, "engine": "eager", "monitor_steps": 50, "seed": 8, "precision": "bf16"}

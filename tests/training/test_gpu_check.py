@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 import torch
 
-from vpoc_ml.training import gpu_check
-from vpoc_ml.training.engine import Engine
-from vpoc_ml.training.gpu_check import CheckFailed, main, run_checks
-from vpoc_ml.training.smoke import smoke_test
+from vpoc_ml.training.engines.eager import Engine
+from vpoc_ml.training.hardware import gpu_check
+from vpoc_ml.training.hardware.gpu_check import CheckFailed, main, run_checks
+from vpoc_ml.training.hardware.smoke import smoke_test
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_bits_that_do_not_repeat_are_found(monkeypatch):
         return record
 
     torch.seed()
-    monkeypatch.setattr("vpoc_ml.training.engine.reseed_dropout", lambda device, seed: None)
+    monkeypatch.setattr("vpoc_ml.training.engines.eager.reseed_dropout", lambda device, seed: None)
     monkeypatch.setattr(Engine, "_step", noisy)
     with pytest.raises(CheckFailed, match="they differ"):
         gpu_check.repeats(CPU)

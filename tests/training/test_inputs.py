@@ -7,7 +7,7 @@ import pytest
 from vpoc_ml.config import resolve
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import MissingInputError
-from vpoc_ml.training.inputs import INPUTS, drop_inputs, hash_inputs, share_inputs
+from vpoc_ml.training.launch.run_inputs import INPUTS, drop_inputs, hash_inputs, share_inputs
 
 
 @pytest.fixture

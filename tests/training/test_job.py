@@ -11,8 +11,8 @@ import pytest
 
 from vpoc_ml.errors import ArtifactError, DeviceError, InputError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training import monitor
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.loop import monitor
 
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}
 WINDOW = {"kind", "step", "epoch", "loss", "grad_norm_max", "grad_norm_mean", "lr", "skipped", "clip_share"}

@@ -21,9 +21,9 @@ from vpoc_ml.errors import (
     MachineError,
     TrainingUnstableError,
 )
-from vpoc_ml.training import launch as launching
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.launch import launch
+from vpoc_ml.training.launch import subprocess as launching
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.subprocess import launch
 
 ENDLESS = {"training__epochs": 10_000, "training__patience": 1000, "training__batch_size": 64}
 STEPWISE = {"training__monitor_steps": 10, "training__checkpoint_seconds": 0, "training__patience": 1000}
@@ -161,7 +161,7 @@ def test_process_and_group_are_killed_when_the_caller_raises(tiny, make_run):
 def test_process_dies_with_a_caller_that_is_killed(ending, tiny, make_run):
     run = make_run(tiny, **ENDLESS)
     code = (
-        "import sys, threading\nfrom pathlib import Path\nfrom vpoc_ml.training.launch import launch\n"
+        "import sys, threading\nfrom pathlib import Path\nfrom vpoc_ml.training.launch.subprocess import launch\n"
         "say = lambda line: (sys.stdout.write('x\\n'), sys.stdout.flush())\n"
         "worker = threading.Thread(target=launch, args=(Path(sys.argv[1]),), kwargs={'on_progress': say})\n"
         "worker.start()\nworker.join()\n"

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from vpoc_ml.training.machine import GIB, look
+from vpoc_ml.training.hardware.probe import GIB, look
 
 from .machines import fake_torch, system
 

@@ -11,8 +11,8 @@ import torch
 from vpoc_ml.config import DatasetConfig, TrainingConfig
 from vpoc_ml.dataset.targets import fit_target
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.training import loss
-from vpoc_ml.training.objective import Objective
+from vpoc_ml.training.loop import loss
+from vpoc_ml.training.loop.objective import Objective
 
 RETURNS = np.random.default_rng(3).standard_t(3, size=2_000) * 1e-4
 

@@ -9,9 +9,9 @@ from vpoc_ml.config import TrainingConfig, resolve
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP
 from vpoc_ml.models.outputs import Shifted
-from vpoc_ml.training.engine import Engine
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.possible import DECISIVE, require_possible
+from vpoc_ml.training.engines.eager import Engine
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.validate_config import DECISIVE, require_possible
 
 STATISTICS = {"features": ["a"], "median": [0.0], "scale": [1.0], "zero_rank": 0.5, "target_quantiles": [0.0]}
 WRONG = {

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.training.job import train_run
-from vpoc_ml.training.preflight import column_problems, preflight
+from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.loop.preflight import column_problems, preflight
 
 RNG = np.random.default_rng(1)
 GOOD = RNG.normal(size=10_000)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from vpoc_ml.training.machine import AMD, Card, DrmCard, Machine
-from vpoc_ml.training.rocm import traps
+from vpoc_ml.training.hardware.known_issues import traps
+from vpoc_ml.training.hardware.probe import AMD, Card, DrmCard, Machine
 
 from .machines import NODES, hopper, radeon
 

@@ -6,9 +6,9 @@ import pytest
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import TrainingUnstableError
-from vpoc_ml.training.engine import Window
-from vpoc_ml.training.monitor import Monitor, is_dead
-from vpoc_ml.training.schedule import Schedule, step_seeds
+from vpoc_ml.training.engines.eager import Window
+from vpoc_ml.training.loop.monitor import Monitor, is_dead
+from vpoc_ml.training.loop.schedule import Schedule, step_seeds
 
 
 def window(loss: float = 0.02, steps: int = 100, accepted: int = 100, finite: bool = True) -> Window:

@@ -13,7 +13,7 @@ from vpoc_ml.dataset import scalers, targets
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training.job import train_run
+from vpoc_ml.training.launch.job import train_run
 
 SIGMA = 2e-4
 

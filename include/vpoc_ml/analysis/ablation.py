@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vpoc_ml.analysis.seen import Seen
 from vpoc_ml.analysis.skill import critical_t, draws, t_value
+from vpoc_ml.analysis.train_validation_view import Seen
 from vpoc_ml.config import RunConfig
 from vpoc_ml.evaluation.bootstrap import Resamples
 from vpoc_ml.evaluation.metrics import SessionSums, compare, correlation_gain, describe, reduce

@@ -14,9 +14,9 @@ from vpoc_ml.analysis.clusters import cluster, spearman
 from vpoc_ml.analysis.distribution import describe, extremes
 from vpoc_ml.analysis.drift import drift
 from vpoc_ml.analysis.scaling import scaler_effects
-from vpoc_ml.analysis.seen import SPLITS, Seen, read_seen
 from vpoc_ml.analysis.skill import critical_t, skills
 from vpoc_ml.analysis.targets import target_distributions
+from vpoc_ml.analysis.train_validation_view import SPLITS, Seen, read_seen
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.evaluation.evaluate import finite

@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from vpoc_ml.analysis.seen import Seen
+from vpoc_ml.analysis.train_validation_view import Seen
 from vpoc_ml.evaluation.rows import Floats
 
 ROWS = 50_000

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vpoc_ml.analysis.seen import Seen
+from vpoc_ml.analysis.train_validation_view import Seen
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler
 from vpoc_ml.dataset.statistics import column_statistics

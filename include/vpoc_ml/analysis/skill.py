@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from vpoc_ml.analysis.seen import Seen
+from vpoc_ml.analysis.train_validation_view import Seen
 from vpoc_ml.config import EvaluationConfig
 from vpoc_ml.dataset.statistics import column_statistics
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw

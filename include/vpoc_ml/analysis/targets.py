@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.analysis.distribution import describe
-from vpoc_ml.analysis.seen import SPLITS, Seen
+from vpoc_ml.analysis.train_validation_view import SPLITS, Seen
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.labels import known_volatility
 from vpoc_ml.dataset.targets import KINDS, fit_target

@@ -9,7 +9,7 @@ the standard library only, because DAG files import it while they are parsed.
 from vpoc_ml.config.form import form_fields, number_field
 from vpoc_ml.config.numbers import number
 from vpoc_ml.config.overrides import change, parse_override, resolve
-from vpoc_ml.config.recipes import (
+from vpoc_ml.config.presets import (
     RECIPES,
     TOP5_FEATURES,
     ambitious,

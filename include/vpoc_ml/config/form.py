@@ -13,7 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from vpoc_ml.config.numbers import KINDS, LIMITS, describe
-from vpoc_ml.config.recipes import RECIPES, recipe
+from vpoc_ml.config.presets import RECIPES, recipe
 from vpoc_ml.config.settings import every_setting, setting_schema, shown
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from vpoc_ml.features.clock import DAY_MINUTES, SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
 from vpoc_ml.features.series import lagged
-from vpoc_ml.market.calendar import sessions
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.profile.kernels import Ints
 
 FARTHEST_ROLL = 70

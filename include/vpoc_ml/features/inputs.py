@@ -24,8 +24,8 @@ from vpoc_ml.features.windows import above_vwap, rolling_sum
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars
 from vpoc_ml.profile.naked import ABSENT, follow_naked
-from vpoc_ml.profile.standing import standing
 from vpoc_ml.profile.ticks import SPREADS, refuse_other_sessions, session_starts
+from vpoc_ml.profile.volume_at_or_below import standing
 
 Floats = NDArray[np.float64]
 

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.quarantine_reasons import OUTSIDE_HOURS
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
-from vpoc_ml.ingest.clean import OUTSIDE_HOURS, Cleaned, clean
+from vpoc_ml.ingest.clean import Cleaned, clean
 from vpoc_ml.ingest.convention import check_side, check_unadjusted, check_zone
 from vpoc_ml.ingest.merge import Merged, merge
+from vpoc_ml.ingest.parsing.reader import Place
 from vpoc_ml.ingest.quoting import with_text
-from vpoc_ml.ingest.readers.base import Place
 from vpoc_ml.ingest.sniff import choose
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import read_head
 from vpoc_ml.ingest.unreviewed import reviewed_rows
-from vpoc_ml.ingest.vix import check_coverage, join_index, join_vix
-from vpoc_ml.market.calendar import reviewed
+from vpoc_ml.ingest.vix.vix_closes import check_coverage, join_index, join_vix
 from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.exchange_calendar import reviewed
 from vpoc_ml.market.instruments import Instrument
 
 

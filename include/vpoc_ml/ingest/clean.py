@@ -7,19 +7,20 @@ from datetime import timedelta
 
 import polars as pl
 
+from vpoc_ml.artifacts.quarantine_reasons import (
+    BELOW_MIN_PRICE,
+    CONFLICTING,
+    DUPLICATE,
+    NEGATIVE_VOLUME,
+    OFF_TICK,
+    OHLC,
+    OUTSIDE_HOURS,
+    UNPARSABLE,
+)
 from vpoc_ml.ingest.prints import BAD_PRINT, isolated_prints
-from vpoc_ml.market.calendar import clipped, contract_sessions, reviewed
 from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.exchange_calendar import clipped, contract_sessions, reviewed
 from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument
-
-UNPARSABLE = "unparsable"
-OUTSIDE_HOURS = "outside exchange hours"
-BELOW_MIN_PRICE = "price below minimum"
-OFF_TICK = "price off the tick grid"
-OHLC = "high or low does not bound open and close"
-NEGATIVE_VOLUME = "negative volume"
-DUPLICATE = "duplicate"
-CONFLICTING = "conflicting duplicate"
 
 _PRICES = ("open", "high", "low", "close")
 _VALUES = (*_PRICES, "volume")

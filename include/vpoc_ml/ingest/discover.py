@@ -9,13 +9,13 @@ from pathlib import Path
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
-from vpoc_ml.ingest import covariates
-from vpoc_ml.ingest.index_files import index_of
-from vpoc_ml.ingest.index_symbols import VIX
-from vpoc_ml.ingest.readers.base import Listing, Place
+from vpoc_ml.ingest.parsing.reader import Listing, Place
 from vpoc_ml.ingest.sniff import AmbiguousFormatError, choose
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import members, read_head
+from vpoc_ml.ingest.vix import covariates
+from vpoc_ml.ingest.vix.index_files import index_of
+from vpoc_ml.ingest.vix.index_symbols import VIX
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import Instrument
 

@@ -11,8 +11,8 @@ import polars as pl
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.known import known_rows
+from vpoc_ml.ingest.parsing.text_layout import VALUES
 from vpoc_ml.ingest.readers import READERS
-from vpoc_ml.ingest.readers.layout import VALUES
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
+from vpoc_ml.ingest.parsing.options import option
+from vpoc_ml.ingest.parsing.reader import Place, Reader
+from vpoc_ml.ingest.parsing.unsupported import described
 from vpoc_ml.ingest.readers import READERS, generic
-from vpoc_ml.ingest.readers.base import Place, Reader
-from vpoc_ml.ingest.readers.foreign import described
-from vpoc_ml.ingest.readers.options import option
 from vpoc_ml.ingest.streams import Head, is_packed
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")

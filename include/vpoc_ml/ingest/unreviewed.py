@@ -10,8 +10,8 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.market.calendar import reviewed, reviewed_span
 from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.exchange_calendar import reviewed, reviewed_span
 from vpoc_ml.market.instruments import Instrument
 
 _LISTED = timedelta(days=3653)

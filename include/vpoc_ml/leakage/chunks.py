@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from vpoc_ml.leakage.findings import Finding, differences, merged
 from vpoc_ml.leakage.market import Build, Market
+from vpoc_ml.leakage.results import Finding, differences, merged
 
 CHECK = "chunks"
 REMEDY = "Carry every window's state from chunk to chunk, and fit nothing on a chunk."

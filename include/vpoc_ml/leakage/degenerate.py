@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vpoc_ml.leakage.findings import Finding, feature_columns, matrix
+from vpoc_ml.leakage.lookback import Declared, declared_reach
 from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.memory import Declared, declared_reach
+from vpoc_ml.leakage.results import Finding, feature_columns, matrix
 
 CHECK = "degenerate"
 TWINS = 0.999

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.features.history import Predecessor
-from vpoc_ml.ingest.vix import join_vix
+from vpoc_ml.ingest.vix.vix_closes import join_vix
 from vpoc_ml.market.instruments import Instrument
 
 PRICES = ("open", "high", "low", "close")

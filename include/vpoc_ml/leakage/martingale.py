@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor
-from vpoc_ml.ingest.synthetic_curves import curves
-from vpoc_ml.ingest.vix import available_at, join_vix
+from vpoc_ml.ingest.vix.vix_closes import available_at, join_vix
 from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.markets import START, SYMBOL, VIX_MINUTE, Path, canonical
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.leakage.random_markets import START, SYMBOL, VIX_MINUTE, Path, canonical
 from vpoc_ml.market.contracts import Contract, parse_contract
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.sessions import build_sessions
+from vpoc_ml.synthetic.intraday_curves import curves
 
 LAST = "ESZ25"
 HOUR = 60

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.features.history import HISTORY_SESSIONS
-from vpoc_ml.leakage import chunks, later, prefix
-from vpoc_ml.leakage.findings import Finding, differences, feature_columns, merged
+from vpoc_ml.leakage import chunks, future_perturbation, prefix
 from vpoc_ml.leakage.market import Build, Market, disturbed_after
+from vpoc_ml.leakage.results import Finding, differences, feature_columns, merged
 from vpoc_ml.profile.ticks import session_starts
 
 JUDGED_SESSIONS = 15
@@ -62,15 +62,15 @@ def audit(
         findings += differences(prefix.CHECK, known[first:cut], found, told, first_row=first)
     for cut in cuts[1:3]:
         other = build(disturbed_after(short, cut - 1, seed), None)[first:cut]
-        told = f"when all after bar {cut - 1} is another", later.REMEDY
-        findings += differences(later.CHECK, known[first:cut], other, told, first_row=first)
+        told = f"when all after bar {cut - 1} is another", future_perturbation.REMEDY
+        findings += differences(future_perturbation.CHECK, known[first:cut], other, told, first_row=first)
     stretches = [(cuts[1], 7, STRETCH), (cuts[2], 1, STRETCH // 5)]
     for cut, rows, length in stretches:
         begin = max(first, cut - length)
         told = f"in chunks of {rows} bars", chunks.REMEDY
         streamed = stream(short.head(cut), rows, begin)
         findings += differences(chunks.CHECK, known[begin:cut], streamed, told, first_row=begin)
-    times = {prefix.CHECK: len(cuts), later.CHECK: len(cuts[1:3]), chunks.CHECK: len(stretches)}
+    times = {prefix.CHECK: len(cuts), future_perturbation.CHECK: len(cuts[1:3]), chunks.CHECK: len(stretches)}
     features = len(feature_columns(known))
     return Audit({check: count * features for check, count in times.items()}, merged(findings))
 

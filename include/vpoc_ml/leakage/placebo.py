@@ -21,9 +21,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vpoc_ml.leakage.findings import Finding, feature_columns
 from vpoc_ml.leakage.market import Market
 from vpoc_ml.leakage.martingale import HOUR
+from vpoc_ml.leakage.results import Finding, feature_columns
 
 CHECK = "placebo"
 LARGEST = 4.0

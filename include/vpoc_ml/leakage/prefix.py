@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from vpoc_ml.leakage.findings import Finding, differences, merged
 from vpoc_ml.leakage.market import Build, Market
+from vpoc_ml.leakage.results import Finding, differences, merged
 from vpoc_ml.profile.ticks import session_starts
 
 CHECK = "prefix"

@@ -9,7 +9,7 @@ from vpoc_ml.dataset.assemble import assemble
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.leakage.market import Build, Market
-from vpoc_ml.leakage.training import Fit, Fitted, Tables
+from vpoc_ml.leakage.training_set import Fit, Fitted, Tables
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 

@@ -11,25 +11,35 @@ import polars as pl
 from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.dataset.splits import sessions_needed
 from vpoc_ml.features.history import HISTORY_SESSIONS
-from vpoc_ml.leakage import chunks, degenerate, external, later, memory, placebo, prefix, rolls, training
-from vpoc_ml.leakage.findings import Finding, feature_columns
+from vpoc_ml.leakage import (
+    as_of,
+    chunks,
+    degenerate,
+    future_perturbation,
+    lookback,
+    placebo,
+    prefix,
+    roll_invariance,
+    training_set,
+)
+from vpoc_ml.leakage.lookback import Declared
 from vpoc_ml.leakage.market import Build
-from vpoc_ml.leakage.markets import awkward, regular, rolled
 from vpoc_ml.leakage.martingale import martingale
-from vpoc_ml.leakage.memory import Declared
 from vpoc_ml.leakage.placebo import Skill
-from vpoc_ml.leakage.training import Fit
+from vpoc_ml.leakage.random_markets import awkward, regular, rolled
+from vpoc_ml.leakage.results import Finding, feature_columns
+from vpoc_ml.leakage.training_set import Fit
 
 PROMISES = {
     prefix.CHECK: "the same features whether or not later bars exist",
     chunks.CHECK: "the same features however many bars come at a time",
-    later.CHECK: "the same features whatever later prices, volumes and VIX closes are",
-    rolls.CHECK: "the same features whatever the price gap of a roll, and contracts that never mix",
-    memory.CHECK: "a memory as long as name and window say",
-    external.CHECK: "only VIX closes that were published before the bar",
+    future_perturbation.CHECK: "the same features whatever later prices, volumes and VIX closes are",
+    roll_invariance.CHECK: "the same features whatever the price gap of a roll, and contracts that never mix",
+    lookback.CHECK: "a memory as long as name and window say",
+    as_of.CHECK: "only VIX closes that were published before the bar",
     degenerate.CHECK: "features that vary, each with information of its own, and no raw price",
     placebo.CHECK: "no feature that goes with what follows on a market nothing can predict",
-    training.CHECK: "training rows, labels and fitted numbers that know no later session",
+    training_set.CHECK: "training rows, labels and fitted numbers that know no later session",
 }
 """What each check stands for, as a report says it."""
 
@@ -131,9 +141,9 @@ def prove(
     """
     on_check("bits")
     found = [_on_awkward(extended or build, registry, history, seed), _on_regular(build, registry)]
-    on_check(training.CHECK)
-    judged = training.check_training(fit, build, rolled(), dataset, seed)
-    found.append(_Found({training.CHECK: judged.rows}, judged.findings))
+    on_check(training_set.CHECK)
+    judged = training_set.check_training(fit, build, rolled(), dataset, seed)
+    found.append(_Found({training_set.CHECK: judged.rows}, judged.findings))
     on_check(placebo.CHECK)
     skills, names, last = _on_martingale(build, contracts, seed)
     found.append(last)
@@ -151,12 +161,18 @@ def _on_awkward(build: Build, registry: Mapping[str, Declared], history: int, se
     cuts = prefix.places(market, SAMPLED, seed)
     findings = [
         *prefix.check_prefix(build, market, whole, cuts),
-        *later.check_later(build, market, whole, cuts, seed),
-        *rolls.check_rolls(build, market, whole),
-        *external.check_external(build, market, whole, registry),
+        *future_perturbation.check_later(build, market, whole, cuts, seed),
+        *roll_invariance.check_rolls(build, market, whole),
+        *as_of.check_external(build, market, whole, registry),
         *chunks.check_chunks(build, small, build(small, None), SIZES),
     ]
-    times = {prefix: len(cuts), later: len(cuts), rolls: rolls.COMPARISONS, external: 1, chunks: len(SIZES)}
+    times = {
+        prefix: len(cuts),
+        future_perturbation: len(cuts),
+        roll_invariance: roll_invariance.COMPARISONS,
+        as_of: 1,
+        chunks: len(SIZES),
+    }
     return _Found({check.CHECK: each * len(feature_columns(whole)) for check, each in times.items()}, findings)
 
 
@@ -165,12 +181,12 @@ def _on_regular(build: Build, registry: Mapping[str, Declared]) -> _Found:
     market = regular()
     whole = build(market, None)
     findings = [
-        *memory.check_memory(build, market, whole, registry),
+        *lookback.check_memory(build, market, whole, registry),
         *degenerate.check_warmup(market, whole, registry),
         *chunks.check_chunks(build, market, whole, (LARGE,)),
     ]
     judged = len(feature_columns(whole))
-    return _Found({memory.CHECK: judged, chunks.CHECK: judged}, findings)
+    return _Found({lookback.CHECK: judged, chunks.CHECK: judged}, findings)
 
 
 def _on_martingale(build: Build, contracts: int, seed: int) -> tuple[dict[str, Skill], list[str], _Found]:

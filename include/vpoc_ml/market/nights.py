@@ -29,7 +29,7 @@ def past_night(calendar: str, session: date, now: datetime) -> datetime | None:
     Raises:
         InvalidValueError: ``session`` is no trade date, its hours were not reviewed, or it is not 17:30 yet.
     """
-    from vpoc_ml.market.calendar import reviewed, sessions
+    from vpoc_ml.market.exchange_calendar import reviewed, sessions
 
     last = min(session + LONGEST_BREAK, reviewed(calendar)[1])
     table = sessions(calendar, session, max(session, last))

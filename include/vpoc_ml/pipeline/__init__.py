@@ -9,37 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vpoc_ml.pipeline.analysis import analyze_features
+    from vpoc_ml.pipeline.analysis_stage import analyze_features
     from vpoc_ml.pipeline.champion import models, rollback, score
-    from vpoc_ml.pipeline.contracts import build_rolls, features_contract, ingest_contract, profile_contract
+    from vpoc_ml.pipeline.contract_stages import build_rolls, features_contract, ingest_contract, profile_contract
     from vpoc_ml.pipeline.decision import approve, decide, expire, promote, promote_by_hand, reject
-    from vpoc_ml.pipeline.gates import gate_bars, gate_features, gate_training_set
-    from vpoc_ml.pipeline.leakage import gate_leakage, prove_code
-    from vpoc_ml.pipeline.model import build_training_set, evaluate, train
+    from vpoc_ml.pipeline.gate_stages import gate_bars, gate_features, gate_training_set
+    from vpoc_ml.pipeline.leakage_stage import gate_leakage, prove_code
+    from vpoc_ml.pipeline.model_stages import build_training_set, evaluate, train
     from vpoc_ml.pipeline.order import run_until
-    from vpoc_ml.pipeline.reports import publish_reports
-    from vpoc_ml.pipeline.seeds import train_seeds
+    from vpoc_ml.pipeline.report_stage import publish_reports
+    from vpoc_ml.pipeline.search_stage import search
+    from vpoc_ml.pipeline.seed_stage import train_seeds
     from vpoc_ml.pipeline.start import plan_contracts, start_run
     from vpoc_ml.pipeline.successor import features_successor
     from vpoc_ml.pipeline.summary import summarize
-    from vpoc_ml.pipeline.trials import search
 
 _HOME = {
     "start_run": "start",
     "plan_contracts": "start",
-    "ingest_contract": "contracts",
-    "build_rolls": "contracts",
-    "profile_contract": "contracts",
-    "features_contract": "contracts",
+    "ingest_contract": "contract_stages",
+    "build_rolls": "contract_stages",
+    "profile_contract": "contract_stages",
+    "features_contract": "contract_stages",
     "features_successor": "successor",
-    "gate_bars": "gates",
-    "gate_features": "gates",
-    "gate_leakage": "leakage",
-    "prove_code": "leakage",
-    "gate_training_set": "gates",
-    "build_training_set": "model",
-    "train": "model",
-    "evaluate": "model",
+    "gate_bars": "gate_stages",
+    "gate_features": "gate_stages",
+    "gate_leakage": "leakage_stage",
+    "prove_code": "leakage_stage",
+    "gate_training_set": "gate_stages",
+    "build_training_set": "model_stages",
+    "train": "model_stages",
+    "evaluate": "model_stages",
     "decide": "decision",
     "promote": "decision",
     "promote_by_hand": "decision",
@@ -49,12 +49,12 @@ _HOME = {
     "rollback": "champion",
     "score": "champion",
     "models": "champion",
-    "publish_reports": "reports",
-    "analyze_features": "analysis",
+    "publish_reports": "report_stage",
+    "analyze_features": "analysis_stage",
     "summarize": "summary",
     "run_until": "order",
-    "train_seeds": "seeds",
-    "search": "trials",
+    "train_seeds": "seed_stage",
+    "search": "search_stage",
 }
 
 __all__ = [

@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from vpoc_ml.config.settings import ANY_AGE
-from vpoc_ml.market.calendar import reviewed, sessions
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import reviewed, sessions
 from vpoc_ml.market.nights import LONGEST_BREAK
 from vpoc_ml.pipeline.run import Result, Run
 

@@ -11,11 +11,11 @@ from typing import Any
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.pipeline import host
-from vpoc_ml.training.device import DeviceChoice, Try, choose_device, describe_card
-from vpoc_ml.training.findings import Finding
-from vpoc_ml.training.machine import Machine, look
-from vpoc_ml.training.rocm import traps
-from vpoc_ml.training.smoke import smoke_test
+from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_card
+from vpoc_ml.training.hardware.diagnostics import Finding
+from vpoc_ml.training.hardware.known_issues import traps
+from vpoc_ml.training.hardware.probe import Machine, look
+from vpoc_ml.training.hardware.smoke import smoke_test
 
 
 def examine(

@@ -15,7 +15,7 @@ from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.extras.entries import chosen
 from vpoc_ml.features.history import needs
 from vpoc_ml.features.registry import Feature
-from vpoc_ml.ingest.covariates import covariates
+from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.pipeline.names import STAGES
 from vpoc_ml.pipeline.run import Run
 

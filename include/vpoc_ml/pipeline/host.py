@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.training.findings import Finding
-from vpoc_ml.training.machine import GIB
+from vpoc_ml.training.hardware.diagnostics import Finding
+from vpoc_ml.training.hardware.probe import GIB
 
 PYTHON = (3, 11)
 MEMORY_GIB, DISK_GIB, SHARED_GIB = 2.0, 5.0, 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from vpoc_ml.pipeline import contracts as per_contract
-from vpoc_ml.pipeline import gates, leakage, model, start
+from vpoc_ml.pipeline import contract_stages as per_contract
+from vpoc_ml.pipeline import gate_stages, leakage_stage, model_stages, start
 from vpoc_ml.pipeline.names import STAGES
 from vpoc_ml.pipeline.run import Result
 
@@ -53,10 +53,10 @@ def _stage(
     if name in each:
         return [each[name](lake, run, contract) for contract in chosen]
     over_all: dict[str, Callable[[str, str, list[str]], Result]] = {
-        "gate-bars": gates.gate_bars,
-        "gate-features": gates.gate_features,
-        "gate-leakage": leakage.gate_leakage,
-        "training-set": model.build_training_set,
+        "gate-bars": gate_stages.gate_bars,
+        "gate-features": gate_stages.gate_features,
+        "gate-leakage": leakage_stage.gate_leakage,
+        "training-set": model_stages.build_training_set,
     }
     if name in over_all:
         return [over_all[name](lake, run, chosen)]
@@ -66,6 +66,6 @@ def _stage(
         work = {"decide": decision.decide, "promote": decision.promote, "score": champion.score}[name]
         return [work(lake, run, now)]
     if name == "train":
-        return [model.train(lake, run, on_progress=on_progress)]
-    whole = {"gate-training-set": gates.gate_training_set, "evaluate": model.evaluate}
+        return [model_stages.train(lake, run, on_progress=on_progress)]
+    whole = {"gate-training-set": gate_stages.gate_training_set, "evaluate": model_stages.evaluate}
     return [whole[name](lake, run)]

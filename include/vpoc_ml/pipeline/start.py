@@ -23,19 +23,19 @@ from vpoc_ml.errors import (
 )
 from vpoc_ml.features.extras.entries import COVARIATES, KNOWN, chosen, covariate_features
 from vpoc_ml.features.registry import REGISTRY, Feature
-from vpoc_ml.ingest.covariates import Covariate, covariates
 from vpoc_ml.ingest.discover import Discovery, discover
-from vpoc_ml.ingest.index_files import read_index
 from vpoc_ml.ingest.known import BAR, first_bar
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.unreviewed import has_reviewed_bar, unreviewed
-from vpoc_ml.ingest.vix import read_vix
+from vpoc_ml.ingest.vix.covariates import Covariate, covariates
+from vpoc_ml.ingest.vix.index_files import read_index
+from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import Lake, Recipe
-from vpoc_ml.market.calendar import reviewed
 from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import reviewed
 from vpoc_ml.pipeline.names import run_name
-from vpoc_ml.pipeline.rolls import open_interest_file
+from vpoc_ml.pipeline.roll_stage import open_interest_file
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
 
 VIX_KEY = "vix/VIX.parquet"
@@ -124,7 +124,7 @@ def plan_contracts(run: Run) -> Result:
         InvalidValueError: ``features.names`` asks for the VIX in a run without it.
     """
     folder = run.raw
-    how = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest')}"
+    how = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
 
     def remember(path: Path, look: Callable[[], str]) -> str:
         return run.lake.remembered(path, f"listing {path} in {folder} {how}", look)
@@ -204,7 +204,7 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
 
 def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) -> str:
     """Return what ``look()`` finds out about a source, or what it found while file, settings and code were the same."""
-    made = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest')}"
+    made = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
     text = f"{what} of {json.dumps(source.to_json(), sort_keys=True)} {made}"
     return run.lake.remembered(source.path, text, look)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vpoc_ml.pipeline.contracts import features_contract
+from vpoc_ml.pipeline.contract_stages import features_contract
 from vpoc_ml.pipeline.run import Result, Run, stage
 
 

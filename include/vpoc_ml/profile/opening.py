@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from vpoc_ml.market.calendar import sessions as exchange_sessions
+from vpoc_ml.market.exchange_calendar import sessions as exchange_sessions
 from vpoc_ml.market.instruments import Instrument
 
 INITIAL_BALANCE, OPEN_RANGE = 60, 10

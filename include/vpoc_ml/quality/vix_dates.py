@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from vpoc_ml.ingest.index_times import NEW_YORK
+from vpoc_ml.ingest.vix.publication_times import NEW_YORK
 from vpoc_ml.quality.checks import ALL, NONE, Check, Tally
 
 MAX_AGE = 5

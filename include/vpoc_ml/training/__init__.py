@@ -1,7 +1,7 @@
-"""Training that stays finite, says when it is dead, and resumes bit for bit.
+"""Training that stays finite, detects a dead model, and resumes bit for bit.
 
-Read ``engine.step`` first: one step in plain torch, whose arithmetic is ``update.propose``. ``compiled`` and
-``fused`` take the same steps faster, ``engines`` chooses. ``loop`` repeats steps, ``monitor`` judges them,
-``checkpoint`` stores them, ``job`` turns a run folder into a model, ``ladder`` steps down to a safer recipe
-when that fails, ``launch`` runs the job in a process.
+Read ``engines.eager`` first: one step in plain torch, whose arithmetic is ``loop.adamw_step``. ``engines.compiled``
+and ``engines.fused`` take the same steps faster; ``engines.select`` chooses. ``loop.epochs`` repeats steps,
+``loop.monitor`` checks them, ``loop.checkpoint`` stores them. ``launch.job`` turns a run folder into a model,
+``launch.fallback`` takes a safer preset when that fails, ``launch.subprocess`` runs the job in a process.
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml.errors import VpocError
-from vpoc_ml.training.watchdog import PARENT_VARIABLE, die_with_parent
+from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE, die_with_parent
 
 USAGE_EXIT = 2
 
@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int:
     parent = os.environ.get(PARENT_VARIABLE)
     if parent is not None:
         die_with_parent(int(parent))
-    from vpoc_ml.training.job import train_run  # torch takes seconds: the watchdog must run before
-    from vpoc_ml.training.processes import processes_of, train_together
+    from vpoc_ml.training.launch.job import train_run  # torch takes seconds: the watchdog must run before
+    from vpoc_ml.training.launch.processes import processes_of, train_together
 
     run_dir = Path(arguments[0])
     try:

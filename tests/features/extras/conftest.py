@@ -15,7 +15,7 @@ from vpoc_ml.features import build
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.extras.entries import FAMILIES
 from vpoc_ml.features.history import Predecessor
-from vpoc_ml.market.calendar import sessions
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions

@@ -9,10 +9,10 @@ import polars as pl
 
 from vpoc_ml.config import DatasetConfig, RunConfig, nightly
 from vpoc_ml.features.registry import Feature
-from vpoc_ml.leakage.findings import KEYS, Finding
 from vpoc_ml.leakage.market import Build, Market
 from vpoc_ml.leakage.product import training_set_builder
-from vpoc_ml.leakage.training import Fit, Fitted, Tables
+from vpoc_ml.leakage.results import KEYS, Finding
+from vpoc_ml.leakage.training_set import Fit, Fitted, Tables
 
 Columns = Callable[[pl.DataFrame], dict[str, pl.Expr | pl.Series]]
 NIGHTLY: RunConfig = nightly()

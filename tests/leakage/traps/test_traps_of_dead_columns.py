@@ -6,7 +6,7 @@ import pandas as pd
 import polars as pl
 
 from vpoc_ml.leakage.degenerate import check_degenerate
-from vpoc_ml.leakage.findings import KEYS
+from vpoc_ml.leakage.results import KEYS
 
 from .planted import caught
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.leakage.degenerate import check_degenerate
-from vpoc_ml.leakage.memory import check_memory
+from vpoc_ml.leakage.lookback import check_memory
 
 from .planted import caught, declared, with_carry
 

@@ -6,12 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from tests.profile.reference import Bar, levels_of, profile_of
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.leakage.product import feature_builder
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.profile.kernels import SCALE
-from vpoc_ml.profile.reference import Bar, levels_of, profile_of
 from vpoc_ml.profile.sessions import build_sessions
 
 SHARE = Fraction(7, 10)

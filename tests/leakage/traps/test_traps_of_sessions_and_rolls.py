@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.leakage.external import check_external
-from vpoc_ml.leakage.findings import KEYS
-from vpoc_ml.leakage.later import check_later
-from vpoc_ml.leakage.memory import check_memory
+from vpoc_ml.leakage.as_of import check_external
+from vpoc_ml.leakage.future_perturbation import check_later
+from vpoc_ml.leakage.lookback import check_memory
 from vpoc_ml.leakage.placebo import check_placebo, skills
 from vpoc_ml.leakage.prefix import check_prefix, places
-from vpoc_ml.leakage.rolls import check_rolls
+from vpoc_ml.leakage.results import KEYS
+from vpoc_ml.leakage.roll_invariance import check_rolls
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 

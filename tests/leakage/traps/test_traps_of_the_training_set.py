@@ -9,8 +9,8 @@ from scipy.stats import rankdata
 from sklearn.feature_selection import f_regression
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
-from vpoc_ml.leakage.memory import check_memory
-from vpoc_ml.leakage.training import check_training
+from vpoc_ml.leakage.lookback import check_memory
+from vpoc_ml.leakage.training_set import check_training
 
 from .planted import DATASET, PLAIN, SEED, SOUND, caught, declared, features_of, spoiled, with_carry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vpoc_ml.ingest.parsing.reader import Reader
 from vpoc_ml.ingest.readers import (
     barchart,
     databento_csv,
@@ -21,7 +22,6 @@ from vpoc_ml.ingest.readers import (
     tradestation,
     tradingview,
 )
-from vpoc_ml.ingest.readers.base import Reader
 
 _MODULES = (
     ninjatrader,

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.dates import order_of
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.date_order import order_of
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import Layout, Stamp
 from vpoc_ml.ingest.streams import Head, last_line
 
 EXPECTED = "a Barchart export (Time,Open,High,Low,Latest,Change,%Change,Volume)"

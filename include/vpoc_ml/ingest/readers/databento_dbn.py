@@ -16,10 +16,10 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.readers.base import Listing, Place
-from vpoc_ml.ingest.readers.layout import PRICES, VALUES
-from vpoc_ml.ingest.readers.options import told
-from vpoc_ml.ingest.readers.split import listed, rows_of_symbol
+from vpoc_ml.ingest.parsing.options import told
+from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.parsing.split import listed, rows_of_symbol
+from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import Head, is_gzip, opened
 from vpoc_ml.market.contracts import parse_contract

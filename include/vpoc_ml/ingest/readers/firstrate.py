@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader, mostly
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
+from vpoc_ml.ingest.parsing.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a FirstRate Data minute file (yyyy-MM-dd HH:mm:ss,open,high,low,close,volume)"

@@ -14,12 +14,12 @@ from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader, mostly
-from vpoc_ml.ingest.readers.layout import ISO, VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import clock, ends, told
-from vpoc_ml.ingest.readers.zones import name_in
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
+from vpoc_ml.ingest.parsing.options import clock, ends, told
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout, Stamp
+from vpoc_ml.ingest.parsing.zones import name_in
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a CSV with the columns of ingest.mapping"

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ExpansionLimitError, InvalidValueError, UnreadableFileError
+from vpoc_ml.ingest.parsing.contract_names import contract_of
+from vpoc_ml.ingest.parsing.options import clock, ends, option, told, zone_of
+from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.parsing.split import listed, rows_of_symbol
+from vpoc_ml.ingest.parsing.text_layout import ISO, PRICES, VALUES
 from vpoc_ml.ingest.readers import generic
-from vpoc_ml.ingest.readers.base import Listing, Place
-from vpoc_ml.ingest.readers.layout import ISO, PRICES, VALUES
-from vpoc_ml.ingest.readers.naming import contract_of
-from vpoc_ml.ingest.readers.options import clock, ends, option, told, zone_of
-from vpoc_ml.ingest.readers.split import listed, rows_of_symbol
 from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.ingest.streams import Head, expanded_limit, opened
 from vpoc_ml.market.contracts import parse_contract

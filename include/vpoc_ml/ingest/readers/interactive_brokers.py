@@ -9,11 +9,11 @@ Volume is contracts of a future, as a float.
 from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import ISO, VALUES, Layout
-from vpoc_ml.ingest.readers.options import clock, ends, told
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import clock, ends, told
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "Interactive Brokers bars (date,open,high,low,close,volume,average,barCount)"

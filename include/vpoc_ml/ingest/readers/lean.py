@@ -15,10 +15,10 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import told
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import told
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
 from vpoc_ml.ingest.streams import Head, blocks, members, opened
 from vpoc_ml.market.contracts import parse_contract
 

@@ -8,8 +8,8 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.parsing.reader import Listing, Place
 from vpoc_ml.ingest.readers import lean
-from vpoc_ml.ingest.readers.base import Listing, Place
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import Head
 from vpoc_ml.market.instruments import Instrument

@@ -14,12 +14,12 @@ from collections.abc import Collection, Sequence
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.dates import order_of
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import ISO, VALUES, Layout
-from vpoc_ml.ingest.readers.options import clock, ends, option, told
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.date_order import order_of
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import clock, ends, option, told
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "the earlier system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader, mostly
-from vpoc_ml.ingest.readers.layout import Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
+from vpoc_ml.ingest.parsing.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import Layout, Stamp
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a NinjaTrader minute export (yyyyMMdd HHmmss;open;high;low;close;volume)"

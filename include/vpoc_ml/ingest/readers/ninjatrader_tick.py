@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import Layout, Stamp
-from vpoc_ml.ingest.readers.options import zone_of
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import zone_of
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import Layout, Stamp
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a NinjaTrader tick export (yyyyMMdd HHmmss fffffff;last;bid;ask;volume)"

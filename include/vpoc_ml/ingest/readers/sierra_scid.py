@@ -17,10 +17,10 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.readers.base import Listing, Place
-from vpoc_ml.ingest.readers.layout import VALUES
-from vpoc_ml.ingest.readers.naming import contract_of
-from vpoc_ml.ingest.readers.trades import to_minutes
+from vpoc_ml.ingest.parsing.contract_names import contract_of
+from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.parsing.text_layout import VALUES
+from vpoc_ml.ingest.parsing.trades import to_minutes
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.streams import Head, opened
 from vpoc_ml.market.instruments import Instrument

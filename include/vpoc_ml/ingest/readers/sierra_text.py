@@ -8,11 +8,11 @@ zone, which the file does not tell: ``ingest.timezone`` must. Prices in points, 
 from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)"

@@ -9,12 +9,12 @@ Up + Down, else Vol or TotalVolume; prices in points.
 from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.dates import order_of
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import PRICES, Layout, Stamp
-from vpoc_ml.ingest.readers.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.date_order import order_of
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import PRICES, Layout, Stamp
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a TradeStation or MultiCharts export (Date,Time,Open,High,Low,Close,Up,Down or Vol)"

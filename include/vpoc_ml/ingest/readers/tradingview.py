@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.readers import header
-from vpoc_ml.ingest.readers.base import Place
-from vpoc_ml.ingest.readers.delimited import TextReader
-from vpoc_ml.ingest.readers.layout import ISO, PRICES, VALUES, Layout
-from vpoc_ml.ingest.readers.options import clock, ends, told
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.delimited import TextReader
+from vpoc_ml.ingest.parsing.options import clock, ends, told
+from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.text_layout import ISO, PRICES, VALUES, Layout
 from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a TradingView export (time,open,high,low,close,...,Volume)"

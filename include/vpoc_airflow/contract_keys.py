@@ -1,0 +1,71 @@
+"""A run of one contract: which one it is, what it starts with and what it has to say at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vpoc_airflow import stage_tasks, start
+from vpoc_ml.errors import ConfigError, InvalidValueError
+
+OWN_SETTINGS = ("data.contracts", "data.instrument")
+"""Settings that follow from the contract."""
+
+CONTRACT: start.Fields = {
+    "contract": {
+        "type": ["null", "string"],
+        "description": "Contract to build, such as ESH25, where the run has no Partition Key. Airflow refuses a wrong"
+        " key before the run starts and shows the reason at the top of this dialog.",
+    },
+}
+SHOWN = ("rows_in", "rows_out", "quarantined", "skipped", "why", "rebuilt")
+
+
+def form_params() -> dict[str, Any]:
+    """Return the params of a DAG whose runs are contracts."""
+    return start.form_params(CONTRACT, OWN_SETTINGS)
+
+
+def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Check the run's conf and contract, resolve and store its configuration; return it with the ``contract``."""
+    with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
+        settings = start.overrides(params)
+        for key in OWN_SETTINGS:
+            if key in settings or key in (dag_run.conf or {}):
+                raise InvalidValueError(key, settings.get(key, (dag_run.conf or {}).get(key)), "left to the contract")
+        start.refuse_unknown(dag_run.conf or {}, form_params())
+        contract = contract_of(dag_run.partition_key, params["contract"])
+        settings |= {"data.contracts": [contract.code], "data.instrument": contract.root}
+    return {"contract": contract.code, **start.begin(params, settings, dag_run.start_date or dag_run.run_after)}
+
+
+def contract_of(partition_key: str | None, param: str | None) -> Any:
+    """Return the ``Contract`` a run is about: its partition key's, else the one its conf names.
+
+    Raises:
+        ConfigError: neither is given.
+        InvalidValueError: they name two contracts.
+        ContractCodeError: the name cannot be read.
+    """
+    from vpoc_ml.market.contracts import parse_contract
+
+    if not partition_key and not param:
+        raise ConfigError(
+            "Expected the contract this run is about; was none. Start the run with a Partition Key such as ESH25,"
+            " or fill in its field 'contract'."
+        )
+    contract = parse_contract(partition_key or str(param), where="partition key" if partition_key else "contract")
+    if param and parse_contract(param, where="contract") != contract:
+        raise InvalidValueError("contract", param, f"empty or the partition key, {contract.code}")
+    return contract
+
+
+def outcome(started: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the run's result: contract, configuration, rows, and for each stage what it did and why."""
+    return {
+        "contract": started["contract"],
+        "config_hash": started["config_hash"],
+        "rows": stages["features"]["rows_out"],
+        "skipped": all(result.get("skipped", False) for result in stages.values()),
+        "stages": {name: {key: found[key] for key in SHOWN if key in found} for name, found in stages.items()},
+    }

@@ -1,0 +1,81 @@
+"""How a search starts on Airflow: its form, and the checks that come before any work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import Param
+
+from vpoc_airflow import stage_tasks, start
+from vpoc_ml import config
+
+log = logging.getLogger(__name__)
+
+TRIALS = {"type": "integer", "minimum": 1, "maximum": 10_000}
+SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+FIELDS: start.Fields = {
+    "trials": {
+        **config.number_field(TRIALS),
+        "default": 30,
+        "description": "Trials in all, 1 to 10,000; empty means 30. The first one is the settings of this form, where"
+        " they lie in the space.",
+    },
+    "vary": {
+        "type": ["null", "array"],
+        "items": {"type": "string"},
+        "description": "What to vary, one a line: key=low..high, key=low..high log, or key=a|b. Empty: learning rate,"
+        " weight decay, batch size, averaging, widths and dropout.",
+    },
+    "search_seed": {
+        **config.number_field(SEED),
+        "default": 0,
+        "description": "Seed of the suggestions, 0 or a greater integer; empty means 0.",
+    },
+}
+
+
+def form_params() -> dict[str, Param]:
+    """Return the params of the search's DAG: its own fields, then the nightly run's."""
+    return start.form_params(FIELDS)
+
+
+def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Check conf and space, then start the run as the nightly does, and return its configuration."""
+    from vpoc_ml.training.search.space import DEFAULT_SPACE, parse_space
+
+    with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
+        start.refuse_unknown(dag_run.conf or {}, form_params())
+        settings = start.overrides(params)
+        parse_space(arguments(params)[1] or DEFAULT_SPACE, config.resolve(params["recipe"], settings))
+    return start.begin(params, settings, dag_run.run_after)
+
+
+def prepare() -> None:
+    """Take the run up to a training set that has passed its gate; what the nightly has built is not built again."""
+    stage_tasks.call("run_until", "gate-training-set", datetime.now(UTC))
+
+
+def search(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Search, with a line a trial in the task's log; a retry goes on with the trial that was interrupted."""
+    return stage_tasks.call("search", *arguments(params), on_trial=_log_trial)
+
+
+def _log_trial(record: Mapping[str, Any]) -> None:
+    value = record["outcome"] if record["value"] is None else f"rank IC on validation rows {record['value']:+.5f}"
+    log.info("Trial %s: %s with %s", record["number"], value, " ".join(record["overrides"]) or "the run's own settings")
+
+
+def arguments(params: Mapping[str, Any]) -> tuple[int, Sequence[str], int]:
+    """Return what the search's own fields ask for: trials, space (empty: the default one) and seed.
+
+    Raises:
+        InvalidValueError: trials or seed is no integer within its limits.
+    """
+    trials, seed = (
+        int(config.number(name, FIELDS[name]["default"] if params[name] is None else params[name], limits))
+        for name, limits in (("trials", TRIALS), ("search_seed", SEED))
+    )
+    return trials, [line for line in params["vary"] or () if line.strip()] or (), seed

@@ -1,0 +1,157 @@
+"""How a run starts: the trigger form, the check of its keys, the session and the resolved configuration."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowSkipException
+
+from vpoc_airflow import stage_tasks
+from vpoc_airflow.clock import CHICAGO
+from vpoc_ml.config import form_fields, setting_keys
+from vpoc_ml.config.settings import field_of, shown
+from vpoc_ml.errors import InvalidValueError, UnknownKeyError
+
+log = logging.getLogger(__name__)
+
+CALENDAR = "CME Globex Equity"
+Fields = Mapping[str, dict[str, Any]]
+
+SESSION: Fields = {
+    "session": {
+        "type": ["null", "string"],  # no format: a date picker sends nothing for a day such as 30 February
+        "description": "Session whose night this run is, such as 2025-03-17; empty means now. A run of a past night"
+        " knows what was known at 17:30 Chicago of that day, and its decision changes no champion.",
+    },
+}
+_RUN_FIELDS: Fields = {
+    "raw": {
+        "type": ["null", "string"],
+        "description": "Folder of the vendor's contract files, on the worker; empty means raw/ of the lake.",
+    },
+    "vix": {
+        "type": ["null", "string"],
+        "description": "File of VIX closes, on the worker; empty means the one in raw/ of the lake.",
+    },
+    "overrides": {
+        "type": ["object", "null", "array", "string", "number", "boolean"],
+        "examples": [],  # with examples Airflow draws the editor of the first type
+        "description": 'Settings by dotted name, such as {"training.epochs": 3}; they win over the fields below.',
+    },
+}
+
+
+def form_params(first: Fields = SESSION, leave_out: Collection[str] = ()) -> dict[str, Param]:
+    """Return a DAG's params: the run's own fields, then every setting of ``RunConfig`` in its section.
+
+    ``first`` are the schemas of the fields that only this DAG has; ``leave_out`` names settings it decides itself.
+    """
+    fields = {name: schema for name, schema in form_fields().items() if name not in leave_out}
+    run_fields = {**first, **_RUN_FIELDS}
+    own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in run_fields.items()}
+    ordered = {"recipe": fields.pop("recipe"), **own, **fields}
+    return {name: Param(**_choices(schema)) for name, schema in ordered.items()}
+
+
+def _choices(schema: dict[str, Any]) -> dict[str, Any]:
+    """Give a setting with few values a list with a word for null; a typed boolean would be a switch without it."""
+    if schema["type"] == ["null", "boolean"]:
+        schema = {key: value for key, value in schema.items() if key != "type"} | {"enum": [None, True, False]}
+    if None in schema.get("enum", ()):
+        schema = schema | {"values_display": {"null": "as the recipe says"}}
+    return schema
+
+
+def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse keys of a run's conf that no field reads: Airflow itself accepts and ignores them.
+
+    Raises:
+        UnknownKeyError: a key is not a field; the nearest fields are suggested.
+    """
+    known = list(known)
+    for key in conf:
+        if key not in known:
+            same = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+            raise UnknownKeyError(key, same or difflib.get_close_matches(key, known, n=2), where="conf of the run")
+
+
+def night_of(run_type: str, run_after: datetime, session: str | None, now: datetime) -> datetime | None:
+    """Return the moment that a run of a past night is limited to, UTC; None for a live night.
+
+    ``run_type`` is a string or Airflow's enum of strings. A night is that of the named session, else a backfill's
+    date; a scheduled run is live (see ``past_night``).
+
+    Raises:
+        AirflowSkipException: a scheduled or backfilled run falls on a day without a session.
+        InvalidValueError: ``session`` is no day, has no session, or is not over at ``now``.
+    """
+    from vpoc_ml.market.exchange_calendar import is_session
+    from vpoc_ml.market.nights import past_night
+
+    if session:
+        return past_night(CALENDAR, _day(session), now)
+    day = run_after.astimezone(CHICAGO).date()
+    if run_type in ("scheduled", "backfill") and not is_session(CALENDAR, day):
+        raise AirflowSkipException(f"{CALENDAR} has no session on {day}: nothing to do tonight.")
+    return past_night(CALENDAR, day, now) if run_type == "backfill" else None
+
+
+def _day(session: str) -> date:
+    """Return the day that ``session`` names; of ISO's forms only the one with dashes."""
+    try:
+        return datetime.strptime(session.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
+    except ValueError as error:
+        raise InvalidValueError("session", session, "a day, year first, such as 2025-03-17") from error
+
+
+def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
+    with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
+        refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
+        now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
+        as_of = night_of(dag_run.run_type, dag_run.run_after, params["session"], now)
+        settings = overrides(params)
+    return begin(params, settings, now, as_of)
+
+
+def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by dotted name that a form's fields and its ``overrides`` ask for.
+
+    Raises:
+        InvalidValueError: ``overrides`` is not an object.
+    """
+    fields = {key: params[key] for key in setting_keys() if params.get(key) is not None}
+    more = params["overrides"]
+    if more is not None and not isinstance(more, dict):
+        raise InvalidValueError("overrides", more, 'empty or a JSON object such as {"training.epochs": 3}')
+    return fields | (more or {})
+
+
+def begin(
+    params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime, as_of: datetime | None = None
+) -> dict[str, Any]:
+    """Start the pipeline's run with ``settings`` on top of the form's recipe, show the configuration, return it."""
+    result = stage_tasks.call("start_run", params["recipe"], dict(settings), params["raw"], params["vix"], now, as_of)
+    if as_of is not None:
+        log.info("A run of a past night: it knows what was known at %s.", as_of.isoformat())
+    _show(result, settings)
+    return result
+
+
+def _show(result: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    log.info("Recipe %s, configuration %s, as of this run:", result["recipe"], result["config_hash"])
+    for section, settings in result["config"].items():
+        if isinstance(settings, Mapping):
+            for name, value in settings.items():
+                key = f"{section}.{name}"
+                log.info(
+                    "  %-32s %s%s",
+                    key,
+                    shown(field_of(section, name), value),
+                    "   <- override" if key in overrides else "",
+                )

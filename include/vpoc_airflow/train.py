@@ -1,0 +1,55 @@
+"""The training task: remembers where its checkpoints are, so that a retry knows what it resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from vpoc_airflow import stage_tasks
+from vpoc_ml.training.loop.checkpoint_files import stored_checkpoints
+from vpoc_ml.training.loop.log import epoch_sentence
+
+log = logging.getLogger(__name__)
+
+KEY = "checkpoint"
+_INPUTS = ("config.json", "training_set.parquet", "feature_statistics.json")
+
+
+def fingerprint(run_dir: Path) -> str:
+    """Return 16 hex digits over the files that decide what training does; absent files count as absent."""
+    digest = hashlib.sha256()
+    for name in _INPUTS:
+        path = run_dir / name
+        digest.update(name.encode())
+        if path.is_file():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def train(store: Any) -> dict[str, Any]:
+    """Train in a subprocess; after every epoch put the newest checkpoint and its fingerprint into ``store``.
+
+    ``store`` is the task's state store: it survives retries and killed workers. A pointer whose fingerprint
+    differs belongs to another configuration or training set, is forgotten and never resumed.
+    """
+    folder = stage_tasks.run_dir(stage_tasks.current_run())
+    mark = fingerprint(folder)
+    known = store.get(KEY, None)
+    if known and known["fingerprint"] == mark:
+        log.info("Resuming after epoch %s from %s", known["epoch"], known["path"])
+    elif known:
+        log.warning("Configuration or training set changed: the checkpoint %s is not used", known["path"])
+        store.delete(KEY)
+
+    def remember(event: dict[str, Any]) -> None:
+        stage_tasks.notify("progress", "train", event=event)
+        if event.get("kind") == "epoch":
+            log.info("%s", epoch_sentence(event))
+            newest = stored_checkpoints(folder / "checkpoints")[-1:]
+            path = str(newest[0]) if newest else None
+            store.set(KEY, {"fingerprint": mark, "epoch": event["epoch"], "path": path})
+
+    return stage_tasks.call("train", on_progress=remember)

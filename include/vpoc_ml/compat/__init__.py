@@ -1,0 +1,1 @@
+"""The earlier system's command line and its merged files."""

@@ -1,0 +1,172 @@
+"""What the earlier trainer took and gave: one merged data file in, a folder with the model out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+
+from vpoc_ml.compat.merged_vix import write_closes
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
+from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing.contract_names import contract_of
+from vpoc_ml.ingest.readers import merged as merged_reader
+from vpoc_ml.ingest.streams import read_head
+from vpoc_ml.ingest.vix.index_files import index_of
+from vpoc_ml.ingest.vix.index_symbols import VIX
+from vpoc_ml.lake.atomic import replacing
+from vpoc_ml.lake.store import Lake
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.pipeline.model_stages import MODEL_FILES
+from vpoc_ml.pipeline.names import hashed_name, run_name
+from vpoc_ml.pipeline.run import run_prefix
+
+OUTPUTS = (*MODEL_FILES, "feature_statistics.json", "config.json")
+PRIVATE = ".vpoc-input"
+"""Folder below the output that holds links to the data file, or what was made of it; a dot keeps searches out."""
+
+
+def deliver(
+    data: Path,
+    vix: Path | None,
+    output: Path,
+    config: IngestConfig | None = None,
+    contracts: Sequence[str] = (),
+) -> tuple[Path, Path | None]:
+    """Return the folder of vendor files and the VIX file that ``--data`` means.
+
+    A folder is taken as it is. A file is linked into a private folder below ``output``, the merged file as Parquet
+    becomes the CSV it was; its VIX file is the one named, else one beside it, else made of its VIX column (see
+    ``ingest.merged_vix``). Of a file whose name tells no contract the only one of ``contracts`` becomes part of the
+    link's name. Nothing is ever removed: each data file has a folder of its own there.
+
+    Raises:
+        InvalidValueError: ``data`` lies in the private folder, or ``ingest.timezone`` is no zone.
+        ContractCodeError: a contract that cannot be read.
+        MissingInputError: nothing at ``data``.
+        ConfigError: a file that is not the link lies where the link belongs.
+        UnreadableFileError: no VIX file and no VIX column.
+    """
+    private = output / PRIVATE
+    if _below(data, private):
+        expected = f"a folder or file outside {private}, where vpoc-ml keeps its own links and copies"
+        raise InvalidValueError("--data", str(data), expected)
+    if data.is_dir():
+        return data, vix
+    if not data.is_file():
+        raise MissingInputError(data, "a folder of vendor files or one CSV or Parquet file", "Correct --data.")
+    name = _name(data, contracts)
+    place = str(data.absolute()) if name == data.name else f"{data.absolute()} as {name}"
+    own = private / hashlib.sha256(place.encode()).hexdigest()[:16]
+    merged = _merged_parquet(data)
+    raw = _converted(data, own / "converted", name) if merged else _linked(data, own / "linked", name)
+    return raw, vix or _vix_beside(data) or write_closes(data, own / "vix.csv", config)
+
+
+def _name(data: Path, contracts: Sequence[str]) -> str:
+    """Return the name to read a file under: with the contract where there is one and the name tells none.
+
+    Raises:
+        ContractCodeError: neither name, columns nor ``contracts`` tell the contract of the earlier system's file.
+    """
+    try:
+        contract_of(data.name)
+    except ContractCodeError as error:
+        if len(contracts) == 1:
+            return f"{parse_contract(contracts[0], where='setting data.contracts').code} {data.name}"
+        head = read_head(data)
+        if merged_reader.READER.recognises(head) and "contract" not in header.names(head):
+            reason = "the file has no column contract either; name it with --contract, such as --contract ESH25"
+            raise ContractCodeError(data.name, where="file name", reason=reason) from error
+    return data.name
+
+
+def output_of(lake: str, run: str, asked: Path | None) -> Path:
+    """Return the local folder that ``deliver`` works below: the one that is asked for, else one of the run.
+
+    In a local lake that is the run's folder. Of a lake in an object store it lies in this machine's cache, beside the
+    mirrored folders: the link stays here, and so does the data file.
+
+    Raises:
+        InvalidValueError: a lake's URL that fsspec does not know.
+    """
+    opened = Lake(lake)
+    return asked or opened.folder(f"input/{run}" if opened.remote else run_prefix(run))
+
+
+def _below(path: Path, folder: Path) -> bool:
+    """Return whether a path lies in ``folder``, by its name or by what it links to."""
+    names = (Path(os.path.abspath(path)), path.resolve())
+    return any(
+        name.is_relative_to(root) for name in names for root in (Path(os.path.abspath(folder)), folder.resolve())
+    )
+
+
+def _linked(data: Path, raw: Path, name: str) -> Path:
+    """Return ``raw`` with a link to ``data``; two commands at once make the same link."""
+    raw.mkdir(parents=True, exist_ok=True)
+    link, target = raw / name, data.absolute()
+    with suppress(FileExistsError):
+        link.symlink_to(target)
+    if not link.is_symlink() or link.readlink() != target:
+        raise ConfigError(
+            f"Expected {link} to be the link to {target}; found something else there. Move it away and start again."
+        )
+    return raw
+
+
+def _converted(data: Path, raw: Path, name: str) -> Path:
+    """Return ``raw`` with the CSV file that ``data``, a merged file as Parquet, was made from."""
+    with replacing(raw / f"{Path(name).stem}.csv") as target:
+        pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
+    return raw
+
+
+def _merged_parquet(data: Path) -> bool:
+    """Return whether a file is the merged one as Parquet; any other Parquet file is left to its reader."""
+    if data.suffix.lower() not in (".parquet", ".pq"):
+        return False
+    columns = {name.lower(): kind for name, kind in pl.read_parquet_schema(data).items()}
+    stamp = columns.get("timestamp", columns.get("date"))
+    naive = stamp == pl.String or (isinstance(stamp, pl.Datetime) and stamp.time_zone in (None, "UTC"))
+    naive = naive or (stamp == pl.Date and "time" in columns)
+    own = {"contract", "vix", "session"} & set(columns)
+    return naive and bool(own) and {"open", "high", "low", "close", "volume"} <= set(columns)
+
+
+def _vix_beside(data: Path) -> Path | None:
+    siblings = (path for path in sorted(data.parent.iterdir()) if path.suffix.lower() == ".csv" and path != data)
+    config = IngestConfig()
+    return next((path for path in siblings if index_of(path.name, read_head(path, None).lines, config) == VIX), None)
+
+
+def hand_over(lake: str, run: str, folder: Path) -> list[str]:
+    """Copy a trained run's model, configuration and records into ``folder``; return the names."""
+    opened = Lake(lake)
+    folder.mkdir(parents=True, exist_ok=True)
+    copied = []
+    for name in OUTPUTS:
+        key = f"{run_prefix(run)}/{name}"
+        if opened.exists(key):
+            with replacing(folder / name) as target:
+                opened.fetch(key, target)
+            copied.append(name)
+    return copied
+
+
+def run_of(folder: Path | None) -> str:
+    """Return the name of the run that trains into ``folder``: its last two parts and a hash of the whole path.
+
+    Folders that end alike, or differ only in characters that a run's name cannot have, are different runs; a folder
+    reached through a link is the run of the folder itself.
+    """
+    if folder is None:
+        return "manual"
+    resolved = folder.resolve()
+    last = run_name("-".join(part for part in resolved.parts[-2:] if part != os.sep))
+    return hashed_name(last, str(resolved))

@@ -1,0 +1,74 @@
+"""Further indices that a run joins to its bars, such as VVIX: what ``ingest.covariates`` declares.
+
+An entry is ``NAME[=FILE][@HH:MM[+DAYS]]``: ``VVIX``, ``VIX9D=/data/VIX9D_History.csv``, ``DGS2=DGS2.csv@08:30+1``.
+NAME in lower case is the column of the bars. FILE lies in the raw folder unless it is a whole path; without one, it is
+the file of the raw folder that names the index. A daily value is known at HH:MM New York (16:15), DAYS business days
+after its date. An early time, or too few DAYS, lets bars see values that nobody knew.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import time
+from pathlib import Path
+from typing import NamedTuple
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.ingest.vix.index_files import Published
+from vpoc_ml.ingest.vix.index_symbols import VIX
+
+_ENTRY = re.compile(
+    r"(?P<name>[A-Za-z][A-Za-z0-9_]*)\s*(?:=\s*(?P<file>.+?))?\s*(?:@\s*(?P<at>\d{2}:\d{2})(?:\+(?P<days>\d{1,2}))?)?"
+)
+_TAKEN = ("ts", "contract", "session", "rth", "open", "high", "low", "close", "volume", "vix")
+
+
+class Covariate(NamedTuple):
+    """One index: its symbol in capitals, its file if the setting names one, and when its daily values are known."""
+
+    symbol: str
+    file: str | None
+    published: Published
+
+    @property
+    def column(self) -> str:
+        """Name of its column among the bars."""
+        return self.symbol.lower()
+
+
+def covariates(config: IngestConfig) -> tuple[Covariate, ...]:
+    """Return the entries of ``ingest.covariates`` in order.
+
+    Raises:
+        InvalidValueError: an entry of another form, a name that the bars have already, or a name twice.
+    """
+    found: list[Covariate] = []
+    for entry in config.covariates:
+        fitting = _ENTRY.fullmatch(entry.strip())
+        if fitting is None:
+            raise InvalidValueError("ingest.covariates", entry, "NAME[=FILE][@HH:MM[+DAYS]], such as VVIX@16:15")
+        name = fitting["name"]
+        if name.lower() in (*_TAKEN, *(each.column for each in found)):
+            raise InvalidValueError("ingest.covariates", entry, "a name of its own that no column of the bars has")
+        found.append(Covariate(name.upper(), fitting["file"], _published(entry, fitting)))
+    return tuple(found)
+
+
+def symbols(config: IngestConfig) -> tuple[str, ...]:
+    """Return the indices whose files a run reads: the VIX, then the covariates."""
+    return (VIX, *(each.symbol for each in covariates(config)))
+
+
+def files(config: IngestConfig, folder: Path) -> set[Path]:
+    """Return the files that the entries name, relative ones in ``folder``."""
+    return {folder / each.file for each in covariates(config) if each.file is not None}
+
+
+def _published(entry: str, fitting: re.Match[str]) -> Published:
+    if fitting["at"] is None:
+        return Published()
+    try:
+        return Published(time.fromisoformat(fitting["at"]), int(fitting["days"] or 0))
+    except ValueError as error:
+        raise InvalidValueError("ingest.covariates", entry, "a time of day such as 16:15 behind the @") from error

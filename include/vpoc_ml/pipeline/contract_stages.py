@@ -1,0 +1,224 @@
+"""Stages of one contract: vendor file -> bars -> sessions and developing levels -> features; and the roll table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.features.build import build_features
+from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.history import Predecessor
+from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.sources import Source, combined_fingerprint
+from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import sessions
+from vpoc_ml.market.roll_table import front_periods, losses, roll_table
+from vpoc_ml.pipeline.enough import refuse_too_few
+from vpoc_ml.pipeline.incremental_ingest import FILE, appended, plain_size, whole_file
+from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
+from vpoc_ml.pipeline.predecessor_sessions import History
+from vpoc_ml.pipeline.roll_stage import Measure, daily_volumes, roll_rule, with_open_interest
+from vpoc_ml.pipeline.run import Result, Run, because, stage
+from vpoc_ml.pipeline.start import covariate_values, vix_closes
+from vpoc_ml.profile.developing import build_developing
+from vpoc_ml.profile.sessions import build_sessions
+
+Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
+"""The VIX closes, None without the VIX, and the values of each covariate by its column."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@stage("ingest", files=("raw",))
+def ingest_contract(run: Run, contract: str) -> Result:
+    """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
+
+    Skipped when the files' content, the VIX closes the bars can have seen, the settings and the code are
+    unchanged; ``why`` says what was not. A run of a past night leaves out what was not known then.
+
+    Raises:
+        InputError: a file cannot be read or contradicts another, holds too many bad rows, or the VIX does not
+            cover it.
+    """
+    sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
+    vix, others = vix_closes(run), covariate_values(run)
+    key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
+    with run.lake.writing(contract):
+        before, size = run.lake.manifest(key), plain_size(sources)
+        raw = combined_fingerprint(sources, partial(_fingerprint, run))
+        recipe = _bars_recipe(run, raw, (vix, others), before.last_ts if before else None)
+        why = run.lake.why(key, recipe) or run.lake.why(quarantine_key, recipe)
+        if before and why is None:
+            return _ingested(before, "unchanged")
+        built = appended(run, contract, sources, recipe, vix, others) if run.as_of is None else None
+        given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
+        built = built or build_bars(*given, as_of=run.as_of)
+        last = built.bars["ts"].max()
+        recipe = _bars_recipe(run, raw, (vix, others), last.isoformat() if isinstance(last, datetime) else None)
+        details = {
+            "rows_in": built.rows_in,
+            "quarantined": built.quarantine.height,
+            "reasons": built.reasons,
+            "notes": list(built.notes),
+            "left_out": built.left_out,
+            "sessions": built.bars["session"].n_unique(),
+        }
+        run.lake.write_frame(quarantine_key, built.quarantine, recipe)
+        made = run.lake.write_frame(key, built.bars, recipe, details | whole_file(sources, size))
+        return _ingested(made, why or "new")
+
+
+@stage("profile")
+def profile_contract(run: Run, contract: str) -> Result:
+    """Build ``sessions/`` and ``developing/`` of one contract from its bars."""
+    bars_key = run.key("bars", contract)
+    sessions_key, developing_key = run.key("sessions", contract), run.key("developing", contract)
+    with run.lake.writing(contract):
+        inputs = {"bars": run.lake.sha(bars_key)}
+        config = f"{run.config.digest('profile')}/{run.instrument.digest}"
+        recipe = Recipe(inputs, config, hash_code("market", "profile"))
+        why = run.lake.why(developing_key, recipe) or run.lake.why(sessions_key, recipe)
+        if why is None:
+            return _counted(run.lake.described(developing_key).rows, run.lake.described(sessions_key).rows, why=None)
+        bars = run.lake.read_frame(bars_key)
+        sessions = build_sessions(bars, run.instrument, run.config.profile)
+        run.lake.write_frame(developing_key, build_developing(bars, run.instrument, run.config.profile), recipe)
+        run.lake.write_frame(sessions_key, sessions, recipe)
+        return _counted(bars.height, sessions.height, why=why)
+
+
+@stage("features")
+def features_contract(run: Run, contract: str) -> Result:
+    """Build ``features/`` of one contract from its bars, sessions, developing levels and the VIX closes.
+
+    And from the last front sessions of its predecessors, where the roll table names any: ``build_rolls`` comes before.
+    """
+    indices = vix_closes(run), covariate_values(run)
+    kinds = ("bars", "sessions", "developing")
+    key = run.key("features", contract)
+    with run.lake.writing(contract):
+        bars_manifest = run.lake.described(run.key("bars", contract))
+        history = History(run, contract, run.lake.manifest(key))
+        inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
+        hashes = _index_hashes(indices, bars_manifest.last_ts)
+        inputs |= {**hashes, **history.inputs(), **pair_inputs(run, bars_manifest)}
+        extras = run.config.features.extras
+        config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
+        recipe = Recipe(inputs, config, hash_code("market", "profile", "features"))
+        why = run.lake.why(key, recipe)
+        if why is None:
+            return _counted(bars_manifest.rows, run.lake.described(key).rows, why=None)
+        bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
+        predecessor = history.predecessor()
+        pair = pair_closes(run, bars_manifest)
+        features = _features(run, (bars, sessions, developing), indices, predecessor, pair)
+        run.lake.write_frame(key, features, recipe, history.details(predecessor))
+        return _counted(bars.height, features.height, why=why)
+
+
+def _features(
+    run: Run,
+    frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
+    indices: Indices,
+    predecessor: Predecessor | None,
+    pair: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """Return the features of bars, sessions and developing levels; ``data.chunk_rows`` bounds the memory it takes."""
+    vix, others = indices
+    options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras}
+    options |= {"pair": pair, "covariates": others}
+    if rows := run.config.data.chunk_rows:
+        return pl.concat(build_in_chunks(frames[0], vix, run.instrument, predecessor, rows=rows, **options))
+    return build_features(*frames, vix, run.instrument, predecessor, **options)
+
+
+@stage("rolls")
+def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Result:
+    """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
+
+    ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
+    ``last`` names the stage that the run ends with: where the front contracts hold too few sessions for it, the run
+    ends here, before anything expensive is computed.
+
+    Raises:
+        MissingInputError: the roll rule needs open interest and there is none.
+        InsufficientSessionsError: too few sessions for the stages up to ``last``.
+    """
+    result = _rolls(run, contracts)
+    refuse_too_few(run, contracts, last)
+    return result
+
+
+def _rolls(run: Run, contracts: list[str]) -> Result:
+    """Build the roll table unless it is fresh."""
+    rule, interest = roll_rule(run), run.config.data.open_interest
+    key = run.roll_key()
+    with run.lake.writing("roll"):  # and only then look what there is: a run that waited must not forget its rival's
+        keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
+        inputs = {key: run.lake.sha(key) for key in keys}
+        if interest and Path(interest).is_file():
+            inputs["open_interest"] = hash_file(Path(interest))
+        recipe = Recipe(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
+        why = run.lake.why(key, recipe)
+        if why is None:
+            stored = run.lake.described(key)
+            return {**stored.details, "rows_out": stored.rows, **because(None)}
+        daily = with_open_interest(run, daily_volumes(run, keys))
+        table = roll_table(front_periods(daily, rule), Measure(run, key, recipe, run.lake.manifest(key)))
+        days = [day for day in daily["session"].unique().sort() if day is not None]
+        calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
+        details = {"rows_in": daily.height, "quarantined": 0, "lost": losses(daily, table, calendar)}
+        manifest = run.lake.write_frame(key, table, recipe, details)
+        return {**details, "rows_out": manifest.rows, **because(why)}
+
+
+def _stored(run: Run, kind: str) -> set[str]:
+    return set(run.lake.keys(run.shared_key(f"{kind}/{run.config.data.instrument}")))
+
+
+def _fingerprint(run: Run, source: Source) -> str:
+    """Return the source's fingerprint without reading a file again that has not been touched since the last time."""
+    return run.lake.remembered(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
+
+
+def _bars_recipe(run: Run, raw: str, indices: Indices, last_ts: str | None) -> Recipe:
+    config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
+    return Recipe({"raw": raw, **_index_hashes(indices, last_ts)}, config, hash_code("market", "ingest", "artifacts"))
+
+
+def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:
+    """Return the inputs of a recipe that stand for the VIX and the covariates."""
+    vix, others = indices
+    named = {f"covariate {name}": _vix_hash(values, last_ts) for name, values in others.items()}
+    return {"vix": _vix_hash(vix, last_ts), **named}
+
+
+def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:
+    """Hash only the closes that bars up to ``last_ts`` can have seen: a longer VIX file changes no old contract."""
+    if vix is None:
+        return "none"
+    stamps = vix["available_at"].to_physical().to_numpy()  # microseconds, in order: the VIX is sorted by date
+    known = len(stamps)
+    if last_ts is not None:
+        known = int(np.searchsorted(stamps, (datetime.fromisoformat(last_ts) - _EPOCH) // timedelta(microseconds=1)))
+    digest = hashlib.sha256(stamps[:known].tobytes())
+    digest.update(vix["close"].to_numpy()[:known].tobytes())
+    return digest.hexdigest()
+
+
+def _ingested(manifest: Manifest, why: str) -> Result:
+    told = {name: value for name, value in manifest.details.items() if name != FILE}
+    return {**told, "rows_out": manifest.rows, "skipped": why == "unchanged", "why": why}
+
+
+def _counted(rows_in: int, rows_out: int, *, why: str | None) -> Result:
+    """Return a stage's counts; ``why`` it was made, None when it was fresh."""
+    return {"rows_in": rows_in, "rows_out": rows_out, "quarantined": 0, **because(why)}

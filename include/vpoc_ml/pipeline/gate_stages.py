@@ -1,0 +1,159 @@
+"""The gates as stages: each judges what the stages before it made, and ends the run when something critical failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from vpoc_ml.ingest.quoting import lines_at
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.vix.covariates import covariates
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.exchange_calendar import clipped, contract_sessions, sessions
+from vpoc_ml.pipeline.age import data_age, due_sessions
+from vpoc_ml.pipeline.daily import daily_figures
+from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.start import vix_closes
+
+if TYPE_CHECKING:
+    from vpoc_ml.quality.verdict import Verdict
+
+MARGIN = timedelta(days=10)
+
+
+@stage("gate-bars", files=("reports",))
+def gate_bars(run: Run, contracts: list[str]) -> Result:
+    """Judge the bars of every contract against the calendar, the tick grid and the schema.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.quality.gates import judge_bars, raise_if_failed
+
+    due = due_sessions(run, contracts)
+    made = {contract: run.lake.manifest(run.key("bars", contract)) for contract in contracts}
+    verdict = judge_bars(
+        {contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        calendar={contract: _calendar(run, contract, due.get(contract)) for contract in contracts},
+        tick_size=run.instrument.tick_size,
+        quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
+        front=_front_periods(contracts),
+        config=run.config.quality,
+        vix=run.uses_vix,
+        closes=vix_closes(run),
+        covariates=_covariates(run),
+        price_range=run.instrument.price_range,
+        negative_prices=run.instrument.negative_prices,
+        implied=run.uses_vix and run.instrument.is_equity_index,
+        equity_index=run.instrument.is_equity_index,
+        due=due,
+        daily=daily_figures(run),
+        quote=partial(_source_lines, run),
+    )
+    raise_if_failed(verdict := told(run, verdict))
+    return verdict.to_json() | data_age(run, contracts)
+
+
+@stage("gate-features", files=("reports",))
+def gate_features(run: Run, contracts: list[str]) -> Result:
+    """Judge the features of every contract against the registry's bounds and warm-ups, and against their bars.
+
+    ``features.names`` limits the checks to those features.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.features.extras.entries import chosen
+    from vpoc_ml.features.registry import near_zero
+    from vpoc_ml.quality.gates import judge_features, raise_if_failed
+
+    registry = chosen(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))
+    verdict = judge_features(
+        {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
+        bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        config=run.config.quality,
+        registry=near_zero(registry) if run.instrument.negative_prices else registry,
+        names=run.config.features.names,
+    )
+    raise_if_failed(verdict := told(run, verdict))
+    return verdict.to_json()
+
+
+@stage("gate-training-set", files=("run", "reports"))
+def gate_training_set(run: Run) -> Result:
+    """Judge labels, class balance, splits and embargo of the run's training set.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.quality.gates import judge_training_set, raise_if_failed
+
+    path = run.folder / "training_set.parquet"
+    days = pl.scan_parquet(path).select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
+    first, last = days.collect().row(0)
+    calendar = run.instrument.calendar
+    verdict = judge_training_set(
+        path,
+        features=run.result("training-set")["features"],
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        calendar=sessions(calendar, clipped(calendar, first - MARGIN), clipped(calendar, last + MARGIN)),
+        dataset=run.config.dataset,
+        config=run.config.quality,
+    )
+    raise_if_failed(verdict := told(run, verdict))
+    return verdict.to_json()
+
+
+def _covariates(run: Run) -> tuple[str, ...]:
+    """Return the bars' columns of further indices."""
+    return tuple(each.column for each in covariates(run.config.ingest))
+
+
+def told(run: Run, verdict: Verdict) -> Verdict:
+    """Return the verdict with the place of its page in the lake, which everybody can reach."""
+    return replace(verdict, report=run.lake.uri(Path(verdict.report)))
+
+
+def _front_periods(contracts: list[str]) -> dict[str, tuple[date, date]]:
+    """Return between which scheduled rolls each contract is the front one.
+
+    The schedule and not the volumes, so that the verdict on a contract does not depend on which other
+    contracts are in the lake.
+    """
+    parsed = {contract: parse_contract(contract) for contract in contracts}
+    return {code: (contract.previous.scheduled_roll, contract.scheduled_roll) for code, contract in parsed.items()}
+
+
+def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:
+    """Return file, line and text of a contract's bars in the vendor's files."""
+    sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
+    return lines_at(stamps, sources, run.instrument, run.config.ingest)
+
+
+def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:
+    """Return the sessions the contract's bars should lie in, with a margin on both sides, and those up to ``due``."""
+    days = run.lake.read_frame(run.key("bars", contract), ["session"])["session"]
+    first, last = days.min(), days.max()
+    assert isinstance(first, date)
+    assert isinstance(last, date)
+    calendar = run.instrument.calendar
+    begin, finish = clipped(calendar, first - MARGIN), clipped(calendar, max(last, due or last) + MARGIN)
+    traded = contract_sessions(parse_contract(contract), run.instrument, begin, finish)
+    end = traded["session"][-1]
+    if due is None or due <= end:
+        return traded
+    return pl.concat([traded, sessions(calendar, end + timedelta(days=1), due)])

@@ -1,0 +1,86 @@
+"""Whether a contract's only file grew at its end since its bars were built, and the bars made of that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from vpoc_ml.errors import ArtifactError
+from vpoc_ml.ingest.bars import BuiltBars
+from vpoc_ml.ingest.detect_append import append_bars, growth, mark_of
+from vpoc_ml.ingest.sources import Source
+from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.pipeline.run import Run
+
+FILE = "file"
+
+
+def plain_size(sources: Sequence[Source]) -> int | None:
+    """Return the size in bytes of the only source; None of several, of a part of a file, and of a missing one."""
+    if len(sources) != 1 or sources[0].member or sources[0].symbol or not sources[0].path.is_file():
+        return None
+    return sources[0].path.stat().st_size
+
+
+def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
+    """Return the detail of a manifest from which ``appended`` knows the file again.
+
+    Args:
+        sources: what the bars were built of.
+        size: its ``plain_size`` before it was hashed; nothing is told of a file that grew since.
+    """
+    if size is None or plain_size(sources) != size:
+        return {}
+    return {FILE: {"size": size, "source": mark_of(sources[0])}}
+
+
+def appended(
+    run: Run,
+    contract: str,
+    sources: Sequence[Source],
+    recipe: Recipe,
+    vix: pl.DataFrame | None,
+    covariates: Mapping[str, pl.DataFrame],
+) -> BuiltBars | None:
+    """Return the bars and the quarantine of the stored ones and the lines that were appended to their file.
+
+    None unless the file is the only thing that changed and its old content is the beginning of the new one.
+    ``recipe`` is that of the stored bars as it would be now: with the file's new fingerprint, and the closes that the
+    stored bars can have seen.
+    """
+    key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
+    stored, bad = run.lake.manifest(key), run.lake.manifest(quarantine_key)
+    if stored is None or bad is None or len(sources) != 1 or stored.inputs != bad.inputs:
+        return None
+    known = stored.details.get(FILE)
+    if known is None or known["source"] != mark_of(sources[0]) or not _only_raw_changed((stored, bad), recipe):
+        return None
+    grown = growth(sources[0], known["size"])
+    if grown is None or _raw(grown.before) != stored.inputs["raw"] or _raw(grown.now) != recipe.inputs["raw"]:
+        return None
+    try:
+        (bars, made), (quarantine, _) = run.lake.load(key), run.lake.load(quarantine_key)
+    except ArtifactError:
+        return None
+    if made != stored:
+        return None
+    told = stored.details
+    before = BuiltBars(bars, quarantine, told["rows_in"], told["reasons"], told["notes"], told["left_out"])
+    return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
+
+
+def _only_raw_changed(stored: tuple[Manifest, ...], recipe: Recipe) -> bool:
+    others = {**recipe.inputs, "raw": ""}
+    return all(
+        {**each.inputs, "raw": ""} == others and each.config == recipe.config and each.code == recipe.code
+        for each in stored
+    )
+
+
+def _raw(fingerprint: str) -> str:
+    """Return the combined fingerprint of one source."""
+    return hashlib.sha256(fingerprint.encode()).hexdigest()

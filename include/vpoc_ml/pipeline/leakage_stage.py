@@ -1,0 +1,184 @@
+"""The gate against look-ahead: the proof of the code, made once for each version of it, and a sample of every night."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vpoc_ml.config import RunConfig
+from vpoc_ml.features.extras.entries import KNOWN, chosen
+from vpoc_ml.features.history import needs
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.lake.mirror import cache_folder
+from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.pipeline.pair import pair_closes
+from vpoc_ml.pipeline.predecessor_sessions import History
+from vpoc_ml.pipeline.run import Result, Run, because, stage
+from vpoc_ml.pipeline.start import covariate_values, vix_closes
+
+if TYPE_CHECKING:
+    from vpoc_ml.leakage.prove import Proof
+    from vpoc_ml.quality.leakage_gate import Promise
+
+LAYERS = ("market", "ingest", "synthetic", "profile", "features", "dataset", "leakage")
+LIBRARIES = ("arch", "numba", "numpy", "pandas_market_calendars", "polars", "scipy")
+Recipe = dict[str, str]
+_KNOWN: dict[str, Result] = {}  # by recipe: what is known of it is never out of date
+
+
+@stage("gate-leakage", files=("reports",))
+def gate_leakage(run: Run, contracts: list[str]) -> Result:
+    """Prove that the code looks at nothing later, and sample the features of the newest front contract.
+
+    The proof is an artifact, ``leakage/proof.json``: it is made again when the code, a library it computes with,
+    the list of features or a setting of profile, features or dataset changes, and read on all other nights. One made
+    on this machine for the same recipe serves every lake.
+
+    Raises:
+        GateFailedError: a promise is broken; the error carries the verdict.
+    """
+    from vpoc_ml.pipeline.gate_stages import told
+    from vpoc_ml.quality.gates import judge_leakage, raise_if_failed
+
+    proof, why = _proof(run)
+    contract = _newest(run, contracts)
+    verdict = judge_leakage(
+        contract,
+        proved=_promises(proof["comparisons"], proof["findings"]),
+        sampled=_sampled(run, contract),
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+    )
+    raise_if_failed(verdict := told(run, verdict))
+    return {**verdict.to_json(), "largest_t": proof["largest_t"], "proof": because(why)["why"]}
+
+
+def prove_code(config: RunConfig) -> Proof:
+    """Return the proof of the features and the training set that ``config`` asks for."""
+    from vpoc_ml.leakage.product import feature_builder, training_set_builder
+    from vpoc_ml.leakage.prove import provable, prove
+
+    extras, profile = config.features.extras, config.profile
+    sized = provable(config)
+    return prove(
+        feature_builder(profile),
+        KNOWN,
+        training_set_builder(sized),
+        sized.dataset,
+        extended=feature_builder(profile, extras) if extras else None,
+        history=needs(extras).history,
+    )
+
+
+def _proof(run: Run) -> tuple[Result, str | None]:
+    """Return the proof of this code and why it was made; None when it was there. A failed one is made again."""
+    recipe = _recipe(run)
+    key = "leakage/proof.json"
+    stored = run.lake.known_json(key)
+    why = _why(stored, recipe)
+    if stored is not None and why is None:
+        return stored, None
+    with run.lake.writing("leakage"):
+        proof = _made(run.config, recipe)
+        run.lake.write_known_json(key, proof)
+    return proof, why
+
+
+def _made(config: RunConfig, recipe: Recipe) -> Result:
+    """Return a proof for the recipe: this process's, else this machine's, else a new one."""
+    digest = _digest(recipe)
+    local = cache_folder() / "proofs" / f"{digest}.json"
+    proof = _KNOWN.get(digest) or _remembered(local, recipe)
+    if proof is None:
+        proof = {"recipe": recipe, **prove_code(config).to_json()}
+        write_json(local, proof)
+    if proof["passed"]:
+        _KNOWN[digest] = proof
+    return proof
+
+
+def _recipe(run: Run) -> Recipe:
+    return {
+        "code": hash_code(*LAYERS),
+        "config": run.config.digest("profile", "features", "dataset"),
+        "features": ", ".join(chosen(run.config.features.extras)),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+    }
+
+
+def _why(stored: Any, recipe: Recipe) -> str | None:
+    """Return in words why a stored proof does not hold for this recipe; None when it does."""
+    if stored is None:
+        return "new"
+    if not isinstance(stored, dict) or not stored.get("passed"):
+        return "the stored proof failed"
+    was = stored.get("recipe", {})
+    changed = sorted(name for name in recipe if was.get(name) != recipe[name])
+    return f"changed: {', '.join(changed)}" if changed else None
+
+
+def _remembered(path: Path, recipe: Recipe) -> Result | None:
+    """Return the proof this machine has made for the recipe; None where there is none that holds."""
+    try:
+        stored: Result = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return stored if _why(stored, recipe) is None else None
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _newest(run: Run, contracts: list[str]) -> str:
+    """Return the run's contract that became front last; without a roll table, the one that expires last."""
+    key = run.roll_key()
+    rolls = run.lake.kept_frame(key).sort("first_session")["contract"].to_list() if run.lake.manifest(key) else []
+    fronts = [contract for contract in rolls if contract in contracts]
+    return fronts[-1] if fronts else max(contracts, key=lambda code: parse_contract(code).expiry)
+
+
+def _sampled(run: Run, contract: str) -> list[Promise]:
+    """Return the outcome of the nightly sample: the stored features against those of less, or of other, bars."""
+    from vpoc_ml.leakage.market import Market
+    from vpoc_ml.leakage.nightly import audit
+    from vpoc_ml.leakage.product import feature_builder, streamed
+
+    features, manifest = run.lake.load(run.key("features", contract))
+    bars, described = run.lake.load(run.key("bars", contract))
+    predecessor = History(run, contract, manifest).predecessor()
+    pair = pair_closes(run, described)
+    market = Market(bars, vix_closes(run), run.instrument, predecessor, pair, covariate_values(run))
+    extras, profile = run.config.features.extras, run.config.profile
+
+    found = audit(
+        feature_builder(profile, extras),
+        lambda given, rows, skip: streamed(given, rows, profile, extras, skip),
+        market,
+        features,
+        seed=int(hashlib.sha256(run.name.encode()).hexdigest()[:8], 16),
+        history=needs(extras).history,
+    )
+    return _promises(found.comparisons, [one.to_json() for one in found.findings])
+
+
+def _promises(comparisons: Mapping[str, int], findings: Iterable[Mapping[str, Any]]) -> list[Promise]:
+    """Return one outcome a check; ``findings`` as ``Finding.to_json`` gives them."""
+    from vpoc_ml.leakage.prove import PROMISES
+    from vpoc_ml.leakage.results import from_json
+    from vpoc_ml.quality.leakage_gate import Promise
+
+    told = [from_json(one) for one in findings]
+    promises = []
+    for check, count in comparisons.items():
+        broken = [one for one in told if one.check == check]
+        stamps: list[datetime] = sorted(one.ts for one in broken if one.ts is not None)
+        promises.append(Promise(check, PROMISES[check], count, tuple(one.line() for one in broken), tuple(stamps)))
+    return promises

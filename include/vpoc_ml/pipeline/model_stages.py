@@ -1,0 +1,201 @@
+"""Stages of the model: training set -> train -> evaluate."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from vpoc_ml.lake.atomic import read_json, replacing, write_json
+from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
+
+log = logging.getLogger(__name__)
+
+MODEL_FILES = (
+    "best_model.safetensors",
+    "best_model.json",
+    "final_model.safetensors",
+    "final_model.json",
+    "training_config.json",
+    "training_result.json",
+    "training_log.txt",
+    "progress.jsonl",
+)
+
+
+@stage("training-set", files=("run",))
+def build_training_set(run: Run, contracts: list[str]) -> Result:
+    """Assemble labels, splits and features of the contracts' front sessions into the run's training set.
+
+    Raises:
+        InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
+    """
+    from vpoc_ml.dataset.assemble import assemble
+
+    loaded = {
+        f"{kind}/{each}": run.lake.load(run.key(kind, each)) for kind in ("bars", "features") for each in contracts
+    }
+    bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
+    roll, roll_manifest = run.lake.load(run.roll_key())
+    share = run.config.data.fraction
+    front = _front(roll.filter(pl.col("contract").is_in(contracts)), features, share)
+    inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
+    recipe = Recipe(
+        {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
+        run.config.digest("features", "dataset"),
+        hash_code("dataset"),
+    )
+    built = assemble(bars, features, front, run.instrument, run.config)
+    run_lake = Lake(run.folder)
+    write_json(run.folder / "feature_statistics.json", built.statistics)
+    manifest = run_lake.write_frame("training_set.parquet", built.frame, recipe)
+    splits = dict(built.frame.group_by("split").len().sort("split").iter_rows())
+    return {
+        "rows_in": sum(frame.height for frame in features.values()),
+        "rows_out": manifest.rows,
+        "quarantined": 0,
+        "skipped": False,
+        "splits": splits,
+        "features": built.statistics["features"],
+        "sha256": manifest.sha256,
+    }
+
+
+def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: float) -> pl.DataFrame:
+    """Return the front periods of the first ``share`` of all front sessions."""
+    from vpoc_ml.dataset.share import first_sessions
+
+    return first_sessions(periods, {contract: frame["session"] for contract, frame in features.items()}, share)
+
+
+@stage("train", files=("run",))
+def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> Result:
+    """Train in a subprocess, resuming its last checkpoint; reuse the model of a run with the same fingerprint.
+
+    The fingerprint is the hash of the training set, of the model's and training's settings, and of the
+    code that trains. ``on_progress`` receives each progress record as it arrives.
+
+    Raises:
+        TrainingUnstableError: training did not stay finite and alive.
+    """
+    from vpoc_ml.pipeline.champion import registry_folder, registry_of
+    from vpoc_ml.registry.curves import Curves
+    from vpoc_ml.training.launch.subprocess import launch
+
+    registry_folder(run.lake)  # fails now rather than after hours of training
+    fingerprint = training_fingerprint(run)
+    pointer = f"trained/{fingerprint}.json"
+    source = _reused(run, pointer)
+    if source is None:
+        curves = Curves(lambda: registry_of(run.lake).catalog, run.name)
+        try:
+            launch(run.folder, on_progress=_pushing(run, curves, on_progress))
+        finally:
+            curves.close()
+        run.push()  # before the pointer, which promises that the files are there
+        made = {name: hash_file(run.folder / name) for name in MODEL_FILES}
+        run.lake.write_known_json(pointer, {"run": run.name, "files": made})
+    trained: Result = read_json(run.folder / "training_result.json")
+    rows = trained.get("rows", 0)
+    return {
+        **trained,
+        "rows_in": rows,
+        "rows_out": rows,
+        "quarantined": 0,
+        "fingerprint": fingerprint,
+        "skipped": source is not None,
+        "trained_in": source or run.name,
+    }
+
+
+def training_fingerprint(run: Run) -> str:
+    """Return what identifies a trained model: data, settings and code, in 16 hex digits."""
+    import hashlib
+
+    parts = (
+        Lake(run.folder).sha("training_set.parquet"),
+        hash_file(run.folder / "feature_statistics.json"),
+        run.config.digest("model", "training"),
+        hash_code("dataset", "models", "training"),
+    )
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+
+
+def _reused(run: Run, pointer: str) -> str | None:
+    """Take over the files of the run that trained this fingerprint, if all are still the same; return its name."""
+    known = run.lake.known_json(pointer)
+    if known is None:
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, sha256 in known["files"].items():
+            file = Path(temporary, name)
+            if not run.lake.fetch(f"{run_prefix(known['run'])}/{name}", file) or hash_file(file) != sha256:
+                return None
+        if known["run"] != run.name:
+            for name in known["files"]:
+                with replacing(run.folder / name) as target:
+                    shutil.copyfile(Path(temporary, name), target)
+    return str(known["run"])
+
+
+def _pushing(
+    run: Run, curves: Callable[[Result], None], on_progress: Callable[[Result], None] | None
+) -> Callable[[Result], None]:
+    """Return ``on_progress`` that also feeds the curves and sends each epoch's checkpoint to the lake.
+
+    Another machine can go on from it.
+    """
+
+    def call(record: Result) -> None:
+        curves(record)
+        if record.get("kind") == "epoch":
+            try:
+                run.push()
+            except OSError as error:  # the next epoch tries again
+                log.warning("the checkpoint could not be sent to the lake: %s", error)
+        if on_progress is not None:
+            on_progress(record)
+
+    return call
+
+
+@stage("evaluate", files=("run",))
+def evaluate(run: Run) -> Result:
+    """Judge the model on rows it never saw, beside the baselines and the champion of its night; write the report."""
+    from vpoc_ml.evaluation.evaluate import evaluate_run
+    from vpoc_ml.models.bundle import load_model
+    from vpoc_ml.pipeline.champion import reigning
+    from vpoc_ml.pipeline.report_stage import write_evaluation_report
+
+    champion = reigning(run)
+    rival = load_model(champion.folder / "best_model.json") if champion else None
+    metrics = evaluate_run(
+        run.folder,
+        run.config,
+        champion=rival,
+        instrument=run.instrument,
+        more_features=_features(run, rival.features) if rival else None,
+    )
+    report = write_evaluation_report(run, champion)
+    test_rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
+    return {
+        "rows_in": int(test_rows.select(pl.len()).collect().item()),
+        "rows_out": metrics["rows"],
+        "quarantined": 0,
+        "skipped": False,
+        "champion": champion.version if champion else None,
+        "metrics": run.uri("metrics.json"),
+        "report": run.lake.uri(report),
+    }
+
+
+def _features(run: Run, names: Sequence[str]) -> pl.DataFrame:
+    """Return the named features of the run's contracts as far as they exist: what a champion may need."""
+    frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan()["contracts"]]
+    return pl.concat(frame.select("ts", "contract", *(n for n in names if n in frame.columns)) for frame in frames)

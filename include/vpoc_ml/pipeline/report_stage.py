@@ -1,0 +1,105 @@
+"""Reports of a run: the evaluation's page, the gates' page, Data Docs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from vpoc_ml.lake.atomic import read_json
+from vpoc_ml.pipeline.age import data_age
+from vpoc_ml.pipeline.names import GATES
+from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
+from vpoc_ml.reports.comparison_table import age_text
+
+if TYPE_CHECKING:
+    from vpoc_ml.registry.store import Champion
+
+LEVELS = ("vpoc", "vah", "val")
+
+
+@stage("publish-reports", files=("run", "reports"))
+def publish_reports(run: Run, now: datetime) -> Result:
+    """Build Data Docs once from all stored results, and the evaluation's page if the run got that far.
+
+    A run that a gate ended has its gates' page and Data Docs all the same.
+    """
+    from vpoc_ml.quality.docs import publish
+
+    docs = publish(run.reports, limit=run.config.quality.docs_limit)
+    published = {"data docs": run.lake.uri(docs)}
+    if (run.folder / "metrics.json").is_file():
+        published["evaluation"] = run.lake.uri(write_evaluation_report(run))
+    return {"published": published, "at": now.isoformat()}
+
+
+def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
+    """Write ``report.html`` from what is known so far: metrics always, verdicts and decision when they exist.
+
+    ``rival`` is the champion the run was compared with; None: the one that stage ``evaluate`` recorded.
+    """
+    from vpoc_ml.reports.run_report import write_report
+
+    bars, levels = _last_test_session(run)
+    verdicts = [run.result(f"gate-{gate}") for gate in GATES if run.has_result(f"gate-{gate}")]
+    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run), "notes": _notes(run, rival)}
+    if (decision := run.lake.read_json(f"{run.prefix}/decision.json")) is not None:
+        shown = {"title": title_of(decision), "tone": tone_of(decision), "remarks": remarks_of(decision)}
+        extra["decision"] = decision | shown
+    return write_report(
+        run.folder, run.config, session_bars=bars, session_levels=levels, instrument=run.instrument, extra=extra
+    )
+
+
+def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Return bars and levels of the newest session of the test rows; no level where it has no volume."""
+    rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
+    contract, session = rows.select("contract", "session", "ts").sort("ts").last().collect().row(0)[:2]
+    bars = run.lake.read_frame(run.key("bars", contract)).filter(pl.col("session") == session)
+    found = run.lake.read_frame(run.key("sessions", contract)).filter(pl.col("session") == session)
+    levels = {name: found[name].item() for name in LEVELS}
+    return bars, {name: float(level) for name, level in levels.items() if level is not None}
+
+
+def _notes(run: Run, rival: Champion | None) -> list[str]:
+    """Return what a reader must know: what the rolls lost, and a comparison that flatters the champion."""
+    metrics = read_json(run.folder / "metrics.json")
+    lost = [f"Lost at a roll: {each}." for each in run.result("rolls").get("lost", [])]
+    if "champion" not in metrics["models"]:
+        return lost
+    champion = rival or _compared(run)
+    statistics = read_json(champion.folder / "feature_statistics.json")
+    learned = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
+    if learned <= datetime.fromisoformat(metrics["from"]):
+        return lost
+    note = (
+        f"The champion (version {champion.version}) learned from rows up to {learned:%Y-%m-%d %H:%M} UTC, which lie"
+        " among this run's test rows: the comparison flatters the champion."
+    )
+    return [*lost, note]
+
+
+def _compared(run: Run) -> Champion:
+    """Return the champion that stage ``evaluate`` compared the run with, which the run may have replaced since."""
+    from vpoc_ml.pipeline.champion import model_store  # mlflow: seconds that a run without a champion need not pay
+
+    return model_store(run.lake, run.model_key).get(run.result("evaluate")["champion"])
+
+
+def _facts(run: Run) -> dict[str, str]:
+    trained = run.result("train")
+    facts = {
+        "model": str(run.model_key),
+        "contracts": ", ".join(run.plan()["contracts"]),
+        "raw files": run.plan()["raw"],
+        "newest bar": age_text(data_age(run, run.plan()["contracts"])),
+        "training fingerprint": trained["fingerprint"],
+        "device": str(trained.get("device", "")),
+        "parameters": f"{trained['parameters']:,}",
+    }
+    if trained["trained_in"] != run.name:
+        facts["model reused from"] = trained["trained_in"]
+    return facts

@@ -1,0 +1,111 @@
+"""Helpers of the roll stage: daily figures, and the steps that need not be measured again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from vpoc_ml.errors import MissingInputError
+from vpoc_ml.ingest.open_interest import read_open_interest
+from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.market.nights import CHICAGO
+from vpoc_ml.market.roll_table import MEASURE_DAYS, Step, measure_roll
+from vpoc_ml.pipeline.run import Run
+
+
+def daily_volumes(run: Run, keys: Sequence[str]) -> pl.DataFrame:
+    """Return contract, session and volume of each session of the bars at ``keys``; read again only what changed."""
+    columns = ("contract", "session", "volume")
+    texts = [run.lake.derived(key, "daily volumes", columns, _daily_volume) for key in keys]
+    rows = [row for text in texts for row in json.loads(text)]
+    table = pl.DataFrame(rows, schema=dict(zip(columns, (pl.String, pl.Int32, pl.Int64), strict=True)), orient="row")
+    return table.with_columns(pl.col("session").cast(pl.Date))
+
+
+def _daily_volume(bars: pl.DataFrame) -> str:
+    """Return contract, session (days since 1970) and volume of each session as JSON."""
+    daily = bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+    return json.dumps(daily.with_columns(pl.col("session").to_physical()).rows())
+
+
+def roll_rule(run: Run) -> str:
+    """Return the run's rule: the configuration's, else the instrument's."""
+    asked = run.config.data.roll_rule
+    return run.instrument.roll_rule if asked == "instrument" else asked
+
+
+_REMEDY = (
+    "No stage makes these figures: name the exchange's with data.open_interest=FILE (a LEAN zip, or a CSV with the"
+    " columns contract,session,open_interest), or choose data.roll_rule=volume."
+)
+
+
+def open_interest_file(run: Run) -> Path | None:
+    """Return the file that ``data.open_interest`` names; None where none is named and the roll rule needs none.
+
+    Raises:
+        MissingInputError: the file is not there, or the rule ``open_interest`` has none.
+    """
+    named = run.config.data.open_interest
+    if named and Path(named).is_file():
+        return Path(named)
+    if named or roll_rule(run) == "open_interest":
+        expected = f"daily open interest of {run.instrument.symbol}, by which this run rolls"
+        raise MissingInputError(named or "data.open_interest", expected, _REMEDY)
+    return None
+
+
+def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
+    """Add the open interest of the file ``data.open_interest`` names, null where it has none.
+
+    Raises:
+        InputError: the file is missing or unreadable, or holds no figure of the sessions though the run rolls by it.
+    """
+    path = open_interest_file(run)
+    if path is None:
+        return daily
+    interest = read_open_interest(path, run.instrument, run.config.ingest)
+    if run.as_of is not None:  # the exchange publishes a session's figure the next morning
+        interest = interest.filter(pl.col("session") < run.as_of.astimezone(CHICAGO).date())
+    joined = daily.join(interest, on=["contract", "session"], how="left")
+    if roll_rule(run) == "open_interest" and joined.height and joined["open_interest"].is_null().all():
+        codes = ", ".join(joined["contract"].unique().sort())
+        raise MissingInputError(path, f"open interest of {codes} in the sessions of their bars", _REMEDY)
+    return joined
+
+
+class Measure:
+    """Measures a switch of the front; takes the stored step where both contracts' bars and the code are unchanged."""
+
+    def __init__(self, run: Run, key: str, recipe: Recipe, stored: Manifest | None) -> None:
+        self._run, self._recipe = run, recipe
+        usable = stored is not None and stored.code == recipe.code and run.lake.fresh(key, _made_of(stored))
+        self._before = stored if usable else None
+        rows = run.lake.read_frame(key).iter_rows(named=True) if self._before else ()
+        self._steps = {
+            (row["predecessor"], row["contract"], row["first_session"]): Step(row["gap"], row["ratio"]) for row in rows
+        }
+
+    def __call__(self, old: str, new: str, switch: date) -> Step:
+        """Return gap and ratio between two contracts before ``switch``."""
+        known = self._steps.get((old, new, switch))
+        if known is not None and self._same(old) and self._same(new):
+            return known
+        return measure_roll(self._week(old, switch), self._week(new, switch), switch)
+
+    def _same(self, contract: str) -> bool:
+        key = self._run.key("bars", contract)
+        return self._before is not None and self._before.inputs.get(key) == self._recipe.inputs[key]
+
+    def _week(self, contract: str, switch: date) -> pl.DataFrame:
+        bars = self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "close", "volume"])
+        return bars.filter(pl.col("session").is_between(switch - timedelta(days=MEASURE_DAYS), switch, closed="left"))
+
+
+def _made_of(manifest: Manifest) -> Recipe:
+    """Return the recipe an artifact was made by."""
+    return Recipe(manifest.inputs, manifest.config, manifest.code)

@@ -1,0 +1,180 @@
+"""The final table of a run, for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vpoc_ml.registry.decision import State, remarks_of, state_of, title_of, tone_of
+from vpoc_ml.reports.sentences import after_costs
+
+_TEXT = ("stage", "contract", "why", "gate", "check", "name", "reason", "model", "baseline")
+_METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
+_DIGITS = {"huber": 6, "huber_gain": 6}
+
+
+def render(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the sections that ``summary`` has: stages, gates, age of the bars, metrics, decision, reports,
+    unreadable files and those that were set apart."""
+    tables = (
+        ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "why"), "stages"),
+        ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
+        ("Unreadable files", ("name", "reason"), "unreadable"),
+    )
+    for title, columns, key in tables:
+        if rows := summary.get(key):
+            _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
+    for title, key in (("Set apart", "notes"), ("Lost at rolls", "lost")):
+        _print_notes(console, title, summary.get(key) or ())
+    _age(console, summary.get("data"))
+    metrics = summary.get("metrics") or {}
+    if metrics.get("models"):
+        rows = _metric_rows(metrics["models"], _METRICS)
+        _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
+    if metrics.get("versus"):
+        _versus(console, metrics["versus"])
+    if decision := summary.get("decision"):
+        render_decision(console, decision, metrics)
+        if state_of(decision) == State.WAITING:
+            answer = (
+                f"vpoc-ml approve {summary['run']} --as NAME, or vpoc-ml reject {summary['run']} --as NAME --note WHY"
+            )
+            console.print(f"Answer with {answer}", soft_wrap=True, highlight=False, markup=False)
+    for name, path in (summary.get("reports") or {}).items():
+        console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
+
+
+def _age(console: Console, data: Mapping[str, Any] | None) -> None:
+    if data:
+        console.print(f"Newest bar: {age_text(data)}", highlight=False)
+
+
+def age_text(data: Mapping[str, Any]) -> str:
+    """Return the newest bar's timestamp and how many sessions it lies before the run's clock."""
+    count = data["age_sessions"]
+    newest = f"{datetime.fromisoformat(data['newest_bar']):%Y-%m-%d %H:%M} UTC"
+    return f"{newest}, {count or 'no'} session{'s' if count != 1 else ''} before the run's clock"
+
+
+def render_proof(console: Console, proof: Mapping[str, Any]) -> None:
+    """Print what a proof against look-ahead compared, what it found, and the largest t of its placebo."""
+    broken = [one["check"] for one in proof["findings"]]
+    rows = ([check, _cell(count), _cell(broken.count(check))] for check, count in proof["comparisons"].items())
+    _print_table(console, "Look-ahead", ("check", "comparisons", "findings"), rows)
+    for one in proof["findings"]:
+        where = f" at {one['ts']}" if one["ts"] else ""
+        text = f"{one['check']}: {one['feature']}{where}: expected {one['expected']}; found {one['found']}."
+        console.print(f"  - {text} {one['remedy']}", soft_wrap=True, highlight=False, markup=False)
+    most = proof["largest_t"]
+    largest = f"largest |t| {most['t']:.2f} ({most['feature']}), limit {proof['limit_t']:g}"
+    console.print(f"Placebo, {len(proof['features'])} features: {largest}", highlight=False)
+    console.print("[bold green]PASSED[/]" if proof["passed"] else "[bold red]FAILED[/]")
+
+
+def render_seeds(console: Console, result: Mapping[str, Any]) -> None:
+    """Print a row a seed, the best marked ``*``, then the spread of the losses and what the mean prediction does."""
+    rows = (
+        [f"{'*' if seed == result['best'] else ''}{seed}", f"{loss:.6f}", f"{result['correlations'][seed]:.4f}"]
+        for seed, loss in result["validation_losses"].items()
+    )
+    _print_table(console, "Seeds, validation rows", ("seed", "validation loss", "rank correlation"), rows)
+    mean, spread = result["mean_correlation"], result["spread"]
+    console.print(f"rank correlation of the mean prediction {mean:.4f}", highlight=False)
+    console.print(f"standard deviation of the validation losses {spread:.2g}", highlight=False)
+    for seed, path in result["models"].items():
+        console.print(f"model {seed:<9} {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def render_models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table for each key, newest version first; it fits 80 columns. ``*`` marks the champion."""
+    for key in dict.fromkeys(model["key"] for model in models):
+        table = Table(header_style="bold", pad_edge=False, box=SIMPLE_HEAD, width=min(console.width, 120))
+        for name in ("version", "registered", "rank IC", "accuracy", "net, $"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("run, newest decision and its first reason", ratio=1, overflow="fold")
+        for model in reversed([each for each in models if each["key"] == key]):
+            table.add_row(*_model_row(model))
+        console.print(f"\n[bold]{escape(key)}[/]")
+        console.print(table)
+
+
+def _model_row(model: Mapping[str, Any]) -> list[str]:
+    metrics, decision = model["metrics"], model["decision"]
+    shown = [
+        format(metrics[name], form) if name in metrics else "-"
+        for name, form in (("rank_ic", ".4f"), ("direction_accuracy", ".4f"), ("net", ",.0f"))
+    ]
+    lines = [escape(model["run"])]
+    if decision is not None:
+        lines.append(f"{decision['action']} {decision['time'][:10]}")
+        lines += [escape(reason) for reason in decision["reasons"][:1]]
+        if (more := len(decision["reasons"]) - 1) > 0:
+            lines.append(f"(and {more} more)")
+    return [f"{'*' if model['champion'] else ''}{model['version']}", model["registered"][:10], *shown, "\n".join(lines)]
+
+
+def _print_notes(console: Console, title: str, notes: Sequence[str]) -> None:
+    if notes:
+        console.print(f"\n[bold]{title}[/]")
+    for note in notes:
+        console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
+    gains = list(dict.fromkeys(key for values in versus.values() for key in values))
+    rows = _metric_rows(versus, gains)
+    _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
+
+
+def render_decision(console: Console, decision: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
+    """Print where a candidate stands, who asked for it and answered, the rule's reasons, and what comes next.
+
+    With the run's ``metrics`` the first line ends with the result after costs.
+    """
+    colour = {"good": "bold green", "bad": "bold yellow", "": "bold cyan"}[tone_of(decision)]
+    costs = f"; {escape(after_costs(metrics))}" if metrics else ""
+    key = f" ({decision['key']})" if "key" in decision else ""
+    console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]{costs}", highlight=False, soft_wrap=True)
+    for text in (decision.get("note"), *remarks_of(decision), *(f"  - {reason}" for reason in decision["reasons"])):
+        if text:
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _print_table(console: Console, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:
+    table = Table(header_style="bold", pad_edge=False, box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="left" if name in _TEXT else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(f"\n[bold]{escape(title)}[/]")
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _metric_rows(models: Mapping[str, Mapping[str, Any]], metrics: Iterable[str]) -> Iterable[list[str]]:
+    metrics = list(metrics)
+    return ([name, *(_interval(values.get(key), key) for key in metrics)] for name, values in models.items())
+
+
+def _interval(value: Any, metric: str) -> str:
+    if not isinstance(value, Mapping) or value.get("value") is None:
+        return "-"
+    digits = _DIGITS.get(metric, 4)
+    shown = [value.get(part) for part in ("value", "low", "high")]
+    point, low, high = ("" if number is None else f"{number:.{digits}f}" for number in shown)
+    return f"{point}\n\\[{low}, {high}]" if low and high else point

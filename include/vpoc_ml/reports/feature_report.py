@@ -1,0 +1,159 @@
+"""The page of a feature analysis: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+
+from vpoc_ml.analysis.distribution import REACHES
+from vpoc_ml.lake.atomic import write_json, write_text
+from vpoc_ml.reports import feature_charts
+from vpoc_ml.reports.run_report import environment
+from vpoc_ml.reports.sparklines import bars, number
+
+NAME = "feature-analysis"
+_DRIFTED, _STABLE = 0.25, 0.1
+_NOTHING = 1e-12
+
+
+def write_analysis(folder: Path, run: str, analysis: Mapping[str, Any]) -> Path:
+    """Write ``feature-analysis.json`` and ``.html`` of ``analyze`` into ``folder``; return the page's path."""
+    write_json(folder / f"{NAME}.json", analysis)
+    path = folder / f"{NAME}.html"
+    write_text(path, render(run, analysis))
+    return path
+
+
+def render(run: str, analysis: Mapping[str, Any]) -> str:
+    """Return the page as HTML."""
+    setting = environment()
+    setting.filters |= {"number": _number, "share": _share, "spark": _spark}
+    features = analysis["features"]
+    about = analysis["about"]
+    images = {
+        "correlation": feature_charts.correlation_picture(analysis["clusters"]),
+        "drift": feature_charts.drift_picture(features, about["contracts"]) if len(about["contracts"]) > 1 else None,
+        "skill": feature_charts.skill_picture(features),
+        "ablation": feature_charts.ablation_picture(analysis["ablation"]),
+    }
+    page: str = setting.get_template("feature_analysis.html").render(
+        run=run,
+        **analysis,
+        images=images,
+        findings=findings(analysis),
+        reaches=[f"{reach:g}" for reach in REACHES],
+        missing=[(name, feature) for name, feature in features.items() if feature["before"]["nonfinite"]],
+        scaler=next(kind for kind, scaler in analysis["scalers"].items() if scaler["chosen"]),
+        scaler_rows=[_scaler_row(kind, scaler) for kind, scaler in analysis["scalers"].items()],
+    )
+    return page
+
+
+def _scaler_row(kind: str, scaler: Mapping[str, Any]) -> dict[str, Any]:
+    """Median and largest of each measure over the features, and the feature of the largest kurtosis."""
+    shapes = scaler["features"]
+    sizes = {key: [abs(shape[key]) for shape in shapes.values()] for key in ("skewness", "far")}
+    kurtosis = {name: shape["kurtosis"] for name, shape in shapes.items()}
+    worst = max(kurtosis, key=lambda name: kurtosis[name])
+    return {
+        "kind": kind,
+        "formula": scaler["formula"],
+        "chosen": scaler["chosen"],
+        **{key: (median(values), max(values)) for key, values in sizes.items()},
+        "kurtosis": (median(kurtosis.values()), kurtosis[worst]),
+        "worst": worst,
+    }
+
+
+def findings(analysis: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what the numbers allow to say."""
+    features, about = analysis["features"], analysis["about"]
+    return [
+        _skill_finding(features, about),
+        *(_ablation_finding(result) for result in analysis["ablation"]),
+        _tail_finding(features),
+        *([_drift_finding(features)] if len(about["contracts"]) > 1 else []),
+        _cluster_finding(analysis["clusters"]),
+    ]
+
+
+def _skill_finding(features: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    measured = {name: f["skill"] for name, f in features.items() if f["skill"]["validation_ic"]}
+    outside = [n for n, s in measured.items() if s["validation_ic"]["low"] > 0 or s["validation_ic"]["high"] < 0]
+    standing = [name for name, skill in measured.items() if skill["stands"]]
+    chance = (1.0 - about["confidence"]) * len(measured)
+    return (
+        f"Alone, {len(outside)} of {len(measured)} features have a rank IC whose interval excludes zero; chance alone"
+        f" would give about {chance:.1f}. What stands after the correction for {len(features)} tests:"
+        f" {_listed(standing) or 'none'}."
+    )
+
+
+def _ablation_finding(result: Mapping[str, Any]) -> str:
+    standing = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items() if group["stands"]}
+    needed = [name for name, gain in standing.items() if gain["value"] > 0]
+    harmful = [name for name, gain in standing.items() if gain["value"] < 0]
+    ic = result["full"]["rank_ic"]
+    whole = f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}]" if ic else "not measurable"
+    text = f"{result['model'].capitalize()} with all features: rank IC {whole}."
+    text += f" It loses without {_listed(needed)}." if needed else " No group is shown to be needed."
+    return text + (f" It gains without {_listed(harmful)}." if harmful else "")
+
+
+def _tail_finding(features: Mapping[str, Any]) -> str:
+    far = [name for name, feature in features.items() if feature["extremes"]["20"] > 0]
+    clipped = [name for name, feature in features.items() if feature["clipped"] > 0]
+    return (
+        f"Values farther than 20 scales from the median: {_listed(far) or 'none'}."
+        f" Clipped by the guard: {_listed(clipped) or 'none'}."
+    )
+
+
+def _drift_finding(features: Mapping[str, Any]) -> str:
+    worst = {
+        name: max((one["psi"] for one in feature["drift"].values() if one["psi"] is not None), default=None)
+        for name, feature in features.items()
+    }
+    drifted = sum(1 for psi in worst.values() if psi is not None and psi > _DRIFTED)
+    stable = sum(1 for psi in worst.values() if psi is not None and psi < _STABLE)
+    return (
+        f"Between contracts {drifted} features shift by a stability index above {_DRIFTED} and {stable} stay below"
+        f" {_STABLE}. Slow features (volatility of weeks, VIX, days to the roll) differ between any two contracts."
+    )
+
+
+def _cluster_finding(clusters: Mapping[str, Any]) -> str:
+    several = sum(1 for group in clusters["groups"] if len(group["members"]) > 1)
+    return (
+        f"{len(clusters['order'])} features form {len(clusters['groups'])} clusters at a mean |rank correlation| of"
+        f" {clusters['same']:g}; {several} hold more than one feature."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return "; ".join(names)  # a group's own name holds an "and"
+
+
+def _number(value: float | None) -> str:
+    """Three digits; what is only rounding error of a sine is 0."""
+    return "n/a" if value is None else number(0.0 if abs(value) < _NOTHING else value)
+
+
+def _share(value: float | None) -> str:
+    """A share in percent; zero stays a plain 0, so that what is there stands out."""
+    if value is None:
+        return "n/a"
+    return "0" if value == 0 else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"
+
+
+def _spark(described: Mapping[str, Any], label: str) -> Markup:
+    """An inline histogram; every part of it is made here."""
+    histogram = described["histogram"]
+    if histogram is None:
+        return Markup("n/a")
+    span = f"{label}, {number(histogram['low'])} to {number(histogram['high'])}"
+    return Markup(bars(histogram["counts"], span))  # noqa: S704 - spark escapes its label

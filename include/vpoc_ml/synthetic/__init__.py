@@ -1,0 +1,1 @@
+"""Generated markets: with a signal, without one, and with planted faults."""

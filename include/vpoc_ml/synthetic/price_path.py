@@ -1,0 +1,244 @@
+"""One continuous synthetic market, minute by minute, before it is cut into contracts.
+
+It is made a year at a time, so that memory does not grow with its length; a year takes over where the one before
+ended. Prices are whole ticks. A minute moves by ``floor(x + u)`` with u uniform, which has mean x: rounding to the grid
+adds no drift and no bounce, so without a planted signal the closes are a martingale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import numpy as np
+import polars as pl
+from scipy.signal import lfilter
+from scipy.special import stdtr
+
+from vpoc_ml.synthetic.intraday_curves import RELEASE_MINUTE, Floats, curves
+
+TICK = 0.25
+START_PRICE = 4000.0
+DAILY_CONTRACTS = 1.55e6
+_TAIL = 10.0  # degrees of freedom of a minute's shock, given its volatility
+_VIX_MEAN, _VIX_KEEP, _VIX_BETA, _VIX_NOISE = math.log(19.0), 0.95, -5.0, 0.042
+_SESSION_VOL = 0.75  # realised volatility of a whole session, as a share of VIX
+_GAP_BP, _WEEKEND_GAP_BP = 8.0, 36.0
+
+# The planted signal: the drift of minute t+1, in its own standard deviations, is
+#   STRENGTH tanh(close_change_pct_t / CHANGE_SCALE) tanh(SLOPE (log vol_ratio_30_t - THRESHOLD)):
+# momentum after unusual volume, reversal after little. THRESHOLD makes the two cancel in every linear rule.
+STRENGTH = 0.20
+CHANGE_SCALE = 0.008
+SLOPE = 3.0
+THRESHOLD = 0.02
+_RATIO_BARS = 30
+_BLOCK_SESSIONS = 252
+
+
+@dataclass(frozen=True)
+class Path:
+    """A stretch of the market: ``minutes`` has one row a minute, ``vix`` one a day (date, close)."""
+
+    minutes: pl.DataFrame
+    vix: pl.DataFrame
+
+
+@dataclass
+class _State:
+    """Where the market stands between two stretches."""
+
+    last: int = round(START_PRICE / TICK)
+    reference: int = round(START_PRICE / TICK)
+    log_vix: float = _VIX_MEAN
+    closed: datetime | None = None
+    volumes: Floats = field(default_factory=lambda: np.empty(0))
+    persistent: dict[str, float] = field(default_factory=dict)
+
+    def ar1(self, name: str, rng: np.random.Generator, size: int, keep: float) -> Floats:
+        """Return the next ``size`` values of the stationary AR(1) of unit variance called ``name``."""
+        scale = math.sqrt(1 - keep * keep)
+        noise = rng.standard_normal(size) * scale
+        noise[0] = noise[0] + keep * self.persistent[name] if name in self.persistent else noise[0] / scale
+        values = np.asarray(lfilter([1.0], [1.0, -keep], noise))
+        self.persistent[name] = float(values[-1])
+        return values
+
+
+def simulate(
+    table: pl.DataFrame, front_offset: dict[date, int], seed: np.random.SeedSequence, signal: bool
+) -> Iterator[Path]:
+    """Yield the market over the sessions of ``table`` (as ``market.calendar.sessions`` gives them), a year at a time.
+
+    ``front_offset`` is the front contract's price minus the path's, in ticks, by session: the planted rule reads
+    the front contract's returns. ``minutes`` has ts, session, open, high, low, close (i64 ticks), volume (f64,
+    all contracts together), p_up: the probability that the next close is above this one, given that it moves.
+    """
+    state = _State()
+    for part in table.iter_slices(_BLOCK_SESSIONS):
+        rng = np.random.default_rng(seed)
+        yield _stretch(part, front_offset, state, rng, signal)
+        (seed,) = seed.spawn(1)
+
+
+def _stretch(
+    table: pl.DataFrame, front_offset: dict[date, int], state: _State, rng: np.random.Generator, signal: bool
+) -> Path:
+    grid = _grid(table)
+    clock = grid["clock"].to_numpy()
+    days = grid["day"].to_numpy()
+    volume, effect = _volumes(clock, days, table.height, state, rng)
+    relative = _relative_volatility(clock, days, effect, state, rng)
+    tilt = _tilt(volume, state) if signal else np.zeros(len(volume))
+    closes, drift, deviation, vix = _walk(table, grid, relative, tilt, front_offset, state, rng)
+    minutes = grid.select("ts", "session").with_columns(
+        **_candles(closes, grid["first"].to_numpy(), deviation, rng), volume=volume, p_up=_p_up(drift, deviation)
+    )
+    return Path(minutes, vix)
+
+
+def _grid(table: pl.DataFrame) -> pl.DataFrame:
+    """Return one row a tradeable minute: ts, session, day (index of the session), clock (New York), first."""
+    spans = table.with_row_index("day").select(
+        "day", "session", "halt_start", "halt_end", ts=pl.datetime_ranges("open", "close", "1m", closed="left")
+    )
+    local = pl.col("ts").dt.convert_time_zone("America/New_York")
+    halted = pl.col("ts").is_between("halt_start", "halt_end", closed="left").fill_null(False)
+    rows = spans.explode("ts").filter(~halted).drop("halt_start", "halt_end")
+    return rows.with_columns(
+        clock=local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute(),
+        first=pl.col("day") != pl.col("day").shift(fill_value=2**32 - 1),
+    )
+
+
+def _volumes(
+    clock: np.ndarray, days: np.ndarray, sessions: int, state: _State, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Return whole contracts a minute, and the log deviation from the time of day that volatility shares."""
+    share, _ = curves()
+    within = 0.34 * state.ar1("within", rng, len(clock), 0.93) + 0.26 * rng.standard_normal(len(clock))
+    daily = 0.25 * state.ar1("daily", rng, sessions, 0.6)
+    level = np.exp(daily[days] + within - within.var() / 2)
+    return np.maximum(np.rint(DAILY_CONTRACTS * share[clock] * level), 1.0), within
+
+
+def _relative_volatility(
+    clock: np.ndarray, days: np.ndarray, effect: Floats, state: _State, rng: np.random.Generator
+) -> Floats:
+    """Return a minute's standard deviation as a share of its session's."""
+    _, shape = curves()
+    release = rng.random(int(days[-1]) + 1) < 0.3
+    jump = np.where((clock == RELEASE_MINUTE) & release[days], 8.0, 1.0)
+    log_ratio = 0.6 * effect + 0.22 * state.ar1("volatility", rng, len(clock), 0.985)
+    return np.asarray(shape[clock] * jump * np.exp(log_ratio - log_ratio.var()))
+
+
+def _tilt(volume: Floats, state: _State) -> Floats:
+    """Return the signal's factor of volume, in (-1, 1); 0 while the 30-bar mean is incomplete."""
+    known = np.concatenate([state.volumes, volume])
+    total = np.concatenate([[0.0], np.cumsum(known)])
+    mean = np.full(len(known), np.nan)
+    mean[_RATIO_BARS - 1 :] = (total[_RATIO_BARS:] - total[:-_RATIO_BARS]) / _RATIO_BARS
+    tilt: Floats = np.nan_to_num(np.tanh(SLOPE * (np.log(known / mean) - THRESHOLD)))
+    tilt = tilt[len(state.volumes) :]
+    state.volumes = known[-_RATIO_BARS + 1 :]
+    return tilt
+
+
+def _walk(
+    table: pl.DataFrame,
+    grid: pl.DataFrame,
+    relative: Floats,
+    tilt: Floats,
+    front_offset: dict[date, int],
+    state: _State,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, Floats, Floats, pl.DataFrame]:
+    """Walk session by session, because the VIX sets a session's volatility and follows its return."""
+    size = len(relative)
+    shock = rng.standard_t(_TAIL, size) / math.sqrt(_TAIL / (_TAIL - 2))
+    uniform = rng.random(size)
+    extra = np.exp(0.36 * state.ar1("session", rng, table.height, 0.85))
+    closes, drift, deviation = np.empty(size, np.int64), np.empty(size), np.empty(size)
+    fixing = _fixing_rows(grid)
+    edges = np.append(np.flatnonzero(grid["first"].to_numpy()), size)
+    vix: list[float] = []
+    for day, (session, opened, closed) in enumerate(table.select("session", "open", "close").iter_rows()):
+        rows = slice(edges[day], edges[day + 1])
+        sd = math.exp(state.log_vix) / 100 / math.sqrt(252) * _SESSION_VOL * extra[day] * state.last
+        gap = state.last * _gap_bp(state.closed, opened) / 1e4 * rng.standard_normal()
+        deviation[rows] = sd * relative[rows]
+        moves = deviation[rows] * shock[rows] + uniform[rows]
+        path, drift[rows] = _steps(state.last, gap, moves, deviation[rows], tilt[rows], front_offset[session])
+        closes[rows] = path
+        fixed = int(closes[fixing[day]])
+        state.log_vix = _next_log_vix(state.log_vix, math.log(fixed / state.reference), rng)
+        state.last, state.reference, state.closed = path[-1], fixed, closed
+        vix.append(round(math.exp(state.log_vix), 2))
+    return closes, drift, deviation, pl.DataFrame({"date": table["session"], "close": vix})
+
+
+def _gap_bp(closed: datetime | None, opened: datetime) -> float:
+    long_break = closed is not None and (opened - closed).total_seconds() > 6 * 3600
+    return _WEEKEND_GAP_BP if long_break else _GAP_BP
+
+
+def _steps(
+    last: int, gap: float, moves: Floats, deviation: Floats, tilt: Floats, offset: int
+) -> tuple[list[int], list[float]]:
+    """Return closes in ticks and, for each, the drift of the next minute in its standard deviations."""
+    path, drifts = [], []
+    drift, jump = 0.0, gap
+    for move, sd, factor in zip(moves.tolist(), deviation.tolist(), tilt.tolist(), strict=True):
+        close = last + math.floor(move + sd * drift + jump)
+        change = 100.0 * (close - last) / (last + offset)
+        drift = STRENGTH * math.tanh(change / CHANGE_SCALE) * factor
+        path.append(close)
+        drifts.append(drift)
+        last, jump = close, 0.0
+    return path, drifts
+
+
+def _fixing_rows(grid: pl.DataFrame) -> list[int]:
+    """Return, a session, the row of the last bar that is closed at 16:15 New York, when the VIX is published."""
+    before = (pl.col("clock") < 16 * 60 + 15) | (pl.col("clock") >= 18 * 60)
+    return grid.with_row_index("row").filter(before).group_by("day", maintain_order=True).last()["row"].to_list()
+
+
+def _next_log_vix(log_vix: float, ret: float, rng: np.random.Generator) -> float:
+    shock = _VIX_BETA * ret + _VIX_NOISE * rng.standard_normal()
+    return min(max(_VIX_MEAN + _VIX_KEEP * (log_vix - _VIX_MEAN) + shock, math.log(9.0)), math.log(80.0))
+
+
+def _candles(
+    closes: np.ndarray, first: np.ndarray, deviation: Floats, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Return open, high, low, close in ticks: extremes of a Brownian bridge from open to close."""
+    size = len(closes)
+    before = np.concatenate([closes[:1], closes[:-1]])
+    step = rng.choice(np.array([-2, -1, 0, 1, 2]), size, p=[0.005, 0.22, 0.55, 0.22, 0.005])
+    opens = np.where(first, closes, before) + step
+    spread = 2.0 * deviation**2
+    middle, move = (opens + closes) / 2, (closes - opens) ** 2
+    reach = [np.sqrt(move - spread * np.log(rng.random(size) + 1e-300)) / 2 for _ in range(2)]
+    high = np.maximum(np.rint(middle + reach[0]).astype(np.int64), np.maximum(opens, closes))
+    low = np.minimum(np.rint(middle - reach[1]).astype(np.int64), np.minimum(opens, closes))
+    return {"open": opens, "high": high, "low": low, "close": closes}
+
+
+def _p_up(drift: Floats, deviation: Floats) -> Floats:
+    """Return the probability that the next close is higher, given that it differs; NaN on the last row.
+
+    The move is floor(x + u), so P(up) is the mean over u in (0, 1) of P(x >= u); the mean is a 4-point
+    Gauss-Legendre sum.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(4)
+    scale = math.sqrt(_TAIL / (_TAIL - 2))
+    sd = np.append(deviation[1:], np.nan)
+    up, down = np.zeros(len(drift)), np.zeros(len(drift))
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        up += weight * stdtr(_TAIL, scale * (drift - node / sd))
+        down += weight * stdtr(_TAIL, scale * (-drift - node / sd))
+    return np.asarray(up / (up + down))

@@ -1,0 +1,1 @@
+"""What computes the optimizer steps: eager torch, a compiled graph, fused kernels, several processes."""

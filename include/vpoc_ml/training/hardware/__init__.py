@@ -1,0 +1,1 @@
+"""Which device trains: probing, known issues of drivers and wheels, the smoke test."""

@@ -1,0 +1,112 @@
+"""From trained weights to stored models: the best and the last, with trees and weights where settings ask for them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from torch import Tensor, nn
+
+from vpoc_ml.config import RunConfig
+from vpoc_ml.dataset.statistics import interpolated_rank
+from vpoc_ml.models.build import stored_target
+from vpoc_ml.models.bundle import BATCH_ROWS, save_model
+from vpoc_ml.models.calibrated import set_reference
+from vpoc_ml.models.ensemble import Ensemble
+from vpoc_ml.models.forecast import TREES, Floats, Forecaster, best_weights
+from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.trees import SQUARED, Trees, fit_trees, huber
+from vpoc_ml.training.engines.eager import AVERAGE
+from vpoc_ml.training.loop.data import Rows
+from vpoc_ml.training.loop.epochs import Trainer
+
+Meta = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank targets [rows] of both parts, NaN where a row does not count, and the rank of a zero return."""
+
+    train: Floats
+    validation: Floats
+    zero: float
+
+    @classmethod
+    def read(cls, run_dir: Path, statistics: Meta) -> Ranks:
+        """Read them: ``y``, which every training set has, whatever its target is."""
+        frame = pl.read_parquet(run_dir / "training_set.parquet", columns=["split", "y", "weight"])
+        known = frame.with_columns(pl.when(pl.col("weight") > 0).then(pl.col("y")).otherwise(float("nan")))
+        train, validation = (
+            known.filter(pl.col("split") == part)["y"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            for part in ("train", "validation")
+        )
+        if "target" not in statistics:
+            return cls(train, validation, float(statistics["zero_rank"]))
+        quantiles = np.asarray(statistics["target_quantiles"], dtype=np.float64)
+        return cls(train, validation, float(interpolated_rank(np.zeros(1), quantiles)[0]))
+
+
+def save_models(
+    run_dir: Path, trainer: Trainer, net: GuardedNet, config: RunConfig, statistics: Meta, meta: Meta
+) -> Meta:
+    """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
+
+    Trees are fitted on the rows that trained the networks. Weights of several parts are fitted on the
+    validation rows, for each of the two models; the scores they weigh come from the code that scores later.
+
+    Args:
+        run_dir: folder of the run.
+        trainer: after training.
+        net: its network, with the guard.
+        config: sections ``model`` and ``training`` are read.
+        statistics: ``feature_statistics.json``.
+        meta: what else the models' files say.
+
+    Returns:
+        ``parts`` of the best model, as its file says, if it has more than one, and ``trees``.
+    """
+    blended = config.model.blend == "lightgbm"
+    several = blended or len(config.model.groups) > 1
+    ranks = Ranks.read(run_dir, statistics) if several else None
+    trees = _trees(trainer, ranks) if ranks and blended else None
+    own = {"groups": net.body.columns} if config.model.groups and isinstance(net.body, Ensemble) else {}
+    told: Meta = {}
+    weights: dict[str, Tensor] = {"final_model": trainer.engine.state[AVERAGE].clone(), "best_model": trainer.best}
+    for name, flat in weights.items():
+        with trainer.engine.using(flat):
+            forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees)
+            told = {} if ranks is None else _weighed(forecaster, trainer.data.validation, ranks, meta["zero_rank"])
+            save_model(run_dir, name, net, {**meta, **own, **told, "name": name}, trees)
+    log.info("parts: %s", ", ".join(f"{part['name']} {part['weight']:.3f}" for part in told.get("parts", [])) or "one")
+    return {key: told[key] for key in ("parts",) if key in told} | ({"trees": trees.rounds} if trees else {})
+
+
+def _trees(trainer: Trainer, ranks: Ranks) -> Trees:
+    train, validation = (rows.inputs.cpu().numpy() for rows in (trainer.data.train, trainer.data.validation))
+    objective = trainer.objective
+    loss = huber(objective.delta) if objective.kind in ("huber", "adaptive_huber") else SQUARED
+    trees = fit_trees((train, ranks.train), (validation, ranks.validation), trainer.config.seed, loss)
+    log.info("%d trees fitted on %d rows", trees.rounds, len(train))
+    return trees
+
+
+def _on_cpu(body: nn.Module) -> nn.Module:
+    own = copy.deepcopy(body)
+    set_reference(own, None)
+    return own.cpu()
+
+
+def _weighed(forecaster: Forecaster, validation: Rows, ranks: Ranks, zero: float) -> Meta:
+    """Return ``parts`` with the weights that fit the validation rows best, and the mix's own score of a zero return."""
+    guarded = validation.inputs.cpu()
+    blocks = [forecaster.parts(guarded[at : at + BATCH_ROWS]) for at in range(0, len(guarded), BATCH_ROWS)]
+    weights = best_weights(np.concatenate(blocks, axis=1), ranks.validation)
+    zeros = [ranks.zero if name == TREES else zero for name in forecaster.names]
+    parts = [{"name": n, "weight": float(w)} for n, w in zip(forecaster.names, weights, strict=True)]
+    return {"parts": parts, "zero_rank": float(weights @ np.array(zeros))}

@@ -1,0 +1,52 @@
+"""Which settings can train a training set at all, known before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vpoc_ml.config import RunConfig
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.models.build import guarded_edges, stored_target
+from vpoc_ml.models.groups import group_columns
+from vpoc_ml.models.guard import Guard
+from vpoc_ml.training.loop.objective import Objective
+
+# What ``require_possible`` reads
+DECISIVE = (
+    "model.kind",
+    "model.encoding",
+    "model.bins",
+    "model.groups",
+    "training.loss",
+    "training.accumulation",
+    "training.processes",
+)
+
+
+def require_possible(config: RunConfig, statistics: Mapping[str, Any]) -> None:
+    """Raise unless network, loss and training set go together.
+
+    Args:
+        config: sections ``model`` and ``training`` are read.
+        statistics: ``feature_statistics.json``.
+
+    Raises:
+        InvalidValueError: a loss that is not the target's, an encoding whose bins are not in the statistics, a group
+            without features, or normalisation over a batch that is divided.
+    """
+    Objective.of(config.training, stored_target(statistics))
+    group_columns(config.model, statistics)
+    guarded_edges(config.model, statistics, Guard(statistics["median"], statistics["scale"], config.model.guard_clip))
+    _require_whole_batches(config)
+
+
+def _require_whole_batches(config: RunConfig) -> None:
+    """Means over parts of a batch are not those of the batch: the gradient would be another, by tens of per cent."""
+    settings = config.training
+    if config.model.kind == "mlp_batchnorm" and (settings.accumulation > 1 or settings.processes > 1):
+        expected = (
+            "another kind, or to be trained with training.accumulation and training.processes 1"
+            f" (they are {settings.accumulation} and {settings.processes}): it is normalised over whole batches"
+        )
+        raise InvalidValueError("model.kind", config.model.kind, expected)

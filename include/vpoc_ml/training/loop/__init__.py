@@ -1,0 +1,1 @@
+"""Steps, epochs, early stopping, monitoring and checkpoints."""

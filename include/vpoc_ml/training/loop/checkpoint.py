@@ -1,0 +1,131 @@
+"""Checkpoints: everything a run needs to go on bit for bit, in one file that knows its own hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from vpoc_ml.errors import CheckpointError
+from vpoc_ml.lake.atomic import write_bytes
+from vpoc_ml.training.loop.checkpoint_files import checkpoint_file, stored_checkpoints
+
+FORMAT = "vpoc-ml-checkpoint/2"
+KEEP = 2
+LENGTH = 8  # bytes that tell the length of a safetensors header
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors and JSON-ready progress. The best weights so far are among the tensors."""
+
+    step: int
+    fingerprint: str
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``step-<n>.ckpt`` atomically, then drop all but the newest two of this training.
+
+    Those of other data or settings go now, not when they are passed over: until a training has a checkpoint of
+    its own, nobody knows that it was meant.
+
+    The file is 64 hex digits of SHA-256, a newline, and a safetensors image whose metadata holds the
+    progress. Own hash, because one flipped byte loads silently in every format for weights.
+    """
+    header = {"format": FORMAT, "step": checkpoint.step, "fingerprint": checkpoint.fingerprint}
+    meta = {"json": json.dumps({**header, "progress": checkpoint.progress})}
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.tensors.items()}
+    body = safetensors.torch.save(tensors, metadata=meta)
+    path = checkpoint_file(folder, checkpoint.step)
+    write_bytes(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    stored = stored_checkpoints(folder)
+    own = [each for each in stored if _fingerprint(each) == checkpoint.fingerprint]
+    for stale in set(stored) - set(own[-KEEP:]):
+        stale.unlink(missing_ok=True)
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint.
+
+    Raises:
+        CheckpointError: unreadable, damaged, or of another format.
+    """
+    try:
+        recorded, _, body = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a checkpoint; cannot read it ({error.strerror}).") from error
+    found = hashlib.sha256(body).hexdigest()
+    if recorded != found.encode():
+        raise CheckpointError(
+            f"{path}: expected SHA-256 {recorded[:64].decode(errors='replace')}; found {found}. Delete the file."
+        )
+    header = _header(body[LENGTH : LENGTH + _length(body)])
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: expected format {FORMAT}; found {header.get('format')!r}. Delete the file.")
+    return Checkpoint(header["step"], header["fingerprint"], safetensors.torch.load(body), header["progress"])
+
+
+def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
+    """Return the newest intact checkpoint of this data and configuration; say why others are passed over.
+
+    Damaged ones are removed. Those of other data or settings stay until this training saves its own: the settings
+    may have been a slip, the device a stopgap.
+
+    Training is deterministic, so an older checkpoint leads to the same weights as a damaged newer one.
+    """
+    for stray in folder.glob(".step-*.tmp"):
+        log.warning("removed %s: a write that was interrupted", stray.name)
+        stray.unlink(missing_ok=True)
+    for path in reversed(stored_checkpoints(folder)):
+        try:
+            checkpoint = read_checkpoint(path)
+        except CheckpointError as error:
+            log.warning("ignored a damaged checkpoint: %s", error)
+            path.unlink(missing_ok=True)
+            continue
+        if checkpoint.fingerprint == fingerprint:
+            return checkpoint
+        log.warning(
+            "ignored %s: it belongs to other data or settings (%s) and stays until this training saves its own",
+            path.name,
+            checkpoint.fingerprint[:16],
+        )
+    return None
+
+
+def fingerprints(folder: Path) -> set[str]:
+    """Return the fingerprints of a folder's checkpoints, as their headers tell them; nothing is verified."""
+    return {found for path in stored_checkpoints(folder) if (found := _fingerprint(path))}
+
+
+def _fingerprint(path: Path) -> str | None:
+    """Return the fingerprint that a checkpoint's header tells, None where it cannot be read; weights are not."""
+    try:
+        with path.open("rb") as file:
+            file.readline()
+            length = min(_length(file.read(LENGTH)), path.stat().st_size)  # a damaged file may tell any length
+            header = _header(file.read(length))
+        return str(header["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _length(start: bytes) -> int:
+    """Return the bytes of a safetensors header, told by the first eight of the image."""
+    return int.from_bytes(start[:LENGTH], "little")
+
+
+def _header(told: bytes) -> dict[str, Any]:
+    """Return what ``write_checkpoint`` put into the metadata of a safetensors header."""
+    header: dict[str, Any] = json.loads(json.loads(told)["__metadata__"]["json"])
+    return header

@@ -1,0 +1,147 @@
+"""The training set on the device: guarded once, targets masked, shuffled by (seed, epoch)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
+from vpoc_ml.errors import ArtifactError, InputError, MissingInputError
+from vpoc_ml.models.build import start_of
+from vpoc_ml.models.guard import Guard
+from vpoc_ml.training.loop.loss import mask_targets
+from vpoc_ml.training.loop.preflight import preflight
+
+GUARD_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Guarded inputs [rows, features], targets [rows] and weights [rows], float32 on the device."""
+
+    inputs: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, which: slice | Tensor) -> Rows:
+        return Rows(self.inputs[which], self.target[which], self.weight[which])
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature.
+
+    ``start`` holds the outputs of the constant prediction that a network has to beat.
+    """
+
+    train: Rows
+    validation: Rows
+    nonfinite_rows: int
+    start: tuple[float, ...] = (0.5,)
+    preflight: dict[str, Any] = field(default_factory=dict)
+
+
+def read_statistics(run_dir: Path) -> dict[str, Any]:
+    """Return ``feature_statistics.json``.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        ArtifactError: it is not the JSON the dataset writes.
+    """
+    path = run_dir / "feature_statistics.json"
+    if not path.is_file():
+        raise MissingInputError(path, "the statistics of the training set", "Build the training set first.")
+    try:
+        statistics: dict[str, Any] = json.loads(path.read_text())
+        lengths = {len(statistics[key]) for key in ("features", "median", "scale")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(path, "features, median and scale", repr(error)) from error
+    if lengths == {0} or len(lengths) != 1:
+        raise ArtifactError(path, "one median and scale per feature", f"lists of lengths {sorted(lengths)}")
+    return statistics
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What turns rows of a training set into a network's inputs and targets."""
+
+    features: list[str]
+    target_column: str
+    scaler: Scaler | None
+    guard: Guard
+
+    @classmethod
+    def of(cls, statistics: Mapping[str, Any], guard: Guard) -> Preparation:
+        """Read it from ``feature_statistics.json``: without a target there it is the rank ``y``."""
+        scaler = scaler_from_json(statistics["scaler"]) if "scaler" in statistics else None
+        return cls(statistics["features"], "target" if "target" in statistics else "y", scaler, guard.cpu())
+
+    def inputs(self, raw: npt.NDArray[np.float32]) -> Tensor:
+        """Return guarded inputs [rows, features] of raw features."""
+        return self.guard(torch.from_numpy(raw if self.scaler is None else self.scaler.apply(raw)))  # type: ignore[no-any-return]
+
+
+def load(
+    run_dir: Path, statistics: Mapping[str, Any], guard: Guard, device: torch.device, batch: int = 1
+) -> TrainingData:
+    """Read ``training_set.parquet`` of a run with its ``feature_statistics.json``.
+
+    Scaler and guard have no parameters, so applying them to all rows once gives the network the same
+    inputs as applying them in every step.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        ArtifactError: columns are missing.
+        InputError: a part has no row with a target.
+    """
+    path = run_dir / "training_set.parquet"
+    if not path.is_file():
+        raise MissingInputError(path, "a training set", "Build the training set first.")
+    preparation = Preparation.of(statistics, guard)
+    features = preparation.features
+    columns = ["split", preparation.target_column, "weight", *features]
+    absent = sorted(set(columns) - set(pl.read_parquet_schema(path)))
+    if absent:
+        raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
+    frame = pl.read_parquet(path, columns=columns)
+    train = frame.filter(pl.col("split") == "train")
+    found = preflight(train, features, preparation.target_column, batch)
+    return TrainingData(
+        _rows(train, "train", preparation, device),
+        _rows(frame.filter(pl.col("split") == "validation"), "validation", preparation, device),
+        found["nonfinite_rows"],
+        start_of(statistics),
+        found,
+    )
+
+
+def _rows(frame: pl.DataFrame, name: str, preparation: Preparation, device: torch.device) -> Rows:
+    features, keys = preparation.features, (preparation.target_column, "weight")
+    numbers = frame.select(pl.col(*keys, *features).cast(pl.Float32).fill_null(float("nan")))
+    target, weight = mask_targets(*(torch.tensor(numbers[key].to_numpy()) for key in keys))
+    if not bool((weight > 0).any()):
+        raise InputError(f"Expected {name} rows with a finite target; found none. Look at the labels' horizon.")
+    blocks = [
+        preparation.inputs(numbers[start : start + GUARD_ROWS].select(features).to_numpy(writable=True))
+        for start in range(0, numbers.height, GUARD_ROWS)
+    ]
+    return Rows(torch.cat(blocks).to(device), target.to(device), weight.to(device))
+
+
+def shuffled(rows: Rows, seed: int, epoch: int) -> Rows:
+    """Return the rows in the order of an epoch: a function of (seed, epoch), so it needs no storing."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(rows), generator=generator)
+    return rows[order.to(rows.inputs.device)]

@@ -1,0 +1,89 @@
+"""Where a run stands, and the lines it reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vpoc_ml.training.engines.eager import Window
+from vpoc_ml.training.loop.monitor import Monitor
+
+
+@dataclass
+class Standing:
+    """How one member stands in validation. Epochs count from 1; 0: none was finite yet."""
+
+    best_epoch: int = 0
+    best_loss: float | None = None
+    best_dead: bool = False
+    epochs_without_gain: int = 0
+
+    def judge(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
+        """Take an epoch's validation loss; return whether it is the best so far.
+
+        A member whose patience has run out is finished: what it does while others go on does not count.
+        """
+        if self.finished(patience):
+            return False
+        best = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
+        if best:
+            self.best_epoch, self.best_loss, self.best_dead = epoch, loss, dead
+        self.epochs_without_gain = 0 if best else self.epochs_without_gain + 1
+        return best
+
+    def finished(self, patience: int) -> bool:
+        """Return whether ``patience`` epochs have passed without a better loss."""
+        return self.epochs_without_gain >= patience
+
+
+@dataclass
+class Progress:
+    """Where a run stands, apart from its tensors; all of it goes into the checkpoint."""
+
+    step: int = 0
+    epoch_loss: float = 0.0
+    epoch_steps: int = 0
+    seconds: float = 0.0
+    standings: list[Standing] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Progress:
+        """Return what ``to_json`` stored."""
+        standings = [Standing(**standing) for standing in stored["standings"]]
+        return cls(**{**stored, "standings": standings})
+
+
+def window_line(windows: Sequence[Window], monitors: Sequence[Monitor], rate: float) -> dict[str, Any]:
+    """Return the numbers of a window over all members: means of losses and shares, extremes of norms, sums of events.
+
+    ``rate`` is the plan's; the line has what rollbacks have left of it for the most cautious member.
+    """
+    taken = [window for window in windows if window.accepted]
+    return {
+        "loss": _finite(_mean([window.loss for window in taken])) if taken else None,
+        "grad_norm_max": _finite(max(window.norm_max for window in windows)),
+        "grad_norm_mean": _finite(_mean([window.norm_mean for window in windows])),
+        "lr": rate * min(monitor.rate_factor for monitor in monitors),
+        "skipped": sum(window.steps - window.accepted for window in windows),
+        "clip_share": _mean([window.clip_share for window in windows]),
+        "clip_limit": _finite(min(window.clip_limit for window in windows)),
+        "update_ratio_max": _finite(max(window.update_ratio_max for window in windows)),
+        "rollbacks": sum(monitor.rollbacks for monitor in monitors),
+        "loss_scale": min(window.loss_scale for window in windows),
+        "delta": _mean([window.delta for window in windows]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON cannot say."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,202 @@
+"""The training loop: epochs of windows of steps, judged, validated and stored."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.training.engines.eager import AVERAGE, Engine, Window
+from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
+from vpoc_ml.training.loop.data import Rows, TrainingData, shuffled
+from vpoc_ml.training.loop.early_stopping import Progress, Standing, window_line
+from vpoc_ml.training.loop.monitor import Monitor, is_dead
+from vpoc_ml.training.loop.schedule import Plan, Schedule
+
+EVALUATED_ROWS = 65_536
+log = logging.getLogger(__name__)
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Trainer:
+    """One run. ``fit`` goes on from wherever ``progress`` stands; ``folder`` receives the checkpoints."""
+
+    engine: Engine
+    data: TrainingData
+    folder: Path
+    fingerprint: str
+    report: Report
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.config, self.objective, self.count = self.engine.config, self.engine.objective, self.engine.members.count
+        self.batch = step_rows(self.config.batch_size * self.config.accumulation, len(self.data.train))
+        self.steps_per_epoch = len(self.data.train) // self.batch  # the last, partial batch is dropped
+        self.schedule = Schedule.of(self.config, self.steps_per_epoch * self.config.epochs)
+        self.good = self.engine.snapshot()
+        self.best = self.engine.state[AVERAGE].clone()
+        self.constant = self.objective.constant(self.data.validation.target, self.data.validation.weight)
+        self.progress.standings = self.progress.standings or [Standing() for _ in range(self.count)]
+        start = self.data.train[slice(0, EVALUATED_ROWS)]
+        initial = self._judge(self.predict(start), start)
+        self.monitors = [Monitor([loss if math.isfinite(loss) else self.constant]) for loss in initial]
+        self.saved = self.opened = time.monotonic()
+
+    def fit(self) -> None:
+        """Train until the last epoch or until validation stops getting better.
+
+        Raises:
+            TrainingUnstableError: more rollbacks than ``max_rollbacks``, or no epoch with a finite loss.
+        """
+        while not all(standing.finished(self.config.patience) for standing in self.progress.standings):
+            epoch, offset = divmod(self.progress.step, self.steps_per_epoch)
+            if epoch == self.config.epochs:
+                break
+            self._run_epoch(epoch, offset)
+        if any(standing.best_epoch == 0 for standing in self.progress.standings):
+            raise TrainingUnstableError("Expected a finite validation loss after some epoch; none was. Lower the rate.")
+
+    def predict(self, rows: Rows) -> Tensor:
+        """Return the averaged weights' predictions [members, rows(, outputs)], float64."""
+        with self.engine.using(self.engine.state[AVERAGE].clone()) as net, torch.no_grad():
+            parts = [
+                self.engine.forward(net, rows.inputs[at : at + EVALUATED_ROWS])
+                for at in range(0, len(rows), EVALUATED_ROWS)
+            ]
+        return torch.cat(parts, dim=1).double()
+
+    def _judge(self, predicted: Tensor, rows: Rows) -> list[float]:
+        losses: list[float] = self.objective.judge(predicted, rows.target, rows.weight).tolist()
+        return losses
+
+    def _run_epoch(self, epoch: int, offset: int) -> None:
+        started, begun = time.monotonic(), offset
+        rows = shuffled(self.data.train, self.config.seed, epoch)
+        while offset < self.steps_per_epoch:
+            count = min(self.config.monitor_steps, self.steps_per_epoch - offset)
+            plan = Plan.of(self.schedule, self.config.seed, self.progress.step, count, self.batch)
+            self.engine.steps((rows.inputs, rows.target, rows.weight), offset, plan)
+            self.progress.step += count
+            offset += count
+            self._close_window(epoch)
+            if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.config.checkpoint_seconds:
+                self.save()
+        # of this process alone: a resumed epoch counts from its checkpoint on
+        trained = {"seconds": time.monotonic() - started, "rows": (offset - begun) * self.batch}
+        self._close_epoch(epoch, trained)
+
+    def _close_window(self, epoch: int) -> None:
+        """Read the device once; each member keeps its state as the last good one, or goes back to that."""
+        windows = self.engine.read_windows()
+        try:
+            bad = self._judge_windows(windows)
+        finally:  # the window that makes training give up is reported too
+            place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
+            place["steps_total"] = self.steps_per_epoch * self.config.epochs
+            rate = self.schedule.rate(self.progress.step - 1)
+            self.report({**place, **window_line(windows, self.monitors, rate)})
+        if bad:
+            self.engine.restore(self.good, bad)
+        self.good = self.engine.snapshot()
+
+    def _judge_windows(self, windows: Sequence[Window]) -> list[int]:
+        """Return the members that have to go back; their learning rates are halved."""
+        bad: list[int] = []
+        for member, (window, monitor) in enumerate(zip(windows, self.monitors, strict=True)):
+            reason = monitor.complaint(window, self.batch)
+            if reason is None:
+                monitor.accept(window)
+                self.progress.epoch_loss += window.loss * window.accepted
+                self.progress.epoch_steps += window.accepted
+                continue
+            bad.append(member)
+            who = f"member {member}: " if self.count > 1 else ""
+            log.warning("step %d: %s%s; rolling back, learning rate halved", self.progress.step, who, reason)
+            monitor.roll_back(window, who + reason, self.progress.step, self.config.max_rollbacks)
+            self.engine.factor[member] = monitor.rate_factor
+        return bad
+
+    def _close_epoch(self, epoch: int, trained: dict[str, Any]) -> None:
+        """Validate, keep each member's best, store everything. ``trained``: rows and seconds of this process."""
+        progress = self.progress
+        predicted = self.predict(self.data.validation)
+        losses = self._judge(predicted, self.data.validation)
+        spreads = predicted.reshape(self.count, len(self.data.validation), -1).std(dim=1).amax(dim=1).tolist()
+        warm = progress.step > self.schedule.warmup
+        dead = [warm and is_dead(spread) for spread in spreads]
+        best = [
+            standing.judge(epoch + 1, loss, end, self.config.patience)
+            for standing, loss, end in zip(progress.standings, losses, dead, strict=True)
+        ]
+        improved = self.engine.members.spread(torch.tensor(best, device=self.best.device))
+        self.best = torch.where(improved, self.engine.state[AVERAGE], self.best)
+        if any(dead):
+            who = f"member {dead.index(True)}" if self.count > 1 else "the net"
+            log.warning("epoch %d: %s is dead: it predicts one number", epoch + 1, who)
+        self.report(self._epoch_line(epoch, losses, any(best), all(dead)) | trained)
+        self.save()
+
+    def _epoch_line(self, epoch: int, losses: list[float], best: bool, dead: bool) -> dict[str, Any]:
+        progress = self.progress
+        train_loss = progress.epoch_loss / progress.epoch_steps if progress.epoch_steps else None
+        progress.epoch_loss, progress.epoch_steps = 0.0, 0
+        loss = sum(losses) / len(losses)
+        return {
+            "kind": "epoch",
+            "epoch": epoch + 1,
+            "epochs_total": self.config.epochs,
+            "step": progress.step,
+            "lr": self.schedule.rate(progress.step - 1) * min(monitor.rate_factor for monitor in self.monitors),
+            "train_loss": train_loss,
+            "validation_loss": loss if math.isfinite(loss) else None,
+            "validation_constant": self.constant,
+            "best": best,
+            "dead": dead,
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint. Called between windows only, so there are no records to store."""
+        self.saved = time.monotonic()
+        self.progress.seconds += self.saved - self.opened
+        self.opened = self.saved
+        tensors = {
+            "state": self.engine.state,
+            "control": self.engine.control,
+            "good_state": self.good[0],
+            "good_control": self.good[1],
+            "best": self.best,
+        }
+        progress = {"progress": self.progress.to_json(), "monitors": [asdict(each) for each in self.monitors]}
+        progress["engine"] = self.engine.name
+        write_checkpoint(self.folder, Checkpoint(self.progress.step, self.fingerprint, tensors, progress))
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Take over everything a checkpoint of the same data and settings holds, whichever engine wrote it."""
+        device = self.engine.state.device
+        tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
+        self.engine.restore((tensors["state"], tensors["control"]))
+        self.good = (tensors["good_state"], tensors["good_control"])
+        self.best = tensors["best"]
+        self.progress = Progress.from_json(checkpoint.progress["progress"])
+        self.monitors = [Monitor(**stored) for stored in checkpoint.progress["monitors"]]
+        self.engine.factor.copy_(torch.tensor([monitor.rate_factor for monitor in self.monitors]))
+        if checkpoint.progress["engine"] != self.engine.name:
+            log.warning(
+                "the checkpoint was written by the %s engine, this is %s: from here the last digits differ",
+                checkpoint.progress["engine"],
+                self.engine.name,
+            )
+
+
+def step_rows(wanted: int, rows: int) -> int:
+    """Return the rows of one step: what the settings ask for, or all there are."""
+    return min(wanted, rows)

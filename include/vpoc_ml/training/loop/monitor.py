@@ -1,0 +1,74 @@
+"""Judges windows of steps: go on, roll back with half the learning rate, or give up."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.training.engines.eager import Window
+
+SKIPPED_SHARE = 0.5
+LOSS_FACTOR = 1.5
+HISTORY = 20
+JUDGED_ROWS = 256
+DEAD_SPREAD = 1e-5
+
+
+@dataclass
+class Monitor:
+    """State of the judgement of one member; all of it goes into the checkpoint.
+
+    ``history`` starts with the loss before the first step, so that a run that diverges in its first
+    window is seen. ``rate_factor`` is what rollbacks have left of the learning rate.
+    """
+
+    history: list[float]
+    rate_factor: float = 1.0
+    rollbacks: int = 0
+    skipped: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def complaint(self, window: Window, batch: int) -> str | None:
+        """Return why the window is bad, or None. A loss over fewer than 256 rows is too noisy to judge."""
+        if not window.finite:
+            return "weights are not finite"
+        if window.steps - window.accepted > SKIPPED_SHARE * window.steps:
+            return f"{window.steps - window.accepted} of {window.steps} steps were skipped"
+        usual = statistics.median(self.history)
+        if window.accepted * batch >= JUDGED_ROWS and window.loss > LOSS_FACTOR * usual:
+            return f"loss {window.loss:.6f} is above {LOSS_FACTOR} x the usual {usual:.6f}"
+        return None
+
+    def accept(self, window: Window) -> None:
+        """Count the window's skipped steps and remember its loss."""
+        self.skipped += window.steps - window.accepted
+        if window.accepted:
+            self.history = [*self.history, window.loss][-HISTORY:]
+
+    def roll_back(self, window: Window, reason: str, step: int, limit: int) -> None:
+        """Count a rollback and halve the learning rate.
+
+        Raises:
+            TrainingUnstableError: more than ``limit`` rollbacks.
+        """
+        self.skipped += window.steps - window.accepted
+        self.rollbacks += 1
+        self.rate_factor *= 0.5
+        self.reasons = [*self.reasons, f"step {step}: {reason}"][-HISTORY:]
+        if self.rollbacks > limit:
+            raise TrainingUnstableError(
+                f"Expected training to stay stable with at most {limit} rollbacks; was unstable again at"
+                f" {self.reasons[-1]} (learning rate already at {self.rate_factor:g} of its plan)."
+                " Lower training.learning_rate, or look at the training set's non-finite shares."
+            )
+
+
+def is_dead(spread: float) -> bool:
+    """Return whether a net has silently collapsed: the spread of its predictions is nothing.
+
+    The loss does not tell: the one number may happen to beat the constant on these rows. Nothing is non-finite
+    then and no rollback fires, so it must be looked for. Not an error: with features that carry nothing the
+    constant is the honest answer, and evaluation refuses it.
+    """
+    return spread < DEAD_SPREAD

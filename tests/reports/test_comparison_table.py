@@ -1,0 +1,27 @@
+"""The table at the end of a run says what the decision is worth."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from vpoc_ml.reports.comparison_table import render
+
+METRICS = {
+    "models": {"candidate": {"rank_ic": {"value": 0.05, "low": 0.03, "high": 0.07}}},
+    "backtest": {
+        "net": -512_345.0,
+        "round_turn_cost": 29.5,
+        "net_per_session": {"value": -9.0, "low": -12.0, "high": -6.0},
+    },
+}
+
+
+@pytest.mark.parametrize(("promote", "word"), [(True, "PROMOTED"), (False, "REFUSED")])
+def test_decision_line_has_the_net_result_after_costs(promote, word):
+    text = io.StringIO()
+    render(Console(file=text, width=60), {"metrics": METRICS, "decision": {"promote": promote, "reasons": []}})
+    line = f"Promotion: {word}; predictive, not tradeable: net -$512,345 at $29.50 a round turn"
+    assert line in text.getvalue().splitlines()

@@ -1,0 +1,171 @@
+"""The report stands alone, says what the numbers allow, and escapes what it is given."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vpoc_ml.config import resolve
+from vpoc_ml.errors import MissingInputError
+from vpoc_ml.evaluation.evaluate import evaluate_model
+from vpoc_ml.reports.run_report import CONTAINS_ZERO, skill_sentence, verdict_on, write_report
+from vpoc_ml.training.loop.log import read_progress
+
+CONFIG = resolve("smoke")
+LEVELS = {"vpoc": 5001.0, "vah": 5003.0, "val": 4999.5}
+REFUSED = {"promote": False, "reasons": ["The rank IC is 0.0010 <script>alert(1)</script>."], "checks": []}
+
+
+def session_bars() -> pl.DataFrame:
+    rng = np.random.default_rng(1)
+    close = 5000 + np.cumsum(rng.integers(-2, 3, 400)) * 0.25
+    start = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
+    return pl.DataFrame(
+        {
+            "ts": pl.Series([start + timedelta(minutes=m) for m in range(400)], dtype=pl.Datetime("us", "UTC")),
+            "contract": "ESH25",
+            "session": date(2025, 1, 6),
+            "open": close,
+            "high": close + 0.75,
+            "low": close - 0.5,
+            "close": close,
+            "volume": rng.integers(10, 500, 400),
+        }
+    )
+
+
+def progress_lines() -> str:
+    windows = [
+        {"kind": "window", "step": s, "loss": 0.021 - s * 1e-6, "grad_norm_max": 2 / s, "grad_norm_mean": 1 / s}
+        for s in range(10, 500, 10)
+    ]
+    epochs = [
+        {"kind": "epoch", "step": s, "train_loss": 0.0208, "validation_loss": 0.0203, "validation_constant": 0.0204}
+        for s in (250, 500)
+    ]
+    return "".join(json.dumps(line) + "\n" for line in [*windows, *epochs])
+
+
+@pytest.fixture
+def run(make_set, make_run, fake, instrument):
+    frame = make_set(strength=0.0)
+    folder = make_run(frame)
+    evaluate_model(folder, CONFIG, fake(frame), champion=fake(frame, 0.02), instrument=instrument)
+    (folder / "progress.jsonl").write_text(progress_lines())
+    return folder
+
+
+def page(folder, instrument, **extra) -> str:
+    path = write_report(
+        folder, CONFIG, session_bars=session_bars(), session_levels=LEVELS, instrument=instrument, extra=extra
+    )
+    return path.read_text()
+
+
+def test_report_needs_nothing_else(run, instrument):
+    html = page(run, instrument, decision=REFUSED)
+    assert not re.findall(r"https?:|<script|<link|@import|url\(", html)
+    sources = re.findall(r'src="([^"]{0,26})', html)
+    assert sources == ["data:image/svg+xml;base64,"] * 5
+    assert html.count('alt="') == 5
+    assert len(html) < 3_000_000
+
+
+def test_report_says_what_was_decided_and_escapes_it(run, instrument):
+    html = page(run, instrument, decision=REFUSED, notes=["One note."], facts={"device": "cpu"})
+    assert "Not promoted" in html
+    assert "&lt;script&gt;" in html
+    assert "One note." in html
+    assert "device <b>cpu</b>" in html
+    assert "Promoted" in page(run, instrument, decision={"promote": True, "reasons": ["Good."]})
+    assert "No decision yet" in page(run, instrument)
+
+
+def test_report_is_honest_where_there_is_no_skill(run, instrument):
+    html = page(run, instrument)
+    assert CONTAINS_ZERO in html
+    assert "no evidence that the candidate is better" in html
+
+
+def test_report_shows_gates_and_every_setting(run, instrument):
+    gate = {"gate": "bars", "passed": False, "checks": 12, "critical": 1, "warning": 0}
+    html = page(run, instrument, gates=[gate])
+    assert re.search(r"bars</th><td class=\"text bad-text\">failed", html)
+    for section in ("training", "evaluation"):
+        for name in CONFIG.model_dump()[section]:
+            assert f">{name}</th>" in html
+
+
+def test_empty_settings_are_shown_in_words_of_their_own(run, instrument):
+    html = page(run, instrument)
+    shown = {name: re.search(rf">{name}</th><td>([^<]*)</td>", html)[1] for name in ("extras", "groups", "mapping")}
+    assert set(shown.values()) == {"none"}
+    assert re.search(r">contracts</th><td>all</td>", html)
+    assert re.search(r">round_turn_cost</th><td>the instrument&#39;s own</td>", html)
+
+
+def test_decision_box_states_the_net_result_after_costs(run, instrument):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["backtest"] |= {"net": -512_345.4, "round_turn_cost": 29.5}
+    metrics["backtest"]["net_per_session"] = {"value": -9.0, "low": -12.0, "high": -6.0}
+    metrics["models"]["candidate"]["rank_ic"] = {"value": 0.05, "low": 0.03, "high": 0.07}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    html = page(run, instrument, decision={"promote": True, "reasons": []})
+    line = "Promoted; predictive, not tradeable: net -$512,345 at $29.50 a round turn"
+    assert f"<strong>{line}</strong>" in html
+
+
+def test_report_has_colours_for_dark_mode(run, instrument):
+    html = page(run, instrument)
+    assert "color-scheme: light dark" in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_report_is_the_same_twice(run, instrument):
+    assert page(run, instrument) == page(run, instrument)
+
+
+def test_report_without_progress_and_session_says_so(run, instrument):
+    (run / "progress.jsonl").unlink()
+    path = write_report(run, CONFIG, session_bars=pl.DataFrame(), session_levels={}, instrument=instrument)
+    html = path.read_text()
+    assert "no record of its training" in html
+    assert "Volume profile" not in html
+
+
+def test_torn_last_line_of_progress_is_left_out(run):
+    whole = len(read_progress(run))
+    with (run / "progress.jsonl").open("a") as file:
+        file.write('{"kind": "win')
+    assert len(read_progress(run)) == whole
+
+
+def test_run_without_metrics_is_named(tmp_path, instrument):
+    with pytest.raises(MissingInputError, match="metrics"):
+        page(tmp_path, instrument)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(0.1, 0.3, "better"), (-0.3, -0.1, "worse"), (0.0, 0.1, CONTAINS_ZERO)]
+)
+def test_words_follow_the_interval(low, high, words):
+    assert verdict_on({"value": (low + high) / 2, "low": low, "high": high}) == words
+    assert verdict_on(None) == "not measurable"
+
+
+def test_skill_sentence_names_who_was_beaten():
+    def metrics(*gains):
+        versus = {
+            name: {"direction_accuracy_gain": {"value": 0, "low": low, "high": 1}}
+            for name, low in zip(("constant", "majority", "ridge"), gains, strict=True)
+        }
+        ic = {"value": 0.02, "low": 0.01, "high": 0.03}
+        return {"versus": versus, "models": {"candidate": {"rank_ic": ic}}}
+
+    assert skill_sentence(metrics(1, 1, 1)).endswith("better than constant, majority and ridge.")
+    assert skill_sentence(metrics(1, 1, -1)).endswith("better than ridge; better than constant and majority.")

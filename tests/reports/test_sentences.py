@@ -1,0 +1,56 @@
+"""The words of the reports follow from their numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from vpoc_ml.reports.sentences import after_costs, loss_sentence, money
+
+
+def metrics(net, session, ic):
+    interval = None if ic is None else {"value": ic, "low": ic - 0.01, "high": ic + 0.01}
+    backtest = {"net": net, "round_turn_cost": 29.5, "net_per_session": session}
+    return {"backtest": backtest, "models": {"candidate": {"rank_ic": interval}}}
+
+
+LOSS, WITHIN, GAIN = ({"value": 0, "low": low, "high": high} for low, high in ((-3, -1), (-1, 2), (1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("net", "session", "ic", "words"),
+    [
+        (-512_345.4, LOSS, 0.05, "predictive, not tradeable: net -$512,345 at $29.50 a round turn"),
+        (-900.0, LOSS, 0.0, "neither predictive nor tradeable: net -$900 at"),
+        (-900.0, None, None, "neither predictive nor tradeable: net -$900 at"),
+        (0.0, LOSS, 0.05, "predictive, not tradeable: net $0 at"),
+        (1234.0, WITHIN, 0.05, "predictive, profit within chance: net $1,234 at"),
+        (1234.0, None, None, "skill not shown, profit within chance: net $1,234 at"),
+        (1234.0, GAIN, 0.05, "predictive and tradeable: net $1,234 at"),
+        (1234.0, GAIN, 0.0, "profitable, skill not shown: net $1,234 at"),
+    ],
+)
+def test_words_after_costs_follow_rank_ic_and_net_result(net, session, ic, words):
+    assert after_costs(metrics(net, session, ic)).startswith(words)
+
+
+@pytest.mark.parametrize(("dollars", "text"), [(-0.4, "$0"), (-1.2, "-$1"), (1_234_567.0, "$1,234,567")])
+def test_money_has_its_sign_before_the_currency(dollars, text):
+    assert money(dollars) == text
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([0.0205, 0.01996], "0.20 % below"),
+        ([0.02001, 0.0202], "0.05 % above the constant's. A loss near the constant's is normal"),
+        ([0.0228, 0.03], "14.00 % above the constant's: the net is worse than one number"),
+        ([0.015, None], "25.00 % below the constant's."),
+        ([None], "No epoch ended with a finite validation loss"),
+        ([], "No epoch ended"),
+    ],
+)
+def test_loss_sentence_follows_the_best_validation_loss(losses, words):
+    lines = [{"kind": "epoch", "validation_loss": loss, "validation_constant": 0.02} for loss in losses]
+    sentence = loss_sentence([{"kind": "window", "loss": 1.0}, *lines])
+    assert words.replace(" %", "%") in sentence
+    assert ("is normal" in sentence) == ("normal" in words or "0.20 %" in words)
