@@ -53,7 +53,7 @@ def failures(lake: str, dag_id: str, run_id: str) -> list[dict[str, Any]]:
     from vpoc_ml.lake.store import Lake
 
     opened, folder = Lake(lake), f"runs/{run_folder(dag_id, run_id)}/failures"
-    return [opened.read_json(key) for key in sorted(opened.storage.stamps(folder))]
+    return [opened.read_json(key) for key in sorted(opened.storage.version_tokens(folder))]
 
 
 def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:

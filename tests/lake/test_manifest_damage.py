@@ -11,17 +11,17 @@ import pytest
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import read_json
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 
 KEY = "sessions/ES/ESM23.parquet"
-RECIPE = Recipe({"bars": "aa"}, "cfg", "code")
+BUILD_KEY = BuildKey({"bars": "aa"}, "cfg", "code")
 DAMAGED = "damaged: its manifest is missing or cannot be read"
 
 
 @pytest.fixture
 def lake(tmp_path):
     made = Lake(tmp_path / "lake")
-    made.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), RECIPE, {"counts": {9: 1, 10: 2}})
+    made.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), BUILD_KEY, {"counts": {9: 1, 10: 2}})
     return made
 
 
@@ -38,9 +38,9 @@ def test_every_flipped_bit_is_noticed_and_made_again(lake, manifest):
         manifest.write_bytes(changed)
         if _meaning(changed) == meaning:  # white space became other white space
             continue
-        assert lake.why(KEY, RECIPE) == DAMAGED, f"byte {at}: {changed[max(at - 20, 0) : at + 20]!r}"
-    lake.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), RECIPE)
-    assert lake.why(KEY, RECIPE) is None
+        assert lake.stale_reason(KEY, BUILD_KEY) == DAMAGED, f"byte {at}: {changed[max(at - 20, 0) : at + 20]!r}"
+    lake.write_frame(KEY, pl.DataFrame({"close": [1.0, 2.0]}), BUILD_KEY)
+    assert lake.stale_reason(KEY, BUILD_KEY) is None
 
 
 def _printed_chance():
@@ -60,7 +60,7 @@ def _meaning(content):
 def test_cut_manifest_is_noticed(lake, manifest, keep):
     whole = manifest.read_bytes()
     manifest.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else 1])
-    assert lake.why(KEY, RECIPE) == DAMAGED
+    assert lake.stale_reason(KEY, BUILD_KEY) == DAMAGED
     with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
         lake.read_frame(KEY)
 
@@ -69,7 +69,7 @@ def test_manifest_of_another_place_is_not_believed(lake):
     for suffix in ("json", "parquet"):
         shutil.copy(lake.path(f"sessions/ES/ESM23.{suffix}"), lake.path(f"sessions/ES/ESU23.{suffix}"))
     other = "sessions/ES/ESU23.parquet"
-    assert lake.why(other, RECIPE) == DAMAGED
+    assert lake.stale_reason(other, BUILD_KEY) == DAMAGED
     with pytest.raises(ArtifactError, match="ESU23"):
         lake.load(other)
 
@@ -78,9 +78,9 @@ def test_manifest_of_an_earlier_version_is_read_where_it_belongs(lake, manifest)
     content = json.loads(manifest.read_bytes())
     del content["checksum"]
     manifest.write_text(json.dumps(content))
-    assert lake.why(KEY, RECIPE) is None
+    assert lake.stale_reason(KEY, BUILD_KEY) is None
     manifest.write_text(json.dumps(content | {"key": "sessions/ES/ESN23.parquet"}))
-    assert lake.why(KEY, RECIPE) == DAMAGED
+    assert lake.stale_reason(KEY, BUILD_KEY) == DAMAGED
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\x00"])
@@ -88,22 +88,22 @@ def test_damaged_record_is_a_typed_error_and_can_be_made_again(lake, content):
     lake.write_text("trained/aa.json", content)
     with pytest.raises(ArtifactError, match=r"trained/aa.json: expected JSON; found something else"):
         lake.read_json("trained/aa.json")
-    assert lake.known_json("trained/aa.json") is None
+    assert lake.read_checksummed_json("trained/aa.json") is None
 
 
 def test_every_flipped_bit_of_a_record_that_can_be_made_again_is_noticed(lake):
     chance, record = _printed_chance(), {"run": "night", "files": {"best_model.json": "18f29d", "größe": 0.1}}
-    lake.write_known_json("trained/aa.json", record)
+    lake.write_checksummed_json("trained/aa.json", record)
     file = lake.path("trained/aa.json")
-    assert lake.known_json("trained/aa.json") == record
+    assert lake.read_checksummed_json("trained/aa.json") == record
     whole = file.read_bytes()
     for at in range(len(whole)):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :])
-        found = lake.known_json("trained/aa.json")
+        found = lake.read_checksummed_json("trained/aa.json")
         assert found is None or {**record, **found} == found, f"byte {at}"
     for content in (b"[]", b"null", b'"night"', whole[: len(whole) // 2]):
         file.write_bytes(content)
-        assert lake.known_json("trained/aa.json") is None
+        assert lake.read_checksummed_json("trained/aa.json") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff"])

@@ -11,10 +11,10 @@ import s3fs
 
 from vpoc_ml.errors import ArtifactError, ConfigError, InvalidValueError
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 
 KEY = "bars/ES/ESH25.parquet"
-RECIPE = Recipe({"raw": "aa", "vix": "bb"}, "cfg", "code")
+BUILD_KEY = BuildKey({"raw": "aa", "vix": "bb"}, "cfg", "code")
 
 
 @pytest.fixture
@@ -39,40 +39,43 @@ def another_machine(monkeypatch, tmp_path):
 
 
 def objects(lake):
-    return set(lake.storage.stamps(""))
+    return set(lake.storage.version_tokens(""))
 
 
 def test_frame_and_manifest_travel(lake, frame, another_machine):
-    manifest = lake.write_frame(KEY, frame, RECIPE, {"quarantined": 3})
+    manifest = lake.write_frame(KEY, frame, BUILD_KEY, {"quarantined": 3})
     another_machine()
     there = Lake(str(lake.root))
     assert there.manifest(KEY) == manifest
     assert there.read_frame(KEY, ["close"]).equals(frame.select("close"))
-    assert there.why(KEY, RECIPE) is None
-    assert there.why(KEY, Recipe({"raw": "x", "vix": "bb"}, "cfg", "code")) == "inputs changed: raw"
+    assert there.stale_reason(KEY, BUILD_KEY) is None
+    assert there.stale_reason(KEY, BuildKey({"raw": "x", "vix": "bb"}, "cfg", "code")) == "inputs changed: raw"
     assert hash_file(there.local(KEY)) == manifest.sha256
     assert there.keys("bars/ES") == [KEY]
     assert objects(lake) == {KEY, "bars/ES/ESH25.json"}
 
 
 def test_local_and_remote_lakes_hold_the_same_bytes(lake, frame, tmp_path):
-    assert lake.write_frame(KEY, frame, RECIPE).sha256 == Lake(tmp_path / "lake").write_frame(KEY, frame, RECIPE).sha256
+    assert (
+        lake.write_frame(KEY, frame, BUILD_KEY).sha256
+        == Lake(tmp_path / "lake").write_frame(KEY, frame, BUILD_KEY).sha256
+    )
 
 
 def test_replaced_object_is_damage(lake, frame):
-    assert lake.why(KEY, RECIPE) == "new"
-    lake.write_frame(KEY, frame, RECIPE)
+    assert lake.stale_reason(KEY, BUILD_KEY) == "new"
+    lake.write_frame(KEY, frame, BUILD_KEY)
     lake.storage.write(KEY, b"PAR1 not what it was PAR1")
-    assert lake.why(KEY, RECIPE) == "damaged: content does not match its manifest"
+    assert lake.stale_reason(KEY, BUILD_KEY) == "damaged: content does not match its manifest"
     lake.storage.delete(KEY)
-    assert lake.why(KEY, RECIPE) == "damaged: its file is missing"
-    lake.write_frame(KEY, frame, RECIPE)
+    assert lake.stale_reason(KEY, BUILD_KEY) == "damaged: its file is missing"
+    lake.write_frame(KEY, frame, BUILD_KEY)
     lake.storage.delete("bars/ES/ESH25.json")
-    assert lake.why(KEY, RECIPE) == "damaged: its manifest is missing or cannot be read"
+    assert lake.stale_reason(KEY, BUILD_KEY) == "damaged: its manifest is missing or cannot be read"
 
 
 def test_damaged_object_is_never_read(lake, frame, another_machine):
-    lake.write_frame(KEY, frame, RECIPE)
+    lake.write_frame(KEY, frame, BUILD_KEY)
     lake.storage.write(KEY, lake.local(KEY).read_bytes()[:-1] + b"2")
     another_machine()
     with pytest.raises(ArtifactError, match="content its manifest names"):
@@ -82,23 +85,23 @@ def test_damaged_object_is_never_read(lake, frame, another_machine):
 
 
 def test_damaged_copy_is_fetched_again(lake, frame):
-    lake.write_frame(KEY, frame, RECIPE)
+    lake.write_frame(KEY, frame, BUILD_KEY)
     copy = lake.local(KEY)
     copy.write_bytes(b"rot")
     assert lake.read_frame(KEY).equals(frame)
 
 
 def test_copied_lake_is_fresh_though_its_marks_differ(lake, frame, bucket):
-    manifest = lake.write_frame(KEY, frame, RECIPE)
+    manifest = lake.write_frame(KEY, frame, BUILD_KEY)
     other = Lake(f"{bucket}/copy")
     other.storage.write("bars/ES/ESH25.json", json.dumps({**manifest.__dict__, "stamp": "elsewhere"}).encode())
     other.storage.upload(lake.local(KEY), KEY)
-    assert other.why(KEY, RECIPE) is None
+    assert other.stale_reason(KEY, BUILD_KEY) is None
 
 
 @pytest.mark.parametrize("rows", [10, 2_000_000], ids=["one put", "many parts"])
 def test_upload_that_breaks_off_leaves_the_old_object(lake, frame, monkeypatch, rows):
-    lake.write_frame(KEY, frame, RECIPE)
+    lake.write_frame(KEY, frame, BUILD_KEY)
     before = objects(lake), lake.storage.read(KEY)
     call = s3fs.S3FileSystem._call_s3
 
@@ -111,7 +114,7 @@ def test_upload_that_breaks_off_leaves_the_old_object(lake, frame, monkeypatch, 
     monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", broken)
     monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda size, chunksize=None: 5 * 2**20)
     with pytest.raises(OSError, match="connection lost"):
-        lake.write_frame(KEY, pl.DataFrame({"close": numbers}), RECIPE)
+        lake.write_frame(KEY, pl.DataFrame({"close": numbers}), BUILD_KEY)
     monkeypatch.undo()
     assert (objects(lake), lake.storage.read(KEY)) == before
     assert lake.read_frame(KEY).equals(frame)
@@ -234,10 +237,10 @@ def test_copies_are_bounded(lake, monkeypatch):
 
     monkeypatch.setenv("VPOC_ML_CACHE_GB", "0.000001")
     lake = Lake(str(lake.root))
-    first = lake.write_frame(KEY, pl.DataFrame({"x": range(1000)}), RECIPE)
+    first = lake.write_frame(KEY, pl.DataFrame({"x": range(1000)}), BUILD_KEY)
     old = lake.local(KEY)
     os.utime(old, ns=(0, old.stat().st_mtime_ns))
-    lake.write_frame(KEY, pl.DataFrame({"x": range(1000, 2000)}), RECIPE)
+    lake.write_frame(KEY, pl.DataFrame({"x": range(1000, 2000)}), BUILD_KEY)
     assert not old.exists(), "unused for a day and over the limit"
     assert first.sha256 != hash_file(lake.local(KEY))
 
@@ -254,5 +257,5 @@ def test_unknown_store_and_a_store_that_cannot_lock(monkeypatch, tmp_path):
 
 
 def test_file_url_is_a_local_folder(tmp_path, frame):
-    Lake(f"file://{tmp_path}/lake").write_frame(KEY, frame, RECIPE)
+    Lake(f"file://{tmp_path}/lake").write_frame(KEY, frame, BUILD_KEY)
     assert Lake(tmp_path / "lake").read_frame(KEY).equals(frame)

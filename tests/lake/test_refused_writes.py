@@ -15,10 +15,10 @@ import pytest
 
 from vpoc_ml.errors import MachineError, StorageError
 from vpoc_ml.lake.atomic import replacing, write_text
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.synthetic.generate import write_market
 
-RECIPE = Recipe({}, "cfg", "code")
+BUILD_KEY = BuildKey({}, "cfg", "code")
 KEY = "bars/ES/ESH25.parquet"
 FRAME = pl.DataFrame({"volume": pl.int_range(0, 200_000, eager=True).shuffle(seed=1)})
 
@@ -37,9 +37,9 @@ def small_disk(tmp_path):
 
 def test_full_disk_keeps_the_old_artifact_and_leaves_nothing_behind(small_disk):
     lake = Lake(small_disk / "lake")
-    lake.write_frame(KEY, FRAME.head(10), RECIPE)
+    lake.write_frame(KEY, FRAME.head(10), BUILD_KEY)
     with pytest.raises(StorageError, match=r"ESH25.parquet: expected room for the file; found no space left .* Free"):
-        lake.write_frame(KEY, FRAME, RECIPE)
+        lake.write_frame(KEY, FRAME, BUILD_KEY)
     assert lake.read_frame(KEY).equals(FRAME.head(10))
     assert not [path for path in small_disk.rglob("*") if path.name.endswith(".tmp")]
 
@@ -51,7 +51,7 @@ def test_limit_on_file_sizes_is_named(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(StorageError, match="a limit on the size of files reached"):
-            lake.write_frame(KEY, FRAME, RECIPE)
+            lake.write_frame(KEY, FRAME, BUILD_KEY)
         with pytest.raises(StorageError, match="a limit on the size of files reached"):
             lake.write_text("runs/night/config.json", "x" * 200_000)
     finally:
@@ -99,7 +99,7 @@ def test_read_only_lake_is_named_by_writes_and_locks(tmp_path):
     try:
         lake = Lake(tmp_path / "lake")
         with pytest.raises(StorageError, match=r"found a read-only file system. Mount it writable, or name another"):
-            lake.write_frame(KEY, FRAME, RECIPE)
+            lake.write_frame(KEY, FRAME, BUILD_KEY)
         with pytest.raises(StorageError, match="found a read-only file system"), lake.writing("ESH25"):
             pass
     finally:
@@ -109,24 +109,24 @@ def test_read_only_lake_is_named_by_writes_and_locks(tmp_path):
 def test_path_with_spaces_and_unicode_works(tmp_path):
     lake = Lake(tmp_path / "märkte und 期货 'ES'" / "a b%20c")
     with lake.writing("ESH25"):
-        lake.write_frame(KEY, FRAME, RECIPE)
+        lake.write_frame(KEY, FRAME, BUILD_KEY)
     assert lake.read_frame(KEY).equals(FRAME)
-    assert lake.why(KEY, RECIPE) is None
+    assert lake.stale_reason(KEY, BUILD_KEY) is None
     assert lake.keys("bars") == [KEY]
 
 
 def test_clock_that_jumps_back_hides_no_change(tmp_path):
     lake = Lake(tmp_path / "lake")
-    lake.write_frame(KEY, FRAME, RECIPE)
+    lake.write_frame(KEY, FRAME, BUILD_KEY)
     file = lake.path(KEY)
     for day in (datetime.now(UTC) + timedelta(days=400), datetime(1980, 1, 1, tzinfo=UTC)):
         os.utime(file, (day.timestamp(), day.timestamp()))
-        assert lake.why(KEY, RECIPE) is None, "a time stamp alone changes nothing"
+        assert lake.stale_reason(KEY, BUILD_KEY) is None, "a time stamp alone changes nothing"
     found = file.stat()
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
-    assert lake.why(KEY, RECIPE) == "damaged: content does not match its manifest"
+    assert lake.stale_reason(KEY, BUILD_KEY) == "damaged: content does not match its manifest"
 
 
 WRITER = """

@@ -7,10 +7,10 @@ import pytest
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.hashing import hash_code, hash_frame
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 
 KEY = "bars/ES/ESH25.parquet"
-RECIPE = Recipe({"raw": "aa", "vix": "bb"}, "cfg", "code")
+BUILD_KEY = BuildKey({"raw": "aa", "vix": "bb"}, "cfg", "code")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def lake(tmp_path):
 
 
 def test_write_then_read_returns_the_frame_and_its_manifest(lake, frame):
-    manifest = lake.write_frame(KEY, frame, RECIPE, {"reasons": {"duplicate": 1}})
+    manifest = lake.write_frame(KEY, frame, BUILD_KEY, {"reasons": {"duplicate": 1}})
     assert lake.read_frame(KEY).equals(frame)
     assert (manifest.rows, manifest.first_ts, manifest.last_ts) == (
         2,
@@ -37,39 +37,39 @@ def test_write_then_read_returns_the_frame_and_its_manifest(lake, frame):
 
 
 def test_same_recipe_is_fresh(lake, frame):
-    manifest = lake.write_frame(KEY, frame, RECIPE)
-    assert lake.fresh(KEY, RECIPE) == manifest
+    manifest = lake.write_frame(KEY, frame, BUILD_KEY)
+    assert lake.up_to_date(KEY, BUILD_KEY) == manifest
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Recipe({"raw": "ax", "vix": "bb"}, "cfg", "code"),
-        Recipe(RECIPE.inputs, "x", "code"),
-        Recipe(RECIPE.inputs, "cfg", "x"),
+        BuildKey({"raw": "ax", "vix": "bb"}, "cfg", "code"),
+        BuildKey(BUILD_KEY.inputs, "x", "code"),
+        BuildKey(BUILD_KEY.inputs, "cfg", "x"),
     ],
 )
 def test_any_changed_hash_is_stale(lake, frame, other):
-    lake.write_frame(KEY, frame, RECIPE)
-    assert lake.fresh(KEY, other) is None
+    lake.write_frame(KEY, frame, BUILD_KEY)
+    assert lake.up_to_date(KEY, other) is None
 
 
 @pytest.mark.parametrize(
     ("recipe", "why"),
     [
-        (Recipe({"raw": "ax", "vix": "bx"}, "cfg", "code"), "inputs changed: raw, vix"),
-        (Recipe({"raw": "aa"}, "cfg", "code"), "inputs changed: vix"),
-        (Recipe({**RECIPE.inputs, "predecessor": "cc"}, "cfg", "code"), "inputs changed: predecessor"),
-        (Recipe(RECIPE.inputs, "x", "code"), "config changed"),
-        (Recipe(RECIPE.inputs, "cfg", "x"), "code changed"),
-        (Recipe({"raw": "aa", "vix": "bx"}, "x", "x"), "inputs changed: vix; config changed; code changed"),
-        (RECIPE, None),
+        (BuildKey({"raw": "ax", "vix": "bx"}, "cfg", "code"), "inputs changed: raw, vix"),
+        (BuildKey({"raw": "aa"}, "cfg", "code"), "inputs changed: vix"),
+        (BuildKey({**BUILD_KEY.inputs, "predecessor": "cc"}, "cfg", "code"), "inputs changed: predecessor"),
+        (BuildKey(BUILD_KEY.inputs, "x", "code"), "config changed"),
+        (BuildKey(BUILD_KEY.inputs, "cfg", "x"), "code changed"),
+        (BuildKey({"raw": "aa", "vix": "bx"}, "x", "x"), "inputs changed: vix; config changed; code changed"),
+        (BUILD_KEY, None),
     ],
 )
-def test_why_names_what_changed(lake, frame, recipe, why):
-    assert lake.why(KEY, RECIPE) == "new"
-    lake.write_frame(KEY, frame, RECIPE)
-    assert lake.why(KEY, recipe) == why
+def test_why_names_what_changed(lake, frame, build_key, why):
+    assert lake.stale_reason(KEY, BUILD_KEY) == "new"
+    lake.write_frame(KEY, frame, BUILD_KEY)
+    assert lake.stale_reason(KEY, build_key) == why
 
 
 @pytest.mark.parametrize(
@@ -85,30 +85,30 @@ def test_why_names_what_changed(lake, frame, recipe, why):
     ],
 )
 def test_why_names_the_damage(lake, frame, spoil, why):
-    lake.write_frame(KEY, frame, RECIPE)
+    lake.write_frame(KEY, frame, BUILD_KEY)
     spoil(lake.path(KEY))
-    assert lake.why(KEY, RECIPE) == why
-    assert lake.fresh(KEY, RECIPE) is None
+    assert lake.stale_reason(KEY, BUILD_KEY) == why
+    assert lake.up_to_date(KEY, BUILD_KEY) is None
 
 
 def test_flipped_byte_is_stale_and_unreadable(lake, frame):
-    lake.write_frame(KEY, frame, RECIPE)
+    lake.write_frame(KEY, frame, BUILD_KEY)
     path = lake.path(KEY)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    assert lake.fresh(KEY, RECIPE) is None
+    assert lake.up_to_date(KEY, BUILD_KEY) is None
     with pytest.raises(ArtifactError, match="expected content with SHA-256"):
         lake.read_frame(KEY)
 
 
 def test_frame_is_the_one_its_manifest_describes_though_another_writer_replaces_the_file(lake, frame, monkeypatch):
-    before = lake.write_frame(KEY, frame, RECIPE)
+    before = lake.write_frame(KEY, frame, BUILD_KEY)
     read = pl.read_parquet
 
     def replaced_first(source, **options):
         monkeypatch.setattr(pl, "read_parquet", read)
-        lake.write_frame(KEY, frame.with_columns(close=pl.Series([7.0, 8.0])), RECIPE)
+        lake.write_frame(KEY, frame.with_columns(close=pl.Series([7.0, 8.0])), BUILD_KEY)
         return read(source, **options)
 
     monkeypatch.setattr(pl, "read_parquet", replaced_first)
@@ -126,7 +126,7 @@ def test_missing_artifact_says_what_to_do(lake):
 
 
 def test_same_frame_written_twice_gives_the_same_bytes(lake, frame):
-    assert lake.write_frame(KEY, frame, RECIPE).sha256 == lake.write_frame(KEY, frame, RECIPE).sha256
+    assert lake.write_frame(KEY, frame, BUILD_KEY).sha256 == lake.write_frame(KEY, frame, BUILD_KEY).sha256
 
 
 def test_second_writer_fails_clearly_after_its_patience(lake):

@@ -11,7 +11,7 @@ import pytest
 
 from vpoc_ml import pipeline
 from vpoc_ml.errors import GateFailedError, InvalidValueError, MissingInputError, UnreadableFileError, VixCoverageError
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 
 from .conftest import NOW
 
@@ -87,7 +87,7 @@ def test_unknown_values_of_an_index_fail_the_gate_of_the_bars(lake, start, deliv
     opened = Lake(lake)
     bars, made = opened.load(BARS)
     holes = bars.with_columns(vvix=pl.when(pl.int_range(pl.len()) % 2 == 0).then("vvix"))
-    opened.write_frame(BARS, holes, Recipe(made.inputs, made.config, made.code), made.details)
+    opened.write_frame(BARS, holes, BuildKey(made.inputs, made.config, made.code), made.details)
     with pytest.raises(GateFailedError, match="vvix"):
         pipeline.gate_bars(lake, "night", ["ESH23"])
 

@@ -14,7 +14,7 @@ from vpoc_ml import pipeline
 from vpoc_ml.errors import ArtifactError, GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.ingest.vix.vix_closes import available_at
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 
 from .short_days import MINUTES, bars_of, walk
 
@@ -36,13 +36,13 @@ class World:
         self.root, self.lake = str(root), Lake(str(root))
         close = pl.DataFrame({"date": pl.date_range(date(2023, 12, 1), date(2024, 7, 31), eager=True)})
         close = close.with_columns(close=15.0, available_at=available_at("date"))
-        self.lake.write_frame("vix/VIX.parquet", close, Recipe({"file": "made"}, "", ""))
+        self.lake.write_frame("vix/VIX.parquet", close, BuildKey({"file": "made"}, "", ""))
 
     def deliver(self, symbol: str, level: float, seed: int = 3) -> None:
         for code, (first, last, begins, ends) in FILES.items():
             front = range(begins, 10**6 if ends == last else ends + 1)
             bars = make_bars(symbol + code, first, last, front, level, seed)
-            self.lake.write_frame(f"bars/{symbol}/{symbol}{code}.parquet", bars, Recipe({"raw": "made"}, "", ""))
+            self.lake.write_frame(f"bars/{symbol}/{symbol}{code}.parquet", bars, BuildKey({"raw": "made"}, "", ""))
 
     def run(self, name: str, symbol: str, overrides: dict[str, Any] | None = None) -> dict[str, str]:
         """Roll table, profiles and features of an instrument; return why each contract's features were made."""
@@ -96,7 +96,7 @@ def test_the_pair_is_read_from_the_lake_and_its_change_makes_the_features_stale(
 def test_a_pair_that_ends_before_the_bars_or_begins_after_them_is_refused(world, code, kept, told) -> None:
     world.deliver("NQ", 18_000.0)
     bars = world.lake.read_frame(f"bars/NQ/{code}.parquet")
-    world.lake.write_frame(f"bars/NQ/{code}.parquet", bars[kept], Recipe({"raw": "cut"}, "", ""))
+    world.lake.write_frame(f"bars/NQ/{code}.parquet", bars[kept], BuildKey({"raw": "cut"}, "", ""))
     world.run("nq", "NQ")
     with pytest.raises(ArtifactError, match=told):
         world.run("night", "ES", PAIR)

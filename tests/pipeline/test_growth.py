@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.lake import hashes
-from vpoc_ml.lake.hashes import RACY_NS
+from vpoc_ml.lake import hash_cache
+from vpoc_ml.lake.hash_cache import RACY_NS
 from vpoc_ml.lake.store import Lake
 
 from .nights import H, M, U, contents, deliver, night
@@ -162,7 +162,7 @@ def test_quiet_night_reads_no_file_again(place, monkeypatch):
     def refuse(*_):
         raise AssertionError("a file was read")
 
-    monkeypatch.setattr(hashes, "hash_file", refuse)
+    monkeypatch.setattr(hash_cache, "hash_file", refuse)
     monkeypatch.setattr(Source, "fingerprint", refuse)
     assert night(here) == (set(), {})
     correct(here / "raw" / U, b"20230626 1")

@@ -11,7 +11,7 @@ import pytest
 from vpoc_ml import config, pipeline
 from vpoc_ml.errors import GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.leakage.placebo import Skill
 from vpoc_ml.leakage.prove import PROMISES, Proof, provable
 from vpoc_ml.leakage.results import Finding
@@ -89,10 +89,12 @@ def test_proof_is_made_once_for_a_recipe_on_a_machine(place, prover):
 def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prover):
     lake, why = Lake(place / "lake"), lambda: leakage_stage._proof(open_run(str(place / "lake"), "night"))[1]
     why()
-    stored = lake.known_json(ARTIFACT)
-    lake.write_known_json(ARTIFACT, stored | {"recipe": stored["recipe"] | {"code": "other", "libraries": "numpy 1"}})
+    stored = lake.read_checksummed_json(ARTIFACT)
+    lake.write_checksummed_json(
+        ARTIFACT, stored | {"recipe": stored["recipe"] | {"code": "other", "libraries": "numpy 1"}}
+    )
     assert why() == "changed: code, libraries"
-    lake.write_known_json(ARTIFACT, stored | {"passed": False})
+    lake.write_checksummed_json(ARTIFACT, stored | {"passed": False})
     assert why() == "the stored proof failed"
     assert prover.asked == 1
     (file,) = (place.parent / "cache" / "proofs").glob("*.json")
@@ -125,7 +127,7 @@ def test_stored_features_that_know_the_next_bar_fail_the_run(place, prover):
     lake = Lake(place / "lake")
     key = f"features/ES/{NEWEST}.parquet"
     frame, manifest = lake.load(key)
-    recipe = Recipe(manifest.inputs, manifest.config, manifest.code)
+    recipe = BuildKey(manifest.inputs, manifest.config, manifest.code)
     lake.write_frame(key, frame.with_columns(pl.col("mom_15m").shift(-1)), recipe, manifest.details)
     with pytest.raises(GateFailedError) as caught:
         gate(place)

@@ -47,7 +47,7 @@ def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, wor
 
 
 def check_store(lake):
-    kept = set(Lake(lake).storage.stamps(""))
+    kept = set(Lake(lake).storage.version_tokens(""))
     assert {f"{kind}/ES/ESH23.{end}" for kind in KINDS for end in ("parquet", "json")} <= kept
     assert {"vix/VIX.parquet", "roll/ES.parquet", "predictions/ES-1m-rank/v1/ESH23.parquet"} <= kept
     of_run = ("config.json", "stages/train.json", "training_set.parquet", "training_set.json", "report.html")

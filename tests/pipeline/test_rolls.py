@@ -14,7 +14,7 @@ from vpoc_ml import pipeline
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.ingest.vix.vix_closes import available_at
-from vpoc_ml.lake.store import Lake, Manifest, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake, Manifest
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.pipeline import predecessor_sessions, roll_stage
 
@@ -43,7 +43,7 @@ class World:
         self.begin("night", overrides)
         close = pl.DataFrame({"date": pl.date_range(date(2023, 12, 1), date(2024, 7, 31), eager=True)})
         close = close.with_columns(close=15.0, available_at=available_at("date"))
-        self.lake.write_frame("vix/VIX.parquet", close, Recipe({"file": "made"}, "", ""))
+        self.lake.write_frame("vix/VIX.parquet", close, BuildKey({"file": "made"}, "", ""))
 
     def begin(self, name: str, overrides: dict[str, Any] | None = None) -> None:
         self.run = name
@@ -53,7 +53,7 @@ class World:
         first, last, front = FILES[code]
         follower = next((start for other, (_, _, start) in FILES.items() if start > front), None)
         bars = change(make_bars(code, first, last, front, follower))
-        self.lake.write_frame(f"bars/ES/{code}.parquet", bars, Recipe({"raw": "made"}, "", ""))
+        self.lake.write_frame(f"bars/ES/{code}.parquet", bars, BuildKey({"raw": "made"}, "", ""))
 
     def build(self) -> dict[str, str]:
         """Run the stages over what the lake holds; return why each contract's features were made."""

@@ -65,7 +65,7 @@ class FolderLocks:
             raise WriterBusyError(path, name, holder, wait_seconds) from error
         try:
             with writing_to(owner):
-                owner.write_text(whoami())
+                owner.write_text(owner_id())
             yield
         finally:
             lock.release()
@@ -112,7 +112,7 @@ class LeaseLocks:
     def _renew(self, lease: _Lease, stop: threading.Event) -> None:
         while not stop.wait(self.lease_seconds / 4):
             with suppress(OSError):  # an unreachable store is tried again until the lease is lost
-                if not lease.put(whoami()):
+                if not lease.put(owner_id()):
                     logger.error("the lease %s was taken over by %s", lease.key, lease.holder())
                     return
 
@@ -132,7 +132,7 @@ class _Lease:
             return False
         if content is not None and content["owner"] is not None:
             logger.warning("taking over the lease %s of %s, who stopped renewing it", self.key, content["owner"])
-        return self.put(whoami())
+        return self.put(owner_id())
 
     def put(self, owner: str | None) -> bool:
         """Replace the lease this object knows; False when somebody else has replaced it meanwhile."""
@@ -185,6 +185,6 @@ def locks_of(storage: Folder | Bucket) -> Locks:
     )
 
 
-def whoami() -> str:
+def owner_id() -> str:
     """Return this process as a person would look for it."""
     return f"process {os.getpid()} on {socket.gethostname()}"

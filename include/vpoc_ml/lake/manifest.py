@@ -17,7 +17,7 @@ CHECKSUM = "checksum"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BuildKey:
     """What an artifact is made of: hashes of its inputs by name, of the configuration and of the code."""
 
     inputs: Mapping[str, str]
@@ -42,7 +42,7 @@ class Manifest:
     code: str
     details: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
-    stamp: str | None = None
+    version_token: str | None = None
 
     def to_bytes(self) -> bytes:
         """Return the manifest as JSON with ``checksum``, the SHA-256 of everything else in it."""
@@ -87,13 +87,13 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def changes(manifest: Manifest, recipe: Recipe) -> list[str]:
+def changes(manifest: Manifest, build_key: BuildKey) -> list[str]:
     """Return in words what differs between what the artifact was made of and ``recipe``."""
-    was, now = manifest.inputs, dict(recipe.inputs)
+    was, now = manifest.inputs, dict(build_key.inputs)
     inputs = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     changed = [f"inputs changed: {', '.join(inputs)}"] if inputs else []
-    changed += ["config changed"] if manifest.config != recipe.config else []
-    return changed + (["code changed"] if manifest.code != recipe.code else [])
+    changed += ["config changed"] if manifest.config != build_key.config else []
+    return changed + (["code changed"] if manifest.code != build_key.code else [])
 
 
 def span(frame: pl.DataFrame) -> tuple[str | None, str | None]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from vpoc_ml.lake.atomic import replacing, write_json
-from vpoc_ml.lake.hashes import HashCache
+from vpoc_ml.lake.hash_cache import HashCache
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.storage import Bucket, Folder, file_stamp
+from vpoc_ml.lake.storage import Bucket, Folder, file_version_token
 
 GIGABYTE = 2**30
 IN_USE_SECONDS, MARK_SECONDS = 24 * 3600, 3600
@@ -90,20 +90,20 @@ class Mirror:
         A file that was changed here and not pushed, by a process that died, stays unless the store has moved on.
         """
         with self._index(prefix) as known:
-            remote = self.bucket.stamps(prefix)
-            for key, stamp in remote.items():
+            remote = self.bucket.version_tokens(prefix)
+            for key, version_token in remote.items():
                 path = self.folder / key
-                if path.is_file() and known.get(key, [""])[0] == stamp:
+                if path.is_file() and known.get(key, [""])[0] == version_token:
                     continue
                 with replacing(path) as temporary:
                     self.bucket.download(key, temporary)
-                known[key] = [stamp, file_stamp(path)]
+                known[key] = [version_token, file_version_token(path)]
             for key in known.keys() - remote.keys():
                 path = self.folder / key
-                if path.is_file() and known[key][1] == file_stamp(path):
+                if path.is_file() and known[key][1] == file_version_token(path):
                     path.unlink()
                 del known[key]
-            return set(Folder(self.folder).stamps(prefix))
+            return set(Folder(self.folder).version_tokens(prefix))
 
     def push(self, prefix: str, ours: set[str]) -> None:
         """Put every file that changed into the store, manifests last; remove there what was dropped here.
@@ -114,14 +114,14 @@ class Mirror:
                 are gone here are removed there, unless another writer has replaced them since.
         """
         with self._index(prefix) as known:
-            local = Folder(self.folder).stamps(prefix)
+            local = Folder(self.folder).version_tokens(prefix)
             for key in sorted(local, key=lambda key: (key.endswith(".json"), key)):
                 if known.get(key, [""])[-1] != local[key]:
                     self.bucket.upload(self.folder / key, key)
-                    known[key] = [self.bucket.stamp(key) or "", local[key]]
+                    known[key] = [self.bucket.version_token(key) or "", local[key]]
                     ours.add(key)
             for key in ours - local.keys():
-                if self.bucket.stamp(key) == known.get(key, [None])[0]:
+                if self.bucket.version_token(key) == known.get(key, [None])[0]:
                     self.bucket.delete(key)
                 known.pop(key, None)  # only now: a store that did not answer is asked again by the next push
                 ours.discard(key)

@@ -45,10 +45,10 @@ class Storage(Protocol):
     def delete(self, key: str) -> None:
         """Remove ``key`` if it exists."""
 
-    def stamp(self, key: str) -> str | None:
+    def version_token(self, key: str) -> str | None:
         """Return a text that changes whenever the content of ``key`` is replaced; None when there is none."""
 
-    def stamps(self, prefix: str) -> dict[str, str]:
+    def version_tokens(self, prefix: str) -> dict[str, str]:
         """Return key and stamp of every object below the folder ``prefix``, hidden ones left out."""
 
 
@@ -83,15 +83,15 @@ class Folder:
         """Remove ``key`` if it exists."""
         (self.root / key).unlink(missing_ok=True)
 
-    def stamp(self, key: str) -> str | None:
+    def version_token(self, key: str) -> str | None:
         """Return size, times and inode of ``key``; None when it is no file."""
         try:
             found = os.stat(os.path.join(self.root, key))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return stamp_of(found) if stat.S_ISREG(found.st_mode) else None
+        return stat_version_token(found) if stat.S_ISREG(found.st_mode) else None
 
-    def stamps(self, prefix: str) -> dict[str, str]:
+    def version_tokens(self, prefix: str) -> dict[str, str]:
         """Return key and stamp of every file below ``prefix`` that is neither hidden nor temporary."""
         found: dict[str, str] = {}
         for folder, names, files in os.walk(self.root / prefix):
@@ -99,7 +99,7 @@ class Folder:
             for name in files:
                 path = Path(folder, name)
                 if not name.startswith(".") and not name.endswith(".lock"):
-                    found[path.relative_to(self.root).as_posix()] = file_stamp(path)
+                    found[path.relative_to(self.root).as_posix()] = file_version_token(path)
         return found
 
 
@@ -138,10 +138,10 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         """Remove ``key`` if it exists."""
-        if self.stamp(key) is not None:
+        if self.version_token(key) is not None:
             self.files.rm_file(self._full(key))
 
-    def stamp(self, key: str) -> str | None:
+    def version_token(self, key: str) -> str | None:
         """Return the store's own version mark of ``key``, an ETag on S3; None when there is none."""
         try:
             info = self.files.info(self._full(key))
@@ -149,12 +149,12 @@ class Bucket:
             return None
         return _object_stamp(info) if info["type"] == "file" else None
 
-    def stamps(self, prefix: str) -> dict[str, str]:
+    def version_tokens(self, prefix: str) -> dict[str, str]:
         """Return key and version mark of every object below ``prefix``, hidden ones left out."""
         begin = len(self._full("").rstrip("/")) + 1
         found = self.files.find(self._full(prefix), detail=True)
         listed = {path[begin:]: _object_stamp(info) for path, info in found.items() if info["type"] == "file"}
-        return {key: stamp for key, stamp in listed.items() if not any(map(_hidden, key.split("/")))}
+        return {key: version_token for key, version_token in listed.items() if not any(map(_hidden, key.split("/")))}
 
     @property
     def conditional(self) -> bool:
@@ -193,12 +193,12 @@ def storage_at(root: str | Path) -> Folder | Bucket:
     return Bucket(text) if "://" in text else Folder(Path(root))
 
 
-def file_stamp(path: Path) -> str:
+def file_version_token(path: Path) -> str:
     """Return what changes when a local file is replaced or written to: size, both times, inode."""
-    return stamp_of(os.stat(path))
+    return stat_version_token(os.stat(path))
 
 
-def stamp_of(found: os.stat_result) -> str:
+def stat_version_token(found: os.stat_result) -> str:
     """Return the stamp that ``file_stamp`` makes of what is known of a file."""
     return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
 

@@ -23,10 +23,10 @@ import polars as pl
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import json_bytes, replacing
-from vpoc_ml.lake.hashes import HashCache
+from vpoc_ml.lake.hash_cache import HashCache
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.locks import locks_of
-from vpoc_ml.lake.manifest import Manifest, Recipe, changes, checked, read_manifest, span, with_checksum
+from vpoc_ml.lake.manifest import BuildKey, Manifest, changes, checked, read_manifest, span, with_checksum
 from vpoc_ml.lake.mirror import Copies, Mirror, cache_folder
 from vpoc_ml.lake.storage import Folder, storage_at
 
@@ -69,34 +69,34 @@ class Lake:
         stored = self.storage.read(_manifest_key(key))
         return None if stored is None else _manifest(stored, key)
 
-    def fresh(self, key: str, recipe: Recipe) -> Manifest | None:
+    def up_to_date(self, key: str, build_key: BuildKey) -> Manifest | None:
         """Return the manifest of ``key`` if it was made by ``recipe`` and its file is whole, else None."""
-        return None if self.why(key, recipe) else self.manifest(key)
+        return None if self.stale_reason(key, build_key) else self.manifest(key)
 
-    def why(self, key: str, recipe: Recipe) -> str | None:
+    def stale_reason(self, key: str, build_key: BuildKey) -> str | None:
         """Return in words why ``key`` has to be made again by ``recipe``; None when it is fresh.
 
         "new", "inputs changed: raw, vix", "config changed", "code changed" (joined by "; " where several hold) or
         "damaged: " with what is wrong with the stored file.
         """
-        manifest, stamp = self.manifest(key), self.storage.stamp(key)
+        manifest, version_token = self.manifest(key), self.storage.version_token(key)
         if manifest is None:
-            return "new" if stamp is None else "damaged: its manifest is missing or cannot be read"
-        if stamp is None:
+            return "new" if version_token is None else "damaged: its manifest is missing or cannot be read"
+        if version_token is None:
             return "damaged: its file is missing"
-        changed = changes(manifest, recipe)
+        changed = changes(manifest, build_key)
         if changed:
             return "; ".join(changed)
-        return None if self._whole(manifest, stamp) else "damaged: content does not match its manifest"
+        return None if self._whole(manifest, version_token) else "damaged: content does not match its manifest"
 
     def write_frame(
-        self, key: str, frame: pl.DataFrame, recipe: Recipe, details: Mapping[str, Any] | None = None
+        self, key: str, frame: pl.DataFrame, build_key: BuildKey, details: Mapping[str, Any] | None = None
     ) -> Manifest:
         """Write ``frame`` to ``key``, all or nothing, then its manifest, and return the manifest.
 
         A kill between the two leaves a file whose hash its manifest does not know, so it is made again.
         """
-        sha256, stamp = self._put_frame(key, frame)
+        sha256, version_token = self._put_frame(key, frame)
         first, last = span(frame)
         manifest = Manifest(
             key=key,
@@ -104,11 +104,11 @@ class Lake:
             first_ts=first,
             last_ts=last,
             sha256=sha256,
-            inputs=dict(recipe.inputs),
-            config=recipe.config,
-            code=recipe.code,
+            inputs=dict(build_key.inputs),
+            config=build_key.config,
+            code=build_key.code,
             details=dict(details or {}),
-            stamp=stamp,
+            version_token=version_token,
         )
         self.storage.write(_manifest_key(key), manifest.to_bytes())
         return manifest
@@ -131,16 +131,16 @@ class Lake:
         """
 
         def read() -> tuple[pl.DataFrame, Manifest]:
-            manifest = self.described(key)
+            manifest = self.require_manifest(key)
             content = self._local(manifest).read_bytes()  # once: the file may be replaced between two looks at it
             found = sha256_of(content).hexdigest()
             if found != manifest.sha256:
                 raise ArtifactError(self.path(key), f"content with SHA-256 {manifest.sha256[:16]}", found[:16])
             return pl.read_parquet(content, columns=list(columns) if columns else None), manifest
 
-        return self._settled(key, read)
+        return self._retry_until_consistent(key, read)
 
-    def kept_frame(self, key: str) -> pl.DataFrame:
+    def read_cached(self, key: str) -> pl.DataFrame:
         """Return the small frame at ``key``, read once a process for each content its manifest names.
 
         Raises:
@@ -155,7 +155,7 @@ class Lake:
             _KEPT[manifest.sha256] = frame
         return frame
 
-    def derived(self, key: str, what: str, columns: Sequence[str], work: Callable[[pl.DataFrame], str]) -> str:
+    def cached(self, key: str, what: str, columns: Sequence[str], work: Callable[[pl.DataFrame], str]) -> str:
         """Return what ``work`` makes of ``columns`` at ``key``, remembered for as long as the content is the same.
 
         Raises:
@@ -175,9 +175,9 @@ class Lake:
         Raises:
             ArtifactError: there is no such artifact, or the object is not what its manifest says.
         """
-        return self._settled(key, lambda: self._local(self.described(key)))
+        return self._retry_until_consistent(key, lambda: self._local(self.require_manifest(key)))
 
-    def described(self, key: str) -> Manifest:
+    def require_manifest(self, key: str) -> Manifest:
         """Return the manifest of ``key``.
 
         Raises:
@@ -194,7 +194,7 @@ class Lake:
         Raises:
             ArtifactError: there is no such artifact.
         """
-        return self.described(key).sha256
+        return self.require_manifest(key).sha256
 
     def fetch(self, key: str, target: Path) -> bool:
         """Copy the file or object at ``key`` to ``target``; return whether there was one."""
@@ -205,12 +205,12 @@ class Lake:
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of the artifacts below ``prefix``, sorted; a file without its manifest is not there yet."""
-        found = self.storage.stamps(prefix)
+        found = self.storage.version_tokens(prefix)
         return sorted(key for key in found if key.endswith(".parquet") and _manifest_key(key) in found)
 
     def names(self, prefix: str, suffix: str = "") -> list[str]:
         """Return the keys of all files below the folder ``prefix`` that end in ``suffix``, sorted."""
-        return sorted(key for key in self.storage.stamps(prefix) if key.endswith(suffix))
+        return sorted(key for key in self.storage.version_tokens(prefix) if key.endswith(suffix))
 
     def read_json(self, key: str) -> Any:
         """Return the JSON value at ``key``; None when there is none.
@@ -224,7 +224,7 @@ class Lake:
         except (ValueError, RecursionError) as error:
             raise ArtifactError(self.path(key), "JSON", f"something else ({error})") from error
 
-    def known_json(self, key: str) -> dict[str, Any] | None:
+    def read_checksummed_json(self, key: str) -> dict[str, Any] | None:
         """Return what ``write_known_json`` put at ``key``; None when there is nothing, or it is damaged."""
         stored = self.storage.read(key)
         try:
@@ -246,21 +246,21 @@ class Lake:
         """Put ``value`` at ``key`` as strict JSON, all or nothing."""
         self.storage.write(key, json_bytes(value))
 
-    def write_known_json(self, key: str, value: Mapping[str, Any]) -> None:
+    def write_checksummed_json(self, key: str, value: Mapping[str, Any]) -> None:
         """Put ``value``, which can be made again, at ``key`` as JSON with a checksum, all or nothing."""
         self.storage.write(key, with_checksum(value))
 
     def exists(self, key: str) -> bool:
         """Return whether there is a file or object at ``key``."""
-        return self.storage.stamp(key) is not None
+        return self.storage.version_token(key) is not None
 
     def hash_file(self, path: Path) -> str:
         """Return the SHA-256 of a local file, remembered while the file cannot have changed."""
         return self._hashes.hash_file(path)
 
-    def remembered(self, path: Path, what: str, work: Callable[[], str]) -> str:
+    def cached_for_file(self, path: Path, what: str, work: Callable[[], str]) -> str:
         """Return what ``work`` tells about ``what`` of a local file, remembered while the file cannot have changed."""
-        return self._hashes.remembered(path, what, work)
+        return self._hashes.cached_for_file(path, what, work)
 
     def folder(self, prefix: str) -> Path:
         """Return the local folder of ``prefix``: the lake's own, or this machine's mirror of it (see ``mirrored``)."""
@@ -313,7 +313,7 @@ class Lake:
             sha256 = _write_parquet(frame, file)
             self.storage.upload(file, key)
             self._copies.get(sha256, file.suffix, lambda target: shutil.copyfile(file, target))
-        return sha256, self.storage.stamp(key)
+        return sha256, self.storage.version_token(key)
 
     def _local(self, manifest: Manifest) -> Path:
         key = manifest.key
@@ -331,21 +331,21 @@ class Lake:
         except ValueError as error:
             raise ArtifactError(self.path(key), "the content its manifest names", str(error)) from error
 
-    def _whole(self, manifest: Manifest, stamp: str) -> bool:
+    def _whole(self, manifest: Manifest, version_token: str) -> bool:
         if self._mirror is None:
             return self._hashes.hash_file(self.path(manifest.key)) == manifest.sha256
-        if stamp == manifest.stamp:
+        if version_token == manifest.version_token:
             return True
         uri = str(self.path(manifest.key))
-        found = self._hashes.recall(uri, stamp)
+        found = self._hashes.recall(uri, version_token)
         if found is None:  # put here by something else than this lake, such as a copy of the whole lake
             with tempfile.TemporaryDirectory() as folder:
                 self.storage.download(manifest.key, Path(folder, "object"))
                 found = hash_file(Path(folder, "object"))
-            self._hashes.remember(uri, stamp, found)
+            self._hashes.remember(uri, version_token, found)
         return found == manifest.sha256
 
-    def _settled(self, key: str, read: Callable[[], T]) -> T:
+    def _retry_until_consistent(self, key: str, read: Callable[[], T]) -> T:
         """Call ``read``; a file whose manifest is a moment behind, because its writer is at work, is read again."""
         for left in reversed(range(SETTLE_TRIES)):
             try:

@@ -14,7 +14,7 @@ from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.lake.hashing import hash_code
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.age import data_age
 from vpoc_ml.pipeline.run import Result, Run, because, stage
@@ -94,10 +94,10 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     contract = period["contract"]
     key, out = run.key("features", contract), predictions_key(run, champion.version, contract)
     inputs = {"features": run.lake.sha(key), "model": champion.fingerprint, "front": str(dict(period))}
-    recipe = Recipe(inputs, "", hash_code("scoring"))
-    why = run.lake.why(out, recipe)
+    build_key = BuildKey(inputs, "", hash_code("scoring"))
+    why = run.lake.stale_reason(out, build_key)
     if why is None:
-        stored = run.lake.described(out)
+        stored = run.lake.require_manifest(out)
         return {**stored.details, "rows_out": stored.rows, "why": None}
     statistics = read_json(champion.folder / "feature_statistics.json")
     seen = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
@@ -110,7 +110,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
         model_version=champion.version,
     )
     details = {"rows_in": scores.rows, "quarantined": scores.skipped}
-    made = run.lake.write_frame(out, scores.frame, recipe, details)
+    made = run.lake.write_frame(out, scores.frame, build_key, details)
     return {**details, "rows_out": made.rows, "why": why}
 
 

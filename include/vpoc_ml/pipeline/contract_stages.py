@@ -18,7 +18,7 @@ from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.sources import Source, combined_fingerprint
 from vpoc_ml.lake.hashing import hash_code, hash_file
-from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.roll_table import front_periods, losses, roll_table
@@ -54,15 +54,15 @@ def ingest_contract(run: Run, contract: str) -> Result:
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
         raw = combined_fingerprint(sources, partial(_fingerprint, run))
-        recipe = _bars_recipe(run, raw, (vix, others), before.last_ts if before else None)
-        why = run.lake.why(key, recipe) or run.lake.why(quarantine_key, recipe)
+        build_key = _bars_build_key(run, raw, (vix, others), before.last_ts if before else None)
+        why = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
         if before and why is None:
             return _ingested(before, "unchanged")
-        built = appended(run, contract, sources, recipe, vix, others) if run.as_of is None else None
+        built = appended(run, contract, sources, build_key, vix, others) if run.as_of is None else None
         given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
         built = built or build_bars(*given, as_of=run.as_of)
         last = built.bars["ts"].max()
-        recipe = _bars_recipe(run, raw, (vix, others), last.isoformat() if isinstance(last, datetime) else None)
+        build_key = _bars_build_key(run, raw, (vix, others), last.isoformat() if isinstance(last, datetime) else None)
         details = {
             "rows_in": built.rows_in,
             "quarantined": built.quarantine.height,
@@ -71,8 +71,8 @@ def ingest_contract(run: Run, contract: str) -> Result:
             "left_out": built.left_out,
             "sessions": built.bars["session"].n_unique(),
         }
-        run.lake.write_frame(quarantine_key, built.quarantine, recipe)
-        made = run.lake.write_frame(key, built.bars, recipe, details | whole_file(sources, size))
+        run.lake.write_frame(quarantine_key, built.quarantine, build_key)
+        made = run.lake.write_frame(key, built.bars, build_key, details | whole_file(sources, size))
         return _ingested(made, why or "new")
 
 
@@ -84,14 +84,16 @@ def profile_contract(run: Run, contract: str) -> Result:
     with run.lake.writing(contract):
         inputs = {"bars": run.lake.sha(bars_key)}
         config = f"{run.config.digest('profile')}/{run.instrument.digest}"
-        recipe = Recipe(inputs, config, hash_code("market", "profile"))
-        why = run.lake.why(developing_key, recipe) or run.lake.why(sessions_key, recipe)
+        build_key = BuildKey(inputs, config, hash_code("market", "profile"))
+        why = run.lake.stale_reason(developing_key, build_key) or run.lake.stale_reason(sessions_key, build_key)
         if why is None:
-            return _counted(run.lake.described(developing_key).rows, run.lake.described(sessions_key).rows, why=None)
+            return _counted(
+                run.lake.require_manifest(developing_key).rows, run.lake.require_manifest(sessions_key).rows, why=None
+            )
         bars = run.lake.read_frame(bars_key)
         sessions = build_sessions(bars, run.instrument, run.config.profile)
-        run.lake.write_frame(developing_key, build_developing(bars, run.instrument, run.config.profile), recipe)
-        run.lake.write_frame(sessions_key, sessions, recipe)
+        run.lake.write_frame(developing_key, build_developing(bars, run.instrument, run.config.profile), build_key)
+        run.lake.write_frame(sessions_key, sessions, build_key)
         return _counted(bars.height, sessions.height, why=why)
 
 
@@ -105,22 +107,22 @@ def features_contract(run: Run, contract: str) -> Result:
     kinds = ("bars", "sessions", "developing")
     key = run.key("features", contract)
     with run.lake.writing(contract):
-        bars_manifest = run.lake.described(run.key("bars", contract))
+        bars_manifest = run.lake.require_manifest(run.key("bars", contract))
         history = History(run, contract, run.lake.manifest(key))
         inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
         hashes = _index_hashes(indices, bars_manifest.last_ts)
         inputs |= {**hashes, **history.inputs(), **pair_inputs(run, bars_manifest)}
         extras = run.config.features.extras
         config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
-        recipe = Recipe(inputs, config, hash_code("market", "profile", "features"))
-        why = run.lake.why(key, recipe)
+        build_key = BuildKey(inputs, config, hash_code("market", "profile", "features"))
+        why = run.lake.stale_reason(key, build_key)
         if why is None:
-            return _counted(bars_manifest.rows, run.lake.described(key).rows, why=None)
+            return _counted(bars_manifest.rows, run.lake.require_manifest(key).rows, why=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
         pair = pair_closes(run, bars_manifest)
         features = _features(run, (bars, sessions, developing), indices, predecessor, pair)
-        run.lake.write_frame(key, features, recipe, history.details(predecessor))
+        run.lake.write_frame(key, features, build_key, history.details(predecessor))
         return _counted(bars.height, features.height, why=why)
 
 
@@ -166,17 +168,17 @@ def _rolls(run: Run, contracts: list[str]) -> Result:
         inputs = {key: run.lake.sha(key) for key in keys}
         if interest and Path(interest).is_file():
             inputs["open_interest"] = hash_file(Path(interest))
-        recipe = Recipe(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
-        why = run.lake.why(key, recipe)
+        build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
+        why = run.lake.stale_reason(key, build_key)
         if why is None:
-            stored = run.lake.described(key)
+            stored = run.lake.require_manifest(key)
             return {**stored.details, "rows_out": stored.rows, **because(None)}
         daily = with_open_interest(run, daily_volumes(run, keys))
-        table = roll_table(front_periods(daily, rule), Measure(run, key, recipe, run.lake.manifest(key)))
+        table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
         days = [day for day in daily["session"].unique().sort() if day is not None]
         calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
         details = {"rows_in": daily.height, "quarantined": 0, "lost": losses(daily, table, calendar)}
-        manifest = run.lake.write_frame(key, table, recipe, details)
+        manifest = run.lake.write_frame(key, table, build_key, details)
         return {**details, "rows_out": manifest.rows, **because(why)}
 
 
@@ -186,12 +188,12 @@ def _stored(run: Run, kind: str) -> set[str]:
 
 def _fingerprint(run: Run, source: Source) -> str:
     """Return the source's fingerprint without reading a file again that has not been touched since the last time."""
-    return run.lake.remembered(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
+    return run.lake.cached_for_file(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
 
 
-def _bars_recipe(run: Run, raw: str, indices: Indices, last_ts: str | None) -> Recipe:
+def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -> BuildKey:
     config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
-    return Recipe({"raw": raw, **_index_hashes(indices, last_ts)}, config, hash_code("market", "ingest", "artifacts"))
+    return BuildKey({"raw": raw, **_index_hashes(indices, last_ts)}, config, hash_code("market", "ingest", "artifacts"))
 
 
 def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ _COLUMNS = ("contract", "session", "ts", "open", "high", "low", "close", "volume
 def daily_figures(run: Run) -> pl.DataFrame:
     """Return one row a contract and session (``neighbours.SCHEMA``); only bars that changed are read again."""
     keys = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
-    texts = [run.lake.derived(key, "daily figures", _COLUMNS, _daily) for key in keys]
+    texts = [run.lake.cached(key, "daily figures", _COLUMNS, _daily) for key in keys]
     rows = [row for text in texts for row in json.loads(text)]
     plain: dict[str, pl.DataType] = SCHEMA | {"session": pl.Int32(), "last": pl.Int64()}
     return pl.DataFrame(rows, schema=plain, orient="row").cast(pl.Schema(SCHEMA))

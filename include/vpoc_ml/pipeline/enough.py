@@ -118,7 +118,7 @@ def _is_covered(run: Run, periods: Periods, held: Mapping[str, Mapping[date, int
 
 def _session_bars(run: Run, contract: str) -> dict[date, int]:
     """Return the number of bars of each session of a contract, oldest first; read again only when they changed."""
-    text = run.lake.derived(run.key("bars", contract), "bars a session", ("session",), _counts)
+    text = run.lake.cached(run.key("bars", contract), "bars a session", ("session",), _counts)
     return {date.fromisoformat(day): bars for day, bars in json.loads(text)}
 
 

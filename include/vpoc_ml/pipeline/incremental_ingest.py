@@ -12,7 +12,7 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.ingest.bars import BuiltBars
 from vpoc_ml.ingest.detect_append import append_bars, growth, mark_of
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.run import Run
 
@@ -42,7 +42,7 @@ def appended(
     run: Run,
     contract: str,
     sources: Sequence[Source],
-    recipe: Recipe,
+    build_key: BuildKey,
     vix: pl.DataFrame | None,
     covariates: Mapping[str, pl.DataFrame],
 ) -> BuiltBars | None:
@@ -57,10 +57,10 @@ def appended(
     if stored is None or bad is None or len(sources) != 1 or stored.inputs != bad.inputs:
         return None
     known = stored.details.get(FILE)
-    if known is None or known["source"] != mark_of(sources[0]) or not _only_raw_changed((stored, bad), recipe):
+    if known is None or known["source"] != mark_of(sources[0]) or not _only_raw_changed((stored, bad), build_key):
         return None
     grown = growth(sources[0], known["size"])
-    if grown is None or _raw(grown.before) != stored.inputs["raw"] or _raw(grown.now) != recipe.inputs["raw"]:
+    if grown is None or _raw(grown.before) != stored.inputs["raw"] or _raw(grown.now) != build_key.inputs["raw"]:
         return None
     try:
         (bars, made), (quarantine, _) = run.lake.load(key), run.lake.load(quarantine_key)
@@ -73,10 +73,10 @@ def appended(
     return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 
-def _only_raw_changed(stored: tuple[Manifest, ...], recipe: Recipe) -> bool:
-    others = {**recipe.inputs, "raw": ""}
+def _only_raw_changed(stored: tuple[Manifest, ...], build_key: BuildKey) -> bool:
+    others = {**build_key.inputs, "raw": ""}
     return all(
-        {**each.inputs, "raw": ""} == others and each.config == recipe.config and each.code == recipe.code
+        {**each.inputs, "raw": ""} == others and each.config == build_key.config and each.code == build_key.code
         for each in stored
     )
 

@@ -81,13 +81,13 @@ def _proof(run: Run) -> tuple[Result, str | None]:
     """Return the proof of this code and why it was made; None when it was there. A failed one is made again."""
     recipe = _recipe(run)
     key = "leakage/proof.json"
-    stored = run.lake.known_json(key)
+    stored = run.lake.read_checksummed_json(key)
     why = _why(stored, recipe)
     if stored is not None and why is None:
         return stored, None
     with run.lake.writing("leakage"):
         proof = _made(run.config, recipe)
-        run.lake.write_known_json(key, proof)
+        run.lake.write_checksummed_json(key, proof)
     return proof, why
 
 
@@ -140,7 +140,7 @@ def _digest(recipe: Recipe) -> str:
 def _newest(run: Run, contracts: list[str]) -> str:
     """Return the run's contract that became front last; without a roll table, the one that expires last."""
     key = run.roll_key()
-    rolls = run.lake.kept_frame(key).sort("first_session")["contract"].to_list() if run.lake.manifest(key) else []
+    rolls = run.lake.read_cached(key).sort("first_session")["contract"].to_list() if run.lake.manifest(key) else []
     fronts = [contract for contract in rolls if contract in contracts]
     return fronts[-1] if fronts else max(contracts, key=lambda code: parse_contract(code).expiry)
 

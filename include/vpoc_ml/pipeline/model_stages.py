@@ -12,7 +12,7 @@ import polars as pl
 
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.hashing import hash_code, hash_file
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     share = run.config.data.fraction
     front = _front(roll.filter(pl.col("contract").is_in(contracts)), features, share)
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
-    recipe = Recipe(
+    build_key = BuildKey(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
         run.config.digest("features", "dataset"),
         hash_code("dataset"),
@@ -54,7 +54,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)
     write_json(run.folder / "feature_statistics.json", built.statistics)
-    manifest = run_lake.write_frame("training_set.parquet", built.frame, recipe)
+    manifest = run_lake.write_frame("training_set.parquet", built.frame, build_key)
     splits = dict(built.frame.group_by("split").len().sort("split").iter_rows())
     return {
         "rows_in": sum(frame.height for frame in features.values()),
@@ -100,7 +100,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
             curves.close()
         run.push()  # before the pointer, which promises that the files are there
         made = {name: hash_file(run.folder / name) for name in MODEL_FILES}
-        run.lake.write_known_json(pointer, {"run": run.name, "files": made})
+        run.lake.write_checksummed_json(pointer, {"run": run.name, "files": made})
     trained: Result = read_json(run.folder / "training_result.json")
     rows = trained.get("rows", 0)
     return {
@@ -129,7 +129,7 @@ def training_fingerprint(run: Run) -> str:
 
 def _reused(run: Run, pointer: str) -> str | None:
     """Take over the files of the run that trained this fingerprint, if all are still the same; return its name."""
-    known = run.lake.known_json(pointer)
+    known = run.lake.read_checksummed_json(pointer)
     if known is None:
         return None
     with tempfile.TemporaryDirectory() as temporary:

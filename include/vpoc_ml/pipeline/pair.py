@@ -85,7 +85,7 @@ def _rolls(run: Run) -> list[dict[str, Any]]:
     key = run.roll_key(run.config.features.pair)
     if run.lake.manifest(key) is None:
         raise _missing(run, "a roll table", "none")
-    return run.lake.kept_frame(key).sort("first_session").to_dicts()
+    return run.lake.read_cached(key).sort("first_session").to_dicts()
 
 
 def _front(bars: pl.DataFrame, one: Segment) -> pl.DataFrame:

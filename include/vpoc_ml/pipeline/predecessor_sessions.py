@@ -149,4 +149,4 @@ def _rolls(run: Run) -> dict[str, dict[str, Any]]:
     key = run.roll_key()
     if run.lake.manifest(key) is None:
         return {}
-    return {row["contract"]: row for row in run.lake.kept_frame(key).iter_rows(named=True)}
+    return {row["contract"]: row for row in run.lake.read_cached(key).iter_rows(named=True)}

@@ -11,7 +11,7 @@ import polars as pl
 
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.open_interest import read_open_interest
-from vpoc_ml.lake.store import Manifest, Recipe
+from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.market.roll_table import MEASURE_DAYS, Step, measure_roll
 from vpoc_ml.pipeline.run import Run
@@ -20,7 +20,7 @@ from vpoc_ml.pipeline.run import Run
 def daily_volumes(run: Run, keys: Sequence[str]) -> pl.DataFrame:
     """Return contract, session and volume of each session of the bars at ``keys``; read again only what changed."""
     columns = ("contract", "session", "volume")
-    texts = [run.lake.derived(key, "daily volumes", columns, _daily_volume) for key in keys]
+    texts = [run.lake.cached(key, "daily volumes", columns, _daily_volume) for key in keys]
     rows = [row for text in texts for row in json.loads(text)]
     table = pl.DataFrame(rows, schema=dict(zip(columns, (pl.String, pl.Int32, pl.Int64), strict=True)), orient="row")
     return table.with_columns(pl.col("session").cast(pl.Date))
@@ -81,9 +81,9 @@ def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
 class Measure:
     """Measures a switch of the front; takes the stored step where both contracts' bars and the code are unchanged."""
 
-    def __init__(self, run: Run, key: str, recipe: Recipe, stored: Manifest | None) -> None:
-        self._run, self._recipe = run, recipe
-        usable = stored is not None and stored.code == recipe.code and run.lake.fresh(key, _made_of(stored))
+    def __init__(self, run: Run, key: str, build_key: BuildKey, stored: Manifest | None) -> None:
+        self._run, self._build_key = run, build_key
+        usable = stored is not None and stored.code == build_key.code and run.lake.up_to_date(key, _made_of(stored))
         self._before = stored if usable else None
         rows = run.lake.read_frame(key).iter_rows(named=True) if self._before else ()
         self._steps = {
@@ -99,13 +99,13 @@ class Measure:
 
     def _same(self, contract: str) -> bool:
         key = self._run.key("bars", contract)
-        return self._before is not None and self._before.inputs.get(key) == self._recipe.inputs[key]
+        return self._before is not None and self._before.inputs.get(key) == self._build_key.inputs[key]
 
     def _week(self, contract: str, switch: date) -> pl.DataFrame:
         bars = self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "close", "volume"])
         return bars.filter(pl.col("session").is_between(switch - timedelta(days=MEASURE_DAYS), switch, closed="left"))
 
 
-def _made_of(manifest: Manifest) -> Recipe:
+def _made_of(manifest: Manifest) -> BuildKey:
     """Return the recipe an artifact was made by."""
-    return Recipe(manifest.inputs, manifest.config, manifest.code)
+    return BuildKey(manifest.inputs, manifest.config, manifest.code)

@@ -31,7 +31,7 @@ from vpoc_ml.ingest.vix.covariates import Covariate, covariates
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.hashing import hash_code
-from vpoc_ml.lake.store import Lake, Recipe
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed
 from vpoc_ml.pipeline.names import run_name
@@ -127,7 +127,7 @@ def plan_contracts(run: Run) -> Result:
     how = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
 
     def remember(path: Path, look: Callable[[], str]) -> str:
-        return run.lake.remembered(path, f"listing {path} in {folder} {how}", look)
+        return run.lake.cached_for_file(path, f"listing {path} in {folder} {how}", look)
 
     found = discover(folder, run.instrument, run.config.ingest, remember)
     selected = _selected(run, folder, found)
@@ -206,7 +206,7 @@ def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) ->
     """Return what ``look()`` finds out about a source, or what it found while file, settings and code were the same."""
     made = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
     text = f"{what} of {json.dumps(source.to_json(), sort_keys=True)} {made}"
-    return run.lake.remembered(source.path, text, look)
+    return run.lake.cached_for_file(source.path, text, look)
 
 
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
@@ -231,10 +231,10 @@ def _store_index(
     run: Run, key: str, lock: str, path: Path, inputs: Mapping[str, str], read: Callable[[], pl.DataFrame]
 ) -> None:
     """Store what ``read`` returns of an index's file unless it is there for the same file, ``inputs`` and settings."""
-    recipe = Recipe({"file": run.lake.hash_file(path), **inputs}, run.config.digest("ingest"), hash_code("ingest"))
+    recipe = BuildKey({"file": run.lake.hash_file(path), **inputs}, run.config.digest("ingest"), hash_code("ingest"))
     shared = run.shared_key(key)
     with run.lake.writing(lock):
-        if run.lake.fresh(shared, recipe) is None:
+        if run.lake.up_to_date(shared, recipe) is None:
             run.lake.write_frame(shared, _published(run, read(), path), recipe)
 
 
@@ -272,13 +272,14 @@ def _covariate_key(covariate: Covariate) -> str:
 def covariate_values(run: Run) -> dict[str, pl.DataFrame]:
     """Return the values of each covariate by its column among the bars, as ``plan_contracts`` stored them."""
     return {
-        each.column: run.lake.kept_frame(run.shared_key(_covariate_key(each))) for each in covariates(run.config.ingest)
+        each.column: run.lake.read_cached(run.shared_key(_covariate_key(each)))
+        for each in covariates(run.config.ingest)
     }
 
 
 def vix_closes(run: Run) -> pl.DataFrame | None:
     """Return the VIX closes that ``plan_contracts`` stored; None of a run without the VIX."""
-    return run.lake.kept_frame(run.shared_key(VIX_KEY)) if run.uses_vix else None
+    return run.lake.read_cached(run.shared_key(VIX_KEY)) if run.uses_vix else None
 
 
 def _refuse_absent_indices(run: Run) -> None:

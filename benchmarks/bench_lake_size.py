@@ -1,7 +1,7 @@
 """How time and memory grow from 4 to 12 to 40 contracts: ingest, rolls, profiles and features.
 
-    python benchmarks/bench_growth.py           # files of about 115,000 bars: a contract's own quarter and a month
-    python benchmarks/bench_growth.py --full    # files of a whole year, about 345,000 bars: 13.9 million for 40
+    python benchmarks/bench_lake_size.py           # files of about 115,000 bars: a contract's own quarter and a month
+    python benchmarks/bench_lake_size.py --full    # files of a whole year, about 345,000 bars: 13.9 million for 40
 
 The synthetic market is written to a temporary folder and removed. Each stage runs in two fresh processes of one
 thread, a contract at a time in each. Quote the last columns: the absolute numbers belong to the machine.

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from vpoc_ml.lake import hashes
-from vpoc_ml.lake.hashes import HashCache
+from vpoc_ml.lake import hash_cache
+from vpoc_ml.lake.hash_cache import HashCache
 from vpoc_ml.lake.hashing import hash_file
 
 LATER = 10_000_000_000
@@ -22,7 +22,7 @@ def work(monkeypatch):
         read.append(path.name)
         return hash_file(path)
 
-    monkeypatch.setattr(hashes, "hash_file", counted)
+    monkeypatch.setattr(hash_cache, "hash_file", counted)
     return read
 
 
@@ -94,9 +94,9 @@ def test_file_that_grows_while_it_is_read_is_not_remembered(cache, file, monkeyp
         append(path)
         return found
 
-    monkeypatch.setattr(hashes, "hash_file", grow)
+    monkeypatch.setattr(hash_cache, "hash_file", grow)
     cache.hash_file(file)
-    monkeypatch.setattr(hashes, "hash_file", hash_file)
+    monkeypatch.setattr(hash_cache, "hash_file", hash_file)
     assert cache.hash_file(file) == hash_file(file)
 
 
@@ -110,9 +110,9 @@ def test_broken_cache_only_costs_time(cache, file, work, caplog):
 
 def test_other_questions_about_a_file_are_kept_apart(cache, file):
     answers = iter(["a", "b", "c"])
-    assert cache.remembered(file, "member one", lambda: next(answers)) == "a"
-    assert cache.remembered(file, "member two", lambda: next(answers)) == "b"
-    assert cache.remembered(file, "member one", lambda: next(answers)) == "a"
+    assert cache.cached_for_file(file, "member one", lambda: next(answers)) == "a"
+    assert cache.cached_for_file(file, "member two", lambda: next(answers)) == "b"
+    assert cache.cached_for_file(file, "member one", lambda: next(answers)) == "a"
     assert cache.hash_file(file) == hash_file(file)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.storage import file_stamp, stamp_of
+from vpoc_ml.lake.storage import file_version_token, stat_version_token
 
 RACY_NS = 2_000_000_000
 logger = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ class HashCache:
 
     def hash_file(self, file: Path) -> str:
         """Return the SHA-256 of ``file``'s bytes, from memory when the file cannot have changed since."""
-        return self.remembered(file, "", lambda: hash_file(file))
+        return self.cached_for_file(file, "", lambda: hash_file(file))
 
-    def remembered(self, file: Path, what: str, work: Callable[[], str]) -> str:
+    def cached_for_file(self, file: Path, what: str, work: Callable[[], str]) -> str:
         """Return what ``work`` finds out about ``what`` of ``file``, from memory when the file cannot have changed."""
         try:
             found = os.stat(file)
@@ -41,23 +41,23 @@ class HashCache:
             return work()
         if not stat.S_ISREG(found.st_mode):
             return work()
-        name, before = f"{os.path.abspath(file)}\n{what}".rstrip(), stamp_of(found)
+        name, before = f"{os.path.abspath(file)}\n{what}".rstrip(), stat_version_token(found)
         known = None if self._racy(found) else self.recall(name, before)
         if known is not None:
             return known
         answer = work()
-        if file_stamp(file) == before and not self._racy(found):
+        if file_version_token(file) == before and not self._racy(found):
             self.remember(name, before, answer)
         return answer
 
-    def recall(self, name: str, stamp: str) -> str | None:
+    def recall(self, name: str, version_token: str) -> str | None:
         """Return what was remembered for ``name`` while it carried ``stamp``."""
-        rows = self._ask("SELECT sha256 FROM hashes WHERE path = ? AND stamp = ?", name, stamp)
+        rows = self._ask("SELECT sha256 FROM hashes WHERE path = ? AND stamp = ?", name, version_token)
         return str(rows[0][0]) if rows else None
 
-    def remember(self, name: str, stamp: str, sha256: str) -> None:
+    def remember(self, name: str, version_token: str, sha256: str) -> None:
         """Remember the hash of ``name`` for as long as it carries ``stamp``."""
-        self._ask("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", name, stamp, sha256)
+        self._ask("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", name, version_token, sha256)
 
     def _racy(self, found: os.stat_result) -> bool:
         return self._clock() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS

@@ -1,7 +1,7 @@
 """What one night costs: a lake of 12 contracts, to whose newest file one session is appended, against a full rebuild.
 
-    python benchmarks/bench_increment.py
-    python benchmarks/bench_increment.py --full    # 40 contracts
+    python benchmarks/bench_incremental_ingest.py
+    python benchmarks/bench_incremental_ingest.py --full    # 40 contracts
 
 CPU seconds of every stage from the plan to the features, unchanged contracts included, in one warm process of one
 thread: imports, the exchange calendar and compiled kernels are paid before. At the end the lake that grew must hold
