@@ -119,5 +119,5 @@ def test_other_questions_about_a_file_are_kept_apart(cache, file):
 def test_locked_database_is_waited_for(cache, file):
     cache.hash_file(file)
     with sqlite3.connect(cache.path) as other:
-        other.execute("SELECT * FROM hashes").fetchall()
+        other.execute("SELECT * FROM content_hashes").fetchall()
         assert cache.hash_file(file) == hash_file(file)

@@ -11,6 +11,7 @@ import pytest
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import read_json
+from vpoc_ml.lake.manifest import with_checksum
 from vpoc_ml.lake.store import BuildKey, Lake
 
 KEY = "sessions/ES/ESM23.parquet"
@@ -65,7 +66,15 @@ def test_cut_manifest_is_noticed(lake, manifest, keep):
         lake.read_frame(KEY)
 
 
-def test_manifest_of_another_place_is_not_believed(lake):
+def test_a_version_token_stored_as_stamp_by_the_earlier_release_is_read(lake, manifest):
+    content = json.loads(manifest.read_bytes())
+    del content["checksum"], content["version_token"]
+    manifest.write_bytes(with_checksum({**content, "stamp": "etag"}))
+    assert lake.require_manifest(KEY).version_token == "etag"
+    assert lake.stale_reason(KEY, BUILD_KEY) is None
+
+
+def test_a_manifest_copied_to_another_key_is_rejected(lake):
     for suffix in ("json", "parquet"):
         shutil.copy(lake.path(f"sessions/ES/ESM23.{suffix}"), lake.path(f"sessions/ES/ESU23.{suffix}"))
     other = "sessions/ES/ESU23.parquet"

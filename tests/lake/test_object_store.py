@@ -94,7 +94,7 @@ def test_damaged_copy_is_fetched_again(lake, frame):
 def test_copied_lake_is_fresh_though_its_marks_differ(lake, frame, bucket):
     manifest = lake.write_frame(KEY, frame, BUILD_KEY)
     other = Lake(f"{bucket}/copy")
-    other.storage.write("bars/ES/ESH25.json", json.dumps({**manifest.__dict__, "stamp": "elsewhere"}).encode())
+    other.storage.write("bars/ES/ESH25.json", json.dumps({**manifest.__dict__, "version_token": "elsewhere"}).encode())
     other.storage.upload(lake.local(KEY), KEY)
     assert other.stale_reason(KEY, BUILD_KEY) is None
 

@@ -36,9 +36,9 @@ def test_write_then_read_returns_the_frame_and_its_manifest(lake, frame):
     assert manifest.details == {"reasons": {"duplicate": 1}}
 
 
-def test_same_recipe_is_fresh(lake, frame):
-    manifest = lake.write_frame(KEY, frame, BUILD_KEY)
-    assert lake.up_to_date(KEY, BUILD_KEY) == manifest
+def test_an_artifact_with_the_same_build_key_is_up_to_date(lake, frame):
+    lake.write_frame(KEY, frame, BUILD_KEY)
+    assert lake.up_to_date(KEY, BUILD_KEY)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_same_recipe_is_fresh(lake, frame):
 )
 def test_any_changed_hash_is_stale(lake, frame, other):
     lake.write_frame(KEY, frame, BUILD_KEY)
-    assert lake.up_to_date(KEY, other) is None
+    assert not lake.up_to_date(KEY, other)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "why"),
+    ("build_key", "reason"),
     [
         (BuildKey({"raw": "ax", "vix": "bx"}, "cfg", "code"), "inputs changed: raw, vix"),
         (BuildKey({"raw": "aa"}, "cfg", "code"), "inputs changed: vix"),
@@ -66,14 +66,14 @@ def test_any_changed_hash_is_stale(lake, frame, other):
         (BUILD_KEY, None),
     ],
 )
-def test_why_names_what_changed(lake, frame, build_key, why):
+def test_the_stale_reason_names_what_changed(lake, frame, build_key, reason):
     assert lake.stale_reason(KEY, BUILD_KEY) == "new"
     lake.write_frame(KEY, frame, BUILD_KEY)
-    assert lake.stale_reason(KEY, build_key) == why
+    assert lake.stale_reason(KEY, build_key) == reason
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "reason"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged: content does not match its manifest"),
         (lambda path: path.unlink(), "damaged: its file is missing"),
@@ -84,11 +84,11 @@ def test_why_names_what_changed(lake, frame, build_key, why):
         ),
     ],
 )
-def test_why_names_the_damage(lake, frame, spoil, why):
+def test_the_stale_reason_names_the_damage(lake, frame, spoil, reason):
     lake.write_frame(KEY, frame, BUILD_KEY)
     spoil(lake.path(KEY))
-    assert lake.stale_reason(KEY, BUILD_KEY) == why
-    assert lake.up_to_date(KEY, BUILD_KEY) is None
+    assert lake.stale_reason(KEY, BUILD_KEY) == reason
+    assert not lake.up_to_date(KEY, BUILD_KEY)
 
 
 def test_flipped_byte_is_stale_and_unreadable(lake, frame):
@@ -97,7 +97,7 @@ def test_flipped_byte_is_stale_and_unreadable(lake, frame):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    assert lake.up_to_date(KEY, BUILD_KEY) is None
+    assert not lake.up_to_date(KEY, BUILD_KEY)
     with pytest.raises(ArtifactError, match="expected content with SHA-256"):
         lake.read_frame(KEY)
 

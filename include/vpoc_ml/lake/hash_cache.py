@@ -20,6 +20,7 @@ from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.storage import file_version_token, stat_version_token
 
 RACY_NS = 2_000_000_000
+CREATE = "CREATE TABLE IF NOT EXISTS content_hashes (path TEXT PRIMARY KEY, version_token TEXT, sha256 TEXT)"
 logger = logging.getLogger(__name__)
 
 
@@ -52,12 +53,12 @@ class HashCache:
 
     def recall(self, name: str, version_token: str) -> str | None:
         """Return what was remembered for ``name`` while it carried ``stamp``."""
-        rows = self._ask("SELECT sha256 FROM hashes WHERE path = ? AND stamp = ?", name, version_token)
+        rows = self._ask("SELECT sha256 FROM content_hashes WHERE path = ? AND version_token = ?", name, version_token)
         return str(rows[0][0]) if rows else None
 
     def remember(self, name: str, version_token: str, sha256: str) -> None:
         """Remember the hash of ``name`` for as long as it carries ``stamp``."""
-        self._ask("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", name, version_token, sha256)
+        self._ask("INSERT OR REPLACE INTO content_hashes VALUES (?, ?, ?)", name, version_token, sha256)
 
     def _racy(self, found: os.stat_result) -> bool:
         return self._clock() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
@@ -87,7 +88,7 @@ class _Open(threading.local):
         connection = sqlite3.connect(path, timeout=5.0)
         try:
             with connection:
-                connection.execute("CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
+                connection.execute(CREATE)
         except sqlite3.Error:
             connection.close()
             raise

@@ -55,7 +55,10 @@ def read_manifest(stored: bytes, key: str) -> Manifest | None:
     A manifest of an earlier version has no checksum: its key and its fields are checked all the same.
     """
     try:
-        manifest = Manifest(**checked(stored))
+        content = checked(stored)
+        if "stamp" in content:  # the name of this field in earlier releases
+            content["version_token"] = content.pop("stamp")
+        manifest = Manifest(**content)
     except (ValueError, TypeError, RecursionError):
         return None
     return manifest if manifest.schema_version == SCHEMA_VERSION and manifest.key == key else None

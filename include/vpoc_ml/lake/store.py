@@ -30,7 +30,7 @@ from vpoc_ml.lake.manifest import BuildKey, Manifest, changes, checked, read_man
 from vpoc_ml.lake.mirror import Copies, Mirror, cache_folder
 from vpoc_ml.lake.storage import Folder, storage_at
 
-__all__ = ["Lake", "Manifest", "Recipe"]
+__all__ = ["BuildKey", "Lake", "Manifest"]
 
 SETTLE_TRIES, SETTLE_SECONDS = 5, 0.2
 KEPT_FRAMES = 8
@@ -69,12 +69,12 @@ class Lake:
         stored = self.storage.read(_manifest_key(key))
         return None if stored is None else _manifest(stored, key)
 
-    def up_to_date(self, key: str, build_key: BuildKey) -> Manifest | None:
-        """Return the manifest of ``key`` if it was made by ``recipe`` and its file is whole, else None."""
-        return None if self.stale_reason(key, build_key) else self.manifest(key)
+    def up_to_date(self, key: str, build_key: BuildKey) -> bool:
+        """Return whether ``key`` was made with ``build_key`` and its file is undamaged."""
+        return self.stale_reason(key, build_key) is None
 
     def stale_reason(self, key: str, build_key: BuildKey) -> str | None:
-        """Return in words why ``key`` has to be made again by ``recipe``; None when it is fresh.
+        """Return the reason why ``key`` must be rebuilt with ``build_key``; None when it is up to date.
 
         "new", "inputs changed: raw, vix", "config changed", "code changed" (joined by "; " where several hold) or
         "damaged: " with what is wrong with the stored file.

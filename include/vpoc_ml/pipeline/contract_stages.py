@@ -197,7 +197,7 @@ def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -
 
 
 def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:
-    """Return the inputs of a recipe that stand for the VIX and the covariates."""
+    """Return the build-key inputs that represent the VIX and the covariates."""
     vix, others = indices
     named = {f"covariate {name}": _vix_hash(values, last_ts) for name, values in others.items()}
     return {"vix": _vix_hash(vix, last_ts), **named}

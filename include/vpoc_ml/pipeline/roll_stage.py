@@ -107,5 +107,5 @@ class Measure:
 
 
 def _made_of(manifest: Manifest) -> BuildKey:
-    """Return the recipe an artifact was made by."""
+    """Return the build key an artifact was made with."""
     return BuildKey(manifest.inputs, manifest.config, manifest.code)

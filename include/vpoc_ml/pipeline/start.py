@@ -231,11 +231,11 @@ def _store_index(
     run: Run, key: str, lock: str, path: Path, inputs: Mapping[str, str], read: Callable[[], pl.DataFrame]
 ) -> None:
     """Store what ``read`` returns of an index's file unless it is there for the same file, ``inputs`` and settings."""
-    recipe = BuildKey({"file": run.lake.hash_file(path), **inputs}, run.config.digest("ingest"), hash_code("ingest"))
+    build_key = BuildKey({"file": run.lake.hash_file(path), **inputs}, run.config.digest("ingest"), hash_code("ingest"))
     shared = run.shared_key(key)
     with run.lake.writing(lock):
-        if run.lake.up_to_date(shared, recipe) is None:
-            run.lake.write_frame(shared, _published(run, read(), path), recipe)
+        if not run.lake.up_to_date(shared, build_key):
+            run.lake.write_frame(shared, _published(run, read(), path), build_key)
 
 
 def _published(run: Run, values: pl.DataFrame, path: Path) -> pl.DataFrame:
