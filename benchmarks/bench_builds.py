@@ -56,7 +56,7 @@ def build(name: str) -> dict[str, Any]:
     from vpoc_ml.training.engines.compiled import CompiledEngine
     from vpoc_ml.training.engines.eager import Engine
     from vpoc_ml.training.loop.objective import Objective
-    from vpoc_ml.training.loop.schedule import Plan
+    from vpoc_ml.training.loop.schedule import StepSchedule
 
     torch.set_num_threads(1)
     recipe, features, overrides = NETWORKS[name]
@@ -71,17 +71,17 @@ def build(name: str) -> dict[str, Any]:
     net, settings = build_model(config.model, statistics).body.train(), config.training
     rows = settings.batch_size * STEPS
     data = torch.randn(rows, features), torch.rand(rows), torch.ones(rows)
-    plan = Plan(settings.batch_size, [1e-3] * STEPS, [0.9] * STEPS, list(range(STEPS)))
+    step_schedule = StepSchedule(settings.batch_size, [1e-3] * STEPS, [0.9] * STEPS, list(range(STEPS)))
     eager = Engine(copy.deepcopy(net), settings, Objective.of(settings))
     begin, begin_cpu = time.monotonic(), cpu_seconds()
     compiled = CompiledEngine(copy.deepcopy(net), settings, Objective.of(settings))
-    compiled.steps(data, 0, plan)
+    compiled.steps(data, 0, step_schedule)
     found = {"wall": time.monotonic() - begin, "cpu": cpu_seconds() - begin_cpu}
     times: dict[str, list[float]] = {"eager": [], "compiled": []}
     for _ in range(ROUNDS):
         for engine in (eager, compiled):
             begin = time.process_time()
-            engine.steps(data, 0, plan)
+            engine.steps(data, 0, step_schedule)
             times[engine.name].append((time.process_time() - begin) / STEPS)
             engine.steps_taken = 0
     parameters = list(net.parameters())

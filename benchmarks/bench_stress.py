@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "training"))
-from stress import BAD_ROWS, GRID, PARAMETERS, Case, Market, Outcome, dirty_market, run_case, shock, without
+from stress import BAD_ROWS, GRID, PARAMETERS, Case, CaseResult, Market, dirty_market, run_case, shock, without
 
 FULL_EPOCH, BATCH = 914_240, 64
 CALM, HOT = Case("residual", "fp32", BATCH, 2e-3), Case("residual", "fp16", BATCH, 2e-2)
@@ -63,7 +63,7 @@ class Bench:
         self.folder, self.steps, self.ran, self.broken = folder, steps, 0, 0
         self.markets: dict[int, Market] = {}
 
-    def run(self, case: Case, more: dict[str, Any] | None = None, rows: int | None = None) -> Outcome:
+    def run(self, case: Case, more: dict[str, Any] | None = None, rows: int | None = None) -> CaseResult:
         rows = rows or case.batch * self.steps
         market = self.markets.setdefault(rows, dirty_market(rows))
         self.ran += 1
@@ -137,7 +137,7 @@ class Bench:
             )
 
 
-def told(out: Outcome) -> str:
+def told(out: CaseResult) -> str:
     return f"{out.nan_share:.1%} / {'no model' if out.captured is None else f'{out.captured:.1%}'}"
 
 

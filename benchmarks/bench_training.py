@@ -32,9 +32,9 @@ from vpoc_ml.training.engines import compiled, eager
 from vpoc_ml.training.engines.compiled import CompiledEngine
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.fused import FusedEngine
-from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, RECORD, Outcome
+from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, RECORD, StepResult
 from vpoc_ml.training.loop.objective import Objective
-from vpoc_ml.training.loop.schedule import Plan, Schedule
+from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
 
 FEATURES, BATCH, EPOCH_STEPS, PUBLISHED = 5, 16, 57_140, 92.5
 GATES = {"eager": 2.0, "compiled": 12.0, "fused": 100.0}
@@ -104,41 +104,41 @@ def usual_loop() -> Callable[[int], None]:
 def engine_loop(kind: type[Engine], chunk: int = 500) -> Callable[[int], None]:
     """An engine as the trainer drives it: windows of steps, the monitor's read after each."""
     taken, settings = kind(network(), SETTINGS.model_copy(update={"ema_decay": 0.99}), Objective.of(SETTINGS)), SETTINGS
-    schedule, rows = Schedule.of(settings, EPOCH_STEPS * settings.epochs), data()
+    schedule, rows = LearningRateSchedule.of(settings, EPOCH_STEPS * settings.epochs), data()
 
     def run(count: int) -> None:
         for start in range(0, count, chunk):
-            plan = Plan.of(schedule, settings.seed, start, min(chunk, count - start), BATCH)
-            taken.steps(rows, start, plan)
+            step_schedule = StepSchedule.of(schedule, settings.seed, start, min(chunk, count - start), BATCH)
+            taken.steps(rows, start, step_schedule)
             taken.read_windows()
 
     return run
 
 
-def bare(rows, control, batch, rates, members, constants, config, out=(None,) * 4):
+def bare(rows, step_state, batch, rates, members, constants, config, out=(None,) * 4):
     """The update with nothing but clipping and AdamW: no look at what is finite, no record, no average."""
     theta, mean, square, average = rows
     gradient = batch.gradient / (members.norm(batch.gradient) / config.gradient_clip).clamp_min(1.0)
-    control = control + constants.tick
-    c1, c2 = (1 - constants.betas ** control[0]).to(theta).unbind()
+    step_state = step_state + constants.tick
+    c1, c2 = (1 - constants.betas ** step_state[0]).to(theta).unbind()
     new_mean = torch.lerp(mean, gradient, 1 - BETA1, out=out[1])
     new_square = torch.addcmul(square * constants.beta2, gradient, gradient, value=1 - BETA2, out=out[2])
     move = new_mean / (new_square / c2).sqrt_().add_(constants.epsilon) * (rates.rate / c1)
     decay = constants.decayed * rates.rate
     new_theta = torch.addcmul(theta - move, theta, decay, value=-config.weight_decay, out=out[0])
-    return Outcome((new_theta, new_mean, new_square, average), control, NOTHING[0] == 0, NOTHING)
+    return StepResult((new_theta, new_mean, new_square, average), step_state, NOTHING[0] == 0, NOTHING)
 
 
 @contextmanager
 def without_guards(kind: type[Engine]):
     """Steps as a trainer without protection would take them, in the same engine."""
     module = compiled if kind is CompiledEngine else eager
-    whole, select = module.propose, Engine.__dataclass_fields__["select"].default
-    module.propose = bare
+    whole, select = module.adamw_step, Engine.__dataclass_fields__["select"].default
+    module.adamw_step = bare
     try:
         yield
     finally:
-        module.propose = whole
+        module.adamw_step = whole
         assert select
 
 
@@ -146,13 +146,13 @@ def bare_loop(kind: type[Engine]) -> Callable[[int], None]:
     with without_guards(kind):
         net, rows = network(), data()
         taken = kind(net, SETTINGS, Objective.of(SETTINGS), select=False)
-        schedule = Schedule.of(SETTINGS, EPOCH_STEPS * SETTINGS.epochs)
+        schedule = LearningRateSchedule.of(SETTINGS, EPOCH_STEPS * SETTINGS.epochs)
 
     def run(count: int) -> None:
         with without_guards(kind):
             for start in range(0, count, 500):
-                plan = Plan.of(schedule, SETTINGS.seed, start, min(500, count - start), BATCH)
-                taken.steps(rows, start, plan)
+                step_schedule = StepSchedule.of(schedule, SETTINGS.seed, start, min(500, count - start), BATCH)
+                taken.steps(rows, start, step_schedule)
                 taken.steps_taken = 0
 
     return run

@@ -300,12 +300,12 @@ def doctor(
     from vpoc_ml.pipeline import doctor as physician
 
     config = configuration.resolve(recipe, dict(map(configuration.parse_override, override)))
-    findings = physician.examine(lake, config.training)
+    diagnostics = physician.examine(lake, config.training)
     if as_json:
-        typer.echo(json.dumps(physician.as_json(findings)))
+        typer.echo(json.dumps(physician.as_json(diagnostics)))
     else:
-        output.show_findings(findings)
-    if physician.stops(findings):
+        output.show_diagnostics(diagnostics)
+    if physician.stops(diagnostics):
         raise typer.Exit(2)
 
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vpoc_ml.training.loop.log import epoch_sentence
 
 if TYPE_CHECKING:
-    from vpoc_ml.training.hardware.diagnostics import Finding
+    from vpoc_ml.training.hardware.diagnostics import Diagnostic
 
 STDOUT, STDERR = 1, 2
 progress = Console(stderr=True)
@@ -49,16 +49,16 @@ def stdout_for_results() -> Iterator[None]:
         os.close(kept)
 
 
-def show_findings(findings: Iterable[Finding]) -> None:
+def show_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
     """Print what was looked at, one line each, with the remedy below."""
     colours = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
     out = Console(soft_wrap=True)
-    for finding in findings:
-        sign = f"[{colours[finding.level]}]{finding.level:<8}[/]"
-        out.print(f"{sign} {finding.subject:<26} ", end="")
-        out.print(finding.found, markup=False, highlight=False)
-        if finding.remedy:
-            out.print(f"{'':<36}{finding.remedy}", markup=False, highlight=False)
+    for diagnostic in diagnostics:
+        sign = f"[{colours[diagnostic.level]}]{diagnostic.level:<8}[/]"
+        out.print(f"{sign} {diagnostic.subject:<26} ", end="")
+        out.print(diagnostic.found, markup=False, highlight=False)
+        if diagnostic.remedy:
+            out.print(f"{'':<36}{diagnostic.remedy}", markup=False, highlight=False)
 
 
 def log_to_stderr() -> None:

@@ -99,13 +99,13 @@ class StorageError(MachineError):
         super().__init__(f"{path}: expected {expected}; found {found}. {remedy} Then run the stage again: it resumes.")
 
 
-class CardBusyError(MachineError):
+class GpuBusyError(MachineError):
     """A card holds memory of somebody else."""
 
-    def __init__(self, card: int, used: int, limit: float) -> None:
-        self.card, self.used, self.limit = card, used, limit
+    def __init__(self, gpu: int, used: int, limit: float) -> None:
+        self.gpu, self.used, self.limit = gpu, used, limit
         super().__init__(
-            f"Expected GPU {card} to be free before training; {used / 1024**3:.1f} GiB are in use, the limit is"
+            f"Expected GPU {gpu} to be free before training; {used / 1024**3:.1f} GiB are in use, the limit is"
             f" {limit:g} GiB (training.vram_limit_gib). End the process that holds them; when none does, the driver has"
             " kept them: restart the worker's container, then the machine."
         )

@@ -16,7 +16,7 @@ from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.groups import EVERY, GROUP_OF, group_columns
 from vpoc_ml.training.engines.eager import THETA, Engine
 from vpoc_ml.training.loop.objective import Objective
-from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.schedule import StepSchedule
 
 from .conftest import statistics_of
 
@@ -35,7 +35,9 @@ def trained(net, objective=None, columns=None, steps=6):
     set_reference(body, inputs[:, columns] if columns else inputs)
     engine = Engine(body, TrainingConfig(), objective or Objective())
     chosen = inputs[:, columns] if columns else inputs
-    engine.steps((chosen, target, torch.ones(len(target))), 0, Plan(ROWS, [1e-2] * steps, [0.5] * steps, [1] * steps))
+    engine.steps(
+        (chosen, target, torch.ones(len(target))), 0, StepSchedule(ROWS, [1e-2] * steps, [0.5] * steps, [1] * steps)
+    )
     with engine.using(engine.state[THETA].clone()) as used, torch.no_grad():
         return used(chosen[:50]), engine
 
@@ -132,5 +134,5 @@ def test_members_of_every_kind_train_in_half_precision(kind, precision):
     inputs, target = torch.randn(10 * ROWS, len(NAMES)), torch.rand(10 * ROWS)
     set_reference(body, inputs)
     engine = Engine(body, TrainingConfig(precision=precision), Objective())
-    engine.steps((inputs, target, torch.ones(len(target))), 0, Plan(ROWS, [1e-3] * 10, [0.5] * 10, [1] * 10))
+    engine.steps((inputs, target, torch.ones(len(target))), 0, StepSchedule(ROWS, [1e-3] * 10, [0.5] * 10, [1] * 10))
     assert [(window.accepted, window.finite) for window in engine.read_windows()] == [(10, True)] * 4

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from vpoc_airflow import stage_tasks
 from vpoc_airflow import train as training
-from vpoc_ml.errors import CardBusyError, MachineError, TrainingUnstableError
+from vpoc_ml.errors import GpuBusyError, MachineError, TrainingUnstableError
 
 EPOCH = {"kind": "epoch", "epoch": 3, "epochs_total": 12, "train_loss": 0.0206, "validation_loss": 0.0203}
 EPOCH |= {"validation_constant": 0.0204, "best": True, "lr": 0.00351, "rows": 98_304, "seconds": 8.0}
@@ -96,7 +96,7 @@ def test_task_log_has_one_line_an_epoch(folder, caplog):
     ("error", "raised"),
     [
         (MachineError("the training process was ended by SIGABRT"), MachineError),
-        (CardBusyError(0, 6 * 1024**3, 1.0), CardBusyError),
+        (GpuBusyError(0, 6 * 1024**3, 1.0), GpuBusyError),
         (TrainingUnstableError("unstable on every rung"), AirflowFailException),
     ],
 )

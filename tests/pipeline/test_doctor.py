@@ -12,20 +12,20 @@ from vpoc_ml.cli import app
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.pipeline import host
 from vpoc_ml.pipeline.doctor import as_json, examine, stops
-from vpoc_ml.training.hardware.probe import AMD, GIB, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.probe import AMD, GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import Smoke
 
-CARD = Card(0, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB)
-RADEON = Machine(
+GPU = Gpu(0, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB)
+RADEON = Hardware(
     torch="2.13.0+rocm7.2",
     hip="7.2",
     archs=("gfx1100",),
     blas="hipblas",
-    cards=(CARD,),
-    drm=(DrmCard("card0", AMD, 0, 20 * GIB),),
+    gpus=(GPU,),
+    drm=(DrmGpu("card0", AMD, 0, 20 * GIB),),
     access={"/dev/kfd": True, "/dev/dri/renderD128": True},
 )
-BARE = Machine(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
+BARE = Hardware(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
 
 
 def passing(device, probe):
@@ -36,47 +36,47 @@ def passing(device, probe):
 def doctor(tmp_path):
     """Examine a machine with a writable lake; returns the findings by subject."""
 
-    def run(machine=BARE, config=None, environment=None, connect=lambda host, port: None, lake=None):
-        findings = examine(
+    def run(hardware=BARE, config=None, environment=None, connect=lambda host, port: None, lake=None):
+        diagnostics = examine(
             str(lake or tmp_path / "lake"),
             config or TrainingConfig(),
-            machine=machine,
+            hardware=hardware,
             environment=environment or {},
             connect=connect,
             smoke=passing,
         )
-        run.findings = findings
-        return {finding.subject: finding for finding in findings}
+        run.diagnostics = diagnostics
+        return {diagnostic.subject: diagnostic for diagnostic in diagnostics}
 
     return run
 
 
 def test_healthy_rocm_worker_is_told_part_by_part(doctor):
     found = doctor(RADEON)
-    assert not stops(doctor.findings)
+    assert not stops(doctor.diagnostics)
     assert found["ROCm"].found.startswith("HIP 7.2")
     assert found["GPU 0"].found == "AMD Radeon RX 7900 XT, gfx1100, 19.0 of 20.0 GiB free, hipblas"
     assert "cuda:0" in found["device"].found
     assert {"Python", "torch", "lake", "disk", "memory", "C++ compiler"} <= set(found)
-    assert as_json(doctor.findings)["ok"] is True
-    json.dumps(as_json(doctor.findings), allow_nan=False)
+    assert as_json(doctor.diagnostics)["ok"] is True
+    json.dumps(as_json(doctor.diagnostics), allow_nan=False)
 
 
 def test_machine_without_a_card_trains_on_the_cpu_unless_that_is_forbidden(doctor):
     assert doctor()["device"].level == "ok"
-    assert not stops(doctor.findings)
+    assert not stops(doctor.diagnostics)
     forbidden = doctor(config=TrainingConfig(allow_cpu=False))
     assert forbidden["device"].level == "problem"
     assert "sees no GPU" in forbidden["device"].found
-    assert stops(doctor.findings)
+    assert stops(doctor.diagnostics)
 
 
 def test_trap_of_the_card_stops_only_who_needs_the_card(doctor):
-    closed = replace(RADEON, cards=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, trouble="no GPU")
+    closed = replace(RADEON, gpus=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, trouble="no GPU")
     spared = doctor(closed)
     assert spared["device nodes"].level == "warning"
     assert spared["device"].level == "warning", "the card is there and is not used: that is worth a look"
-    assert not stops(doctor.findings)
+    assert not stops(doctor.diagnostics)
     needed = doctor(closed, TrainingConfig(device="rocm"))
     assert (needed["device nodes"].level, needed["device"].level) == ("problem", "problem")
     assert "usermod -aG render,video" in needed["device nodes"].remedy
@@ -130,7 +130,7 @@ def test_configured_services_are_tried_and_their_passwords_never_shown(doctor):
     assert found["Celery broker"].level == "problem"
     assert "AIRFLOW__CELERY__BROKER_URL" in found["Celery broker"].remedy
     assert "MLflow" not in found, "what is not configured is not asked for"
-    assert "hunter2" not in json.dumps(as_json(doctor.findings))
+    assert "hunter2" not in json.dumps(as_json(doctor.diagnostics))
 
 
 def test_sqlite_and_unreadable_urls(doctor, tmp_path):
@@ -174,7 +174,7 @@ def test_url_that_cannot_be_read_is_told_by_its_variable_alone(doctor, url):
 
     found = doctor(environment={"AIRFLOW__CELERY__BROKER_URL": url}, connect=connect)["Celery broker"]
     assert (found.level, found.found) == ("warning", "AIRFLOW__CELERY__BROKER_URL cannot be read as a URL")
-    assert not any(part in json.dumps(as_json(doctor.findings)) for part in ("sec", "ret", "1234", "99999"))
+    assert not any(part in json.dumps(as_json(doctor.diagnostics)) for part in ("sec", "ret", "1234", "99999"))
 
 
 def test_host_that_cannot_be_one_is_not_reachable():
@@ -215,5 +215,5 @@ def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkey
     assert bad.exit_code == 2
     told = json.loads(bad.stdout)
     assert told["ok"] is False
-    (device,) = [finding for finding in told["findings"] if finding["subject"] == "device"]
+    (device,) = [diagnostic for diagnostic in told["findings"] if diagnostic["subject"] == "device"]
     assert "sees no GPU" in device["found"]

@@ -148,7 +148,7 @@ class Case(NamedTuple):
 GRID = [Case(*each) for each in itertools.product(NETS, ("fp32", "bf16", "fp16"), (16, 64), (2e-4, 2e-3, 2e-2))]
 
 
-class Outcome(NamedTuple):
+class CaseResult(NamedTuple):
     """What a training job left. Losses are of the judged rows; ``nan_losses``: steps whose loss was not finite.
 
     ``captured`` and ``loss`` are None where no model came out.
@@ -174,7 +174,7 @@ class Outcome(NamedTuple):
         return self.nan_losses / max(self.steps, 1)
 
 
-def run_case(folder: Path, market: Market, settings: dict[str, Any]) -> Outcome:
+def run_case(folder: Path, market: Market, settings: dict[str, Any]) -> CaseResult:
     """Train on ``market`` and judge the stored model on the judged rows, dirt included."""
     run = write_market(folder, market, settings)
     error, result = "", {}
@@ -186,11 +186,11 @@ def run_case(folder: Path, market: Market, settings: dict[str, Any]) -> Outcome:
     windows = [line for line in lines if line["kind"] == "window"]
     facts = (windows[-1]["step"], sum(line["skipped"] for line in windows), windows[-1]["rollbacks"])
     if error:
-        return Outcome(*facts, None, None, None, 0, error)
+        return CaseResult(*facts, None, None, None, 0, error)
     predicted = load_model(run / "best_model.json").predict(market.raw[-JUDGED:])
     lost = int((~np.isfinite(predicted)).sum())
     told = (result["validation_constant"], result["best_validation_loss"], market.captured(predicted))
-    return Outcome(*facts, *told, lost, "")
+    return CaseResult(*facts, *told, lost, "")
 
 
 # ---------------------------------------------------------------- protections, each with its switch
@@ -231,11 +231,11 @@ def _no_delta_guard() -> Iterator[None]:
     """Let the adaptive delta follow whatever comes: no finite check, no bounds, also in a step that is skipped."""
     guarded = adamw_step._next_control
 
-    def careless(control, counted, batch, norm, limit, sound, config):
-        moved = guarded(control, counted, batch, norm, limit, sound, config)
+    def careless(step_state, counted, batch, norm, limit, finite, config):
+        moved = guarded(step_state, counted, batch, norm, limit, finite, config)
         reached = torch.quantile(batch.residuals.abs(), columns.DELTA_QUANTILE, dim=-1).double()
         share = 1 - columns.DELTA_DECAY
-        moved[LOG_DELTA] = (1 - share) * control[LOG_DELTA] + share * reached.log()
+        moved[LOG_DELTA] = (1 - share) * step_state[LOG_DELTA] + share * reached.log()
         return moved
 
     told = epochs.window_line
@@ -255,9 +255,9 @@ def _no_scale_floor() -> Any:
     """Halve the loss scale for every bad batch, for ever."""
     floored = columns.next_scale
 
-    def careless(control, sound):
-        scale, streak = floored(control, sound)
-        return torch.where(sound, scale, control[columns.SCALE] / 2), streak
+    def careless(step_state, finite):
+        scale, streak = floored(step_state, finite)
+        return torch.where(finite, scale, step_state[columns.SCALE] / 2), streak
 
     return mock.patch.object(columns, "next_scale", careless)
 

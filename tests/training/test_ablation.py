@@ -14,7 +14,7 @@ from vpoc_ml.training.engines.eager import THETA, Engine
 from vpoc_ml.training.loop.step_state import SCALE
 
 from . import stress
-from .stress import Case, Outcome, dirty_market, run_case, shock, without
+from .stress import Case, CaseResult, dirty_market, run_case, shock, without
 
 STEPS, BATCH, FEATURES = 300, 64, 5
 CALM, HOT = Case("residual", "fp32", BATCH, 2e-3), Case("residual", "fp16", BATCH, 2e-2)
@@ -29,7 +29,7 @@ def market() -> stress.Market:
 def outcome(tmp_path):
     """Train a case with protections off: ``outcome(CALM, "guard", "select")``."""
 
-    def train(case: Case, *off: str, **settings) -> Outcome:
+    def train(case: Case, *off: str, **settings) -> CaseResult:
         with without(*off):
             named = {f"training.{name}": value for name, value in settings.items()}
             return run_case(tmp_path / "-".join(("run", *off)), market(), case.settings() | named)
@@ -111,11 +111,11 @@ def half_precision(inputs, target) -> Engine:
 def test_loss_scale_without_a_floor_ends_every_later_step():
     data = bad_then_good(180, 20)
     floored = half_precision(*data)
-    assert floored.control[SCALE].item() == 1.0
+    assert floored.step_state[SCALE].item() == 1.0
     assert floored.read_window().accepted == 20
     with without("scale"):
         careless = half_precision(*data)
-    assert careless.control[SCALE].float().item() == 0.0
+    assert careless.step_state[SCALE].float().item() == 0.0
     assert careless.read_window().accepted == 0, "sound batches are lost for good too"
     with without("scale", "select"):
         assert not torch.isfinite(half_precision(*data).state[THETA]).any()

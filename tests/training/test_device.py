@@ -11,12 +11,12 @@ import torch
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.config.stored import read_config
-from vpoc_ml.errors import CardBusyError, DeviceError
+from vpoc_ml.errors import DeviceError, GpuBusyError
 from vpoc_ml.training.hardware.device import CONTEXT_BYTES, DeviceChoice, choose_device, memory_needed
-from vpoc_ml.training.hardware.probe import GIB, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.probe import GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Smoke, smoke_test
 from vpoc_ml.training.launch import job
-from vpoc_ml.training.launch.fallback import rungs
+from vpoc_ml.training.launch.fallback import fallback_configs
 from vpoc_ml.training.launch.fingerprint import fingerprint_of
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.run_inputs import hash_inputs
@@ -35,8 +35,8 @@ def failing(device, probe):
     return replace(passing(device, probe), trouble=f"{device}: a float32 product differs from the CPU's")
 
 
-def choose(config=AUTO, machine=None, smoke=passing, **more):
-    return choose_device(config, machine=machine or radeon(), smoke=smoke, **more)
+def choose(config=AUTO, hardware=None, smoke=passing, **more):
+    return choose_device(config, hardware=hardware or radeon(), smoke=smoke, **more)
 
 
 @pytest.mark.parametrize("asked", ["auto", "cuda", "rocm"])
@@ -58,19 +58,19 @@ def test_cpu_is_taken_when_asked_without_a_look_at_cards():
 @pytest.mark.parametrize(
     ("machine", "smoke", "reason"),
     [
-        (Machine(trouble="torch 2.13.0+cpu sees no GPU"), passing, "sees no GPU"),
+        (Hardware(trouble="torch 2.13.0+cpu sees no GPU"), passing, "sees no GPU"),
         (radeon(), failing, "float32 product"),
         (replace(radeon(), archs=("gfx90a",)), passing, "no code for gfx1100"),
-        (radeon(drm=(DrmCard("card0", "0x1002", 6 * GIB, 20 * GIB),)), passing, "6.0 GiB are in use, the limit is 1"),
+        (radeon(drm=(DrmGpu("card0", "0x1002", 6 * GIB, 20 * GIB),)), passing, "6.0 GiB are in use, the limit is 1"),
     ],
 )
-def test_auto_falls_back_to_the_cpu_and_says_why_unless_that_is_forbidden(machine, smoke, reason):
-    choice = choose(AUTO, machine, smoke)
+def test_auto_falls_back_to_the_cpu_and_says_why_unless_that_is_forbidden(hardware, smoke, reason):
+    choice = choose(AUTO, hardware, smoke)
     assert choice.device.type == "cpu"
     assert reason in choice.reason
     for strict in (STRICT, TrainingConfig(device="cuda"), TrainingConfig(device="cuda", allow_cpu=False)):
-        with pytest.raises((DeviceError, CardBusyError), match=reason):
-            choose(strict, machine, smoke)
+        with pytest.raises((DeviceError, GpuBusyError), match=reason):
+            choose(strict, hardware, smoke)
 
 
 def test_rocm_is_not_satisfied_by_an_nvidia_card():
@@ -84,23 +84,23 @@ def test_forbidden_cpu_that_is_asked_for_is_a_contradiction():
 
 
 def test_busy_card_is_a_fault_of_the_machine_with_a_remedy():
-    left = radeon(drm=(DrmCard("card0", "0x1002", int(6.1 * GIB), 20 * GIB),))
-    with pytest.raises(CardBusyError, match=r"GPU 0 .*6\.1 GiB are in use, the limit is 1 GiB .*restart"):
+    left = radeon(drm=(DrmGpu("card0", "0x1002", int(6.1 * GIB), 20 * GIB),))
+    with pytest.raises(GpuBusyError, match=r"GPU 0 .*6\.1 GiB are in use, the limit is 1 GiB .*restart"):
         choose(STRICT, left)
     assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=8), left).device.type == "cuda"
     assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=0), left).device.type == "cuda", "0: not looked at"
 
 
 def test_cpu_that_stands_in_for_a_busy_card_says_so():
-    left = radeon(drm=(DrmCard("card0", "0x1002", 6 * GIB, 20 * GIB),))
-    assert isinstance(choose(AUTO, left).busy, CardBusyError)
+    left = radeon(drm=(DrmGpu("card0", "0x1002", 6 * GIB, 20 * GIB),))
+    assert isinstance(choose(AUTO, left).busy, GpuBusyError)
     assert choose(AUTO, radeon(), failing).busy is None, "a card that computes wrongly is not waited for"
     assert choose(AUTO).busy is None
 
 
 def test_room_that_others_take_is_a_busy_card_and_room_that_is_not_there_is_not():
-    held = replace(hopper(), cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 2 * GIB),))
-    with pytest.raises(CardBusyError, match="77"):
+    held = replace(hopper(), gpus=(Gpu(0, "NVIDIA H100", "sm_90", 80 * GIB, 2 * GIB),))
+    with pytest.raises(GpuBusyError, match="77"):
         choose(STRICT, held, needed=4 * GIB)
     with pytest.raises(DeviceError, match=r"the run needs 90\.0 GiB"):
         choose(STRICT, held, needed=90 * GIB)
@@ -113,26 +113,26 @@ def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make
     """The CPU would begin anew: checkpoints of the card are of no use to it."""
     short = {"training__device": "auto", "training__epochs": 1, "training__batch_size": 256}
     run = make_run(tiny, **short, model__hidden_dims=(8,))
-    waiting = DeviceChoice(torch.device("cpu"), "the card is busy", busy=CardBusyError(0, 6 * GIB, 1.0))
+    waiting = DeviceChoice(torch.device("cpu"), "the card is busy", busy=GpuBusyError(0, 6 * GIB, 1.0))
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: waiting)
     assert train_run(run)["device"] == "cpu", "not begun yet: the CPU does"
     stored = read_checkpoint(max((run / "checkpoints").iterdir()))
     config = read_config(run)
-    for rung in rungs(config)[:2]:
-        on_card = replace(stored, fingerprint=fingerprint_of(hash_inputs(run), rung, "cuda"))
-        path = write_checkpoint(run / "checkpoints", on_card)
+    for rung in fallback_configs(config)[:2]:
+        on_gpu = replace(stored, fingerprint=fingerprint_of(hash_inputs(run), rung, "cuda"))
+        path = write_checkpoint(run / "checkpoints", on_gpu)
         make_run(tiny, **short, model__hidden_dims=(8,), training__checkpoint_seconds=7)
-        with pytest.raises(CardBusyError, match="GPU 0"):
+        with pytest.raises(GpuBusyError, match="GPU 0"):
             train_run(run)
-        assert read_checkpoint(path).fingerprint == on_card.fingerprint, "the card goes on with it"
+        assert read_checkpoint(path).fingerprint == on_gpu.fingerprint, "the card goes on with it"
     asked = replace(waiting, busy=None)
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: asked)
     assert train_run(run)["resumed_from_step"] == 0
 
 
 def test_without_the_kernels_count_torchs_own_is_used_less_its_context():
-    held = replace(hopper(), cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 70 * GIB),))
-    with pytest.raises(CardBusyError, match=r"9\.5 GiB"):
+    held = replace(hopper(), gpus=(Gpu(0, "NVIDIA H100", "sm_90", 80 * GIB, 70 * GIB),))
+    with pytest.raises(GpuBusyError, match=r"9\.5 GiB"):
         choose(STRICT, held)
 
 

@@ -90,25 +90,25 @@ def together(monkeypatch):
 
 
 def test_processes_agree_on_the_device(together):
-    card = DeviceChoice(torch.device("cuda", 0), "passed the smoke test")
+    gpu = DeviceChoice(torch.device("cuda", 0), "passed the smoke test")
     cpu = DeviceChoice(torch.device("cpu"), "training.device is cpu")
-    assert distributed.agreed(card) is card, "a process alone"
+    assert distributed.agreed(gpu) is gpu, "a process alone"
     together(("cuda:1", "passed the smoke test"))
-    assert distributed.agreed(card) is card
+    assert distributed.agreed(gpu) is gpu
     assert distributed.agreed(cpu) is cpu
     together(("cpu", "GPU 1: a float32 product differs"))
-    chosen = distributed.agreed(card)
+    chosen = distributed.agreed(gpu)
     assert (chosen.device.type, chosen.reason) == ("cpu", "process 1 has no card: GPU 1: a float32 product differs")
     together(("cuda:0", "passed the smoke test"))
     with pytest.raises(DeviceError, match=r"training\.processes is 2.*1 of them"):
-        distributed.agreed(card)
+        distributed.agreed(gpu)
 
 
 @pytest.mark.parametrize(("card", "backend"), [(False, "gloo"), (True, "cpu:gloo,cuda:nccl")])
-def test_backend_serves_whichever_device_is_agreed_on(card, backend, monkeypatch):
+def test_backend_serves_whichever_device_is_agreed_on(gpu, backend, monkeypatch):
     """NCCL alone cannot sum what processes hold that train on the CPU of a machine with a card."""
     started = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(distributed.dist, "init_process_group", started.append)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: None)

@@ -20,7 +20,7 @@ from vpoc_ml.training.engines.fused import FusedEngine
 from vpoc_ml.training.engines.select import choose_engine, plan_engine
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.loop.objective import Objective
-from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.schedule import StepSchedule
 
 FEATURES, BATCH, STEPS = 5, 24, 40
 NETS = {
@@ -38,8 +38,8 @@ def rows(count: int = STEPS * BATCH):
     return inputs, target, weight
 
 
-def plan(steps: int = STEPS, batch: int = BATCH) -> Plan:
-    return Plan(batch, [1e-2 / (1 + step) for step in range(steps)], [0.9] * steps, list(range(steps)))
+def step_schedule(steps: int = STEPS, batch: int = BATCH) -> StepSchedule:
+    return StepSchedule(batch, [1e-2 / (1 + step) for step in range(steps)], [0.9] * steps, list(range(steps)))
 
 
 def make(kind, net="reference_mlp", dropout=0.0, objective=None, **settings) -> Engine:
@@ -53,7 +53,7 @@ def assert_alike(engine: Engine, eager: Engine, tolerance: float = 2e-3) -> None
     """Rounding of a vanishing gradient is amplified by Adam in single weights, so rows are compared by their norms."""
     apart = (engine.state - eager.state).norm(dim=1) / eager.state.norm(dim=1)
     assert apart.max() < tolerance
-    torch.testing.assert_close(engine.control, eager.control, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(engine.step_state, eager.step_state, rtol=1e-4, atol=1e-6)
     assert engine.read_windows()[0] == pytest.approx(eager.read_windows()[0], rel=2e-3, abs=1e-6)
 
 
@@ -70,7 +70,7 @@ def assert_alike(engine: Engine, eager: Engine, tolerance: float = 2e-3) -> None
 def test_fused_steps_equal_eager_steps(net, settings):
     fused, eager = make(FusedEngine, net, **settings), make(Engine, net, **settings)
     for engine in (fused, eager):
-        engine.steps(rows(), 0, plan())
+        engine.steps(rows(), 0, step_schedule())
     assert_alike(fused, eager)
 
 
@@ -78,7 +78,7 @@ def test_fused_steps_with_a_binary_target_equal_eager_steps():
     objective = Objective("bce", 0.1, (0.1,))
     fused, eager = (make(kind, "residual", objective=objective) for kind in (FusedEngine, Engine))
     for engine in (fused, eager):
-        engine.steps(rows(), 0, plan())
+        engine.steps(rows(), 0, step_schedule())
     assert_alike(fused, eager)
 
 
@@ -86,7 +86,7 @@ def test_fused_steps_with_a_binary_target_equal_eager_steps():
 def test_fused_takes_any_batch(batch):
     fused, eager = make(FusedEngine), make(Engine)
     for engine in (fused, eager):
-        engine.steps(rows(), 0, plan(3, batch))
+        engine.steps(rows(), 0, step_schedule(3, batch))
     assert_alike(fused, eager)
 
 
@@ -98,12 +98,12 @@ def test_bad_batch_leaves_a_fused_run_bit_identical_to_one_without_its_update(ba
     spoilt_target = target.clone()
     spoilt_target[17 * BATCH + 3] = bad
     with_bad, without = make(FusedEngine, dropout=0.2), make(FusedEngine, dropout=0.2)
-    with_bad.steps((spoilt, spoilt_target, weight + 1), 0, plan())
-    whole = plan()
+    with_bad.steps((spoilt, spoilt_target, weight + 1), 0, step_schedule())
+    whole = step_schedule()
     without.steps((inputs, target, weight + 1), 0, whole.part(0, 17))
     without.steps((inputs, target, weight + 1), 18, whole.part(18))
     assert torch.equal(with_bad.state, without.state)
-    assert torch.equal(with_bad.control, without.control)
+    assert torch.equal(with_bad.step_state, without.step_state)
     assert with_bad.read_window().accepted == STEPS - 1
 
 
@@ -112,7 +112,7 @@ def test_fused_without_selection_is_destroyed_by_one_nan():
     inputs[5] = math.nan
     engine = make(FusedEngine)
     engine.select = False
-    engine.steps((inputs, target, weight + 1), 0, plan(3))
+    engine.steps((inputs, target, weight + 1), 0, step_schedule(3))
     assert not engine.read_window().finite
 
 
@@ -145,7 +145,7 @@ def test_compiled_steps_equal_eager_steps(built):
     engine.restore(start)
     eager = make(Engine, clipping="adaptive", gradient_clip=0.05)
     for each in (engine, eager):
-        each.steps(rows(), 0, plan(STEPS - 1))  # an odd number: the last step is not part of a group
+        each.steps(rows(), 0, step_schedule(STEPS - 1))  # an odd number: the last step is not part of a group
     assert_alike(engine, eager)
 
 
@@ -158,14 +158,14 @@ def test_bad_batch_leaves_a_compiled_run_bit_identical_to_one_without_its_update
     for data in (spoilt, None):
         engine.restore(start)
         if data is None:
-            engine.steps((inputs, target, weight), 0, plan().part(0, 6))
+            engine.steps((inputs, target, weight), 0, step_schedule().part(0, 6))
             before = engine.snapshot()
             silent = weight.clone()
             silent[6 * BATCH : 7 * BATCH] = math.nan  # another way to make the same step bad
             engine.restore(before)
-            engine.steps((inputs, target, silent), 6, plan().part(6, 8))
+            engine.steps((inputs, target, silent), 6, step_schedule().part(6, 8))
         else:
-            engine.steps((data, target, weight), 0, plan(8))
+            engine.steps((data, target, weight), 0, step_schedule(8))
         assert engine.read_window().finite
         states.append(engine.snapshot())
     assert torch.equal(states[0][0], states[1][0])
@@ -176,12 +176,12 @@ def test_bad_batch_leaves_a_compiled_run_bit_identical_to_one_without_its_update
 def test_compiled_run_resumed_at_a_window_has_the_same_bits(built):
     engine, start = built
     engine.restore(start)
-    engine.steps(rows(), 0, plan(20))
+    engine.steps(rows(), 0, step_schedule(20))
     kept = engine.snapshot()
-    engine.steps(rows(), 20, plan().part(20))
+    engine.steps(rows(), 20, step_schedule().part(20))
     whole = engine.snapshot()
     engine.restore(kept)
-    engine.steps(rows(), 20, plan().part(20))
+    engine.steps(rows(), 20, step_schedule().part(20))
     engine.read_windows()
     assert torch.equal(engine.state, whole[0])
 
@@ -257,7 +257,7 @@ def test_self_test_puts_everything_back():
     assert engine.name == "fused"
     assert "self-test passed" in reason
     assert engine.steps_taken == 0
-    assert torch.equal(engine.control, plain.control)
+    assert torch.equal(engine.step_state, plain.step_state)
     assert engine.state[1:3].abs().max() == 0
     assert select.TEST_STEPS > 0
 
@@ -272,8 +272,8 @@ def test_fused_kernel_takes_its_numbers_from_those_of_the_other_engines(field, m
     steady = inputs.repeat(70, 1), target, weight.repeat(70)
     for _ in range(2):
         engine = make(FusedEngine, loss="mse", clipping="adaptive", gradient_clip=100.0, ema_decay=0.9)
-        engine.steps(steady, 0, plan(70))
-        states.append(torch.cat([engine.state.flatten(), engine.control.flatten().float()]))
+        engine.steps(steady, 0, step_schedule(70))
+        states.append(torch.cat([engine.state.flatten(), engine.step_state.flatten().float()]))
         monkeypatch.setattr(fused, "RULES", fused.RULES._replace(**{field: 0.7 * getattr(fused.RULES, field)}))
     assert not torch.equal(*states)
 

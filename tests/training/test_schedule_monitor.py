@@ -8,7 +8,7 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.training.engines.eager import Window
 from vpoc_ml.training.loop.monitor import Monitor, is_dead
-from vpoc_ml.training.loop.schedule import Schedule, step_seeds
+from vpoc_ml.training.loop.schedule import LearningRateSchedule, step_seeds
 
 
 def window(loss: float = 0.02, steps: int = 100, accepted: int = 100, finite: bool = True) -> Window:
@@ -16,25 +16,27 @@ def window(loss: float = 0.02, steps: int = 100, accepted: int = 100, finite: bo
 
 
 def test_schedule_warms_up_then_follows_the_cosine_to_zero():
-    plan = Schedule.of(TrainingConfig(learning_rate=1.0, warmup_steps=10), 110)
-    assert plan.rate(0) == pytest.approx(0.1)
-    assert plan.rate(9) == plan.rate(10) == 1.0
-    assert plan.rate(60) == pytest.approx(0.5)
-    assert plan.rate(109) == pytest.approx(0.0, abs=1e-3)
+    step_schedule = LearningRateSchedule.of(TrainingConfig(learning_rate=1.0, warmup_steps=10), 110)
+    assert step_schedule.rate(0) == pytest.approx(0.1)
+    assert step_schedule.rate(9) == step_schedule.rate(10) == 1.0
+    assert step_schedule.rate(60) == pytest.approx(0.5)
+    assert step_schedule.rate(109) == pytest.approx(0.0, abs=1e-3)
 
 
 def test_constant_schedule_and_a_warmup_longer_than_the_run():
-    plan = Schedule.of(TrainingConfig(learning_rate=1.0, warmup_steps=1000, schedule="constant"), 100)
-    assert plan.warmup == 20
-    assert plan.rate(19) == plan.rate(99) == 1.0
-    assert Schedule.of(TrainingConfig(warmup_steps=0), 3).rate(0) == TrainingConfig().learning_rate
+    step_schedule = LearningRateSchedule.of(
+        TrainingConfig(learning_rate=1.0, warmup_steps=1000, schedule="constant"), 100
+    )
+    assert step_schedule.warmup == 20
+    assert step_schedule.rate(19) == step_schedule.rate(99) == 1.0
+    assert LearningRateSchedule.of(TrainingConfig(warmup_steps=0), 3).rate(0) == TrainingConfig().learning_rate
 
 
 def test_average_forgets_its_start_and_decay_zero_means_no_average():
-    plan = Schedule.of(TrainingConfig(ema_decay=0.99), 10)
-    assert plan.decay(0) == 0.1
-    assert plan.decay(10_000) == 0.99
-    assert Schedule.of(TrainingConfig(ema_decay=0.0), 10).decay(5) == 0.0
+    step_schedule = LearningRateSchedule.of(TrainingConfig(ema_decay=0.99), 10)
+    assert step_schedule.decay(0) == 0.1
+    assert step_schedule.decay(10_000) == 0.99
+    assert LearningRateSchedule.of(TrainingConfig(ema_decay=0.0), 10).decay(5) == 0.0
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -12,9 +12,9 @@ from vpoc_ml.config import resolve
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
     ArtifactError,
-    CardBusyError,
     ConfigError,
     DeviceError,
+    GpuBusyError,
     InvalidValueError,
     MachineError,
     MissingInputError,
@@ -194,7 +194,7 @@ def test_trial_that_the_machine_ends_again_and_again_ends_too(run_dir):
 
 
 @pytest.mark.parametrize(
-    "error", [CardBusyError(0, 2**33, 1.0), DeviceError("asked", "no card", ""), ArtifactError("rows", "rows", "none")]
+    "error", [GpuBusyError(0, 2**33, 1.0), DeviceError("asked", "no card", ""), ArtifactError("rows", "rows", "none")]
 )
 def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_not_held_against_them(error, run_dir):
     bowl = Failing(error)

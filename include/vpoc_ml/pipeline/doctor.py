@@ -11,10 +11,10 @@ from typing import Any
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.pipeline import host
-from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_card
-from vpoc_ml.training.hardware.diagnostics import Finding
-from vpoc_ml.training.hardware.known_issues import traps
-from vpoc_ml.training.hardware.probe import Machine, look
+from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_gpu
+from vpoc_ml.training.hardware.diagnostics import Diagnostic
+from vpoc_ml.training.hardware.known_issues import find_known_issues
+from vpoc_ml.training.hardware.probe import Hardware, probe_hardware
 from vpoc_ml.training.hardware.smoke import smoke_test
 
 
@@ -22,12 +22,12 @@ def examine(
     lake: str,
     config: TrainingConfig,
     *,
-    machine: Machine | None = None,
+    hardware: Hardware | None = None,
     environment: Mapping[str, str] = os.environ,
     connect: host.Connect = host.reachable,
     smoke: Try = smoke_test,
     root: Path = Path("/"),
-) -> list[Finding]:
+) -> list[Diagnostic]:
     """Return what was looked at, in order: software, cards, the device a run would take, memory, lake, services.
 
     A card that cannot be used is a problem only where the settings do not allow the CPU; else it is a warning.
@@ -38,45 +38,45 @@ def examine(
         config: ``device``, ``allow_cpu`` and ``vram_limit_gib`` are read.
         machine, environment, connect, smoke, root: what is looked at; the real ones by default.
     """
-    machine = machine or look(environment=environment, root=root)
-    device, chosen = _device(config, machine, smoke)
-    findings = [host.python(machine.python), *_software(machine)]
-    findings += [describe_card(machine, card) for card in machine.cards]
-    findings += [_weighed(finding, chosen) for finding in traps(machine)]
-    findings += [device, host.compiler(), host.memory(root)]
-    findings += filter(None, [host.shared_memory(len(machine.cards))])
-    return [*findings, *host.lake(lake), *host.services(environment, connect)]
+    hardware = hardware or probe_hardware(environment=environment, root=root)
+    device, chosen = _device(config, hardware, smoke)
+    diagnostics = [host.python(hardware.python), *_software(hardware)]
+    diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
+    diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
+    diagnostics += [device, host.compiler(), host.memory(root)]
+    diagnostics += filter(None, [host.shared_memory(len(hardware.gpus))])
+    return [*diagnostics, *host.lake(lake), *host.services(environment, connect)]
 
 
-def stops(findings: list[Finding]) -> bool:
+def stops(diagnostics: list[Diagnostic]) -> bool:
     """Return whether any finding stops training."""
-    return any(finding.level == "problem" for finding in findings)
+    return any(diagnostic.level == "problem" for diagnostic in diagnostics)
 
 
-def as_json(findings: list[Finding]) -> dict[str, Any]:
+def as_json(diagnostics: list[Diagnostic]) -> dict[str, Any]:
     """Return the findings as one JSON-ready object; ``ok`` is false when something stops training."""
-    return {"ok": not stops(findings), "findings": [asdict(finding) for finding in findings]}
+    return {"ok": not stops(diagnostics), "findings": [asdict(diagnostic) for diagnostic in diagnostics]}
 
 
-def _software(machine: Machine) -> Iterator[Finding]:
-    yield Finding("torch", "ok", f"{machine.torch}, built for {machine.platform}")
-    if machine.platform == "rocm":
-        yield Finding("ROCm", "ok", f"HIP {machine.hip}, driver {machine.driver or 'of the kernel'}")
-    elif machine.platform == "cuda":
-        yield Finding("CUDA", "ok", f"{machine.cuda}, driver {machine.driver or 'unknown'}")
+def _software(hardware: Hardware) -> Iterator[Diagnostic]:
+    yield Diagnostic("torch", "ok", f"{hardware.torch}, built for {hardware.platform}")
+    if hardware.platform == "rocm":
+        yield Diagnostic("ROCm", "ok", f"HIP {hardware.hip}, driver {hardware.driver or 'of the kernel'}")
+    elif hardware.platform == "cuda":
+        yield Diagnostic("CUDA", "ok", f"{hardware.cuda}, driver {hardware.driver or 'unknown'}")
 
 
-def _device(config: TrainingConfig, machine: Machine, smoke: Try) -> tuple[Finding, DeviceChoice | None]:
+def _device(config: TrainingConfig, hardware: Hardware, smoke: Try) -> tuple[Diagnostic, DeviceChoice | None]:
     try:
-        chosen = choose_device(config, machine=machine, smoke=smoke)
+        chosen = choose_device(config, hardware=hardware, smoke=smoke)
     except VpocError as error:
-        return Finding("device", "problem", str(error)), None
-    fallback = chosen.device.type == "cpu" and machine.has_card and config.device != "cpu"
+        return Diagnostic("device", "problem", str(error)), None
+    fallback = chosen.device.type == "cpu" and hardware.has_gpu and config.device != "cpu"
     found = f"a run trains on {chosen.device}: {chosen.reason}"
-    return Finding("device", "warning" if fallback else "ok", found), chosen
+    return Diagnostic("device", "warning" if fallback else "ok", found), chosen
 
 
-def _weighed(finding: Finding, chosen: DeviceChoice | None) -> Finding:
+def _weighed(diagnostic: Diagnostic, chosen: DeviceChoice | None) -> Diagnostic:
     """A trap of the card stops nobody who may train on the CPU."""
-    spared = finding.level == "problem" and chosen is not None
-    return replace(finding, level="warning") if spared else finding
+    spared = diagnostic.level == "problem" and chosen is not None
+    return replace(diagnostic, level="warning") if spared else diagnostic

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.training.hardware.diagnostics import Finding
+from vpoc_ml.training.hardware.diagnostics import Diagnostic
 from vpoc_ml.training.hardware.probe import GIB
 
 PYTHON = (3, 11)
@@ -29,12 +29,12 @@ SERVICES = {
 Connect = Callable[[str, int], str | None]
 
 
-def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
+def python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
     """The lock is made for one Python: images such as rocm/pytorch bring others."""
     shown = ".".join(map(str, version))
     if version == PYTHON:
-        return Finding("Python", "ok", shown)
-    return Finding(
+        return Diagnostic("Python", "ok", shown)
+    return Diagnostic(
         "Python",
         "problem",
         f"{shown}; the requirements are locked for {PYTHON[0]}.{PYTHON[1]}",
@@ -43,50 +43,52 @@ def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
     )
 
 
-def compiler(which: Callable[[str], str | None] = shutil.which) -> Finding:
+def compiler(which: Callable[[str], str | None] = shutil.which) -> Diagnostic:
     """The compiled engine needs a C++ compiler; without one training takes another engine."""
     found = next((path for name in ("c++", "g++", "clang++") if (path := which(name))), None)
     if found:
-        return Finding("C++ compiler", "ok", found)
-    return Finding("C++ compiler", "note", "none; training.engine compiled is not available", "Install g++ to have it.")
+        return Diagnostic("C++ compiler", "ok", found)
+    return Diagnostic(
+        "C++ compiler", "note", "none; training.engine compiled is not available", "Install g++ to have it."
+    )
 
 
-def memory(root: Path = Path("/")) -> Finding:
+def memory(root: Path = Path("/")) -> Diagnostic:
     """A training set of ten years and its shuffled copy take about one GiB."""
     with suppress(OSError, StopIteration):
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024 / GIB
         remedy = "" if free >= MEMORY_GIB else "End other programs, or give the container more."
-        return Finding("memory", "warning" if remedy else "ok", f"{free:.1f} GiB available", remedy)
-    return Finding("memory", "note", "unknown: no /proc/meminfo")
+        return Diagnostic("memory", "warning" if remedy else "ok", f"{free:.1f} GiB available", remedy)
+    return Diagnostic("memory", "note", "unknown: no /proc/meminfo")
 
 
-def shared_memory(cards: int, path: Path = Path("/dev/shm")) -> Finding | None:  # noqa: S108 - a mount, no file
+def shared_memory(gpus: int, path: Path = Path("/dev/shm")) -> Diagnostic | None:  # noqa: S108 - a mount, no file
     """RCCL exchanges through /dev/shm, of which a container gets 64 MiB unless asked."""
-    if cards < 2 or not path.is_dir():
+    if gpus < 2 or not path.is_dir():
         return None
     size = shutil.disk_usage(path).total / GIB
     if size >= SHARED_GIB:
-        return Finding("shared memory", "ok", f"{size:.1f} GiB")
-    return Finding("shared memory", "warning", f"{size:.2f} GiB for {cards} cards", "Start with --shm-size 8g.")
+        return Diagnostic("shared memory", "ok", f"{size:.1f} GiB")
+    return Diagnostic("shared memory", "warning", f"{size:.2f} GiB for {gpus} cards", "Start with --shm-size 8g.")
 
 
-def lake(root: str) -> Iterator[Finding]:
+def lake(root: str) -> Iterator[Diagnostic]:
     """Write, read and delete a small object where the runs will be; tell the free space of a local lake."""
     try:
         yield _written(Lake(root))
     except Exception as error:  # noqa: BLE001 - every store has errors of its own, all of them mean "not usable"
         remedy = "Correct --lake or VPOC_ML_LAKE, its permissions, or the credentials in the environment."
-        yield Finding("lake", "problem", f"{root} cannot be written: {type(error).__name__}: {error}", remedy)
+        yield Diagnostic("lake", "problem", f"{root} cannot be written: {type(error).__name__}: {error}", remedy)
         return
     if "://" not in root:
         free = shutil.disk_usage(root).free / GIB
         remedy = "" if free >= DISK_GIB else "Free space, or put the lake elsewhere (--lake)."
         level: str = "ok" if not remedy else "warning" if free >= 1 else "problem"
-        yield Finding("disk", level, f"{free:.1f} GiB free below {root}", remedy)  # type: ignore[arg-type]
+        yield Diagnostic("disk", level, f"{free:.1f} GiB free below {root}", remedy)  # type: ignore[arg-type]
 
 
-def _written(opened: Lake) -> Finding:
+def _written(opened: Lake) -> Diagnostic:
     key, text = f".doctor-{uuid.uuid4().hex}.json", "written by vpoc-ml doctor"
     opened.write_text(key, text)
     try:
@@ -94,7 +96,7 @@ def _written(opened: Lake) -> Finding:
             raise OSError("what was written was not what was read")
     finally:
         opened.storage.delete(key)
-    return Finding("lake", "ok", f"{opened.storage.root} can be written and read")
+    return Diagnostic("lake", "ok", f"{opened.storage.root} can be written and read")
 
 
 def reachable(host: str, port: int) -> str | None:
@@ -106,7 +108,7 @@ def reachable(host: str, port: int) -> str | None:
     return None
 
 
-def services(environment: Mapping[str, str], connect: Connect = reachable) -> Iterator[Finding]:
+def services(environment: Mapping[str, str], connect: Connect = reachable) -> Iterator[Diagnostic]:
     """Try every service that a variable names; passwords in the URLs are never shown."""
     for name, variable in SERVICES.items():
         url = environment.get(variable, "")
@@ -114,22 +116,22 @@ def services(environment: Mapping[str, str], connect: Connect = reachable) -> It
             yield _service(name, variable, url, connect)
 
 
-def _service(name: str, variable: str, url: str, connect: Connect) -> Finding:
+def _service(name: str, variable: str, url: str, connect: Connect) -> Diagnostic:
     parts = _parts(url)
     if parts is None:
         remedy = "Percent-encode / ? # @ [ ] in its user and password, such as %2F for /."
-        return Finding(name, "warning", f"{variable} cannot be read as a URL", remedy)
+        return Diagnostic(name, "warning", f"{variable} cannot be read as a URL", remedy)
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("sqlite", "file", ""):
         return _file_service(name, variable, _file_of(scheme, parts.path))
     host, port = parts.hostname, parts.port or PORTS.get(scheme)
     if host is None or port is None:
-        return Finding(name, "warning", f"{variable} names no host and port", "Write it as scheme://host:port/...")
+        return Diagnostic(name, "warning", f"{variable} names no host and port", "Write it as scheme://host:port/...")
     place = f"{host}:{port}"
     trouble = connect(host, port)
     if trouble is None:
-        return Finding(name, "ok", f"{place} answers")
-    return Finding(name, "problem", f"{place} does not answer: {trouble}", f"Start it, or correct {variable}.")
+        return Diagnostic(name, "ok", f"{place} answers")
+    return Diagnostic(name, "problem", f"{place} does not answer: {trouble}", f"Start it, or correct {variable}.")
 
 
 def _parts(url: str) -> SplitResult | None:
@@ -147,7 +149,7 @@ def _file_of(scheme: str, path: str) -> Path:
     return Path(path.removeprefix("/") if scheme == "sqlite" else path).absolute()
 
 
-def _file_service(name: str, variable: str, path: Path) -> Finding:
+def _file_service(name: str, variable: str, path: Path) -> Diagnostic:
     if path.exists() or path.parent.is_dir():
-        return Finding(name, "ok", str(path))
-    return Finding(name, "problem", f"no folder {path.parent}", f"Make it, or correct {variable}.")
+        return Diagnostic(name, "ok", str(path))
+    return Diagnostic(name, "problem", f"no folder {path.parent}", f"Make it, or correct {variable}.")

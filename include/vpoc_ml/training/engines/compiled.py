@@ -17,9 +17,9 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.func import functional_call, grad
 
 from vpoc_ml.training.engines.eager import Engine, reseed_dropout
-from vpoc_ml.training.loop.adamw_step import THETA, Batch, Rates, add_noise, propose
+from vpoc_ml.training.loop.adamw_step import THETA, Batch, StepRates, adamw_step, add_noise
 from vpoc_ml.training.loop.loss import shares
-from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.schedule import StepSchedule
 
 GROUP = 4
 SMALL_PRODUCT = 32_768  # multiplications below which a fused loop beats a call of a matrix product
@@ -46,23 +46,23 @@ class CompiledEngine(Engine):
         if self.state.device.type == "cpu":
             get_cpp_compiler()  # raises now what would otherwise end minutes of building
 
-    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
+    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, step_schedule: StepSchedule) -> None:
         """Take the steps of ``plan``, ``GROUP`` at a call; see ``Engine.steps``."""
-        full = len(plan.rates) // GROUP * GROUP
+        full = len(step_schedule.rates) // GROUP * GROUP
         for at in range(0, full, GROUP):
-            self._take_group(rows, start + at, plan.part(at, at + GROUP))
-        if full < len(plan.rates):
-            super().steps(rows, start + full, plan.part(full))
+            self._take_group(rows, start + at, step_schedule.part(at, at + GROUP))
+        if full < len(step_schedule.rates):
+            super().steps(rows, start + full, step_schedule.part(full))
 
-    def _take_group(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
-        shaped = plan.batches(rows, start)
+    def _take_group(self, rows: tuple[Tensor, Tensor, Tensor], start: int, step_schedule: StepSchedule) -> None:
+        shaped = step_schedule.batches(rows, start)
         device = self.state.device
-        rates = torch.tensor([plan.rates, plan.decays]).to(device, non_blocking=True)
-        reseed_dropout(device, plan.seeds[0])
+        rates = torch.tensor([step_schedule.rates, step_schedule.decays]).to(device, non_blocking=True)
+        reseed_dropout(device, step_schedule.seeds[0])
         call = self._built(shaped[0])
-        state, control, records = call(self.state, self.control, self.factor, *shaped, *rates.unbind())
+        state, step_state, records = call(self.state, self.step_state, self.factor, *shaped, *rates.unbind())
         self.state.copy_(state)
-        self.control.copy_(control)
+        self.step_state.copy_(step_state)
         self.records[self.steps_taken : self.steps_taken + GROUP] = records
         self.steps_taken += GROUP
 
@@ -80,21 +80,21 @@ class CompiledEngine(Engine):
         config, members, constants = self.config, self.members, self.constants
 
         def loss(
-            theta: Tensor, control: Tensor, inputs: Tensor, target: Tensor, share: Tensor
+            theta: Tensor, step_state: Tensor, inputs: Tensor, target: Tensor, share: Tensor
         ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             weights = {name: theta[start:stop].view(shape) for name, (start, stop, shape) in self.spans.items()}
             with self._autocast(inputs.device):
                 outputs = functional_call(net, weights, (inputs,))
             predictions = self.objective.by_member(outputs)
-            minimised, reported, residuals = self.errors(predictions, target, control)
-            loss = self.scaled(torch.mv(minimised, share), control).sum()
+            minimised, reported, residuals = self.errors(predictions, target, step_state)
+            loss = self.scaled(torch.mv(minimised, share), step_state).sum()
             return loss, (torch.mv(reported.detach(), share), residuals.detach())
 
         slope = grad(loss, has_aux=True)
 
         def steps(
             state: Tensor,
-            control: Tensor,
+            step_state: Tensor,
             factor: Tensor,
             inputs: Tensor,
             target: Tensor,
@@ -104,19 +104,21 @@ class CompiledEngine(Engine):
         ) -> tuple[Tensor, Tensor, Tensor]:
             kept, records = state.unbind(), []  # row by row: a stack in the middle could not be fused
             for x, y, share, rate, decay in zip(inputs, target, shares(weight), rates, decays, strict=True):
-                gradient, (reported, residuals) = slope(kept[THETA], control, x, y, share)
+                gradient, (reported, residuals) = slope(kept[THETA], step_state, x, y, share)
                 if config.gradient_noise:
-                    gradient = add_noise(gradient, control, members, config, torch.randn_like(gradient))
+                    gradient = add_noise(gradient, step_state, members, config, torch.randn_like(gradient))
                 batch = Batch(gradient, reported, residuals, share)
-                outcome = propose(kept, control, batch, Rates(factor * rate, decay), members, constants, config)
+                result = adamw_step(
+                    kept, step_state, batch, StepRates(factor * rate, decay), members, constants, config
+                )
                 if self.select:
-                    sound = members.spread(outcome.sound)
-                    kept = tuple(torch.where(sound, new, old) for new, old in zip(outcome.rows, kept, strict=True))
+                    finite = members.spread(result.finite)
+                    kept = tuple(torch.where(finite, new, old) for new, old in zip(result.rows, kept, strict=True))
                 else:
-                    kept = outcome.rows
-                control = outcome.control
-                records.append(outcome.record)
-            return torch.stack(kept), control, torch.stack(records)
+                    kept = result.rows
+                step_state = result.step_state
+                records.append(result.record)
+            return torch.stack(kept), step_state, torch.stack(records)
 
         return steps
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from vpoc_ml.errors import DeviceError
 from vpoc_ml.training.engines.eager import Engine, reseed_dropout
 from vpoc_ml.training.hardware.device import DeviceChoice
-from vpoc_ml.training.loop.adamw_step import Batch, Rates
+from vpoc_ml.training.loop.adamw_step import Batch, StepRates
 
 SEED_STRIDE = 1_000_003
 
@@ -58,10 +58,10 @@ def agreed(choice: DeviceChoice) -> DeviceChoice:
     if left is not None:
         why = f"process {left[0]} has no card: {left[1]}"
         return choice if choice.device.type == "cpu" else replace(choice, device=torch.device("cpu"), reason=why)
-    cards = {device for device, _ in told}
-    if len(cards) < world():
+    gpus = {device for device, _ in told}
+    if len(gpus) < world():
         remedy = "Set training.processes to the number of cards."
-        raise DeviceError(f"training.processes is {world()}", f"the processes have {len(cards)} of them", remedy)
+        raise DeviceError(f"training.processes is {world()}", f"the processes have {len(gpus)} of them", remedy)
     return choice
 
 
@@ -79,7 +79,7 @@ class DistributedEngine(Engine):
     name: ClassVar[str] = "distributed"
     seed: int = 0
 
-    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: Rates, seed: int) -> Tensor:
+    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: StepRates, seed: int) -> Tensor:
         """Take one step on the whole batch [rows, features]; each process draws other dropout masks."""
         self.seed = seed
         return super()._step(inputs, target, share, rates, seed + SEED_STRIDE * dist.get_rank())

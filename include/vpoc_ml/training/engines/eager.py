@@ -25,16 +25,16 @@ from vpoc_ml.training.loop.adamw_step import (
     THETA,
     Batch,
     Constants,
-    Rates,
+    StepRates,
+    adamw_step,
     add_noise,
-    propose,
-    sound_steps,
+    finite_steps,
 )
 from vpoc_ml.training.loop.loss import shares
 from vpoc_ml.training.loop.members import Members
 from vpoc_ml.training.loop.objective import Objective
-from vpoc_ml.training.loop.schedule import Plan
-from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, clip_limit, first_control
+from vpoc_ml.training.loop.schedule import StepSchedule
+from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, clip_limit, first_step_state
 
 __all__ = ["AVERAGE", "MEAN", "SQUARE", "THETA", "Engine", "Window", "reseed_dropout"]
 
@@ -69,14 +69,14 @@ class Engine:
     objective: Objective = field(default_factory=Objective)
     select: bool = True
     state: Tensor = field(init=False)
-    control: Tensor = field(init=False)
+    step_state: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         parameters = list(self.net.parameters())
         theta = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
         self.members = Members.of(self.net)
         self.state = torch.stack((theta, torch.zeros_like(theta), torch.zeros_like(theta), theta))
-        self.control = first_control(self.members.count, self.config, theta.device)
+        self.step_state = first_step_state(self.members.count, self.config, theta.device)
         self.candidate = torch.empty_like(self.state)
         self.rows, self.proposed = self.state.unbind(), self.candidate.unbind()
         self.gradient = torch.zeros_like(theta)
@@ -108,9 +108,9 @@ class Engine:
         A step whose loss or gradient is not finite leaves the state bit for bit as it was. That is
         decided on the device, for each member by itself; the host learns of it at the next read.
         """
-        self.steps((inputs, target, weight), 0, Plan(len(inputs), [rate], [decay], [seed]))
+        self.steps((inputs, target, weight), 0, StepSchedule(len(inputs), [rate], [decay], [seed]))
 
-    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
+    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, step_schedule: StepSchedule) -> None:
         """Take the steps of ``plan`` on consecutive batches of ``rows``, the first at batch ``start``.
 
         Args:
@@ -118,16 +118,16 @@ class Engine:
             start: number of the first batch in the epoch.
             plan: batch size, and the rate, decay and seed of each step.
         """
-        inputs, target, weight = plan.batches(rows, start)
+        inputs, target, weight = step_schedule.batches(rows, start)
         # What steps can share is worked out here, once: an operation costs the same for one step as for all
         batches = zip(inputs.unbind(), target.unbind(), shares(weight).unbind(), strict=True)
-        rates = torch.tensor(plan.rates).to(self.factor.device, non_blocking=True).unsqueeze(1) * self.factor
-        numbers = zip(map(Rates, rates.unbind(), plan.decays), plan.seeds, strict=True)
+        rates = torch.tensor(step_schedule.rates).to(self.factor.device, non_blocking=True).unsqueeze(1) * self.factor
+        numbers = zip(map(StepRates, rates.unbind(), step_schedule.decays), step_schedule.seeds, strict=True)
         records = [self._step(*batch, *number) for batch, number in zip(batches, numbers, strict=True)]
         self.records[self.steps_taken : self.steps_taken + len(records)] = torch.stack(records)
         self.steps_taken += len(records)
 
-    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: Rates, seed: int) -> Tensor:
+    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: StepRates, seed: int) -> Tensor:
         """Take one step and return its record [5, members]; share [batch] is each row's share of the batch's weight."""
         reseed_dropout(inputs.device, seed)
         batch = self._backward(inputs, target, share)
@@ -135,18 +135,18 @@ class Engine:
             if self.config.gradient_noise:
                 noise = torch.randn_like(self.gradient)
                 batch = batch._replace(
-                    gradient=add_noise(batch.gradient, self.control, self.members, self.config, noise)
+                    gradient=add_noise(batch.gradient, self.step_state, self.members, self.config, noise)
                 )
-            outcome = propose(
-                self.rows, self.control, batch, rates, self.members, self.constants, self.config, self.proposed
+            result = adamw_step(
+                self.rows, self.step_state, batch, rates, self.members, self.constants, self.config, self.proposed
             )
             if self.select:
                 # Selection, not multiplication: 0 * NaN is NaN, which is how other guards die
-                torch.where(self.members.spread(outcome.sound), self.candidate, self.state, out=self.state)
+                torch.where(self.members.spread(result.finite), self.candidate, self.state, out=self.state)
             else:
                 self.state.copy_(self.candidate)
-            self.control.copy_(outcome.control)
-        return outcome.record
+            self.step_state.copy_(result.step_state)
+        return result.record
 
     def forward(self, net: nn.Module, inputs: Tensor) -> Tensor:
         """Return predictions [members, rows(, outputs)] in float32, computed in the precision of the settings."""
@@ -172,13 +172,13 @@ class Engine:
         return Batch(self.gradient, torch.stack(losses).sum(0), torch.cat(residuals, dim=1), share)
 
     def _backward_part(self, inputs: Tensor, target: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        minimised, reported, residuals = self.errors(self.forward(self.net, inputs), target, self.control)
+        minimised, reported, residuals = self.errors(self.forward(self.net, inputs), target, self.step_state)
         # The loss is the sum of errors times shares, so its gradient by an error is the row's share
-        slope = self.scaled(share.expand_as(minimised), self.control)
+        slope = self.scaled(share.expand_as(minimised), self.step_state)
         minimised.backward(slope)  # type: ignore[no-untyped-call]
         return torch.mv(reported.detach(), share), residuals.detach()
 
-    def errors(self, predictions: Tensor, target: Tensor, control: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def errors(self, predictions: Tensor, target: Tensor, step_state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return each row's error to be minimised and to be reported, and the residuals an adaptive delta needs.
 
         All are [members, rows]; without an adaptive delta the first two are one, and the residuals not looked at.
@@ -186,21 +186,21 @@ class Engine:
         if not self.objective.adaptive:
             minimised = self.objective.errors(predictions, target)
             return minimised, minimised, predictions
-        minimised = self.objective.errors(predictions, target, control[LOG_DELTA].exp().float())
+        minimised = self.objective.errors(predictions, target, step_state[LOG_DELTA].exp().float())
         return minimised, self.objective.errors(predictions, target), predictions - target
 
-    def scaled(self, values: Tensor, control: Tensor) -> Tensor:
+    def scaled(self, values: Tensor, step_state: Tensor) -> Tensor:
         """Return values [members, ...] times the loss scale of each member, which only fp16 has."""
         if self.config.precision != "fp16":
             return values
-        return values * control[SCALE].float().view(-1, *[1] * (values.dim() - 1))
+        return values * step_state[SCALE].float().view(-1, *[1] * (values.dim() - 1))
 
     def read_windows(self) -> list[Window]:
         """Return each member's facts since the last read, at most ``monitor_steps`` steps; the only host read."""
         records = self.records[: self.steps_taken].cpu().double()
         finite = self.members.all(torch.isfinite(self.state).all(0)).tolist()
-        limits = torch.as_tensor(clip_limit(self.control, self.config)).expand(self.members.count).tolist()
-        scales, deltas = self.control[SCALE].tolist(), self.control[LOG_DELTA].exp().tolist()
+        limits = torch.as_tensor(clip_limit(self.step_state, self.config)).expand(self.members.count).tolist()
+        scales, deltas = self.step_state[SCALE].tolist(), self.step_state[LOG_DELTA].exp().tolist()
         steps, self.steps_taken = self.steps_taken, 0
         return [
             _window(records[:, :, member], steps, *facts)
@@ -213,7 +213,7 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """Return copies of the state and of the control."""
-        return self.state.clone(), self.control.clone()
+        return self.state.clone(), self.step_state.clone()
 
     def restore(self, snapshot: Snapshot, members: list[int] | None = None) -> None:
         """Go back to a snapshot, in place, so that the network's views stay valid.
@@ -225,12 +225,12 @@ class Engine:
         """
         if members is None:
             self.state.copy_(snapshot[0])
-            self.control.copy_(snapshot[1])
+            self.step_state.copy_(snapshot[1])
             return
         chosen = torch.zeros(self.members.count, dtype=torch.bool, device=self.state.device)
         chosen[members] = True
         torch.where(self.members.spread(chosen), snapshot[0], self.state, out=self.state)
-        self.control[:SCALE] = torch.where(chosen, snapshot[1], self.control)[:SCALE]
+        self.step_state[:SCALE] = torch.where(chosen, snapshot[1], self.step_state)[:SCALE]
 
     @contextmanager
     def using(self, weights: Tensor) -> Iterator[nn.Module]:
@@ -245,7 +245,7 @@ class Engine:
 
 
 def _window(records: Tensor, steps: int, finite: bool, limit: float, scale: float, delta: float) -> Window:
-    accepted = records[sound_steps(records)]
+    accepted = records[finite_steps(records)]
     if len(accepted) == 0:
         return Window(steps, 0, 0.0, 0.0, 0.0, 0.0, 0.0, finite, limit, scale, delta)
     loss, norm, excess, move, length = accepted.unbind(1)

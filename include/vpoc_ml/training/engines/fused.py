@@ -16,7 +16,7 @@ from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.program import LOSSES, program_of, why_not_fused
 from vpoc_ml.training.loop import step_state
 from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, EPSILON
-from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.schedule import StepSchedule
 
 CACHE_LINE = 64
 RULES = kernel.Rules(
@@ -45,19 +45,19 @@ class FusedEngine(Engine):
         self.program = program
         self.work = aligned(program.rows, 0)
 
-    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, plan: Plan) -> None:
+    def steps(self, rows: tuple[Tensor, Tensor, Tensor], start: int, step_schedule: StepSchedule) -> None:
         """Take all steps of ``plan`` in one call; see ``Engine.steps``."""
-        count, program, config = len(plan.rates), self.program, self.config
-        part = slice(start * plan.batch, (start + count) * plan.batch)
-        self._fit_workspace(plan.batch)
+        count, program, config = len(step_schedule.rates), self.program, self.config
+        part = slice(start * step_schedule.batch, (start + count) * step_schedule.batch)
+        self._fit_workspace(step_schedule.batch)
         arguments = (
             self.state.numpy(),
-            self.control[:, 0].numpy(),
+            self.step_state[:, 0].numpy(),
             self.records[self.steps_taken : self.steps_taken + count, :, 0].numpy(),
             *(np.ascontiguousarray(column[part].numpy()) for column in rows),
-            np.asarray(plan.rates) * float(self.factor[0]),
-            np.asarray(plan.decays, dtype=np.float64),
-            np.asarray(plan.seeds, dtype=np.uint64),
+            np.asarray(step_schedule.rates) * float(self.factor[0]),
+            np.asarray(step_schedule.decays, dtype=np.float64),
+            np.asarray(step_schedule.seeds, dtype=np.uint64),
             program.operations,
             program.numbers,
             program.output,

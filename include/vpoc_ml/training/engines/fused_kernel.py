@@ -322,22 +322,22 @@ def loss_and_slope(
 
 
 @helper
-def clip_limit(control: Wide, fixed: float, adaptive: bool, rules: Rules) -> float:
+def clip_limit(step_state: Wide, fixed: float, adaptive: bool, rules: Rules) -> float:
     """Return the largest norm allowed; see ``control.clip_limit``."""
-    if not adaptive or control[UPDATES] < rules.norm_steps:
+    if not adaptive or step_state[UPDATES] < rules.norm_steps:
         return fixed
-    spread = max(math.sqrt(control[LOG_SPREAD]), rules.least_spread)
-    return min(fixed, math.exp(control[LOG_NORM] + rules.deviations * spread))
+    spread = max(math.sqrt(step_state[LOG_SPREAD]), rules.least_spread)
+    return min(fixed, math.exp(step_state[LOG_NORM] + rules.deviations * spread))
 
 
 @helper
-def learn_norm(control: Wide, size: float, limit: float, rules: Rules) -> None:
+def learn_norm(step_state: Wide, size: float, limit: float, rules: Rules) -> None:
     """Put one more norm into the running statistics; see ``control.norm_statistics``."""
     value = math.log(max(min(size, limit), 1e-30))
-    share = max(1.0 / (control[UPDATES] + 1.0), 1.0 - rules.norm_decay)
-    away = value - control[LOG_NORM]
-    control[LOG_NORM] += share * away
-    control[LOG_SPREAD] = (1.0 - share) * (control[LOG_SPREAD] + share * away * away)
+    share = max(1.0 / (step_state[UPDATES] + 1.0), 1.0 - rules.norm_decay)
+    away = value - step_state[LOG_NORM]
+    step_state[LOG_NORM] += share * away
+    step_state[LOG_SPREAD] = (1.0 - share) * (step_state[LOG_SPREAD] + share * away * away)
 
 
 @helper
@@ -376,7 +376,7 @@ def adam(
 @numba.njit(cache=True, fastmath=SAFE, nogil=True, error_model="numpy")
 def take_steps(
     state: Floats,
-    control: Wide,
+    step_state: Wide,
     records: Floats,
     inputs: Floats,
     target: Floats,
@@ -422,16 +422,16 @@ def take_steps(
         for k in range(len(gradient)):
             total += gradient[k] * gradient[k]
         size = np.float64(math.sqrt(total))
-        limit = clip_limit(control, fixed, adaptive, rules)
-        sound = math.isfinite(loss) and math.isfinite(size)
+        limit = clip_limit(step_state, fixed, adaptive, rules)
+        finite = math.isfinite(loss) and math.isfinite(size)
         move, length = 0.0, 0.0
-        if sound or not select:
+        if finite or not select:
             shrink = 1.0 / max(1.0, size / limit)
-            count, rate = control[UPDATES] + 1.0, rates[step]
+            count, rate = step_state[UPDATES] + 1.0, rates[step]
             fade = rate * weight_decay
             move, length = adam(state, gradient, decayed, shrink, count, rate, fade, decays[step], rules)
             if adaptive:
-                learn_norm(control, size, limit, rules)
-            control[UPDATES] = count
+                learn_norm(step_state, size, limit, rules)
+            step_state[UPDATES] = count
         records[step, 0], records[step, 1], records[step, 2] = loss, np.float32(size), np.float32(size / limit)
         records[step, 3], records[step, 4] = np.float32(move), np.float32(length)

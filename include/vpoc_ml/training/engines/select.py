@@ -14,9 +14,9 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.training.engines.distributed import DistributedEngine, world
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.program import why_not_fused
-from vpoc_ml.training.loop.adamw_step import LOSS, THETA, sound_steps
+from vpoc_ml.training.loop.adamw_step import LOSS, THETA, finite_steps
 from vpoc_ml.training.loop.objective import Objective
-from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.schedule import StepSchedule
 
 # Measured on one core: see benchmarks/bench_training.py. Beyond these a matrix library beats the fused loop.
 FUSED_PARAMETERS, FUSED_ROWS = 10_000, 64
@@ -109,27 +109,29 @@ def self_test(engine: Engine, original: nn.Module, rows: Columns, batch: int) ->
     drop dropout without another build; where it is on, the losses must be alike.
     """
     count = min(TEST_STEPS, engine.config.monitor_steps, len(rows[0]) // batch)
-    plan = Plan(batch, [TEST_RATE] * count, [TEST_DECAY] * count, list(range(count)))
+    step_schedule = StepSchedule(batch, [TEST_RATE] * count, [TEST_DECAY] * count, list(range(count)))
     random = any(isinstance(module, nn.Dropout) and module.p > 0 for module in original.modules())
     if random and engine.name == "fused":
         calm = without_dropout(original)
         double = type(engine)(copy.deepcopy(calm), engine.config, engine.objective)
-        return _difference(double, calm, rows, plan, EXACT)
+        return _difference(double, calm, rows, step_schedule, EXACT)
     kept = engine.snapshot()
     exact = not random and engine.config.precision == "fp32" and not engine.config.gradient_noise
-    trouble = _difference(engine, original, rows, plan, EXACT if exact else ROUGH)
+    trouble = _difference(engine, original, rows, step_schedule, EXACT if exact else ROUGH)
     engine.restore(kept)
     engine.steps_taken = 0
     return trouble
 
 
-def _difference(engine: Engine, original: nn.Module, rows: Columns, plan: Plan, allowed: float) -> str | None:
+def _difference(
+    engine: Engine, original: nn.Module, rows: Columns, step_schedule: StepSchedule, allowed: float
+) -> str | None:
     eager = Engine(copy.deepcopy(original), engine.config, engine.objective)
     start = eager.state[THETA].clone()
-    engine.steps(rows, 0, plan)
-    eager.steps(rows, 0, plan)
-    theirs, ours = engine.records[: len(plan.rates)], eager.records[: len(plan.rates)]
-    if not torch.equal(sound_steps(theirs), sound_steps(ours)):
+    engine.steps(rows, 0, step_schedule)
+    eager.steps(rows, 0, step_schedule)
+    theirs, ours = engine.records[: len(step_schedule.rates)], eager.records[: len(step_schedule.rates)]
+    if not torch.equal(finite_steps(theirs), finite_steps(ours)):
         return "other steps were skipped"
     losses = _share(theirs[:, LOSS] - ours[:, LOSS], ours[:, LOSS])
     if not losses <= allowed:

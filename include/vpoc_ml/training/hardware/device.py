@@ -12,10 +12,10 @@ import polars as pl
 import torch
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.errors import CardBusyError, DeviceError
-from vpoc_ml.training.hardware.diagnostics import Finding
-from vpoc_ml.training.hardware.known_issues import traps
-from vpoc_ml.training.hardware.probe import GIB, Card, Machine, look
+from vpoc_ml.errors import DeviceError, GpuBusyError
+from vpoc_ml.training.hardware.diagnostics import Diagnostic
+from vpoc_ml.training.hardware.known_issues import find_known_issues
+from vpoc_ml.training.hardware.probe import GIB, Gpu, Hardware, probe_hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Probe, Smoke, smoke_test
 
 CONTEXT_BYTES = 512 * 1024**2
@@ -34,7 +34,7 @@ class DeviceChoice:
     device: torch.device
     reason: str
     report: dict[str, Any] = field(default_factory=dict)
-    busy: CardBusyError | None = None
+    busy: GpuBusyError | None = None
 
 
 def choose_device(
@@ -42,7 +42,7 @@ def choose_device(
     probe: Probe = NIGHTLY,
     *,
     needed: int = 0,
-    machine: Machine | None = None,
+    hardware: Hardware | None = None,
     smoke: Try = smoke_test,
 ) -> DeviceChoice:
     """Return the device for training; a ROCm card is ``cuda`` to torch.
@@ -68,74 +68,77 @@ def choose_device(
             remedy = "Set training.device to auto, cuda or rocm, or allow the CPU."
             raise DeviceError("training.allow_cpu is false", "training.device is cpu", remedy)
         return DeviceChoice(cpu, "training.device is cpu")
-    machine = machine or look()
-    report: dict[str, Any] = {"machine": machine.summary(), "findings": [str(each) for each in traps(machine)]}
-    obstacle = why_not(machine, config, needed)
+    hardware = hardware or probe_hardware()
+    report: dict[str, Any] = {
+        "machine": hardware.summary(),
+        "findings": [str(each) for each in find_known_issues(hardware)],
+    }
+    obstacle = why_not(hardware, config, needed)
     if obstacle is None:
-        card = own_card(machine)
-        tested = smoke(torch.device("cuda", card.index), probe)
+        gpu = own_gpu(hardware)
+        tested = smoke(torch.device("cuda", gpu.index), probe)
         report["smoke"] = tested.summary()
         if tested.trouble is None:
-            return DeviceChoice(torch.device(tested.device), f"{card.name} ({card.arch}) passed the smoke test", report)
+            return DeviceChoice(torch.device(tested.device), f"{gpu.name} ({gpu.arch}) passed the smoke test", report)
         obstacle = tested.trouble
-    busy = obstacle if isinstance(obstacle, CardBusyError) else None
+    busy = obstacle if isinstance(obstacle, GpuBusyError) else None
     if config.device == "auto" and config.allow_cpu:
         return DeviceChoice(cpu, str(obstacle), report, busy)
     asked = f"training.device is {config.device}, training.allow_cpu {str(config.allow_cpu).lower()}"
     raise busy or DeviceError(asked, str(obstacle), DOCTOR)
 
 
-def why_not(machine: Machine, config: TrainingConfig, needed: int = 0) -> str | CardBusyError | None:
+def why_not(hardware: Hardware, config: TrainingConfig, needed: int = 0) -> str | GpuBusyError | None:
     """Return why this process's card cannot be used, as an error where somebody else holds it, or None."""
     return (
-        unusable(machine, config, needed)
-        or busy_card(machine, config.vram_limit_gib)
-        or too_full(own_card(machine), needed)
+        unusable(hardware, config, needed)
+        or busy_gpu(hardware, config.vram_limit_gib)
+        or too_full(own_gpu(hardware), needed)
     )
 
 
-def unusable(machine: Machine, config: TrainingConfig, needed: int = 0) -> str | None:
+def unusable(hardware: Hardware, config: TrainingConfig, needed: int = 0) -> str | None:
     """Return why no card of this machine could be used even if it were free, or None; nothing is computed on it."""
-    if config.device == "rocm" and machine.platform != "rocm":  # "cuda" is torch's own word for both
-        return f"torch {machine.torch} is built for {machine.platform}, not for ROCm"
-    problem = next((finding for finding in traps(machine) if finding.level == "problem"), None)
+    if config.device == "rocm" and hardware.platform != "rocm":  # "cuda" is torch's own word for both
+        return f"torch {hardware.torch} is built for {hardware.platform}, not for ROCm"
+    problem = next((diagnostic for diagnostic in find_known_issues(hardware) if diagnostic.level == "problem"), None)
     if problem is not None:
         return str(problem)
-    if not machine.cards:
-        return machine.trouble or f"torch {machine.torch} sees no GPU"
-    if config.processes > len(machine.cards):
-        return f"training.processes is {config.processes}, each takes a card, and torch sees {len(machine.cards)}"
-    card = own_card(machine)
-    return too_full(card, needed) if card.total < needed else None
+    if not hardware.gpus:
+        return hardware.trouble or f"torch {hardware.torch} sees no GPU"
+    if config.processes > len(hardware.gpus):
+        return f"training.processes is {config.processes}, each takes a card, and torch sees {len(hardware.gpus)}"
+    gpu = own_gpu(hardware)
+    return too_full(gpu, needed) if gpu.total < needed else None
 
 
-def too_full(card: Card, needed: int) -> str | None:
+def too_full(gpu: Gpu, needed: int) -> str | None:
     """Return that ``needed`` bytes are not free on a card, or None."""
-    if card.free >= needed:
+    if gpu.free >= needed:
         return None
-    return f"GPU {card.index} has {card.free / GIB:.1f} GiB free and the run needs {needed / GIB:.1f} GiB"
+    return f"GPU {gpu.index} has {gpu.free / GIB:.1f} GiB free and the run needs {needed / GIB:.1f} GiB"
 
 
-def own_card(machine: Machine) -> Card:
+def own_gpu(hardware: Hardware) -> Gpu:
     """Return the card of this process: the first, or under torchrun that of the local rank.
 
     Processes that train apart share cards where there are more of them; those of one run may not, see ``unusable``.
     """
-    return machine.cards[int(os.environ.get("LOCAL_RANK", "0")) % len(machine.cards)]
+    return hardware.gpus[int(os.environ.get("LOCAL_RANK", "0")) % len(hardware.gpus)]
 
 
-def busy_card(machine: Machine, limit: float) -> CardBusyError | None:
+def busy_gpu(hardware: Hardware, limit: float) -> GpuBusyError | None:
     """Return the error for memory that was in use before this process came; ``limit`` in GiB, 0: do not look.
 
     The kernel's own count is used where there is one for every card: it was read before torch opened the card,
     and it also knows memory that a dead process left behind.
     """
-    card, counted = own_card(machine), [each.used for each in machine.amd]
-    known = len(counted) == len(machine.cards) and None not in counted
-    used = counted[card.index] if known else max(0, card.used - CONTEXT_BYTES)
+    gpu, counted = own_gpu(hardware), [each.used for each in hardware.amd]
+    known = len(counted) == len(hardware.gpus) and None not in counted
+    used = counted[gpu.index] if known else max(0, gpu.used - CONTEXT_BYTES)
     if limit == 0 or used is None or used <= limit * GIB:
         return None
-    return CardBusyError(card.index, used, limit)
+    return GpuBusyError(gpu.index, used, limit)
 
 
 def memory_needed(training_set: Path, features: int) -> int:
@@ -150,7 +153,7 @@ def memory_needed(training_set: Path, features: int) -> int:
     return COPIES * 4 * rows * (features + 2) + CONTEXT_BYTES
 
 
-def describe_card(machine: Machine, card: Card) -> Finding:
+def describe_gpu(hardware: Hardware, gpu: Gpu) -> Diagnostic:
     """Return the finding that shows a card and its memory."""
-    found = f"{card.name}, {card.arch}, {card.free / GIB:.1f} of {card.total / GIB:.1f} GiB free, {machine.blas}"
-    return Finding(f"GPU {card.index}", "ok", found)
+    found = f"{gpu.name}, {gpu.arch}, {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free, {hardware.blas}"
+    return Diagnostic(f"GPU {gpu.index}", "ok", found)

@@ -9,7 +9,7 @@ Level = Literal["ok", "note", "warning", "problem"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     """``problem`` stops training; ``warning`` costs speed or safety; ``note`` and ``ok`` need nothing."""
 
     subject: str

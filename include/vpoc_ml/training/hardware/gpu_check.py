@@ -22,11 +22,11 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines.eager import THETA, Engine
-from vpoc_ml.training.hardware.known_issues import traps
-from vpoc_ml.training.hardware.probe import look
+from vpoc_ml.training.hardware.known_issues import find_known_issues
+from vpoc_ml.training.hardware.probe import probe_hardware
 from vpoc_ml.training.hardware.smoke import smoke_test
 from vpoc_ml.training.loop.objective import Objective
-from vpoc_ml.training.loop.schedule import Plan
+from vpoc_ml.training.loop.schedule import StepSchedule
 
 FEATURES, WIDTHS, BATCH, STEPS = 54, (32, 32), 256, 20
 CLOSE = 0.02
@@ -41,14 +41,14 @@ class CheckFailed(Exception):
 
 def run_checks(device: torch.device) -> Facts:
     """Run every check on ``device`` and return the report, JSON-ready; ``ok`` is false when one fails."""
-    machine = look()
+    hardware = probe_hardware()
     report: Facts = {
         "device": str(device),
-        "machine": machine.summary(),
-        "traps": [str(each) for each in traps(machine)],
+        "machine": hardware.summary(),
+        "traps": [str(each) for each in find_known_issues(hardware)],
     }
     report["checks"] = {name: _outcome(check, device) for name, check in CHECKS.items()}
-    report["ok"] = all(outcome["ok"] for outcome in report["checks"].values())
+    report["ok"] = all(result["ok"] for result in report["checks"].values())
     return report
 
 
@@ -139,12 +139,12 @@ def times(device: torch.device) -> Facts:
     inputs, target, weight = _rows(device)
     for batch in (16, 1024, 16_384):
         which = torch.arange(3 * batch, device=device) % len(inputs)
-        rows, plan = (inputs[which], target[which], weight[which]), _plan(3)._replace(batch=batch)
+        rows, step_schedule = (inputs[which], target[which], weight[which]), _plan(3)._replace(batch=batch)
         engine = _engine(device, _config(batch_size=batch))
-        engine.steps(rows, 0, plan)
+        engine.steps(rows, 0, step_schedule)
         _wait(device)
         begun = time.perf_counter()
-        engine.steps(rows, 0, plan)
+        engine.steps(rows, 0, step_schedule)
         _wait(device)
         found[f"microseconds_at_{batch}"] = round((time.perf_counter() - begun) / 3 * 1e6, 1)
     if device.type == "cuda":
@@ -210,8 +210,8 @@ def _rows(device: torch.device) -> Columns:
     return inputs.to(device), target.to(device), torch.ones(len(inputs), device=device)
 
 
-def _plan(steps: int = STEPS) -> Plan:
-    return Plan(BATCH, [2e-3] * steps, [0.9] * steps, list(range(steps)))
+def _plan(steps: int = STEPS) -> StepSchedule:
+    return StepSchedule(BATCH, [2e-3] * steps, [0.9] * steps, list(range(steps)))
 
 
 def _wait(device: torch.device) -> None:

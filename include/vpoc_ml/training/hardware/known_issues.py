@@ -10,63 +10,63 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from vpoc_ml.training.hardware.diagnostics import Finding, Level
-from vpoc_ml.training.hardware.probe import Machine
+from vpoc_ml.training.hardware.diagnostics import Diagnostic, Level
+from vpoc_ml.training.hardware.probe import Hardware
 
-Check = Callable[[Machine], Finding | None]
+Check = Callable[[Hardware], Diagnostic | None]
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 DEVICES = "--device /dev/kfd --device /dev/dri"
 NATIVE = "gfx1100"
 
 
-def traps(machine: Machine) -> Iterator[Finding]:
+def find_known_issues(hardware: Hardware) -> Iterator[Diagnostic]:
     """Yield every trap this machine stands in."""
     for check in CHECKS:
-        finding = check(machine)
-        if finding is not None:
-            yield finding
+        diagnostic = check(hardware)
+        if diagnostic is not None:
+            yield diagnostic
 
 
-def wheel(machine: Machine) -> Finding | None:
+def wheel(hardware: Hardware) -> Diagnostic | None:
     """A CPU wheel on a machine with a card: everything works, at a fraction of the speed."""
-    if machine.platform != "cpu" or not machine.has_card:
+    if hardware.platform != "cpu" or not hardware.has_gpu:
         return None
-    build = "CUDA" if "/dev/nvidiactl" in machine.access else "ROCm 7.2"
-    return Finding(
+    build = "CUDA" if "/dev/nvidiactl" in hardware.access else "ROCm 7.2"
+    return Diagnostic(
         "torch wheel",
         "problem",
-        f"torch {machine.torch} is a CPU wheel and this machine has a card",
-        f"Install the {build} wheel of torch {machine.torch.partition('+')[0]} from PyTorch's index for {build}.",
+        f"torch {hardware.torch} is a CPU wheel and this machine has a card",
+        f"Install the {build} wheel of torch {hardware.torch.partition('+')[0]} from PyTorch's index for {build}.",
     )
 
 
-def wrong_vendor(machine: Machine) -> Finding | None:
+def wrong_vendor(hardware: Hardware) -> Diagnostic | None:
     """A CUDA wheel on an AMD machine, or the other way round, sees no card."""
-    if machine.cards or machine.platform == "cpu":
+    if hardware.gpus or hardware.platform == "cpu":
         return None
-    if machine.platform == "cuda" and machine.amd and "/dev/nvidiactl" not in machine.access:
-        return Finding("torch wheel", "problem", "a CUDA wheel on an AMD card", "Install the ROCm 7.2 wheel.")
-    if machine.platform == "rocm" and "/dev/nvidiactl" in machine.access and not machine.amd:
-        return Finding("torch wheel", "problem", "a ROCm wheel on an NVIDIA card", "Install the CUDA wheel.")
+    if hardware.platform == "cuda" and hardware.amd and "/dev/nvidiactl" not in hardware.access:
+        return Diagnostic("torch wheel", "problem", "a CUDA wheel on an AMD card", "Install the ROCm 7.2 wheel.")
+    if hardware.platform == "rocm" and "/dev/nvidiactl" in hardware.access and not hardware.amd:
+        return Diagnostic("torch wheel", "problem", "a ROCm wheel on an NVIDIA card", "Install the CUDA wheel.")
     return None
 
 
-def compute_node(machine: Machine) -> Finding | None:
+def compute_node(hardware: Hardware) -> Diagnostic | None:
     """/dev/kfd is how ROCm reaches a card; containers get it only when asked for."""
-    if machine.platform != "rocm" and not machine.amd:
+    if hardware.platform != "rocm" and not hardware.amd:
         return None
-    if "/dev/kfd" not in machine.access:
+    if "/dev/kfd" not in hardware.access:
         remedy = f"In a container add {DEVICES}; on the host load the driver: modprobe amdgpu."
-        return Finding("/dev/kfd", "problem", "it does not exist", remedy)
+        return Diagnostic("/dev/kfd", "problem", "it does not exist", remedy)
     return None
 
 
-def permissions(machine: Machine) -> Finding | None:
+def permissions(hardware: Hardware) -> Diagnostic | None:
     """The device nodes belong to the groups render and video."""
-    closed = [node for node, open_ in machine.access.items() if not open_ and not node.startswith("/dev/nvidia")]
-    if not closed or (machine.platform != "rocm" and not machine.amd):
+    closed = [node for node, open_ in hardware.access.items() if not open_ and not node.startswith("/dev/nvidia")]
+    if not closed or (hardware.platform != "rocm" and not hardware.amd):
         return None
-    return Finding(
+    return Diagnostic(
         "device nodes",
         "problem",
         f"no permission to use {', '.join(closed)}",
@@ -75,27 +75,27 @@ def permissions(machine: Machine) -> Finding | None:
     )
 
 
-def render_node(machine: Machine) -> Finding | None:
+def render_node(hardware: Hardware) -> Diagnostic | None:
     """A container with /dev/kfd alone lists no card."""
-    if "/dev/kfd" not in machine.access or any(node.startswith("/dev/dri/") for node in machine.access):
+    if "/dev/kfd" not in hardware.access or any(node.startswith("/dev/dri/") for node in hardware.access):
         return None
-    return Finding("/dev/dri", "problem", "/dev/kfd is there and no /dev/dri/renderD*", f"Add {DEVICES}.")
+    return Diagnostic("/dev/dri", "problem", "/dev/kfd is there and no /dev/dri/renderD*", f"Add {DEVICES}.")
 
 
-def compiled_for(machine: Machine) -> Finding | None:
+def compiled_for(hardware: Hardware) -> Diagnostic | None:
     """A wheel without code for the card fails at its first kernel."""
-    strange = sorted({card.arch for card in machine.cards} - {_plain(arch) for arch in machine.archs})
-    if not strange or not machine.archs:
+    strange = sorted({gpu.arch for gpu in hardware.gpus} - {_plain(arch) for arch in hardware.archs})
+    if not strange or not hardware.archs:
         return None
-    if machine.platform == "cuda":  # CUDA code of a major version runs on its later minor versions
-        majors = {arch[:-1] for arch in machine.archs}
+    if hardware.platform == "cuda":  # CUDA code of a major version runs on its later minor versions
+        majors = {arch[:-1] for arch in hardware.archs}
         strange = [arch for arch in strange if arch[:-1] not in majors]
     if not strange:
         return None
-    return Finding(
+    return Diagnostic(
         "torch wheel",
         "problem",
-        f"no code for {', '.join(strange)} in torch {machine.torch} (it has {', '.join(machine.archs)})",
+        f"no code for {', '.join(strange)} in torch {hardware.torch} (it has {', '.join(hardware.archs)})",
         "Install a wheel that lists the card; do not set HSA_OVERRIDE_GFX_VERSION to get round it.",
     )
 
@@ -104,13 +104,13 @@ def _plain(arch: str) -> str:
     return arch.partition(":")[0].replace("compute_", "sm_")
 
 
-def override(machine: Machine) -> Finding | None:
+def override(hardware: Hardware) -> Diagnostic | None:
     """HSA_OVERRIDE_GFX_VERSION makes the runtime load another chip's code; gfx1100 is native and needs none."""
-    value = machine.environment.get("HSA_OVERRIDE_GFX_VERSION")
+    value = hardware.environment.get("HSA_OVERRIDE_GFX_VERSION")
     if value is None:
         return None
-    native = any(card.arch == NATIVE for card in machine.cards)
-    return Finding(
+    native = any(gpu.arch == NATIVE for gpu in hardware.gpus)
+    return Diagnostic(
         "HSA_OVERRIDE_GFX_VERSION",
         "problem" if native and value != "11.0.0" else "warning",
         f"it is {value}" + (f" and the card is {NATIVE}, which ROCm supports as it is" if native else ""),
@@ -118,71 +118,73 @@ def override(machine: Machine) -> Finding | None:
     )
 
 
-def deprecated_allocator(machine: Machine) -> Finding | None:
+def deprecated_allocator(hardware: Hardware) -> Diagnostic | None:
     """torch 2.9 renamed the allocator's variable for all back ends."""
-    old = [name for name in ALLOCATOR[1:] if name in machine.environment]
+    old = [name for name in ALLOCATOR[1:] if name in hardware.environment]
     if not old:
         return None
-    return Finding(old[0], "warning", "the name is deprecated since torch 2.9", "Use PYTORCH_ALLOC_CONF, or nothing.")
+    return Diagnostic(
+        old[0], "warning", "the name is deprecated since torch 2.9", "Use PYTORCH_ALLOC_CONF, or nothing."
+    )
 
 
-def allocator_pair(machine: Machine) -> Finding | None:
+def allocator_pair(hardware: Hardware) -> Diagnostic | None:
     """expandable_segments with max_split_size_mb: reserved memory grows to the whole card (pytorch #123548)."""
-    if not _allocator(machine, "expandable_segments:True") or not _allocator(machine, "max_split_size_mb"):
+    if not _allocator(hardware, "expandable_segments:True") or not _allocator(hardware, "max_split_size_mb"):
         return None
-    return Finding(
+    return Diagnostic(
         "PYTORCH_ALLOC_CONF",
-        "problem" if machine.platform == "rocm" else "warning",
+        "problem" if hardware.platform == "rocm" else "warning",
         "expandable_segments together with max_split_size_mb lets reserved memory grow until the card is full",
         "Set neither; the default is right for nets of this size.",
     )
 
 
-def expandable_ignored(machine: Machine) -> Finding | None:
+def expandable_ignored(hardware: Hardware) -> Diagnostic | None:
     """ROCm builds before torch 2.11 warn and ignore expandable_segments."""
-    if machine.platform != "rocm" or not _allocator(machine, "expandable_segments:True"):
+    if hardware.platform != "rocm" or not _allocator(hardware, "expandable_segments:True"):
         return None
-    if _release(machine.torch) >= (2, 11):
+    if _release(hardware.torch) >= (2, 11):
         return None
-    return Finding(
-        "PYTORCH_ALLOC_CONF", "warning", f"expandable_segments does nothing in torch {machine.torch}", "Leave it out."
+    return Diagnostic(
+        "PYTORCH_ALLOC_CONF", "warning", f"expandable_segments does nothing in torch {hardware.torch}", "Leave it out."
     )
 
 
-def _allocator(machine: Machine, setting: str) -> bool:
+def _allocator(hardware: Hardware, setting: str) -> bool:
     wanted = setting.lower()
-    return any(wanted in machine.environment.get(name, "").lower() for name in ALLOCATOR)
+    return any(wanted in hardware.environment.get(name, "").lower() for name in ALLOCATOR)
 
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:2])
 
 
-def two_filters(machine: Machine) -> Finding | None:
+def two_filters(hardware: Hardware) -> Diagnostic | None:
     """HIP_VISIBLE_DEVICES counts what ROCR_VISIBLE_DEVICES has left."""
-    environment = machine.environment
+    environment = hardware.environment
     hip = next((name for name in ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES") if name in environment), None)
-    if machine.platform != "rocm" or hip is None:
+    if hardware.platform != "rocm" or hip is None:
         return None
     remedy = "Choose cards with ROCR_VISIBLE_DEVICES alone; it works below HIP."
     if "ROCR_VISIBLE_DEVICES" in environment:
         found = f"it is set beside ROCR_VISIBLE_DEVICES and counts the cards that one leaves ({environment[hip]})"
-        return Finding(hip, "warning" if machine.cards else "problem", found, remedy)
-    return Finding(hip, "note", "it reorders cards and isolates nothing", remedy)
+        return Diagnostic(hip, "warning" if hardware.gpus else "problem", found, remedy)
+    return Diagnostic(hip, "note", "it reorders cards and isolates nothing", remedy)
 
 
-def two_cards(machine: Machine) -> Finding | None:
+def two_gpus(hardware: Hardware) -> Diagnostic | None:
     """RCCL hangs between consumer cards whose PCIe path has no peer access (ROCm/vllm #390)."""
-    if machine.platform != "rocm" or len(machine.cards) < 2:
+    if hardware.platform != "rocm" or len(hardware.gpus) < 2:
         return None
-    missing = [] if machine.environment.get("NCCL_P2P_DISABLE") == "1" else ["NCCL_P2P_DISABLE=1"]
-    missing += [] if "iommu=pt" in machine.kernel_options else ["the kernel option iommu=pt"]
+    missing = [] if hardware.environment.get("NCCL_P2P_DISABLE") == "1" else ["NCCL_P2P_DISABLE=1"]
+    missing += [] if "iommu=pt" in hardware.kernel_options else ["the kernel option iommu=pt"]
     if not missing:
         return None
-    return Finding(
+    return Diagnostic(
         "two cards",
         "warning",
-        f"{len(machine.cards)} cards without {' and '.join(missing)}: data-parallel training may hang",
+        f"{len(hardware.gpus)} cards without {' and '.join(missing)}: data-parallel training may hang",
         "Set them, or train one process a card, which needs neither (vpoc-ml seeds).",
     )
 
@@ -190,9 +192,9 @@ def two_cards(machine: Machine) -> Finding | None:
 def switched(name: str, good: tuple[str, ...], level: Level, why: str) -> Check:
     """Return the check of a variable that is best left unset."""
 
-    def check(machine: Machine) -> Finding | None:
-        value = machine.environment.get(name)
-        return None if value is None or value in good else Finding(name, level, f"it is {value}: {why}", "Unset it.")
+    def check(hardware: Hardware) -> Diagnostic | None:
+        value = hardware.environment.get(name)
+        return None if value is None or value in good else Diagnostic(name, level, f"it is {value}: {why}", "Unset it.")
 
     return check
 
@@ -209,7 +211,7 @@ CHECKS: tuple[Check, ...] = (
     allocator_pair,
     expandable_ignored,
     two_filters,
-    two_cards,
+    two_gpus,
     switched(
         "TORCH_BLAS_PREFER_HIPBLASLT",
         (),

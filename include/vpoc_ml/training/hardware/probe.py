@@ -19,7 +19,7 @@ RELEVANT = ("HIP_", "ROCR_", "CUDA_", "HSA_", "PYTORCH_", "TORCH_", "NCCL_", "MI
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A card torch can use. ``arch``: gfx1100, sm_90, ...; memory in bytes, ``free`` as the driver tells it."""
 
     index: int
@@ -35,7 +35,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class DrmCard:
+class DrmGpu:
     """A card as the kernel shows it below /sys/class/drm; bytes, None where the driver tells none."""
 
     name: str
@@ -45,7 +45,7 @@ class DrmCard:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """One reading. ``access`` tells for each device node that exists whether this process may use it."""
 
     python: tuple[int, int] = (3, 11)
@@ -54,8 +54,8 @@ class Machine:
     cuda: str | None = None
     archs: tuple[str, ...] = ()
     blas: str | None = None
-    cards: tuple[Card, ...] = ()
-    drm: tuple[DrmCard, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    drm: tuple[DrmGpu, ...] = ()
     access: Mapping[str, bool] = field(default_factory=dict)
     driver: str | None = None
     kernel_options: tuple[str, ...] = ()
@@ -70,12 +70,12 @@ class Machine:
         return "cpu" if self.cuda is None else "cuda"
 
     @property
-    def amd(self) -> tuple[DrmCard, ...]:
+    def amd(self) -> tuple[DrmGpu, ...]:
         """AMD cards that the kernel shows."""
-        return tuple(card for card in self.drm if card.vendor == AMD)
+        return tuple(gpu for gpu in self.drm if gpu.vendor == AMD)
 
     @property
-    def has_card(self) -> bool:
+    def has_gpu(self) -> bool:
         """Whether there is hardware, whatever torch thinks of it."""
         return bool(self.amd) or "/dev/kfd" in self.access or "/dev/nvidiactl" in self.access
 
@@ -89,14 +89,14 @@ class Machine:
             "blas": self.blas,
             "driver": self.driver,
             "cards": [
-                {"name": card.name, "arch": card.arch, "total_bytes": card.total, "free_bytes": card.free}
-                for card in self.cards
+                {"name": gpu.name, "arch": gpu.arch, "total_bytes": gpu.total, "free_bytes": gpu.free}
+                for gpu in self.gpus
             ],
             "environment": dict(self.environment),
         }
 
 
-def look(torch: Any = None, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Machine:
+def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Hardware:
     """Read this machine; never raises because of a card: what torch could not tell is in ``trouble``.
 
     Args:
@@ -108,16 +108,16 @@ def look(torch: Any = None, environment: Mapping[str, str] = os.environ, root: P
         import torch as torch_module
 
         torch = torch_module
-    drm = _drm_cards(root)  # before torch: its own context takes memory
-    cards, trouble = _torch_cards(torch)
-    return Machine(
+    drm = _drm_gpus(root)  # before torch: its own context takes memory
+    gpus, trouble = _torch_gpus(torch)
+    return Hardware(
         python=(sys.version_info[0], sys.version_info[1]),
         torch=str(torch.__version__),
         hip=torch.version.hip,
         cuda=torch.version.cuda,
-        archs=tuple(torch.cuda.get_arch_list()) if cards else (),
-        blas=_blas(torch) if cards else None,
-        cards=cards,
+        archs=tuple(torch.cuda.get_arch_list()) if gpus else (),
+        blas=_blas(torch) if gpus else None,
+        gpus=gpus,
         drm=drm,
         access=_access(root),
         driver=_text(root / "sys/module/amdgpu/version") or _text(root / "sys/module/nvidia/version"),
@@ -127,21 +127,21 @@ def look(torch: Any = None, environment: Mapping[str, str] = os.environ, root: P
     )
 
 
-def _torch_cards(torch: Any) -> tuple[tuple[Card, ...], str | None]:
+def _torch_gpus(torch: Any) -> tuple[tuple[Gpu, ...], str | None]:
     if not torch.cuda.is_available():
         return (), f"torch {torch.__version__} sees no GPU"
     try:
-        return tuple(_torch_card(torch, index) for index in range(torch.cuda.device_count())), None
+        return tuple(_torch_gpu(torch, index) for index in range(torch.cuda.device_count())), None
     except RuntimeError as error:
         return (), f"torch {torch.__version__} cannot open its GPU: {error}"
 
 
-def _torch_card(torch: Any, index: int) -> Card:
+def _torch_gpu(torch: Any, index: int) -> Gpu:
     told = torch.cuda.get_device_properties(index)
     free, total = torch.cuda.mem_get_info(index)
     # "gfx1100:sramecc-:xnack-" on ROCm; a CUDA build has major and minor instead
     arch = told.gcnArchName.split(":")[0] if torch.version.hip is not None else f"sm_{told.major}{told.minor}"
-    return Card(index, str(told.name), arch, int(total), int(free))
+    return Gpu(index, str(told.name), arch, int(total), int(free))
 
 
 def _blas(torch: Any) -> str:
@@ -150,10 +150,10 @@ def _blas(torch: Any) -> str:
     return name.replace("cublas", "hipblas") if torch.version.hip is not None else name
 
 
-def _drm_cards(root: Path) -> tuple[DrmCard, ...]:
+def _drm_gpus(root: Path) -> tuple[DrmGpu, ...]:
     folders = [path for path in sorted(root.glob("sys/class/drm/card*")) if path.name[4:].isdigit()]
     return tuple(
-        DrmCard(
+        DrmGpu(
             folder.name,
             _text(folder / "device/vendor") or "",
             _number(folder / "device/mem_info_vram_used"),

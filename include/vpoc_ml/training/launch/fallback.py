@@ -17,7 +17,7 @@ from vpoc_ml.config import RunConfig, recipe
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json
 
-RUNGS = ("ambitious", "medium", "conservative")
+FALLBACK_PRESETS = ("ambitious", "medium", "conservative")
 LAST, LAST_RATE = "conservative-1e-5", 1e-5
 # The run's own on every rung
 KEPT = (
@@ -39,16 +39,20 @@ Mark = Callable[[RunConfig], str]
 log = logging.getLogger(__name__)
 
 
-def rungs(config: RunConfig) -> list[RunConfig]:
+def fallback_configs(config: RunConfig) -> list[RunConfig]:
     """Return the configurations to try in order, ``config`` first; ``recipe`` names each."""
     if not config.training.ladder:
         return [config]
-    below = RUNGS[RUNGS.index(config.recipe) + 1 :] if config.recipe in RUNGS else RUNGS[1:]
+    below = (
+        FALLBACK_PRESETS[FALLBACK_PRESETS.index(config.recipe) + 1 :]
+        if config.recipe in FALLBACK_PRESETS
+        else FALLBACK_PRESETS[1:]
+    )
     steps = [_rung(config, name, name) for name in below]
     return [config, *steps, _rung(config, "conservative", LAST, learning_rate=LAST_RATE)]
 
 
-def climb_down(run_dir: Path, config: RunConfig, train: Train, mark_of: Mark) -> Record:
+def train_with_fallback(run_dir: Path, config: RunConfig, train: Train, mark_of: Mark) -> Record:
     """Return the result of the first rung that holds.
 
     A rung that gives up leaves ``rungs/<number>-<recipe>.json`` and its progress lines beside it, so a run that is
@@ -64,7 +68,7 @@ def climb_down(run_dir: Path, config: RunConfig, train: Train, mark_of: Mark) ->
         TrainingUnstableError: none holds, or the ladder is turned off and the first does not.
     """
     above: list[Record] = []
-    for number, rung in enumerate(rungs(config), start=1):
+    for number, rung in enumerate(fallback_configs(config), start=1):
         path = run_dir / "rungs" / f"{number}-{rung.recipe}.json"
         mark = mark_of(rung)
         known = json.loads(path.read_text()) if path.is_file() else {}

@@ -21,11 +21,11 @@ from vpoc_ml.training.engines.distributed import agreed
 from vpoc_ml.training.engines.select import EngineChoice, choose_engine
 from vpoc_ml.training.hardware.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.hardware.smoke import Probe
-from vpoc_ml.training.launch.fallback import climb_down, rungs
+from vpoc_ml.training.launch.fallback import fallback_configs, train_with_fallback
 from vpoc_ml.training.launch.fingerprint import fingerprint_of
 from vpoc_ml.training.launch.run_inputs import hash_inputs
 from vpoc_ml.training.launch.saving import save_models
-from vpoc_ml.training.launch.validate_config import require_possible
+from vpoc_ml.training.launch.validate_config import validate_training_config
 from vpoc_ml.training.loop.checkpoint import fingerprints, latest_checkpoint
 from vpoc_ml.training.loop.data import TrainingData, load, read_statistics
 from vpoc_ml.training.loop.epochs import Trainer, step_rows
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ground:
+class TrainingContext:
     """What all rungs of a run stand on: statistics of the features, hashes of the inputs, the device."""
 
     statistics: Result
@@ -73,36 +73,40 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
     """
     config = read_config(run_dir)
     with log_to(run_dir / "training_log.txt"):
-        ground = prepare(run_dir, config)
+        context = prepare(run_dir, config)
 
         def train(rung: RunConfig, above: list[Result]) -> Result:
-            return _train(run_dir, rung, ground, above, on_progress)
+            return _train(run_dir, rung, context, above, on_progress)
 
-        return climb_down(run_dir, config, train, ground.fingerprint)
+        return train_with_fallback(run_dir, config, train, context.fingerprint)
 
 
-def prepare(run_dir: Path, config: RunConfig) -> Ground:
+def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
     """Read what the rungs share and choose their device, once: what the first leaves in torch's cache is not others'.
 
     A run with checkpoints from the card waits for a card that is only busy: on the CPU it would begin anew.
     """
     torch.set_num_threads(config.training.threads)
     statistics, inputs = read_statistics(run_dir), hash_inputs(run_dir)
-    require_possible(config, statistics)
+    validate_training_config(config, statistics)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
     choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
     if choice.busy is not None:
-        on_card = {fingerprint_of(inputs, rung, "cuda") for rung in rungs(config)}
-        if on_card & fingerprints(run_dir / "checkpoints"):
+        on_gpu = {fingerprint_of(inputs, rung, "cuda") for rung in fallback_configs(config)}
+        if on_gpu & fingerprints(run_dir / "checkpoints"):
             log.warning("the run was begun on the card and waits for it; training.device cpu begins anew without")
             raise choice.busy
-    return Ground(statistics, inputs, agreed(choice))
+    return TrainingContext(statistics, inputs, agreed(choice))
 
 
 def _train(
-    run_dir: Path, config: RunConfig, ground: Ground, above: list[Result], on_progress: Callable[[Result], None]
+    run_dir: Path,
+    config: RunConfig,
+    context: TrainingContext,
+    above: list[Result],
+    on_progress: Callable[[Result], None],
 ) -> Result:
-    statistics, choice = ground.statistics, ground.choice
+    statistics, choice = context.statistics, context.choice
     torch.manual_seed(config.training.seed)
     net = build_model(config.model, statistics)
     batch = config.training.batch_size * config.training.accumulation
@@ -110,7 +114,7 @@ def _train(
     set_reference(net.body.to(choice.device), data.train.inputs)
     objective = Objective.of(config.training, stored_target(statistics))
     engine, why = engine_for(net, config, objective, data, choice.device)
-    fingerprint = ground.fingerprint(config)
+    fingerprint = context.fingerprint(config)
     described = describe(config, choice, fingerprint, net) | {"engine": engine.name, "engine_reason": why}
     described |= {"rung": config.recipe, "rungs": above}
     write_json(run_dir / "training_config.json", described)
@@ -159,13 +163,13 @@ def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: Gua
 
 def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: int) -> Result:
     """Return the small result of a finished run."""
-    progress, standings = trainer.progress, trainer.progress.standings
-    losses = [standing.best_loss or 0.0 for standing in standings]
+    progress, early_stopping = trainer.progress, trainer.progress.early_stopping
+    losses = [stopping.best_loss or 0.0 for stopping in early_stopping]
     return {
         "epochs": progress.step // trainer.steps_per_epoch,
         "steps": progress.step,
         "seconds": round(progress.seconds, 3),
-        "best_epoch": max(standing.best_epoch for standing in standings),
+        "best_epoch": max(stopping.best_epoch for stopping in early_stopping),
         "best_validation_loss": sum(losses) / len(losses),
         "validation_constant": trainer.constant,
         "parameters": described["parameters"],
@@ -177,11 +181,11 @@ def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: 
         "rung": described["rung"],
         "rungs": [{key: rung[key] for key in ("rung", "error", "steps", "rollbacks")} for rung in described["rungs"]],
         "device": described["device"],
-        "dead": all(standing.best_dead for standing in standings),
+        "dead": all(stopping.best_dead for stopping in early_stopping),
         "rows": len(data.train),
         "nonfinite_rows": data.nonfinite_rows,
         "preflight": data.preflight,
-        "members": [asdict(standing) for standing in standings],
+        "members": [asdict(stopping) for stopping in early_stopping],
     }
 
 

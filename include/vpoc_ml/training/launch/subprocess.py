@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml.errors import (
-    CardBusyError,
     CheckpointError,
     ConfigError,
     DeviceError,
+    GpuBusyError,
     InputError,
     MachineError,
     StorageError,
@@ -32,7 +32,7 @@ from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
 STDERR_LINES = 40
 BY_EXIT_CODE: dict[int, type[VpocError]] = {2: ConfigError, 4: TrainingUnstableError, 5: InputError}
 BY_NAME: dict[str, type[VpocError]] = {
-    kind.__name__: kind for kind in (CheckpointError, CardBusyError, StorageError, MachineError, DeviceError)
+    kind.__name__: kind for kind in (CheckpointError, GpuBusyError, StorageError, MachineError, DeviceError)
 }
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from vpoc_ml.models.guard import Guard
 from vpoc_ml.training.loop.objective import Objective
 
 # What ``require_possible`` reads
-DECISIVE = (
+VALIDATED_SETTINGS = (
     "model.kind",
     "model.encoding",
     "model.bins",
@@ -24,7 +24,7 @@ DECISIVE = (
 )
 
 
-def require_possible(config: RunConfig, statistics: Mapping[str, Any]) -> None:
+def validate_training_config(config: RunConfig, statistics: Mapping[str, Any]) -> None:
     """Raise unless network, loss and training set go together.
 
     Args:

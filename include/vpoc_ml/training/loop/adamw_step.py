@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     share: Tensor
 
 
-class Rates(NamedTuple):
+class StepRates(NamedTuple):
     """Learning rate of each member [members], and the decay of the averaged weights."""
 
     rate: Tensor
@@ -70,7 +70,7 @@ class Constants(NamedTuple):
 Rows = tuple[Tensor, ...]  # the state row by row: weights, mean, square, average, [P] each
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """Rows and control as they would be, which members' steps are ``sound`` [members], a record [5, members].
 
     The record holds loss, norm of the gradient, that norm over its limit, and the norms of the move and of
@@ -78,21 +78,21 @@ class Outcome(NamedTuple):
     """
 
     rows: Rows
-    control: Tensor
-    sound: Tensor
+    step_state: Tensor
+    finite: Tensor
     record: Tensor
 
 
-def propose(
+def adamw_step(
     rows: Rows,
-    control: Tensor,
+    step_state: Tensor,
     batch: Batch,
-    rates: Rates,
+    rates: StepRates,
     members: Members,
     constants: Constants,
     config: TrainingConfig,
     out: Rows | tuple[None, ...] = (None,) * 4,
-) -> Outcome:
+) -> StepResult:
     """Return the outcome of a step: AdamW (Loshchilov & Hutter 2019) on the clipped gradient, and the moving average.
 
     A small net pays for the number of torch operations here, not for their size: 30 for one member.
@@ -108,14 +108,14 @@ def propose(
         out: where to write the proposed rows; None makes new ones.
     """
     theta, mean, square, average = rows
-    gradient = _unscaled(batch.gradient, control, members, config)
+    gradient = _unscaled(batch.gradient, step_state, members, config)
     norm = members.norm(gradient)
-    sound = batch.losses + norm < constants.infinity  # neither infinity nor NaN is; one operation instead of four
-    limit = columns.clip_limit(control, config)
+    finite = batch.losses + norm < constants.infinity  # neither infinity nor NaN is; one operation instead of four
+    limit = columns.clip_limit(step_state, config)
     excess = (norm / limit).to(norm)
     gradient = gradient / members.spread(excess.clamp_min(1.0))
 
-    counted = control + constants.tick
+    counted = step_state + constants.tick
     correction1, correction2 = (1 - constants.betas ** counted[UPDATES]).to(theta).unbind()
     new_mean = torch.lerp(mean, gradient, 1 - BETA1, out=out[MEAN])
     new_square = torch.addcmul(square * constants.beta2, gradient, gradient, value=1 - BETA2, out=out[SQUARE])
@@ -126,44 +126,44 @@ def propose(
     new_average = torch.lerp(average, new_theta, 1 - rates.decay, out=out[AVERAGE])
 
     record = torch.stack((batch.losses, norm, excess, members.norm(move), members.norm(theta)))
-    new_control = _next_control(control, counted, batch, norm, limit, sound, config)
-    return Outcome((new_theta, new_mean, new_square, new_average), new_control, sound, record)
+    new_control = _next_control(step_state, counted, batch, norm, limit, finite, config)
+    return StepResult((new_theta, new_mean, new_square, new_average), new_control, finite, record)
 
 
-def sound_steps(records: Tensor) -> Tensor:
+def finite_steps(records: Tensor) -> Tensor:
     """Return which steps of records [steps, 5, members] changed their member, [steps, members]."""
     return torch.isfinite(records[:, LOSS] + records[:, NORM])
 
 
-def add_noise(gradient: Tensor, control: Tensor, members: Members, config: TrainingConfig, noise: Tensor) -> Tensor:
+def add_noise(gradient: Tensor, step_state: Tensor, members: Members, config: TrainingConfig, noise: Tensor) -> Tensor:
     """Add Gaussian ``noise`` [P] of variance gradient_noise / (1 + t)^0.55 (Neelakantan et al. 2015) to a gradient."""
-    deviation = (config.gradient_noise / (1 + control[UPDATES]) ** NOISE_POWER).sqrt() * control[SCALE]
+    deviation = (config.gradient_noise / (1 + step_state[UPDATES]) ** NOISE_POWER).sqrt() * step_state[SCALE]
     return gradient + members.spread(deviation.float()) * noise
 
 
-def _unscaled(gradient: Tensor, control: Tensor, members: Members, config: TrainingConfig) -> Tensor:
-    return gradient / members.spread(control[SCALE].float()) if config.precision == "fp16" else gradient
+def _unscaled(gradient: Tensor, step_state: Tensor, members: Members, config: TrainingConfig) -> Tensor:
+    return gradient / members.spread(step_state[SCALE].float()) if config.precision == "fp16" else gradient
 
 
 def _next_control(
-    control: Tensor,
+    step_state: Tensor,
     counted: Tensor,
     batch: Batch,
     norm: Tensor,
     limit: Tensor | float,
-    sound: Tensor,
+    finite: Tensor,
     config: TrainingConfig,
 ) -> Tensor:
     """Return the control after the step: counted and learned where it is sound, the loss scale in any case."""
     if config.clipping == "fixed" and config.loss != "adaptive_huber" and config.precision != "fp16":
-        return torch.where(sound, counted, control)  # nothing else is learned
+        return torch.where(finite, counted, step_state)  # nothing else is learned
     updates, log_norm, log_spread, log_delta, scale, streak = counted.unbind()
     if config.clipping == "adaptive":
-        log_norm, log_spread = columns.norm_statistics(control, norm, torch.as_tensor(limit))
+        log_norm, log_spread = columns.norm_statistics(step_state, norm, torch.as_tensor(limit))
     if config.loss == "adaptive_huber":
-        log_delta = columns.next_log_delta(control, batch.residuals, batch.share, config.huber_delta)
+        log_delta = columns.next_log_delta(step_state, batch.residuals, batch.share, config.huber_delta)
     learned = torch.stack((updates, log_norm, log_spread, log_delta))
     if config.precision == "fp16":
-        scale, streak = columns.next_scale(control, sound)
-    kept = torch.where(sound, learned, control[: LOG_DELTA + 1])
+        scale, streak = columns.next_scale(step_state, finite)
+    kept = torch.where(finite, learned, step_state[: LOG_DELTA + 1])
     return torch.cat((kept, torch.stack((scale, streak))))

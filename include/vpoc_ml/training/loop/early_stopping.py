@@ -12,7 +12,7 @@ from vpoc_ml.training.loop.monitor import Monitor
 
 
 @dataclass
-class Standing:
+class EarlyStoppingState:
     """How one member stands in validation. Epochs count from 1; 0: none was finite yet."""
 
     best_epoch: int = 0
@@ -46,7 +46,7 @@ class Progress:
     epoch_loss: float = 0.0
     epoch_steps: int = 0
     seconds: float = 0.0
-    standings: list[Standing] = field(default_factory=list)
+    early_stopping: list[EarlyStoppingState] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -55,8 +55,8 @@ class Progress:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Progress:
         """Return what ``to_json`` stored."""
-        standings = [Standing(**standing) for standing in stored["standings"]]
-        return cls(**{**stored, "standings": standings})
+        early_stopping = [EarlyStoppingState(**stopping) for stopping in stored["standings"]]
+        return cls(**{**stored, "standings": early_stopping})
 
 
 def window_line(windows: Sequence[Window], monitors: Sequence[Monitor], rate: float) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.training.engines.eager import AVERAGE, Engine, Window
 from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.loop.data import Rows, TrainingData, shuffled
-from vpoc_ml.training.loop.early_stopping import Progress, Standing, window_line
+from vpoc_ml.training.loop.early_stopping import EarlyStoppingState, Progress, window_line
 from vpoc_ml.training.loop.monitor import Monitor, is_dead
-from vpoc_ml.training.loop.schedule import Plan, Schedule
+from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
 
 EVALUATED_ROWS = 65_536
 log = logging.getLogger(__name__)
@@ -41,11 +41,11 @@ class Trainer:
         self.config, self.objective, self.count = self.engine.config, self.engine.objective, self.engine.members.count
         self.batch = step_rows(self.config.batch_size * self.config.accumulation, len(self.data.train))
         self.steps_per_epoch = len(self.data.train) // self.batch  # the last, partial batch is dropped
-        self.schedule = Schedule.of(self.config, self.steps_per_epoch * self.config.epochs)
+        self.schedule = LearningRateSchedule.of(self.config, self.steps_per_epoch * self.config.epochs)
         self.good = self.engine.snapshot()
         self.best = self.engine.state[AVERAGE].clone()
         self.constant = self.objective.constant(self.data.validation.target, self.data.validation.weight)
-        self.progress.standings = self.progress.standings or [Standing() for _ in range(self.count)]
+        self.progress.early_stopping = self.progress.early_stopping or [EarlyStoppingState() for _ in range(self.count)]
         start = self.data.train[slice(0, EVALUATED_ROWS)]
         initial = self._judge(self.predict(start), start)
         self.monitors = [Monitor([loss if math.isfinite(loss) else self.constant]) for loss in initial]
@@ -57,12 +57,12 @@ class Trainer:
         Raises:
             TrainingUnstableError: more rollbacks than ``max_rollbacks``, or no epoch with a finite loss.
         """
-        while not all(standing.finished(self.config.patience) for standing in self.progress.standings):
+        while not all(stopping.finished(self.config.patience) for stopping in self.progress.early_stopping):
             epoch, offset = divmod(self.progress.step, self.steps_per_epoch)
             if epoch == self.config.epochs:
                 break
             self._run_epoch(epoch, offset)
-        if any(standing.best_epoch == 0 for standing in self.progress.standings):
+        if any(stopping.best_epoch == 0 for stopping in self.progress.early_stopping):
             raise TrainingUnstableError("Expected a finite validation loss after some epoch; none was. Lower the rate.")
 
     def predict(self, rows: Rows) -> Tensor:
@@ -83,8 +83,8 @@ class Trainer:
         rows = shuffled(self.data.train, self.config.seed, epoch)
         while offset < self.steps_per_epoch:
             count = min(self.config.monitor_steps, self.steps_per_epoch - offset)
-            plan = Plan.of(self.schedule, self.config.seed, self.progress.step, count, self.batch)
-            self.engine.steps((rows.inputs, rows.target, rows.weight), offset, plan)
+            step_schedule = StepSchedule.of(self.schedule, self.config.seed, self.progress.step, count, self.batch)
+            self.engine.steps((rows.inputs, rows.target, rows.weight), offset, step_schedule)
             self.progress.step += count
             offset += count
             self._close_window(epoch)
@@ -98,7 +98,7 @@ class Trainer:
         """Read the device once; each member keeps its state as the last good one, or goes back to that."""
         windows = self.engine.read_windows()
         try:
-            bad = self._judge_windows(windows)
+            bad = self._check_windows(windows)
         finally:  # the window that makes training give up is reported too
             place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
             place["steps_total"] = self.steps_per_epoch * self.config.epochs
@@ -108,7 +108,7 @@ class Trainer:
             self.engine.restore(self.good, bad)
         self.good = self.engine.snapshot()
 
-    def _judge_windows(self, windows: Sequence[Window]) -> list[int]:
+    def _check_windows(self, windows: Sequence[Window]) -> list[int]:
         """Return the members that have to go back; their learning rates are halved."""
         bad: list[int] = []
         for member, (window, monitor) in enumerate(zip(windows, self.monitors, strict=True)):
@@ -134,8 +134,8 @@ class Trainer:
         warm = progress.step > self.schedule.warmup
         dead = [warm and is_dead(spread) for spread in spreads]
         best = [
-            standing.judge(epoch + 1, loss, end, self.config.patience)
-            for standing, loss, end in zip(progress.standings, losses, dead, strict=True)
+            stopping.judge(epoch + 1, loss, end, self.config.patience)
+            for stopping, loss, end in zip(progress.early_stopping, losses, dead, strict=True)
         ]
         improved = self.engine.members.spread(torch.tensor(best, device=self.best.device))
         self.best = torch.where(improved, self.engine.state[AVERAGE], self.best)
@@ -170,7 +170,7 @@ class Trainer:
         self.opened = self.saved
         tensors = {
             "state": self.engine.state,
-            "control": self.engine.control,
+            "control": self.engine.step_state,
             "good_state": self.good[0],
             "good_control": self.good[1],
             "best": self.best,

@@ -50,5 +50,5 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 def mask_targets(target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Give rows whose target or weight is not finite the weight 0 and a harmless target."""
-    sound = torch.isfinite(target) & torch.isfinite(weight)
-    return torch.where(sound, target, 0.5), torch.where(sound, weight, 0.0)
+    finite = torch.isfinite(target) & torch.isfinite(weight)
+    return torch.where(finite, target, 0.5), torch.where(finite, weight, 0.0)

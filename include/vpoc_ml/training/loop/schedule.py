@@ -15,7 +15,7 @@ LARGEST_WARMUP_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearningRateSchedule:
     """Linear warm-up, then cosine to zero or constant. ``total`` counts all steps of all epochs."""
 
     peak: float
@@ -25,7 +25,7 @@ class Schedule:
     ema_decay: float
 
     @classmethod
-    def of(cls, config: TrainingConfig, total_steps: int) -> Schedule:
+    def of(cls, config: TrainingConfig, total_steps: int) -> LearningRateSchedule:
         """Return the schedule of a run; the warm-up is cut to a fifth of a short run."""
         warmup = min(config.warmup_steps, int(total_steps * LARGEST_WARMUP_SHARE))
         return cls(config.learning_rate, warmup, total_steps, config.schedule == "cosine", config.ema_decay)
@@ -44,7 +44,7 @@ class Schedule:
         return min(self.ema_decay, (1 + step) / (10 + step))
 
 
-class Plan(NamedTuple):
+class StepSchedule(NamedTuple):
     """What a run of steps needs from the host: rows of a batch; rate, decay and dropout seed of each step."""
 
     batch: int
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     seeds: list[int]
 
     @classmethod
-    def of(cls, schedule: Schedule, seed: int, first: int, count: int, batch: int) -> Plan:
+    def of(cls, schedule: LearningRateSchedule, seed: int, first: int, count: int, batch: int) -> StepSchedule:
         """Return the plan of the 0-based steps ``first`` to ``first + count - 1``."""
         steps = range(first, first + count)
         rates, decays = [schedule.rate(step) for step in steps], [schedule.decay(step) for step in steps]
@@ -65,10 +65,10 @@ class Plan(NamedTuple):
         part = slice(start * self.batch, (start + count) * self.batch)
         return [column[part].reshape(count, self.batch, *column.shape[1:]) for column in rows]
 
-    def part(self, start: int, stop: int | None = None) -> Plan:
+    def part(self, start: int, stop: int | None = None) -> StepSchedule:
         """Return the plan of the steps from ``start`` up to ``stop``, counted within this plan."""
         which = slice(start, stop)
-        return Plan(self.batch, self.rates[which], self.decays[which], self.seeds[which])
+        return StepSchedule(self.batch, self.rates[which], self.decays[which], self.seeds[which])
 
 
 def step_seeds(seed: int, first: int, count: int) -> list[int]:

@@ -23,15 +23,15 @@ NORM_DECAY, DEVIATIONS, LEAST_SPREAD, NORM_STEPS = 0.98, 2.5, 0.1, 50
 DELTA_DECAY, DELTA_QUANTILE, DELTA_RANGE, DELTA_ROWS = 0.99, 0.9, 10.0, 8
 
 
-def first_control(members: int, config: TrainingConfig, device: torch.device) -> Tensor:
+def first_step_state(members: int, config: TrainingConfig, device: torch.device) -> Tensor:
     """Return the columns before the first step, float64 [rows, members]."""
-    control = torch.zeros(ROWS, members, dtype=torch.float64, device=device)
-    control[LOG_DELTA] = math.log(config.huber_delta)
-    control[SCALE] = FIRST_SCALE if config.precision == "fp16" else 1.0
-    return control
+    step_state = torch.zeros(ROWS, members, dtype=torch.float64, device=device)
+    step_state[LOG_DELTA] = math.log(config.huber_delta)
+    step_state[SCALE] = FIRST_SCALE if config.precision == "fp16" else 1.0
+    return step_state
 
 
-def clip_limit(control: Tensor, config: TrainingConfig) -> Tensor | float:
+def clip_limit(step_state: Tensor, config: TrainingConfig) -> Tensor | float:
     """Return the largest gradient norm allowed, to all members alike or to each [members].
 
     Fixed: ``gradient_clip``. Adaptive: also no more than 2.5 standard deviations above the running mean of
@@ -40,25 +40,25 @@ def clip_limit(control: Tensor, config: TrainingConfig) -> Tensor | float:
     """
     if config.clipping == "fixed":
         return config.gradient_clip
-    spread = control[LOG_SPREAD].sqrt().clamp_min(LEAST_SPREAD)
-    usual = torch.exp(control[LOG_NORM] + DEVIATIONS * spread)
-    return torch.where(control[UPDATES] < NORM_STEPS, math.inf, usual).clamp_max(config.gradient_clip)
+    spread = step_state[LOG_SPREAD].sqrt().clamp_min(LEAST_SPREAD)
+    usual = torch.exp(step_state[LOG_NORM] + DEVIATIONS * spread)
+    return torch.where(step_state[UPDATES] < NORM_STEPS, math.inf, usual).clamp_max(config.gradient_clip)
 
 
-def norm_statistics(control: Tensor, norm: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+def norm_statistics(step_state: Tensor, norm: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
     """Return running mean and variance of the log norm after one more; a norm above the limit counts as the limit.
 
     Without that cut one spike would lift the threshold for all that follow. Early on the running mean is the
     plain mean of what was seen.
     """
     value = torch.log(torch.minimum(norm.double(), limit).clamp_min(1e-30))
-    share = torch.clamp_min(1 / (control[UPDATES] + 1), 1 - NORM_DECAY)
-    away = value - control[LOG_NORM]
-    mean = control[LOG_NORM] + share * away
-    return mean, (1 - share) * (control[LOG_SPREAD] + share * away.square())
+    share = torch.clamp_min(1 / (step_state[UPDATES] + 1), 1 - NORM_DECAY)
+    away = value - step_state[LOG_NORM]
+    mean = step_state[LOG_NORM] + share * away
+    return mean, (1 - share) * (step_state[LOG_SPREAD] + share * away.square())
 
 
-def next_log_delta(control: Tensor, residuals: Tensor, weight: Tensor, fixed: float) -> Tensor:
+def next_log_delta(step_state: Tensor, residuals: Tensor, weight: Tensor, fixed: float) -> Tensor:
     """Return the logarithm of the adaptive delta after one more batch, [members].
 
     The delta follows the 0.9 quantile of |residual| (Friedman 2001) with decay 0.99, within a factor of 10 of
@@ -74,16 +74,16 @@ def next_log_delta(control: Tensor, residuals: Tensor, weight: Tensor, fixed: fl
     known = torch.where(usable, residuals.abs(), math.nan)
     reached = torch.nanquantile(known, DELTA_QUANTILE, dim=-1).double()
     bounded = reached.clamp(fixed / DELTA_RANGE, fixed * DELTA_RANGE)
-    moved = DELTA_DECAY * control[LOG_DELTA] + (1 - DELTA_DECAY) * bounded.log()
-    return torch.where(usable.sum(-1) >= DELTA_ROWS, moved, control[LOG_DELTA])
+    moved = DELTA_DECAY * step_state[LOG_DELTA] + (1 - DELTA_DECAY) * bounded.log()
+    return torch.where(usable.sum(-1) >= DELTA_ROWS, moved, step_state[LOG_DELTA])
 
 
-def next_scale(control: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+def next_scale(step_state: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
     """Return the loss scale of fp16 and its streak of sound steps, [members] each.
 
     Halved by a step that is not finite, doubled after 2000 that are. The floor is 1: a scaler without one
     halves until its reciprocal is infinite, and then writes NaN into the weights.
     """
-    streak = torch.where(sound, control[STREAK] + 1, 0.0)
-    grown = torch.where(streak >= GROWTH_STEPS, (2 * control[SCALE]).clamp_max(LARGEST_SCALE), control[SCALE])
-    return torch.where(sound, grown, (control[SCALE] / 2).clamp_min(1.0)), streak.remainder(GROWTH_STEPS)
+    streak = torch.where(finite, step_state[STREAK] + 1, 0.0)
+    grown = torch.where(streak >= GROWTH_STEPS, (2 * step_state[SCALE]).clamp_max(LARGEST_SCALE), step_state[SCALE])
+    return torch.where(finite, grown, (step_state[SCALE] / 2).clamp_min(1.0)), streak.remainder(GROWTH_STEPS)

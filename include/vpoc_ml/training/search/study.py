@@ -24,9 +24,9 @@ from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
-    CardBusyError,
     ConfigError,
     DeviceError,
+    GpuBusyError,
     InvalidValueError,
     MachineError,
     TrainingUnstableError,
@@ -34,7 +34,7 @@ from vpoc_ml.errors import (
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.training.launch.run_inputs import drop_inputs, hash_inputs, share_inputs
-from vpoc_ml.training.launch.validate_config import DECISIVE, require_possible
+from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
 from vpoc_ml.training.loop.data import read_statistics
 from vpoc_ml.training.search.space import Dimension, overrides
 
@@ -89,7 +89,7 @@ class Search:
             raise InvalidValueError("trials", trials, "at least 1")
         base = self._base()
         mark = self._mark(base)
-        require_possible_space(base, self.space, read_statistics(self.run_dir))
+        validate_search_space(base, self.space, read_statistics(self.run_dir))
         study = self._open(base, mark)
         if not study.get_trials(deepcopy=False):
             self._enqueue_own(study, base)
@@ -201,13 +201,13 @@ class Search:
         return {each.key: each.own(base) for each in self.space}
 
 
-def require_possible_space(base: RunConfig, space: Sequence[Dimension], statistics: Record) -> None:
+def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistics: Record) -> None:
     """Raise unless each value that decides whether a net can be trained at all has company with which it can.
 
     Raises:
         InvalidValueError: of the first value that has none, as training would raise it.
     """
-    decisive = [[{each.key: value} for value in each.ends()] for each in space if each.key in DECISIVE]
+    decisive = [[{each.key: value} for value in each.ends()] for each in space if each.key in VALIDATED_SETTINGS]
     combined: list[Record] = [dict(ChainMap(*each)) for each in itertools.product(*decisive)]
     for fixed in itertools.chain.from_iterable(decisive or [[{}]]):
         refused = [_refused(configuration.change(base, {**others, **fixed}), statistics) for others in combined]
@@ -217,7 +217,7 @@ def require_possible_space(base: RunConfig, space: Sequence[Dimension], statisti
 
 def _refused(config: RunConfig, statistics: Record) -> InvalidValueError | None:
     try:
-        require_possible(config, statistics)
+        validate_training_config(config, statistics)
     except InvalidValueError as error:
         return error
     return None
@@ -231,7 +231,7 @@ def _outcome_of(error: Exception, folder: Path) -> str:
     """
     if isinstance(error, TrainingUnstableError):
         return UNSTABLE
-    if isinstance(error, DeviceError | CardBusyError):
+    if isinstance(error, DeviceError | GpuBusyError):
         raise error
     if isinstance(error, MachineError):
         path = folder / FAILURES

@@ -11,7 +11,7 @@ from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP
 from vpoc_ml.models.outputs import Shifted
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.launch.job import train_run
-from vpoc_ml.training.launch.validate_config import DECISIVE, require_possible
+from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
 
 STATISTICS = {"features": ["a"], "median": [0.0], "scale": [1.0], "zero_rank": 0.5, "target_quantiles": [0.0]}
 WRONG = {
@@ -25,11 +25,11 @@ WRONG = {
 @pytest.mark.parametrize("key", WRONG)
 def test_settings_that_do_not_go_with_the_training_set_are_refused(key):
     divided = {"training.accumulation": 2}
-    require_possible(resolve("nightly", divided), STATISTICS)
-    assert key in DECISIVE
+    validate_training_config(resolve("nightly", divided), STATISTICS)
+    assert key in VALIDATED_SETTINGS
     value, told = WRONG[key]
     with pytest.raises(InvalidValueError, match=told):
-        require_possible(resolve("nightly", {**divided, key: value}), STATISTICS)
+        validate_training_config(resolve("nightly", {**divided, key: value}), STATISTICS)
 
 
 @pytest.mark.parametrize("how", ["accumulation", "processes"])
@@ -38,7 +38,7 @@ def test_normalisation_over_the_batch_is_not_trained_on_parts_of_it(how, tiny, m
     with pytest.raises(InvalidValueError, match=f"model.kind.*training.{how}"):
         train_run(run)
     assert not (run / "checkpoints").exists()
-    require_possible(resolve("nightly", {"model.kind": "mlp_batchnorm"}), STATISTICS)
+    validate_training_config(resolve("nightly", {"model.kind": "mlp_batchnorm"}), STATISTICS)
 
 
 @pytest.mark.parametrize(("kind", "exact"), [(PlainMLP, True), (BatchNormMLP, False)])

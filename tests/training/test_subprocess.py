@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.errors import (
-    CardBusyError,
     CheckpointError,
     ConfigError,
     DeviceError,
+    GpuBusyError,
     InputError,
     MachineError,
     TrainingUnstableError,
@@ -135,7 +135,7 @@ def test_errors_are_mapped_by_name_code_and_signal():
     assert type(error(5, "ArtifactError")) is InputError
     assert type(error(2, "InvalidValueError")) is ConfigError
     assert type(error(4, "TrainingUnstableError")) is TrainingUnstableError
-    assert type(error(1, "CardBusyError")) is CardBusyError
+    assert type(error(1, "CardBusyError")) is GpuBusyError
     assert type(error(1, "MachineError")) is MachineError
     assert type(error(2, "DeviceError")) is DeviceError, "of the machine, not of a trial's settings"
     assert str(error(2, "DeviceError")) == "why"

@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from vpoc_ml.training.hardware.known_issues import traps
-from vpoc_ml.training.hardware.probe import AMD, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.known_issues import find_known_issues
+from vpoc_ml.training.hardware.probe import AMD, DrmGpu, Gpu, Hardware
 
 from .machines import NODES, hopper, radeon
 
 
-def env(machine: Machine, **variables: str) -> Machine:
-    return replace(machine, environment={**machine.environment, **variables})
+def env(hardware: Hardware, **variables: str) -> Hardware:
+    return replace(hardware, environment={**hardware.environment, **variables})
 
 
-CPU = Machine(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
+CPU = Hardware(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
 PLANTED = {
     "CPU wheel on an AMD machine": (
-        replace(CPU, drm=(DrmCard("card0", AMD),), access=dict(NODES)),
+        replace(CPU, drm=(DrmGpu("card0", AMD),), access=dict(NODES)),
         "problem",
         r"torch wheel: .* CPU wheel .*ROCm 7\.2 wheel",
     ),
@@ -30,23 +30,23 @@ PLANTED = {
         r"Install the CUDA wheel of torch 2\.13\.0 ",
     ),
     "CUDA wheel on an AMD machine": (
-        replace(radeon(), hip=None, cuda="13.0", cards=()),
+        replace(radeon(), hip=None, cuda="13.0", gpus=()),
         "problem",
         r"Install the ROCm 7\.2 wheel",
     ),
     "ROCm wheel on an NVIDIA machine": (
-        replace(radeon(), cards=(), drm=(), access={"/dev/nvidiactl": True, "/dev/kfd": True, "/dev/dri/x": True}),
+        replace(radeon(), gpus=(), drm=(), access={"/dev/nvidiactl": True, "/dev/kfd": True, "/dev/dri/x": True}),
         "problem",
         "Install the CUDA wheel",
     ),
     "no /dev/kfd in the container": (
-        replace(radeon(), cards=(), access={"/dev/dri/renderD128": True}),
+        replace(radeon(), gpus=(), access={"/dev/dri/renderD128": True}),
         "problem",
         "/dev/kfd: it does not exist.*--device /dev/kfd --device /dev/dri",
     ),
-    "no render node": (replace(radeon(), cards=(), access={"/dev/kfd": True}), "problem", r"/dev/dri: .*renderD\*"),
+    "no render node": (replace(radeon(), gpus=(), access={"/dev/kfd": True}), "problem", r"/dev/dri: .*renderD\*"),
     "not in the groups": (
-        replace(radeon(), cards=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}),
+        replace(radeon(), gpus=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}),
         "problem",
         "no permission to use /dev/kfd.*render,video",
     ),
@@ -63,7 +63,7 @@ PLANTED = {
     ),
     "override of another card": (
         env(
-            replace(radeon(), cards=(Card(0, "RX 7700S", "gfx1102", 1, 1),), archs=("gfx1102",)),
+            replace(radeon(), gpus=(Gpu(0, "RX 7700S", "gfx1102", 1, 1),), archs=("gfx1102",)),
             HSA_OVERRIDE_GFX_VERSION="11.0.0",
         ),
         "warning",
@@ -81,7 +81,7 @@ PLANTED = {
         r"does nothing in torch 2\.10\.0",
     ),
     "two filters, no card left": (
-        env(replace(radeon(), cards=()), HIP_VISIBLE_DEVICES="1"),
+        env(replace(radeon(), gpus=()), HIP_VISIBLE_DEVICES="1"),
         "problem",
         "HIP_VISIBLE_DEVICES: .*counts the cards that one leaves",
     ),
@@ -105,9 +105,9 @@ PLANTED = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_trap_is_found_with_its_remedy(name):
-    machine, level, text = PLANTED[name]
-    found = [finding for finding in traps(machine) if re.search(text, str(finding))]
-    assert [finding.level for finding in found] == [level], list(map(str, traps(machine)))
+    hardware, level, text = PLANTED[name]
+    found = [diagnostic for diagnostic in find_known_issues(hardware) if re.search(text, str(diagnostic))]
+    assert [diagnostic.level for diagnostic in found] == [level], list(map(str, find_known_issues(hardware)))
     assert found[0].remedy
 
 
@@ -120,10 +120,10 @@ def test_trap_is_found_with_its_remedy(name):
         CPU,
         env(radeon(), HSA_XNACK="0", PYTORCH_TUNABLEOP_ENABLED="0"),
         env(radeon(), PYTORCH_ALLOC_CONF="expandable_segments:True"),
-        replace(hopper(), cards=(Card(0, "H200", "sm_90", 1, 1),), archs=("sm_90a", "sm_90")),
-        replace(hopper(), cards=(Card(0, "RTX 4090", "sm_89", 1, 1),)),
+        replace(hopper(), gpus=(Gpu(0, "H200", "sm_90", 1, 1),), archs=("sm_90a", "sm_90")),
+        replace(hopper(), gpus=(Gpu(0, "RTX 4090", "sm_89", 1, 1),)),
     ],
     ids=["radeon", "two radeons", "hopper", "no card", "switched off", "expandable on 2.13", "sm_90", "minor version"],
 )
-def test_healthy_machine_has_no_finding(machine):
-    assert list(map(str, traps(machine))) == []
+def test_healthy_machine_has_no_finding(hardware):
+    assert list(map(str, find_known_issues(hardware))) == []

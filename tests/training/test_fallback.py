@@ -17,7 +17,7 @@ HOT |= {"training__max_rollbacks": 0, "training__epochs": 5, "training__gradient
 
 def short(monkeypatch, **settings):
     """Cut the recipes of the ladder to a fraction of a second."""
-    for name in fallback.RUNGS:
+    for name in fallback.FALLBACK_PRESETS:
         whole = config.recipe(name)
         quick = whole.training.model_copy(update={"epochs": 1, "batch_size": 256, **settings})
         model = whole.model.model_copy(update={"hidden_dims": (8,)})
@@ -35,24 +35,24 @@ def short(monkeypatch, **settings):
     ],
 )
 def test_rungs_below_the_asked_recipe(recipe, names):
-    assert [rung.recipe for rung in fallback.rungs(config.recipe(recipe))] == names
+    assert [rung.recipe for rung in fallback.fallback_configs(config.recipe(recipe))] == names
 
 
 def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
     asked = config.resolve("nightly", {"training.seed": 5, "training.threads": 2, "dataset.horizon_minutes": 7})
-    below = fallback.rungs(asked)
+    below = fallback.fallback_configs(asked)
     assert (below[1].model.hidden_dims, below[1].training.learning_rate) == ((128, 64, 32), 1e-4)
     assert [rung.training.learning_rate for rung in below[2:]] == [5e-5, 1e-5]
     for rung in below[1:]:
         assert (rung.training.seed, rung.training.threads, rung.dataset, rung.features) == (
             5, 2, asked.dataset, asked.features
         )  # fmt: skip
-    assert fallback.rungs(config.resolve("nightly", {"training.ladder": False}))[1:] == []
+    assert fallback.fallback_configs(config.resolve("nightly", {"training.ladder": False}))[1:] == []
 
 
 def test_processes_belong_to_the_machine_and_precision_to_the_recipe():
     asked = config.resolve("nightly", {"training.processes": 2, "training.precision": "fp16"})
-    assert [(rung.training.processes, rung.training.precision) for rung in fallback.rungs(asked)] == [
+    assert [(rung.training.processes, rung.training.precision) for rung in fallback.fallback_configs(asked)] == [
         (2, "fp16"), (2, "fp32"), (2, "fp32"), (2, "fp32")
     ]  # fmt: skip
 

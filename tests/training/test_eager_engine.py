@@ -12,7 +12,7 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines.eager import AVERAGE, MEAN, SQUARE, THETA, Engine
-from vpoc_ml.training.loop.adamw_step import Rates, propose
+from vpoc_ml.training.loop.adamw_step import StepRates, adamw_step
 from vpoc_ml.training.loop.loss import huber, mask_targets, shares
 
 STEPS, BATCH, FEATURES = 40, 32, 5
@@ -76,11 +76,11 @@ def test_plain_step_calls_torch_no_more_often_than_stated():
     engine, rows = make_engine(), batches(1)[0]
     batch = engine._backward(*rows)
     with torch.no_grad(), CountedCalls() as counted:
-        propose(
+        adamw_step(
             engine.rows,
-            engine.control,
+            engine.step_state,
             batch,
-            Rates(engine.factor, 0.9),
+            StepRates(engine.factor, 0.9),
             engine.members,
             engine.constants,
             engine.config,
@@ -106,7 +106,7 @@ def test_bad_batch_leaves_the_run_bit_identical_to_one_without_its_update(bad, d
     with_bad = run(make_engine(dropout=dropout), data)
     without = run(make_engine(dropout=dropout), data, skipped=(17,))
     assert torch.equal(with_bad.state, without.state)
-    assert torch.equal(with_bad.control, without.control)
+    assert torch.equal(with_bad.step_state, without.step_state)
     window = with_bad.read_window()
     assert (window.steps, window.accepted, window.finite) == (STEPS, STEPS - 1, True)
     assert math.isfinite(window.loss)

@@ -7,46 +7,46 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from vpoc_ml.training.hardware.probe import AMD, GIB, Card, DrmCard, Machine
+from vpoc_ml.training.hardware.probe import AMD, GIB, DrmGpu, Gpu, Hardware
 
 NODES = {"/dev/kfd": True, "/dev/dri/renderD128": True}
 
 
-def radeon(cards: int = 1, **changes: Any) -> Machine:
+def radeon(gpus: int = 1, **changes: Any) -> Hardware:
     """A healthy worker with RX 7900 XT cards."""
-    machine = Machine(
+    hardware = Hardware(
         torch="2.13.0+rocm7.2",
         hip="7.2.26015",
         archs=("gfx1030", "gfx1100", "gfx1101"),
         blas="hipblas",
-        cards=tuple(
-            Card(index, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB + GIB // 2) for index in range(cards)
+        gpus=tuple(
+            Gpu(index, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB + GIB // 2) for index in range(gpus)
         ),
-        drm=tuple(DrmCard(f"card{index}", AMD, GIB // 8, 20 * GIB) for index in range(cards)),
+        drm=tuple(DrmGpu(f"card{index}", AMD, GIB // 8, 20 * GIB) for index in range(gpus)),
         access=dict(NODES),
         driver="6.16.6",
         kernel_options=("quiet", "iommu=pt"),
         environment={"ROCR_VISIBLE_DEVICES": "0", "NCCL_P2P_DISABLE": "1"},
     )
-    return replace(machine, **changes)
+    return replace(hardware, **changes)
 
 
-def hopper(**changes: Any) -> Machine:
+def hopper(**changes: Any) -> Hardware:
     """A healthy NVIDIA machine."""
-    machine = Machine(
+    hardware = Hardware(
         torch="2.13.0+cu130",
         cuda="13.0",
         archs=("sm_80", "sm_90", "compute_90"),
         blas="cublas",
-        cards=(Card(0, "NVIDIA H100", "sm_90", 80 * GIB, 79 * GIB + GIB // 2),),
+        gpus=(Gpu(0, "NVIDIA H100", "sm_90", 80 * GIB, 79 * GIB + GIB // 2),),
         access={"/dev/nvidiactl": True},
     )
-    return replace(machine, **changes)
+    return replace(hardware, **changes)
 
 
-def system(root: Path, *, cards: int = 1, used: int = 0) -> Path:
+def system(root: Path, *, gpus: int = 1, used: int = 0) -> Path:
     """Write the files of a machine with AMD cards below ``root``."""
-    for index in range(cards):
+    for index in range(gpus):
         device = root / f"sys/class/drm/card{index}/device"
         device.mkdir(parents=True)
         (device / "vendor").write_text("0x1002\n")
@@ -64,7 +64,7 @@ def system(root: Path, *, cards: int = 1, used: int = 0) -> Path:
     return root
 
 
-def fake_torch(*, cards: int = 1, hip: str | None = "7.2.26015", broken: str = "") -> Any:
+def fake_torch(*, gpus: int = 1, hip: str | None = "7.2.26015", broken: str = "") -> Any:
     """A torch module as far as ``look`` asks it."""
 
     def properties(index: int) -> Any:
@@ -75,8 +75,8 @@ def fake_torch(*, cards: int = 1, hip: str | None = "7.2.26015", broken: str = "
         )
 
     cuda = SimpleNamespace(
-        is_available=lambda: cards > 0,
-        device_count=lambda: cards,
+        is_available=lambda: gpus > 0,
+        device_count=lambda: gpus,
         get_device_properties=properties,
         mem_get_info=lambda index: (19 * GIB, 20 * GIB),
         get_arch_list=lambda: ["gfx1030", "gfx1100"],
