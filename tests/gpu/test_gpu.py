@@ -27,7 +27,7 @@ def test_card_is_chosen_and_recorded():
     choice = choose_device(TrainingConfig(allow_cpu=False))
     assert choice.device.type == "cuda"
     assert choice.report["smoke"]["trouble"] is None
-    assert choice.report["machine"]["cards"]
+    assert choice.report["hardware"]["gpus"]
 
 
 def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):

@@ -215,5 +215,5 @@ def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkey
     assert bad.exit_code == 2
     told = json.loads(bad.stdout)
     assert told["ok"] is False
-    (device,) = [diagnostic for diagnostic in told["findings"] if diagnostic["subject"] == "device"]
+    (device,) = [diagnostic for diagnostic in told["diagnostics"] if diagnostic["subject"] == "device"]
     assert "sees no GPU" in device["found"]

@@ -229,7 +229,7 @@ def _no_rollback() -> Any:
 @contextmanager
 def _no_delta_guard() -> Iterator[None]:
     """Let the adaptive delta follow whatever comes: no finite check, no bounds, also in a step that is skipped."""
-    guarded = adamw_step._next_control
+    guarded = adamw_step._next_step_state
 
     def careless(step_state, counted, batch, norm, limit, finite, config):
         moved = guarded(step_state, counted, batch, norm, limit, finite, config)
@@ -243,7 +243,7 @@ def _no_delta_guard() -> Iterator[None]:
     def shown(*facts):
         return {key: _finite(value) for key, value in told(*facts).items()}
 
-    with mock.patch.object(adamw_step, "_next_control", careless), mock.patch.object(epochs, "window_line", shown):
+    with mock.patch.object(adamw_step, "_next_step_state", careless), mock.patch.object(epochs, "window_line", shown):
         yield
 
 

@@ -22,7 +22,7 @@ from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.run_inputs import hash_inputs
 from vpoc_ml.training.loop.checkpoint import read_checkpoint, write_checkpoint
 
-from .machines import hopper, radeon
+from .simulated_hardware import hopper, radeon
 
 AUTO, STRICT = TrainingConfig(), TrainingConfig(allow_cpu=False)
 
@@ -44,10 +44,10 @@ def test_card_that_works_is_taken_and_recorded(asked):
     choice = choose(TrainingConfig(device=asked))
     assert choice.device == torch.device("cuda", 0)
     assert choice.reason == "AMD Radeon RX 7900 XT (gfx1100) passed the smoke test"
-    assert choice.report["machine"]["hip"] == "7.2.26015"
-    assert choice.report["machine"]["blas"] == "hipblas"
+    assert choice.report["hardware"]["hip"] == "7.2.26015"
+    assert choice.report["hardware"]["blas"] == "hipblas"
     assert choice.report["smoke"]["rounds"] == 3
-    assert choice.report["findings"] == []
+    assert choice.report["known_issues"] == []
 
 
 def test_cpu_is_taken_when_asked_without_a_look_at_cards():
@@ -56,7 +56,7 @@ def test_cpu_is_taken_when_asked_without_a_look_at_cards():
 
 
 @pytest.mark.parametrize(
-    ("machine", "smoke", "reason"),
+    ("hardware", "smoke", "reason"),
     [
         (Hardware(trouble="torch 2.13.0+cpu sees no GPU"), passing, "sees no GPU"),
         (radeon(), failing, "float32 product"),
@@ -222,6 +222,6 @@ def test_run_records_what_was_found_on_the_way(tiny, make_run):
     run = make_run(tiny, **short, model__hidden_dims=(8,))
     train_run(run)
     described = json.loads((run / "training_config.json").read_text())
-    assert described["device_report"]["machine"]["torch"] == str(torch.__version__)
-    assert isinstance(described["device_report"]["findings"], list)
+    assert described["device_report"]["hardware"]["torch"] == str(torch.__version__)
+    assert isinstance(described["device_report"]["known_issues"], list)
     assert described["device_reason"]

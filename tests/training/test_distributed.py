@@ -52,7 +52,7 @@ def test_two_processes_train_the_net_that_one_trains_and_hold_the_same_bits(tiny
         for folder in (together, together / "processes/1")
     )
     assert mine.step == theirs.step == result["steps"]
-    for name in ("state", "control", "best"):
+    for name in ("state", "step_state", "best"):
         assert torch.equal(mine.tensors[name], theirs.tensors[name]), name
 
 

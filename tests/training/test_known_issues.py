@@ -10,7 +10,7 @@ import pytest
 from vpoc_ml.training.hardware.known_issues import find_known_issues
 from vpoc_ml.training.hardware.probe import AMD, DrmGpu, Gpu, Hardware
 
-from .machines import NODES, hopper, radeon
+from .simulated_hardware import NODES, hopper, radeon
 
 
 def env(hardware: Hardware, **variables: str) -> Hardware:
@@ -112,7 +112,7 @@ def test_trap_is_found_with_its_remedy(name):
 
 
 @pytest.mark.parametrize(
-    "machine",
+    "hardware",
     [
         radeon(),
         radeon(2),

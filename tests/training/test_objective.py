@@ -71,7 +71,7 @@ def test_the_start_of_a_target_is_its_best_constant(kind):
 def test_the_delta_never_enters_what_validation_reports():
     fixed, adaptive = Objective("huber", 0.1), Objective("adaptive_huber", 0.1)
     predicted, target, weight = torch.rand(1, 50), torch.rand(50), torch.ones(50)
-    assert torch.equal(fixed.judge(predicted, target, weight), adaptive.judge(predicted, target, weight))
+    assert torch.equal(fixed.mean_loss(predicted, target, weight), adaptive.mean_loss(predicted, target, weight))
 
 
 @pytest.mark.parametrize(

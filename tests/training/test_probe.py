@@ -8,7 +8,7 @@ import torch
 
 from vpoc_ml.training.hardware.probe import GIB, probe_hardware
 
-from .machines import fake_torch, system
+from .simulated_hardware import fake_torch, system
 
 
 def test_rocm_machine_is_read_from_torch_and_the_kernel(tmp_path):
@@ -27,7 +27,7 @@ def test_rocm_machine_is_read_from_torch_and_the_kernel(tmp_path):
     assert "iommu=pt" in hardware.kernel_options
     assert hardware.access == {"/dev/kfd": True, "/dev/dri/renderD128": True}
     assert hardware.environment == {"HIP_VISIBLE_DEVICES": "0"}, "nothing else of the environment is kept"
-    assert hardware.summary()["cards"][0]["arch"] == "gfx1100"
+    assert hardware.summary()["gpus"][0]["arch"] == "gfx1100"
 
 
 def test_device_node_without_permission_is_seen(tmp_path, monkeypatch):

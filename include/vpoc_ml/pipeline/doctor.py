@@ -55,7 +55,7 @@ def stops(diagnostics: list[Diagnostic]) -> bool:
 
 def as_json(diagnostics: list[Diagnostic]) -> dict[str, Any]:
     """Return the findings as one JSON-ready object; ``ok`` is false when something stops training."""
-    return {"ok": not stops(diagnostics), "findings": [asdict(diagnostic) for diagnostic in diagnostics]}
+    return {"ok": not stops(diagnostics), "diagnostics": [asdict(diagnostic) for diagnostic in diagnostics]}
 
 
 def _software(hardware: Hardware) -> Iterator[Diagnostic]:

@@ -70,8 +70,8 @@ def choose_device(
         return DeviceChoice(cpu, "training.device is cpu")
     hardware = hardware or probe_hardware()
     report: dict[str, Any] = {
-        "machine": hardware.summary(),
-        "findings": [str(each) for each in find_known_issues(hardware)],
+        "hardware": hardware.summary(),
+        "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
     obstacle = why_not(hardware, config, needed)
     if obstacle is None:

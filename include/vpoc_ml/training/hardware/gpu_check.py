@@ -44,8 +44,8 @@ def run_checks(device: torch.device) -> Facts:
     hardware = probe_hardware()
     report: Facts = {
         "device": str(device),
-        "machine": hardware.summary(),
-        "traps": [str(each) for each in find_known_issues(hardware)],
+        "hardware": hardware.summary(),
+        "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
     report["checks"] = {name: _outcome(check, device) for name, check in CHECKS.items()}
     report["ok"] = all(result["ok"] for result in report["checks"].values())

@@ -88,7 +88,7 @@ class Hardware:
             "cuda": self.cuda,
             "blas": self.blas,
             "driver": self.driver,
-            "cards": [
+            "gpus": [
                 {"name": gpu.name, "arch": gpu.arch, "total_bytes": gpu.total, "free_bytes": gpu.free}
                 for gpu in self.gpus
             ],

@@ -16,7 +16,7 @@ from vpoc_ml.errors import CheckpointError
 from vpoc_ml.lake.atomic import write_bytes
 from vpoc_ml.training.loop.checkpoint_files import checkpoint_file, stored_checkpoints
 
-FORMAT = "vpoc-ml-checkpoint/2"
+FORMAT = "vpoc-ml-checkpoint/3"
 KEEP = 2
 LENGTH = 8  # bytes that tell the length of a safetensors header
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ class EarlyStoppingState:
     best_dead: bool = False
     epochs_without_gain: int = 0
 
-    def judge(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
+    def update(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
         """Take an epoch's validation loss; return whether it is the best so far.
 
         A member whose patience has run out is finished: what it does while others go on does not count.
@@ -55,8 +55,8 @@ class Progress:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Progress:
         """Return what ``to_json`` stored."""
-        early_stopping = [EarlyStoppingState(**stopping) for stopping in stored["standings"]]
-        return cls(**{**stored, "standings": early_stopping})
+        early_stopping = [EarlyStoppingState(**stopping) for stopping in stored["early_stopping"]]
+        return cls(**{**stored, "early_stopping": early_stopping})
 
 
 def window_line(windows: Sequence[Window], monitors: Sequence[Monitor], rate: float) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Trainer:
         self.constant = self.objective.constant(self.data.validation.target, self.data.validation.weight)
         self.progress.early_stopping = self.progress.early_stopping or [EarlyStoppingState() for _ in range(self.count)]
         start = self.data.train[slice(0, EVALUATED_ROWS)]
-        initial = self._judge(self.predict(start), start)
+        initial = self._mean_losses(self.predict(start), start)
         self.monitors = [Monitor([loss if math.isfinite(loss) else self.constant]) for loss in initial]
         self.saved = self.opened = time.monotonic()
 
@@ -74,8 +74,8 @@ class Trainer:
             ]
         return torch.cat(parts, dim=1).double()
 
-    def _judge(self, predicted: Tensor, rows: Rows) -> list[float]:
-        losses: list[float] = self.objective.judge(predicted, rows.target, rows.weight).tolist()
+    def _mean_losses(self, predicted: Tensor, rows: Rows) -> list[float]:
+        losses: list[float] = self.objective.mean_loss(predicted, rows.target, rows.weight).tolist()
         return losses
 
     def _run_epoch(self, epoch: int, offset: int) -> None:
@@ -129,12 +129,12 @@ class Trainer:
         """Validate, keep each member's best, store everything. ``trained``: rows and seconds of this process."""
         progress = self.progress
         predicted = self.predict(self.data.validation)
-        losses = self._judge(predicted, self.data.validation)
+        losses = self._mean_losses(predicted, self.data.validation)
         spreads = predicted.reshape(self.count, len(self.data.validation), -1).std(dim=1).amax(dim=1).tolist()
         warm = progress.step > self.schedule.warmup
         dead = [warm and is_dead(spread) for spread in spreads]
         best = [
-            stopping.judge(epoch + 1, loss, end, self.config.patience)
+            stopping.update(epoch + 1, loss, end, self.config.patience)
             for stopping, loss, end in zip(progress.early_stopping, losses, dead, strict=True)
         ]
         improved = self.engine.members.spread(torch.tensor(best, device=self.best.device))
@@ -170,9 +170,9 @@ class Trainer:
         self.opened = self.saved
         tensors = {
             "state": self.engine.state,
-            "control": self.engine.step_state,
+            "step_state": self.engine.step_state,
             "good_state": self.good[0],
-            "good_control": self.good[1],
+            "good_step_state": self.good[1],
             "best": self.best,
         }
         progress = {"progress": self.progress.to_json(), "monitors": [asdict(each) for each in self.monitors]}
@@ -183,8 +183,8 @@ class Trainer:
         """Take over everything a checkpoint of the same data and settings holds, whichever engine wrote it."""
         device = self.engine.state.device
         tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
-        self.engine.restore((tensors["state"], tensors["control"]))
-        self.good = (tensors["good_state"], tensors["good_control"])
+        self.engine.restore((tensors["state"], tensors["step_state"]))
+        self.good = (tensors["good_state"], tensors["good_step_state"])
         self.best = tensors["best"]
         self.progress = Progress.from_json(checkpoint.progress["progress"])
         self.monitors = [Monitor(**stored) for stored in checkpoint.progress["monitors"]]

@@ -83,7 +83,7 @@ class Objective:
             return losses.cross_entropy(predictions, target)
         return losses.binary_cross_entropy(predictions, target)
 
-    def judge(self, predictions: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def mean_loss(self, predictions: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean loss per member [members] at fixed constants, in float64: what validation reports.
 
         The delta of ``adaptive_huber`` never enters here: losses at different deltas cannot be compared,
@@ -96,7 +96,7 @@ class Objective:
         """Return the loss of predicting ``start`` for every row: the baseline."""
         start = torch.tensor(self.start, dtype=torch.float64, device=target.device)
         outputs = start.expand(1, len(target), len(self.start))
-        return float(self.judge(outputs.squeeze(-1) if len(self.start) == 1 else outputs, target, weight)[0])
+        return float(self.mean_loss(outputs.squeeze(-1) if len(self.start) == 1 else outputs, target, weight)[0])
 
     def by_member(self, outputs: Tensor) -> Tensor:
         """Return a network's outputs as [members, rows(, outputs)] in float32 or wider."""
