@@ -94,14 +94,14 @@ class ParquetReader:
         line, first, any_whole = 1, None, False
         with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
             try:
-                file = pq.ParquetFile(stream)
-                _check_size(place, file.metadata, config)
-                names = {name.lower(): name for name in file.schema_arrow.names}
+                parquet = pq.ParquetFile(stream)
+                _check_size(place, parquet.metadata, config)
+                names = {name.lower(): name for name in parquet.schema_arrow.names}
                 if missing := [column for column in roles if column not in names]:
                     raise UnreadableFileError(
                         place.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(names)[:80]
                     )
-                for batch in file.iter_batches(_ROWS, columns=[names[column] for column in roles]):
+                for batch in parquet.iter_batches(_ROWS, columns=[names[column] for column in roles]):
                     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
                     given = _by_role(frame, names, roles)
                     rows = _typed(place, given, mapping, config, line)
