@@ -67,9 +67,9 @@ def synth(
 ) -> None:
     """Write a synthetic ES and VIX market as vendor files, with the truth beside it."""
     from vpoc_ml.synthetic.generate import write_market
-    from vpoc_ml.synthetic.planted_faults import KINDS
+    from vpoc_ml.synthetic.planted_faults import FAULT_KINDS
 
-    kinds = KINDS if faults == "all" else [kind.strip() for kind in faults.split(",") if kind.strip()]
+    kinds = FAULT_KINDS if faults == "all" else [kind.strip() for kind in faults.split(",") if kind.strip()]
     made = write_market(out, contracts=contracts, seed=seed, mode=mode, faults=kinds, lead=lead)  # type: ignore[arg-type]
     for path in [*made.files.values(), made.vix, made.truth, *([made.faults] if made.faults else [])]:
         typer.echo(path)

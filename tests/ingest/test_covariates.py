@@ -9,7 +9,7 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.ingest.vix.covariates import Covariate, covariates
-from vpoc_ml.ingest.vix.index_files import Published
+from vpoc_ml.ingest.vix.index_files import PublicationTime
 
 
 def test_entries_name_index_file_and_publication() -> None:
@@ -17,10 +17,10 @@ def test_entries_name_index_file_and_publication() -> None:
         covariates=("vvix", "VIX9D = /data/VIX9D_History.csv", "DGS2=rates.csv@08:30+1", "SKEW@09:00")
     )
     assert covariates(config) == (
-        Covariate("VVIX", None, Published(time(16, 15), 0)),
-        Covariate("VIX9D", "/data/VIX9D_History.csv", Published(time(16, 15), 0)),
-        Covariate("DGS2", "rates.csv", Published(time(8, 30), 1)),
-        Covariate("SKEW", None, Published(time(9, 0), 0)),
+        Covariate("VVIX", None, PublicationTime(time(16, 15), 0)),
+        Covariate("VIX9D", "/data/VIX9D_History.csv", PublicationTime(time(16, 15), 0)),
+        Covariate("DGS2", "rates.csv", PublicationTime(time(8, 30), 1)),
+        Covariate("SKEW", None, PublicationTime(time(9, 0), 0)),
     )
     assert [each.column for each in covariates(config)] == ["vvix", "vix9d", "dgs2", "skew"]
 

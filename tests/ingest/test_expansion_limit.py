@@ -15,8 +15,8 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ExpansionLimitError, MissingInputError
 from vpoc_ml.ingest.discover import discover
+from vpoc_ml.ingest.file_streams import hash_content, opened
 from vpoc_ml.ingest.open_interest import read_open_interest
-from vpoc_ml.ingest.streams import hash_content, opened
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.market.instruments import instrument
 

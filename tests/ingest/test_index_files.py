@@ -14,7 +14,7 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError, VpocError
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.vix.index_files import Published, index_of, read_index
+from vpoc_ml.ingest.vix.index_files import PublicationTime, identify_index, read_index
 from vpoc_ml.market.instruments import instrument
 
 DAYS = [date(2024, 1, 12), date(2024, 1, 16), date(2024, 1, 17)]
@@ -198,7 +198,7 @@ def test_every_publishers_form_gives_the_same_closes(tmp_path: Path, form: str) 
     assert values["date"].to_list() == DAYS
     assert values["close"].to_list() == CLOSES
     assert values["available_at"].to_list() == [datetime(*day.timetuple()[:3], 21, 15, tzinfo=UTC) for day in DAYS]
-    assert index_of(path.name, path.read_text("utf-8-sig").splitlines(), IngestConfig()) == "VIX"
+    assert identify_index(path.name, path.read_text("utf-8-sig").splitlines(), IngestConfig()) == "VIX"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -257,7 +257,7 @@ def test_damaged_bytes_raise_nothing_but_typed_errors(tmp_path: Path, seed: int)
             at = draw.randrange(len(raw))
             raw[at : at + draw.randrange(3)] = bytes(draw.choice(b"0123456789,.-/: +Z\n\x00\xff") for _ in range(2))
         (tmp_path / name).write_bytes(raw)
-        index_of(name, raw.decode(errors="replace").splitlines(), IngestConfig())
+        identify_index(name, raw.decode(errors="replace").splitlines(), IngestConfig())
         try:
             assert read_index(tmp_path / name)["close"].is_between(5, 200).all()
         except VpocError:
@@ -347,7 +347,7 @@ def test_another_index_never_passes_as_the_vix(tmp_path: Path, case: str) -> Non
     ],
 )
 def test_prices_and_unnamed_closes_of_another_size_are_not_taken_for_the_vix(name: str, text: str) -> None:
-    assert index_of(name, text.splitlines(), IngestConfig()) is None
+    assert identify_index(name, text.splitlines(), IngestConfig()) is None
 
 
 def test_own_columns_are_read_by_the_mapping(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_times_within_the_day_need_a_zone(tmp_path: Path) -> None:
 
 def test_other_index_is_read_by_name_and_known_at_its_publication(tmp_path: Path) -> None:
     path = save(tmp_path, "rates.csv", "observation_date,DGS10,DGS2\n2024-01-12,3.96,4.14\n2024-01-16,4.07,-0.02\n")
-    values = read_index(path, "DGS2", published=Published(time(8, 30), 1))
+    values = read_index(path, "DGS2", published=PublicationTime(time(8, 30), 1))
     assert values["close"].to_list() == [4.14, -0.02]
     assert values["available_at"].to_list() == [datetime(2024, 1, day, 13, 30, tzinfo=UTC) for day in (15, 17)]
 

@@ -10,10 +10,10 @@ import pytest
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
+from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.merge import merge
 from vpoc_ml.ingest.readers import ninjatrader
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import read_head
 from vpoc_ml.market.instruments import instrument
 
 GOOD = [

@@ -13,11 +13,11 @@ import pytest
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest import streams
+from vpoc_ml.ingest import file_streams
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.discover import discover
+from vpoc_ml.ingest.file_streams import blocks, opened
 from vpoc_ml.ingest.readers import READERS
-from vpoc_ml.ingest.streams import blocks, opened
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
@@ -81,7 +81,7 @@ def test_large_file_of_many_contracts_is_built_in_bounded_memory(tmp_path: Path)
 
 
 def test_span_reads_only_the_contracts_part_and_finds_every_row(tmp_path: Path, flat_vix, monkeypatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 4096)
+    monkeypatch.setattr(file_streams, "BLOCK", 4096)
     first = contract_lines("ESZ4", datetime(2024, 12, 2, 15, 0, tzinfo=UTC), 300)
     second = contract_lines("ESH5", datetime(2024, 12, 3, 15, 0, tzinfo=UTC), 300)
     mixed = [line for pair in zip(first[200:], second[:100], strict=True) for line in pair]
@@ -123,7 +123,7 @@ def test_line_of_many_megabytes_is_quarantined_without_being_held(tmp_path: Path
     with path.open("w") as file:
         file.write("\n".join(lines[:100]) + "\n" + "7" * size + "\n" + "\n".join(lines[100:]) + "\n")
     with opened(path) as stream:
-        assert max(len(block.text) for block in blocks(stream)) < streams.BLOCK + streams.LONGEST_LINE
+        assert max(len(block.text) for block in blocks(stream)) < file_streams.BLOCK + file_streams.LONGEST_LINE
     built = build_bars(path, ESH25, ES, flat_vix, IngestConfig())
     assert built.bars.height == 300
     line, text = built.quarantine.select("line", "text").row(0)
@@ -141,7 +141,7 @@ def test_file_that_is_one_endless_line_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [64, 1000, 4 * 2**20])
 def test_rows_do_not_depend_on_where_blocks_end(block: int, write, minutes, noon, monkeypatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", block)
+    monkeypatch.setattr(file_streams, "BLOCK", block)
     path = write([*minutes(noon, 50), "broken", *minutes(noon + timedelta(minutes=50), 50)])
     source = discover(path.parent, ES).contracts["ESH25"][0]
     rows = pl.concat(READERS["ninjatrader"].batches(source, ES, IngestConfig()))

@@ -10,7 +10,7 @@ import pytest
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError, VixCoverageError
-from vpoc_ml.ingest.vix.index_files import index_of
+from vpoc_ml.ingest.vix.index_files import identify_index
 from vpoc_ml.ingest.vix.vix_closes import check_coverage, join_vix, read_vix
 
 CME = "CME Globex Equity"
@@ -36,7 +36,7 @@ def test_formats_give_the_same_closes(vix_file, text: str) -> None:
     assert closes["close"].to_list() == [19.54, 19.19]
     assert closes.schema == {"date": pl.Date(), "close": pl.Float64(), "available_at": pl.Datetime("us", "UTC")}
     assert closes["available_at"][0] == datetime(2025, 1, 10, 21, 15, tzinfo=UTC)
-    assert index_of("closes.csv", text.splitlines(), IngestConfig()) == "VIX"
+    assert identify_index("closes.csv", text.splitlines(), IngestConfig()) == "VIX"
 
 
 def test_close_is_published_at_quarter_past_four_new_york_in_summer_too(vix_file) -> None:

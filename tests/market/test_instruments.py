@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
+from vpoc_ml.market.instrument_files import INSTRUMENTS_VARIABLE, MONTH_CODES
 from vpoc_ml.market.instruments import instrument, symbols
-from vpoc_ml.market.specs import MONTH_CODES, VARIABLE
 
 ES = instrument("ES")
 CME = "CME Globex Equity"
@@ -104,7 +104,7 @@ def own(tmp_path, monkeypatch) -> Callable[[str], Path]:
         path = tmp_path / "instruments.toml"
         path.write_text(text)
         os.utime(path, ns=(next(clock), next(clock)))
-        monkeypatch.setenv(VARIABLE, str(path))
+        monkeypatch.setenv(INSTRUMENTS_VARIABLE, str(path))
         return path
 
     clock = itertools.count(1)
@@ -129,7 +129,7 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
     before = instrument("ES").digest
     own(ZN)
     assert instrument("ES").digest != before
-    monkeypatch.delenv(VARIABLE)
+    monkeypatch.delenv(INSTRUMENTS_VARIABLE)
     assert "ZN" not in symbols()
     assert instrument("ES").digest == before
 
@@ -205,7 +205,7 @@ def test_missing_or_broken_files_are_named(own, tmp_path, monkeypatch) -> None:
     path = own("[ZN\n")
     with pytest.raises(UnreadableFileError, match=path.name):
         instrument("ES")
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.toml"))
+    monkeypatch.setenv(INSTRUMENTS_VARIABLE, str(tmp_path / "nowhere.toml"))
     with pytest.raises(MissingInputError, match="nowhere"):
         instrument("ES")
 

@@ -2,7 +2,7 @@
 
 from vpoc_ml import pipeline
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.market.specs import VARIABLE
+from vpoc_ml.market.instrument_files import INSTRUMENTS_VARIABLE
 
 from .conftest import BEGIN, NOW, ROWS
 
@@ -90,5 +90,5 @@ def test_instrument_of_ones_own_rebuilds_everything_made_with_the_old_one(lake, 
     build(lake, start())
     mine = tmp_path / "instruments.toml"
     mine.write_text("[ES]\nslippage_ticks = 2\n")
-    monkeypatch.setenv(VARIABLE, str(mine))
+    monkeypatch.setenv(INSTRUMENTS_VARIABLE, str(mine))
     assert build(lake, "night")[0] == list(BUILT)

@@ -18,11 +18,13 @@ from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
-from vpoc_ml.synthetic.planted_faults import KINDS, check_kinds, damage
+from vpoc_ml.synthetic.planted_faults import FAULT_KINDS, check_kinds, damage
 
 ES = instrument("ES")
 CODES = ("ESH23", "ESM23")
-ROWS = tuple(kind for kind in KINDS if kind not in ("out-of-order", "missing-hour", "missing-session", "truncated"))
+ROWS = tuple(
+    kind for kind in FAULT_KINDS if kind not in ("out-of-order", "missing-hour", "missing-session", "truncated")
+)
 
 
 def built(market: SyntheticMarket, code: str) -> BuiltBars:
@@ -41,7 +43,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> SyntheticMarket:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> SyntheticMarket:
-    kinds = [kind for kind in KINDS if kind != "truncated"]
+    kinds = [kind for kind in FAULT_KINDS if kind != "truncated"]
     return write_market(tmp_path_factory.mktemp("faulty"), contracts=2, faults=kinds)
 
 

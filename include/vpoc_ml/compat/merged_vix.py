@@ -15,10 +15,10 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.options import clock
-from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.file_settings import clock
+from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.readers import merged as merged_reader
-from vpoc_ml.ingest.vix.index_files import Published
+from vpoc_ml.ingest.vix.index_files import PublicationTime
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK
 from vpoc_ml.lake.atomic import write_text
 
@@ -48,7 +48,9 @@ def write_closes(merged: Path, target: Path, config: IngestConfig | None = None)
     )
     if known.is_empty():
         raise UnreadableFileError(merged, "a VIX column with positive closes", "none", remedy=_REMEDY)
-    daily = known.filter(pl.col("clock") <= Published().at).group_by("date").agg(pl.col("vix").last()).sort("date")
+    daily = (
+        known.filter(pl.col("clock") <= PublicationTime().at).group_by("date").agg(pl.col("vix").last()).sort("date")
+    )
     first = known.row(0, named=True)
     rows = [(first["date"] - timedelta(days=1), first["vix"]), *daily.iter_rows()]
     write_text(target, "DATE,CLOSE\n" + "".join(f"{day.isoformat()},{close}\n" for day, close in rows))
@@ -60,7 +62,7 @@ def _columns(path: Path, config: IngestConfig) -> pl.DataFrame:
     parquet = path.suffix.lower() in (".parquet", ".pq")
     scan = pl.scan_parquet(path) if parquet else pl.scan_csv(path, infer_schema=False)
     names = {name.strip().lower(): name for name in scan.collect_schema().names()}
-    stamps = [names[name] for name in merged_reader.stamp_columns(names) if name in names]
+    stamps = [names[name] for name in merged_reader.timestamp_columns(names) if name in names]
     stamps = stamps or [names[name] for name in _STAMPS if name in names][:1]
     if not stamps or "vix" not in names:
         found = ", ".join(names) or "no columns"
@@ -79,9 +81,9 @@ def _utc(path: Path, stamps: pl.Series, config: IngestConfig) -> pl.Series:
         stamps = stamps.dt.to_string("%Y-%m-%d %H:%M:%S")
     if stamps.dtype != pl.String:
         raise UnreadableFileError(path, "a column of date-times", str(stamps.dtype), remedy=_REMEDY)
-    place, first = Place(path), stamps.drop_nulls().head(_JUDGED).to_list()
-    formats = merged_reader.formats(place, first, config)
-    stamp, _ = clock(place, merged_reader.READER.name, config, first, formats, end=False, default="UTC")
+    file, first = FileRef(path), stamps.drop_nulls().head(_JUDGED).to_list()
+    formats = merged_reader.formats(file, first, config)
+    stamp, _ = clock(file, merged_reader.READER.name, config, first, formats, end=False, default="UTC")
     known = stamps.to_frame("stamp").select(stamp.to_utc(pl.col("stamp"))).to_series()
     if known.has_nulls():
         line = int(known.is_null().arg_true()[0])

@@ -13,11 +13,11 @@ import polars as pl
 from vpoc_ml.compat.merged_vix import write_closes
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
+from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.parsing import header
-from vpoc_ml.ingest.parsing.contract_names import contract_of
+from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.readers import merged as merged_reader
-from vpoc_ml.ingest.streams import read_head
-from vpoc_ml.ingest.vix.index_files import index_of
+from vpoc_ml.ingest.vix.index_files import identify_index
 from vpoc_ml.ingest.vix.index_symbols import VIX
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.lake.store import Lake
@@ -75,7 +75,7 @@ def _name(data: Path, contracts: Sequence[str]) -> str:
         ContractCodeError: neither name, columns nor ``contracts`` tell the contract of the earlier system's file.
     """
     try:
-        contract_of(data.name)
+        contract_in_name(data.name)
     except ContractCodeError as error:
         if len(contracts) == 1:
             return f"{parse_contract(contracts[0], where='setting data.contracts').code} {data.name}"
@@ -142,7 +142,9 @@ def _merged_parquet(data: Path) -> bool:
 def _vix_beside(data: Path) -> Path | None:
     siblings = (path for path in sorted(data.parent.iterdir()) if path.suffix.lower() == ".csv" and path != data)
     config = IngestConfig()
-    return next((path for path in siblings if index_of(path.name, read_head(path, None).lines, config) == VIX), None)
+    return next(
+        (path for path in siblings if identify_index(path.name, read_head(path, None).lines, config) == VIX), None
+    )
 
 
 def hand_over(lake: str, run: str, folder: Path) -> list[str]:

@@ -14,16 +14,16 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
 from vpoc_ml.ingest.clean import Cleaned, clean
 from vpoc_ml.ingest.convention import check_side, check_unadjusted, check_zone
+from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.merge import Merged, merge
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.quoting import with_text
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.row_filters import reviewed_rows
+from vpoc_ml.ingest.row_text import with_text
 from vpoc_ml.ingest.sniff import choose
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import read_head
-from vpoc_ml.ingest.unreviewed import reviewed_rows
 from vpoc_ml.ingest.vix.vix_closes import check_coverage, join_index, join_vix
 from vpoc_ml.market.contracts import Contract
-from vpoc_ml.market.exchange_calendar import reviewed
+from vpoc_ml.market.exchange_calendar import reviewed_range
 from vpoc_ml.market.instruments import Instrument
 
 
@@ -72,7 +72,7 @@ def build_bars(
     merged = merge(sources, instrument, config, as_of)
     rows, left_out = reviewed_rows(merged.rows, contract, instrument)
     if left_out and rows.is_empty():
-        raise UnreviewedSessionsError(_where(merged), instrument.calendar, *reviewed(instrument.calendar))
+        raise UnreviewedSessionsError(_where(merged), instrument.calendar, *reviewed_range(instrument.calendar))
     merged = replace(merged, rows=rows)
     cleaned = clean(merged.rows, contract, instrument, config.min_price, config.bad_prints)
     reasons = _counted(cleaned.quarantine)
@@ -110,7 +110,7 @@ def with_indices(
 
 
 def _source(path: Path, contract: Contract, config: IngestConfig) -> Source:
-    return Source(path, choose(Place(path), read_head(path), config).name, contract.code)
+    return Source(path, choose(FileRef(path), read_head(path), config).name, contract.code)
 
 
 def _where(merged: Merged) -> str:

@@ -17,9 +17,9 @@ from vpoc_ml.artifacts.quarantine_reasons import (
     OUTSIDE_HOURS,
     UNPARSABLE,
 )
-from vpoc_ml.ingest.prints import BAD_PRINT, isolated_prints
+from vpoc_ml.ingest.bad_prints import BAD_PRINT, isolated_prints
 from vpoc_ml.market.contracts import Contract
-from vpoc_ml.market.exchange_calendar import clipped, contract_sessions, reviewed
+from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, reviewed_range
 from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument
 
 _PRICES = ("open", "high", "low", "close")
@@ -80,11 +80,11 @@ def within_hours(rows: pl.DataFrame, contract: Contract, instrument: Instrument)
 
 def hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
     """Return the contract's sessions around the stamps, absurd ones aside: open_at, session, close_at and RTH."""
-    first, last = reviewed(instrument.calendar)
+    first, last = reviewed_range(instrument.calendar)
     if stamped.height:
         low, high = stamped["ts"].min().date(), stamped["ts"].max().date()  # type: ignore[union-attr]
         week, calendar = timedelta(days=7), instrument.calendar
-        first, last = clipped(calendar, low - week), clipped(calendar, high + week)
+        first, last = clip_to_reviewed(calendar, low - week), clip_to_reviewed(calendar, high + week)
     table = contract_sessions(contract, instrument, first, last)
     # the reader's rows have a price named open and one named close
     return table.rename({"close": "close_at"}).select(

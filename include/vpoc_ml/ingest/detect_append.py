@@ -17,15 +17,15 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VpocError
+from vpoc_ml.ingest.bad_prints import BAD_PRINT, isolated_prints
 from vpoc_ml.ingest.bars import BuiltBars, with_indices
 from vpoc_ml.ingest.clean import Cleaned, clean
 from vpoc_ml.ingest.convention import check_side
+from vpoc_ml.ingest.file_streams import HEAD_BYTES, LONGEST_LINE, blocks, packed
 from vpoc_ml.ingest.merge import GRID_ROWS, ROW_SCHEMA
 from vpoc_ml.ingest.parsing.delimited import TextReader, rows_of
-from vpoc_ml.ingest.prints import BAD_PRINT, isolated_prints
 from vpoc_ml.ingest.readers import READERS, barchart, kibot
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import HEAD_BYTES, LONGEST_LINE, blocks, packed
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -33,7 +33,7 @@ _WHOLE = (barchart.READER.name, kibot.READER.name)  # they judge the order of da
 
 
 @dataclass(frozen=True)
-class Growth:
+class Append:
     """A file that begins with the ``size`` bytes, ``lines`` lines, it had before; hashes of the old and the new."""
 
     source: Source
@@ -43,7 +43,7 @@ class Growth:
     now: str
 
 
-def growth(source: Source, size: int) -> Growth | None:
+def detect_append(source: Source, size: int) -> Append | None:
     """Return how a plain text grew since it had ``size`` bytes, read once; None for what cannot be appended to.
 
     Files within the first 64 KiB are left out, for they may still show another format.
@@ -61,17 +61,17 @@ def growth(source: Source, size: int) -> Growth | None:
         before = digest.hexdigest()
         while chunk := stream.read(LONGEST_LINE):
             digest.update(chunk)
-    return None if left or last != b"\n" else Growth(source, size, lines, before, digest.hexdigest())
+    return None if left or last != b"\n" else Append(source, size, lines, before, digest.hexdigest())
 
 
-def mark_of(source: Source) -> str:
+def source_identity(source: Source) -> str:
     """Return what must stay for a file to be the same one that grew: its name, and how it is read."""
     return json.dumps({**source.to_json(), "path": source.path.name}, sort_keys=True)
 
 
 def append_bars(
     before: BuiltBars,
-    grown: Growth,
+    grown: Append,
     contract: Contract,
     instrument: Instrument,
     vix: pl.DataFrame | None,
@@ -104,7 +104,7 @@ def append_bars(
     )
 
 
-def _new_rows(grown: Growth, config: IngestConfig) -> pl.DataFrame | None:
+def _new_rows(grown: Append, config: IngestConfig) -> pl.DataFrame | None:
     """Return the rows after the old end; None where the format needs the whole file."""
     source, reader = grown.source, READERS[grown.source.reader]
     assert isinstance(reader, TextReader)

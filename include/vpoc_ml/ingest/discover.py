@@ -9,12 +9,12 @@ from pathlib import Path
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
-from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.file_streams import members, read_head
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.sniff import AmbiguousFormatError, choose
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import members, read_head
 from vpoc_ml.ingest.vix import covariates
-from vpoc_ml.ingest.vix.index_files import index_of
+from vpoc_ml.ingest.vix.index_files import identify_index
 from vpoc_ml.ingest.vix.index_symbols import VIX
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import Instrument
@@ -184,13 +184,13 @@ def _judge(path: Path, name: str, instrument: Instrument, config: IngestConfig, 
     except UnreadableFileError as error:
         found.unreadable.append(Unreadable(name, str(error), error=error))
         return
-    places = [Place(path)] if inner is None else [Place(path, member) for member in inner if _wanted(member)]
-    if not places:
+    files = [FileRef(path)] if inner is None else [FileRef(path, member) for member in inner if _wanted(member)]
+    if not files:
         found.unreadable.append(Unreadable(name, "an archive without files"))
-    for place in places:
-        shown = f"{name}:{place.member}" if place.member else name
+    for file in files:
+        shown = f"{name}:{file.member}" if file.member else name
         try:
-            _judge_place(place, shown, instrument, config, found)
+            _judge_place(file, shown, instrument, config, found)
         except OSError as error:
             found.unreadable.append(Unreadable(shown, f"cannot be opened: {error.strerror or error}"))
         except (UnreadableFileError, MissingInputError) as error:
@@ -201,18 +201,18 @@ def _wanted(member: str) -> bool:
     return not any(part.startswith((".", "__MACOSX")) for part in Path(member).parts)
 
 
-def _judge_place(place: Place, shown: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
-    head = read_head(place.path, place.member)
+def _judge_place(file: FileRef, shown: str, instrument: Instrument, config: IngestConfig, found: _Found) -> None:
+    head = read_head(file.path, file.member)
     wanted = covariates.symbols(config)
-    if (symbol := index_of(place.name, head.lines, config, *wanted[1:])) is not None:
+    if (symbol := identify_index(file.name, head.lines, config, *wanted[1:])) is not None:
         if symbol in wanted:
-            found.indices[symbol] = [*dict.fromkeys((*found.indices.get(symbol, ()), place.path))]
+            found.indices[symbol] = [*dict.fromkeys((*found.indices.get(symbol, ()), file.path))]
         else:
             reason = f"values of {symbol}, not of the VIX; name it in ingest.covariates to use it"
             found.unreadable.append(Unreadable(shown, reason))
         return
     try:
-        reader = choose(place, head, config)
+        reader = choose(file, head, config)
     except AmbiguousFormatError as error:
         found.unreadable.append(Unreadable(shown, str(error), error=error))
         return
@@ -220,35 +220,35 @@ def _judge_place(place: Place, shown: str, instrument: Instrument, config: Inges
         found.unreadable.append(Unreadable(shown, _unknown(error)))
         return
     try:
-        listing = reader.listing(place, head, instrument, config)
+        contents = reader.contents(file, head, instrument, config)
     except ContractCodeError as error:
         found.unreadable.append(Unreadable(shown, str(error)))
     except (ConfigError, UnreadableFileError) as error:
         found.unreadable.append(Unreadable(shown, str(error), error=error))
     else:
-        _sort_in(listing, place, shown, instrument, found)
+        _sort_in(contents, file, shown, instrument, found)
 
 
-def _sort_in(listing: Listing, place: Place, shown: str, instrument: Instrument, found: _Found) -> None:
+def _sort_in(contents: FileContents, file: FileRef, shown: str, instrument: Instrument, found: _Found) -> None:
     """Add a listing's sources unless the file is cut off."""
-    if listing.daily:
-        if place.path not in found.daily:
-            found.daily.append(place.path)
+    if contents.daily:
+        if file.path not in found.daily:
+            found.daily.append(file.path)
             found.notes.append(
-                f"{shown.removesuffix(f':{place.member}')}: daily volume or open interest, for data.open_interest"
+                f"{shown.removesuffix(f':{file.member}')}: daily volume or open interest, for data.open_interest"
             )
         return
-    found.notes.extend(f"{shown}: {note}" for note in listing.notes)
-    codes = tuple(dict.fromkeys(source.contract for source in listing.sources))
+    found.notes.extend(f"{shown}: {note}" for note in contents.notes)
+    codes = tuple(dict.fromkeys(source.contract for source in contents.sources))
     others = [code for code in codes if parse_contract(code).root != instrument.symbol]
-    ours = [source for source in listing.sources if source.contract not in others]
+    ours = [source for source in contents.sources if source.contract not in others]
     if others:
         found.notes.append(f"{shown}: bars of {', '.join(others)}, not of {instrument.symbol}")
-    if listing.cut is None:
+    if contents.cut is None:
         found.sources.extend(ours)
     elif ours:
         codes = tuple(dict.fromkeys(source.contract for source in ours))
-        found.unreadable.append(Unreadable(shown, str(listing.cut), codes, listing.cut))
+        found.unreadable.append(Unreadable(shown, str(contents.cut), codes, contents.cut))
 
 
 def _unknown(error: UnreadableFileError) -> str:

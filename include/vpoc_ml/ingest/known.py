@@ -11,16 +11,16 @@ from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 
-BAR = timedelta(seconds=60)
+BAR_LENGTH = timedelta(seconds=60)
 """A bar is known when it has ended, this long after its timestamp."""
 
 
-def known_rows(rows: pl.DataFrame, as_of: datetime | None) -> pl.DataFrame:
+def rows_ended_by(rows: pl.DataFrame, as_of: datetime | None) -> pl.DataFrame:
     """Return the rows (ts) of bars that had ended at ``as_of``, all for None; one without a timestamp stays."""
-    return rows if as_of is None else rows.filter((pl.col("ts") + BAR <= as_of).fill_null(True))
+    return rows if as_of is None else rows.filter((pl.col("ts") + BAR_LENGTH <= as_of).fill_null(True))
 
 
-def first_bar(source: Source, instrument: Instrument, config: IngestConfig) -> datetime | None:
+def first_timestamp(source: Source, instrument: Instrument, config: IngestConfig) -> datetime | None:
     """Return the earliest timestamp of a source, UTC; None where no row has one.
 
     Raises:

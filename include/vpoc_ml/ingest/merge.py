@@ -10,7 +10,7 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.known import known_rows
+from vpoc_ml.ingest.known import rows_ended_by
 from vpoc_ml.ingest.parsing.text_layout import VALUES
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.ingest.sources import Source
@@ -47,7 +47,7 @@ def merge(
             ``config.conflicts`` is ``error``.
     """
     distinct, notes = _without_copies(sorted(sources, key=lambda source: source.order))
-    frames = [known_rows(_rows(source, number, instrument, config), as_of) for number, source in enumerate(distinct)]
+    frames = [rows_ended_by(_rows(source, number, instrument, config), as_of) for number, source in enumerate(distinct)]
     rows = pl.concat(frames)
     for source in distinct:
         notes.append(READERS[source.reader].note(source, config))

@@ -8,7 +8,7 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.streams import members, opened
+from vpoc_ml.ingest.file_streams import members, opened
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
-from vpoc_ml.ingest.parsing.options import option
-from vpoc_ml.ingest.parsing.reader import Place, Reader
+from vpoc_ml.ingest.file_streams import Head, is_packed
+from vpoc_ml.ingest.parsing.file_settings import option
+from vpoc_ml.ingest.parsing.reader import FileRef, Reader
 from vpoc_ml.ingest.parsing.unsupported import described
 from vpoc_ml.ingest.readers import READERS, generic
-from vpoc_ml.ingest.streams import Head, is_packed
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -17,14 +17,14 @@ class AmbiguousFormatError(UnreadableFileError):
     """A file that fits several readers."""
 
 
-def choose(place: Place, head: Head, config: IngestConfig) -> Reader:
+def choose(file: FileRef, head: Head, config: IngestConfig) -> Reader:
     """Return the reader of a file: as set, else the columns of a declared mapping, else the one that recognises it.
 
     Raises:
         UnreadableFileError: none does, or several do: then the setting to make is named.
         InvalidValueError: ``ingest.reader`` names no reader.
     """
-    if chosen := option(config.reader, place):
+    if chosen := option(config.reader, file):
         return reader_named(chosen)
     if generic.recognised(head, config):
         return reader_named(generic.NAME)
@@ -34,20 +34,20 @@ def choose(place: Place, head: Head, config: IngestConfig) -> Reader:
     if fitting:
         names = " and ".join(reader.name for reader in fitting)
         raise AmbiguousFormatError(
-            place.shown, "a file that fits one reader", f"one that fits {names}", remedy="Set ingest.reader to one."
+            file.shown, "a file that fits one reader", f"one that fits {names}", remedy="Set ingest.reader to one."
         )
     if generic.could_be(head, config):
         return reader_named(generic.NAME)
     if is_packed(head.raw):
         raise UnreadableFileError(
-            place.shown, "texts in an archive", "an archive in an archive", remedy="Unpack the outer one."
+            file.shown, "texts in an archive", "an archive in an archive", remedy="Unpack the outer one."
         )
     if head.raw[:2] in _UTF16:
-        raise UnreadableFileError(place.shown, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
+        raise UnreadableFileError(file.shown, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
     shown = described(head.lines[0]) if head.lines else "an empty file"
     expected = next(iter(READERS.values())).expected
     remedy = "Declare its columns in ingest.mapping." if "," in shown else ""
-    raise UnreadableFileError(place.shown, f"{expected} or another known format", shown, line=1, remedy=remedy)
+    raise UnreadableFileError(file.shown, f"{expected} or another known format", shown, line=1, remedy=remedy)
 
 
 def reader_named(name: str) -> Reader:

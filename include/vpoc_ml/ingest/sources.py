@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from vpoc_ml.ingest.streams import blocks, hash_content, opened
+from vpoc_ml.ingest.file_streams import blocks, hash_content, opened
 
 
 @dataclass(frozen=True)

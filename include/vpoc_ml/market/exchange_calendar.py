@@ -15,8 +15,8 @@ import polars as pl
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.contracts import Contract
+from vpoc_ml.market.instrument_files import specs
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.market.specs import specs
 
 _COLUMNS = ("session", "open", "close", "rth_open", "rth_close", "minutes", "rth_minutes", "halt_start", "halt_end")
 
@@ -31,7 +31,7 @@ def sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
     Raises:
         InvalidValueError: no such calendar, or a date outside the years whose hours were reviewed.
     """
-    first, last = reviewed(calendar)
+    first, last = reviewed_range(calendar)
     if start < first or end > last:
         raise InvalidValueError("sessions", f"{start}..{end}", f"within {first}..{last}, as reviewed for {calendar}")
     return _all_sessions(calendar, repr(_rules(calendar))).filter(pl.col("session").is_between(start, end))
@@ -62,7 +62,7 @@ def is_session(calendar: str, day: date) -> bool:
     return sessions(calendar, day, day).height == 1
 
 
-def reviewed(calendar: str) -> tuple[date, date]:
+def reviewed_range(calendar: str) -> tuple[date, date]:
     """Return the first and last trade date whose hours were reviewed.
 
     Raises:
@@ -72,23 +72,23 @@ def reviewed(calendar: str) -> tuple[date, date]:
     return rules["first_session"], rules["last_session"]
 
 
-def reviewed_span(calendar: str) -> tuple[datetime, datetime]:
+def reviewed_hours(calendar: str) -> tuple[datetime, datetime]:
     """Return the open of the first and the close of the last session whose hours were reviewed, UTC.
 
     Raises:
         InvalidValueError: no such calendar.
     """
-    table = sessions(calendar, *reviewed(calendar))
+    table = sessions(calendar, *reviewed_range(calendar))
     return table["open"][0], table["close"][-1]
 
 
-def clipped(calendar: str, day: date) -> date:
+def clip_to_reviewed(calendar: str, day: date) -> date:
     """Return ``day``, or the reviewed date that is nearest to it.
 
     Raises:
         InvalidValueError: no such calendar.
     """
-    first, last = reviewed(calendar)
+    first, last = reviewed_range(calendar)
     return min(max(day, first), last)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.expiry import THIRD_FRIDAY, ExpiryRule
-from vpoc_ml.market.specs import specs
+from vpoc_ml.market.instrument_files import specs
 
 if TYPE_CHECKING:
     import polars as pl  # only a type: the DAG files and the timetable import this module

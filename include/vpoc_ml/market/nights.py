@@ -29,9 +29,9 @@ def past_night(calendar: str, session: date, now: datetime) -> datetime | None:
     Raises:
         InvalidValueError: ``session`` is no trade date, its hours were not reviewed, or it is not 17:30 yet.
     """
-    from vpoc_ml.market.exchange_calendar import reviewed, sessions
+    from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 
-    last = min(session + LONGEST_BREAK, reviewed(calendar)[1])
+    last = min(session + LONGEST_BREAK, reviewed_range(calendar)[1])
     table = sessions(calendar, session, max(session, last))
     if session not in table["session"]:
         raise InvalidValueError("session", session.isoformat(), f"a day on which {calendar} has a session")

@@ -12,8 +12,8 @@ import polars as pl
 
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
+from vpoc_ml.market.instrument_files import MONTH_CODES, ROLL_RULES
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.market.specs import MONTH_CODES, ROLL_RULES
 
 RollRule = Literal["volume", "open_interest", "calendar"]
 
@@ -35,7 +35,7 @@ class _Day(NamedTuple):
     interest: dict[Contract, int]
 
 
-class Step(NamedTuple):
+class RollStep(NamedTuple):
     """What a switch of the front is worth: ``new = old + gap`` and ``new = old * ratio``."""
 
     gap: float | None
@@ -92,7 +92,7 @@ def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
     return pl.DataFrame([(c.code, first, last) for c, first, last in periods], schema=_PERIODS, orient="row")
 
 
-def roll_table(front: pl.DataFrame, measure: Callable[[str, str, date], Step]) -> pl.DataFrame:
+def roll_table(front: pl.DataFrame, measure: Callable[[str, str, date], RollStep]) -> pl.DataFrame:
     """Return ``front`` with each contract's predecessor and the gap and ratio of the switch.
 
     Args:
@@ -107,13 +107,13 @@ def roll_table(front: pl.DataFrame, measure: Callable[[str, str, date], Step]) -
     rows = []
     before: str | None = None
     for contract, first, last in front.select(*_PERIODS).iter_rows():
-        step = measure(before, contract, first) if before is not None else Step(None, None)
+        step = measure(before, contract, first) if before is not None else RollStep(None, None)
         rows.append((contract, first, last, before, *step))
         before = contract
     return pl.DataFrame(rows, schema=_TABLE, orient="row")
 
 
-def losses(daily: pl.DataFrame, table: pl.DataFrame, calendar: Sequence[date]) -> list[str]:
+def roll_problems(daily: pl.DataFrame, table: pl.DataFrame, calendar: Sequence[date]) -> list[str]:
     """Return in words what the front periods lack: sessions without a bar of the front contract, unmeasured rolls.
 
     Args:
@@ -146,7 +146,7 @@ def losses(daily: pl.DataFrame, table: pl.DataFrame, calendar: Sequence[date]) -
     return lost
 
 
-def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> Step:
+def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> RollStep:
     """Measure the step between two contracts in the last session before ``switch`` in which both traded.
 
     Only minutes in which both traded count, so that neither price is stale, and only sessions before the switch, so
@@ -168,12 +168,12 @@ def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> Step:
     both = both.filter(pl.col("session").is_between(earliest, switch, closed="left"))
     enough = both.group_by("session").len().filter(pl.col("len") >= MEASURE_MINUTES)["session"].max()
     if enough is None:
-        return Step(None, None)
+        return RollStep(None, None)
     both = both.filter(pl.col("session") == enough)
     gap = (both["new"] - both["close"]).median()
     positive = (both["new"] > 0).all() and (both["close"] > 0).all()
     ratio = (both["new"] / both["close"]).median() if positive else None
-    return Step(_number(gap), _number(ratio))
+    return RollStep(_number(gap), _number(ratio))
 
 
 def _number(value: object) -> float | None:

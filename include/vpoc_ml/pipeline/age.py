@@ -9,7 +9,7 @@ import polars as pl
 
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.exchange_calendar import reviewed, sessions
+from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.nights import LONGEST_BREAK
 from vpoc_ml.pipeline.run import Result, Run
 
@@ -52,7 +52,7 @@ def due_sessions(run: Run, contracts: Sequence[str]) -> dict[str, date]:
 def _over(run: Run, first: date) -> pl.DataFrame:
     """Return the sessions from ``first`` on that were over at the run's clock."""
     calendar = run.instrument.calendar
-    known, end = reviewed(calendar)
+    known, end = reviewed_range(calendar)
     last = min(run.started.date() + timedelta(days=1), end)
     if first > last:
         return sessions(calendar, last, last).clear()

@@ -21,7 +21,7 @@ from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
-from vpoc_ml.market.roll_table import front_periods, losses, roll_table
+from vpoc_ml.market.roll_table import front_periods, roll_problems, roll_table
 from vpoc_ml.pipeline.enough import refuse_too_few
 from vpoc_ml.pipeline.incremental_ingest import FILE, appended, plain_size, whole_file
 from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
@@ -177,7 +177,7 @@ def _rolls(run: Run, contracts: list[str]) -> Result:
         table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
         days = [day for day in daily["session"].unique().sort() if day is not None]
         calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
-        details = {"rows_in": daily.height, "quarantined": 0, "lost": losses(daily, table, calendar)}
+        details = {"rows_in": daily.height, "quarantined": 0, "lost": roll_problems(daily, table, calendar)}
         manifest = run.lake.write_frame(key, table, build_key, details)
         return {**details, "rows_out": manifest.rows, **because(why)}
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from vpoc_ml.ingest.quoting import lines_at
+from vpoc_ml.ingest.row_text import source_lines_at
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.exchange_calendar import clipped, contract_sessions, sessions
+from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
 from vpoc_ml.pipeline.age import data_age, due_sessions
 from vpoc_ml.pipeline.daily import daily_figures
 from vpoc_ml.pipeline.run import Result, Run, stage
@@ -110,7 +110,9 @@ def gate_training_set(run: Run) -> Result:
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
-        calendar=sessions(calendar, clipped(calendar, first - MARGIN), clipped(calendar, last + MARGIN)),
+        calendar=sessions(
+            calendar, clip_to_reviewed(calendar, first - MARGIN), clip_to_reviewed(calendar, last + MARGIN)
+        ),
         dataset=run.config.dataset,
         config=run.config.quality,
     )
@@ -141,7 +143,7 @@ def _front_periods(contracts: list[str]) -> dict[str, tuple[date, date]]:
 def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:
     """Return file, line and text of a contract's bars in the vendor's files."""
     sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
-    return lines_at(stamps, sources, run.instrument, run.config.ingest)
+    return source_lines_at(stamps, sources, run.instrument, run.config.ingest)
 
 
 def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:
@@ -151,7 +153,10 @@ def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:
     assert isinstance(first, date)
     assert isinstance(last, date)
     calendar = run.instrument.calendar
-    begin, finish = clipped(calendar, first - MARGIN), clipped(calendar, max(last, due or last) + MARGIN)
+    begin, finish = (
+        clip_to_reviewed(calendar, first - MARGIN),
+        clip_to_reviewed(calendar, max(last, due or last) + MARGIN),
+    )
     traded = contract_sessions(parse_contract(contract), run.instrument, begin, finish)
     end = traded["session"][-1]
     if due is None or due <= end:

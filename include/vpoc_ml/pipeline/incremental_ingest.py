@@ -10,7 +10,7 @@ import polars as pl
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.ingest.bars import BuiltBars
-from vpoc_ml.ingest.detect_append import append_bars, growth, mark_of
+from vpoc_ml.ingest.detect_append import append_bars, detect_append, source_identity
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
@@ -35,7 +35,7 @@ def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
     """
     if size is None or plain_size(sources) != size:
         return {}
-    return {FILE: {"size": size, "source": mark_of(sources[0])}}
+    return {FILE: {"size": size, "source": source_identity(sources[0])}}
 
 
 def appended(
@@ -57,9 +57,13 @@ def appended(
     if stored is None or bad is None or len(sources) != 1 or stored.inputs != bad.inputs:
         return None
     known = stored.details.get(FILE)
-    if known is None or known["source"] != mark_of(sources[0]) or not _only_raw_changed((stored, bad), build_key):
+    if (
+        known is None
+        or known["source"] != source_identity(sources[0])
+        or not _only_raw_changed((stored, bad), build_key)
+    ):
         return None
-    grown = growth(sources[0], known["size"])
+    grown = detect_append(sources[0], known["size"])
     if grown is None or _raw(grown.before) != stored.inputs["raw"] or _raw(grown.now) != build_key.inputs["raw"]:
         return None
     try:

@@ -13,7 +13,7 @@ from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.nights import CHICAGO
-from vpoc_ml.market.roll_table import MEASURE_DAYS, Step, measure_roll
+from vpoc_ml.market.roll_table import MEASURE_DAYS, RollStep, measure_roll
 from vpoc_ml.pipeline.run import Run
 
 
@@ -87,10 +87,11 @@ class Measure:
         self._before = stored if usable else None
         rows = run.lake.read_frame(key).iter_rows(named=True) if self._before else ()
         self._steps = {
-            (row["predecessor"], row["contract"], row["first_session"]): Step(row["gap"], row["ratio"]) for row in rows
+            (row["predecessor"], row["contract"], row["first_session"]): RollStep(row["gap"], row["ratio"])
+            for row in rows
         }
 
-    def __call__(self, old: str, new: str, switch: date) -> Step:
+    def __call__(self, old: str, new: str, switch: date) -> RollStep:
         """Return gap and ratio between two contracts before ``switch``."""
         known = self._steps.get((old, new, switch))
         if known is not None and self._same(old) and self._same(new):

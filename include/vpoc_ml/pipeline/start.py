@@ -24,16 +24,16 @@ from vpoc_ml.errors import (
 from vpoc_ml.features.extras.entries import COVARIATES, KNOWN, chosen, covariate_features
 from vpoc_ml.features.registry import REGISTRY, Feature
 from vpoc_ml.ingest.discover import Discovery, discover
-from vpoc_ml.ingest.known import BAR, first_bar
+from vpoc_ml.ingest.known import BAR_LENGTH, first_timestamp
+from vpoc_ml.ingest.row_filters import describe_reviewed_range, has_reviewed_bar
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.unreviewed import has_reviewed_bar, unreviewed
 from vpoc_ml.ingest.vix.covariates import Covariate, covariates
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.exchange_calendar import reviewed
+from vpoc_ml.market.exchange_calendar import reviewed_range
 from vpoc_ml.pipeline.names import run_name
 from vpoc_ml.pipeline.roll_stage import open_interest_file
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
@@ -132,7 +132,11 @@ def plan_contracts(run: Run) -> Result:
     found = discover(folder, run.instrument, run.config.ingest, remember)
     selected = _selected(run, folder, found)
     reviewed_sources = _reviewed_sources(run, folder, selected)
-    left_out = [f"{code} left out: {unreviewed(run.instrument)}" for code in selected if code not in reviewed_sources]
+    left_out = [
+        f"{code} left out: {describe_reviewed_range(run.instrument)}"
+        for code in selected
+        if code not in reviewed_sources
+    ]
     sources = _known_sources(run, folder, reviewed_sources)
     _refuse_absent_indices(run)
     open_interest_file(run)
@@ -178,7 +182,7 @@ def _reviewed_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...
     kept = {contract: sources for contract, sources in found.items() if any(map(has_bar, sources))}
     if not kept:
         calendar = run.instrument.calendar
-        raise UnreviewedSessionsError(f"{folder} ({', '.join(found)})", calendar, *reviewed(calendar))
+        raise UnreviewedSessionsError(f"{folder} ({', '.join(found)})", calendar, *reviewed_range(calendar))
     return kept
 
 
@@ -189,9 +193,9 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
         return found
 
     def began(source: Source) -> bool:
-        look = partial(first_bar, source, run.instrument, run.config.ingest)
+        look = partial(first_timestamp, source, run.instrument, run.config.ingest)
         first = _remembered(run, source, "first bar", lambda: str(look() or ""))
-        return bool(first) and datetime.fromisoformat(first) + BAR <= as_of
+        return bool(first) and datetime.fromisoformat(first) + BAR_LENGTH <= as_of
 
     known = {contract: tuple(filter(began, sources)) for contract, sources in found.items()}
     known = {contract: sources for contract, sources in known.items() if sources}

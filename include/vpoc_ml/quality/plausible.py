@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from vpoc_ml.ingest.prints import isolated_prices, isolated_volumes, usual_range
+from vpoc_ml.ingest.bad_prints import isolated_prices, isolated_volumes, median_bar_range
 from vpoc_ml.quality import vix_dates
 from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
 from vpoc_ml.quality.schemas import PRICES
@@ -170,7 +170,7 @@ def _jumps(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
     both = pl.col("steady") & pl.col("steady").shift(1)
     limit = (
         pl.when(gap == _MINUTE)
-        .then(pl.max_horizontal(_STEP_SHARE * level, _STEP_RANGES * usual, usual_range(_STEP_BARS)))
+        .then(pl.max_horizontal(_STEP_SHARE * level, _STEP_RANGES * usual, median_bar_range(_STEP_BARS)))
         .when((gap <= _BREAK) & both)
         .then(pl.max_horizontal(_BREAK_SHARE * level, _BREAK_RANGES * usual))
         .otherwise(pl.max_horizontal(_LONG_SHARE * level, _LONG_RANGES * usual))

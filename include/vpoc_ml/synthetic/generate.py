@@ -24,7 +24,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.lake.atomic import replacing, write_bytes, write_json, writing_to
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.synthetic import price_path
-from vpoc_ml.synthetic.planted_faults import TRUNCATED, Planted, check_kinds, damage
+from vpoc_ml.synthetic.planted_faults import TRUNCATED, PlantedFault, check_kinds, damage
 from vpoc_ml.synthetic.trading_days import LEAD, Plan, make_plan
 from vpoc_ml.synthetic.vendor_files import export_lines, traded, vix_history
 
@@ -84,7 +84,7 @@ def write_market(
     rng = np.random.default_rng(volume_seed)
     vix, truth = folder / "VIX_History.csv", folder / "truth" / "truth.parquet"
     closes: list[pl.DataFrame] = []
-    answers: list[Planted] = []
+    answers: list[PlantedFault] = []
     files = {}
     with writing_to(folder), _truth_file(truth, plan) as add_truth:
         market = _recorded(_simulated(plan, path_seed, mode), closes, add_truth)
@@ -135,10 +135,10 @@ def _volumes(plan: Plan, index: int, lead: int) -> tuple[dict[date, float], dict
 
 def _write_contract(
     path: Path, plan: Plan, index: int, rows: pl.DataFrame, kinds: tuple[str, ...], seed: int
-) -> list[Planted]:
+) -> list[PlantedFault]:
     """Write one vendor file and return the faults planted into it."""
     code, lines = plan.chain[index].code, export_lines(rows, _GAP_TICKS * index)
-    planted: list[Planted] = []
+    planted: list[PlantedFault] = []
     if kinds:
         rng = np.random.default_rng([seed, zlib.crc32(code.encode())])
         lines, planted = damage(lines, rows, kinds, path.name, code, rng)
@@ -151,7 +151,7 @@ def _file_name(contract: Contract) -> str:
     return f"{contract.root} {contract.month:02d}-{contract.year % 100:02d}.Last.txt"
 
 
-def _write_answers(folder: Path, answers: list[Planted]) -> Path:
+def _write_answers(folder: Path, answers: list[PlantedFault]) -> Path:
     path = folder / "truth" / "faults.json"
     write_json(path, [answer.to_json() for answer in answers])
     return path

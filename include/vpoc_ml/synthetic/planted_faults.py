@@ -23,7 +23,7 @@ _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedFault:
     """One answer. ``line`` is the 1-based line of the faulty row, for a hole that of the first row after it.
 
     ``effect``: the row belongs into quarantine for ``reason``; or ingest sorts it; or ``bars`` rows of
@@ -88,7 +88,7 @@ _REPEATED: dict[str, tuple[str, Callable[[list[str]], str]]] = {
 _STRAY = ("weekend-bar", "maintenance-bar")
 _HOLES = ("missing-hour", "missing-session")
 TRUNCATED = "truncated"
-KINDS = (*_REWRITTEN, *_REPEATED, *_STRAY, "out-of-order", *_HOLES, TRUNCATED)
+FAULT_KINDS = (*_REWRITTEN, *_REPEATED, *_STRAY, "out-of-order", *_HOLES, TRUNCATED)
 _REASONS = {kind: reason for kind, (reason, _) in {**_REWRITTEN, **_REPEATED}.items()} | dict.fromkeys(
     _STRAY, quarantine_reasons.OUTSIDE_HOURS
 )
@@ -101,14 +101,14 @@ def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
         InvalidValueError: a kind that is not one of ``KINDS``.
     """
     wanted = set(kinds)
-    for kind in sorted(wanted - set(KINDS)):
-        raise InvalidValueError("faults", kind, f"one of {', '.join(KINDS)}")
-    return tuple(kind for kind in KINDS if kind in wanted)
+    for kind in sorted(wanted - set(FAULT_KINDS)):
+        raise InvalidValueError("faults", kind, f"one of {', '.join(FAULT_KINDS)}")
+    return tuple(kind for kind in FAULT_KINDS if kind in wanted)
 
 
 def damage(
     lines: list[str], rows: pl.DataFrame, kinds: Sequence[str], name: str, contract: str, rng: np.random.Generator
-) -> tuple[list[str], list[Planted]]:
+) -> tuple[list[str], list[PlantedFault]]:
     """Plant each of ``kinds`` into a file: rows and strays three times, holes once; return its lines and the answers.
 
     ``rows`` has ts (START) and session of each line. ``TRUNCATED`` makes the last line end in the middle; the
@@ -127,7 +127,7 @@ def damage(
     written, answers = _applied(file, edits, name, contract)
     if TRUNCATED in kinds:
         written[-1] = written[-1].rsplit(";", 2)[0]
-        answers.append(Planted(name, contract, TRUNCATED, "file", len(written)))
+        answers.append(PlantedFault(name, contract, TRUNCATED, "file", len(written)))
     return written, answers
 
 
@@ -172,7 +172,9 @@ def _hour(file: _File, start: int, stop: int) -> _Edit | None:
     return _Edit(start + int(rows[0]), start + int(rows[-1]) + 1, ()) if len(rows) > 50 else None
 
 
-def _applied(file: _File, edits: list[tuple[_Edit, str]], name: str, contract: str) -> tuple[list[str], list[Planted]]:
+def _applied(
+    file: _File, edits: list[tuple[_Edit, str]], name: str, contract: str
+) -> tuple[list[str], list[PlantedFault]]:
     written: list[str] = []
     answers = []
     done = 0
@@ -183,8 +185,8 @@ def _applied(file: _File, edits: list[tuple[_Edit, str]], name: str, contract: s
         done = edit.stop
         if kind in _HOLES:
             first, last = file.stamps[edit.start], file.stamps[edit.stop - 1]
-            answers.append(Planted(name, contract, kind, "hole", line, None, edit.stop - edit.start, first, last))
+            answers.append(PlantedFault(name, contract, kind, "hole", line, None, edit.stop - edit.start, first, last))
         else:
             effect: Effect = "quarantine" if kind in _REASONS else "sorted"
-            answers.append(Planted(name, contract, kind, effect, line, _REASONS.get(kind)))
+            answers.append(PlantedFault(name, contract, kind, effect, line, _REASONS.get(kind)))
     return written + file.lines[done:], answers

@@ -10,7 +10,7 @@ import polars as pl
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.contracts import Contract
-from vpoc_ml.market.exchange_calendar import reviewed, sessions
+from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.synthetic.intraday_curves import later_share
 
@@ -103,12 +103,12 @@ def _contract(ordinal: int) -> Contract:
 
 
 def _last_possible() -> tuple[int, int]:
-    return reviewed(instrument(ROOT).calendar)[1].year, _MONTHS[-1]
+    return reviewed_range(instrument(ROOT).calendar)[1].year, _MONTHS[-1]
 
 
 def _first_possible(lead: int) -> int:
     """Return the first contract whose sessions and VIX history the calendar holds."""
-    needed = reviewed(instrument(ROOT).calendar)[0] + timedelta(days=lead * 2 + 16 + VIX_LEAD * 2)
+    needed = reviewed_range(instrument(ROOT).calendar)[0] + timedelta(days=lead * 2 + 16 + VIX_LEAD * 2)
     ordinal = _ordinal(needed.year, _MONTHS[0])
     while _contract(ordinal - 1).scheduled_roll < needed:
         ordinal += 1

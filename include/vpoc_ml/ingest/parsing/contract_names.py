@@ -18,7 +18,7 @@ _ADJUSTED = re.compile(r"(?i)(?<!un)adjusted|back-?adj|ratio_adj")
 _CODE = r"(?<![A-Z0-9])(?:{roots})(?:[ _]?[FGHJKMNQUVXZ](?:\d{{4}}|\d{{1,2}})|[ _]\d{{2}}[-_]\d{{2}})(?![A-Z0-9])"
 
 
-def contract_of(text: str, *, near: date | None = None, where: str = "file name") -> Contract:
+def contract_in_name(text: str, *, near: date | None = None, where: str = "file name") -> Contract:
     """Return the one contract that a file name or symbol names, whatever stands around it.
 
     ``near``, a date of the data, decides the decade of a one-digit year.

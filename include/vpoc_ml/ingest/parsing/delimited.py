@@ -12,15 +12,7 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ExpansionLimitError, MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.parsing.contract_names import contract_of
-from vpoc_ml.ingest.parsing.options import option
-from vpoc_ml.ingest.parsing.reader import Listing, Place
-from vpoc_ml.ingest.parsing.split import index, refuse_without_contract, rows_of_symbol
-from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES, Layout, cause, parse
-from vpoc_ml.ingest.parsing.trades import to_minutes
-from vpoc_ml.ingest.parsing.unsupported import described
-from vpoc_ml.ingest.sources import Source, Span
-from vpoc_ml.ingest.streams import (
+from vpoc_ml.ingest.file_streams import (
     Block,
     Head,
     blocks,
@@ -32,6 +24,14 @@ from vpoc_ml.ingest.streams import (
     read_head,
     tail_of,
 )
+from vpoc_ml.ingest.parsing.contract_names import contract_in_name
+from vpoc_ml.ingest.parsing.file_settings import option
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
+from vpoc_ml.ingest.parsing.symbol_column import index, refuse_without_contract, rows_of_symbol
+from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES, Layout, cause, parse
+from vpoc_ml.ingest.parsing.trades import to_minutes
+from vpoc_ml.ingest.parsing.unsupported import described
+from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -49,7 +49,7 @@ class TextReader:
     name: str
     expected: str
     recognise: Callable[[Head], bool]
-    layout: Callable[[Place, Head, IngestConfig], Layout]
+    layout: Callable[[FileRef, Head, IngestConfig], Layout]
     contract_text: Callable[[str], str] = str
     forced: bool = False
 
@@ -57,31 +57,31 @@ class TextReader:
         """Return whether the first lines have this format; judges content, not the name."""
         return bool(head.lines) and self.recognise(head)
 
-    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+    def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
         """Return a source for each contract: of the symbol column, else the one contract that the name tells.
 
         Raises:
             ContractCodeError: the name or the symbols tell no contract.
             UnreadableFileError: zone, side or date order are not certain.
         """
-        layout = self._layout_at(place, head, config)
-        cut = cut_off(place, head, layout, config)
+        layout = self._layout_at(file, head, config)
+        cut = cut_off(file, head, layout, config)
         if "symbol" not in layout.fields:
-            contract = contract_of(self.contract_text(place.name), near=first_day(head, layout))
-            return Listing((Source(place.path, self.name, contract.code, place.member),), cut=cut)
-        with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
+            contract = contract_in_name(self.contract_text(file.name), near=first_day(head, layout))
+            return FileContents((Source(file.path, self.name, contract.code, file.member),), cut=cut)
+        with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
             parts = ((block, rows_of(block, layout)) for block in blocks(stream))
             if layout.numbered:
-                return Listing((self._single(place, head, layout, parts),), cut=cut)
+                return FileContents((self._single(file, head, layout, parts),), cut=cut)
             found = index(parts)
         if not (found.spans or found.spreads or found.others):
-            _refuse_unless_any_whole(place, head, layout)
+            _refuse_unless_any_whole(file, head, layout)
         refuse_without_contract(found, any_contract=bool(found.spans))
         sources = (
-            Source(place.path, self.name, contract.code, place.member, symbol, span)
+            Source(file.path, self.name, contract.code, file.member, symbol, span)
             for (symbol, contract), span in found.spans.items()
         )
-        return Listing(tuple(sources), found.notes(), cut=cut)
+        return FileContents(tuple(sources), found.notes(), cut=cut)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield the source's rows in the file's order; malformed lines have null in all but line and text.
@@ -93,12 +93,12 @@ class TextReader:
         Raises:
             MissingInputError, UnreadableFileError: absent, empty, not this format, or cut off.
         """
-        place = Place(source.path, source.member)
-        head = self._checked_head(place, config)
-        layout = self._layout_at(place, head, config)
-        if not packed(place.path) and (cut := cut_off(place, head, layout, config)):
+        file = FileRef(source.path, source.member)
+        head = self._checked_head(file, config)
+        layout = self._layout_at(file, head, config)
+        if not packed(file.path) and (cut := cut_off(file, head, layout, config)):
             raise cut
-        rows = self._rows(source, place, layout, config)
+        rows = self._rows(source, file, layout, config)
         yield from to_minutes(rows) if layout.trades else rows
 
     def note(self, source: Source, config: IngestConfig) -> str:
@@ -111,15 +111,15 @@ class TextReader:
         Raises:
             MissingInputError, UnreadableFileError: as ``batches``.
         """
-        return self._layout_at(Place(source.path, source.member), read_head(source.path, source.member), config)
+        return self._layout_at(FileRef(source.path, source.member), read_head(source.path, source.member), config)
 
-    def _layout_at(self, place: Place, head: Head, config: IngestConfig) -> Layout:
+    def _layout_at(self, file: FileRef, head: Head, config: IngestConfig) -> Layout:
         """Return how a text is written; a reader that was set by hand may be the wrong one.
 
         Raises:
             UnreadableFileError: columns that the format needs are missing, or as ``layout``.
         """
-        layout = self.layout(place, head, config)
+        layout = self.layout(file, head, config)
         fields = {
             *layout.fields,
             *(PRICES if layout.trades else ()),
@@ -128,19 +128,19 @@ class TextReader:
         if missing := [role for role in ("date", "time", *VALUES) if role not in fields]:
             found = head.lines[0][:80] if head.lines else "an empty file"
             raise UnreadableFileError(
-                place.shown, f"{self.expected}; {', '.join(missing)} is missing", repr(found), line=1
+                file.shown, f"{self.expected}; {', '.join(missing)} is missing", repr(found), line=1
             )
         return layout
 
-    def _rows(self, source: Source, place: Place, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
-        batches = self._all_rows(source, place, layout, config)
+    def _rows(self, source: Source, file: FileRef, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        batches = self._all_rows(source, file, layout, config)
         if source.symbol is not None and source.span is not None:
             contract = parse_contract(source.contract)
             yield from rows_of_symbol(batches, source.symbol, contract, source.span.carried)
         else:
             yield from (batch.drop("symbol", strict=False) for batch in batches)
 
-    def _all_rows(self, source: Source, place: Place, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
+    def _all_rows(self, source: Source, file: FileRef, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield every row of the source's span; the last one must be whole."""
         span = source.span or Span(0, sys.maxsize, 1, "")
         first, last, any_whole = None, None, False
@@ -152,70 +152,70 @@ class TextReader:
                     any_whole = any_whole or bool(rows["volume"].count())
                 yield rows
         if first is None or last is None:
-            raise UnreadableFileError(place.shown, self.expected, "no rows", line=1, remedy=REDELIVER)
+            raise UnreadableFileError(file.shown, self.expected, "no rows", line=1, remedy=REDELIVER)
         if not any_whole:
-            raise _unparsable(place, first["text"], first["line"], layout)
+            raise _unparsable(file, first["text"], first["line"], layout)
         if last["volume"] is None and source.span is None:
             raise UnreadableFileError(
-                place.shown, "a whole last row", repr(last["text"][:80]), line=last["line"], remedy=REDELIVER
+                file.shown, "a whole last row", repr(last["text"][:80]), line=last["line"], remedy=REDELIVER
             )
 
-    def _single(self, place: Place, head: Head, layout: Layout, parts: Iterable[tuple[Block, pl.DataFrame]]) -> Source:
+    def _single(self, file: FileRef, head: Head, layout: Layout, parts: Iterable[tuple[Block, pl.DataFrame]]) -> Source:
         """Return the source of a file whose rows name their contract by number only."""
         numbers = {number for _, rows in parts for number in rows["symbol"].drop_nulls().unique()}
         if len(numbers) > 1:
             raise UnreadableFileError(
-                place.shown,
+                file.shown,
                 "one instrument, or a column that names the symbol",
                 f"{len(numbers)} numbered instruments",
                 remedy="Request it with symbols mapped (map_symbols), or as DBN.",
             )
-        contract = contract_of(self.contract_text(place.name), near=first_day(head, layout))
-        return Source(place.path, self.name, contract.code, place.member)
+        contract = contract_in_name(self.contract_text(file.name), near=first_day(head, layout))
+        return Source(file.path, self.name, contract.code, file.member)
 
-    def _checked_head(self, place: Place, config: IngestConfig) -> Head:
-        if not place.path.is_file():
-            raise MissingInputError(place.path, self.expected, "Deliver the file.")
-        head = read_head(place.path, place.member)
+    def _checked_head(self, file: FileRef, config: IngestConfig) -> Head:
+        if not file.path.is_file():
+            raise MissingInputError(file.path, self.expected, "Deliver the file.")
+        head = read_head(file.path, file.member)
         if not head.lines:
-            raise UnreadableFileError(place.shown, self.expected, "an empty file", line=1, remedy=REDELIVER)
-        if not self.forced and option(config.reader, place) != self.name and not self.recognises(head):
-            raise UnreadableFileError(place.shown, self.expected, described(head.lines[0]), line=1)
+            raise UnreadableFileError(file.shown, self.expected, "an empty file", line=1, remedy=REDELIVER)
+        if not self.forced and option(config.reader, file) != self.name and not self.recognises(head):
+            raise UnreadableFileError(file.shown, self.expected, described(head.lines[0]), line=1)
         return head
 
 
-def cut_off(place: Place, head: Head, layout: Layout, config: IngestConfig) -> UnreadableFileError | None:
+def cut_off(file: FileRef, head: Head, layout: Layout, config: IngestConfig) -> UnreadableFileError | None:
     """Return the error of a packed text without its end, or of a plain one without a last line break (or footer).
 
     Where whole files lack that line break as well (``Layout.unbroken``) the last row must be ``plausible``.
     """
-    if packed(place.path, place.member):
-        return _torn(place, config)
-    if place.member is not None:
+    if packed(file.path, file.member):
+        return _torn(file, config)
+    if file.member is not None:
         return None
-    line = lacks_last_break(place.path)
-    if line is None or (layout.footer and re.search(layout.footer, last_line(place.path))):
+    line = lacks_last_break(file.path)
+    if line is None or (layout.footer and re.search(layout.footer, last_line(file.path))):
         return None
-    if layout.unbroken and plausible(place, layout, only_row=line <= layout.header + 1):
+    if layout.unbroken and plausible(file, layout, only_row=line <= layout.header + 1):
         return None
     remedy = f"{REDELIVER} A file that is whole as it is can be delivered with a line break at its end, or as .gz."
     return UnreadableFileError(
-        place.path,
+        file.path,
         "a last line that ends with a line break"
         + (", or a whole row like those before it" if layout.unbroken else ""),
-        f"{last_line(place.path)[-80:]!r}, so the file is cut off or still being written",
+        f"{last_line(file.path)[-80:]!r}, so the file is cut off or still being written",
         line=line,
         remedy=remedy,
     )
 
 
-def plausible(place: Place, layout: Layout, *, only_row: bool) -> bool:
+def plausible(file: FileRef, layout: Layout, *, only_row: bool) -> bool:
     """Return whether the last row of a text without a last line break may be whole.
 
     It has every field, each parses, and the last field is not shorter than the shortest of the rows before it (of the
     last 4 KiB): a cut takes digits away. A single row proves nothing.
     """
-    lines = tail_of(place.path).decode("utf-8", errors="replace").rstrip().split("\n")[1:]
+    lines = tail_of(file.path).decode("utf-8", errors="replace").rstrip().split("\n")[1:]
     rows = parse(pl.Series("text", [line.rstrip("\r") for line in lines], dtype=pl.String), layout)
     if only_row or len(lines) < 2 or rows["volume"][-1] is None:
         return False
@@ -223,10 +223,10 @@ def plausible(place: Place, layout: Layout, *, only_row: bool) -> bool:
     return len(lengths) > 1 and lengths[-1] >= min(lengths[:-1])
 
 
-def _torn(place: Place, config: IngestConfig) -> UnreadableFileError | None:
+def _torn(file: FileRef, config: IngestConfig) -> UnreadableFileError | None:
     """Return the error of reading a packed file to its end, where its checksum is."""
     try:
-        hash_content(place.path, place.member, ratio=config.expansion_limit)
+        hash_content(file.path, file.member, ratio=config.expansion_limit)
     except ExpansionLimitError:
         raise
     except UnreadableFileError as error:
@@ -234,17 +234,17 @@ def _torn(place: Place, config: IngestConfig) -> UnreadableFileError | None:
     return None
 
 
-def _refuse_unless_any_whole(place: Place, head: Head, layout: Layout) -> None:
+def _refuse_unless_any_whole(file: FileRef, head: Head, layout: Layout) -> None:
     """Raise if none of the first rows can be read."""
     lines = [(n, line) for n, line in enumerate(head.lines[layout.header :], layout.header + 1) if line.strip()]
     if lines and not parse(pl.Series([line for _, line in lines]), layout)["volume"].count():
-        raise _unparsable(place, lines[0][1], lines[0][0], layout)
+        raise _unparsable(file, lines[0][1], lines[0][0], layout)
 
 
-def _unparsable(place: Place, text: str, line: int, layout: Layout) -> UnreadableFileError:
+def _unparsable(file: FileRef, text: str, line: int, layout: Layout) -> UnreadableFileError:
     """Return the error of a file of which no row can be read: what is wrong with the first."""
     expected, found, remedy = cause(text, layout)
-    return UnreadableFileError(place.shown, expected, f"{found}; no row can be read", line=line, remedy=remedy)
+    return UnreadableFileError(file.shown, expected, f"{found}; no row can be read", line=line, remedy=remedy)
 
 
 def first_day(head: Head, layout: Layout) -> date | None:

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.file_streams import Head
+from vpoc_ml.ingest.parsing.reader import FileRef
 
 
 def names(head: Head, separator: str = ",") -> list[str]:
@@ -41,7 +41,7 @@ def unquoted(line: str, separator: str) -> list[str]:
         return []
 
 
-def position(head: Head, column: str, place: Place, separator: str = ",") -> int:
+def position(head: Head, column: str, file: FileRef, separator: str = ",") -> int:
     """Return where a column stands.
 
     Raises:
@@ -49,5 +49,5 @@ def position(head: Head, column: str, place: Place, separator: str = ",") -> int
     """
     columns = names(head, separator)
     if column not in columns:
-        raise UnreadableFileError(place.shown, f"a column {column}", ", ".join(columns)[:80], line=1)
+        raise UnreadableFileError(file.shown, f"a column {column}", ", ".join(columns)[:80], line=1)
     return columns.index(column)

@@ -11,13 +11,13 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import Head
 from vpoc_ml.market.instruments import Instrument
 
 
 @dataclass(frozen=True)
-class Place:
+class FileRef:
     """A delivered file, or a file inside a delivered zip."""
 
     path: Path
@@ -35,7 +35,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileContents:
     """Sources in one place, notes about what was set apart, whether the place holds ``daily`` rows only, and the
     error that says where the file is cut off, if it is."""
 
@@ -58,7 +58,7 @@ class Reader(Protocol):
 
     def recognises(self, head: Head) -> bool: ...
 
-    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing: ...
+    def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents: ...
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]: ...
 

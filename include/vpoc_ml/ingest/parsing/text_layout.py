@@ -19,7 +19,7 @@ _EPOCHS = {"epoch:s": 1_000_000, "epoch:ms": 1_000, "epoch:us": 1, "epoch:ns": -
 
 
 @dataclass(frozen=True)
-class Stamp:
+class TimestampFormat:
     """How a timestamp is written.
 
     ``formats`` are tried in order: chrono formats (with ``%z`` or a final ``Z`` where the timestamp tells its zone), or
@@ -78,7 +78,7 @@ class Layout:
 
     separator: str
     fields: tuple[str, ...]
-    stamp: Stamp
+    stamp: TimestampFormat
     note: str
     header: int = 0
     footer: str | None = None

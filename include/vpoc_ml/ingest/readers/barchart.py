@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head, last_line
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.date_order import order_of
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import ends, told, zone_of
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import Layout, Stamp
-from vpoc_ml.ingest.streams import Head, last_line
+from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
 
 EXPECTED = "a Barchart export (Time,Open,High,Low,Latest,Change,%Change,Volume)"
 _NAME = "barchart"
@@ -33,16 +33,16 @@ def _recognise(head: Head) -> bool:
     )
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    foot = re.search(r"Downloaded from Barchart.* ([CE])[DS]T", last_line(place.path, place.member))
-    zone = zone_of(place, _NAME, config, _ZONES[foot[1]] if foot else None)
-    end = ends(place, _NAME, config, default=False)
-    day = order_of(place, config) if "/" in header.value(head, 0) else "%Y-%m-%d"
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    foot = re.search(r"Downloaded from Barchart.* ([CE])[DS]T", last_line(file.path, file.member))
+    zone = zone_of(file, _NAME, config, _ZONES[foot[1]] if foot else None)
+    end = ends(file, _NAME, config, default=False)
+    day = order_of(file, config) if "/" in header.value(head, 0) else "%Y-%m-%d"
     note = told(f"{zone} local times", end=end, what="Barchart export, newest first")
     return Layout(
         ",",
         header.roles(header.names(head), _ROLES),
-        Stamp((f"{day} %H:%M", f"{day} %H:%M:%S"), zone, end),
+        TimestampFormat((f"{day} %H:%M", f"{day} %H:%M:%S"), zone, end),
         note,
         header=1,
         footer=FOOTER,

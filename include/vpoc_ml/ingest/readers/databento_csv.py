@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import told
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.parsing.file_settings import told
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, TimestampFormat
 
 EXPECTED = "a Databento ohlcv-1m CSV (ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume[,symbol])"
 _NAME = "databento_csv"
@@ -27,21 +27,21 @@ def _recognise(head: Head) -> bool:
     return set(header.names(head)) >= _NEEDED
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    rtype = header.value(head, header.position(head, "rtype", place))
+    rtype = header.value(head, header.position(head, "rtype", file))
     if rtype and rtype != _MINUTE:
         raise UnreadableFileError(
-            place.shown, "bars of one minute (rtype 33)", f"rtype {rtype[:20]}", line=2, remedy="Request ohlcv-1m."
+            file.shown, "bars of one minute (rtype 33)", f"rtype {rtype[:20]}", line=2, remedy="Request ohlcv-1m."
         )
-    raw_time = header.value(head, header.position(head, "ts_event", place)).isdigit()
-    raw_price = "." not in header.value(head, header.position(head, "open", place))
+    raw_time = header.value(head, header.position(head, "ts_event", file)).isdigit()
+    raw_price = "." not in header.value(head, header.position(head, "open", file))
     symbol = "symbol" if "symbol" in columns else "instrument_id"
     wanted = {"ts_event": "stamp", symbol: "symbol", **{name: name for name in VALUES}}
     return Layout(
         ",",
         header.roles(columns, wanted),
-        Stamp(("epoch:ns",) if raw_time else ("%Y-%m-%dT%H:%M:%S%.fZ",)),
+        TimestampFormat(("epoch:ns",) if raw_time else ("%Y-%m-%dT%H:%M:%S%.fZ",)),
         told("UTC", end=False, what="Databento ohlcv-1m CSV"),
         header=1,
         divisor=1e9 if raw_price else 1.0,

@@ -16,12 +16,12 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.parsing.options import told
-from vpoc_ml.ingest.parsing.reader import Listing, Place
-from vpoc_ml.ingest.parsing.split import listed, rows_of_symbol
+from vpoc_ml.ingest.file_streams import Head, is_gzip, opened
+from vpoc_ml.ingest.parsing.file_settings import told
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
+from vpoc_ml.ingest.parsing.symbol_column import listed, rows_of_symbol
 from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import Head, is_gzip, opened
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -42,7 +42,7 @@ class DbnReader:
         """Return whether the first bytes are the magic number."""
         return head.raw[:3] == _DBN
 
-    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+    def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
         """Return a source for each contract of the file.
 
         Raises:
@@ -50,11 +50,11 @@ class DbnReader:
             ContractCodeError, UnreadableFileError: no contract in it, another schema, or cut off.
         """
         counted: dict[tuple[str, Any], int] = {}
-        for batch in self._rows(place, config):
+        for batch in self._rows(file, config):
             months = batch.drop_nulls("symbol").group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
             for symbol, month, rows in months.iter_rows():
                 counted[symbol, month] = counted.get((symbol, month), 0) + rows
-        return listed(place, self.name, counted)
+        return listed(file, self.name, counted)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield the rows of the source's symbol.
@@ -62,28 +62,28 @@ class DbnReader:
         Raises:
             MissingInputError, UnreadableFileError: as ``listing``.
         """
-        rows = self._rows(Place(source.path, source.member), config)
+        rows = self._rows(FileRef(source.path, source.member), config)
         yield from rows_of_symbol(rows, str(source.symbol), parse_contract(source.contract), "")
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return what the reader converts."""
         return told("UTC", end=False, what="Databento DBN ohlcv-1m")
 
-    def _rows(self, place: Place, config: IngestConfig) -> Iterator[pl.DataFrame]:
-        databento = _package(place)
+    def _rows(self, file: FileRef, config: IngestConfig) -> Iterator[pl.DataFrame]:
+        databento = _package(file)
         failures = _failures()
         try:
-            _check_whole(place, config)
-            store = _store(databento, place, config)
+            _check_whole(file, config)
+            store = _store(databento, file, config)
             if str(store.schema) != "ohlcv-1m":
-                raise UnreadableFileError(place.shown, "schema ohlcv-1m", str(store.schema), remedy="Request ohlcv-1m.")
+                raise UnreadableFileError(file.shown, "schema ohlcv-1m", str(store.schema), remedy="Request ohlcv-1m.")
             line = 1
             for frame in store.to_df(price_type="fixed", pretty_ts=False, count=_RECORDS):
                 yield _typed(frame.reset_index(), line)
                 line += len(frame)
         except failures as error:
             raise UnreadableFileError(
-                place.shown, self.expected, f"{error} (cut off or damaged)"[:300], remedy="Deliver the file again."
+                file.shown, self.expected, f"{error} (cut off or damaged)"[:300], remedy="Deliver the file again."
             ) from error
 
 
@@ -101,12 +101,12 @@ def _typed(frame: Any, line: int) -> pl.DataFrame:
     )
 
 
-def _package(place: Place) -> Any:
+def _package(file: FileRef) -> Any:
     try:
         return importlib.import_module("databento")
     except ImportError as error:
         raise MissingInputError(
-            place.shown, "the package databento to read DBN", "Install it with pip install 'vpoc-ml[databento]'."
+            file.shown, "the package databento to read DBN", "Install it with pip install 'vpoc-ml[databento]'."
         ) from error
 
 
@@ -116,18 +116,18 @@ def _failures() -> tuple[type[Exception], ...]:
     return (ValueError, KeyError, TypeError, EOFError, RuntimeError, dbn.DBNError, zstandard.ZstdError)
 
 
-def _store(databento: Any, place: Place, config: IngestConfig) -> Any:
+def _store(databento: Any, file: FileRef, config: IngestConfig) -> Any:
     """Return the package's view of a file; what only a zip or gzip holds is unpacked into memory."""
-    if place.member is None and not is_gzip(place.path):
-        return databento.DBNStore.from_file(place.path)
-    with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
+    if file.member is None and not is_gzip(file.path):
+        return databento.DBNStore.from_file(file.path)
+    with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
         return databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
 
 
-def _check_whole(place: Place, config: IngestConfig) -> None:
+def _check_whole(file: FileRef, config: IngestConfig) -> None:
     """Refuse a stream without its end or with part of a record: the decoder would silently stop early."""
     head, size = b"", 0
-    with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
+    with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
         while data := stream.read(_CHUNK):
             head = head or data[:8]
             size += len(data)

@@ -10,18 +10,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
-from vpoc_ml.ingest.parsing.options import ends, told, zone_of
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, TimestampFormat
 
 EXPECTED = "a FirstRate Data minute file (yyyy-MM-dd HH:mm:ss,open,high,low,close,volume)"
 _NAME = "firstrate"
 _ZONE = "America/New_York"
 _HEADERS = (["timestamp", *VALUES], ["datetime", *VALUES])
-_LAYOUT = Layout(",", ("stamp", *VALUES), Stamp(("%Y-%m-%d %H:%M:%S",), _ZONE), "")
+_LAYOUT = Layout(",", ("stamp", *VALUES), TimestampFormat(("%Y-%m-%d %H:%M:%S",), _ZONE), "")
 
 
 def _headed(head: Head) -> int:
@@ -32,9 +32,9 @@ def _recognise(head: Head) -> bool:
     return mostly(head, replace(_LAYOUT, header=_headed(head)))
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    zone = zone_of(place, _NAME, config, _ZONE)
-    end = ends(place, _NAME, config, default=False)
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(file, _NAME, config, _ZONE)
+    end = ends(file, _NAME, config, default=False)
     note = told(f"{zone} local times", end=end, what="FirstRate Data minute file")
     return replace(_LAYOUT, stamp=replace(_LAYOUT.stamp, zone=zone, end=end), note=note, header=_headed(head))
 

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
-from vpoc_ml.ingest.parsing.options import clock, ends, told
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout, Stamp
+from vpoc_ml.ingest.parsing.file_settings import clock, ends, told
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout, TimestampFormat
 from vpoc_ml.ingest.parsing.zones import name_in
-from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a CSV with the columns of ingest.mapping"
 NAME = "generic"
@@ -90,8 +90,8 @@ def recognised(head: Head, config: IngestConfig) -> bool:
     return layout is not None and any(
         mostly(head, replace(layout, stamp=stamp))
         for stamp in (
-            Stamp(formats, offset=True),
-            Stamp(formats, zone_name=name_in(_stamps(head, mapping, layout.header))),
+            TimestampFormat(formats, offset=True),
+            TimestampFormat(formats, zone_name=name_in(_stamps(head, mapping, layout.header))),
         )
     )
 
@@ -118,7 +118,7 @@ def _without_stamp(head: Head, mapping: dict[str, str]) -> Layout | None:
     return Layout(
         separator,
         header.roles(columns, columns_of(mapping)),
-        Stamp(ISO),
+        TimestampFormat(ISO),
         "",
         header=_header_lines(head, mapping),
         quoted=True,
@@ -147,18 +147,18 @@ def _recognise(head: Head) -> bool:
     return False  # only a declared mapping makes a file generic; see sniff
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     mapping = declared(config)
     layout = _without_stamp(head, mapping)
     if layout is None:
         columns = _columns(head, mapping)
         missing = [column for column in columns_of(mapping) if column not in columns]
         raise UnreadableFileError(
-            place.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(columns)[:80], line=1
+            file.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(columns)[:80], line=1
         )
     formats = (mapping["format"],) if "format" in mapping else ISO
-    stamp, zone = clock(place, NAME, config, _stamps(head, mapping, layout.header), formats, end=False)
-    end = ends(place, NAME, config, default=None)
+    stamp, zone = clock(file, NAME, config, _stamps(head, mapping, layout.header), formats, end=False)
+    end = ends(file, NAME, config, default=None)
     return replace(layout, stamp=replace(stamp, end=end), note=told(zone, end=end, what=WHAT))
 
 

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ExpansionLimitError, InvalidValueError, UnreadableFileError
-from vpoc_ml.ingest.parsing.contract_names import contract_of
-from vpoc_ml.ingest.parsing.options import clock, ends, option, told, zone_of
-from vpoc_ml.ingest.parsing.reader import Listing, Place
-from vpoc_ml.ingest.parsing.split import listed, rows_of_symbol
+from vpoc_ml.ingest.file_streams import Head, expanded_limit, opened
+from vpoc_ml.ingest.parsing.contract_names import contract_in_name
+from vpoc_ml.ingest.parsing.file_settings import clock, ends, option, told, zone_of
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
+from vpoc_ml.ingest.parsing.symbol_column import listed, rows_of_symbol
 from vpoc_ml.ingest.parsing.text_layout import ISO, PRICES, VALUES
 from vpoc_ml.ingest.readers import generic
 from vpoc_ml.ingest.sources import Source, Span
-from vpoc_ml.ingest.streams import Head, expanded_limit, opened
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -41,7 +41,7 @@ class ParquetReader:
         """Return whether the first bytes are the magic number."""
         return head.raw[:4] == b"PAR1"
 
-    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+    def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
         """Return a source for each contract of the declared column, else the contract of the name.
 
         Raises:
@@ -49,11 +49,11 @@ class ParquetReader:
         """
         if not config.mapping:
             raise UnreadableFileError(
-                place.shown, "a declared mapping", "a Parquet file", remedy="Declare its columns in ingest.mapping."
+                file.shown, "a declared mapping", "a Parquet file", remedy="Declare its columns in ingest.mapping."
             )
         near = None
         counted: dict[tuple[str, Any], int] = {}
-        for batch in self._rows(place, config):
+        for batch in self._rows(file, config):
             days = batch.filter(pl.col("ts").is_not_null())
             near = near or (days["ts"][0].date() if days.height else None)
             if "symbol" in batch.columns:
@@ -61,8 +61,10 @@ class ParquetReader:
                 for symbol, month, rows in months.iter_rows():
                     counted[symbol, month] = counted.get((symbol, month), 0) + rows
         if "contract" not in generic.declared(config):
-            return Listing((Source(place.path, self.name, contract_of(place.name, near=near).code, place.member),))
-        return listed(place, self.name, counted)
+            return FileContents(
+                (Source(file.path, self.name, contract_in_name(file.name, near=near).code, file.member),)
+            )
+        return listed(file, self.name, counted)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield the source's rows; a row with a missing or impossible value is null in all but line and text.
@@ -70,7 +72,7 @@ class ParquetReader:
         Raises:
             MissingInputError, InvalidValueError, UnreadableFileError: as ``listing``.
         """
-        rows = self._rows(Place(source.path, source.member), config)
+        rows = self._rows(FileRef(source.path, source.member), config)
         if source.symbol is None:
             yield from (batch.drop("symbol", strict=False) for batch in rows)
         else:
@@ -80,48 +82,50 @@ class ParquetReader:
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return what the reader converts."""
-        place = Place(source.path, source.member)
-        zone = option(config.timezone, place, generic.NAME)
-        end = ends(place, generic.NAME, config, default=None)
+        file = FileRef(source.path, source.member)
+        zone = option(config.timezone, file, generic.NAME)
+        end = ends(file, generic.NAME, config, default=None)
         shown = f"with their zone, else of {zone}" if zone else "with their zone"
         return told(shown, end=end, what=f"Parquet file, columns {', '.join(config.mapping)}")
 
-    def _rows(self, place: Place, config: IngestConfig) -> Iterator[pl.DataFrame]:
+    def _rows(self, file: FileRef, config: IngestConfig) -> Iterator[pl.DataFrame]:
         mapping = generic.declared(config)
         if generic.by_position(mapping):
             raise InvalidValueError("ingest.mapping", ", ".join(config.mapping), "names of columns for Parquet")
         roles = generic.columns_of(mapping)
         line, first, any_whole = 1, None, False
-        with opened(place.path, place.member, ratio=config.expansion_limit) as stream:
+        with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
             try:
                 parquet = pq.ParquetFile(stream)
-                _check_size(place, parquet.metadata, config)
+                _check_size(file, parquet.metadata, config)
                 names = {name.lower(): name for name in parquet.schema_arrow.names}
                 if missing := [column for column in roles if column not in names]:
                     raise UnreadableFileError(
-                        place.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(names)[:80]
+                        file.shown, f"the columns of ingest.mapping ({', '.join(missing)})", ", ".join(names)[:80]
                     )
                 for batch in parquet.iter_batches(_ROWS, columns=[names[column] for column in roles]):
                     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
                     given = _by_role(frame, names, roles)
-                    rows = _typed(place, given, mapping, config, line)
+                    rows = _typed(file, given, mapping, config, line)
                     first, any_whole = first or given.row(0), any_whole or bool(rows["ts"].count())
                     yield rows
                     line += frame.height
             except (pa.ArrowException, pl.exceptions.PolarsError, ValueError, OverflowError) as error:
-                raise UnreadableFileError(place.shown, self.expected, str(error)[:200]) from error
+                raise UnreadableFileError(file.shown, self.expected, str(error)[:200]) from error
         if first is not None and not any_whole:
             expected = "rows with a timestamp on a whole minute, numbers as prices and a whole number as volume"
-            raise UnreadableFileError(place.shown, expected, str(first)[:120], line=1, remedy=_CHECK)
+            raise UnreadableFileError(file.shown, expected, str(first)[:120], line=1, remedy=_CHECK)
 
 
 _CHECK = "None of the rows could be read: check ingest.mapping and its format."
 _ALL = Span(0, 0, 1, "")
 
 
-def _typed(place: Place, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig, line: int) -> pl.DataFrame:
+def _typed(
+    file: FileRef, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig, line: int
+) -> pl.DataFrame:
     rows = frame.with_columns(
-        _stamps(place, frame, mapping, config).alias("ts"),
+        _stamps(file, frame, mapping, config).alias("ts"),
         *(pl.col(name).cast(pl.Float64, strict=False) for name in PRICES),
         pl.col("volume").cast(pl.Float64, strict=False).alias("_volume"),
     )
@@ -154,7 +158,7 @@ def _by_role(frame: pl.DataFrame, names: dict[str, str], roles: dict[str, str]) 
     )
 
 
-def _check_size(place: Place, metadata: pq.FileMetaData, config: IngestConfig) -> None:
+def _check_size(file: FileRef, metadata: pq.FileMetaData, config: IngestConfig) -> None:
     """Refuse a file whose footer claims more than it can hold, before memory is taken for it.
 
     Raises:
@@ -162,34 +166,34 @@ def _check_size(place: Place, metadata: pq.FileMetaData, config: IngestConfig) -
     """
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     size = max(sum(group.total_byte_size for group in groups), metadata.num_rows * _ROW_BYTES)
-    limit = expanded_limit(place.path, config.expansion_limit)
+    limit = expanded_limit(file.path, config.expansion_limit)
     if size > limit:
-        raise ExpansionLimitError(place.shown, place.path.stat().st_size, limit)
+        raise ExpansionLimitError(file.shown, file.path.stat().st_size, limit)
 
 
-def _stamps(place: Place, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig) -> pl.Expr:
+def _stamps(file: FileRef, frame: pl.DataFrame, mapping: dict[str, str], config: IngestConfig) -> pl.Expr:
     """Return START-of-bar timestamps in UTC of the declared column."""
     if "stamp" not in frame.columns:
         raise ConfigError("Expected ingest.mapping to name one timestamp column for Parquet. Declare timestamp=COLUMN.")
     dtype = frame.schema["stamp"]
-    end = ends(place, generic.NAME, config, default=None)
+    end = ends(file, generic.NAME, config, default=None)
     if isinstance(dtype, pl.Datetime):
         local = pl.col("stamp")
         if dtype.time_zone is None:
-            zone = zone_of(place, generic.NAME, config, None)
+            zone = zone_of(file, generic.NAME, config, None)
             local = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
         utc = local.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
         return utc - pl.duration(minutes=1) if end else utc
     formats = (mapping["format"],) if "format" in mapping else ISO
     if dtype.is_numeric() and not formats[0].startswith("epoch"):
         raise UnreadableFileError(
-            place.shown,
+            file.shown,
             "a timestamp that can be read",
             str(dtype),
             remedy="Add format=epoch:s (ms, us, ns) to ingest.mapping.",
         )
     written = frame["stamp"].cast(pl.String)
-    stamp, _ = clock(place, generic.NAME, config, written.drop_nulls().head(_JUDGED).to_list(), formats, end=end)
+    stamp, _ = clock(file, generic.NAME, config, written.drop_nulls().head(_JUDGED).to_list(), formats, end=end)
     return stamp.to_utc(pl.col("stamp").cast(pl.String))
 
 

@@ -9,12 +9,12 @@ Volume is contracts of a future, as a float.
 from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import clock, ends, told
-from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.file_settings import clock, ends, told
+from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout
-from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "Interactive Brokers bars (date,open,high,low,close,volume,average,barCount)"
 _NAME = "interactive_brokers"
@@ -26,11 +26,11 @@ def _recognise(head: Head) -> bool:
     return columns[-8:] == ["date", *VALUES, "average", "barcount"]
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    end = ends(place, _NAME, config, default=False)
-    stamps = header.values(head, header.position(head, "date", place))
-    stamp, shown = clock(place, _NAME, config, stamps, _FORMATS, end=end)
+    end = ends(file, _NAME, config, default=False)
+    stamps = header.values(head, header.position(head, "date", file))
+    stamp, shown = clock(file, _NAME, config, stamps, _FORMATS, end=end)
     return Layout(
         ",",
         header.roles(columns, {"date": "stamp", **{name: name for name in VALUES}}),

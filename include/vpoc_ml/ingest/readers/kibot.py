@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing.date_order import order_of
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import ends, told, zone_of
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, TimestampFormat
 
 EXPECTED = "a Kibot minute file (mm/dd/yyyy,hh:mm,open,high,low,close,volume)"
 _NAME = "kibot"
@@ -27,13 +27,13 @@ def _recognise(head: Head) -> bool:
     return 2 * sum(bool(_LINE.fullmatch(line)) for line in lines) > len(lines)
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    zone = zone_of(place, _NAME, config, _ZONE)
-    end = ends(place, _NAME, config, default=False)
-    day = order_of(place, config)
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(file, _NAME, config, _ZONE)
+    end = ends(file, _NAME, config, default=False)
+    day = order_of(file, config)
     note = told(f"{zone} local times", end=end, what="Kibot minute file")
     formats = (f"{day} %H:%M", f"{day} %H:%M:%S")
-    return Layout(",", ("date", "time", *VALUES), Stamp(formats, zone, end), note)
+    return Layout(",", ("date", "time", *VALUES), TimestampFormat(formats, zone, end), note)
 
 
 READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

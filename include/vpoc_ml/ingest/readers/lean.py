@@ -15,11 +15,11 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.file_streams import Head, blocks, members, opened
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import told
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.streams import Head, blocks, members, opened
+from vpoc_ml.ingest.parsing.file_settings import told
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, TimestampFormat
 from vpoc_ml.market.contracts import parse_contract
 
 EXPECTED = "QuantConnect LEAN minutes (ms since midnight,open,high,low,close,volume)"
@@ -37,18 +37,18 @@ def _recognise(head: Head) -> bool:
     return 2 * len(matches) > len(lines)
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    named = _MEMBER.fullmatch(place.name)
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    named = _MEMBER.fullmatch(file.name)
     day = named and _day(named[1])
     if not day:
         raise UnreadableFileError(
-            place.shown,
+            file.shown,
             "a LEAN file whose name tells the day (20131218_es_minute_trade_201312.csv)",
-            place.name,
+            file.name,
             remedy="Keep the vendor's names: the rows hold only milliseconds since midnight.",
         )
     note = told("milliseconds since midnight UTC", end=False, what="QuantConnect LEAN minutes")
-    return Layout(",", ("stamp", *VALUES), Stamp(("epoch:ms",), day=day), note)
+    return Layout(",", ("stamp", *VALUES), TimestampFormat(("epoch:ms",), day=day), note)
 
 
 def _day(text: str) -> date | None:

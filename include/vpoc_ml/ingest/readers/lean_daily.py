@@ -8,10 +8,10 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.file_streams import Head
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.readers import lean
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import Head
 from vpoc_ml.market.instruments import Instrument
 
 
@@ -25,9 +25,9 @@ class DailyReader:
         """Return whether the first lines are daily bars or open interest."""
         return lean.is_daily(head)
 
-    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+    def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
         """Return a listing without sources."""
-        return Listing((), daily=True)
+        return FileContents((), daily=True)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Refuse: there are no minutes.

@@ -14,13 +14,13 @@ from collections.abc import Collection, Sequence
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.date_order import order_of
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import clock, ends, option, told
-from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.file_settings import clock, ends, option, told
+from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout
-from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "the earlier system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"
 _NAME = "merged"
@@ -37,30 +37,30 @@ def _recognise(head: Head) -> bool:
     return bool(named & {*_STAMPS}) and named >= {*VALUES} and (plain or bool(named & _OWN))
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    parts = stamp_columns(columns)
-    written = [header.values(head, header.position(head, part, place)) for part in parts]
+    parts = timestamp_columns(columns)
+    written = [header.values(head, header.position(head, part, file)) for part in parts]
     stamps = [" ".join(each) for each in zip(*written, strict=False)]
-    end = ends(place, _NAME, config, default=True)
-    declared = option(config.reader, place) == _NAME
+    end = ends(file, _NAME, config, default=True)
+    declared = option(config.reader, file) == _NAME
     if not declared and not _convention_known(columns, stamps, head):
-        _refuse_unless_set(place, config)
-    stamp, zone = clock(place, _NAME, config, stamps, formats(place, stamps, config), end=end, default="UTC")
+        _refuse_unless_set(file, config)
+    stamp, zone = clock(file, _NAME, config, stamps, formats(file, stamps, config), end=end, default="UTC")
     names = parts if len(parts) > 1 else ("stamp",)
     wanted = {**dict(zip(parts, names, strict=True)), "contract": "symbol", **{name: name for name in VALUES}}
     note = told(zone, end=end, what="merged CSV of NinjaTrader minute exports")
     return Layout(",", header.roles(columns, wanted), stamp, note, header=1, quoted=True)
 
 
-def stamp_columns(columns: Collection[str]) -> tuple[str, ...]:
+def timestamp_columns(columns: Collection[str]) -> tuple[str, ...]:
     """Return the column of the timestamp, or those of date and time, among lower-case columns."""
     if "timestamp" not in columns and "time" in columns:
         return ("date", "time")
     return (next((name for name in _STAMPS if name in columns), _STAMPS[0]),)
 
 
-def formats(place: Place, stamps: Sequence[str], config: IngestConfig) -> tuple[str, ...]:
+def formats(file: FileRef, stamps: Sequence[str], config: IngestConfig) -> tuple[str, ...]:
     """Return the formats that timestamps of the merged file have.
 
     Raises:
@@ -68,7 +68,7 @@ def formats(place: Place, stamps: Sequence[str], config: IngestConfig) -> tuple[
     """
     if not stamps or "/" not in stamps[0]:
         return _FORMATS
-    day = order_of(place, config)
+    day = order_of(file, config)
     return (f"{day} %H:%M:%S%.f", f"{day} %H:%M")
 
 
@@ -82,11 +82,11 @@ def _convention_known(columns: list[str], stamps: Sequence[str], head: Head) -> 
     return by_clock or all(name == "RTH" for _, name in told_)
 
 
-def _refuse_unless_set(place: Place, config: IngestConfig) -> None:
-    if option(config.timezone, place, _NAME) and option(config.stamp, place, _NAME):
+def _refuse_unless_set(file: FileRef, config: IngestConfig) -> None:
+    if option(config.timezone, file, _NAME) and option(config.stamp, file, _NAME):
         return
     raise UnreadableFileError(
-        place.shown,
+        file.shown,
         "stamps whose zone and side of the bar are known",
         "a session column that is not the earlier system's rule (RTH where 09:30 <= UTC stamp < 16:00)",
         remedy="Set ingest.timezone (such as UTC) and ingest.stamp (start or end).",

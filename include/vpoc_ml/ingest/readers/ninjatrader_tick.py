@@ -10,17 +10,17 @@ import re
 from dataclasses import replace
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import zone_of
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import Layout, Stamp
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.parsing.file_settings import zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
 
 EXPECTED = "a NinjaTrader tick export (yyyyMMdd HHmmss fffffff;last;bid;ask;volume)"
 _NAME = "ninjatrader_tick"
 _NOTE = "NinjaTrader tick export: trades, stamped {zone}, are put together to bars stamped at their start; contracts"
 _LINE = re.compile(r"\d{8} \d{6} \d{7};-?[\d.]+;-?[\d.]+;-?[\d.]+;\d+")
-LAYOUT = Layout(";", ("stamp", "price", "", "", "volume"), Stamp(("%Y%m%d %H%M%S",), length=15), _NOTE)
+LAYOUT = Layout(";", ("stamp", "price", "", "", "volume"), TimestampFormat(("%Y%m%d %H%M%S",), length=15), _NOTE)
 
 
 def _recognise(head: Head) -> bool:
@@ -28,8 +28,8 @@ def _recognise(head: Head) -> bool:
     return 2 * sum(bool(_LINE.fullmatch(line)) for line in lines) > len(lines)
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    zone = zone_of(place, _NAME, config, "UTC")
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(file, _NAME, config, "UTC")
     return replace(LAYOUT, stamp=replace(LAYOUT.stamp, zone=zone), note=_NOTE.format(zone=zone))
 
 

@@ -17,12 +17,12 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.contract_names import contract_of
-from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.file_streams import Head, opened
+from vpoc_ml.ingest.parsing.contract_names import contract_in_name
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.text_layout import VALUES
 from vpoc_ml.ingest.parsing.trades import to_minutes
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.streams import Head, opened
 from vpoc_ml.market.instruments import Instrument
 
 HEADER_BYTES, RECORD_BYTES = 56, 40
@@ -48,19 +48,19 @@ class ScidReader:
         """Return whether the first bytes are the magic number."""
         return head.raw[:4] == b"SCID"
 
-    def listing(self, place: Place, head: Head, instrument: Instrument, config: IngestConfig) -> Listing:
+    def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
         """Return the contract that the name tells.
 
         Raises:
             ContractCodeError: it tells none.
             UnreadableFileError: another version of the format.
         """
-        _check_header(place, head.raw)
+        _check_header(file, head.raw)
         first = _rows(np.frombuffer(head.raw[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES], RECORD), 1, instrument)
         near = first["ts"].drop_nulls().dt.date().to_list()
-        contract = contract_of(place.name, near=near[0] if near else None)
-        cut = _cut_off(place)
-        return Listing((Source(place.path, self.name, contract.code, place.member),), cut=cut)
+        contract = contract_in_name(file.name, near=near[0] if near else None)
+        cut = _cut_off(file)
+        return FileContents((Source(file.path, self.name, contract.code, file.member),), cut=cut)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield minute bars; ``line`` is the number of the record. Records without a usable price are null.
@@ -75,18 +75,18 @@ class ScidReader:
         return _NOTE
 
     def _records(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
-        place = Place(source.path, source.member)
+        file = FileRef(source.path, source.member)
         with opened(source.path, source.member, ratio=config.expansion_limit) as stream:
-            _check_header(place, stream.read(HEADER_BYTES))
+            _check_header(file, stream.read(HEADER_BYTES))
             line = 1
             while data := stream.read(_RECORDS * RECORD_BYTES):
                 if len(data) % RECORD_BYTES:
-                    raise _partial(place, line + len(data) // RECORD_BYTES)
+                    raise _partial(file, line + len(data) // RECORD_BYTES)
                 records = np.frombuffer(data, RECORD)
                 yield _rows(records, line, instrument)
                 line += len(records)
         if line == 1:
-            raise UnreadableFileError(place.shown, self.expected, "no records", line=1)
+            raise UnreadableFileError(file.shown, self.expected, "no records", line=1)
 
 
 def _rows(records: np.ndarray, line: int, instrument: Instrument) -> pl.DataFrame:
@@ -125,7 +125,7 @@ def _on_tick(prices: np.ndarray, tick: float) -> np.ndarray:
         return np.asarray(np.where(np.abs(nearest - prices) <= np.abs(prices) * 2.0**-23, nearest, prices))
 
 
-def _check_header(place: Place, raw: bytes) -> None:
+def _check_header(file: FileRef, raw: bytes) -> None:
     if len(raw) >= 12 and raw[:4] == b"SCID":
         header, record = struct.unpack("<II", raw[4:12])
         if (header, record) == (HEADER_BYTES, RECORD_BYTES):
@@ -133,19 +133,19 @@ def _check_header(place: Place, raw: bytes) -> None:
         found = f"a header of {header} and records of {record} bytes"
     else:
         found = repr(raw[:4])
-    raise UnreadableFileError(place.shown, "SCID, a header of 56 and records of 40 bytes", found, line=1)
+    raise UnreadableFileError(file.shown, "SCID, a header of 56 and records of 40 bytes", found, line=1)
 
 
-def _cut_off(place: Place) -> UnreadableFileError | None:
-    if place.member is not None:
+def _cut_off(file: FileRef) -> UnreadableFileError | None:
+    if file.member is not None:
         return None
-    whole, rest = divmod(max(place.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
-    return _partial(place, whole + 1) if rest else None
+    whole, rest = divmod(max(file.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
+    return _partial(file, whole + 1) if rest else None
 
 
-def _partial(place: Place, record: int) -> UnreadableFileError:
+def _partial(file: FileRef, record: int) -> UnreadableFileError:
     return UnreadableFileError(
-        place.shown,
+        file.shown,
         "whole records of 40 bytes",
         f"part of record {record}, so the file is cut off or still being written",
         line=record,

@@ -8,12 +8,12 @@ zone, which the file does not tell: ``ingest.timezone`` must. Prices in points, 
 from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import ends, told, zone_of
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, Stamp
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, TimestampFormat
 
 EXPECTED = "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)"
 _NAME = "sierra_text"
@@ -25,12 +25,12 @@ def _recognise(head: Head) -> bool:
     return header.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"]
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
-    zone = zone_of(place, _NAME, config, None)
-    end = ends(place, _NAME, config, default=False)
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    zone = zone_of(file, _NAME, config, None)
+    end = ends(file, _NAME, config, default=False)
     fields = header.roles(header.names(head), _ROLES)
     note = told(f"{zone} local times (ingest.timezone)", end=end, what="Sierra Chart text export")
-    return Layout(",", fields, Stamp(_FORMATS, zone, end), note, header=1)
+    return Layout(",", fields, TimestampFormat(_FORMATS, zone, end), note, header=1)
 
 
 READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

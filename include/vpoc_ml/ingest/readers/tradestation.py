@@ -9,13 +9,13 @@ Up + Down, else Vol or TotalVolume; prices in points.
 from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.date_order import order_of
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import ends, told, zone_of
-from vpoc_ml.ingest.parsing.reader import Place
-from vpoc_ml.ingest.parsing.text_layout import PRICES, Layout, Stamp
-from vpoc_ml.ingest.streams import Head
+from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.text_layout import PRICES, Layout, TimestampFormat
 
 EXPECTED = "a TradeStation or MultiCharts export (Date,Time,Open,High,Low,Close,Up,Down or Vol)"
 _NAME = "tradestation"
@@ -36,17 +36,19 @@ def _recognise(head: Head) -> bool:
     return needed and "volume" not in columns and any(each <= set(columns) for each in _VOLUMES)
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns, separator = _columns(head)
-    zone = zone_of(place, _NAME, config, None)
-    end = ends(place, _NAME, config, default=True)
+    zone = zone_of(file, _NAME, config, None)
+    end = ends(file, _NAME, config, default=True)
     volumes = next((each for each in _VOLUMES if each <= set(columns)), set())
     wanted = {name: name for name in ("date", "time", *PRICES)} | dict.fromkeys(volumes, "volume")
     first = header.value(head, columns.index("date"), separator) if "date" in columns else ""
-    days = (order_of(place, config),) if "/" in first else ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
+    days = (order_of(file, config),) if "/" in first else ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
     formats = tuple(f"{day} {clock}" for day in days for clock in _CLOCKS)
     note = told(f"{zone} local times (ingest.timezone)", end=end, what="TradeStation or MultiCharts export")
-    return Layout(separator, header.roles(columns, wanted), Stamp(formats, zone, end), note, header=1, quoted=True)
+    return Layout(
+        separator, header.roles(columns, wanted), TimestampFormat(formats, zone, end), note, header=1, quoted=True
+    )
 
 
 READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

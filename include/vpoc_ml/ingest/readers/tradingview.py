@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.options import clock, ends, told
-from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.file_settings import clock, ends, told
+from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import ISO, PRICES, VALUES, Layout
-from vpoc_ml.ingest.streams import Head
 
 EXPECTED = "a TradingView export (time,open,high,low,close,...,Volume)"
 _NAME = "tradingview"
@@ -25,20 +25,20 @@ def _recognise(head: Head) -> bool:
     return header.names(head)[:5] == ["time", *PRICES]
 
 
-def _layout(place: Place, head: Head, config: IngestConfig) -> Layout:
+def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
     if "volume" not in columns:
         raise UnreadableFileError(
-            place.shown,
+            file.shown,
             "a Volume column",
             ", ".join(columns)[:80],
             line=1,
             remedy="Show the Volume indicator on the chart and export again.",
         )
-    end = ends(place, _NAME, config, default=False)
+    end = ends(file, _NAME, config, default=False)
     stamps = header.values(head, 0)
     formats = ("epoch:s",) if stamps and stamps[0].isdigit() else ISO
-    stamp, shown = clock(place, _NAME, config, stamps, formats, end=end)
+    stamp, shown = clock(file, _NAME, config, stamps, formats, end=end)
     note = told("Unix seconds (UTC)" if formats != ISO else shown, end=end, what="TradingView export")
     fields = header.roles(columns, {"time": "stamp", **{name: name for name in VALUES}})
     return Layout(",", fields, stamp, note, header=1, unbroken=True)

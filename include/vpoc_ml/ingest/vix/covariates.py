@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.ingest.vix.index_files import Published
+from vpoc_ml.ingest.vix.index_files import PublicationTime
 from vpoc_ml.ingest.vix.index_symbols import VIX
 
 _ENTRY = re.compile(
@@ -29,7 +29,7 @@ class Covariate(NamedTuple):
 
     symbol: str
     file: str | None
-    published: Published
+    published: PublicationTime
 
     @property
     def column(self) -> str:
@@ -65,10 +65,10 @@ def files(config: IngestConfig, folder: Path) -> set[Path]:
     return {folder / each.file for each in covariates(config) if each.file is not None}
 
 
-def _published(entry: str, fitting: re.Match[str]) -> Published:
+def _published(entry: str, fitting: re.Match[str]) -> PublicationTime:
     if fitting["at"] is None:
-        return Published()
+        return PublicationTime()
     try:
-        return Published(time.fromisoformat(fitting["at"]), int(fitting["days"] or 0))
+        return PublicationTime(time.fromisoformat(fitting["at"]), int(fitting["days"] or 0))
     except ValueError as error:
         raise InvalidValueError("ingest.covariates", entry, "a time of day such as 16:15 behind the @") from error

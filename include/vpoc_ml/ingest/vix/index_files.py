@@ -19,8 +19,8 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ContractCodeError, MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.parsing.contract_names import contract_of
-from vpoc_ml.ingest.streams import members, opened, packed, read_head
+from vpoc_ml.ingest.file_streams import members, opened, packed, read_head
+from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.vix.index_header import Header, find_header, split
 from vpoc_ml.ingest.vix.index_symbols import VIX, symbol_of, symbols_in
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK, parse_times
@@ -42,7 +42,7 @@ _REDELIVER = "Download the file again and replace it."
 
 
 @dataclass(frozen=True)
-class Published:
+class PublicationTime:
     """When a daily value is known: New York time, ``days`` business days after its date."""
 
     at: time = time(16, 15)
@@ -54,7 +54,7 @@ class Published:
         return date.dt.combine(self.at, "us").dt.replace_time_zone(NEW_YORK).dt.convert_time_zone("UTC")
 
 
-def index_of(name: str, lines: Sequence[str], config: IngestConfig, *more: str) -> str | None:
+def identify_index(name: str, lines: Sequence[str], config: IngestConfig, *more: str) -> str | None:
     """Return the index whose values a file holds, judged by its first lines and its name; None of any other file.
 
     The columns of ``ingest.vix_mapping`` are the VIX's. A symbol in the file counts more than the file's name. A file
@@ -95,7 +95,7 @@ def _tickers(rows: list[list[str]], header: Header, more: Sequence[str]) -> set[
 
 def _is_contract(name: str) -> bool:
     try:
-        contract_of(name)
+        contract_in_name(name)
     except ContractCodeError as error:
         return "continuous" in str(error)
     return True
@@ -116,7 +116,7 @@ def _like_vix(path: Path, rows: list[list[str]], header: Header, config: IngestC
 
 
 def read_index(
-    path: Path, symbol: str = VIX, config: IngestConfig | None = None, published: Published | None = None
+    path: Path, symbol: str = VIX, config: IngestConfig | None = None, published: PublicationTime | None = None
 ) -> pl.DataFrame:
     """Return the values of one file: date Date, close f64, available_at Datetime[us, UTC]; sorted by the last.
 
@@ -135,7 +135,7 @@ def read_index(
         ExpansionLimitError: a packed file expands to more than ``ingest.expansion_limit`` allows.
         InvalidValueError: an impossible ``ingest.vix_mapping`` or ``ingest.timezone``.
     """
-    config, published, expected = config or IngestConfig(), published or Published(), EXPECTED.format(symbol)
+    config, published, expected = config or IngestConfig(), published or PublicationTime(), EXPECTED.format(symbol)
     if not path.is_file():
         raise MissingInputError(path, expected, "Deliver the file or name another place.")
     text = _text(path, symbol, config)
@@ -165,7 +165,9 @@ def _text(path: Path, symbol: str, config: IngestConfig) -> str:
     """Return the content as text; of a zip, of its only file that holds the index."""
     member = None
     if (inner := members(path, ratio=config.expansion_limit)) is not None:
-        fitting = [each for each in inner if index_of(each, read_head(path, each).lines, config, symbol) == symbol]
+        fitting = [
+            each for each in inner if identify_index(each, read_head(path, each).lines, config, symbol) == symbol
+        ]
         if len(fitting) != 1:
             found = ", ".join(fitting) or f"none among {', '.join(inner)[:80]}"
             raise UnreadableFileError(path, f"one file of {symbol} in the archive", found)
@@ -283,7 +285,7 @@ def _bad(path: Path, rows: pl.DataFrame, expected: str) -> UnreadableFileError:
     return UnreadableFileError(path, expected, repr(rows["written"][0]), line=rows["line"][0], remedy=_REDELIVER)
 
 
-def _known(values: pl.DataFrame, published: Published) -> pl.Series:
+def _known(values: pl.DataFrame, published: PublicationTime) -> pl.Series:
     """Return when each value is known."""
     if values["start"].is_null().all():
         return values.select(published.available("date")).to_series()

@@ -10,8 +10,8 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.options import zone_of
-from vpoc_ml.ingest.parsing.reader import Place
+from vpoc_ml.ingest.parsing.file_settings import zone_of
+from vpoc_ml.ingest.parsing.reader import FileRef
 
 NEW_YORK = "America/New_York"
 _PARTS = (
@@ -73,7 +73,7 @@ def _without_offset(path: Path, day: pl.Series, local: pl.Series, nothing: pl.Se
     """Return the times of rows without an offset: daily, or in the zone that the settings name."""
     if day.is_unique().all():
         return Times(day, nothing)
-    zone = zone_of(Place(path), "vix", config, None)
+    zone = zone_of(FileRef(path), "vix", config, None)
     start = local.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
     if start.has_nulls():
         wrong = local.filter(start.is_null())[0]

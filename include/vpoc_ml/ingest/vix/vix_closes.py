@@ -13,9 +13,9 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VixCoverageError
-from vpoc_ml.ingest.vix.index_files import Published, read_index
+from vpoc_ml.ingest.vix.index_files import PublicationTime, read_index
 from vpoc_ml.ingest.vix.index_symbols import VIX
-from vpoc_ml.market.exchange_calendar import reviewed, sessions
+from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 
 MAX_STALE_SESSIONS = 5
 
@@ -35,7 +35,7 @@ def read_vix(path: Path, config: IngestConfig | None = None) -> pl.DataFrame:
 
 def available_at(day: str) -> pl.Expr:
     """Return the time at which the close of a Date column is known: 16:15 New York, as UTC."""
-    return Published().available(day)
+    return PublicationTime().available(day)
 
 
 def join_vix(bars: pl.DataFrame, vix: pl.DataFrame | None) -> pl.DataFrame:
@@ -80,7 +80,7 @@ def check_coverage(
 
 def _sessions_between(calendar: str, newest: date, last: date) -> int:
     """Return the number of sessions in (newest, last)."""
-    start = max(newest, reviewed(calendar)[0])
+    start = max(newest, reviewed_range(calendar)[0])
     if start >= last:
         return 0
     return sessions(calendar, start, last).filter(pl.col("session").is_between(newest, last, closed="none")).height

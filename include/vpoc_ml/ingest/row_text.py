@@ -35,7 +35,7 @@ def with_text(
     )
 
 
-def lines_at(
+def source_lines_at(
     stamps: Sequence[datetime], sources: Sequence[Source], instrument: Instrument, config: IngestConfig
 ) -> list[str]:
     """Return file, line and text of the rows with these timestamps (start of bar, UTC), in the sources' order."""

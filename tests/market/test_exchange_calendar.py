@@ -56,7 +56,7 @@ def test_columns_are_typed_as_promised() -> None:
 
 
 def test_all_reviewed_sessions_are_ordered_and_never_overlap() -> None:
-    table = exchange_calendar.sessions(CME, *exchange_calendar.reviewed(CME))
+    table = exchange_calendar.sessions(CME, *exchange_calendar.reviewed_range(CME))
     assert table["session"].is_sorted()
     assert table["session"].is_unique().all()
     assert table["session"].dt.weekday().is_in([1, 2, 3, 4, 5]).all()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vpoc_ml import pipeline
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.detect_append import append_bars, growth
+from vpoc_ml.ingest.detect_append import append_bars, detect_append
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.store import Lake
@@ -63,7 +63,7 @@ def both(folder: Path, vix: pl.DataFrame, old: list[bytes], new: list[bytes]):
     """Return what appending finds, None where it gives up, and what the whole file gives."""
     before = build_bars([source(folder, b"".join(old))], parse_contract(CODE), ES, vix, CONFIG)
     whole = source(folder, b"".join(old + new))
-    grown = growth(whole, len(b"".join(old)))
+    grown = detect_append(whole, len(b"".join(old)))
     assert grown is not None
     assert (grown.lines, grown.now) == (len(old), whole.fingerprint())
     made = append_bars(before, grown, parse_contract(CODE), ES, vix, CONFIG)
@@ -129,7 +129,7 @@ def test_blank_last_line_is_no_row(lines, vix, tmp_path):
 def test_torn_end_is_not_appended(lines, vix, tmp_path, fault):
     old = lines[:5_000]
     before = build_bars([source(tmp_path, b"".join(old))], parse_contract(CODE), ES, vix, CONFIG)
-    grown = growth(source(tmp_path, b"".join(old + fault(lines[5_000:6_000]))), len(b"".join(old)))
+    grown = detect_append(source(tmp_path, b"".join(old + fault(lines[5_000:6_000]))), len(b"".join(old)))
     assert grown is not None
     assert append_bars(before, grown, parse_contract(CODE), ES, vix, CONFIG) is None
 
@@ -141,11 +141,11 @@ def test_new_rows_that_repeat_old_ones_are_left_to_the_whole_file(lines, vix, tm
 def test_what_cannot_have_grown(lines, tmp_path):
     file = source(tmp_path, b"".join(lines))
     size = file.path.stat().st_size
-    assert growth(file, size) is None, "not longer"
-    assert growth(file, size - 1) is None, "the old end was within a line"
-    assert growth(file, 1_000) is None, "within the part that tells the format"
-    assert growth(Source(file.path, "databento_dbn", CODE), 100_000) is None, "no text"
-    assert growth(Source(file.path, "kibot", CODE), 100_000) is None, "judged by all its lines"
+    assert detect_append(file, size) is None, "not longer"
+    assert detect_append(file, size - 1) is None, "the old end was within a line"
+    assert detect_append(file, 1_000) is None, "within the part that tells the format"
+    assert detect_append(Source(file.path, "databento_dbn", CODE), 100_000) is None, "no text"
+    assert detect_append(Source(file.path, "kibot", CODE), 100_000) is None, "judged by all its lines"
 
 
 class Nights:

@@ -19,7 +19,7 @@ from vpoc_ml.errors import (
 )
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import Discovery, discover
-from vpoc_ml.ingest.parsing.contract_names import contract_of
+from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.readers.lean import read_daily
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
@@ -216,7 +216,7 @@ def test_utf16_is_refused(tmp_path: Path, week) -> None:
 )
 def test_continuous_and_adjusted_series_are_refused_by_name(name: str) -> None:
     with pytest.raises(ContractCodeError, match="deliver the single contracts, unadjusted"):
-        contract_of(name)
+        contract_in_name(name)
 
 
 @pytest.mark.parametrize(
@@ -233,12 +233,12 @@ def test_continuous_and_adjusted_series_are_refused_by_name(name: str) -> None:
     ],
 )
 def test_contract_is_found_in_vendors_names(name: str, code: str) -> None:
-    assert contract_of(name, near=date(2025, 1, 15)).code == code
+    assert contract_in_name(name, near=date(2025, 1, 15)).code == code
 
 
 def test_name_with_two_contracts_is_refused() -> None:
     with pytest.raises(ContractCodeError, match="it names ESH25, ESM25"):
-        contract_of("spread ESH25 to ESM25.csv")
+        contract_in_name("spread ESH25 to ESM25.csv")
 
 
 def test_ratio_adjusted_prices_are_refused_by_the_tick_grid(tmp_path: Path, week, built) -> None:

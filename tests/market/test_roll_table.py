@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
-from vpoc_ml.market.roll_table import Step, front_periods, losses, measure_roll, roll_table
-from vpoc_ml.market.specs import ROLL_RULES
+from vpoc_ml.market.instrument_files import ROLL_RULES
+from vpoc_ml.market.roll_table import RollStep, front_periods, measure_roll, roll_problems, roll_table
 
 CODES = ["ESH24", "ESM24", "ESU24"]
 MONDAY = date(2024, 3, 4)
@@ -216,9 +216,9 @@ def test_a_hole_long_before_the_expiry_is_no_roll(rule: str) -> None:
 
 
 def lost(table: pl.DataFrame, *, measured: bool = True) -> list[str]:
-    step = Step(1.0, 1.01) if measured else Step(None, None)
+    step = RollStep(1.0, 1.01) if measured else RollStep(None, None)
     calendar = [day for day in pl.date_range(date(2026, 1, 1), date(2026, 12, 31), eager=True) if day.weekday() < 5]
-    return losses(table, roll_table(front_periods(table), lambda old, new, switch: step), calendar)
+    return roll_problems(table, roll_table(front_periods(table), lambda old, new, switch: step), calendar)
 
 
 def test_nothing_is_lost_where_the_next_file_takes_over() -> None:
@@ -301,9 +301,9 @@ def test_roll_table_names_predecessors_and_asks_for_each_step_once() -> None:
     front = front_periods(daily({"ESH24": [90, 80, 40, 10, 10], "ESM24": [1, 20, 60, 90, 90]}))
     asked = []
 
-    def measure(old: str, new: str, switch: date) -> Step:
+    def measure(old: str, new: str, switch: date) -> RollStep:
         asked.append((old, new, switch))
-        return Step(50.0, 1.01)
+        return RollStep(50.0, 1.01)
 
     table = roll_table(front, measure)
     switch = MONDAY + timedelta(days=3)
@@ -419,7 +419,7 @@ def test_a_roll_at_a_price_below_zero_has_a_gap_and_says_that_it_has_no_ratio() 
     }
     table = weekdays(files)
     front = front_periods(table)
-    (note,) = losses(
-        table, roll_table(front, lambda old, new, switch: Step(58.06, None)), sorted(set(table["session"]))
+    (note,) = roll_problems(
+        table, roll_table(front, lambda old, new, switch: RollStep(58.06, None)), sorted(set(table["session"]))
     )
     assert "a gap of 58.06 points and no ratio" in note

@@ -47,7 +47,7 @@ def isolated_prices() -> pl.Expr:
     below = pl.min_horizontal(pl.col("low").shift(n) for n in _PRICE_NEIGHBOURS) - pl.col("low")
     ts = pl.col("ts")
     near = (ts - ts.shift(1) <= _NEAR).fill_null(False) | (ts.shift(-1) - ts <= _NEAR).fill_null(False)
-    far = pl.max_horizontal(_PRICE_SHARE * _level(), usual_range(_RANGES))
+    far = pl.max_horizontal(_PRICE_SHARE * _level(), median_bar_range(_RANGES))
     known = pl.len() >= _RANGE_BARS
     return (known & near & (pl.max_horizontal(above, below) > far)).fill_null(False)
 
@@ -66,7 +66,7 @@ def isolated_volumes() -> pl.Expr:
     return ((volume > MAX_VOLUME) | (steady & alone)).fill_null(False)
 
 
-def usual_range(times: float) -> pl.Expr:
+def median_bar_range(times: float) -> pl.Expr:
     """Return ``times`` the median of high - low over the 31 bars around, in points."""
     return times * (pl.col("high") - pl.col("low")).rolling_median(_RANGE_BARS, center=True, min_samples=1)
 

@@ -10,9 +10,9 @@ from datetime import date
 import polars as pl
 
 from vpoc_ml.errors import ContractCodeError
-from vpoc_ml.ingest.parsing.reader import Listing, Place
+from vpoc_ml.ingest.file_streams import Block
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.sources import Source, Span
-from vpoc_ml.ingest.streams import Block
 from vpoc_ml.market.contracts import Contract, parse_contract
 
 _SPREAD = re.compile(
@@ -104,7 +104,7 @@ def rows_of_symbol(
         yield owned.filter(mine).drop("owner", "near", "symbol")
 
 
-def listed(place: Place, reader: str, counted: Mapping[tuple[str, date], int]) -> Listing:
+def listed(file: FileRef, reader: str, counted: Mapping[tuple[str, date], int]) -> FileContents:
     """Return the sources of a file without lines from its rows by symbol and month.
 
     Raises:
@@ -120,10 +120,8 @@ def listed(place: Place, reader: str, counted: Mapping[tuple[str, date], int]) -
         (found.spreads if symbol in found.spreads else found.others)[symbol] += rows
     refuse_without_contract(found, bool(contracts))
     whole = Span(0, 0, 1, "")
-    sources = (
-        Source(place.path, reader, c.code, place.member, symbol, whole) for symbol, c in dict.fromkeys(contracts)
-    )
-    return Listing(tuple(sources), found.notes())
+    sources = (Source(file.path, reader, c.code, file.member, symbol, whole) for symbol, c in dict.fromkeys(contracts))
+    return FileContents(tuple(sources), found.notes())
 
 
 def refuse_without_contract(found: Index, any_contract: bool) -> None:

@@ -20,7 +20,7 @@ from zoneinfo import available_timezones
 
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
-VARIABLE = "VPOC_ML_INSTRUMENTS"
+INSTRUMENTS_VARIABLE = "VPOC_ML_INSTRUMENTS"
 MAX_BYTES = 1024**2
 """Size of the user's file; a hundred instruments take a tenth of it."""
 MAX_NESTING = 16
@@ -51,12 +51,12 @@ def specs() -> Specs:
         UnreadableFileError: the file is not TOML.
         InvalidValueError: an entry is incomplete or impossible; the error names file, entry and key.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(INSTRUMENTS_VARIABLE)
     if not named:
         return _loaded(None, 0)
     path = Path(named)
     if not path.is_file():
-        raise MissingInputError(path, "the instruments file", f"Correct or unset {VARIABLE}.")
+        raise MissingInputError(path, "the instruments file", f"Correct or unset {INSTRUMENTS_VARIABLE}.")
     return _loaded(path, path.stat().st_mtime_ns)
 
 
@@ -87,7 +87,7 @@ def _built_in(name: str) -> Table:
 
 
 def _parsed(path: Path) -> Table:
-    remedy = f"Correct the file or unset {VARIABLE}."
+    remedy = f"Correct the file or unset {INSTRUMENTS_VARIABLE}."
     if (size := path.stat().st_size) > MAX_BYTES:
         raise UnreadableFileError(path, f"at most {MAX_BYTES:,} bytes", f"{size:,}", remedy=remedy)
     try:

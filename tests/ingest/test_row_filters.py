@@ -9,8 +9,8 @@ import pytest
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
 from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.row_filters import has_reviewed_bar, reviewed_rows
 from vpoc_ml.ingest.sources import Source
-from vpoc_ml.ingest.unreviewed import has_reviewed_bar, reviewed_rows
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 

@@ -11,7 +11,7 @@ from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.contracts import Contract
-from vpoc_ml.market.exchange_calendar import reviewed, reviewed_span
+from vpoc_ml.market.exchange_calendar import reviewed_hours, reviewed_range
 from vpoc_ml.market.instruments import Instrument
 
 _LISTED = timedelta(days=3653)
@@ -25,7 +25,7 @@ def reviewed_rows(rows: pl.DataFrame, contract: Contract, instrument: Instrument
 
     Rows without a timestamp, more than ten years before expiry or after it stay: they are bad rows, not history.
     """
-    opens, closes = reviewed_span(instrument.calendar)
+    opens, closes = reviewed_hours(instrument.calendar)
     expiry = datetime.combine(contract.expiry, time(), UTC)
     early = (pl.col("ts") < opens) & (pl.col("ts") >= expiry - _LISTED)
     late = (pl.col("ts") >= closes) & (pl.col("ts") < expiry + timedelta(days=1))
@@ -34,12 +34,12 @@ def reviewed_rows(rows: pl.DataFrame, contract: Contract, instrument: Instrument
         return rows, ""
     days = left_out["ts"].sort().dt.date()
     found = f"{left_out.height:,} row{'s' if left_out.height > 1 else ''} from {days[0]} to {days[-1]}"
-    return rows.filter(~(early | late).fill_null(False)), f"{found} left out: {unreviewed(instrument)}"
+    return rows.filter(~(early | late).fill_null(False)), f"{found} left out: {describe_reviewed_range(instrument)}"
 
 
-def unreviewed(instrument: Instrument) -> str:
+def describe_reviewed_range(instrument: Instrument) -> str:
     """Return the clause that says which sessions are reviewed."""
-    first, last = reviewed(instrument.calendar)
+    first, last = reviewed_range(instrument.calendar)
     return f"calendar {instrument.calendar} is reviewed for sessions from {first} to {last} only"
 
 
@@ -48,12 +48,12 @@ def has_reviewed_bar(source: Source, contract: Contract, instrument: Instrument,
 
     True of a source that cannot be read: the stage that reads it says why.
     """
-    first, last = reviewed(instrument.calendar)
+    first, last = reviewed_range(instrument.calendar)
     if contract.expiry < first:
         return False
     if first + _TRADED <= contract.expiry <= last:
         return True
-    opens, closes = reviewed_span(instrument.calendar)
+    opens, closes = reviewed_hours(instrument.calendar)
     inside = ((pl.col("ts") >= opens) & (pl.col("ts") < closes)).any()
     try:
         batches = READERS[source.reader].batches(source, instrument, config)
