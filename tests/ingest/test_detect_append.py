@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append
-from vpoc_ml.ingest.sources import Source
+from vpoc_ml.ingest.fingerprints import hash_source
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
@@ -56,7 +57,7 @@ def lines(market) -> list[bytes]:
 def source(folder: Path, content: bytes) -> Source:
     path = folder / "ES 03-23.Last.txt"
     path.write_bytes(content)
-    return Source(path, "ninjatrader", CODE)
+    return Source(path=path, reader="ninjatrader", contract=CODE)
 
 
 def both(folder: Path, vix: pl.DataFrame, old: list[bytes], new: list[bytes]):
@@ -65,7 +66,7 @@ def both(folder: Path, vix: pl.DataFrame, old: list[bytes], new: list[bytes]):
     whole = source(folder, b"".join(old + new))
     grown = detect_append(whole, len(b"".join(old)))
     assert grown is not None
-    assert (grown.lines, grown.now) == (len(old), whole.fingerprint())
+    assert (grown.lines, grown.now) == (len(old), hash_source(whole))
     made = append_bars(before, grown, parse_contract(CODE), ES, vix, CONFIG)
     return made, build_bars([whole], parse_contract(CODE), ES, vix, CONFIG)
 
@@ -144,8 +145,10 @@ def test_what_cannot_have_grown(lines, tmp_path):
     assert detect_append(file, size) is None, "not longer"
     assert detect_append(file, size - 1) is None, "the old end was within a line"
     assert detect_append(file, 1_000) is None, "within the part that tells the format"
-    assert detect_append(Source(file.path, "databento_dbn", CODE), 100_000) is None, "no text"
-    assert detect_append(Source(file.path, "kibot", CODE), 100_000) is None, "judged by all its lines"
+    assert detect_append(Source(path=file.path, reader="databento_dbn", contract=CODE), 100_000) is None, "no text"
+    assert detect_append(Source(path=file.path, reader="kibot", contract=CODE), 100_000) is None, (
+        "judged by all its lines"
+    )
 
 
 class Nights:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vpoc_ml.artifacts.sources import Source, Span
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.market.instruments import instrument
 
 ES = instrument("ES")
@@ -153,9 +151,11 @@ def test_member_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> 
 
 def test_sources_survive_json(tmp_path: Path) -> None:
     source = discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS}), ES).contracts["ESH25"][0]
-    assert Source.from_json(json.loads(json.dumps(source.to_json()))) == source
-    spanned = replace(source, symbol="ESH5", span=Span(10, 90, 2, "ESM5"), member="a/b.csv")
-    assert Source.from_json(json.loads(json.dumps(spanned.to_json()))) == spanned
+    assert Source.model_validate_json(source.key) == source
+    spanned = source.model_copy(
+        update={"symbol": "ESH5", "span": Span(start=10, stop=90, line=2, carried="ESM5"), "member": "a/b.csv"}
+    )
+    assert Source.model_validate_json(spanned.key) == spanned
 
 
 @pytest.mark.real

@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.merge import merge
 from vpoc_ml.ingest.readers import ninjatrader
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import instrument
 
 GOOD = [
@@ -24,7 +24,7 @@ GOOD = [
 
 
 def read(path: Path) -> pl.DataFrame:
-    source = Source(path, "ninjatrader", "ESH25")
+    source = Source(path=path, reader="ninjatrader", contract="ESH25")
     return pl.concat(ninjatrader.READER.batches(source, instrument("ES"), IngestConfig()))
 
 
@@ -129,7 +129,7 @@ def test_five_minute_bars_are_refused(write, minutes, noon: datetime) -> None:
     lines = minutes(noon, 1000)
     path = write([line for n, line in enumerate(lines) if (n + 1) % 5 == 0])
     with pytest.raises(UnreadableFileError, match="one-minute bars"):
-        merge([Source(path, "ninjatrader", "ESH25")], instrument("ES"), IngestConfig())
+        merge([Source(path=path, reader="ninjatrader", contract="ESH25")], instrument("ES"), IngestConfig())
 
 
 def test_content_decides_what_looks_like_an_export(write) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.row_filters import has_reviewed_bar, reviewed_rows
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
@@ -84,11 +84,13 @@ def test_impossible_timestamps_stay_bad_rows(tmp_path):
     ],
 )
 def test_contract_is_known_to_have_reviewed_bars_or_none(tmp_path, code, days, expected):
-    source = Source(write_bars(tmp_path, "a.txt", *days), "ninjatrader", code)
+    source = Source(path=write_bars(tmp_path, "a.txt", *days), reader="ninjatrader", contract=code)
     assert has_reviewed_bar(source, parse_contract(code), ES, CONFIG) is expected
 
 
 def test_file_that_cannot_be_read_is_left_to_the_stage_that_reads_it(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("no bars\n")
-    assert has_reviewed_bar(Source(path, "ninjatrader", "ESZ12"), parse_contract("ESZ12"), ES, CONFIG)
+    assert has_reviewed_bar(
+        Source(path=path, reader="ninjatrader", contract="ESZ12"), parse_contract("ESZ12"), ES, CONFIG
+    )

@@ -17,6 +17,7 @@ from vpoc_ml.ingest import file_streams
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.discover import discover
 from vpoc_ml.ingest.file_streams import blocks, opened
+from vpoc_ml.ingest.fingerprints import hash_source
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
@@ -110,9 +111,9 @@ def test_fingerprint_of_a_contract_ignores_the_others(tmp_path: Path) -> None:
     lines += contract_lines("ESZ4", datetime(2024, 12, 2, 15, 0, tzinfo=UTC), 100)
     lines += contract_lines("ESH5", datetime(2024, 12, 3, 15, 0, tzinfo=UTC), 100)
     path.write_text("\n".join(lines) + "\n")
-    before = {code: sources[0].fingerprint() for code, sources in discover(tmp_path, ES).contracts.items()}
+    before = {code: hash_source(sources[0]) for code, sources in discover(tmp_path, ES).contracts.items()}
     path.write_text("\n".join([*lines, *contract_lines("ESH5", datetime(2024, 12, 4, 15, tzinfo=UTC), 9)]) + "\n")
-    after = {code: sources[0].fingerprint() for code, sources in discover(tmp_path, ES).contracts.items()}
+    after = {code: hash_source(sources[0]) for code, sources in discover(tmp_path, ES).contracts.items()}
     assert before["ESZ24"] == after["ESZ24"]
     assert before["ESH25"] != after["ESH25"]
 

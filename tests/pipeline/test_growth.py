@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.lake import hash_cache
 from vpoc_ml.lake.hash_cache import RACY_NS
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.pipeline import contract_stages
 
 from .nights import H, M, U, contents, deliver, night
 
@@ -163,7 +163,7 @@ def test_quiet_night_reads_no_file_again(place, monkeypatch):
         raise AssertionError("a file was read")
 
     monkeypatch.setattr(hash_cache, "hash_file", refuse)
-    monkeypatch.setattr(Source, "fingerprint", refuse)
+    monkeypatch.setattr(contract_stages, "hash_source", refuse)
     assert night(here) == (set(), {})
     correct(here / "raw" / U, b"20230626 1")
     with pytest.raises(AssertionError, match="a file was read"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.artifacts.quarantine_reasons import OUTSIDE_HOURS
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
 from vpoc_ml.ingest.clean import Cleaned, clean
@@ -20,7 +21,6 @@ from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.row_filters import reviewed_rows
 from vpoc_ml.ingest.row_text import with_text
 from vpoc_ml.ingest.sniff import choose
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix.vix_closes import check_coverage, join_index, join_vix
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
@@ -110,7 +110,7 @@ def with_indices(
 
 
 def _source(path: Path, contract: Contract, config: IngestConfig) -> Source:
-    return Source(path, choose(FileRef(path), read_head(path), config).name, contract.code)
+    return FileRef(path).source(choose(FileRef(path), read_head(path), config).name, contract)
 
 
 def _where(merged: Merged) -> str:

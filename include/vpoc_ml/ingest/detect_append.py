@@ -6,7 +6,6 @@ The result is that of reading the whole file, or None: whatever is unusual is le
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.ingest.bad_prints import BAD_PRINT, isolated_prints
@@ -25,7 +25,6 @@ from vpoc_ml.ingest.file_streams import HEAD_BYTES, LONGEST_LINE, blocks, packed
 from vpoc_ml.ingest.merge import GRID_ROWS, ROW_SCHEMA
 from vpoc_ml.ingest.parsing.delimited import TextReader, rows_of
 from vpoc_ml.ingest.readers import READERS, barchart, kibot
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -66,7 +65,7 @@ def detect_append(source: Source, size: int) -> Append | None:
 
 def source_identity(source: Source) -> str:
     """Return what must stay for a file to be the same one that grew: its name, and how it is read."""
-    return json.dumps({**source.to_json(), "path": source.path.name}, sort_keys=True)
+    return source.model_copy(update={"path": Path(source.path.name)}).key
 
 
 def append_bars(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, MissingInputError, UnreadableFileError, VpocError
 from vpoc_ml.ingest.file_streams import members, read_head
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.sniff import AmbiguousFormatError, choose
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix import covariates
 from vpoc_ml.ingest.vix.index_files import identify_index
 from vpoc_ml.ingest.vix.index_symbols import VIX
@@ -78,7 +78,7 @@ class _Found:
         """Return what was found in one file as JSON; nothing where something was wrong: look at it every time."""
         if self.unreadable:
             return ""
-        sources = [source.to_json() for source in self.sources]
+        sources = [source.model_dump(mode="json", exclude_none=True) for source in self.sources]
         indices = {symbol: list(map(str, paths)) for symbol, paths in self.indices.items()}
         return json.dumps([sources, indices, list(map(str, self.daily)), self.notes])
 
@@ -87,7 +87,7 @@ class _Found:
         """Return what ``to_text`` wrote."""
         sources, found, daily, notes = json.loads(text)
         indices = {symbol: list(map(Path, paths)) for symbol, paths in found.items()}
-        return _Found(list(map(Source.from_json, sources)), [], indices, list(map(Path, daily)), notes)
+        return _Found(list(map(Source.model_validate, sources)), [], indices, list(map(Path, daily)), notes)
 
 
 def discover(

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.readers import READERS
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 
 BAR_LENGTH = timedelta(seconds=60)

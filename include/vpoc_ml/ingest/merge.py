@@ -8,12 +8,13 @@ from datetime import datetime
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.fingerprints import hash_source
 from vpoc_ml.ingest.known import rows_ended_by
 from vpoc_ml.ingest.parsing.text_layout import VALUES
 from vpoc_ml.ingest.readers import READERS
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 
 ROW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -59,7 +60,7 @@ def _without_copies(sources: Sequence[Source]) -> tuple[tuple[Source, ...], list
     seen: dict[str, Source] = {}
     notes: list[str] = []
     for source in sources:
-        mark = source.fingerprint() if len(sources) > 1 else ""
+        mark = hash_source(source) if len(sources) > 1 else ""
         if mark in seen:
             notes.append(f"{source.name} is a copy of {seen[mark].name} and was read once")
         else:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, time, timedelta
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.readers import READERS
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_hours, reviewed_range
 from vpoc_ml.market.instruments import Instrument

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.readers import READERS
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 
 LONGEST_TEXT = 500

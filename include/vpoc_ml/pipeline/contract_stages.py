@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import build_bars
-from vpoc_ml.ingest.sources import Source, combined_fingerprint
+from vpoc_ml.ingest.fingerprints import combined_hash, hash_source
 from vpoc_ml.lake.hashing import hash_code, hash_file
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
@@ -48,12 +48,12 @@ def ingest_contract(run: Run, contract: str) -> Result:
         InputError: a file cannot be read or contradicts another, holds too many bad rows, or the VIX does not
             cover it.
     """
-    sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
+    sources = [Source.model_validate(each) for each in run.plan()["sources"][contract]]
     vix, others = vix_closes(run), covariate_values(run)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
-        raw = combined_fingerprint(sources, partial(_fingerprint, run))
+        raw = combined_hash(sources, partial(_fingerprint, run))
         build_key = _bars_build_key(run, raw, (vix, others), before.last_ts if before else None)
         why = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
         if before and why is None:
@@ -188,7 +188,7 @@ def _stored(run: Run, kind: str) -> set[str]:
 
 def _fingerprint(run: Run, source: Source) -> str:
     """Return the source's fingerprint without reading a file again that has not been touched since the last time."""
-    return run.lake.cached_for_file(source.path, json.dumps(source.to_json(), sort_keys=True), source.fingerprint)
+    return run.lake.cached_for_file(source.path, source.key, partial(hash_source, source))
 
 
 def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -> BuildKey:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.ingest.row_text import source_lines_at
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
@@ -142,7 +142,7 @@ def _front_periods(contracts: list[str]) -> dict[str, tuple[date, date]]:
 
 def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:
     """Return file, line and text of a contract's bars in the vendor's files."""
-    sources = [Source.from_json(each) for each in run.plan()["sources"][contract]]
+    sources = [Source.model_validate(each) for each in run.plan()["sources"][contract]]
     return source_lines_at(stamps, sources, run.instrument, run.config.ingest)
 
 

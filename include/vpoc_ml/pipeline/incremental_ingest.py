@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.ingest.bars import BuiltBars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append, source_identity
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.run import Run

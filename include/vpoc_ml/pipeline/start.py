@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import RunConfig, resolve
 from vpoc_ml.dataset.splits import PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
@@ -26,7 +27,6 @@ from vpoc_ml.features.registry import REGISTRY, Feature
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.known import BAR_LENGTH, first_timestamp
 from vpoc_ml.ingest.row_filters import describe_reviewed_range, has_reviewed_bar
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.ingest.vix.covariates import Covariate, covariates
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.ingest.vix.vix_closes import read_vix
@@ -145,7 +145,10 @@ def plan_contracts(run: Run) -> Result:
     unused = [f"{path.name}: VIX closes that this run does not use" for path in found.vix if path != vix_file]
     return {
         "contracts": list(sources),
-        "sources": {code: [source.to_json() for source in each] for code, each in sources.items()},
+        "sources": {
+            code: [source.model_dump(mode="json", exclude_none=True) for source in each]
+            for code, each in sources.items()
+        },
         "unreadable": [{"name": item.name, "reason": item.reason} for item in found.unreadable],
         "notes": [*found.notes, *left_out, *unused],
         "raw": str(folder),
@@ -209,7 +212,7 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
 def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) -> str:
     """Return what ``look()`` finds out about a source, or what it found while file, settings and code were the same."""
     made = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
-    text = f"{what} of {json.dumps(source.to_json(), sort_keys=True)} {made}"
+    text = f"{what} of {source.key} {made}"
     return run.lake.cached_for_file(source.path, text, look)
 
 

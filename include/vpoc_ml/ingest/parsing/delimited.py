@@ -10,6 +10,7 @@ from datetime import date
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source, Span
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ExpansionLimitError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import (
@@ -31,7 +32,6 @@ from vpoc_ml.ingest.parsing.symbol_column import index, refuse_without_contract,
 from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES, Layout, cause, parse
 from vpoc_ml.ingest.parsing.trades import to_minutes
 from vpoc_ml.ingest.parsing.unsupported import described
-from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -68,7 +68,7 @@ class TextReader:
         cut = cut_off(file, head, layout, config)
         if "symbol" not in layout.fields:
             contract = contract_in_name(self.contract_text(file.name), near=first_day(head, layout))
-            return FileContents((Source(file.path, self.name, contract.code, file.member),), cut=cut)
+            return FileContents((file.source(self.name, contract),), cut=cut)
         with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
             parts = ((block, rows_of(block, layout)) for block in blocks(stream))
             if layout.numbered:
@@ -77,10 +77,7 @@ class TextReader:
         if not (found.spans or found.spreads or found.others):
             _refuse_unless_any_whole(file, head, layout)
         refuse_without_contract(found, any_contract=bool(found.spans))
-        sources = (
-            Source(file.path, self.name, contract.code, file.member, symbol, span)
-            for (symbol, contract), span in found.spans.items()
-        )
+        sources = (file.source(self.name, contract, symbol, span) for (symbol, contract), span in found.spans.items())
         return FileContents(tuple(sources), found.notes(), cut=cut)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
@@ -142,7 +139,7 @@ class TextReader:
 
     def _all_rows(self, source: Source, file: FileRef, layout: Layout, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield every row of the source's span; the last one must be whole."""
-        span = source.span or Span(0, sys.maxsize, 1, "")
+        span = source.span or Span(start=0, stop=sys.maxsize, line=1, carried="")
         first, last, any_whole = None, None, False
         with opened(source.path, source.member, ratio=config.expansion_limit) as stream:
             for block in blocks(stream, offset=span.start, line=span.line, stop=span.stop):
@@ -171,7 +168,7 @@ class TextReader:
                 remedy="Request it with symbols mapped (map_symbols), or as DBN.",
             )
         contract = contract_in_name(self.contract_text(file.name), near=first_day(head, layout))
-        return Source(file.path, self.name, contract.code, file.member)
+        return file.source(self.name, contract)
 
     def _checked_head(self, file: FileRef, config: IngestConfig) -> Head:
         if not file.path.is_file():

@@ -9,10 +9,11 @@ from typing import Protocol
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source, Span
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.sources import Source
+from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
 
@@ -30,8 +31,14 @@ class FileRef:
 
     @property
     def shown(self) -> str:
-        """Name for people and for errors."""
+        """Display name: the path, and the member if there is one."""
         return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def source(self, reader: str, contract: Contract, symbol: str | None = None, span: Span | None = None) -> Source:
+        """Return the source of a contract in this file."""
+        return Source(
+            path=self.path, reader=reader, contract=contract.code, member=self.member, symbol=symbol, span=span
+        )
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from datetime import date
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Span
 from vpoc_ml.errors import ContractCodeError
 from vpoc_ml.ingest.file_streams import Block
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.market.contracts import Contract, parse_contract
 
 _SPREAD = re.compile(
@@ -78,8 +78,10 @@ def _judged(symbol: str, day: date, found: Index) -> Contract | None:
 
 
 def _extend(found: Index, symbol: str, contract: Contract, block: Block, carried: str) -> None:
-    span = found.spans.get((symbol, contract)) or Span(block.offset, block.stop, block.line, carried)
-    found.spans[symbol, contract] = Span(span.start, block.stop, span.line, span.carried)
+    span = found.spans.get((symbol, contract)) or Span(
+        start=block.offset, stop=block.stop, line=block.line, carried=carried
+    )
+    found.spans[symbol, contract] = span.model_copy(update={"stop": block.stop})
 
 
 def rows_of_symbol(
@@ -119,8 +121,8 @@ def listed(file: FileRef, reader: str, counted: Mapping[tuple[str, date], int]) 
             continue
         (found.spreads if symbol in found.spreads else found.others)[symbol] += rows
     refuse_without_contract(found, bool(contracts))
-    whole = Span(0, 0, 1, "")
-    sources = (Source(file.path, reader, c.code, file.member, symbol, whole) for symbol, c in dict.fromkeys(contracts))
+    whole = Span(start=0, stop=0, line=1, carried="")
+    sources = (file.source(reader, c, symbol, whole) for symbol, c in dict.fromkeys(contracts))
     return FileContents(tuple(sources), found.notes())
 
 

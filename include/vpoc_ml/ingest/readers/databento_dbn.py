@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, is_gzip, opened
@@ -21,7 +22,6 @@ from vpoc_ml.ingest.parsing.file_settings import told
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.symbol_column import listed, rows_of_symbol
 from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 

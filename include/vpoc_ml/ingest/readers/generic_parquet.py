@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vpoc_ml.artifacts.sources import Source, Span
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ExpansionLimitError, InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, expanded_limit, opened
@@ -22,7 +23,6 @@ from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.symbol_column import listed, rows_of_symbol
 from vpoc_ml.ingest.parsing.text_layout import ISO, PRICES, VALUES
 from vpoc_ml.ingest.readers import generic
-from vpoc_ml.ingest.sources import Source, Span
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -61,9 +61,7 @@ class ParquetReader:
                 for symbol, month, rows in months.iter_rows():
                     counted[symbol, month] = counted.get((symbol, month), 0) + rows
         if "contract" not in generic.declared(config):
-            return FileContents(
-                (Source(file.path, self.name, contract_in_name(file.name, near=near).code, file.member),)
-            )
+            return FileContents((file.source(self.name, contract_in_name(file.name, near=near)),))
         return listed(file, self.name, counted)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
@@ -118,7 +116,7 @@ class ParquetReader:
 
 
 _CHECK = "None of the rows could be read: check ingest.mapping and its format."
-_ALL = Span(0, 0, 1, "")
+_ALL = Span(start=0, stop=0, line=1, carried="")
 
 
 def _typed(

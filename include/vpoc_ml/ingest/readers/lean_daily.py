@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.readers import lean
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 
 

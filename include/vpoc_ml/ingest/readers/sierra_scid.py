@@ -15,6 +15,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, opened
@@ -22,7 +23,6 @@ from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.text_layout import VALUES
 from vpoc_ml.ingest.parsing.trades import to_minutes
-from vpoc_ml.ingest.sources import Source
 from vpoc_ml.market.instruments import Instrument
 
 HEADER_BYTES, RECORD_BYTES = 56, 40
@@ -60,7 +60,7 @@ class ScidReader:
         near = first["ts"].drop_nulls().dt.date().to_list()
         contract = contract_in_name(file.name, near=near[0] if near else None)
         cut = _cut_off(file)
-        return FileContents((Source(file.path, self.name, contract.code, file.member),), cut=cut)
+        return FileContents((file.source(self.name, contract),), cut=cut)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield minute bars; ``line`` is the number of the record. Records without a usable price are null.
