@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.analysis.train_validation_view import Seen, read_seen
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.analysis.train_validation_view import TrainValidationView, open_train_validation_view
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 
 FEATURES = ("close_change_pct", "mom_15m", "vwap", "rv_30", "vix_lag1", "dow")
@@ -30,8 +30,8 @@ class Made:
     frame: pl.DataFrame
 
     @property
-    def seen(self) -> Seen:
-        return read_seen(self.folder)
+    def view(self) -> TrainValidationView:
+        return open_train_validation_view(self.folder)
 
 
 def make_frame(*, strength: float = 0.5, interaction: float = 0.0, seed: int = 5) -> pl.DataFrame:
@@ -90,7 +90,7 @@ def write_run(folder: Path, frame: pl.DataFrame, **more: object) -> Made:
     """Write a frame and the statistics of its training rows as a run has them."""
     folder.mkdir(parents=True, exist_ok=True)
     train = frame.filter(pl.col("split") == "train")
-    columns = [column_statistics(train[name].to_numpy()) for name in FEATURES]
+    columns = [fit_robust_scaling(train[name].to_numpy()) for name in FEATURES]
     statistics = {
         "features": list(FEATURES),
         "median": [column.median for column in columns],

@@ -14,7 +14,7 @@ from scipy import stats
 from vpoc_ml.analysis.clusters import cluster, spearman
 from vpoc_ml.analysis.distribution import describe, extremes, histogram
 from vpoc_ml.analysis.drift import drift, psi
-from vpoc_ml.analysis.scaling import scaler_effects
+from vpoc_ml.analysis.scaler_effects import scaler_effects
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS
 
@@ -53,23 +53,23 @@ def test_extremes_count_rows_beyond_each_reach():
 
 
 def test_correlation_is_spearmans(made):
-    seen = made.seen
-    train = seen.mask("train")
-    pair = [seen.column(name)[train] for name in ("close_change_pct", "mom_15m")]
-    rho = spearman(seen)
+    view = made.view
+    train = view.mask("train")
+    pair = [view.column(name)[train] for name in ("close_change_pct", "mom_15m")]
+    rho = spearman(view)
     assert rho[0, 1] == pytest.approx(stats.spearmanr(*pair).statistic, abs=1e-6)
     assert np.array_equal(rho, rho.T)
     assert np.allclose(rho[5], [0, 0, 0, 0, 0, 1])  # a constant correlates with nothing
 
 
 def test_thinned_rows_still_show_who_is_alike(made):
-    assert spearman(made.seen, rows=500)[0, 1] == pytest.approx(spearman(made.seen)[0, 1], abs=0.03)
+    assert spearman(made.view, rows=500)[0, 1] == pytest.approx(spearman(made.view)[0, 1], abs=0.03)
 
 
 def test_alike_features_form_one_cluster(made):
-    seen = made.seen
-    found = cluster(seen.features, spearman(seen))
-    assert sorted(found["order"]) == sorted(seen.features)
+    view = made.view
+    found = cluster(view.features, spearman(view))
+    assert sorted(found["order"]) == sorted(view.features)
     members = [group["members"] for group in found["groups"]]
     assert [name for group in members for name in group] == found["order"]
     assert [sorted(group) for group in members if len(group) > 1] == [["close_change_pct", "mom_15m"]]
@@ -119,10 +119,10 @@ def test_no_other_contract_or_no_value_is_no_drift():
 
 
 def test_scalers_show_what_they_do_to_the_tails(made):
-    found = scaler_effects(made.seen, DatasetConfig(scaler="winsor"))
+    found = scaler_effects(made.view, DatasetConfig(scaler="winsor"))
     assert list(found) == ["none", *KINDS]
     assert [kind for kind, one in found.items() if one["chosen"]] == ["winsor"]
-    raw = made.seen.column("rv_30")[made.seen.mask("train")]
+    raw = made.view.column("rv_30")[made.view.mask("train")]
     expected = stats.kurtosis(raw[np.isfinite(raw)])
     tails = {kind: one["features"]["rv_30"]["kurtosis"] for kind, one in found.items()}
     assert tails["none"] == pytest.approx(expected)

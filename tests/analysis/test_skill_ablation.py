@@ -19,11 +19,11 @@ CONFIG = resolve("smoke")
 
 
 def test_rank_ic_is_spearmans_and_the_planted_signal_stands(made):
-    seen = made.seen
-    found = skills(seen, CONFIG.evaluation)
+    view = made.view
+    found = skills(view, CONFIG.evaluation)
     for split in ("train", "validation"):
-        rows = seen.mask(split, labelled=True)
-        expected = spearmanr(seen.column("close_change_pct")[rows], seen.keys["ret"].to_numpy()[rows]).statistic
+        rows = view.mask(split, labelled=True)
+        expected = spearmanr(view.column("close_change_pct")[rows], view.keys["ret"].to_numpy()[rows]).statistic
         assert found["close_change_pct"][f"{split}_ic"]["value"] == pytest.approx(expected, abs=1e-9)
     signal, other = found["close_change_pct"], found["vwap"]
     assert signal["stands"]
@@ -34,13 +34,13 @@ def test_rank_ic_is_spearmans_and_the_planted_signal_stands(made):
 
 
 def test_constant_feature_has_no_skill_to_measure(made):
-    found = skills(made.seen, CONFIG.evaluation)["dow"]
+    found = skills(made.view, CONFIG.evaluation)["dow"]
     assert found == {"train_ic": None, "validation_ic": None, "t": None, "stands": False, "accuracy": None}
 
 
 def test_direction_of_the_rule_is_the_training_rows(made, make_run):
     turned = pl.when(pl.col("split") == "validation").then(-pl.col("ret")).otherwise(pl.col("ret")).alias("ret")
-    found = skills(make_run(made.frame.with_columns(turned)).seen, CONFIG.evaluation)["close_change_pct"]
+    found = skills(make_run(made.frame.with_columns(turned)).view, CONFIG.evaluation)["close_change_pct"]
     assert found["train_ic"]["value"] > 0.2
     assert found["validation_ic"]["high"] < -0.2
     assert found["accuracy"]["high"] < 0.45  # a rule that looked at the validation rows would be right
@@ -48,7 +48,7 @@ def test_direction_of_the_rule_is_the_training_rows(made, make_run):
 
 def test_feature_against_the_return_has_a_negative_ic_and_a_right_rule(made, make_run):
     against = make_run(made.frame.with_columns(-pl.col("close_change_pct")))
-    found, straight = (skills(run.seen, CONFIG.evaluation)["close_change_pct"] for run in (against, made))
+    found, straight = (skills(run.view, CONFIG.evaluation)["close_change_pct"] for run in (against, made))
     ic, other = found["validation_ic"], straight["validation_ic"]
     assert ic["value"] == pytest.approx(-other["value"])
     assert (ic["low"], ic["high"]) == (pytest.approx(-other["high"]), pytest.approx(-other["low"]))
@@ -57,8 +57,8 @@ def test_feature_against_the_return_has_a_negative_ic_and_a_right_rule(made, mak
 
 @pytest.mark.parametrize("model", ["ridge", "trees"])
 def test_noise_stands_nowhere(noise, model):
-    assert not any(one["stands"] for one in skills(noise.seen, CONFIG.evaluation).values())
-    found = ablation(noise.seen, CONFIG, by_family(noise.seen.features), {}, model)
+    assert not any(one["stands"] for one in skills(noise.view, CONFIG.evaluation).values())
+    found = ablation(noise.view, CONFIG, by_family(noise.view.features), {}, model)
     assert not any(group["stands"] for group in found["groups"].values())
 
 
@@ -89,11 +89,11 @@ def test_groups_are_families_and_clusters_that_are_no_family():
 
 
 def test_ridge_is_sklearns(made):
-    seen = made.seen
+    view = made.view
     columns = {FULL: list(range(6)), "few": [0, 2]}
-    fitted, rows = module._fit_ridge(seen, columns, 6.0)
-    x, y = np.concatenate(list(seen.blocks("train", 6.0))), seen.judged("train").y
-    unseen = np.concatenate(list(seen.blocks("validation", 6.0)))
+    fitted, rows = module._fit_ridge(view, columns, 6.0)
+    x, y = np.concatenate(list(view.blocks("train", 6.0))), view.labelled_rows("train").y
+    unseen = np.concatenate(list(view.blocks("validation", 6.0)))
     assert rows == len(y)
     for name, chosen in columns.items():
         theirs = Ridge(alpha=RIDGE_PENALTY * rows).fit(x[:, chosen], y)
@@ -102,8 +102,8 @@ def test_ridge_is_sklearns(made):
 
 @pytest.mark.parametrize("model", ["ridge", "trees"])
 def test_the_group_with_the_signal_is_needed_and_no_other(made, model):
-    families = by_family(made.seen.features)
-    found = ablation(made.seen, CONFIG, families, {}, model)
+    families = by_family(made.view.features)
+    found = ablation(made.view, CONFIG, families, {}, model)
     assert found["groups"]["price"]["gain"]["rank_ic_gain"]["low"] > 0.2
     assert [name for name, group in found["groups"].items() if group["stands"]] == ["price"]
     assert found["groups"]["price"]["alone"]["rank_ic"]["low"] > 0.2
@@ -112,17 +112,17 @@ def test_the_group_with_the_signal_is_needed_and_no_other(made, model):
 
 def test_either_of_two_alike_can_go_but_not_both(made):
     clusters = {"one": ["close_change_pct"], "both": ["close_change_pct", "mom_15m"]}
-    groups = ablation(made.seen, CONFIG, {}, clusters, "ridge")["groups"]
+    groups = ablation(made.view, CONFIG, {}, clusters, "ridge")["groups"]
     assert groups["one"]["gain"]["rank_ic_gain"]["value"] < 0.02
     assert groups["both"]["gain"]["rank_ic_gain"]["low"] > 0.2
     assert groups["both"]["alone"] is None
 
 
 def test_interaction_is_seen_by_trees_and_by_nothing_else(interacting):
-    seen = interacting.seen
-    families = by_family(seen.features)
-    ridge, trees = (ablation(seen, CONFIG, families, {}, model) for model in ("ridge", "trees"))
-    assert not any(one["stands"] for one in skills(seen, CONFIG.evaluation).values())
+    view = interacting.view
+    families = by_family(view.features)
+    ridge, trees = (ablation(view, CONFIG, families, {}, model) for model in ("ridge", "trees"))
+    assert not any(one["stands"] for one in skills(view, CONFIG.evaluation).values())
     assert ridge["full"]["rank_ic"]["low"] < 0.03
     assert trees["full"]["rank_ic"]["low"] > 0.1
     assert all(trees["groups"][name]["gain"]["rank_ic_gain"]["low"] > 0.1 for name in ("volume", "volatility"))
@@ -131,13 +131,13 @@ def test_interaction_is_seen_by_trees_and_by_nothing_else(interacting):
 @pytest.mark.parametrize("fit", ["_fit_ridge", "_fit_trees"])
 def test_validation_labels_teach_nothing(made, make_run, fit):
     shuffled = pl.when(pl.col("split") == "validation").then(pl.col("ret").reverse()).otherwise(pl.col("ret"))
-    other = make_run(made.frame.with_columns(shuffled.alias("ret"))).seen
-    block = next(iter(made.seen.blocks("validation", 6.0)))
-    models = [getattr(module, fit)(seen, {FULL: list(range(6))}, 6.0)[0][FULL] for seen in (made.seen, other)]
+    other = make_run(made.frame.with_columns(shuffled.alias("ret"))).view
+    block = next(iter(made.view.blocks("validation", 6.0)))
+    models = [getattr(module, fit)(view, {FULL: list(range(6))}, 6.0)[0][FULL] for view in (made.view, other)]
     np.testing.assert_array_equal(models[0](block), models[1](block))
 
 
 def test_trees_thin_their_rows_evenly(made, monkeypatch):
     monkeypatch.setattr(module, "TREE_ROWS", 1000)
-    _, rows = module._fit_trees(made.seen, {FULL: list(range(6))}, 6.0)
-    assert rows == -(-int(made.seen.mask("train", labelled=True).sum()) // 4)
+    _, rows = module._fit_trees(made.view, {FULL: list(range(6))}, 6.0)
+    assert rows == -(-int(made.view.mask("train", labelled=True).sum()) // 4)

@@ -11,10 +11,10 @@ import torch
 
 from vpoc_ml.analysis import train_validation_view as module
 from vpoc_ml.analysis.analyze import analyze
-from vpoc_ml.analysis.train_validation_view import guard, read_seen
+from vpoc_ml.analysis.train_validation_view import guard, open_train_validation_view
 from vpoc_ml.config import resolve
 from vpoc_ml.dataset.scalers import fit_scaler
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.errors import ArtifactError, MissingInputError
 from vpoc_ml.models.guard import Guard
 
@@ -48,30 +48,30 @@ def test_what_test_rows_hold_changes_nothing(made, make_run):
 
 def test_rows_are_those_of_train_and_validation(made):
     kept = made.frame.filter(pl.col("split") != "test")
-    seen = made.seen
-    assert seen.keys["ret"].equals(kept["ret"], null_equal=True)
-    np.testing.assert_array_equal(seen.column("rv_30"), kept["rv_30"].to_numpy().astype(np.float64))
-    assert seen.contracts == ["ESH25", "ESM25", "ESU25"]
-    assert [seen.contracts[at] for at in seen.contract] == kept["contract"].to_list()
+    view = made.view
+    assert view.keys["ret"].equals(kept["ret"], null_equal=True)
+    np.testing.assert_array_equal(view.column("rv_30"), kept["rv_30"].to_numpy().astype(np.float64))
+    assert view.contracts == ["ESH25", "ESM25", "ESU25"]
+    assert [view.contracts[at] for at in view.contract] == kept["contract"].to_list()
 
 
 @pytest.mark.parametrize("size", [450, 1000, 10**6])
 @pytest.mark.parametrize("every", [1, 3])
 def test_blocks_hold_the_labelled_rows_whatever_their_size(made, monkeypatch, size, every):
     monkeypatch.setattr(module, "BLOCK", size)
-    seen = made.seen
+    view = made.view
     rows = made.frame.filter((pl.col("split") == "validation") & (pl.col("weight") == 1))
-    columns = [seen.guarded(name, rows[name].to_numpy().astype(float), 6.0) for name in seen.features]
-    blocks = list(seen.blocks("validation", 6.0, every=every))
+    columns = [view.guarded(name, rows[name].to_numpy().astype(float), 6.0) for name in view.features]
+    blocks = list(view.blocks("validation", 6.0, every=every))
     np.testing.assert_array_equal(np.concatenate(blocks), np.stack(columns, axis=1)[::every])
     assert len(blocks) > 1 or size == 10**6
 
 
 def test_the_runs_scaler_comes_before_the_guard(made, make_run):
     train = made.frame.filter(pl.col("split") == "train")
-    scaler = fit_scaler("winsor", [train[name].to_numpy() for name in made.seen.features])
-    scaled = [column_statistics(scaler.columns[at].apply(train[n].to_numpy().astype(float)))
-              for at, n in enumerate(made.seen.features)]  # fmt: skip
+    scaler = fit_scaler("winsor", [train[name].to_numpy() for name in made.view.features])
+    scaled = [fit_robust_scaling(scaler.columns[at].apply(train[n].to_numpy().astype(float)))
+              for at, n in enumerate(made.view.features)]  # fmt: skip
     run = make_run(
         made.frame,
         scaler=scaler.to_json(),
@@ -80,34 +80,34 @@ def test_the_runs_scaler_comes_before_the_guard(made, make_run):
     )
     edges = np.nanquantile(train["vwap"].to_numpy(), [0.01, 0.99])
     cut = np.clip(made.frame["vwap"].to_numpy(), *edges)
-    seen = run.seen
+    view = run.view
     expected = np.arcsinh((cut - scaled[2].median) / scaled[2].scale)
     np.testing.assert_allclose(
-        seen.guarded("vwap", made.frame["vwap"].to_numpy().astype(float), 6.0), expected, rtol=1e-5
+        view.guarded("vwap", made.frame["vwap"].to_numpy().astype(float), 6.0), expected, rtol=1e-5
     )
-    block = np.concatenate(list(seen.blocks("train", 6.0)))
+    block = np.concatenate(list(view.blocks("train", 6.0)))
     labelled = (made.frame["split"] == "train").to_numpy() & (made.frame["weight"] == 1).to_numpy()
     np.testing.assert_allclose(block[:, 2], expected[labelled], rtol=1e-5)
 
 
 def test_missing_training_set_is_named(tmp_path):
     with pytest.raises(MissingInputError, match="training set"):
-        read_seen(tmp_path)
+        open_train_validation_view(tmp_path)
 
 
 def test_absent_feature_is_named(made, make_run):
     run = make_run(made.frame)
     run.frame.drop("vwap").write_parquet(run.folder / "training_set.parquet")
     with pytest.raises(ArtifactError, match="vwap"):
-        read_seen(run.folder)
+        open_train_validation_view(run.folder)
 
 
 def test_test_rows_in_between_are_refused(made, make_run):
     with pytest.raises(ArtifactError, match="test rows after"):
-        read_seen(make_run(made.frame.reverse()).folder)
+        open_train_validation_view(make_run(made.frame.reverse()).folder)
 
 
 def test_split_without_labels_is_refused(made, make_run):
     unlabelled = pl.when(pl.col("split") == "validation").then(0.0).otherwise(pl.col("weight")).alias("weight")
     with pytest.raises(ArtifactError, match="validation"):
-        read_seen(make_run(made.frame.with_columns(unlabelled)).folder)
+        open_train_validation_view(make_run(made.frame.with_columns(unlabelled)).folder)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import PowerTransformer, QuantileTransformer, RobustS
 
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler, scaler_from_json
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.errors import InputError, InvalidValueError
 from vpoc_ml.models.guard import Guard
 
@@ -110,7 +110,7 @@ def one(kind: str, values: np.ndarray, probe: np.ndarray | None = None) -> np.nd
 
 def test_robust_is_the_models_guard(matrix):
     for name, column in ugly().items():
-        found = column_statistics(column)
+        found = fit_robust_scaling(column)
         guarded = Guard([found.median], [found.scale], 6.0)(torch.from_numpy(column[:, None])).numpy()[:, 0]
         finite = np.isfinite(column)
         np.testing.assert_allclose(one("robust", column)[finite], guarded[finite], atol=1e-6, err_msg=name)
@@ -160,7 +160,7 @@ def test_quantile_gives_equal_values_the_middle_of_their_ranks():
 def test_yeo_johnson_is_sklearns_of_the_robustly_scaled_column(name):
     column = ugly()[name]
     column = column[np.isfinite(column)]
-    found = column_statistics(column)
+    found = fit_robust_scaling(column)
     units = ((column - found.median) / found.scale)[:, None]
     expected = PowerTransformer(method="yeo-johnson").fit_transform(units)[:, 0]
     np.testing.assert_allclose(one("yeo_johnson", column), np.clip(expected, -10, 10), atol=1e-5)
@@ -186,7 +186,7 @@ def test_box_cox_moves_other_columns_up_and_holds_values_below_the_smallest():
     column = np.random.default_rng(6).lognormal(0, 1, 2_000) - 1
     scaler = fit_scaler("box_cox", [column])
     parameters = scaler.to_json()["columns"][0]
-    assert column.min() + parameters["shift"] == pytest.approx(column_statistics(column).scale)
+    assert column.min() + parameters["shift"] == pytest.approx(fit_robust_scaling(column).scale)
     low, lower = scaler.apply(np.array([[column.min()], [column.min() - 50]]))[:, 0]
     assert low == lower
     skewed = scipy.stats.skew(column)

@@ -9,9 +9,9 @@ import pytest
 
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.splits import (
-    PART_SESSIONS,
+    MIN_PART_SESSIONS,
     SessionSplit,
-    needed_in_words,
+    explain_sessions_needed,
     sessions_needed,
     split_rows,
     split_sessions,
@@ -67,7 +67,7 @@ def test_sessions_needed_grows_with_the_embargo_and_is_enough():
 
 @pytest.mark.parametrize(("train", "validation"), [(0.6, 0.2), (0.55, 0.25), (0.7, 0.15), (0.9, 0.05)])
 @pytest.mark.parametrize("embargo", [0, 1, 20])
-@pytest.mark.parametrize("least", [1, PART_SESSIONS])
+@pytest.mark.parametrize("least", [1, MIN_PART_SESSIONS])
 def test_every_number_of_sessions_from_the_one_needed_on_fills_each_part(train, validation, embargo, least):
     config = DatasetConfig(train_share=train, validation_share=validation, embargo_sessions=embargo, min_sessions=5)
     needed = sessions_needed(config, least)
@@ -79,12 +79,12 @@ def test_every_number_of_sessions_from_the_one_needed_on_fills_each_part(train, 
 
 def test_sessions_needed_names_shares_that_cannot_be_filled():
     with pytest.raises(InvalidValueError, match=r"dataset\.train_share"):
-        sessions_needed(DatasetConfig(train_share=0.9, validation_share=0.0999), PART_SESSIONS)
+        sessions_needed(DatasetConfig(train_share=0.9, validation_share=0.0999), MIN_PART_SESSIONS)
 
 
 def test_the_arithmetic_names_min_sessions_where_it_decides():
-    assert "dataset.min_sessions is 40" in needed_in_words(DatasetConfig(min_sessions=40))
-    assert "dataset.train_share 0.6" in needed_in_words(DatasetConfig(min_sessions=10), PART_SESSIONS)
+    assert "dataset.min_sessions is 40" in explain_sessions_needed(DatasetConfig(min_sessions=40))
+    assert "dataset.train_share 0.6" in explain_sessions_needed(DatasetConfig(min_sessions=10), MIN_PART_SESSIONS)
 
 
 def test_rows_whose_label_reaches_the_next_part_are_purged():

@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.dataset.statistics import column_statistics, nonfinite_row_share
+from vpoc_ml.dataset.statistics import fit_robust_scaling, nonfinite_row_share
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import InputError
 
@@ -54,7 +54,7 @@ def column(nonzero_share: float, rows: int = 10_000) -> np.ndarray:
     ("share", "source"), [(0.9, "25-75"), (0.4, "10-90"), (0.1, "1-99"), (0.01, "0.1-99.9"), (0.0005, "one")]
 )
 def test_scale_falls_back_from_percentile_to_percentile(share, source):
-    found = column_statistics(column(share))
+    found = fit_robust_scaling(column(share))
     assert found.source == source
     assert found.median == 0.0
     assert found.scale > 0
@@ -62,7 +62,7 @@ def test_scale_falls_back_from_percentile_to_percentile(share, source):
 
 def test_every_rung_estimates_the_same_sigma_of_a_normal():
     normal = np.random.default_rng(1).normal(3.0, 2.0, 200_000)
-    found = column_statistics(normal)
+    found = fit_robust_scaling(normal)
     assert found.median == pytest.approx(3.0, abs=0.02)
     assert found.scale == pytest.approx(2.0, rel=0.02)
 
@@ -71,8 +71,8 @@ def test_epsilon_ratio_keeps_its_robust_scale_and_an_empty_column_is_harmless():
     rng = np.random.default_rng(2)
     ratio = rng.normal(size=10_000)
     ratio[::300] = 1e14
-    assert column_statistics(ratio).scale == pytest.approx(1.0, rel=0.05)
-    assert column_statistics(np.full(10, np.nan)) == type(column_statistics(ratio))(0.0, 1.0, "one", 1.0)
+    assert fit_robust_scaling(ratio).scale == pytest.approx(1.0, rel=0.05)
+    assert fit_robust_scaling(np.full(10, np.nan)) == type(fit_robust_scaling(ratio))(0.0, 1.0, "one", 1.0)
 
 
 def test_nonfinite_share_counts_rows_not_cells():

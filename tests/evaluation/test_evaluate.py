@@ -13,7 +13,7 @@ from vpoc_ml.config import resolve
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInputError
 from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.evaluate import evaluate_model, evaluate_run, read_metrics
-from vpoc_ml.evaluation.rows import JudgedRows
+from vpoc_ml.evaluation.forecasts import LabelledRows
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.bundle import load_model, save_model
 
@@ -148,7 +148,7 @@ def test_costs_are_the_instruments_own_unless_set(asked, charged, make_set, make
 
 
 def test_calibration_by_hand():
-    rows = JudgedRows(np.array([-1.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.5, 0.8, 0.9]), np.arange(4), 4)
+    rows = LabelledRows(np.array([-1.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.5, 0.8, 0.9]), np.arange(4), 4)
     assert calibration(np.array([0.4, 0.4, 0.6, 0.6]), rows, bins=2) == [
         {"rows": 2, "prediction": 0.4, "realised": pytest.approx(0.3), "up_share": 0.0},
         {"rows": 2, "prediction": 0.6, "realised": pytest.approx(0.85), "up_share": 1.0},

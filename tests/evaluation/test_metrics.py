@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
 from vpoc_ml.evaluation.bootstrap import draw
+from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import compare, correlation, describe, hits, huber, reduce
-from vpoc_ml.evaluation.rows import Forecast, JudgedRows
 
 
-def judged(ret, y=None, sessions=3) -> JudgedRows:
+def judged(ret, y=None, sessions=3) -> LabelledRows:
     ret = np.asarray(ret, dtype=float)
     y = rankdata(ret) / len(ret) if y is None else np.asarray(y, dtype=float)
     block = np.arange(len(ret)) * sessions // len(ret)
-    return JudgedRows(ret, y, block, sessions)
+    return LabelledRows(ret, y, block, sessions)
 
 
-def described(forecast: Forecast, rows: JudgedRows) -> dict:
+def described(forecast: Forecast, rows: LabelledRows) -> dict:
     return describe(reduce(forecast, rows, 0.1), draw(rows.sessions, samples=100, confidence=0.95, seed=1))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml import pipeline
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.synthetic.generate import write_market
 
 BEGIN, ROWS = 60_000, 12 * 1380  # while the contract is the front one: it trades nearly every minute

@@ -17,7 +17,7 @@ from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueE
 from vpoc_ml.pipeline import decision as decisions
 from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.registry.decision import title_of
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import REQUIRED, ModelStore
 

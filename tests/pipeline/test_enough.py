@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml import config, pipeline
 from vpoc_ml.cli import app
-from vpoc_ml.dataset.splits import PART_SESSIONS, sessions_needed
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.names import STAGES
@@ -22,7 +22,7 @@ from vpoc_ml.pipeline.names import STAGES
 from .conftest import NOW
 
 WARM_UP = 22
-SPLITS = sessions_needed(config.resolve("smoke").dataset, PART_SESSIONS)
+SPLITS = sessions_needed(config.resolve("smoke").dataset, MIN_PART_SESSIONS)
 
 
 def deliver(market: Path, folder: Path, sessions: int) -> Path:

@@ -13,18 +13,18 @@ from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
 from vpoc_ml.cli import app
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError, MissingInputError, WriterBusyError
-from vpoc_ml.evaluation.rows import centred_ranks
+from vpoc_ml.evaluation.forecasts import centred_ranks
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.registry import trials
+from vpoc_ml.registry import mlflow_trials
 from vpoc_ml.training.launch import subprocess
 from vpoc_ml.training.launch.job import train_run
 
-LOG_TRIAL = trials.log_trial
+LOG_TRIAL = mlflow_trials.log_trial
 NAMES = ("signal", "noise", "flat")
 SESSIONS, BARS = 13, 200
 VARY = ("training.learning_rate=1e-3..1e-2 log", "model.hidden_dims=8|16")
@@ -57,7 +57,7 @@ def write_training_set(folder: Path) -> None:
     )
     matrix = pl.DataFrame(features.astype(np.float32), schema=NAMES)
     pl.concat([frame, matrix], how="horizontal").write_parquet(folder / "training_set.parquet")
-    columns = [column_statistics(features[split == "train", index]) for index in range(len(NAMES))]
+    columns = [fit_robust_scaling(features[split == "train", index]) for index in range(len(NAMES))]
     statistics = {
         "features": NAMES,
         "median": [each.median for each in columns],
@@ -75,7 +75,7 @@ def run(start, lake, monkeypatch):
     name = start(overrides=QUICK)
     write_training_set(Path(lake) / "runs" / name)
     monkeypatch.setattr(subprocess, "launch", train_run)
-    monkeypatch.setattr(trials, "log_trial", lambda *_: None)
+    monkeypatch.setattr(mlflow_trials, "log_trial", lambda *_: None)
     return name
 
 
@@ -125,11 +125,11 @@ def test_trials_are_in_mlflow_once(run, lake, monkeypatch):
 
     from vpoc_ml.pipeline.champion import registry_of
 
-    monkeypatch.setattr(trials, "log_trial", LOG_TRIAL)
+    monkeypatch.setattr(mlflow_trials, "log_trial", LOG_TRIAL)
     for count in (2, 3):
         pipeline.search(lake, run, count, VARY)
-    client = MlflowClient(registry_of(Lake(lake)).catalog.tracking_uri)
-    logged = client.search_runs([client.get_experiment_by_name(trials.EXPERIMENT).experiment_id])
+    client = MlflowClient(registry_of(Lake(lake)).mlflow.tracking_uri)
+    logged = client.search_runs([client.get_experiment_by_name(mlflow_trials.EXPERIMENT).experiment_id])
     assert sorted(each.data.tags["number"] for each in logged) == ["0", "1", "2"]
     assert all(each.data.params["model.hidden_dims"] in ("8", "16") for each in logged)
     assert all(-1 <= each.data.metrics["validation_rank_ic"] == each.data.metrics["value"] for each in logged)
@@ -140,11 +140,11 @@ def test_search_goes_on_without_mlflow(run, lake, monkeypatch, caplog):
     def unreachable(*_):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(trials, "log_trial", unreachable)
+    monkeypatch.setattr(mlflow_trials, "log_trial", unreachable)
     assert pipeline.search(lake, run, 1, VARY)["finished"] == 1
     assert "trial 0 is not in MLflow: no route to host" in caplog.text
     logged = []
-    monkeypatch.setattr(trials, "log_trial", lambda uri, name, record: logged.append(record["number"]))
+    monkeypatch.setattr(mlflow_trials, "log_trial", lambda uri, name, record: logged.append(record["number"]))
     assert pipeline.search(lake, run, 1, VARY)["finished"] == 1
     assert logged == [0], "the next call makes up for it"
 

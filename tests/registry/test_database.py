@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ml.registry import catalog
+from vpoc_ml.registry import mlflow_store
 
 
 def open_at(folder: Path) -> list[str]:
-    client = catalog.quiet_client(f"sqlite:///{folder / 'mlflow.db'}")
+    client = mlflow_store.connect_client(f"sqlite:///{folder / 'mlflow.db'}")
     return [experiment.name for experiment in client.search_experiments()]
 
 

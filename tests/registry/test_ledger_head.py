@@ -9,7 +9,7 @@ import pytest
 
 from vpoc_ml.errors import RegistryError
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.ledger import Head, Ledger
+from vpoc_ml.registry.ledger import Ledger, LedgerHead
 
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
 KEY = "ES-1m-rank"
@@ -19,14 +19,14 @@ class Memory:
     """An anchor that dies before or after the write with the given number."""
 
     def __init__(self) -> None:
-        self.kept: Head | None = None
+        self.kept: LedgerHead | None = None
         self.writes = 0
         self.die_before = self.die_after = 0
 
-    def head(self) -> Head | None:
+    def head(self) -> LedgerHead | None:
         return self.kept
 
-    def set_head(self, head: Head) -> None:
+    def set_head(self, head: LedgerHead) -> None:
         self.writes += 1
         if self.writes == self.die_before:
             raise SystemExit(137)
@@ -113,7 +113,7 @@ def test_a_kill_at_any_step_of_an_append_leaves_a_ledger_that_goes_on(ledger, an
     assert ledger.verify() == written
     ledger.append("refuse", version=5, key=KEY, now=NOW)
     assert [entry.version for entry in ledger.entries()] == [1, 2, 3, *([4] if written == 4 else []), 5]
-    assert anchor.kept == Head(written + 1, ledger.entries()[-1].digest())
+    assert anchor.kept == LedgerHead(written + 1, ledger.entries()[-1].digest())
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, -1])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.errors import RegistryError
-from vpoc_ml.registry.catalog import MODEL, Catalog, quiet_client
-from vpoc_ml.registry.key import ModelKey
 from vpoc_ml.registry.ledger import Ledger
+from vpoc_ml.registry.mlflow_store import MODEL, MlflowStore, connect_client
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 
@@ -28,7 +28,7 @@ def template(tmp_path_factory) -> Path:
     from vpoc_ml.lake.hashing import hash_file
 
     root = tmp_path_factory.mktemp("old") / "registry"
-    catalog = Registry.local(root).catalog
+    mlflow = Registry.local(root).mlflow
     for version, key in RUNS.items():
         run = root.parent / "runs" / f"run{version}"
         run.mkdir(parents=True)
@@ -37,11 +37,11 @@ def template(tmp_path_factory) -> Path:
         settings = {"data": {"instrument": key.instrument}, "dataset": {"horizon_minutes": key.horizon_minutes}}
         (run / "config.json").write_text(json.dumps(settings | {"of_another_time": True}))
         tags = {"run": run.name, "fingerprint": f"f{version}", "weights": hash_file(run / WEIGHTS)}
-        catalog.register(run.name, [run / name for name in REQUIRED], metrics={}, params={}, tags=tags)
+        mlflow.register(run.name, [run / name for name in REQUIRED], metrics={}, params={}, tags=tags)
     ledger = Ledger(root / "ledger.jsonl")
     for day, (action, version) in enumerate(DECISIONS):
         ledger.append(action, version=version, reasons=["as it was"], now=NOW + timedelta(days=day))
-    quiet_client(catalog.tracking_uri).set_registered_model_alias(MODEL, "champion", "3")
+    connect_client(mlflow.tracking_uri).set_registered_model_alias(MODEL, "champion", "3")
     return root
 
 
@@ -66,8 +66,8 @@ def test_each_key_gets_the_champion_that_its_own_decisions_left(folder):
     assigned = [(e.version, e.key) for e in registry.entries()[len(DECISIONS) :]]
     assert assigned == [(version, str(key)) for version, key in RUNS.items()]
     assert {model["version"]: model["key"] for model in registry.models()} == {v: str(k) for v, k in RUNS.items()}
-    assert registry.catalog.alias(None) is None
-    assert registry.catalog.head().seq == len(registry.entries())
+    assert registry.mlflow.alias(None) is None
+    assert registry.mlflow.head().seq == len(registry.entries())
 
 
 def test_second_access_changes_nothing(folder):
@@ -94,7 +94,7 @@ def test_a_kill_at_any_step_is_completed_by_the_next_access(folder, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "append", dying(Ledger.append))
         for name in ("set_key", "move_alias", "drop_unkeyed_alias"):
-            patch.setattr(Catalog, name, dying(getattr(Catalog, name)))
+            patch.setattr(MlflowStore, name, dying(getattr(MlflowStore, name)))
         with pytest.raises(SystemExit):
             Registry.local(folder).entries()
     assert in_office(folder) == EXPECTED
@@ -111,7 +111,7 @@ def test_rollback_and_champion_of_a_past_night_know_the_decisions_of_before_the_
 
 
 def test_unknown_configuration_stops_the_migration_and_names_version_and_file(folder):
-    source = Registry.local(folder).catalog.get(4).source.removeprefix("file://")
+    source = Registry.local(folder).mlflow.get(4).source.removeprefix("file://")
     path = Path(source) / "config.json"
     kept = path.read_bytes()
     path.write_text("{")
@@ -124,7 +124,7 @@ def test_unknown_configuration_stops_the_migration_and_names_version_and_file(fo
 
 
 def test_champion_that_mlflow_lost_stops_the_migration(folder):
-    client = quiet_client(Registry.local(folder).catalog.tracking_uri)
+    client = connect_client(Registry.local(folder).mlflow.tracking_uri)
     client.delete_registered_model_alias(MODEL, "champion")
     client.delete_model_version(MODEL, "3")
     with pytest.raises(RegistryError, match="version 3, which the ledger has in office"):

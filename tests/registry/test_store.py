@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
@@ -53,7 +53,7 @@ def crash(store: ModelStore, monkeypatch: pytest.MonkeyPatch, action) -> ModelSt
     def die(key: ModelKey, version: int) -> None:
         raise SystemExit(137)
 
-    monkeypatch.setattr(store.catalog, "move_alias", die)
+    monkeypatch.setattr(store.mlflow, "move_alias", die)
     with pytest.raises(SystemExit):
         action(store)
     return ModelStore.local(store.folder, KEY)
@@ -79,7 +79,7 @@ def test_logging_a_run_twice_gives_one_version(store, tmp_path):
 
 def test_interrupted_logging_is_completed_by_the_next_call(store, tmp_path, monkeypatch):
     folder = run_folder(tmp_path, "four")
-    client = store.catalog._client
+    client = store.mlflow._client
     with monkeypatch.context() as patch:
         patch.setattr(client, "create_model_version", lambda *_, **__: (_ for _ in ()).throw(SystemExit(137)))
         with pytest.raises(SystemExit):
@@ -144,7 +144,7 @@ def test_sigkill_between_ledger_and_alias_keeps_the_old_champion(store):
     store.promote(1, ["first"], NOW)
     code = (
         "import datetime, os, pathlib, signal, sys\n"
-        "from vpoc_ml.registry.key import ModelKey\n"
+        "from vpoc_ml.registry.model_key import ModelKey\n"
         "from vpoc_ml.registry.store import ModelStore\n"
         "store = ModelStore.local(pathlib.Path(sys.argv[1]), ModelKey('ES', 1, 'rank'))\n"
         "store.catalog.move_alias = lambda key, version: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -204,7 +204,7 @@ def test_repeated_rollback_request_is_refused_when_it_names_the_champion(store):
 
 def test_alias_moved_by_hand_is_put_back_and_noted(store):
     store.promote(1, ["first"], NOW)
-    store.catalog.move_alias(KEY, 3)
+    store.mlflow.move_alias(KEY, 3)
     store.recover(NOW)
     assert store.champion().version == 1
     assert "The alias was on version 3" in store.ledger.entries()[-1].reasons[0]
@@ -217,7 +217,7 @@ def test_lost_ledger_stops_promotion(store):
         store.promote(2, ["better"], NOW)
     with pytest.raises(RegistryError, match="Restore the ledger"):
         store.champion()
-    assert store.catalog.alias(KEY) == 1
+    assert store.mlflow.alias(KEY) == 1
 
 
 def test_damaged_local_copy_is_fetched_again(store):
@@ -228,7 +228,7 @@ def test_damaged_local_copy_is_fetched_again(store):
 
 def test_damaged_artifact_is_not_promoted(store):
     store.promote(1, ["first"], NOW)
-    artifact = Path(store.catalog.get(2).source.removeprefix("file://")) / WEIGHTS
+    artifact = Path(store.mlflow.get(2).source.removeprefix("file://")) / WEIGHTS
     original = artifact.read_text()
     artifact.write_text("flipped bit")
     try:

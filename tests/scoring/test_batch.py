@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.scoring.batch import score_bars
 
 KEY = ModelKey("ES", 15, "rank_gauss")

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import resolve
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.lake.atomic import write_json, write_text
 
@@ -58,7 +58,7 @@ def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], recipe:
         {"split": planted.split, "y": planted.y, "weight": np.isfinite(planted.y)},
         schema={"split": pl.String, "y": pl.Float32, "weight": pl.Float32},
     ).with_columns(pl.Series(name, planted.raw[:, index], dtype=pl.Float32) for index, name in enumerate(names))
-    columns = [column_statistics(planted.raw[planted.split == "train", index]) for index in range(len(names))]
+    columns = [fit_robust_scaling(planted.raw[planted.split == "train", index]) for index in range(len(names))]
     folder.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / "training_set.parquet")
     write_text(folder / "config.json", resolve(recipe, {"training.device": "cpu", **overrides}).to_json())

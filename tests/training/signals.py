@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.config import resolve
-from vpoc_ml.dataset.statistics import column_statistics, quantile_edges
+from vpoc_ml.dataset.statistics import fit_robust_scaling, quantile_edges
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.lake.atomic import write_json, write_text
 
@@ -88,7 +88,7 @@ def write(folder: Path, signal: Signal, recipe: str = "nightly", **overrides: An
         schema={"split": pl.String, "y": pl.Float32, "weight": pl.Float32},
     ).with_columns(pl.Series(name, signal.raw[:, at]) for at, name in enumerate(names))
     columns = [signal.raw[train, at] for at in range(FEATURES)]
-    found = [column_statistics(column) for column in columns]
+    found = [fit_robust_scaling(column) for column in columns]
     folder.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / "training_set.parquet")
     write_text(folder / "config.json", config.to_json())

@@ -21,7 +21,7 @@ import polars as pl
 import torch
 
 from vpoc_ml.config import resolve
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json, write_text
@@ -101,7 +101,7 @@ def write_market(folder: Path, market: Market, settings: dict[str, Any]) -> Path
     split = np.where(np.arange(len(market.raw)) < train, "train", "validation")
     frame = pl.DataFrame({"split": split, "y": target.apply(market.returns).astype(np.float32)})
     raw = pl.DataFrame(market.raw, schema=names)
-    statistics = [column_statistics(market.raw[:train, index]) for index in range(FEATURES)]
+    statistics = [fit_robust_scaling(market.raw[:train, index]) for index in range(FEATURES)]
     folder.mkdir(parents=True)
     pl.concat([frame.with_columns(weight=pl.lit(1.0, pl.Float32)), raw], how="horizontal").write_parquet(
         folder / "training_set.parquet"

@@ -12,10 +12,10 @@ from scipy.special import ndtri
 
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.dataset import scalers, targets
-from vpoc_ml.dataset.statistics import column_statistics, quantile_edges
+from vpoc_ml.dataset.statistics import fit_robust_scaling, quantile_edges
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.scoring.batch import score_bars
 from vpoc_ml.training.launch import saving
 from vpoc_ml.training.launch.job import train_run
@@ -43,7 +43,7 @@ def known_features(folder, planted, target="rank", scaler="none", bins=24):
         scaling = scalers.fit_scaler(scaler, columns)
         columns = scaling.apply(planted.raw[train]).T
         statistics["scaler"] = scaling.to_json()
-    found = [column_statistics(column) for column in columns]
+    found = [fit_robust_scaling(column) for column in columns]
     statistics |= {"median": [each.median for each in found], "scale": [each.scale for each in found]}
     statistics["edges"] = [quantile_edges(column, bins) for column in columns]
     frame.write_parquet(path)

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import ndtri
 
 from vpoc_ml.dataset import scalers, targets
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.launch.job import train_run
@@ -31,7 +31,7 @@ def choose(folder, planted, kind: str, scaler: str) -> None:
         statistics |= {"target": target.to_json(), "zero_rank": target.zero_score}
     if scaler != "none":
         fitted = scalers.fit_scaler(scaler, planted.raw[train].T)
-        columns = [column_statistics(column) for column in fitted.apply(planted.raw[train]).T]
+        columns = [fit_robust_scaling(column) for column in fitted.apply(planted.raw[train]).T]
         statistics |= {"scaler": fitted.to_json(), "median": [column.median for column in columns]}
         statistics["scale"] = [column.scale for column in columns]
     write_json(folder / "feature_statistics.json", statistics)

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from vpoc_ml.analysis.skill import critical_t, draws, t_value
-from vpoc_ml.analysis.train_validation_view import Seen
+from vpoc_ml.analysis.train_validation_view import TrainValidationView
 from vpoc_ml.config import RunConfig
 from vpoc_ml.evaluation.bootstrap import Resamples
+from vpoc_ml.evaluation.forecasts import Floats, Forecast
 from vpoc_ml.evaluation.metrics import SessionSums, compare, correlation_gain, describe, reduce
-from vpoc_ml.evaluation.rows import Floats, Forecast
 
 Model = Literal["ridge", "trees"]
 Predict = Callable[[Floats], Floats]
@@ -64,7 +64,7 @@ def variants(
 
 
 def ablation(
-    seen: Seen,
+    view: TrainValidationView,
     config: RunConfig,
     families: Mapping[str, Sequence[str]],
     clusters: Mapping[str, Sequence[str]],
@@ -85,17 +85,17 @@ def ablation(
         rank IC ``stands`` after the Bonferroni correction for the number of groups, and the metrics of a family
         ``alone`` (None for a cluster). Each is value, low, high, or None where it is undefined.
     """
-    columns = variants(seen.features, families, clusters)
+    columns = variants(view.features, families, clusters)
     clip = config.model.guard_clip
-    fitted, rows = (_fit_ridge if model == "ridge" else _fit_trees)(seen, columns, clip)
-    judged = seen.judged("validation")
-    resamples = draws(judged, config.evaluation)
+    fitted, rows = (_fit_ridge if model == "ridge" else _fit_trees)(view, columns, clip)
+    labelled_rows = view.labelled_rows("validation")
+    resamples = draws(labelled_rows, config.evaluation)
     sums = {
-        name: reduce(Forecast(name, rank, seen.target.zero_score), judged, config.evaluation.huber_delta)
-        for name, rank in _predictions(seen, fitted, clip)
+        name: reduce(Forecast(name, rank, view.target.zero_score), labelled_rows, config.evaluation.huber_delta)
+        for name, rank in _predictions(view, fitted, clip)
     }
     tested = {name: members for name, members in {**families, **clusters}.items() if f"without {name}" in sums}
-    bar = critical_t(config.evaluation.confidence, len(tested), judged.sessions)
+    bar = critical_t(config.evaluation.confidence, len(tested), labelled_rows.sessions)
     groups = {
         name: {
             "features": list(members),
@@ -115,25 +115,27 @@ def _gain(full: SessionSums, without: SessionSums, resamples: Resamples, bar: fl
     return {"gain": gain, "stands": t is not None and abs(t) > bar}
 
 
-def _predictions(seen: Seen, fitted: Mapping[str, Predict], clip: float) -> Iterator[tuple[str, Floats]]:
+def _predictions(view: TrainValidationView, fitted: Mapping[str, Predict], clip: float) -> Iterator[tuple[str, Floats]]:
     """Yield the forecast of each model for the validation rows; the features pass by once, in blocks."""
     parts: dict[str, list[Floats]] = {name: [] for name in fitted}
-    for block in seen.blocks("validation", clip):
+    for block in view.blocks("validation", clip):
         for name, predict in fitted.items():
             parts[name].append(predict(block))
     for name in fitted:
         yield name, np.concatenate(parts.pop(name))
 
 
-def _fit_ridge(seen: Seen, columns: Mapping[str, list[int]], clip: float) -> tuple[dict[str, Predict], int]:
+def _fit_ridge(
+    view: TrainValidationView, columns: Mapping[str, list[int]], clip: float
+) -> tuple[dict[str, Predict], int]:
     """Fit every variant from one matrix of cross products: features and rank, centred, (f + 1, f + 1).
 
     The penalty is a share of the rows, on scaled features, as in the ridge baseline.
     """
-    ranks = _ranks(seen)
-    width, past = len(seen.features) + 1, 0
+    ranks = _ranks(view)
+    width, past = len(view.features) + 1, 0
     total, products = np.zeros(width), np.zeros((width, width))
-    for block in seen.blocks("train", clip):
+    for block in view.blocks("train", clip):
         joined = np.column_stack((block, ranks[past : past + len(block)]))
         total, products, past = total + joined.sum(axis=0), products + joined.T @ joined, past + len(block)
     mean = total / past
@@ -148,13 +150,15 @@ def _solve(covariance: Floats, mean: Floats, chosen: list[int]) -> Predict:
     return lambda block: np.asarray(block[:, chosen] @ weights + offset, np.float64)
 
 
-def _fit_trees(seen: Seen, columns: Mapping[str, list[int]], clip: float) -> tuple[dict[str, Predict], int]:
+def _fit_trees(
+    view: TrainValidationView, columns: Mapping[str, list[int]], clip: float
+) -> tuple[dict[str, Predict], int]:
     """Fit every variant on an even sample of the training rows."""
     import lightgbm
 
-    ranks = _ranks(seen)
+    ranks = _ranks(view)
     every = -(-ranks.size // TREE_ROWS)
-    x = np.concatenate([block.astype(np.float32) for block in seen.blocks("train", clip, every=every)])
+    x = np.concatenate([block.astype(np.float32) for block in view.blocks("train", clip, every=every)])
     y = ranks[::every]
 
     def fit(chosen: list[int]) -> Predict:
@@ -165,6 +169,6 @@ def _fit_trees(seen: Seen, columns: Mapping[str, list[int]], clip: float) -> tup
     return {name: fit(chosen) for name, chosen in columns.items()}, y.size
 
 
-def _ranks(seen: Seen) -> Floats:
+def _ranks(view: TrainValidationView) -> Floats:
     """Rank of the label of each labelled training row."""
-    return seen.target.apply(seen.keys["ret"].to_numpy()[seen.mask("train", labelled=True)])
+    return view.target.apply(view.keys["ret"].to_numpy()[view.mask("train", labelled=True)])

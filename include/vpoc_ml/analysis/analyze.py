@@ -13,12 +13,12 @@ from vpoc_ml.analysis.ablation import MODELS, ablation
 from vpoc_ml.analysis.clusters import cluster, spearman
 from vpoc_ml.analysis.distribution import describe, extremes
 from vpoc_ml.analysis.drift import drift
-from vpoc_ml.analysis.scaling import scaler_effects
+from vpoc_ml.analysis.scaler_effects import scaler_effects
 from vpoc_ml.analysis.skill import critical_t, skills
-from vpoc_ml.analysis.targets import target_distributions
-from vpoc_ml.analysis.train_validation_view import SPLITS, Seen, read_seen
+from vpoc_ml.analysis.target_distributions import target_distributions
+from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view
 from vpoc_ml.config import RunConfig
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.evaluation.evaluate import finite
 from vpoc_ml.features.extras.entries import KNOWN
 
@@ -36,23 +36,23 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
         ArtifactError: the training set is not what its statistics describe.
         InsufficientSessionsError: fewer than three sessions in training or validation.
     """
-    seen = read_seen(run_dir)
-    clusters = cluster(seen.features, spearman(seen))
-    families = by_family(seen.features)
+    view = open_train_validation_view(run_dir)
+    clusters = cluster(view.features, spearman(view))
+    families = by_family(view.features)
     groups = alike(clusters, families)
-    skill = skills(seen, config.evaluation)
+    skill = skills(view, config.evaluation)
     features = {
-        name: _described(name) | _distributed(seen, name, config.model.guard_clip) | {"skill": skill[name]}
-        for name in seen.features
+        name: _described(name) | _distributed(view, name, config.model.guard_clip) | {"skill": skill[name]}
+        for name in view.features
     }
     whole: dict[str, Any] = finite(
         {
-            "about": _about(seen, config),
+            "about": _about(view, config),
             "features": features,
             "clusters": clusters,
-            "ablation": [ablation(seen, config, families, groups, model) for model in MODELS],
-            "targets": target_distributions(seen, config.dataset),
-            "scalers": scaler_effects(seen, config.dataset),
+            "ablation": [ablation(view, config, families, groups, model) for model in MODELS],
+            "targets": target_distributions(view, config.dataset),
+            "scalers": scaler_effects(view, config.dataset),
         }
     )
     return whole
@@ -86,11 +86,11 @@ def _family(name: str) -> str:
     return KNOWN[name].family if name in KNOWN else "other"
 
 
-def _distributed(seen: Seen, name: str, clip: float) -> dict[str, Any]:
+def _distributed(view: TrainValidationView, name: str, clip: float) -> dict[str, Any]:
     """Distribution on the training rows, and drift between the contracts of all seen rows, in one reading."""
-    values, codes = seen.column(name), seen.contracts
-    train = values[seen.mask("train")]
-    after, known = seen.guarded(name, train, clip), column_statistics(train)
+    values, codes = view.column(name), view.contracts
+    train = values[view.mask("train")]
+    after, known = view.guarded(name, train, clip), fit_robust_scaling(train)
     return {
         "median": known.median,
         "scale": known.scale,
@@ -98,25 +98,25 @@ def _distributed(seen: Seen, name: str, clip: float) -> dict[str, Any]:
         "after": describe(after),
         "extremes": extremes(train, known.median, known.scale),
         "clipped": float((np.abs(after) >= clip).mean()),
-        "drift": drift(values, seen.contract, codes, known.scale),
+        "drift": drift(values, view.contract, codes, known.scale),
     }
 
 
-def _about(seen: Seen, config: RunConfig) -> dict[str, Any]:
-    parts = {split: seen.keys.filter(pl.col("split") == split) for split in SPLITS}
+def _about(view: TrainValidationView, config: RunConfig) -> dict[str, Any]:
+    parts = {split: view.keys.filter(pl.col("split") == split) for split in SPLITS}
     ret = parts["train"]["ret"].to_numpy()
     settings = config.evaluation
     return {
         "rows": {split: part.height for split, part in parts.items()},
         "sessions": {split: part["session"].n_unique() for split, part in parts.items()},
-        "first": str(seen.keys["session"].min()),
-        "last": str(seen.keys["session"].max()),
-        "contracts": seen.contracts,
+        "first": str(view.keys["session"].min()),
+        "last": str(view.keys["session"].max()),
+        "contracts": view.contracts,
         "horizon_minutes": config.dataset.horizon_minutes,
         "guard_clip": config.model.guard_clip,
         "zero_return_share": float((ret[np.isfinite(ret)] == 0).mean()),
         "confidence": settings.confidence,
         "bootstrap_samples": settings.bootstrap_samples,
-        "critical_t": critical_t(settings.confidence, len(seen.features), seen.judged("validation").sessions),
+        "critical_t": critical_t(settings.confidence, len(view.features), view.labelled_rows("validation").sessions),
         "test_rows_read": 0,
     }

@@ -9,22 +9,22 @@ from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from vpoc_ml.analysis.train_validation_view import Seen
-from vpoc_ml.evaluation.rows import Floats
+from vpoc_ml.analysis.train_validation_view import TrainValidationView
+from vpoc_ml.evaluation.forecasts import Floats
 
 ROWS = 50_000
 SAME = 0.7
 
 
-def spearman(seen: Seen, rows: int = ROWS) -> Floats:
+def spearman(view: TrainValidationView, rows: int = ROWS) -> Floats:
     """Return Spearman's rank correlation of every pair of features, (f, f), on at most ``rows`` training rows.
 
     The rows are evenly spaced over the training split. Ties get average ranks; a value that is not finite
     takes the middle rank; a constant feature correlates with nothing (0).
     """
-    train = np.flatnonzero(seen.mask("train"))
+    train = np.flatnonzero(view.mask("train"))
     chosen = train[:: -(-train.size // rows)]
-    ranks = np.stack([_standard_ranks(seen.column(name)[chosen]) for name in seen.features], axis=1)
+    ranks = np.stack([_standard_ranks(view.column(name)[chosen]) for name in view.features], axis=1)
     rho = np.clip(ranks.T.astype(np.float64) @ ranks / chosen.size, -1.0, 1.0)
     np.fill_diagonal(rho, 1.0)
     return np.asarray((rho + rho.T) / 2, np.float64)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vpoc_ml.evaluation.rows import Floats
+from vpoc_ml.evaluation.forecasts import Floats
 
 REACHES = (3.0, 5.0, 10.0, 20.0)
 BINS = 40

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vpoc_ml.evaluation.rows import Floats, Ints
+from vpoc_ml.evaluation.forecasts import Floats, Ints
 
 BINS = 10
 _PSEUDO = 0.5

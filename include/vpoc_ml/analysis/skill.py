@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from vpoc_ml.analysis.train_validation_view import Seen
+from vpoc_ml.analysis.train_validation_view import TrainValidationView
 from vpoc_ml.config import EvaluationConfig
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
+from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio, reduce
-from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows
 
 
-def skills(seen: Seen, settings: EvaluationConfig) -> dict[str, dict[str, Any]]:
+def skills(view: TrainValidationView, settings: EvaluationConfig) -> dict[str, dict[str, Any]]:
     """Return the single-feature skill of every feature, by name.
 
     ``train_ic`` and ``validation_ic`` are Spearman's correlation of the feature with the label's return, with
@@ -26,13 +26,13 @@ def skills(seen: Seen, settings: EvaluationConfig) -> dict[str, dict[str, Any]]:
     from the validation rows. A value that is not finite counts as the median. ``stands`` tells whether the t holds
     after the Bonferroni correction for the number of features. None where a feature does not vary.
     """
-    judged = {split: seen.judged(split) for split in ("train", "validation")}
-    resamples = {split: draws(rows, settings) for split, rows in judged.items()}
-    bar = critical_t(settings.confidence, len(seen.features), judged["validation"].sessions)
-    return {name: _skill(seen, name, judged, resamples, bar) for name in seen.features}
+    labelled_rows = {split: view.labelled_rows(split) for split in ("train", "validation")}
+    resamples = {split: draws(rows, settings) for split, rows in labelled_rows.items()}
+    bar = critical_t(settings.confidence, len(view.features), labelled_rows["validation"].sessions)
+    return {name: _skill(view, name, labelled_rows, resamples, bar) for name in view.features}
 
 
-def draws(rows: JudgedRows, settings: EvaluationConfig) -> Resamples:
+def draws(rows: LabelledRows, settings: EvaluationConfig) -> Resamples:
     """Draw the resamples of the sessions of ``rows``."""
     return draw(rows.sessions, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed)
 
@@ -50,15 +50,19 @@ def t_value(sums: Floats, resamples: Resamples, statistic: Statistic) -> float |
 
 
 def _skill(
-    seen: Seen, name: str, judged: dict[str, JudgedRows], resamples: dict[str, Resamples], bar: float
+    view: TrainValidationView,
+    name: str,
+    labelled_rows: dict[str, LabelledRows],
+    resamples: dict[str, Resamples],
+    bar: float,
 ) -> dict[str, Any]:
-    values = seen.column(name)
-    middle = column_statistics(values[seen.mask("train")]).median
+    values = view.column(name)
+    middle = fit_robust_scaling(values[view.mask("train")]).median
     centred = np.where(np.isfinite(values), values - middle, 0.0)
-    train, validation = (centred[seen.mask(split, labelled=True)] for split in ("train", "validation"))
-    train_ic = _ic(_sums(train, judged["train"]).rank_ic, resamples["train"])
+    train, validation = (centred[view.mask(split, labelled=True)] for split in ("train", "validation"))
+    train_ic = _ic(_sums(train, labelled_rows["train"]).rank_ic, resamples["train"])
     direction = -1.0 if train_ic is not None and train_ic["value"] < 0 else 1.0
-    sums = _sums(direction * validation, judged["validation"])
+    sums = _sums(direction * validation, labelled_rows["validation"])
     ic = _turned(_ic(sums.rank_ic, resamples["validation"]), direction)
     accuracy = resamples["validation"].interval(sums.accuracy, ratio)
     t = None if sums.rank_ic is None else t_value(sums.rank_ic, resamples["validation"], correlation)
@@ -78,7 +82,7 @@ def _turned(ic: dict[str, float] | None, direction: float) -> dict[str, float] |
     return {"value": -ic["value"], "low": -ic["high"], "high": -ic["low"]}
 
 
-def _sums(values: Floats, rows: JudgedRows) -> SessionSums:
+def _sums(values: Floats, rows: LabelledRows) -> SessionSums:
     return reduce(Forecast("feature", values, 0.0), rows, 1.0)
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from vpoc_ml.dataset.scalers import Scaler, apply_column, scaler_from_json
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import ArtifactError, MissingInputError
-from vpoc_ml.evaluation.rows import Floats, Ints, JudgedRows
+from vpoc_ml.evaluation.forecasts import Floats, Ints, LabelledRows
 
 Mask = npt.NDArray[np.bool_]
 
@@ -26,7 +26,7 @@ _KEYS = ("split", "contract", "session", "ret", "weight", "last_ret")
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainValidationView:
     """The rows that may be looked at: those of train and validation, which the file holds first.
 
     ``keys`` has split, contract, session, ret (natural log return of the label), weight (1: labelled) and
@@ -92,11 +92,11 @@ class Seen:
                 raw = block[inside].to_numpy().astype(np.float64)
                 yield guard(raw if self.scaler is None else self.scaler.apply(raw), centre, scale, clip)
 
-    def judged(self, split: str) -> JudgedRows:
+    def labelled_rows(self, split: str) -> LabelledRows:
         """Return the labelled rows of ``split`` as the metrics take them; ``y`` is the rank of the return."""
         rows = self.keys.filter((pl.col("split") == split) & (pl.col("weight") == 1))
         ranks = pl.Series("y", self.target.apply(rows["ret"].to_numpy()))
-        return JudgedRows.of(rows.with_columns(ranks))
+        return LabelledRows.of(rows.with_columns(ranks))
 
     @cached_property
     def target(self) -> RankTarget:
@@ -110,7 +110,7 @@ def guard(raw: Floats, median: float | Floats, scale: float | Floats, clip: floa
     return np.clip(np.arcsinh((finite - median) / scale), -clip, clip)
 
 
-def read_seen(run_dir: Path) -> Seen:
+def open_train_validation_view(run_dir: Path) -> TrainValidationView:
     """Open the training set of a run; of the test rows nothing is kept.
 
     Raises:
@@ -124,18 +124,18 @@ def read_seen(run_dir: Path) -> Seen:
             raise MissingInputError(file, "a training set", "Build the training set of this run first.")
     statistics = json.loads(statistics_file.read_text())
     _refuse_absent(path, statistics["features"])
-    seen = Seen(path, _read_keys(path), statistics)
+    view = TrainValidationView(path, _read_keys(path), statistics)
     for split in SPLITS:
-        if not seen.mask(split, labelled=True).any():
+        if not view.mask(split, labelled=True).any():
             raise ArtifactError(path, f"labelled rows in the {split} split", "none")
-    return seen
+    return view
 
 
 def _read_keys(path: Path) -> pl.DataFrame:
     rows = pl.scan_parquet(path)
-    seen = pl.col("split").is_in(SPLITS)
-    keys = rows.filter(seen).select(_KEYS).collect()
-    if not rows.head(keys.height).select(seen.all()).collect().item():
+    view = pl.col("split").is_in(SPLITS)
+    keys = rows.filter(view).select(_KEYS).collect()
+    if not rows.head(keys.height).select(view.all()).collect().item():
         raise ArtifactError(path, "the test rows after those of train and validation", "test rows between them")
     return keys
 

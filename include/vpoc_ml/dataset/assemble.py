@@ -13,7 +13,7 @@ from vpoc_ml.dataset import targets
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
 from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
-from vpoc_ml.dataset.statistics import Floats, column_statistics, nonfinite_row_share, quantile_edges
+from vpoc_ml.dataset.statistics import Floats, fit_robust_scaling, nonfinite_row_share, quantile_edges
 from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
@@ -188,7 +188,7 @@ def _statistics(
     parts = {name: frame.filter(pl.col("split") == name) for name in SPLITS}
     train = [parts["train"][name].to_numpy() for name in names]
     scaler = None if kind == "none" else fit_scaler(kind, train)
-    columns = [column_statistics(column) for column in _scaled(train, scaler)]
+    columns = [fit_robust_scaling(column) for column in _scaled(train, scaler)]
     chosen = {"target": None if target is rank else target, "scaler": scaler}
     return {
         **{key: fitted.to_json() for key, fitted in chosen.items() if fitted is not None},

@@ -11,7 +11,7 @@ from vpoc_ml.config import DatasetConfig
 from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 
 SPLITS = ("train", "validation", "test")
-PART_SESSIONS = 3
+MIN_PART_SESSIONS = 3
 """Sessions each part of an evaluated run needs: every interval comes from resampling whole sessions."""
 LARGEST = 5000
 """Most sessions a split may need, about twenty years: the limit of ``dataset.min_sessions``."""
@@ -44,7 +44,7 @@ def split_sessions(sessions: list[date], config: DatasetConfig) -> SessionSplit:
     needed = sessions_needed(config)
     if len(ordered) < needed:
         raise InsufficientSessionsError(
-            "a training set, after the features' warm-up", len(ordered), needed, needed_in_words(config), REMEDY
+            "a training set, after the features' warm-up", len(ordered), needed, explain_sessions_needed(config), REMEDY
         )
     train, validation = _sizes(len(ordered), config)
     second = train + config.embargo_sessions
@@ -72,7 +72,7 @@ def sessions_needed(config: DatasetConfig, least: int = 1) -> int:
     return max(config.min_sessions, count + 1)
 
 
-def needed_in_words(config: DatasetConfig, least: int = 1) -> str:
+def explain_sessions_needed(config: DatasetConfig, least: int = 1) -> str:
     """Return the arithmetic of ``sessions_needed``."""
     count, embargo = sessions_needed(config, least), config.embargo_sessions
     train, validation = _sizes(count, config)

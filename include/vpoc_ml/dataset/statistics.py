@@ -19,7 +19,7 @@ RUNGS = (
 
 
 @dataclass(frozen=True)
-class ColumnStatistics:
+class RobustScaling:
     """Centre and scale of one feature, the percentiles the scale came from, and its non-finite share."""
 
     median: float
@@ -28,7 +28,7 @@ class ColumnStatistics:
     nonfinite_share: float
 
 
-def column_statistics(values: Floats) -> ColumnStatistics:
+def fit_robust_scaling(values: Floats) -> RobustScaling:
     """Return robust centre and scale of one column.
 
     The scale is the first spread that is positive and finite of the percentiles 25-75, 10-90, 1-99 and
@@ -39,13 +39,13 @@ def column_statistics(values: Floats) -> ColumnStatistics:
     finite = wide[np.isfinite(wide)]
     share = 1.0 - finite.size / max(wide.size, 1)
     if finite.size == 0:
-        return ColumnStatistics(0.0, 1.0, "one", share)
+        return RobustScaling(0.0, 1.0, "one", share)
     edges = np.percentile(finite, [50.0, *(edge for rung in RUNGS for edge in rung[1:3])])
     for index, (source, _, _, sigmas) in enumerate(RUNGS):
         scale = float((edges[2 + 2 * index] - edges[1 + 2 * index]) / sigmas)
         if 0 < scale < np.inf:
-            return ColumnStatistics(float(edges[0]), scale, source, share)
-    return ColumnStatistics(float(edges[0]), 1.0, "one", share)
+            return RobustScaling(float(edges[0]), scale, source, share)
+    return RobustScaling(float(edges[0]), 1.0, "one", share)
 
 
 def quantile_edges(values: Floats, bins: int) -> list[float]:

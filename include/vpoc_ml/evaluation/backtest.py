@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from vpoc_ml.evaluation.bootstrap import Resamples
-from vpoc_ml.evaluation.rows import Floats, Ints
+from vpoc_ml.evaluation.forecasts import Floats, Ints
 
 TRADING_DAYS = 252
 STRESS = 2.0

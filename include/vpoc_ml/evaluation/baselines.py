@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from vpoc_ml.evaluation.rows import Floats, Forecast
+from vpoc_ml.evaluation.forecasts import Floats, Forecast
 
 BASELINES = ("constant", "majority", "last_sign", "ridge")
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from vpoc_ml.dataset.splits import PART_SESSIONS
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
 from vpoc_ml.errors import InsufficientSessionsError
-from vpoc_ml.evaluation.rows import Floats
+from vpoc_ml.evaluation.forecasts import Floats
 
 _CHUNK = 2_000
 
@@ -87,9 +87,9 @@ def draw(sessions: int, *, samples: int, confidence: float, seed: int) -> Resamp
     Raises:
         InsufficientSessionsError: fewer than three sessions, from which no spread can be judged.
     """
-    if sessions < PART_SESSIONS:
+    if sessions < MIN_PART_SESSIONS:
         raise InsufficientSessionsError(
-            "the test split", sessions, PART_SESSIONS, "intervals come from resampling whole sessions"
+            "the test split", sessions, MIN_PART_SESSIONS, "intervals come from resampling whole sessions"
         )
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(sessions, np.full(sessions, 1.0 / sessions), size=samples)

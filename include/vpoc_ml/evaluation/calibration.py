@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from vpoc_ml.evaluation.rows import Floats, JudgedRows
+from vpoc_ml.evaluation.forecasts import Floats, LabelledRows
 
 BINS = 10
 
 
-def calibration(prediction: Floats, rows: JudgedRows, bins: int = BINS) -> list[dict[str, Any]]:
+def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> list[dict[str, Any]]:
     """Return rows, mean prediction, mean realised rank and up share of each decile of ``prediction`` (n,).
 
     ``up_share`` is the share of rises among the rows that moved; None where none did. Equal predictions
@@ -22,7 +22,7 @@ def calibration(prediction: Floats, rows: JudgedRows, bins: int = BINS) -> list[
     return [_bin(place == number, prediction, rows) for number in np.unique(place)]
 
 
-def _bin(members: np.ndarray[Any, np.dtype[np.bool_]], prediction: Floats, rows: JudgedRows) -> dict[str, Any]:
+def _bin(members: np.ndarray[Any, np.dtype[np.bool_]], prediction: Floats, rows: LabelledRows) -> dict[str, Any]:
     up, moved = int((rows.ret[members] > 0).sum()), int((rows.ret[members] != 0).sum())
     return {
         "rows": int(members.sum()),

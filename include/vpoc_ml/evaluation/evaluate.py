@@ -16,8 +16,8 @@ from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.backtest import backtest
 from vpoc_ml.evaluation.bootstrap import draw
 from vpoc_ml.evaluation.calibration import calibration
+from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, RankModel
 from vpoc_ml.evaluation.metrics import compare, describe, reduce
-from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows, RankModel
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 
@@ -109,7 +109,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return the metrics of all ``forecasts`` on the rows ``test``; the first is the candidate."""
     settings: EvaluationConfig = config.evaluation
-    rows = JudgedRows.of(test)
+    rows = LabelledRows.of(test)
     cost = instrument.round_turn_cost if settings.round_turn_cost is None else settings.round_turn_cost
     resamples = draw(
         rows.sessions, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vpoc_ml.evaluation.bootstrap import Interval, Resamples
-from vpoc_ml.evaluation.rows import Floats, Forecast, JudgedRows, centred_ranks
+from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, centred_ranks
 
 
 def hits(forecast: Forecast, ret: Floats) -> Floats:
@@ -56,7 +56,7 @@ class SessionSums:
     mae: Floats | None
 
 
-def reduce(forecast: Forecast, rows: JudgedRows, delta: float) -> SessionSums:
+def reduce(forecast: Forecast, rows: LabelledRows, delta: float) -> SessionSums:
     """Reduce ``forecast`` to the sums by session that every metric here is made of.
 
     Ranks for the rank IC are taken once over all rows and kept in the resamples: the value is
@@ -109,7 +109,7 @@ def correlation_gain(sums: Floats) -> Floats:
     return correlation(sums[..., :6]) - correlation(sums[..., 6:])
 
 
-def _rank_moments(prediction: Floats, rows: JudgedRows) -> Floats | None:
+def _rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
     """Sums n, x, y, xx, yy, xy of centred ranks by session; None for a constant, which has no ranks."""
     if np.ptp(prediction) == 0 or np.ptp(rows.ret) == 0:
         return None

@@ -12,16 +12,16 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.config import RunConfig
-from vpoc_ml.dataset.splits import PART_SESSIONS
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.evaluation.evaluate import CANDIDATE, finite, measure, predict
-from vpoc_ml.evaluation.rows import RankModel
+from vpoc_ml.evaluation.forecasts import RankModel
 from vpoc_ml.market.instruments import Instrument
 
 MONEY = {"gross": pl.Float64, "net": pl.Float64, "trades": pl.Int64}
 
 
-def judge_validation(
+def evaluate_validation(
     training_set: Path, model: RankModel, config: RunConfig, instrument: Instrument
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     """Return metrics of ``model`` on labelled validation rows, and its backtest's dollars per session.
@@ -44,9 +44,9 @@ def judge_validation(
     rows = pl.scan_parquet(training_set).filter(wanted).collect().sort("ts", "contract")
     if rows.is_empty():
         raise ArtifactError(training_set, "labelled rows in the validation split", "none")
-    if (sessions := rows["session"].n_unique()) < PART_SESSIONS:
+    if (sessions := rows["session"].n_unique()) < MIN_PART_SESSIONS:
         raise InsufficientSessionsError(
-            "the validation split", sessions, PART_SESSIONS, "intervals come from resampling whole sessions"
+            "the validation split", sessions, MIN_PART_SESSIONS, "intervals come from resampling whole sessions"
         )
     metrics = measure(rows, [predict(CANDIDATE, model, rows)], config, instrument)
     daily = metrics["backtest"]["daily"]

@@ -94,7 +94,7 @@ def stored_target(statistics: Mapping[str, Any]) -> Target | None:
     return target_from_json(statistics["target"]) if "target" in statistics else None
 
 
-def start_of(statistics: Mapping[str, Any]) -> tuple[float, ...]:
+def starting_outputs(statistics: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the outputs of the best constant prediction of the training targets."""
     target = stored_target(statistics)
     return (MIDDLE,) if target is None else target.start

@@ -18,7 +18,7 @@ from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.age import data_age
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import Champion, ModelStore
 from vpoc_ml.scoring.batch import score_bars

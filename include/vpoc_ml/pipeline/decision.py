@@ -22,7 +22,7 @@ from vpoc_ml.pipeline.report_stage import write_evaluation_report
 from vpoc_ml.pipeline.run import Result, Run, stage
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry import promotion
-from vpoc_ml.registry.decision import State, remarks_of, state_of
+from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of
 from vpoc_ml.registry.promotion import Evidence
 from vpoc_ml.registry.store import Champion, ModelStore
 
@@ -39,7 +39,7 @@ def decide(run: Run, now: datetime) -> Result:
     store = model_store(run.lake, run.model_key)
     store.recover(now)
     decision = _decided(run, store, now)
-    if decision["state"] != State.WAITING:
+    if decision["state"] != DecisionState.WAITING:
         return decision
     write_evaluation_report(run)
     return decision | {"evidence": approval_text(run.name, decision, _metrics(run))}
@@ -98,7 +98,7 @@ def approve(run: Run, now: datetime, name: str, note: str = "", answered: dateti
     """
     answer = _answer(run, "approved", name, note, answered or now)
     store = model_store(run.lake, run.model_key)
-    return _published(run, _settled(run, store, answer | {"state": State.ACCEPTED}, now))
+    return _published(run, _settled(run, store, answer | {"state": DecisionState.ACCEPTED}, now))
 
 
 @stage("reject", files=("run",))
@@ -108,7 +108,7 @@ def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetim
     with _out_of_office(run, store, now):
         answer = _answer(run, "rejected", name, note, answered or now)
         store.reject(answer["version"], remarks_of(answer), now)
-        decision = _write(run, answer | {"state": State.REJECTED})
+        decision = _write(run, answer | {"state": DecisionState.REJECTED})
     return _published(run, decision)
 
 
@@ -125,7 +125,7 @@ def expire(run: Run, now: datetime) -> Result:
     with _out_of_office(run, store, now):
         answer = _waiting(run) | {"approval": approval}
         store.expire(answer["version"], remarks_of(answer), now)
-        decision = _write(run, answer | {"state": State.EXPIRED})
+        decision = _write(run, answer | {"state": DecisionState.EXPIRED})
     return _published(run, decision)
 
 
@@ -153,10 +153,10 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
     if champion is not None and champion.version == version:
         return _in_office(run, store, version)
     asks = run.config.promotion.require_approval
-    accepted = State.WAITING if asks else State.ACCEPTED
-    state = accepted if verdict.promote else State.REFUSED
+    accepted = DecisionState.WAITING if asks else DecisionState.ACCEPTED
+    state = accepted if verdict.promote else DecisionState.REFUSED
     decision = _decision(run, verdict, metrics, champion, state, now) | {"version": version, "remark": remark}
-    if state == State.REFUSED:
+    if state == DecisionState.REFUSED:
         store.refuse(version, [*verdict.reasons, *remarks_of(decision)], now)
     return _write(run, decision)
 
@@ -164,7 +164,7 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
 def _simulated(run: Run, now: datetime) -> Result:
     champion = reigning(run)
     verdict, metrics = _verdict(run, champion)
-    state = State.ACCEPTED if verdict.promote else State.REFUSED
+    state = DecisionState.ACCEPTED if verdict.promote else DecisionState.REFUSED
     return _write(run, _decision(run, verdict, metrics, champion, state, now) | {"simulated": True})
 
 
@@ -188,7 +188,7 @@ def _decision(
     verdict: promotion.Decision,
     metrics: Mapping[str, Any],
     champion: Champion | None,
-    state: State,
+    state: DecisionState,
     now: datetime,
 ) -> Result:
     return {
@@ -209,26 +209,31 @@ def _in_office(run: Run, store: ModelStore, version: int) -> Result:
     """Return the decision that put ``version`` into office; one that was lost or overwritten is made of the ledger."""
     note = f"Version {version} of run {run.name} is the champion of {run.model_key} already: nothing was changed."
     stored = run.lake.read_json(_key(run))
-    if stored is not None and state_of(stored) == State.PROMOTED:
-        return {"key": str(run.model_key), **stored, "state": State.PROMOTED, "note": note}
+    if stored is not None and state_of(stored) == DecisionState.PROMOTED:
+        return {"key": str(run.model_key), **stored, "state": DecisionState.PROMOTED, "note": note}
     entries = [entry for entry in store.entries() if (entry.action, entry.version) == (book.PROMOTE, version)]
     known = {"key": str(run.model_key), "simulated": False, "checks": [], "champion_before": None, **(stored or {})}
-    promoted = {"state": State.PROMOTED, "promote": True, "reasons": list(entries[-1].reasons), "version": version}
+    promoted = {
+        "state": DecisionState.PROMOTED,
+        "promote": True,
+        "reasons": list(entries[-1].reasons),
+        "version": version,
+    }
     return {**_write(run, known | promoted), "note": note}
 
 
 def _settled(run: Run, store: ModelStore, decision: Result, now: datetime) -> Result:
     """Promote an accepted candidate, once: a retry of what was killed halfway completes it."""
-    while decision["state"] == State.ACCEPTED:
+    while decision["state"] == DecisionState.ACCEPTED:
         with store.locked():
             store.recover(now)
             champion = store.champion()
             office = champion.version if champion else None
-            if (known := _stored(run)["state"]) not in (State.WAITING, State.ACCEPTED):
+            if (known := _stored(run)["state"]) not in (DecisionState.WAITING, DecisionState.ACCEPTED):
                 raise ApprovalError(run.name, known)  # somebody else has answered since
             if office in (decision["champion_before"], decision["version"]):
                 store.promote(decision["version"], [*remarks_of(decision), *decision["reasons"]], now)
-                return _write(run, decision | {"state": State.PROMOTED})
+                return _write(run, decision | {"state": DecisionState.PROMOTED})
         changed = f"Decided again: the decision before was made against {_named(decision['champion_before'])}."
         decision = _decided(run, store, now, ". ".join([*remarks_of(decision), changed]))
     return decision
@@ -249,7 +254,7 @@ def _answer(run: Run, answer: str, name: str, note: str, when: datetime) -> Resu
 
 def _waiting(run: Run) -> Result:
     decision = _stored(run)
-    if decision["state"] != State.WAITING:
+    if decision["state"] != DecisionState.WAITING:
         raise ApprovalError(run.name, decision["state"])
     return decision
 

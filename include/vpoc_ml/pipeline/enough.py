@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from vpoc_ml.dataset.share import first_sessions
-from vpoc_ml.dataset.splits import PART_SESSIONS, REMEDY, needed_in_words, sessions_needed
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.extras.entries import chosen
 from vpoc_ml.features.history import needs
@@ -49,7 +49,7 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
     """
     if STAGES.index(last) < STAGES.index("training-set"):
         return
-    least = PART_SESSIONS if STAGES.index(last) >= STAGES.index("evaluate") else 1
+    least = MIN_PART_SESSIONS if STAGES.index(last) >= STAGES.index("evaluate") else 1
     needed, warm_up = sessions_needed(run.config.dataset, least), _warm_up(run)
     fronts = _fronts(run, contracts, warm_up)
     usable = sum(front.usable for front in fronts)
@@ -57,7 +57,9 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
         return
     found = sum(front.sessions for front in fronts)
     lost = found - usable + (fronts[-1].missing if fronts else warm_up.sessions)
-    why = f"{lost} in the warm-up of the features ({warm_up.text}) + {needed_in_words(run.config.dataset, least)}"
+    why = (
+        f"{lost} in the warm-up of the features ({warm_up.text}) + {explain_sessions_needed(run.config.dataset, least)}"
+    )
     share = run.config.data.fraction
     cut = f" in the first {share:g} of the history (data.fraction)" if share < 1 else ""
     what = f"the front periods of {', '.join(contracts)}{cut}"

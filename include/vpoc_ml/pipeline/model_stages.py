@@ -85,7 +85,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
         TrainingUnstableError: training did not stay finite and alive.
     """
     from vpoc_ml.pipeline.champion import registry_folder, registry_of
-    from vpoc_ml.registry.curves import Curves
+    from vpoc_ml.registry.mlflow_curves import Curves
     from vpoc_ml.training.launch.subprocess import launch
 
     registry_folder(run.lake)  # fails now rather than after hours of training
@@ -93,7 +93,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     pointer = f"trained/{fingerprint}.json"
     source = _reused(run, pointer)
     if source is None:
-        curves = Curves(lambda: registry_of(run.lake).catalog, run.name)
+        curves = Curves(lambda: registry_of(run.lake).mlflow, run.name)
         try:
             launch(run.folder, on_progress=_pushing(run, curves, on_progress))
         finally:

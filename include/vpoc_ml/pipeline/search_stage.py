@@ -76,11 +76,11 @@ def search(
 
 
 def _judge(run: Run, folder: Path, config: RunConfig) -> Result:
-    from vpoc_ml.evaluation.validation import judge_validation
+    from vpoc_ml.evaluation.validation import evaluate_validation
     from vpoc_ml.models.bundle import load_model
 
     model = load_model(folder / "best_model.json")
-    metrics, returns = judge_validation(folder / "training_set.parquet", model, config, run.instrument)
+    metrics, returns = evaluate_validation(folder / "training_set.parquet", model, config, run.instrument)
     with replacing(folder / RETURNS) as temporary:
         returns.write_parquet(temporary)
     ic = metrics["rank_ic"]
@@ -103,9 +103,9 @@ def _write_returns(folder: Path, records: Sequence[Result]) -> None:
 def _log_trial(run: Run, record: Result) -> None:
     """Put the trial into MLflow; a search does not end because MLflow cannot be reached."""
     from vpoc_ml.pipeline.champion import registry_of
-    from vpoc_ml.registry.trials import log_trial
+    from vpoc_ml.registry.mlflow_trials import log_trial
 
     try:
-        log_trial(registry_of(run.lake).catalog.tracking_uri, run.name, record)
+        log_trial(registry_of(run.lake).mlflow.tracking_uri, run.name, record)
     except Exception as error:  # noqa: BLE001 - MLflow raises what its transport raises
         log.warning("trial %d is not in MLflow: %s", record["number"], error)

@@ -14,7 +14,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import RunConfig, resolve
-from vpoc_ml.dataset.splits import PART_SESSIONS, sessions_needed
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
     ConfigError,
     InvalidValueError,
@@ -76,7 +76,7 @@ def start_run(
         raise InvalidValueError("as_of", as_of.isoformat(), f"a timezone-aware moment up to {now.isoformat()}")
     config = resolve(recipe, overrides)
     _refuse_unknown_features(config)
-    sessions_needed(config.dataset, PART_SESSIONS)
+    sessions_needed(config.dataset, MIN_PART_SESSIONS)
     opened, prefix = Lake(lake), run_prefix(run)
     opened.write_text(f"{prefix}/config.json", config.to_json() + "\n")
     moments = {"started": now.isoformat(), "as_of": as_of and as_of.astimezone(UTC).isoformat()}

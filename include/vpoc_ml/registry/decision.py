@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class State(StrEnum):
+class DecisionState(StrEnum):
     """Where a candidate stands.
 
     The rule says ``refused``, ``accepted`` (it will be promoted) or, where a person must approve, ``waiting``. Then it
@@ -23,19 +23,21 @@ class State(StrEnum):
 
 
 TITLES = {
-    State.REFUSED: "Refused",
-    State.ACCEPTED: "Accepted, not yet promoted",
-    State.WAITING: "Waiting for approval",
-    State.PROMOTED: "Promoted",
-    State.REJECTED: "Rejected by a person",
-    State.EXPIRED: "Expired: nobody approved it in time",
+    DecisionState.REFUSED: "Refused",
+    DecisionState.ACCEPTED: "Accepted, not yet promoted",
+    DecisionState.WAITING: "Waiting for approval",
+    DecisionState.PROMOTED: "Promoted",
+    DecisionState.REJECTED: "Rejected by a person",
+    DecisionState.EXPIRED: "Expired: nobody approved it in time",
 }
-SIMULATED = {State.REFUSED: "Simulated: refused", State.ACCEPTED: "Simulated: would be promoted"}
+SIMULATED = {DecisionState.REFUSED: "Simulated: refused", DecisionState.ACCEPTED: "Simulated: would be promoted"}
 
 
-def state_of(decision: Mapping[str, Any]) -> State:
+def state_of(decision: Mapping[str, Any]) -> DecisionState:
     """Return the state in a decision.json; the first ones hold the rule's verdict alone."""
-    return State(decision.get("state") or (State.PROMOTED if decision["promote"] else State.REFUSED))
+    return DecisionState(
+        decision.get("state") or (DecisionState.PROMOTED if decision["promote"] else DecisionState.REFUSED)
+    )
 
 
 def title_of(decision: Mapping[str, Any]) -> str:
@@ -45,7 +47,7 @@ def title_of(decision: Mapping[str, Any]) -> str:
 
 def tone_of(decision: Mapping[str, Any]) -> str:
     """Return how a decision is coloured: ``good``, ``bad``, or empty while it is open or simulated."""
-    tones = {State.PROMOTED: "good", State.ACCEPTED: "", State.WAITING: ""}
+    tones = {DecisionState.PROMOTED: "good", DecisionState.ACCEPTED: "", DecisionState.WAITING: ""}
     return "" if decision.get("simulated") else tones.get(state_of(decision), "bad")
 
 

@@ -39,7 +39,7 @@ ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR, REJECT, EXPIRE, ASSIGN)
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One line: what was done to which model version, when (UTC, ISO 8601) and why.
 
     ``key`` is the text of the version's ``ModelKey``; None in entries that are about no version, and in those of the
@@ -65,7 +65,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Head:
+class LedgerHead:
     """What is known outside the file: number and digest of the last line, and the digest of one announced."""
 
     seq: int = 0
@@ -76,11 +76,11 @@ class Head:
 class Anchor(Protocol):
     """Keeps the head of a ledger where whoever can edit the file cannot."""
 
-    def head(self) -> Head | None:
+    def head(self) -> LedgerHead | None:
         """Return the head; None before the first append."""
         ...
 
-    def set_head(self, head: Head) -> None:
+    def set_head(self, head: LedgerHead) -> None:
         """Keep ``head``, durable when this returns."""
         ...
 
@@ -112,7 +112,7 @@ class Ledger:
         key: str | None = None,
         reasons: Sequence[str] = (),
         now: datetime,
-    ) -> Entry:
+    ) -> LedgerEntry:
         """Add an entry, durable when this returns.
 
         Raises:
@@ -125,7 +125,7 @@ class Ledger:
             entries = self._repaired(now)
             return self._write(entries, _next(entries, action, version, reasons, now, key))
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """Return all whole entries, oldest first; a torn last line is left out and logged.
 
         Raises:
@@ -152,7 +152,7 @@ class Ledger:
             )
         return len(entries)
 
-    def _read(self) -> tuple[list[Entry], bytes]:
+    def _read(self) -> tuple[list[LedgerEntry], bytes]:
         data = self.path.read_bytes() if self.path.exists() else b""
         *lines, torn = data.split(b"\n")
         head = self.anchor.head() if self.anchor else None
@@ -162,7 +162,7 @@ class Ledger:
             _check_head(entries, str(self.path), head)
         return entries, torn
 
-    def _repaired(self, now: datetime) -> list[Entry]:
+    def _repaired(self, now: datetime) -> list[LedgerEntry]:
         """Return the entries after setting aside a torn last line, or ending it where it is whole."""
         entries, torn = self._read()
         if not torn:
@@ -181,34 +181,34 @@ class Ledger:
         _append(self.path, b"\n")
         return [*entries, entry]
 
-    def _write(self, entries: Sequence[Entry], entry: Entry) -> Entry:
+    def _write(self, entries: Sequence[LedgerEntry], entry: LedgerEntry) -> LedgerEntry:
         if self.anchor:
-            self.anchor.set_head(Head(len(entries), entry.previous, announced=entry.digest()))
+            self.anchor.set_head(LedgerHead(len(entries), entry.previous, announced=entry.digest()))
         _append(self.path, entry.line() + b"\n")
         if self.anchor:
-            self.anchor.set_head(Head(entry.seq, entry.digest()))
+            self.anchor.set_head(LedgerHead(entry.seq, entry.digest()))
         return entry
 
 
 def _next(
-    entries: Sequence[Entry],
+    entries: Sequence[LedgerEntry],
     action: str,
     version: int | None,
     reasons: Sequence[str],
     now: datetime,
     key: str | None = None,
-) -> Entry:
+) -> LedgerEntry:
     if now.tzinfo is None:
         raise InvalidValueError("the time of a ledger entry", now.isoformat(), "a time with its zone")
     previous = entries[-1].digest() if entries else GENESIS
     time = now.astimezone(UTC).isoformat()
-    return Entry(len(entries) + 1, time, action, version, tuple(reasons), previous, key)
+    return LedgerEntry(len(entries) + 1, time, action, version, tuple(reasons), previous, key)
 
 
-def _parse(line: bytes, where: str) -> Entry:
+def _parse(line: bytes, where: str) -> LedgerEntry:
     try:
         fields = json.loads(line)
-        entry = Entry(**{**fields, "reasons": tuple(fields["reasons"])})
+        entry = LedgerEntry(**{**fields, "reasons": tuple(fields["reasons"])})
     except (ValueError, TypeError, KeyError) as error:
         raise _broken(where, "an entry of the ledger", repr(line[:80])) from error
     if entry.line() != line:
@@ -216,7 +216,7 @@ def _parse(line: bytes, where: str) -> Entry:
     return entry
 
 
-def _check_chain(entries: Sequence[Entry], path: str, head: Head | None) -> None:
+def _check_chain(entries: Sequence[LedgerEntry], path: str, head: LedgerHead | None) -> None:
     """Check that every entry carries the digest of the one before it.
 
     A broken link has two ends. The later line is intact if the line after it, or the head, knows its digest: then the
@@ -235,7 +235,7 @@ def _check_chain(entries: Sequence[Entry], path: str, head: Head | None) -> None
             raise _broken(f"{path}, line {seq}", expected, found)
 
 
-def _check_head(entries: Sequence[Entry], path: str, head: Head | None) -> None:
+def _check_head(entries: Sequence[LedgerEntry], path: str, head: LedgerHead | None) -> None:
     """Check the last line against the head. A ledger of before there were keys has no head yet."""
     if head is None:
         if any(entry.key is not None for entry in entries):

@@ -17,44 +17,44 @@ from pathlib import Path
 
 from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.catalog import Catalog, Registered
-from vpoc_ml.registry.copies import download
-from vpoc_ml.registry.key import ModelKey
-from vpoc_ml.registry.ledger import Entry, Ledger
-from vpoc_ml.registry.office import champions, keys, offices
+from vpoc_ml.registry.champion_history import champion_history, champions_of, keys
+from vpoc_ml.registry.download import download
+from vpoc_ml.registry.ledger import Ledger, LedgerEntry
+from vpoc_ml.registry.mlflow_store import MlflowStore, ModelVersion
+from vpoc_ml.registry.model_key import ModelKey
 
 logger = logging.getLogger(__name__)
 
 
-def migrate(ledger: Ledger, catalog: Catalog) -> None:
+def migrate(ledger: Ledger, mlflow: MlflowStore) -> None:
     """Migrate the registry if it is an old one.
 
     Raises:
         RegistryError: the ledger is broken, MLflow has lost the champion, or a version's configuration cannot be had.
     """
     with ledger.locked():
-        versions = catalog.versions()
+        versions = mlflow.versions()
         unkeyed = [item for item in versions if item.key is None]
-        if not unkeyed and catalog.alias(None) is None:
+        if not unkeyed and mlflow.alias(None) is None:
             return
         entries = ledger.entries()
-        _check_champion(entries, versions, catalog.alias(None))
+        _check_champion(entries, versions, mlflow.alias(None))
         for item in unkeyed:
             key = _key(item)
             _assign(ledger, item, key)
-            catalog.set_key(item.version, key)
+            mlflow.set_key(item.version, key)
         entries = ledger.entries()
         for key in keys(entries):
-            history = champions(entries, key)
-            if history and catalog.alias(key) != history[-1]:
-                catalog.move_alias(key, history[-1])
-        if catalog.alias(None) is not None:
-            catalog.drop_unkeyed_alias()
+            history = champions_of(entries, key)
+            if history and mlflow.alias(key) != history[-1]:
+                mlflow.move_alias(key, history[-1])
+        if mlflow.alias(None) is not None:
+            mlflow.drop_unkeyed_alias()
         logger.warning("%s: the registry has one champion for each of %s now", ledger.path, _listed(keys(entries)))
 
 
-def _check_champion(entries: Sequence[Entry], versions: Sequence[Registered], alias: int | None) -> None:
-    history = offices(entries)
+def _check_champion(entries: Sequence[LedgerEntry], versions: Sequence[ModelVersion], alias: int | None) -> None:
+    history = champion_history(entries)
     if alias is not None and not history:
         raise RegistryError(
             f"Expected the promotion of version {alias}, which carries MLflow's alias, in the ledger; found none."
@@ -67,7 +67,7 @@ def _check_champion(entries: Sequence[Entry], versions: Sequence[Registered], al
         )
 
 
-def _assign(ledger: Ledger, item: Registered, key: ModelKey) -> None:
+def _assign(ledger: Ledger, item: ModelVersion, key: ModelKey) -> None:
     """Record the key of a version that the ledger names, unless that is recorded."""
     about = [entry for entry in ledger.entries() if entry.version == item.version]
     if about and not any(entry.key for entry in about):
@@ -76,7 +76,7 @@ def _assign(ledger: Ledger, item: Registered, key: ModelKey) -> None:
         ledger.append(book.ASSIGN, version=item.version, key=str(key), reasons=[reason], now=then)
 
 
-def _key(item: Registered) -> ModelKey:
+def _key(item: ModelVersion) -> ModelKey:
     where = f"{item.source.rstrip('/')}/config.json"
     with tempfile.TemporaryDirectory() as folder:
         try:

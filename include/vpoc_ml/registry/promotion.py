@@ -61,7 +61,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Check:
+class PromotionCheck:
     """One condition of the rule, in a sentence with its numbers."""
 
     name: str
@@ -70,12 +70,12 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PromotionDecision:
     """The verdict. ``reasons`` are all that speak against, or, for a promotion, all that spoke for it."""
 
     promote: bool
     reasons: tuple[str, ...]
-    checks: tuple[Check, ...] = field(default=())
+    checks: tuple[PromotionCheck, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """Return ``promote``, ``reasons`` and ``checks``."""
@@ -86,7 +86,7 @@ class Decision:
         }
 
 
-def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
+def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
     """Return whether the candidate becomes champion, and every reason, not only the first."""
     checks = [
         _gates(evidence),
@@ -97,76 +97,82 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> Decision:
         *_champion(evidence, rules),
     ]
     against = tuple(check.text for check in checks if not check.passed)
-    return Decision(not against, against or tuple(check.text for check in checks), tuple(checks))
+    return PromotionDecision(not against, against or tuple(check.text for check in checks), tuple(checks))
 
 
-def _gates(evidence: Evidence) -> Check:
+def _gates(evidence: Evidence) -> PromotionCheck:
     failures = evidence.gate_failures
     if not failures:
-        return Check("gates", True, "Every gate of the run passed (0 failures).")
-    return Check("gates", False, f"{len(failures)} gate failure(s): {'; '.join(failures)}.")
+        return PromotionCheck("gates", True, "Every gate of the run passed (0 failures).")
+    return PromotionCheck("gates", False, f"{len(failures)} gate failure(s): {'; '.join(failures)}.")
 
 
-def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> Check:
+def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> PromotionCheck:
     interval, least = evidence.rank_ic, rules.min_rank_ic
     if interval is None:
-        return Check("rank_ic", False, "The rank IC could not be measured: the candidate's predictions do not vary.")
+        return PromotionCheck(
+            "rank_ic", False, "The rank IC could not be measured: the candidate's predictions do not vary."
+        )
     shown = f"The rank IC is {interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
     if interval.low > least:
-        return Check("rank_ic", True, f"{shown}; its lower bound exceeds {least:.4f}.")
-    return Check("rank_ic", False, f"{shown}; its lower bound does not exceed {least:.4f}: no evidence of skill.")
+        return PromotionCheck("rank_ic", True, f"{shown}; its lower bound exceeds {least:.4f}.")
+    return PromotionCheck(
+        "rank_ic", False, f"{shown}; its lower bound does not exceed {least:.4f}: no evidence of skill."
+    )
 
 
-def _baseline(name: str, gain: Interval | None) -> Check:
+def _baseline(name: str, gain: Interval | None) -> PromotionCheck:
     check = f"accuracy_vs_{name}"
     if gain is None:
-        return Check(check, False, f"The gain in direction accuracy over {name} could not be measured.")
+        return PromotionCheck(check, False, f"The gain in direction accuracy over {name} could not be measured.")
     shown = f"The gain in direction accuracy over {name} is {_points(gain)}"
     return _excludes_zero(check, shown, gain)
 
 
-def _huber(evidence: Evidence) -> Check:
+def _huber(evidence: Evidence) -> PromotionCheck:
     gain = evidence.huber_gain
     if gain is None:
-        return Check("huber_vs_constant", False, "The Huber loss against the constant could not be measured.")
+        return PromotionCheck("huber_vs_constant", False, "The Huber loss against the constant could not be measured.")
     shown = f"The Huber loss is lower than the constant's by {gain.value:.6f} [{gain.low:.6f}, {gain.high:.6f}]"
     return _excludes_zero("huber_vs_constant", shown, gain)
 
 
-def _net(evidence: Evidence, rules: PromotionConfig) -> list[Check]:
+def _net(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck]:
     if not rules.require_net_profit:
         return []
     if evidence.net is None:
-        return [Check("net_profit", False, "The result after costs could not be measured.")]
+        return [PromotionCheck("net_profit", False, "The result after costs could not be measured.")]
     text = f"The backtest's result after costs is {evidence.net:,.2f} dollars; a profit is required."
-    return [Check("net_profit", evidence.net > 0, text)]
+    return [PromotionCheck("net_profit", evidence.net > 0, text)]
 
 
-def _champion(evidence: Evidence, rules: PromotionConfig) -> list[Check]:
+def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck]:
     if evidence.champion_fingerprint is None:
         return []
     checks = []
     if evidence.champion_fingerprint == evidence.fingerprint:
         same = f"The candidate is already champion (fingerprint {evidence.fingerprint[:12]}): nothing to promote."
-        checks.append(Check("not_champion", False, same))
+        checks.append(PromotionCheck("not_champion", False, same))
     gain, margin = evidence.champion_gain, rules.champion_margin
     if gain is None:
         why = evidence.champion_unscored or "it was not measured on this run's rows"
-        checks.append(Check("champion", False, f"The champion could not be compared: {why}. Keep the champion."))
+        checks.append(
+            PromotionCheck("champion", False, f"The champion could not be compared: {why}. Keep the champion.")
+        )
     else:
         shown = f"The gain in direction accuracy over the champion is {_points(gain)}"
         passed = gain.value > margin
         ending = "exceeds {}." if passed else "does not exceed {}: keep the champion."
         text = f"{shown}; it {ending.format(f'the margin of {100 * margin:.2f} points')}"
-        checks.append(Check("champion", passed, text))
+        checks.append(PromotionCheck("champion", passed, text))
     return checks
 
 
-def _excludes_zero(name: str, shown: str, gain: Interval) -> Check:
+def _excludes_zero(name: str, shown: str, gain: Interval) -> PromotionCheck:
     if gain.low > 0:
-        return Check(name, True, f"{shown}; the interval lies above zero.")
+        return PromotionCheck(name, True, f"{shown}; the interval lies above zero.")
     where = "contains zero: no evidence of skill" if gain.high >= 0 else "lies below zero: worse than this baseline"
-    return Check(name, False, f"{shown}; the interval {where}.")
+    return PromotionCheck(name, False, f"{shown}; the interval {where}.")
 
 
 def _points(gain: Interval) -> str:

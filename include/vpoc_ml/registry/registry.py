@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.registry.catalog import Catalog
-from vpoc_ml.registry.key import ModelKey
-from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Entry, Ledger
+from vpoc_ml.registry.champion_history import keys
+from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Ledger, LedgerEntry
 from vpoc_ml.registry.migration import migrate
-from vpoc_ml.registry.office import keys
+from vpoc_ml.registry.mlflow_store import MlflowStore
+from vpoc_ml.registry.model_key import ModelKey
 
 
 class Registry:
@@ -24,8 +24,8 @@ class Registry:
 
     def __init__(self, tracking_uri: str, *, folder: Path, artifacts: str | None = None) -> None:
         self.folder = folder.resolve()
-        self.catalog = Catalog(tracking_uri, artifacts)
-        self.ledger = Ledger(self.folder / "ledger.jsonl", self.catalog)
+        self.mlflow = MlflowStore(tracking_uri, artifacts)
+        self.ledger = Ledger(self.folder / "ledger.jsonl", self.mlflow)
         self._migrated = False
 
     @classmethod
@@ -42,14 +42,14 @@ class Registry:
             self.entries()
             yield
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """Return the entries of all keys, oldest first, verified.
 
         Raises:
             RegistryError: the ledger was changed after it was written.
         """
         if not self._migrated:
-            migrate(self.ledger, self.catalog)
+            migrate(self.ledger, self.mlflow)
             self._migrated = True
         return self.ledger.entries()
 
@@ -63,10 +63,10 @@ class Registry:
         Each has ``version``, ``key``, ``run``, ``fingerprint``, ``registered`` (UTC, ISO 8601), ``champion``,
         ``metrics`` (name to value) and ``decision``: action, time and reasons of the newest one about it, or None.
         """
-        entries, metrics = self.entries(), self.catalog.metrics()
-        about: dict[int | None, Entry] = {e.version: e for e in entries if e.action not in (ASSIGN, RECOVER)}
-        champions: dict[ModelKey | None, int | None] = {key: self.catalog.alias(key) for key in keys(entries)}
-        versions = sorted(self.catalog.versions(), key=lambda item: (str(item.key), item.version))
+        entries, metrics = self.entries(), self.mlflow.metrics()
+        about: dict[int | None, LedgerEntry] = {e.version: e for e in entries if e.action not in (ASSIGN, RECOVER)}
+        champions_of: dict[ModelKey | None, int | None] = {key: self.mlflow.alias(key) for key in keys(entries)}
+        versions = sorted(self.mlflow.versions(), key=lambda item: (str(item.key), item.version))
         return [
             {
                 "version": item.version,
@@ -74,7 +74,7 @@ class Registry:
                 "run": item.run,
                 "fingerprint": item.fingerprint,
                 "registered": datetime.fromtimestamp(item.created_ms / 1000, UTC).isoformat(timespec="seconds"),
-                "champion": item.version == champions.get(item.key),
+                "champion": item.version == champions_of.get(item.key),
                 "metrics": metrics.get(item.logged, {}),
                 "decision": _decision(about.get(item.version)),
             }
@@ -82,5 +82,5 @@ class Registry:
         ]
 
 
-def _decision(entry: Entry | None) -> dict[str, Any] | None:
+def _decision(entry: LedgerEntry | None) -> dict[str, Any] | None:
     return None if entry is None else {"action": entry.action, "time": entry.time, "reasons": list(entry.reasons)}

@@ -20,12 +20,12 @@ from typing import Any
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.catalog import Registered
-from vpoc_ml.registry.copies import fetch
-from vpoc_ml.registry.curves import stored_points
-from vpoc_ml.registry.key import ModelKey
-from vpoc_ml.registry.ledger import Entry
-from vpoc_ml.registry.office import champions, key_of
+from vpoc_ml.registry.champion_history import champions_of, key_of
+from vpoc_ml.registry.download import local_copy
+from vpoc_ml.registry.ledger import LedgerEntry
+from vpoc_ml.registry.mlflow_curves import stored_points
+from vpoc_ml.registry.mlflow_store import ModelVersion
+from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class ModelStore:
     def __init__(self, registry: Registry, key: ModelKey) -> None:
         self.registry = registry
         self.key = key
-        self.folder, self.catalog, self.ledger = registry.folder, registry.catalog, registry.ledger
+        self.folder, self.mlflow, self.ledger = registry.folder, registry.mlflow, registry.ledger
         self.entries, self.locked = registry.entries, registry.locked
 
     @classmethod
@@ -80,12 +80,12 @@ class ModelStore:
         files, run = _files(run_dir), run_dir.name
         weights = hash_file(run_dir / WEIGHTS)
         with self.locked():
-            found = self.catalog.of_run(run)
+            found = self.mlflow.of_run(run)
             if found is not None:
                 self._check_key(found)
                 return _same_weights(found, weights)
             own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights, "key": str(self.key)}
-            return self.catalog.register(
+            return self.mlflow.register(
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
             )
 
@@ -100,12 +100,12 @@ class ModelStore:
             RegistryError: the ledger was changed after it was written.
         """
         self.entries()
-        version = self.catalog.alias(self.key)
+        version = self.mlflow.alias(self.key)
         return None if version is None else self.get(version)
 
     def champion_at(self, when: datetime) -> Champion | None:
         """Return the champion that the ledger had in office at ``when`` (timezone-aware); None if there was none."""
-        history = champions(self.entries(), self.key, when)
+        history = champions_of(self.entries(), self.key, when)
         return self.get(history[-1]) if history else None
 
     def get(self, version: int) -> Champion:
@@ -116,10 +116,10 @@ class ModelStore:
             ArtifactError: its files are gone or its weights are not those that were registered.
         """
         self.entries()
-        item = self.catalog.get(version)
+        item = self.mlflow.get(version)
         self._check_key(item)
         target = self.folder / "models" / str(version)
-        folder = fetch(item.source, target, check=lambda found: _check_weights(found, item))
+        folder = local_copy(item.source, target, check=lambda found: _check_weights(found, item))
         return Champion(version, item.run, item.fingerprint, folder)
 
     def champion_folder(self, version: int) -> Path:
@@ -136,20 +136,20 @@ class ModelStore:
         with self.locked():
             self.recover(now)
             candidate = self.get(version)
-            if self.catalog.alias(self.key) != version:
+            if self.mlflow.alias(self.key) != version:
                 self._append(book.PROMOTE, version, reasons, now)
-                self.catalog.move_alias(self.key, version)
+                self.mlflow.move_alias(self.key, version)
         return candidate
 
-    def refuse(self, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+    def refuse(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
         """Record that the promotion rule refused a candidate; the champion stays as it is."""
         return self._append(book.REFUSE, version, reasons, now)
 
-    def reject(self, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+    def reject(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
         """Record that a person rejected a candidate that the rule would promote; the champion stays as it is."""
         return self._append(book.REJECT, version, reasons, now)
 
-    def expire(self, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+    def expire(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
         """Record that nobody approved a candidate in time; the champion stays as it is."""
         return self._append(book.EXPIRE, version, reasons, now)
 
@@ -165,15 +165,15 @@ class ModelStore:
         """
         with self.locked():
             completed = self.recover(now)
-            history = champions(self.entries(), self.key)
+            history = champions_of(self.entries(), self.key)
             if completed is not None and completed.action == book.ROLLBACK:
                 return self.get(history[-1])
             previous = self.get(_before(history, expected))
             self._append(book.ROLLBACK, previous.version, [reason], now)
-            self.catalog.move_alias(self.key, previous.version)
+            self.mlflow.move_alias(self.key, previous.version)
         return previous
 
-    def recover(self, now: datetime) -> Entry | None:
+    def recover(self, now: datetime) -> LedgerEntry | None:
         """Move the alias to where the ledger says; return the decision this completed, None if all was well.
 
         Raises:
@@ -181,7 +181,7 @@ class ModelStore:
         """
         with self.locked():
             entries = self.entries()
-            history, alias = champions(entries, self.key), self.catalog.alias(self.key)
+            history, alias = champions_of(entries, self.key), self.mlflow.alias(self.key)
             if (not history and alias is None) or history[-1:] == [alias]:
                 return None
             if not history:
@@ -191,17 +191,17 @@ class ModelStore:
                 )
             decisions = [entry for entry in entries if entry.action in (book.PROMOTE, book.ROLLBACK)]
             decision = [entry for entry in decisions if key_of(entry, entries) == str(self.key)][-1]
-            self.catalog.move_alias(self.key, history[-1])
+            self.mlflow.move_alias(self.key, history[-1])
             reason = f"The alias was on version {alias}; entry {decision.seq} says version {history[-1]}."
             logger.warning("%s", reason)
             self._append(book.RECOVER, history[-1], [reason], now)
             return decision
 
-    def _append(self, action: str, version: int, reasons: Sequence[str], now: datetime) -> Entry:
+    def _append(self, action: str, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
         with self.locked():
             return self.ledger.append(action, version=version, key=str(self.key), reasons=reasons, now=now)
 
-    def _check_key(self, item: Registered) -> None:
+    def _check_key(self, item: ModelVersion) -> None:
         if item.key != self.key:
             raise RegistryError(
                 f"Expected a version of {self.key}; version {item.version} (run {item.run}) is of {item.key}."
@@ -231,7 +231,7 @@ def _files(run_dir: Path) -> list[Path]:
     return [run_dir / name for name in (*REQUIRED, *OPTIONAL) if (run_dir / name).is_file()]
 
 
-def _same_weights(found: Registered, weights: str) -> int:
+def _same_weights(found: ModelVersion, weights: str) -> int:
     if found.weights != weights:
         raise RegistryError(
             f"Expected run {found.run!r} to be registered once; version {found.version} has weights"
@@ -240,7 +240,7 @@ def _same_weights(found: Registered, weights: str) -> int:
     return found.version
 
 
-def _check_weights(folder: Path, item: Registered) -> None:
+def _check_weights(folder: Path, item: ModelVersion) -> None:
     path = folder / WEIGHTS
     found = hash_file(path) if path.is_file() else "no file"
     if found != item.weights:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vpoc_ml.registry.decision import State, remarks_of, state_of, title_of, tone_of
+from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of, title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
 _TEXT = ("stage", "contract", "why", "gate", "check", "name", "reason", "model", "baseline")
@@ -41,7 +41,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
         _versus(console, metrics["versus"])
     if decision := summary.get("decision"):
         render_decision(console, decision, metrics)
-        if state_of(decision) == State.WAITING:
+        if state_of(decision) == DecisionState.WAITING:
             answer = (
                 f"vpoc-ml approve {summary['run']} --as NAME, or vpoc-ml reject {summary['run']} --as NAME --note WHY"
             )

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.config import IngestConfig, ProfileConfig
-from vpoc_ml.evaluation.rows import Floats
+from vpoc_ml.evaluation.forecasts import Floats
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.extras.entries import FAMILIES, KNOWN
 from vpoc_ml.features.registry import Feature

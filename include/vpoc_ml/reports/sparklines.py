@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from vpoc_ml.evaluation.rows import Floats
+from vpoc_ml.evaluation.forecasts import Floats
 
 BLUE, GREY, INK, PALE = "#0072B2", "#9AA3AD", "#1F2933", "#E4E7EB"
 

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.evaluation.rows import RankModel
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.evaluation.forecasts import RankModel
+from vpoc_ml.registry.model_key import ModelKey
 
 BAR = timedelta(seconds=60)
 

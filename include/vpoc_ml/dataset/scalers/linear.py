@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
-from vpoc_ml.dataset.statistics import column_statistics
+from vpoc_ml.dataset.statistics import fit_robust_scaling
 
 ASINH_CLIP = 6.0
 MAD_CLIP = 10.0
@@ -29,7 +29,7 @@ class Robust(ColumnScaler):
     @classmethod
     def fit(cls, values: Floats) -> Robust:
         """Learn median and scale."""
-        found = column_statistics(values)
+        found = fit_robust_scaling(values)
         return cls(found.median, found.scale)
 
     def apply(self, values: Floats) -> Floats:
@@ -58,7 +58,7 @@ class Mad(ColumnScaler):
         """Learn median and scale, and count what lies beyond the bound."""
         median = float(np.median(values))
         distance = np.abs(values - median)
-        scale = MAD_TO_SIGMA * float(np.median(distance)) or column_statistics(values).scale
+        scale = MAD_TO_SIGMA * float(np.median(distance)) or fit_robust_scaling(values).scale
         return cls(median, scale, float((distance > MAD_CLIP * scale).mean()))
 
     def apply(self, values: Floats) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
-from vpoc_ml.dataset.statistics import column_statistics, even_quantiles, interpolated_rank
+from vpoc_ml.dataset.statistics import even_quantiles, fit_robust_scaling, interpolated_rank
 
 TAIL = 1e-7
 POWER_CLIP = 10.0
@@ -65,7 +65,7 @@ class YeoJohnson(ColumnScaler):
         """Learn median and scale, then the power, then mean and deviation of what it gives."""
         from scipy.stats import yeojohnson_normmax
 
-        found = column_statistics(values)
+        found = fit_robust_scaling(values)
         units = np.clip((values - found.median) / found.scale, -FARTHEST, FARTHEST)
         power = float(yeojohnson_normmax(_sample(units))) if np.ptp(units) > 0 else 1.0
         return cls(found.median, found.scale, power, *_moments(yeo_johnson(units, power)))
@@ -101,7 +101,7 @@ class BoxCox(ColumnScaler):
         """Learn the shift, then the power, then mean and deviation of what it gives."""
         from scipy.stats import boxcox_normmax
 
-        found = column_statistics(values)
+        found = fit_robust_scaling(values)
         values = np.clip(values, found.median - FARTHEST * found.scale, found.median + FARTHEST * found.scale)
         least = float(values.min())
         shift = 0.0 if least > 0 else found.scale - least

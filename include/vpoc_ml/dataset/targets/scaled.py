@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.statistics import column_statistics, even_quantiles, interpolated_rank
+from vpoc_ml.dataset.statistics import even_quantiles, fit_robust_scaling, interpolated_rank
 from vpoc_ml.dataset.targets.base import MIDDLE, Floats, RankUnits, finite_returns
 from vpoc_ml.dataset.targets.rank import RankTarget
 
@@ -96,12 +96,12 @@ class VolScaledTarget(LinearTarget):
         known = _volatility(volatility, returns)[rows]
         positive = known[np.isfinite(known) & (known > 0)]
         if positive.size == 0:
-            positive = np.array([column_statistics(returns).scale])
+            positive = np.array([fit_robust_scaling(returns).scale])
         floor, usual = float(np.percentile(positive, FLOOR_PERCENTILE)), float(np.median(positive))
         raw = cls(0.0, 1.0, floor, usual)
         moves, unit = raw.quantity(returns[rows], known), raw._unit(known)
         ecdf = RankTarget.fit(returns)
-        step = column_statistics(moves).scale
+        step = fit_robust_scaling(moves).scale
         return cls(float(moves.mean()), _rise(lambda by: ecdf.apply((moves + by) * unit), step), floor, usual)
 
     def quantity(self, returns: Floats, volatility: Floats | None) -> Floats:
@@ -145,7 +145,7 @@ class RankGaussTarget(LinearTarget):
 def return_slope(known: Floats) -> float:
     """Return how many ranks the mean rank rises per unit of log return, over sorted training returns [n]."""
     ecdf = RankTarget(known)
-    return _rise(lambda by: ecdf.apply(known + by), column_statistics(known).scale)
+    return _rise(lambda by: ecdf.apply(known + by), fit_robust_scaling(known).scale)
 
 
 def _rise(ranks: Callable[[float], Floats], step: float) -> float:

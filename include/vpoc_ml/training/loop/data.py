@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
 from vpoc_ml.errors import ArtifactError, InputError, MissingInputError
-from vpoc_ml.models.build import start_of
+from vpoc_ml.models.build import starting_outputs
 from vpoc_ml.models.guard import Guard
 from vpoc_ml.training.loop.loss import mask_targets
 from vpoc_ml.training.loop.preflight import preflight
@@ -122,7 +122,7 @@ def load(
         _rows(train, "train", preparation, device),
         _rows(frame.filter(pl.col("split") == "validation"), "validation", preparation, device),
         found["nonfinite_rows"],
-        start_of(statistics),
+        starting_outputs(statistics),
         found,
     )
 

@@ -6,7 +6,7 @@ import pytest
 
 from vpoc_ml import config
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.registry.key import ModelKey
+from vpoc_ml.registry.model_key import ModelKey
 
 
 def test_key_is_instrument_horizon_and_target_of_the_configuration():

@@ -10,7 +10,7 @@ from pathlib import Path
 from vpoc_ml.errors import ArtifactError
 
 
-def fetch(source: str, target: Path, *, check: Callable[[Path], None]) -> Path:
+def local_copy(source: str, target: Path, *, check: Callable[[Path], None]) -> Path:
     """Copy the artifact folder ``source`` to ``target`` and return it; a copy that passes ``check`` is kept.
 
     The copy appears whole or not at all: it is made beside ``target``, checked and renamed.

@@ -15,8 +15,8 @@ from typing import Any
 from filelock import FileLock
 
 from vpoc_ml.errors import RegistryError
-from vpoc_ml.registry.key import ModelKey
-from vpoc_ml.registry.ledger import Head
+from vpoc_ml.registry.ledger import LedgerHead
+from vpoc_ml.registry.model_key import ModelKey
 
 BATCH_POINTS = 1000  # of one request, as MLflow allows
 _SQLITE = "sqlite:///"
@@ -28,7 +28,7 @@ CURVES = "training/"
 
 
 @dataclass(frozen=True)
-class Registered:
+class ModelVersion:
     """A registered version: its run, what it was trained on, the hash of its weights, where its files lie.
 
     ``key`` is None for a version that was registered before there were keys. ``logged`` is the id of its MLflow run.
@@ -44,7 +44,7 @@ class Registered:
     logged: str
 
 
-class Catalog:
+class MlflowStore:
     """Versions of the registered model ``vpoc`` at ``tracking_uri``; MLflow is loaded on first use."""
 
     def __init__(self, tracking_uri: str, artifacts: str | None = None) -> None:
@@ -100,16 +100,16 @@ class Catalog:
         for start in range(0, len(metrics), BATCH_POINTS):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_POINTS])
 
-    def versions(self) -> list[Registered]:
+    def versions(self) -> list[ModelVersion]:
         """Return every version, oldest first."""
         return sorted(self._search(f"name='{MODEL}'"), key=lambda item: item.version)
 
-    def of_run(self, run: str) -> Registered | None:
+    def of_run(self, run: str) -> ModelVersion | None:
         """Return the version made of ``run``, or None."""
         found = self._search(f"name='{MODEL}' and tags.run = '{run}'")
         return found[0] if found else None
 
-    def get(self, version: int) -> Registered:
+    def get(self, version: int) -> ModelVersion:
         """Return one version.
 
         Raises:
@@ -152,19 +152,19 @@ class Catalog:
         """Record the key of a version that was registered before there were keys."""
         self._client.set_model_version_tag(MODEL, str(version), "key", str(key))
 
-    def head(self) -> Head | None:
+    def head(self) -> LedgerHead | None:
         """Return the head of the ledger; None before the first entry."""
         tags = self._client.get_registered_model(MODEL).tags
-        return Head(**json.loads(tags[HEAD_TAG])) if HEAD_TAG in tags else None
+        return LedgerHead(**json.loads(tags[HEAD_TAG])) if HEAD_TAG in tags else None
 
-    def set_head(self, head: Head) -> None:
+    def set_head(self, head: LedgerHead) -> None:
         """Keep the head of the ledger as a tag of the registered model."""
         self._client.set_registered_model_tag(MODEL, HEAD_TAG, json.dumps(asdict(head)))
 
     @property
     def _client(self) -> Any:
         if self._connected is None:
-            client = quiet_client(self.tracking_uri)
+            client = connect_client(self.tracking_uri)
             if client.get_experiment_by_name(EXPERIMENT) is None:
                 client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
             if not client.search_registered_models(f"name='{MODEL}'"):
@@ -178,8 +178,8 @@ class Catalog:
         found = self._client.search_runs([experiment], wanted)
         return found[0] if found else self._client.create_run(experiment, tags=dict(tags), run_name=run)
 
-    def _search(self, wanted: str) -> list[Registered]:
-        found: list[Registered] = []
+    def _search(self, wanted: str) -> list[ModelVersion]:
+        found: list[ModelVersion] = []
         token: str | None = ""
         while token is not None:
             page = self._client.search_model_versions(wanted, page_token=token or None)
@@ -188,9 +188,9 @@ class Catalog:
         return found
 
 
-def _registered(item: Any) -> Registered:
+def _registered(item: Any) -> ModelVersion:
     tags = item.tags
-    return Registered(
+    return ModelVersion(
         version=int(item.version),
         run=tags["run"],
         fingerprint=tags["fingerprint"],
@@ -206,7 +206,7 @@ def _alias(key: ModelKey | None) -> str:
     return UNKEYED_ALIAS if key is None else f"{UNKEYED_ALIAS}-{key}"
 
 
-def quiet_client(tracking_uri: str) -> Any:
+def connect_client(tracking_uri: str) -> Any:
     """Return MLflow's client without telemetry, migration logs and progress bars.
 
     Raises:

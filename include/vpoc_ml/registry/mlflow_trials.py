@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vpoc_ml.registry.catalog import quiet_client
+from vpoc_ml.registry.mlflow_store import connect_client
 
 EXPERIMENT = "vpoc-search"
 OPEN = ("RUNNING", "SCHEDULED")
@@ -21,7 +21,7 @@ def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
         run: name of the run that is searched.
         record: number, trial, params, outcome, value, metrics, as ``training.search`` makes them.
     """
-    client = quiet_client(tracking_uri)
+    client = connect_client(tracking_uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
     tags = {"run": run, "trial": record["trial"], "number": str(record["number"]), "outcome": record["outcome"]}

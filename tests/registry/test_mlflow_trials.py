@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vpoc_ml.registry import trials
+from vpoc_ml.registry import mlflow_trials
 
 RECORD = {"number": 3, "trial": "abc", "params": {"model.dropout": 0.1, "training.batch_size": 64}}
 RECORD |= {"outcome": "judged", "value": 0.02, "metrics": {"net": 5.0}}
@@ -52,12 +52,12 @@ class Client:
 @pytest.mark.parametrize("broken", [None, 1, 2, 4, 5])
 def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypatch):
     client = Client(broken)
-    monkeypatch.setattr(trials, "quiet_client", lambda uri: client)
+    monkeypatch.setattr(mlflow_trials, "quiet_client", lambda uri: client)
     if broken:
         with pytest.raises(ConnectionError):
-            trials.log_trial("uri", "night", RECORD)
+            mlflow_trials.log_trial("uri", "night", RECORD)
     for _ in range(2):
-        trials.log_trial("uri", "night", RECORD)
+        mlflow_trials.log_trial("uri", "night", RECORD)
     (run,) = client.runs
     assert (run.info.status, run.name) == ("FINISHED", "night trial 3")
     assert run.data.params == RECORD["params"]
@@ -67,7 +67,7 @@ def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypa
 
 def test_another_trial_is_another_run_and_one_without_value_failed(monkeypatch):
     client = Client()
-    monkeypatch.setattr(trials, "quiet_client", lambda uri: client)
-    trials.log_trial("uri", "night", RECORD)
-    trials.log_trial("uri", "night", {**RECORD, "number": 4, "value": None, "metrics": None})
+    monkeypatch.setattr(mlflow_trials, "quiet_client", lambda uri: client)
+    mlflow_trials.log_trial("uri", "night", RECORD)
+    mlflow_trials.log_trial("uri", "night", {**RECORD, "number": 4, "value": None, "metrics": None})
     assert [run.info.status for run in client.runs] == ["FINISHED", "FAILED"]

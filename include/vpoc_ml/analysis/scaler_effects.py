@@ -6,29 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from vpoc_ml.analysis.train_validation_view import Seen
+from vpoc_ml.analysis.train_validation_view import TrainValidationView
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler
-from vpoc_ml.dataset.statistics import column_statistics
-from vpoc_ml.evaluation.rows import Floats
+from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.evaluation.forecasts import Floats
 
 ROWS = 6_000
 FAR = 5.0
 
 
-def scaler_effects(seen: Seen, config: DatasetConfig, rows: int = ROWS) -> dict[str, dict[str, Any]]:
+def scaler_effects(view: TrainValidationView, config: DatasetConfig, rows: int = ROWS) -> dict[str, dict[str, Any]]:
     """Fit every kind of scaler on at most ``rows`` evenly spaced training rows of each feature; return what it does.
 
     By kind, with ``none`` for the raw values: ``formula``, ``chosen`` (the kind this run uses), and ``features``,
     by name: ``skewness`` and excess ``kurtosis`` of the scaled values and the share ``far`` beyond 5 robust scales
     of them, which does not depend on the unit a scaler ends in.
     """
-    train = np.flatnonzero(seen.mask("train"))
+    train = np.flatnonzero(view.mask("train"))
     chosen = train[:: -(-train.size // rows)]
     kinds = ("none", *KINDS)
     found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-    for name in seen.features:
-        column = seen.column(name)[chosen]
+    for name in view.features:
+        column = view.column(name)[chosen]
         for kind in kinds:
             found[kind][name] = _shape(_scaled(kind, column))
     return {
@@ -52,7 +52,7 @@ def _shape(values: Floats) -> dict[str, float]:
     if not sd > 0:
         return {"skewness": 0.0, "kurtosis": 0.0, "far": 0.0}
     standard = (finite - finite.mean()) / sd
-    square, known = standard * standard, column_statistics(finite)
+    square, known = standard * standard, fit_robust_scaling(finite)
     return {
         "skewness": float((square * standard).mean()),
         "kurtosis": float((square * square).mean() - 3.0),

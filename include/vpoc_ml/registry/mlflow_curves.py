@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.registry.catalog import CURVES, Catalog
+from vpoc_ml.registry.mlflow_store import CURVES, MlflowStore
 
 LIVE_AFTER, FLUSH_SECONDS, CLOSE_SECONDS = 20.0, 5.0, 30.0
 IDENTITY = {"kind", "step", "epoch", "steps_total", "epochs_total", "rows"}
@@ -33,8 +33,8 @@ class Curves:
         after: seconds after the first line before anything is sent.
     """
 
-    def __init__(self, open_catalog: Callable[[], Catalog], run: str, after: float = LIVE_AFTER) -> None:
-        self.open_catalog = open_catalog
+    def __init__(self, open_store: Callable[[], MlflowStore], run: str, after: float = LIVE_AFTER) -> None:
+        self.open_store = open_store
         self.run = run
         self.after = after
         self.lines: deque[Line] = deque()
@@ -59,13 +59,13 @@ class Curves:
 
     def _send(self) -> None:
         try:
-            catalog = self.open_catalog()
-            live = catalog.open_live(self.run)
+            mlflow = self.open_store()
+            live = mlflow.open_live(self.run)
             last = False
             while not last:
                 last = self.closing.wait(FLUSH_SECONDS)
-                catalog.log_curves(live, points(self._taken()))
-            catalog.close_live(live)
+                mlflow.log_curves(live, points(self._taken()))
+            mlflow.close_live(live)
         except Exception as error:  # noqa: BLE001 - a mirror that breaks, in whatever way, must not end the training
             log.warning("the training curves are not sent to MLflow: %s: %s", type(error).__name__, error)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 
-from vpoc_ml.registry import curves as module
-from vpoc_ml.registry.catalog import EXPERIMENT, Catalog
-from vpoc_ml.registry.curves import Curves, points, stored_points
+from vpoc_ml.registry import mlflow_curves as module
+from vpoc_ml.registry.mlflow_curves import Curves, points, stored_points
+from vpoc_ml.registry.mlflow_store import EXPERIMENT, MlflowStore
 
 WINDOW = {"kind": "window", "step": 100, "epoch": 1, "loss": 0.02, "lr": 1e-3, "skipped": 0, "grad_norm_max": None}
 EPOCH = {"kind": "epoch", "step": 200, "epoch": 1, "validation_loss": 0.019, "best": True}
@@ -41,12 +41,12 @@ def test_a_short_run_never_opens_mlflow():
 
 def test_live_curves_arrive_and_a_restarted_run_goes_on_in_the_same_place(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FLUSH_SECONDS", 0.05)
-    catalog = Catalog(f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "artifacts").as_uri())
+    mlflow = MlflowStore(f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "artifacts").as_uri())
     for line in (WINDOW, EPOCH):
-        curves = Curves(lambda: catalog, "night", after=0.0)
+        curves = Curves(lambda: mlflow, "night", after=0.0)
         curves(line)
         curves.close()
-    client = catalog._client
+    client = mlflow._client
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     (run,) = client.search_runs([experiment], "tags.run = 'night'")
     assert run.info.status == "FINISHED"

@@ -52,7 +52,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class LabelledRows:
     """Rows with a label, in order of time. All arrays are (n,).
 
     ``block`` numbers the session of each row from 0 to ``sessions - 1``.
@@ -64,7 +64,7 @@ class JudgedRows:
     sessions: int
 
     @classmethod
-    def of(cls, frame: pl.DataFrame) -> JudgedRows:
+    def of(cls, frame: pl.DataFrame) -> LabelledRows:
         """Read ``ret``, ``y`` and ``session`` of labelled rows (``weight`` = 1)."""
         return cls(
             ret=frame["ret"].to_numpy().astype(np.float64),
