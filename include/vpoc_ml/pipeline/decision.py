@@ -168,7 +168,7 @@ def _simulated(run: Run, now: datetime) -> Result:
     return _write(run, _decision(run, verdict, metrics, champion, state, now) | {"simulated": True})
 
 
-def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.Decision, Mapping[str, Any]]:
+def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Mapping[str, Any]]:
     """Return the rule's decision and the metrics; a run that was compared with another champion is evaluated again."""
     against = champion.version if champion else None
     if run.result("evaluate")["champion"] != against:
@@ -185,7 +185,7 @@ def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.Decision, M
 
 def _decision(
     run: Run,
-    verdict: promotion.Decision,
+    verdict: promotion.PromotionDecision,
     metrics: Mapping[str, Any],
     champion: Champion | None,
     state: DecisionState,
