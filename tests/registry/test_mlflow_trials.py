@@ -52,7 +52,7 @@ class Client:
 @pytest.mark.parametrize("broken", [None, 1, 2, 4, 5])
 def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypatch):
     client = Client(broken)
-    monkeypatch.setattr(mlflow_trials, "quiet_client", lambda uri: client)
+    monkeypatch.setattr(mlflow_trials, "connect_client", lambda uri: client)
     if broken:
         with pytest.raises(ConnectionError):
             mlflow_trials.log_trial("uri", "night", RECORD)
@@ -67,7 +67,7 @@ def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypa
 
 def test_another_trial_is_another_run_and_one_without_value_failed(monkeypatch):
     client = Client()
-    monkeypatch.setattr(mlflow_trials, "quiet_client", lambda uri: client)
+    monkeypatch.setattr(mlflow_trials, "connect_client", lambda uri: client)
     mlflow_trials.log_trial("uri", "night", RECORD)
     mlflow_trials.log_trial("uri", "night", {**RECORD, "number": 4, "value": None, "metrics": None})
     assert [run.info.status for run in client.runs] == ["FINISHED", "FAILED"]
