@@ -147,7 +147,7 @@ def test_sigkill_between_ledger_and_alias_keeps_the_old_champion(store):
         "from vpoc_ml.registry.model_key import ModelKey\n"
         "from vpoc_ml.registry.store import ModelStore\n"
         "store = ModelStore.local(pathlib.Path(sys.argv[1]), ModelKey('ES', 1, 'rank'))\n"
-        "store.catalog.move_alias = lambda key, version: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.mlflow.move_alias = lambda key, version: os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.promote(2, ['better'], datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC))"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(store.folder)], timeout=60, check=False)

@@ -28,7 +28,7 @@ class Curves:
     A run shorter than ``after`` seconds never loads MLflow: its curves come with its registration.
 
     Args:
-        open_catalog: makes the catalog, in the thread.
+        open_store: opens the MLflow store; called in the sending thread.
         run: name of the run.
         after: seconds after the first line before anything is sent.
     """
