@@ -221,11 +221,11 @@ def test_importing_the_configuration_stays_light():
 
 
 def test_optional_families_are_off_by_default_and_cointegration_needs_its_pair():
-    from vpoc_ml.features.extras.entries import FAMILIES
+    from vpoc_ml.features.optional_registry import OPTIONAL_FAMILIES
 
     assert config.resolve("nightly").features.extras == ()
-    every = config.resolve("nightly", {"features.extras": ", ".join(FAMILIES), "features.pair": "NQ"})
-    assert every.features.extras == FAMILIES
+    every = config.resolve("nightly", {"features.extras": ", ".join(OPTIONAL_FAMILIES), "features.pair": "NQ"})
+    assert every.features.extras == OPTIONAL_FAMILIES
     with pytest.raises(InvalidValueError, match=r"features\.pair.*another instrument"):
         config.resolve("nightly", {"features.extras": "cointegration"})
     with pytest.raises(InvalidValueError, match=r"features\.extras.*'garch', 'har'"):

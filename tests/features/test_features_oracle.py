@@ -11,7 +11,7 @@ from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from . import oracle_calendar, oracle_levels, oracle_price, oracle_vix, oracle_volatility, oracle_volume
 from .oracle_market import Definition, Slow
 
-FAMILIES = {
+OPTIONAL_FAMILIES = {
     "price": oracle_price,
     "volume": oracle_volume,
     "volatility": oracle_volatility,
@@ -20,7 +20,7 @@ FAMILIES = {
     "calendar": oracle_calendar,
 }
 DEFINITIONS: dict[str, Definition] = {
-    name: one for family in FAMILIES.values() for name, one in family.DEFINITIONS.items()
+    name: one for family in OPTIONAL_FAMILIES.values() for name, one in family.DEFINITIONS.items()
 }
 STEPS = {
     **dict.fromkeys(("vpoc_dev_dist", "vah_dev_dist", "val_dev_dist", "va_pos_dev", "va_width_dev", "vpoc_share"), 7),
@@ -43,7 +43,7 @@ def slow(rough) -> Slow:
 
 
 def test_every_feature_has_a_definition_in_the_file_of_its_family():
-    assert {name: family for family, one in FAMILIES.items() for name in one.DEFINITIONS} == {
+    assert {name: family for family, one in OPTIONAL_FAMILIES.items() for name in one.DEFINITIONS} == {
         name: feature.family for name, feature in REGISTRY.items()
     }
 

@@ -16,7 +16,7 @@ from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.build import build_features, in_warmup
 from vpoc_ml.features.chunks import build_in_chunks
-from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, needs
+from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.nodes import build_nodes
@@ -207,16 +207,16 @@ def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es
     near = predecessor_of(late, es, first, "ESZ24", 0.5)
     far = replace(predecessor_of(rolled.unspliced, es, middle, "ESU24", 0.5 * 0.25), ratio=0.25)
     chained = replace(near, before=far)
-    assert not near.covers(needs())
-    assert chained.covers(needs())
+    assert not near.covers(required_history())
+    assert chained.covers(required_history())
     assert chained.session_count == ROLL_AT
     assert np.array_equal(bits(features(rolled.bars, rolled.vix, es, chained)), bits(whole))
 
 
 def test_histories_that_cannot_be_are_refused(rolled, es):
     good = rolled.predecessor
-    short = replace(good, bars=good.bars.tail(needs().bars - 1))
-    few = replace(good, sessions=good.sessions.tail(needs().sessions - 1))
+    short = replace(good, bars=good.bars.tail(required_history().bars - 1))
+    few = replace(good, sessions=good.sessions.tail(required_history().sessions - 1))
     for history in (short, few):
         with pytest.raises(InsufficientSessionsError, match="history of ESH25"):
             features(rolled.bars, rolled.vix, es, history)
@@ -238,13 +238,13 @@ def test_histories_that_cannot_be_are_refused(rolled, es):
 
 
 def test_the_history_is_longer_than_every_warm_up():
-    assert needs().sessions <= HISTORY_SESSIONS
+    assert required_history().sessions <= HISTORY_SESSIONS
 
 
 @pytest.mark.real
 def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
     whole = features(*real, es)
-    for at in (needs().sessions, 35):
+    for at in (required_history().sessions, 35):
         first = days(real.bars)[at]
         own = real.bars.filter(pl.col("session") >= first)
         history = predecessor_of(real.bars, es, first)

@@ -12,8 +12,8 @@ import pytest
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.dataset.labels import label_bars
 from vpoc_ml.features.build import build_features
-from vpoc_ml.features.extras.entries import FAMILIES, chosen
-from vpoc_ml.features.registry import REGISTRY, near_zero
+from vpoc_ml.features.optional_registry import OPTIONAL_FAMILIES, selected_features
+from vpoc_ml.features.registry import REGISTRY, for_prices_near_zero
 from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
@@ -23,7 +23,7 @@ from vpoc_ml.quality.gates import judge_bars, judge_features
 
 CL = instrument("CL")
 CRASH = date(2020, 4, 20)
-EXTRAS = tuple(name for name in FAMILIES if name not in ("cointegration", "garch"))
+EXTRAS = tuple(name for name in OPTIONAL_FAMILIES if name not in ("cointegration", "garch"))
 NOW = datetime(2020, 5, 1, tzinfo=UTC)
 PRICES = ["open", "high", "low", "close"]
 
@@ -124,8 +124,8 @@ def test_a_feature_of_sessions_is_missing_until_the_session_has_left_its_window(
 
 def test_features_without_a_logarithm_do_not_depend_on_where_zero_lies(bars, vix, features):
     shifted = build(bars.with_columns(pl.col(PRICES) + 100), vix)
-    known = chosen(EXTRAS)
-    free = [name for name, feature in known.items() if feature.price_reach is None]
+    known = selected_features(EXTRAS)
+    free = [name for name, feature in known.items() if feature.price_lookback is None]
     assert {"rsi_14", "naked_dn", "vpoc_dev_dist", "hvn_dist_5d", "vwap_z", "alpha_rsv_60m"} <= set(free)
     for name in free:
         np.testing.assert_allclose(features[name], shifted[name], atol=1e-6, err_msg=name)
@@ -174,7 +174,7 @@ def test_gate_features_allows_these_gaps_and_finds_any_other(tmp_path, bars, fea
     verdict = judge_features(
         {"CLK20": tmp_path / "features.parquet"},
         bars={"CLK20": tmp_path / "bars.parquet"},
-        registry=near_zero(REGISTRY),
+        registry=for_prices_near_zero(REGISTRY),
         run="run1",
         reports_dir=tmp_path / "reports",
         now=NOW,

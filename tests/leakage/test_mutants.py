@@ -8,11 +8,11 @@ import pytest
 from vpoc_ml.features import levels
 from vpoc_ml.features.build import FUNCTIONS
 from vpoc_ml.features.registry import REGISTRY, Feature
-from vpoc_ml.leakage.as_of import check_external
-from vpoc_ml.leakage.future_perturbation import check_later
-from vpoc_ml.leakage.lookback import Reach, check_memory, declared_reach
+from vpoc_ml.leakage.as_of import check_as_of
+from vpoc_ml.leakage.future_perturbation import check_future_perturbation
+from vpoc_ml.leakage.lookback import Lookback, check_lookback, declared_lookback
 from vpoc_ml.leakage.prefix import check_prefix
-from vpoc_ml.leakage.product import feature_builder
+from vpoc_ml.leakage.product_builders import feature_builder
 from vpoc_ml.leakage.roll_invariance import check_rolls
 
 UNBOUNDED = (-np.inf, np.inf)
@@ -57,41 +57,41 @@ def test_one_thing_wrong_in_a_feature_is_found_and_nothing_else_is_blamed(monkey
     build = feature_builder()
     whole, regular = build(rough, None), build(steady, None)
     cuts = [150, rough.roll + 1, 333, 400]
-    findings = [
-        *check_memory(build, steady, regular, REGISTRY),
-        *check_external(build, rough, whole, REGISTRY),
+    violations = [
+        *check_lookback(build, steady, regular, REGISTRY),
+        *check_as_of(build, rough, whole, REGISTRY),
         *check_rolls(build, rough, whole),
         *check_prefix(build, rough, whole, cuts),
-        *check_later(build, rough, whole, cuts, 3),
+        *check_future_perturbation(build, rough, whole, cuts, 3),
     ]
-    assert {one.feature for one in findings} == {name}
-    assert {one.check for one in findings} >= expected
+    assert {one.feature for one in violations} == {name}
+    assert {one.check for one in violations} >= expected
 
 
 @pytest.mark.parametrize(("sessions", "told"), [(4, "none in its last bar"), (6, "one of 6")])
 def test_profile_of_one_session_more_or_less_is_found_behind_its_longer_scale(monkeypatch, steady, sessions, told):
     monkeypatch.setattr(levels, "COMPOSITE_SESSIONS", sessions)
     build = feature_builder()
-    (found,) = check_memory(build, steady, build(steady, None), REGISTRY)
+    (found,) = check_lookback(build, steady, build(steady, None), REGISTRY)
     assert (found.feature, found.found) == ("hvn_dist_5d", told)
 
 
 @pytest.mark.parametrize(
     ("window", "sessions", "bars", "reach"),
     [
-        ("15 m", 2, 15, Reach("m", 15, 15)),
-        ("20 m", 2, 19, Reach("m", 19, 19)),
-        ("1 m", 0, 0, Reach("m", 0, 0)),
-        ("14 m", 2, 390, Reach("m", 13, 390)),
-        ("12/26/9 m", 2, 390, Reach("m", 0, 390)),
-        ("3 d", 3, 0, Reach("d", 3, 3)),
-        ("1 d", 14, 0, Reach("d", 1, 15)),
-        ("20 d", 21, 0, Reach("d", 20, 21)),
-        ("up to 20 d", 20, 0, Reach("d", 0, 20)),
-        ("session", 0, 0, Reach("d", 0, 0)),
-        ("session", 14, 0, Reach("d", 0, 15)),
-        ("-", 0, 0, Reach("d", 0, 0)),
+        ("15 m", 2, 15, Lookback("m", 15, 15)),
+        ("20 m", 2, 19, Lookback("m", 19, 19)),
+        ("1 m", 0, 0, Lookback("m", 0, 0)),
+        ("14 m", 2, 390, Lookback("m", 13, 390)),
+        ("12/26/9 m", 2, 390, Lookback("m", 0, 390)),
+        ("3 d", 3, 0, Lookback("d", 3, 3)),
+        ("1 d", 14, 0, Lookback("d", 1, 15)),
+        ("20 d", 21, 0, Lookback("d", 20, 21)),
+        ("up to 20 d", 20, 0, Lookback("d", 0, 20)),
+        ("session", 0, 0, Lookback("d", 0, 0)),
+        ("session", 14, 0, Lookback("d", 0, 15)),
+        ("-", 0, 0, Lookback("d", 0, 0)),
     ],
 )
 def test_what_a_window_and_a_warm_up_declare(window, sessions, bars, reach):
-    assert declared_reach(Feature("x", "price", "", window, "", UNBOUNDED, UNBOUNDED, sessions, bars)) == reach
+    assert declared_lookback(Feature("x", "price", "", window, "", UNBOUNDED, UNBOUNDED, sessions, bars)) == reach

@@ -12,11 +12,11 @@ import pytest
 
 from vpoc_ml.config import ProfileConfig, nightly
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
-from vpoc_ml.leakage.nightly import audit
+from vpoc_ml.leakage.nightly_sample import check_sample
 from vpoc_ml.leakage.placebo import LARGEST
-from vpoc_ml.leakage.product import feature_builder, streamed, training_set_builder
-from vpoc_ml.leakage.prove import PROMISES, Proof, prove
-from vpoc_ml.leakage.results import differences
+from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
+from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, Proof, prove
+from vpoc_ml.leakage.violations import differences
 
 CONFIG = nightly()
 PROFILE = ProfileConfig()
@@ -32,10 +32,10 @@ def stream(market, rows, skip):
 
 
 def test_the_product_passes_every_check(proof):
-    assert [one.line() for one in proof.findings] == []
+    assert [one.line() for one in proof.violations] == []
     assert proof.passed
     assert proof.features == FEATURE_NAMES
-    assert set(proof.comparisons) == set(PROMISES)
+    assert set(proof.comparisons) == set(CHECK_DESCRIPTIONS)
     assert min(proof.comparisons.values()) > 0
 
 
@@ -61,9 +61,9 @@ def test_one_feature_that_knows_the_session_s_end_fails_the_proof():
 
     failed = prove(build, REGISTRY, training_set_builder(CONFIG), CONFIG.dataset, contracts=2)
     assert not failed.passed
-    checks = {one.check for one in failed.findings if one.feature == "mom_15m"}
+    checks = {one.check for one in failed.violations if one.feature == "mom_15m"}
     assert {"prefix", "later", "memory", "placebo"} <= checks
-    assert not {one.check for one in failed.findings if one.feature == "rv_30"} - {"training"}
+    assert not {one.check for one in failed.violations if one.feature == "rv_30"} - {"training"}
 
 
 def test_a_check_that_compared_nothing_does_not_pass(proof):
@@ -80,28 +80,28 @@ def stored(unpredictable):
 
 
 def test_stored_features_of_a_long_contract_pass(unpredictable, stored):
-    found = audit(feature_builder(), stream, unpredictable[-1], stored, 3)
-    assert found.findings == []
+    found = check_sample(feature_builder(), stream, unpredictable[-1], stored, 3)
+    assert found.violations == []
     assert all(found.comparisons.values())
 
 
 def test_stored_features_of_a_short_contract_across_its_roll_pass(rough):
-    found = audit(feature_builder(), stream, rough, feature_builder()(rough, None), 3)
-    assert found.findings == []
+    found = check_sample(feature_builder(), stream, rough, feature_builder()(rough, None), 3)
+    assert found.violations == []
 
 
 @pytest.mark.parametrize("rows", [1, 3, 178])
 def test_a_contract_of_a_few_bars_can_be_sampled_too(rough, rows):
     few = rough.head(rows)
-    found = audit(feature_builder(), stream, few, feature_builder()(few, None), rows)
-    assert found.findings == []
+    found = check_sample(feature_builder(), stream, few, feature_builder()(few, None), rows)
+    assert found.violations == []
     assert all(found.comparisons.values())
 
 
 def test_stored_features_that_are_not_those_of_the_bars_are_found(unpredictable, stored):
     market = unpredictable[-1]
     shifted = stored.with_columns(pl.col("mom_15m").shift(-1))
-    found = audit(feature_builder(), stream, market, shifted, 3).findings
+    found = check_sample(feature_builder(), stream, market, shifted, 3).violations
     assert {one.feature for one in found} == {"mom_15m"}
     assert {one.check for one in found} == {"prefix", "later", "chunks"}
 
@@ -112,7 +112,7 @@ def test_a_builder_that_looks_ahead_is_found_on_the_run_s_own_bars(unpredictable
         return made.with_columns(pl.Series("mom_15m", market.bars["close"].max() - market.bars["close"]))
 
     market = unpredictable[-1]
-    found = audit(build, stream, market, build(market, None), 3).findings
+    found = check_sample(build, stream, market, build(market, None), 3).violations
     assert "mom_15m" in {one.feature for one in found}
 
 
@@ -123,7 +123,7 @@ def test_an_index_that_is_known_before_its_publication_is_found(rough):
         def chunked(market, rows, skip):
             return build(market, rows).slice(skip)
 
-        return audit(build, chunked, rough, build(rough, None), 3).findings
+        return check_sample(build, chunked, rough, build(rough, None), 3).violations
 
     def early(market, rows):
         hours = pl.col("available_at") - timedelta(hours=23)

@@ -8,19 +8,19 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import DatasetConfig, IngestConfig, ProfileConfig, resolve
-from vpoc_ml.features.history import needs
+from vpoc_ml.features.history import required_history
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.leakage.chunks import check_chunks
-from vpoc_ml.leakage.future_perturbation import check_later
+from vpoc_ml.leakage.future_perturbation import check_future_perturbation
 from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.nightly import audit
+from vpoc_ml.leakage.nightly_sample import check_sample
 from vpoc_ml.leakage.prefix import check_prefix
-from vpoc_ml.leakage.product import feature_builder, streamed, training_set_builder
+from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
 from vpoc_ml.leakage.random_markets import awkward
-from vpoc_ml.leakage.results import KEYS
 from vpoc_ml.leakage.roll_invariance import check_rolls
 from vpoc_ml.leakage.training_set import check_training
+from vpoc_ml.leakage.violations import KEYS
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
@@ -36,16 +36,16 @@ def test_training_set_of_every_target_and_scaling_knows_its_training_rows_only(t
     key, value = chosen.split("=")
     config = resolve("nightly", {key: int(value) if value.isdigit() else value})
     fit = training_set_builder(config)
-    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).findings == []
+    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations == []
 
 
 def test_optional_families_and_the_pair_they_read_keep_the_promises():
     chosen = ("cointegration", "fracdiff")
     build = feature_builder(extras=chosen)
-    market = awkward(history=needs(chosen).history, bars=(30, 50))
+    market = awkward(history=required_history(chosen).history, bars=(30, 50))
     whole, cuts = build(market, None), [market.roll - 1, market.roll + 1, market.roll + 60]
     assert check_prefix(build, market, whole, cuts) == []
-    assert check_later(build, market, whole, cuts, SEED) == []
+    assert check_future_perturbation(build, market, whole, cuts, SEED) == []
     assert check_chunks(build, market, whole, (50,)) == []
     assert check_rolls(build, market, whole) == []
 
@@ -62,7 +62,7 @@ def test_a_close_of_the_pair_that_is_not_known_yet_is_found(rough):
         build = read(strategy)
         whole, cuts = build(rough, None), list(range(5, rough.rows, 40))
         assert caught(check_prefix(build, rough, whole, cuts), "other", "prefix") is seen
-        assert caught(check_later(build, rough, whole, cuts, SEED), "other", "later") is seen
+        assert caught(check_future_perturbation(build, rough, whole, cuts, SEED), "other", "later") is seen
 
 
 @pytest.mark.real
@@ -72,8 +72,12 @@ def test_features_of_a_real_contract_pass_the_nightly_sample(real_data):
     market = Market(build_bars(path, parse_contract("ESH25"), es, vix, IngestConfig()).bars, vix, es)
     build, profile = feature_builder(), ProfileConfig()
     stored = build(market, None)
-    found = audit(build, lambda given, rows, skip: streamed(given, rows, profile, skip=skip), market, stored, SEED)
-    assert found.findings == []
+    found = check_sample(
+        build, lambda given, rows, skip: streamed(given, rows, profile, skip=skip), market, stored, SEED
+    )
+    assert found.violations == []
     ahead = stored.with_columns(pl.col("vpoc_dev_dist").shift(-1))
-    found = audit(build, lambda given, rows, skip: streamed(given, rows, profile, skip=skip), market, ahead, SEED)
-    assert {one.feature for one in found.findings} == {"vpoc_dev_dist"}
+    found = check_sample(
+        build, lambda given, rows, skip: streamed(given, rows, profile, skip=skip), market, ahead, SEED
+    )
+    assert {one.feature for one in found.violations} == {"vpoc_dev_dist"}

@@ -9,7 +9,7 @@ import torch
 
 from vpoc_ml.config import ModelConfig, TrainingConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.features.extras.entries import KNOWN
+from vpoc_ml.features.optional_registry import ALL_FEATURES
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.calibrated import set_reference
@@ -83,7 +83,7 @@ def test_groups_of_the_registry_cover_it_and_share_the_calendar():
     assert {column for group in columns.values() for column in group} == set(range(len(FEATURE_NAMES)))
     calendar = {at for at, name in enumerate(FEATURE_NAMES) if REGISTRY[name].family == "calendar"}
     assert set.intersection(*map(set, columns.values())) == calendar
-    assert {feature.family for feature in KNOWN.values()} == set(GROUP_OF)
+    assert {feature.family for feature in ALL_FEATURES.values()} == set(GROUP_OF)
     assert [family for family, group in GROUP_OF.items() if group == EVERY] == ["calendar"]
 
 

@@ -20,7 +20,7 @@ WORK = (*STAGES, "publish-reports")
 PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.champion", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.report_stage"]
 PRELOADED += ["vpoc_ml.quality.gates", "vpoc_ml.quality.docs", "vpoc_ml.evaluation.evaluate", "vpoc_ml.registry.store"]
 PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
-PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly", "vpoc_ml.pipeline.decision"]
+PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly_sample", "vpoc_ml.pipeline.decision"]
 PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
     "vpoc_ml.quality.docs_view",

@@ -13,8 +13,8 @@ from vpoc_ml.errors import GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.leakage.placebo import Skill
-from vpoc_ml.leakage.prove import PROMISES, Proof, provable
-from vpoc_ml.leakage.results import Finding
+from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, Proof, config_for_proof
+from vpoc_ml.leakage.violations import Violation
 from vpoc_ml.pipeline import leakage_stage
 from vpoc_ml.pipeline.run import open_run
 
@@ -22,9 +22,9 @@ from .nights import H, M
 
 ARTIFACT = "leakage/proof.json"
 NEWEST = "ESM23"
-SOUND = Proof(FEATURE_NAMES, dict.fromkeys(PROMISES, 7), (), {"rv_30": Skill(1.5, -2.5)})
-LEAK = Finding("placebo", "rv_30", None, None, "|t| below 4", "t = 9.0", "Look for a value of the whole session.")
-BROKEN = Proof(FEATURE_NAMES, dict.fromkeys(PROMISES, 7), (LEAK,), {"rv_30": Skill(9.0, 0.0)})
+SOUND = Proof(FEATURE_NAMES, dict.fromkeys(CHECK_DESCRIPTIONS, 7), (), {"rv_30": Skill(1.5, -2.5)})
+LEAK = Violation("placebo", "rv_30", None, None, "|t| below 4", "t = 9.0", "Look for a value of the whole session.")
+BROKEN = Proof(FEATURE_NAMES, dict.fromkeys(CHECK_DESCRIPTIONS, 7), (LEAK,), {"rv_30": Skill(9.0, 0.0)})
 
 
 class Prover:
@@ -62,7 +62,7 @@ def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
     told = gate(place)
     assert told["passed"]
     assert told["contracts"] == [NEWEST]
-    assert told["checks"] == len(PROMISES) + 3
+    assert told["checks"] == len(CHECK_DESCRIPTIONS) + 3
     assert told["proof"] == "new"
     assert told["largest_t"] == {"feature": "rv_30", "t": 2.5}
     lake = Lake(place / "lake")
@@ -141,7 +141,7 @@ def test_proof_takes_the_run_s_settings_as_far_as_its_markets_hold(prover):
     asked = config.resolve(
         "nightly", {"dataset.min_sessions": 400, "dataset.horizon_minutes": 5, "dataset.target": "binary"}
     )
-    sized = provable(asked)
+    sized = config_for_proof(asked)
     assert (sized.dataset.min_sessions, sized.dataset.horizon_minutes, sized.dataset.target) == (10, 5, "binary")
     assert sized.profile == asked.profile
 

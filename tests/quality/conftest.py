@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.features.registry import PriceReach
+from vpoc_ml.features.registry import PriceLookback
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 MINUTES = 120
@@ -30,7 +30,7 @@ class Known:
     variation_sessions: int = 1
     resting_values: tuple[float, ...] = ()
     family: str = "price"
-    price_reach: PriceReach | None = None
+    price_lookback: PriceLookback | None = None
 
 
 REGISTRY = {

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.features.build import FUNCTIONS
-from vpoc_ml.features.extras.entries import EXTRAS, KNOWN
+from vpoc_ml.features.optional_registry import ALL_FEATURES, OPTIONAL_FEATURES
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.reports import feature_reference, feature_sketches
 from vpoc_ml.reports.feature_reference import page, write_page
@@ -26,14 +26,14 @@ def test_page_is_the_one_the_code_makes():
 
 
 def test_every_picture_is_there_and_no_other():
-    wanted = {name for name, feature in KNOWN.items() if pictured(feature)}
+    wanted = {name for name, feature in ALL_FEATURES.items() if pictured(feature)}
     assert {file.stem for file in (DOCS / "features").iterdir()} == wanted, "run `make features-page`"
     assert set(REGISTRY) < wanted
 
 
 def test_page_shows_pictures_that_exist_and_all_of_them():
     shown = re.findall(r"!\[[^]]*\]\((features/[^)]+)\)", page())
-    assert len(shown) == len(set(shown)) == sum(map(pictured, KNOWN.values()))
+    assert len(shown) == len(set(shown)) == sum(map(pictured, ALL_FEATURES.values()))
     assert all((DOCS / name).is_file() for name in shown)
 
 
@@ -56,7 +56,7 @@ def test_page_tells_everything_of_every_feature():
         assert (function.__doc__ or "").strip().splitlines()[0] in section
         for part in (feature.formula.replace("|", "\\|"), f"| {feature.window} |", f"| {feature.unit} |"):
             assert part in section
-    for name, feature in EXTRAS.items():
+    for name, feature in OPTIONAL_FEATURES.items():
         assert f"| `{name}` | `{feature.formula.replace('|', chr(92) + '|')}` | {feature.window} |" in text
 
 

@@ -20,7 +20,7 @@ from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, 
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.evaluation.evaluate import finite
-from vpoc_ml.features.extras.entries import KNOWN
+from vpoc_ml.features.optional_registry import ALL_FEATURES
 
 
 def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
@@ -78,12 +78,12 @@ def alike(clusters: Mapping[str, Any], families: Mapping[str, list[str]]) -> dic
 
 def _described(name: str) -> dict[str, Any]:
     """What is known of a feature without computing it; a column that no list names has no unit."""
-    known = KNOWN.get(name)
+    known = ALL_FEATURES.get(name)
     return {"family": _family(name), "unit": known.unit if known else "", "formula": known.formula if known else ""}
 
 
 def _family(name: str) -> str:
-    return KNOWN[name].family if name in KNOWN else "other"
+    return ALL_FEATURES[name].family if name in ALL_FEATURES else "other"
 
 
 def _distributed(view: TrainValidationView, name: str, clip: float) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from vpoc_ml.dataset.statistics import Floats, fit_robust_scaling, nonfinite_row
 from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
-from vpoc_ml.features.extras.entries import KNOWN
-from vpoc_ml.features.positive import reads_non_positive
+from vpoc_ml.features.non_positive_prices import reads_non_positive
+from vpoc_ml.features.optional_registry import ALL_FEATURES
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
@@ -155,7 +155,9 @@ def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[
     if (bars["low"] > 0).all():
         return labels
     low, day = bars["low"].to_numpy(), bars["session"].rle_id().cast(pl.Int64).to_numpy()
-    reaches = {reach for name in names if name in KNOWN and (reach := KNOWN[name].price_reach) is not None}
+    reaches = {
+        reach for name in names if name in ALL_FEATURES and (reach := ALL_FEATURES[name].price_lookback) is not None
+    }
     missing = [pl.Series(reads_non_positive(low, day, reach)) for reach in reaches]
     gap = pl.any_horizontal(*missing, pl.lit(value=False))
     return labels.with_columns(ret=pl.when(gap).then(float("nan")).otherwise("ret"))
@@ -168,7 +170,7 @@ def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
     warm-up the registry declares. What is missing later is a fault of the features: it stays, visible.
     """
     complete = rows.select(pl.all_horizontal(pl.col(name).is_finite() for name in names)).to_series()
-    declared = in_warmup(rows, [name for name in names if name in KNOWN])
+    declared = in_warmup(rows, [name for name in names if name in ALL_FEATURES])
     return complete.cum_max() & (complete | ~declared)
 
 

@@ -11,12 +11,12 @@ import polars as pl
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features import calendar_features, levels, price, vix, volatility, volume
-from vpoc_ml.features.extras.entries import KNOWN, chosen
 from vpoc_ml.features.extras.families import compute as compute_extras
-from vpoc_ml.features.history import Past, Predecessor, needs, past_of
+from vpoc_ml.features.history import Past, Predecessor, past_of, required_history
 from vpoc_ml.features.inputs import Floats, Inputs, gather
-from vpoc_ml.features.positive import reads_non_positive
-from vpoc_ml.features.registry import REGISTRY, PriceReach
+from vpoc_ml.features.non_positive_prices import reads_non_positive
+from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
+from vpoc_ml.features.registry import REGISTRY, PriceLookback
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.ticks import session_starts
 
@@ -77,11 +77,11 @@ def build_features(
     if bars.is_empty():
         return bars.select(KEYS).with_columns(
             pl.lit(None, pl.Float32).alias(name)
-            for name in chosen(extras, vix=vix is not None, covariates=covariates or ())
+            for name in selected_features(extras, vix=vix is not None, covariates=covariates or ())
         )
     parts = [Part(bars, sessions, developing, None)]
     if predecessor is not None:
-        past = past_of(predecessor, bars["contract"][0], instrument, needs(extras))
+        past = past_of(predecessor, bars["contract"][0], instrument, required_history(extras))
         parts = _split(parts[0], predecessor.first_session, past)
     gathered = (
         gather(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile, pair, covariates)
@@ -101,7 +101,7 @@ class Part(NamedTuple):
 
 def compute(inputs: Inputs, extras: tuple[str, ...] = ()) -> pl.DataFrame:
     """Return keys and features of bars that share one past; NaN where a feature reads a price that it cannot take."""
-    more, known = compute_extras(inputs, extras), chosen((), vix=inputs.uses_vix)
+    more, known = compute_extras(inputs, extras), selected_features((), vix=inputs.uses_vix)
     functions = {name: function for name, function in FUNCTIONS.items() if name in known}
     found = inputs.frame.select(KEYS).with_columns(
         *tabulate(inputs, functions), *(pl.Series(name, values.astype(np.float32)) for name, values in more.items())
@@ -111,9 +111,9 @@ def compute(inputs: Inputs, extras: tuple[str, ...] = ()) -> pl.DataFrame:
 
 def _without_non_positive(features: pl.DataFrame, x: Inputs) -> pl.DataFrame:
     """Return the features with NaN where one that is relative reads a price at or below 0."""
-    reaches: dict[PriceReach, list[str]] = {}
+    reaches: dict[PriceLookback, list[str]] = {}
     for name in features.columns:
-        if name in KNOWN and (reach := KNOWN[name].price_reach) is not None:
+        if name in ALL_FEATURES and (reach := ALL_FEATURES[name].price_lookback) is not None:
             reaches.setdefault(reach, []).append(name)
     for reach, names in reaches.items():
         bad = pl.Series(x.own(reads_non_positive(x.whole("low"), x.whole("day"), reach)))
@@ -140,7 +140,7 @@ def _split(whole: Part, first: date, past: Past) -> list[Part]:
 
 def warmup_sessions(names: Iterable[str]) -> int:
     """Return how many sessions of a contract may hold NaN in one of these features."""
-    return max((KNOWN[name].warmup_sessions for name in names), default=0)
+    return max((ALL_FEATURES[name].warmup_sessions for name in names), default=0)
 
 
 def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date | None = None) -> pl.Series:
@@ -158,7 +158,7 @@ def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date |
     day = features["session"].rle_id()
     starts = session_starts(features["session"])
     before = pl.Series(np.repeat(starts[:-1], np.diff(starts)))
-    bars = max((KNOWN[name].warmup_bars for name in names), default=0)
+    bars = max((ALL_FEATURES[name].warmup_bars for name in names), default=0)
     cold = (day < warmup_sessions(names)) | (before < bars)
     if spliced_from is not None:
         cold &= features["session"] < spliced_from

@@ -10,7 +10,7 @@ import polars as pl
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.build import compute
-from vpoc_ml.features.history import Past, Predecessor, after, needs, nothing, past_of
+from vpoc_ml.features.history import Past, Predecessor, after, nothing, past_of, required_history
 from vpoc_ml.features.inputs import gather
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.developing import build_developing
@@ -52,7 +52,7 @@ def build_in_chunks(
     """
     if rows < 1:
         raise InvalidValueError("rows", rows, "at least 1")
-    session, config, needed = bars["session"], profile or ProfileConfig(), needs(extras)
+    session, config, needed = bars["session"], profile or ProfileConfig(), required_history(extras)
     front = int(session.search_sorted(predecessor.first_session)) if predecessor else bars.height
     edges = sorted({*range(skip, bars.height, rows), max(front, skip), bars.height})  # the past changes at the front
     carried, remembered = nothing(), 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vpoc_ml.features.history import Floats
-from vpoc_ml.features.positive import positive
+from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.series import lagged
 from vpoc_ml.features.windows import sums_before
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.clock import minutes_since_open
-from vpoc_ml.features.extras.entries import EXTRA_HISTORY, chosen
+from vpoc_ml.features.optional_registry import EXTRA_HISTORY, selected_features
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.ticks import session_starts
@@ -30,7 +30,7 @@ HISTORY_SESSIONS = 30
 NEEDED_BARS = max(feature.warmup_bars for feature in REGISTRY.values())
 
 
-class Needs(NamedTuple):
+class RequiredHistory(NamedTuple):
     """What the chosen features ask of the past: sessions they read at most, sessions and bars of their warm-up."""
 
     history: int
@@ -38,11 +38,11 @@ class Needs(NamedTuple):
     bars: int
 
 
-def needs(extras: Iterable[str] = ()) -> Needs:
+def required_history(extras: Iterable[str] = ()) -> RequiredHistory:
     """Return what the registry's features and those of the optional families named ask of the past."""
-    extras, known = tuple(extras), chosen(extras).values()
+    extras, known = tuple(extras), selected_features(extras).values()
     history = max(HISTORY_SESSIONS, *(EXTRA_HISTORY.get(family, 0) for family in extras), 0)
-    return Needs(history, max(one.warmup_sessions for one in known), max(one.warmup_bars for one in known))
+    return RequiredHistory(history, max(one.warmup_sessions for one in known), max(one.warmup_bars for one in known))
 
 
 DAILY = ("open", "high", "low", "close", "vpoc", "vah", "val")
@@ -77,7 +77,7 @@ class Predecessor:
         """Bars of history, of the contracts before it too."""
         return self.bars.height + (self.before.bar_count if self.before else 0)
 
-    def covers(self, needed: Needs) -> bool:
+    def covers(self, needed: RequiredHistory) -> bool:
         """Return whether no feature with these needs has a warm-up left after this history."""
         return self.session_count >= needed.sessions and self.bar_count >= needed.bars
 
@@ -160,14 +160,16 @@ def _trimmed(past: Past, keep: int) -> Past:
     return Past(bars._replace(day=bars.day - gone), {name: values[gone:] for name, values in past.daily.items()})
 
 
-def past_of(predecessor: Predecessor, contract: str, instrument: Instrument, needed: Needs | None = None) -> Past:
+def past_of(
+    predecessor: Predecessor, contract: str, instrument: Instrument, needed: RequiredHistory | None = None
+) -> Past:
     """Return the adjusted past of ``contract``, as much as is needed; None: by the registry's features.
 
     Raises:
         ArtifactError: a predecessor is the contract itself, or reaches into its front period.
         InsufficientSessionsError: the history is shorter than the longest warm-up.
     """
-    needed = needed or needs()
+    needed = needed or required_history()
     if not predecessor.covers(needed):
         found, why = predecessor.session_count, f"{needed.sessions} sessions and {needed.bars} bars are the warm-up"
         raise InsufficientSessionsError(f"the history of {contract}", found, needed.sessions, why)

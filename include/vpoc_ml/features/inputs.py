@@ -17,8 +17,8 @@ from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.daily import mean_range_before, yang_zhang_before
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, Past, nothing
 from vpoc_ml.features.minutes import Minutes, minutes_of
+from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares
-from vpoc_ml.features.positive import positive
 from vpoc_ml.features.series import change_over, lagged
 from vpoc_ml.features.windows import above_vwap, rolling_sum
 from vpoc_ml.market.instruments import Instrument

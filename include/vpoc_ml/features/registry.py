@@ -16,7 +16,7 @@ from typing import NamedTuple
 Bounds = tuple[float, float]
 
 
-class PriceReach(NamedTuple):
+class PriceLookback(NamedTuple):
     """What a feature reads before its bar: ``back`` bars, or its session so far and ``back`` sessions before it."""
 
     unit: str
@@ -53,7 +53,7 @@ class Feature(NamedTuple):
     relative: bool = False
 
     @property
-    def price_reach(self) -> PriceReach | None:
+    def price_lookback(self) -> PriceLookback | None:
         """How far back no price may be at or below 0; None: any prices will do.
 
         As much as the feature reads, and what lies between: a return across 0 is missing as well.
@@ -61,12 +61,12 @@ class Feature(NamedTuple):
         if not self.relative:
             return None
         if self.warmup_bars or self.window == "1 m":
-            return PriceReach("bars", self.warmup_bars)
+            return PriceLookback("bars", self.warmup_bars)
         days = match(r"(\d+) d\b", self.window)
-        return PriceReach("sessions", max(int(days[1]) if days else 0, self.warmup_sessions))
+        return PriceLookback("sessions", max(int(days[1]) if days else 0, self.warmup_sessions))
 
 
-A_WEEK = 5
+WEEK_SESSIONS = 5
 """Sessions of a value a session: equal VIX closes on two days are no fault, on five they are."""
 
 _UNBOUNDED: Bounds = (-inf, inf)
@@ -91,11 +91,11 @@ _FEATURES = (
     Feature("donch_pos_60", "price", "(C - min L) / (max H - min L); 1/2 if equal", "60 m", "-", (0, 1), (0, 1), 2, 59),
     Feature("vol_z_tod", "volume", "(ln(1+V) - mean) / max(sd, 0.25) of the same minute in those of the sessions"
             " s-20..s-1 that span it; 0 if fewer than 5 do", "20 d", "sd", _UNBOUNDED, (-8, 7), 20,
-            variation_sessions=A_WEEK + 1),
+            variation_sessions=WEEK_SESSIONS + 1),
     Feature("vol_ratio_30", "volume", "V / mean V; 0 if none traded", "30 m", "ratio", (0, 30), (0, 12), 2, 29),
     Feature("rvol_sess", "volume", "V of s so far / mean V up to the same minute of those of the sessions s-20..s-1"
             " that span it; 1 if fewer than 5 do or none traded", "20 d", "ratio", _POSITIVE, (0.05, 40), 20,
-            variation_sessions=A_WEEK + 1),
+            variation_sessions=WEEK_SESSIONS + 1),
     Feature("ofi_20", "volume", "sum sign(C - C[-1]) V / sum V; 0 if none traded",
             "20 m", "-", (-1, 1), (-0.9, 0.9), 2, 20),
     Feature("kyle_lambda_60", "volume", "slope of C - C[-1] in ticks on sign(C - C[-1]) V / 1000, clipped to +-1000;"
@@ -117,15 +117,15 @@ _FEATURES = (
     Feature("semivar_ratio_390", "volatility", "sum r^2 of r < 0 / sum r^2; 1/2 if nothing moved",
             "390 m", "-", (0, 1), (0.04, 0.96), 2, 390),
     Feature("har_d", "volatility", "ln max(RV of s-1, 1e-4), RV the sum of (100 r)^2 within a session",
-            "1 d", "ln %^2", _UNBOUNDED, (-4.5, 3), 1, variation_sessions=A_WEEK),
+            "1 d", "ln %^2", _UNBOUNDED, (-4.5, 3), 1, variation_sessions=WEEK_SESSIONS),
     Feature("har_w", "volatility", "ln max(mean RV of s-5..s-1, 1e-4)", "5 d", "ln %^2", _UNBOUNDED, (-3, 3), 5,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
     Feature("har_m", "volatility", "ln max(mean RV of s-22..s-1, 1e-4)", "22 d", "ln %^2", _UNBOUNDED, (-2.5, 2.5), 22,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
     Feature("park_60", "volatility", "100 sqrt(1380 mean ln(H/L)^2 / (4 ln 2))",
             "60 m", "%/day", _POSITIVE, (0.05, 5), 2, 59),
     Feature("yz_20d", "volatility", "Yang-Zhang of s-20..s-1, annualised by 252, at least 0.1",
-            "20 d", "%/yr", _POSITIVE, (5, 60), 21, variation_sessions=A_WEEK),
+            "20 d", "%/yr", _POSITIVE, (5, 60), 21, variation_sessions=WEEK_SESSIONS),
     Feature("vpoc_dev_dist", "levels", "(C - VPOC of D) / ATR", "session", "ATR", _UNBOUNDED, (-2, 2), 14),
     Feature("vah_dev_dist", "levels", "(VAH of D - C) / ATR", "session", "ATR", _UNBOUNDED, (-1.5, 2.8), 14),
     Feature("val_dev_dist", "levels", "(C - VAL of D) / ATR", "session", "ATR", _UNBOUNDED, (-1.5, 2.8), 14),
@@ -140,7 +140,7 @@ _FEATURES = (
     Feature("va_pos_prev", "levels", "(C - VAL) / max(VAH - VAL, 4 ticks) of s-1",
             "1 d", "widths", _UNBOUNDED, (-12, 12), 1),
     Feature("vpoc_migr_5d", "levels", "(VPOC of s-1 - VPOC of s-6) / ATR", "6 d", "ATR", _UNBOUNDED, (-5, 5), 14,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
     Feature("naked_up", "levels", "(nearest VPOC above C of s-20..s-1 that no later bar traded - C) / ATR, at most 5; "
             "5 if none", "up to 20 d", "ATR", (0, 5), (0, 5), 20, resting_values=(5,)),
     Feature("naked_dn", "levels", "(C - nearest VPOC below C of s-20..s-1 that no later bar traded) / ATR, at most 5; "
@@ -148,19 +148,19 @@ _FEATURES = (
     Feature("hvn_dist_5d", "levels", "(C - nearest HVN of the profile of s-5..s-1) / ATR, clipped to +-5",
             "5 d", "ATR", (-5, 5), (-4, 4), 14),
     Feature("vix_lag1", "vix", "last VIX close published before the bar", "1 d", "points", (0, 150), (9, 40), 0,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
     Feature("vix_chg_5d", "vix", "ln(VIX[-1] / VIX[-6]) of the closes published before the bar",
-            "5 d", "ln", (-2, 2), (-0.7, 0.85), 8, variation_sessions=A_WEEK),
-    Feature("vrp", "vix", "ln(vix_lag1 / yz_20d)", "20 d", "ln", _UNBOUNDED, (-1, 1.5), 21, variation_sessions=A_WEEK),
+            "5 d", "ln", (-2, 2), (-0.7, 0.85), 8, variation_sessions=WEEK_SESSIONS),
+    Feature("vrp", "vix", "ln(vix_lag1 / yz_20d)", "20 d", "ln", _UNBOUNDED, (-1, 1.5), 21, variation_sessions=WEEK_SESSIONS),
     Feature("tod_sin", "calendar", "sin(2 pi m / 1380), m minutes since 17:00 Chicago", "-", "-", (-1, 1), (-1, 1), 0),
     Feature("tod_cos", "calendar", "cos(2 pi m / 1380), m minutes since 17:00 Chicago", "-", "-", (-1, 1), (-1, 1), 0),
     Feature("is_rth", "calendar", "1 in the calendar's regular hours (ES: 08:30 to 15:00 Chicago), else 0",
-            "-", "0/1", (0, 1), (0, 1), 0, variation_sessions=A_WEEK),
-    Feature("dow", "calendar", "weekday of s / 4, Monday 0", "-", "-", (0, 1), (0, 1), 0, variation_sessions=A_WEEK),
+            "-", "0/1", (0, 1), (0, 1), 0, variation_sessions=WEEK_SESSIONS),
+    Feature("dow", "calendar", "weekday of s / 4, Monday 0", "-", "-", (0, 1), (0, 1), 0, variation_sessions=WEEK_SESSIONS),
     Feature("days_to_roll", "calendar", "sessions from s up to the scheduled roll; 0 from it on",
-            "-", "sessions", (0, 70), (0, 70), 0, variation_sessions=A_WEEK, resting_values=(0, 70)),
+            "-", "sessions", (0, 70), (0, 70), 0, variation_sessions=WEEK_SESSIONS, resting_values=(0, 70)),
     Feature("gap_open", "calendar", "(open of s - close of s-1) / ATR", "1 d", "ATR", _UNBOUNDED, (-1.5, 1.5), 14,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
 )  # fmt: skip
 
 _RELATIVE = {
@@ -174,7 +174,7 @@ REGISTRY: dict[str, Feature] = {
 FEATURE_NAMES: tuple[str, ...] = tuple(REGISTRY)
 
 
-def near_zero(features: Mapping[str, Feature]) -> dict[str, Feature]:
+def for_prices_near_zero(features: Mapping[str, Feature]) -> dict[str, Feature]:
     """Return ``features`` for an instrument whose price may come near 0: a share of such a price has no bound.
 
     Bounds of volatility ratios follow from mathematics and stay.

@@ -6,8 +6,8 @@ import numpy as np
 
 from vpoc_ml.features.clock import SESSION_MINUTES
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares, ratio
-from vpoc_ml.features.positive import positive
 from vpoc_ml.features.windows import rolling_sum, sums_before
 
 LEAST_VARIANCE = 1e-4

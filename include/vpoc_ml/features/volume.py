@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.inputs import CHANGE_BITS, LOG_BITS, Floats, Inputs
+from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.pointwise import fixed_point, ratio
-from vpoc_ml.features.positive import positive
 from vpoc_ml.features.windows import (
     ratios_to_rows_before,
     rolling_correlation,

@@ -7,17 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from vpoc_ml.leakage.lookback import Declared, declared_reach
+from vpoc_ml.leakage.lookback import Declared, declared_lookback
 from vpoc_ml.leakage.market import Build, Market, with_vix
-from vpoc_ml.leakage.results import Finding, changed, feature_columns, matrix
+from vpoc_ml.leakage.violations import Violation, changed, feature_columns, matrix
 
 CHECK = "external"
 REMEDY = "Give every close the time it was published, and join backward, strictly earlier."
 
 
-def check_external(
-    build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]
-) -> list[Finding]:
+def check_as_of(build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]) -> list[Violation]:
     """Return a finding for each feature that reads a VIX close too early, longer than declared, or undeclared.
 
     One close in the middle is replaced. Features of family "vix" must answer in the first bar that starts after its
@@ -37,14 +35,14 @@ def check_external(
     first_known = int(stamps.search_sorted(known[at], side="right"))
     # closes published since, at each bar: 1 while the replaced one is the newest
     newer = known.search_sorted(stamps, side="left").to_numpy().astype(np.int64) - at
-    findings = []
+    violations = []
     for column, name in enumerate(names):
         rows = np.flatnonzero(wrong[:, column])
         told = _judged(name, registry[name], rows, newer, first_known)
         if told is not None:
             row, expected, seen = told
-            findings.append(Finding(CHECK, name, stamps[row], row, expected, seen, REMEDY))
-    return findings
+            violations.append(Violation(CHECK, name, stamps[row], row, expected, seen, REMEDY))
+    return violations
 
 
 def _judged(
@@ -63,17 +61,17 @@ def _judged(
         )
     if feature.family != "vix":
         return first, "no answer to the VIX outside the family vix", "one"
-    most, forgotten = declared_reach(feature).most, int(newer[last])
+    most, forgotten = declared_lookback(feature).most, int(newer[last])
     if forgotten > most:
         return last, f"a memory of {most} closes", f"one of {forgotten}"
     return None
 
 
-def _undated(vix: pl.DataFrame) -> list[Finding]:
+def _undated(vix: pl.DataFrame) -> list[Violation]:
     if "available_at" in vix.columns and not vix["available_at"].has_nulls():
         return []
     expected = "available_at, the time of publication, beside every close"
-    return [Finding(CHECK, "vix", None, None, expected, f"columns {', '.join(vix.columns)}", REMEDY)]
+    return [Violation(CHECK, "vix", None, None, expected, f"columns {', '.join(vix.columns)}", REMEDY)]
 
 
 def _published_with_a_bar(vix: pl.DataFrame, stamps: pl.Series) -> int:

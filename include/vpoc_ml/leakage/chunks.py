@@ -5,16 +5,16 @@ from __future__ import annotations
 import polars as pl
 
 from vpoc_ml.leakage.market import Build, Market
-from vpoc_ml.leakage.results import Finding, differences, merged
+from vpoc_ml.leakage.violations import Violation, differences, merged
 
 CHECK = "chunks"
 REMEDY = "Carry every window's state from chunk to chunk, and fit nothing on a chunk."
 
 
-def check_chunks(build: Build, market: Market, whole: pl.DataFrame, sizes: tuple[int, ...]) -> list[Finding]:
+def check_chunks(build: Build, market: Market, whole: pl.DataFrame, sizes: tuple[int, ...]) -> list[Violation]:
     """Return a finding for each feature that depends on the rows of a chunk."""
-    findings = []
+    violations = []
     for size in sizes:
         told = f"in chunks of {size} bars", REMEDY
-        findings += differences(CHECK, whole, build(market, size), told)
-    return merged(findings)
+        violations += differences(CHECK, whole, build(market, size), told)
+    return merged(violations)

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.leakage.market import Build, Market, moved
-from vpoc_ml.leakage.results import Finding, changed, feature_columns, matrix
+from vpoc_ml.leakage.violations import Violation, changed, feature_columns, matrix
 
 CHECK = "memory"
 REMEDY = "Make the formula, its window in the registry and its name say the same."
@@ -40,7 +40,7 @@ class Declared(Protocol):
     def warmup_bars(self) -> int: ...
 
 
-class Reach(NamedTuple):
+class Lookback(NamedTuple):
     """Between how many bars ("m") or sessions ("d") back the oldest value lies that a feature reads."""
 
     unit: str
@@ -48,7 +48,7 @@ class Reach(NamedTuple):
     most: int
 
 
-def declared_reach(feature: Declared) -> Reach:
+def declared_lookback(feature: Declared) -> Lookback:
     """Return the memory a feature declares.
 
     A window of n bars reads the bar n - 1 or, for a return, n before: as many as its ``warmup_bars`` say. More of them
@@ -58,28 +58,30 @@ def declared_reach(feature: Declared) -> Reach:
     """
     found, bars, days = _WINDOW.match(feature.window), feature.warmup_bars, feature.warmup_sessions
     if found is None:
-        return Reach("d", 0, days + 1 if days else 0)
+        return Lookback("d", 0, days + 1 if days else 0)
     lengths = [int(each) for each in found[1].split("/")]
     longest, exact = max(lengths), len(lengths) == 1 and not feature.window.startswith("up to")
     if found[2] == "d":
-        return Reach("d", longest if exact else 0, days + 1 if days > longest + 1 else max(days, longest))
+        return Lookback("d", longest if exact else 0, days + 1 if days > longest + 1 else max(days, longest))
     settled = longest - 1 <= bars <= longest
     least = bars if settled else longest - 1
-    return Reach("m", least if exact else 0, bars if settled else max(longest, bars))
+    return Lookback("m", least if exact else 0, bars if settled else max(longest, bars))
 
 
-def _without_scale(feature: Declared) -> Reach | None:
+def _without_scale(feature: Declared) -> Lookback | None:
     """Return the memory of what a scale of more sessions divides; None where there is no such scale.
 
     Other volume leaves a session's range, and so an ATR, as it was: only the window answers.
     """
-    found, reach = _WINDOW.match(feature.window), declared_reach(feature)
+    found, reach = _WINDOW.match(feature.window), declared_lookback(feature)
     if found is None or found[2] != "d" or reach.most <= (longest := max(map(int, found[1].split("/")))):
         return None
-    return Reach("d", reach.least, longest)
+    return Lookback("d", reach.least, longest)
 
 
-def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]) -> list[Finding]:
+def check_lookback(
+    build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]
+) -> list[Violation]:
     """Return a finding for each feature whose memory or name is not what the registry declares.
 
     Args:
@@ -97,9 +99,9 @@ def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Ma
     old = matrix(whole, names)
     answers = [_answers(build, others, old, names) for others in (by_bar, by_session, by_volume)]
     age = market.bars["session"].rle_id().to_numpy().astype(np.int64)
-    findings = []
+    violations = []
     for at, name in enumerate(names):
-        reach = declared_reach(registry[name])
+        reach = declared_lookback(registry[name])
         answer = answers[reach.unit == "d"][:, at]
         report = _reporter(name, reach, market, bar)
         rows = np.arange(market.rows) - bar if reach.unit == "m" else age - age[bar]
@@ -107,8 +109,8 @@ def check_memory(build: Build, market: Market, whole: pl.DataFrame, registry: Ma
         window, answer = _without_scale(registry[name]), answers[2][:, at]
         if window is not None and answer.any():
             told = told or _judged(window, rows[answer], _reporter(name, window, market, bar))
-        findings += (told or _misnamed(name, registry[name]))[:1]
-    return findings
+        violations += (told or _misnamed(name, registry[name]))[:1]
+    return violations
 
 
 def _spiked(market: Market, bar: int, ticks: int) -> Market:
@@ -142,10 +144,10 @@ def _answers(build: Build, others: list[Market], old: NDArray[np.float64], names
     return np.asarray(np.logical_or.reduce(cells), np.bool_)
 
 
-Report = Callable[[int, str, str], Finding]
+Report = Callable[[int, str, str], Violation]
 
 
-def _judged(reach: Reach, ages: NDArray[np.int64], report: Report) -> list[Finding]:
+def _judged(reach: Lookback, ages: NDArray[np.int64], report: Report) -> list[Violation]:
     """Compare the ages at which a feature answered with what it declares."""
     unit = {"m": "bars", "d": "sessions"}[reach.unit]
     if ages.size == 0:
@@ -162,7 +164,9 @@ def _judged(reach: Reach, ages: NDArray[np.int64], report: Report) -> list[Findi
     return told
 
 
-def _sessions_counted(reach: Reach, answer: NDArray[np.bool_], age: NDArray[np.int64], report: Report) -> list[Finding]:
+def _sessions_counted(
+    reach: Lookback, answer: NDArray[np.bool_], age: NDArray[np.int64], report: Report
+) -> list[Violation]:
     """Report a window of sessions that the last bar of a session does not see: it counts bars and forgets by then."""
     last = int(np.flatnonzero(age == reach.least)[-1]) if reach.unit == "d" and reach.least else -1
     if last < 0 or answer[last]:
@@ -170,15 +174,15 @@ def _sessions_counted(reach: Reach, answer: NDArray[np.bool_], age: NDArray[np.i
     return [report(reach.least, f"an answer up to the end of the session {reach.least} later", "none in its last bar")]
 
 
-def _reporter(name: str, reach: Reach, market: Market, bar: int) -> Report:
-    def report(age: int, expected: str, found: str) -> Finding:
+def _reporter(name: str, reach: Lookback, market: Market, bar: int) -> Report:
+    def report(age: int, expected: str, found: str) -> Violation:
         row = min(max(bar + age, 0), market.rows - 1) if reach.unit == "m" else bar
-        return Finding(CHECK, name, market.bars["ts"][row], row, expected, found, REMEDY)
+        return Violation(CHECK, name, market.bars["ts"][row], row, expected, found, REMEDY)
 
     return report
 
 
-def _misnamed(name: str, feature: Declared) -> list[Finding]:
+def _misnamed(name: str, feature: Declared) -> list[Violation]:
     """Report a name whose number and unit are not the window's: "3d" are sessions, "15m" bars.
 
     A change over n sessions that ends with the last completed one reads the session n + 1 before.
@@ -191,4 +195,4 @@ def _misnamed(name: str, feature: Declared) -> list[Finding]:
     if window is not None and window.group(1, 2) in allowed:
         return []
     said = f"a window of {length} {unit}, as the name says"
-    return [Finding(CHECK, name, None, None, said, f"the window {feature.window!r}", REMEDY)]
+    return [Violation(CHECK, name, None, None, said, f"the window {feature.window!r}", REMEDY)]

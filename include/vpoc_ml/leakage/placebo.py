@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vpoc_ml.leakage.market import Market
 from vpoc_ml.leakage.martingale import HOUR
-from vpoc_ml.leakage.results import Finding, feature_columns
+from vpoc_ml.leakage.violations import Violation, feature_columns
 
 CHECK = "placebo"
 LARGEST = 4.0
@@ -93,15 +93,15 @@ def skills_of(frame: pl.DataFrame, after: Outcome) -> dict[str, Skill]:
     return found
 
 
-def check_placebo(found: Mapping[str, Skill]) -> list[Finding]:
+def check_placebo(found: Mapping[str, Skill]) -> list[Violation]:
     """Return a finding for each feature with an absolute t of 4 or more."""
-    findings = []
+    violations = []
     for name, skill in found.items():
         for kind, t in (("change", skill.signed), ("absolute change", skill.absolute)):
             if not abs(t) < LARGEST:
                 expected = f"|t| below {LARGEST:g} against the next hour's {kind} of a market that nothing can predict"
-                findings.append(Finding(CHECK, name, None, None, expected, f"t = {t:.1f}", REMEDY))
-    return findings
+                violations.append(Violation(CHECK, name, None, None, expected, f"t = {t:.1f}", REMEDY))
+    return violations
 
 
 def _usual(after: Outcome) -> Floats:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.leakage.market import Build, Market
-from vpoc_ml.leakage.results import Finding, differences, merged
+from vpoc_ml.leakage.violations import Violation, differences, merged
 from vpoc_ml.profile.ticks import session_starts
 
 CHECK = "prefix"
@@ -25,7 +25,7 @@ def places(market: Market, sampled: int, seed: int) -> list[int]:
     return sorted(cut for cut in edges | {int(cut) for cut in others} if 0 < cut < market.rows)
 
 
-def check_prefix(build: Build, market: Market, whole: pl.DataFrame, cuts: list[int]) -> list[Finding]:
+def check_prefix(build: Build, market: Market, whole: pl.DataFrame, cuts: list[int]) -> list[Violation]:
     """Return a finding for each feature whose rows change when the market ends after one of ``cuts`` bars.
 
     Args:
@@ -34,8 +34,8 @@ def check_prefix(build: Build, market: Market, whole: pl.DataFrame, cuts: list[i
         whole: what it makes of all of it.
         cuts: numbers of bars, each at least 1.
     """
-    findings = []
+    violations = []
     for cut in cuts:
         told = f"when the market ends after {cut} bars", REMEDY
-        findings += differences(CHECK, whole.head(cut), build(market.head(cut), None), told)
-    return merged(findings)
+        violations += differences(CHECK, whole.head(cut), build(market.head(cut), None), told)
+    return merged(violations)

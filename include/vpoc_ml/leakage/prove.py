@@ -27,10 +27,10 @@ from vpoc_ml.leakage.market import Build
 from vpoc_ml.leakage.martingale import martingale
 from vpoc_ml.leakage.placebo import Skill
 from vpoc_ml.leakage.random_markets import awkward, regular, rolled
-from vpoc_ml.leakage.results import Finding, feature_columns
 from vpoc_ml.leakage.training_set import Fit
+from vpoc_ml.leakage.violations import Violation, feature_columns
 
-PROMISES = {
+CHECK_DESCRIPTIONS = {
     prefix.CHECK: "the same features whether or not later bars exist",
     chunks.CHECK: "the same features however many bars come at a time",
     future_perturbation.CHECK: "the same features whatever later prices, volumes and VIX closes are",
@@ -63,13 +63,13 @@ class Proof:
 
     features: tuple[str, ...]
     comparisons: dict[str, int]
-    findings: tuple[Finding, ...]
+    violations: tuple[Violation, ...]
     skills: dict[str, Skill]
 
     @property
     def passed(self) -> bool:
         """Whether every promise was tested and kept."""
-        return not self.findings and all(self.comparisons.values())
+        return not self.violations and all(self.comparisons.values())
 
     @property
     def largest(self) -> tuple[str, float]:
@@ -84,7 +84,7 @@ class Proof:
             "passed": self.passed,
             "features": list(self.features),
             "comparisons": self.comparisons,
-            "findings": [one.to_json() for one in self.findings],
+            "findings": [one.to_json() for one in self.violations],
             "largest_t": dict(zip(("feature", "t"), self.largest, strict=True)),
             "limit_t": placebo.LARGEST,
             "t": {
@@ -94,7 +94,7 @@ class Proof:
         }
 
 
-def provable(config: RunConfig) -> RunConfig:
+def config_for_proof(config: RunConfig) -> RunConfig:
     """Return the settings with a dataset that the proof's 68 short sessions can fill; all others as they are."""
     asked = config.dataset
     smaller = {
@@ -111,7 +111,7 @@ def provable(config: RunConfig) -> RunConfig:
 
 class _Found(NamedTuple):
     comparisons: dict[str, int]
-    findings: list[Finding]
+    violations: list[Violation]
 
 
 def prove(
@@ -143,15 +143,15 @@ def prove(
     found = [_on_awkward(extended or build, registry, history, seed), _on_regular(build, registry)]
     on_check(training_set.CHECK)
     judged = training_set.check_training(fit, build, rolled(), dataset, seed)
-    found.append(_Found({training_set.CHECK: judged.rows}, judged.findings))
+    found.append(_Found({training_set.CHECK: judged.rows}, judged.violations))
     on_check(placebo.CHECK)
     skills, names, last = _on_martingale(build, contracts, seed)
     found.append(last)
-    counted = dict.fromkeys(PROMISES, 0)
+    counted = dict.fromkeys(CHECK_DESCRIPTIONS, 0)
     for part in found:
         for check, count in part.comparisons.items():
             counted[check] += count
-    return Proof(tuple(names), counted, tuple(one for part in found for one in part.findings), skills)
+    return Proof(tuple(names), counted, tuple(one for part in found for one in part.violations), skills)
 
 
 def _on_awkward(build: Build, registry: Mapping[str, Declared], history: int, seed: int) -> _Found:
@@ -159,11 +159,11 @@ def _on_awkward(build: Build, registry: Mapping[str, Declared], history: int, se
     market, small = awkward(history=history), awkward(bars=(14, 22), history=history, early=1, front=2)
     whole = build(market, None)
     cuts = prefix.places(market, SAMPLED, seed)
-    findings = [
+    violations = [
         *prefix.check_prefix(build, market, whole, cuts),
-        *future_perturbation.check_later(build, market, whole, cuts, seed),
+        *future_perturbation.check_future_perturbation(build, market, whole, cuts, seed),
         *roll_invariance.check_rolls(build, market, whole),
-        *as_of.check_external(build, market, whole, registry),
+        *as_of.check_as_of(build, market, whole, registry),
         *chunks.check_chunks(build, small, build(small, None), SIZES),
     ]
     times = {
@@ -173,20 +173,20 @@ def _on_awkward(build: Build, registry: Mapping[str, Declared], history: int, se
         as_of: 1,
         chunks: len(SIZES),
     }
-    return _Found({check.CHECK: each * len(feature_columns(whole)) for check, each in times.items()}, findings)
+    return _Found({check.CHECK: each * len(feature_columns(whole)) for check, each in times.items()}, violations)
 
 
 def _on_regular(build: Build, registry: Mapping[str, Declared]) -> _Found:
     """Memory, and chunks of many bars, on sessions in which every bar exists."""
     market = regular()
     whole = build(market, None)
-    findings = [
-        *lookback.check_memory(build, market, whole, registry),
+    violations = [
+        *lookback.check_lookback(build, market, whole, registry),
         *degenerate.check_warmup(market, whole, registry),
         *chunks.check_chunks(build, market, whole, (LARGE,)),
     ]
     judged = len(feature_columns(whole))
-    return _Found({lookback.CHECK: judged, chunks.CHECK: judged}, findings)
+    return _Found({lookback.CHECK: judged, chunks.CHECK: judged}, violations)
 
 
 def _on_martingale(build: Build, contracts: int, seed: int) -> tuple[dict[str, Skill], list[str], _Found]:
@@ -196,6 +196,6 @@ def _on_martingale(build: Build, contracts: int, seed: int) -> tuple[dict[str, S
     skills = placebo.skills(zip(markets, frames, strict=True))
     sampled = pl.concat([frame[::DEGENERATE_STRIDE] for frame in frames])
     close = pl.concat([market.bars["close"][::DEGENERATE_STRIDE] for market in markets])
-    findings = [*placebo.check_placebo(skills), *degenerate.check_degenerate(sampled, close)]
+    violations = [*placebo.check_placebo(skills), *degenerate.check_degenerate(sampled, close)]
     names = feature_columns(frames[0])
-    return skills, names, _Found({placebo.CHECK: 2 * len(names), degenerate.CHECK: len(names)}, findings)
+    return skills, names, _Found({placebo.CHECK: 2 * len(names), degenerate.CHECK: len(names)}, violations)

@@ -9,7 +9,7 @@ import polars as pl
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.leakage.market import Build, Market, moved, rescaled
-from vpoc_ml.leakage.results import ALL, KEYS, Finding, differences, merged
+from vpoc_ml.leakage.violations import ALL, KEYS, Violation, differences, merged
 
 CHECK = "rolls"
 GAPS = (2.0, 4.0)
@@ -18,7 +18,7 @@ _GAP = "Multiply every price of the past by the roll's ratio before a window rea
 _MIXED = "Read one contract at a time: its own bars before it is front, its adjusted past from then on."
 
 
-def check_rolls(build: Build, market: Market, whole: pl.DataFrame) -> list[Finding]:
+def check_rolls(build: Build, market: Market, whole: pl.DataFrame) -> list[Violation]:
     """Return a finding for each feature that a roll disturbs.
 
     Three promises: a predecessor quoted at two or four times the price, with the ratio that takes it back, changes
@@ -32,21 +32,21 @@ def check_rolls(build: Build, market: Market, whole: pl.DataFrame) -> list[Findi
         raise InvalidValueError(
             "market", "one without a roll", "one with bars on both sides of a roll and a predecessor"
         )
-    findings = _foreign_rows(market, whole)
+    violations = _foreign_rows(market, whole)
     for factor in GAPS:
         other = build(replace(market, predecessor=rescaled(market.predecessor, factor)), None)
-        findings += differences(CHECK, whole, other, (f"when the past is quoted at {factor:g} times the price", _GAP))
+        violations += differences(CHECK, whole, other, (f"when the past is quoted at {factor:g} times the price", _GAP))
     alone = build(replace(market, predecessor=None), None).head(market.roll)
-    findings += differences(CHECK, whole.head(market.roll), alone, ("before the roll without predecessor", _MIXED))
+    violations += differences(CHECK, whole.head(market.roll), alone, ("before the roll without predecessor", _MIXED))
     own = np.where(np.arange(market.rows) < market.roll, 120, 0)
     thin = build(replace(market, bars=moved(market.bars, own, market.instrument)), None).slice(market.roll)
     told = "after the roll when the contract's own earlier bars are others", _MIXED
-    return merged([*findings, *differences(CHECK, whole.slice(market.roll), thin, told, first_row=market.roll)])
+    return merged([*violations, *differences(CHECK, whole.slice(market.roll), thin, told, first_row=market.roll)])
 
 
-def _foreign_rows(market: Market, whole: pl.DataFrame) -> list[Finding]:
+def _foreign_rows(market: Market, whole: pl.DataFrame) -> list[Violation]:
     """Report rows that are not the contract's bars, one by one and in order."""
     if whole.select(KEYS).equals(market.bars.select(KEYS)):
         return []
     found = f"{whole.height} rows of {', '.join(map(str, whole['contract'].unique().sort()))}"
-    return [Finding(CHECK, ALL, None, None, f"the {market.rows} bars of the contract in order", found, _MIXED)]
+    return [Violation(CHECK, ALL, None, None, f"the {market.rows} bars of the contract in order", found, _MIXED)]

@@ -13,7 +13,7 @@ import polars as pl
 
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.leakage.market import Build, Market, moved
-from vpoc_ml.leakage.results import ALL, Finding, changed
+from vpoc_ml.leakage.violations import ALL, Violation, changed
 from vpoc_ml.market.instruments import Instrument
 
 CHECK = "training"
@@ -50,7 +50,7 @@ class Judged(NamedTuple):
     """How many rows of a training set were judged, and what is wrong with it."""
 
     rows: int
-    findings: list[Finding]
+    violations: list[Violation]
 
 
 def tables_of(markets: list[Market], build: Build) -> Tables:
@@ -76,13 +76,13 @@ def check_training(fit: Fit, build: Build, markets: list[Market], config: Datase
     last = made.frame.filter(pl.col("split") == "train")["session"].max()
     assert isinstance(last, date)
     later = fit(tables_of([_disturbed(each, last, seed) for each in markets], build))
-    findings = [
+    violations = [
         *_fitted(made, later),
         *_chosen(fit, tables, made, seed),
         *_labels(made.frame, tables, config),
         *_gaps(made.frame, tables, config),
     ]
-    return Judged(made.frame.height, findings)
+    return Judged(made.frame.height, violations)
 
 
 def _disturbed(market: Market, last: date, seed: int) -> Market:
@@ -94,36 +94,36 @@ def _disturbed(market: Market, last: date, seed: int) -> Market:
     return replace(market, bars=bars.with_columns(pl.col("volume") + pl.Series(ticks)))
 
 
-def _fitted(made: Fitted, later: Fitted) -> list[Finding]:
+def _fitted(made: Fitted, later: Fitted) -> list[Violation]:
     """Compare training rows and fitted numbers with those of other later sessions."""
     one, other = (each.frame.filter(pl.col("split") == "train") for each in (made, later))
-    findings = []
+    violations = []
     if one.columns != other.columns or not one.select(KEYS).equals(other.select(KEYS)):
         expected = f"the same {one.height} training rows and {one.width} columns"
         found = f"{other.height} and {other.width}, or others, when later sessions are others"
-        findings.append(Finding(CHECK, ALL, None, None, expected, found, _FIT))
+        violations.append(Violation(CHECK, ALL, None, None, expected, found, _FIT))
     else:
-        findings += _moved_cells(one, other)
+        violations += _moved_cells(one, other)
     for name, value in made.statistics.items():
         if repr(value) != repr(later.statistics.get(name)):
             expected, found = "the same when later sessions are others", "another value"
-            findings.append(Finding(CHECK, name, None, None, expected, found, _FIT))
-    return findings
+            violations.append(Violation(CHECK, name, None, None, expected, found, _FIT))
+    return violations
 
 
-def _moved_cells(one: pl.DataFrame, other: pl.DataFrame) -> list[Finding]:
-    findings = []
+def _moved_cells(one: pl.DataFrame, other: pl.DataFrame) -> list[Violation]:
+    violations = []
     for name in (name for name in one.columns if one[name].dtype.is_float()):
         cells = [frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for frame in (one, other)]
         wrong = np.flatnonzero(changed(cells[0], cells[1]))
         if wrong.size:
             row = int(wrong[0])
             found = f"{cells[1][row]:.9g} when later sessions are others ({wrong.size} training rows differ)"
-            findings.append(Finding(CHECK, name, one["ts"][row], row, f"{cells[0][row]:.9g}", found, _FIT))
-    return findings
+            violations.append(Violation(CHECK, name, one["ts"][row], row, f"{cells[0][row]:.9g}", found, _FIT))
+    return violations
 
 
-def _chosen(fit: Fit, tables: Tables, made: Fitted, seed: int) -> list[Finding]:
+def _chosen(fit: Fit, tables: Tables, made: Fitted, seed: int) -> list[Violation]:
     """Compare the rows with those of other prices after every bar, the features being the same."""
     draw = np.random.default_rng([seed, 1])
     bars = {
@@ -136,10 +136,10 @@ def _chosen(fit: Fit, tables: Tables, made: Fitted, seed: int) -> list[Finding]:
     lost = rows.join(others, on=("ts", "contract"), how="anti")
     first = lost["ts"][0] if lost.height else None
     found = f"{others.height} rows, {lost.height} of these not among them, when the labels are others"
-    return [Finding(CHECK, "rows", first, None, f"the same {rows.height} rows", found, _ROWS)]
+    return [Violation(CHECK, "rows", first, None, f"the same {rows.height} rows", found, _ROWS)]
 
 
-def _labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Finding]:
+def _labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
     """Compare every label with the slow, obvious one."""
     closes: dict[tuple[str, date, datetime], float] = {}
     for bars in tables.bars.values():
@@ -152,14 +152,14 @@ def _labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[
         expected = label if math.isnan(label) else min(max(label, -clip), clip)
         found = math.nan if ret is None else ret
         if not (math.isclose(found, expected, abs_tol=1e-12) or (math.isnan(found) and math.isnan(expected))):
-            return [Finding(CHECK, "ret", ts, row, f"{expected:.9g}", f"{found:.9g}", _LABEL)]
+            return [Violation(CHECK, "ret", ts, row, f"{expected:.9g}", f"{found:.9g}", _LABEL)]
     return []
 
 
-def _gaps(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Finding]:
+def _gaps(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
     """Report splits out of order, and pairs with less than the embargo or an overlapping label between them."""
     days = pl.concat([bars["session"] for bars in tables.bars.values()]).unique().sort()
-    findings = []
+    violations = []
     for before, after in (("train", "validation"), ("validation", "test")):
         one, other = (frame.filter(pl.col("split") == name) for name in (before, after))
         ends, begins = one["ts"].max(), other["ts"].min()
@@ -170,5 +170,5 @@ def _gaps(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Fi
         if between < config.embargo_sessions or known >= begins:
             expected = f"{config.embargo_sessions} sessions between {before} and {after}, and no label across"
             found = f"{between} sessions; the last label ends {known.isoformat()}"
-            findings.append(Finding(CHECK, after, begins, None, expected, found, _GAP))
-    return findings
+            violations.append(Violation(CHECK, after, begins, None, expected, found, _GAP))
+    return violations

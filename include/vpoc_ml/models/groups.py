@@ -7,7 +7,7 @@ from typing import Any
 
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.features.extras.entries import KNOWN
+from vpoc_ml.features.optional_registry import ALL_FEATURES
 
 EVERY = "every group"
 # Profile levels are where volume traded; VIX is a volatility; time of day changes what all the others mean
@@ -47,11 +47,11 @@ def group_columns(config: ModelConfig, statistics: Mapping[str, Any]) -> dict[st
 def _columns(group: str, features: Sequence[str]) -> list[int]:
     if group == ALL:
         return list(range(len(features)))
-    unknown = [name for name in features if name not in KNOWN]
+    unknown = [name for name in features if name not in ALL_FEATURES]
     if unknown:
         expected = f"empty with features outside the registry, such as {unknown[0]}: their group is not known"
         raise InvalidValueError("model.groups", group, expected)
-    places = [GROUP_OF[KNOWN[name].family] for name in features]
+    places = [GROUP_OF[ALL_FEATURES[name].family] for name in features]
     if group not in places:
         raise InvalidValueError("model.groups", group, f"groups of features.names: {', '.join(sorted(set(places)))}")
     return [column for column, place in enumerate(places) if place in (group, EVERY)]

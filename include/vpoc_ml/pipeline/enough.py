@@ -12,8 +12,8 @@ import polars as pl
 from vpoc_ml.dataset.share import first_sessions
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError
-from vpoc_ml.features.extras.entries import chosen
-from vpoc_ml.features.history import needs
+from vpoc_ml.features.history import required_history
+from vpoc_ml.features.optional_registry import selected_features
 from vpoc_ml.features.registry import Feature
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.pipeline.names import STAGES
@@ -69,7 +69,7 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
 def _warm_up(run: Run) -> WarmUp:
     """Return what the features of the training set need before a row that is complete."""
     columns = tuple(each.column for each in covariates(run.config.ingest))
-    known = chosen(run.config.features.extras, vix=run.uses_vix, covariates=columns)
+    known = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=columns)
     features = [known[name] for name in run.config.features.names or known if name in known]
     # a window of bars declares sessions too, because a file may begin late in one; its bars are what it needs
     daily: list[Feature] = [each for each in features if not each.warmup_bars]
@@ -106,7 +106,7 @@ def _front(period: Mapping[str, Any], held: Mapping[str, Mapping[date, int]], wa
 
 def _is_covered(run: Run, periods: Periods, held: Mapping[str, Mapping[date, int]], period: Mapping[str, Any]) -> bool:
     """Return whether the predecessors' last front sessions cover the warm-up, so that the front period has none."""
-    needed = needs(run.config.features.extras)
+    needed = required_history(run.config.features.extras)
     history: list[int] = []
     row: Mapping[str, Any] | None = period
     while row is not None and row["ratio"] is not None and row["predecessor"] in held and len(history) < needed.history:

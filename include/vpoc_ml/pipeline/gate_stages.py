@@ -72,11 +72,11 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
-    from vpoc_ml.features.extras.entries import chosen
-    from vpoc_ml.features.registry import near_zero
+    from vpoc_ml.features.optional_registry import selected_features
+    from vpoc_ml.features.registry import for_prices_near_zero
     from vpoc_ml.quality.gates import judge_features, raise_if_failed
 
-    registry = chosen(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))
+    registry = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))
     verdict = judge_features(
         {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
         bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
@@ -84,7 +84,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         reports_dir=run.reports,
         now=run.started,
         config=run.config.quality,
-        registry=near_zero(registry) if run.instrument.negative_prices else registry,
+        registry=for_prices_near_zero(registry) if run.instrument.negative_prices else registry,
         names=run.config.features.names,
     )
     raise_if_failed(verdict := told(run, verdict))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpoc_ml.config import RunConfig
-from vpoc_ml.features.extras.entries import KNOWN, chosen
-from vpoc_ml.features.history import needs
+from vpoc_ml.features.history import required_history
+from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.mirror import cache_folder
@@ -24,7 +24,7 @@ from vpoc_ml.pipeline.start import covariate_values, vix_closes
 
 if TYPE_CHECKING:
     from vpoc_ml.leakage.prove import Proof
-    from vpoc_ml.quality.leakage_gate import Promise
+    from vpoc_ml.quality.leakage_gate import LeakageCheckResult
 
 LAYERS = ("market", "ingest", "synthetic", "profile", "features", "dataset", "leakage")
 LIBRARIES = ("arch", "numba", "numpy", "pandas_market_calendars", "polars", "scipy")
@@ -62,18 +62,18 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
 
 def prove_code(config: RunConfig) -> Proof:
     """Return the proof of the features and the training set that ``config`` asks for."""
-    from vpoc_ml.leakage.product import feature_builder, training_set_builder
-    from vpoc_ml.leakage.prove import provable, prove
+    from vpoc_ml.leakage.product_builders import feature_builder, training_set_builder
+    from vpoc_ml.leakage.prove import config_for_proof, prove
 
     extras, profile = config.features.extras, config.profile
-    sized = provable(config)
+    sized = config_for_proof(config)
     return prove(
         feature_builder(profile),
-        KNOWN,
+        ALL_FEATURES,
         training_set_builder(sized),
         sized.dataset,
         extended=feature_builder(profile, extras) if extras else None,
-        history=needs(extras).history,
+        history=required_history(extras).history,
     )
 
 
@@ -108,7 +108,7 @@ def _recipe(run: Run) -> Recipe:
     return {
         "code": hash_code(*LAYERS),
         "config": run.config.digest("profile", "features", "dataset"),
-        "features": ", ".join(chosen(run.config.features.extras)),
+        "features": ", ".join(selected_features(run.config.features.extras)),
         "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
 
@@ -145,11 +145,11 @@ def _newest(run: Run, contracts: list[str]) -> str:
     return fronts[-1] if fronts else max(contracts, key=lambda code: parse_contract(code).expiry)
 
 
-def _sampled(run: Run, contract: str) -> list[Promise]:
+def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:
     """Return the outcome of the nightly sample: the stored features against those of less, or of other, bars."""
     from vpoc_ml.leakage.market import Market
-    from vpoc_ml.leakage.nightly import audit
-    from vpoc_ml.leakage.product import feature_builder, streamed
+    from vpoc_ml.leakage.nightly_sample import check_sample
+    from vpoc_ml.leakage.product_builders import feature_builder, streamed
 
     features, manifest = run.lake.load(run.key("features", contract))
     bars, described = run.lake.load(run.key("bars", contract))
@@ -158,27 +158,31 @@ def _sampled(run: Run, contract: str) -> list[Promise]:
     market = Market(bars, vix_closes(run), run.instrument, predecessor, pair, covariate_values(run))
     extras, profile = run.config.features.extras, run.config.profile
 
-    found = audit(
+    found = check_sample(
         feature_builder(profile, extras),
         lambda given, rows, skip: streamed(given, rows, profile, extras, skip),
         market,
         features,
         seed=int(hashlib.sha256(run.name.encode()).hexdigest()[:8], 16),
-        history=needs(extras).history,
+        history=required_history(extras).history,
     )
-    return _promises(found.comparisons, [one.to_json() for one in found.findings])
+    return _promises(found.comparisons, [one.to_json() for one in found.violations])
 
 
-def _promises(comparisons: Mapping[str, int], findings: Iterable[Mapping[str, Any]]) -> list[Promise]:
+def _promises(comparisons: Mapping[str, int], violations: Iterable[Mapping[str, Any]]) -> list[LeakageCheckResult]:
     """Return one outcome a check; ``findings`` as ``Finding.to_json`` gives them."""
-    from vpoc_ml.leakage.prove import PROMISES
-    from vpoc_ml.leakage.results import from_json
-    from vpoc_ml.quality.leakage_gate import Promise
+    from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
+    from vpoc_ml.leakage.violations import from_json
+    from vpoc_ml.quality.leakage_gate import LeakageCheckResult
 
-    told = [from_json(one) for one in findings]
+    told = [from_json(one) for one in violations]
     promises = []
     for check, count in comparisons.items():
         broken = [one for one in told if one.check == check]
         stamps: list[datetime] = sorted(one.ts for one in broken if one.ts is not None)
-        promises.append(Promise(check, PROMISES[check], count, tuple(one.line() for one in broken), tuple(stamps)))
+        promises.append(
+            LeakageCheckResult(
+                check, CHECK_DESCRIPTIONS[check], count, tuple(one.line() for one in broken), tuple(stamps)
+            )
+        )
     return promises

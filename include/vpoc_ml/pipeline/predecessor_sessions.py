@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, needs
+from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
 from vpoc_ml.lake.hashing import hash_frame
 from vpoc_ml.lake.store import Manifest
 from vpoc_ml.pipeline.run import Run
@@ -51,7 +51,7 @@ class History:
 
     def __init__(self, run: Run, contract: str, stored: Manifest | None) -> None:
         self._run, self._contract = run, contract
-        self._needed = needs(run.config.features.extras)
+        self._needed = required_history(run.config.features.extras)
         self._wanted = max(HISTORY_SESSIONS, self._needed.history)
         self._rolls = _rolls(run)
         self._known: dict[str, Any] = stored.details.get("history", {}) if stored else {}

@@ -22,7 +22,7 @@ from vpoc_ml.errors import (
     UnreadableFileError,
     UnreviewedSessionsError,
 )
-from vpoc_ml.features.extras.entries import COVARIATES, KNOWN, chosen, covariate_features
+from vpoc_ml.features.optional_registry import ALL_FEATURES, COVARIATES, covariate_features, selected_features
 from vpoc_ml.features.registry import REGISTRY, Feature
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.known import BAR_LENGTH, first_timestamp
@@ -93,11 +93,11 @@ def start_run(
 def _refuse_unknown_features(config: RunConfig) -> None:
     """Refuse names in ``features.names`` that no feature of the run has; suggest the nearest."""
     columns = [each.column for each in covariates(config.ingest)]
-    known = chosen(config.features.extras, covariates=columns)
+    known = selected_features(config.features.extras, covariates=columns)
     unknown = [name for name in config.features.names if name not in known]
     if not unknown:
         return
-    possible = known | KNOWN | covariate_features(columns)
+    possible = known | ALL_FEATURES | covariate_features(columns)
     hints = [_feature_hint(name, possible) for name in unknown]
     expected = f"names of features ({', '.join(filter(None, hints)) or 'docs/features.md lists them'})"
     raise InvalidValueError("features.names", ", ".join(unknown), expected)

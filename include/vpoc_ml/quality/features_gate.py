@@ -11,8 +11,8 @@ from typing import Protocol
 import polars as pl
 
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.features.positive import reads_non_positive
-from vpoc_ml.features.registry import PriceReach
+from vpoc_ml.features.non_positive_prices import reads_non_positive
+from vpoc_ml.features.registry import PriceLookback
 from vpoc_ml.quality.checks import Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, session_starts
 from vpoc_ml.quality.outliers import outlier_checks
@@ -45,7 +45,7 @@ class FeatureBounds(Protocol):
     @property
     def resting_values(self) -> tuple[float, ...]: ...
     @property
-    def price_reach(self) -> PriceReach | None: ...
+    def price_lookback(self) -> PriceLookback | None: ...
 
 
 def columns(registry: Mapping[str, FeatureBounds], starts: Sequence[tuple[date, int]] = ()) -> list[Column]:
@@ -69,10 +69,10 @@ def _gap(known: FeatureBounds) -> str | None:
     """Return the column that marks the rows in which a feature has no value; None: it always has one."""
     if known.family == "levels":
         return NO_LEVEL
-    return None if known.price_reach is None else _gap_of(known.price_reach)
+    return None if known.price_lookback is None else _gap_of(known.price_lookback)
 
 
-def _gap_of(reach: PriceReach) -> str:
+def _gap_of(reach: PriceLookback) -> str:
     return f"non_positive_{reach.back}_{reach.unit}"
 
 
@@ -159,7 +159,7 @@ def _non_positive(bars: pl.LazyFrame, registry: Mapping[str, FeatureBounds]) -> 
 
     Most instruments have none, so all bars are read only after their minimum.
     """
-    reaches = sorted({known.price_reach for known in registry.values() if known.price_reach is not None})
+    reaches = sorted({known.price_lookback for known in registry.values() if known.price_lookback is not None})
     if not reaches or not {"ts", "session", "low"} <= set(bars.collect_schema().names()):
         return None
     if not bars.select((pl.col("low") <= 0).any()).collect(engine="streaming").item():

@@ -26,7 +26,7 @@ from vpoc_ml.quality.bars_gate import Quote
 from vpoc_ml.quality.checks import Check
 from vpoc_ml.quality.common import Asked, conclude
 from vpoc_ml.quality.features_gate import FeatureBounds
-from vpoc_ml.quality.leakage_gate import Promise
+from vpoc_ml.quality.leakage_gate import LeakageCheckResult
 from vpoc_ml.quality.plausible import Known
 from vpoc_ml.quality.profile import Profile
 from vpoc_ml.quality.verdict import Verdict
@@ -170,8 +170,8 @@ def judge_training_set(
 def judge_leakage(
     contract: str,
     *,
-    proved: Sequence[Promise],
-    sampled: Sequence[Promise],
+    proved: Sequence[LeakageCheckResult],
+    sampled: Sequence[LeakageCheckResult],
     run: str,
     reports_dir: Path,
     now: datetime,

@@ -14,7 +14,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class LeakageCheckResult:
     """One check: what it stands for, how many comparisons were made, and what broke it, first stamps included."""
 
     check: str
@@ -24,19 +24,19 @@ class Promise:
     first: tuple[datetime, ...] = ()
 
 
-def checks(proved: Sequence[Promise], sampled: Sequence[Promise]) -> list[Check]:
+def checks(proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]) -> list[Check]:
     """Return every question: the proof's once a run, the sample's of its contract."""
     of_code = [Check(PROVED + one.check, ALL, one.expected, whole_run=True) for one in proved]
     return of_code + [Check(one.check, ALL, one.expected) for one in sampled]
 
 
-def tallies(contract: str, proved: Sequence[Promise], sampled: Sequence[Promise]) -> list[Tally]:
+def tallies(contract: str, proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]) -> list[Tally]:
     """Return the answers; a promise that was never put to the test is broken."""
     of_code = [_tally(ALL, PROVED + one.check, one) for one in proved]
     return of_code + [_tally(contract, one.check, one) for one in sampled]
 
 
-def _tally(contract: str, name: str, one: Promise) -> Tally:
+def _tally(contract: str, name: str, one: LeakageCheckResult) -> Tally:
     count = len(one.broken) if one.comparisons else 1
     shown = "; ".join(one.broken[:SHOWN]) if one.comparisons else "nothing was compared"
     more = f"; and {len(one.broken) - SHOWN} more" if len(one.broken) > SHOWN else ""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from vpoc_ml.config import DatasetConfig, QualityConfig
-from vpoc_ml.features.extras.entries import KNOWN
+from vpoc_ml.features.optional_registry import ALL_FEATURES
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
 from vpoc_ml.quality.common import FILE_CHECKS, as_declared, measure_file, schema_check
 from vpoc_ml.quality.outliers import outlier_checks
@@ -58,7 +58,7 @@ def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityConfi
         asked += [
             Check("finite", name, "finite features in every labelled row"),
             Check("constant", name, "a column that varies", None, warn_if=NONE),
-            *outlier_checks(name, KNOWN.get(name), config),
+            *outlier_checks(name, ALL_FEATURES.get(name), config),
         ]
     return asked
 
@@ -87,7 +87,7 @@ def measure(
         own = lazy.filter(pl.col("contract") == code)
         profile = profile_frame(own, code, expected, rules)
         varying: dict[str, Varying] = {
-            name: KNOWN.get(name, _EveryBar()) for name in ("y", *_own_target(dataset), *features)
+            name: ALL_FEATURES.get(name, _EveryBar()) for name in ("y", *_own_target(dataset), *features)
         }
         complete = {"ts", "session"} <= set(lazy.collect_schema().names())
         tallies = excuse_young(own, code, profile.tallies, varying, {}) if complete else profile.tallies

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from vpoc_ml.features.build import FUNCTIONS
-from vpoc_ml.features.extras.entries import EXTRAS
+from vpoc_ml.features.optional_registry import OPTIONAL_FEATURES
 from vpoc_ml.features.registry import REGISTRY, Bounds, Feature
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.reports.feature_sketches import SEED, pictured, sketches
@@ -49,7 +49,7 @@ def _introduction() -> list[str]:
     return [
         "# Features",
         (
-            f"The {len(REGISTRY)} features every run computes, then the {len(EXTRAS)} of the optional families"
+            f"The {len(REGISTRY)} features every run computes, then the {len(OPTIONAL_FEATURES)} of the optional families"
             " (`features.extras`). This page is made by `make features-page` from the code: correct it there."
         ),
         (
@@ -69,7 +69,9 @@ def _introduction() -> list[str]:
 
 def _contents() -> str:
     rows = [f"| [{family}](#{family}) | {_links(members)} |" for family, members in _families(REGISTRY.values())]
-    rows += [f"| [{family}](#{family}), optional | {_summary(m)} |" for family, m in _families(EXTRAS.values())]
+    rows += [
+        f"| [{family}](#{family}), optional | {_summary(m)} |" for family, m in _families(OPTIONAL_FEATURES.values())
+    ]
     return "\n".join(["| family | features |", "|---|---|", *rows])
 
 
@@ -94,7 +96,7 @@ def _registry_part() -> Iterable[str]:
 def _extras_part() -> Iterable[str]:
     yield "# Optional features"
     yield "Off by default; `-o features.extras=garch,hurst` adds families. A family's own text says how it is computed."
-    for family, members in _families(EXTRAS.values()):
+    for family, members in _families(OPTIONAL_FEATURES.values()):
         yield f"## {family}"
         yield inspect.cleandoc(import_module(f"vpoc_ml.features.extras.{family}").__doc__ or "")
         head = _HEAD.replace("| formula", "| feature | formula", 1).replace("|---|", "|---|---|", 1)

@@ -12,7 +12,7 @@ import polars as pl
 from vpoc_ml.config import IngestConfig, ProfileConfig
 from vpoc_ml.evaluation.forecasts import Floats
 from vpoc_ml.features.build import build_features
-from vpoc_ml.features.extras.entries import FAMILIES, KNOWN
+from vpoc_ml.features.optional_registry import ALL_FEATURES, OPTIONAL_FAMILIES
 from vpoc_ml.features.registry import Feature
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
@@ -39,7 +39,7 @@ def pictured(feature: Feature) -> bool:
 def sketches() -> Iterator[tuple[str, str]]:
     """Yield name and SVG of every feature that has a picture, those of the registry first."""
     features = synthetic_features()
-    for name, feature in KNOWN.items():
+    for name, feature in ALL_FEATURES.items():
         if pictured(feature):
             yield name, sketch(features.select("session", name), feature)
 
@@ -81,10 +81,10 @@ def synthetic_features() -> pl.DataFrame:
         build_developing(bars, es, config),
         vix,
         es,
-        extras=FAMILIES,
+        extras=OPTIONAL_FAMILIES,
         pair=pair.select("ts", "close"),
     )
-    return features.select("session", *KNOWN)
+    return features.select("session", *ALL_FEATURES)
 
 
 def _market(folder: Path, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:

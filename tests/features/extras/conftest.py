@@ -13,8 +13,8 @@ import pytest
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features import build
 from vpoc_ml.features.build import build_features
-from vpoc_ml.features.extras.entries import FAMILIES
 from vpoc_ml.features.history import Predecessor
+from vpoc_ml.features.optional_registry import OPTIONAL_FAMILIES
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.developing import build_developing
@@ -79,7 +79,7 @@ def extras(es: Instrument, only_extras: None) -> Compute:
         bars: pl.DataFrame,
         pair: pl.DataFrame | None,
         predecessor: Predecessor | None = None,
-        families: tuple[str, ...] = FAMILIES,
+        families: tuple[str, ...] = OPTIONAL_FAMILIES,
     ) -> pl.DataFrame:
         config = ProfileConfig()
         levels = build_sessions(bars, es, config), build_developing(bars, es, config)

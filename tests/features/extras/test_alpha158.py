@@ -10,7 +10,7 @@ import pytest
 
 from vpoc_ml.features.extras import alpha_kernels
 from vpoc_ml.features.extras.alpha158 import Series, bar_shapes, rolling
-from vpoc_ml.features.extras.entries import ALPHA_WINDOWS, EXTRAS
+from vpoc_ml.features.optional_registry import ALPHA_WINDOWS, OPTIONAL_FEATURES
 
 ROWS = 260
 
@@ -125,7 +125,7 @@ def test_the_shape_of_a_bar_by_hand():
 def test_the_list_names_each_formula_once(series):
     names = {f"alpha_{name}_{bars}m" for bars in ALPHA_WINDOWS for name in rolling(series, bars)}
     names |= {f"alpha_{name}" for name in bar_shapes(*np.ones((4, 1)))}
-    assert names == {name for name, feature in EXTRAS.items() if feature.family == "alpha158"}
+    assert names == {name for name, feature in OPTIONAL_FEATURES.items() if feature.family == "alpha158"}
     assert len(names) == 136
 
 

@@ -12,12 +12,12 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.build import in_warmup
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.extras import garch
-from vpoc_ml.features.extras.entries import EXTRA_HISTORY, EXTRAS, FAMILIES
-from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, needs
+from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
+from vpoc_ml.features.optional_registry import EXTRA_HISTORY, OPTIONAL_FAMILIES, OPTIONAL_FEATURES
 
 from .conftest import VIX
 
-NAMES = list(EXTRAS)
+NAMES = list(OPTIONAL_FEATURES)
 PRICES = ("open", "high", "low", "close")
 ROLL_AT = 60
 quick = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,7 +62,7 @@ def test_chunks_give_the_same_bits(rows, skip, thin, whole, es):
     """Single bars and sevens over two sessions: each chunk is computed from 83 sessions carried and no more."""
     end = whole.height if skip == 0 else skip + 70
     bars = thin.bars.head(end)
-    parts = build_in_chunks(bars, VIX, es, rows=rows, skip=skip, extras=FAMILIES, pair=thin.pair)
+    parts = build_in_chunks(bars, VIX, es, rows=rows, skip=skip, extras=OPTIONAL_FAMILIES, pair=thin.pair)
     assert differing(pl.concat(parts), whole[skip:end]) == []
 
 
@@ -86,8 +86,8 @@ def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(
 
 
 def test_values_are_missing_in_the_declared_warm_up_and_nowhere_else(thin, extras, whole):
-    for family in FAMILIES:
-        names = [name for name in NAMES if EXTRAS[name].family == family]
+    for family in OPTIONAL_FAMILIES:
+        names = [name for name in NAMES if OPTIONAL_FEATURES[name].family == family]
         warm = whole.filter(~in_warmup(whole, names))
         assert warm.height > 0
         for name in names:
@@ -98,7 +98,7 @@ def test_values_are_missing_in_the_declared_warm_up_and_nowhere_else(thin, extra
 def test_values_lie_in_their_hard_bounds_vary_and_tell_different_things(whole):
     values = whole.filter(~in_warmup(whole, NAMES)).select(NAMES)
     for name in NAMES:
-        low, high = EXTRAS[name].hard
+        low, high = OPTIONAL_FEATURES[name].hard
         assert values[name].is_between(low, high).all(), name
         assert values[name].n_unique() > 1, name
     same = np.abs(np.corrcoef(values.to_numpy().astype(np.float64), rowvar=False)) > 0.999
@@ -108,9 +108,9 @@ def test_values_lie_in_their_hard_bounds_vary_and_tell_different_things(whole):
 
 def test_no_family_reads_more_sessions_than_it_says():
     assert garch.SESSIONS + garch.EARLIER_FITS <= HISTORY_SESSIONS
-    assert needs(("garch", "cointegration")).history == needs().history == HISTORY_SESSIONS
-    assert needs(("har", "hurst")).history == EXTRA_HISTORY["har"] == 83
-    assert needs(("har",)).sessions == 53
+    assert required_history(("garch", "cointegration")).history == required_history().history == HISTORY_SESSIONS
+    assert required_history(("har", "hurst")).history == EXTRA_HISTORY["har"] == 83
+    assert required_history(("har",)).sessions == 53
 
 
 def test_families_are_off_unless_named_and_come_alone(thin, extras):

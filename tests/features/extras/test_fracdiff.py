@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from vpoc_ml.features.extras.entries import EXTRAS
 from vpoc_ml.features.extras.fracdiff import ORDER, THRESHOLD, fixed_width_weights, fractional_difference
+from vpoc_ml.features.optional_registry import OPTIONAL_FEATURES
 
 
 def test_weights_by_hand():
@@ -23,7 +23,7 @@ def test_weights_are_binomial_coefficients_and_stop_at_the_threshold():
         assert weights[k] == pytest.approx(-ORDER * math.exp(gamma), rel=1e-10)
     assert abs(weights[-1]) >= THRESHOLD
     assert abs(fixed_width_weights(ORDER, THRESHOLD / 2)[weights.size]) < THRESHOLD
-    assert EXTRAS["fracdiff_04"].warmup_bars == weights.size - 1
+    assert OPTIONAL_FEATURES["fracdiff_04"].warmup_bars == weights.size - 1
 
 
 def test_order_one_is_the_last_return():

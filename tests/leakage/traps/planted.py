@@ -10,9 +10,9 @@ import polars as pl
 from vpoc_ml.config import DatasetConfig, RunConfig, nightly
 from vpoc_ml.features.registry import Feature
 from vpoc_ml.leakage.market import Build, Market
-from vpoc_ml.leakage.product import training_set_builder
-from vpoc_ml.leakage.results import KEYS, Finding
+from vpoc_ml.leakage.product_builders import training_set_builder
 from vpoc_ml.leakage.training_set import Fit, Fitted, Tables
+from vpoc_ml.leakage.violations import KEYS, Violation
 
 Columns = Callable[[pl.DataFrame], dict[str, pl.Expr | pl.Series]]
 NIGHTLY: RunConfig = nightly()
@@ -75,7 +75,7 @@ def features_of(frame: pl.DataFrame) -> list[str]:
     return list(plain(frame))
 
 
-def caught(findings: list[Finding], name: str, check: str) -> bool:
+def caught(violations: list[Violation], name: str, check: str) -> bool:
     """Tell whether the check reported this feature, and said where, what and what to do."""
-    mine = [one for one in findings if (one.feature, one.check) == (name, check)]
+    mine = [one for one in violations if (one.feature, one.check) == (name, check)]
     return bool(mine) and all(one.expected and one.found and one.remedy and one.line() for one in mine)

@@ -58,9 +58,9 @@ def zscore(bars):
 
 def test_trap_01_rolling_state_is_reset_at_each_chunk(steady):
     build = over_bars(vwap_12h)
-    findings = check_chunks(build, steady, build(steady, None), (SIZE,))
-    assert caught(findings, "vwap_12h", "chunks")
-    assert findings[0].row == SIZE
+    violations = check_chunks(build, steady, build(steady, None), (SIZE,))
+    assert caught(violations, "vwap_12h", "chunks")
+    assert violations[0].row == SIZE
     carried = with_carry(vwap_12h)
     assert check_chunks(carried, steady, carried(steady, None), (SIZE,)) == []
 
@@ -68,8 +68,8 @@ def test_trap_01_rolling_state_is_reset_at_each_chunk(steady):
 def test_trap_02_median_and_iqr_of_the_chunk_scale_its_own_earlier_rows(rough, steady):
     build = over_bars(scaled_by_chunk)
     whole = build(rough, None)
-    findings = check_prefix(build, rough, whole, places(rough, 12, SEED))
-    assert caught(findings, "volume_ratio", "prefix")
+    violations = check_prefix(build, rough, whole, places(rough, 12, SEED))
+    assert caught(violations, "volume_ratio", "prefix")
     assert caught(check_chunks(build, steady, build(steady, None), (SIZE,)), "volume_ratio", "chunks")
     sound = with_carry(lambda bars: {"volume_ratio": volume_ratio(bars)})
     assert check_prefix(sound, rough, sound(rough, None), places(rough, 12, SEED)) == []

@@ -6,7 +6,7 @@ import pandas as pd
 import polars as pl
 
 from vpoc_ml.leakage.degenerate import check_degenerate
-from vpoc_ml.leakage.results import KEYS
+from vpoc_ml.leakage.violations import KEYS
 
 from .planted import caught
 
@@ -14,9 +14,9 @@ from .planted import caught
 def test_trap_15_vix_is_the_constant_20_because_its_column_was_renamed(steady):
     data = steady.bars.rename({"vix": "VIX"}).rename({"VIX": "vix"})
     value = pl.col("VIX").shift(1) if "VIX" in data.columns else pl.lit(20.0)
-    findings = check_degenerate(data.select(*KEYS, vix_lagged=value), steady.bars["close"])
-    assert caught(findings, "vix_lagged", "degenerate")
-    assert "20 in every row" in findings[0].found
+    violations = check_degenerate(data.select(*KEYS, vix_lagged=value), steady.bars["close"])
+    assert caught(violations, "vix_lagged", "degenerate")
+    assert "20 in every row" in violations[0].found
     assert check_degenerate(steady.bars.select(*KEYS, vix_lagged="vix"), steady.bars["close"]) == []
 
 
@@ -28,9 +28,9 @@ def test_trap_16_atr_ratio_is_all_zero_because_its_index_is_another(steady):
     unfilled = steady.bars.select(*KEYS, atr_ratio=pl.Series(frame["atr_ratio"].to_numpy()))
     filled = unfilled.with_columns(pl.col("atr_ratio").fill_nan(0))
     for dead, found in ((unfilled, "none that is finite"), (filled, "0 in every row")):
-        findings = check_degenerate(dead, steady.bars["close"])
-        assert caught(findings, "atr_ratio", "degenerate")
-        assert found in findings[0].found
+        violations = check_degenerate(dead, steady.bars["close"])
+        assert caught(violations, "atr_ratio", "degenerate")
+        assert found in violations[0].found
     right = (reach.rolling(14).mean() / reach.rolling(50).mean()).to_numpy()
     assert check_degenerate(steady.bars.select(*KEYS, atr_ratio=pl.Series(right)), steady.bars["close"]) == []
 
@@ -38,6 +38,6 @@ def test_trap_16_atr_ratio_is_all_zero_because_its_index_is_another(steady):
 def test_a_column_that_is_another_one_in_other_units_is_found(steady):
     change = steady.bars["close"].diff()
     frame = steady.bars.select(KEYS).with_columns(one=change, other=-1e4 * change + 1, third=change.abs())
-    findings = check_degenerate(frame, steady.bars["close"])
-    assert [one.feature for one in findings] == ["other"]
-    assert "with one" in findings[0].found
+    violations = check_degenerate(frame, steady.bars["close"])
+    assert [one.feature for one in violations] == ["other"]
+    assert "with one" in violations[0].found

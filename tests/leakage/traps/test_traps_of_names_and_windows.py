@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.leakage.degenerate import check_degenerate
-from vpoc_ml.leakage.lookback import check_memory
+from vpoc_ml.leakage.lookback import check_lookback
 
 from .planted import caught, declared, with_carry
 
@@ -15,7 +15,7 @@ CLOSE = pl.col("close")
 
 def judged(columns, registry, market):
     build = with_carry(columns)
-    return check_memory(build, market, build(market, None), registry)
+    return check_lookback(build, market, build(market, None), registry)
 
 
 @pytest.mark.parametrize(("name", "days"), [("price_mom_1d", 1), ("price_mom_3d", 3), ("price_mom_5d", 5)])
@@ -63,9 +63,9 @@ def test_trap_18_some_features_are_lagged_and_some_are_not(steady):
         "up_share_14": (change > 0).cast(pl.Float64).rolling_mean(14),
     }
     registry = declared("return_1m", "1 m", bars=1) | declared("range_5m", "5 m", bars=4)
-    findings = judged(lambda bars: columns, registry | declared("up_share_14", "14 m", bars=14), steady)
-    assert [one.feature for one in findings] == ["return_1m"]
-    assert "at the bar itself" in findings[0].expected
+    violations = judged(lambda bars: columns, registry | declared("up_share_14", "14 m", bars=14), steady)
+    assert [one.feature for one in violations] == ["return_1m"]
+    assert "at the bar itself" in violations[0].expected
 
 
 def vwap_12h(bars):
@@ -84,15 +84,15 @@ def test_trap_19_vwap_is_the_typical_price_or_rolls_across_sessions(steady, unpr
     assert judged(anchored, declared("vwap", "session"), steady) == []
     for name, raw in (("vwap", (pl.col("high") + pl.col("low") + CLOSE) / 3), ("close", CLOSE)):
         frames = [market.bars.select("ts", "contract", "session", raw.alias(name)) for market in unpredictable]
-        findings = check_degenerate(pl.concat(frames)[::29], unpredictable_close[::29])
-        assert caught(findings, name, "degenerate")
-        assert "raw price" in findings[0].expected
+        violations = check_degenerate(pl.concat(frames)[::29], unpredictable_close[::29])
+        assert caught(violations, name, "degenerate")
+        assert "raw price" in violations[0].expected
 
 
 def test_a_name_that_contradicts_its_window_is_found_without_measuring(steady):
     sound = {"mom_15m": CLOSE / CLOSE.shift(10)}
-    findings = judged(lambda bars: sound, declared("mom_15m", "10 m", bars=10), steady)
-    assert [one.found for one in findings] == ["the window '10 m'"]
+    violations = judged(lambda bars: sound, declared("mom_15m", "10 m", bars=10), steady)
+    assert [one.found for one in violations] == ["the window '10 m'"]
 
 
 def test_a_memory_of_a_session_ago_is_no_memory_of_two(steady):

@@ -9,7 +9,7 @@ import pytest
 from tests.profile.reference import Bar, levels_of, profile_of
 
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.leakage.product import feature_builder
+from vpoc_ml.leakage.product_builders import feature_builder
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.profile.kernels import SCALE
 from vpoc_ml.profile.sessions import build_sessions

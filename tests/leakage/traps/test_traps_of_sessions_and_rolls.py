@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.leakage.as_of import check_external
-from vpoc_ml.leakage.future_perturbation import check_later
-from vpoc_ml.leakage.lookback import check_memory
+from vpoc_ml.leakage.as_of import check_as_of
+from vpoc_ml.leakage.future_perturbation import check_future_perturbation
+from vpoc_ml.leakage.lookback import check_lookback
 from vpoc_ml.leakage.placebo import check_placebo, skills
 from vpoc_ml.leakage.prefix import check_prefix, places
-from vpoc_ml.leakage.results import KEYS
 from vpoc_ml.leakage.roll_invariance import check_rolls
+from vpoc_ml.leakage.violations import KEYS
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
@@ -139,8 +139,8 @@ def test_trap_12_calendar_date_of_the_stamp_instead_of_the_trade_date(steady):
 
     by_date, by_session = (with_carry(so_far(key)) for key in (pl.col("ts").dt.date(), "session"))
     registry = declared("rv", "session", family="volatility")
-    assert caught(check_memory(by_date, steady, by_date(steady, None), registry), "rv", "memory")
-    assert check_memory(by_session, steady, by_session(steady, None), registry) == []
+    assert caught(check_lookback(by_date, steady, by_date(steady, None), registry), "rv", "memory")
+    assert check_lookback(by_session, steady, by_session(steady, None), registry) == []
 
 
 def same_day_vix(market, rows):
@@ -160,27 +160,27 @@ def vix_before(market, rows):
 def test_trap_17_vix_close_is_attached_to_the_minutes_of_its_own_day(rough, unpredictable):
     registry = declared("vix_lagged", "1 d", family="vix")
     whole, cuts = same_day_vix(rough, None), places(rough, 12, SEED)
-    assert caught(check_later(same_day_vix, rough, whole, cuts, SEED), "vix_lagged", "later")
-    assert caught(check_external(same_day_vix, rough, whole, registry), "vix_lagged", "external")
+    assert caught(check_future_perturbation(same_day_vix, rough, whole, cuts, SEED), "vix_lagged", "later")
+    assert caught(check_as_of(same_day_vix, rough, whole, registry), "vix_lagged", "external")
     found = skills((market, same_day_vix(market, None)) for market in unpredictable)["vix_lagged"]
     assert abs(found.signed) > FAR
 
 
 def test_trap_17_a_close_is_not_known_in_the_bar_that_starts_as_it_is_published(rough):
     registry = declared("vix_lagged", "1 d", family="vix")
-    findings = check_external(vix_at_or_before, rough, vix_at_or_before(rough, None), registry)
-    assert caught(findings, "vix_lagged", "external")
-    assert "1 bars early" in findings[0].found
-    assert check_external(vix_before, rough, vix_before(rough, None), registry) == []
+    violations = check_as_of(vix_at_or_before, rough, vix_at_or_before(rough, None), registry)
+    assert caught(violations, "vix_lagged", "external")
+    assert "1 bars early" in violations[0].found
+    assert check_as_of(vix_before, rough, vix_before(rough, None), registry) == []
 
 
 def test_trap_17_a_series_without_a_time_of_publication_is_refused(rough):
     from dataclasses import replace
 
     undated = replace(rough, vix=rough.vix.drop("available_at"))
-    assert check_external(vix_before, undated, vix_before(rough, None), {})[0].feature == "vix"
+    assert check_as_of(vix_before, undated, vix_before(rough, None), {})[0].feature == "vix"
 
 
 def test_a_feature_outside_the_family_vix_does_not_read_it(rough):
     registry = declared("vix_lagged", "-", family="price")
-    assert caught(check_external(vix_before, rough, vix_before(rough, None), registry), "vix_lagged", "external")
+    assert caught(check_as_of(vix_before, rough, vix_before(rough, None), registry), "vix_lagged", "external")

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn.feature_selection import f_regression
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
-from vpoc_ml.leakage.lookback import check_memory
+from vpoc_ml.leakage.lookback import check_lookback
 from vpoc_ml.leakage.training_set import check_training
 
 from .planted import DATASET, PLAIN, SEED, SOUND, caught, declared, features_of, spoiled, with_carry
@@ -18,7 +18,7 @@ NAMES = ["mom_5m", "range_10", "vol_ratio_10"]
 
 
 def judged(fit, markets):
-    return check_training(fit, PLAIN, markets, DATASET, SEED).findings
+    return check_training(fit, PLAIN, markets, DATASET, SEED).violations
 
 
 def with_columns(made, columns):
@@ -50,17 +50,17 @@ def test_the_sound_training_set_passes(two_contracts):
 
 
 def test_trap_03_scaler_is_fitted_on_all_rows_before_the_split(two_contracts):
-    findings = judged(spoiled(lambda made, tables: transformed(made, robust_scaled)), two_contracts)
-    assert all(caught(findings, name, "training") for name in NAMES)
+    violations = judged(spoiled(lambda made, tables: transformed(made, robust_scaled)), two_contracts)
+    assert all(caught(violations, name, "training") for name in NAMES)
 
 
 def test_trap_04_target_is_the_rank_in_the_full_sample(two_contracts):
     def ranked(made, tables):
         return with_columns(made, {"y": rankdata(made.frame["ret"].to_numpy(), nan_policy="omit") / made.frame.height})
 
-    findings = judged(spoiled(ranked), two_contracts)
-    assert [one.feature for one in findings] == ["y"]
-    assert caught(findings, "y", "training")
+    violations = judged(spoiled(ranked), two_contracts)
+    assert [one.feature for one in violations] == ["y"]
+    assert caught(violations, "y", "training")
 
 
 def test_trap_05_only_rows_that_move_by_a_thousandth_are_kept(two_contracts):
@@ -79,9 +79,9 @@ def test_trap_09_label_horizon_in_bars_crosses_gaps_and_the_night(two_contracts)
         frame = made.frame.join(pl.concat(parts), on=("ts", "contract"), how="left", maintain_order="left")
         return made._replace(frame=frame.with_columns(ret="wrong").drop("wrong"))
 
-    findings = judged(spoiled(in_bars), two_contracts)
-    assert caught(findings, "ret", "training")
-    assert "nan" in [one.expected for one in findings if one.feature == "ret"]
+    violations = judged(spoiled(in_bars), two_contracts)
+    assert caught(violations, "ret", "training")
+    assert "nan" in [one.expected for one in violations if one.feature == "ret"]
 
 
 def test_trap_10_splits_of_80_and_20_percent_touch_each_other(two_contracts):
@@ -91,15 +91,15 @@ def test_trap_10_splits_of_80_and_20_percent_touch_each_other(two_contracts):
         frame = made.frame.sort("ts")
         return made._replace(frame=frame.with_columns(split=names[np.digitize(np.arange(frame.height), edges)]))
 
-    findings = judged(spoiled(touching), two_contracts)
-    assert caught(findings, "validation", "training")
-    assert caught(findings, "test", "training")
+    violations = judged(spoiled(touching), two_contracts)
+    assert caught(violations, "validation", "training")
+    assert caught(violations, "test", "training")
 
 
 @pytest.mark.parametrize("transform", [standardised, winsorised])
 def test_trap_22_scaler_or_winsor_limits_are_fitted_at_signal_time(two_contracts, transform):
-    findings = judged(spoiled(lambda made, tables: transformed(made, transform)), two_contracts)
-    assert any(caught(findings, name, "training") for name in NAMES)
+    violations = judged(spoiled(lambda made, tables: transformed(made, transform)), two_contracts)
+    assert any(caught(violations, name, "training") for name in NAMES)
 
 
 def test_trap_22_features_are_selected_on_all_rows(two_contracts):
@@ -119,9 +119,9 @@ def test_trap_22_every_second_row_is_left_out_before_the_windows(steady):
 
     registry = declared("vol_ratio_30", "30 m", family="volume", bars=29)
     build = with_carry(thinned)
-    assert caught(check_memory(build, steady, build(steady, None), registry), "vol_ratio_30", "memory")
+    assert caught(check_lookback(build, steady, build(steady, None), registry), "vol_ratio_30", "memory")
     sound = with_carry(lambda bars: {"vol_ratio_30": pl.col("volume") / pl.col("volume").rolling_mean(30)})
-    assert check_memory(sound, steady, sound(steady, None), registry) == []
+    assert check_lookback(sound, steady, sound(steady, None), registry) == []
 
 
 def test_statistics_of_the_training_rows_that_know_a_later_session_are_found(two_contracts):
@@ -134,11 +134,11 @@ def test_statistics_of_the_training_rows_that_know_a_later_session_are_found(two
 
 
 def test_a_horizon_of_minutes_is_judged_in_minutes(two_contracts):
-    from vpoc_ml.leakage.product import training_set_builder
+    from vpoc_ml.leakage.product_builders import training_set_builder
 
     from .planted import NIGHTLY
 
     config = NIGHTLY.model_copy(update={"dataset": DATASET.model_copy(update={"horizon_minutes": 5})})
     fit = training_set_builder(config)
-    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).findings == []
-    assert caught(check_training(fit, PLAIN, two_contracts, DATASET, SEED).findings, "ret", "training")
+    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations == []
+    assert caught(check_training(fit, PLAIN, two_contracts, DATASET, SEED).violations, "ret", "training")

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpoc_ml.features.extras.alpha_kernels import correlations, extremes, orders, totals, trends
-from vpoc_ml.features.extras.entries import ALPHA_WINDOWS
 from vpoc_ml.features.extras.reach import recent
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.positive import positive
+from vpoc_ml.features.non_positive_prices import positive
+from vpoc_ml.features.optional_registry import ALPHA_WINDOWS
 
 REACH = max(ALPHA_WINDOWS)
 LOW_QUANTILE, HIGH_QUANTILE = 0.2, 0.8

@@ -15,7 +15,7 @@ import polars as pl
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.extras.reach import day_starts
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.positive import positive
+from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.profile.kernels import Ints
 
 SESSIONS = 20

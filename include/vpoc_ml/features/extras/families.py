@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 
-from vpoc_ml.features.extras.entries import EXTRAS
 from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.optional_registry import OPTIONAL_FEATURES
 
 
 def compute(x: Inputs, extras: Iterable[str]) -> dict[str, Floats]:
@@ -19,4 +19,6 @@ def compute(x: Inputs, extras: Iterable[str]) -> dict[str, Floats]:
     found: dict[str, Floats] = {}
     for family in sorted(set(extras)):
         found |= import_module(f"vpoc_ml.features.extras.{family}").compute(x)
-    return {name: found[name] for name in EXTRAS if name in found} | found  # covariates follow the listed ones
+    return {
+        name: found[name] for name in OPTIONAL_FEATURES if name in found
+    } | found  # covariates follow the listed ones

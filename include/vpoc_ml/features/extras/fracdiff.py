@@ -9,7 +9,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import recent
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.positive import positive
+from vpoc_ml.features.non_positive_prices import positive
 
 ORDER = 0.4
 THRESHOLD = 1e-4

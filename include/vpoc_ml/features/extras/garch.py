@@ -19,7 +19,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import day_starts
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.positive import positive
+from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.profile.kernels import Ints
 
 log = logging.getLogger(__name__)

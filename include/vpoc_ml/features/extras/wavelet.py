@@ -12,7 +12,7 @@ import numpy as np
 
 from vpoc_ml.features.extras.reach import energy, recent
 from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.positive import positive
+from vpoc_ml.features.non_positive_prices import positive
 
 BARS = 390
 LEVELS = 6

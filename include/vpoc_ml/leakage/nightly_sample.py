@@ -12,7 +12,7 @@ import polars as pl
 from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, future_perturbation, prefix
 from vpoc_ml.leakage.market import Build, Market, disturbed_after
-from vpoc_ml.leakage.results import Finding, differences, feature_columns, merged
+from vpoc_ml.leakage.violations import Violation, differences, feature_columns, merged
 from vpoc_ml.profile.ticks import session_starts
 
 JUDGED_SESSIONS = 15
@@ -24,11 +24,11 @@ Stream = Callable[[Market, int, int], pl.DataFrame]
 """Features of a market from a row on, in chunks: (market, rows of a chunk, first row)."""
 
 
-class Audit(NamedTuple):
+class SampleResult(NamedTuple):
     """How often a feature was compared, by check, and what was found."""
 
     comparisons: dict[str, int]
-    findings: list[Finding]
+    violations: list[Violation]
 
 
 class _Recent(NamedTuple):
@@ -37,9 +37,9 @@ class _Recent(NamedTuple):
     first: int
 
 
-def audit(
+def check_sample(
     build: Build, stream: Stream, market: Market, stored: pl.DataFrame, seed: int, history: int = HISTORY_SESSIONS
-) -> Audit:
+) -> SampleResult:
     """Compare stored features with those of shorter, disturbed and chunked bars at sampled places.
 
     Only the last 15 sessions are judged, with ``history`` before them as their past, so that the cost has a bound.
@@ -55,24 +55,24 @@ def audit(
     short, known, first = _recent(market, stored, history)
     draw = np.random.default_rng(seed)
     cuts = _cuts(short, first, draw)
-    findings = []
+    violations = []
     for cut in cuts:
         found = build(short.head(cut), None).slice(first)
         told = f"when the market ends after bar {cut - 1}", _STALE
-        findings += differences(prefix.CHECK, known[first:cut], found, told, first_row=first)
+        violations += differences(prefix.CHECK, known[first:cut], found, told, first_row=first)
     for cut in cuts[1:3]:
         other = build(disturbed_after(short, cut - 1, seed), None)[first:cut]
         told = f"when all after bar {cut - 1} is another", future_perturbation.REMEDY
-        findings += differences(future_perturbation.CHECK, known[first:cut], other, told, first_row=first)
+        violations += differences(future_perturbation.CHECK, known[first:cut], other, told, first_row=first)
     stretches = [(cuts[1], 7, STRETCH), (cuts[2], 1, STRETCH // 5)]
     for cut, rows, length in stretches:
         begin = max(first, cut - length)
         told = f"in chunks of {rows} bars", chunks.REMEDY
         streamed = stream(short.head(cut), rows, begin)
-        findings += differences(chunks.CHECK, known[begin:cut], streamed, told, first_row=begin)
+        violations += differences(chunks.CHECK, known[begin:cut], streamed, told, first_row=begin)
     times = {prefix.CHECK: len(cuts), future_perturbation.CHECK: len(cuts[1:3]), chunks.CHECK: len(stretches)}
     features = len(feature_columns(known))
-    return Audit({check: count * features for check, count in times.items()}, merged(findings))
+    return SampleResult({check: count * features for check, count in times.items()}, merged(violations))
 
 
 def _recent(market: Market, stored: pl.DataFrame, history: int) -> _Recent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from vpoc_ml.features.registry import A_WEEK, REGISTRY, Bounds, Feature
+from vpoc_ml.features.registry import REGISTRY, WEEK_SESSIONS, Bounds, Feature
 
 _UNBOUNDED: Bounds = (-inf, inf)
 _POSITIVE: Bounds = (0, inf)
@@ -19,11 +19,11 @@ _MODELS = (
     Feature("garch_ratio_60m", "garch", "ln sqrt(h / mean of the last 12 squared 5 m returns), time of day divided out",
             "25 d", "ln", (-inf, inf), (-1.2, 2), 20),
     Feature("garch_persistence_20d", "garch", "alpha + beta of the session's fit", "25 d", "-", _SHARE, (0.3, 1), 20,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
     Feature("har_forecast_1d", "har", "forecast of ln RV of s from RV of 1 d, 5 d, 22 d; fitted on 60 d, at least 30",
-            "82 d", "ln %^2", _UNBOUNDED, (-4, 3), 52, variation_sessions=A_WEEK),
+            "82 d", "ln %^2", _UNBOUNDED, (-4, 3), 52, variation_sessions=WEEK_SESSIONS),
     Feature("har_surprise_1d", "har", "ln RV of s-1 less its forecast", "83 d", "ln", _UNBOUNDED, (-3, 3), 53,
-            variation_sessions=A_WEEK),
+            variation_sessions=WEEK_SESSIONS),
     Feature("hurst_390m", "hurst", "slope of ln mean square move over ln lag / 2, lags 1..32 m, clipped to 0..1",
             "390 m", "-", _SHARE, (0.2, 0.8), 2, 390),
     *(Feature(f"wavelet_{2**level}m", "wavelet", f"energy of Haar changes over {2**level} m / energy of the returns",
@@ -33,7 +33,7 @@ _MODELS = (
             "20 d", "sd", _UNBOUNDED, (-12, 12), 20),
     Feature("coint_hedge_20d", "cointegration",
             "b: ln C on ln C of the pair, least squares of 20 d with 100 common bars",
-            "20 d", "-", _UNBOUNDED, (-5, 5), 20, variation_sessions=A_WEEK),
+            "20 d", "-", _UNBOUNDED, (-5, 5), 20, variation_sessions=WEEK_SESSIONS),
     Feature("fracdiff_04", "fracdiff", "1e4 sum w_k ln(C[-k] / C[-281]), w_k of (1 - B)^0.4 down to 1e-4",
             "281 m", "bp", (-3000, 3000), (-150, 150), 2, 281),
 )  # fmt: skip
@@ -105,12 +105,12 @@ _RELATIVE = {
     *(f"alpha_{name}" for name in _RELATIVE_SHAPES),
     *(f"alpha_{name}_{bars}m" for name in _RELATIVE_WINDOWS for bars in ALPHA_WINDOWS),
 }
-EXTRAS: dict[str, Feature] = {
+OPTIONAL_FEATURES: dict[str, Feature] = {
     feature.name: feature._replace(relative=feature.name in _RELATIVE)
     for feature in (*_MODELS, *_BAR_SHAPES, *(one for bars in ALPHA_WINDOWS for one in _windows(bars)))
 }
-FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(feature.family for feature in EXTRAS.values()))
-KNOWN: dict[str, Feature] = REGISTRY | EXTRAS
+OPTIONAL_FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(feature.family for feature in OPTIONAL_FEATURES.values()))
+ALL_FEATURES: dict[str, Feature] = REGISTRY | OPTIONAL_FEATURES
 """Every feature there is, by name: the registry's, then the optional ones."""
 
 
@@ -127,14 +127,14 @@ def covariate_features(covariates: Iterable[str]) -> dict[str, Feature]:
         for name in covariates
         for feature in (
             Feature(f"{name}_lag1", "covariates", f"last value of {name} published before the bar", "1 d", "its own",
-                    _UNBOUNDED, _UNBOUNDED, 0, variation_sessions=A_WEEK),
+                    _UNBOUNDED, _UNBOUNDED, 0, variation_sessions=WEEK_SESSIONS),
             Feature(f"{name}_chg_5d", "covariates", "that value less the last one of five dates before", "5 d",
-                    "its own", _UNBOUNDED, _UNBOUNDED, 8, variation_sessions=A_WEEK),
+                    "its own", _UNBOUNDED, _UNBOUNDED, 8, variation_sessions=WEEK_SESSIONS),
         )
     }  # fmt: skip
 
 
-def chosen(extras: Iterable[str], *, vix: bool = True, covariates: Iterable[str] = ()) -> dict[str, Feature]:
+def selected_features(extras: Iterable[str], *, vix: bool = True, covariates: Iterable[str] = ()) -> dict[str, Feature]:
     """Return the registry and the features of the families named, in the order of their columns.
 
     Without the VIX (``vix`` False) family vix is left out. ``covariates`` are the columns that family covariates is
@@ -144,6 +144,6 @@ def chosen(extras: Iterable[str], *, vix: bool = True, covariates: Iterable[str]
     own = {name: feature for name, feature in REGISTRY.items() if vix or feature.family != "vix"}
     return (
         own
-        | {name: feature for name, feature in EXTRAS.items() if feature.family in wanted}
+        | {name: feature for name, feature in OPTIONAL_FEATURES.items() if feature.family in wanted}
         | (covariate_features(covariates) if COVARIATES in wanted else {})
     )

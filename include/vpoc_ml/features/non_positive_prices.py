@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vpoc_ml.features.registry import PriceReach
+from vpoc_ml.features.registry import PriceLookback
 
 Floats = NDArray[np.float64]
 
@@ -15,7 +15,7 @@ def positive(prices: Floats) -> Floats:
     return np.where(prices <= 0, 1.0, prices) if (prices <= 0).any() else prices
 
 
-def reads_non_positive(low: Floats, day: NDArray[np.int64], reach: PriceReach) -> NDArray[np.bool_]:
+def reads_non_positive(low: Floats, day: NDArray[np.int64], reach: PriceLookback) -> NDArray[np.bool_]:
     """Return True for the bars whose feature reads a price at or below 0.
 
     Args:

@@ -17,7 +17,7 @@ ALL = "*"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """One broken promise of a builder: the first place where it shows.
 
     ``ts`` is the start of the first offending bar in UTC, ``row`` its place among the rows judged; None where a
@@ -42,10 +42,10 @@ class Finding:
         return asdict(self) | {"ts": self.ts.isoformat() if self.ts else None}
 
 
-def from_json(value: Mapping[str, Any]) -> Finding:
+def from_json(value: Mapping[str, Any]) -> Violation:
     """Return the finding that ``Finding.to_json`` gave."""
     ts = value["ts"]
-    return Finding(**{**value, "ts": datetime.fromisoformat(ts) if ts else None})
+    return Violation(**{**value, "ts": datetime.fromisoformat(ts) if ts else None})
 
 
 def feature_columns(frame: pl.DataFrame) -> list[str]:
@@ -67,7 +67,7 @@ def changed(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
 
 def differences(
     check: str, expected: pl.DataFrame, found: pl.DataFrame, told: tuple[str, str], *, first_row: int = 0
-) -> list[Finding]:
+) -> list[Violation]:
     """Compare two frames of the same rows and return, for each feature that differs, the first row where it does.
 
     Args:
@@ -81,22 +81,22 @@ def differences(
     if not expected.select(KEYS).equals(found.select(KEYS)) or expected.columns != found.columns:
         rows = f"{expected.height} rows and {expected.width} columns", f"{found.height} and {found.width}"
         other = rows[1] if found.shape != expected.shape else "other stamps, sessions or columns"
-        return [Finding(check, ALL, None, None, f"the same {rows[0]} {how}", other, remedy)]
+        return [Violation(check, ALL, None, None, f"the same {rows[0]} {how}", other, remedy)]
     names = feature_columns(expected)
     one, other_cells = matrix(expected, names), matrix(found, names)
     wrong = changed(one, other_cells)
-    findings = []
+    violations = []
     for at in np.flatnonzero(wrong.any(axis=0)):
         row = int(wrong[:, at].argmax())
         shown = f"{one[row, at]:.9g}", f"{other_cells[row, at]:.9g} {how} ({int(wrong[:, at].sum())} rows differ)"
-        findings.append(Finding(check, names[at], expected["ts"][row], first_row + row, *shown, remedy))
-    return findings
+        violations.append(Violation(check, names[at], expected["ts"][row], first_row + row, *shown, remedy))
+    return violations
 
 
-def merged(findings: list[Finding]) -> list[Finding]:
+def merged(violations: list[Violation]) -> list[Violation]:
     """Return the first finding of each check and feature, earliest row first."""
-    first: dict[tuple[str, str], Finding] = {}
-    for one in findings:
+    first: dict[tuple[str, str], Violation] = {}
+    for one in violations:
         known = first.get((one.check, one.feature))
         if known is None or (one.row is not None and (known.row is None or one.row < known.row)):
             first[one.check, one.feature] = one
