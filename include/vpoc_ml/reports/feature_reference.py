@@ -49,8 +49,8 @@ def _introduction() -> list[str]:
     return [
         "# Features",
         (
-            f"The {len(REGISTRY)} features every run computes, then the {len(OPTIONAL_FEATURES)} of the optional families"
-            " (`features.extras`). This page is made by `make features-page` from the code: correct it there."
+            f"The {len(REGISTRY)} features every run computes, then the {len(OPTIONAL_FEATURES)} of the optional"
+            " families (`features.extras`). This page is made by `make features-page` from the code: correct it there."
         ),
         (
             "A value at bar t is known at the close of t: it reads bars up to t, sessions that are complete, and what"
