@@ -87,7 +87,7 @@ def gate_training_set() -> dict[str, Any]:
 @task(
     queue="rocm",
     pool=os.environ.get("VPOC_TRAIN_POOL", "default_pool"),
-    executor=os.environ.get("TRAIN_EXECUTOR") or None,
+    executor=os.environ.get("VPOC_TRAIN_EXECUTOR") or None,
 )
 def train(task_state_store: Any = None) -> dict[str, Any]:
     from vpoc_airflow.train import train as train_resumably

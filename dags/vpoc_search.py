@@ -38,7 +38,7 @@ def prepare() -> None:
     task_id="search",
     queue="rocm",
     pool=os.environ.get("VPOC_TRAIN_POOL", "default_pool"),
-    executor=os.environ.get("TRAIN_EXECUTOR") or None,
+    executor=os.environ.get("VPOC_TRAIN_EXECUTOR") or None,
 )
 def try_settings(params: Any = None) -> dict[str, Any]:
     return search.search(params)

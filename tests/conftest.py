@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real market data; absent data is a failure where it is required, else a skip."""
-    folder = Path(os.environ.get("VPOC_ML_REAL_DATA", ROOT.parent / "shared" / "data"))
+    folder = Path(os.environ.get("VPOC_REAL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        message = f"real market data not found at {folder}; set VPOC_ML_REAL_DATA to its folder"
-        if os.environ.get("VPOC_ML_REQUIRE_REAL") == "1":
+        message = f"real market data not found at {folder}; set VPOC_REAL_DATA to its folder"
+        if os.environ.get("VPOC_REQUIRE_REAL") == "1":
             pytest.fail(message)
         pytest.skip(message)
     return folder
@@ -78,7 +78,7 @@ def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "VPOC_ML_CACHE": str(tmp_path / "cache"),
+        "VPOC_CACHE": str(tmp_path / "cache"),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

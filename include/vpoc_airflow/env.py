@@ -12,11 +12,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def lake_uri(lake: str | Path | None = None) -> str:
-    """Return where the lake is: ``lake``, else ``VPOC_ML_LAKE``, else ``data`` in the project.
+    """Return where the lake is: ``lake``, else ``VPOC_LAKE``, else ``data`` in the project.
 
     A URL such as ``s3://bucket/es`` stays as it is; a folder becomes absolute.
     """
-    named = str(lake or os.environ.get("VPOC_ML_LAKE") or PROJECT / "data")
+    named = str(lake or os.environ.get("VPOC_LAKE") or PROJECT / "data")
     return named if "://" in named else str(Path(named).expanduser().absolute())
 
 
@@ -49,7 +49,7 @@ def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dic
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "GX_ANALYTICS_ENABLED": "False",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "VPOC_ML_LAKE": lake_uri(lake),
+        "VPOC_LAKE": lake_uri(lake),
     }
     if port is not None:
         base = f"http://127.0.0.1:{port}"

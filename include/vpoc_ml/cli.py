@@ -32,7 +32,7 @@ app = typer.Typer(
 report = typer.Typer(no_args_is_help=True, help="Reports on what a run has left.")
 app.add_typer(report, name="report")
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_ML_LAKE", help="The lake: a folder or s3://bucket/es.")]
+LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_LAKE", help="The lake: a folder or s3://bucket/es.")]
 RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
 RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the same as RUN.", show_default=False)]
 RecipeOption = Annotated[

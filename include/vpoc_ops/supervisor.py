@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vpoc_ops.supervisor", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
     parser.add_argument("--home", type=Path, default=env.PROJECT / ".airflow" / "up", help="Airflow's folder")
-    parser.add_argument("--lake", default=os.environ.get("VPOC_ML_LAKE"), help="lake: a folder or a URL")
+    parser.add_argument("--lake", default=os.environ.get("VPOC_LAKE"), help="lake: a folder or a URL")
     parser.add_argument("--port", type=int, default=8080, help="port of the API server")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds until all parts have to be healthy")
     options = parser.parse_args(arguments)

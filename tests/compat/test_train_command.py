@@ -195,7 +195,7 @@ def test_data_in_the_private_folder_and_a_file_in_the_place_of_the_link_are_refu
 )
 def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_path, monkeypatch, lake, place):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "cache"))
     asked = []
     monkeypatch.setattr(cli, "_train_and_evaluate", lambda *arguments, as_json: asked.append(arguments))
     line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]

@@ -72,7 +72,7 @@ def run_contract(contracts_dag, run_any):
 @pytest.fixture
 def run_any(fakes, monkeypatch, tmp_path):
     def run(dag, fail: str | None = None, contracts: list[str] | None = None, state: str = "refused", **conf):
-        monkeypatch.setenv("VPOC_ML_LAKE", str(tmp_path / "lake"))
+        monkeypatch.setenv("VPOC_LAKE", str(tmp_path / "lake"))
         fake = fakes.install(fakes.FakePipeline(fail, contracts), monkeypatch.setitem)
         fake.state = state
         for holder in (dag, *dag.tasks):  # ``dag.test`` leaves a run's conf in the params of the DAG and its tasks

@@ -32,7 +32,7 @@ for _ in range(int(sys.argv[2])):
 @pytest.fixture(params=["folder", "s3"])
 def root(request, tmp_path, monkeypatch):
     """Root of a lake in a folder or on S3; a lease that nobody renews is taken over after three seconds."""
-    monkeypatch.setenv("VPOC_ML_LEASE_SECONDS", "3")
+    monkeypatch.setenv("VPOC_LEASE_SECONDS", "3")
     return str(tmp_path / "lake") if request.param == "folder" else request.getfixturevalue("bucket")
 
 
@@ -88,7 +88,7 @@ def test_no_update_is_lost_between_processes(root, process):
 
 
 def test_writer_that_stood_still_is_told_that_it_lost_the_lease(bucket, process, monkeypatch):
-    monkeypatch.setenv("VPOC_ML_LEASE_SECONDS", "3")
+    monkeypatch.setenv("VPOC_LEASE_SECONDS", "3")
     sleeper = process(HOLD, bucket, 0.2)
     assert sleeper.stdout.readline() == "held\n"
     sleeper.send_signal(signal.SIGSTOP)

@@ -33,7 +33,7 @@ def another_machine(monkeypatch, tmp_path):
     """Forget everything this machine knows: an empty cache."""
 
     def move():
-        monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / f"cache{len(list(tmp_path.iterdir()))}"))
+        monkeypatch.setenv("VPOC_CACHE", str(tmp_path / f"cache{len(list(tmp_path.iterdir()))}"))
 
     return move
 
@@ -235,7 +235,7 @@ def test_only_what_changed_is_moved(lake, monkeypatch):
 def test_copies_are_bounded(lake, monkeypatch):
     import os
 
-    monkeypatch.setenv("VPOC_ML_CACHE_GB", "0.000001")
+    monkeypatch.setenv("VPOC_CACHE_GB", "0.000001")
     lake = Lake(str(lake.root))
     first = lake.write_frame(KEY, pl.DataFrame({"x": range(1000)}), BUILD_KEY)
     old = lake.local(KEY)
@@ -249,9 +249,9 @@ def test_unknown_store_and_a_store_that_cannot_lock(monkeypatch, tmp_path):
     with pytest.raises(InvalidValueError, match="s3://bucket"):
         Lake("nonsense://x/y")
     lake = Lake("memory://bucket/es")
-    with pytest.raises(ConfigError, match="VPOC_ML_LOCKS"), lake.writing("ESH25"):
+    with pytest.raises(ConfigError, match="VPOC_LOCKS"), lake.writing("ESH25"):
         pass
-    monkeypatch.setenv("VPOC_ML_LOCKS", str(tmp_path))
+    monkeypatch.setenv("VPOC_LOCKS", str(tmp_path))
     with lake.writing("ESH25"):
         assert (tmp_path / "ESH25.lock").exists()
 

@@ -223,6 +223,6 @@ def test_missing_or_broken_files_are_named(own, tmp_path, monkeypatch) -> None:
 def test_recursive_and_oversized_files_are_refused(tmp_path, monkeypatch, text, words):
     path = tmp_path / "own.toml"
     path.write_text(text)
-    monkeypatch.setenv("VPOC_ML_INSTRUMENTS", str(path))
+    monkeypatch.setenv("VPOC_INSTRUMENTS", str(path))
     with pytest.raises(UnreadableFileError, match=words):
         instrument("ES")

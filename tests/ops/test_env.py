@@ -27,7 +27,7 @@ def test_other_airflow_settings_of_the_caller_do_not_leak_in(monkeypatch, tmp_pa
 
 
 def test_lake_is_the_variable_or_the_project_s_data(monkeypatch):
-    monkeypatch.setenv("VPOC_ML_LAKE", "/somewhere")
+    monkeypatch.setenv("VPOC_LAKE", "/somewhere")
     assert env.lake_root() == Path("/somewhere")
-    monkeypatch.delenv("VPOC_ML_LAKE")
+    monkeypatch.delenv("VPOC_LAKE")
     assert env.lake_root() == env.PROJECT / "data"

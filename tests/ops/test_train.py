@@ -101,7 +101,7 @@ def test_task_log_has_one_line_an_epoch(folder, caplog):
     ],
 )
 def test_fault_of_the_machine_keeps_its_retries_and_a_verdict_does_not(error, raised, tmp_path, monkeypatch):
-    monkeypatch.setenv("VPOC_ML_LAKE", str(tmp_path))
+    monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
     with pytest.raises(raised), stage_tasks.recorded("night", "train"):
         raise error
     assert (tmp_path / "runs/night/failures/train.json").is_file()

@@ -193,7 +193,7 @@ def test_absent_open_interest_is_refused_before_any_bar_is_read(lake, start, tmp
             pipeline.plan_contracts(lake, name)
     own = tmp_path / "own.toml"
     own.write_text('[ES]\nroll_rule = "open_interest"\n')
-    monkeypatch.setenv("VPOC_ML_INSTRUMENTS", str(own))
+    monkeypatch.setenv("VPOC_INSTRUMENTS", str(own))
     start("instrument")
     with pytest.raises(MissingInputError, match=r"data\.open_interest; found none"):
         pipeline.plan_contracts(lake, "instrument")

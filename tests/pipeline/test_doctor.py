@@ -91,7 +91,7 @@ def test_lake_that_cannot_be_written_is_a_problem_and_a_good_one_is_left_clean(d
     (tmp_path / "file").touch()
     found = doctor(lake=tmp_path / "file")
     assert found["lake"].level == "problem"
-    assert "VPOC_ML_LAKE" in found["lake"].remedy
+    assert "VPOC_LAKE" in found["lake"].remedy
     assert doctor()["lake"].level == "ok"
     assert [path for path in (tmp_path / "lake").rglob("*") if path.is_file()] == []
 

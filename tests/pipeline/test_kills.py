@@ -1,6 +1,6 @@
 """A run that is killed at any moment ends well when it is started again, with the same artifacts.
 
-``VPOC_ML_KILLS=90`` is the long form, ``VPOC_ML_KILL_SEED`` repeats one. The seed is printed.
+``VPOC_KILLS=90`` is the long form, ``VPOC_KILL_SEED`` repeats one. The seed is printed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from . import killed_run
 
-KILLS = int(os.environ.get("VPOC_ML_KILLS", "2"))
+KILLS = int(os.environ.get("VPOC_KILLS", "2"))
 PER_ROUND = 5
 DAMAGES = {
     "a flipped bit": lambda content, at: content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :],
@@ -24,7 +24,7 @@ DAMAGES = {
 
 @pytest.fixture
 def chance():
-    seed = int(os.environ.get("VPOC_ML_KILL_SEED") or random.SystemRandom().randrange(10**6))
+    seed = int(os.environ.get("VPOC_KILL_SEED") or random.SystemRandom().randrange(10**6))
     print("seed", seed)
     return random.Random(seed)
 

@@ -41,7 +41,7 @@ class Prover:
 @pytest.fixture
 def prover(monkeypatch, tmp_path) -> Prover:
     """A machine that has proved nothing yet."""
-    monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(leakage_stage, "_KNOWN", {})
     prover = Prover()
     monkeypatch.setattr(leakage_stage, "prove_code", prover)

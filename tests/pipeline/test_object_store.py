@@ -19,11 +19,11 @@ KINDS = ("bars", "quarantine", "sessions", "developing", "features")
 @pytest.fixture
 def workers(monkeypatch, tmp_path):
     """Give every stage a machine of its own: an empty cache. The registry is a shared folder."""
-    monkeypatch.setenv("VPOC_ML_REGISTRY", str(tmp_path / "registry"))
+    monkeypatch.setenv("VPOC_REGISTRY", str(tmp_path / "registry"))
     machines = iter(range(1000))
 
     def move(result=None):
-        monkeypatch.setenv("VPOC_ML_CACHE", str(tmp_path / f"machine{next(machines)}"))
+        monkeypatch.setenv("VPOC_CACHE", str(tmp_path / f"machine{next(machines)}"))
 
     move()
     return move
@@ -73,11 +73,11 @@ def test_vendor_files_in_the_store(bucket, delivery, workers, monkeypatch):
     pipeline.start_run(bucket, "night", "smoke", None, None, None, NOW)
     pipeline.run_until(bucket, "night", "profile", NOW)
     assert lake.keys("sessions") == ["sessions/ES/ESH23.parquet"]
-    folder = Path(os.environ["VPOC_ML_CACHE"])
+    folder = Path(os.environ["VPOC_CACHE"])
     assert len(list(folder.rglob("raw/ES*.txt"))) == 1
 
 
 def test_registry_needs_a_place(bucket, monkeypatch):
-    monkeypatch.delenv("VPOC_ML_REGISTRY", raising=False)
-    with pytest.raises(ConfigError, match="VPOC_ML_REGISTRY"):
+    monkeypatch.delenv("VPOC_REGISTRY", raising=False)
+    with pytest.raises(ConfigError, match="VPOC_REGISTRY"):
         pipeline.models(bucket)

@@ -51,7 +51,7 @@ def test_features_are_those_of_a_run_with_the_vix_but_for_its_family(lake, start
 def test_instruments_entry_can_leave_the_vix_out(lake, start, without_file, tmp_path, monkeypatch):
     own = tmp_path / "own.toml"
     own.write_text("[ES]\nvix = false\n")
-    monkeypatch.setenv("VPOC_ML_INSTRUMENTS", str(own))
+    monkeypatch.setenv("VPOC_INSTRUMENTS", str(own))
     start()
     assert pipeline.plan_contracts(lake, "night")["vix"] is None
     start("insists", overrides={"data.vix": "required"})

@@ -44,7 +44,7 @@ def lake(tmp_path, monkeypatch):
         (root / name).write_text(text)
     (tmp_path / "outside.html").write_text("outside")
     (root / "reports" / "link.html").symlink_to(tmp_path / "outside.html")
-    monkeypatch.setenv("VPOC_ML_LAKE", str(root))
+    monkeypatch.setenv("VPOC_LAKE", str(root))
     return root
 
 
@@ -232,7 +232,7 @@ def test_index_escapes_names(client, lake):
 
 
 def test_index_of_an_empty_lake_says_so(client, monkeypatch, tmp_path):
-    monkeypatch.setenv("VPOC_ML_LAKE", str(tmp_path / "none"))
+    monkeypatch.setenv("VPOC_LAKE", str(tmp_path / "none"))
     assert "No run has left anything" in client.get("/").text
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from vpoc_ml.errors import ArtifactError, StorageError
 
 FULL = ("room for the file", "Free space there, or move the lake to a larger disk.")
-READ_ONLY = ("a lake that can be written to", "Mount it writable, or name another lake with --lake or VPOC_ML_LAKE.")
-FOREIGN = ("permission to write", "Give this user the folder, or name another lake with --lake or VPOC_ML_LAKE.")
-NO_FOLDER = ("a folder that can be made", "Name another folder; of the lake, with --lake or VPOC_ML_LAKE.")
+READ_ONLY = ("a lake that can be written to", "Mount it writable, or name another lake with --lake or VPOC_LAKE.")
+FOREIGN = ("permission to write", "Give this user the folder, or name another lake with --lake or VPOC_LAKE.")
+NO_FOLDER = ("a folder that can be made", "Name another folder; of the lake, with --lake or VPOC_LAKE.")
 REFUSALS = {
     errno.ENOSPC: (*FULL, "no space left on the disk"),
     errno.EDQUOT: (*FULL, "the quota of this user used up"),

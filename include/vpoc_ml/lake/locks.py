@@ -167,21 +167,21 @@ class _Lease:
 
 
 def locks_of(storage: Folder | Bucket) -> Locks:
-    """Return the locks of a lake: files in ``VPOC_ML_LOCKS`` if that is set, else in the lake itself.
+    """Return the locks of a lake: files in ``VPOC_LOCKS`` if that is set, else in the lake itself.
 
     Raises:
         ConfigError: the lake's store has no conditional put and no shared folder is named.
     """
-    named = os.environ.get("VPOC_ML_LOCKS")
+    named = os.environ.get("VPOC_LOCKS")
     if named:
         return FolderLocks(Path(named))
     if isinstance(storage, Folder):
         return FolderLocks(storage.root / ".locks")
     if storage.conditional:
-        return LeaseLocks(storage, lease_seconds=float(os.environ.get("VPOC_ML_LEASE_SECONDS") or LEASE_SECONDS))
+        return LeaseLocks(storage, lease_seconds=float(os.environ.get("VPOC_LEASE_SECONDS") or LEASE_SECONDS))
     raise ConfigError(
         f"Expected a lake in a folder or on S3, whose writers can lock each other out; was {storage.root}."
-        " Set VPOC_ML_LOCKS to a folder that every machine which writes can see."
+        " Set VPOC_LOCKS to a folder that every machine which writes can see."
     )
 
 

@@ -26,8 +26,8 @@ IN_USE_SECONDS, MARK_SECONDS = 24 * 3600, 3600
 
 
 def cache_folder() -> Path:
-    """Return where this machine keeps its copies: ``VPOC_ML_CACHE``, else ``~/.cache/vpoc_ml``."""
-    return Path(os.environ.get("VPOC_ML_CACHE") or Path.home() / ".cache" / "vpoc_ml").expanduser().absolute()
+    """Return where this machine keeps its copies: ``VPOC_CACHE``, else ``~/.cache/vpoc_ml``."""
+    return Path(os.environ.get("VPOC_CACHE") or Path.home() / ".cache" / "vpoc_ml").expanduser().absolute()
 
 
 class Copies:
@@ -35,7 +35,7 @@ class Copies:
 
     def __init__(self, folder: Path, *, limit: int | None = None) -> None:
         self.folder = folder
-        self.limit = limit or int(float(os.environ.get("VPOC_ML_CACHE_GB") or 20) * GIGABYTE)
+        self.limit = limit or int(float(os.environ.get("VPOC_CACHE_GB") or 20) * GIGABYTE)
         self._hashes = HashCache(folder.parent / "hashes.sqlite")
 
     def path(self, sha256: str, suffix: str) -> Path:

@@ -298,7 +298,7 @@ class Lake:
 
         Raises:
             WriterBusyError: another writer still holds the lock after ``wait_seconds``.
-            ConfigError: the lake's store cannot lock and ``VPOC_ML_LOCKS`` names no shared folder.
+            ConfigError: the lake's store cannot lock and ``VPOC_LOCKS`` names no shared folder.
         """
         with locks_of(self.storage).held(name, wait_seconds):
             yield

@@ -1,6 +1,6 @@
 """The tables of instruments and calendars: the built-in TOML files with the user's laid over them.
 
-``VPOC_ML_INSTRUMENTS`` names the user's file. An entry of it is a new instrument, or changes single
+``VPOC_INSTRUMENTS`` names the user's file. An entry of it is a new instrument, or changes single
 keys of a built-in one; its table ``calendars`` holds calendars in the form of ``overrides.toml``.
 """
 
@@ -20,7 +20,7 @@ from zoneinfo import available_timezones
 
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
-INSTRUMENTS_VARIABLE = "VPOC_ML_INSTRUMENTS"
+INSTRUMENTS_VARIABLE = "VPOC_INSTRUMENTS"
 MAX_BYTES = 1024**2
 """Size of the user's file; a hundred instruments take a tenth of it."""
 MAX_NESTING = 16

@@ -25,16 +25,16 @@ from vpoc_ml.scoring.batch import score_bars
 
 
 def registry_folder(lake: Lake) -> Path:
-    """Return the folder of the ledger and the models' copies: ``VPOC_ML_REGISTRY``, else ``registry/`` of the lake.
+    """Return the folder of the ledger and the models' copies: ``VPOC_REGISTRY``, else ``registry/`` of the lake.
 
     Raises:
         ConfigError: the lake lies in an object store, where no ledger can be appended to, and no folder is named.
     """
-    named = os.environ.get("VPOC_ML_REGISTRY")
+    named = os.environ.get("VPOC_REGISTRY")
     if named is None and lake.remote:
         raise ConfigError(
             f"Expected a folder for the registry of the lake {lake.root}; was none."
-            " Set VPOC_ML_REGISTRY to a folder that every machine which evaluates, promotes or scores can see"
+            " Set VPOC_REGISTRY to a folder that every machine which evaluates, promotes or scores can see"
             " (and MLFLOW_TRACKING_URI where MLflow is a server)."
         )
     return Path(named) if named else lake.folder("registry")

@@ -78,7 +78,7 @@ def lake(root: str) -> Iterator[Diagnostic]:
     try:
         yield _written(Lake(root))
     except Exception as error:  # noqa: BLE001 - every store has errors of its own, all of them mean "not usable"
-        remedy = "Correct --lake or VPOC_ML_LAKE, its permissions, or the credentials in the environment."
+        remedy = "Correct --lake or VPOC_LAKE, its permissions, or the credentials in the environment."
         yield Diagnostic("lake", "problem", f"{root} cannot be written: {type(error).__name__}: {error}", remedy)
         return
     if "://" not in root:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-PARENT_VARIABLE = "_VPOC_ML_TRAINING_PARENT"
+PARENT_VARIABLE = "VPOC_TRAINING_PARENT"
 POLL_SECONDS = 0.25
 
 
