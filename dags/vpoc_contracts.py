@@ -41,13 +41,10 @@ def plan_contracts() -> list[str]:
 
 
 @task
-def of_one(stage_name: str, contract: str) -> dict[str, Any]:
-    return stage_tasks.call(stage_name, contract, label=contract)
-
-
-@task
-def of_all(stage_name: str, planned: list[str]) -> dict[str, Any]:
-    return stage_tasks.call(stage_name, list(planned))
+def run_stage(stage_name: str, contracts: str | list[str]) -> dict[str, Any]:
+    if isinstance(contracts, str):
+        return stage_tasks.call(stage_name, contracts, label=contracts)
+    return stage_tasks.call(stage_name, list(contracts))
 
 
 @task
@@ -92,9 +89,9 @@ def publish_reports() -> dict[str, Any]:
 def vpoc_contracts() -> None:
     started, planned = resolve_config(), plan_contracts()
     contract = started["contract"]
-    ingested = of_one.override(task_id="ingest_contract")("ingest_contract", contract)
-    profiled = of_one.override(task_id="profile_contract")("profile_contract", contract)
-    gate_bars, rolls = (of_all.override(task_id=name)(name, planned) for name in ("gate_bars", "build_rolls"))
+    ingested = run_stage.override(task_id="ingest_contract")("ingest_contract", contract)
+    profiled = run_stage.override(task_id="profile_contract")("profile_contract", contract)
+    gate_bars, rolls = (run_stage.override(task_id=name)(name, planned) for name in ("gate_bars", "build_rolls"))
     built = build_features(contract)
     stages = {"ingest": ingested, "profile": profiled, "rolls": rolls}
     gate, told, reports = gate_features(contract, built), outcome(started, stages, built), publish_reports()

@@ -25,7 +25,6 @@ features per contract, rolls → **gate: features** → **gate: leakage** → tr
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,9 +33,10 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_gro
 
 from vpoc_airflow import stage_tasks, start
 from vpoc_airflow.approval import APPROVE, REJECT, REQUEST, conclude
+from vpoc_ml import environment
 
 NAMED = "{{ contract }}"
-OF_ALL = ("gate_bars", "gate_features", "gate_leakage", "build_training_set")
+CONTRACT_LIST_STAGES = ("gate_bars", "gate_features", "gate_leakage", "build_training_set")
 
 
 @task
@@ -64,13 +64,13 @@ def features_contract(contract: str) -> dict[str, Any]:
     return stage_tasks.call_for("features_contract", contract)
 
 
-@task_group
-def levels(contract: str) -> None:
+@task_group(group_id="contract")
+def build_contract(contract: str) -> None:
     profile_contract(contract) >> features_contract(contract)
 
 
 @task
-def of_all(stage_name: str, contracts: list[str]) -> dict[str, Any]:
+def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:
     return stage_tasks.call(stage_name, list(contracts))
 
 
@@ -86,8 +86,8 @@ def gate_training_set() -> dict[str, Any]:
 
 @task(
     queue="rocm",
-    pool=os.environ.get("VPOC_TRAIN_POOL", "default_pool"),
-    executor=os.environ.get("VPOC_TRAIN_EXECUTOR") or None,
+    pool=environment.read(environment.TRAIN_POOL) or "default_pool",
+    executor=environment.read(environment.TRAIN_EXECUTOR),
 )
 def train(task_state_store: Any = None) -> dict[str, Any]:
     from vpoc_airflow.train import train as train_resumably
@@ -141,10 +141,10 @@ def publish_reports() -> dict[str, Any]:
 def vpoc_nightly() -> None:
     config, contracts = resolve_config(), plan_contracts()
     ingested = ingest_contract.expand(contract=contracts)
-    stages = [of_all.override(task_id=name)(name, contracts) for name in OF_ALL]
+    stages = [run_stage.override(task_id=name)(name, contracts) for name in CONTRACT_LIST_STAGES]
     gate_bars, gate_features, gate_leakage, training_set = stages
     rolls = build_rolls(contracts)
-    per_contract = levels.expand(contract=contracts)
+    per_contract = build_contract.expand(contract=contracts)
     trained, evaluated, decided, promoted, scored = train(), evaluate(), decide(), promote(), score()
     branch = approval(decided)
     approve = HITLOperator(

@@ -14,13 +14,13 @@ training on it: `resolve_config` → `prepare` → `search`.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import dag, result, task, teardown
 
 from vpoc_airflow import search, stage_tasks
+from vpoc_ml import environment
 
 
 @task
@@ -37,8 +37,8 @@ def prepare() -> None:
 @task(
     task_id="search",
     queue="rocm",
-    pool=os.environ.get("VPOC_TRAIN_POOL", "default_pool"),
-    executor=os.environ.get("VPOC_TRAIN_EXECUTOR") or None,
+    pool=environment.read(environment.TRAIN_POOL) or "default_pool",
+    executor=environment.read(environment.TRAIN_EXECUTOR),
 )
 def try_settings(params: Any = None) -> dict[str, Any]:
     return search.search(params)

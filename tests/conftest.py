@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from vpoc_airflow import env
+from vpoc_ml import environment
 
 # Before anything loads them: tests run side by side, and libraries whose threads wait for each other burn both cores.
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -29,10 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real market data; absent data is a failure where it is required, else a skip."""
-    folder = Path(os.environ.get("VPOC_REAL_DATA", ROOT.parent / "shared" / "data"))
+    folder = Path(environment.read(environment.REAL_DATA) or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
         message = f"real market data not found at {folder}; set VPOC_REAL_DATA to its folder"
-        if os.environ.get("VPOC_REQUIRE_REAL") == "1":
+        if environment.read(environment.REQUIRE_REAL) == "1":
             pytest.fail(message)
         pytest.skip(message)
     return folder

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vpoc_ml import environment
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -16,7 +18,7 @@ def lake_uri(lake: str | Path | None = None) -> str:
 
     A URL such as ``s3://bucket/es`` stays as it is; a folder becomes absolute.
     """
-    named = str(lake or os.environ.get("VPOC_LAKE") or PROJECT / "data")
+    named = str(lake or environment.read(environment.LAKE) or PROJECT / "data")
     return named if "://" in named else str(Path(named).expanduser().absolute())
 
 
@@ -49,7 +51,7 @@ def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dic
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "GX_ANALYTICS_ENABLED": "False",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "VPOC_LAKE": lake_uri(lake),
+        environment.LAKE: lake_uri(lake),
     }
     if port is not None:
         base = f"http://127.0.0.1:{port}"
@@ -58,7 +60,7 @@ def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dic
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": base,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{base}/execution/",
-            "VPOC_TRAIN_POOL": "gpu",
+            environment.TRAIN_POOL: "gpu",
         }
     return env
 

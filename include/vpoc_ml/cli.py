@@ -13,6 +13,7 @@ from rich.console import Console
 
 from vpoc_ml import cli_output as output
 from vpoc_ml import config as configuration
+from vpoc_ml import environment
 from vpoc_ml.compat import command_line
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
@@ -32,7 +33,9 @@ app = typer.Typer(
 report = typer.Typer(no_args_is_help=True, help="Reports on what a run has left.")
 app.add_typer(report, name="report")
 
-LakeOption = Annotated[str, typer.Option("--lake", envvar="VPOC_LAKE", help="The lake: a folder or s3://bucket/es.")]
+LakeOption = Annotated[
+    str, typer.Option("--lake", envvar=environment.LAKE, help="The lake: a folder or s3://bucket/es.")
+]
 RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
 RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the same as RUN.", show_default=False)]
 RecipeOption = Annotated[
@@ -432,6 +435,7 @@ def main() -> None:
     """Run the command line; a typed error becomes its message on stderr and its exit code."""
     try:
         try:
+            environment.accept_former_names()
             app()
         finally:  # a bar that is left running hides the terminal's cursor and keeps stdout and stderr
             output.show_progress.stop()

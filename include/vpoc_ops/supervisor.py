@@ -27,6 +27,7 @@ import psutil
 from rich.console import Console
 
 from vpoc_airflow import env
+from vpoc_ml.environment import LAKE, SUPERVISED_HOME, read
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ops.client import UNANSWERED, Airflow, NotUpError, RefusedError
 
@@ -37,7 +38,7 @@ PARTS = {
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
 HEALTH_KEYS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-MARK = "VPOC_SUPERVISED_HOME"
+MARK = SUPERVISED_HOME
 """Environment variable that every process below a supervised home carries; its value is the home."""
 
 console = Console(soft_wrap=True, highlight=False)
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vpoc_ops.supervisor", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
     parser.add_argument("--home", type=Path, default=env.PROJECT / ".airflow" / "up", help="Airflow's folder")
-    parser.add_argument("--lake", default=os.environ.get("VPOC_LAKE"), help="lake: a folder or a URL")
+    parser.add_argument("--lake", default=read(LAKE), help="lake: a folder or a URL")
     parser.add_argument("--port", type=int, default=8080, help="port of the API server")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds until all parts have to be healthy")
     options = parser.parse_args(arguments)

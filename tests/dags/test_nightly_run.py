@@ -42,7 +42,7 @@ def test_start_gets_recipe_overrides_paths_and_an_aware_clock(run_dag):
 def test_mapped_tasks_carry_the_contract_s_name(run_dag):
     states = run_dag().states
     assert states["ingest_contract", "ESH25"] == "success"
-    assert states["levels.features_contract", "ESM25"] == "success"
+    assert states["contract.features_contract", "ESM25"] == "success"
 
 
 def test_failed_gate_fails_the_run_starts_nothing_after_it_and_still_publishes(run_dag):

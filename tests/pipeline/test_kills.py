@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 
 import pytest
 
+from vpoc_ml import environment
+
 from . import killed_run
 
-KILLS = int(os.environ.get("VPOC_KILLS", "2"))
+KILLS = int(environment.read(environment.KILLS) or 2)
 PER_ROUND = 5
 DAMAGES = {
     "a flipped bit": lambda content, at: content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :],
@@ -24,7 +25,7 @@ DAMAGES = {
 
 @pytest.fixture
 def chance():
-    seed = int(os.environ.get("VPOC_KILL_SEED") or random.SystemRandom().randrange(10**6))
+    seed = int(environment.read(environment.KILL_SEED) or random.SystemRandom().randrange(10**6))
     print("seed", seed)
     return random.Random(seed)
 

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from vpoc_ml import environment
 from vpoc_ml.errors import ConfigError, WriterBusyError
 from vpoc_ml.lake.atomic import writing_to
 from vpoc_ml.lake.storage import Bucket, Folder
@@ -172,13 +173,13 @@ def locks_of(storage: Folder | Bucket) -> Locks:
     Raises:
         ConfigError: the lake's store has no conditional put and no shared folder is named.
     """
-    named = os.environ.get("VPOC_LOCKS")
+    named = environment.read(environment.LOCKS)
     if named:
         return FolderLocks(Path(named))
     if isinstance(storage, Folder):
         return FolderLocks(storage.root / ".locks")
     if storage.conditional:
-        return LeaseLocks(storage, lease_seconds=float(os.environ.get("VPOC_LEASE_SECONDS") or LEASE_SECONDS))
+        return LeaseLocks(storage, lease_seconds=float(environment.read(environment.LEASE_SECONDS) or LEASE_SECONDS))
     raise ConfigError(
         f"Expected a lake in a folder or on S3, whose writers can lock each other out; was {storage.root}."
         " Set VPOC_LOCKS to a folder that every machine which writes can see."

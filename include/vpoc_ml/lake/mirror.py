@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from vpoc_ml import environment
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.lake.hash_cache import HashCache
 from vpoc_ml.lake.hashing import hash_file
@@ -27,7 +28,7 @@ IN_USE_SECONDS, MARK_SECONDS = 24 * 3600, 3600
 
 def cache_folder() -> Path:
     """Return where this machine keeps its copies: ``VPOC_CACHE``, else ``~/.cache/vpoc_ml``."""
-    return Path(os.environ.get("VPOC_CACHE") or Path.home() / ".cache" / "vpoc_ml").expanduser().absolute()
+    return Path(environment.read(environment.CACHE) or Path.home() / ".cache" / "vpoc_ml").expanduser().absolute()
 
 
 class Copies:
@@ -35,7 +36,7 @@ class Copies:
 
     def __init__(self, folder: Path, *, limit: int | None = None) -> None:
         self.folder = folder
-        self.limit = limit or int(float(os.environ.get("VPOC_CACHE_GB") or 20) * GIGABYTE)
+        self.limit = limit or int(float(environment.read(environment.CACHE_GB) or 20) * GIGABYTE)
         self._hashes = HashCache(folder.parent / "hashes.sqlite")
 
     def path(self, sha256: str, suffix: str) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import available_timezones
 
+from vpoc_ml import environment
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
-INSTRUMENTS_VARIABLE = "VPOC_INSTRUMENTS"
+INSTRUMENTS_VARIABLE = environment.INSTRUMENTS
 MAX_BYTES = 1024**2
 """Size of the user's file; a hundred instruments take a tenth of it."""
 MAX_NESTING = 16
@@ -51,7 +51,7 @@ def specs() -> Specs:
         UnreadableFileError: the file is not TOML.
         InvalidValueError: an entry is incomplete or impossible; the error names file, entry and key.
     """
-    named = os.environ.get(INSTRUMENTS_VARIABLE)
+    named = environment.read(INSTRUMENTS_VARIABLE)
     if not named:
         return _loaded(None, 0)
     path = Path(named)

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml import environment
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.lake.atomic import read_json
@@ -30,7 +31,7 @@ def registry_folder(lake: Lake) -> Path:
     Raises:
         ConfigError: the lake lies in an object store, where no ledger can be appended to, and no folder is named.
     """
-    named = os.environ.get("VPOC_REGISTRY")
+    named = environment.read(environment.REGISTRY)
     if named is None and lake.remote:
         raise ConfigError(
             f"Expected a folder for the registry of the lake {lake.root}; was none."

@@ -11,7 +11,9 @@ import signal
 import threading
 import time
 
-PARENT_VARIABLE = "VPOC_TRAINING_PARENT"
+from vpoc_ml import environment
+
+PARENT_VARIABLE = environment.TRAINING_PARENT
 POLL_SECONDS = 0.25
 
 

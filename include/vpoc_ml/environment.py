@@ -1,0 +1,78 @@
+"""Every environment variable this project reads. Standard library only: DAG files and plugins import it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+LAKE = "VPOC_LAKE"
+"""The lake: a folder or a URL such as ``s3://bucket/es``."""
+INSTRUMENT = "VPOC_INSTRUMENT"
+"""Root symbol of the instrument that the DAGs work on; default ES."""
+INSTRUMENTS = "VPOC_INSTRUMENTS"
+"""TOML file with instruments and calendars of your own."""
+REGISTRY = "VPOC_REGISTRY"
+"""Folder of the ledger and of the models' copies; default ``registry/`` of the lake."""
+CACHE = "VPOC_CACHE"
+"""Folder of this machine's copies of an object store; default ``~/.cache/vpoc_ml``."""
+CACHE_GB = "VPOC_CACHE_GB"
+"""Size limit of these copies in GiB; default 20."""
+LOCKS = "VPOC_LOCKS"
+"""Folder of lock files, for object stores without conditional writes."""
+LEASE_SECONDS = "VPOC_LEASE_SECONDS"
+"""Seconds without renewal after which another writer may take over a lease in an object store; default 60."""
+TRAIN_POOL = "VPOC_TRAIN_POOL"
+"""Airflow pool of the training tasks; default ``default_pool``."""
+TRAIN_EXECUTOR = "VPOC_TRAIN_EXECUTOR"
+"""Airflow executor of the training tasks; default: Airflow's first one."""
+SUPERVISED_HOME = "VPOC_SUPERVISED_HOME"
+"""Set by ``make up`` in every process that it starts: the Airflow home. Not to be set by hand."""
+TRAINING_PARENT = "VPOC_TRAINING_PARENT"
+"""Set in a training process: the id of the process that started it. Not to be set by hand."""
+REAL_DATA = "VPOC_REAL_DATA"
+"""Tests: folder of the real market data."""
+REQUIRE_REAL = "VPOC_REQUIRE_REAL"
+"""Tests: ``1`` makes absent real data a failure instead of a skip."""
+KILLS = "VPOC_KILLS"
+"""Tests: how many times a run is killed."""
+KILL_SEED = "VPOC_KILL_SEED"
+"""Tests: seed of the kill times."""
+
+FORMER_NAMES = {
+    LAKE: "VPOC_ML_LAKE",
+    INSTRUMENTS: "VPOC_ML_INSTRUMENTS",
+    REGISTRY: "VPOC_ML_REGISTRY",
+    CACHE: "VPOC_ML_CACHE",
+    CACHE_GB: "VPOC_ML_CACHE_GB",
+    LOCKS: "VPOC_ML_LOCKS",
+    LEASE_SECONDS: "VPOC_ML_LEASE_SECONDS",
+    TRAIN_EXECUTOR: "TRAIN_EXECUTOR",
+    REAL_DATA: "VPOC_ML_REAL_DATA",
+    REQUIRE_REAL: "VPOC_ML_REQUIRE_REAL",
+    KILLS: "VPOC_ML_KILLS",
+    KILL_SEED: "VPOC_ML_KILL_SEED",
+}
+"""Names of the earlier release. They work for one more release, with a warning."""
+
+
+def read(name: str) -> str | None:
+    """Return the value of the variable ``name``, or of its former name with a warning; empty counts as unset."""
+    if value := os.environ.get(name):
+        return value
+    former = FORMER_NAMES.get(name)
+    value = os.environ.get(former) if former else None
+    if not value:
+        return None
+    warnings.warn(
+        f"The environment variable {former} is now called {name}. Rename it: the next release ignores {former}.",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return value
+
+
+def accept_former_names() -> None:
+    """Set each variable that is given by its former name only; for command lines whose options name a variable."""
+    for name in FORMER_NAMES:
+        if value := read(name):
+            os.environ[name] = value
