@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import BARS, PRICES
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.quality import coverage, neighbours, plausible, vix_dates
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
@@ -16,7 +17,6 @@ from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
 from vpoc_ml.quality.passes import Column, RowRule
 from vpoc_ml.quality.plausible import Known
 from vpoc_ml.quality.profile import Profile, profile_frame
-from vpoc_ml.quality.schemas import BARS, PRICES
 
 NOTHING_KNOWN = Known()
 Quote = Callable[[str, Sequence[datetime]], Sequence[str]]

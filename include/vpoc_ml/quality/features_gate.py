@@ -10,6 +10,7 @@ from typing import Protocol
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import FEATURE_KEYS
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.features.non_positive_prices import reads_non_positive
 from vpoc_ml.features.registry import PriceLookback
@@ -18,7 +19,6 @@ from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, sess
 from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
-from vpoc_ml.quality.schemas import FEATURE_KEYS
 from vpoc_ml.quality.variation import excuse_young, young_check
 
 NO_LEVEL = "no_level"

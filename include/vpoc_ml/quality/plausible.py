@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.ingest.bad_prints import isolated_prices, isolated_volumes, median_bar_range
 from vpoc_ml.quality import vix_dates
 from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
-from vpoc_ml.quality.schemas import PRICES
 
 SHOWN = 5
 SINGLE_BARS = frozenset({"print", "jump", "outlier", "plausible"})

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import SPLITS, TRAINING_KEYS
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.features.optional_registry import ALL_FEATURES
 from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
@@ -18,7 +19,6 @@ from vpoc_ml.quality.common import FILE_CHECKS, as_declared, measure_file, schem
 from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
-from vpoc_ml.quality.schemas import SPLITS, TRAINING_KEYS
 from vpoc_ml.quality.variation import Varying, excuse_young, young_check
 
 LABELLED = pl.col("weight") == 1
