@@ -1,13 +1,16 @@
-"""Names, order and dtypes of the files the gates judge."""
+"""Columns of the stored tables: names, order and dtypes. Prices in points, volumes in contracts, times in UTC."""
 
 from __future__ import annotations
 
 import polars as pl
 
+Schema = dict[str, pl.DataType]
+
 TIME = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
+OHLCV = (*PRICES, "volume")
 
-BARS: dict[str, pl.DataType] = {
+BARS: Schema = {
     "ts": TIME,
     "contract": pl.String(),
     "session": pl.Date(),
@@ -16,10 +19,32 @@ BARS: dict[str, pl.DataType] = {
     "volume": pl.Int64(),
     "vix": pl.Float64(),
 }
+"""One row a minute, sorted by unique ``ts``, the START of the bar. Covariates are further columns after ``vix``."""
 
-FEATURE_KEYS: dict[str, pl.DataType] = {"ts": TIME, "contract": pl.String(), "session": pl.Date()}
+QUARANTINE: Schema = {
+    "line": pl.Int64(),
+    "ts": TIME,
+    **dict.fromkeys(PRICES, pl.Float64()),
+    "volume": pl.Int64(),
+    "reason": pl.String(),
+    "text": pl.String(),
+    "file": pl.String(),
+}
+"""One row for each delivered row that is no bar; ``reason`` is one of ``quarantine_reasons``."""
 
-TRAINING_KEYS: dict[str, pl.DataType] = {
+INDEX_VALUES: Schema = {"date": pl.Date(), "close": pl.Float64(), "available_at": TIME}
+"""Values of the VIX or of a covariate, sorted by ``available_at``, the time from which a value is known."""
+
+DAILY_VOLUME: Schema = {"contract": pl.String(), "session": pl.Date(), "volume": pl.Int64()}
+OPEN_INTEREST: Schema = {"contract": pl.String(), "session": pl.Date(), "open_interest": pl.Int64()}
+
+FRONT_PERIODS: Schema = {"contract": pl.String(), "first_session": pl.Date(), "last_session": pl.Date()}
+ROLLS: Schema = {**FRONT_PERIODS, "predecessor": pl.String(), "gap": pl.Float64(), "ratio": pl.Float64()}
+"""One row for each front contract. ``gap`` is new minus old in points, ``ratio`` is new over old."""
+
+FEATURE_KEYS: Schema = {"ts": TIME, "contract": pl.String(), "session": pl.Date()}
+
+TRAINING_KEYS: Schema = {
     **FEATURE_KEYS,
     "split": pl.String(),
     "label_end": TIME,
