@@ -5,7 +5,7 @@ BIN := .venv/bin
 # all: the target has no prerequisite, because a checkout gives requirements.txt a new time and the old content.
 STAMP := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
 MODE ?= signal
-RECIPE ?= nightly
+PRESET ?= nightly
 PORT ?= 8080
 REPROCESS ?= none
 PARALLEL ?= 4
@@ -33,9 +33,9 @@ $(STAMP):
 
 venv: $(STAMP) ## The virtual environment .venv, from the lock
 
-demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martingale RECIPE= LAKE= O="key=value ..."]
+demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martingale PRESET= LAKE= O="key=value ..."]
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
-		--recipe $(RECIPE) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
+		--preset $(PRESET) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
 test: $(STAMP) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores]
 	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(T)

@@ -23,7 +23,7 @@ from typing import Any
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 STEPS, ROUNDS = 8, 8
 GROUPS = ("price", "volume", "volatility")
-# Name: recipe, features, overrides
+# Name: preset, features, overrides
 NETWORKS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "top5": ("top5", 5, {}),
     "top5, 3 members": ("top5", 5, {"model.members": 3}),
@@ -59,8 +59,8 @@ def build(name: str) -> dict[str, Any]:
     from vpoc_ml.training.loop.schedule import StepSchedule
 
     torch.set_num_threads(1)
-    recipe, features, overrides = NETWORKS[name]
-    config = resolve(recipe, overrides)
+    preset, features, overrides = NETWORKS[name]
+    config = resolve(preset, overrides)
     statistics: dict[str, Any] = {
         "features": [f"f{number}" for number in range(features)],
         "median": [0.0] * features,

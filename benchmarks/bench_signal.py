@@ -40,7 +40,7 @@ BLEND = {"model__blend": "lightgbm"}
 
 
 def trained(signal: Signal, **overrides: object) -> tuple[LoadedModel, float]:
-    """Return the nightly recipe's model on a signal, and the CPU seconds it took."""
+    """Return the nightly preset's model on a signal, and the CPU seconds it took."""
     with tempfile.TemporaryDirectory() as place:
         folder = signals.write(Path(place) / "run", signal, **overrides)
         begin = time.process_time()

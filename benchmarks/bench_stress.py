@@ -123,12 +123,12 @@ class Bench:
                 print(f"| {rate} | {name} | {told(out)} | {out.rollbacks} | {told(alone)} |")
 
     def epoch(self) -> None:
-        """The ambitious net with the settings of its recipe, one epoch of the published number of rows."""
+        """The ambitious net with the settings of its preset, one epoch of the published number of rows."""
         print("\n| ambitious, one epoch | steps | NaN losses | rollbacks | captured | CPU s |\n|---|" + 5 * "---:|")
-        recipe = {"training.warmup_steps": 1000, "training.clipping": "adaptive"}
+        preset = {"training.warmup_steps": 1000, "training.clipping": "adaptive"}
         for precision in ("fp32", "bf16", "fp16"):
             begin = time.process_time()
-            out = self.run(Case("ambitious", precision, BATCH, 2e-4), recipe, FULL_EPOCH)
+            out = self.run(Case("ambitious", precision, BATCH, 2e-4), preset, FULL_EPOCH)
             self.broken += bool(out.nan_losses or out.nonfinite_predictions) or not out.falling
             seconds = time.process_time() - begin
             print(

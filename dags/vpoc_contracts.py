@@ -7,7 +7,7 @@ One run builds one ES contract, its **partition**: `ESH25`.
 
 * **By itself** a contract runs on its roll day at 17:30 America/Chicago, when its last front session is over.
 * **By hand:** *Trigger*, then the contract as *Partition Key*, or in the field `contract`. A wrong key is refused; the
-  reason is at the top of the dialog, above the form. The form has every setting; an empty field means "as the recipe
+  reason is at the top of the dialog, above the form. The form has every setting; an empty field means "as the preset
   says", and a wrong value fails the run at `resolve_config` with the field, the value and its limits.
 * **Backfill:** `make backfill FROM=2023-01-01 TO=2024-12-31`, *Backfill* under *Trigger*, or `airflow backfill create`.
   The dates select contracts by their roll day, both inclusive; contracts that are not ready yet are left out.

@@ -8,7 +8,7 @@ features per contract, rolls → **gate: features** → **gate: leakage** → tr
 `train` → `evaluate` → `decide` (the promotion rule) → (a person's approval, where the rule accepts the candidate and
 `promotion.require_approval` asks for it) → `promote` → `score`.
 
-* **Start by hand:** every field of the form is one setting. An empty field means "as the recipe says". A key of the
+* **Start by hand:** every field of the form is one setting. An empty field means "as the preset says". A key of the
   conf that no field reads and a wrong value fail the run at `resolve_config`, which names the field, the value and its
   limits. It logs the whole configuration; later tasks use that copy.
 * **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published

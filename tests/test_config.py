@@ -1,4 +1,4 @@
-"""RunConfig: recipes, overrides, hashes, the trigger form's fields."""
+"""RunConfig: presets, overrides, hashes, the trigger form's fields."""
 
 import subprocess
 import sys
@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from vpoc_ml import config
 from vpoc_ml.config.settings import every_setting, field_of, shown
-from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownRecipeError
+from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownPresetError
 
 
-@pytest.mark.parametrize("name", config.RECIPES)
+@pytest.mark.parametrize("name", config.PRESETS)
 def test_every_recipe_round_trips_through_json(name):
-    assert config.RunConfig.model_validate_json(config.recipe(name).to_json()) == config.recipe(name)
-    assert config.recipe(name).recipe == name
+    assert config.RunConfig.model_validate_json(config.preset(name).to_json()) == config.preset(name)
+    assert config.preset(name).preset == name
 
 
 def test_top5_is_the_published_reference_run():
@@ -39,7 +39,7 @@ def test_groups_differ():
 
 
 def test_unknown_recipe_names_the_known_ones():
-    with pytest.raises(UnknownRecipeError, match=r"nightly, smoke, top5, .*; was 'nightyl'"):
+    with pytest.raises(UnknownPresetError, match=r"nightly, smoke, top5, .*; was 'nightyl'"):
         config.resolve("nightyl")
 
 
@@ -87,7 +87,7 @@ def test_config_is_frozen_and_refuses_unknown_fields():
     with pytest.raises(ValidationError):
         config.nightly().training.epochs = 3
     with pytest.raises(ValidationError):
-        config.RunConfig.model_validate_json('{"recipe":"nightly","trainning":{}}')
+        config.RunConfig.model_validate_json('{"preset":"nightly","trainning":{}}')
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_parse_override_without_equals_sign():
 
 def test_form_has_every_setting_with_help_section_and_limits():
     fields = config.form_fields()
-    assert list(fields) == ["recipe", *config.setting_keys()]
+    assert list(fields) == ["preset", *config.setting_keys()]
     for name, field in fields.items():
         assert field["description"], name
         assert field["section"], name
@@ -127,13 +127,13 @@ def test_form_draws_no_number_widget_and_one_line_for_every_number_and_list():
 def test_help_states_limits_and_the_values_of_the_recipes():
     fields = config.form_fields()
     assert fields["training.learning_rate"]["description"].endswith(
-        "A valid number greater than 0 and less than or equal to 10. Empty: as the recipe says (nightly: 0.004;"
+        "A valid number greater than 0 and less than or equal to 10. Empty: as the preset says (nightly: 0.004;"
         " top5: 0.0001; conservative: 5e-05; medium: 0.0001; ambitious: 0.0002)."
     )
     assert "(nightly: 32, 32; smoke: 16; top5: 16, 8;" in fields["model.hidden_dims"]["description"]
     assert fields["training.epochs"]["examples"] == ["12", "2", "3", "20"]
     for name, field in fields.items():
-        assert name == "recipe" or "Empty: as the recipe says (nightly: " in field["description"], name
+        assert name == "preset" or "Empty: as the preset says (nightly: " in field["description"], name
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_lone_width_is_a_list_of_one(given):
 def test_change_keeps_what_the_configuration_had():
     own = config.resolve("top5", {"training.epochs": 9})
     changed = config.change(own, {"training.learning_rate": 1e-3})
-    assert (changed.recipe, changed.training.epochs, changed.training.learning_rate) == ("top5", 9, 1e-3)
+    assert (changed.preset, changed.training.epochs, changed.training.learning_rate) == ("top5", 9, 1e-3)
     assert own.training.learning_rate == 1e-4
 
 

@@ -21,7 +21,7 @@ SILENT_AFTER = timedelta(minutes=15)
 ADVICE = {
     2: "Correct the setting in the trigger form, then start the run again.",
     3: "Open the gates page, correct the delivery or the limit that it names, then clear the failed task.",
-    4: "Start the run again with a lower learning rate or a more conservative recipe.",
+    4: "Start the run again with a lower learning rate or a more conservative preset.",
     5: "Deliver or correct the input that the message names, then clear the failed task: what is finished is kept.",
 }
 OTHER_ADVICE = (

@@ -54,7 +54,7 @@ def form_params(first: Fields = SESSION, leave_out: Collection[str] = ()) -> dic
     fields = {name: schema for name, schema in form_fields().items() if name not in leave_out}
     run_fields = {**first, **_RUN_FIELDS}
     own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in run_fields.items()}
-    ordered = {"recipe": fields.pop("recipe"), **own, **fields}
+    ordered = {"preset": fields.pop("preset"), **own, **fields}
     return {name: Param(**_choices(schema)) for name, schema in ordered.items()}
 
 
@@ -63,7 +63,7 @@ def _choices(schema: dict[str, Any]) -> dict[str, Any]:
     if schema["type"] == ["null", "boolean"]:
         schema = {key: value for key, value in schema.items() if key != "type"} | {"enum": [None, True, False]}
     if None in schema.get("enum", ()):
-        schema = schema | {"values_display": {"null": "as the recipe says"}}
+        schema = schema | {"values_display": {"null": "as the preset says"}}
     return schema
 
 
@@ -135,8 +135,8 @@ def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
 def begin(
     params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime, as_of: datetime | None = None
 ) -> dict[str, Any]:
-    """Start the pipeline's run with ``settings`` on top of the form's recipe, show the configuration, return it."""
-    result = stage_tasks.call("start_run", params["recipe"], dict(settings), params["raw"], params["vix"], now, as_of)
+    """Start the pipeline's run with ``settings`` on top of the form's preset, show the configuration, return it."""
+    result = stage_tasks.call("start_run", params["preset"], dict(settings), params["raw"], params["vix"], now, as_of)
     if as_of is not None:
         log.info("A run of a past night: it knows what was known at %s.", as_of.isoformat())
     _show(result, settings)
@@ -144,7 +144,7 @@ def begin(
 
 
 def _show(result: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    log.info("Recipe %s, configuration %s, as of this run:", result["recipe"], result["config_hash"])
+    log.info("Preset %s, configuration %s, as of this run:", result["preset"], result["config_hash"])
     for section, settings in result["config"].items():
         if isinstance(settings, Mapping):
             for name, value in settings.items():

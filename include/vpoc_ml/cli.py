@@ -38,8 +38,8 @@ LakeOption = Annotated[
 ]
 RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
 RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the same as RUN.", show_default=False)]
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="Named recipe: nightly, smoke, top5, conservative, medium, ambitious, ensemble.")
+PresetOption = Annotated[
+    str, typer.Option("--preset", help="Named preset: nightly, smoke, top5, conservative, medium, ambitious, ensemble.")
 ]
 OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
 RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor files; default LAKE/raw.")]
@@ -79,9 +79,9 @@ def synth(
 
 
 @app.command()
-def config(recipe: RecipeOption = "nightly", override: OverrideOption = []) -> None:  # noqa: B006 - typer copies it
-    """Print every setting of a recipe with its help."""
-    resolved = configuration.resolve(recipe, dict(map(configuration.parse_override, override)))
+def config(preset: PresetOption = "nightly", override: OverrideOption = []) -> None:  # noqa: B006 - typer copies it
+    """Print every setting of a preset with its help."""
+    resolved = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
     fields = configuration.form_fields()
     for section, settings in resolved.model_dump(mode="json").items():
         if isinstance(settings, dict):
@@ -99,7 +99,7 @@ def _stage_command(last: str, help_text: str) -> None:
         named: RunArgument = None,
         lake: LakeOption = "data",
         run: RunOption = None,
-        recipe: RecipeOption = "nightly",
+        preset: PresetOption = "nightly",
         override: OverrideOption = [],  # noqa: B006 - typer copies it
         raw: RawOption = None,
         vix: VixOption = None,
@@ -109,7 +109,7 @@ def _stage_command(last: str, help_text: str) -> None:
     ) -> None:
         overrides = _overrides(override, contract)
         _run_stages(
-            last, lake, _run_of(named, run, MANUAL), recipe, overrides, raw, vix, session=session, as_json=as_json
+            last, lake, _run_of(named, run, MANUAL), preset, overrides, raw, vix, session=session, as_json=as_json
         )
 
 
@@ -136,7 +136,7 @@ def _run_stages(
     last: str,
     lake: str,
     run: str,
-    recipe: str,
+    preset: str,
     overrides: dict[str, Any],
     raw: Path | None,
     vix: Path | None,
@@ -148,7 +148,7 @@ def _run_stages(
     from vpoc_ml import pipeline
 
     now = datetime.now(UTC)
-    _run_until(last, lake, run, recipe, overrides, raw, vix, now, session)
+    _run_until(last, lake, run, preset, overrides, raw, vix, now, session)
     if last == "score":
         pipeline.publish_reports(lake, run, now)
     output.show_summary(pipeline.summarize(lake, run), as_json)
@@ -158,7 +158,7 @@ def _run_until(
     last: str,
     lake: str,
     run: str,
-    recipe: str,
+    preset: str,
     overrides: dict[str, Any],
     raw: Path | None,
     vix: Path | None,
@@ -170,17 +170,17 @@ def _run_until(
 
     if last != "score":
         overrides = HISTORY | overrides
-    as_of = None if session is None else _night(session.date(), recipe, overrides, now)
+    as_of = None if session is None else _night(session.date(), preset, overrides, now)
     places = str(raw) if raw else None, str(vix) if vix else None
-    pipeline.start_run(lake, run, recipe, overrides, *places, now=now, as_of=as_of)
+    pipeline.start_run(lake, run, preset, overrides, *places, now=now, as_of=as_of)
     pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
 
 
-def _night(session: date, recipe: str, overrides: dict[str, Any], now: datetime) -> datetime | None:
+def _night(session: date, preset: str, overrides: dict[str, Any], now: datetime) -> datetime | None:
     from vpoc_ml.market.instruments import instrument
     from vpoc_ml.market.nights import past_night
 
-    return past_night(instrument(configuration.resolve(recipe, overrides).data.instrument).calendar, session, now)
+    return past_night(instrument(configuration.resolve(preset, overrides).data.instrument).calendar, session, now)
 
 
 for _last, _help in {
@@ -208,7 +208,7 @@ def train(
     context: typer.Context,
     lake: LakeOption = "data",
     run: RunOption = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Named recipe; default nightly.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Named preset; default nightly.")] = None,
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     raw: RawOption = None,
     vix: VixOption = None,
@@ -223,21 +223,21 @@ def train(
     asked = command_line.parse(flags)
     run = _run_of(named, run, train_command.run_of(asked.output if asked else None))
     if asked is None:
-        _run_stages("train", lake, run, recipe or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
+        _run_stages("train", lake, run, preset or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
         return
     if asked.verbose:
         output.log_to_stderr()
-    recipe, overrides = recipe or command_line.RECIPE, asked.settings | _overrides(override, contract)
+    preset, overrides = preset or command_line.PRESET, asked.settings | _overrides(override, contract)
     if asked.data:
-        settings, folder = configuration.resolve(recipe, overrides), train_command.output_of(lake, run, asked.output)
+        settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, asked.output)
         raw, vix = train_command.deliver(asked.data, vix, folder, settings.ingest, settings.data.contracts)
-    _train_and_evaluate(lake, run, recipe, overrides, raw, vix, asked.output, as_json=as_json)
+    _train_and_evaluate(lake, run, preset, overrides, raw, vix, asked.output, as_json=as_json)
 
 
 def _train_and_evaluate(
     lake: str,
     run: str,
-    recipe: str,
+    preset: str,
     overrides: dict[str, Any],
     raw: Path | None,
     vix: Path | None,
@@ -249,7 +249,7 @@ def _train_and_evaluate(
     from vpoc_ml import pipeline
     from vpoc_ml.compat import train_command
 
-    _run_until("train", lake, run, recipe, overrides, raw, vix, datetime.now(UTC))
+    _run_until("train", lake, run, preset, overrides, raw, vix, datetime.now(UTC))
     if output_folder:
         train_command.hand_over(lake, run, output_folder)
     output.show_stage(pipeline.evaluate(lake, run))
@@ -295,14 +295,14 @@ def search(
 @app.command()
 def doctor(
     lake: LakeOption = "data",
-    recipe: RecipeOption = "nightly",
+    preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
 ) -> None:
     """Look at this machine: Python, torch, ROCm, cards and their traps, disk, lake, services; exit 2 on a problem."""
     from vpoc_ml.pipeline import doctor as physician
 
-    config = configuration.resolve(recipe, dict(map(configuration.parse_override, override)))
+    config = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
     diagnostics = physician.examine(lake, config.training)
     if as_json:
         typer.echo(json.dumps(physician.as_json(diagnostics)))
@@ -314,14 +314,14 @@ def doctor(
 
 @app.command()
 def leakage(
-    recipe: RecipeOption = "nightly",
+    preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
 ) -> None:
     """Prove on synthetic markets that no feature, label or fitted number knows the future; exit code 3 if one does."""
     from vpoc_ml import pipeline
 
-    proof = pipeline.prove_code(configuration.resolve(recipe, dict(map(configuration.parse_override, override))))
+    proof = pipeline.prove_code(configuration.resolve(preset, dict(map(configuration.parse_override, override))))
     if as_json:
         typer.echo(json.dumps(proof.to_json()))
     else:

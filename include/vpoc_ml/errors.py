@@ -26,12 +26,12 @@ class ConfigError(VpocError):
     exit_code = 2
 
 
-class UnknownRecipeError(ConfigError):
-    """A recipe name that does not exist."""
+class UnknownPresetError(ConfigError):
+    """A preset name that does not exist."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name, self.known = name, tuple(known)
-        super().__init__(f"Expected a recipe out of {', '.join(self.known)}; was {name!r}. Choose one of them.")
+        super().__init__(f"Expected a preset out of {', '.join(self.known)}; was {name!r}. Choose one of them.")
 
 
 class UnknownKeyError(ConfigError):

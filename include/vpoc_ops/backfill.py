@@ -96,7 +96,7 @@ def _conf(options: argparse.Namespace) -> Json:
     if not isinstance(conf, dict):
         raise InvalidValueError("CONF", options.conf, 'a JSON object such as {"profile.value_area": 0.68}')
     settings = dict(config.parse_override(text) for text in options.overrides)
-    config.resolve(conf.get("recipe") or "nightly", settings)
+    config.resolve(conf.get("preset") or "nightly", settings)
     return conf | ({"overrides": (conf.get("overrides") or {}) | settings} if settings else {})
 
 

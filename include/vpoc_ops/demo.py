@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of vendor files; absent: a synthetic market is made")
     parser.add_argument("--vix", type=Path, help="file of VIX closes; absent: the one in the lake's raw folder")
     parser.add_argument("--mode", choices=("signal", "martingale"), default="signal", help="kind of synthetic market")
-    parser.add_argument("--recipe", default="nightly", help="named recipe")
+    parser.add_argument("--preset", default="nightly", help="named preset")
     parser.add_argument("--lake", type=Path, help="lake folder; absent: one of its own under data/")
     parser.add_argument("--home", type=Path, default=env.PROJECT / ".airflow" / "demo", help="Airflow's folder")
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="one setting")
@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 def _conf(options: argparse.Namespace) -> dict[str, Any]:
     overrides = dict(config.parse_override(text) for text in options.overrides)
     overrides.setdefault("quality.max_age_sessions", ANY_AGE)  # its own market is of past years
-    if config.resolve(options.recipe, overrides).promotion.require_approval:
+    if config.resolve(options.preset, overrides).promotion.require_approval:
         raise InvalidValueError("promotion.require_approval", True, "false here: nobody can approve without `make up`")
-    return {"recipe": options.recipe, "overrides": overrides}
+    return {"preset": options.preset, "overrides": overrides}
 
 
 def _lake(options: argparse.Namespace) -> Path:

@@ -87,7 +87,7 @@ def test_published_command_is_understood_as_it_stands(command):
     assert asked.data.name == "merged_es_vix_test.csv"
     assert asked.output is not None
     assert asked.verbose == ("--verbose" in command)
-    config = resolve(command_line.RECIPE, asked.settings)
+    config = resolve(command_line.PRESET, asked.settings)
     assert (config.model.kind, config.training.schedule, config.training.ema_decay) == (
         "reference_mlp",
         "constant",
@@ -97,7 +97,7 @@ def test_published_command_is_understood_as_it_stands(command):
 
 def test_published_robust_command_is_the_top5_recipe_but_for_its_patience():
     asked = command_line.parse(shlex.split(ROBUST))
-    config = resolve(command_line.RECIPE, asked.settings | {"training.patience": 3})
+    config = resolve(command_line.PRESET, asked.settings | {"training.patience": 3})
     assert config == resolve("top5")
 
 

@@ -72,7 +72,7 @@ def test_published_command_runs_as_it_stands(command, merged):
     trained = json.loads((folder / "training_result.json").read_text())
     assert (trained["epochs"], trained["parameters"]) == (3, 299)
     config = json.loads((folder / "config.json").read_text())
-    assert config["recipe"] == "top5"
+    assert config["preset"] == "top5"
     assert config["training"]["patience"] == 15
     assert load_model(folder / "best_model.json").features[0] == "close_change_pct"
     assert "step" in result.stderr, "--verbose shows the windows"
@@ -84,7 +84,7 @@ def test_published_command_runs_as_it_stands(command, merged):
 def test_chunk_size_changes_memory_and_no_byte_of_the_training_set(command, merged):
     """A training set that is the same to the byte trains the same model; see the training's own tests."""
     raw, vix = train_command.deliver(merged / "DATA/MERGED/merged_es_vix_test.csv", None, merged / "input")
-    places = f"--raw {raw} --vix {vix} --recipe top5"
+    places = f"--raw {raw} --vix {vix} --preset top5"
     found = set()
     for rows in (0, 700, 15_000):
         assert command(f"training-set {places} --lake lake-{rows} -o data.chunk_rows={rows}").exit_code == 0

@@ -66,9 +66,9 @@ def test_run_builds_the_contract_of_its_conf_and_says_which_configuration_it_ran
         contracts=["ESH25"], contract="ES 03-25", **{"profile.value_area": 0.68, "overrides": {"model.dropout": 0.1}}
     )
     assert done.state == "success"
-    recipe, overrides, raw, vix, now, as_of = done.fake.calls[0][1]
+    preset, overrides, raw, vix, now, as_of = done.fake.calls[0][1]
     asked = {"profile.value_area": 0.68, "model.dropout": 0.1, "data.contracts": ["ESH25"], "data.instrument": "ES"}
-    assert (recipe, overrides, raw, vix) == ("nightly", asked, None, None)
+    assert (preset, overrides, raw, vix) == ("nightly", asked, None, None)
     assert now.tzinfo is not None
     assert as_of is None
     outcome = done.returned["outcome"]

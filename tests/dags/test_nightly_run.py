@@ -32,9 +32,9 @@ def test_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
 
 
 def test_start_gets_recipe_overrides_paths_and_an_aware_clock(run_dag):
-    run = run_dag(recipe="smoke", raw="/vendor", **{"training.epochs": 3, "overrides": {"training.epochs": 4}})
-    recipe, overrides, raw, vix, now, as_of = run.fake.calls[0][1]
-    assert (recipe, overrides, raw, vix) == ("smoke", {"training.epochs": 4}, "/vendor", None)
+    run = run_dag(preset="smoke", raw="/vendor", **{"training.epochs": 3, "overrides": {"training.epochs": 4}})
+    preset, overrides, raw, vix, now, as_of = run.fake.calls[0][1]
+    assert (preset, overrides, raw, vix) == ("smoke", {"training.epochs": 4}, "/vendor", None)
     assert now.tzinfo is not None
     assert as_of is None
 

@@ -53,8 +53,8 @@ def test_form_has_every_setting_in_its_section_with_its_limits(dag):
     assert all(param.schema["section"] and param.description for param in params.values())
     assert params["training.epochs"].schema["minimum"] == 1
     assert params["training.epochs"].schema["section"] == "Training"
-    assert params["recipe"].schema["section"] == "Run"
-    assert next(iter(params)) == "recipe"
+    assert params["preset"].schema["section"] == "Run"
+    assert next(iter(params)) == "preset"
 
 
 def test_every_field_has_a_valid_default_so_that_the_schedule_works(dag):
@@ -64,7 +64,7 @@ def test_every_field_has_a_valid_default_so_that_the_schedule_works(dag):
 def test_optional_choices_offer_the_recipe_s_value_by_name(dag):
     schema = dag.params.get_param("promotion.require_approval").schema
     assert schema["enum"] == [None, True, False]
-    assert schema["values_display"] == {"null": "as the recipe says"}
+    assert schema["values_display"] == {"null": "as the preset says"}
 
 
 def test_gates_are_upstream_of_every_end_of_the_dag(dag):

@@ -41,7 +41,7 @@ def test_dag_survives_serialization(search_dag):
 def test_run_builds_a_gated_training_set_and_searches_with_the_form_s_values(run_search, caplog):
     caplog.set_level("INFO")
     vary = ["training.learning_rate=1e-3..1e-2 log"]
-    run = run_search(**{"recipe": "smoke", "trials": 7, "vary": vary, "search_seed": 3, "training.epochs": 4})
+    run = run_search(**{"preset": "smoke", "trials": 7, "vary": vary, "search_seed": 3, "training.epochs": 4})
     assert run.state == "success"
     assert run.fake.stages() == ["start_run", "run_until", "search", "publish_reports"]
     calls = {stage: args for stage, args, _ in run.fake.calls}

@@ -69,7 +69,7 @@ def test_unknown_key_suggests_a_setting_of_the_same_last_name():
     from vpoc_airflow.start import refuse_unknown
 
     with pytest.raises(UnknownKeyError) as caught:
-        refuse_unknown({"seed": 1}, ["training.seed", "evaluation.seed", "recipe"])
+        refuse_unknown({"seed": 1}, ["training.seed", "evaluation.seed", "preset"])
     assert caught.value.suggestions == ("training.seed", "evaluation.seed")
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.config import ModelConfig, recipe
+from vpoc_ml.config import ModelConfig, preset
 from vpoc_ml.models.build import build_model, count_parameters
 from vpoc_ml.models.guard import Guard
 
@@ -22,11 +22,11 @@ def statistics(features: int) -> dict[str, list]:
 @pytest.mark.parametrize(
     ("config", "features", "parameters"),
     [
-        (recipe("top5").model, 5, 299),  # the published count
+        (preset("top5").model, 5, 299),  # the published count
         (ModelConfig(hidden_dims=(8,)), 5, 369),
         (ModelConfig(hidden_dims=(16,)), 5, 1_249),
-        (recipe("nightly").model, 54, 10_369),
-        (recipe("ambitious").model, 10, 180_117),  # the published count
+        (preset("nightly").model, 54, 10_369),
+        (preset("ambitious").model, 10, 180_117),  # the published count
         (ModelConfig(kind="mlp", hidden_dims=(16, 8)), 5, 241),
         (ModelConfig(kind="mlp_batchnorm", hidden_dims=(16, 8)), 5, 265),
         (ModelConfig(kind="attention", hidden_dims=(16,)), 5, 2_449),
@@ -40,7 +40,7 @@ def test_parameter_counts(config, features, parameters):
 
 
 def test_reference_mlp_has_the_published_layers():
-    names = [type(layer).__name__ for layer in build_model(recipe("top5").model, statistics(5)).body.layers]
+    names = [type(layer).__name__ for layer in build_model(preset("top5").model, statistics(5)).body.layers]
     block = ["Linear", "LayerNorm", "ReLU", "Dropout"]
     assert names == ["LayerNorm", *block, *block, "Linear"]
 
@@ -51,7 +51,7 @@ def test_residual_net_starts_as_the_constant_one_half():
 
 
 def test_reference_mlp_predicts_inside_zero_and_one():
-    predicted = build_model(recipe("top5").model, statistics(5)).eval()(torch.randn(50, 5) * 1e6)
+    predicted = build_model(preset("top5").model, statistics(5)).eval()(torch.randn(50, 5) * 1e6)
     assert ((predicted > 0) & (predicted < 1)).all()
 
 

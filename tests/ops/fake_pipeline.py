@@ -55,15 +55,15 @@ class FakePipeline:
 
         return run
 
-    def start_run(self, lake, run, recipe, overrides, raw, vix, now, as_of=None) -> dict:
-        resolved = config.resolve(recipe, overrides)
+    def start_run(self, lake, run, preset, overrides, raw, vix, now, as_of=None) -> dict:
+        resolved = config.resolve(preset, overrides)
         folder = lake / "runs" / run
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(resolved.to_json())
         return {
             "run": run,
             "config_hash": resolved.digest(),
-            "recipe": recipe,
+            "preset": preset,
             "config": json.loads(resolved.to_json()),
             "config_uri": str(folder / "config.json"),
         }

@@ -87,12 +87,12 @@ SPAN = ("range", "--from", "2023-01-01", "--to", "2023-12-31")
 
 def test_range_prints_every_contract_also_those_that_keep_their_run(run):
     fake = FakeAirflow()
-    code, printed = run(fake, *SPAN, "--conf", '{"recipe": "smoke"}', "-o", "training.seed=3", "--parallel", "2")
+    code, printed = run(fake, *SPAN, "--conf", '{"preset": "smoke"}', "-o", "training.seed=3", "--parallel", "2")
     assert code == 0
     for text in ("ESH23", "1,234", "abc", "ingest: new", "ESM23", backfill.THERE):
         assert text in printed
     (asked,) = fake.asked
-    assert asked["dag_run_conf"] == {"recipe": "smoke", "overrides": {"training.seed": 3}}
+    assert asked["dag_run_conf"] == {"preset": "smoke", "overrides": {"training.seed": 3}}
     assert (asked["max_active_runs"], asked["reprocess_behavior"]) == (2, "none")
     assert (asked["from_date"], asked["to_date"]) == ("2023-01-01T00:00:00Z", "2023-12-31T00:00:00Z")
 
@@ -170,7 +170,7 @@ def test_one_contract_is_started_by_its_key(run):
         (("--conf", "[1]"), "JSON object"),
         (("-o", "training.epoch=3"), "training.epochs"),
         (("-o", "training.epochs=0"), "training.epochs"),
-        (("--conf", '{"recipe": "nigthly"}'), "nightly"),
+        (("--conf", '{"preset": "nigthly"}'), "nightly"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_starts(run, arguments, text):

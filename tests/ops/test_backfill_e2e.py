@@ -26,7 +26,7 @@ ROLLS = ["2023-03-13T22:30", "2023-06-12T22:30", "2023-09-11T22:30", "2023-12-11
 OVERRIDE = {"quality.outlier_warn": 0.5}
 KINDS = ("bars", "quarantine", "sessions", "developing", "features")
 NIGHT = {
-    "recipe": "smoke",
+    "preset": "smoke",
     "data.contracts": "ESH23, ESM23",
     "training.epochs": 1,
     "evaluation.bootstrap_samples": 100,

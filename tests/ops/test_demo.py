@@ -86,7 +86,7 @@ def test_failed_run_says_why_and_exits_by_its_error(demo, fail, code, text):
         (("-o", "training.epoch=3"), 2, "training.epochs"),
         (("-o", "training.epochs=0"), 2, "training.epochs"),
         (("-o", "training.epochs"), 2, "key=value"),
-        (("--recipe", "nigthly"), 2, "nightly"),
+        (("--preset", "nigthly"), 2, "nightly"),
         (("-o", "promotion.require_approval=true"), 2, "make up"),
         (("--data", "/nowhere"), 5, "/nowhere"),
         (("--vix", "/nowhere.csv"), 5, "/nowhere.csv"),

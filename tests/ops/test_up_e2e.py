@@ -197,7 +197,7 @@ def test_typed_values_are_what_the_run_uses(airflow, page):
     for name, (_, value) in TYPED.items():
         section, setting = name.split(".")
         assert used[section][setting] == value, name
-    assert used["training"]["batch_size"] == 1024, "an empty field is the recipe's value"
+    assert used["training"]["batch_size"] == 1024, "an empty field is the preset's value"
 
 
 @pytest.mark.browser

@@ -16,7 +16,7 @@ BEGIN, ROWS = 60_000, 12 * 1380  # while the contract is the front one: it trade
 NOW = datetime(2023, 3, 17, 22, 30, tzinfo=UTC)
 KEY = ModelKey("ES", 1, "rank")
 LEARNS = {"training.epochs": 12, "model.hidden_dims": "32,32"}
-"""What the smoke recipe needs to find the planted signal of one contract among all features."""
+"""What the smoke preset needs to find the planted signal of one contract among all features."""
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +51,8 @@ def lake(tmp_path) -> str:
 def start(lake, delivery):
     """Start a run on the delivery: ``start("night", overrides={...})`` returns its name."""
 
-    def begin(name="night", recipe="smoke", overrides=None, raw=None, vix=None):
-        pipeline.start_run(lake, name, recipe, overrides, str(raw or delivery), vix and str(vix), NOW)
+    def begin(name="night", preset="smoke", overrides=None, raw=None, vix=None):
+        pipeline.start_run(lake, name, preset, overrides, str(raw or delivery), vix and str(vix), NOW)
         return name
 
     return begin

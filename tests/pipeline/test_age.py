@@ -17,9 +17,9 @@ def gate(market, tmp_path_factory):
     """Run gate bars on the whole contract, which ends on 2023-03-17, at some clock; the bars are built once."""
     lake = str(tmp_path_factory.mktemp("age") / "lake")
 
-    def run(name, now, recipe="nightly", **settings):
+    def run(name, now, preset="nightly", **settings):
         overrides = {key.replace("__", "."): value for key, value in settings.items()}
-        pipeline.start_run(lake, name, recipe, overrides, str(market), None, now)
+        pipeline.start_run(lake, name, preset, overrides, str(market), None, now)
         codes = pipeline.plan_contracts(lake, name)["contracts"]
         for code in codes:
             pipeline.ingest_contract(lake, name, code)

@@ -12,7 +12,7 @@ from vpoc_ml.errors import (
     MissingInputError,
     QuarantineLimitError,
     UnknownKeyError,
-    UnknownRecipeError,
+    UnknownPresetError,
     UnreadableFileError,
     VixCoverageError,
     VpocError,
@@ -134,8 +134,8 @@ def test_vix_file_of_another_index_is_named_as_such(lake, start, delivery):
 
 
 def test_unknown_recipe_key_and_value(lake, start):
-    with pytest.raises(UnknownRecipeError):
-        start(recipe="weekly")
+    with pytest.raises(UnknownPresetError):
+        start(preset="weekly")
     with pytest.raises(UnknownKeyError, match=r"training\.epochs"):
         start(overrides={"training.epoch": 3})
     with pytest.raises(InvalidValueError):

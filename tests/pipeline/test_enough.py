@@ -58,7 +58,7 @@ def test_exactly_the_sessions_needed_go_through_every_stage(market, lake, tmp_pa
 
 def test_one_session_fewer_ends_before_the_profiles_with_exit_code_5_and_the_arithmetic(market, lake, tmp_path):
     raw = deliver(market, tmp_path / "raw", WARM_UP + SPLITS - 1)
-    arguments = ["run", "night", "--lake", lake, "--recipe", "smoke", "--raw", str(raw)]
+    arguments = ["run", "night", "--lake", lake, "--preset", "smoke", "--raw", str(raw)]
     result = CliRunner().invoke(app, [*arguments, "-o", "quality.max_age_sessions=5000"])
     assert isinstance(result.exception, InsufficientSessionsError)
     assert result.exception.exit_code == 5

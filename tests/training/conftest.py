@@ -51,7 +51,7 @@ def plant(rows: int = 40_000, strength: float = 0.6, seed: int = 3) -> Planted:
     return Planted(raw.astype(np.float32), target.apply(returns), up, split)
 
 
-def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], recipe: str = "nightly") -> Path:
+def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], preset: str = "nightly") -> Path:
     """Write config, training set and statistics of a run."""
     names = [f"f{index}" for index in range(planted.raw.shape[1])]
     frame = pl.DataFrame(
@@ -61,7 +61,7 @@ def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], recipe:
     columns = [fit_robust_scaling(planted.raw[planted.split == "train", index]) for index in range(len(names))]
     folder.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / "training_set.parquet")
-    write_text(folder / "config.json", resolve(recipe, {"training.device": "cpu", **overrides}).to_json())
+    write_text(folder / "config.json", resolve(preset, {"training.device": "cpu", **overrides}).to_json())
     statistics = {
         "features": names,
         "median": [column.median for column in columns],
@@ -96,8 +96,8 @@ def tiny() -> Planted:
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run folder under the test's own folder."""
 
-    def make(planted: Planted, name: str = "run", recipe: str = "nightly", **overrides: Any) -> Path:
+    def make(planted: Planted, name: str = "run", preset: str = "nightly", **overrides: Any) -> Path:
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-        return write_run(tmp_path / name, planted, dotted, recipe)
+        return write_run(tmp_path / name, planted, dotted, preset)
 
     return make

@@ -77,9 +77,9 @@ def _steps(z: np.ndarray) -> np.ndarray:
     return told
 
 
-def write(folder: Path, signal: Signal, recipe: str = "nightly", **overrides: Any) -> Path:
+def write(folder: Path, signal: Signal, preset: str = "nightly", **overrides: Any) -> Path:
     """Write the run folder that the assembly would: training set, statistics, configuration."""
-    config = resolve(recipe, {"training.device": "cpu", **{k.replace("__", "."): v for k, v in overrides.items()}})
+    config = resolve(preset, {"training.device": "cpu", **{k.replace("__", "."): v for k, v in overrides.items()}})
     train = signal.split == "train"
     target = RankTarget.fit(signal.returns[train])
     names = [f"f{at}" for at in range(FEATURES)]

@@ -189,7 +189,7 @@ def test_compiled_run_resumed_at_a_window_has_the_same_bits(built):
 def test_a_whole_job_is_alike_in_all_engines(tiny, make_run, monkeypatch):
     monkeypatch.setattr(compiled, "GROUP", 1)
     shared = {"training__epochs": 1, "training__batch_size": 64, "training__warmup_steps": 5}
-    shared |= {"recipe": "top5", "model__dropout": 0.0, "training__learning_rate": 1e-3}
+    shared |= {"preset": "top5", "model__dropout": 0.0, "training__learning_rate": 1e-3}
     losses = {}
     for engine in ("eager", "fused", "compiled"):
         result = train_run(make_run(tiny, engine, training__engine=engine, **shared))

@@ -16,17 +16,17 @@ HOT |= {"training__max_rollbacks": 0, "training__epochs": 5, "training__gradient
 
 
 def short(monkeypatch, **settings):
-    """Cut the recipes of the ladder to a fraction of a second."""
+    """Cut the presets of the ladder to a fraction of a second."""
     for name in fallback.FALLBACK_PRESETS:
-        whole = config.recipe(name)
+        whole = config.preset(name)
         quick = whole.training.model_copy(update={"epochs": 1, "batch_size": 256, **settings})
         model = whole.model.model_copy(update={"hidden_dims": (8,)})
         changed = whole.model_copy(update={"training": quick, "model": model})
-        monkeypatch.setitem(config.RECIPES, name, lambda changed=changed: changed)
+        monkeypatch.setitem(config.PRESETS, name, lambda changed=changed: changed)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "names"),
+    ("preset", "names"),
     [
         ("ambitious", ["ambitious", "medium", "conservative", "conservative-1e-5"]),
         ("medium", ["medium", "conservative", "conservative-1e-5"]),
@@ -34,8 +34,8 @@ def short(monkeypatch, **settings):
         ("nightly", ["nightly", "medium", "conservative", "conservative-1e-5"]),
     ],
 )
-def test_rungs_below_the_asked_recipe(recipe, names):
-    assert [rung.recipe for rung in fallback.fallback_configs(config.recipe(recipe))] == names
+def test_rungs_below_the_asked_recipe(preset, names):
+    assert [rung.preset for rung in fallback.fallback_configs(config.preset(preset))] == names
 
 
 def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
@@ -73,7 +73,7 @@ def test_an_unstable_recipe_steps_down_and_leaves_its_record(tiny, make_run, mon
     assert json.loads((run / "best_model.json").read_text())["model"]["hidden_dims"] == [8]
     steps = [json.loads(line)["step"] for line in (run / "progress.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "the file holds the rung that held, and nothing else"
-    assert "recipe nightly gave up" in (run / "training_log.txt").read_text()
+    assert "preset nightly gave up" in (run / "training_log.txt").read_text()
 
 
 def test_the_device_is_chosen_once_for_all_rungs(tiny, make_run, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_restarted_run_goes_on_with_the_rung_it_had_reached(tiny, make_run, mo
     tried = []
     honest = job._train
     monkeypatch.setattr(
-        job, "_train", lambda folder, rung, *rest: tried.append(rung.recipe) or honest(folder, rung, *rest)
+        job, "_train", lambda folder, rung, *rest: tried.append(rung.preset) or honest(folder, rung, *rest)
     )
     again = train_run(run)
     assert tried == ["medium"]
@@ -108,7 +108,7 @@ def test_a_record_of_other_data_is_not_believed(tiny, planter, make_run, monkeyp
     tried = []
     honest = job._train
     monkeypatch.setattr(
-        job, "_train", lambda folder, rung, *rest: tried.append(rung.recipe) or honest(folder, rung, *rest)
+        job, "_train", lambda folder, rung, *rest: tried.append(rung.preset) or honest(folder, rung, *rest)
     )
     assert train_run(run)["rung"] == "medium"
     assert tried == ["nightly", "medium"]

@@ -59,7 +59,7 @@ def test_pure_noise_shows_no_skill(planter, make_run):
 
 
 def test_published_recipe_trains_with_299_parameters(tiny, make_run):
-    result = train_run(make_run(tiny, recipe="top5", training__epochs=1))
+    result = train_run(make_run(tiny, preset="top5", training__epochs=1))
     assert (result["parameters"], result["steps"], result["rollbacks"]) == (299, 2800 // 16, 0)
 
 
@@ -145,12 +145,12 @@ def test_without_the_guard_the_same_dirt_is_not_survived(every, value, tiny, mak
         train_run(make_run(dirty, **FAST, training__ladder=False))
 
 
-@pytest.mark.parametrize("recipe", ["nightly", "top5"])
-def test_learning_rate_times_1000_recovers_or_gives_up_with_the_right_error(recipe, tiny, make_run):
-    rate = {"nightly": 4.0, "top5": 0.1}[recipe]
+@pytest.mark.parametrize("preset", ["nightly", "top5"])
+def test_learning_rate_times_1000_recovers_or_gives_up_with_the_right_error(preset, tiny, make_run):
+    rate = {"nightly": 4.0, "top5": 0.1}[preset]
     run = make_run(
         tiny,
-        recipe=recipe,
+        preset=preset,
         training__learning_rate=rate,
         training__epochs=3,
         training__monitor_steps=5,

@@ -65,7 +65,7 @@ def start(run: Path) -> subprocess.Popen:
 
 
 def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_run, tmp_path, monkeypatch):
-    settings = {"recipe": "top5", "training__epochs": 4, "training__ema_decay": 0.9, **STEPWISE}
+    settings = {"preset": "top5", "training__epochs": 4, "training__ema_decay": 0.9, **STEPWISE}
     whole = make_run(tiny, "whole", **settings)
     expected = train_run(whole)
     assert expected["engine"] == "fused", "the engine with most hidden state: the others share its checkpoint"

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from vpoc_ml.errors import ConfigError, InvalidValueError
 
-RECIPE = "top5"
+PRESET = "top5"
 PATIENCE = 15
 NO_CLIP = 1000.0
 NUMBERS: dict[str, tuple[type, str]] = {
@@ -33,7 +33,7 @@ SWITCHES: dict[str, tuple[str, Any]] = {
     "skip_gpu_cleanup": ("training.vram_limit_gib", 0.0),
 }
 HELP = (
-    "The earlier trainer's flags are understood too, with recipe top5 as their base: --data (a folder, or one CSV or"
+    "The earlier trainer's flags are understood too, with preset top5 as their base: --data (a folder, or one CSV or"
     f" Parquet file), --output_dir, --hidden_dims 16 8 or --hidden_layers 16,8, {', '.join(f'--{n}' for n in NUMBERS)},"
     f" {', '.join(f'--{n}' for n in SWITCHES)}, --verbose."
 )

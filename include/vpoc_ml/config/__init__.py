@@ -1,6 +1,6 @@
 """``RunConfig``: one frozen, typed configuration for a whole run.
 
-A recipe names a complete configuration; overrides change single settings by dotted key
+A preset names a complete configuration; overrides change single settings by dotted key
 (``training.learning_rate=1e-4``); unknown keys and impossible values are errors. The trigger form of
 the DAG is generated from the same fields, limits and descriptions. This package imports pydantic and
 the standard library only, because DAG files import it while they are parsed.
@@ -10,14 +10,14 @@ from vpoc_ml.config.form import form_fields, number_field
 from vpoc_ml.config.numbers import number
 from vpoc_ml.config.overrides import change, parse_override, resolve
 from vpoc_ml.config.presets import (
-    RECIPES,
+    PRESETS,
     TOP5_FEATURES,
     ambitious,
     conservative,
     ensemble,
     medium,
     nightly,
-    recipe,
+    preset,
     smoke,
     top5,
 )
@@ -38,7 +38,7 @@ from vpoc_ml.config.settings import (
 )
 
 __all__ = [
-    "RECIPES",
+    "PRESETS",
     "TOP5_FEATURES",
     "DataConfig",
     "DatasetConfig",
@@ -62,7 +62,7 @@ __all__ = [
     "number",
     "number_field",
     "parse_override",
-    "recipe",
+    "preset",
     "resolve",
     "setting_keys",
     "smoke",

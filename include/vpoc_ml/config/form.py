@@ -13,30 +13,30 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from vpoc_ml.config.numbers import KINDS, LIMITS, describe
-from vpoc_ml.config.presets import RECIPES, recipe
+from vpoc_ml.config.presets import PRESETS, preset
 from vpoc_ml.config.settings import every_setting, setting_schema, shown
 
 
 def form_fields() -> dict[str, dict[str, Any]]:
-    """Return the JSON schema of every field of the trigger form, keyed by ``recipe`` or dotted setting.
+    """Return the JSON schema of every field of the trigger form, keyed by ``preset`` or dotted setting.
 
-    An empty field means "as the recipe says", so every setting is nullable and defaults to null. Each schema has
-    ``section``, ``title`` and ``description``, which states the limits and the recipes' values. A number or a list
+    An empty field means "as the preset says", so every setting is nullable and defaults to null. Each schema has
+    ``section``, ``title`` and ``description``, which states the limits and the presets' values. A number or a list
     takes text or its JSON type; the limits in the schema hold for JSON numbers.
     """
     fields: dict[str, dict[str, Any]] = {
-        "recipe": {
+        "preset": {
             "default": "nightly",
             "type": "string",
-            "enum": list(RECIPES),
+            "enum": list(PRESETS),
             "section": "Run",
-            "title": "recipe",
-            "description": "Named recipe; the fields below override single settings of it.",
+            "title": "preset",
+            "description": "Named preset; the fields below override single settings of it.",
         }
     }
-    recipes = {name: recipe(name) for name in RECIPES}
+    presets = {name: preset(name) for name in PRESETS}
     for section, name, field in every_setting():
-        values = {each: getattr(getattr(config, section), name) for each, config in recipes.items()}
+        values = {each: getattr(getattr(config, section), name) for each, config in presets.items()}
         schema = setting_schema(section, name)
         fields[f"{section}.{name}"] = {
             "default": None,
@@ -44,7 +44,7 @@ def form_fields() -> dict[str, dict[str, Any]]:
             "section": section.capitalize(),
             "title": f"{section}.{name}",
             "description": f"{field.description}{_limited(schema)}"
-            f" Empty: as the recipe says ({_listed(field, values)}).",
+            f" Empty: as the preset says ({_listed(field, values)}).",
         }
     return fields
 
@@ -75,6 +75,6 @@ def _limited(schema: Mapping[str, Any]) -> str:
 
 
 def _listed(field: FieldInfo, values: Mapping[str, Any]) -> str:
-    """Return the nightly recipe's value, and those of the recipes that differ from it."""
+    """Return the nightly preset's value, and those of the presets that differ from it."""
     distinct = {name: value for name, value in values.items() if name == "nightly" or value != values["nightly"]}
     return "; ".join(f"{name}: {shown(field, value)}" for name, value in distinct.items())

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vpoc_ml.config.numbers import KINDS, number
-from vpoc_ml.config.presets import recipe
+from vpoc_ml.config.presets import preset
 from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys, setting_schema
 from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
 
@@ -33,14 +33,14 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """Return the recipe ``name`` with dotted ``overrides`` applied.
+    """Return the preset ``name`` with dotted ``overrides`` applied.
 
     Raises:
-        UnknownRecipeError: no such recipe.
+        UnknownRecipeError: no such preset.
         UnknownKeyError: an override names no setting; the nearest settings are suggested.
         InvalidValueError: a value is outside the setting's type or limits.
     """
-    return change(recipe(name), overrides or {})
+    return change(preset(name), overrides or {})
 
 
 def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:

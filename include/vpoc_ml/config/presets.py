@@ -1,4 +1,4 @@
-"""Named recipes: whole configurations."""
+"""Named presets: whole configurations."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vpoc_ml.config.settings import (
     RunConfig,
     TrainingConfig,
 )
-from vpoc_ml.errors import UnknownRecipeError
+from vpoc_ml.errors import UnknownPresetError
 
 TOP5_FEATURES = ("close_change_pct", "vwap", "price_range", "price_mom_3d", "price_mom_5d")
 
 
 def nightly() -> RunConfig:
     """The default: guard in the model, pre-norm residual net, batch 1024 with a square-root scaled rate."""
-    return RunConfig(recipe="nightly")
+    return RunConfig(preset="nightly")
 
 
 def smoke() -> RunConfig:
     """Seconds on one core, on data of any age: proves the way, not the skill."""
     return RunConfig(
-        recipe="smoke",
+        preset="smoke",
         model=ModelConfig(hidden_dims=(16,)),
         training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
         evaluation=EvaluationConfig(bootstrap_samples=200),
@@ -37,7 +37,7 @@ def smoke() -> RunConfig:
 def top5() -> RunConfig:
     """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000."""
     return RunConfig(
-        recipe="top5",
+        preset="top5",
         features=FeaturesConfig(names=TOP5_FEATURES),
         model=ModelConfig(kind="reference_mlp", hidden_dims=(16, 8), dropout=0.1),
         training=TrainingConfig(
@@ -57,9 +57,9 @@ def top5() -> RunConfig:
 
 
 def conservative() -> RunConfig:
-    """The last recipe of the ladder: a small net, a low rate, a long warm-up, much regularisation."""
+    """The last preset of the ladder: a small net, a low rate, a long warm-up, much regularisation."""
     return RunConfig(
-        recipe="conservative",
+        preset="conservative",
         model=ModelConfig(kind="reference_mlp", hidden_dims=(64, 32, 16), dropout=0.3),
         training=TrainingConfig(
             epochs=20,
@@ -76,7 +76,7 @@ def conservative() -> RunConfig:
 def medium() -> RunConfig:
     """Between ambitious and conservative."""
     return RunConfig(
-        recipe="medium",
+        preset="medium",
         model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.2),
         training=TrainingConfig(
             batch_size=64,
@@ -92,7 +92,7 @@ def medium() -> RunConfig:
 def ambitious() -> RunConfig:
     """The large net that once collapsed: 180,117 parameters on 10 features."""
     return RunConfig(
-        recipe="ambitious",
+        preset="ambitious",
         model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.1),
         training=TrainingConfig(
             batch_size=64,
@@ -107,12 +107,12 @@ def ambitious() -> RunConfig:
 def ensemble() -> RunConfig:
     """Three networks of own seeds for price, volume and volatility each, and boosted trees of all features."""
     return RunConfig(
-        recipe="ensemble",
+        preset="ensemble",
         model=ModelConfig(groups=("price", "volume", "volatility"), members=3, blend="lightgbm"),
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {
+PRESETS: dict[str, Callable[[], RunConfig]] = {
     "nightly": nightly,
     "smoke": smoke,
     "top5": top5,
@@ -123,12 +123,12 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
 }
 
 
-def recipe(name: str) -> RunConfig:
-    """Return the named recipe's configuration.
+def preset(name: str) -> RunConfig:
+    """Return the named preset's configuration.
 
     Raises:
-        UnknownRecipeError: no recipe has this name.
+        UnknownRecipeError: no preset has this name.
     """
-    if name not in RECIPES:
-        raise UnknownRecipeError(name, tuple(RECIPES))
-    return RECIPES[name]()
+    if name not in PRESETS:
+        raise UnknownPresetError(name, tuple(PRESETS))
+    return PRESETS[name]()

@@ -261,7 +261,7 @@ class TrainingConfig(Section):
         30.0, ge=0, le=86_400, description="Seconds between two checkpoints inside an epoch; 0: at every monitor read."
     )
     max_rollbacks: int = Field(8, ge=0, le=1000, description="Rollbacks before training gives up.")
-    ladder: bool = Field(True, description="When training gives up, go on with the next more conservative recipe.")
+    ladder: bool = Field(True, description="When training gives up, go on with the next more conservative preset.")
     seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
     threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small nets.")
     engine: Literal["auto", "eager", "compiled", "fused"] = Field(
@@ -346,9 +346,9 @@ class PromotionConfig(Section):
 
 
 class RunConfig(Section):
-    """One whole run. ``recipe`` tells where the values came from."""
+    """One whole run. ``preset`` tells where the values came from."""
 
-    recipe: str = Field("nightly", description="Named recipe the values start from.")
+    preset: str = Field("nightly", description="Named preset the values start from.")
     data: DataConfig = DataConfig()
     ingest: IngestConfig = IngestConfig()
     profile: ProfileConfig = ProfileConfig()
@@ -379,7 +379,7 @@ def setting_keys() -> tuple[str, ...]:
 def every_setting() -> Iterable[tuple[str, str, FieldInfo]]:
     """Yield section, name and field of every setting, in order."""
     for section in RunConfig.model_fields:
-        if section != "recipe":
+        if section != "preset":
             for name, field in section_class(section).model_fields.items():
                 yield section, name, field
 

@@ -44,7 +44,7 @@ VIX_KEY = "vix/VIX.parquet"
 def start_run(
     lake: str,
     run: str,
-    recipe: str = "nightly",
+    preset: str = "nightly",
     overrides: Mapping[str, Any] | None = None,
     raw: str | None = None,
     vix: str | None = None,
@@ -74,7 +74,7 @@ def start_run(
         raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
     if as_of is not None and (as_of.tzinfo is None or as_of > now):
         raise InvalidValueError("as_of", as_of.isoformat(), f"a timezone-aware moment up to {now.isoformat()}")
-    config = resolve(recipe, overrides)
+    config = resolve(preset, overrides)
     _refuse_unknown_features(config)
     sessions_needed(config.dataset, MIN_PART_SESSIONS)
     opened, prefix = Lake(lake), run_prefix(run)
@@ -83,7 +83,7 @@ def start_run(
     opened.write_json(f"{prefix}/inputs.json", {"raw": raw, "vix": vix, **moments})
     return {
         "run": run,
-        "recipe": recipe,
+        "recipe": preset,
         "config_hash": config.digest(),
         "config_uri": str(opened.path(f"{prefix}/config.json")),
         "config": json.loads(config.to_json()),

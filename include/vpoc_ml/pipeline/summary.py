@@ -15,7 +15,7 @@ AGE = ("newest_bar", "age_sessions")
 def summarize(lake: str, run: str) -> Result:
     """Return everything a person asks after a run, from the records its stages left; a failed run has one too.
 
-    Keys: ``run``, ``recipe``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
+    Keys: ``run``, ``preset``, ``config_hash``, ``stages`` (rows in, out and quarantined, skipped,
     why, seconds, error), ``gates``, ``data`` (newest_bar, age_sessions; None before gate ``bars`` passed),
     ``metrics``, ``decision``, ``unreadable``, ``notes`` (files, contracts and sessions that were set apart), ``lost``
     (front sessions that no file holds), ``reports``.
@@ -76,7 +76,7 @@ def _configuration(lake: Lake, prefix: str) -> Result:
     if stored is None:
         raise ArtifactError(lake.path(prefix), "a started run with its config.json", "none")
     config = load_stored(stored, lake.path(key))
-    return {"recipe": config.recipe, "config_hash": config.digest()}
+    return {"preset": config.preset, "config_hash": config.digest()}
 
 
 def _reports(lake: Lake, run: str) -> dict[str, str]:

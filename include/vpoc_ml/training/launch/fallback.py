@@ -1,8 +1,8 @@
-"""When training gives up: the next more conservative recipe, down to one that holds.
+"""When training gives up: the next more conservative preset, down to one that holds.
 
-ambitious -> medium -> conservative -> conservative at a learning rate of 1e-5. A recipe that is not on the
+ambitious -> medium -> conservative -> conservative at a learning rate of 1e-5. A preset that is not on the
 ladder steps down to medium. Data, features, target and what belongs to the machine (device, threads, processes,
-engine) stay the run's own. The precision is the recipe's: half of it may be why the rung above gave up.
+engine) stay the run's own. The precision is the preset's: half of it may be why the rung above gave up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.config import RunConfig, recipe
+from vpoc_ml.config import RunConfig, preset
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json
 
@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 
 
 def fallback_configs(config: RunConfig) -> list[RunConfig]:
-    """Return the configurations to try in order, ``config`` first; ``recipe`` names each."""
+    """Return the configurations to try in order, ``config`` first; ``preset`` names each."""
     if not config.training.ladder:
         return [config]
     below = (
-        FALLBACK_PRESETS[FALLBACK_PRESETS.index(config.recipe) + 1 :]
-        if config.recipe in FALLBACK_PRESETS
+        FALLBACK_PRESETS[FALLBACK_PRESETS.index(config.preset) + 1 :]
+        if config.preset in FALLBACK_PRESETS
         else FALLBACK_PRESETS[1:]
     )
     steps = [_rung(config, name, name) for name in below]
@@ -55,7 +55,7 @@ def fallback_configs(config: RunConfig) -> list[RunConfig]:
 def train_with_fallback(run_dir: Path, config: RunConfig, train: Train, mark_of: Mark) -> Record:
     """Return the result of the first rung that holds.
 
-    A rung that gives up leaves ``rungs/<number>-<recipe>.json`` and its progress lines beside it, so a run that is
+    A rung that gives up leaves ``rungs/<number>-<preset>.json`` and its progress lines beside it, so a run that is
     started again goes on with the rung it had reached.
 
     Args:
@@ -69,7 +69,7 @@ def train_with_fallback(run_dir: Path, config: RunConfig, train: Train, mark_of:
     """
     above: list[Record] = []
     for number, rung in enumerate(fallback_configs(config), start=1):
-        path = run_dir / "rungs" / f"{number}-{rung.recipe}.json"
+        path = run_dir / "rungs" / f"{number}-{rung.preset}.json"
         mark = mark_of(rung)
         known = json.loads(path.read_text()) if path.is_file() else {}
         if known.get("mark") == mark:
@@ -80,18 +80,18 @@ def train_with_fallback(run_dir: Path, config: RunConfig, train: Train, mark_of:
         except TrainingUnstableError as error:
             if not config.training.ladder:
                 raise
-            log.warning("recipe %s gave up: %s", rung.recipe, error)
+            log.warning("preset %s gave up: %s", rung.preset, error)
             above.append(_set_aside(run_dir, path, rung, mark, error))
     told = "; ".join(f"{record['rung']}: {record['error']}" for record in above)
     raise TrainingUnstableError(f"Expected training to hold on one rung of the ladder; it gave up on each. {told}")
 
 
 def _rung(config: RunConfig, name: str, shown: str, **changes: float) -> RunConfig:
-    base = recipe(name)
+    base = preset(name)
     kept = {key: getattr(config.training, key) for key in KEPT}
     return config.model_copy(
         update={
-            "recipe": shown,
+            "preset": shown,
             "model": base.model.model_copy(update={"guard_clip": config.model.guard_clip}),
             "training": base.training.model_copy(update={**kept, **changes}),
         }
@@ -105,7 +105,7 @@ def _set_aside(run_dir: Path, path: Path, rung: RunConfig, mark: str, error: Exc
     lines = [json.loads(line) for line in progress.read_text().splitlines()] if progress.is_file() else []
     windows = [line for line in lines if line["kind"] == "window"]
     record = {
-        "rung": rung.recipe,
+        "rung": rung.preset,
         "error": str(error),
         "steps": windows[-1]["step"] if windows else 0,
         "rollbacks": windows[-1]["rollbacks"] if windows else 0,

@@ -54,7 +54,7 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
 
     Reads config.json, training_set.parquet, feature_statistics.json. Writes checkpoints/, best_model.*,
     final_model.*, training_config.json, training_result.json, progress.jsonl, training_log.txt, and a record
-    in rungs/ of each recipe that gave up. On a CPU
+    in rungs/ of each preset that gave up. On a CPU
     the weights are the same bytes for the same input, torch and thread count, however often it was killed.
 
     Args:
@@ -69,7 +69,7 @@ def train_run(run_dir: Path, on_progress: Callable[[Result], None] = lambda line
         InvalidValueError: settings that cannot train this training set, see ``possible``.
         DeviceError: the settings do not allow a device that works.
         CardBusyError: somebody else holds the card, and the CPU is not allowed or the run was begun on the card.
-        TrainingUnstableError: no rung of the ladder holds; without a ladder, the recipe does not.
+        TrainingUnstableError: no rung of the ladder holds; without a ladder, the preset does not.
     """
     config = read_config(run_dir)
     with log_to(run_dir / "training_log.txt"):
@@ -116,7 +116,7 @@ def _train(
     engine, why = engine_for(net, config, objective, data, choice.device)
     fingerprint = context.fingerprint(config)
     described = describe(config, choice, fingerprint, net) | {"engine": engine.name, "engine_reason": why}
-    described |= {"rung": config.recipe, "rungs": above}
+    described |= {"rung": config.preset, "rungs": above}
     write_json(run_dir / "training_config.json", described)
     log.info("%d parameters on %s (%s)", described["parameters"], choice.device, choice.reason)
     log.info("%s engine (%s)", engine.name, why)
