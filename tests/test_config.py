@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from vpoc_ml import config
+from vpoc_ml.config import renamed
 from vpoc_ml.config.settings import every_setting, field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownPresetError
 
@@ -257,3 +258,16 @@ def test_empty_value_is_shown_as_its_setting_means_it():
 def test_deeply_nested_override_is_refused():
     with pytest.raises(InvalidValueError, match=r"model.groups to be a value without deeply nested brackets"):
         config.parse_override("model.groups=" + "[" * 100_000)
+
+
+def test_names_of_the_previous_release_work_with_a_warning():
+    with pytest.warns(FutureWarning, match="settings: recipe is now called preset"):
+        changed = renamed.current_names({"recipe": "smoke", "training.epochs": 3}, "settings")
+    assert changed == {"preset": "smoke", "training.epochs": 3}
+    with pytest.warns(FutureWarning):
+        assert renamed.current_names({"recipe": "smoke", "preset": "top5"}, "conf") == {"preset": "top5"}
+
+
+def test_a_stored_configuration_of_the_previous_release_is_read():
+    stored = config.resolve("smoke", {"training.epochs": 3}).to_json().replace('"preset":', '"recipe":')
+    assert config.RunConfig.model_validate_json(stored) == config.resolve("smoke", {"training.epochs": 3})

@@ -29,11 +29,11 @@ def form_params() -> dict[str, Any]:
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check the run's conf and contract, resolve and store its configuration; return it with the ``contract``."""
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
+        params = start.with_conf(params, dag_run.conf, [*form_params(), *OWN_SETTINGS])
         settings = start.overrides(params)
         for key in OWN_SETTINGS:
-            if key in settings or key in (dag_run.conf or {}):
-                raise InvalidValueError(key, settings.get(key, (dag_run.conf or {}).get(key)), "left to the contract")
-        start.refuse_unknown(dag_run.conf or {}, form_params())
+            if key in settings:
+                raise InvalidValueError(key, settings[key], "left to the contract")
         contract = contract_of(dag_run.partition_key, params["contract"])
         settings |= {"data.contracts": [contract.code], "data.instrument": contract.root}
     return {"contract": contract.code, **start.begin(params, settings, dag_run.start_date or dag_run.run_after)}

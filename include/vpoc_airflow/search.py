@@ -47,7 +47,7 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     from vpoc_ml.training.search.space import DEFAULT_SPACE, parse_space
 
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
-        start.refuse_unknown(dag_run.conf or {}, form_params())
+        params = start.with_conf(params, dag_run.conf, form_params())
         settings = start.overrides(params)
         parse_space(arguments(params)[1] or DEFAULT_SPACE, config.resolve(params["preset"], settings))
     return start.begin(params, settings, dag_run.run_after)

@@ -14,12 +14,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 from vpoc_airflow import stage_tasks
 from vpoc_airflow.clock import CHICAGO
 from vpoc_ml.config import form_fields, setting_keys
+from vpoc_ml.config.renamed import current_names
 from vpoc_ml.config.settings import field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 
 log = logging.getLogger(__name__)
 
 CALENDAR = "CME Globex Equity"
+CONF = "conf of the run"
 Fields = Mapping[str, dict[str, Any]]
 
 SESSION: Fields = {
@@ -67,17 +69,20 @@ def _choices(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse keys of a run's conf that no field reads: Airflow itself accepts and ignores them.
+def with_conf(params: Mapping[str, Any], conf: Mapping[str, Any] | None, known: Iterable[str]) -> dict[str, Any]:
+    """Return a run's params with the keys of its conf, those of the previous release under today's names.
+
+    Airflow itself accepts and ignores keys of a conf that no field reads.
 
     Raises:
         UnknownKeyError: a key is not a field; the nearest fields are suggested.
     """
-    known = list(known)
-    for key in conf:
+    known, given = list(known), current_names(conf or {}, CONF)
+    for key in given:
         if key not in known:
             same = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-            raise UnknownKeyError(key, same or difflib.get_close_matches(key, known, n=2), where="conf of the run")
+            raise UnknownKeyError(key, same or difflib.get_close_matches(key, known, n=2), where=CONF)
+    return {**params, **given}
 
 
 def night_of(run_type: str, run_after: datetime, session: str | None, now: datetime) -> datetime | None:
@@ -112,7 +117,7 @@ def _day(session: str) -> date:
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
-        refuse_unknown(dag_run.conf or {}, form_params())  # params hold the conf's unknown keys too
+        params = with_conf(params, dag_run.conf, form_params())
         now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
         as_of = night_of(dag_run.run_type, dag_run.run_after, params["session"], now)
         settings = overrides(params)

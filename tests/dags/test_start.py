@@ -66,11 +66,18 @@ def test_day_outside_the_calendar_is_refused(clock):
 
 
 def test_unknown_key_suggests_a_setting_of_the_same_last_name():
-    from vpoc_airflow.start import refuse_unknown
+    from vpoc_airflow.start import with_conf
 
     with pytest.raises(UnknownKeyError) as caught:
-        refuse_unknown({"seed": 1}, ["training.seed", "evaluation.seed", "preset"])
+        with_conf({}, {"seed": 1}, ["training.seed", "evaluation.seed", "preset"])
     assert caught.value.suggestions == ("training.seed", "evaluation.seed")
+
+
+def test_conf_of_the_previous_release_is_understood_with_a_warning():
+    from vpoc_airflow.start import with_conf
+
+    with pytest.warns(FutureWarning, match="conf of the run: recipe is now called preset"):
+        assert with_conf({"preset": "nightly"}, {"recipe": "smoke"}, ["preset"]) == {"preset": "smoke"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from vpoc_ml.config.numbers import KINDS, number
 from vpoc_ml.config.presets import preset
+from vpoc_ml.config.renamed import current_names
 from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys, setting_schema
 from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
 
@@ -53,7 +54,7 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     whole = config.model_dump()
     known = setting_keys()
     wrong: dict[str, InvalidValueError] = {}
-    for key, value in overrides.items():
+    for key, value in current_names(overrides, "settings").items():
         if key not in known:
             raise UnknownKeyError(key, _nearest(key, known))
         section, field = key.split(".")

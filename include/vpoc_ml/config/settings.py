@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
+
+from vpoc_ml.config.renamed import current_document
 
 ANY_AGE = 10_000
 """The value of ``quality.max_age_sessions`` that turns the age of the bars and the end of each file off."""
@@ -359,6 +361,11 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     quality: QualityConfig = QualityConfig()
     promotion: PromotionConfig = PromotionConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_previous_release(cls, stored: Any) -> Any:
+        return current_document(stored) if isinstance(stored, Mapping) else stored
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no spaces; what the hash is taken of."""

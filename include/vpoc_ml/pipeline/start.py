@@ -56,7 +56,7 @@ def start_run(
     Args:
         lake: root of the lake.
         run: name of the run; letters, digits, dot, dash, underscore.
-        recipe: named recipe.
+        preset: named preset.
         overrides: settings by dotted key.
         raw: folder of vendor files; the lake's ``raw/`` when None.
         vix: VIX file; one found in the raw folder when None.
@@ -65,7 +65,7 @@ def start_run(
             live night.
 
     Raises:
-        ConfigError: unknown recipe, key or feature, impossible value, a run name that cannot be a folder, an
+        ConfigError: unknown preset, key or feature, impossible value, a run name that cannot be a folder, an
             impossible ``as_of``, or shares and an embargo that no number of sessions up to 5000 satisfies.
     """
     if run != run_name(run):
@@ -83,7 +83,7 @@ def start_run(
     opened.write_json(f"{prefix}/inputs.json", {"raw": raw, "vix": vix, **moments})
     return {
         "run": run,
-        "recipe": preset,
+        "preset": preset,
         "config_hash": config.digest(),
         "config_uri": str(opened.path(f"{prefix}/config.json")),
         "config": json.loads(config.to_json()),
