@@ -100,7 +100,7 @@ def index_page() -> str:
 def run_page(dag_id: str, run_id: str, now: datetime) -> str:
     """Return the page of one run at ``now`` (aware): why it failed, its training while it runs, links, the report."""
     from vpoc_airflow import run_page as pages
-    from vpoc_ml.pipeline.names import run_folder, run_name
+    from vpoc_ml.pipeline.run_names import run_folder, run_name
 
     names = run_folder(dag_id, run_id), run_name(run_id)  # the second: folders of an earlier version, without the DAG
     places = ((lake, name) for name in names for lake in lakes())

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from vpoc_airflow.env import lake_uri
 from vpoc_ml.errors import ArtifactError, MachineError, VpocError
-from vpoc_ml.pipeline.names import run_folder
+from vpoc_ml.pipeline.run_names import run_folder
 
 if TYPE_CHECKING:
     from vpoc_ml.lake.store import Lake

@@ -21,7 +21,7 @@ from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, Mi
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline import order
-from vpoc_ml.pipeline.names import STAGES, run_name
+from vpoc_ml.pipeline.run_names import STAGES, run_name
 
 COMMAND = """train --data DATA/MERGED/merged_es_vix_test.csv --output_dir TRAINING_ROBUST --epochs 3 --batch_size 16
     --learning_rate 1e-4 --hidden_dims 16 8 --dropout_rate 0.1 --verbose"""

@@ -81,7 +81,7 @@ def run_any(fakes, monkeypatch, tmp_path):
         result = dag.test(run_conf=conf)
         instances = result.get_task_instances()
         states = {(ti.task_id, ti.rendered_map_index or ""): str(ti.state) for ti in instances}
-        from vpoc_ml.pipeline.names import run_folder
+        from vpoc_ml.pipeline.run_names import run_folder
 
         folder = tmp_path / "lake" / "runs" / run_folder(dag.dag_id, result.run_id)
         returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in instances if ti.map_index < 0}

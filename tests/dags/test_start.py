@@ -91,7 +91,7 @@ def test_conf_of_the_previous_release_is_understood_with_a_warning():
     ],
 )
 def test_run_name_stays_inside_the_runs_folder(run_id, folder):
-    from vpoc_ml.pipeline.names import run_name
+    from vpoc_ml.pipeline.run_names import run_name
 
     assert run_name(run_id) == folder
 
@@ -101,7 +101,7 @@ RUN_IDS = st.text(st.sampled_from("ab0:+-_.~ /é"), max_size=12) | st.text(max_s
 
 @given(RUN_IDS, RUN_IDS)
 def test_two_runs_of_airflow_never_share_a_folder(one, other):
-    from vpoc_ml.pipeline.names import run_folder, run_name
+    from vpoc_ml.pipeline.run_names import run_folder, run_name
 
     pairs = {(dag, run) for dag in ("vpoc_nightly", "vpoc_contracts", "vpoc_search") for run in (one, other)}
     folders = {run_folder(dag, run) for dag, run in pairs}
@@ -112,7 +112,7 @@ def test_two_runs_of_airflow_never_share_a_folder(one, other):
 
 
 def test_an_id_that_can_be_a_folder_is_one_behind_its_dag_and_another_one_gets_a_hash():
-    from vpoc_ml.pipeline.names import run_folder
+    from vpoc_ml.pipeline.run_names import run_folder
 
     assert run_folder("vpoc_nightly", "may") == "vpoc_nightly--may"
     colon, dash = (run_folder("vpoc_nightly", f"may-14T22{sign}30") for sign in ":-")

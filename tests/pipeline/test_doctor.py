@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml.cli import app
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.pipeline import host
+from vpoc_ml.pipeline import host_checks
 from vpoc_ml.pipeline.doctor import as_json, examine, stops
 from vpoc_ml.training.hardware.probe import AMD, GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import Smoke
@@ -36,7 +36,7 @@ def passing(device, probe):
 def doctor(tmp_path):
     """Examine a machine with a writable lake; returns the findings by subject."""
 
-    def run(hardware=BARE, config=None, environment=None, connect=lambda host, port: None, lake=None):
+    def run(hardware=BARE, config=None, environment=None, connect=lambda host_checks, port: None, lake=None):
         diagnostics = examine(
             str(lake or tmp_path / "lake"),
             config or TrainingConfig(),
@@ -107,7 +107,7 @@ def test_full_disk_is_named(doctor, monkeypatch):
 
     for free, level in ((0.5, "problem"), (3.0, "warning"), (50.0, "ok")):
         monkeypatch.setattr(
-            host.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free * GIB, total=0)
+            host_checks.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free * GIB, total=0)
         )
         assert doctor()["disk"].level == level
 
@@ -178,7 +178,7 @@ def test_url_that_cannot_be_read_is_told_by_its_variable_alone(doctor, url):
 
 
 def test_host_that_cannot_be_one_is_not_reachable():
-    assert "idna" in host.reachable("a" * 64 + ".example", 80)
+    assert "idna" in host_checks.reachable("a" * 64 + ".example", 80)
 
 
 def test_closed_port_is_refused_and_an_open_one_answers():
@@ -187,22 +187,22 @@ def test_closed_port_is_refused_and_an_open_one_answers():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        assert host.reachable("127.0.0.1", server.getsockname()[1]) is None
+        assert host_checks.reachable("127.0.0.1", server.getsockname()[1]) is None
         port = server.getsockname()[1]
-    assert "refused" in host.reachable("127.0.0.1", port)
+    assert "refused" in host_checks.reachable("127.0.0.1", port)
 
 
 def test_small_shared_memory_counts_with_two_cards_only(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    monkeypatch.setattr(host.shutil, "disk_usage", lambda path: SimpleNamespace(total=64 * 1024**2))
-    assert host.shared_memory(1, tmp_path) is None
-    assert "--shm-size" in host.shared_memory(2, tmp_path).remedy
+    monkeypatch.setattr(host_checks.shutil, "disk_usage", lambda path: SimpleNamespace(total=64 * 1024**2))
+    assert host_checks.shared_memory(1, tmp_path) is None
+    assert "--shm-size" in host_checks.shared_memory(2, tmp_path).remedy
 
 
 def test_absent_compiler_and_meminfo_are_notes(tmp_path):
-    assert host.compiler(lambda name: None).level == "note"
-    assert host.memory(tmp_path).level == "note"
+    assert host_checks.compiler(lambda name: None).level == "note"
+    assert host_checks.memory(tmp_path).level == "note"
 
 
 def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from vpoc_ml import pipeline
 from vpoc_ml.errors import ConfigError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.champion import model_store
+from vpoc_ml.pipeline.champion_stages import model_store
 
 from .conftest import KEY, LEARNS, NOW
 

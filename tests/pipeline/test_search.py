@@ -123,7 +123,7 @@ def test_test_rows_do_not_matter(run, lake, folder):
 def test_trials_are_in_mlflow_once(run, lake, monkeypatch):
     from mlflow import MlflowClient
 
-    from vpoc_ml.pipeline.champion import registry_of
+    from vpoc_ml.pipeline.champion_stages import registry_of
 
     monkeypatch.setattr(mlflow_trials, "log_trial", LOG_TRIAL)
     for count in (2, 3):

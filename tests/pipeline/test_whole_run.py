@@ -13,7 +13,7 @@ from vpoc_ml import pipeline
 from vpoc_ml.errors import GateFailedError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline.champion import model_store
+from vpoc_ml.pipeline.champion_stages import model_store
 from vpoc_ml.synthetic.generate import write_market
 
 from .conftest import KEY, LEARNS, NOW

@@ -337,7 +337,7 @@ def test_training_that_went_silent_is_not_called_running(client, lake):
 
 
 def test_runs_of_two_dags_with_one_id_have_a_page_each(client, lake):
-    from vpoc_ml.pipeline.names import run_folder
+    from vpoc_ml.pipeline.run_names import run_folder
 
     for dag in ("vpoc_nightly", "vpoc_contracts"):
         folder = lake / "runs" / run_folder(dag, "may:1")

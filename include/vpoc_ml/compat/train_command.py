@@ -23,8 +23,8 @@ from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.model_stages import MODEL_FILES
-from vpoc_ml.pipeline.names import hashed_name, run_name
 from vpoc_ml.pipeline.run import run_prefix
+from vpoc_ml.pipeline.run_names import hashed_name, run_name
 
 OUTPUTS = (*MODEL_FILES, "feature_statistics.json", "config.json")
 PRIVATE = ".vpoc-input"

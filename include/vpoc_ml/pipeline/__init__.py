@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpoc_ml.pipeline.analysis_stage import analyze_features
-    from vpoc_ml.pipeline.champion import models, rollback, score
+    from vpoc_ml.pipeline.champion_stages import models, rollback, score
     from vpoc_ml.pipeline.contract_stages import build_rolls, features_contract, ingest_contract, profile_contract
-    from vpoc_ml.pipeline.decision import approve, decide, expire, promote, promote_by_hand, reject
+    from vpoc_ml.pipeline.decision_stages import approve, decide, expire, promote, promote_by_hand, reject
     from vpoc_ml.pipeline.gate_stages import gate_bars, gate_features, gate_training_set
     from vpoc_ml.pipeline.leakage_stage import gate_leakage, prove_code
     from vpoc_ml.pipeline.model_stages import build_training_set, evaluate, train
     from vpoc_ml.pipeline.order import run_until
+    from vpoc_ml.pipeline.plan_stage import plan_contracts, start_run
     from vpoc_ml.pipeline.report_stage import publish_reports
     from vpoc_ml.pipeline.search_stage import search
     from vpoc_ml.pipeline.seed_stage import train_seeds
-    from vpoc_ml.pipeline.start import plan_contracts, start_run
     from vpoc_ml.pipeline.successor import features_successor
     from vpoc_ml.pipeline.summary import summarize
 

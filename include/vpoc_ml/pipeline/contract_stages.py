@@ -22,13 +22,13 @@ from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.roll_table import front_periods, roll_problems, roll_table
-from vpoc_ml.pipeline.enough import refuse_too_few
 from vpoc_ml.pipeline.incremental_ingest import FILE, appended, plain_size, whole_file
-from vpoc_ml.pipeline.pair import pair_closes, pair_inputs
+from vpoc_ml.pipeline.pair_instrument import pair_closes, pair_inputs
+from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
 from vpoc_ml.pipeline.predecessor_sessions import History
 from vpoc_ml.pipeline.roll_stage import Measure, daily_volumes, roll_rule, with_open_interest
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.pipeline.start import covariate_values, vix_closes
+from vpoc_ml.pipeline.session_requirement import refuse_too_few
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 

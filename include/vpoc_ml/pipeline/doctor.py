@@ -10,7 +10,7 @@ from typing import Any
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.errors import VpocError
-from vpoc_ml.pipeline import host
+from vpoc_ml.pipeline import host_checks
 from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_gpu
 from vpoc_ml.training.hardware.diagnostics import Diagnostic
 from vpoc_ml.training.hardware.known_issues import find_known_issues
@@ -24,7 +24,7 @@ def examine(
     *,
     hardware: Hardware | None = None,
     environment: Mapping[str, str] = os.environ,
-    connect: host.Connect = host.reachable,
+    connect: host_checks.Connect = host_checks.reachable,
     smoke: Try = smoke_test,
     root: Path = Path("/"),
 ) -> list[Diagnostic]:
@@ -40,12 +40,12 @@ def examine(
     """
     hardware = hardware or probe_hardware(environment=environment, root=root)
     device, chosen = _device(config, hardware, smoke)
-    diagnostics = [host.python(hardware.python), *_software(hardware)]
+    diagnostics = [host_checks.python(hardware.python), *_software(hardware)]
     diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
     diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
-    diagnostics += [device, host.compiler(), host.memory(root)]
-    diagnostics += filter(None, [host.shared_memory(len(hardware.gpus))])
-    return [*diagnostics, *host.lake(lake), *host.services(environment, connect)]
+    diagnostics += [device, host_checks.compiler(), host_checks.memory(root)]
+    diagnostics += filter(None, [host_checks.shared_memory(len(hardware.gpus))])
+    return [*diagnostics, *host_checks.lake(lake), *host_checks.services(environment, connect)]
 
 
 def stops(diagnostics: list[Diagnostic]) -> bool:

@@ -16,10 +16,10 @@ from vpoc_ml.ingest.row_text import source_lines_at
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
-from vpoc_ml.pipeline.age import data_age, due_sessions
-from vpoc_ml.pipeline.daily import daily_figures
+from vpoc_ml.pipeline.daily_figures import daily_figures
+from vpoc_ml.pipeline.data_age import data_age, due_sessions
+from vpoc_ml.pipeline.plan_stage import vix_closes
 from vpoc_ml.pipeline.run import Result, Run, stage
-from vpoc_ml.pipeline.start import vix_closes
 
 if TYPE_CHECKING:
     from vpoc_ml.quality.verdict import Verdict

@@ -17,10 +17,10 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.mirror import cache_folder
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.pipeline.pair import pair_closes
+from vpoc_ml.pipeline.pair_instrument import pair_closes
+from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
 from vpoc_ml.pipeline.predecessor_sessions import History
 from vpoc_ml.pipeline.run import Result, Run, because, stage
-from vpoc_ml.pipeline.start import covariate_values, vix_closes
 
 if TYPE_CHECKING:
     from vpoc_ml.leakage.prove import Proof

@@ -84,7 +84,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
-    from vpoc_ml.pipeline.champion import registry_folder, registry_of
+    from vpoc_ml.pipeline.champion_stages import registry_folder, registry_of
     from vpoc_ml.registry.mlflow_curves import Curves
     from vpoc_ml.training.launch.subprocess import launch
 
@@ -170,7 +170,7 @@ def evaluate(run: Run) -> Result:
     """Judge the model on rows it never saw, beside the baselines and the champion of its night; write the report."""
     from vpoc_ml.evaluation.evaluate import evaluate_run
     from vpoc_ml.models.bundle import load_model
-    from vpoc_ml.pipeline.champion import reigning
+    from vpoc_ml.pipeline.champion_stages import reigning
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
     champion = reigning(run)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from vpoc_ml.pipeline import contract_stages as per_contract
-from vpoc_ml.pipeline import gate_stages, leakage_stage, model_stages, start
-from vpoc_ml.pipeline.names import STAGES
+from vpoc_ml.pipeline import gate_stages, leakage_stage, model_stages, plan_stage
 from vpoc_ml.pipeline.run import Result
+from vpoc_ml.pipeline.run_names import STAGES
 
 
 def run_until(
@@ -26,7 +26,7 @@ def run_until(
 
     ``on_stage`` receives each stage's result, ``on_progress`` each progress record of the training.
     """
-    on_stage(planned := start.plan_contracts(lake, run))
+    on_stage(planned := plan_stage.plan_contracts(lake, run))
     chosen: list[str] = planned["contracts"]
     names = STAGES[1 : STAGES.index(last) + 1]
     for name in names:
@@ -61,9 +61,14 @@ def _stage(
     if name in over_all:
         return [over_all[name](lake, run, chosen)]
     if name in ("decide", "promote", "score"):
-        from vpoc_ml.pipeline import champion, decision  # mlflow and torch are not needed before
+        from vpoc_ml.pipeline import (
+            champion_stages,
+            decision_stages,  # mlflow and torch are not needed before
+        )
 
-        work = {"decide": decision.decide, "promote": decision.promote, "score": champion.score}[name]
+        work = {"decide": decision_stages.decide, "promote": decision_stages.promote, "score": champion_stages.score}[
+            name
+        ]
         return [work(lake, run, now)]
     if name == "train":
         return [model_stages.train(lake, run, on_progress=on_progress)]

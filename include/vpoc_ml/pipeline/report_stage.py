@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from vpoc_ml.lake.atomic import read_json
-from vpoc_ml.pipeline.age import data_age
-from vpoc_ml.pipeline.names import GATES
+from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run_names import GATES
 from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
 from vpoc_ml.reports.comparison_table import age_text
 
@@ -84,7 +84,9 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
 
 def _compared(run: Run) -> Champion:
     """Return the champion that stage ``evaluate`` compared the run with, which the run may have replaced since."""
-    from vpoc_ml.pipeline.champion import model_store  # mlflow: seconds that a run without a champion need not pay
+    from vpoc_ml.pipeline.champion_stages import (
+        model_store,  # mlflow: seconds that a run without a champion need not pay
+    )
 
     return model_store(run.lake, run.model_key).get(run.result("evaluate")["champion"])
 

@@ -102,7 +102,7 @@ def _write_returns(folder: Path, records: Sequence[Result]) -> None:
 
 def _log_trial(run: Run, record: Result) -> None:
     """Put the trial into MLflow; a search does not end because MLflow cannot be reached."""
-    from vpoc_ml.pipeline.champion import registry_of
+    from vpoc_ml.pipeline.champion_stages import registry_of
     from vpoc_ml.registry.mlflow_trials import log_trial
 
     try:

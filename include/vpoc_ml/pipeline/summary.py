@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.names import GATES, STAGES
 from vpoc_ml.pipeline.run import Result, run_prefix
+from vpoc_ml.pipeline.run_names import GATES, STAGES
 
 AGE = ("newest_bar", "age_sessions")
 

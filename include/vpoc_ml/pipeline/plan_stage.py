@@ -34,9 +34,9 @@ from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
-from vpoc_ml.pipeline.names import run_name
 from vpoc_ml.pipeline.roll_stage import open_interest_file
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
+from vpoc_ml.pipeline.run_names import run_name
 
 VIX_KEY = "vix/VIX.parquet"
 

@@ -16,8 +16,8 @@ from vpoc_ml.features.history import required_history
 from vpoc_ml.features.optional_registry import selected_features
 from vpoc_ml.features.registry import Feature
 from vpoc_ml.ingest.vix.covariates import covariates
-from vpoc_ml.pipeline.names import STAGES
 from vpoc_ml.pipeline.run import Run
+from vpoc_ml.pipeline.run_names import STAGES
 
 Periods = Mapping[str, Mapping[str, Any]]
 

@@ -17,7 +17,7 @@ from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.lake.hashing import hash_code
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline.age import data_age
+from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from vpoc_ml import cli_output as output
 from vpoc_ml import config as configuration
 from vpoc_ml import environment
-from vpoc_ml.compat import command_line
+from vpoc_ml.cli import output as output
+from vpoc_ml.compat import legacy_flags
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
 
@@ -200,7 +200,7 @@ for _last, _help in {
 
 @app.command(
     help=f"... -> a trained model in the run's folder. RUN, its name, comes first; default: of --output_dir."
-    f" {command_line.HELP}",
+    f" {legacy_flags.HELP}",
     options_metavar="[RUN] [OPTIONS]",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
@@ -220,14 +220,14 @@ def train(
     # no typer argument: values of the earlier trainer's flags, such as 16 8, would be taken for it
     leads = bool(context.args) and not context.args[0].startswith("-")
     named, flags = (context.args[0], context.args[1:]) if leads else (None, context.args)
-    asked = command_line.parse(flags)
+    asked = legacy_flags.parse(flags)
     run = _run_of(named, run, train_command.run_of(asked.output if asked else None))
     if asked is None:
         _run_stages("train", lake, run, preset or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
         return
     if asked.verbose:
         output.log_to_stderr()
-    preset, overrides = preset or command_line.PRESET, asked.settings | _overrides(override, contract)
+    preset, overrides = preset or legacy_flags.PRESET, asked.settings | _overrides(override, contract)
     if asked.data:
         settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, asked.output)
         raw, vix = train_command.deliver(asked.data, vix, folder, settings.ingest, settings.data.contracts)
@@ -254,7 +254,7 @@ def _train_and_evaluate(
         train_command.hand_over(lake, run, output_folder)
     output.show_stage(pipeline.evaluate(lake, run))
     output.show_summary(pipeline.summarize(lake, run), as_json)
-    output.progress.print(command_line.next_steps(lake, run, raw, vix), highlight=False, markup=False, soft_wrap=True)
+    output.progress.print(legacy_flags.next_steps(lake, run, raw, vix), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

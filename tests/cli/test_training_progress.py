@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from vpoc_ml import cli
-from vpoc_ml.cli_output import TrainingProgress
+from vpoc_ml.cli.output import TrainingProgress
 from vpoc_ml.errors import TrainingUnstableError
 
 WINDOW = {"kind": "window", "step": 50, "steps_total": 200, "epoch": 1, "loss": 0.02, "lr": 1e-3}

@@ -14,12 +14,12 @@ from typing import Any
 
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
 from vpoc_ml.lake.atomic import read_json
-from vpoc_ml.pipeline.approval import approval_text
-from vpoc_ml.pipeline.champion import model_store, reigning
+from vpoc_ml.pipeline.approval_text import approval_text
+from vpoc_ml.pipeline.champion_stages import model_store, reigning
 from vpoc_ml.pipeline.model_stages import evaluate
-from vpoc_ml.pipeline.names import GATES
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
 from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run_names import GATES
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry import promotion
 from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from vpoc_ml.compat import command_line
+from vpoc_ml.compat import legacy_flags
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ConfigError, InvalidValueError
 
@@ -82,12 +82,12 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("command", PUBLISHED, ids=["robust", "stable", "ambitious", "layers", "debug"])
 def test_published_command_is_understood_as_it_stands(command):
-    asked = command_line.parse(shlex.split(command))
+    asked = legacy_flags.parse(shlex.split(command))
     assert asked.settings == PUBLISHED[command]
     assert asked.data.name == "merged_es_vix_test.csv"
     assert asked.output is not None
     assert asked.verbose == ("--verbose" in command)
-    config = resolve(command_line.PRESET, asked.settings)
+    config = resolve(legacy_flags.PRESET, asked.settings)
     assert (config.model.kind, config.training.schedule, config.training.ema_decay) == (
         "reference_mlp",
         "constant",
@@ -96,23 +96,23 @@ def test_published_command_is_understood_as_it_stands(command):
 
 
 def test_published_robust_command_is_the_top5_recipe_but_for_its_patience():
-    asked = command_line.parse(shlex.split(ROBUST))
-    config = resolve(command_line.PRESET, asked.settings | {"training.patience": 3})
+    asked = legacy_flags.parse(shlex.split(ROBUST))
+    config = resolve(legacy_flags.PRESET, asked.settings | {"training.patience": 3})
     assert config == resolve("top5")
 
 
 def test_accumulation_and_no_clipping():
-    asked = command_line.parse(["--gradient_accumulation_steps", "4", "--gradient_clip_value", "0"])
+    asked = legacy_flags.parse(["--gradient_accumulation_steps", "4", "--gradient_clip_value", "0"])
     assert asked.settings == {
         "training.patience": 15,
         "training.accumulation": 4,
-        "training.gradient_clip": command_line.NO_CLIP,
+        "training.gradient_clip": legacy_flags.NO_CLIP,
     }
     resolve("top5", asked.settings)
 
 
 def test_no_flags_of_the_earlier_trainer_are_none():
-    assert command_line.parse([]) is None
+    assert legacy_flags.parse([]) is None
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_no_flags_of_the_earlier_trainer_are_none():
 )
 def test_flag_that_is_wrong_is_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        command_line.parse(arguments)
+        legacy_flags.parse(arguments)
 
 
 @pytest.mark.parametrize("widths", [["16", "x"], ["0"], ["16,-8"], [","]])
 def test_widths_are_positive_whole_numbers(widths):
     with pytest.raises(InvalidValueError, match=r"--hidden_dims to be widths such as 16 8"):
-        command_line.parse(["--hidden_dims", *widths])
+        legacy_flags.parse(["--hidden_dims", *widths])

@@ -17,7 +17,7 @@ from vpoc_ml.cli import app
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.names import STAGES
+from vpoc_ml.pipeline.run_names import STAGES
 
 from .conftest import NOW
 
