@@ -21,7 +21,8 @@ from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, Mi
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline import order
-from vpoc_ml.pipeline.run_names import STAGES, run_name
+from vpoc_ml.pipeline.run_names import run_name
+from vpoc_ml.pipeline.stages import STAGES
 
 COMMAND = """train --data DATA/MERGED/merged_es_vix_test.csv --output_dir TRAINING_ROBUST --epochs 3 --batch_size 16
     --learning_rate 1e-4 --hidden_dims 16 8 --dropout_rate 0.1 --verbose"""
@@ -51,7 +52,7 @@ def merged(market, tmp_path_factory):
 def command(merged, monkeypatch):
     """Run a command line in the folder of the merged file, without the gates: they have tests of their own."""
     monkeypatch.chdir(merged)
-    monkeypatch.setattr(order, "STAGES", tuple(name for name in STAGES if not name.startswith("gate-")))
+    monkeypatch.setattr(order, "STAGES", tuple(stage for stage in STAGES if not stage.is_gate))
 
     def run(line: str):
         result = CliRunner().invoke(app, shlex.split(line))

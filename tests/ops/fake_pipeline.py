@@ -13,6 +13,7 @@ from pathlib import Path
 import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
 from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableError
+from vpoc_ml.pipeline import stages
 
 CONTRACTS = ["ESH25", "ESM25"]
 FAILURES = {
@@ -21,17 +22,8 @@ FAILURES = {
     "input": ("plan_contracts", MissingInputError("/nowhere", "a folder of contract files", "Check the path.")),
     "program": ("evaluate", TypeError("a mistake in the program")),
 }
-STAGES = (
-    *("start_run", "plan_contracts", "ingest_contract", "gate_bars", "build_rolls", "profile_contract"),
-    *("features_contract", "gate_features", "gate_leakage", "build_training_set", "gate_training_set", "train"),
-    *("evaluate", "decide", "promote", "score", "publish_reports", "summarize"),
-)
-OF_CONTRACTS = ("features_successor",)
-"""Stages that only a run of one contract has."""
-OF_APPROVAL = ("approve", "reject", "expire")
-"""Stages that only an answer of a person has."""
-OF_SEARCH = ("run_until", "search")
-"""Stages that only a search has."""
+STAGES = ("start_run", *(stage.function_name for stage in stages.STAGES), "publish_reports", "summarize")
+"""Functions that a nightly run calls."""
 
 
 class FakePipeline:
@@ -117,7 +109,7 @@ class FakePipeline:
 
 def install(fake: FakePipeline, setitem=operator.setitem) -> FakePipeline:
     """Put the fake's functions in place of the pipeline's, which load on demand; ``setitem`` may be a monkeypatch's."""
-    for stage in (*STAGES, *OF_CONTRACTS, *OF_APPROVAL, *OF_SEARCH):
+    for stage in pipeline.__all__:
         setitem(vars(pipeline), stage, fake.function(stage))
     return fake
 

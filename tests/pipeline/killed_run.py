@@ -12,21 +12,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from vpoc_ml import pipeline
-from vpoc_ml.pipeline.run_names import STAGES
+from vpoc_ml.pipeline.stages import STAGE_NAMES, STAGES
 
 from .conftest import NOW
 
-WORK = (*STAGES, "publish-reports")
-PRELOADED = [
-    "mlflow",
-    "torch",
-    "vpoc_ml.pipeline.champion_stages",
-    "vpoc_ml.pipeline.order",
-    "vpoc_ml.pipeline.report_stage",
-]
+WORK = (*STAGE_NAMES, "publish-reports")
+PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.report_stage"]
+PRELOADED += sorted({f"vpoc_ml.pipeline.{stage.module}" for stage in STAGES})
 PRELOADED += ["vpoc_ml.quality.gates", "vpoc_ml.quality.docs", "vpoc_ml.evaluation.evaluate", "vpoc_ml.registry.store"]
 PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
-PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly_sample", "vpoc_ml.pipeline.decision_stages"]
+PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly_sample"]
 PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
     "vpoc_ml.quality.docs_view",

@@ -15,7 +15,7 @@ import pytest
 from vpoc_ml import config, pipeline
 from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.pipeline import decision_stages as decisions
-from vpoc_ml.pipeline.run_names import GATES
+from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.decision import title_of
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry

@@ -36,7 +36,7 @@ def passing(device, probe):
 def doctor(tmp_path):
     """Examine a machine with a writable lake; returns the findings by subject."""
 
-    def run(hardware=BARE, config=None, environment=None, connect=lambda host_checks, port: None, lake=None):
+    def run(hardware=BARE, config=None, environment=None, connect=lambda host, port: None, lake=None):
         diagnostics = examine(
             str(lake or tmp_path / "lake"),
             config or TrainingConfig(),

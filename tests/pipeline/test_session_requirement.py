@@ -17,7 +17,7 @@ from vpoc_ml.cli import app
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.run_names import STAGES
+from vpoc_ml.pipeline.stages import STAGE_NAMES
 
 from .conftest import NOW
 
@@ -50,7 +50,7 @@ def test_exactly_the_sessions_needed_go_through_every_stage(market, lake, tmp_pa
     pipeline.start_run(lake, "night", "smoke", {"training.epochs": 1}, str(raw), None, NOW)
     pipeline.run_until(lake, "night", "score", NOW)
     recorded = {path.name.split(".")[0] for path in Path(lake, "runs", "night", "stages").glob("*.json")}
-    assert recorded == set(STAGES)
+    assert recorded == set(STAGE_NAMES)
     rows = pl.read_parquet(Path(lake, "runs", "night", "training_set.parquet"))
     sessions = rows.filter(pl.col("weight") == 1).group_by("split").agg(pl.col("session").n_unique())
     assert dict(sessions.iter_rows()) == {"train": 8, "validation": 3, "test": 3}

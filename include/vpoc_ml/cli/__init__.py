@@ -17,6 +17,7 @@ from vpoc_ml.cli import output as output
 from vpoc_ml.compat import legacy_flags
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
+from vpoc_ml.pipeline.stages import STAGES
 
 MANUAL = "manual"
 """Run of the commands that start one, where none is named."""
@@ -91,10 +92,10 @@ def config(preset: PresetOption = "nightly", override: OverrideOption = []) -> N
     typer.echo(f"# hash {resolved.digest()}")
 
 
-def _stage_command(last: str, help_text: str) -> None:
-    """Register the command that runs every stage up to ``last``."""
+def _stage_command(name: str, last: str, help_text: str) -> None:
+    """Register the command ``name``, which runs every stage up to ``last``."""
 
-    @app.command(last if last != "score" else "run", help=help_text)
+    @app.command(name, help=help_text)
     def command(
         named: RunArgument = None,
         lake: LakeOption = "data",
@@ -183,19 +184,9 @@ def _night(session: date, preset: str, overrides: dict[str, Any], now: datetime)
     return past_night(instrument(configuration.resolve(preset, overrides).data.instrument).calendar, session, now)
 
 
-for _last, _help in {
-    "ingest": "Vendor files -> bars, quarantine.",
-    "gate-bars": "... -> gate: bars.",
-    "profile": "... -> sessions, developing levels.",
-    "features": "... -> features.",
-    "gate-features": "... -> gate: features.",
-    "gate-leakage": "... -> gate: nothing looks ahead.",
-    "training-set": "... -> training set.",
-    "gate-training-set": "... -> gate: training set.",
-    "evaluate": "... -> metrics.json and report.html.",
-    "score": "Everything in order: ingest to promotion and scoring.",
-}.items():
-    _stage_command(_last, _help)
+for _stage in STAGES:
+    if _stage.command is not None:
+        _stage_command(_stage.command, _stage.name, _stage.help)
 
 
 @app.command(

@@ -59,7 +59,7 @@ def reigning(run: Run) -> Champion | None:
     return store.champion() if run.as_of is None else store.champion_at(run.as_of)
 
 
-@stage("score")
+@stage
 def score(run: Run, now: datetime) -> Result:
     """Score the champion on the front contracts' bars it has not learned from; files are rewritten whole.
 

@@ -37,7 +37,7 @@ Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@stage("ingest", files=("raw",))
+@stage
 def ingest_contract(run: Run, contract: str) -> Result:
     """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
 
@@ -76,7 +76,7 @@ def ingest_contract(run: Run, contract: str) -> Result:
         return _ingested(made, why or "new")
 
 
-@stage("profile")
+@stage
 def profile_contract(run: Run, contract: str) -> Result:
     """Build ``sessions/`` and ``developing/`` of one contract from its bars."""
     bars_key = run.key("bars", contract)
@@ -97,7 +97,7 @@ def profile_contract(run: Run, contract: str) -> Result:
         return _counted(bars.height, sessions.height, why=why)
 
 
-@stage("features")
+@stage
 def features_contract(run: Run, contract: str) -> Result:
     """Build ``features/`` of one contract from its bars, sessions, developing levels and the VIX closes.
 
@@ -142,7 +142,23 @@ def _features(
     return build_features(*frames, vix, run.instrument, predecessor, **options)
 
 
-@stage("rolls")
+@stage
+def features_successor(run: Run, contract: str) -> Result:
+    """Rebuild the features of the contract that follows ``contract`` at the roll, where they are stale.
+
+    Returns ``successor``, its code or None, and ``rebuilt``, the list of what was rebuilt. A successor that has no
+    sessions yet is left to its own run, which finds this contract's bars. So runs of single contracts may go in any
+    order, or at the same time, and end with the same features.
+    """
+    roll = run.lake.read_frame(run.roll_key(), ["contract"])["contract"].to_list()
+    following = roll[roll.index(contract) + 1 :] if contract in roll else []
+    if not following or run.lake.manifest(run.key("sessions", following[0])) is None:
+        return {"successor": following[0] if following else None, "rebuilt": [], "skipped": True}
+    made = features_contract(str(run.lake.root), run.name, following[0])
+    return {**made, "successor": following[0], "rebuilt": [] if made["skipped"] else following[:1]}
+
+
+@stage
 def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Result:
     """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
 

@@ -19,7 +19,7 @@ from vpoc_ml.pipeline.champion_stages import model_store, reigning
 from vpoc_ml.pipeline.model_stages import evaluate
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
 from vpoc_ml.pipeline.run import Result, Run, stage
-from vpoc_ml.pipeline.run_names import GATES
+from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry import promotion
 from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of
@@ -27,7 +27,7 @@ from vpoc_ml.registry.promotion import Evidence
 from vpoc_ml.registry.store import Champion, ModelStore
 
 
-@stage("decide", files=("run",))
+@stage
 def decide(run: Run, now: datetime) -> Result:
     """Register the candidate and apply the promotion rule; nothing is promoted yet.
 
@@ -45,7 +45,7 @@ def decide(run: Run, now: datetime) -> Result:
     return decision | {"evidence": approval_text(run.name, decision, _metrics(run))}
 
 
-@stage("promote", files=("run",))
+@stage
 def promote(run: Run, now: datetime) -> Result:
     """Promote the candidate if it was accepted and needs no approval; else return the decision as it stands."""
     decision = _stored(run)
@@ -54,7 +54,7 @@ def promote(run: Run, now: datetime) -> Result:
     return _settled(run, model_store(run.lake, run.model_key), decision, now)
 
 
-@stage("promote", files=("run",))
+@stage
 def promote_by_hand(run: Run, now: datetime, reason: str) -> Result:
     """Decide anew about a candidate and promote it if the rule allows it; the rule is not overruled.
 
@@ -78,7 +78,7 @@ def promote_by_hand(run: Run, now: datetime, reason: str) -> Result:
     return _published(run, _settled(run, store, decision, now))
 
 
-@stage("approve", files=("run",))
+@stage
 def approve(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> Result:
     """Promote a candidate that waits for approval.
 
@@ -101,7 +101,7 @@ def approve(run: Run, now: datetime, name: str, note: str = "", answered: dateti
     return _published(run, _settled(run, store, answer | {"state": DecisionState.ACCEPTED}, now))
 
 
-@stage("reject", files=("run",))
+@stage
 def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> Result:
     """Reject a candidate that waits for approval; arguments and errors as for ``approve``."""
     store = model_store(run.lake, run.model_key)
@@ -112,7 +112,7 @@ def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetim
     return _published(run, decision)
 
 
-@stage("expire", files=("run",))
+@stage
 def expire(run: Run, now: datetime) -> Result:
     """Record that nobody answered in time for a candidate that waits for approval.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MARGIN = timedelta(days=10)
 
 
-@stage("gate-bars", files=("reports",))
+@stage
 def gate_bars(run: Run, contracts: list[str]) -> Result:
     """Judge the bars of every contract against the calendar, the tick grid and the schema.
 
@@ -63,7 +63,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
     return verdict.to_json() | data_age(run, contracts)
 
 
-@stage("gate-features", files=("reports",))
+@stage
 def gate_features(run: Run, contracts: list[str]) -> Result:
     """Judge the features of every contract against the registry's bounds and warm-ups, and against their bars.
 
@@ -91,7 +91,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
     return verdict.to_json()
 
 
-@stage("gate-training-set", files=("run", "reports"))
+@stage
 def gate_training_set(run: Run) -> Result:
     """Judge labels, class balance, splits and embargo of the run's training set.
 

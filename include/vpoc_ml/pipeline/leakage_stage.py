@@ -32,7 +32,7 @@ Recipe = dict[str, str]
 _KNOWN: dict[str, Result] = {}  # by recipe: what is known of it is never out of date
 
 
-@stage("gate-leakage", files=("reports",))
+@stage
 def gate_leakage(run: Run, contracts: list[str]) -> Result:
     """Prove that the code looks at nothing later, and sample the features of the newest front contract.
 

@@ -29,7 +29,7 @@ MODEL_FILES = (
 )
 
 
-@stage("training-set", files=("run",))
+@stage
 def build_training_set(run: Run, contracts: list[str]) -> Result:
     """Assemble labels, splits and features of the contracts' front sessions into the run's training set.
 
@@ -74,7 +74,7 @@ def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: floa
     return first_sessions(periods, {contract: frame["session"] for contract, frame in features.items()}, share)
 
 
-@stage("train", files=("run",))
+@stage
 def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> Result:
     """Train in a subprocess, resuming its last checkpoint; reuse the model of a run with the same fingerprint.
 
@@ -165,7 +165,7 @@ def _pushing(
     return call
 
 
-@stage("evaluate", files=("run",))
+@stage
 def evaluate(run: Run) -> Result:
     """Judge the model on rows it never saw, beside the baselines and the champion of its night; write the report."""
     from vpoc_ml.evaluation.evaluate import evaluate_run

@@ -111,7 +111,7 @@ def _feature_hint(name: str, possible: Mapping[str, Feature]) -> str:
     return f"did you mean {near[0]} for {name}?" if near else ""
 
 
-@stage("plan", files=("raw",))
+@stage
 def plan_contracts(run: Run) -> Result:
     """Find the raw files and the VIX closes; return the contracts to build and the files nobody can read.
 

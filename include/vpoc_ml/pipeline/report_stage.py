@@ -11,7 +11,7 @@ import polars as pl
 from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, stage
-from vpoc_ml.pipeline.run_names import GATES
+from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
 from vpoc_ml.reports.comparison_table import age_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEVELS = ("vpoc", "vah", "val")
 
 
-@stage("publish-reports", files=("run", "reports"))
+@stage
 def publish_reports(run: Run, now: datetime) -> Result:
     """Build Data Docs once from all stored results, and the evaluation's page if the run got that far.
 

@@ -20,6 +20,7 @@ from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.instruments import Instrument, instrument
+from vpoc_ml.pipeline.stages import stage_of_function
 from vpoc_ml.registry.model_key import ModelKey
 
 Result = dict[str, Any]
@@ -193,36 +194,32 @@ def _loaded(stored: bytes, where: str) -> RunConfig:
     return load_stored(stored, where)
 
 
-def stage(
-    name: str, *, files: tuple[str, ...] = ()
-) -> Callable[[Callable[Concatenate[Run, P], Result]], Callable[Concatenate[str, str, P], Result]]:
+def stage(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[str, str, P], Result]:
     """Make a stage of a function over an opened run: open, time, record the result or the error.
 
-    The record carries ``stage``, ``contract`` (when the first argument names one) and ``seconds``. ``files`` names
-    what the stage works on as plain files, ``raw``, ``run`` (the run's folder) or ``reports``: from a lake in an
-    object store they are fetched before and put back after the work, also when it fails.
+    The function's row of ``stages.py`` gives the stage's name and its ``files``: from a lake in an object store they
+    are fetched before and put back after the work, also when it fails. The record carries ``stage``, ``contract``
+    (when the first argument names one) and ``seconds``.
     """
+    row = stage_of_function(work.__name__)
 
-    def decorate(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[str, str, P], Result]:
-        @wraps(work)
-        def call(lake: str, run: str, /, *args: P.args, **kwargs: P.kwargs) -> Result:
-            opened = open_run(lake, run)
-            contract = args[0] if args and isinstance(args[0], str) else None
-            begun = time.perf_counter()
-            head: Result = {"stage": name, **({"contract": contract} if contract else {})}
-            try:
-                with opened.lake.mirrored(*opened.mirrors(files)) as push:
-                    result = {**head, **work(replace(opened, push=push), *args, **kwargs)}
-            except VpocError as error:
-                verdict = error.verdict if isinstance(error, GateFailedError) else {}
-                failed = {**head, **verdict, "error": str(error), "error_type": type(error).__name__}
-                failed["exit_code"] = error.exit_code
-                opened.record(name, contract, failed)
-                raise
-            result["seconds"] = round(time.perf_counter() - begun, 3)
-            opened.record(name, contract, result)
-            return result
+    @wraps(work)
+    def call(lake: str, run: str, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        opened = open_run(lake, run)
+        contract = args[0] if args and isinstance(args[0], str) else None
+        begun = time.perf_counter()
+        head: Result = {"stage": row.name, **({"contract": contract} if contract else {})}
+        try:
+            with opened.lake.mirrored(*opened.mirrors(row.files)) as push:
+                result = {**head, **work(replace(opened, push=push), *args, **kwargs)}
+        except VpocError as error:
+            verdict = error.verdict if isinstance(error, GateFailedError) else {}
+            failed = {**head, **verdict, "error": str(error), "error_type": type(error).__name__}
+            failed["exit_code"] = error.exit_code
+            opened.record(row.name, contract, failed)
+            raise
+        result["seconds"] = round(time.perf_counter() - begun, 3)
+        opened.record(row.name, contract, result)
+        return result
 
-        return call
-
-    return decorate
+    return call

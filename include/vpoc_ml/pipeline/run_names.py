@@ -1,32 +1,12 @@
-"""Names of the stages in their order, of the gates, and of runs. Standard library only: DAG files import it."""
+"""Names of runs and their folders. Standard library only: DAG files import it."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-STAGES = (
-    "plan",
-    "ingest",
-    "gate-bars",
-    "rolls",
-    "profile",
-    "features",
-    "gate-features",
-    "gate-leakage",
-    "training-set",
-    "gate-training-set",
-    "train",
-    "evaluate",
-    "decide",
-    "promote",
-    "score",
-)
-
-LONGEST = 200  # characters of a folder's name before its hash; file systems end at 255 bytes
+LONGEST = 200  # characters of a folder's name before its hash; file systems allow 255 bytes
 _HASHED = re.compile(r"--[0-9a-f]{8}$")
-
-GATES = tuple(name.removeprefix("gate-") for name in STAGES if name.startswith("gate-"))
 
 
 def run_name(text: str) -> str:

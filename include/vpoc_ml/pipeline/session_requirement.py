@@ -17,7 +17,7 @@ from vpoc_ml.features.optional_registry import selected_features
 from vpoc_ml.features.registry import Feature
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.pipeline.run import Run
-from vpoc_ml.pipeline.run_names import STAGES
+from vpoc_ml.pipeline.stages import is_after
 
 Periods = Mapping[str, Mapping[str, Any]]
 
@@ -47,9 +47,9 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
     Raises:
         InsufficientSessionsError: too few sessions; the error gives the arithmetic.
     """
-    if STAGES.index(last) < STAGES.index("training-set"):
+    if is_after("training-set", last):
         return
-    least = MIN_PART_SESSIONS if STAGES.index(last) >= STAGES.index("evaluate") else 1
+    least = 1 if is_after("evaluate", last) else MIN_PART_SESSIONS
     needed, warm_up = sessions_needed(run.config.dataset, least), _warm_up(run)
     fronts = _fronts(run, contracts, warm_up)
     usable = sum(front.usable for front in fronts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.run import Result, run_prefix
-from vpoc_ml.pipeline.run_names import GATES, STAGES
+from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES
 
 AGE = ("newest_bar", "age_sessions")
 
@@ -53,7 +53,7 @@ def _data(record: Result) -> Result | None:
 
 
 def _position(stage: str) -> int:
-    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+    return STAGE_NAMES.index(stage) if stage in STAGE_NAMES else len(STAGE_NAMES)
 
 
 def _row(record: Result) -> Result:

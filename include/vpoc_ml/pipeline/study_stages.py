@@ -1,4 +1,4 @@
-"""Stage of a search: trials on the run's training set, judged on validation rows, kept in its folder and in MLflow."""
+"""Studies of a run's training set that a person starts: feature analysis, training per seed, search of settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,44 @@ log = logging.getLogger(__name__)
 RETURNS = "validation_returns.parquet"
 
 
-@stage("search", files=("run",))
+@stage
+def analyze_features(run: Run) -> Result:
+    """Write ``feature-analysis.html`` and ``.json`` among the run's reports.
+
+    Raises:
+        MissingInputError: the run has no training set yet.
+    """
+    from vpoc_ml.analysis.analyze import analyze
+    from vpoc_ml.reports.feature_report import write_analysis
+
+    found = analyze(run.folder, run.config)
+    page = write_analysis(run.reports / "runs" / run.name, run.name, found)
+    rows = sum(found["about"]["rows"].values())
+    return {
+        "rows_in": rows,
+        "rows_out": rows,
+        "quarantined": 0,
+        "skipped": False,
+        "features": len(found["features"]),
+        "report": run.lake.uri(page),
+    }
+
+
+@stage
+def train_seeds(run: Run, seeds: Sequence[int], processes: int) -> Result:
+    """Train the run's net once per seed, ``processes`` at a time, and record how the seeds and their mean do.
+
+    Raises:
+        InvalidValueError: no seeds, or one twice.
+        MissingInputError: the run has no training set yet.
+        VpocError: as training a seed raises; a second call goes on where it ended.
+    """
+    from vpoc_ml.training.launch.seed_study import train_seeds as train
+
+    return train(run.folder, seeds, processes)
+
+
+@stage
 def search(
     run: Run,
     trials: int,

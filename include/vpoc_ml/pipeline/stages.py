@@ -1,0 +1,243 @@
+"""The one table of stages. Command line, run order, DAG tasks, list of gates and test doubles derive from it.
+
+Standard library only, so DAG files may import it. Functions are imported when they are first used. To add a gate,
+write its function, add a row here, and add tests and documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from typing import Any, Literal
+
+Scope = Literal["contract", "contracts", "run"]
+"""How often a stage is called in a run: once per contract, once with the list of contracts, or once without."""
+
+GATE = "gate-"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table.
+
+    Attributes:
+        name: name of its record, ``runs/<run>/stages/<name>.json``.
+        target: ``module:function`` below ``vpoc_ml.pipeline``. The function's name is also the task's id in a DAG.
+        scope: how often the stage is called in a run.
+        needs: names of the stages that must have finished before.
+        produces: what it writes, as keys of the lake; ``{symbol}``, ``{contract}`` and ``{run}`` are placeholders.
+        takes_now: whether the function takes the current time as its last argument.
+        files: folders of the lake that it needs as plain files: ``raw``, ``run`` (the run's folder) or ``reports``.
+        command: the command that runs every stage up to this one; none by default.
+        help: help text of that command.
+    """
+
+    name: str
+    target: str
+    scope: Scope
+    needs: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    takes_now: bool = False
+    files: tuple[str, ...] = ()
+    command: str | None = None
+    help: str = ""
+
+    @property
+    def module(self) -> str:
+        """Name of the module below ``vpoc_ml.pipeline``."""
+        return self.target.split(":")[0]
+
+    @property
+    def function_name(self) -> str:
+        """Name of the function in ``vpoc_ml.pipeline``, and of the task in a DAG."""
+        return self.target.split(":")[1]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function ``(lake, run, *arguments) -> result``; its module is imported on first use."""
+        found: Callable[..., Any] = getattr(import_module("vpoc_ml.pipeline"), self.function_name)
+        return found
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether the stage validates data and can end the run."""
+        return self.name.startswith(GATE)
+
+    def arguments(self, contracts: Sequence[str], now: datetime) -> list[tuple[Any, ...]]:
+        """Return the arguments after lake and run, one tuple per call of the stage."""
+        clock = (now,) if self.takes_now else ()
+        if self.scope == "contract":
+            return [(contract, *clock) for contract in contracts]
+        return [(list(contracts), *clock)] if self.scope == "contracts" else [clock]
+
+
+STAGES = (
+    Stage("plan", "plan_stage:plan_contracts", "run", produces=("runs/{run}/stages/plan.json",), files=("raw",)),
+    Stage(
+        "ingest",
+        "contract_stages:ingest_contract",
+        "contract",
+        needs=("plan",),
+        produces=("bars/{symbol}/{contract}.parquet", "quarantine/{symbol}/{contract}.parquet"),
+        files=("raw",),
+        command="ingest",
+        help="Read the vendor files into bars; write rejected rows to the quarantine.",
+    ),
+    Stage(
+        "gate-bars",
+        "gate_stages:gate_bars",
+        "contracts",
+        needs=("ingest",),
+        produces=("reports/runs/{run}/bars.json",),
+        files=("reports",),
+        command="gate-bars",
+        help="Run every stage up to the gate on bars.",
+    ),
+    Stage(
+        "rolls",
+        "contract_stages:build_rolls",
+        "contracts",
+        needs=("gate-bars",),
+        produces=("roll/{symbol}.parquet",),
+    ),
+    Stage(
+        "profile",
+        "contract_stages:profile_contract",
+        "contract",
+        needs=("rolls",),
+        produces=("sessions/{symbol}/{contract}.parquet", "developing/{symbol}/{contract}.parquet"),
+        command="profile",
+        help="Run every stage up to the volume profiles: session levels and developing levels.",
+    ),
+    Stage(
+        "features",
+        "contract_stages:features_contract",
+        "contract",
+        needs=("profile",),
+        produces=("features/{symbol}/{contract}.parquet",),
+        command="features",
+        help="Run every stage up to the features.",
+    ),
+    Stage(
+        "gate-features",
+        "gate_stages:gate_features",
+        "contracts",
+        needs=("features",),
+        produces=("reports/runs/{run}/features.json",),
+        files=("reports",),
+        command="gate-features",
+        help="Run every stage up to the gate on features.",
+    ),
+    Stage(
+        "gate-leakage",
+        "leakage_stage:gate_leakage",
+        "contracts",
+        needs=("gate-features",),
+        produces=("reports/runs/{run}/leakage.json", "leakage/proof.json"),
+        files=("reports",),
+        command="gate-leakage",
+        help="Run every stage up to the gate against look-ahead.",
+    ),
+    Stage(
+        "training-set",
+        "model_stages:build_training_set",
+        "contracts",
+        needs=("gate-leakage",),
+        produces=("runs/{run}/training_set.parquet", "runs/{run}/feature_statistics.json"),
+        files=("run",),
+        command="training-set",
+        help="Run every stage up to the training set.",
+    ),
+    Stage(
+        "gate-training-set",
+        "gate_stages:gate_training_set",
+        "run",
+        needs=("training-set",),
+        produces=("reports/runs/{run}/training-set.json",),
+        files=("run", "reports"),
+        command="gate-training-set",
+        help="Run every stage up to the gate on the training set.",
+    ),
+    Stage(
+        "train",
+        "model_stages:train",
+        "run",
+        needs=("gate-training-set",),
+        produces=("runs/{run}/best_model.safetensors", "runs/{run}/training_result.json"),
+        files=("run",),
+    ),
+    Stage(
+        "evaluate",
+        "model_stages:evaluate",
+        "run",
+        needs=("train",),
+        produces=("runs/{run}/metrics.json", "runs/{run}/report.html"),
+        files=("run",),
+        command="evaluate",
+        help="Run every stage up to the evaluation: metrics.json and report.html.",
+    ),
+    Stage(
+        "decide",
+        "decision_stages:decide",
+        "run",
+        needs=("evaluate",),
+        produces=("runs/{run}/decision.json",),
+        takes_now=True,
+        files=("run",),
+    ),
+    Stage("promote", "decision_stages:promote", "run", needs=("decide",), takes_now=True, files=("run",)),
+    Stage(
+        "score",
+        "champion_stages:score",
+        "run",
+        needs=("evaluate", "promote"),
+        takes_now=True,
+        command="run",
+        help="Run all stages, from ingest to promotion and scoring, and publish the reports.",
+    ),
+)
+"""The stages of a run, in their order."""
+
+SEPARATE = (
+    Stage("features-successor", "contract_stages:features_successor", "contract", needs=("features",)),
+    Stage("promote", "decision_stages:promote_by_hand", "run", needs=("evaluate",), takes_now=True, files=("run",)),
+    Stage("approve", "decision_stages:approve", "run", needs=("decide",), takes_now=True, files=("run",)),
+    Stage("reject", "decision_stages:reject", "run", needs=("decide",), takes_now=True, files=("run",)),
+    Stage("expire", "decision_stages:expire", "run", needs=("decide",), takes_now=True, files=("run",)),
+    Stage("publish-reports", "report_stage:publish_reports", "run", takes_now=True, files=("run", "reports")),
+    Stage(
+        "analyze-features", "study_stages:analyze_features", "run", needs=("training-set",), files=("run", "reports")
+    ),
+    Stage("seeds", "study_stages:train_seeds", "run", needs=("training-set",), files=("run",)),
+    Stage("search", "study_stages:search", "run", needs=("training-set",), files=("run",)),
+)
+"""Stages that the run order does not have: a person, a DAG or another command calls them for a run."""
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+GATES = tuple(stage.name.removeprefix(GATE) for stage in STAGES if stage.is_gate)
+"""Names of the gates in the order of their stages, without the prefix ``gate-``."""
+
+
+def stage_named(name: str) -> Stage:
+    """Return the stage of the run order that is called ``name``.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {stage.name: stage for stage in STAGES}[name]
+
+
+def stage_of_function(function_name: str) -> Stage:
+    """Return the stage whose function has this name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {stage.function_name: stage for stage in (*STAGES, *SEPARATE)}[function_name]
+
+
+def is_after(name: str, other: str) -> bool:
+    """Return whether stage ``name`` comes after ``other`` in the run order; a stage does not come after itself."""
+    return STAGE_NAMES.index(name) > STAGE_NAMES.index(other)
