@@ -43,11 +43,11 @@ class HashCache:
         if not stat.S_ISREG(found.st_mode):
             return work()
         name, before = f"{os.path.abspath(file)}\n{what}".rstrip(), stat_version_token(found)
-        known = None if self._racy(found) else self.recall(name, before)
+        known = None if written_just_now(found, self._clock()) else self.recall(name, before)
         if known is not None:
             return known
         answer = work()
-        if file_version_token(file) == before and not self._racy(found):
+        if file_version_token(file) == before and not written_just_now(found, self._clock()):
             self.remember(name, before, answer)
         return answer
 
@@ -60,9 +60,6 @@ class HashCache:
         """Remember the hash of ``name`` for as long as it carries ``stamp``."""
         self._ask("INSERT OR REPLACE INTO content_hashes VALUES (?, ?, ?)", name, version_token, sha256)
 
-    def _racy(self, found: os.stat_result) -> bool:
-        return self._clock() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
-
     def _ask(self, statement: str, *values: str) -> list[tuple[str]]:
         try:
             with _open.connection(self.path) as connection:
@@ -71,6 +68,12 @@ class HashCache:
             _open.forget(self.path)
             logger.warning("hash cache %s cannot be used (%s); files are hashed again", self.path, error)
             return []
+
+
+def written_just_now(found: os.stat_result, now_ns: int | None = None) -> bool:
+    """Return whether a file was touched so recently that a second write may leave its times as they are."""
+    now = time.time_ns() if now_ns is None else now_ns
+    return now - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
 
 
 class _Open(threading.local):
