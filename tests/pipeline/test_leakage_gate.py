@@ -1,4 +1,4 @@
-"""The gate against look-ahead in a lake: its proof is kept by recipe, its sample is of the stored features."""
+"""The gate against look-ahead in a lake: its proof is kept by build key, its sample is of the stored features."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
     assert told["proof"] == "new"
     assert told["largest_t"] == {"feature": "rv_30", "t": 2.5}
     lake = Lake(place / "lake")
-    assert lake.read_json(ARTIFACT)["recipe"]["features"] == ", ".join(FEATURE_NAMES)
+    assert lake.read_json(ARTIFACT)["build_key"]["features"] == ", ".join(FEATURE_NAMES)
     assert lake.read_json("runs/night/stages/gate-leakage.json")["passed"]
     page = (place / "lake" / "reports" / "runs" / "night" / "gates.html").read_text()
     assert 'id="leakage"' in page
@@ -74,7 +74,7 @@ def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
     assert [one["gate"] for one in pipeline.summarize(str(place / "lake"), "night")["gates"]] == ["leakage"]
 
 
-def test_proof_is_made_once_for_a_recipe_on_a_machine(place, prover):
+def test_a_proof_is_made_once_for_a_build_key_on_a_machine(place, prover):
     lake, why = Lake(place / "lake"), lambda: leakage_stage._proof(open_run(str(place / "lake"), "night"))[1]
     assert why() == "new"
     assert why() is None
@@ -91,7 +91,7 @@ def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prov
     why()
     stored = lake.read_checksummed_json(ARTIFACT)
     lake.write_checksummed_json(
-        ARTIFACT, stored | {"recipe": stored["recipe"] | {"code": "other", "libraries": "numpy 1"}}
+        ARTIFACT, stored | {"build_key": stored["build_key"] | {"code": "other", "libraries": "numpy 1"}}
     )
     assert why() == "changed: code, libraries"
     lake.write_checksummed_json(ARTIFACT, stored | {"passed": False})
@@ -127,8 +127,8 @@ def test_stored_features_that_know_the_next_bar_fail_the_run(place, prover):
     lake = Lake(place / "lake")
     key = f"features/ES/{NEWEST}.parquet"
     frame, manifest = lake.load(key)
-    recipe = BuildKey(manifest.inputs, manifest.config, manifest.code)
-    lake.write_frame(key, frame.with_columns(pl.col("mom_15m").shift(-1)), recipe, manifest.details)
+    build_key = BuildKey(manifest.inputs, manifest.config, manifest.code)
+    lake.write_frame(key, frame.with_columns(pl.col("mom_15m").shift(-1)), build_key, manifest.details)
     with pytest.raises(GateFailedError) as caught:
         gate(place)
     failures = caught.value.verdict["failures"]

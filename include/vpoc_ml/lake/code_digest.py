@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
@@ -37,7 +37,6 @@ from vpoc_ml.lake.storage import file_version_token
 logger = logging.getLogger(__name__)
 
 PACKAGE = "vpoc_ml"
-SOURCES = Path(__file__).resolve().parents[2]
 EXCLUDED = ("vpoc_ml.config", "vpoc_ml.errors")
 LIBRARIES = {
     "arch": "arch",
@@ -80,38 +79,27 @@ def code_digest(*producers: Callable[..., Any] | str) -> str:
     Raises:
         ValueError: a name is no module of ``vpoc_ml``, or a module imports one whose name is only known at run time.
     """
-    closure = import_closure(*(each if isinstance(each, str) else each.__module__ for each in producers))
-    versions = {name: _version(name) for name in closure.libraries}
-    content = json.dumps([closure.modules, closure.data_files, versions], sort_keys=True)
+    closure = _closure(producers)
+    content = json.dumps([closure.modules, closure.data_files, library_versions(*producers)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def import_closure(*modules: str, sources: Path = SOURCES) -> Closure:
-    """Return what the code of these modules depends on.
-
-    Args:
-        modules: dotted names.
-        sources: the folder that holds the package ``vpoc_ml``.
-
-    Raises:
-        ValueError: as ``code_digest``.
-    """
-    unread, found = list(modules), dict[str, _Module]()
-    while unread:
-        name = unread.pop()
-        if name not in found and not _excluded(name):
-            found[name] = _read(name, sources)
-            unread += found[name].imports
-    _parsed(cache_folder()).store()
-    return Closure(
-        {name: module.digest for name, module in found.items()},
-        {text: digest for module in found.values() for text, digest in module.data_files.items()},
-        tuple(sorted({each for module in found.values() for each in module.libraries})),
-    )
+def library_versions(*producers: Callable[..., Any] | str) -> dict[str, str]:
+    """Return the installed version of each library that computes what ``code_digest`` covers, by distribution."""
+    return {name: library_version(name) for name in _closure(producers).libraries}
 
 
-def _excluded(name: str) -> bool:
-    return any(name == each or name.startswith(f"{each}.") for each in EXCLUDED)
+@cache
+def library_version(distribution: str) -> str:
+    """Return the installed version of a library; "absent" of an optional one that is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _closure(producers: Iterable[Callable[..., Any] | str]) -> Closure:
+    return INSTALLED.closure(*(each if isinstance(each, str) else each.__module__ for each in producers))
 
 
 @dataclass(frozen=True)
@@ -122,24 +110,77 @@ class _Module:
     data_files: dict[str, str]
 
 
-@cache
-def _read(name: str, sources: Path) -> _Module:
-    """Return what a module's file contains; a file that did not change is parsed once on a machine."""
-    file = _file(name, sources)
-    if file is None:
-        raise ValueError(f"expected a module of {PACKAGE}, found {name}")
-    facts = _parsed(cache_folder()).facts(file, name)
-    data_files = {f"{name} {text}": file.parent / text for text in facts["toml"]}
-    return _Module(
-        facts["digest"],
-        tuple(module for each in [name, *facts["imports"]] for module in _modules(each, sources)),
-        tuple(LIBRARIES[top] for each in facts["imports"] if (top := each.partition(".")[0]) in LIBRARIES),
-        {text: _toml_digest(path) for text, path in data_files.items() if path.is_file()},
-    )
+class SourceTree:
+    """The modules of the package ``vpoc_ml`` below the folder ``root``. Each file is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._modules = root, dict[str, _Module]()
+
+    def closure(self, *modules: str) -> Closure:
+        """Return what the code of these modules, dotted names, depends on.
+
+        Raises:
+            ValueError: as ``code_digest``.
+        """
+        parsed = parsed_files(cache_folder())
+        unread, found = list(modules), dict[str, _Module]()
+        while unread:
+            name = unread.pop()
+            if name not in found and not any(f"{name}.".startswith(f"{each}.") for each in EXCLUDED):
+                found[name] = self._module(name, parsed)
+                unread += found[name].imports
+        parsed.store()
+        return Closure(
+            {name: module.digest for name, module in found.items()},
+            {text: digest for module in found.values() for text, digest in module.data_files.items()},
+            tuple(sorted({each for module in found.values() for each in module.libraries})),
+        )
+
+    def _module(self, name: str, parsed: ParsedFiles) -> _Module:
+        if name not in self._modules:
+            file = self._file(name)
+            if file is None:
+                raise ValueError(f"expected a module of {PACKAGE}, found {name}")
+            facts = parsed.facts(file, name)
+            data_files = {f"{name} {text}": file.parent / text for text in facts["toml"]}
+            self._modules[name] = _Module(
+                facts["digest"],
+                tuple(module for each in [name, *facts["imports"]] for module in self._run_by_import(each)),
+                tuple(LIBRARIES[top] for each in facts["imports"] if (top := each.partition(".")[0]) in LIBRARIES),
+                {text: _toml_digest(path) for text, path in data_files.items() if path.is_file()},
+            )
+        return self._modules[name]
+
+    def _run_by_import(self, imported: str) -> list[str]:
+        """Return the modules of ``vpoc_ml`` that run when a dotted name is imported, packages included.
+
+        The name may end in an attribute of a module, or in "*", which stands for every module of a package.
+        """
+        if not imported.startswith(f"{PACKAGE}."):
+            return []
+        names, found = [imported], []
+        if imported.endswith(".*"):
+            folder = self._root / imported.removesuffix(".*").replace(".", "/")
+            names = [f"{imported[:-1]}{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]
+        for name in names:
+            while name != PACKAGE:
+                if self._file(name):
+                    found.append(name)
+                name = name.rpartition(".")[0]
+        return found
+
+    def _file(self, module: str) -> Path | None:
+        """Return the source file of a module of ``vpoc_ml``; None when there is none."""
+        path = self._root / module.replace(".", "/")
+        candidates = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+        return next((each for each in candidates if each.is_file()), None)
 
 
-class _ParsedFiles:
-    """What was read from each source file, kept on this machine while the file's version token is the same."""
+INSTALLED = SourceTree(Path(__file__).resolve().parents[2])
+
+
+class ParsedFiles:
+    """What was read from each source file, kept in the JSON file ``path`` while a file's version token is the same."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._changed = path, False
@@ -149,9 +190,9 @@ class _ParsedFiles:
             self._known = {}
 
     def facts(self, file: Path, module: str) -> dict[str, Any]:
-        """Return the facts of a source file."""
+        """Return ``digest``, ``imports`` and ``toml`` of the source file of a module."""
         version_token = file_version_token(file)
-        known = self._known.get(str(file), {})
+        known: dict[str, Any] = self._known.get(str(file), {})
         if known.get("version_token") != version_token:
             known = {"version_token": version_token, **_facts(file, module)}
             if not written_just_now(os.stat(file)):
@@ -159,7 +200,7 @@ class _ParsedFiles:
         return known
 
     def store(self) -> None:
-        """Write what is new to the cache folder; without it other processes parse the files again."""
+        """Write what is new; where that fails, other processes parse the files again."""
         if self._changed:
             try:
                 write_json(self._path, self._known)
@@ -169,37 +210,10 @@ class _ParsedFiles:
 
 
 @cache
-def _parsed(folder: Path) -> _ParsedFiles:
-    """Return this machine's facts, those of this version of the syntax tree and of this module."""
+def parsed_files(folder: Path) -> ParsedFiles:
+    """Return the facts kept in a cache folder for this version of Python and of this module."""
     reader = f"{sys.version_info.major}.{sys.version_info.minor}-{hash_file(Path(__file__))[:16]}"
-    return _ParsedFiles(folder / "code" / f"{reader}.json")
-
-
-def _modules(imported: str, sources: Path) -> list[str]:
-    """Return the modules of ``vpoc_ml`` that run when a dotted name is imported, packages included.
-
-    The name may end in an attribute of a module, or in "*", which stands for every module of a package.
-    """
-    if not imported.startswith(f"{PACKAGE}."):
-        return []
-    names = [imported]
-    if imported.endswith(".*"):
-        folder = sources / imported.removesuffix(".*").replace(".", "/")
-        names = [f"{imported[:-1]}{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]
-    found = []
-    for name in names:
-        while name != PACKAGE:
-            if _file(name, sources):
-                found.append(name)
-            name = name.rpartition(".")[0]
-    return found
-
-
-def _file(module: str, sources: Path) -> Path | None:
-    """Return the source file of a module of ``vpoc_ml``; None when there is none."""
-    path = sources / module.replace(".", "/")
-    candidates = (path.with_name(f"{path.name}.py"), path / "__init__.py")
-    return next((each for each in candidates if each.is_file()), None)
+    return ParsedFiles(folder / "code" / f"{reader}.json")
 
 
 def _facts(file: Path, name: str) -> dict[str, Any]:
@@ -255,12 +269,3 @@ def _toml_digest(path: Path) -> str:
     """Return the SHA-256 of the values in a TOML file; comments and formatting do not count."""
     values = tomllib.loads(path.read_text())
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@cache
-def _version(distribution: str) -> str:
-    """Return the installed version of a library; "absent" of an optional one that is not installed."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"

@@ -1,14 +1,11 @@
-"""Content hashes: of files, of frames, and of the code that makes an artifact."""
+"""Content hashes of files and of frames."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def hash_file(path: Path) -> str:
@@ -28,18 +25,3 @@ def hash_frame(frame: pl.DataFrame) -> str:
         else:
             digest.update(values.fill_null(0).to_numpy().tobytes())
     return digest.hexdigest()
-
-
-@lru_cache
-def hash_code(*layers: str) -> str:
-    """Return 16 hex digits over the sources of the named layers of the package.
-
-    An artifact is made again when the code of the layers that make it has changed.
-    """
-    digest = hashlib.sha256()
-    for layer in layers:
-        for source in sorted((PACKAGE / layer).rglob("*")):
-            if source.suffix in (".py", ".toml"):
-                digest.update(source.relative_to(PACKAGE).as_posix().encode())
-                digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]

@@ -96,7 +96,7 @@ def changes(manifest: Manifest, build_key: BuildKey) -> list[str]:
     inputs = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     changed = [f"inputs changed: {', '.join(inputs)}"] if inputs else []
     changed += ["config changed"] if manifest.config != build_key.config else []
-    return changed + (["code changed"] if manifest.code != build_key.code else [])
+    return changed + (["code or libraries changed"] if manifest.code != build_key.code else [])
 
 
 def span(frame: pl.DataFrame) -> tuple[str | None, str | None]:

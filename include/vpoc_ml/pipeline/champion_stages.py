@@ -14,7 +14,7 @@ from vpoc_ml import environment
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.lake.atomic import read_json
-from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.data_age import data_age
@@ -95,7 +95,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     contract = period["contract"]
     key, out = run.key("features", contract), predictions_key(run, champion.version, contract)
     inputs = {"features": run.lake.sha(key), "model": champion.fingerprint, "front": str(dict(period))}
-    build_key = BuildKey(inputs, "", hash_code("scoring"))
+    build_key = BuildKey(inputs, "", code_digest(score_bars, load_model))
     why = run.lake.stale_reason(out, build_key)
     if why is None:
         stored = run.lake.require_manifest(out)

@@ -16,8 +16,11 @@ from vpoc_ml.features.build import build_features
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.detect_append import append_bars
 from vpoc_ml.ingest.fingerprints import combined_hash, hash_source
-from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.ingest.open_interest import read_open_interest
+from vpoc_ml.lake.code_digest import code_digest
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
@@ -84,7 +87,7 @@ def profile_contract(run: Run, contract: str) -> Result:
     with run.lake.writing(contract):
         inputs = {"bars": run.lake.sha(bars_key)}
         config = f"{run.config.digest('profile')}/{run.instrument.digest}"
-        build_key = BuildKey(inputs, config, hash_code("market", "profile"))
+        build_key = BuildKey(inputs, config, code_digest(build_sessions, build_developing))
         why = run.lake.stale_reason(developing_key, build_key) or run.lake.stale_reason(sessions_key, build_key)
         if why is None:
             return _counted(
@@ -114,7 +117,7 @@ def features_contract(run: Run, contract: str) -> Result:
         inputs |= {**hashes, **history.inputs(), **pair_inputs(run, bars_manifest)}
         extras = run.config.features.extras
         config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
-        build_key = BuildKey(inputs, config, hash_code("market", "profile", "features"))
+        build_key = BuildKey(inputs, config, code_digest(build_features, build_in_chunks))
         why = run.lake.stale_reason(key, build_key)
         if why is None:
             return _counted(bars_manifest.rows, run.lake.require_manifest(key).rows, why=None)
@@ -184,7 +187,8 @@ def _rolls(run: Run, contracts: list[str]) -> Result:
         inputs = {key: run.lake.sha(key) for key in keys}
         if interest and Path(interest).is_file():
             inputs["open_interest"] = hash_file(Path(interest))
-        build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", hash_code("market"))
+        code = code_digest(roll_table, sessions, read_open_interest)
+        build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", code)
         why = run.lake.stale_reason(key, build_key)
         if why is None:
             stored = run.lake.require_manifest(key)
@@ -209,7 +213,7 @@ def _fingerprint(run: Run, source: Source) -> str:
 
 def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -> BuildKey:
     config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
-    return BuildKey({"raw": raw, **_index_hashes(indices, last_ts)}, config, hash_code("market", "ingest", "artifacts"))
+    return BuildKey({"raw": raw, **_index_hashes(indices, last_ts)}, config, code_digest(build_bars, append_bars))
 
 
 def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from vpoc_ml.config import RunConfig
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.lake.code_digest import code_digest, library_versions
 from vpoc_ml.lake.mirror import cache_folder
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.pair_instrument import pair_closes
@@ -26,10 +25,9 @@ if TYPE_CHECKING:
     from vpoc_ml.leakage.prove import Proof
     from vpoc_ml.quality.leakage_gate import LeakageCheckResult
 
-LAYERS = ("market", "ingest", "synthetic", "profile", "features", "dataset", "leakage")
-LIBRARIES = ("arch", "numba", "numpy", "pandas_market_calendars", "polars", "scipy")
-Recipe = dict[str, str]
-_KNOWN: dict[str, Result] = {}  # by recipe: what is known of it is never out of date
+PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")
+ProofKey = dict[str, str]
+_KNOWN: dict[str, Result] = {}  # by build key: a proof is never out of date for its own key
 
 
 @stage
@@ -38,7 +36,7 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
 
     The proof is an artifact, ``leakage/proof.json``: it is made again when the code, a library it computes with,
     the list of features or a setting of profile, features or dataset changes, and read on all other nights. One made
-    on this machine for the same recipe serves every lake.
+    on this machine for the same build key serves every lake.
 
     Raises:
         GateFailedError: a promise is broken; the error carries the verdict.
@@ -79,62 +77,62 @@ def prove_code(config: RunConfig) -> Proof:
 
 def _proof(run: Run) -> tuple[Result, str | None]:
     """Return the proof of this code and why it was made; None when it was there. A failed one is made again."""
-    recipe = _recipe(run)
+    build_key = _build_key(run)
     key = "leakage/proof.json"
     stored = run.lake.read_checksummed_json(key)
-    why = _why(stored, recipe)
+    why = _why(stored, build_key)
     if stored is not None and why is None:
         return stored, None
     with run.lake.writing("leakage"):
-        proof = _made(run.config, recipe)
+        proof = _made(run.config, build_key)
         run.lake.write_checksummed_json(key, proof)
     return proof, why
 
 
-def _made(config: RunConfig, recipe: Recipe) -> Result:
-    """Return a proof for the recipe: this process's, else this machine's, else a new one."""
-    digest = _digest(recipe)
+def _made(config: RunConfig, build_key: ProofKey) -> Result:
+    """Return a proof for the build key: this process's, else this machine's, else a new one."""
+    digest = _digest(build_key)
     local = cache_folder() / "proofs" / f"{digest}.json"
-    proof = _KNOWN.get(digest) or _remembered(local, recipe)
+    proof = _KNOWN.get(digest) or _remembered(local, build_key)
     if proof is None:
-        proof = {"recipe": recipe, **prove_code(config).to_json()}
+        proof = {"build_key": build_key, **prove_code(config).to_json()}
         write_json(local, proof)
     if proof["passed"]:
         _KNOWN[digest] = proof
     return proof
 
 
-def _recipe(run: Run) -> Recipe:
+def _build_key(run: Run) -> ProofKey:
     return {
-        "code": hash_code(*LAYERS),
+        "code": code_digest(*PROVEN),
         "config": run.config.digest("profile", "features", "dataset"),
         "features": ", ".join(selected_features(run.config.features.extras)),
-        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "libraries": ", ".join(f"{name} {version}" for name, version in library_versions(*PROVEN).items()),
     }
 
 
-def _why(stored: Any, recipe: Recipe) -> str | None:
-    """Return in words why a stored proof does not hold for this recipe; None when it does."""
+def _why(stored: Any, build_key: ProofKey) -> str | None:
+    """Return in words why a stored proof does not hold for this build key; None when it does."""
     if stored is None:
         return "new"
     if not isinstance(stored, dict) or not stored.get("passed"):
         return "the stored proof failed"
-    was = stored.get("recipe", {})
-    changed = sorted(name for name in recipe if was.get(name) != recipe[name])
+    was = stored.get("build_key", {})
+    changed = sorted(name for name in build_key if was.get(name) != build_key[name])
     return f"changed: {', '.join(changed)}" if changed else None
 
 
-def _remembered(path: Path, recipe: Recipe) -> Result | None:
-    """Return the proof this machine has made for the recipe; None where there is none that holds."""
+def _remembered(path: Path, build_key: ProofKey) -> Result | None:
+    """Return the proof this machine has made for the build key; None where there is none that holds."""
     try:
         stored: Result = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return stored if _why(stored, recipe) is None else None
+    return stored if _why(stored, build_key) is None else None
 
 
-def _digest(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(build_key: ProofKey) -> str:
+    return hashlib.sha256(json.dumps(build_key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _newest(run: Run, contracts: list[str]) -> str:

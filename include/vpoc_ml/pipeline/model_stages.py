@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
-from vpoc_ml.lake.hashing import hash_code, hash_file
+from vpoc_ml.lake.code_digest import code_digest
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
 
@@ -49,7 +50,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     build_key = BuildKey(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
         run.config.digest("features", "dataset"),
-        hash_code("dataset"),
+        code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.dataset.share"),
     )
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)
@@ -122,7 +123,7 @@ def training_fingerprint(run: Run) -> str:
         Lake(run.folder).sha("training_set.parquet"),
         hash_file(run.folder / "feature_statistics.json"),
         run.config.digest("model", "training"),
-        hash_code("dataset", "models", "training"),
+        code_digest("vpoc_ml.training.launch.job"),
     )
     return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 

@@ -30,7 +30,7 @@ from vpoc_ml.ingest.row_filters import describe_reviewed_range, has_reviewed_bar
 from vpoc_ml.ingest.vix.covariates import Covariate, covariates
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.ingest.vix.vix_closes import read_vix
-from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
@@ -124,7 +124,7 @@ def plan_contracts(run: Run) -> Result:
         InvalidValueError: ``features.names`` asks for the VIX in a run without it.
     """
     folder = run.raw
-    how = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
+    how = f"{run.instrument.digest} {run.config.digest('ingest')} {code_digest(discover)}"
 
     def remember(path: Path, look: Callable[[], str]) -> str:
         return run.lake.cached_for_file(path, f"listing {path} in {folder} {how}", look)
@@ -211,7 +211,7 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
 
 def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) -> str:
     """Return what ``look()`` finds out about a source, or what it found while file, settings and code were the same."""
-    made = f"{run.instrument.digest} {run.config.digest('ingest')} {hash_code('market', 'ingest', 'artifacts')}"
+    made = f"{run.instrument.digest} {run.config.digest('ingest')} {code_digest(has_reviewed_bar, first_timestamp)}"
     text = f"{what} of {source.key} {made}"
     return run.lake.cached_for_file(source.path, text, look)
 
@@ -238,7 +238,8 @@ def _store_index(
     run: Run, key: str, lock: str, path: Path, inputs: Mapping[str, str], read: Callable[[], pl.DataFrame]
 ) -> None:
     """Store what ``read`` returns of an index's file unless it is there for the same file, ``inputs`` and settings."""
-    build_key = BuildKey({"file": run.lake.hash_file(path), **inputs}, run.config.digest("ingest"), hash_code("ingest"))
+    hashes, code = {"file": run.lake.hash_file(path), **inputs}, code_digest(read_vix, read_index)
+    build_key = BuildKey(hashes, run.config.digest("ingest"), code)
     shared = run.shared_key(key)
     with run.lake.writing(lock):
         if not run.lake.up_to_date(shared, build_key):

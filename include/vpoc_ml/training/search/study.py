@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from vpoc_ml import config as configuration
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
@@ -32,7 +30,7 @@ from vpoc_ml.errors import (
     TrainingUnstableError,
 )
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hashing import hash_code
+from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.training.launch.run_inputs import drop_inputs, hash_inputs, share_inputs
 from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
 from vpoc_ml.training.loop.data import read_statistics
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-CODE = ("dataset", "models", "training", "evaluation")
+CODE = (__name__, "vpoc_ml.training.launch.job", "vpoc_ml.evaluation.validation")
 GOOD, UNSTABLE, IMPOSSIBLE = "judged", "unstable", "impossible"
 TRIES = 3  # of one trial that the machine ends: others may fit
 FAILURES = "machine_errors.json"
@@ -169,7 +167,7 @@ class Search:
     def _mark(self, base: RunConfig) -> str:
         """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""
         files = hash_inputs(self.run_dir)
-        return _short(*files, base.digest("dataset", "evaluation"), hash_code(*CODE), str(torch.__version__))
+        return _short(*files, base.digest("dataset", "evaluation"), code_digest(*CODE))
 
     def _open(self, base: RunConfig, mark: str) -> Study:
         """Open the study of this space, seed, settings and training set; another one of them is another study."""
