@@ -76,8 +76,8 @@ class Lake:
     def stale_reason(self, key: str, build_key: BuildKey) -> str | None:
         """Return the reason why ``key`` must be rebuilt with ``build_key``; None when it is up to date.
 
-        "new", "inputs changed: raw, vix", "config changed", "code or libraries changed" (joined by "; " where several hold) or
-        "damaged: " with what is wrong with the stored file.
+        "new", "inputs changed: raw, vix", "config changed", "code or libraries changed" (joined by "; " where several
+        apply) or "damaged: " with what is wrong with the stored file.
         """
         manifest, version_token = self.manifest(key), self.storage.version_token(key)
         if manifest is None:
