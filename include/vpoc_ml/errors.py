@@ -2,19 +2,101 @@
 
 The exit code of ``vpoc-ml`` is a property of the error class: 2 usage or configuration, 3 a gate
 failed, 4 training unstable, 5 input missing or unreadable.
+
+``to_record`` and ``error_from_record`` carry an error from one process to another as JSON: the class name and the
+values of its constructor's parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 
 class VpocError(Exception):
     """Base of every error this package raises on purpose."""
 
     exit_code = 1
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments: they are the error's fields."""
+        error = super().__new__(cls, *args, **kwargs)
+        error._arguments = (args, kwargs)
+        return error
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Value of each constructor parameter by name, defaults included."""
+        args, kwargs = self._arguments
+        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        return {name: value for name, value in bound.arguments.items() if name != "self"}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the class name, the fields and the message as JSON-ready values."""
+        fields = {name: _to_json(value) for name, value in self.fields.items()}
+        return {"error": type(self).__name__, "fields": fields, "message": str(self)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let pickle and copy rebuild the error from its fields."""
+        return _rebuilt, (type(self), self.fields)
+
+
+def error_from_record(record: Mapping[str, Any]) -> VpocError:
+    """Return the error that ``VpocError.to_record`` described: the same class with the same fields.
+
+    Raises:
+        KeyError: no imported error class has this name.
+    """
+    classes = {each.__name__: each for each in _error_classes(VpocError)}
+    fields = {name: _from_json(value) for name, value in record["fields"].items()}
+    return _rebuilt(classes[record["error"]], fields)
+
+
+def _rebuilt(kind: type[VpocError], fields: dict[str, Any]) -> VpocError:
+    return kind(**fields)
+
+
+def _error_classes(kind: type[VpocError]) -> Iterator[type[VpocError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _error_classes(each)
+
+
+def _to_json(value: Any) -> Any:
+    """Return a field as JSON. What JSON does not have is an object with one key, its type; a path becomes text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, VpocError):
+        return {"error": value.to_record()}
+    if isinstance(value, date):
+        return {"date": value.isoformat()}
+    if isinstance(value, Mapping):
+        return {"mapping": {str(key): _to_json(each) for key, each in value.items()}}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_to_json(each) for each in value]}
+    return str(value)
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, stored),) = value.items()
+    if kind == "error":
+        return error_from_record(stored)
+    if kind == "date":
+        return date.fromisoformat(stored)
+    if kind == "mapping":
+        return {key: _from_json(each) for key, each in stored.items()}
+    items = [_from_json(each) for each in stored]
+    return tuple(items) if kind == "tuple" else items
 
 
 # ---------------------------------------------------------------- configuration (exit 2)
@@ -77,11 +159,11 @@ class ContractCodeError(ConfigError):
 
 
 class DeviceError(ConfigError):
-    """No device that the settings allow can train."""
+    """No device that the settings allow can train. ``required``: the settings; ``found``: what prevents it."""
 
-    def __init__(self, asked: str, trouble: str, remedy: str) -> None:
-        self.asked, self.trouble = asked, trouble
-        super().__init__(f"Expected a device that works ({asked}); {trouble.rstrip('.')}. {remedy}".rstrip())
+    def __init__(self, required: str, found: str, remedy: str) -> None:
+        self.required, self.found, self.remedy = required, found, remedy
+        super().__init__(f"Expected a device that works ({required}); {found.rstrip('.')}. {remedy}".rstrip())
 
 
 # ---------------------------------------------------------------- the machine's faults (exit 1): try again
@@ -100,14 +182,25 @@ class StorageError(MachineError):
 
 
 class GpuBusyError(MachineError):
-    """A card holds memory of somebody else."""
+    """Another process holds memory of GPU number ``gpu``: ``used`` bytes; ``limit`` GiB are accepted."""
 
     def __init__(self, gpu: int, used: int, limit: float) -> None:
         self.gpu, self.used, self.limit = gpu, used, limit
         super().__init__(
             f"Expected GPU {gpu} to be free before training; {used / 1024**3:.1f} GiB are in use, the limit is"
-            f" {limit:g} GiB (training.vram_limit_gib). End the process that holds them; when none does, the driver has"
-            " kept them: restart the worker's container, then the machine."
+            f" {limit:g} GiB (training.vram_limit_gib). End the process that holds them. If no process does, the"
+            " driver has not released them: restart the worker's container, then the machine."
+        )
+
+
+class TrainingKilledError(MachineError):
+    """A signal ended the training process; ``last_lines`` are the last ones of its stderr."""
+
+    def __init__(self, signal_name: str, last_lines: str = "") -> None:
+        self.signal_name, self.last_lines = signal_name, last_lines
+        super().__init__(
+            f"Expected the training process to finish; {signal_name} ended it (SIGKILL often means too little memory,"
+            f" SIGABRT a GPU fault). Start it again: it resumes. {last_lines}".rstrip()
         )
 
 
@@ -130,10 +223,55 @@ class TrainingUnstableError(VpocError):
     exit_code = 4
 
 
+class TooManyRollbacksError(TrainingUnstableError):
+    """More than ``limit`` rollbacks. ``reason``: the last one's; ``rate_factor``: what is left of the learning rate."""
+
+    def __init__(self, limit: int, reason: str, rate_factor: float) -> None:
+        self.limit, self.reason, self.rate_factor = limit, reason, rate_factor
+        super().__init__(
+            f"Expected training to stay stable with at most {limit} rollbacks; was unstable again at {reason}"
+            f" (learning rate already at {rate_factor:g} of its schedule). Lower training.learning_rate, or check the"
+            " training set's share of non-finite values."
+        )
+
+
+class NoFiniteValidationLossError(TrainingUnstableError):
+    """The validation loss was finite after none of the ``epochs`` epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        super().__init__(
+            f"Expected a finite validation loss after one of {epochs} epochs; none was. Lower training.learning_rate."
+        )
+
+
+class FallbackExhaustedError(TrainingUnstableError):
+    """Training was unstable with every fallback preset. ``failures``: pairs of preset and error message."""
+
+    def __init__(self, failures: Sequence[Sequence[str]]) -> None:
+        self.failures = tuple((preset, message) for preset, message in failures)
+        listed = "; ".join(f"{preset}: {message}" for preset, message in self.failures)
+        super().__init__(f"Expected training to be stable with one of the fallback presets; none was. {listed}")
+
+
+class TrainingProcessError(VpocError):
+    """The training process ended with an exit code and reported no error; ``last_lines`` are those of its stderr."""
+
+    def __init__(self, code: int, last_lines: str = "") -> None:
+        self.code, self.last_lines = code, last_lines
+        super().__init__(
+            f"Expected the training process to finish; it ended with code {code}: {last_lines or 'no message'}"
+        )
+
+
 class CheckpointError(VpocError):
     """A checkpoint or model file whose content does not match its recorded hash or format."""
 
     exit_code = 5
+
+    def __init__(self, path: object, expected: str, found: str, remedy: str = "") -> None:
+        self.path, self.expected, self.found, self.remedy = str(path), expected, found, remedy
+        super().__init__(f"{path}: expected {expected}; found {found}. {remedy}".rstrip())
 
 
 # ---------------------------------------------------------------- input (exit 5)
@@ -143,6 +281,14 @@ class InputError(VpocError):
     """Input that is missing or cannot be read."""
 
     exit_code = 5
+
+
+class NoLabelledRowsError(InputError):
+    """A split of the training set in which no row has a finite target and a weight above 0."""
+
+    def __init__(self, split: str) -> None:
+        self.split = split
+        super().__init__(f"Expected {split} rows with a finite target; found none. Check the horizon of the labels.")
 
 
 class MissingInputError(InputError):

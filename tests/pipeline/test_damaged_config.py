@@ -13,7 +13,6 @@ from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.launch import seed_study
 from vpoc_ml.training.launch.job import train_run
-from vpoc_ml.training.launch.processes import processes_of
 from vpoc_ml.training.launch.run_inputs import INPUTS
 from vpoc_ml.training.search.study import Search
 
@@ -34,7 +33,7 @@ def read_as_search(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-@pytest.mark.parametrize("read", [read_config, processes_of, train_run, read_as_search], ids=lambda read: read.__name__)
+@pytest.mark.parametrize("read", [read_config, train_run, read_as_search], ids=lambda read: read.__name__)
 def test_training_names_the_file_what_is_wrong_and_what_to_do(tmp_path, content, read):
     stored, wrong = DAMAGED[content]
     (tmp_path / "config.json").write_bytes(stored)
@@ -73,7 +72,6 @@ def test_stages_and_commands_tell_the_same(start, lake, monkeypatch, capsys):
 
 
 def test_run_without_a_configuration_is_not_damaged(tmp_path):
-    assert processes_of(tmp_path) == 1, "which training reports"
     for read in (read_config, train_run):
         with pytest.raises(MissingInputError, match="Start the run first"):
             read(tmp_path)

@@ -23,7 +23,7 @@ from .conftest import NOW
 def test_command_trains_each_seed_in_the_runs_folder(start, lake, monkeypatch):
     run, asked = start(), []
 
-    def train(folder, chosen, processes):
+    def train(folder, chosen, processes, on_progress):
         asked.append((folder.name, list(chosen), processes))
         return {"seeds": list(chosen), "best": "2"}
 

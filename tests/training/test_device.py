@@ -12,7 +12,7 @@ import torch
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import DeviceError, GpuBusyError
-from vpoc_ml.training.hardware.device import CONTEXT_BYTES, DeviceChoice, choose_device, memory_needed
+from vpoc_ml.training.hardware.device import CONTEXT_BYTES, WORKER_VARIABLE, DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.hardware.probe import GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Smoke, smoke_test
 from vpoc_ml.training.launch import job
@@ -145,19 +145,10 @@ def test_card_too_small_for_the_run_is_refused(tmp_path):
         choose(STRICT, needed=30 * GIB)
 
 
-def test_rank_of_torchrun_takes_its_own_card(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
+def test_each_worker_takes_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv(WORKER_VARIABLE, "1")
     assert choose(STRICT, radeon(2)).device == torch.device("cuda", 1)
     assert choose(STRICT, radeon(1)).device == torch.device("cuda", 0)
-
-
-def test_more_processes_than_cards_are_refused_or_train_on_the_cpu():
-    """Two processes on one card would wait for each other for ever."""
-    two = {"processes": 2, "allow_cpu": False}
-    assert choose(TrainingConfig(**two), radeon(2)).device.type == "cuda"
-    with pytest.raises(DeviceError, match=r"training\.processes is 2, each takes a card, and torch sees 1"):
-        choose(TrainingConfig(**two), radeon(1))
-    assert choose(TrainingConfig(processes=2), radeon(1)).device.type == "cpu"
 
 
 def test_smoke_test_agrees_with_itself_on_the_cpu():

@@ -50,9 +50,9 @@ def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
     assert fallback.fallback_configs(config.resolve("nightly", {"training.ladder": False}))[1:] == []
 
 
-def test_processes_belong_to_the_machine_and_precision_to_the_recipe():
-    asked = config.resolve("nightly", {"training.processes": 2, "training.precision": "fp16"})
-    assert [(rung.training.processes, rung.training.precision) for rung in fallback.fallback_configs(asked)] == [
+def test_threads_belong_to_the_machine_and_precision_to_the_preset():
+    asked = config.resolve("nightly", {"training.threads": 2, "training.precision": "fp16"})
+    assert [(rung.training.threads, rung.training.precision) for rung in fallback.fallback_configs(asked)] == [
         (2, "fp16"), (2, "fp32"), (2, "fp32"), (2, "fp32")
     ]  # fmt: skip
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -13,17 +16,32 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.errors import (
+    ArtifactError,
     CheckpointError,
     ConfigError,
     DeviceError,
+    FallbackExhaustedError,
     GpuBusyError,
     InputError,
+    InvalidValueError,
+    InvalidValuesError,
     MachineError,
+    MissingInputError,
+    NoFiniteValidationLossError,
+    NoLabelledRowsError,
+    StorageError,
+    TooManyRollbacksError,
+    TrainingKilledError,
+    TrainingProcessError,
     TrainingUnstableError,
+    UnreadableFileError,
+    VpocError,
 )
-from vpoc_ml.training.launch import subprocess as launching
+from vpoc_ml.training.__main__ import main as train_process
+from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.job import train_run
-from vpoc_ml.training.launch.subprocess import launch
+from vpoc_ml.training.launch.subprocess import launch, process_error
+from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
 
 ENDLESS = {"training__epochs": 10_000, "training__patience": 1000, "training__batch_size": 64}
 STEPWISE = {"training__monitor_steps": 10, "training__checkpoint_seconds": 0, "training__patience": 1000}
@@ -113,8 +131,9 @@ def test_errors_of_the_process_keep_their_class_and_text(tiny, make_run, tmp_pat
         training__ladder=False,
         training__epochs=5,
     )
-    with pytest.raises(TrainingUnstableError, match="at most 0 rollbacks"):
+    with pytest.raises(TooManyRollbacksError, match="at most 0 rollbacks") as raised:
         launch(unstable)
+    assert (raised.value.limit, raised.value.rate_factor) == (0, 0.5)
     with pytest.raises(InputError, match=r"config\.json"):
         launch(tmp_path / "nowhere")
 
@@ -127,21 +146,60 @@ def test_exit_codes_and_stderr_of_the_process(tmp_path):
     assert subprocess.run(command, capture_output=True, check=False).returncode == 2
 
 
-def test_errors_are_mapped_by_name_code_and_signal():
-    def error(code, name=None):
-        return launching._error(code, name and {"error": name, "message": "why"}, "last lines")
+def test_a_process_without_an_error_record_is_described_by_its_exit_code():
+    killed, ended = process_error(-9, None, "last lines"), process_error(1, None, "last lines")
+    assert type(killed) is TrainingKilledError, "a killed process may be tried again"
+    assert isinstance(killed, MachineError)
+    assert (killed.signal_name, killed.last_lines) == ("SIGKILL", "last lines")
+    assert type(ended) is TrainingProcessError
+    assert (ended.code, ended.last_lines) == (1, "last lines")
+    assert "code 1: last lines" in str(ended)
 
-    assert type(error(5, "CheckpointError")) is CheckpointError
-    assert type(error(5, "ArtifactError")) is InputError
-    assert type(error(2, "InvalidValueError")) is ConfigError
-    assert type(error(4, "TrainingUnstableError")) is TrainingUnstableError
-    assert type(error(1, "CardBusyError")) is GpuBusyError
-    assert type(error(1, "MachineError")) is MachineError
-    assert type(error(2, "DeviceError")) is DeviceError, "of the machine, not of a trial's settings"
-    assert str(error(2, "DeviceError")) == "why"
-    assert type(error(-9)) is MachineError, "a killed process may be tried again"
-    assert "SIGKILL" in str(error(-9))
-    assert "last lines" in str(error(1))
+
+RAISED_BY_TRAINING = (
+    MissingInputError("/run/config.json", "the configuration of a run", "Start the run first."),
+    UnreadableFileError("/run/config.json", "JSON", "text", line=3, remedy="Restore the file."),
+    InvalidValueError("model.hidden_dims", (16, 8), "one width"),
+    InvalidValuesError([InvalidValueError("a.b", None, "a number"), InvalidValueError("c.d", [1.5], "text")]),
+    ArtifactError("/run/feature_statistics.json", "features", "KeyError('median')"),
+    NoLabelledRowsError("validation"),
+    DeviceError("training.device is rocm", "torch sees no GPU", "Install the wheel."),
+    GpuBusyError(1, 6 * 1024**3, 1.5),
+    TooManyRollbacksError(8, "step 90: loss 3 is above 1.5 x the usual 1", 2.0**-9),
+    NoFiniteValidationLossError(12),
+    FallbackExhaustedError([("nightly", "unstable"), ("medium", "unstable too")]),
+    CheckpointError("/run/checkpoints/step-000000000120.ckpt", "SHA-256 ab", "cd", "Delete the file."),
+    StorageError(Path("/run/best_model.json"), "room for the file", "no space left on the disk", "Free space."),
+    TrainingKilledError("SIGABRT", "HSA_STATUS_ERROR"),
+    TrainingProcessError(134, "Aborted"),
+    MachineError("the machine failed"),
+    ConfigError("unusable"),
+    InputError("unreadable"),
+    TrainingUnstableError("unstable"),
+    VpocError("another"),
+)
+
+
+@pytest.mark.parametrize("error", RAISED_BY_TRAINING, ids=lambda error: type(error).__name__)
+def test_an_error_keeps_class_fields_and_text_across_the_process(error, tmp_path, monkeypatch, capsys):
+    def fail(run_dir, **options):
+        raise error
+
+    monkeypatch.setattr(job, "train_run", fail)
+    monkeypatch.delenv(PARENT_VARIABLE, raising=False)
+    code = train_process([str(tmp_path)])
+    record = json.loads(capsys.readouterr().out)
+    assert record["kind"] == "error"
+    rebuilt = process_error(code, record, "")
+    assert type(rebuilt) is type(error)
+    assert (str(rebuilt), rebuilt.exit_code) == (str(error), code)
+    assert rebuilt.to_record() == error.to_record(), "the same fields"
+
+
+def test_an_error_can_be_pickled_and_copied():
+    error = copy.deepcopy(pickle.loads(pickle.dumps(GpuBusyError(1, 6 * 1024**3, limit=1.5))))
+    assert type(error) is GpuBusyError
+    assert (error.gpu, error.used, error.limit) == (1, 6 * 1024**3, 1.5)
 
 
 def test_process_and_group_are_killed_when_the_caller_raises(tiny, make_run):

@@ -261,8 +261,7 @@ def seeds(
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
-    with output.stdout_for_results():
-        result = pipeline.train_seeds(lake, run, seed, processes)
+    result = pipeline.train_seeds(lake, run, seed, processes, on_progress=output.show_record)
     output.show_seeds(result, as_json)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,7 +17,6 @@ from vpoc_ml.training.loop.log import epoch_sentence
 if TYPE_CHECKING:
     from vpoc_ml.training.hardware.diagnostics import Diagnostic
 
-STDOUT, STDERR = 1, 2
 progress = Console(stderr=True)
 log = logging.getLogger(__name__)
 
@@ -32,21 +29,9 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         typer.echo(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
-@contextmanager
-def stdout_for_results() -> Iterator[None]:
-    """Send what the block writes to stdout to stderr, also what its child processes and libraries in C write.
-
-    Training processes that are started directly inherit stdout, which belongs to the result.
-    """
-    sys.stdout.flush()
-    kept = os.dup(STDOUT)
-    os.dup2(STDERR, STDOUT)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, STDOUT)
-        os.close(kept)
+def show_record(record: dict[str, Any]) -> None:
+    """Write a progress record to stderr as one JSON line."""
+    sys.stderr.write(json.dumps(record) + "\n")
 
 
 def show_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:

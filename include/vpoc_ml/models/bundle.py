@@ -23,7 +23,7 @@ from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
 from vpoc_ml.models.forecast import TREES, Forecaster
 from vpoc_ml.models.guard import GuardedNet
-from vpoc_ml.models.size import MAX_JSON_BYTES, require_at_most, require_same_shapes, stored_shapes
+from vpoc_ml.models.size import MAX_JSON_BYTES, TRAIN_AGAIN, require_at_most, require_same_shapes, stored_shapes
 from vpoc_ml.models.trees import Trees
 
 FORMAT = "vpoc-ml-model/1"
@@ -113,7 +113,7 @@ def load_model(path: Path) -> LoadedModel:
         target = stored_target(meta)
         scaler = scaler_from_json(meta["scaler"]) if "scaler" in meta else None
     except (RuntimeError, ValidationError, InvalidValueError) as error:
-        raise CheckpointError(f"{path}: expected weights of the network it names; found others ({error}).") from error
+        raise CheckpointError(path, "weights of the network it names", f"others ({error})") from error
     loaded = LoadedModel(
         tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval(), target, scaler, trees, _weights(meta)
     )
@@ -137,7 +137,7 @@ def _check_parts(path: Path, model: LoadedModel) -> None:
     expected = Forecaster(model.net.body, trees=model.trees).names
     found = tuple(part["name"] for part in model.meta.get("parts", [{"name": expected[0]}]))
     if found != expected:
-        raise CheckpointError(f"{path}: expected the parts {', '.join(expected)}; found {', '.join(found)}.")
+        raise CheckpointError(path, f"the parts {', '.join(expected)}", ", ".join(found))
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -145,19 +145,19 @@ def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected JSON; found something else ({error}). Train again.") from error
+        raise CheckpointError(path, "JSON", f"something else ({error})", TRAIN_AGAIN) from error
     found = meta.get("format") if isinstance(meta, dict) else None
     if found != FORMAT:
-        raise CheckpointError(f"{path}: expected format {FORMAT}; found {found!r}. Use a version that reads it.")
+        raise CheckpointError(path, f"format {FORMAT}", repr(found), "Use a version that reads it.")
     if _digest({key: value for key, value in meta.items() if key != "sha256"}) != meta.get("sha256"):
-        raise CheckpointError(f"{path}: expected the content its own SHA-256 names; it was changed. Train again.")
+        raise CheckpointError(path, "the content its own SHA-256 names", "another: it was changed", TRAIN_AGAIN)
     return dict(meta)
 
 
 def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
     data = _read(path)
     if _sha256(data) != expected:
-        raise CheckpointError(f"{path}: expected SHA-256 {expected}; found {_sha256(data)}. Train again.")
+        raise CheckpointError(path, f"SHA-256 {expected}", _sha256(data), TRAIN_AGAIN)
     tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
     return tensors
 
@@ -166,7 +166,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: expected a model file; cannot read it ({error.strerror}).") from error
+        raise CheckpointError(path, "a model file", f"none: cannot read it ({error.strerror})") from error
 
 
 def _sha256(data: bytes) -> str:

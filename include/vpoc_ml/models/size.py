@@ -17,6 +17,7 @@ from vpoc_ml.models.build import build_model
 MAX_JSON_BYTES = 16 * 1024**2
 MAX_WEIGHTS_BYTES = 2 * 1024**3
 MAX_INPUTS = 100_000
+TRAIN_AGAIN = "Train again."
 _LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
 Shapes = dict[str, tuple[int, ...]]
 
@@ -30,9 +31,9 @@ def require_at_most(path: Path, limit: int) -> int:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise CheckpointError(f"{path}: expected a model file; cannot read it ({error.strerror}).") from error
+        raise CheckpointError(path, "a model file", f"none: cannot read it ({error.strerror})") from error
     if size > limit:
-        raise CheckpointError(f"{path}: expected at most {limit:,} bytes; found {size:,}. Train again.")
+        raise CheckpointError(path, f"at most {limit:,} bytes", f"{size:,}", TRAIN_AGAIN)
     return size
 
 
@@ -47,16 +48,16 @@ def stored_shapes(path: Path) -> Shapes:
         start = stream.read(_LENGTH.size)
         length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else size
         if length > min(size - _LENGTH.size, MAX_JSON_BYTES):
-            raise CheckpointError(f"{path}: expected a header within {size:,} bytes; found {length:,}. Train again.")
+            raise CheckpointError(path, f"a header within {size:,} bytes", f"{length:,}", TRAIN_AGAIN)
         header = stream.read(length)
     try:
         tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
         expected = _LENGTH.size + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
         shapes = {name: tuple(entry["shape"]) for name, entry in tensors.items()}
     except (ValueError, RecursionError, AttributeError, TypeError, KeyError, IndexError) as error:
-        raise CheckpointError(f"{path}: expected a safetensors header; found something else ({error}).") from error
+        raise CheckpointError(path, "a safetensors header", f"something else ({error})") from error
     if expected != size:
-        raise CheckpointError(f"{path}: expected {expected:,} bytes by its header; found {size:,}. Train again.")
+        raise CheckpointError(path, f"{expected:,} bytes by its header", f"{size:,}", TRAIN_AGAIN)
     return shapes
 
 
@@ -71,7 +72,7 @@ def require_same_shapes(path: Path, config: ModelConfig, statistics: Mapping[str
     layers, inputs = len(config.hidden_dims), len(statistics["features"])
     if layers > len(stored) or inputs > MAX_INPUTS:
         raise CheckpointError(
-            f"{path}: expected at most {len(stored)} layers and {MAX_INPUTS:,} inputs; found {layers:,} and {inputs:,}."
+            path, f"at most {len(stored)} layers and {MAX_INPUTS:,} inputs", f"{layers:,} and {inputs:,}"
         )
     with torch.device("meta"):
         named = build_model(config, statistics).state_dict()
@@ -79,4 +80,4 @@ def require_same_shapes(path: Path, config: ModelConfig, statistics: Mapping[str
     for name in sorted(described.keys() | stored.keys()):
         if described.get(name) != stored.get(name):
             found = f"{described.get(name)} in the network it names"
-            raise CheckpointError(f"{path}: expected tensor {name} of shape {stored.get(name)}; found {found}.")
+            raise CheckpointError(path, f"tensor {name} of shape {stored.get(name)}", found)

@@ -51,7 +51,7 @@ class Trees:
         try:
             return lightgbm.Booster(model_str=self.text)
         except lightgbm.basic.LightGBMError as error:
-            raise CheckpointError(f"Expected the text of a LightGBM model; found another ({error}).") from error
+            raise CheckpointError("trees", "the text of a LightGBM model", f"another ({error})") from error
 
     @property
     def rounds(self) -> int:

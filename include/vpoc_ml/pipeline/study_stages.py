@@ -40,7 +40,13 @@ def analyze_features(run: Run) -> Result:
 
 
 @stage
-def train_seeds(run: Run, seeds: Sequence[int], processes: int) -> Result:
+def train_seeds(
+    run: Run,
+    seeds: Sequence[int],
+    processes: int,
+    *,
+    on_progress: Callable[[Result], None] = lambda record: None,
+) -> Result:
     """Train the run's net once per seed, ``processes`` at a time, and record how the seeds and their mean do.
 
     Raises:
@@ -50,7 +56,7 @@ def train_seeds(run: Run, seeds: Sequence[int], processes: int) -> Result:
     """
     from vpoc_ml.training.launch.seed_study import train_seeds as train
 
-    return train(run.folder, seeds, processes)
+    return train(run.folder, seeds, processes, on_progress)
 
 
 @stage

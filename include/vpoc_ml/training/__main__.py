@@ -1,6 +1,7 @@
 """``python -m vpoc_ml.training RUN_DIR``: train one run folder as a process of its own.
 
-Progress goes to stdout, one JSON object a line; errors go to stderr and decide the exit code.
+Progress goes to stdout, one JSON object a line. An error is the last such object (``VpocError.to_record``); its text
+goes to stderr and its class decides the exit code.
 """
 
 from __future__ import annotations
@@ -26,23 +27,18 @@ def main(arguments: list[str]) -> int:
     if parent is not None:
         die_with_parent(int(parent))
     from vpoc_ml.training.launch.job import train_run  # torch takes seconds: the watchdog must run before
-    from vpoc_ml.training.launch.processes import processes_of, train_together
 
-    run_dir = Path(arguments[0])
     try:
-        if (processes := processes_of(run_dir)) > 1:
-            train_together(run_dir, processes)
-        else:
-            train_run(run_dir, on_progress=_emit)
+        train_run(Path(arguments[0]), on_progress=_emit)
     except VpocError as error:
-        _emit({"kind": "error", "error": type(error).__name__, "message": str(error)})
+        _emit({"kind": "error", **error.to_record()})
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
     return 0
 
 
-def _emit(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
+def _emit(record: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()
 
 

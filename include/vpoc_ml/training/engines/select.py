@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.training.engines.distributed import DistributedEngine, world
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.program import why_not_fused
 from vpoc_ml.training.loop.adamw_step import LOSS, THETA, finite_steps
@@ -53,8 +52,6 @@ def choose_engine(
         batch: rows of a step.
         steps: largest number of steps of the run.
     """
-    if (processes := world()) > 1:
-        return EngineChoice(DistributedEngine(net, config, objective), f"data-parallel over {processes} processes")
     kind, reason = plan_engine(net, config, objective, batch, steps)
     if kind == "eager":
         return EngineChoice(Engine(net, config, objective), reason)

@@ -18,6 +18,8 @@ from vpoc_ml.training.hardware.known_issues import find_known_issues
 from vpoc_ml.training.hardware.probe import GIB, Gpu, Hardware, probe_hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Probe, Smoke, smoke_test
 
+# Number of this process among those of a seed study
+WORKER_VARIABLE = "_VPOC_ML_TRAINING_WORKER"
 CONTEXT_BYTES = 512 * 1024**2
 COPIES = 4
 DOCTOR = "`vpoc-ml doctor` names the cause; training.device cpu trains without a card."
@@ -106,8 +108,6 @@ def unusable(hardware: Hardware, config: TrainingConfig, needed: int = 0) -> str
         return str(problem)
     if not hardware.gpus:
         return hardware.trouble or f"torch {hardware.torch} sees no GPU"
-    if config.processes > len(hardware.gpus):
-        return f"training.processes is {config.processes}, each takes a card, and torch sees {len(hardware.gpus)}"
     gpu = own_gpu(hardware)
     return too_full(gpu, needed) if gpu.total < needed else None
 
@@ -124,7 +124,7 @@ def own_gpu(hardware: Hardware) -> Gpu:
 
     Processes that train apart share cards where there are more of them; those of one run may not, see ``unusable``.
     """
-    return hardware.gpus[int(os.environ.get("LOCAL_RANK", "0")) % len(hardware.gpus)]
+    return hardware.gpus[int(os.environ.get(WORKER_VARIABLE, "0")) % len(hardware.gpus)]
 
 
 def busy_gpu(hardware: Hardware, limit: float) -> GpuBusyError | None:

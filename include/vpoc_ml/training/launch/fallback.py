@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml.config import RunConfig, preset
-from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.errors import FallbackExhaustedError, TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json
 
 FALLBACK_PRESETS = ("ambitious", "medium", "conservative")
@@ -24,7 +24,6 @@ KEPT = (
     "huber_delta",
     "seed",
     "threads",
-    "processes",
     "device",
     "allow_cpu",
     "vram_limit_gib",
@@ -82,8 +81,7 @@ def train_with_fallback(run_dir: Path, config: RunConfig, train: Train, mark_of:
                 raise
             log.warning("preset %s gave up: %s", rung.preset, error)
             above.append(_set_aside(run_dir, path, rung, mark, error))
-    told = "; ".join(f"{record['rung']}: {record['error']}" for record in above)
-    raise TrainingUnstableError(f"Expected training to hold on one rung of the ladder; it gave up on each. {told}")
+    raise FallbackExhaustedError([(record["rung"], record["error"]) for record in above])
 
 
 def _rung(config: RunConfig, name: str, shown: str, **changes: float) -> RunConfig:

@@ -17,7 +17,6 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.guard import GuardedNet
-from vpoc_ml.training.engines.distributed import agreed
 from vpoc_ml.training.engines.select import EngineChoice, choose_engine
 from vpoc_ml.training.hardware.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.hardware.smoke import Probe
@@ -96,7 +95,7 @@ def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
         if on_gpu & fingerprints(run_dir / "checkpoints"):
             log.warning("the run was begun on the card and waits for it; training.device cpu begins anew without")
             raise choice.busy
-    return TrainingContext(statistics, inputs, agreed(choice))
+    return TrainingContext(statistics, inputs, choice)
 
 
 def _train(

@@ -1,74 +1,128 @@
-"""One net per seed, one process per card: no communication, so cards and their faults stay apart.
+"""Train the same run with several seeds, one process per GPU.
 
-For an ensemble this is as fast as several cards can be. Folder ``seeds/<seed>`` of a run becomes a run of its own that
-resumes by itself; ``seeds.json`` merges the results.
+The processes do not communicate, so a fault of one GPU does not reach the others. Folder ``seeds/<seed>`` of a run is
+a run of its own, which resumes by itself; ``seeds.json`` holds the comparison of the seeds.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.lake.atomic import read_json, write_json
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.training.launch.processes import run_processes
+from vpoc_ml.training.hardware.device import WORKER_VARIABLE
 from vpoc_ml.training.launch.run_inputs import drop_inputs, share_inputs
+from vpoc_ml.training.launch.subprocess import launch
+
+Progress = Callable[[dict[str, Any]], None]
 
 
-def train_seeds(run_dir: Path, seeds: Sequence[int], processes: int) -> dict[str, Any]:
-    """Train the run's net once per seed and return what ``seeds.json`` then holds.
+def train_seeds(
+    run_dir: Path, seeds: Sequence[int], processes: int, on_progress: Progress = lambda record: None
+) -> dict[str, Any]:
+    """Train the run once per seed and return the content of ``seeds.json``.
+
+    An error of one seed ends the other processes at their next progress record; their checkpoints stay.
 
     Args:
         run_dir: run with config.json, training_set.parquet and feature_statistics.json.
         seeds: distinct values of ``training.seed``.
-        processes: how many train at a time; one a card.
+        processes: number of processes that train at the same time; each takes a GPU of its own where there are enough.
+        on_progress: receives each progress record with ``folder``, the seed as text. Calls never overlap.
 
     Raises:
-        InvalidValueError: no seeds, or one twice.
+        InvalidValueError: no seeds, or a seed that occurs twice.
         MissingInputError: the run has no training set.
-        VpocError: as training a seed raises; the others' checkpoints stay.
+        VpocError: what training a seed raises.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise InvalidValueError("seeds", list(seeds), "one or more distinct numbers")
-    folders = [_folder(run_dir, seed) for seed in seeds]
-    processes = min(processes, len(folders))
-    run_processes(["apart", *map(str, folders)], processes, folders)
-    merged = merge(run_dir, folders)
-    write_json(run_dir / "seeds.json", merged)
+    folders = [_prepare(run_dir, seed) for seed in seeds]
+    _SeedWorkers(folders, min(processes, len(folders)), on_progress).train()
+    comparison = compare_seeds(run_dir, folders)
+    write_json(run_dir / "seeds.json", comparison)
     for folder in folders:
         drop_inputs(folder)  # copies of the run would follow the links
-    return merged
+    return comparison
 
 
-def _folder(run_dir: Path, seed: int) -> Path:
-    """Make the folder of a seed; checkpoints that are there stay."""
+def _prepare(run_dir: Path, seed: int) -> Path:
+    """Make the run folder of a seed; an existing checkpoint stays."""
     folder = run_dir / "seeds" / str(seed)
     config = read_config(run_dir)
-    own = config.training.model_copy(update={"seed": seed, "processes": 1})
+    own = config.training.model_copy(update={"seed": seed})
     share_inputs(folder, run_dir, config.model_copy(update={"training": own}))
     return folder
 
 
-def merge(run_dir: Path, folders: Sequence[Path]) -> dict[str, Any]:
-    """Return each seed's result, their spread, and how well their mean prediction does on the validation rows.
+class _Stopped(Exception):
+    """Ends a training process because another one raised an error."""
 
-    ``mean_correlation`` and ``correlations`` are with the target in the order of ranks: an ensemble is worth
-    its cost where its mean beats its members.
+
+class _SeedWorkers:
+    """Trains folders in ``processes`` processes; worker w takes every ``processes``-th folder from number w on."""
+
+    def __init__(self, folders: Sequence[Path], processes: int, on_progress: Progress) -> None:
+        self.folders, self.processes, self.on_progress = folders, processes, on_progress
+        self.stop, self.reporting = threading.Event(), threading.Lock()
+
+    def train(self) -> None:
+        """Train all folders; raise the error of the first worker that failed once all processes have ended."""
+        with ThreadPoolExecutor(self.processes) as pool:
+            try:
+                errors = list(pool.map(self._work, range(self.processes)))
+            finally:  # also when the caller is interrupted
+                self.stop.set()
+        for error in filter(None, errors):
+            raise error
+
+    def _work(self, worker: int) -> Exception | None:
+        try:
+            for folder in self.folders[worker :: self.processes]:
+                if not self.stop.is_set():
+                    report = partial(self._report, folder.name)
+                    launch(folder, on_progress=report, environment={WORKER_VARIABLE: str(worker)})
+        except _Stopped:
+            return None
+        except Exception as error:  # noqa: BLE001 - ``train`` raises it
+            self.stop.set()
+            return error
+        return None
+
+    def _report(self, folder: str, record: dict[str, Any]) -> None:
+        if self.stop.is_set():
+            raise _Stopped
+        with self.reporting:
+            self.on_progress({**record, "folder": folder})
+
+
+def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return each seed's result, their spread, and how their mean prediction performs on the validation rows.
+
+    ``mean_correlation`` and ``correlations`` are rank correlations with the target. An ensemble is worth its cost
+    where the correlation of the mean exceeds those of the seeds.
     """
-    results = {folder.name: json.loads((folder / "training_result.json").read_text()) for folder in folders}
+    results = {folder.name: read_json(folder / "training_result.json") for folder in folders}
     losses = {seed: result["best_validation_loss"] for seed, result in results.items()}
     rows = pl.read_parquet(run_dir / "training_set.parquet").filter(pl.col("split") == "validation")
-    known = rows.filter(pl.col("y").is_finite() & (pl.col("weight") > 0))
-    scores = [_scores(folder, known) for folder in folders]
-    target = _ranks(known["y"].to_numpy())
+    labelled = rows.filter(pl.col("y").is_finite() & (pl.col("weight") > 0))
+    scores = []
+    for folder in folders:
+        model = load_model(folder / "best_model.json")
+        scores.append(_ranks(model.predict(labelled.select(model.features).to_numpy())))
+    target = _ranks(labelled["y"].to_numpy())
     return {
         "seeds": [int(folder.name) for folder in folders],
         "validation_losses": losses,
@@ -80,16 +134,12 @@ def merge(run_dir: Path, folders: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _scores(folder: Path, rows: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    model = load_model(folder / "best_model.json")
-    return _ranks(model.predict(rows.select(model.features).to_numpy()))
-
-
-def _ranks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return pl.Series(values).rank().to_numpy() / len(values)
 
 
-def _correlation(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float | None:
+def _correlation(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> float | None:
+    """Return the correlation; None where one side is constant."""
     if np.std(left) == 0 or np.std(right) == 0:
         return None
     return float(np.corrcoef(left, right)[0, 1])

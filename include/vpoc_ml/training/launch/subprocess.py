@@ -1,4 +1,4 @@
-"""Start a training job as a process of its own, follow it, and never leave it behind."""
+"""Run a training job as a process of its own, follow it, and never leave it behind."""
 
 from __future__ import annotations
 
@@ -10,51 +10,43 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.errors import (
-    CheckpointError,
-    ConfigError,
-    DeviceError,
-    GpuBusyError,
-    InputError,
-    MachineError,
-    StorageError,
-    TrainingUnstableError,
-    VpocError,
-)
+from vpoc_ml.errors import TrainingKilledError, TrainingProcessError, VpocError, error_from_record
 from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
 
 STDERR_LINES = 40
-BY_EXIT_CODE: dict[int, type[VpocError]] = {2: ConfigError, 4: TrainingUnstableError, 5: InputError}
-BY_NAME: dict[str, type[VpocError]] = {
-    kind.__name__: kind for kind in (CheckpointError, GpuBusyError, StorageError, MachineError, DeviceError)
-}
 log = logging.getLogger(__name__)
 
 
-def launch(run_dir: Path, *, on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def launch(
+    run_dir: Path,
+    *,
+    on_progress: Callable[[dict[str, Any]], None] = lambda line: None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Train ``run_dir`` in a child process with its own process group; return ``training_result.json``.
 
-    A fault in a GPU driver kills the child, not the caller; the run folder's checkpoint lets the next
-    call go on. The group is killed when this function is left by any exception; the child kills its
-    group itself when the calling process disappears, however that happens.
+    A fault in a GPU driver kills the child, not the caller. The checkpoint in the run folder lets the next call
+    resume. The group is killed when an exception leaves this function; the child kills its group itself when the
+    calling process disappears.
 
     Args:
         run_dir: folder of the run, see ``job.train_run``.
-        on_progress: receives every window and epoch line.
+        on_progress: receives every window and epoch record.
+        environment: variables that the child has in addition to those of this process.
 
     Raises:
-        TrainingUnstableError, CheckpointError, InputError, ConfigError: as the job raised them.
-        MachineError: the process was killed, as a GPU fault does it, or a card is busy: try again, it resumes.
-        VpocError: the process died otherwise; the message has its last lines.
+        VpocError: the error that the job raised: same class, same fields.
+        TrainingKilledError: a signal ended the process, as a GPU fault does: try again, it resumes.
+        TrainingProcessError: the process ended otherwise without reporting an error.
     """
-    # The variable keeps airflow, should anything import it, from opening its database in the child
-    environment = {**os.environ, "_AIRFLOW__AS_LIBRARY": "1", PARENT_VARIABLE: str(os.getpid())}
+    # _AIRFLOW__AS_LIBRARY keeps airflow, if anything imports it, from opening its database in the child
+    variables = {"_AIRFLOW__AS_LIBRARY": "1", PARENT_VARIABLE: str(os.getpid())}
     process = subprocess.Popen(
         [sys.executable, "-m", "vpoc_ml.training", str(run_dir)],
         stdin=subprocess.DEVNULL,
@@ -63,44 +55,59 @@ def launch(run_dir: Path, *, on_progress: Callable[[dict[str, Any]], None] | Non
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=environment,
+        env={**os.environ, **(environment or {}), **variables},
         start_new_session=True,
     )
-    errors: deque[str] = deque(maxlen=STDERR_LINES)
+    last_lines: deque[str] = deque(maxlen=STDERR_LINES)
     assert process.stdout is not None
     assert process.stderr is not None
-    drain = threading.Thread(target=errors.extend, args=(process.stderr,), daemon=True)
+    drain = threading.Thread(target=last_lines.extend, args=(process.stderr,), daemon=True)
     drain.start()
     try:
-        failure = _follow(process.stdout, on_progress or (lambda line: None))
+        failure = _follow(process.stdout, on_progress)
         code = process.wait()
         drain.join(timeout=5)
     finally:
         _kill_group(process)
     if code != 0:
-        raise _error(code, failure, "".join(errors).strip())
+        raise process_error(code, failure, "".join(last_lines).strip())
     result: dict[str, Any] = read_json(run_dir / "training_result.json")
     return result
 
 
+def process_error(code: int, failure: Mapping[str, Any] | None, last_lines: str) -> VpocError:
+    """Return the error of a training process that ended with ``code``.
+
+    Args:
+        code: exit code; below 0 the number of the signal that ended the process.
+        failure: record of the error that the process reported, None if it reported none.
+        last_lines: the end of the process's stderr.
+    """
+    if failure is not None:
+        return error_from_record(failure)
+    if code < 0:
+        return TrainingKilledError(signal.Signals(-code).name, last_lines)
+    return TrainingProcessError(code, last_lines)
+
+
 def _follow(lines: Iterable[str], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
-    """Pass progress on until the child closes its output; return its error line, if it wrote one."""
+    """Forward progress until the child closes its output; return its error record, None if it wrote none."""
     failure = None
     for text in lines:
         try:
-            line = json.loads(text)
+            record = json.loads(text)
         except ValueError:
             log.info("training process: %s", text.rstrip())
             continue
-        if line.get("kind") == "error":
-            failure = line
+        if record.get("kind") == "error":
+            failure = record
         else:
-            on_progress(line)
+            on_progress(record)
     return failure
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill the child and whatever it started, and collect it."""
+    """Kill the child and every process that it started, and collect it."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -108,24 +115,3 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
-
-
-def error_of(failure: dict[str, Any], code: int) -> VpocError:
-    """Return the error that a training process told: its class by name, else by exit code."""
-    kind = BY_NAME.get(failure["error"]) or BY_EXIT_CODE.get(code, VpocError)
-    error = kind.__new__(kind)  # the message is whole: what it was made of stayed in the other process
-    error.args = (failure["message"],)
-    return error
-
-
-def _error(code: int, failure: dict[str, Any] | None, errors: str) -> VpocError:
-    """Return the error the child reported, or one that says how it died."""
-    if failure is not None:
-        return error_of(failure, code)
-    if code < 0:
-        name = signal.Signals(-code).name
-        return MachineError(
-            f"Expected the training process to finish; it was ended by {name}"
-            f" (SIGKILL is often a lack of memory, SIGABRT a GPU fault). Start it again: it resumes. {errors}".rstrip()
-        )
-    return VpocError(f"Expected the training process to finish; it ended with code {code}: {errors or 'no message'}")

@@ -20,7 +20,6 @@ VALIDATED_SETTINGS = (
     "model.groups",
     "training.loss",
     "training.accumulation",
-    "training.processes",
 )
 
 
@@ -44,9 +43,9 @@ def validate_training_config(config: RunConfig, statistics: Mapping[str, Any]) -
 def _require_whole_batches(config: RunConfig) -> None:
     """Means over parts of a batch are not those of the batch: the gradient would be another, by tens of per cent."""
     settings = config.training
-    if config.model.kind == "mlp_batchnorm" and (settings.accumulation > 1 or settings.processes > 1):
+    if config.model.kind == "mlp_batchnorm" and settings.accumulation > 1:
         expected = (
-            "another kind, or to be trained with training.accumulation and training.processes 1"
-            f" (they are {settings.accumulation} and {settings.processes}): it is normalised over whole batches"
+            f"another kind, or training.accumulation 1 instead of {settings.accumulation}:"
+            " this kind normalises over whole batches"
         )
         raise InvalidValueError("model.kind", config.model.kind, expected)

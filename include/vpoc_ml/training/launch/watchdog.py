@@ -1,7 +1,7 @@
-"""A training process must not outlive whoever started it.
+"""A training process ends when the process that started it disappears.
 
-The kernel's parent-death signal is tied to the *thread* that started the child, and threads of a
-task runner end early; so the child itself watches whether it has been handed to another parent.
+The kernel's parent-death signal is bound to the *thread* that started the child, and threads of a task runner end
+early. So the child polls whether another process has become its parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.25
 def die_with_parent(parent: int) -> None:
     """Kill this process group as soon as the process ``parent`` is no longer its parent.
 
-    Only for a process that leads its own group, so that nobody else can be hit.
+    For a process that leads its own group only, so that no other process is killed.
     """
     threading.Thread(target=_watch, args=(parent,), name="parent-watchdog", daemon=True).start()
 

@@ -18,6 +18,7 @@ from vpoc_ml.training.loop.checkpoint_files import checkpoint_file, stored_check
 
 FORMAT = "vpoc-ml-checkpoint/3"
 KEEP = 2
+DELETE = "Delete the file."
 LENGTH = 8  # bytes that tell the length of a safetensors header
 log = logging.getLogger(__name__)
 
@@ -63,15 +64,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         recorded, _, body = path.read_bytes().partition(b"\n")
     except OSError as error:
-        raise CheckpointError(f"{path}: expected a checkpoint; cannot read it ({error.strerror}).") from error
+        raise CheckpointError(path, "a checkpoint", f"none: cannot read it ({error.strerror})") from error
     found = hashlib.sha256(body).hexdigest()
     if recorded != found.encode():
-        raise CheckpointError(
-            f"{path}: expected SHA-256 {recorded[:64].decode(errors='replace')}; found {found}. Delete the file."
-        )
+        raise CheckpointError(path, f"SHA-256 {recorded[:64].decode(errors='replace')}", found, DELETE)
     header = _header(body[LENGTH : LENGTH + _length(body)])
     if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: expected format {FORMAT}; found {header.get('format')!r}. Delete the file.")
+        raise CheckpointError(path, f"format {FORMAT}", repr(header.get("format")), DELETE)
     return Checkpoint(header["step"], header["fingerprint"], safetensors.torch.load(body), header["progress"])
 
 

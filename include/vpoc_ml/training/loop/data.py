@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
-from vpoc_ml.errors import ArtifactError, InputError, MissingInputError
+from vpoc_ml.errors import ArtifactError, MissingInputError, NoLabelledRowsError
 from vpoc_ml.models.build import starting_outputs
 from vpoc_ml.models.guard import Guard
 from vpoc_ml.training.loop.loss import mask_targets
@@ -104,7 +104,7 @@ def load(
     Raises:
         MissingInputError: the file does not exist.
         ArtifactError: columns are missing.
-        InputError: a part has no row with a target.
+        NoLabelledRowsError: a split has no row with a target.
     """
     path = run_dir / "training_set.parquet"
     if not path.is_file():
@@ -132,7 +132,7 @@ def _rows(frame: pl.DataFrame, name: str, preparation: Preparation, device: torc
     numbers = frame.select(pl.col(*keys, *features).cast(pl.Float32).fill_null(float("nan")))
     target, weight = mask_targets(*(torch.tensor(numbers[key].to_numpy()) for key in keys))
     if not bool((weight > 0).any()):
-        raise InputError(f"Expected {name} rows with a finite target; found none. Look at the labels' horizon.")
+        raise NoLabelledRowsError(name)
     blocks = [
         preparation.inputs(numbers[start : start + GUARD_ROWS].select(features).to_numpy(writable=True))
         for start in range(0, numbers.height, GUARD_ROWS)

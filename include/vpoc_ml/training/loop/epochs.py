@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.errors import NoFiniteValidationLossError
 from vpoc_ml.training.engines.eager import AVERAGE, Engine, Window
 from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.loop.data import Rows, TrainingData, shuffled
@@ -55,7 +55,8 @@ class Trainer:
         """Train until the last epoch or until validation stops getting better.
 
         Raises:
-            TrainingUnstableError: more rollbacks than ``max_rollbacks``, or no epoch with a finite loss.
+            TooManyRollbacksError: more rollbacks than ``max_rollbacks``.
+            NoFiniteValidationLossError: no epoch with a finite loss.
         """
         while not all(stopping.finished(self.config.patience) for stopping in self.progress.early_stopping):
             epoch, offset = divmod(self.progress.step, self.steps_per_epoch)
@@ -63,7 +64,7 @@ class Trainer:
                 break
             self._run_epoch(epoch, offset)
         if any(stopping.best_epoch == 0 for stopping in self.progress.early_stopping):
-            raise TrainingUnstableError("Expected a finite validation loss after some epoch; none was. Lower the rate.")
+            raise NoFiniteValidationLossError(self.config.epochs)
 
     def predict(self, rows: Rows) -> Tensor:
         """Return the averaged weights' predictions [members, rows(, outputs)], float64."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-from vpoc_ml.errors import TrainingUnstableError
+from vpoc_ml.errors import TooManyRollbacksError
 from vpoc_ml.training.engines.eager import Window
 
 SKIPPED_SHARE = 0.5
@@ -50,18 +50,14 @@ class Monitor:
         """Count a rollback and halve the learning rate.
 
         Raises:
-            TrainingUnstableError: more than ``limit`` rollbacks.
+            TooManyRollbacksError: more than ``limit`` rollbacks.
         """
         self.skipped += window.steps - window.accepted
         self.rollbacks += 1
         self.rate_factor *= 0.5
         self.reasons = [*self.reasons, f"step {step}: {reason}"][-HISTORY:]
         if self.rollbacks > limit:
-            raise TrainingUnstableError(
-                f"Expected training to stay stable with at most {limit} rollbacks; was unstable again at"
-                f" {self.reasons[-1]} (learning rate already at {self.rate_factor:g} of its plan)."
-                " Lower training.learning_rate, or look at the training set's non-finite shares."
-            )
+            raise TooManyRollbacksError(limit, self.reasons[-1], self.rate_factor)
 
 
 def is_dead(spread: float) -> bool:
