@@ -1,4 +1,4 @@
-"""Features worked out by hand on a market small enough to see."""
+"""Features computed by hand on a small market."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_price_mom_3d_within_the_session_moves_from_the_same_close():
     assert found[4:].to_list() == pytest.approx([100 * math.log(102 / 101), 100 * math.log(103 / 101)], rel=1e-6)
 
 
-def test_vwap_starts_anew_with_the_session():
+def test_vwap_restarts_with_the_session():
     # typical prices 100, 102, 104 with 1, 2, 1 contracts: VWAP 100, 304/3, 102; next day its own 200
     bars = [(99.0, 101.0, 100.0, 1), (101.0, 103.0, 102.0, 2), (103.0, 105.0, 104.0, 1)]
     found = features_of(bars, [(200.0, 200.0, 200.0, 5), (200.0, 206.0, 206.0, 0)])["vwap"]
@@ -120,7 +120,7 @@ def test_naked_levels():
     assert found["naked_dn"].to_list() == pytest.approx([1 / atr, 4 / atr, 5])
 
 
-def test_a_naked_level_is_forgotten_after_twenty_sessions():
+def test_a_naked_level_is_dropped_after_twenty_sessions():
     # VPOC 97, then 21 sessions of 104-108, whose own VPOC 106 each of the next ones trades: true range 4
     found = features_of([(97.0, 97.0, 97.0, 1)], *[[(104.0, 108.0, 104.0, 1)]] * 21)
     assert found["naked_dn"].to_list()[-2:] == pytest.approx([7 / 4, 5])

@@ -10,17 +10,17 @@ import numpy as np
 import polars as pl
 import pytest
 from tests.profile import reference
+from tests.profile.naked_bars import naked_at_bars
 from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile import kernels
-from vpoc_ml.profile.brackets import bracket_counts, find_prints
 from vpoc_ml.profile.kernels import Rule, TickBars
-from vpoc_ml.profile.naked import naked_at_bars, naked_levels
-from vpoc_ml.profile.opening import opening_ranges
+from vpoc_ml.profile.naked import naked_levels
+from vpoc_ml.profile.rth_structure import bracket_counts, find_prints, opening_ranges
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.profile.ticks import SPREADS
+from vpoc_ml.profile.tick_bars import SPREADS
 
 ONE_PRICE, TWO_PRICE = 1, 2
 
@@ -137,7 +137,7 @@ def test_g4_the_developing_vpoc_moves_back(step, expected):
     assert [(vpoc, val, vah) for vpoc, vah, val in fast.tolist()] == expected
 
 
-def test_g5_the_value_area_is_one_stretch_and_counts_all_it_spans():
+def test_g5_the_value_area_is_contiguous_and_counts_every_price_it_spans():
     # the heaviest levels alone, 100 and 104, hold 86 % but lie apart; their interval holds everything
     profile = {100: 50, 101: 5, 102: 5, 103: 5, 104: 45}
     result = reference.value_area_of(profile, Fraction(7, 10), TWO_PRICE)
@@ -145,7 +145,7 @@ def test_g5_the_value_area_is_one_stretch_and_counts_all_it_spans():
     assert levels(profile, TWO_PRICE) == (100, 100, 104)
 
 
-def test_g6_a_naked_vpoc_dies_at_its_first_touch(make_bars):
+def test_g6_a_naked_vpoc_ends_at_its_first_touch(make_bars):
     # one bar a session; levels in ticks: S1 98-103, S2 101-108 (100 survives), S3 102-106 (105 dies)
     es = instrument("ES")
     bars = make_bars([Bar(98, 103, 100, 1)], [Bar(101, 108, 105, 1)], [Bar(102, 106, 103, 1)], [Bar(101, 104, 102, 1)])
@@ -181,7 +181,7 @@ def test_g7_tails_at_both_ends_and_no_single_print():
     assert prints((100, 104), (102, 106), (105, 108)) == [("low_tail", 100, 101), ("high_tail", 107, 108)]
 
 
-def test_g7_single_prints_between_two_busy_stretches():
+def test_g7_single_prints_between_two_busy_ranges():
     # A 100-104, B 102-106, C 107-110, D 108-110: 105, 106 and 107 once, busier prices on either side
     found = prints((100, 104), (102, 106), (107, 110), (108, 110))
     assert found == [("low_tail", 100, 101), ("single_print", 105, 107)]
@@ -201,13 +201,13 @@ def test_g7_the_initial_balance_is_the_first_two_half_hours(make_bars):
     assert (row["or_low"], row["or_high"]) == (None, None)  # no bar in the first ten minutes
 
 
-def test_the_whole_volume_as_value_area_spans_the_whole_range():
+def test_a_share_of_one_spans_the_full_range():
     # MarketProfile 0.2.0 raises TypeError at value_area_pct=1.0: it looks for volume beyond the last row
     assert levels(dict(sorted(G2.items())), TWO_PRICE, Fraction(1)) == (106, 102, 110)
     assert levels(dict(sorted(G2.items())), ONE_PRICE, Fraction(1)) == (106, 102, 110)
 
 
-def test_a_price_that_never_traded_keeps_its_place():
+def test_a_price_without_volume_keeps_its_row():
     # MarketProfile drops it, so that 103 lies next to 100 and joins at once. Here the area must cross 101 and 102,
     # and the side that trades goes first: 100:10; 99:3 beats nothing -> 13; 98:2 -> 15 of 24, 62 %; then up
     profile = {98: 2, 99: 3, 100: 10, 101: 0, 102: 0, 103: 9}

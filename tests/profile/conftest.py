@@ -33,8 +33,8 @@ def make_bars(es: Instrument) -> MakeBars:
             opened = datetime(2025, 1, 6, 15, tzinfo=UTC) + timedelta(days=day)
             for minute, bar in enumerate(bars):
                 low, high, close = (tick * es.tick_size for tick in bar[:3])
-                stamp, session = opened + timedelta(minutes=minute), date(2025, 1, 6) + timedelta(days=day)
-                rows.append((stamp, "ESH25", session, rth, low, high, low, close, bar[3]))
+                ts, session = opened + timedelta(minutes=minute), date(2025, 1, 6) + timedelta(days=day)
+                rows.append((ts, "ESH25", session, rth, low, high, low, close, bar[3]))
         names = ("ts", "contract", "session", "rth", "open", "high", "low", "close", "volume")
         return pl.DataFrame(rows, schema=names, orient="row").with_columns(
             pl.col("ts").cast(pl.Datetime("us", "UTC")), pl.col("volume").cast(pl.Int64)
@@ -45,7 +45,7 @@ def make_bars(es: Instrument) -> MakeBars:
 
 @numba.njit
 def regrown_levels(ticks: TickBars, rule: Rule) -> Ints:
-    """The plain way in compiled form: spread, look for the peak in the whole range, grow the area from it."""
+    """The direct method, compiled: spread the bar, search the full range for the VPOC, grow the area from it."""
     base = ticks.low.min()
     levels = np.empty((ticks.low.size, 3), np.int64)
     for session in range(ticks.starts.size - 1):

@@ -1,4 +1,4 @@
-"""The slow, obvious volume profile: dictionaries and fractions, one rule after the other.
+"""The slow reference of the volume profile: dictionaries and fractions, one rule after the other.
 
 This is the definition the kernels are tested against; nothing else calls it.
 """
@@ -37,16 +37,16 @@ def spread_of(bar: Bar, spread: str = "uniform") -> dict[int, int]:
     ``triangular``: a tick below the close gets its distance from below the low, in equal steps whose sum with the
     close's share makes a triangle of the bar's volume: ``2 / ((close - low + 1) * (ticks + 1))`` each; above likewise.
     """
-    whole, ticks = bar.volume * SCALE, range(bar.low, bar.high + 1)
+    total, ticks = bar.volume * SCALE, range(bar.low, bar.high + 1)
     given = dict.fromkeys(ticks, 0)
     if spread == "uniform":
-        given = dict.fromkeys(ticks, whole // len(ticks))
+        given = dict.fromkeys(ticks, total // len(ticks))
     elif spread == "triangular":
-        rise = math.floor(Fraction(2 * whole, (bar.close - bar.low + 1) * (len(ticks) + 1)))
-        fall = math.floor(Fraction(2 * whole, (bar.high - bar.close + 1) * (len(ticks) + 1)))
+        rise = math.floor(Fraction(2 * total, (bar.close - bar.low + 1) * (len(ticks) + 1)))
+        fall = math.floor(Fraction(2 * total, (bar.high - bar.close + 1) * (len(ticks) + 1)))
         given |= {tick: rise * (tick - bar.low + 1) for tick in ticks if tick < bar.close}
         given |= {tick: fall * (bar.high - tick + 1) for tick in ticks if tick > bar.close}
-    given[bar.close] += whole - sum(given.values())
+    given[bar.close] += total - sum(given.values())
     return given
 
 

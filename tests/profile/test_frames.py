@@ -16,7 +16,7 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.profile.sessions import COLUMNS, OPENING, build_sessions
-from vpoc_ml.profile.ticks import SPREADS, profile_rule
+from vpoc_ml.profile.tick_bars import SPREADS, profile_rule
 
 CONFIG = ProfileConfig()
 
@@ -33,24 +33,26 @@ def market(make_bars) -> pl.DataFrame:
     return make_bars(*sessions)
 
 
-def twins_of(prefix: str) -> list[str]:
+def variant_columns(prefix: str) -> list[str]:
     return [f"{prefix}_{name}" for name in COLUMNS]
 
 
-def test_sessions_have_prices_levels_and_twins_of_rth_and_the_night(market, es):
+def test_sessions_have_prices_levels_and_variants_of_rth_and_the_night(market, es):
     half = market.with_columns((pl.int_range(pl.len()).over("session") >= 45).alias("rth"))
     sessions = build_sessions(half, es, CONFIG)
     assert sessions.columns == [
-        "contract", "session", *COLUMNS, *twins_of("rth"), *OPENING, *twins_of("overnight"),
+        "contract", "session", *COLUMNS, *variant_columns("rth"), *OPENING, *variant_columns("overnight"),
     ]  # fmt: skip
     assert sessions["bars"].to_list() == [90] * 5
     assert sessions["rth_bars"].to_list() == [45] * 5
     rth = build_sessions(half.filter("rth"), es, CONFIG)
-    twins = sessions.select("contract", "session", *(pl.col(f"rth_{name}").alias(name) for name in COLUMNS))
-    assert twins.equals(rth.select("contract", "session", *COLUMNS))
+    variant = sessions.select("contract", "session", *(pl.col(f"rth_{name}").alias(name) for name in COLUMNS))
+    assert variant.equals(rth.select("contract", "session", *COLUMNS))
     night = build_sessions(half.filter(~pl.col("rth")), es, CONFIG)
-    twins = sessions.select(pl.col(twin).alias(name) for twin, name in zip(twins_of("overnight"), COLUMNS, strict=True))
-    assert twins.equals(night.select(COLUMNS))
+    variant = sessions.select(
+        pl.col(column).alias(name) for column, name in zip(variant_columns("overnight"), COLUMNS, strict=True)
+    )
+    assert variant.equals(night.select(COLUMNS))
 
 
 def test_sessions_equal_the_reference_in_points_and_contracts(market, es):
@@ -67,7 +69,7 @@ def test_sessions_equal_the_reference_in_points_and_contracts(market, es):
         assert row["range"] == day["high"].max() - day["low"].min()
 
 
-def test_a_session_without_rth_bars_has_null_twins(make_bars, es):
+def test_a_session_without_rth_bars_has_null_variants(make_bars, es):
     sessions = build_sessions(make_bars([Bar(10, 12, 11, 5)], rth=False), es, CONFIG)
     assert sessions.select(pl.col("^rth_.*$").is_null().all()).row(0) == (True,) * len(COLUMNS)
     assert sessions.select(pl.col(OPENING).is_null().all()).row(0) == (True,) * len(OPENING)
@@ -91,8 +93,8 @@ def test_the_last_developing_row_of_a_session_is_its_session_row(market, es):
 
 @pytest.mark.parametrize("rows", [1, 89, 90, 91, 200, 333])
 def test_developing_levels_of_a_prefix_are_the_prefix_of_the_levels(market, es, rows):
-    whole = build_developing(market, es, CONFIG)
-    assert build_developing(market.head(rows), es, CONFIG).equals(whole.head(rows))
+    levels = build_developing(market, es, CONFIG)
+    assert build_developing(market.head(rows), es, CONFIG).equals(levels.head(rows))
 
 
 def test_the_histogram_holds_every_contract_once(market, es):
@@ -102,20 +104,20 @@ def test_the_histogram_holds_every_contract_once(market, es):
     assert (prices[0], prices[-1]) == (market["low"].min(), market["high"].max())
 
 
-def test_a_histogram_of_nothing_is_refused(market, es):
+def test_a_histogram_without_bars_is_rejected(market, es):
     with pytest.raises(InsufficientSessionsError, match="a profile is made of bars"):
         volume_profile(market.head(0), es)
 
 
-def test_bars_out_of_order_of_two_contracts_or_contradictory_are_refused(market, es):
+def test_bars_out_of_order_of_two_contracts_or_contradictory_are_rejected(market, es):
     two = pl.concat([market.head(1), market.slice(1, 1).with_columns(pl.lit("ESM25").alias("contract"))])
     inverted = market.with_columns(pl.col("high").alias("low"), pl.col("low").alias("high"))
-    for broken, told in (
+    for broken, message in (
         (market.reverse(), "out of order"),
         (two, "2 contracts"),
         (inverted, "contradict it, the first at 2025-01-06 15:0"),
     ):
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=message):
             build_sessions(broken, es, CONFIG)
 
 
@@ -125,14 +127,14 @@ def test_the_share_of_the_value_area_is_an_exact_ratio():
     assert profile_rule(ProfileConfig(value_area=1.0)) == (1, 1, 2, 0)
 
 
-def test_the_whole_range_as_value_area(make_bars, es):
+def test_a_share_of_one_makes_the_full_range_the_value_area(make_bars, es):
     bars = make_bars([Bar(10, 12, 11, 5), Bar(20, 21, 20, 7)])
     row = build_sessions(bars, es, ProfileConfig(value_area=1.0)).row(0, named=True)
     assert (row["val"], row["vah"], row["va_volume"]) == (2.5, 5.25, 12.0)
     assert row["session"] == date(2025, 1, 6)
 
 
-def test_a_spread_is_a_setting_of_every_builder(make_bars, es):
+def test_every_builder_uses_the_spread_setting(make_bars, es):
     # low 100.00, high 100.75, close 100.25, 10 contracts
     bars = make_bars([Bar(400, 403, 401, 10)])
     for spread in SPREADS:

@@ -16,7 +16,7 @@ from tests.profile.reference import Bar
 import vpoc_ml.profile
 from vpoc_ml.profile import kernels
 from vpoc_ml.profile.kernels import Ints, Rule, TickBars
-from vpoc_ml.profile.ticks import SPREADS
+from vpoc_ml.profile.tick_bars import SPREADS
 
 SHARE = Fraction(7, 10)
 TWO_PRICE = Rule(7, 10, 2, kernels.UNIFORM)
@@ -120,7 +120,7 @@ def test_the_value_area_holds_the_share_and_the_vpoc(bars):
 
 @settings(max_examples=200, deadline=None)
 @given(bars=SESSION, step=st.sampled_from([1, 2]))
-def test_the_value_area_counts_every_price_it_spans_and_is_not_larger_than_needed(bars, step):
+def test_the_value_area_counts_every_price_it_spans_and_is_minimal(bars, step):
     _, vah, val, units = reference.levels_of(bars, SHARE, step)
     profile = reference.profile_of(bars)
     inside = [profile[tick] for tick in range(val, vah + 1)]
@@ -132,7 +132,7 @@ def test_the_value_area_counts_every_price_it_spans_and_is_not_larger_than_neede
 
 @settings(max_examples=200, deadline=None)
 @given(bars=SESSION)
-def test_the_one_price_area_is_the_stretch_around_the_vpoc_of_all_that_is_heavy_enough(bars):
+def test_the_one_price_area_is_the_run_of_heavy_prices_around_the_vpoc(bars):
     # an oracle of another kind: grow nothing, lower a threshold. Ties at the threshold may enter in part, so the
     # area lies between the stretches above it and at it.
     vpoc, vah, val, _ = reference.levels_of(bars, SHARE, 1)
@@ -150,7 +150,7 @@ def test_the_one_price_area_is_the_stretch_around_the_vpoc_of_all_that_is_heavy_
             assert val <= low <= high <= vah
 
 
-def test_the_busiest_session_there_could_be_does_not_overflow():
+def test_a_session_of_five_million_contracts_does_not_overflow():
     low = np.zeros(1380, np.int64)
     ticks = TickBars(low, low, low, np.full(1380, 3623, np.int64), np.array([0, 1380]))  # 5 million contracts
     rule = Rule(9_999, 10_000, 2, 0)
@@ -175,7 +175,7 @@ def test_the_value_area_does_not_stop_a_fraction_of_a_unit_early():
     assert kernels.find_value_area(profile, 0, 1, 0, 7, TWO_PRICE) == (0, 1, 7)
 
 
-def test_compiled_functions_call_none_of_another_file():
+def test_compiled_functions_call_only_functions_of_their_file():
     # the cache on disk notices a change in the file of the function it holds, not in the files of its callees
     folder = Path(vpoc_ml.profile.__file__).parent
     trees = {path.stem: ast.parse(path.read_text()) for path in folder.glob("*.py")}

@@ -33,19 +33,19 @@ def test_developing_levels_are_null_until_the_first_trade_of_the_session(make_ba
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
-def test_levels_in_two_pieces_know_whether_the_session_has_traded(make_bars, es, cut):
+def test_levels_in_two_chunks_depend_on_all_volume_of_the_session(make_bars, es, cut):
     bars = make_bars(LATE, SILENT, LATE)
     first, state = extend_developing(bars[:cut], es, CONFIG)
     second, _ = extend_developing(bars[cut:], es, CONFIG, state)
     assert first.vstack(second).equals(build_developing(bars, es, CONFIG))
 
 
-def test_a_composite_of_silent_sessions_has_null_levels(make_bars, es):
+def test_a_composite_of_sessions_without_volume_has_null_levels(make_bars, es):
     composites = build_composites(make_bars(SILENT, SILENT, LATE), es, CONFIG, length=2)
     assert composites["vpoc"].to_list() == [None, 22.5]
     assert composites["va_volume"].to_list() == [0, 3]
 
 
-def test_a_silent_session_leaves_no_naked_level(make_bars, es):
+def test_a_session_without_volume_leaves_no_naked_level(make_bars, es):
     bars = make_bars(SILENT, [Bar(300, 300, 300, 1)])
     assert naked_levels(bars, build_sessions(bars, es, CONFIG), es)["vpoc"].to_list() == [75.0]

@@ -15,8 +15,7 @@ from tests.profile.reference import Bar
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.developing import build_developing, extend_developing
-from vpoc_ml.profile.state import ProfileState
+from vpoc_ml.profile.developing import ProfileState, build_developing, extend_developing
 
 CONFIG = ProfileConfig()
 
@@ -57,13 +56,13 @@ def test_chunks_of_any_size_give_the_levels_of_one_call(market, es, tmp_path, si
 
 @settings(max_examples=60, deadline=None)
 @given(cuts=st.lists(st.integers(0, 240), max_size=8))
-def test_cuts_anywhere_even_without_bars_between_them_change_nothing(market, es, tmp_path_factory, cuts):
+def test_levels_do_not_depend_on_where_the_bars_are_cut(market, es, tmp_path_factory, cuts):
     path = tmp_path_factory.mktemp("state") / "state.npz"
     found = in_pieces(market, es, CONFIG, [0, *sorted(cuts), market.height], path)
     assert found.equals(build_developing(market, es, CONFIG))
 
 
-def test_a_saved_state_is_the_profile_and_its_place(market, es, tmp_path):
+def test_a_saved_state_holds_the_profile_and_its_position(market, es, tmp_path):
     _, state = extend_developing(market.head(100), es, CONFIG)
     assert state is not None
     state.save(tmp_path / "a.npz")
@@ -77,7 +76,7 @@ def test_a_saved_state_is_the_profile_and_its_place(market, es, tmp_path):
     assert loaded.units.sum() == held["volume"].sum() * 720_720
 
 
-def test_a_state_of_another_contract_spread_or_time_is_refused(market, es, tmp_path):
+def test_a_state_of_another_contract_spread_or_time_is_rejected(market, es, tmp_path):
     _, state = extend_developing(market.head(100), es, CONFIG)
     other = market[100:].with_columns(pl.lit("ESM25").alias("contract"))
     with pytest.raises(ArtifactError, match="expected ESM25"):
@@ -88,7 +87,7 @@ def test_a_state_of_another_contract_spread_or_time_is_refused(market, es, tmp_p
         extend_developing(market[99:], es, CONFIG, state)
 
 
-def test_a_damaged_state_says_so(tmp_path):
+def test_a_damaged_state_file_is_rejected(tmp_path):
     path = tmp_path / "state.npz"
     for content in (b"", b"PK\x03\x04torn"):
         path.write_bytes(content)
@@ -98,7 +97,7 @@ def test_a_damaged_state_says_so(tmp_path):
         ProfileState.load(tmp_path / "absent.npz")
 
 
-def test_anchors_count_their_bars_only_and_know_no_later_ones(market, es):
+def test_anchors_use_their_own_bars_and_no_later_ones(market, es):
     minute = pl.int_range(pl.len()).over("session")
     bars = market.with_columns(minute.is_between(20, 49).alias("rth"))
     rth, night = build_developing(bars, es, CONFIG, "rth"), build_developing(bars, es, CONFIG, "overnight")

@@ -9,17 +9,17 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.profile.naked_bars import naked_at_bars
 from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InvalidValueError
-from vpoc_ml.profile.brackets import build_prints
 from vpoc_ml.profile.composite import build_composites
-from vpoc_ml.profile.naked import naked_at_bars, naked_levels
+from vpoc_ml.profile.naked import naked_levels
 from vpoc_ml.profile.nodes import build_nodes, find_nodes, high_nodes_before
-from vpoc_ml.profile.opening import opening_ranges
+from vpoc_ml.profile.rth_structure import build_prints, opening_ranges
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.profile.ticks import SPREADS, tick_bars
+from vpoc_ml.profile.tick_bars import SPREADS, tick_bars
 
 CONFIG = ProfileConfig()
 
@@ -68,7 +68,7 @@ def slow_hills(heights: list[int], top: int, kind: str, offset: int) -> list[tup
 
 @settings(max_examples=400, deadline=None)
 @given(units=st.lists(st.sampled_from([0, 0, 1, 2, 3, 10, 11, 40]), min_size=1, max_size=40))
-def test_nodes_equal_the_slow_ones(units):
+def test_nodes_equal_the_slow_reference(units):
     expected = slow_nodes(units) if any(units) else []
     assert [(node.kind, node.row) for node in find_nodes(np.array(units, np.int64))] == expected
 
@@ -130,18 +130,18 @@ def slow_naked(bars: list[dict], sessions: list[dict]) -> list[tuple]:
     return found
 
 
-def test_naked_levels_at_every_bar_equal_the_slow_ones(market, es):
+def test_naked_levels_at_every_bar_equal_the_slow_reference(market, es):
     sessions = build_sessions(market, es, CONFIG)
     found = naked_at_bars(market, sessions, es)
     assert found.drop("ts").rows() == slow_naked(market.to_dicts(), sessions.to_dicts())
     assert found["count"].max() > 1
 
 
-def test_naked_levels_at_a_bar_do_not_know_later_bars(market, es):
-    whole = naked_at_bars(market, build_sessions(market, es, CONFIG), es)
+def test_naked_levels_at_a_bar_do_not_depend_on_later_bars(market, es):
+    levels = naked_at_bars(market, build_sessions(market, es, CONFIG), es)
     for rows in (1, 59, 60, 61, 200, 333):
         part = market.head(rows)
-        assert naked_at_bars(part, build_sessions(part, es, CONFIG), es).equals(whole.head(rows))
+        assert naked_at_bars(part, build_sessions(part, es, CONFIG), es).equals(levels.head(rows))
 
 
 def test_naked_levels_after_the_last_bar(market, es):
@@ -153,7 +153,7 @@ def test_naked_levels_after_the_last_bar(market, es):
     assert found["age"].is_sorted(descending=True)
 
 
-def test_sessions_without_a_level_are_passed_over_and_foreign_ones_refused(market, es):
+def test_sessions_without_a_level_are_skipped_and_missing_sessions_are_rejected(market, es):
     days = market["session"].unique(maintain_order=True)
     half = market.with_columns((pl.col("session") != days[3]).alias("rth"))
     sessions = build_sessions(half, es, CONFIG)
@@ -169,7 +169,7 @@ def test_sessions_without_a_level_are_passed_over_and_foreign_ones_refused(marke
 
 
 @pytest.mark.parametrize("length", [1, 3, 8])
-def test_a_composite_is_the_profile_of_its_sessions_as_one(market, es, length):
+def test_a_composite_equals_the_profile_of_its_joined_sessions(market, es, length):
     days = market["session"].unique(maintain_order=True)
     found = build_composites(market, es, CONFIG, length)
     assert found["session"].to_list() == days[length - 1 :].to_list()
@@ -194,7 +194,7 @@ def test_composites_need_enough_sessions_of_one_contract(market, es):
 # ---------------------------------------------------------------- opening and prints
 
 
-def test_the_opening_is_the_exchange_s_and_not_the_first_bar_s(make_bars, es):
+def test_the_opening_comes_from_the_calendar_and_not_from_the_first_bar(make_bars, es):
     # RTH opens at 14:30 UTC: the fixture's bars start half an hour into it
     bars = make_bars([Bar(100 + at, 101 + at, 100 + at, 1) for at in range(60)])
     early = bars.with_columns(pl.col("ts") - pl.duration(minutes=30))

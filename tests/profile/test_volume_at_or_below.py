@@ -1,4 +1,4 @@
-"""Where a close stands in the running profile, against the profile made anew at every bar."""
+"""Volume at or below each close, compared with a profile rebuilt at every bar."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.profile import reference
 from tests.profile.reference import Bar
 
 from vpoc_ml.profile.kernels import TickBars
-from vpoc_ml.profile.ticks import SPREADS
-from vpoc_ml.profile.volume_at_or_below import standing
+from vpoc_ml.profile.tick_bars import SPREADS
+from vpoc_ml.profile.volume_at_or_below import volume_at_or_below
 
 BAR = st.builds(
     lambda low, up, more, volume: Bar(low, low + up + more, low + up, volume),
@@ -31,7 +31,7 @@ def slow(bars: list[Bar], spread: str) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize("spread", SPREADS)
 @settings(max_examples=60, deadline=None)
 @given(sessions=st.lists(st.lists(BAR, min_size=1, max_size=12), min_size=1, max_size=3))
-def test_standing_equals_the_slow_one(spread, sessions):
+def test_volumes_equal_the_slow_reference(spread, sessions):
     bars = [bar for session in sessions for bar in session]
     low, high, close, volume = (np.array(column, np.int64) for column in zip(*bars, strict=True))
     starts = np.cumsum([0, *map(len, sessions)]).astype(np.int64)
@@ -40,11 +40,11 @@ def test_standing_equals_the_slow_one(spread, sessions):
         for session in sessions
         for count in range(len(session))
     ]
-    found = standing(TickBars(low, high, close, volume, starts), SPREADS[spread], np.array(vpoc, np.int64))
+    found = volume_at_or_below(TickBars(low, high, close, volume, starts), SPREADS[spread], np.array(vpoc, np.int64))
     assert found.tolist() == [list(row) for session in sessions for row in slow(session, spread)]
 
 
-def test_no_bars_stand_nowhere():
+def test_no_bars_give_no_rows():
     nothing = np.empty(0, np.int64)
     bars = TickBars(nothing, nothing, nothing, nothing, np.zeros(1, np.int64))
-    assert standing(bars, SPREADS["uniform"], nothing).shape == (0, 3)
+    assert volume_at_or_below(bars, SPREADS["uniform"], nothing).shape == (0, 3)

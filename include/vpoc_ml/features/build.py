@@ -18,7 +18,7 @@ from vpoc_ml.features.non_positive_prices import reads_non_positive
 from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
 from vpoc_ml.features.registry import REGISTRY, PriceLookback
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.ticks import session_starts
+from vpoc_ml.profile.tick_bars import session_starts
 
 KEYS = ("ts", "contract", "session")
 

@@ -20,7 +20,7 @@ from vpoc_ml.features.clock import minutes_since_open
 from vpoc_ml.features.optional_registry import EXTRA_HISTORY, selected_features
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.ticks import session_starts
+from vpoc_ml.profile.tick_bars import session_starts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -24,8 +24,8 @@ from vpoc_ml.features.windows import above_vwap, rolling_sum
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars
 from vpoc_ml.profile.naked import ABSENT, follow_naked
-from vpoc_ml.profile.ticks import SPREADS, refuse_other_sessions, session_starts
-from vpoc_ml.profile.volume_at_or_below import standing
+from vpoc_ml.profile.tick_bars import SPREADS, require_matching_sessions, session_starts
+from vpoc_ml.profile.volume_at_or_below import volume_at_or_below
 
 Floats = NDArray[np.float64]
 
@@ -250,7 +250,7 @@ class Inputs:
         bars, vpoc = self.ticks_since(self.past.sessions), self.levels["vpoc"]
         # no row holds volume before the first trade, the close's included
         row = np.where(np.isnan(vpoc), self.close, vpoc).astype(np.int64)
-        return standing(bars, SPREADS[self.profile.spread], row)
+        return volume_at_or_below(bars, SPREADS[self.profile.spread], row)
 
     @cached_property
     def naked(self) -> Ints:
@@ -306,7 +306,7 @@ def gather(
     price, own, before = ticks(bars, "open", "high", "low", "close"), ticks(sessions, *DAILY), past or nothing()
     starts = session_starts(bars["session"])
     days = bars["session"].gather(starts[:-1])
-    refuse_other_sessions(days, sessions["session"])
+    require_matching_sessions(days, sessions["session"])
     row = before.sessions + np.arange(days.len())
     return Inputs(
         frame=bars,

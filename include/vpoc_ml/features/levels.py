@@ -9,7 +9,7 @@ from vpoc_ml.features.series import lagged
 from vpoc_ml.profile.kernels import Ints
 from vpoc_ml.profile.naked import ABSENT
 from vpoc_ml.profile.nodes import high_nodes_before
-from vpoc_ml.profile.ticks import SPREADS
+from vpoc_ml.profile.tick_bars import SPREADS
 
 NARROWEST = 4
 """Ticks a value area counts at least: in a session's first bars it is one or two prices wide."""

@@ -13,7 +13,7 @@ from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import chunks, future_perturbation, prefix
 from vpoc_ml.leakage.market import Build, Market, disturbed_after
 from vpoc_ml.leakage.violations import Violation, differences, feature_columns, merged
-from vpoc_ml.profile.ticks import session_starts
+from vpoc_ml.profile.tick_bars import session_starts
 
 JUDGED_SESSIONS = 15
 STRETCH = 40

@@ -7,7 +7,7 @@ import polars as pl
 
 from vpoc_ml.leakage.market import Build, Market
 from vpoc_ml.leakage.violations import Violation, differences, merged
-from vpoc_ml.profile.ticks import session_starts
+from vpoc_ml.profile.tick_bars import session_starts
 
 CHECK = "prefix"
 REMEDY = "Compute it from bars up to its own only: nothing fitted, filled or grouped over later rows."

@@ -1,4 +1,4 @@
-"""The volume on every price: what a profile chart draws."""
+"""The volume on every price, as a profile chart draws it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import SCALE, session_profile
-from vpoc_ml.profile.ticks import SPREADS, tick_bars
+from vpoc_ml.profile.tick_bars import SPREADS, tick_bars
 
 
 class Histogram(NamedTuple):
@@ -28,11 +28,11 @@ def volume_profile(bars: pl.DataFrame, instrument: Instrument, config: ProfileCo
     Args:
         bars: canonical bars of one contract, any span, sorted by ``ts``.
         instrument: gives the tick size.
-        config: the spread; uniform if left out.
+        config: the spread; the default is uniform.
 
     Raises:
         InsufficientSessionsError: there are no bars.
-        ArtifactError: bars of several contracts, out of order, or contradictory.
+        ArtifactError: as ``tick_bars``.
     """
     if bars.is_empty():
         raise InsufficientSessionsError("a volume profile", 0, 1, "a profile is made of bars")

@@ -1,10 +1,10 @@
 """Compiled kernels of the volume profile: int64 ticks in, int64 ticks out, exact.
 
-A profile is an int64 array of units; row ``k`` is the tick ``base + k``. Units fit: 5 million
-contracts a session times ``SCALE`` times a share's denominator of at most 10000 stay below 2**63.
+A profile is an int64 array of units; row ``k`` is the tick ``base + k``. Units do not overflow: 5 million contracts
+per session times ``SCALE`` times the denominator of the share, at most 10000, stay below 2**63.
 
-All kernels that call each other live in this file, because numba's cache on disk looks only at the file of the
-function it compiled: a callee changed in another file would go unnoticed.
+All kernels that call each other are in this file. Numba's cache on disk checks only the file of the compiled
+function, so it would not notice a change of a called function in another file.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 SCALE = 720_720
-"""Units of one contract: lcm(1..16), so a bar of up to 16 ticks spreads without remainder."""
+"""Units of one contract: lcm(1..16), so the volume of a bar of up to 16 ticks is spread without remainder."""
 
 UNIFORM, CLOSE_ONLY, TRIANGULAR = 0, 1, 2
-"""How a bar's volume spreads over its ticks, see ``_spread``."""
+"""How the volume of a bar is spread over its ticks, see ``_spread``."""
 
 ANY = np.iinfo(np.int64).max
-"""The least of no block at all: every block may come after it."""
+"""The minimum over no blocks: larger than any block."""
 
 NONE = -1
-"""The block where a side has no more prices: less than any block, so that side loses."""
+"""The block of a side without prices: smaller than any block, so it is never chosen."""
 
 
 class TickBars(NamedTuple):
@@ -41,7 +41,7 @@ class TickBars(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The value area's share as an exact ratio, the prices compared at a time (2 or 1), and the spread."""
+    """The share of the value area as an exact ratio, the prices compared per step (2 or 1), and the spread."""
 
     share_num: int
     share_den: int
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 
 @numba.njit(cache=True, nogil=True)
 def find_vpoc(profile: Ints, first: int, last: int) -> int:
-    """Return the row of the largest volume in ``first..last``; ties: nearest the middle, then lower."""
+    """Return the row of the largest volume in ``first..last``; on ties the nearest to the middle, then the lower."""
     best, middle = first, first + last
     for row in range(first + 1, last + 1):
         nearer = abs(2 * row - middle) < abs(2 * best - middle)
@@ -62,7 +62,7 @@ def find_vpoc(profile: Ints, first: int, last: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _units_above(profile: Ints, high: int, last: int, step: int) -> int:
-    """Return the units on the next ``step`` rows, or NONE where there is none: an exhausted side loses."""
+    """Return the units on the next ``step`` rows above, or ``NONE`` where there are no more rows."""
     if high == last:
         return NONE
     return int(profile[high + 1] + (profile[high + 2] if step == 2 and high + 2 <= last else 0))
@@ -70,6 +70,7 @@ def _units_above(profile: Ints, high: int, last: int, step: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _units_below(profile: Ints, low: int, first: int, step: int) -> int:
+    """Return the units on the next ``step`` rows below, or ``NONE`` where there are no more rows."""
     if low == first:
         return NONE
     return int(profile[low - 1] + (profile[low - 2] if step == 2 and low - 2 >= first else 0))
@@ -77,7 +78,7 @@ def _units_below(profile: Ints, low: int, first: int, step: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def find_value_area(profile: Ints, first: int, last: int, vpoc: int, total: int, rule: Rule) -> tuple[int, int, int]:
-    """Return (lowest row, highest row, units) of the value area grown from ``vpoc`` until it holds the share."""
+    """Return (lowest row, highest row, units) of the value area, grown from ``vpoc`` until it holds the share."""
     low = high = vpoc
     units, step = profile[vpoc], rule.step
     above = _units_above(profile, high, last, step)
@@ -96,12 +97,12 @@ def find_value_area(profile: Ints, first: int, last: int, vpoc: int, total: int,
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _spread(low: int, high: int, close: int, volume: int, spread: int) -> tuple[int, int, int, int]:
-    """Return how a bar's units lie on its rows: (flat, rise, fall, at the close).
+    """Return the units of a bar on its rows as (flat, rise, fall, units at the close).
 
-    A row below the close gets ``flat + rise * (row - low + 1)``, one above it ``flat + fall * (high - row + 1)``,
-    all whole units rounded down; the close gets the rest. UNIFORM: every row the same, ``flat``. CLOSE_ONLY: all at
-    the close. TRIANGULAR: equal steps from each end up to the close; with a rows up to the close and b from it on,
-    the steps are 2 / (a * (a + b)) and 2 / (b * (a + b)) of the volume.
+    A row below the close gets ``flat + rise * (row - low + 1)`` units, a row above it
+    ``flat + fall * (high - row + 1)``, both rounded down. The close gets the rest. UNIFORM: every row gets ``flat``.
+    CLOSE_ONLY: the close gets everything. TRIANGULAR: equal steps from each end up to the close. With a rows up to the
+    close and b rows from it on, the steps are 2 / (a * (a + b)) and 2 / (b * (a + b)) of the volume.
     """
     units, lower, upper = volume * SCALE, close - low + 1, high - close + 1
     flat = rise = fall = 0
@@ -115,7 +116,7 @@ def _spread(low: int, high: int, close: int, volume: int, spread: int) -> tuple[
 
 @numba.njit(cache=True, nogil=True)
 def spread_bars(bars: TickBars, spread: int) -> Ints:
-    """Return ``_spread`` of every bar, for kernels of other files: one row of four a bar."""
+    """Return ``_spread`` of every bar, (bars, 4), for kernels of other files."""
     shares = np.empty((bars.low.size, 4), np.int64)
     for bar in range(bars.low.size):
         flat, rise, fall, rest = _spread(bars.low[bar], bars.high[bar], bars.close[bar], bars.volume[bar], spread)
@@ -124,8 +125,8 @@ def spread_bars(bars: TickBars, spread: int) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
-def _mark(difference: Ints, low: int, high: int, close: int, volume: int, spread: int) -> None:
-    """Add one bar to a difference array, whose running sum is the profile: a level is two writes, a ramp constant."""
+def _add_differences(difference: Ints, low: int, high: int, close: int, volume: int, spread: int) -> None:
+    """Add one bar to a difference array, whose running sum is the profile: a level then takes two writes."""
     flat, rise, fall, peak = _spread(low, high, close, volume, spread)
     difference[low] += flat
     difference[high + 1] -= flat
@@ -147,13 +148,13 @@ def session_profile(bars: TickBars, spread: int) -> Ints:
     base = low.min()
     profile = np.zeros(high.max() - base + 2, np.int64)
     for bar in range(low.size):
-        _mark(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar], spread)
+        _add_differences(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar], spread)
     return np.cumsum(profile)[:-1]
 
 
 @numba.njit(cache=True, nogil=True)
 def span_levels(bars: TickBars, begins: Ints, ends: Ints, rule: Rule) -> Ints:
-    """Return one row a span of bars begin..end-1: VPOC, VAH, VAL in ticks and the value area's units."""
+    """Return one row per span of bars begin..end-1: VPOC, VAH, VAL in ticks and the units of the value area."""
     low, high, close, volume, _ = bars
     base = low.min()
     profile = np.zeros(high.max() - base + 2, np.int64)
@@ -163,7 +164,7 @@ def span_levels(bars: TickBars, begins: Ints, ends: Ints, rule: Rule) -> Ints:
         first, last = low[begin:end].min() - base, high[begin:end].max() - base
         profile[first : last + 2] = 0
         for bar in range(begin, end):
-            _mark(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar], rule.spread)
+            _add_differences(profile, low[bar] - base, high[bar] - base, close[bar] - base, volume[bar], rule.spread)
         total = profile[first]
         for row in range(first + 1, last + 1):
             profile[row] += profile[row - 1]
@@ -175,38 +176,41 @@ def span_levels(bars: TickBars, begins: Ints, ends: Ints, rule: Rule) -> Ints:
 
 
 def session_levels(bars: TickBars, rule: Rule) -> Ints:
-    """Return one row a session: VPOC, VAH, VAL in ticks and the value area's units."""
+    """Return one row per session: VPOC, VAH, VAL in ticks and the units of the value area."""
     return np.asarray(span_levels(bars, bars.starts[:-1].copy(), bars.starts[1:].copy(), rule))
 
 
 # ---------------------------------------------------------------- levels at every bar
 #
-# Growth by the rule is a merge. Take the least block so far on each side, up[k] of the first k blocks above the VPOC
-# and down[k] below: the area takes blocks in descending order of up and down, of equals those above first. For while
-# one side waits before a light block, the other side's heavier blocks go first; what lies behind the light block goes
-# right after it, as if it were as light. So a pair (blocks above, blocks below) is on the path of growth exactly if
-# the last block taken on each side comes before the next one of the other. The area after a bar is found from the
-# area before it: repair up and down where the bar changed them, step back onto the path, drop what is no longer
-# needed, take what is. Only when the VPOC moves, about 16 times a session, it starts again from the VPOC alone.
+# The growth of a value area is a merge of two sequences. A block is ``step`` rows, counted from the VPOC outwards.
+# up[k] is the minimum of the first k blocks above the VPOC, down[k] of those below. The area takes blocks in
+# descending order of up and down, and of equal values those above first. Reason: while one side waits before a light
+# block, the heavier blocks of the other side are taken, and the blocks behind the light block follow it at once, as if
+# they were as light. So a pair (blocks above, blocks below) lies on the path of growth if and only if the last block
+# taken on each side comes before the next block of the other side.
 #
-# A block is ``step`` rows, counted from the VPOC outwards; the last one may reach past the range, where nothing
-# trades. A session's state lives in plain variables and the functions of its loop are inlined: measured, a bar takes
-# 50 ns so, 65 with calls and 230 with the arrays bundled in a tuple, whose references numba then counts.
+# The area after a bar is found from the area before it. First repair up and down where the bar changed them, then step
+# back onto the path, drop blocks that are no longer needed, and take blocks that are. The area is rebuilt from the
+# VPOC only when the VPOC moves, about 16 times per session.
+#
+# The last block may reach beyond the range, where nothing trades. The state of a session is in plain variables, and
+# the functions of its loop are inlined. Measured: a bar takes 50 ns this way, 65 ns with calls, and 230 ns with the
+# arrays in a tuple, because numba then counts their references.
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _block(profile: Ints, vpoc: int, side: int, step: int, block: int) -> int:
-    """Return the units of a block; rows beyond the range hold nothing, and one empty row always lies there."""
+    """Return the units of a block. Beyond the range there is always one empty row."""
     near = vpoc + side * (step * (block - 1) + 1)
     return int(profile[near] + profile[near + side] if step == 2 else profile[near])
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _repair_minima(least: Ints, profile: Ints, vpoc: int, side: int, step: int, near: int, far: int, end: int) -> None:
-    """Bring one side's minima up to date after the rows ``near..far`` rows away from the VPOC changed.
+    """Update the minima of one side after the rows at distance ``near..far`` from the VPOC changed.
 
-    The side is ``end`` rows long. Behind the changed blocks every block is as before, so the first minimum that
-    comes out as before ends the repair.
+    The side is ``end`` rows long. Blocks behind the changed ones are unchanged, so the repair ends at the first
+    minimum behind them that is unchanged too.
     """
     if far < 0:
         return
@@ -225,13 +229,15 @@ def _repair_minima(least: Ints, profile: Ints, vpoc: int, side: int, step: int, 
 def _settle(
     up: Ints, down: Ints, profile: Ints, vpoc: int, rule: Rule, total: int, above: int, below: int, units: int
 ) -> tuple[int, int, int]:
-    """Return (blocks above, blocks below, units) where growth ends: back onto its path, down it, then up it."""
+    """Return (blocks above, blocks below, units) where growth ends: step back onto its path, then shrink, then grow."""
     step, scale, needed = rule.step, rule.share_den, rule.share_num * total
-    while down[below] <= up[above + 1] or up[above] < down[below + 1]:  # a last block comes after the other's next
+    while (
+        down[below] <= up[above + 1] or up[above] < down[below + 1]
+    ):  # a last block comes after the next one of the other side
         side = 1 if down[below] > up[above + 1] else -1
         units -= _block(profile, vpoc, side, step, above if side == 1 else below)
         above, below = (above - 1, below) if side == 1 else (above, below - 1)
-    while above + below > 0:  # of the two last blocks the lighter was taken last; of equals the lower
+    while above + below > 0:  # of the two last blocks the lighter one was taken last, on a tie the lower
         side = 1 if up[above] < down[below] else -1
         rest = units - _block(profile, vpoc, side, step, above if side == 1 else below)
         if scale * rest < needed:
@@ -249,7 +255,7 @@ def _add_bar(
     profile: Ints, low: int, high: int, close: int, volume: int, spread: int,
     vpoc: int, peak: int, tied: bool, bottom: int, top: int,
 ) -> tuple[int, int, bool, int]:  # fmt: skip
-    """Add one bar; return the VPOC, its units, whether another row has as many, and what ``bottom..top`` gained.
+    """Add one bar; return the VPOC, its units, whether another row ties with it, and the units added to bottom..top.
 
     Volume only grows, so only a row inside the bar can become the new VPOC.
     """
@@ -277,21 +283,21 @@ def _extend_session(
     up: Ints, down: Ints, profile: Ints, first: int, last: int, bars: TickBars, begin: int, end: int, base: int,
     rule: Rule, levels: Ints,
 ) -> None:  # fmt: skip
-    """Write VPOC, VAH and VAL after each of the bars ``begin..end-1`` of a session whose range so far is given."""
+    """Write VPOC, VAH and VAL after each of the bars ``begin..end-1`` of a session with range ``first..last``."""
     step, held = rule.step, profile[first : last + 1]
     vpoc, before = find_vpoc(profile, first, last), NONE
     peak, total, tied = profile[vpoc], held.sum(), (held == profile[vpoc]).sum() > 1
     above, below, units = 0, 0, peak
     for bar in range(begin, end):
         low, high, close, volume = bars.low[bar] - base, bars.high[bar] - base, bars.close[bar] - base, bars.volume[bar]
-        # rows between the range and a bar beyond it join the profile too, empty
+        # empty rows between the range and a bar beyond it join the profile too
         near, far = min(low, last + 1), max(high, first - 1)
         first, last, total = min(first, low), max(last, high), total + volume * SCALE
         bottom, top = vpoc - step * below, vpoc + step * above
         vpoc, peak, tied, gained = _add_bar(
             profile, low, high, close, volume, rule.spread, vpoc, peak, tied, bottom, top
         )
-        if tied:  # the middle that ties are judged by moves with the range
+        if tied:  # the middle of the range decides ties, and it moves with the range
             vpoc = find_vpoc(profile, first, last)
         if vpoc != before:
             above, below, units, gained, near, far = 0, 0, peak, 0, first, last
@@ -305,15 +311,15 @@ def _extend_session(
 
 @numba.njit(cache=True, nogil=True)
 def extend_levels(bars: TickBars, rule: Rule, base: int, profile: Ints, first: int, last: int) -> Ints:
-    """Return one row a bar: VPOC, VAH, VAL in ticks of its session up to and including it.
+    """Return one row per bar: VPOC, VAH, VAL in ticks of its session up to and including it.
 
     Args:
         bars: at least one.
-        rule: the value area's rule and the spread.
-        base: tick of ``profile[0]``, below every tick.
-        profile: units of the session so far, zero elsewhere, with an empty row at either end; holds the last
-            session's units afterwards.
-        first, last: the rows of that session's range so far; ``first > last`` if it begins with ``bars``.
+        rule: the rule of the value area and the spread.
+        base: tick of ``profile[0]``, below every tick of the bars.
+        profile: units of the session so far, zero elsewhere, with an empty row at either end. It is overwritten with
+            the units of the last session.
+        first, last: the rows of that session's range so far; ``first > last`` if the session begins with ``bars``.
     """
     levels = np.empty((bars.low.size, 3), np.int64)
     up, down = np.empty(profile.size + 2, np.int64), np.empty(profile.size + 2, np.int64)

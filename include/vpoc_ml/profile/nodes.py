@@ -1,4 +1,4 @@
-"""High and low volume nodes: the hills and valleys of a profile that stand out."""
+"""High and low volume nodes (HVN, LVN): prominent maxima and minima of a profile."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import polars as pl
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import SCALE, Ints, TickBars, session_profile
-from vpoc_ml.profile.ticks import SPREADS, tick_bars
+from vpoc_ml.profile.tick_bars import SPREADS, tick_bars
 
 NUMERATOR, DENOMINATOR = 3, 20
-"""A node's prominence is at least 15 % of the smoothed maximum."""
+"""The prominence of a node is at least 15 % of the smoothed maximum."""
 
 
 class Node(NamedTuple):
-    """A node's row and its prominence in ninths of a unit, the height it stands out by."""
+    """Row and prominence of a node; the prominence is in ninths of a unit."""
 
     kind: str
     row: int
@@ -34,11 +34,11 @@ def build_nodes(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfi
         config: the spread.
 
     Returns:
-        ``kind`` (hvn or lvn), ``price`` in points, ``volume``, the contracts at that price as it is, and
-        ``prominence``, the smoothed height it stands out by in contracts. Empty without bars or volume.
+        ``kind`` (hvn or lvn), ``price`` in points, ``volume``, the unsmoothed contracts at that price, and
+        ``prominence`` of the smoothed profile in contracts. Empty without bars or volume.
 
     Raises:
-        ArtifactError: bars of several contracts, out of order, or contradictory.
+        ArtifactError: as ``tick_bars``.
     """
     rows: list[tuple[str, float, float, float]] = []
     if not bars.is_empty():
@@ -54,24 +54,25 @@ def build_nodes(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfi
 def find_nodes(units: Ints) -> list[Node]:
     """Return the nodes of a profile by row.
 
-    The smoothed profile is [1, 2, 3, 2, 1] / 9 of the units around each row, with nothing beyond the range. A hill's
-    prominence is its height above the higher of the two deepest points on the way to higher ground, beyond the range
-    at zero; a valley's the same upside down, within the range. A flat top counts once, at its middle, rounded down.
+    The profile is smoothed by [1, 2, 3, 2, 1] / 9, with zero beyond its range. The prominence of a maximum is its
+    height above the higher of the two lowest points on the way to a higher row on either side; the profile counts as
+    zero beyond its range. The prominence of a minimum is the same upside down, within the range. A flat top counts
+    once, at its middle, rounded down.
     """
     smooth = _smooth(units)
     least = NUMERATOR * int(smooth[1:-1].max())
     if least == 0:
         return []
-    found = [Node("hvn", row - 1, prominence) for row, prominence in _hills(smooth, least).tolist()]
-    found += [Node("lvn", row, prominence) for row, prominence in _hills(-smooth[1:-1], least).tolist()]
+    found = [Node("hvn", row - 1, prominence) for row, prominence in _peaks(smooth, least).tolist()]
+    found += [Node("lvn", row, prominence) for row, prominence in _peaks(-smooth[1:-1], least).tolist()]
     return sorted(found, key=lambda node: node.row)
 
 
 def high_nodes_before(bars: TickBars, spread: int, length: int) -> list[Ints]:
-    """Return, for each session, the ticks of the HVN of the ``length`` sessions before it, as one profile.
+    """Return, for each session, the ticks of the HVN of the composite profile of the ``length`` sessions before it.
 
-    Sessions with fewer before them have none, nor has a profile without volume; any other has at least its highest
-    hill.
+    The list is empty for the first ``length`` sessions and for composites without volume. Every other composite has
+    at least one HVN, its maximum.
     """
     profiles = []
     for begin, end in zip(bars.starts[:-1], bars.starts[1:], strict=True):
@@ -83,20 +84,21 @@ def high_nodes_before(bars: TickBars, spread: int, length: int) -> list[Ints]:
 
 
 def _high_nodes(profiles: list[tuple[int, Ints]]) -> Ints:
+    """Return the ticks of the HVN of the sum of profiles, each given with its lowest tick."""
     base = min(low for low, _ in profiles)
     units = np.zeros(max(low + own.size for low, own in profiles) - base, np.int64)
     for low, own in profiles:
         units[low - base : low - base + own.size] += own
     smooth = _smooth(units)
     least = NUMERATOR * int(smooth.max())
-    return base + _hills(smooth, least)[:, 0] - 1 if least else np.empty(0, np.int64)
+    return base + _peaks(smooth, least)[:, 0] - 1 if least else np.empty(0, np.int64)
 
 
 @numba.njit(cache=True, nogil=True)
 def _smooth(units: Ints) -> Ints:
     """Return the profile smoothed by [1, 2, 3, 2, 1], with an empty row at either end.
 
-    The nine ninths are never divided out, so that all comparisons are of integers.
+    The division by 9 is left out, so all comparisons are between integers.
     """
     padded = np.zeros(units.size + 4, np.int64)
     padded[2:-2] = units
@@ -109,8 +111,8 @@ def _smooth(units: Ints) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
-def _hills(heights: Ints, least: int) -> Ints:
-    """Return (row, prominence) of the hills that stand out; the first and the last row are none."""
+def _peaks(heights: Ints, least: int) -> Ints:
+    """Return (row, prominence) of the prominent maxima; the first and the last row are never one."""
     found, count, row = np.empty((heights.size, 2), np.int64), 0, 1
     while row < heights.size - 1:
         top, end = heights[row], row
@@ -126,10 +128,10 @@ def _hills(heights: Ints, least: int) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
-def _lowest(heights: Ints, row: int, way: int) -> int:
-    """Return the least height on the way from a hill to higher ground or to the end."""
+def _lowest(heights: Ints, row: int, step: int) -> int:
+    """Return the smallest height between a maximum and the next higher row, or the end, in the direction ``step``."""
     lowest, at = heights[row], row
     while 0 <= at < heights.size and heights[at] <= heights[row]:
         lowest = min(lowest, heights[at])
-        at += way
+        at += step
     return int(lowest)

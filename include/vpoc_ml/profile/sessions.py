@@ -1,4 +1,4 @@
-"""One row a session: its prices, volume and levels, over the whole session, over RTH and over the night."""
+"""One row per session: prices, volume and levels of the full session, of RTH and of the night before it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import polars as pl
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.anchors import Anchor, anchored
 from vpoc_ml.profile.kernels import SCALE, session_levels
-from vpoc_ml.profile.opening import opening_ranges
-from vpoc_ml.profile.ticks import profile_rule, tick_bars
+from vpoc_ml.profile.rth_structure import opening_ranges
+from vpoc_ml.profile.tick_bars import Anchor, profile_rule, select_anchor, tick_bars
 
 COLUMNS = ("bars", "open", "high", "low", "close", "volume", "vpoc", "vah", "val", "va_volume", "range")
-"""What is known of a session; the twins of RTH and of the night carry the same names after ``rth_``, ``overnight_``."""
+"""Columns of the full session. The variants of RTH and of the night have the prefix ``rth_`` or ``overnight_``."""
 
 LEVELS = ("vpoc", "vah", "val")
 """Null where no volume was traded: a profile without volume has no level."""
@@ -27,32 +26,37 @@ def build_sessions(bars: pl.DataFrame, instrument: Instrument, config: ProfileCo
     Args:
         bars: canonical bars of one contract, sorted by ``ts``.
         instrument: gives the tick size and the calendar.
-        config: the value area's share and rule, and the spread.
+        config: share and rule of the value area, and the spread.
 
     Returns:
-        ``contract, session``, then bars (Int32), open, high, low, close in points, volume in contracts,
-        vpoc, vah, val in points, va_volume in contracts and range in points; then the same with the
-        prefix ``rth_`` over the RTH bars; then ib_high, ib_low of the initial balance and or_high, or_low of
-        the open range in points; then the same with the prefix ``overnight_`` over the bars before RTH. Null
-        where the session has no such bars; vpoc, vah and val are null too where these bars have no volume.
+        ``contract, session``, then ``COLUMNS`` of the full session: bars (Int32), open, high, low, close in points,
+        volume in contracts, vpoc, vah, val in points, va_volume in contracts and range in points. Then the same with
+        prefix ``rth_`` over the RTH bars, then ib_high, ib_low of the initial balance and or_high, or_low of the
+        open range in points, then ``COLUMNS`` with prefix ``overnight_`` over the bars before RTH. Values are null
+        where the session has no such bars; vpoc, vah and val are also null where these bars have no volume.
 
     Raises:
-        ArtifactError: bars of several contracts, out of order, or contradictory.
+        ArtifactError: as ``tick_bars``.
         InvalidValueError: RTH bars outside the years whose hours were reviewed.
     """
-    whole = _profile(bars, instrument, config)
-    opening = opening_ranges(bars, instrument)
-    for other in (_twins(bars, instrument, config, "rth"), opening, _twins(bars, instrument, config, "overnight")):
-        whole = whole.join(other, on="session", how="left", maintain_order="left")
-    return whole
+    frame = _profile(bars, instrument, config)
+    variants = (
+        _session_variant(bars, instrument, config, "rth"),
+        opening_ranges(bars, instrument),
+        _session_variant(bars, instrument, config, "overnight"),
+    )
+    for variant in variants:
+        frame = frame.join(variant, on="session", how="left", maintain_order="left")
+    return frame
 
 
-def _twins(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig, anchor: Anchor) -> pl.DataFrame:
-    chosen = _profile(anchored(bars, anchor), instrument, config)
-    return chosen.drop("contract").rename({name: f"{anchor}_{name}" for name in COLUMNS})
+def _session_variant(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig, anchor: Anchor) -> pl.DataFrame:
+    frame = _profile(select_anchor(bars, anchor), instrument, config)
+    return frame.drop("contract").rename({name: f"{anchor}_{name}" for name in COLUMNS})
 
 
 def _profile(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) -> pl.DataFrame:
+    """Return ``contract, session`` and ``COLUMNS``, one row per session of ``bars``."""
     prices = bars.group_by("session", maintain_order=True).agg(
         pl.col("contract").first(),
         pl.len().cast(pl.Int32).alias("bars"),
@@ -63,14 +67,11 @@ def _profile(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) 
         pl.col("volume").sum().cast(pl.Int64),
         (pl.col("high").max() - pl.col("low").min()).alias("range"),
     )
+    levels = pl.DataFrame(schema=dict.fromkeys((*LEVELS, "va_volume"), pl.Float64))
+    if not bars.is_empty():
+        ticks = session_levels(tick_bars(bars, instrument), profile_rule(config))
+        columns = {name: ticks[:, at] * instrument.tick_size for at, name in enumerate(LEVELS)}
+        levels = pl.DataFrame({**columns, "va_volume": ticks[:, 3] / SCALE})
     traded = pl.when(pl.col("volume") > 0)
-    frame = pl.concat([prices, _levels(bars, instrument, config)], how="horizontal")
+    frame = pl.concat([prices, levels], how="horizontal")
     return frame.with_columns(traded.then(pl.col(name)) for name in LEVELS).select("contract", "session", *COLUMNS)
-
-
-def _levels(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) -> pl.DataFrame:
-    if bars.is_empty():
-        return pl.DataFrame(schema=dict.fromkeys((*LEVELS, "va_volume"), pl.Float64))
-    ticks = session_levels(tick_bars(bars, instrument), profile_rule(config))
-    columns = {name: ticks[:, at] * instrument.tick_size for at, name in enumerate(LEVELS)}
-    return pl.DataFrame({**columns, "va_volume": ticks[:, 3] / SCALE})

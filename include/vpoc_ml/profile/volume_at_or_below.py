@@ -1,4 +1,4 @@
-"""Where each bar's close stands in the profile of its session so far, in exact units."""
+"""Volume at or below each close in the profile of its session so far, in exact units."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 from vpoc_ml.profile.kernels import SCALE, Ints, TickBars, spread_bars
 
 
-def standing(bars: TickBars, spread: int, vpoc: Ints) -> Ints:
-    """Return, one row a bar: units at the VPOC, units at or below the close, and all units of the session so far.
+def volume_at_or_below(bars: TickBars, spread: int, vpoc: Ints) -> Ints:
+    """Return, one row per bar: units at the VPOC, units at or below the close, and all units of the session so far.
 
     Args:
-        bars: bars of whole sessions, each from its first bar on.
-        spread: how a bar's volume lies on its ticks.
+        bars: bars of complete sessions, each from its first bar on.
+        spread: how the volume of a bar is spread over its ticks.
         vpoc: the developing VPOC at every bar, in ticks.
     """
     if not bars.low.size:
         return np.empty((0, 3), np.int64)
-    return np.asarray(_follow(*bars, spread_bars(bars, spread), vpoc, SCALE))
+    return np.asarray(_follow_close(*bars, spread_bars(bars, spread), vpoc, SCALE))
 
 
 @numba.njit(cache=True, nogil=True)
-def _follow(
+def _follow_close(
     low: Ints, high: Ints, close: Ints, volume: Ints, starts: Ints, shares: Ints, vpoc: Ints, scale: int
 ) -> Ints:
-    """Keep the units at or below one row, the last close: a bar adds to them, then the row walks to its close.
+    """Keep the units at or below one row, the last close: a bar adds to them, then the row moves to its close.
 
     ``scale`` is an argument because the disk cache of a kernel does not notice a changed constant of another file.
     """

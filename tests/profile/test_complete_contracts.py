@@ -1,4 +1,4 @@
-"""The repaired levels on whole contracts, one of them real: against regrown ones, the definition and the clock."""
+"""Repaired levels of complete contracts, one of them real, compared with regrown levels and with the definition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.profile.developing import build_developing, extend_developing
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.profile.ticks import profile_rule, tick_bars
+from vpoc_ml.profile.tick_bars import profile_rule, tick_bars
 from vpoc_ml.synthetic.generate import write_market
 
 
@@ -59,24 +59,24 @@ def test_sampled_bars_of_a_contract_equal_the_definition(bars, es):
         assert found[row] == tuple(level * es.tick_size for level in levels[:3])
 
 
-def test_a_contract_in_chunks_is_the_contract_at_once(bars, es):
-    whole, state, parts = build_developing(bars, es, ProfileConfig()), None, []
+def test_levels_of_chunks_equal_the_levels_of_one_call(bars, es):
+    levels_at_once, state, parts = build_developing(bars, es, ProfileConfig()), None, []
     for part in bars.iter_slices(1000):
         levels, state = extend_developing(part, es, ProfileConfig(), state)
         parts.append(levels)
-    assert pl.concat(parts).equals(whole)
-    last = whole.group_by("session", maintain_order=True).last()
+    assert pl.concat(parts).equals(levels_at_once)
+    last = levels_at_once.group_by("session", maintain_order=True).last()
     sessions = build_sessions(bars, es, ProfileConfig())
     assert last.select("session", "vpoc", "vah", "val").equals(sessions.select("session", "vpoc", "vah", "val"))
 
 
 @pytest.mark.parametrize("spread", ["uniform", "close_only", "triangular"])
-def test_a_contract_s_profile_holds_every_contract_traded(bars, es, spread):
+def test_the_profile_conserves_the_traded_volume(bars, es, spread):
     volume = volume_profile(bars, es, ProfileConfig(spread=spread)).volume
     assert round(float(volume.sum())) == bars["volume"].sum()
 
 
-def test_the_parts_of_a_contract_s_sessions_fit_together(bars, es):
+def test_full_session_rth_and_night_are_consistent(bars, es):
     sessions = build_sessions(bars, es, ProfileConfig())
     full = sessions.filter(pl.col("rth_bars") == 390)
     assert full.height > 40

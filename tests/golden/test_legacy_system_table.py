@@ -1,9 +1,9 @@
-"""The earlier system's published table, reproduced with its own mistakes.
+"""The published table of the legacy system, reproduced with its own errors.
 
-NinjaTrader exports are UTC and stamped at the END of the bar. The earlier system compared those raw
-stamps with 09:30 <= stamp < 16:00 and called the result RTH. In that window the profile here gives its
-table to the last tick and contract: total volume, VPOC and, by the rule of the heaviest prices, its value
-area. In the true RTH not one session has its volume. No weighting, smoothing or centroid is needed.
+NinjaTrader exports are in UTC and their timestamps are the END of the bar. The legacy system compared these raw
+timestamps with 09:30 <= timestamp < 16:00 and called the result RTH. In that window the profile of this project gives
+the published table to the last tick and contract: total volume, VPOC and, by the rule of the heaviest prices, the value
+area. In the true RTH no session has the published volume. No weighting, smoothing or centroid is needed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ ES = instrument("ES")
 
 @pytest.fixture(scope="module")
 def raw(real_data: Path) -> pl.DataFrame:
-    """The vendor's rows as they are: ``stamp`` is UTC without saying so, the end of the bar."""
+    """The unchanged rows of the vendor: ``timestamp`` is the end of the bar in UTC, without a time zone."""
     path = real_data / "es_ninjatrader" / "ES 03-25.Last.txt"
     names = ["text", "open", "high", "low", "close", "volume"]
     types = dict.fromkeys(names[1:5], pl.Float64) | {"text": pl.String, "volume": pl.Int64}
     rows = pl.read_csv(path, separator=";", has_header=False, new_columns=names, schema_overrides=types)
-    return rows.with_columns(pl.col("text").str.to_datetime("%Y%m%d %H%M%S", time_unit="us").alias("stamp"))
+    return rows.with_columns(pl.col("text").str.to_datetime("%Y%m%d %H%M%S", time_unit="us").alias("timestamp"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def as_bars(rows: pl.DataFrame, clock: pl.Expr) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def mistaken(raw: pl.DataFrame) -> pl.DataFrame:
-    return as_bars(raw, pl.col("stamp"))
+    return as_bars(raw, pl.col("timestamp"))
 
 
 def heaviest_prices(bars: pl.DataFrame) -> tuple[float, float, float]:
@@ -88,7 +88,7 @@ def test_the_only_other_vpoc_under_our_tie_rule_is_an_exact_tie(mistaken, publis
 
 
 def test_the_true_rth_gives_none_of_53_volumes_and_vpocs_14_points_away(raw, published):
-    start = pl.col("stamp").dt.replace_time_zone("UTC").dt.offset_by("-1m")
+    start = pl.col("timestamp").dt.replace_time_zone("UTC").dt.offset_by("-1m")
     rth = as_bars(raw, start.dt.convert_time_zone("America/New_York").dt.replace_time_zone(None))
     sessions = build_sessions(rth, ES, ProfileConfig()).select("session", "volume", pl.col("vpoc").alias("ours"))
     both = published.join(sessions, on="session")
