@@ -51,6 +51,7 @@ def build(name: str) -> dict[str, Any]:
     """Build one network's steps and time some, in this process."""
     import torch
 
+    from vpoc_ml.artifacts.feature_statistics import NetworkInputs
     from vpoc_ml.config import resolve
     from vpoc_ml.models.build import build_model
     from vpoc_ml.training.engines.compiled import CompiledEngine
@@ -61,13 +62,15 @@ def build(name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     preset, features, overrides = NETWORKS[name]
     config = resolve(preset, overrides)
-    statistics: dict[str, Any] = {
-        "features": [f"f{number}" for number in range(features)],
-        "median": [0.0] * features,
-        "scale": [1.0] * features,
-    }
-    if config.model.groups:  # a quarter of the features each, and a quarter in all
-        statistics["groups"] = {g: [f for f in range(features) if f % 4 in (k, 3)] for k, g in enumerate(GROUPS)}
+    statistics = NetworkInputs(
+        features=tuple(f"f{number}" for number in range(features)),
+        median=(0.0,) * features,
+        scale=(1.0,) * features,
+        # a quarter of the features each, and a quarter in all
+        groups={g: [f for f in range(features) if f % 4 in (k, 3)] for k, g in enumerate(GROUPS)}
+        if config.model.groups
+        else None,
+    )
     net, settings = build_model(config.model, statistics).body.train(), config.training
     rows = settings.batch_size * STEPS
     data = torch.randn(rows, features), torch.rand(rows), torch.ones(rows)

@@ -95,6 +95,8 @@ def write_run(folder: Path, frame: pl.DataFrame, **more: object) -> Made:
         "features": list(FEATURES),
         "median": [column.median for column in columns],
         "scale": [column.scale for column in columns],
+        "zero_rank": 0.5,
+        "target_quantiles": [0.0] * 1001,
     }
     frame.write_parquet(folder / "training_set.parquet")
     (folder / "feature_statistics.json").write_text(json.dumps(statistics | more))

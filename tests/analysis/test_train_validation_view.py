@@ -74,7 +74,7 @@ def test_the_runs_scaler_comes_before_the_guard(made, make_run):
               for at, n in enumerate(made.view.features)]  # fmt: skip
     run = make_run(
         made.frame,
-        scaler=scaler.to_json(),
+        scaler=scaler.to_artifact().model_dump(),
         median=[one.median for one in scaled],
         scale=[one.scale if np.isfinite(one.scale) else 1.0 for one in scaled],
     )

@@ -46,8 +46,8 @@ def test_assemble_takes_front_rows_after_warmup_with_expected_dates(market):
         assert part(made, name)["session"].unique().sort().to_list() == sessions
     assert set(frame.filter(pl.col("contract") == "ESH25")["session"]) == set(days[1:8])
     assert set(frame.filter(pl.col("contract") == "ESM25")["session"]) == {*days[9:11], *days[12:14]}
-    assert made.statistics["splits"]["validation"]["sessions"] == 2
-    assert made.statistics["rows"]["test"] == 60
+    assert made.statistics.splits["validation"].sessions == 2
+    assert made.statistics.rows["test"] == 60
     assert frame.schema["y"] == frame.schema["weight"] == pl.Float32
 
 
@@ -77,7 +77,7 @@ def test_future_rows_change_nothing_that_is_fitted(market):
     after = assemble(bars, features, front, ES, config)
     assert part(after, "train").equals(part(before, "train"), null_equal=True)
     for key in ("median", "scale", "scale_source", "nonfinite_share", "zero_rank", "target_quantiles"):
-        assert after.statistics[key] == before.statistics[key]
+        assert getattr(after.statistics, key) == getattr(before.statistics, key)
     assert not part(after, "test").equals(part(before, "test"))
 
 
@@ -100,9 +100,9 @@ def test_nonfinite_cells_after_the_warmup_stay_and_are_counted(market):
     cells = pl.when(pl.Series(holes)).then(float("inf")).otherwise(pl.col("f1")).cast(pl.Float32)
     features["ESH25"] = features["ESH25"].with_columns(f1=cells)
     made = assemble(bars, features, front, ES, resolve("nightly"))
-    rows = made.statistics["rows"]["train"]
-    assert made.statistics["nonfinite_share"] == pytest.approx([0, 10 / rows, 0])
-    assert made.statistics["nonfinite_row_share"]["train"] == pytest.approx(10 / rows)
+    rows = made.statistics.rows["train"]
+    assert made.statistics.nonfinite_share == pytest.approx([0, 10 / rows, 0])
+    assert made.statistics.nonfinite_row_share["train"] == pytest.approx(10 / rows)
 
 
 def test_features_are_chosen_and_ordered_by_name(market):

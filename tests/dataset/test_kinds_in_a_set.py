@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import ModelConfig, resolve
 from vpoc_ml.dataset import scalers, targets
 from vpoc_ml.dataset.assemble import LEADING, assemble
@@ -58,7 +59,7 @@ def later_shocked(market):
 def test_default_names_neither_target_nor_scaler(market):
     made = made_with(market)
     assert made.frame.columns == [*LEADING, "f0", "f1", "f2"]
-    assert not {"target", "scaler"} & set(made.statistics)
+    assert not {"target", "scaler"} & set(made.statistics.to_json())
 
 
 @pytest.mark.parametrize("kind", OTHER_TARGETS)
@@ -67,10 +68,10 @@ def test_another_target_adds_its_column_and_changes_nothing_else(market, kind):
     assert made.frame.drop("target").equals(default.frame, null_equal=True)
     labelled = made.frame["weight"] == 1
     assert made.frame["target"].is_finite().equals(labelled)
-    target = targets.target_from_json(made.statistics["target"])
-    assert made.statistics["zero_rank"] == target.zero_score
-    for key in set(default.statistics) - {"zero_rank"}:
-        assert made.statistics[key] == default.statistics[key], key
+    target = targets.target_from_json(made.statistics.target)
+    assert made.statistics.zero_rank == target.zero_score
+    kept = {"target", "zero_rank"}
+    assert made.statistics.model_dump(exclude=kept) == default.statistics.model_dump(exclude=kept)
     if not target.needs_volatility:
         expected = target.apply(made.frame["ret"].to_numpy()).astype(np.float32)
         np.testing.assert_array_equal(made.frame["target"].to_numpy(), expected)
@@ -81,8 +82,8 @@ def test_a_scaler_changes_statistics_but_no_row(market, kind):
     default, made = made_with(market), made_with(market, scaler=kind)
     assert made.frame.equals(default.frame, null_equal=True)
     train = made.frame.filter(pl.col("split") == "train").select("f0", "f1", "f2").to_numpy()
-    scaled = scalers.scaler_from_json(made.statistics["scaler"]).apply(train)
-    np.testing.assert_allclose(made.statistics["median"], np.median(scaled, axis=0), atol=1e-12)
+    scaled = scalers.scaler_from_json(made.statistics.scaler).apply(train)
+    np.testing.assert_allclose(made.statistics.median, np.median(scaled, axis=0), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_the_future_changes_nothing_that_is_fitted(market, chosen):
     assert after.frame.filter(train).equals(before.frame.filter(train), null_equal=True)
     assert not after.frame.equals(before.frame, null_equal=True)
     for key in ("target", "scaler", "median", "scale", "zero_rank"):
-        assert after.statistics.get(key) == before.statistics.get(key)
+        assert getattr(after.statistics, key) == getattr(before.statistics, key)
 
 
 def test_known_volatility_is_the_root_mean_square_up_to_its_bar(make):
@@ -119,8 +120,8 @@ def test_a_stored_model_scales_and_scores_as_it_was_trained(market, kind, tmp_pa
     config = ModelConfig(hidden_dims=(8,))
     net = build_model(config, statistics).eval()
     raw = np.random.default_rng(4).normal(size=(200, 3))
-    scaler = scalers.scaler_from_json(statistics["scaler"])
-    target = targets.target_from_json(statistics["target"]) if kind != "rank" else targets.RankTarget(np.zeros(1))
+    scaler = scalers.scaler_from_json(statistics.scaler)
+    target = targets.target_from_json(statistics.target) if kind != "rank" else targets.RankTarget(np.zeros(1))
 
     def outputs() -> np.ndarray:
         with torch.no_grad():
@@ -128,12 +129,11 @@ def test_a_stored_model_scales_and_scores_as_it_was_trained(market, kind, tmp_pa
 
     np.testing.assert_allclose(outputs(), np.broadcast_to(np.squeeze(target.start), outputs().shape), atol=1e-6)
     torch.nn.init.normal_(net.body.head.weight)
-    keys = ("features", "zero_rank", "target", "scaler")
-    meta = {"model": config.model_dump(mode="json"), **{key: statistics[key] for key in keys if key in statistics}}
-    loaded = load_model(save_model(tmp_path, "best_model", net, meta))
+    fitted = {name: getattr(statistics, name) for name in ("features", "zero_rank", "target", "scaler")}
+    loaded = load_model(save_model(tmp_path, "best_model", net, ModelCard(model=config, **fitted)))
     np.testing.assert_array_equal(loaded.predict(raw), target.score(outputs()))
     assert np.ptp(loaded.predict(raw)) > 0
-    assert loaded.zero_rank == statistics["zero_rank"]
+    assert loaded.zero_rank == statistics.zero_rank
     assert np.isfinite(loaded.predict(np.full((1, 3), np.nan))).all()
 
 
@@ -141,9 +141,9 @@ def test_a_model_of_an_unknown_kind_is_refused(market, tmp_path):
     statistics = made_with(market).statistics
     config = ModelConfig(hidden_dims=(8,))
     net = build_model(config, statistics)
-    meta = {"model": config.model_dump(mode="json"), "features": statistics["features"], "zero_rank": 0.5}
     for key, stored in (("target", {"kind": "price"}), ("scaler", {"kind": "price", "columns": []})):
-        path = save_model(tmp_path, key, net, {**meta, key: stored})
+        card = ModelCard(model=config, features=statistics.features, zero_rank=0.5, **{key: stored})
+        path = save_model(tmp_path, key, net, card)
         with pytest.raises(CheckpointError, match="price"):
             load_model(path)
 
@@ -151,7 +151,7 @@ def test_a_model_of_an_unknown_kind_is_refused(market, tmp_path):
 def test_the_published_net_ends_in_logits_where_its_sigmoid_cannot_say_it(market):
     statistics = made_with(market, target="multiclass").statistics
     net = build_model(ModelConfig(kind="reference_mlp", hidden_dims=(16, 8)), statistics)
-    assert net(torch.zeros(4, len(statistics["features"]))).shape == (4, 3)
+    assert net(torch.zeros(4, len(statistics.features))).shape == (4, 3)
 
 
 def test_edges_of_the_bins_are_quantiles_of_the_scaled_training_rows(market):
@@ -159,7 +159,7 @@ def test_edges_of_the_bins_are_quantiles_of_the_scaled_training_rows(market):
     chosen = {"model.encoding": "piecewise_linear", "model.bins": 4, "dataset.scaler": "winsor"}
     made = assemble(bars, features, front, instrument("ES"), resolve("nightly", chosen))
     train = made.frame.filter(pl.col("split") == "train").select(made.features).to_numpy()
-    scaled = scalers.scaler_from_json(made.statistics["scaler"]).apply(train)
+    scaled = scalers.scaler_from_json(made.statistics.scaler).apply(train)
     expected = [np.quantile(column[np.isfinite(column)], [0, 0.25, 0.5, 0.75, 1]) for column in scaled.T]
-    np.testing.assert_allclose(made.statistics["edges"], expected)
-    assert "edges" not in made_with(market).statistics
+    np.testing.assert_allclose(made.statistics.edges, expected)
+    assert made_with(market).statistics.edges is None

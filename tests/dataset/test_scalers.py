@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import PowerTransformer, QuantileTransformer, RobustScaler
 
+from vpoc_ml.artifacts.feature_statistics import FittedScaler
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler, scaler_from_json
 from vpoc_ml.dataset.statistics import fit_robust_scaling
@@ -56,7 +57,7 @@ def test_every_kind_can_be_chosen_and_no_other():
     with pytest.raises(InvalidValueError, match="one of robust"):
         fit_scaler("standard", [np.zeros(3)])
     with pytest.raises(InvalidValueError, match="one of robust"):
-        scaler_from_json({"kind": "standard", "columns": []})
+        scaler_from_json(FittedScaler(kind="standard", columns=()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,7 +71,7 @@ def test_finite_stays_finite_missing_stays_missing_order_and_json_hold(kind, mat
     assert np.isnan(scaled[~np.isfinite(matrix)]).all()
     assert np.isfinite(extreme).all()
     assert (np.diff(extreme, axis=0) >= 0).all()
-    again = scaler_from_json(json.loads(json.dumps(scaler.to_json(), allow_nan=False)))
+    again = scaler_from_json(FittedScaler.model_validate(json.loads(scaler.to_artifact().model_dump_json())))
     np.testing.assert_array_equal(again.apply(matrix), scaled)
     names = list(ugly())
     constant = scaled[:, names.index("constant")]
@@ -84,7 +85,7 @@ def test_rows_are_scaled_alone_and_only_finite_training_values_are_learned(kind,
     scaler = fit_scaler(kind, matrix.T)
     np.testing.assert_array_equal(scaler.apply(matrix[7:9]), scaler.apply(matrix)[7:9])
     clean = [column[np.isfinite(column)] for column in matrix.T]
-    assert fit_scaler(kind, clean).to_json() == scaler.to_json()
+    assert fit_scaler(kind, clean).to_artifact() == scaler.to_artifact()
     assert scaler.apply(matrix[:0]).shape == (0, matrix.shape[1])
     with pytest.raises(InputError, match="12 feature columns"):
         scaler.apply(matrix[:, :3])
@@ -128,7 +129,7 @@ def test_mad_is_scipys_with_a_bound_and_counts_what_it_cuts():
     scale = scipy.stats.median_abs_deviation(column, scale="normal")
     expected = (column - np.median(column)) / scale
     np.testing.assert_allclose(one("mad", column), np.clip(expected, -10, 10))
-    share = fit_scaler("mad", [column]).to_json()["columns"][0]["outlier_share"]
+    share = fit_scaler("mad", [column]).to_artifact().columns[0]["outlier_share"]
     assert share == pytest.approx((np.abs(expected) > 10).mean())
     assert 0.01 < share < 0.1
 
@@ -185,7 +186,7 @@ def test_box_cox_is_sklearns_where_all_values_are_positive(name):
 def test_box_cox_moves_other_columns_up_and_holds_values_below_the_smallest():
     column = np.random.default_rng(6).lognormal(0, 1, 2_000) - 1
     scaler = fit_scaler("box_cox", [column])
-    parameters = scaler.to_json()["columns"][0]
+    parameters = scaler.to_artifact().columns[0]
     assert column.min() + parameters["shift"] == pytest.approx(fit_robust_scaling(column).scale)
     low, lower = scaler.apply(np.array([[column.min()], [column.min() - 50]]))[:, 0]
     assert low == lower

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInputError
 from vpoc_ml.evaluation.calibration import calibration
@@ -127,10 +129,9 @@ def test_missing_inputs_are_named(tmp_path, make_set, fake, instrument):
 def test_stored_model_is_judged_like_a_loaded_one(make_set, make_run, instrument):
     frame = make_set()
     run = make_run(frame)
-    statistics = {"features": ["signal", "noise"], "median": [0.0, 0.0], "scale": [1.0, 1.0]}
-    net = build_model(CONFIG.model, statistics)
-    meta = {"features": statistics["features"], "model": CONFIG.model.model_dump(mode="json"), "zero_rank": 0.5}
-    stored = load_model(save_model(run, "best_model", net, meta))
+    net = build_model(CONFIG.model, NetworkInputs(features=["signal", "noise"], median=[0.0, 0.0], scale=[1.0, 1.0]))
+    card = ModelCard(features=["signal", "noise"], model=CONFIG.model, zero_rank=0.5)
+    stored = load_model(save_model(run, "best_model", net, card))
     metrics = evaluate_run(run, CONFIG, champion=stored, instrument=instrument)
     assert metrics == evaluate_model(run, CONFIG, stored, champion=stored, instrument=instrument)
     test = frame.filter(pl.col("split") == "test")

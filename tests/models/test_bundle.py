@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError, InputError
 from vpoc_ml.models.build import build_model
@@ -21,10 +23,10 @@ def saved(tmp_path):
     """A saved net with dropout and non-trivial weights, and the net itself."""
     torch.manual_seed(1)
     config = ModelConfig(hidden_dims=(8,), dropout=0.5)
-    net = build_model(config, {"features": FEATURES, "median": [1.0, 2.0, 3.0], "scale": [0.5, 1.0, 2.0]})
+    net = build_model(config, NetworkInputs(features=FEATURES, median=[1.0, 2.0, 3.0], scale=[0.5, 1.0, 2.0]))
     torch.nn.init.normal_(net.body.head.weight)
-    meta = {"features": FEATURES, "model": config.model_dump(mode="json"), "zero_rank": 0.51}
-    return save_model(tmp_path, "best_model", net, meta), net
+    card = ModelCard(features=FEATURES, model=config, zero_rank=0.51)
+    return save_model(tmp_path, "best_model", net, card), net
 
 
 def test_saved_model_predicts_the_same_numbers_in_eval_mode(saved):
@@ -58,8 +60,8 @@ def test_predict_refuses_another_number_of_columns(saved):
 
 def test_saving_twice_writes_the_same_bytes(saved, tmp_path):
     path, net = saved
-    meta = json.loads(path.read_text())
-    again = save_model(tmp_path / "again", "best_model", net, {k: meta[k] for k in ("features", "model", "zero_rank")})
+    card = ModelCard.model_validate(json.loads(path.read_text()))
+    again = save_model(tmp_path / "again", "best_model", net, card)
     assert again.read_bytes() == path.read_bytes()
     assert again.with_suffix(".safetensors").read_bytes() == path.with_suffix(".safetensors").read_bytes()
 
@@ -93,8 +95,8 @@ def test_missing_files_other_formats_and_wrong_shapes_are_refused(saved, tmp_pat
     (tmp_path / "text.json").write_text("not json")
     with pytest.raises(CheckpointError, match="JSON"):
         load_model(tmp_path / "text.json")
-    wider = ModelConfig(hidden_dims=(9,)).model_dump(mode="json")
-    wrong = save_model(tmp_path, "wrong", net, {"features": FEATURES, "model": wider, "zero_rank": 0.5})
+    wider = ModelCard(features=FEATURES, model=ModelConfig(hidden_dims=(9,)), zero_rank=0.5)
+    wrong = save_model(tmp_path, "wrong", net, wider)
     with pytest.raises(
         CheckpointError, match=r"expected tensor body.* of shape \(8,\); found \(9,\) in the network it names"
     ):

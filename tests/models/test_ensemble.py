@@ -79,7 +79,7 @@ def test_weight_decay_applies_to_the_matrices_of_a_single_net():
 
 
 def test_groups_of_the_registry_cover_it_and_share_the_calendar():
-    columns = group_columns(ModelConfig(groups=("price", "volume", "volatility")), {"features": list(FEATURE_NAMES)})
+    columns = group_columns(ModelConfig(groups=("price", "volume", "volatility")), statistics_of(list(FEATURE_NAMES)))
     assert {column for group in columns.values() for column in group} == set(range(len(FEATURE_NAMES)))
     calendar = {at for at, name in enumerate(FEATURE_NAMES) if REGISTRY[name].family == "calendar"}
     assert set.intersection(*map(set, columns.values())) == calendar
@@ -88,14 +88,19 @@ def test_groups_of_the_registry_cover_it_and_share_the_calendar():
 
 
 def test_groups_are_those_of_the_golden_example():
-    assert group_columns(ModelConfig(groups=tuple(GROUPS)), {"features": NAMES}) == GROUPS
-    assert group_columns(ModelConfig(groups=("all",)), {"features": NAMES}) == {"all": list(range(7))}
-    assert group_columns(ModelConfig(), {"features": ["unknown"]}) == {"all": [0]}
+    assert group_columns(ModelConfig(groups=tuple(GROUPS)), statistics_of(NAMES)) == GROUPS
+    assert group_columns(ModelConfig(groups=("all",)), statistics_of(NAMES)) == {"all": list(range(7))}
+    assert group_columns(ModelConfig(), statistics_of(["unknown"])) == {"all": [0]}
 
 
 def test_a_stored_assignment_is_kept():
     stored = {"price": [1], "volume": [0]}
-    assert group_columns(ModelConfig(groups=("price", "volume")), {"features": NAMES[:2], "groups": stored}) == stored
+    assert (
+        group_columns(
+            ModelConfig(groups=("price", "volume")), statistics_of(NAMES[:2]).model_copy(update={"groups": stored})
+        )
+        == stored
+    )
 
 
 def test_groups_that_cannot_be_are_errors():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.models.build import build_model, stored_target
@@ -126,9 +127,8 @@ def test_a_stored_blend_predicts_the_same_and_says_its_parts(fitted_trees, tmp_p
     config = config.model_copy(update={"encoding": "piecewise_linear"})
     net = build_model(config, statistics_of(NAMES)).eval()
     parts = [{"name": n, "weight": w} for n, w in (("all", 0.5), ("price", 0.2), ("lightgbm", 0.3))]
-    meta = {"features": NAMES, "model": config.model_dump(mode="json"), "zero_rank": 0.5, "parts": parts}
-    meta["groups"] = net.body.columns
-    path = save_model(tmp_path, "best_model", net, meta, trees)
+    card = ModelCard(features=NAMES, model=config, zero_rank=0.5, parts=parts, groups=net.body.columns)
+    path = save_model(tmp_path, "best_model", net, card, trees)
     loaded = load_model(path)
     expected = Forecaster(net.body, None, trees, np.array([0.5, 0.2, 0.3])).scores(net.guard(torch.tensor(inputs)))
     assert np.array_equal(loaded.predict(inputs), expected)
@@ -138,7 +138,7 @@ def test_a_stored_blend_predicts_the_same_and_says_its_parts(fitted_trees, tmp_p
 @pytest.mark.parametrize("parts", [[], [{"name": "all", "weight": 1.0}], [{"name": "price", "weight": 1.0}] * 2])
 def test_parts_that_are_not_the_models_are_refused(fitted_trees, tmp_path, parts):
     net = build_model(ModelConfig(hidden_dims=(8,)), statistics_of(NAMES))
-    meta = {"features": NAMES, "model": ModelConfig(hidden_dims=(8,)).model_dump(mode="json"), "zero_rank": 0.5}
-    path = save_model(tmp_path, "best_model", net, {**meta, "parts": parts}, fitted_trees[0])
+    card = ModelCard(features=NAMES, model=ModelConfig(hidden_dims=(8,)), zero_rank=0.5, parts=parts)
+    path = save_model(tmp_path, "best_model", net, card, fitted_trees[0])
     with pytest.raises(CheckpointError, match="expected the parts all, lightgbm"):
         load_model(path)

@@ -139,7 +139,9 @@ def test_encoding_keeps_the_bins_of_a_feature_together():
 
 
 def test_edges_pass_the_guard_as_the_features_do():
-    statistics = statistics_of(1) | {"median": [100.0], "scale": [3.0], "edges": [[91.0, 100.0, 103.0, 160.0, 1e30]]}
+    statistics = statistics_of(1).model_copy(
+        update={"median": [100.0], "scale": [3.0], "edges": [[91.0, 100.0, 103.0, 160.0, 1e30]]}
+    )
     net = build_model(config_of("residual", encoding="piecewise_linear"), statistics)
     told = net.body.encoding(net.guard(torch.tensor([[100.0], [103.0], [1e30]])))
     torch.testing.assert_close(told, torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]))
@@ -147,8 +149,9 @@ def test_edges_pass_the_guard_as_the_features_do():
 
 @pytest.mark.parametrize("edges", [[], [[0.0, 1.0]] * 5])
 def test_a_training_set_without_these_bins_is_refused(edges):
+    statistics = statistics_of(5).model_copy(update={"edges": edges})
     with pytest.raises(InvalidValueError, match="build the training set"):
-        build_model(config_of("residual", encoding="piecewise_linear"), statistics_of(5) | {"edges": edges})
+        build_model(config_of("residual", encoding="piecewise_linear"), statistics)
 
 
 def test_batch_norm_equals_torchs_own():

@@ -10,13 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import ModelConfig, preset
 from vpoc_ml.models.build import build_model, count_parameters
 from vpoc_ml.models.guard import Guard
 
 
-def statistics(features: int) -> dict[str, list]:
-    return {"features": list(range(features)), "median": [0.0] * features, "scale": [1.0] * features}
+def statistics(features: int) -> NetworkInputs:
+    names = [f"f{number}" for number in range(features)]
+    return NetworkInputs(features=names, median=[0.0] * features, scale=[1.0] * features)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import struct
 import pytest
 import torch
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.models.build import build_model
@@ -23,10 +25,8 @@ MIB = 1024**2
 @pytest.fixture
 def saved(tmp_path):
     config = ModelConfig(hidden_dims=(8,))
-    net = build_model(config, {"features": FEATURES, "median": [0.0] * 5, "scale": [1.0] * 5})
-    return save_model(
-        tmp_path, "best_model", net, {"features": FEATURES, "model": config.model_dump(), "zero_rank": 0.5}
-    )
+    net = build_model(config, NetworkInputs(features=FEATURES, median=[0.0] * 5, scale=[1.0] * 5))
+    return save_model(tmp_path, "best_model", net, ModelCard(features=FEATURES, model=config, zero_rank=0.5))
 
 
 @pytest.fixture
@@ -119,13 +119,13 @@ def test_header_that_is_none_is_refused(saved, text):
 def test_every_kind_of_network_is_laid_out_as_it_is_stored(config, tmp_path):
     config = ModelConfig(hidden_dims=(8, 4), **config)
     names = ["close_pct", *FEATURES]
-    about = {
-        "features": names,
-        "median": [0.0] * 6,
-        "scale": [1.0] * 6,
-        "groups": {"price": [0, 1], "all": [*range(6)]},
-    }
-    about["edges"] = [[float(edge) for edge in range(config.bins + 1)]] * 6
+    about = NetworkInputs(
+        features=names,
+        median=[0.0] * 6,
+        scale=[1.0] * 6,
+        groups={"price": [0, 1], "all": [*range(6)]},
+        edges=[[float(edge) for edge in range(config.bins + 1)]] * 6,
+    )
     shapes = {name: tuple(tensor.shape) for name, tensor in build_model(config, about).state_dict().items()}
     require_same_shapes(tmp_path / "model.json", config, about, shapes)
     first = next(iter(shapes))

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 from scipy.special import ndtri
 
-from vpoc_ml.config import ModelConfig
 from vpoc_ml.dataset import scalers, targets
 from vpoc_ml.dataset.statistics import fit_robust_scaling, quantile_edges
 from vpoc_ml.lake.atomic import write_json
@@ -42,7 +41,7 @@ def known_features(folder, planted, target="rank", scaler="none", bins=24):
     if scaler != "none":
         scaling = scalers.fit_scaler(scaler, columns)
         columns = scaling.apply(planted.raw[train]).T
-        statistics["scaler"] = scaling.to_json()
+        statistics["scaler"] = scaling.to_artifact().model_dump()
     found = [fit_robust_scaling(column) for column in columns]
     statistics |= {"median": [each.median for each in found], "scale": [each.scale for each in found]}
     statistics["edges"] = [quantile_edges(column, bins) for column in columns]
@@ -85,7 +84,7 @@ def test_scoring_repeats_bit_for_bit_what_training_weighed(make_run, tiny, weigh
     rows = tiny.split == "validation"
     mixed = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert np.array_equal(loaded.predict(tiny.raw[rows]), mixed)
-    assert result["parts"] == loaded.meta["parts"]
+    assert result["parts"] == [part.model_dump() for part in loaded.card.parts]
     expected = (*model.get("groups", ("all",)), *(["lightgbm"] if "blend" in model else []))
     assert tuple(part["name"] for part in result["parts"]) == expected
     assert sum(part["weight"] for part in result["parts"]) == pytest.approx(1)
@@ -170,6 +169,7 @@ def test_a_dead_group_does_not_make_the_model_dead(make_run, planter):
 def test_settings_of_one_net_store_no_parts(make_run, tiny):
     folder = make_run(tiny, **QUICK)
     assert "parts" not in train_run(folder)
-    meta = load_model(folder / "best_model.json").meta
-    assert not {"parts", "groups"} & set(meta)
-    assert ModelConfig.model_validate(meta["model"]).members == 1
+    card = load_model(folder / "best_model.json").card
+    assert card.parts is None
+    assert card.groups is None
+    assert card.model.members == 1

@@ -206,7 +206,7 @@ def test_early_stopping_keeps_the_best_epoch(planter, make_run):
         line["validation_loss"] for line in map(json.loads, (run / "progress.jsonl").open()) if line["kind"] == "epoch"
     ]
     assert result["best_validation_loss"] == min(losses)
-    assert load_model(run / "best_model.json").meta["best_epoch"] == result["best_epoch"]
+    assert load_model(run / "best_model.json").card.best_epoch == result["best_epoch"]
 
 
 def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import PRESETS, resolve
 from vpoc_ml.models.build import build_model, count_parameters
 
@@ -38,7 +39,7 @@ def test_market_is_as_dirty_as_promised():
 def test_grid_has_36_configurations_of_a_small_and_the_ambitious_net():
     assert len(set(GRID)) == 36
     assert PRESETS["ambitious"]().model == resolve("nightly", NETS["ambitious"]).model
-    statistics = {"features": [str(i) for i in range(10)], "median": [0.0] * 10, "scale": [1.0] * 10}
+    statistics = NetworkInputs(features=[str(i) for i in range(10)], median=[0.0] * 10, scale=[1.0] * 10)
     built = {name: build_model(resolve("nightly", net).model, statistics) for name, net in NETS.items()}
     assert {name: count_parameters(net) for name, net in built.items()} == PARAMETERS
 

@@ -32,7 +32,7 @@ def choose(folder, planted, kind: str, scaler: str) -> None:
     if scaler != "none":
         fitted = scalers.fit_scaler(scaler, planted.raw[train].T)
         columns = [fit_robust_scaling(column) for column in fitted.apply(planted.raw[train]).T]
-        statistics |= {"scaler": fitted.to_json(), "median": [column.median for column in columns]}
+        statistics |= {"scaler": fitted.to_artifact().model_dump(), "median": [column.median for column in columns]}
         statistics["scale"] = [column.scale for column in columns]
     write_json(folder / "feature_statistics.json", statistics)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
 from vpoc_ml.dataset.scalers import Scaler, apply_column, scaler_from_json
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import ArtifactError, MissingInputError
@@ -36,13 +35,12 @@ class TrainValidationView:
 
     path: Path
     keys: pl.DataFrame
-    statistics: dict[str, Any]
+    statistics: FeatureStatistics
 
     @property
     def features(self) -> list[str]:
         """Feature columns in model order."""
-        names: list[str] = self.statistics["features"]
-        return names
+        return list(self.statistics.features)
 
     @cached_property
     def contracts(self) -> list[str]:
@@ -70,12 +68,12 @@ class TrainValidationView:
         """Return values of one feature, (n,), as the guard hands them to the network: scaled, squeezed, clipped."""
         at = self.features.index(name)
         entering = raw if self.scaler is None else apply_column(self.scaler.columns[at], raw)
-        return guard(entering, float(self.statistics["median"][at]), float(self.statistics["scale"][at]), clip)
+        return guard(entering, self.statistics.median[at], self.statistics.scale[at], clip)
 
     @cached_property
     def scaler(self) -> Scaler | None:
         """The scaler between the features and the guard, if the run has one."""
-        stored = self.statistics.get("scaler")
+        stored = self.statistics.scaler
         return None if stored is None else scaler_from_json(stored)
 
     def blocks(self, split: str, clip: float, *, every: int = 1) -> Iterator[Floats]:
@@ -83,7 +81,7 @@ class TrainValidationView:
 
         ``every``: take one labelled row of so many, evenly spaced.
         """
-        centre, scale = (np.asarray(self.statistics[key], dtype=np.float64) for key in ("median", "scale"))
+        centre, scale = (np.asarray(each) for each in (self.statistics.median, self.statistics.scale))
         wanted = np.flatnonzero(self.mask(split, labelled=True))[::every]
         for start in range(0, self.keys.height, BLOCK):
             inside = wanted[(wanted >= start) & (wanted < start + BLOCK)] - start
@@ -118,12 +116,11 @@ def open_train_validation_view(run_dir: Path) -> TrainValidationView:
         ArtifactError: training set and statistics do not belong together, test rows do not come last, or a
             split has no labelled row.
     """
-    path, statistics_file = run_dir / "training_set.parquet", run_dir / "feature_statistics.json"
-    for file in (path, statistics_file):
-        if not file.is_file():
-            raise MissingInputError(file, "a training set", "Build the training set of this run first.")
-    statistics = json.loads(statistics_file.read_text())
-    _refuse_absent(path, statistics["features"])
+    path = run_dir / "training_set.parquet"
+    if not path.is_file():
+        raise MissingInputError(path, "a training set", "Build the training set of this run first.")
+    statistics = read_feature_statistics(run_dir)
+    _refuse_absent(path, statistics.features)
     view = TrainValidationView(path, _read_keys(path), statistics)
     for split in SPLITS:
         if not view.mask(split, labelled=True).any():

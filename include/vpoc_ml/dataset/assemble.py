@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, SplitSpan
 from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.dataset import targets
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
@@ -27,16 +28,15 @@ LEADING = (*KEYS, "split", "label_end", "ret", "y", "weight", "entry_price", "ex
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """``frame``: the rows of ``training_set.parquet``. ``statistics``: what ``feature_statistics.json`` holds."""
+    """Rows of ``training_set.parquet`` and their statistics."""
 
     frame: pl.DataFrame
-    statistics: dict[str, Any]
+    statistics: FeatureStatistics
 
     @property
     def features(self) -> list[str]:
         """Feature columns in model order."""
-        names: list[str] = self.statistics["features"]
-        return names
+        return list(self.statistics.features)
 
 
 def assemble(
@@ -180,43 +180,40 @@ def _missing(code: str, bars: dict[str, pl.DataFrame]) -> str:
 
 def _statistics(
     frame: pl.DataFrame, names: list[str], rank: RankTarget, target: Target, config: RunConfig
-) -> dict[str, Any]:
-    """Content of ``feature_statistics.json``; everything fitted comes from the training rows.
+) -> FeatureStatistics:
+    """Return the statistics of a training set. Everything fitted comes from the training rows.
 
-    Only what is not the default is named: ``target`` beside ``rank``, ``scaler`` beside none, ``edges`` of the
-    bins of ``model.encoding``. Median, scale and edges are of the scaled features, which is what reaches the guard.
+    Median, scale and edges are those of the scaled features, which are the inputs of the guard.
     """
     kind = config.dataset.scaler
     parts = {name: frame.filter(pl.col("split") == name) for name in SPLITS}
     train = [parts["train"][name].to_numpy() for name in names]
     scaler = None if kind == "none" else fit_scaler(kind, train)
     columns = [fit_robust_scaling(column) for column in _scaled(train, scaler)]
-    chosen = {"target": None if target is rank else target, "scaler": scaler}
-    return {
-        **{key: fitted.to_json() for key, fitted in chosen.items() if fitted is not None},
-        **_edges(_scaled(train, scaler), config),
-        "features": names,
-        "median": [column.median for column in columns],
-        "scale": [column.scale for column in columns],
-        "scale_source": [column.source for column in columns],
-        "nonfinite_share": [column.nonfinite_share for column in columns],
-        "nonfinite_row_share": {
-            name: nonfinite_row_share(part.select(names).to_numpy()) for name, part in parts.items()
-        },
-        "zero_rank": target.zero_score,
-        "target_quantiles": rank.quantiles(),
-        "rows": {name: part.height for name, part in parts.items()},
-        "labelled_rows": {name: int(part["weight"].sum()) for name, part in parts.items()},
-        "splits": {name: _span(part) for name, part in parts.items()},
-        "embargo_sessions": config.dataset.embargo_sessions,
-    }
+    return FeatureStatistics(
+        target=None if target is rank else target.to_json(),
+        scaler=None if scaler is None else scaler.to_artifact(),
+        edges=_edges(_scaled(train, scaler), config),
+        features=tuple(names),
+        median=tuple(column.median for column in columns),
+        scale=tuple(column.scale for column in columns),
+        scale_source=tuple(column.source for column in columns),
+        nonfinite_share=tuple(column.nonfinite_share for column in columns),
+        nonfinite_row_share={name: nonfinite_row_share(part.select(names).to_numpy()) for name, part in parts.items()},
+        zero_rank=target.zero_score,
+        target_quantiles=tuple(rank.quantiles()),
+        rows={name: part.height for name, part in parts.items()},
+        labelled_rows={name: int(part["weight"].sum()) for name, part in parts.items()},
+        splits={name: _span(part) for name, part in parts.items()},
+        embargo_sessions=config.dataset.embargo_sessions,
+    )
 
 
-def _edges(columns: Iterator[Floats], config: RunConfig) -> dict[str, list[list[float]]]:
-    """Return the edges of each feature's bins where ``model.encoding`` asks for them."""
+def _edges(columns: Iterator[Floats], config: RunConfig) -> tuple[tuple[float, ...], ...] | None:
+    """Return the bin edges of each feature; None without ``model.encoding``."""
     if config.model.encoding == "none":
-        return {}
-    return {"edges": [quantile_edges(column, config.model.bins) for column in columns]}
+        return None
+    return tuple(tuple(quantile_edges(column, config.model.bins)) for column in columns)
 
 
 def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:
@@ -225,15 +222,10 @@ def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:
         yield column if scaler is None else apply_column(scaler.columns[index], column)
 
 
-def _span(part: pl.DataFrame) -> dict[str, Any]:
-    """First and last stamp, last label end (ISO, UTC) and number of sessions of one part."""
-    return {
-        "first": _iso(part["ts"].min()),
-        "last": _iso(part["ts"].max()),
-        "last_label_end": _iso(part["label_end"].max()),
-        "sessions": part["session"].n_unique(),
-    }
-
-
-def _iso(stamp: Any) -> str | None:
-    return None if stamp is None else stamp.isoformat()
+def _span(part: pl.DataFrame) -> SplitSpan:
+    """Return the period of one split."""
+    first, last, label_end = part.select(
+        pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"), pl.col("label_end").max()
+    ).row(0)
+    iso = [None if time is None else time.isoformat() for time in (first, last, label_end)]
+    return SplitSpan(first=iso[0], last=iso[1], last_label_end=iso[2], sessions=part["session"].n_unique())

@@ -13,7 +13,7 @@ from vpoc_ml.leakage.training_set import Fit, Fitted, Tables
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
-_COUNTED = ("rows", "labelled_rows", "splits", "nonfinite_row_share")
+_COUNTED = {"rows", "labelled_rows", "splits", "nonfinite_row_share"}
 """Statistics that tell about all three splits; every other one is fitted, on the training rows alone."""
 
 
@@ -49,7 +49,7 @@ def training_set_builder(config: RunConfig) -> Fit:
 
     def fit(tables: Tables) -> Fitted:
         made = assemble(tables.bars, tables.features, tables.front, tables.instrument, config)
-        fitted = {name: value for name, value in made.statistics.items() if name not in _COUNTED}
+        fitted = made.statistics.model_dump(exclude=_COUNTED)
         return Fitted(made.frame, fitted)
 
     return fit

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.dataset.targets import Target, target_from_json
 from vpoc_ml.dataset.targets.base import MIDDLE
@@ -24,18 +24,17 @@ from vpoc_ml.models.reference_mlp import ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.residual import ResidualNet
 
 
-def build_model(config: ModelConfig, statistics: Mapping[str, Any]) -> GuardedNet:
+def build_model(config: ModelConfig, statistics: NetworkInputs) -> GuardedNet:
     """Return the network, or the ensemble of networks, with its guard; weights from torch's global generator.
 
     Args:
         config: kind, widths, dropout, bound of the guard, encoding, members, groups.
-        statistics: ``features``, ``median``, ``scale`` and, if there, ``target``, ``edges`` (for an encoding) and
-            ``groups`` of ``feature_statistics.json`` or of a stored model.
+        statistics: features with the guard's median and scale; target, edges of the encoding, and groups.
 
     Raises:
         InvalidValueError: an encoding without edges; a group without features.
     """
-    guard = Guard(statistics["median"], statistics["scale"], config.guard_clip)
+    guard = Guard(statistics.median, statistics.scale, config.guard_clip)
     edges = guarded_edges(config, statistics, guard)
     groups = group_columns(config, statistics)
     build = partial(_network, config, stored_target(statistics), edges)
@@ -68,7 +67,7 @@ def _plain_network(config: ModelConfig, target: Target | None, features: int, va
     return ReferenceOutputs(inputs, widths, dropout, output)
 
 
-def guarded_edges(config: ModelConfig, statistics: Mapping[str, Any], guard: Guard) -> Tensor | None:
+def guarded_edges(config: ModelConfig, statistics: NetworkInputs, guard: Guard) -> Tensor | None:
     """Return the encoding's edges [features, bins + 1] as the guard sees them, float32; None without encoding.
 
     Raises:
@@ -76,8 +75,8 @@ def guarded_edges(config: ModelConfig, statistics: Mapping[str, Any], guard: Gua
     """
     if config.encoding == "none":
         return None
-    stored = torch.tensor(statistics.get("edges", []), dtype=torch.float64)
-    wanted = (len(statistics["features"]), config.bins + 1)
+    stored = torch.tensor(statistics.edges or [], dtype=torch.float64)
+    wanted = (len(statistics.features), config.bins + 1)
     if tuple(stored.shape) != wanted:
         expected = f"one whose {config.bins} bins are in feature_statistics.json: build the training set with it"
         raise InvalidValueError("model.encoding", config.encoding, expected)
@@ -85,16 +84,16 @@ def guarded_edges(config: ModelConfig, statistics: Mapping[str, Any], guard: Gua
     return edges
 
 
-def stored_target(statistics: Mapping[str, Any]) -> Target | None:
-    """Return the target that ``feature_statistics.json`` or a model's file names; None is the rank.
+def stored_target(statistics: NetworkInputs) -> Target | None:
+    """Return the fitted target of the statistics; None is the rank target.
 
     Raises:
         InvalidValueError: a kind this version does not know.
     """
-    return target_from_json(statistics["target"]) if "target" in statistics else None
+    return None if statistics.target is None else target_from_json(statistics.target)
 
 
-def starting_outputs(statistics: Mapping[str, Any]) -> tuple[float, ...]:
+def starting_outputs(statistics: NetworkInputs) -> tuple[float, ...]:
     """Return the outputs of the best constant prediction of the training targets."""
     target = stored_target(statistics)
     return (MIDDLE,) if target is None else target.start

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from vpoc_ml.config import ModelConfig
+from vpoc_ml.artifacts.model_card import ModelCard, StoredModelCard
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
 from vpoc_ml.dataset.targets import Target
 from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
@@ -33,20 +33,28 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A stored model, ready to predict. ``meta`` is the content of its JSON file.
+    """A stored model, ready to predict.
 
-    ``target`` None is the rank target, ``scaler`` None leaves the features to the guard alone. ``trees`` and
+    ``target`` None is the rank target. ``scaler`` None means that the guard alone scales the features. ``trees`` and
     ``weights`` [parts] belong to blends and groups, see ``Forecaster``.
     """
 
-    features: tuple[str, ...]
-    zero_rank: float
-    meta: dict[str, Any]
+    card: ModelCard
     net: GuardedNet
     target: Target | None = None
     scaler: Scaler | None = None
     trees: Trees | None = None
     weights: npt.NDArray[np.float64] | None = None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Feature columns in model order."""
+        return self.card.features
+
+    @property
+    def zero_rank(self) -> float:
+        """Score at which the model expects an unchanged price."""
+        return self.card.zero_rank
 
     def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
         """Return the score of each row, float64 [n]: the predicted rank, for any kind of target in rank units.
@@ -72,19 +80,17 @@ class LoadedModel:
         return out
 
 
-def save_model(folder: Path, name: str, net: GuardedNet, meta: Mapping[str, Any], trees: Trees | None = None) -> Path:
+def save_model(folder: Path, name: str, net: GuardedNet, card: ModelCard, trees: Trees | None = None) -> Path:
     """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
 
-    ``meta`` is JSON-ready and holds at least ``features`` (names), ``model`` (a ModelConfig as dict) and
-    ``zero_rank``; ``target`` and ``scaler`` where they are not the default; ``groups`` and ``parts`` of an
-    ensemble or blend. LightGBM's text lies beside the weights, as bytes. The JSON file is written last and
-    names the SHA-256 of the weights and of itself.
+    LightGBM's text is stored beside the weights, as bytes. The JSON file is written last. It holds the SHA-256 of the
+    weights file and of its own content.
     """
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in net.state_dict().items()}
     if trees is not None:
         tensors[TREES] = torch.frombuffer(bytearray(trees.text.encode()), dtype=torch.uint8)
     weights = safetensors.torch.save(tensors)
-    content = {**meta, "format": FORMAT, "weights": f"{name}.safetensors", "weights_sha256": _sha256(weights)}
+    content = card.to_json() | {"format": FORMAT, "weights": f"{name}.safetensors", "weights_sha256": _sha256(weights)}
     content["sha256"] = _digest(content)
     write_bytes(folder / f"{name}.safetensors", weights)
     write_json(folder / f"{name}.json", content)
@@ -98,49 +104,31 @@ def load_model(path: Path) -> LoadedModel:
         CheckpointError: a file is missing, damaged, of another format, too large, or does not fit the network. Sizes
             are compared before any memory is allocated for the weights.
     """
-    meta = _read_meta(path)
-    file = path.with_name(meta["weights"])
+    card = _read_card(path)
+    file = path.with_name(card.weights)
     shapes = stored_shapes(file)
     shapes.pop(TREES, None)
+    inputs = card.network_inputs()
     try:
-        config = ModelConfig.model_validate(meta["model"])
-        require_same_shapes(path, config, _blank(meta, config), shapes)
-        weights = _read_weights(file, meta["weights_sha256"])
-        stored = weights.pop(TREES, None)
+        require_same_shapes(path, card.model, inputs, shapes)
+        tensors = _read_weights(file, card.weights_sha256)
+        stored = tensors.pop(TREES, None)
         trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
-        net = build_model(config, _blank(meta, config))
-        net.load_state_dict(weights, strict=True)
-        target = stored_target(meta)
-        scaler = scaler_from_json(meta["scaler"]) if "scaler" in meta else None
+        net = build_model(card.model, inputs)
+        net.load_state_dict(tensors, strict=True)
+        target = stored_target(inputs)
+        scaler = None if card.scaler is None else scaler_from_json(card.scaler)
     except (RuntimeError, ValidationError, InvalidValueError) as error:
         raise CheckpointError(path, "weights of the network it names", f"others ({error})") from error
-    loaded = LoadedModel(
-        tuple(meta["features"]), float(meta["zero_rank"]), meta, net.eval(), target, scaler, trees, _weights(meta)
-    )
-    _check_parts(path, loaded)
-    return loaded
-
-
-def _blank(meta: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """Return statistics of the right shapes: their values are in the weights' file."""
-    inputs = len(meta["features"])
-    edges = [[0.0] * (config.bins + 1)] * inputs
-    return {**meta, "median": [0.0] * inputs, "scale": [1.0] * inputs, "edges": edges}
-
-
-def _weights(meta: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
-    return np.array([part["weight"] for part in meta["parts"]]) if "parts" in meta else None
-
-
-def _check_parts(path: Path, model: LoadedModel) -> None:
-    """Raise CheckpointError unless the file's parts are those of the network and the trees."""
-    expected = Forecaster(model.net.body, trees=model.trees).names
-    found = tuple(part["name"] for part in model.meta.get("parts", [{"name": expected[0]}]))
+    weights = None if card.parts is None else np.array([part.weight for part in card.parts])
+    expected = Forecaster(net.body, trees=trees).names
+    found = expected[:1] if card.parts is None else tuple(part.name for part in card.parts)
     if found != expected:
         raise CheckpointError(path, f"the parts {', '.join(expected)}", ", ".join(found))
+    return LoadedModel(card, net.eval(), target, scaler, trees, weights)
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_card(path: Path) -> StoredModelCard:
     require_at_most(path, MAX_JSON_BYTES)
     try:
         meta = json.loads(_read(path))
@@ -151,7 +139,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise CheckpointError(path, f"format {FORMAT}", repr(found), "Use a version that reads it.")
     if _digest({key: value for key, value in meta.items() if key != "sha256"}) != meta.get("sha256"):
         raise CheckpointError(path, "the content its own SHA-256 names", "another: it was changed", TRAIN_AGAIN)
-    return dict(meta)
+    try:
+        return StoredModelCard.model_validate(meta)
+    except ValidationError as error:
+        raise CheckpointError(path, "the description of a model", str(error)) from error
 
 
 def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.optional_registry import ALL_FEATURES
@@ -29,7 +29,7 @@ GROUP_OF = {
 ALL = "all"
 
 
-def group_columns(config: ModelConfig, statistics: Mapping[str, Any]) -> dict[str, list[int]]:
+def group_columns(config: ModelConfig, statistics: NetworkInputs) -> dict[str, list[int]]:
     """Return the feature columns of each group of ``config.groups``; without groups there is one, of all columns.
 
     A stored model's file names the columns (``groups``), so that it stays what it was when a family moves.
@@ -37,11 +37,11 @@ def group_columns(config: ModelConfig, statistics: Mapping[str, Any]) -> dict[st
     Raises:
         InvalidValueError: a group without features, or a feature of no known family.
     """
-    features: list[str] = statistics["features"]
     if not config.groups:
-        return {ALL: list(range(len(features)))}
-    stored: dict[str, list[int]] | None = statistics.get("groups")
-    return stored if stored is not None else {name: _columns(name, features) for name in config.groups}
+        return {ALL: list(range(len(statistics.features)))}
+    if statistics.groups is not None:
+        return statistics.groups
+    return {name: _columns(name, statistics.features) for name in config.groups}
 
 
 def _columns(group: str, features: Sequence[str]) -> list[int]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.models.build import build_model
@@ -61,7 +60,7 @@ def stored_shapes(path: Path) -> Shapes:
     return shapes
 
 
-def require_same_shapes(path: Path, config: ModelConfig, statistics: Mapping[str, Any], stored: Shapes) -> None:
+def require_same_shapes(path: Path, config: ModelConfig, statistics: NetworkInputs, stored: Shapes) -> None:
     """Compare the network that ``config`` and ``statistics`` describe with the tensors of a weights' file.
 
     The network is laid out without memory for its weights, so dimensions of any size cost nothing.
@@ -69,7 +68,7 @@ def require_same_shapes(path: Path, config: ModelConfig, statistics: Mapping[str
     Raises:
         CheckpointError: they differ; the error names the first tensor that does.
     """
-    layers, inputs = len(config.hidden_dims), len(statistics["features"])
+    layers, inputs = len(config.hidden_dims), len(statistics.features)
     if layers > len(stored) or inputs > MAX_INPUTS:
         raise CheckpointError(
             path, f"at most {len(stored)} layers and {MAX_INPUTS:,} inputs", f"{layers:,} and {inputs:,}"

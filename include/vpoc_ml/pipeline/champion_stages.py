@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml import environment
+from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
-from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
@@ -100,8 +100,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     if why is None:
         stored = run.lake.require_manifest(out)
         return {**stored.details, "rows_out": stored.rows, "why": None}
-    statistics = read_json(champion.folder / "feature_statistics.json")
-    seen = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
+    seen = read_feature_statistics(champion.folder).last_label_end("validation")
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     scores = score_bars(
         load_model(champion.folder / "best_model.json"),

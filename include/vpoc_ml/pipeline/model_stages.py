@@ -54,7 +54,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     )
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)
-    write_json(run.folder / "feature_statistics.json", built.statistics)
+    write_json(run.folder / "feature_statistics.json", built.statistics.to_json())
     manifest = run_lake.write_frame("training_set.parquet", built.frame, build_key)
     splits = dict(built.frame.group_by("split").len().sort("split").iter_rows())
     return {
@@ -63,7 +63,7 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
         "quarantined": 0,
         "skipped": False,
         "splits": splits,
-        "features": built.statistics["features"],
+        "features": built.features,
         "sha256": manifest.sha256,
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, stage
@@ -71,8 +72,7 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
     if "champion" not in metrics["models"]:
         return lost
     champion = rival or _compared(run)
-    statistics = read_json(champion.folder / "feature_statistics.json")
-    learned = datetime.fromisoformat(statistics["splits"]["validation"]["last_label_end"])
+    learned = read_feature_statistics(champion.folder).last_label_end("validation")
     if learned <= datetime.fromisoformat(metrics["from"]):
         return lost
     note = (

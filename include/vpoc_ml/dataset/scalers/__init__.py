@@ -7,13 +7,13 @@ constant column stays constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vpoc_ml.artifacts.feature_statistics import FittedScaler
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
 from vpoc_ml.dataset.scalers.linear import Mad, Robust, RobustScaler, Winsor
 from vpoc_ml.dataset.scalers.normal import BoxCox, Quantile, YeoJohnson
@@ -45,9 +45,9 @@ class Scaler:
             scaled[:, index] = apply_column(column, raw[:, index])
         return scaled
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything fitted as plain JSON values."""
-        return {"kind": self.kind, "columns": [column.to_json() for column in self.columns]}
+    def to_artifact(self) -> FittedScaler:
+        """Return the fitted parameters of all columns."""
+        return FittedScaler(kind=self.kind, columns=tuple(column.to_json() for column in self.columns))
 
 
 def apply_column(column: ColumnScaler, raw: npt.NDArray[np.floating]) -> Floats:
@@ -71,15 +71,14 @@ def fit_scaler(kind: str, columns: Iterable[npt.NDArray[np.floating]]) -> Scaler
     return Scaler(kind, tuple(scaling.fit(_finite(column)) for column in columns))
 
 
-def scaler_from_json(stored: Mapping[str, Any]) -> Scaler:
+def scaler_from_json(stored: FittedScaler) -> Scaler:
     """Return the scaler that ``Scaler.to_json`` stored.
 
     Raises:
         InvalidValueError: it names no kind of this version.
     """
-    kind = str(stored.get("kind"))
-    scaling = _class(kind)
-    return Scaler(kind, tuple(scaling.from_json(column) for column in stored["columns"]))
+    scaling = _class(stored.kind)
+    return Scaler(stored.kind, tuple(scaling.from_json(column) for column in stored.columns))
 
 
 def _class(kind: str) -> type[ColumnScaler]:

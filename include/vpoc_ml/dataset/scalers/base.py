@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from vpoc_ml.artifacts.feature_statistics import FittedColumnScaler
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,19 +35,11 @@ class ColumnScaler(ABC):
     def apply(self, values: Floats) -> Floats:
         """Return finite values [n] scaled; infinite where the result is too large for a float."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything fitted as plain JSON values."""
-        return {name: _to_json(value) for name, value in asdict(self).items()}
+    def to_json(self) -> FittedColumnScaler:
+        """Return the fitted parameters as plain JSON values."""
+        return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, fitted: dict[str, Any]) -> Self:
+    def from_json(cls, fitted: FittedColumnScaler) -> Self:
         """Return the scaler whose ``to_json`` is ``fitted``."""
-        return cls(**{name: _from_json(value) for name, value in fitted.items()})
-
-
-def _to_json(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _from_json(value: Any) -> Any:
-    return np.asarray(value, np.float64) if isinstance(value, list) else value
+        return cls(**{n: np.asarray(v, np.float64) if isinstance(v, list) else v for n, v in fitted.items()})

@@ -15,9 +15,7 @@ Outputs and targets of all kinds but the classes are in rank units, and so is ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from vpoc_ml.artifacts.feature_statistics import FittedTarget
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.targets.base import Floats, Target
 from vpoc_ml.dataset.targets.classes import BinaryTarget, MulticlassTarget
@@ -58,14 +56,13 @@ def fit_target(
     return _class(kind).fit(returns, volatility, config or DatasetConfig())
 
 
-def target_from_json(stored: Mapping[str, Any]) -> Target:
+def target_from_json(stored: FittedTarget) -> Target:
     """Return the target that ``Target.to_json`` stored.
 
     Raises:
         InvalidValueError: it names no kind of this version.
     """
-    fitted = dict(stored)
-    return _class(str(fitted.pop("kind", None))).from_json(fitted)
+    return _class(str(stored.get("kind"))).from_json(stored)
 
 
 def _class(kind: str) -> type[Target]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from vpoc_ml.artifacts.feature_statistics import FittedTarget
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.errors import InputError
 
@@ -78,14 +79,17 @@ class Target(ABC):
         """Number of the network's outputs a row."""
         return len(self.start)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything fitted as plain JSON values, with ``kind``."""
-        return {"kind": self.kind, **{name: _to_json(value) for name, value in asdict(self).items()}}
+    def to_json(self) -> FittedTarget:
+        """Return ``kind`` and the fitted parameters as plain JSON values."""
+        values = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in asdict(self).items()}
+        return {"kind": self.kind, **values}
 
     @classmethod
-    def from_json(cls, fitted: dict[str, Any]) -> Self:
-        """Return the target whose ``to_json``, less ``kind``, is ``fitted``."""
-        return cls(**{name: _from_json(value) for name, value in fitted.items()})
+    def from_json(cls, fitted: FittedTarget) -> Self:
+        """Return the target whose ``to_json`` is ``fitted``."""
+        parameters = {n: np.asarray(v, np.float64) if isinstance(v, list) else v for n, v in fitted.items()}
+        parameters.pop("kind", None)
+        return cls(**parameters)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,3 @@ def finite_returns(returns: Floats) -> Floats:
             " Look at the bars: no bar is followed by another within the label's horizon."
         )
     return finite
-
-
-def _to_json(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _from_json(value: Any) -> Any:
-    return np.asarray(value, np.float64) if isinstance(value, list) else value

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.lake.atomic import write_json
@@ -26,7 +28,7 @@ from vpoc_ml.training.launch.run_inputs import hash_inputs
 from vpoc_ml.training.launch.saving import save_models
 from vpoc_ml.training.launch.validate_config import validate_training_config
 from vpoc_ml.training.loop.checkpoint import fingerprints, latest_checkpoint
-from vpoc_ml.training.loop.data import TrainingData, load, read_statistics
+from vpoc_ml.training.loop.data import TrainingData, load
 from vpoc_ml.training.loop.epochs import Trainer, step_rows
 from vpoc_ml.training.loop.log import log_to, progress_lines
 from vpoc_ml.training.loop.objective import Objective
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 class TrainingContext:
     """What all rungs of a run stand on: statistics of the features, hashes of the inputs, the device."""
 
-    statistics: Result
+    statistics: FeatureStatistics
     inputs: list[str]
     choice: DeviceChoice
 
@@ -86,9 +88,9 @@ def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
     A run with checkpoints from the card waits for a card that is only busy: on the CPU it would begin anew.
     """
     torch.set_num_threads(config.training.threads)
-    statistics, inputs = read_statistics(run_dir), hash_inputs(run_dir)
+    statistics, inputs = read_feature_statistics(run_dir), hash_inputs(run_dir)
     validate_training_config(config, statistics)
-    probe = Probe(partial(build_model, config.model, statistics), len(statistics["features"]))
+    probe = Probe(partial(build_model, config.model, statistics), len(statistics.features))
     choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
     if choice.busy is not None:
         on_gpu = {fingerprint_of(inputs, rung, "cuda") for rung in fallback_configs(config)}
@@ -129,7 +131,7 @@ def _train(
             trainer.resume(checkpoint)
         trainer.fit()
     result = summarize(trainer, data, described, resumed)
-    result |= save_models(run_dir, trainer, net, config, statistics, _about(statistics, described, result))
+    result |= save_models(run_dir, trainer, net, config, statistics, _about(config, statistics, described, result))
     write_json(run_dir / "training_result.json", result)
     log.info("done: best epoch %s, validation loss %.6f", result["best_epoch"], result["best_validation_loss"])
     return result
@@ -188,19 +190,20 @@ def summarize(trainer: Trainer, data: TrainingData, described: Result, resumed: 
     }
 
 
-def _about(statistics: Result, described: Result, result: Result) -> Result:
-    """Return what the models' files say beside their weights."""
-    return {
-        "features": statistics["features"],
-        "zero_rank": statistics["zero_rank"],
-        "target_quantiles": statistics["target_quantiles"],
-        **{key: statistics[key] for key in ("target", "scaler") if key in statistics},
-        "model": described["model"],
-        "parameters": described["parameters"],
-        "fingerprint": described["fingerprint"],
-        "torch": described["torch"],
-        "splits": statistics.get("splits", {}),
-        "best_epoch": result["best_epoch"],
-        "best_validation_loss": result["best_validation_loss"],
-        "dead": result["dead"],
-    }
+def _about(config: RunConfig, statistics: FeatureStatistics, described: Result, result: Result) -> ModelCard:
+    """Return the description that is stored beside the weights."""
+    return ModelCard(
+        features=statistics.features,
+        zero_rank=statistics.zero_rank,
+        target_quantiles=statistics.target_quantiles,
+        target=statistics.target,
+        scaler=statistics.scaler,
+        model=config.model,
+        parameters=described["parameters"],
+        fingerprint=described["fingerprint"],
+        torch=described["torch"],
+        splits=statistics.splits,
+        best_epoch=result["best_epoch"],
+        best_validation_loss=result["best_validation_loss"],
+        dead=result["dead"],
+    )

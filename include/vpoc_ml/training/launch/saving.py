@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 from torch import Tensor, nn
 
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
+from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.statistics import interpolated_rank
 from vpoc_ml.models.build import stored_target
@@ -38,7 +40,7 @@ class Ranks:
     zero: float
 
     @classmethod
-    def read(cls, run_dir: Path, statistics: Meta) -> Ranks:
+    def read(cls, run_dir: Path, statistics: FeatureStatistics) -> Ranks:
         """Read them: ``y``, which every training set has, whatever its target is."""
         frame = pl.read_parquet(run_dir / "training_set.parquet", columns=["split", "y", "weight"])
         known = frame.with_columns(pl.when(pl.col("weight") > 0).then(pl.col("y")).otherwise(float("nan")))
@@ -46,14 +48,19 @@ class Ranks:
             known.filter(pl.col("split") == part)["y"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
             for part in ("train", "validation")
         )
-        if "target" not in statistics:
-            return cls(train, validation, float(statistics["zero_rank"]))
-        quantiles = np.asarray(statistics["target_quantiles"], dtype=np.float64)
+        if statistics.target is None:
+            return cls(train, validation, statistics.zero_rank)
+        quantiles = np.asarray(statistics.target_quantiles, dtype=np.float64)
         return cls(train, validation, float(interpolated_rank(np.zeros(1), quantiles)[0]))
 
 
 def save_models(
-    run_dir: Path, trainer: Trainer, net: GuardedNet, config: RunConfig, statistics: Meta, meta: Meta
+    run_dir: Path,
+    trainer: Trainer,
+    net: GuardedNet,
+    config: RunConfig,
+    statistics: FeatureStatistics,
+    card: ModelCard,
 ) -> Meta:
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
 
@@ -66,7 +73,7 @@ def save_models(
         net: its network, with the guard.
         config: sections ``model`` and ``training`` are read.
         statistics: ``feature_statistics.json``.
-        meta: what else the models' files say.
+        card: description of the models; name, groups and parts are added here.
 
     Returns:
         ``parts`` of the best model, as its file says, if it has more than one, and ``trees``.
@@ -75,16 +82,18 @@ def save_models(
     several = blended or len(config.model.groups) > 1
     ranks = Ranks.read(run_dir, statistics) if several else None
     trees = _trees(trainer, ranks) if ranks and blended else None
-    own = {"groups": net.body.columns} if config.model.groups and isinstance(net.body, Ensemble) else {}
-    told: Meta = {}
+    if config.model.groups and isinstance(net.body, Ensemble):
+        card = card.model_copy(update={"groups": net.body.columns})
+    saved = card
     weights: dict[str, Tensor] = {"final_model": trainer.engine.state[AVERAGE].clone(), "best_model": trainer.best}
     for name, flat in weights.items():
         with trainer.engine.using(flat):
             forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees)
-            told = {} if ranks is None else _weighed(forecaster, trainer.data.validation, ranks, meta["zero_rank"])
-            save_model(run_dir, name, net, {**meta, **own, **told, "name": name}, trees)
-    log.info("parts: %s", ", ".join(f"{part['name']} {part['weight']:.3f}" for part in told.get("parts", [])) or "one")
-    return {key: told[key] for key in ("parts",) if key in told} | ({"trees": trees.rounds} if trees else {})
+            saved = card if ranks is None else _weighed(card, forecaster, trainer.data.validation, ranks)
+            save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees)
+    log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
+    parts = {} if saved.parts is None else {"parts": [part.model_dump() for part in saved.parts]}
+    return parts | ({"trees": trees.rounds} if trees else {})
 
 
 def _trees(trainer: Trainer, ranks: Ranks) -> Trees:
@@ -102,11 +111,11 @@ def _on_cpu(body: nn.Module) -> nn.Module:
     return own.cpu()
 
 
-def _weighed(forecaster: Forecaster, validation: Rows, ranks: Ranks, zero: float) -> Meta:
-    """Return ``parts`` with the weights that fit the validation rows best, and the mix's own score of a zero return."""
+def _weighed(card: ModelCard, forecaster: Forecaster, validation: Rows, ranks: Ranks) -> ModelCard:
+    """Return the card with the weights that fit the validation rows best and the blend's score of a zero return."""
     guarded = validation.inputs.cpu()
     blocks = [forecaster.parts(guarded[at : at + BATCH_ROWS]) for at in range(0, len(guarded), BATCH_ROWS)]
     weights = best_weights(np.concatenate(blocks, axis=1), ranks.validation)
-    zeros = [ranks.zero if name == TREES else zero for name in forecaster.names]
-    parts = [{"name": n, "weight": float(w)} for n, w in zip(forecaster.names, weights, strict=True)]
-    return {"parts": parts, "zero_rank": float(weights @ np.array(zeros))}
+    zeros = [ranks.zero if name == TREES else card.zero_rank for name in forecaster.names]
+    parts = tuple(ModelPart(name=n, weight=float(w)) for n, w in zip(forecaster.names, weights, strict=True))
+    return card.model_copy(update={"parts": parts, "zero_rank": float(weights @ np.array(zeros))})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.build import guarded_edges, stored_target
@@ -23,7 +21,7 @@ VALIDATED_SETTINGS = (
 )
 
 
-def validate_training_config(config: RunConfig, statistics: Mapping[str, Any]) -> None:
+def validate_training_config(config: RunConfig, statistics: FeatureStatistics) -> None:
     """Raise unless network, loss and training set go together.
 
     Args:
@@ -36,7 +34,7 @@ def validate_training_config(config: RunConfig, statistics: Mapping[str, Any]) -
     """
     Objective.of(config.training, stored_target(statistics))
     group_columns(config.model, statistics)
-    guarded_edges(config.model, statistics, Guard(statistics["median"], statistics["scale"], config.model.guard_clip))
+    guarded_edges(config.model, statistics, Guard(statistics.median, statistics.scale, config.model.guard_clip))
     _require_whole_batches(config)
 
 

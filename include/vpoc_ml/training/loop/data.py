@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
 from vpoc_ml.errors import ArtifactError, MissingInputError, NoLabelledRowsError
 from vpoc_ml.models.build import starting_outputs
@@ -53,26 +52,6 @@ class TrainingData:
     preflight: dict[str, Any] = field(default_factory=dict)
 
 
-def read_statistics(run_dir: Path) -> dict[str, Any]:
-    """Return ``feature_statistics.json``.
-
-    Raises:
-        MissingInputError: the file does not exist.
-        ArtifactError: it is not the JSON the dataset writes.
-    """
-    path = run_dir / "feature_statistics.json"
-    if not path.is_file():
-        raise MissingInputError(path, "the statistics of the training set", "Build the training set first.")
-    try:
-        statistics: dict[str, Any] = json.loads(path.read_text())
-        lengths = {len(statistics[key]) for key in ("features", "median", "scale")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(path, "features, median and scale", repr(error)) from error
-    if lengths == {0} or len(lengths) != 1:
-        raise ArtifactError(path, "one median and scale per feature", f"lists of lengths {sorted(lengths)}")
-    return statistics
-
-
 @dataclass(frozen=True)
 class Preparation:
     """What turns rows of a training set into a network's inputs and targets."""
@@ -83,10 +62,11 @@ class Preparation:
     guard: Guard
 
     @classmethod
-    def of(cls, statistics: Mapping[str, Any], guard: Guard) -> Preparation:
+    def of(cls, statistics: FeatureStatistics, guard: Guard) -> Preparation:
         """Read it from ``feature_statistics.json``: without a target there it is the rank ``y``."""
-        scaler = scaler_from_json(statistics["scaler"]) if "scaler" in statistics else None
-        return cls(statistics["features"], "target" if "target" in statistics else "y", scaler, guard.cpu())
+        scaler = None if statistics.scaler is None else scaler_from_json(statistics.scaler)
+        column = "y" if statistics.target is None else "target"
+        return cls(list(statistics.features), column, scaler, guard.cpu())
 
     def inputs(self, raw: npt.NDArray[np.float32]) -> Tensor:
         """Return guarded inputs [rows, features] of raw features."""
@@ -94,7 +74,7 @@ class Preparation:
 
 
 def load(
-    run_dir: Path, statistics: Mapping[str, Any], guard: Guard, device: torch.device, batch: int = 1
+    run_dir: Path, statistics: FeatureStatistics, guard: Guard, device: torch.device, batch: int = 1
 ) -> TrainingData:
     """Read ``training_set.parquet`` of a run with its ``feature_statistics.json``.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpoc_ml import config as configuration
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
@@ -33,7 +34,6 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.training.launch.run_inputs import drop_inputs, hash_inputs, share_inputs
 from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
-from vpoc_ml.training.loop.data import read_statistics
 from vpoc_ml.training.search.space import Dimension, overrides
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Search:
             raise InvalidValueError("trials", trials, "at least 1")
         base = self._base()
         mark = self._mark(base)
-        validate_search_space(base, self.space, read_statistics(self.run_dir))
+        validate_search_space(base, self.space, read_feature_statistics(self.run_dir))
         study = self._open(base, mark)
         if not study.get_trials(deepcopy=False):
             self._enqueue_own(study, base)
@@ -199,7 +199,7 @@ class Search:
         return {each.key: each.own(base) for each in self.space}
 
 
-def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistics: Record) -> None:
+def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistics: FeatureStatistics) -> None:
     """Raise unless each value that decides whether a net can be trained at all has company with which it can.
 
     Raises:
@@ -213,7 +213,7 @@ def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistic
             raise next(filter(None, refused))
 
 
-def _refused(config: RunConfig, statistics: Record) -> InvalidValueError | None:
+def _refused(config: RunConfig, statistics: FeatureStatistics) -> InvalidValueError | None:
     try:
         validate_training_config(config, statistics)
     except InvalidValueError as error:

@@ -1,0 +1,82 @@
+"""The JSON file beside a model's weights: what a model needs to predict, and how it was trained."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vpoc_ml.artifacts.feature_statistics import FittedScaler, FittedTarget, NetworkInputs, SplitSpan
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.config import ModelConfig
+
+
+class ModelPart(BaseModel):
+    """One part of a blended model (a group of networks, or the trees) and its weight in the blend."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    weight: float
+
+
+class ModelCard(JsonArtifact):
+    """Description of a model. The weights are in a file of their own.
+
+    Attributes:
+        features: feature columns in model order.
+        zero_rank: score at which the model expects an unchanged price.
+        target_quantiles: quantiles 0, 0.001, ..., 1 of the training returns; they turn a rank into a log return.
+        target: the fitted target; None for the rank target.
+        scaler: the fitted scaler between the features and the guard; None without one.
+        model: settings of the network.
+        parameters: number of trained values.
+        fingerprint: identity of the training data, settings and code.
+        torch: version of PyTorch.
+        splits: period of each split of the training set.
+        best_epoch: epoch with the lowest validation loss, from 1.
+        best_validation_loss: that loss.
+        dead: the predictions of the best epoch do not vary.
+        groups: feature columns of each group of an ensemble.
+        parts: parts of a blend with their weights; None for a single part.
+        name: file name of the model without its ending.
+    """
+
+    features: tuple[str, ...]
+    zero_rank: float
+    target_quantiles: tuple[float, ...] | None = None
+    target: FittedTarget | None = None
+    scaler: FittedScaler | None = None
+    model: ModelConfig
+    parameters: int | None = None
+    fingerprint: str | None = None
+    torch: str | None = None
+    splits: dict[str, SplitSpan] = Field(default_factory=dict)
+    best_epoch: int | None = None
+    best_validation_loss: float | None = None
+    dead: bool | None = None
+    groups: dict[str, list[int]] | None = None
+    parts: tuple[ModelPart, ...] | None = None
+    name: str | None = None
+
+    def network_inputs(self) -> NetworkInputs:
+        """Return what the network is built from, with zeros for all values that the weights file holds."""
+        count = len(self.features)
+        return NetworkInputs.model_construct(  # without validation: a damaged file may state any number of bins
+            features=self.features,
+            median=(0.0,) * count,
+            scale=(1.0,) * count,
+            edges=((0.0,) * (self.model.bins + 1),) * count,
+            target=self.target,
+            groups=self.groups,
+        )
+
+
+class StoredModelCard(ModelCard):
+    """A model card as read from a file.
+
+    Attributes:
+        weights: name of the weights file in the same folder.
+        weights_sha256: SHA-256 of that file.
+    """
+
+    weights: str
+    weights_sha256: str
