@@ -1,4 +1,4 @@
-"""Every engine against the eager one: same numbers, same guards, same bits after a resume; and the choice of one."""
+"""The fused engine against the eager one: same numbers, same guards; and the choice between them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from numba.core.errors import NumbaError
 
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import TrainingConfig, resolve
+from vpoc_ml.models.build import build_model
 from vpoc_ml.models.mlp import PlainMLP
 from vpoc_ml.models.outputs import Shifted
 from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
-from vpoc_ml.training.engines import compiled, fused, fused_kernel, select
-from vpoc_ml.training.engines.compiled import CompiledEngine
+from vpoc_ml.training.engines import fused, fused_kernel, select
 from vpoc_ml.training.engines.eager import THETA, Engine
 from vpoc_ml.training.engines.fused import FusedEngine
 from vpoc_ml.training.engines.select import choose_engine, plan_engine
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import StepSchedule
+from vpoc_ml.training.loop.step_state import LOG_DELTA
 
 FEATURES, BATCH, STEPS = 5, 24, 40
 NETS = {
@@ -65,6 +67,8 @@ def assert_alike(engine: Engine, eager: Engine, tolerance: float = 2e-3) -> None
         {"clipping": "adaptive", "gradient_clip": 0.05},
         {"loss": "mse"},
         {"gradient_clip": 0.01, "weight_decay": 1.0},
+        {"loss": "adaptive_huber", "huber_delta": 0.1},
+        {"loss": "adaptive_huber", "huber_delta": 0.01, "clipping": "adaptive", "gradient_clip": 0.05},
     ],
 )
 def test_fused_steps_equal_eager_steps(net, settings):
@@ -131,108 +135,59 @@ def test_fused_dropout_keeps_the_mean_and_depends_on_the_seed_only():
     assert abs(np.corrcoef(dropped[:, :-1].ravel(), dropped[:, 1:].ravel())[0, 1]) < 4 / math.sqrt(dropped.size)
 
 
-@pytest.fixture(scope="module")
-def built():
-    """One build of the compiled engine, two steps a call, with its state before the first step."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "GROUP", 2)
-        engine = make(CompiledEngine, clipping="adaptive", gradient_clip=0.05)
-        yield engine, engine.snapshot()
-
-
-def test_compiled_steps_equal_eager_steps(built):
-    engine, start = built
-    engine.restore(start)
-    eager = make(Engine, clipping="adaptive", gradient_clip=0.05)
-    for each in (engine, eager):
-        each.steps(rows(), 0, step_schedule(STEPS - 1))  # an odd number: the last step is not part of a group
-    assert_alike(engine, eager)
-
-
-def test_bad_batch_leaves_a_compiled_run_bit_identical_to_one_without_its_update(built):
-    engine, start = built
-    inputs, target, weight = rows()
-    spoilt = inputs.clone()
-    spoilt[6 * BATCH + 1] = math.nan  # alone in its group, beside a good step
-    states = []
-    for data in (spoilt, None):
-        engine.restore(start)
-        if data is None:
-            engine.steps((inputs, target, weight), 0, step_schedule().part(0, 6))
-            before = engine.snapshot()
-            silent = weight.clone()
-            silent[6 * BATCH : 7 * BATCH] = math.nan  # another way to make the same step bad
-            engine.restore(before)
-            engine.steps((inputs, target, silent), 6, step_schedule().part(6, 8))
-        else:
-            engine.steps((data, target, weight), 0, step_schedule(8))
-        assert engine.read_window().finite
-        states.append(engine.snapshot())
-    assert torch.equal(states[0][0], states[1][0])
-    assert torch.equal(states[0][1], states[1][1])
-    assert states[0][1][0, 0] == 7
-
-
-def test_compiled_run_resumed_at_a_window_has_the_same_bits(built):
-    engine, start = built
-    engine.restore(start)
-    engine.steps(rows(), 0, step_schedule(20))
-    kept = engine.snapshot()
-    engine.steps(rows(), 20, step_schedule().part(20))
-    whole = engine.snapshot()
-    engine.restore(kept)
-    engine.steps(rows(), 20, step_schedule().part(20))
-    engine.read_windows()
-    assert torch.equal(engine.state, whole[0])
-
-
-def test_a_whole_job_is_alike_in_all_engines(tiny, make_run, monkeypatch):
-    monkeypatch.setattr(compiled, "GROUP", 1)
+def test_a_whole_job_is_alike_in_both_engines(tiny, make_run):
     shared = {"training__epochs": 1, "training__batch_size": 64, "training__warmup_steps": 5}
     shared |= {"preset": "top5", "model__dropout": 0.0, "training__learning_rate": 1e-3}
     losses = {}
-    for engine in ("eager", "fused", "compiled"):
+    for engine in ("eager", "fused"):
         result = train_run(make_run(tiny, engine, training__engine=engine, **shared))
         assert result["engine"] == engine, result["engine_reason"]
         assert "self-test passed" in result["engine_reason"] or engine == "eager"
         losses[engine] = result["best_validation_loss"]
     assert losses["fused"] == pytest.approx(losses["eager"], rel=1e-4)
-    assert losses["compiled"] == pytest.approx(losses["eager"], rel=1e-4)
 
 
-def test_auto_weighs_building_against_saving():
-    small, large = NETS["reference_mlp"](0.0), ResidualNet(50, (64, 64), 0.0)
+def test_auto_takes_the_fused_engine_for_small_batches():
+    small, large = NETS["reference_mlp"](0.0), ResidualNet(54, (512, 512), 0.0)
     config, objective = TrainingConfig(), Objective()
-    assert plan_engine(small, config, objective, 16, 10)[0] == "fused"
-    assert plan_engine(small, config, objective, 1024, 10)[0] == "eager"
-    assert plan_engine(large, config, objective, 64, 10)[0] == "eager"
-    assert plan_engine(large, config, objective, 64, 99_000)[0] == "eager"
-    assert plan_engine(large, config, objective, 64, 101_000)[0] == "compiled"
-    assert plan_engine(small, TrainingConfig(precision="bf16"), objective, 16, 10)[0] == "eager"
-    assert plan_engine(small, config, Objective("adaptive_huber"), 16, 10)[0] == "eager"
-    kind, reason = plan_engine(small, TrainingConfig(engine="fused", precision="bf16"), objective, 16, 10)
+    assert sum(parameter.numel() for parameter in large.parameters()) > select.FUSED_PARAMETERS
+    assert plan_engine(small, config, objective, 16)[0] == "fused"
+    assert plan_engine(small, config, objective, 64)[0] == "fused"
+    assert plan_engine(small, config, objective, 65)[0] == "eager"
+    assert plan_engine(large, config, objective, 16)[0] == "eager"
+    assert plan_engine(small, TrainingConfig(precision="bf16"), objective, 16)[0] == "eager"
+    assert plan_engine(small, config, Objective("adaptive_huber"), 16)[0] == "fused"
+    assert plan_engine(small, config, Objective("pinball", levels=(0.5,)), 16)[0] == "eager"
+
+
+def test_the_setting_decides_where_the_engine_can_train_the_network():
+    small, objective = NETS["reference_mlp"](0.0), Objective()
+    assert plan_engine(small, TrainingConfig(engine="eager"), objective, 16)[0] == "eager"
+    assert plan_engine(small, TrainingConfig(engine="fused"), objective, 1024)[0] == "fused"
+    kind, reason = plan_engine(small, TrainingConfig(engine="fused", precision="bf16"), objective, 16)
     assert (kind, reason) == ("eager", "the fused engine computes in fp32, not bf16")
 
 
-def test_building_takes_longer_the_more_parameter_tensors_there_are():
-    for blocks, seconds in ((1, 48), (4, 120)):
-        net = ResidualNet(50, (64,) * blocks, 0.0)
-        assert 4 * len(list(net.parameters())) == seconds
-        _, reason = plan_engine(net, TrainingConfig(), Objective(), 1024, 10)
-        assert reason.endswith(f"building would take about {seconds} s")
+@pytest.mark.parametrize("preset", ["top5", "conservative", "medium", "ambitious"])
+def test_published_presets_train_with_the_fused_engine_on_a_cpu(preset):
+    config = resolve(preset)
+    statistics = {"features": [f"f{n}" for n in range(54)], "median": [0.0] * 54, "scale": [1.0] * 54}
+    body = build_model(config.model, statistics).body
+    kind, reason = plan_engine(body, config.training, Objective.of(config.training), config.training.batch_size)
+    assert kind == "fused", reason
 
 
 def test_engine_with_wrong_numbers_is_replaced_by_eager_and_leaves_no_trace(monkeypatch, caplog):
     net, other = NETS["residual"](0.1).train(), NETS["residual"](0.1)
     other.load_state_dict(net.state_dict())
-    honest = fused_kernel.take_steps
+    right = fused_kernel.take_steps
 
     def wrong(state, *arguments):
-        honest(state, *arguments)
+        right(state, *arguments)
         state[THETA] *= 1.01
 
     monkeypatch.setattr(fused_kernel, "take_steps", wrong)
-    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), rows(), BATCH, 100)
+    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), rows(), BATCH)
     assert engine.name == "eager"
     assert "weights differ by" in reason
     assert "failed its self-test" in caplog.text
@@ -240,19 +195,21 @@ def test_engine_with_wrong_numbers_is_replaced_by_eager_and_leaves_no_trace(monk
     assert engine.state[1:3].abs().max() == 0
 
 
-def test_without_a_compiler_the_eager_engine_takes_over(monkeypatch):
-    import torch._inductor.config as inductor
+def test_kernel_that_cannot_be_compiled_is_replaced_by_eager(monkeypatch):
+    def refuse(*arguments):
+        raise NumbaError("no code for this CPU")
 
-    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(fused_kernel, "take_steps", refuse)
     net = NETS["residual"](0.0).train()
-    engine, reason = choose_engine(net, TrainingConfig(engine="compiled"), Objective(), rows(), BATCH, 100)
+    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), rows(), BATCH)
     assert engine.name == "eager"
-    assert reason.startswith("compiled failed its self-test: ")
+    assert reason.startswith("fused failed its self-test: RuntimeError: numba: ")
+    assert "no code for this CPU" in reason
 
 
-def test_self_test_puts_everything_back():
+def test_self_test_leaves_no_trace():
     net = NETS["reference_mlp"](0.1).train()
-    engine, reason = choose_engine(net, TrainingConfig(), Objective(), rows(), 16, 100)
+    engine, reason = choose_engine(net, TrainingConfig(), Objective(), rows(), 16)
     plain = Engine(NETS["reference_mlp"](0.1), TrainingConfig())
     assert engine.name == "fused"
     assert "self-test passed" in reason
@@ -267,20 +224,37 @@ def test_fused_kernel_takes_its_numbers_from_those_of_the_other_engines(field, m
     """A kernel out of the disk cache would keep numbers that were compiled into it."""
     states, (inputs, target, weight) = [], (column[:BATCH] for column in rows())
     target = target.repeat(70)
-    spike = 40 if field == "norm_steps" else 60  # among steady norms: every number has its say
+    spike = 40 if field == "norm_steps" else 60  # among steady norms: every number has an effect
     target[spike * BATCH : (spike + 1) * BATCH] *= 50
     steady = inputs.repeat(70, 1), target, weight.repeat(70)
+    settings = {"clipping": "adaptive", "gradient_clip": 100.0, "ema_decay": 0.9, "loss": "mse"}
+    if field.startswith("delta"):
+        settings |= {"loss": "adaptive_huber", "huber_delta": 2.0 if field == "delta_range" else 0.2}
+    changed = 1000.0 if field == "delta_rows" else 0.7 * getattr(fused.RULES, field)
     for _ in range(2):
-        engine = make(FusedEngine, loss="mse", clipping="adaptive", gradient_clip=100.0, ema_decay=0.9)
+        engine = make(FusedEngine, **settings)
         engine.steps(steady, 0, step_schedule(70))
         states.append(torch.cat([engine.state.flatten(), engine.step_state.flatten().float()]))
-        monkeypatch.setattr(fused, "RULES", fused.RULES._replace(**{field: 0.7 * getattr(fused.RULES, field)}))
+        monkeypatch.setattr(fused, "RULES", fused.RULES._replace(**{field: changed}))
     assert not torch.equal(*states)
+
+
+@pytest.mark.parametrize("usable", [7, 8, 9, 24])
+def test_adaptive_delta_of_a_batch_equals_the_eager_engine_s(usable):
+    """Fewer than 8 usable residuals change nothing; rows that do not count and NaN residuals are left out."""
+    inputs, target, weight = rows(BATCH)
+    weight = torch.zeros(BATCH)
+    weight[:usable] = 1.0
+    fused_engine, eager = (make(kind, loss="adaptive_huber", huber_delta=0.05) for kind in (FusedEngine, Engine))
+    for engine in (fused_engine, eager):
+        engine.steps((inputs, target, weight), 0, step_schedule(1))
+    assert float(fused_engine.step_state[LOG_DELTA]) == pytest.approx(float(eager.step_state[LOG_DELTA]), abs=1e-7)
+    assert (float(eager.step_state[LOG_DELTA]) == math.log(0.05)) == (usable < 8)
 
 
 def test_rows_without_labels_do_not_cost_the_fast_engine():
     inputs, target, _ = rows(40 * BATCH)
     net = NETS["residual"](0.0).train()
     unlabelled = inputs, target, torch.zeros(40 * BATCH)
-    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), unlabelled, BATCH, 100)
+    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), unlabelled, BATCH)
     assert engine.name == "fused", reason

@@ -43,7 +43,7 @@ def examine(
     diagnostics = [host_checks.python(hardware.python), *_software(hardware)]
     diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
     diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
-    diagnostics += [device, host_checks.compiler(), host_checks.memory(root)]
+    diagnostics += [device, host_checks.memory(root)]
     diagnostics += filter(None, [host_checks.shared_memory(len(hardware.gpus))])
     return [*diagnostics, *host_checks.lake(lake), *host_checks.services(environment, connect)]
 

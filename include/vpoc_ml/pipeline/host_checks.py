@@ -1,4 +1,4 @@
-"""Checks of this machine apart from its cards: Python, compiler, memory, disk, the lake, configured services."""
+"""Checks of this machine apart from its cards: Python, memory, disk, the lake, configured services."""
 
 from __future__ import annotations
 
@@ -40,16 +40,6 @@ def python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
         f"{shown}; the requirements are locked for {PYTHON[0]}.{PYTHON[1]}",
         "Build the worker from an image with Python 3.11 and install torch's ROCm wheel into it;"
         " the wheel brings ROCm's libraries, the host needs the driver only.",
-    )
-
-
-def compiler(which: Callable[[str], str | None] = shutil.which) -> Diagnostic:
-    """The compiled engine needs a C++ compiler; without one training takes another engine."""
-    found = next((path for name in ("c++", "g++", "clang++") if (path := which(name))), None)
-    if found:
-        return Diagnostic("C++ compiler", "ok", found)
-    return Diagnostic(
-        "C++ compiler", "note", "none; training.engine compiled is not available", "Install g++ to have it."
     )
 
 

@@ -27,6 +27,10 @@ RULES = kernel.Rules(
     norm_steps=float(step_state.NORM_STEPS),
     deviations=step_state.DEVIATIONS,
     least_spread=step_state.LEAST_SPREAD,
+    delta_decay=step_state.DELTA_DECAY,
+    delta_quantile=step_state.DELTA_QUANTILE,
+    delta_range=step_state.DELTA_RANGE,
+    delta_rows=float(step_state.DELTA_ROWS),
 )
 
 

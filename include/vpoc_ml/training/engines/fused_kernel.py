@@ -13,7 +13,18 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from vpoc_ml.training.engines.program import ADD, DROPOUT, HUBER, LINEAR, MSE, NORM, RELU, SHIFT, SIGMOID
+from vpoc_ml.training.engines.program import (
+    ADAPTIVE_HUBER,
+    ADD,
+    DROPOUT,
+    HUBER,
+    LINEAR,
+    MSE,
+    NORM,
+    RELU,
+    SHIFT,
+    SIGMOID,
+)
 from vpoc_ml.training.loop import step_state as columns
 from vpoc_ml.training.loop.adamw_step import AVERAGE, MEAN, SQUARE, THETA
 
@@ -23,6 +34,7 @@ Ints = npt.NDArray[np.int64]
 
 SAFE = {"reassoc", "contract", "arcp", "nsz"}  # not nnan, ninf: the guards look for both
 UPDATES, LOG_NORM, LOG_SPREAD = columns.UPDATES, columns.LOG_NORM, columns.LOG_SPREAD
+LOG_DELTA = columns.LOG_DELTA
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 MASK = np.uint64(0xFFFFFFFF)
 
@@ -37,6 +49,10 @@ class Rules(NamedTuple):
     norm_steps: float
     deviations: float
     least_spread: float
+    delta_decay: float
+    delta_quantile: float
+    delta_range: float
+    delta_rows: float
 
 
 # Helpers become part of take_steps. As functions of their own they exist twice, in their library and in its, optimised
@@ -322,6 +338,49 @@ def loss_and_slope(
 
 
 @helper
+def adaptive_slope(predicted: Floats, target: Floats, weight: Floats, slope: Floats, log_delta: float) -> None:
+    """Fill the slope of the Huber loss over the adaptive delta; see ``loss.scaled_huber``."""
+    rows, delta = len(target), np.float32(math.exp(log_delta))
+    total = ZERO
+    for b in range(rows):
+        total += weight[b]
+    share = ONE / max(total, ONE)
+    for b in range(rows):
+        error = predicted[b] - target[b]
+        inside = abs(error) <= delta or error != error
+        d = error / delta if inside else (ONE if error > ZERO else -ONE)
+        slope[b] = d * weight[b] * share
+
+
+@helper
+def next_log_delta(
+    log_delta: float, predicted: Floats, target: Floats, weight: Floats, sizes: Floats, fixed: float, rules: Rules
+) -> float:
+    """Return the logarithm of the adaptive delta after this batch; see ``step_state.next_log_delta``.
+
+    ``sizes`` [rows] is scratch. It takes the sizes of the usable residuals in ascending order.
+    """
+    count = 0
+    for b in range(len(target)):
+        size = abs(predicted[b] - target[b])
+        if weight[b] > ZERO and math.isfinite(size):
+            at = count
+            while at > 0 and sizes[at - 1] > size:
+                sizes[at] = sizes[at - 1]
+                at -= 1
+            sizes[at] = size
+            count += 1
+    if count < rules.delta_rows:
+        return log_delta
+    position = rules.delta_quantile * (count - 1)
+    below = int(position)
+    above = min(below + 1, count - 1)
+    reached = sizes[below] + (sizes[above] - sizes[below]) * (position - below)
+    bounded = min(max(reached, fixed / rules.delta_range), fixed * rules.delta_range)
+    return rules.delta_decay * log_delta + (1.0 - rules.delta_decay) * math.log(bounded)
+
+
+@helper
 def clip_limit(step_state: Wide, fixed: float, adaptive: bool, rules: Rules) -> float:
     """Return the largest norm allowed; see ``control.clip_limit``."""
     if not adaptive or step_state[UPDATES] < rules.norm_steps:
@@ -416,7 +475,10 @@ def take_steps(
         for row in slopes:
             fill(row, ZERO)
         rows = slice(first, first + batch)
-        loss = loss_and_slope(work[output], target[rows], weight[rows], slopes[output], kind, delta)
+        reported = HUBER if kind == ADAPTIVE_HUBER else kind
+        loss = loss_and_slope(work[output], target[rows], weight[rows], slopes[output], reported, delta)
+        if kind == ADAPTIVE_HUBER:
+            adaptive_slope(work[output], target[rows], weight[rows], slopes[output], step_state[LOG_DELTA])
         backward(state[THETA], work, slopes, gradient, operations, numbers, spare)
         total = ZERO
         for k in range(len(gradient)):
@@ -432,6 +494,10 @@ def take_steps(
             move, length = adam(state, gradient, decayed, shrink, count, rate, fade, decays[step], rules)
             if adaptive:
                 learn_norm(step_state, size, limit, rules)
+            if kind == ADAPTIVE_HUBER:
+                step_state[LOG_DELTA] = next_log_delta(
+                    step_state[LOG_DELTA], work[output], target[rows], weight[rows], spare[0], np.float64(delta), rules
+                )
             step_state[UPDATES] = count
         records[step, 0], records[step, 1], records[step, 2] = loss, np.float32(size), np.float32(size / limit)
         records[step, 3], records[step, 4] = np.float32(move), np.float32(length)

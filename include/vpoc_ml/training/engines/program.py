@@ -16,8 +16,8 @@ from vpoc_ml.models.residual import Block, ResidualNet
 from vpoc_ml.training.loop.objective import Objective
 
 LINEAR, NORM, RELU, DROPOUT, ADD, SHIFT, SIGMOID = range(7)
-HUBER, MSE, BCE = range(3)
-LOSSES = {"huber": HUBER, "mse": MSE, "bce": BCE}
+HUBER, MSE, BCE, ADAPTIVE_HUBER = range(4)
+LOSSES = {"huber": HUBER, "mse": MSE, "bce": BCE, "adaptive_huber": ADAPTIVE_HUBER}
 
 
 @dataclass(frozen=True)

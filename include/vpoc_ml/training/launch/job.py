@@ -144,7 +144,7 @@ def engine_for(
     settings, rows = config.training, data.train
     batch = step_rows(settings.batch_size * settings.accumulation, len(rows))
     body, columns = net.body.to(device).train(), (rows.inputs, rows.target, rows.weight)
-    return choose_engine(body, settings, objective, columns, batch, len(rows) // batch * settings.epochs)
+    return choose_engine(body, settings, objective, columns, batch)
 
 
 def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: GuardedNet) -> Result:
