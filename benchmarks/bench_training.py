@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import resolve
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.reference_mlp import ReferenceMLP
@@ -211,16 +212,21 @@ def show(cases: list[Case]) -> None:
 def preset_cases(name: str) -> list[Case]:
     """Return the engines that can train a preset's network on 54 features (``top5``: 5) at its own batch size."""
     config, count = resolve(name), 5 if name == "top5" else 54
-    statistics = {"features": [f"f{n}" for n in range(count)], "median": [0.0] * count, "scale": [1.0] * count}
-    if config.model.groups:  # a quarter of the features each, and a quarter in all
-        statistics["groups"] = {
-            group: [f for f in range(count) if f % 4 in (number, 3)] for number, group in enumerate(config.model.groups)
-        }
+    # Each group of an ensemble has a quarter of the features, and a quarter is in all groups
+    groups = {
+        name: [f for f in range(count) if f % 4 in (number, 3)] for number, name in enumerate(config.model.groups)
+    }
+    inputs = NetworkInputs(
+        features=tuple(f"f{number}" for number in range(count)),
+        median=(0.0,) * count,
+        scale=(1.0,) * count,
+        groups=groups or None,
+    )
     settings, objective = config.training, Objective.of(config.training)
     generator = torch.Generator().manual_seed(1)
     size = settings.batch_size * PRESET_STEPS
     rows = torch.randn(size, count, generator=generator), torch.rand(size, generator=generator), torch.ones(size)
-    net = build_model(config.model, statistics).body.train()
+    net = build_model(config.model, inputs).body.train()
     kinds = [Engine] if why_not_fused(net, settings, objective) else [Engine, FusedEngine]
     return [preset_case(kind(copy.deepcopy(net), settings, objective), rows) for kind in kinds]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numba.core.errors import NumbaError
 
+from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import TrainingConfig, resolve
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.mlp import PlainMLP
@@ -171,8 +172,9 @@ def test_the_setting_decides_where_the_engine_can_train_the_network():
 @pytest.mark.parametrize("preset", ["top5", "conservative", "medium", "ambitious"])
 def test_published_presets_train_with_the_fused_engine_on_a_cpu(preset):
     config = resolve(preset)
-    statistics = {"features": [f"f{n}" for n in range(54)], "median": [0.0] * 54, "scale": [1.0] * 54}
-    body = build_model(config.model, statistics).body
+    names = tuple(f"f{number}" for number in range(54))
+    inputs = NetworkInputs(features=names, median=(0.0,) * 54, scale=(1.0,) * 54)
+    body = build_model(config.model, inputs).body
     kind, reason = plan_engine(body, config.training, Objective.of(config.training), config.training.batch_size)
     assert kind == "fused", reason
 
