@@ -22,7 +22,7 @@ from vpoc_ml import config
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
 from vpoc_ml.pipeline.run_names import run_folder
-from vpoc_ml.reports.comparison_table import render
+from vpoc_ml.reports.terminal_tables import render
 from vpoc_ops.console_capture import Progress, quiet
 
 DAG = "vpoc_nightly"

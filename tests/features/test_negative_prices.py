@@ -19,7 +19,7 @@ from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.quality.gates import judge_bars, judge_features
+from vpoc_ml.quality.gates import validate_bars, validate_features
 
 CL = instrument("CL")
 CRASH = date(2020, 4, 20)
@@ -150,7 +150,7 @@ def test_gate_bars_asks_for_positive_prices_only_where_the_instrument_does(tmp_p
     bars.write_parquet(tmp_path / "bars.parquet")
 
     def outside(*, negative_prices: bool) -> set[str]:
-        verdict = judge_bars(
+        verdict = validate_bars(
             {"CLK20": tmp_path / "bars.parquet"},
             calendar=calendar,
             tick_size=CL.tick_size,
@@ -171,7 +171,7 @@ def test_gate_features_allows_these_gaps_and_finds_any_other(tmp_path, bars, fea
     broken = features.with_columns(mom_15m=pl.when(~last).then("mom_15m").otherwise(float("nan")).cast(pl.Float32))
     bars.write_parquet(tmp_path / "bars.parquet")
     broken.select("ts", "contract", "session", *REGISTRY).write_parquet(tmp_path / "features.parquet")
-    verdict = judge_features(
+    verdict = validate_features(
         {"CLK20": tmp_path / "features.parquet"},
         bars={"CLK20": tmp_path / "bars.parquet"},
         registry=for_prices_near_zero(REGISTRY),

@@ -19,13 +19,18 @@ from .conftest import NOW
 WORK = (*STAGE_NAMES, "publish-reports")
 PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.report_stage"]
 PRELOADED += sorted({f"vpoc_ml.pipeline.{stage.module}" for stage in STAGES})
-PRELOADED += ["vpoc_ml.quality.gates", "vpoc_ml.quality.docs", "vpoc_ml.evaluation.evaluate", "vpoc_ml.registry.store"]
+PRELOADED += [
+    "vpoc_ml.quality.gates",
+    "vpoc_ml.reports.data_docs",
+    "vpoc_ml.evaluation.evaluate",
+    "vpoc_ml.registry.store",
+]
 PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
 PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly_sample"]
 PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
-    "vpoc_ml.quality.docs_view",
-    "vpoc_ml.quality.judge",
+    "vpoc_ml.reports.data_docs_view",
+    "vpoc_ml.quality.validate",
     "vpoc_ml.dataset.share",
 ]
 PRELOADED += [

@@ -157,16 +157,16 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def judged(world: World) -> Callable[..., object]:
     """Return a function that judges a frame with one of the gates."""
-    from vpoc_ml.quality.gates import judge_bars, judge_features, judge_training_set
+    from vpoc_ml.quality.gates import validate_bars, validate_features, validate_training_set
 
     def run(gate: str, frame: pl.DataFrame, *, name: str = "run1", **options: object) -> object:
         common = {"run": name, "reports_dir": world.reports, "now": NOW}
         path = world.file(gate, frame)
         if gate == "bars":
-            return judge_bars({"ESH25": path}, calendar=world.calendar, tick_size=0.25, **common, **options)
+            return validate_bars({"ESH25": path}, calendar=world.calendar, tick_size=0.25, **common, **options)
         if gate == "features":
             bars = {"ESH25": world.file("keys", world.bars)}
-            return judge_features({"ESH25": path}, bars=bars, registry=REGISTRY, **common, **options)
-        return judge_training_set(path, features=list(REGISTRY), calendar=world.calendar, **common, **options)
+            return validate_features({"ESH25": path}, bars=bars, registry=REGISTRY, **common, **options)
+        return validate_training_set(path, features=list(REGISTRY), calendar=world.calendar, **common, **options)
 
     return run

@@ -14,8 +14,8 @@ from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.quality import bars_gate
-from vpoc_ml.quality.plausible import Known
+from vpoc_ml.quality.rules import bars_gate
+from vpoc_ml.quality.rules.plausibility import Known
 
 ES = instrument("ES")
 ESH25 = parse_contract("ESH25")
@@ -75,9 +75,10 @@ def measured(tmp_path):
         profile = bars_gate.measure(path, code, calendar, entry.tick_size, 0, known, (), config.max_gap_minutes)
         limits = {(check.name, check.column): check.error_if for check in bars_gate.checks(config)}
         return {
-            tally.check: tally
-            for tally in profile.tallies
-            if (limit := limits.get((tally.check, tally.column))) and limit.breached(tally.count, tally.share)
+            measurement.check: measurement
+            for measurement in profile.measurements
+            if (limit := limits.get((measurement.check, measurement.column)))
+            and limit.breached(measurement.count, measurement.share)
         }
 
     return run

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vpoc_ml.quality.docs import VENDOR, publish
-from vpoc_ml.quality.docs_view import VENDORED, offline
+from vpoc_ml.reports.data_docs import VENDOR, publish
+from vpoc_ml.reports.data_docs_view import VENDORED, offline
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = (

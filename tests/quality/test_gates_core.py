@@ -7,7 +7,7 @@ import pytest
 
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.features.registry import REGISTRY
-from vpoc_ml.quality import features_gate, training_gate
+from vpoc_ml.quality.rules import features_gate, training_set_gate
 
 GATES = {"bars": "bars", "features": "features", "training-set": "training"}
 
@@ -30,7 +30,7 @@ def test_named_features_are_checked_and_the_others_are_only_columns_of_the_file(
 
 def test_outliers_are_not_asked_of_what_may_stand_at_a_bound():
     quality, dataset = QualityConfig(), DatasetConfig()
-    both = features_gate.checks(REGISTRY, quality), training_gate.checks(list(REGISTRY), dataset, quality)
+    both = features_gate.checks(REGISTRY, quality), training_set_gate.checks(list(REGISTRY), dataset, quality)
     asked, again = ({check.column for check in checks if check.name == "beyond"} for checks in both)
     assert asked == again
     assert {"mom_15m", "vol_ratio_30", "har_d", "vwap"} <= asked

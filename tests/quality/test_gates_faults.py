@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import GateFailedError, MissingInputError
-from vpoc_ml.quality.gates import judge_bars, raise_if_failed
+from vpoc_ml.quality.gates import raise_if_failed, validate_bars
 
 INF, NAN = float("inf"), float("nan")
 
@@ -158,7 +158,7 @@ def test_missing_or_torn_file_fails_with_one_clear_cause(world, judged, content)
     if content is not None:
         path.write_bytes(content)
     good = world.file("good", world.bars)
-    verdict = judge_bars(
+    verdict = validate_bars(
         {"ESH25": good, "ESM25": path},
         run="torn",
         reports_dir=world.reports,
@@ -204,7 +204,7 @@ def test_extra_column_and_other_order_are_found(world, judged):
 
 def test_nothing_to_judge_is_an_error(world):
     with pytest.raises(MissingInputError, match="at least one contract"):
-        judge_bars({}, run="r", reports_dir=world.reports, now=world.now, calendar=world.calendar, tick_size=0.25)
+        validate_bars({}, run="r", reports_dir=world.reports, now=world.now, calendar=world.calendar, tick_size=0.25)
 
 
 # ---------------------------------------------------------------- features
@@ -247,14 +247,14 @@ def test_hard_bound_fails_soft_range_warns(world, judged):
 def test_value_on_a_hard_bound_rounded_to_float32_is_inside(world, judged):
     from dataclasses import replace
 
-    from vpoc_ml.quality.gates import judge_features
+    from vpoc_ml.quality.gates import validate_features
 
     frame = planted(world.features, "rsi", (300,), 13**0.5)
     bound = {name: replace(known) for name, known in world.registry.items()}
     bound["rsi"] = replace(bound["rsi"], hard=(0.0, 13**0.5), soft=(-INF, INF))
     frame = frame.with_columns(pl.min_horizontal("rsi", pl.lit(13**0.5, dtype=pl.Float32)).alias("rsi"))
     bars = {"ESH25": world.file("b", world.bars)}
-    verdict = judge_features(
+    verdict = validate_features(
         {"ESH25": world.file("f", frame)}, bars=bars, run="r", reports_dir=world.reports, now=world.now, registry=bound
     )
     assert not [f for f in verdict.failures if f.check == "outside"]

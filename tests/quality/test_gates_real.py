@@ -16,7 +16,7 @@ from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.quality.gates import judge_bars, judge_features
+from vpoc_ml.quality.gates import validate_bars, validate_features
 
 pytestmark = pytest.mark.real
 
@@ -33,13 +33,13 @@ def test_real_contract_passes_without_warning_and_a_planted_fault_is_found(real_
     common = {"reports_dir": world.reports, "now": world.now}
     good = {"ESH25": world.file("bars", bars)}
 
-    judged = judge_bars(good, run="a", calendar=calendar, tick_size=es.tick_size, **common)
+    judged = validate_bars(good, run="a", calendar=calendar, tick_size=es.tick_size, **common)
     assert not [f for f in judged.failures if f.severity != "info"], judged.message()
-    judged = judge_features({"ESH25": world.file("features", features)}, bars=good, run="a", **common)
+    judged = validate_features({"ESH25": world.file("features", features)}, bars=good, run="a", **common)
     assert judged.passed, judged.message()
 
     row = bars.height - 1000
     broken = bars.with_columns(high=pl.when(pl.int_range(pl.len()) == row).then(pl.col("low") - 0.25).otherwise("high"))
-    judged = judge_bars({"ESH25": world.file("bad", broken)}, run="b", calendar=calendar, tick_size=0.25, **common)
+    judged = validate_bars({"ESH25": world.file("bad", broken)}, run="b", calendar=calendar, tick_size=0.25, **common)
     (failure,) = [f for f in judged.failures if f.severity == "critical"]
     assert (failure.check, failure.count, failure.first) == ("ohlc", 1, (bars["ts"][row].isoformat(),))

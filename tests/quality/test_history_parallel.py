@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import polars as pl
 
-from vpoc_ml.quality import docs, history, report
-from vpoc_ml.quality.gates import judge_bars
+from vpoc_ml.quality import history
+from vpoc_ml.quality.gates import validate_bars
+from vpoc_ml.reports import data_docs, gates_page
 
 WORKER = """
 import sys
@@ -51,18 +52,18 @@ def test_parallel_gates_lose_nothing(world):
     assert [worker.wait(timeout=300) for worker in workers] == [0, 0, 0]
     runs = {f"w{worker}n{night}" for worker in range(3) for night in range(2)}
     assert set(history.scan(world.reports).collect()["run"]) == runs
-    docs.publish(world.reports)
+    data_docs.publish(world.reports)
     pages = {
         page.relative_to(world.reports / "data_docs").parts[2] for page in world.reports.rglob("tallies-bars.html")
     }
     assert pages == runs
-    assert all(report.verdicts(world.reports, run)[0].passed for run in runs)
+    assert all(gates_page.verdicts(world.reports, run)[0].passed for run in runs)
 
 
 def test_docs_keep_the_newest_results_and_delete_pages_of_the_others(world):
     path = world.file("bars", world.bars)
     for night in range(4):
-        judge_bars(
+        validate_bars(
             {"ESH25": path},
             run=f"night{night}",
             reports_dir=world.reports,
@@ -70,7 +71,7 @@ def test_docs_keep_the_newest_results_and_delete_pages_of_the_others(world):
             calendar=world.calendar,
             tick_size=0.25,
         )
-        docs.publish(world.reports, limit=2)
+        data_docs.publish(world.reports, limit=2)
     for kind, root in (("json", "gx"), ("html", "data_docs")):
         kept = {file.parts[-3] for file in (world.reports / root / "validations").rglob(f"*.{kind}")}
         assert kept == {"night2", "night3"}
@@ -84,7 +85,7 @@ def test_docs_keep_the_newest_results_and_delete_pages_of_the_others(world):
         assert len(links) == (1 if night >= 2 else 0)
         assert all((page.parent / link).resolve().is_file() for link in links)
         assert ("Data Docs expired" in page.read_text()) == (night < 2)
-    report.write(world.reports, "night1")
-    report.write(world.reports, "night3")
+    gates_page.write(world.reports, "night1")
+    gates_page.write(world.reports, "night3")
     assert "Data Docs expired" in (world.reports / "runs" / "night1" / "gates.html").read_text()
     assert "Data Docs expired" not in (world.reports / "runs" / "night3" / "gates.html").read_text()

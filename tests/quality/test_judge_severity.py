@@ -6,25 +6,25 @@ import json
 
 import pytest
 
-from vpoc_ml.quality import judge as judging
-from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
-from vpoc_ml.quality.common import Asked, conclude
+from vpoc_ml.quality import validate as judging
+from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
+from vpoc_ml.quality.common import GateInput, conclude
 
 
-def asked(checks, tallies, contracts=("ESH25",)):
-    return Asked("bars", contracts, checks, tallies)
+def asked(checks, measurements, contracts=("ESH25",)):
+    return GateInput("bars", contracts, checks, measurements)
 
 
 @pytest.fixture
 def conclusion(world):
-    def run(checks, tallies, contracts=("ESH25",)):
-        return conclude(asked(checks, tallies, contracts), run="r", reports_dir=world.reports, now=world.now)
+    def run(checks, measurements, contracts=("ESH25",)):
+        return conclude(asked(checks, measurements, contracts), run="r", reports_dir=world.reports, now=world.now)
 
     return run
 
 
 def test_warning_alone_never_fails_a_gate_nor_its_page(world, conclusion):
-    verdict = conclusion([Check("a", "x", "nothing", None, warn_if=NONE)], [Tally("ESH25", "x", "a", 5, 10)])
+    verdict = conclusion([Check("a", "x", "nothing", None, warn_if=NONE)], [Measurement("ESH25", "x", "a", 5, 10)])
     assert (verdict.passed, verdict.count("warning"), verdict.count("critical")) == (True, 1, 0)
     (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
     assert json.loads(stored.read_text())["success"] is True
@@ -33,14 +33,14 @@ def test_warning_alone_never_fails_a_gate_nor_its_page(world, conclusion):
 @pytest.mark.parametrize(("count", "severity"), [(0, None), (1, "info"), (3, "warning"), (60, "critical")])
 def test_worst_broken_limit_gives_the_severity(conclusion, count, severity):
     check = Check("a", "x", "few", Limit(share=0.5), warn_if=Limit(count=2), info_if=NONE)
-    verdict = conclusion([check], [Tally("ESH25", "x", "a", count, 100)])
+    verdict = conclusion([check], [Measurement("ESH25", "x", "a", count, 100)])
     assert [f.severity for f in verdict.failures] == ([severity] if severity else [])
     assert verdict.passed is (severity != "critical")
 
 
 def test_only_the_contract_at_fault_fails(conclusion):
-    tallies = [Tally("ESH25", "x", "a", 0, 10), Tally("ESM25", "x", "a", 1, 10)]
-    verdict = conclusion([Check("a", "x", "none")], tallies, ("ESH25", "ESM25"))
+    measurements = [Measurement("ESH25", "x", "a", 0, 10), Measurement("ESM25", "x", "a", 1, 10)]
+    verdict = conclusion([Check("a", "x", "none")], measurements, ("ESH25", "ESM25"))
     assert [f.contract for f in verdict.failures] == ["ESM25"]
     assert verdict.checks == 2
 
@@ -52,20 +52,20 @@ def test_what_was_never_counted_fails(conclusion):
 
 
 def test_gate_that_asks_nothing_has_not_passed(conclusion):
-    assert not conclusion([], [Tally("ESH25", "x", "a", 0, 10)]).passed
+    assert not conclusion([], [Measurement("ESH25", "x", "a", 0, 10)]).passed
 
 
 def test_exception_in_one_check_is_critical_whatever_its_severity(conclusion, monkeypatch):
-    original = judging.ExpectTallyWithinLimit._validate
+    original = judging.ExpectMeasurementWithinLimit._validate
 
     def explode(self, *args, **kwargs):
         if self.check == "b":
             raise ZeroDivisionError("boom")
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(judging.ExpectTallyWithinLimit, "_validate", explode)
+    monkeypatch.setattr(judging.ExpectMeasurementWithinLimit, "_validate", explode)
     checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
-    verdict = conclusion(checks, [Tally("ESH25", "x", name, 0, 10) for name in "ab"])
+    verdict = conclusion(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert [(f.check, f.severity) for f in verdict.failures] == [("b", "critical")]
     assert "boom" in verdict.failures[0].note
     assert not verdict.passed
@@ -79,7 +79,7 @@ def test_exception_in_the_shared_metric_fails_every_check(conclusion, monkeypatc
 
     monkeypatch.setattr(PandasExecutionEngine, "get_compute_domain", explode)
     checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
-    verdict = conclusion(checks, [Tally("ESH25", "x", name, 0, 10) for name in "ab"])
+    verdict = conclusion(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert verdict.count("critical") == 2
     assert not verdict.passed
 
@@ -93,13 +93,13 @@ def test_result_missing_from_the_answer_is_critical(conclusion, monkeypatch):
 
     monkeypatch.setattr(judging, "_judgements", forgetful)
     checks = [Check(name, "x", "none", None, warn_if=NONE) for name in "ab"]
-    verdict = conclusion(checks, [Tally("ESH25", "x", name, 0, 10) for name in "ab"])
+    verdict = conclusion(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert verdict.count("critical") == 1
 
 
 def test_stored_result_is_strict_json_with_names_and_severities(world, conclusion):
-    tally = Tally("ESH25", "x", "a", 1, 10, (world.now,), (float("inf"),))
-    conclusion([Check("a", "x", "no infinity")], [tally])
+    measurement = Measurement("ESH25", "x", "a", 1, 10, (world.now,), (float("inf"),))
+    conclusion([Check("a", "x", "no infinity")], [measurement])
     (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
 
     def refuse(name):
@@ -113,7 +113,7 @@ def test_stored_result_is_strict_json_with_names_and_severities(world, conclusio
 
 
 def test_judging_is_quiet(conclusion, capfd):
-    conclusion([Check("a", "x", "none")], [Tally("ESH25", "x", "a", 1, 10)])
+    conclusion([Check("a", "x", "none")], [Measurement("ESH25", "x", "a", 1, 10)])
     captured = capfd.readouterr()
     assert "Calculating Metrics" not in captured.err
     assert captured.out == ""

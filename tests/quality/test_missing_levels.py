@@ -7,7 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from vpoc_ml.quality.gates import judge_bars, judge_features
+from vpoc_ml.quality.gates import validate_bars, validate_features
 
 NAN = float("nan")
 
@@ -26,7 +26,7 @@ def silent(world):
 
 def verdict(world, family, features):
     registry = {name: replace(known, family=family) for name, known in world.registry.items()}
-    return judge_features(
+    return validate_features(
         {"ESH25": world.file("features", features)},
         bars={"ESH25": world.file("keys", world.bars)},
         registry=registry,
@@ -57,7 +57,7 @@ def test_a_level_feature_that_misses_elsewhere_is_found(silent):
 def test_gate_bars_names_the_sessions_without_volume(world):
     quiet = world.calendar["session"][4]
     bars = world.bars.with_columns(volume=pl.when(pl.col("session") == quiet).then(0).otherwise("volume"))
-    verdict = judge_bars(
+    verdict = validate_bars(
         {"ESH25": world.file("bars", bars)},
         calendar=world.calendar,
         tick_size=0.25,

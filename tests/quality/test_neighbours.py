@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.quality.neighbours import SCHEMA, tallies
+from vpoc_ml.quality.rules.neighbours import SCHEMA, measurements
 
 SEED = 5
 
@@ -35,7 +35,7 @@ CODES = ["ESH25", "ESM25", "ESU25"]
 
 
 def found(daily: pl.DataFrame | None, codes=CODES, *, level: bool = True) -> dict:
-    return {(t.contract, t.check): t for t in tallies(daily, codes, level=level) if t.count}
+    return {(t.contract, t.check): t for t in measurements(daily, codes, level=level) if t.count}
 
 
 def scaled(daily: pl.DataFrame, factor: float) -> pl.DataFrame:
@@ -45,7 +45,7 @@ def scaled(daily: pl.DataFrame, factor: float) -> pl.DataFrame:
 def test_faultless_neighbours_pass():
     assert found(CHAIN) == {}
     assert found(None) == {}
-    assert len(tallies(None, CODES, level=True)) == 6, "every check is counted"
+    assert len(measurements(None, CODES, level=True)) == 6, "every check is counted"
 
 
 @pytest.mark.parametrize("factor", [0.01, 0.95, 1.05, 100])
@@ -83,9 +83,9 @@ def test_a_file_delivered_under_two_names_is_found_in_both():
     copied = H25.with_columns(contract=pl.lit("ESM25"))
     both = found(pl.concat([H25, copied]))
     assert set(both) == {("ESH25", "copies"), ("ESM25", "copies")}
-    tally = both["ESM25", "copies"]
-    assert (tally.count, tally.rows, tally.first[0]) == (H25.height, H25.height, H25["session"][0])
-    assert "same bars as ESH25" in tally.note
+    measurement = both["ESM25", "copies"]
+    assert (measurement.count, measurement.rows, measurement.first[0]) == (H25.height, H25.height, H25["session"][0])
+    assert "same bars as ESH25" in measurement.note
 
 
 def test_one_copied_session_is_found():

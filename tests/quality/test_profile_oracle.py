@@ -55,12 +55,12 @@ def test_every_count_equals_the_oracle(values):
     row = profile.frame.row(0, named=True)
     expected = oracle(values, -2.0, 5.0)
     assert {name: row[name] for name in expected} == expected
-    tallies = {t.check: t for t in profile.tallies}
-    assert tallies["outside"].count == expected["below"] + expected["above"]
-    assert tallies["infinite"].count == expected["pos_inf"] + expected["neg_inf"]
-    assert tallies["late"].count == expected["null"] + expected["nan"]
+    measurements = {t.check: t for t in profile.measurements}
+    assert measurements["outside"].count == expected["below"] + expected["above"]
+    assert measurements["infinite"].count == expected["pos_inf"] + expected["neg_inf"]
+    assert measurements["late"].count == expected["null"] + expected["nan"]
     bad = [v is not None and np.isinf(v) for v in values]
-    assert tallies["infinite"].first == tuple(frame["ts"].filter(pl.Series(bad, dtype=pl.Boolean)).head(3))
+    assert measurements["infinite"].first == tuple(frame["ts"].filter(pl.Series(bad, dtype=pl.Boolean)).head(3))
 
 
 def test_mean_and_std_leave_non_finite_values_out():
@@ -80,7 +80,7 @@ def test_file_and_frame_give_the_same_profile_for_any_row_groups(tmp_path):
     for size in (1_000, 33_333):
         frame.write_parquet(tmp_path / "x.parquet", row_group_size=size)
         again = profile_frame(pl.scan_parquet(tmp_path / "x.parquet"), "ESH25", columns, rules)
-        assert repr(again.tallies) == repr(whole.tallies)
+        assert repr(again.measurements) == repr(whole.measurements)
 
 
 def test_sampled_median_moves_the_outlier_share_little():

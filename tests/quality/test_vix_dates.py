@@ -14,8 +14,8 @@ from vpoc_ml.ingest.vix.vix_closes import available_at, read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.quality import vix_dates
-from vpoc_ml.quality.plausible import readable_rows, session_figures
+from vpoc_ml.quality.rules import vix_dates
+from vpoc_ml.quality.rules.plausibility import readable_rows, session_figures
 
 ES = instrument("ES")
 CALENDAR = sessions(ES.calendar, date(2024, 9, 1), date(2025, 6, 1))
@@ -53,8 +53,8 @@ def moved(vix: pl.DataFrame, rows: int) -> pl.DataFrame:
 
 
 def found(days: pl.DataFrame, vix: pl.DataFrame | None, *, implied: bool = True) -> dict:
-    tallies = vix_dates.tallies(days, "ESH25", CALENDAR, vix, implied=implied)
-    return {tally.check: tally for tally in tallies if tally.count}
+    measurements = vix_dates.measurements(days, "ESH25", CALENDAR, vix, implied=implied)
+    return {measurement.check: measurement for measurement in measurements if measurement.count}
 
 
 def test_a_right_file_raises_no_alarm():
@@ -72,11 +72,11 @@ def test_shifted_dates_are_found(rows, told):
     missed = []
     for seed in range(100):
         days, vix = market(seed)
-        tally = found(days, moved(vix, rows)).get("dates")
-        if tally is None:
+        measurement = found(days, moved(vix, rows)).get("dates")
+        if measurement is None:
             missed.append(seed)
         else:
-            assert told in tally.note, seed
+            assert told in measurement.note, seed
     assert len(missed) <= 5, missed
 
 
@@ -94,12 +94,12 @@ def test_sessions_that_see_an_old_close_are_told_as_a_range():
     gap = (date(2025, 1, 10), date(2025, 1, 30))
     holed = vix.filter(~pl.col("date").is_between(*gap))
     last = holed.filter(pl.col("date") < gap[0])["date"][-1]
-    tally = found(days, holed)["age"]
+    measurement = found(days, holed)["age"]
     sessions_after = CALENDAR.filter(pl.col("session") > last)["session"]
     first, to = sessions_after[vix_dates.MAX_AGE + 1], date(2025, 1, 31)
     size = days.filter(pl.col("session").is_between(first, to)).height
-    assert (tally.count, tally.first[0]) == (size, first)
-    assert tally.note.startswith(f"sessions {first} to {to} ({size}) see the close of {last};")
+    assert (measurement.count, measurement.first[0]) == (size, first)
+    assert measurement.note.startswith(f"sessions {first} to {to} ({size}) see the close of {last};")
 
 
 def test_a_close_that_is_three_sessions_old_warns_only():
@@ -118,10 +118,10 @@ def test_the_holidays_of_the_exchange_are_no_hole():
 def test_dates_after_the_clock_are_counted_and_named():
     _, vix = market(5)
     last = vix["date"][-1]
-    tally = vix_dates.future(vix, datetime.combine(vix["date"][-3], time(22, 30), UTC))
-    assert (tally.count, tally.rows) == (2, vix.height)
-    assert tally.first == (vix["date"][-2], last)
-    assert f"to {last}, the clock says {vix['date'][-3]}" in tally.note
+    measurement = vix_dates.future(vix, datetime.combine(vix["date"][-3], time(22, 30), UTC))
+    assert (measurement.count, measurement.rows) == (2, vix.height)
+    assert measurement.first == (vix["date"][-2], last)
+    assert f"to {last}, the clock says {vix['date'][-3]}" in measurement.note
     assert vix_dates.future(vix, datetime.combine(last, time(14, 30), UTC)).count == 0, "today's row, unfinished"
     assert vix_dates.future(vix, datetime.combine(last, time(3), UTC)).count == 1, "still the day before in New York"
     assert vix_dates.future(None, datetime.combine(last, time(3), UTC)).count == 0

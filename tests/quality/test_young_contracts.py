@@ -19,8 +19,9 @@ from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.quality import features_gate, report, training_gate
-from vpoc_ml.quality.gates import judge_features
+from vpoc_ml.quality.gates import validate_features
+from vpoc_ml.quality.rules import features_gate, training_set_gate
+from vpoc_ml.reports import gates_page
 
 ES, PROFILE = instrument("ES"), ProfileConfig()
 TABLE = sessions(ES.calendar, date(2025, 3, 17), date(2025, 6, 13))
@@ -74,7 +75,7 @@ def answers(folder: Path, bars: pl.DataFrame, features: pl.DataFrame) -> tuple[l
     features.write_parquet(folder / "features.parquet")
     code = bars["contract"][0]
     profile = features_gate.measure(folder / "features.parquet", code, folder / "bars.parquet", REGISTRY)
-    counted = {(each.column, each.check): each for each in profile.tallies}
+    counted = {(each.column, each.check): each for each in profile.measurements}
     broken = [
         (check.column, check.name)
         for check in features_gate.checks(REGISTRY, QualityConfig())
@@ -150,7 +151,7 @@ def test_the_verdict_and_the_page_name_a_young_contract(tmp_path, world):
     bars = walk(1)
     for name, frame in (("bars", bars), ("features", features_of(bars))):
         frame.write_parquet(tmp_path / f"{name}.parquet")
-    verdict = judge_features(
+    verdict = validate_features(
         {"ESM25": tmp_path / "features.parquet"},
         bars={"ESM25": tmp_path / "bars.parquet"},
         run="night",
@@ -163,7 +164,7 @@ def test_the_verdict_and_the_page_name_a_young_contract(tmp_path, world):
     assert remark.severity == "info"
     assert "dow" in remark.note
     assert "needs 60 bars in 5 traded sessions, has 400 in 1" in remark.note
-    page = report.write(tmp_path / "reports", "night").read_text()
+    page = gates_page.write(tmp_path / "reports", "night").read_text()
     assert "<small>young</small>" in page
     assert "needs 60 bars in 5 traded sessions" in page
 
@@ -175,16 +176,16 @@ def test_a_training_set_may_hold_a_few_rows_of_a_contract_that_just_became_front
     path = tmp_path / "set.parquet"
     pl.concat([world.training, rows]).write_parquet(path)
     names = list(world.registry)
-    contracts, profiles = training_gate.measure(path, names, world.calendar, DatasetConfig())
+    contracts, profiles = training_set_gate.measure(path, names, world.calendar, DatasetConfig())
     assert contracts == ["ESH25", "ESM25"]
-    counted = {(each.column, each.check): each for each in profiles[2].tallies}
+    counted = {(each.column, each.check): each for each in profiles[2].measurements}
     assert counted["y", "constant"].count == 0
     assert "y: needs 60 bars in 1 traded session" in counted["*", "young"].note
-    assert {each.column for each in profiles[1].tallies if each.check == "young" and each.count} == set()
+    assert {each.column for each in profiles[1].measurements if each.check == "young" and each.count} == set()
 
 
 def test_a_mature_contract_in_a_training_set_must_vary(tmp_path, world):
     path = tmp_path / "set.parquet"
     world.training.with_columns(y=pl.lit(0.5, pl.Float32)).write_parquet(path)
-    profiles = training_gate.measure(path, list(world.registry), world.calendar, DatasetConfig())[1]
-    assert {each.column for each in profiles[1].tallies if each.check == "constant" and each.count} == {"y"}
+    profiles = training_set_gate.measure(path, list(world.registry), world.calendar, DatasetConfig())[1]
+    assert {each.column for each in profiles[1].measurements if each.check == "constant" and each.count} == {"y"}

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vpoc_ml.reports.comparison_table import render
+from vpoc_ml.reports.terminal_tables import render
 
 METRICS = {
     "models": {"candidate": {"rank_ic": {"value": 0.05, "low": 0.03, "high": 0.07}}},

@@ -315,7 +315,7 @@ def leakage(
     if as_json:
         typer.echo(json.dumps(proof.to_json()))
     else:
-        from vpoc_ml.reports.comparison_table import render_proof
+        from vpoc_ml.reports.terminal_tables import render_proof
 
         render_proof(Console(), proof.to_json())
     if not proof.passed:

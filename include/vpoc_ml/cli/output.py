@@ -59,7 +59,7 @@ def show_summary(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    from vpoc_ml.reports.comparison_table import render
+    from vpoc_ml.reports.terminal_tables import render
 
     render(Console(), result)
 
@@ -68,7 +68,7 @@ def show_models(models: list[dict[str, Any]]) -> None:
     if not models:
         typer.echo("no model is registered")
         return
-    from vpoc_ml.reports.comparison_table import render_models
+    from vpoc_ml.reports.terminal_tables import render_models
 
     render_models(Console(), models)
 
@@ -77,7 +77,7 @@ def show_decision(decision: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(decision))
         return
-    from vpoc_ml.reports.comparison_table import render_decision
+    from vpoc_ml.reports.terminal_tables import render_decision
 
     render_decision(Console(), decision)
 
@@ -86,7 +86,7 @@ def show_seeds(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    from vpoc_ml.reports.comparison_table import render_seeds
+    from vpoc_ml.reports.terminal_tables import render_seeds
 
     render_seeds(Console(), result)
 

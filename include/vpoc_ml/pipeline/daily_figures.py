@@ -7,7 +7,7 @@ import json
 import polars as pl
 
 from vpoc_ml.pipeline.run import Run
-from vpoc_ml.quality.neighbours import SCHEMA
+from vpoc_ml.quality.rules.neighbours import SCHEMA
 
 _COLUMNS = ("contract", "session", "ts", "open", "high", "low", "close", "volume")
 

@@ -22,7 +22,7 @@ from vpoc_ml.pipeline.plan_stage import vix_closes
 from vpoc_ml.pipeline.run import Result, Run, stage
 
 if TYPE_CHECKING:
-    from vpoc_ml.quality.verdict import Verdict
+    from vpoc_ml.artifacts.gate_report import Verdict
 
 MARGIN = timedelta(days=10)
 
@@ -34,11 +34,11 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
-    from vpoc_ml.quality.gates import judge_bars, raise_if_failed
+    from vpoc_ml.quality.gates import raise_if_failed, validate_bars
 
     due = due_sessions(run, contracts)
     made = {contract: run.lake.manifest(run.key("bars", contract)) for contract in contracts}
-    verdict = judge_bars(
+    verdict = validate_bars(
         {contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
         run=run.name,
         reports_dir=run.reports,
@@ -59,7 +59,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         daily=daily_figures(run),
         quote=partial(_source_lines, run),
     )
-    raise_if_failed(verdict := told(run, verdict))
+    raise_if_failed(verdict := published_verdict(run, verdict))
     return verdict.to_json() | data_age(run, contracts)
 
 
@@ -74,10 +74,10 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
     """
     from vpoc_ml.features.optional_registry import selected_features
     from vpoc_ml.features.registry import for_prices_near_zero
-    from vpoc_ml.quality.gates import judge_features, raise_if_failed
+    from vpoc_ml.quality.gates import raise_if_failed, validate_features
 
     registry = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))
-    verdict = judge_features(
+    verdict = validate_features(
         {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
         bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
         run=run.name,
@@ -87,7 +87,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         registry=for_prices_near_zero(registry) if run.instrument.negative_prices else registry,
         names=run.config.features.names,
     )
-    raise_if_failed(verdict := told(run, verdict))
+    raise_if_failed(verdict := published_verdict(run, verdict))
     return verdict.to_json()
 
 
@@ -98,13 +98,13 @@ def gate_training_set(run: Run) -> Result:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
-    from vpoc_ml.quality.gates import judge_training_set, raise_if_failed
+    from vpoc_ml.quality.gates import raise_if_failed, validate_training_set
 
     path = run.folder / "training_set.parquet"
     days = pl.scan_parquet(path).select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     first, last = days.collect().row(0)
     calendar = run.instrument.calendar
-    verdict = judge_training_set(
+    verdict = validate_training_set(
         path,
         features=run.result("training-set")["features"],
         run=run.name,
@@ -116,7 +116,7 @@ def gate_training_set(run: Run) -> Result:
         dataset=run.config.dataset,
         config=run.config.quality,
     )
-    raise_if_failed(verdict := told(run, verdict))
+    raise_if_failed(verdict := published_verdict(run, verdict))
     return verdict.to_json()
 
 
@@ -125,7 +125,7 @@ def _covariates(run: Run) -> tuple[str, ...]:
     return tuple(each.column for each in covariates(run.config.ingest))
 
 
-def told(run: Run, verdict: Verdict) -> Verdict:
+def published_verdict(run: Run, verdict: Verdict) -> Verdict:
     """Return the verdict with the place of its page in the lake, which everybody can reach."""
     return replace(verdict, report=run.lake.uri(Path(verdict.report)))
 

@@ -23,7 +23,7 @@ from vpoc_ml.pipeline.run import Result, Run, because, stage
 
 if TYPE_CHECKING:
     from vpoc_ml.leakage.prove import Proof
-    from vpoc_ml.quality.leakage_gate import LeakageCheckResult
+    from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
 
 PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")
 ProofKey = dict[str, str]
@@ -41,12 +41,12 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
     Raises:
         GateFailedError: a promise is broken; the error carries the verdict.
     """
-    from vpoc_ml.pipeline.gate_stages import told
-    from vpoc_ml.quality.gates import judge_leakage, raise_if_failed
+    from vpoc_ml.pipeline.gate_stages import published_verdict
+    from vpoc_ml.quality.gates import raise_if_failed, validate_leakage
 
     proof, why = _proof(run)
     contract = _newest(run, contracts)
-    verdict = judge_leakage(
+    verdict = validate_leakage(
         contract,
         proved=_promises(proof["comparisons"], proof["findings"]),
         sampled=_sampled(run, contract),
@@ -54,7 +54,7 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
         reports_dir=run.reports,
         now=run.started,
     )
-    raise_if_failed(verdict := told(run, verdict))
+    raise_if_failed(verdict := published_verdict(run, verdict))
     return {**verdict.to_json(), "largest_t": proof["largest_t"], "proof": because(why)["why"]}
 
 
@@ -171,12 +171,12 @@ def _promises(comparisons: Mapping[str, int], violations: Iterable[Mapping[str, 
     """Return one outcome a check; ``findings`` as ``Finding.to_json`` gives them."""
     from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
     from vpoc_ml.leakage.violations import from_json
-    from vpoc_ml.quality.leakage_gate import LeakageCheckResult
+    from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
 
-    told = [from_json(one) for one in violations]
+    published_verdict = [from_json(one) for one in violations]
     promises = []
     for check, count in comparisons.items():
-        broken = [one for one in told if one.check == check]
+        broken = [one for one in published_verdict if one.check == check]
         stamps: list[datetime] = sorted(one.ts for one in broken if one.ts is not None)
         promises.append(
             LeakageCheckResult(

@@ -14,7 +14,7 @@ from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, stage
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
-from vpoc_ml.reports.comparison_table import age_text
+from vpoc_ml.reports.terminal_tables import age_text
 
 if TYPE_CHECKING:
     from vpoc_ml.registry.store import Champion
@@ -28,7 +28,7 @@ def publish_reports(run: Run, now: datetime) -> Result:
 
     A run that a gate ended has its gates' page and Data Docs all the same.
     """
-    from vpoc_ml.quality.docs import publish
+    from vpoc_ml.reports.data_docs import publish
 
     docs = publish(run.reports, limit=run.config.quality.docs_limit)
     published = {"data docs": run.lake.uri(docs)}

@@ -18,7 +18,7 @@ YOUNG = "young"
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Measurement:
     """How many of ``rows`` rows (or other ``unit``) show one kind of defect.
 
     ``first`` holds the first failing timestamps (start of bar, UTC) or sessions, ``values`` what stood there.

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.gate_report import Failure, Verdict, safe_name
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.quality import history, report
-from vpoc_ml.quality.checks import ALL, SEVERITIES, Check, Severity, Tally
+from vpoc_ml.quality import history
+from vpoc_ml.quality.checks import ALL, SEVERITIES, Check, Measurement, Severity
 from vpoc_ml.quality.passes import Column
 from vpoc_ml.quality.profile import Profile, schema_tallies
-from vpoc_ml.quality.verdict import Failure, Verdict, safe_name
+from vpoc_ml.reports import gates_page
 
 FILE_CHECKS = (
     Check("readable", ALL, "a Parquet file that can be read"),
@@ -28,13 +29,13 @@ Measure = Callable[[pl.LazyFrame], Profile]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GateInput:
     """A gate's questions and what was measured for them."""
 
     gate: str
     contracts: tuple[str, ...]
     checks: Sequence[Check]
-    tallies: Sequence[Tally]
+    measurements: Sequence[Measurement]
     profiles: Sequence[pl.DataFrame] = ()
 
 
@@ -46,13 +47,15 @@ def measure_file(path: Path, contract: str, columns: Sequence[Column], measure: 
         profile = measure(as_declared(lazy, columns))
     except (OSError, pl.exceptions.PolarsError) as error:
         note = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        return Profile(contract, 0, pl.DataFrame(), [Tally(contract, ALL, "readable", 1, 1, note=note, unit="files")])
-    tallies = [
-        Tally(contract, ALL, "readable", 0, 1, unit="files"),
-        Tally(contract, ALL, "rows", int(profile.rows == 0), 1, unit="files"),
+        return Profile(
+            contract, 0, pl.DataFrame(), [Measurement(contract, ALL, "readable", 1, 1, note=note, unit="files")]
+        )
+    measurements = [
+        Measurement(contract, ALL, "readable", 0, 1, unit="files"),
+        Measurement(contract, ALL, "rows", int(profile.rows == 0), 1, unit="files"),
         *schema_tallies(schema, contract, columns),
     ]
-    return Profile(contract, profile.rows, profile.frame, [*tallies, *profile.tallies])
+    return Profile(contract, profile.rows, profile.frame, [*measurements, *profile.measurements])
 
 
 def as_declared(lazy: pl.LazyFrame, columns: Sequence[Column]) -> pl.LazyFrame:
@@ -66,24 +69,24 @@ def schema_check(column: Column) -> Check:
     return Check("schema", column.name, f"a column of type {column.dtype}")
 
 
-def conclude(asked: Asked, *, run: str, reports_dir: Path, now: datetime) -> Verdict:
+def conclude(asked: GateInput, *, run: str, reports_dir: Path, now: datetime) -> Verdict:
     """Let Great Expectations judge, store verdict, history, profile and page, and return the verdict."""
-    from vpoc_ml.quality.judge import judge
+    from vpoc_ml.quality.validate import judge
 
     rules = [rule for check in asked.checks for rule in check.rules()]
-    judgements, page = judge(
-        asked.gate, rules, asked.tallies, asked.contracts, run=run, now=now, folder=reports_dir / "gx"
+    rule_results, page = judge(
+        asked.gate, rules, asked.measurements, asked.contracts, run=run, now=now, folder=reports_dir / "gx"
     )
     worst: dict[tuple[str, str, str], tuple[Severity, str, str]] = {}
-    for judgement in judgements:
-        rule = judgement.rule
-        severity = "critical" if judgement.error else rule.severity
-        for contract in judgement.contracts:
+    for result_of_rule in rule_results:
+        rule = result_of_rule.rule
+        severity = "critical" if result_of_rule.error else rule.severity
+        for contract in result_of_rule.contracts:
             key = (contract, rule.column, rule.check)
             if key not in worst or SEVERITIES.index(severity) < SEVERITIES.index(worst[key][0]):
-                worst[key] = (severity, rule.expected, judgement.error)
-    tallies = {(t.contract, t.column, t.check): t for t in asked.tallies}
-    failures = [_failure(key, *found, tallies.get(key)) for key, found in worst.items()]
+                worst[key] = (severity, rule.expected, result_of_rule.error)
+    measurements = {(t.contract, t.column, t.check): t for t in asked.measurements}
+    failures = [_failure(key, *found, measurements.get(key)) for key, found in worst.items()]
     folder = reports_dir / "runs" / safe_name(run)
     verdict = Verdict(
         gate=asked.gate,
@@ -94,21 +97,32 @@ def conclude(asked: Asked, *, run: str, reports_dir: Path, now: datetime) -> Ver
         report=str(folder / "gates.html"),
         data_docs=page,
     )
-    history.append(reports_dir, verdict, asked.checks, asked.tallies, worst, now=now)
+    history.append(reports_dir, verdict, asked.checks, asked.measurements, worst, now=now)
     history.append_profiles(reports_dir, asked.gate, run, asked.profiles)
     write_json(folder / f"{asked.gate}.json", verdict.to_json())
-    report.write(reports_dir, run)
+    gates_page.write(reports_dir, run)
     return verdict
 
 
-def _failure(key: tuple[str, str, str], severity: Severity, expected: str, error: str, tally: Tally | None) -> Failure:
-    if error or tally is None:
+def _failure(
+    key: tuple[str, str, str], severity: Severity, expected: str, error: str, measurement: Measurement | None
+) -> Failure:
+    if error or measurement is None:
         note = f"the check raised: {error}" if error else NOT_COUNTED
         return Failure(*key, severity, 0, 0, 1.0, (), (), expected, note)
-    first = tuple(stamp.isoformat() for stamp in tally.first)
-    values = tuple(f"{value:g}" for value in tally.values)
+    first = tuple(stamp.isoformat() for stamp in measurement.first)
+    values = tuple(f"{value:g}" for value in measurement.values)
     return Failure(
-        *key, severity, tally.count, tally.rows, tally.share, first, values, expected, tally.note, tally.unit
+        *key,
+        severity,
+        measurement.count,
+        measurement.rows,
+        measurement.share,
+        first,
+        values,
+        expected,
+        measurement.note,
+        measurement.unit,
     )
 
 

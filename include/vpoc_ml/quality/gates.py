@@ -19,23 +19,23 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.errors import GateFailedError, MissingInputError
-from vpoc_ml.quality import bars_gate, features_gate, leakage_gate, neighbours, training_gate, vix_dates
-from vpoc_ml.quality.bars_gate import Quote
 from vpoc_ml.quality.checks import Check
-from vpoc_ml.quality.common import Asked, conclude
-from vpoc_ml.quality.features_gate import FeatureBounds
-from vpoc_ml.quality.leakage_gate import LeakageCheckResult
-from vpoc_ml.quality.plausible import Known
+from vpoc_ml.quality.common import GateInput, conclude
 from vpoc_ml.quality.profile import Profile
-from vpoc_ml.quality.verdict import Verdict
+from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, neighbours, training_set_gate, vix_dates
+from vpoc_ml.quality.rules.bars_gate import Quote
+from vpoc_ml.quality.rules.features_gate import FeatureBounds
+from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
+from vpoc_ml.quality.rules.plausibility import Known
 
 NEVER = (date.max, date.min)
 """The front period of a contract that never was the front one."""
 
 
-def judge_bars(
+def validate_bars(
     contracts: Mapping[str, Path],
     *,
     run: str,
@@ -96,12 +96,12 @@ def judge_bars(
         profiles.append(bars_gate.quoted(profile, quote) if quote else profile)
     checks = bars_gate.checks(config, vix=vix, covariates=covariates, negative_prices=negative_prices)
     asked = _asked("bars", sorted(contracts), checks, profiles)
-    compared = neighbours.tallies(daily, sorted(contracts), level=equity_index)
-    asked = replace(asked, tallies=[*asked.tallies, *compared, vix_dates.future(closes, now)])
+    compared = neighbours.measurements(daily, sorted(contracts), level=equity_index)
+    asked = replace(asked, measurements=[*asked.measurements, *compared, vix_dates.future(closes, now)])
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 
-def judge_features(
+def validate_features(
     contracts: Mapping[str, Path],
     *,
     bars: Mapping[str, Path],
@@ -137,7 +137,7 @@ def judge_features(
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 
-def judge_training_set(
+def validate_training_set(
     path: Path,
     *,
     features: Sequence[str],
@@ -161,13 +161,13 @@ def judge_training_set(
         config: Thresholds.
     """
     dataset, config = dataset or DatasetConfig(), config or QualityConfig()
-    contracts, profiles = training_gate.measure(path, features, calendar, dataset)
-    checks = training_gate.checks(features, dataset, config)
+    contracts, profiles = training_set_gate.measure(path, features, calendar, dataset)
+    checks = training_set_gate.checks(features, dataset, config)
     asked = _asked("training-set", contracts, checks if contracts else [c for c in checks if c.whole_run], profiles)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 
-def judge_leakage(
+def validate_leakage(
     contract: str,
     *,
     proved: Sequence[LeakageCheckResult],
@@ -186,8 +186,8 @@ def judge_leakage(
         reports_dir: Folder of all reports.
         now: Time of the validation, aware.
     """
-    answers = leakage_gate.tallies(contract, proved, sampled)
-    asked = Asked("leakage", (contract,), leakage_gate.checks(proved, sampled), answers)
+    answers = leakage_gate.measurements(contract, proved, sampled)
+    asked = GateInput("leakage", (contract,), leakage_gate.checks(proved, sampled), answers)
     return conclude(asked, run=run, reports_dir=reports_dir, now=now)
 
 
@@ -201,9 +201,9 @@ def raise_if_failed(verdict: Verdict) -> None:
         raise GateFailedError(verdict.message(), verdict.to_json())
 
 
-def _asked(gate: str, contracts: Sequence[str], checks: Sequence[Check], profiles: Sequence[Profile]) -> Asked:
-    tallies = [tally for profile in profiles for tally in profile.tallies]
-    return Asked(gate, tuple(contracts), list(checks), tallies, [profile.frame for profile in profiles])
+def _asked(gate: str, contracts: Sequence[str], checks: Sequence[Check], profiles: Sequence[Profile]) -> GateInput:
+    measurements = [measurement for profile in profiles for measurement in profile.measurements]
+    return GateInput(gate, tuple(contracts), list(checks), measurements, [profile.frame for profile in profiles])
 
 
 def _registry() -> Mapping[str, FeatureBounds]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.gate_report import Verdict, safe_name
 from vpoc_ml.lake.atomic import replacing
-from vpoc_ml.quality.checks import Check, Tally
-from vpoc_ml.quality.verdict import Verdict, safe_name
+from vpoc_ml.quality.checks import Check, Measurement
 
 HISTORY = "history.parquet"
 PROFILES = "profiles.parquet"
@@ -41,7 +41,7 @@ def append(
     reports_dir: Path,
     verdict: Verdict,
     checks: Sequence[Check],
-    tallies: Sequence[Tally],
+    measurements: Sequence[Measurement],
     failed: Mapping[tuple[str, str, str], tuple[Any, ...]],
     *,
     now: datetime,
@@ -51,12 +51,12 @@ def append(
     Column ``failed`` holds the worst severity that failed, null for a check that holds; ``count`` is null
     where nothing could be counted.
     """
-    counted = {(t.contract, t.column, t.check): t for t in tallies}
+    counted = {(t.contract, t.column, t.check): t for t in measurements}
     rows = []
     for check in checks:
         for contract in check.scope(verdict.contracts):
             key = (contract, check.column, check.name)
-            tally = counted.get(key)
+            measurement = counted.get(key)
             rows.append(
                 {
                     "run": verdict.run,
@@ -66,9 +66,9 @@ def append(
                     "column": check.column,
                     "check": check.name,
                     "failed": failed[key][0] if key in failed else None,
-                    "count": tally.count if tally else None,
-                    "rows": tally.rows if tally else None,
-                    "share": tally.share if tally else None,
+                    "count": measurement.count if measurement else None,
+                    "rows": measurement.rows if measurement else None,
+                    "share": measurement.share if measurement else None,
                     "warn_share": check.warn_if.share if check.warn_if else None,
                     "error_share": check.error_if.share if check.error_if else None,
                 }

@@ -75,7 +75,7 @@ class Median:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FirstPassStats:
     """Result of the first pass."""
 
     rows: int
@@ -124,7 +124,7 @@ def first(
     rules: Sequence[RowRule],
     known: Mapping[str, Median],
     schema: pl.Schema,
-) -> Seen:
+) -> FirstPassStats:
     """Read everything once: counts of null and NaN, extremes, moments, values beyond 5 MAD, defects of the rules."""
     expressions = [pl.len().alias("rows")]
     expressions += [rule.bad.fill_null(value=True).sum().alias(_alias(rule.check, rule.column)) for rule in rules]
@@ -134,11 +134,11 @@ def first(
         parts["null"] = pl.col(column.name).null_count()
         expressions += [part.alias(_alias(name, column.name)) for name, part in parts.items()]
     row = lazy.select(expressions).collect(engine="streaming").row(0, named=True)
-    return Seen(int(row["rows"]), row)
+    return FirstPassStats(int(row["rows"]), row)
 
 
-def suspicious(
-    columns: Sequence[Column], rules: Sequence[RowRule], seen: Seen, schema: pl.Schema
+def suspected_defects(
+    columns: Sequence[Column], rules: Sequence[RowRule], seen: FirstPassStats, schema: pl.Schema
 ) -> dict[Key, pl.Expr]:
     """Return the defects that the first pass does not rule out, as boolean expressions."""
     bad = {(r.check, r.column): r.bad.fill_null(value=True) for r in rules if seen.get(r.check, r.column)}
@@ -146,7 +146,7 @@ def suspicious(
         if seen.get("null", column.name):
             bad["null", column.name] = pl.col(column.name).is_null()
         if schema[column.name].is_numeric():
-            bad |= {(check, column.name): expression for check, expression in _doubts(column, seen, schema).items()}
+            bad |= {(check, column.name): expression for check, expression in _suspected(column, seen, schema).items()}
     return bad
 
 
@@ -195,7 +195,7 @@ def _first_parts(name: str, median: Median | None, schema: pl.Schema) -> dict[st
     return parts
 
 
-def _doubts(column: Column, seen: Seen, schema: pl.Schema) -> dict[str, pl.Expr]:
+def _suspected(column: Column, seen: FirstPassStats, schema: pl.Schema) -> dict[str, pl.Expr]:
     """Return the numeric defects of a column that its null, NaN, minimum and maximum leave possible."""
     x = _float(column.name, schema)
     stats = seen.finite(column.name)

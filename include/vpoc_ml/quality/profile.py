@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.quality import passes
-from vpoc_ml.quality.checks import ALL, Tally
+from vpoc_ml.quality.checks import ALL, Measurement
 from vpoc_ml.quality.passes import Column, RowRule
 
 COUNTS = ("null", "nan", "pos_inf", "neg_inf", "late", "below", "above", "soft", "beyond")
@@ -39,7 +39,7 @@ class Profile:
     contract: str
     rows: int
     frame: pl.DataFrame
-    tallies: list[Tally] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
 
 
 def profile_frame(
@@ -71,45 +71,60 @@ def profile_frame(
     usable = [rule for rule in rules if set(rule.bad.meta.root_names()) <= set(schema)]
     medians = passes.medians(lazy, [c.name for c in present if schema[c.name].is_numeric()])
     seen = passes.first(lazy, present, usable, medians, schema)
-    found = passes.second(lazy, passes.suspicious(present, usable, seen, schema), schema, time)
+    found = passes.second(lazy, passes.suspected_defects(present, usable, seen, schema), schema, time)
     rows = [_row(contract, column, seen, found, medians, schema) for column in present]
-    tallies = [tally for column in present for tally in _tallies(contract, column, seen, found, schema)]
-    tallies += [_tally(contract, rule.column, rule.check, seen.rows, found) for rule in usable]
+    measurements = [
+        measurement for column in present for measurement in _tallies(contract, column, seen, found, schema)
+    ]
+    measurements += [_tally(contract, rule.column, rule.check, seen.rows, found) for rule in usable]
     whole = pl.DataFrame(rows, schema=PROFILE_SCHEMA)
-    return Profile(contract, seen.rows, whole, [*tallies, *_liveness(whole, schema)])
+    return Profile(contract, seen.rows, whole, [*measurements, *_liveness(whole, schema)])
 
 
 def schema_tallies(
     found: Mapping[str, pl.DataType] | pl.Schema, contract: str, expected: Sequence[Column]
-) -> list[Tally]:
+) -> list[Measurement]:
     """Tally, per column, whether it is there with its dtype; under ``*`` whether names and order are exact."""
-    tallies = []
+    measurements = []
     for column in expected:
         actual = found.get(column.name)
         wrong = "column is missing" if actual is None else f"was {actual}" if actual != column.dtype else ""
-        tallies.append(Tally(contract, column.name, "schema", int(bool(wrong)), 1, note=wrong, unit="columns"))
+        measurements.append(
+            Measurement(contract, column.name, "schema", int(bool(wrong)), 1, note=wrong, unit="columns")
+        )
     names = [column.name for column in expected]
     strange = [name for name in found if name not in names]
     unordered = [name for name in found if name in names] != [name for name in names if name in found]
     note = ", ".join(filter(None, [f"unknown {', '.join(strange)}" if strange else "", "other order" * unordered]))
-    return [*tallies, Tally(contract, ALL, "schema", len(strange) + unordered, len(names), note=note, unit="columns")]
+    return [
+        *measurements,
+        Measurement(contract, ALL, "schema", len(strange) + unordered, len(names), note=note, unit="columns"),
+    ]
 
 
 def _tallies(
-    contract: str, column: Column, seen: passes.Seen, found: Mapping[passes.Key, passes.Found], schema: pl.Schema
-) -> list[Tally]:
+    contract: str,
+    column: Column,
+    seen: passes.FirstPassStats,
+    found: Mapping[passes.Key, passes.Found],
+    schema: pl.Schema,
+) -> list[Measurement]:
     name, numeric = column.name, schema[column.name].is_numeric()
     checks = ("null", "nan", "infinite", "late", "outside", "soft") if numeric else ("null",)
-    tallies = [_tally(contract, name, check, seen.rows, found) for check in checks]
-    return [*tallies, Tally(contract, name, "beyond", _beyond(name, seen, found), seen.rows)] if numeric else tallies
+    measurements = [_tally(contract, name, check, seen.rows, found) for check in checks]
+    return (
+        [*measurements, Measurement(contract, name, "beyond", _beyond(name, seen, found), seen.rows)]
+        if numeric
+        else measurements
+    )
 
 
-def _tally(contract: str, column: str, check: str, rows: int, found: Mapping[passes.Key, passes.Found]) -> Tally:
+def _tally(contract: str, column: str, check: str, rows: int, found: Mapping[passes.Key, passes.Found]) -> Measurement:
     hit = found.get((check, column), passes.Found(0))
-    return Tally(contract, column, check, hit.count, rows, hit.first, hit.values)
+    return Measurement(contract, column, check, hit.count, rows, hit.first, hit.values)
 
 
-def _beyond(name: str, seen: passes.Seen, found: Mapping[passes.Key, passes.Found]) -> int:
+def _beyond(name: str, seen: passes.FirstPassStats, found: Mapping[passes.Key, passes.Found]) -> int:
     """The first pass counts NaN and Inf as beyond 5 MAD too; they have checks of their own."""
     counted = seen.get("beyond", name)
     infinite = found.get(("infinite", name), passes.Found(0)).count
@@ -119,7 +134,7 @@ def _beyond(name: str, seen: passes.Seen, found: Mapping[passes.Key, passes.Foun
 def _row(
     contract: str,
     column: Column,
-    seen: passes.Seen,
+    seen: passes.FirstPassStats,
     found: Mapping[passes.Key, passes.Found],
     medians: Mapping[str, passes.Median],
     schema: pl.Schema,
@@ -143,15 +158,15 @@ def _row(
     }
 
 
-def _liveness(profile: pl.DataFrame, schema: pl.Schema) -> list[Tally]:
+def _liveness(profile: pl.DataFrame, schema: pl.Schema) -> list[Measurement]:
     """Tally columns without any finite value ("empty") and columns with a single one ("constant")."""
-    tallies = []
+    measurements = []
     for row in profile.iter_rows(named=True):
         if schema[row["column"]].is_numeric():
             contract, column, rows = row["contract"], row["column"], row["rows"]
             empty = row["min"] is None
             constant = not empty and row["min"] == row["max"] and rows > 1
-            tallies.append(Tally(contract, column, "empty", max(rows, 1) if empty else 0, rows))
+            measurements.append(Measurement(contract, column, "empty", max(rows, 1) if empty else 0, rows))
             values = (row["min"],) if constant else ()
-            tallies.append(Tally(contract, column, "constant", rows if constant else 0, rows, values=values))
-    return tallies
+            measurements.append(Measurement(contract, column, "constant", rows if constant else 0, rows, values=values))
+    return measurements

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.quality import report
+from vpoc_ml.reports import gates_page
 
 SITE = "data_docs"
 VENDOR = Path(__file__).parent / "static" / "vendor"
@@ -48,7 +48,7 @@ def prune(reports_dir: Path, limit: int) -> list[Path]:
         for path, root in ((file, results), (page, pages)):
             path.unlink(missing_ok=True)
             _remove_empty_parents(path, root)
-        report.expire(reports_dir, file.parts[-3], page.relative_to(reports_dir / SITE).as_posix())
+        gates_page.expire(reports_dir, file.parts[-3], page.relative_to(reports_dir / SITE).as_posix())
     return gone
 
 
@@ -62,7 +62,7 @@ def _remove_empty_parents(path: Path, root: Path) -> None:
 def _build(reports_dir: Path, limit: int) -> None:
     import great_expectations as gx
 
-    from vpoc_ml.quality import judge  # noqa: F401 - registers the expectation the results are about
+    from vpoc_ml.quality import validate  # noqa: F401 - registers the expectation the results are about
 
     context = gx.get_context(mode="ephemeral", project_config=_config(reports_dir, limit))
     context.build_data_docs(resource_identifiers=_without_page(context, reports_dir / SITE))
@@ -83,7 +83,7 @@ def _config(reports_dir: Path, limit: int) -> Any:
         ProgressBarsConfig,
     )
 
-    views = {"module_name": "vpoc_ml.quality.docs_view"}
+    views = {"module_name": "vpoc_ml.reports.data_docs_view"}
     page = {**views, "class_name": "OfflinePageView"}
     defaults = InMemoryStoreBackendDefaults()
     for store, folder in (

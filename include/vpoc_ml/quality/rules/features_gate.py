@@ -14,12 +14,12 @@ from vpoc_ml.artifacts.schemas import FEATURE_KEYS
 from vpoc_ml.config import QualityConfig
 from vpoc_ml.features.non_positive_prices import reads_non_positive
 from vpoc_ml.features.registry import PriceLookback
-from vpoc_ml.quality.checks import Check, Limit, Tally
+from vpoc_ml.quality.checks import Check, Limit, Measurement
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check, session_starts
 from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
-from vpoc_ml.quality.variation import excuse_young, young_check
+from vpoc_ml.quality.rules.young_contracts import excuse_young, young_check
 
 NO_LEVEL = "no_level"
 """Column of the profiled rows: a volume profile that the row's level features read holds no volume."""
@@ -129,7 +129,7 @@ def measure(
         flagged = _flagged(lazy, gaps, judged_features)
         profile = profile_frame(flagged, contract, columns(judged_features, starts), rules)
         keys = _key_tallies(lazy, pl.scan_parquet(bars), contract, profile.rows) if "ts" in names else []
-        judged = profile.tallies
+        judged = profile.measurements
         if starts and "ts" in names:
             judged = excuse_young(lazy, contract, judged, judged_features, _cold(judged_features, starts))
         return Profile(contract, profile.rows, profile.frame, [*judged, *keys])
@@ -202,14 +202,16 @@ def _lookback(known: FeatureBounds) -> str:
     return f"{sessions} and {known.warmup_bars} bars" if known.warmup_bars else sessions
 
 
-def _key_tallies(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows: int) -> list[Tally]:
+def _key_tallies(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows: int) -> list[Measurement]:
     """Tally bars without a feature row and feature rows without a bar."""
     ours, theirs = features.select("ts"), bars.select("ts")
-    tallies = []
+    measurements = []
     for check, left, right in (("missing_bars", theirs, ours), ("unknown_bars", ours, theirs)):
         lost = left.join(right, on="ts", how="anti").collect(engine="streaming")["ts"].sort()
-        tallies.append(Tally(contract, "ts", check, lost.len(), max(rows, lost.len()), tuple(lost.head(EXAMPLES))))
-    return tallies
+        measurements.append(
+            Measurement(contract, "ts", check, lost.len(), max(rows, lost.len()), tuple(lost.head(EXAMPLES)))
+        )
+    return measurements
 
 
 def _feature_checks(name: str, known: FeatureBounds, config: QualityConfig) -> Sequence[Check]:

@@ -8,8 +8,8 @@ from datetime import date, datetime
 import polars as pl
 
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
-from vpoc_ml.quality.plausible import STEADY, Known, at_daily_limit, ranges
+from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Measurement
+from vpoc_ml.quality.rules.plausibility import STEADY, Known, at_daily_limit, ranges
 
 _MINUTE = pl.duration(minutes=1)
 _REMEDY = "deliver newer bars or raise quality.max_age_sessions"
@@ -36,13 +36,13 @@ def checks(config: QualityConfig) -> Sequence[Check]:
     )
 
 
-def tallies(
+def measurements(
     rows: pl.DataFrame,
     contract: str,
     calendar: pl.DataFrame,
     known: Known,
     max_gap: int,
-) -> list[Tally]:
+) -> list[Measurement]:
     """Compare the bars of every session with the calendar's minutes, from the first session to the last.
 
     A deferred contract does not trade every minute, so only its time as the front contract is compared. Of the newest
@@ -69,8 +69,8 @@ def tallies(
     empty = table.with_row_index("n").filter((pl.col("bars") == 0) & (pl.col("minutes") > 0))
     thin = table.filter((pl.col("bars") > 0) & (2 * pl.col("bars") < pl.col("minutes")))
     return [
-        Tally(contract, ALL, "minutes", missing, int(table["minutes"].sum()), unit="minutes"),
-        Tally(
+        Measurement(contract, ALL, "minutes", missing, int(table["minutes"].sum()), unit="minutes"),
+        Measurement(
             contract,
             ALL,
             "sessions",
@@ -80,7 +80,7 @@ def tallies(
             note=_runs(empty),
             unit="sessions",
         ),
-        Tally(contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3)), unit="sessions"),
+        Measurement(contract, ALL, "thin", thin.height, table.height, tuple(thin["session"].head(3)), unit="sessions"),
         _gaps(rows, contract, table, days, max_gap),
         *_end(contract, calendar, days.sort("session"), known.due, max_gap),
     ]
@@ -107,7 +107,7 @@ def _runs(empty: pl.DataFrame) -> str:
     return ranges(runs.select("session", "to", "size").iter_rows(), "sessions")
 
 
-def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataFrame, max_gap: int) -> Tally:
+def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataFrame, max_gap: int) -> Measurement:
     """Tally runs of minutes without a bar inside the sessions that trade steadily.
 
     The first session may begin late and the last one end early: a file has its ends. ``ends`` and ``complete`` look
@@ -135,7 +135,7 @@ def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataF
         pl.col("size") > max_gap, ~at_daily_limit()
     )
     note = ranges(found.select("begins", "to", "size").iter_rows(), "minutes")
-    return Tally(
+    return Measurement(
         contract,
         ALL,
         "gaps",
@@ -147,11 +147,13 @@ def _gaps(rows: pl.DataFrame, contract: str, table: pl.DataFrame, days: pl.DataF
     )
 
 
-def _end(contract: str, calendar: pl.DataFrame, days: pl.DataFrame, due: date | None, max_gap: int) -> list[Tally]:
+def _end(
+    contract: str, calendar: pl.DataFrame, days: pl.DataFrame, due: date | None, max_gap: int
+) -> list[Measurement]:
     """Tally the sessions that lack between the newest bar and the one that is due, and a newest session cut short."""
     if due is None:
         return [
-            Tally(contract, ALL, check, 0, 1, unit=unit)
+            Measurement(contract, ALL, check, 0, 1, unit=unit)
             for check, unit in (("ends", "sessions"), ("complete", "files"))
         ]
     newest: date = days["session"][-1]
@@ -163,6 +165,8 @@ def _end(contract: str, calendar: pl.DataFrame, days: pl.DataFrame, due: date | 
     cut = left > max_gap
     ending = f"ends {left:,} minutes before its close {closes[0]:%Y-%m-%d %H:%M} UTC" if cut else ""
     return [
-        Tally(contract, ALL, "ends", late.len(), max(late.len(), 1), tuple(late.head(3)), note=note, unit="sessions"),
-        Tally(contract, ALL, "complete", int(cut), 1, (last,) if cut else (), note=ending, unit="sessions"),
+        Measurement(
+            contract, ALL, "ends", late.len(), max(late.len(), 1), tuple(late.head(3)), note=note, unit="sessions"
+        ),
+        Measurement(contract, ALL, "complete", int(cut), 1, (last,) if cut else (), note=ending, unit="sessions"),
     ]

@@ -11,7 +11,7 @@ from datetime import date
 import polars as pl
 
 from vpoc_ml.market.contracts import Contract, parse_contract
-from vpoc_ml.quality.checks import Check, Tally
+from vpoc_ml.quality.checks import Check, Measurement
 
 SCHEMA: dict[str, pl.DataType] = {
     "contract": pl.String(),
@@ -40,7 +40,7 @@ _FIGURES = ("session", "open", "high", "low", "close", "volume", "bars")
 _SHOWN = 5
 
 
-def tallies(daily: pl.DataFrame | None, contracts: Sequence[str], *, level: bool) -> list[Tally]:
+def measurements(daily: pl.DataFrame | None, contracts: Sequence[str], *, level: bool) -> list[Measurement]:
     """Tally every check of ``CHECKS`` for each of ``contracts``.
 
     Args:
@@ -52,14 +52,18 @@ def tallies(daily: pl.DataFrame | None, contracts: Sequence[str], *, level: bool
     """
     if daily is None or daily.is_empty():
         found = ((code, check.name) for code in contracts for check in CHECKS)
-        return [Tally(code, "close", name, 0, 1, unit="sessions") for code, name in found]
+        return [Measurement(code, "close", name, 0, 1, unit="sessions") for code, name in found]
     known = daily.filter(pl.col("close").is_finite()).sort("contract", "session")
     twice = known.filter(pl.col("bars") >= _MIN_BARS, pl.struct(_FIGURES).is_duplicated())
     chain = sorted(map(parse_contract, known["contract"].unique()))
-    return [tally for code in contracts for tally in (_level(known, chain, code, level), _copies(twice, known, code))]
+    return [
+        measurement
+        for code in contracts
+        for measurement in (_level(known, chain, code, level), _copies(twice, known, code))
+    ]
 
 
-def _copies(twice: pl.DataFrame, daily: pl.DataFrame, code: str) -> Tally:
+def _copies(twice: pl.DataFrame, daily: pl.DataFrame, code: str) -> Measurement:
     own = twice.filter(pl.col("contract") == code)
     others = twice.filter(pl.col("contract") != code).join(own, on=_FIGURES, how="semi").sort("session")
     days = others["session"].unique().sort()
@@ -68,10 +72,12 @@ def _copies(twice: pl.DataFrame, daily: pl.DataFrame, code: str) -> Tally:
         names = ", ".join(others["contract"].unique().sort())
         note = f"same bars as {names} from {days[0]} to {days[-1]}; one file has the wrong contract: {_remedy(names)}"
     total = daily.filter(pl.col("contract") == code).height
-    return Tally(code, "close", "copies", days.len(), max(total, 1), tuple(days.head(3)), note=note, unit="sessions")
+    return Measurement(
+        code, "close", "copies", days.len(), max(total, 1), tuple(days.head(3)), note=note, unit="sessions"
+    )
 
 
-def _level(daily: pl.DataFrame, chain: Sequence[Contract], code: str, applies: bool) -> Tally:
+def _level(daily: pl.DataFrame, chain: Sequence[Contract], code: str, applies: bool) -> Measurement:
     """Tally the sessions in which a contract's close is far from that of the next earlier or later contract."""
     own, contract = daily.filter(pl.col("contract") == code), parse_contract(code)
     earlier, later = [each for each in chain if each < contract][-1:], [each for each in chain if each > contract][:1]
@@ -93,7 +99,7 @@ def _level(daily: pl.DataFrame, chain: Sequence[Contract], code: str, applies: b
             )
     note = f"{'; '.join(notes)}; one of the files is wrong: {_remedy('the neighbour')}" if notes else ""
     days = sorted(set(far))
-    return Tally(code, "close", "level", len(far), max(compared, 1), tuple(days[:3]), note=note, unit="sessions")
+    return Measurement(code, "close", "level", len(far), max(compared, 1), tuple(days[:3]), note=note, unit="sessions")
 
 
 def _pairs(own: pl.DataFrame, theirs: pl.DataFrame, gap: float) -> pl.DataFrame:

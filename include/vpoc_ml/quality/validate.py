@@ -34,15 +34,15 @@ from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
+from vpoc_ml.artifacts.gate_report import describe, first_text, safe_name
 from vpoc_ml.lake.atomic import write_text
-from vpoc_ml.quality.checks import ALL, Limit, Rule, Tally
-from vpoc_ml.quality.verdict import describe, first_text, safe_name
+from vpoc_ml.quality.checks import ALL, Limit, Measurement, Rule
 
 DATASOURCE = "tallies"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class RuleResult:
     """What Great Expectations said about one rule: ``contracts`` that broke it, or the ``error`` it raised."""
 
     rule: Rule
@@ -50,7 +50,7 @@ class Judgement:
     error: str = ""
 
 
-class TallyLookup(TableMetricProvider):  # type: ignore[misc]
+class MeasurementLookup(TableMetricProvider):  # type: ignore[misc]
     """All tallies of the batch by (contract, column, check); computed once for all expectations."""
 
     metric_name = "table.vpoc_tallies"
@@ -68,7 +68,7 @@ class TallyLookup(TableMetricProvider):  # type: ignore[misc]
         return {(row["contract"], row["column"], row["check"]): row for row in frame.to_dict("records")}
 
 
-class ExpectTallyWithinLimit(BatchExpectation):  # type: ignore[misc]
+class ExpectMeasurementWithinLimit(BatchExpectation):  # type: ignore[misc]
     """Expect the defects of one column to stay within a limit in every contract; not counted is not within."""
 
     column: str
@@ -87,8 +87,8 @@ class ExpectTallyWithinLimit(BatchExpectation):  # type: ignore[misc]
         execution_engine: Any = None,
     ) -> dict[str, Any]:
         limit = Limit(self.max_count, self.max_share)
-        tallies = metrics["table.vpoc_tallies"]
-        found = {code: tallies.get((code, self.column, self.check)) for code in self.contracts}
+        measurements = metrics["table.vpoc_tallies"]
+        found = {code: measurements.get((code, self.column, self.check)) for code in self.contracts}
         broken = [code for code, row in found.items() if row is None or limit.breached(row["count"], row["share"])]
         counted = [row for row in found.values() if row is not None]
         bad, rows = sum(int(row["count"]) for row in counted), sum(int(row["rows"]) for row in counted)
@@ -111,13 +111,13 @@ class ExpectTallyWithinLimit(BatchExpectation):  # type: ignore[misc]
 def judge(
     gate: str,
     rules: Sequence[Rule],
-    tallies: Sequence[Tally],
+    measurements: Sequence[Measurement],
     contracts: Sequence[str],
     *,
     run: str,
     now: datetime,
     folder: Path,
-) -> tuple[list[Judgement], str]:
+) -> tuple[list[RuleResult], str]:
     """Let Great Expectations judge ``tallies`` by ``rules`` and store suite and result under ``folder``.
 
     Args:
@@ -140,12 +140,12 @@ def judge(
     validation = context.validation_definitions.add(gx.ValidationDefinition(name=gate, data=batch, suite=suite))
     run_id = RunIdentifier(run_name=safe_name(run), run_time=now)
     result = validation.run(
-        batch_parameters={"dataframe": _frame(tallies)}, run_id=run_id, result_format={"result_format": "SUMMARY"}
+        batch_parameters={"dataframe": _frame(measurements)}, run_id=run_id, result_format={"result_format": "SUMMARY"}
     )
-    judgements = _judgements(rules, result, contracts)
+    rule_results = _judgements(rules, result, contracts)
     # Great Expectations fails a result for a mere warning; its pages shall say what the verdict says
-    result.success = not any(j.contracts and (j.error or j.rule.severity == "critical") for j in judgements)
-    return judgements, _store(context, suite, result, run_id, folder)
+    result.success = not any(j.contracts and (j.error or j.rule.severity == "critical") for j in rule_results)
+    return rule_results, _store(context, suite, result, run_id, folder)
 
 
 def _context() -> Any:
@@ -155,8 +155,8 @@ def _context() -> Any:
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
-def _expectation(rule: Rule, contracts: Sequence[str]) -> ExpectTallyWithinLimit:
-    return ExpectTallyWithinLimit(
+def _expectation(rule: Rule, contracts: Sequence[str]) -> ExpectMeasurementWithinLimit:
+    return ExpectMeasurementWithinLimit(
         column=rule.column,
         check=rule.check,
         contracts=_scope(rule, contracts),
@@ -177,41 +177,48 @@ def _limit_text(limit: Limit) -> str:
     return f" (up to {allowed})" if allowed else ""
 
 
-def _frame(tallies: Sequence[Tally]) -> pd.DataFrame:
+def _frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
     rows = [
         {
-            "contract": tally.contract,
-            "column": tally.column,
-            "check": tally.check,
-            "count": tally.count,
-            "rows": tally.rows,
-            "share": tally.share,
-            "unit": tally.unit,
+            "contract": measurement.contract,
+            "column": measurement.column,
+            "check": measurement.check,
+            "count": measurement.count,
+            "rows": measurement.rows,
+            "share": measurement.share,
+            "unit": measurement.unit,
             "text": " ".join(
-                filter(None, [describe(tally.count, tally.rows, tally.unit), tally.note, first_text(tally)])
+                filter(
+                    None,
+                    [
+                        describe(measurement.count, measurement.rows, measurement.unit),
+                        measurement.note,
+                        first_text(measurement),
+                    ],
+                )
             ),
         }
-        for tally in tallies
+        for measurement in measurements
     ]
     return pd.DataFrame(rows, columns=["contract", "column", "check", "count", "rows", "share", "unit", "text"])
 
 
-def _judgements(rules: Sequence[Rule], result: Any, contracts: Sequence[str]) -> list[Judgement]:
+def _judgements(rules: Sequence[Rule], result: Any, contracts: Sequence[str]) -> list[RuleResult]:
     """Match results to rules; a rule that raised, or has no result, is broken in every contract."""
     answers = {}
     for answer in result.results:
         kwargs = answer.expectation_config.kwargs
         answers[kwargs["column"], kwargs["check"], answer.expectation_config.severity.value] = answer
-    judgements = []
+    rule_results = []
     for rule in rules:
         answer = answers.get((rule.column, rule.check, rule.severity))
         error = "no result" if answer is None else _exception(answer.exception_info)
         if error or answer is None:
-            judgements.append(Judgement(rule, tuple(_scope(rule, contracts)), error))
+            rule_results.append(RuleResult(rule, tuple(_scope(rule, contracts)), error))
         else:
             broken = () if answer.success else tuple(answer.result["details"]["contracts"])
-            judgements.append(Judgement(rule, broken))
-    return judgements
+            rule_results.append(RuleResult(rule, broken))
+    return rule_results
 
 
 def _exception(info: dict[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vpoc_ml.quality.checks import ALL, YOUNG, Severity, Tally
+from vpoc_ml.quality.checks import ALL, YOUNG, Measurement, Severity
 
 SHOWN = 10
 
@@ -123,13 +123,13 @@ def describe(count: int, rows: int, unit: str = "rows") -> str:
     return f"{count:,} of {rows:,} {unit} ({share:.4%})"
 
 
-def first_text(tally: Tally) -> str:
+def first_text(measurement: Measurement) -> str:
     """Return the first failing timestamps with their values, or nothing."""
-    if not tally.first:
+    if not measurement.first:
         return ""
-    values = [*(f" = {value:g}" for value in tally.values if value == value), *([""] * len(tally.first))]
+    values = [*(f" = {value:g}" for value in measurement.values if value == value), *([""] * len(measurement.first))]
     return "first " + ", ".join(
-        f"{stamp.isoformat()}{value}" for stamp, value in zip(tally.first, values, strict=False)
+        f"{stamp.isoformat()}{value}" for stamp, value in zip(measurement.first, values, strict=False)
     )
 
 

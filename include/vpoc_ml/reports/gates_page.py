@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vpoc_ml.artifacts.gate_report import Verdict, from_json, safe_name
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.quality.checks import ALL
-from vpoc_ml.quality.verdict import Verdict, from_json, safe_name
 
 DOCS = "../../data_docs"
 """The Data Docs as seen from a run's page."""

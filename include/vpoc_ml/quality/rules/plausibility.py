@@ -15,8 +15,8 @@ import polars as pl
 
 from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.ingest.bad_prints import isolated_prices, isolated_volumes, median_bar_range
-from vpoc_ml.quality import vix_dates
-from vpoc_ml.quality.checks import NONE, Check, Limit, Tally
+from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
+from vpoc_ml.quality.rules import vix_dates
 
 SHOWN = 5
 SINGLE_BARS = frozenset({"print", "jump", "outlier", "plausible"})
@@ -93,7 +93,7 @@ def readable_rows(lazy: pl.LazyFrame) -> pl.DataFrame | None:
     return known.collect(engine="streaming").sort("ts").unique("ts", keep="first", maintain_order=True)
 
 
-def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Known) -> list[Tally]:
+def measurements(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Known) -> list[Measurement]:
     """Tally every check of ``CHECKS`` and of ``vix_dates``.
 
     Args:
@@ -122,7 +122,7 @@ def tallies(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Kno
         _fades(days, contract, known.front),
         _implausible(rows, contract, known.price_range),
         _implied(days, contract, known.implied),
-        *vix_dates.tallies(days, contract, minutes, known.closes, implied=known.implied),
+        *vix_dates.measurements(days, contract, minutes, known.closes, implied=known.implied),
     ]
 
 
@@ -162,7 +162,7 @@ def session_figures(rows: pl.DataFrame, minutes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _jumps(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
+def _jumps(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement:
     """Tally bars that open far from the close before; how far is allowed depends on the time between them."""
     joined = rows.join(days.select("session", "usual", "steady"), on="session", how="left", maintain_order="left")
     size, gap = pl.col("open") - pl.col("close").shift(1), pl.col("ts").diff()
@@ -178,7 +178,7 @@ def _jumps(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
     return _bars(contract, "open", "jump", joined.filter(size.abs() > limit), rows.height, "open")
 
 
-def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
+def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement:
     """Tally bars that repeat the four prices of the bar before, in runs of ``STALE_BARS`` and more.
 
     Only in sessions that trade steadily, and not as far from the last session's close as a daily limit lies.
@@ -197,7 +197,7 @@ def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
     )
     found = runs.filter("steady", ~at_daily_limit())
     spans = ranges(zip(found["ts"], found["to"], found["bars"], strict=True), "bars")
-    return Tally(
+    return Measurement(
         contract,
         "close",
         "stale",
@@ -209,7 +209,7 @@ def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Tally:
     )
 
 
-def _quiet(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Tally:
+def _quiet(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
     """Tally sessions as the front contract with next to no volume: those of another contract, or of a broken feed."""
     inside = days.filter("steady", _within(front)).head(-3)  # its volume leaves in the last sessions
     usual = inside["volume"].median()
@@ -217,17 +217,17 @@ def _quiet(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -
     return _sessions(contract, "volume", "quiet", quiet, inside)
 
 
-def _fades(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Tally:
+def _fades(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
     """Tally a contract whose volume falls when it becomes the front one: the file holds an earlier contract."""
     if front is None:
-        return Tally(contract, "volume", "fades", 0, 1, unit="files")
+        return Measurement(contract, "volume", "fades", 0, 1, unit="files")
     own = days.filter(_within(front))
     earlier = days.filter(pl.col("session") < front[0]).tail(_BEFORE_FRONT).head(-_HANDOVER)
     enough = own.height >= 3 and earlier.height >= _BEFORE_FRONT // 4
     now, then = (float(part["volume"].median() or 0) for part in (own, earlier))  # type: ignore[arg-type]
     faded = enough and now < _FADED * then
     note = f"{now:,.0f} contracts a session since {front[0]}, {then:,.0f} before; is it another contract's file?"
-    return Tally(
+    return Measurement(
         contract,
         "volume",
         "fades",
@@ -239,7 +239,7 @@ def _fades(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -
     )
 
 
-def _implausible(rows: pl.DataFrame, contract: str, limits: tuple[float, float] | None) -> Tally:
+def _implausible(rows: pl.DataFrame, contract: str, limits: tuple[float, float] | None) -> Measurement:
     low, high = limits or (-float("inf"), float("inf"))
     bad = rows.filter((pl.col("low") < low) | (pl.col("high") > high))
     found = _bars(contract, "close", "plausible", bad, rows.height, "close")
@@ -247,7 +247,7 @@ def _implausible(rows: pl.DataFrame, contract: str, limits: tuple[float, float] 
     return replace(found, note=note)
 
 
-def _implied(days: pl.DataFrame, contract: str, applies: bool) -> Tally:
+def _implied(days: pl.DataFrame, contract: str, applies: bool) -> Measurement:
     """Tally sessions whose range is a multiple of the daily move that the VIX known at their start implies."""
     steady = days.filter("steady", pl.col("vix").is_not_null(), pl.lit(applies))
     implied = pl.col("vix") / 100 / 252**0.5 * pl.col("close").abs()
@@ -264,13 +264,13 @@ def _within(front: tuple[date, date] | None) -> pl.Expr:
     return pl.lit(value=True) if front is None else pl.col("session").is_between(*front)
 
 
-def _bars(contract: str, column: str, check: str, bad: pl.DataFrame, rows: int, shown: str) -> Tally:
+def _bars(contract: str, column: str, check: str, bad: pl.DataFrame, rows: int, shown: str) -> Measurement:
     values = tuple(float(value) for value in bad[shown].head(3))
-    return Tally(contract, column, check, bad.height, rows, tuple(bad["ts"].head(3)), values)
+    return Measurement(contract, column, check, bad.height, rows, tuple(bad["ts"].head(3)), values)
 
 
-def _sessions(contract: str, column: str, check: str, bad: pl.DataFrame, of: pl.DataFrame) -> Tally:
-    return Tally(contract, column, check, bad.height, of.height, tuple(bad["session"].head(3)), unit="sessions")
+def _sessions(contract: str, column: str, check: str, bad: pl.DataFrame, of: pl.DataFrame) -> Measurement:
+    return Measurement(contract, column, check, bad.height, of.height, tuple(bad["session"].head(3)), unit="sessions")
 
 
 def ranges(spans: Iterable[tuple[Any, Any, int]], unit: str) -> str:

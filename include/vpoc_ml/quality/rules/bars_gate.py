@@ -11,12 +11,12 @@ import polars as pl
 
 from vpoc_ml.artifacts.schemas import BARS, PRICES
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.quality import coverage, neighbours, plausible, vix_dates
-from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
+from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Measurement
 from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
 from vpoc_ml.quality.passes import Column, RowRule
-from vpoc_ml.quality.plausible import Known
 from vpoc_ml.quality.profile import Profile, profile_frame
+from vpoc_ml.quality.rules import coverage, neighbours, plausibility, vix_dates
+from vpoc_ml.quality.rules.plausibility import Known
 
 NOTHING_KNOWN = Known()
 Quote = Callable[[str, Sequence[datetime]], Sequence[str]]
@@ -54,7 +54,7 @@ def checks(
         asked += _index_checks(name, config)
     asked += [
         *_bar_checks(),
-        *plausible.CHECKS,
+        *plausibility.CHECKS,
         *neighbours.CHECKS,
         *(_vix_checks(config) if vix else ()),
         *coverage.checks(config),
@@ -95,17 +95,17 @@ def measure(
             lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
         )
         profile = profile_frame(joined, contract, expected, _rules(contract, tick_size))
-        rows = plausible.readable_rows(lazy)
+        rows = plausibility.readable_rows(lazy)
         seen = []
         if rows is not None and rows.height:
-            seen = coverage.tallies(rows, contract, calendar, known, max_gap)
-            seen += plausible.tallies(rows, contract, calendar, known)
+            seen = coverage.measurements(rows, contract, calendar, known, max_gap)
+            seen += plausibility.measurements(rows, contract, calendar, known)
         total = profile.rows + quarantined
         return Profile(
             contract,
             profile.rows,
             profile.frame,
-            [*profile.tallies, *seen, Tally(contract, ALL, "quarantine", quarantined, total)],
+            [*profile.measurements, *seen, Measurement(contract, ALL, "quarantine", quarantined, total)],
         )
 
     return measure_file(path, contract, expected, work)
@@ -113,17 +113,17 @@ def measure(
 
 def quoted(profile: Profile, quote: Quote) -> Profile:
     """Return the profile whose tallies of single bad bars also say where those stand in the vendor's files."""
-    tallies = [
-        replace(tally, note="; ".join(quote(tally.contract, _stamps(tally))))
-        if tally.count and tally.check in plausible.SINGLE_BARS and not tally.note
-        else tally
-        for tally in profile.tallies
+    measurements = [
+        replace(measurement, note="; ".join(quote(measurement.contract, _stamps(measurement))))
+        if measurement.count and measurement.check in plausibility.SINGLE_BARS and not measurement.note
+        else measurement
+        for measurement in profile.measurements
     ]
-    return replace(profile, tallies=tallies)
+    return replace(profile, measurements=measurements)
 
 
-def _stamps(tally: Tally) -> list[datetime]:
-    return [stamp for stamp in tally.first if isinstance(stamp, datetime)]
+def _stamps(measurement: Measurement) -> list[datetime]:
+    return [stamp for stamp in measurement.first if isinstance(stamp, datetime)]
 
 
 def _halt(calendar: pl.DataFrame) -> list[pl.Expr]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vpoc_ml.quality.checks import ALL, Check, Tally
+from vpoc_ml.quality.checks import ALL, Check, Measurement
 
 PROVED = "proof_"
 """Begins the name of a check that was made on the markets of the proof, not on the run's own bars."""
@@ -30,14 +30,16 @@ def checks(proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckR
     return of_code + [Check(one.check, ALL, one.expected) for one in sampled]
 
 
-def tallies(contract: str, proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]) -> list[Tally]:
+def measurements(
+    contract: str, proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]
+) -> list[Measurement]:
     """Return the answers; a promise that was never put to the test is broken."""
     of_code = [_tally(ALL, PROVED + one.check, one) for one in proved]
     return of_code + [_tally(contract, one.check, one) for one in sampled]
 
 
-def _tally(contract: str, name: str, one: LeakageCheckResult) -> Tally:
+def _tally(contract: str, name: str, one: LeakageCheckResult) -> Measurement:
     count = len(one.broken) if one.comparisons else 1
     shown = "; ".join(one.broken[:SHOWN]) if one.comparisons else "nothing was compared"
     more = f"; and {len(one.broken) - SHOWN} more" if len(one.broken) > SHOWN else ""
-    return Tally(contract, ALL, name, count, one.comparisons, one.first[:SHOWN], (), shown + more, "comparisons")
+    return Measurement(contract, ALL, name, count, one.comparisons, one.first[:SHOWN], (), shown + more, "comparisons")

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import polars as pl
 
-from vpoc_ml.quality.checks import ALL, NONE, YOUNG, Check, Tally
+from vpoc_ml.quality.checks import ALL, NONE, YOUNG, Check, Measurement
 
 LEAST_ROWS = 60
 """Rows with values that a column needs before one that never varied is a fault: the usual window of bars."""
@@ -43,8 +43,12 @@ def young_check(what: str) -> Check:
 
 
 def excuse_young(
-    lazy: pl.LazyFrame, contract: str, tallies: Sequence[Tally], known: Mapping[str, Varying], cold: Mapping[str, str]
-) -> list[Tally]:
+    lazy: pl.LazyFrame,
+    contract: str,
+    measurements: Sequence[Measurement],
+    known: Mapping[str, Varying],
+    cold: Mapping[str, str],
+) -> list[Measurement]:
     """Return the tallies with "constant" and "empty" taken back where the contract is too young, and that tally.
 
     The frame is read again only if a column looks constant or empty, so a mature contract costs nothing more.
@@ -56,10 +60,10 @@ def excuse_young(
         known: the columns that must vary, and after how many sessions.
         cold: columns whose lookback is longer than the contract, with what they need; they may be empty.
     """
-    doubtful = [one for one in tallies if one.check in ("constant", "empty") and one.count and one.column in known]
+    doubtful = [one for one in measurements if one.check in ("constant", "empty") and one.count and one.column in known]
     shown = _evidence(lazy, sorted({one.column for one in doubtful}))
     needed: dict[str, list[str]] = defaultdict(list)
-    excused: list[Tally] = []
+    excused: list[Measurement] = []
     for one in doubtful:
         resting = one.check == "constant" and one.values[0] in known[one.column].resting_values
         seen = shown[ALL if one.check == "empty" else one.column]
@@ -68,9 +72,12 @@ def excuse_young(
             excused.append(one)
         if need and not resting:
             needed[need].append(one.column)
-    kept = [_held(one) if one in excused else one for one in tallies]
+    kept = [_held(one) if one in excused else one for one in measurements]
     note = "; ".join(f"{', '.join(names)}: {need}" for need, names in needed.items())
-    return [*kept, Tally(contract, ALL, YOUNG, sum(map(len, needed.values())), len(known), note=note, unit="columns")]
+    return [
+        *kept,
+        Measurement(contract, ALL, YOUNG, sum(map(len, needed.values())), len(known), note=note, unit="columns"),
+    ]
 
 
 def _need(sessions: int, shown: Evidence) -> str:
@@ -81,7 +88,7 @@ def _need(sessions: int, shown: Evidence) -> str:
     return f"needs {LEAST_ROWS} bars in {sessions} traded session{plural}, has {shown.rows} in {shown.sessions}"
 
 
-def _held(one: Tally) -> Tally:
+def _held(one: Measurement) -> Measurement:
     return replace(one, count=0, first=(), values=(), note="the contract cannot show it yet")
 
 

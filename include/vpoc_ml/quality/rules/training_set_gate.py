@@ -14,12 +14,12 @@ import polars as pl
 from vpoc_ml.artifacts.schemas import SPLITS, TRAINING_KEYS
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.features.optional_registry import ALL_FEATURES
-from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Tally
+from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Measurement
 from vpoc_ml.quality.common import FILE_CHECKS, as_declared, measure_file, schema_check
 from vpoc_ml.quality.outliers import outlier_checks
 from vpoc_ml.quality.passes import EXAMPLES, Bounds, Column, RowRule
 from vpoc_ml.quality.profile import Profile, profile_frame
-from vpoc_ml.quality.variation import Varying, excuse_young, young_check
+from vpoc_ml.quality.rules.young_contracts import Varying, excuse_young, young_check
 
 LABELLED = pl.col("weight") == 1
 
@@ -76,7 +76,7 @@ def measure(
         return Profile(ALL, rows, pl.DataFrame(), _split_tallies(lazy, calendar, dataset) if usable else [])
 
     run = measure_file(path, ALL, expected, whole)
-    if not run.rows or any(t.count for t in run.tallies if (t.check, t.column) == ("schema", "contract")):
+    if not run.rows or any(t.count for t in run.measurements if (t.check, t.column) == ("schema", "contract")):
         return [], [run]
     lazy = as_declared(pl.scan_parquet(path), expected)
     codes = lazy.select(pl.col("contract").unique()).collect(engine="streaming")["contract"]
@@ -90,8 +90,8 @@ def measure(
             name: ALL_FEATURES.get(name, _EveryBar()) for name in ("y", *_own_target(dataset), *features)
         }
         complete = {"ts", "session"} <= set(lazy.collect_schema().names())
-        tallies = excuse_young(own, code, profile.tallies, varying, {}) if complete else profile.tallies
-        return replace(profile, tallies=tallies)
+        measurements = excuse_young(own, code, profile.measurements, varying, {}) if complete else profile.measurements
+        return replace(profile, measurements=measurements)
 
     return contracts, [run, *map(of_contract, contracts)]
 
@@ -168,7 +168,7 @@ def _name(split: str) -> str:
     return f"split {split}"
 
 
-def _split_tallies(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: DatasetConfig) -> list[Tally]:
+def _split_tallies(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: DatasetConfig) -> list[Measurement]:
     """Tally size and balance of every split, and what separates each from the one before it."""
     labelled, ret = LABELLED.fill_null(value=False), pl.col("ret")
     table = lazy.group_by("split").agg(
@@ -181,26 +181,26 @@ def _split_tallies(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: DatasetC
         pl.col("session").max().alias("last"),
     )
     splits = {row["split"]: row for row in table.collect(engine="streaming").iter_rows(named=True)}
-    tallies = [tally for split in SPLITS for tally in _balance(split, splits.get(split))]
+    measurements = [measurement for split in SPLITS for measurement in _balance(split, splits.get(split))]
     for earlier, later in pairwise(SPLITS):
         if earlier in splits and later in splits:
-            tallies.append(_purged(lazy, later, splits[earlier]["ends"]))
+            measurements.append(_purged(lazy, later, splits[earlier]["ends"]))
             between = _sessions_between(calendar, splits[earlier]["last"], splits[later]["first"])
             short = max(0, dataset.embargo_sessions - between)
             note = f"{between} sessions between {splits[earlier]['last']} and {splits[later]['first']}"
             asked = max(dataset.embargo_sessions, 1)
-            tallies.append(
-                Tally(ALL, _name(later), "embargo", short, asked, note=note if short else "", unit="sessions")
+            measurements.append(
+                Measurement(ALL, _name(later), "embargo", short, asked, note=note if short else "", unit="sessions")
             )
-    return tallies
+    return measurements
 
 
-def _balance(split: str, row: dict[str, Any] | None) -> list[Tally]:
+def _balance(split: str, row: dict[str, Any] | None) -> list[Measurement]:
     counts = row or {"labelled": 0, "up": 0, "down": 0, "zero": 0}
     up, down, labelled = counts["up"], counts["down"], counts["labelled"]
     note = f"{up:,} up, {down:,} down, {counts['zero']:,} unchanged"
     return [
-        Tally(
+        Measurement(
             ALL,
             _name(split),
             "rows",
@@ -209,15 +209,15 @@ def _balance(split: str, row: dict[str, Any] | None) -> list[Tally]:
             note="split is empty" if not labelled else "",
             unit="splits",
         ),
-        Tally(ALL, _name(split), "balance", max(up, down, 1), up + down, note=note, unit="moves"),
-        Tally(ALL, _name(split), "zero", counts["zero"], labelled, note=note),
+        Measurement(ALL, _name(split), "balance", max(up, down, 1), up + down, note=note, unit="moves"),
+        Measurement(ALL, _name(split), "zero", counts["zero"], labelled, note=note),
     ]
 
 
-def _purged(lazy: pl.LazyFrame, later: str, ends: datetime) -> Tally:
+def _purged(lazy: pl.LazyFrame, later: str, ends: datetime) -> Measurement:
     rows = lazy.filter(pl.col("split") == later).select("ts").sort("ts").collect(engine="streaming")["ts"]
     early = rows.filter(rows <= ends)
-    return Tally(ALL, _name(later), "purged", early.len(), rows.len(), tuple(early.head(EXAMPLES)))
+    return Measurement(ALL, _name(later), "purged", early.len(), rows.len(), tuple(early.head(EXAMPLES)))
 
 
 def _sessions_between(calendar: pl.DataFrame, last: date, first: date) -> int:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK
-from vpoc_ml.quality.checks import ALL, NONE, Check, Tally
+from vpoc_ml.quality.checks import ALL, NONE, Check, Measurement
 
 MAX_AGE = 5
 """Sessions that may lie between a VIX close and the session whose first bar sees it. Holidays give one or two."""
@@ -30,23 +30,25 @@ CHECKS = (
 FUTURE = Check("future", "vix", "no VIX close dated after the run's clock", whole_run=True)
 
 
-def future(closes: pl.DataFrame | None, now: datetime) -> Tally:
+def future(closes: pl.DataFrame | None, now: datetime) -> Measurement:
     """Tally the dates of the VIX file (date) that lie after the day of ``now`` (aware) in New York.
 
     Today's unfinished row passes: no bar can see it yet.
     """
     if closes is None:
-        return Tally(ALL, "vix", FUTURE.name, 0, 1, unit="dates")
+        return Measurement(ALL, "vix", FUTURE.name, 0, 1, unit="dates")
     today = now.astimezone(ZoneInfo(NEW_YORK)).date()
     dates = closes.select(pl.col("date").unique().sort())
     later = dates.filter(pl.col("date") > today)["date"]
     note = f"{later[0]} to {later[-1]}, the clock says {today}; correct the dates or the clock" if later.len() else ""
-    return Tally(ALL, "vix", FUTURE.name, later.len(), dates.height, tuple(later.head(3)), note=note, unit="dates")
+    return Measurement(
+        ALL, "vix", FUTURE.name, later.len(), dates.height, tuple(later.head(3)), note=note, unit="dates"
+    )
 
 
-def tallies(
+def measurements(
     days: pl.DataFrame, contract: str, calendar: pl.DataFrame, closes: pl.DataFrame | None, *, implied: bool
-) -> list[Tally]:
+) -> list[Measurement]:
     """Tally every check of ``CHECKS``.
 
     Args:
@@ -57,12 +59,12 @@ def tallies(
         implied: Whether the VIX measures the instrument's volatility; only then its dates are compared with returns.
     """
     if closes is None:
-        return [Tally(contract, "vix", check.name, 0, 1, unit="sessions") for check in CHECKS]
+        return [Measurement(contract, "vix", check.name, 0, 1, unit="sessions") for check in CHECKS]
     known = closes.sort("available_at")
     return [*_ages(days, contract, calendar, known), _dates(days, contract, known, applies=implied)]
 
 
-def _ages(days: pl.DataFrame, contract: str, calendar: pl.DataFrame, closes: pl.DataFrame) -> list[Tally]:
+def _ages(days: pl.DataFrame, contract: str, calendar: pl.DataFrame, closes: pl.DataFrame) -> list[Measurement]:
     """Tally the sessions whose first bar sees an old close; the age counts the sessions strictly between."""
     seen = days.select("session", "first").join_asof(
         closes.select("available_at", "date"),
@@ -79,7 +81,9 @@ def _ages(days: pl.DataFrame, contract: str, calendar: pl.DataFrame, closes: pl.
         old = seen.filter(age > limit)
         note = f"{_spans(old)}; deliver a VIX file with the closes in between" if old.height else ""
         first = tuple(old["session"].head(3))
-        found.append(Tally(contract, "vix", check, old.height, max(seen.height, 1), first, note=note, unit="sessions"))
+        found.append(
+            Measurement(contract, "vix", check, old.height, max(seen.height, 1), first, note=note, unit="sessions")
+        )
     return found
 
 
@@ -96,7 +100,7 @@ def _spans(old: pl.DataFrame) -> str:
     return ", ".join([*texts, *more])
 
 
-def _dates(days: pl.DataFrame, contract: str, closes: pl.DataFrame, *, applies: bool) -> Tally:
+def _dates(days: pl.DataFrame, contract: str, closes: pl.DataFrame, *, applies: bool) -> Measurement:
     """Tally a file whose changes fit the returns of other sessions than those of their dates."""
     daily = closes.group_by("date", maintain_order=True).agg(pl.col("close").last()).sort("date")
     change = pl.col("close").log().diff()
@@ -122,4 +126,4 @@ def _dates(days: pl.DataFrame, contract: str, closes: pl.DataFrame, *, applies: 
             f" {fits[lag]:.2f}; the dates are {abs(lag)} session(s) too {side}{danger}; correct the VIX file's dates"
         )
     first = (table["session"][0],) if wrong else ()
-    return Tally(contract, "vix", "dates", int(wrong), 1, first, note=note, unit="files")
+    return Measurement(contract, "vix", "dates", int(wrong), 1, first, note=note, unit="files")
