@@ -20,6 +20,7 @@ from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.quality.gates import validate_bars, validate_features
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 CL = instrument("CL")
 CRASH = date(2020, 4, 20)
@@ -150,16 +151,9 @@ def test_gate_bars_asks_for_positive_prices_only_where_the_instrument_does(tmp_p
     bars.write_parquet(tmp_path / "bars.parquet")
 
     def outside(*, negative_prices: bool) -> set[str]:
-        verdict = validate_bars(
-            {"CLK20": tmp_path / "bars.parquet"},
-            calendar=calendar,
-            tick_size=CL.tick_size,
-            price_range=CL.price_range,
-            negative_prices=negative_prices,
-            run="run1",
-            reports_dir=tmp_path / "reports",
-            now=NOW,
-        )
+        market = MarketFacts(CL.tick_size, price_range=CL.price_range, negative_prices=negative_prices)
+        contracts = {"CLK20": ContractFacts(tmp_path / "bars.parquet", calendar)}
+        verdict = validate_bars(contracts, market, run="run1", reports_dir=tmp_path / "reports", now=NOW)
         return {each.column for each in verdict.failures if each.check == "outside"}
 
     assert outside(negative_prices=CL.negative_prices) == set()

@@ -1,4 +1,4 @@
-"""Small markets with known content, written as the files the gates judge."""
+"""Small markets with known content, written as the files that the gates validate."""
 
 from __future__ import annotations
 
@@ -155,15 +155,17 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def judged(world: World) -> Callable[..., object]:
-    """Return a function that judges a frame with one of the gates."""
+def validated(world: World) -> Callable[..., object]:
+    """Return a function that validates a frame with one of the gates."""
     from vpoc_ml.quality.gates import validate_bars, validate_features, validate_training_set
+    from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
     def run(gate: str, frame: pl.DataFrame, *, name: str = "run1", **options: object) -> object:
         common = {"run": name, "reports_dir": world.reports, "now": NOW}
         path = world.file(gate, frame)
         if gate == "bars":
-            return validate_bars({"ESH25": path}, calendar=world.calendar, tick_size=0.25, **common, **options)
+            contract = ContractFacts(path, world.calendar, **options)
+            return validate_bars({"ESH25": contract}, MarketFacts(tick_size=0.25), **common)
         if gate == "features":
             bars = {"ESH25": world.file("keys", world.bars)}
             return validate_features({"ESH25": path}, bars=bars, registry=REGISTRY, **common, **options)

@@ -15,7 +15,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.quality.rules import bars_gate
-from vpoc_ml.quality.rules.plausibility import Known
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 ES = instrument("ES")
 ESH25 = parse_contract("ESH25")
@@ -71,9 +71,10 @@ def measured(tmp_path):
         calendar = contract_sessions(contract, entry, bars["session"].min() - margin, bars["session"].max() + margin)
         path = tmp_path / "bars.parquet"
         bars.write_parquet(path)
-        known = Known(front, due, entry.price_range, entry.is_equity_index)
-        profile = bars_gate.measure(path, code, calendar, entry.tick_size, 0, known, (), config.max_gap_minutes)
-        limits = {(check.name, check.column): check.error_if for check in bars_gate.checks(config)}
+        facts = ContractFacts(path, calendar, front=front, due=due)
+        market = MarketFacts(entry.tick_size, price_range=entry.price_range, vix_implied=entry.is_equity_index)
+        profile = bars_gate.measure(code, facts, market, config.max_gap_minutes)
+        limits = {(check.name, check.column): check.error_if for check in bars_gate.checks(config, market)}
         return {
             measurement.check: measurement
             for measurement in profile.measurements

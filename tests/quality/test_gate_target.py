@@ -19,10 +19,10 @@ def failures(verdict) -> list[tuple[str, str]]:
     return [(each.check, each.column) for each in verdict.failures]
 
 
-def test_a_sound_target_outside_the_unit_interval_passes(world, judged):
+def test_a_sound_target_outside_the_unit_interval_passes(world, validated):
     frame = with_target(world.training.clone())
     assert not frame.filter(pl.col("weight") == 1)["target"].is_between(0, 1).all()
-    verdict = judged("training-set", frame, dataset=RETURN)
+    verdict = validated("training-set", frame, dataset=RETURN)
     assert verdict.passed, verdict.message()
 
 
@@ -33,10 +33,10 @@ def test_a_sound_target_outside_the_unit_interval_passes(world, judged):
         (pl.lit(0.5, pl.Float32), "constant"),
     ],
 )
-def test_a_target_that_is_missing_or_does_not_vary_fails(world, judged, fault, named):
+def test_a_target_that_is_missing_or_does_not_vary_fails(world, validated, fault, named):
     frame = with_target(world.training.clone()).with_columns(target=fault)
-    assert (named, "target") in failures(judged("training-set", frame, dataset=RETURN))
+    assert (named, "target") in failures(validated("training-set", frame, dataset=RETURN))
 
 
-def test_a_set_without_the_chosen_target_fails(world, judged):
-    assert ("schema", "target") in failures(judged("training-set", world.training, dataset=RETURN))
+def test_a_set_without_the_chosen_target_fails(world, validated):
+    assert ("schema", "target") in failures(validated("training-set", world.training, dataset=RETURN))

@@ -13,18 +13,18 @@ GATES = {"bars": "bars", "features": "features", "training-set": "training"}
 
 
 @pytest.mark.parametrize("gate", GATES)
-def test_clean_files_pass_without_any_failure(world, judged, gate):
-    verdict = judged(gate, getattr(world, GATES[gate]))
+def test_clean_files_pass_without_any_failure(world, validated, gate):
+    verdict = validated(gate, getattr(world, GATES[gate]))
     assert verdict.passed, verdict.message()
     assert not verdict.failures, verdict.message()
     assert verdict.checks > 20
 
 
-def test_named_features_are_checked_and_the_others_are_only_columns_of_the_file(world, judged):
+def test_named_features_are_checked_and_the_others_are_only_columns_of_the_file(world, validated):
     wrong = world.features.with_columns(rsi=pl.lit(500, pl.Float32), range=pl.lit(-1, pl.Float32))
-    assert {each.column for each in judged("features", wrong).failures} == {"rsi", "range"}
-    assert {each.column for each in judged("features", wrong, names=["mom", "rsi"]).failures} == {"rsi"}
-    without = judged("features", wrong.drop("range"), names=["mom"])
+    assert {each.column for each in validated("features", wrong).failures} == {"rsi", "range"}
+    assert {each.column for each in validated("features", wrong, names=["mom", "rsi"]).failures} == {"rsi"}
+    without = validated("features", wrong.drop("range"), names=["mom"])
     assert {(each.column, each.check) for each in without.failures} >= {("range", "schema")}
 
 

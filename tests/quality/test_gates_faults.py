@@ -9,6 +9,7 @@ import pytest
 
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.quality.gates import raise_if_failed, validate_bars
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 INF, NAN = float("inf"), float("nan")
 
@@ -36,8 +37,8 @@ def stamps(frame, rows):
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close"])
-def test_three_nan_in_a_price_are_found_with_count_and_timestamps(world, judged, column):
-    verdict = judged("bars", planted(world.bars, column, (7, 400, 900), NAN))
+def test_three_nan_in_a_price_are_found_with_count_and_timestamps(world, validated, column):
+    verdict = validated("bars", planted(world.bars, column, (7, 400, 900), NAN))
     failure = found(verdict, "nan", column)
     assert not verdict.passed
     assert (failure.severity, failure.count, failure.rows) == ("critical", 3, world.bars.height)
@@ -45,139 +46,133 @@ def test_three_nan_in_a_price_are_found_with_count_and_timestamps(world, judged,
     assert failure.values == ("nan", "nan", "nan")
 
 
-def test_null_prices_are_not_mistaken_for_nan(world, judged):
-    verdict = judged("bars", planted(world.bars, "low", (3, 4), None))
+def test_null_prices_are_not_mistaken_for_nan(world, validated):
+    verdict = validated("bars", planted(world.bars, "low", (3, 4), None))
     assert found(verdict, "null", "low").count == 2
     assert not [f for f in verdict.failures if f.check == "nan"]
 
 
 @pytest.mark.parametrize("value", [INF, -INF])
-def test_infinite_prices_are_found_although_only_a_lower_bound_is_declared(world, judged, value):
-    failure = found(judged("bars", planted(world.bars, "close", (11,), value)), "infinite", "close")
+def test_infinite_prices_are_found_although_only_a_lower_bound_is_declared(world, validated, value):
+    failure = found(validated("bars", planted(world.bars, "close", (11,), value)), "infinite", "close")
     assert (failure.severity, failure.count) == ("critical", 1)
     assert failure.first == stamps(world.bars, (11,))
 
 
-def test_ohlc_violation_is_found(world, judged):
+def test_ohlc_violation_is_found(world, validated):
     broken = world.bars.with_columns(
         high=pl.when(pl.col("ts") == world.bars["ts"][50]).then(pl.col("low") - 1).otherwise("high")
     )
-    failure = found(judged("bars", broken), "ohlc")
+    failure = found(validated("bars", broken), "ohlc")
     assert (failure.severity, failure.count, failure.first) == ("critical", 1, stamps(world.bars, (50,)))
 
 
-def test_price_off_the_tick_grid_is_found(world, judged):
+def test_price_off_the_tick_grid_is_found(world, validated):
     broken = planted(world.bars, "low", (9,), world.bars["low"][9] - 0.1)
-    assert found(judged("bars", broken), "tick", "low").count == 1
+    assert found(validated("bars", broken), "tick", "low").count == 1
 
 
-def test_duplicated_stamps_are_counted_once_per_extra_row(world, judged):
+def test_duplicated_stamps_are_counted_once_per_extra_row(world, validated):
     doubled = pl.concat([world.bars, world.bars.slice(30, 2), world.bars.slice(30, 1)]).sort("ts")
-    verdict = judged("bars", doubled)
+    verdict = validated("bars", doubled)
     failure = found(verdict, "unique")
     assert (failure.count, failure.severity) == (3, "critical")
     assert failure.first[0] == stamps(world.bars, (30,))[0]
 
 
-def test_stamps_out_of_order_are_found(world, judged):
+def test_stamps_out_of_order_are_found(world, validated):
     swapped = pl.concat([world.bars[:20], world.bars[21:22], world.bars[20:21], world.bars[22:]])
-    verdict = judged("bars", swapped)
+    verdict = validated("bars", swapped)
     assert found(verdict, "order").count == 1
     assert not verdict.passed
 
 
-def test_bar_outside_its_session_is_found(world, judged):
+def test_bar_outside_its_session_is_found(world, validated):
     late = world.bars.with_columns(
         ts=pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(pl.col("ts") + timedelta(hours=3)).otherwise("ts")
     )
-    assert found(judged("bars", late), "hours").count == 1
+    assert found(validated("bars", late), "hours").count == 1
 
 
-def test_session_unknown_to_the_calendar_is_found(world, judged):
+def test_session_unknown_to_the_calendar_is_found(world, validated):
     moved = world.bars.with_columns(session=pl.col("session") + pl.duration(days=200))
-    assert found(judged("bars", moved), "hours").count == world.bars.height
+    assert found(validated("bars", moved), "hours").count == world.bars.height
 
 
 @pytest.mark.parametrize(("keep", "severity"), [(0.97, "warning"), (0.7, "critical")])
-def test_missing_minutes_warn_then_fail(world, judged, keep, severity):
+def test_missing_minutes_warn_then_fail(world, validated, keep, severity):
     thinned = world.bars.filter(pl.int_range(pl.len()) % 100 < 100 * keep)
-    failure = found(judged("bars", thinned), "minutes")
+    failure = found(validated("bars", thinned), "minutes")
     assert failure.severity == severity
     assert failure.share == pytest.approx(1 - keep, abs=0.01)
 
 
-def test_only_the_time_as_front_contract_must_be_covered(world, judged):
+def test_only_the_time_as_front_contract_must_be_covered(world, validated):
     days = world.calendar["session"]
     early = world.bars.filter((pl.col("session") >= days[4]) | (pl.int_range(pl.len()) % 2 == 0))
-    assert found(judged("bars", early), "minutes").share == pytest.approx(0.5 * 4 / len(days), abs=0.02)
-    assert judged("bars", early, name="run2", front={"ESH25": (days[4], days[-1])}).failures == ()
-    late = found(judged("bars", early, name="run3", front={"ESH25": (days[0], days[3])}), "minutes")
+    assert found(validated("bars", early), "minutes").share == pytest.approx(0.5 * 4 / len(days), abs=0.02)
+    assert validated("bars", early, name="run2", front=(days[4], days[-1])).failures == ()
+    late = found(validated("bars", early, name="run3", front=(days[0], days[3])), "minutes")
     assert late.share == pytest.approx(0.5, abs=0.01)
 
 
-def test_contract_shorter_than_a_warm_up_passes_and_a_longer_one_without_values_fails(world, judged):
+def test_contract_shorter_than_a_warm_up_passes_and_a_longer_one_without_values_fails(world, validated):
     name = world.features.columns[3]
     cold = world.features.with_columns(pl.lit(float("nan"), pl.Float32).alias(name))
-    assert found(judged("features", cold), "empty", name).severity == "critical"
+    assert found(validated("features", cold), "empty", name).severity == "critical"
     days = world.calendar["session"]
     first = pl.col("session") == days[0]
-    short = judged("features", world.features.filter(first), name="run2")
+    short = validated("features", world.features.filter(first), name="run2")
     assert not [failure for failure in short.failures if failure.check in ("empty", "constant", "late")]
 
 
-def test_session_without_bars_warns_and_is_named(world, judged):
+def test_session_without_bars_warns_and_is_named(world, validated):
     gone = world.calendar["session"][4]
-    verdict = judged("bars", world.bars.filter(pl.col("session") != gone))
+    verdict = validated("bars", world.bars.filter(pl.col("session") != gone))
     assert found(verdict, "sessions").first == (gone.isoformat(),)
     assert verdict.passed
 
 
-def test_quarantined_rows_inform_then_warn(world, judged):
-    assert found(judged("bars", world.bars, quarantined={"ESH25": 1}), "quarantine").severity == "info"
-    assert found(judged("bars", world.bars, quarantined={"ESH25": 40}), "quarantine").severity == "warning"
+def test_quarantined_rows_inform_then_warn(world, validated):
+    assert found(validated("bars", world.bars, quarantined=1), "quarantine").severity == "info"
+    assert found(validated("bars", world.bars, quarantined=40), "quarantine").severity == "warning"
 
 
-def test_vix_of_zero_or_above_150_and_unknown_vix(world, judged):
+def test_vix_of_zero_or_above_150_and_unknown_vix(world, validated):
     failure = found(
-        judged("bars", planted(planted(world.bars, "vix", (1,), 0.0), "vix", (2,), 151.0)), "outside", "vix"
+        validated("bars", planted(planted(world.bars, "vix", (1,), 0.0), "vix", (2,), 151.0)), "outside", "vix"
     )
     assert (failure.count, failure.values) == (2, ("0", "151"))
-    assert found(judged("bars", planted(world.bars, "vix", range(10), None)), "null", "vix").severity == "warning"
-    assert found(judged("bars", planted(world.bars, "vix", range(900), None)), "null", "vix").severity == "critical"
+    assert found(validated("bars", planted(world.bars, "vix", range(10), None)), "null", "vix").severity == "warning"
+    assert found(validated("bars", planted(world.bars, "vix", range(900), None)), "null", "vix").severity == "critical"
 
 
-def test_empty_file_fails(world, judged):
-    verdict = judged("bars", world.bars.clear())
+def test_empty_file_fails(world, validated):
+    verdict = validated("bars", world.bars.clear())
     assert not verdict.passed
     assert found(verdict, "rows").severity == "critical"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 torn"])
-def test_missing_or_torn_file_fails_with_one_clear_cause(world, judged, content):
+def test_missing_or_torn_file_fails_with_one_clear_cause(world, validated, content):
     path = world.root / "ESM25.parquet"
     if content is not None:
         path.write_bytes(content)
     good = world.file("good", world.bars)
-    verdict = validate_bars(
-        {"ESH25": good, "ESM25": path},
-        run="torn",
-        reports_dir=world.reports,
-        now=world.now,
-        calendar=world.calendar,
-        tick_size=0.25,
-    )
+    contracts = {"ESH25": ContractFacts(good, world.calendar), "ESM25": ContractFacts(path, world.calendar)}
+    verdict = validate_bars(contracts, MarketFacts(0.25), run="torn", reports_dir=world.reports, now=world.now)
     assert [(f.contract, f.check) for f in verdict.failures] == [("ESM25", "readable")], verdict.message()
     assert not verdict.passed
 
 
-def test_missing_column_is_one_failure_not_many(world, judged):
-    verdict = judged("bars", world.bars.drop("vix"))
+def test_missing_column_is_one_failure_not_many(world, validated):
+    verdict = validated("bars", world.bars.drop("vix"))
     assert [(f.column, f.check, f.note) for f in verdict.failures] == [("vix", "schema", "column is missing")]
     assert not verdict.passed
 
 
-def test_missing_ts_still_fails_without_raising(world, judged):
-    assert not judged("bars", world.bars.drop("ts")).passed
+def test_missing_ts_still_fails_without_raising(world, validated):
+    assert not validated("bars", world.bars.drop("ts")).passed
 
 
 @pytest.mark.parametrize(
@@ -189,62 +184,62 @@ def test_missing_ts_still_fails_without_raising(world, judged):
         pl.col("ts").cast(pl.Datetime("ns", "UTC")),
     ],
 )
-def test_wrong_dtype_is_named(world, judged, change):
-    verdict = judged("bars", world.bars.with_columns(change))
+def test_wrong_dtype_is_named(world, validated, change):
+    verdict = validated("bars", world.bars.with_columns(change))
     schema = [f for f in verdict.failures if f.check == "schema"]
     assert len(schema) == 1
     assert schema[0].note.startswith("was ")
     assert not verdict.passed
 
 
-def test_extra_column_and_other_order_are_found(world, judged):
-    assert found(judged("bars", world.bars.with_columns(x=1.0)), "schema").note == "unknown x"
-    assert found(judged("bars", world.bars.select(*reversed(world.bars.columns))), "schema").note == "other order"
+def test_extra_column_and_other_order_are_found(world, validated):
+    assert found(validated("bars", world.bars.with_columns(x=1.0)), "schema").note == "unknown x"
+    assert found(validated("bars", world.bars.select(*reversed(world.bars.columns))), "schema").note == "other order"
 
 
-def test_nothing_to_judge_is_an_error(world):
+def test_a_gate_without_contracts_is_an_error(world):
     with pytest.raises(MissingInputError, match="at least one contract"):
-        validate_bars({}, run="r", reports_dir=world.reports, now=world.now, calendar=world.calendar, tick_size=0.25)
+        validate_bars({}, MarketFacts(0.25), run="r", reports_dir=world.reports, now=world.now)
 
 
 # ---------------------------------------------------------------- features
 
 
-def test_nan_after_the_warm_up_is_found_and_inside_it_is_not(world, judged):
+def test_nan_after_the_warm_up_is_found_and_inside_it_is_not(world, validated):
     rows = (500, 700, 701)
-    failure = found(judged("features", planted(world.features, "rsi", rows, NAN)), "late", "rsi")
+    failure = found(validated("features", planted(world.features, "rsi", rows, NAN)), "late", "rsi")
     assert (failure.severity, failure.count, failure.first) == ("critical", 3, stamps(world.bars, rows))
-    assert judged("features", planted(world.features, "mom", (0, 150, 239), NAN)).passed
+    assert validated("features", planted(world.features, "mom", (0, 150, 239), NAN)).passed
 
 
-def test_infinity_passes_a_one_sided_bound_but_not_the_gate(world, judged):
-    verdict = judged("features", planted(world.features, "range", (600,), INF))
+def test_infinity_passes_a_one_sided_bound_but_not_the_gate(world, validated):
+    verdict = validated("features", planted(world.features, "range", (600,), INF))
     assert [(f.check, f.column, f.count) for f in verdict.failures] == [("infinite", "range", 1)]
     assert not verdict.passed
 
 
-def test_all_nan_column_fails(world, judged):
-    verdict = judged("features", world.features.with_columns(rsi=pl.lit(NAN, dtype=pl.Float32)))
+def test_all_nan_column_fails(world, validated):
+    verdict = validated("features", world.features.with_columns(rsi=pl.lit(NAN, dtype=pl.Float32)))
     assert found(verdict, "empty", "rsi").severity == "critical"
     assert not verdict.passed
 
 
-def test_constant_column_fails_and_shows_its_value(world, judged):
-    verdict = judged("features", world.features.with_columns(range=pl.lit(20.0, dtype=pl.Float32)))
+def test_constant_column_fails_and_shows_its_value(world, validated):
+    verdict = validated("features", world.features.with_columns(range=pl.lit(20.0, dtype=pl.Float32)))
     assert found(verdict, "constant", "range").values == ("20",)
     assert not verdict.passed
 
 
-def test_hard_bound_fails_soft_range_warns(world, judged):
-    hard = judged("features", planted(world.features, "rsi", (300,), 100.5))
+def test_hard_bound_fails_soft_range_warns(world, validated):
+    hard = validated("features", planted(world.features, "rsi", (300,), 100.5))
     assert found(hard, "outside", "rsi").values == ("100.5",)
     assert not hard.passed
-    soft = judged("features", planted(world.features, "rsi", range(300, 420), 99.0))
+    soft = validated("features", planted(world.features, "rsi", range(300, 420), 99.0))
     assert found(soft, "soft", "rsi").severity == "warning"
     assert soft.passed
 
 
-def test_value_on_a_hard_bound_rounded_to_float32_is_inside(world, judged):
+def test_value_on_a_hard_bound_rounded_to_float32_is_inside(world, validated):
     from dataclasses import replace
 
     from vpoc_ml.quality.gates import validate_features
@@ -260,96 +255,96 @@ def test_value_on_a_hard_bound_rounded_to_float32_is_inside(world, judged):
     assert not [f for f in verdict.failures if f.check == "outside"]
 
 
-def test_heavy_tail_warns_beyond_5_mad(world, judged):
-    verdict = judged("features", planted(world.features, "mom", range(300, 700), 5000.0))
+def test_heavy_tail_warns_beyond_5_mad(world, validated):
+    verdict = validated("features", planted(world.features, "mom", range(300, 700), 5000.0))
     failure = found(verdict, "beyond", "mom")
     assert failure.severity == "warning"
     assert 400 <= failure.count <= 420
     assert failure.share == pytest.approx(failure.count / world.features.height)
 
 
-def test_short_and_foreign_keys_are_found(world, judged):
-    short = judged("features", world.features[:-5])
+def test_short_and_foreign_keys_are_found(world, validated):
+    short = validated("features", world.features[:-5])
     assert (found(short, "missing_bars").count, short.passed) == (5, False)
     moved = world.features.with_columns(ts=pl.col("ts") + pl.duration(seconds=30))
-    assert found(judged("features", moved), "unknown_bars").count == world.features.height
+    assert found(validated("features", moved), "unknown_bars").count == world.features.height
 
 
-def test_wrong_float_width_of_a_feature_is_found(world, judged):
-    verdict = judged("features", world.features.with_columns(pl.col("mom").cast(pl.Float64)))
+def test_wrong_float_width_of_a_feature_is_found(world, validated):
+    verdict = validated("features", world.features.with_columns(pl.col("mom").cast(pl.Float64)))
     assert found(verdict, "schema", "mom").note == "was Float64"
 
 
 # ---------------------------------------------------------------- training set
 
 
-def test_embargo_breach_is_found_with_the_sessions_that_touch(world, judged):
+def test_embargo_breach_is_found_with_the_sessions_that_touch(world, validated):
     sessions = sorted(world.bars["session"].unique())
     train_end, validation_start = sessions[5], sessions[7]
     moved = world.training.with_columns(
         session=pl.when(pl.col("session") == validation_start).then(sessions[6]).otherwise("session"),
         ts=pl.when(pl.col("session") == validation_start).then(pl.col("ts") - pl.duration(days=1)).otherwise("ts"),
     )
-    failure = found(judged("training-set", moved), "embargo", "split validation")
+    failure = found(validated("training-set", moved), "embargo", "split validation")
     assert (failure.severity, failure.count) == ("critical", 1)
     assert str(train_end) in failure.note
 
 
-def test_label_that_ends_inside_the_next_split_is_found(world, judged):
+def test_label_that_ends_inside_the_next_split_is_found(world, validated):
     at = pl.col("split") == "train"
     late = world.training.with_columns(
         label_end=pl.when(at & (pl.col("ts") == pl.col("ts").filter(at).max()))
         .then(pl.col("ts").filter(pl.col("split") == "validation").min() + pl.duration(minutes=2))
         .otherwise("label_end")
     )
-    failure = found(judged("training-set", late), "purged", "split validation")
+    failure = found(validated("training-set", late), "purged", "split validation")
     assert (failure.severity, failure.count) == ("critical", 3)
 
 
-def test_stamp_in_two_splits_is_found(world, judged):
+def test_stamp_in_two_splits_is_found(world, validated):
     leaked = world.training.filter(pl.col("split") == "test")[:4].with_columns(split=pl.lit("train"))
-    verdict = judged("training-set", pl.concat([world.training, leaked]).sort("ts"))
+    verdict = validated("training-set", pl.concat([world.training, leaked]).sort("ts"))
     assert found(verdict, "two_splits").count == 4
     assert not verdict.passed
 
 
-def test_target_faults_are_found(world, judged):
+def test_target_faults_are_found(world, validated):
     base = world.training
-    assert found(judged("training-set", planted(base, "y", (5,), 1.5)), "outside", "y").count == 1
-    assert found(judged("training-set", planted(base, "ret", (5,), 0.2)), "outside", "ret").count == 1
-    assert found(judged("training-set", planted(base, "y", (5,), NAN)), "labelled").count == 1
-    assert found(judged("training-set", planted(base, "weight", (5,), 0.5)), "labelled").count == 1
+    assert found(validated("training-set", planted(base, "y", (5,), 1.5)), "outside", "y").count == 1
+    assert found(validated("training-set", planted(base, "ret", (5,), 0.2)), "outside", "ret").count == 1
+    assert found(validated("training-set", planted(base, "y", (5,), NAN)), "labelled").count == 1
+    assert found(validated("training-set", planted(base, "weight", (5,), 0.5)), "labelled").count == 1
 
 
-def test_non_finite_feature_in_a_labelled_row_is_found(world, judged):
-    failure = found(judged("training-set", planted(world.training, "mom", (8, 9), INF)), "finite", "mom")
+def test_non_finite_feature_in_a_labelled_row_is_found(world, validated):
+    failure = found(validated("training-set", planted(world.training, "mom", (8, 9), INF)), "finite", "mom")
     assert (failure.severity, failure.count) == ("critical", 2)
     assert failure.first == stamps(world.training, (8, 9))
 
 
-def test_missing_class_and_unbalanced_split_fail(world, judged):
+def test_missing_class_and_unbalanced_split_fail(world, validated):
     up = world.training.with_columns(ret=pl.when(pl.col("split") == "test").then(pl.col("ret").abs()).otherwise("ret"))
-    failure = found(judged("training-set", up), "balance")
+    failure = found(validated("training-set", up), "balance")
     assert (failure.column, failure.severity, failure.contract) == ("split test", "critical", "*")
 
 
-def test_stale_prices_warn(world, judged):
+def test_stale_prices_warn(world, validated):
     stale = world.training.with_columns(
         ret=pl.when((pl.col("split") == "test") & pl.col("ret").is_finite() & (pl.int_range(pl.len()) % 4 > 0))
         .then(0.0)
         .otherwise("ret")
     )
-    verdict = judged("training-set", stale)
+    verdict = validated("training-set", stale)
     assert (found(verdict, "zero").severity, verdict.passed) == ("warning", True)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_missing_split_fails(world, judged, split):
-    assert not judged("training-set", world.training.filter(pl.col("split") != split)).passed
+def test_missing_split_fails(world, validated, split):
+    assert not validated("training-set", world.training.filter(pl.col("split") != split)).passed
 
 
-def test_empty_training_set_fails(world, judged):
-    verdict = judged("training-set", world.training.clear())
+def test_empty_training_set_fails(world, validated):
+    verdict = validated("training-set", world.training.clear())
     assert not verdict.passed
     assert found(verdict, "rows", "*").contract == "*"
 
@@ -357,8 +352,8 @@ def test_empty_training_set_fails(world, judged):
 # ---------------------------------------------------------------- the error
 
 
-def test_error_tells_gate_contract_column_count_share_first_and_report(world, judged):
-    verdict = judged("bars", planted(world.bars, "close", (7, 400, 900), NAN))
+def test_error_tells_gate_contract_column_count_share_first_and_report(world, validated):
+    verdict = validated("bars", planted(world.bars, "close", (7, 400, 900), NAN))
     with pytest.raises(GateFailedError) as raised:
         raise_if_failed(verdict)
     text = str(raised.value)
@@ -371,12 +366,12 @@ def test_error_tells_gate_contract_column_count_share_first_and_report(world, ju
 
 @pytest.mark.parametrize("column", ["contract", "ts", "y", "rsi", "split", "weight"])
 @pytest.mark.parametrize("how", ["missing", "text"])
-def test_training_set_with_a_broken_column_fails_by_that_column(world, judged, column, how):
+def test_training_set_with_a_broken_column_fails_by_that_column(world, validated, column, how):
     broken = (
         world.training.drop(column)
         if how == "missing"
         else world.training.with_columns(pl.lit(1, pl.Int8).alias(column))
     )
-    verdict = judged("training-set", broken)
+    verdict = validated("training-set", broken)
     assert not verdict.passed
     assert {f.column for f in verdict.failures if f.severity == "critical"} == {column}, verdict.message()

@@ -17,6 +17,7 @@ from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.quality.gates import validate_bars, validate_features
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 pytestmark = pytest.mark.real
 
@@ -31,15 +32,16 @@ def test_real_contract_passes_without_warning_and_a_planted_fault_is_found(real_
     margin = timedelta(days=10)
     calendar = contract_sessions(contract, es, bars["session"].min() - margin, bars["session"].max() + margin)
     common = {"reports_dir": world.reports, "now": world.now}
-    good = {"ESH25": world.file("bars", bars)}
+    good, market = world.file("bars", bars), MarketFacts(es.tick_size)
 
-    judged = validate_bars(good, run="a", calendar=calendar, tick_size=es.tick_size, **common)
-    assert not [f for f in judged.failures if f.severity != "info"], judged.message()
-    judged = validate_features({"ESH25": world.file("features", features)}, bars=good, run="a", **common)
-    assert judged.passed, judged.message()
+    verdict = validate_bars({"ESH25": ContractFacts(good, calendar)}, market, run="a", **common)
+    assert not [f for f in verdict.failures if f.severity != "info"], verdict.message()
+    verdict = validate_features({"ESH25": world.file("features", features)}, bars={"ESH25": good}, run="a", **common)
+    assert verdict.passed, verdict.message()
 
     row = bars.height - 1000
     broken = bars.with_columns(high=pl.when(pl.int_range(pl.len()) == row).then(pl.col("low") - 0.25).otherwise("high"))
-    judged = validate_bars({"ESH25": world.file("bad", broken)}, run="b", calendar=calendar, tick_size=0.25, **common)
-    (failure,) = [f for f in judged.failures if f.severity == "critical"]
+    bad = {"ESH25": ContractFacts(world.file("bad", broken), calendar)}
+    verdict = validate_bars(bad, market, run="b", **common)
+    (failure,) = [f for f in verdict.failures if f.severity == "critical"]
     assert (failure.check, failure.count, failure.first) == ("ohlc", 1, (bars["ts"][row].isoformat(),))

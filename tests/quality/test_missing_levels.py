@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.quality.gates import validate_bars, validate_features
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 NAN = float("nan")
 
@@ -57,13 +58,7 @@ def test_a_level_feature_that_misses_elsewhere_is_found(silent):
 def test_gate_bars_names_the_sessions_without_volume(world):
     quiet = world.calendar["session"][4]
     bars = world.bars.with_columns(volume=pl.when(pl.col("session") == quiet).then(0).otherwise("volume"))
-    verdict = validate_bars(
-        {"ESH25": world.file("bars", bars)},
-        calendar=world.calendar,
-        tick_size=0.25,
-        run="run1",
-        reports_dir=world.reports,
-        now=world.now,
-    )
+    contracts = {"ESH25": ContractFacts(world.file("bars", bars), world.calendar)}
+    verdict = validate_bars(contracts, MarketFacts(0.25), run="run1", reports_dir=world.reports, now=world.now)
     (warning,) = [each for each in verdict.failures if each.check == "profile"]
     assert (warning.severity, warning.count, warning.first) == ("warning", 1, (quiet.isoformat(),))

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.quality.rules.neighbours import SCHEMA, measurements
+from vpoc_ml.artifacts.schemas import DAILY_FIGURES
+from vpoc_ml.quality.rules.neighbours import measurements
 
 SEED = 5
 
@@ -24,7 +25,7 @@ def figures(code: str, first: date, count: int, *, level: float = 6000.0, seed: 
         close = level + float(np.round(moves[(day - start).days]))
         last = datetime.combine(day, time(20, 59), UTC)
         rows.append((code, day, last, close - 5, close + 20, close - 20, close, float(volumes[n]), 1380))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    return pl.DataFrame(rows, schema=DAILY_FIGURES, orient="row")
 
 
 H25 = figures("ESH25", date(2024, 11, 20), 100)

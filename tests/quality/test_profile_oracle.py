@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.quality.passes import Column, RowRule
-from vpoc_ml.quality.profile import profile_frame
+from vpoc_ml.quality.measure import Column, RowRule, profile_frame
 
 START = datetime(2025, 1, 6, tzinfo=UTC)
 VALUES = st.sampled_from([0.0, 1.0, -1.0, 2.5, -7.0, 9.0, 1e30, float("nan"), float("inf"), float("-inf"), None])
@@ -75,7 +74,7 @@ def test_file_and_frame_give_the_same_profile_for_any_row_groups(tmp_path):
     values = rng.normal(size=100_000)
     values[[5, 70_000]] = [np.nan, np.inf]
     frame = frame_of(values)
-    columns, rules = [Column("x", pl.Float64(), hard=(-1.0, None))], [RowRule("big", "x", pl.col("x") > 3)]
+    columns, rules = [Column("x", pl.Float64(), hard=(-1.0, np.inf))], [RowRule("big", "x", pl.col("x") > 3)]
     whole = profile_frame(frame, "ESH25", columns, rules)
     for size in (1_000, 33_333):
         frame.write_parquet(tmp_path / "x.parquet", row_group_size=size)
@@ -94,5 +93,5 @@ def test_sampled_median_moves_the_outlier_share_little():
 
 def test_integers_and_flags_have_no_nan_and_no_outliers():
     frame = frame_of([0, 1, 0, 0, 0, 1, 0], pl.Int64)
-    row = profile_frame(frame, "ESH25", [Column("x", pl.Int64(), hard=(0.0, None))]).frame.row(0, named=True)
+    row = profile_frame(frame, "ESH25", [Column("x", pl.Int64(), hard=(0.0, np.inf))]).frame.row(0, named=True)
     assert (row["nan"], row["beyond"], row["mad"], row["below"]) == (0, 0, 0.0, 0)

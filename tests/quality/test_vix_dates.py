@@ -15,6 +15,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.quality.rules import vix_dates
+from vpoc_ml.quality.rules.facts import MarketFacts
 from vpoc_ml.quality.rules.plausibility import readable_rows, session_figures
 
 ES = instrument("ES")
@@ -53,7 +54,9 @@ def moved(vix: pl.DataFrame, rows: int) -> pl.DataFrame:
 
 
 def found(days: pl.DataFrame, vix: pl.DataFrame | None, *, implied: bool = True) -> dict:
-    measurements = vix_dates.measurements(days, "ESH25", CALENDAR, vix, implied=implied)
+    measurements = vix_dates.measurements(
+        days, "ESH25", CALENDAR, MarketFacts(0.25, vix_implied=implied, vix_closes=vix)
+    )
     return {measurement.check: measurement for measurement in measurements if measurement.count}
 
 
@@ -80,7 +83,7 @@ def test_shifted_dates_are_found(rows, told):
     assert len(missed) <= 5, missed
 
 
-def test_dates_are_not_judged_where_the_vix_measures_something_else_or_sessions_are_few():
+def test_dates_are_not_checked_for_another_vix_or_few_sessions():
     days, vix = market(1)
     early = moved(vix, 1)
     assert "bars see closes of their future" in found(days, early)["dates"].note

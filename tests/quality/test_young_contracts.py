@@ -21,7 +21,7 @@ from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.quality.gates import validate_features
 from vpoc_ml.quality.rules import features_gate, training_set_gate
-from vpoc_ml.reports import gates_page
+from vpoc_ml.reports.gates_page import write_gates_page
 
 ES, PROFILE = instrument("ES"), ProfileConfig()
 TABLE = sessions(ES.calendar, date(2025, 3, 17), date(2025, 6, 13))
@@ -116,14 +116,14 @@ def test_the_first_sessions_after_a_roll_pass(tmp_path, count):
     assert ("dow" in note) == (count == 1)
 
 
-def test_what_varies_with_every_bar_is_judged_from_the_first_session_on(tmp_path):
+def test_columns_that_vary_by_bar_are_checked_from_the_first_session(tmp_path):
     bars = walk(1)
     dead = features_of(bars).with_columns(pl.lit(0.5, pl.Float32).alias("close_loc"))
     assert answers(tmp_path, bars, dead)[0] == [("close_loc", "constant")]
 
 
 @pytest.mark.parametrize(("count", "broken"), [(5, []), (10, [("dow", "constant"), ("vix_lag1", "constant")])])
-def test_what_varies_by_session_is_judged_from_the_fifth_traded_session_on(tmp_path, count, broken):
+def test_columns_that_vary_by_session_are_checked_from_the_fifth_traded_session(tmp_path, count, broken):
     bars = walk(count)
     features = features_of(bars).with_columns(pl.lit(0.5, pl.Float32).alias(name) for name in ("dow", "vix_lag1"))
     few = features.filter(pl.col("session") < DAYS[4]) if count == 5 else features
@@ -164,7 +164,7 @@ def test_the_verdict_and_the_page_name_a_young_contract(tmp_path, world):
     assert remark.severity == "info"
     assert "dow" in remark.note
     assert "needs 60 bars in 5 traded sessions, has 400 in 1" in remark.note
-    page = gates_page.write(tmp_path / "reports", "night").read_text()
+    page = write_gates_page(tmp_path / "reports", "night", ["features"]).read_text()
     assert "<small>young</small>" in page
     assert "needs 60 bars in 5 traded sessions" in page
 

@@ -1,33 +1,43 @@
-"""The verdict of a gate: what failed, how badly, and since when."""
+"""The verdict of a gate: which checks failed, how badly, and where first. Stored as ``<gate>.json`` of a run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from vpoc_ml.quality.checks import ALL, YOUNG, Measurement, Severity
+from pydantic import BaseModel, ConfigDict, computed_field
+
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
+
+ALL = "*"
+"""As a column: the file as a whole. As a contract: the run as a whole."""
+
+YOUNG = "young"
+"""Name of the check that remarks on a contract with too little trading for some of the other checks."""
 
 SHOWN = 10
+"""Failures that a message lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(BaseModel):
     """One check that failed in one contract, at the worst severity that failed.
 
-    ``first`` holds ISO timestamps; ``values`` what stood there, as text (NaN and Inf are not JSON).
+    ``count`` of ``rows`` rows (or other ``unit``) are defective. ``first`` holds the ISO timestamps (start of bar,
+    UTC) or sessions of the first ones, ``values`` their values as text, because NaN and Inf are not JSON.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     contract: str
     column: str
     check: str
     severity: Severity
-    count: int
-    rows: int
+    count: int = 0
+    rows: int = 0
     share: float
-    first: tuple[str, ...]
-    values: tuple[str, ...]
+    first: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     expected: str
     note: str = ""
     unit: str = "rows"
@@ -41,13 +51,14 @@ class Failure:
         return f"{where}: [{self.severity.upper()}] {self.expected} - {found}{note}{since}"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome of one gate; only critical failures make it fail.
+class Verdict(BaseModel):
+    """The result of one gate. Only critical failures make a gate fail.
 
-    ``checks`` counts the questions answered, over all contracts; ``data_docs`` is the page's path below the
-    Data Docs folder.
+    ``checks`` counts the checks made, over all contracts. ``report`` is the path or URI of the run's gates page,
+    ``data_docs`` the path of the gate's page below the Data Docs folder.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     gate: str
     run: str
@@ -57,10 +68,29 @@ class Verdict:
     report: str
     data_docs: str = ""
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """True unless something critical failed; a gate that asked nothing has not passed."""
-        return self.checks > 0 and not self.count("critical")
+        """Whether nothing critical failed; a gate without any check has not passed."""
+        return self.checks > 0 and not self.critical
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def critical(self) -> int:
+        """Number of critical failures."""
+        return self.count("critical")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def warning(self) -> int:
+        """Number of warnings."""
+        return self.count("warning")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def info(self) -> int:
+        """Number of remarks."""
+        return self.count("info")
 
     def count(self, severity: Severity, contract: str | None = None) -> int:
         """Return the number of failures of a severity, of one contract or of all."""
@@ -71,27 +101,17 @@ class Verdict:
         return any(f.check == YOUNG and f.contract == contract for f in self.failures)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as strict JSON values."""
-        return {
-            "gate": self.gate,
-            "run": self.run,
-            "passed": self.passed,
-            "critical": self.count("critical"),
-            "warning": self.count("warning"),
-            "info": self.count("info"),
-            "checks": self.checks,
-            "contracts": list(self.contracts),
-            "failures": [asdict(f) | {"first": list(f.first), "values": list(f.values)} for f in self.failures],
-            "report": self.report,
-            "data_docs": self.data_docs,
-        }
+        """Return the verdict as strict JSON values, with ``passed`` and the counts by severity."""
+        return self.model_dump(mode="json")
 
     def message(self) -> str:
-        """Return what a person needs: gate, counts, the worst failures with first timestamps, the report."""
-        outcome = "passed" if self.passed else "FAILED"
+        """Return the text for a person: gate, counts, the worst failures with their first timestamps, the report."""
+        result = "passed" if self.passed else "FAILED"
+        names = ", ".join(self.contracts[:4])
+        names += f" and {len(self.contracts) - 4} more" if len(self.contracts) > 4 else ""
         head = (
-            f"Gate {self.gate} {outcome} for {_listed(self.contracts)}: {self.count('critical')} critical,"
-            f" {self.count('warning')} warning of {self.checks} checks"
+            f"Gate {self.gate} {result} for {names}: {self.critical} critical, {self.warning} warning"
+            f" of {self.checks} checks"
         )
         shown = [f for f in self.failures if f.severity != "info"]
         lines = [f"  {f.line()}" for f in shown[:SHOWN]]
@@ -100,19 +120,11 @@ class Verdict:
         return "\n".join([head, *lines, f"Report: {self.report}"])
 
 
-def from_json(value: dict[str, Any]) -> Verdict:
-    """Return the verdict that ``Verdict.to_json`` gave."""
-    failures = tuple(
-        Failure(**{**f, "first": tuple(f["first"]), "values": tuple(f["values"])}) for f in value["failures"]
-    )
-    names = ("gate", "run", "checks", "report", "data_docs")
-    return Verdict(**{name: value[name] for name in names}, contracts=tuple(value["contracts"]), failures=failures)
-
-
 def safe_name(run: str) -> str:
     """Return ``run`` as a name for folders and Data Docs.
 
-    Colons break paths and links, and the default site filter drops runs whose name says "profiling".
+    Colons break paths and links, and Great Expectations' default site filter drops runs whose name contains
+    "profiling".
     """
     return re.sub(r"[^A-Za-z0-9._+=-]", "-", run).replace("profiling", "profil-ing")
 
@@ -121,17 +133,3 @@ def describe(count: int, rows: int, unit: str = "rows") -> str:
     """Return ``3 of 95,000 rows (0.0032%)``."""
     share = count / rows if rows else float(count > 0)
     return f"{count:,} of {rows:,} {unit} ({share:.4%})"
-
-
-def first_text(measurement: Measurement) -> str:
-    """Return the first failing timestamps with their values, or nothing."""
-    if not measurement.first:
-        return ""
-    values = [*(f" = {value:g}" for value in measurement.values if value == value), *([""] * len(measurement.first))]
-    return "first " + ", ".join(
-        f"{stamp.isoformat()}{value}" for stamp, value in zip(measurement.first, values, strict=False)
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -57,3 +57,44 @@ TRAINING_KEYS: Schema = {
 }
 
 SPLITS = ("train", "validation", "test")
+
+DAILY_FIGURES: Schema = {
+    "contract": pl.String(),
+    "session": pl.Date(),
+    "last": TIME,
+    **dict.fromkeys(PRICES, pl.Float64()),
+    "volume": pl.Float64(),
+    "bars": pl.Int64(),
+}
+"""One row a contract and session: ``last`` is the start of the session's last bar, ``bars`` the number of its bars."""
+
+GATE_HISTORY: Schema = {
+    "run": pl.String(),
+    "time": TIME,
+    "gate": pl.String(),
+    "contract": pl.String(),
+    "column": pl.String(),
+    "check": pl.String(),
+    "failed": pl.String(),
+    "count": pl.Int64(),
+    "rows": pl.Int64(),
+    "share": pl.Float64(),
+    "warn_share": pl.Float64(),
+    "error_share": pl.Float64(),
+}
+"""One row a run, gate, contract, column and check: ``failed`` is the worst severity that failed, null if none did;
+``count`` is null where nothing could be measured."""
+
+DEFECT_COUNTS = ("null", "nan", "pos_inf", "neg_inf", "late", "below", "above", "soft", "beyond")
+
+COLUMN_PROFILE: Schema = {
+    "contract": pl.String(),
+    "column": pl.String(),
+    "dtype": pl.String(),
+    "rows": pl.Int64(),
+    **dict.fromkeys(DEFECT_COUNTS, pl.Int64()),
+    **dict.fromkeys(("min", "max", "mean", "std", "median", "mad"), pl.Float64()),
+    "sampled": pl.Int64(),
+}
+"""One row a contract and column: counts of defects, statistics of the finite values, and the size of the sample that
+``median`` and ``mad`` are of."""

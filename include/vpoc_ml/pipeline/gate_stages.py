@@ -1,12 +1,10 @@
-"""The gates as stages: each judges what the stages before it made, and ends the run when something critical failed."""
+"""The gates as stages: each validates files of the stages before it and ends the run if a critical check failed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -20,6 +18,8 @@ from vpoc_ml.pipeline.daily_figures import daily_figures
 from vpoc_ml.pipeline.data_age import data_age, due_sessions
 from vpoc_ml.pipeline.plan_stage import vix_closes
 from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.stages import GATES
+from vpoc_ml.reports.gates_page import write_gates_page
 
 if TYPE_CHECKING:
     from vpoc_ml.artifacts.gate_report import Verdict
@@ -29,33 +29,43 @@ MARGIN = timedelta(days=10)
 
 @stage
 def gate_bars(run: Run, contracts: list[str]) -> Result:
-    """Judge the bars of every contract against the calendar, the tick grid and the schema.
+    """Validate the bars of every contract against the calendar, the tick grid and the schema.
 
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
     from vpoc_ml.quality.gates import raise_if_failed, validate_bars
+    from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
     due = due_sessions(run, contracts)
-    made = {contract: run.lake.manifest(run.key("bars", contract)) for contract in contracts}
+    facts = {}
+    for contract in contracts:
+        code, manifest = parse_contract(contract), run.lake.manifest(run.key("bars", contract))
+        facts[contract] = ContractFacts(
+            path=run.lake.local(run.key("bars", contract)),
+            calendar=_calendar(run, contract, due.get(contract)),
+            quarantined=manifest.details["quarantined"] if manifest else 0,
+            # the scheduled rolls and not the volumes: a contract's verdict must not depend on the others in the lake
+            front=(code.previous.scheduled_roll, code.scheduled_roll),
+            due=due.get(contract),
+        )
+    market = MarketFacts(
+        tick_size=run.instrument.tick_size,
+        price_range=run.instrument.price_range,
+        negative_prices=run.instrument.negative_prices,
+        equity_index=run.instrument.is_equity_index,
+        has_vix=run.uses_vix,
+        vix_implied=run.uses_vix and run.instrument.is_equity_index,
+        vix_closes=vix_closes(run),
+        covariates=_covariates(run),
+    )
     verdict = validate_bars(
-        {contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
+        facts,
+        market,
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
-        calendar={contract: _calendar(run, contract, due.get(contract)) for contract in contracts},
-        tick_size=run.instrument.tick_size,
-        quarantined={contract: found.details["quarantined"] for contract, found in made.items() if found},
-        front=_front_periods(contracts),
         config=run.config.quality,
-        vix=run.uses_vix,
-        closes=vix_closes(run),
-        covariates=_covariates(run),
-        price_range=run.instrument.price_range,
-        negative_prices=run.instrument.negative_prices,
-        implied=run.uses_vix and run.instrument.is_equity_index,
-        equity_index=run.instrument.is_equity_index,
-        due=due,
         daily=daily_figures(run),
         quote=partial(_source_lines, run),
     )
@@ -65,7 +75,7 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
 
 @stage
 def gate_features(run: Run, contracts: list[str]) -> Result:
-    """Judge the features of every contract against the registry's bounds and warm-ups, and against their bars.
+    """Validate the features of every contract against the registry's bounds and warm-ups, and against their bars.
 
     ``features.names`` limits the checks to those features.
 
@@ -93,7 +103,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
 
 @stage
 def gate_training_set(run: Run) -> Result:
-    """Judge labels, class balance, splits and embargo of the run's training set.
+    """Validate labels, class balance, splits and embargo of the run's training set.
 
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
@@ -126,18 +136,9 @@ def _covariates(run: Run) -> tuple[str, ...]:
 
 
 def published_verdict(run: Run, verdict: Verdict) -> Verdict:
-    """Return the verdict with the place of its page in the lake, which everybody can reach."""
-    return replace(verdict, report=run.lake.uri(Path(verdict.report)))
-
-
-def _front_periods(contracts: list[str]) -> dict[str, tuple[date, date]]:
-    """Return between which scheduled rolls each contract is the front one.
-
-    The schedule and not the volumes, so that the verdict on a contract does not depend on which other
-    contracts are in the lake.
-    """
-    parsed = {contract: parse_contract(contract) for contract in contracts}
-    return {code: (contract.previous.scheduled_roll, contract.scheduled_roll) for code, contract in parsed.items()}
+    """Write the run's gates page; return the verdict with the page's URI in the lake, which every machine can reach."""
+    page = write_gates_page(run.reports, run.name, GATES)
+    return verdict.model_copy(update={"report": run.lake.uri(page)})
 
 
 def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:

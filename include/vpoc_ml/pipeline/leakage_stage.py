@@ -173,10 +173,10 @@ def _promises(comparisons: Mapping[str, int], violations: Iterable[Mapping[str, 
     from vpoc_ml.leakage.violations import from_json
     from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
 
-    published_verdict = [from_json(one) for one in violations]
+    results = [from_json(one) for one in violations]
     promises = []
     for check, count in comparisons.items():
-        broken = [one for one in published_verdict if one.check == check]
+        broken = [one for one in results if one.check == check]
         stamps: list[datetime] = sorted(one.ts for one in broken if one.ts is not None)
         promises.append(
             LeakageCheckResult(

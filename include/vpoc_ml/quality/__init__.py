@@ -1,4 +1,4 @@
-"""The gates. Great Expectations is told to be quiet here, before ``quality.judge`` imports it."""
+"""The gates. This module silences Great Expectations before ``quality.validate`` imports it."""
 
 import logging
 import os

@@ -1,27 +1,21 @@
-"""What a gate asks: tallies (what was counted) and checks (how much of it is allowed)."""
+"""The vocabulary of the gates: measurements, limits, checks, and the checks that several gates share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
 
-Severity = Literal["critical", "warning", "info"]
-SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
+import polars as pl
 
-ALL = "*"
-"""Stands for "the whole file" as a column and for "every contract of the run" as a contract."""
-
-YOUNG = "young"
-"""The check that remarks on a contract with too little trading for some of the others."""
+from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How many of ``rows`` rows (or other ``unit``) show one kind of defect.
+    """How many of ``rows`` rows (or other ``unit``) have one kind of defect.
 
-    ``first`` holds the first failing timestamps (start of bar, UTC) or sessions, ``values`` what stood there.
+    ``first`` holds the timestamps (start of bar, UTC) or sessions of the first defects, ``values`` their values.
     """
 
     contract: str
@@ -36,45 +30,52 @@ class Measurement:
 
     @property
     def share(self) -> float:
-        """Share of defective rows; 1 when something is counted in no rows at all."""
+        """Share of defective rows; 1 when a defect was counted although there are no rows."""
         return self.count / self.rows if self.rows else float(self.count > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Breached by more than ``count`` defects or by more than ``share`` of the rows; None leaves a side open."""
+    """Breached by more than ``count`` defects, or by more than ``share`` of the rows. None: no such limit."""
 
     count: int | None = None
     share: float | None = None
 
     def breached(self, count: int, share: float) -> bool:
-        """Tell whether the tally exceeds the limit."""
+        """Return whether a measurement exceeds the limit."""
         too_many = self.count is not None and count > self.count
         return too_many or (self.share is not None and not share <= self.share)
 
+    @property
+    def text(self) -> str:
+        """The limit in parentheses, as Data Docs show it; nothing where no defect is allowed."""
+        sides = [f"{self.count:,} rows" if self.count else "", f"{self.share:.2%}" if self.share else ""]
+        allowed = " or ".join(filter(None, sides))
+        return f" (up to {allowed})" if allowed else ""
+
 
 NONE = Limit(count=0)
-"""Not a single defect."""
+"""No defect is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One severity level of a check: what Great Expectations judges as one expectation."""
+    """One severity level of a check, validated as one expectation of Great Expectations."""
 
     column: str
     check: str
     severity: Severity
     expected: str
     limit: Limit
-    whole_run: bool = False
+    contracts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A named question about one column, with a limit per severity.
+    """A named check of one column, with one limit per severity.
 
-    ``expected`` completes the sentence "expected ..."; it is what reports and Data Docs show. ``whole_run``
-    questions are asked once a run, of the tally whose contract is ``*``, instead of once a contract.
+    ``expected`` completes the sentence "expected ..."; reports and Data Docs show it. A check with ``whole_run`` is
+    made once a run, of the measurement whose contract is ``*``. Other checks are made once per contract.
     """
 
     name: str
@@ -86,11 +87,34 @@ class Check:
     whole_run: bool = False
 
     def scope(self, contracts: Sequence[str]) -> tuple[str, ...]:
-        """Return whom the question is put to."""
+        """Return the contracts of the measurements that the check needs."""
         return (ALL,) if self.whole_run else tuple(contracts)
 
-    def rules(self) -> Iterator[Rule]:
+    def rules(self, contracts: Sequence[str]) -> Iterator[Rule]:
         """Yield one rule per severity that has a limit, worst first."""
         for severity, limit in zip(SEVERITIES, (self.error_if, self.warn_if, self.info_if), strict=True):
             if limit is not None:
-                yield Rule(self.column, self.name, severity, self.expected, limit, self.whole_run)
+                yield Rule(self.column, self.name, severity, self.expected, limit, self.scope(contracts))
+
+
+@dataclass(frozen=True, slots=True)
+class GateInput:
+    """What a gate validates: its checks, the measurements, and the column profiles to keep."""
+
+    gate: str
+    contracts: tuple[str, ...]
+    checks: Sequence[Check]
+    measurements: Sequence[Measurement]
+    profiles: Sequence[pl.DataFrame] = ()
+
+
+FILE_CHECKS = (
+    Check("readable", ALL, "a Parquet file that can be read"),
+    Check("schema", ALL, "exactly the declared columns in their order"),
+    Check("rows", ALL, "at least one row"),
+)
+
+
+def schema_check(name: str, dtype: pl.DataType) -> Check:
+    """Return the check that a column exists with its dtype."""
+    return Check("schema", name, f"a column of type {dtype}")

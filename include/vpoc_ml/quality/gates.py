@@ -1,104 +1,77 @@
-"""The gates: judge files, store the evidence, tell what failed.
+"""The gates: each function measures files, validates the measurements, stores the results and returns a verdict.
 
-Each ``judge_*`` measures the files in one streaming pass per contract, lets Great Expectations judge all
-contracts in one validation, and stores under ``reports_dir``:
+Measuring takes one streaming pass per contract; Great Expectations validates all contracts at once. A gate stores
+under ``reports_dir``:
 
-    runs/<run>/<gate>.json, runs/<run>/gates.html   verdict and page
-    history.parquet/, profiles.parquet/             one file per gate and run, read as one table
-    gx/                                             suites and results, from which ``docs.publish`` builds Data Docs
+    runs/<run>/<gate>.json                verdict
+    history.parquet/, profiles.parquet/   one file per gate and run, read as one table
+    gx/                                   suites and results, from which the Data Docs are built
 
-A gate never raises because of bad data: it returns the verdict, and ``raise_if_failed`` ends the run.
+``vpoc_ml.reports`` makes the pages from these files. A gate never raises because of bad data: it returns the verdict,
+and ``raise_if_failed`` ends the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.artifacts.gate_report import Verdict
+from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict, safe_name
 from vpoc_ml.config import DatasetConfig, QualityConfig
 from vpoc_ml.errors import GateFailedError, MissingInputError
-from vpoc_ml.quality.checks import Check
-from vpoc_ml.quality.common import GateInput, conclude
-from vpoc_ml.quality.profile import Profile
+from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.quality import history
+from vpoc_ml.quality.checks import GateInput, Measurement
 from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, neighbours, training_set_gate, vix_dates
 from vpoc_ml.quality.rules.bars_gate import Quote
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 from vpoc_ml.quality.rules.features_gate import FeatureBounds
 from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
-from vpoc_ml.quality.rules.plausibility import Known
 
-NEVER = (date.max, date.min)
-"""The front period of a contract that never was the front one."""
+NOT_MEASURED = "not counted"
 
 
 def validate_bars(
-    contracts: Mapping[str, Path],
+    contracts: Mapping[str, ContractFacts],
+    market: MarketFacts,
     *,
     run: str,
     reports_dir: Path,
     now: datetime,
-    calendar: pl.DataFrame | Mapping[str, pl.DataFrame],
-    tick_size: float,
-    quarantined: Mapping[str, int] | None = None,
-    front: Mapping[str, tuple[date, date]] | None = None,
     config: QualityConfig | None = None,
-    vix: bool = True,
-    closes: pl.DataFrame | None = None,
-    covariates: Sequence[str] = (),
-    price_range: tuple[float, float] | None = None,
-    implied: bool = False,
-    equity_index: bool = False,
-    negative_prices: bool = False,
-    due: Mapping[str, date] | None = None,
     daily: pl.DataFrame | None = None,
     quote: Quote | None = None,
 ) -> Verdict:
-    """Judge the bar files of a run.
+    """Validate the bar files of a run.
 
     Args:
-        contracts: Contract code -> Parquet file of its bars.
+        contracts: Contract code -> its file and what is known of it.
+        market: What is known of the instrument.
         run: Name of the run.
         reports_dir: Folder of all reports.
         now: Time of the validation, aware.
-        calendar: Sessions around the bars as ``market.calendar.sessions`` gives them, for all or by contract.
-        tick_size: Smallest price step in points.
-        quarantined: Contract code -> rows of its delivery that went to quarantine.
-        front: Contract code -> first and last session as the front contract, whose coverage of the calendar
-            is judged; a contract that is absent never was the front one. None: judge all sessions.
         config: Thresholds.
-        vix: Whether the bars have the VIX.
-        closes: VIX closes that the bars were joined with, to judge their age and dates.
-        covariates: Columns of further indices, after the VIX.
-        price_range: Lowest and highest price in points that the instrument can plausibly have; None: any.
-        implied: Whether the VIX measures the instrument's volatility.
-        equity_index: Whether the instrument is one, whose neighbouring contracts cost about the same.
-        negative_prices: Whether the instrument allows prices at or below 0.
-        due: Contract code -> day whose session its bars must reach; a contract that is absent ends where it does.
-        daily: Daily figures of the contracts and of others of the instrument (``neighbours.SCHEMA``), to compare them.
-        quote: Returns the source lines of a contract's bars with these timestamps; asked about single bad bars only.
+        daily: Daily figures (``schemas.DAILY_FIGURES``) of the contracts and of others of the instrument, to compare
+            neighbouring contracts.
+        quote: Returns the source lines of a contract's bars with these timestamps; called for single bad bars only.
 
     Raises:
-        MissingInputError: there is no contract to judge.
+        MissingInputError: there is no contract.
     """
-    _require(contracts, "bars")
+    codes = _require_contracts(contracts, "bars")
     config = config or QualityConfig()
-    profiles = []
-    for code, path in sorted(contracts.items()):
-        sessions = calendar if isinstance(calendar, pl.DataFrame) else calendar[code]
-        period = None if front is None else front.get(code, NEVER)
-        known = Known(period, (due or {}).get(code), price_range, implied, closes, negative_prices)
-        bad = (quarantined or {}).get(code, 0)
-        profile = bars_gate.measure(path, code, sessions, tick_size, bad, known, covariates, config.max_gap_minutes)
-        profiles.append(bars_gate.quoted(profile, quote) if quote else profile)
-    checks = bars_gate.checks(config, vix=vix, covariates=covariates, negative_prices=negative_prices)
-    asked = _asked("bars", sorted(contracts), checks, profiles)
-    compared = neighbours.measurements(daily, sorted(contracts), level=equity_index)
-    asked = replace(asked, measurements=[*asked.measurements, *compared, vix_dates.future(closes, now)])
-    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+    profiles = [bars_gate.measure(code, contracts[code], market, config.max_gap_minutes) for code in codes]
+    if quote is not None:
+        profiles = [bars_gate.with_source_lines(profile, quote) for profile in profiles]
+    measurements = [each for profile in profiles for each in profile.measurements]
+    measurements += neighbours.measurements(daily, codes, level=market.equity_index)
+    measurements.append(vix_dates.future(market.vix_closes, now))
+    checks, frames = bars_gate.checks(config, market), [profile.frame for profile in profiles]
+    return validate_and_store(GateInput("bars", codes, checks, measurements, frames), run, reports_dir, now)
 
 
 def validate_features(
@@ -108,11 +81,11 @@ def validate_features(
     run: str,
     reports_dir: Path,
     now: datetime,
-    registry: Mapping[str, FeatureBounds] | None = None,
+    registry: Mapping[str, FeatureBounds] = REGISTRY,
     names: Sequence[str] = (),
     config: QualityConfig | None = None,
 ) -> Verdict:
-    """Judge the feature files of a run against their bars and the registry's bounds.
+    """Validate the feature files of a run against their bars and the registry's bounds.
 
     Args:
         contracts: Contract code -> Parquet file of its features.
@@ -120,21 +93,20 @@ def validate_features(
         run: Name of the run.
         reports_dir: Folder of all reports.
         now: Time of the validation, aware.
-        registry: Feature name -> hard and soft bounds and warm-up, in column order; None: the feature registry.
-        names: Features to judge, of ``registry``; empty: all. The file must have the columns of all either way.
+        registry: Feature name -> hard and soft bounds and warm-up, in column order.
+        names: Features of ``registry`` to check; empty: all. The file must have the columns of all either way.
         config: Thresholds.
 
     Raises:
-        MissingInputError: there is no contract to judge.
+        MissingInputError: there is no contract.
     """
-    _require(contracts, "features")
+    codes = _require_contracts(contracts, "features")
     config = config or QualityConfig()
-    known = _registry() if registry is None else registry
-    chosen = {name: known[name] for name in names or known}
-    files = sorted(contracts.items())
-    profiles = [features_gate.measure(path, code, bars[code], known, chosen) for code, path in files]
-    asked = _asked("features", sorted(contracts), features_gate.checks(known, config, chosen), profiles)
-    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+    chosen = {name: registry[name] for name in names or registry}
+    profiles = [features_gate.measure(contracts[code], code, bars[code], registry, chosen) for code in codes]
+    measurements = [each for profile in profiles for each in profile.measurements]
+    checks, frames = features_gate.checks(registry, config, chosen), [profile.frame for profile in profiles]
+    return validate_and_store(GateInput("features", codes, checks, measurements, frames), run, reports_dir, now)
 
 
 def validate_training_set(
@@ -148,7 +120,7 @@ def validate_training_set(
     dataset: DatasetConfig | None = None,
     config: QualityConfig | None = None,
 ) -> Verdict:
-    """Judge the training set of a run.
+    """Validate the training set of a run.
 
     Args:
         path: The Parquet file.
@@ -157,14 +129,17 @@ def validate_training_set(
         reports_dir: Folder of all reports.
         now: Time of the validation, aware.
         calendar: Sessions around the splits (session, minutes), to count the embargo's sessions.
-        dataset: Clip and embargo the set was made with.
+        dataset: Clip and embargo of the set.
         config: Thresholds.
     """
     dataset, config = dataset or DatasetConfig(), config or QualityConfig()
-    contracts, profiles = training_set_gate.measure(path, features, calendar, dataset)
+    codes, profiles = training_set_gate.measure(path, features, calendar, dataset)
     checks = training_set_gate.checks(features, dataset, config)
-    asked = _asked("training-set", contracts, checks if contracts else [c for c in checks if c.whole_run], profiles)
-    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+    checks = checks if codes else [check for check in checks if check.whole_run]
+    measurements = [each for profile in profiles for each in profile.measurements]
+    frames = [profile.frame for profile in profiles]
+    gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames)
+    return validate_and_store(gate_input, run, reports_dir, now)
 
 
 def validate_leakage(
@@ -176,42 +151,89 @@ def validate_leakage(
     reports_dir: Path,
     now: datetime,
 ) -> Verdict:
-    """Judge what the checks of ``vpoc_ml.leakage`` found.
+    """Validate the results of the checks of ``vpoc_ml.leakage``.
 
     Args:
         contract: The contract whose bars were sampled.
-        proved: Outcome of each check of the proof.
-        sampled: Outcome of each check on the contract's own bars.
+        proved: Result of each check of the proof.
+        sampled: Result of each check on the contract's own bars.
         run: Name of the run.
         reports_dir: Folder of all reports.
         now: Time of the validation, aware.
     """
-    answers = leakage_gate.measurements(contract, proved, sampled)
-    asked = GateInput("leakage", (contract,), leakage_gate.checks(proved, sampled), answers)
-    return conclude(asked, run=run, reports_dir=reports_dir, now=now)
+    checks = leakage_gate.checks(proved, sampled)
+    measurements = leakage_gate.measurements(contract, proved, sampled)
+    return validate_and_store(GateInput("leakage", (contract,), checks, measurements), run, reports_dir, now)
 
 
 def raise_if_failed(verdict: Verdict) -> None:
     """Do nothing for a passed gate.
 
     Raises:
-        GateFailedError: something critical failed; message and verdict tell what, where and since when.
+        GateFailedError: something critical failed; message and verdict say what, where and since when.
     """
     if not verdict.passed:
         raise GateFailedError(verdict.message(), verdict.to_json())
 
 
-def _asked(gate: str, contracts: Sequence[str], checks: Sequence[Check], profiles: Sequence[Profile]) -> GateInput:
-    measurements = [measurement for profile in profiles for measurement in profile.measurements]
-    return GateInput(gate, tuple(contracts), list(checks), measurements, [profile.frame for profile in profiles])
+def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: datetime) -> Verdict:
+    """Validate the measurements of a gate with Great Expectations, store verdict, history and column profiles.
+
+    A check without a measurement fails, unless the file or one of its columns could not be read: then only that
+    failure is reported.
+    """
+    from vpoc_ml.quality.validate import validate  # great_expectations takes seconds to import
+
+    results, data_docs = validate(gate_input, run=run, now=now, folder=reports_dir / "gx")
+    worst: dict[tuple[str, str, str], tuple[Severity, str, str]] = {}
+    for result in results:
+        rule = result.rule
+        severity = "critical" if result.error else rule.severity
+        for contract in result.contracts:
+            key = (contract, rule.column, rule.check)
+            if key not in worst or SEVERITIES.index(severity) < SEVERITIES.index(worst[key][0]):
+                worst[key] = (severity, rule.expected, result.error)
+    measured = {(each.contract, each.column, each.check): each for each in gate_input.measurements}
+    failures = [_failure(key, *found, measured.get(key)) for key, found in worst.items()]
+    unreadable = {f.contract for f in failures if f.check in ("readable", "schema") and f.count}
+    failures = [f for f in failures if f.note != NOT_MEASURED or not unreadable & {f.contract, ALL}]
+    failures.sort(key=lambda failure: (SEVERITIES.index(failure.severity), failure.contract, -failure.share))
+    folder = reports_dir / "runs" / safe_name(run)
+    verdict = Verdict(
+        gate=gate_input.gate,
+        run=run,
+        contracts=gate_input.contracts,
+        checks=sum(len(check.scope(gate_input.contracts)) for check in gate_input.checks),
+        failures=tuple(failures),
+        report=str(folder / "gates.html"),
+        data_docs=data_docs,
+    )
+    history.store(reports_dir, verdict, gate_input, {key: found[0] for key, found in worst.items()}, now=now)
+    write_json(folder / f"{gate_input.gate}.json", verdict.to_json())
+    return verdict
 
 
-def _registry() -> Mapping[str, FeatureBounds]:
-    from vpoc_ml.features.registry import REGISTRY
+def _failure(
+    key: tuple[str, str, str], severity: Severity, expected: str, error: str, measured: Measurement | None
+) -> Failure:
+    contract, column, check = key
+    failure = Failure(contract=contract, column=column, check=check, severity=severity, expected=expected, share=1.0)
+    if error or measured is None:
+        return failure.model_copy(update={"note": f"the check raised: {error}" if error else NOT_MEASURED})
+    found = {
+        "count": measured.count,
+        "rows": measured.rows,
+        "share": measured.share,
+        "first": tuple(when.isoformat() for when in measured.first),
+        "values": tuple(f"{value:g}" for value in measured.values),
+        "note": measured.note,
+        "unit": measured.unit,
+    }
+    return failure.model_copy(update=found)
 
-    return REGISTRY
 
-
-def _require(contracts: Mapping[str, Path], what: str) -> None:
+def _require_contracts(contracts: Mapping[str, object], kind: str) -> tuple[str, ...]:
+    """Return the contract codes in order."""
     if not contracts:
-        raise MissingInputError("this run", f"at least one contract's {what}", "Ingest a contract first.")
+        raise MissingInputError("this run", f"at least one contract's {kind}", "Ingest a contract first.")
+    return tuple(sorted(contracts))

@@ -1,4 +1,5 @@
-"""Pictures of a run's report, each an SVG that stands alone and comes out the same every time."""
+"""Charts of the run report and of the feature analysis. Each is a self-contained SVG in a data URI, reproducible to
+the byte."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ import polars as pl
 from matplotlib import dates, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.histogram import volume_profile
+from vpoc_ml.reports.inline_svg import BLUE, GREEN, GREY, INK, ORANGE, RED
 
-# Okabe and Ito's palette: told apart with any colour vision, and by their greys in print.
-BLUE, ORANGE, GREEN, RED, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9AA3AD", "#1F2933"
+DRIFT_FULL = 0.5
+"""Population stability index at the end of the colour scale."""
 
 STYLE = {
     "svg.hashsalt": "vpoc_ml",
@@ -41,7 +44,7 @@ STYLE = {
 }
 
 
-def training_picture(progress: Sequence[Mapping[str, Any]]) -> str:
+def training_chart(progress: Sequence[Mapping[str, Any]]) -> str:
     """Draw loss, gradient norm, updates and events over the steps of ``progress.jsonl``; return a data URI."""
     windows = [line for line in progress if line["kind"] == "window"]
     epochs = [line for line in progress if line["kind"] == "epoch"]
@@ -76,7 +79,7 @@ def _stability(update: Axes, events: Axes, windows: Sequence[Mapping[str, Any]])
     events.legend(fontsize=7.5)
 
 
-def gains_picture(versus: Mapping[str, Any]) -> str:
+def gains_chart(versus: Mapping[str, Any]) -> str:
     """Draw the paired gains in direction accuracy with their intervals; return a data URI."""
     names = [name for name in versus if versus[name]["direction_accuracy_gain"]]
     with rc_context(STYLE):
@@ -93,7 +96,7 @@ def gains_picture(versus: Mapping[str, Any]) -> str:
         return data_uri(figure)
 
 
-def calibration_picture(bins: Sequence[Mapping[str, Any]]) -> str:
+def calibration_chart(bins: Sequence[Mapping[str, Any]]) -> str:
     """Draw the realised rank and the up share over the predicted rank by decile; return a data URI."""
     prediction = [item["prediction"] for item in bins]
     with rc_context(STYLE):
@@ -110,7 +113,7 @@ def calibration_picture(bins: Sequence[Mapping[str, Any]]) -> str:
         return data_uri(figure)
 
 
-def equity_picture(daily: Sequence[Mapping[str, Any]]) -> str:
+def equity_chart(daily: Sequence[Mapping[str, Any]]) -> str:
     """Draw cumulated gross and net dollars by session; return a data URI."""
     days = [np.datetime64(day["session"]) for day in daily]
     with rc_context(STYLE):
@@ -125,7 +128,7 @@ def equity_picture(daily: Sequence[Mapping[str, Any]]) -> str:
         return data_uri(figure)
 
 
-def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument: Instrument) -> str:
+def profile_chart(bars: pl.DataFrame, levels: Mapping[str, float], instrument: Instrument) -> str:
     """Draw one session: its closes beside its volume profile with VPOC and value area; return a data URI.
 
     ``levels`` is empty for a session without volume, which has none.
@@ -149,6 +152,80 @@ def profile_picture(bars: pl.DataFrame, levels: Mapping[str, float], instrument:
         for name, side in sides.items() if levels else ():
             text, where = f" {name.upper()} {levels[name]:,.2f}", (1.0, levels[name])
             profile.annotate(text, where, xycoords=("axes fraction", "data"), fontsize=8, va=side)
+        return data_uri(figure)
+
+
+def correlation_chart(clusters: Mapping[str, Any]) -> str:
+    """Draw the ordered correlation matrix with the clusters framed; return a data URI."""
+    names, size = clusters["order"], 2.2 + 0.15 * len(clusters["order"])
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure, (axis,) = axes(1, 1, min(size + 1.0, 10.5), min(size, 9.8))
+        shown = axis.imshow(clusters["rho"], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        _label_rows(axis, names, size=7 if len(names) > 30 else 8)
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7 if len(names) > 30 else 8)
+        start = 0
+        for group in clusters["groups"]:
+            count = len(group["members"])
+            if count > 1:
+                edges = [start - 0.5, start + count - 0.5]
+                axis.fill([edges[0], edges[1], edges[1], edges[0]], np.repeat(edges, 2), fill=False, edgecolor=INK)
+            start += count
+        figure.colorbar(shown, ax=axis, shrink=0.5, label="Spearman correlation")
+        return data_uri(figure)
+
+
+def drift_chart(features: Mapping[str, Any], contracts: Sequence[str]) -> str:
+    """Draw the population stability index of every feature and contract; return a data URI."""
+    index = np.array(
+        [[_number(feature["drift"][code]["psi"]) for code in contracts] for feature in features.values()], dtype=float
+    )
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure, (axis,) = axes(1, 1, min(3.4 + 0.55 * len(contracts), 10.5), 1.0 + 0.17 * len(features))
+        shown = axis.imshow(index, cmap="YlOrRd", vmin=0, vmax=DRIFT_FULL, aspect="auto", interpolation="nearest")
+        _label_rows(axis, list(features), size=7)
+        axis.set_xticks(range(len(contracts)), contracts, rotation=45 if len(contracts) > 6 else 0, fontsize=8)
+        if len(contracts) <= 12:
+            for (row, column), value in np.ndenumerate(index):
+                colour = "white" if value > 0.6 * DRIFT_FULL else INK
+                axis.annotate(f"{value:.2f}", (column, row), ha="center", va="center", fontsize=6, color=colour)
+        figure.colorbar(shown, ax=axis, shrink=0.5, extend="max", label="PSI against the other contracts")
+        return data_uri(figure)
+
+
+def skill_chart(features: Mapping[str, Any]) -> str:
+    """Draw the rank IC of every feature on training and validation rows with intervals; return a data URI."""
+    rows = [(name, feature["skill"]) for name, feature in features.items() if feature["skill"]["validation_ic"]]
+    with rc_context(STYLE):
+        figure, (axis,) = axes(1, 1, 9.0, 0.9 + 0.19 * max(len(rows), 2))
+        axis.axvline(0, color=INK, linewidth=0.8)
+        for place, (_, skill) in enumerate(rows):
+            train, validation = skill["train_ic"], skill["validation_ic"]
+            colour = BLUE if skill["stands"] else GREY
+            axis.plot([validation["low"], validation["high"]], [place, place], color=colour, linewidth=2.5)
+            axis.plot(validation["value"], place, "o", color=INK, markersize=3.5, label="validation" * (place == 0))
+            if train:
+                axis.plot(train["value"], place, "|", color=ORANGE, markersize=8, mew=2, label="train" * (place == 0))
+        _label_rows(axis, [name for name, _ in rows], size=7)
+        axis.set(xlabel="rank IC with the label's return", ylim=(len(rows) - 0.4, -0.6))
+        axis.legend(fontsize=8, loc="upper right")
+        return data_uri(figure)
+
+
+def ablation_chart(results: Sequence[Mapping[str, Any]]) -> str:
+    """Draw what each group adds in rank IC, one panel a model; return a data URI."""
+    count = max(len(result["groups"]) for result in results)
+    with rc_context(STYLE):
+        figure, panels = axes(1, len(results), 9.0, 1.0 + 0.24 * max(count, 2), sharey=True)
+        for panel, result in zip(panels, results, strict=True):
+            panel.axvline(0, color=INK, linewidth=0.8)
+            for place, group in enumerate(result["groups"].values()):
+                if (gain := group["gain"]["rank_ic_gain"]) is not None:
+                    colour = GREY if not group["stands"] else GREEN if gain["value"] > 0 else RED
+                    panel.plot([gain["low"], gain["high"]], [place, place], color=colour, linewidth=3)
+                    panel.plot(gain["value"], place, "o", color=INK, markersize=4)
+            panel.set(title=result["model"], xlabel="rank IC lost without the group", ylim=(count - 0.4, -0.6))
+            panel.xaxis.set_major_locator(MaxNLocator(5))
+            _label_rows(panel, list(result["groups"]), size=8)
         return data_uri(figure)
 
 
@@ -184,3 +261,11 @@ def data_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _label_rows(axis: Axes, names: Sequence[str], size: float) -> None:
+    axis.set_yticks(range(len(names)), names, fontsize=size)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -1,12 +1,13 @@
-"""Data Docs pages that need no network: scripts, styles and pictures come from the site's own folder.
+"""Views of the Data Docs that need no network: scripts, styles and images come from the site's own folder.
 
-Great Expectations' templates load them from seven remote hosts, and its index draws the list of runs with one
-of those scripts, so that offline it is empty.
+The templates of Great Expectations load them from seven remote hosts. Its index draws the list of runs with one of
+those scripts, so without a network the list would be empty.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from great_expectations.render.view.view import DefaultJinjaIndexPageView, DefaultJinjaPageView
@@ -41,32 +42,28 @@ _FOOTER = re.compile(r"<footer\b.*?</footer>", re.IGNORECASE | re.DOTALL)
 
 
 def offline(html: str, root: str) -> str:
-    """Return the page with every remote script, style and picture replaced by the site's own, or removed.
+    """Return the page with every remote script, style and image replaced by the site's own, or removed.
 
     Args:
         html: A page of Data Docs.
-        root: Way from the page to the site's folder: "" or "../" times its depth.
+        root: Relative path from the page to the site's folder: "" or "../" times its depth.
     """
     vendor, images = f"{root}static/vendor", f"{root}static/images"
 
-    def script(match: re.Match[str]) -> str:
-        known = VENDORED.get(_name(match["url"]))
-        return f'<script src="{vendor}/{known}"></script>' if known else ""
+    def vendored(tag: str) -> Callable[[re.Match[str]], str]:
+        def replace(match: re.Match[str]) -> str:
+            name = VENDORED.get(match["url"].partition("?")[0].rsplit("/", 1)[-1])
+            return tag.format(f"{vendor}/{name}") if name else ""
 
-    def style(match: re.Match[str]) -> str:
-        known = VENDORED.get(_name(match["url"]))
-        return f'<link rel="stylesheet" href="{vendor}/{known}">' if known else ""
+        return replace
 
-    html = _LINK.sub(style, _SCRIPT.sub(script, html))
+    html = _SCRIPT.sub(vendored('<script src="{}"></script>'), html)
+    html = _LINK.sub(vendored('<link rel="stylesheet" href="{}">'), html)
     html = _IMAGE.sub(lambda match: f"{match['head']}{images}/{match['name']}", html)
     html = _STYLE_URL.sub(f"url({images}/logo-long.png)", html)
     html = _ICON.sub(rf"\1{images}/favicon.ico", _FOOTER.sub("", html))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     return html.replace("<head>", f"<head>\n    {policy}", 1)
-
-
-def _name(url: str) -> str:
-    return url.partition("?")[0].rsplit("/", 1)[-1]
 
 
 class OfflinePageView(DefaultJinjaPageView):  # type: ignore[misc]

@@ -7,40 +7,35 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from markupsafe import Markup
-
 from vpoc_ml.analysis.distribution import REACHES
 from vpoc_ml.lake.atomic import write_json, write_text
-from vpoc_ml.reports import feature_charts
-from vpoc_ml.reports.run_report import environment
-from vpoc_ml.reports.sparklines import bars, number
+from vpoc_ml.reports import charts
+from vpoc_ml.reports.templating import render
 
 NAME = "feature-analysis"
 _DRIFTED, _STABLE = 0.25, 0.1
-_NOTHING = 1e-12
 
 
 def write_analysis(folder: Path, run: str, analysis: Mapping[str, Any]) -> Path:
     """Write ``feature-analysis.json`` and ``.html`` of ``analyze`` into ``folder``; return the page's path."""
     write_json(folder / f"{NAME}.json", analysis)
     path = folder / f"{NAME}.html"
-    write_text(path, render(run, analysis))
+    write_text(path, render_analysis(run, analysis))
     return path
 
 
-def render(run: str, analysis: Mapping[str, Any]) -> str:
+def render_analysis(run: str, analysis: Mapping[str, Any]) -> str:
     """Return the page as HTML."""
-    setting = environment()
-    setting.filters |= {"number": _number, "share": _share, "spark": _spark}
     features = analysis["features"]
     about = analysis["about"]
     images = {
-        "correlation": feature_charts.correlation_picture(analysis["clusters"]),
-        "drift": feature_charts.drift_picture(features, about["contracts"]) if len(about["contracts"]) > 1 else None,
-        "skill": feature_charts.skill_picture(features),
-        "ablation": feature_charts.ablation_picture(analysis["ablation"]),
+        "correlation": charts.correlation_chart(analysis["clusters"]),
+        "drift": charts.drift_chart(features, about["contracts"]) if len(about["contracts"]) > 1 else None,
+        "skill": charts.skill_chart(features),
+        "ablation": charts.ablation_chart(analysis["ablation"]),
     }
-    page: str = setting.get_template("feature_analysis.html").render(
+    return render(
+        "feature_analysis.html",
         run=run,
         **analysis,
         images=images,
@@ -50,7 +45,6 @@ def render(run: str, analysis: Mapping[str, Any]) -> str:
         scaler=next(kind for kind, scaler in analysis["scalers"].items() if scaler["chosen"]),
         scaler_rows=[_scaler_row(kind, scaler) for kind, scaler in analysis["scalers"].items()],
     )
-    return page
 
 
 def _scaler_row(kind: str, scaler: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,24 +130,3 @@ def _cluster_finding(clusters: Mapping[str, Any]) -> str:
 
 def _listed(names: list[str]) -> str:
     return "; ".join(names)  # a group's own name holds an "and"
-
-
-def _number(value: float | None) -> str:
-    """Three digits; what is only rounding error of a sine is 0."""
-    return "n/a" if value is None else number(0.0 if abs(value) < _NOTHING else value)
-
-
-def _share(value: float | None) -> str:
-    """A share in percent; zero stays a plain 0, so that what is there stands out."""
-    if value is None:
-        return "n/a"
-    return "0" if value == 0 else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"
-
-
-def _spark(described: Mapping[str, Any], label: str) -> Markup:
-    """An inline histogram; every part of it is made here."""
-    histogram = described["histogram"]
-    if histogram is None:
-        return Markup("n/a")
-    span = f"{label}, {number(histogram['low'])} to {number(histogram['high'])}"
-    return Markup(bars(histogram["counts"], span))  # noqa: S704 - spark escapes its label

@@ -20,7 +20,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
-from vpoc_ml.reports.sparklines import path_picture
+from vpoc_ml.reports.inline_svg import path_svg
 from vpoc_ml.synthetic.generate import write_market
 
 SEED = 7
@@ -52,10 +52,10 @@ def sketch(column: pl.DataFrame, feature: Feature) -> str:
     days = column["session"].unique(maintain_order=True)
     two = [_values(column, day) for day in days[FIRST : FIRST + 2]]
     if len(np.unique(np.concatenate(two))) > FEW or feature.unit == "0/1":
-        return path_picture([envelope(part, COLUMNS) for part in two], f"{feature.name}, two sessions")
+        return path_svg([envelope(part, COLUMNS) for part in two], f"{feature.name}, two sessions")
     ends = np.array([_values(column, day)[-1] for day in days])
     known = ends[np.isfinite(ends).argmax() :]
-    return path_picture([known], f"{feature.name}, end of {known.size} sessions", step=True)
+    return path_svg([known], f"{feature.name}, end of {known.size} sessions", step=True)
 
 
 def envelope(values: Floats, columns: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Sentences of the reports whose words follow from the numbers."""
+"""Sentences of the reports that follow from the numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 NEAR = 0.005
 """Share of the constant's loss within which a loss counts as near it."""
+CONTAINS_ZERO = "interval contains zero: no evidence of skill"
 
 
 def after_costs(metrics: Mapping[str, Any]) -> str:
@@ -46,3 +47,39 @@ def loss_sentence(progress: Sequence[Mapping[str, Any]]) -> str:
         f"{distance}. A loss near the constant's is normal at this horizon: even a model with real skill lowers it by"
         " a fraction of a percent."
     )
+
+
+def verdict_on(gain: Mapping[str, float] | None) -> str:
+    """Return the conclusion that an interval of a gain allows: better, worse, or no evidence."""
+    if gain is None:
+        return "not measurable"
+    if gain["low"] > 0:
+        return "better"
+    return "worse" if gain["high"] < 0 else CONTAINS_ZERO
+
+
+def skill_sentence(metrics: Mapping[str, Any]) -> str:
+    """Return one sentence on whether the candidate showed skill on the test rows."""
+    beaten = [
+        name for name, gains in metrics["versus"].items() if verdict_on(gains["direction_accuracy_gain"]) == "better"
+    ]
+    unbeaten = [name for name in metrics["versus"] if name not in beaten]
+    ic = metrics["models"]["candidate"]["rank_ic"]
+    rank = f"The rank IC is {verdict_text(ic)}"
+    if not unbeaten:
+        return f"{rank}. In direction the candidate is better than {_listed(beaten)}."
+    also = f"; better than {_listed(beaten)}" if beaten else ""
+    return f"{rank}. In direction there is no evidence that the candidate is better than {_listed(unbeaten)}{also}."
+
+
+def verdict_text(ic: Mapping[str, float] | None) -> str:
+    """Return a rank IC with its interval and the conclusion that the interval allows."""
+    if ic is None:
+        return "not measurable: the predictions do not vary"
+    words = {"better": "above zero", "worse": "below zero: the model is wrong more often than right"}
+    verdict = verdict_on(ic)
+    return f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}], {words.get(verdict, verdict)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,139 +1,133 @@
-"""The questions of gate ``bars``: is a contract's bar file what the calendar and the exchange allow?"""
+"""Checks of gate ``bars``: a contract's bar file agrees with its schema, the calendar and the rules of the exchange."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.artifacts.schemas import BARS, PRICES
+from vpoc_ml.artifacts.gate_report import ALL
+from vpoc_ml.artifacts.schemas import BARS, PRICES, TIME
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.quality.checks import ALL, NONE, Check, Limit, Measurement
-from vpoc_ml.quality.common import FILE_CHECKS, measure_file, schema_check
-from vpoc_ml.quality.passes import Column, RowRule
-from vpoc_ml.quality.profile import Profile, profile_frame
+from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
+from vpoc_ml.quality.measure import UNBOUNDED, Column, Profile, RowRule, measure_file, profile_frame
 from vpoc_ml.quality.rules import coverage, neighbours, plausibility, vix_dates
-from vpoc_ml.quality.rules.plausibility import Known
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
-NOTHING_KNOWN = Known()
 Quote = Callable[[str, Sequence[datetime]], Sequence[str]]
 """(contract, timestamps) -> file, line and text of those bars."""
 VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
 
 
-def columns(covariates: Sequence[str] = (), *, negative_prices: bool = False) -> list[Column]:
-    """Return the columns of a bar file with their bounds; ``covariates`` are those of further indices."""
-    bounds = {
-        **dict.fromkeys(PRICES, (None if negative_prices else 0.0, None)),
-        "volume": (0.0, None),
-        "vix": VIX_RANGE,
-    }
+def columns(market: MarketFacts) -> list[Column]:
+    """Return the columns of a bar file with their bounds."""
+    price, above = (UNBOUNDED if market.negative_prices else (0.0, UNBOUNDED[1])), (0.0, UNBOUNDED[1])
+    bounds = {**dict.fromkeys(PRICES, price), "volume": above, "vix": VIX_RANGE}
+    dtypes = BARS | dict.fromkeys(market.covariates, pl.Float64())
     return [
-        Column(name, dtype, hard=bounds.get(name, (None, None)), above_low=name != "volume")
-        for name, dtype in (BARS | dict.fromkeys(covariates, pl.Float64())).items()
+        Column(name, dtype, hard=bounds.get(name, UNBOUNDED), above_low=name != "volume")
+        for name, dtype in dtypes.items()
     ]
 
 
-def checks(
-    config: QualityConfig, *, vix: bool = True, covariates: Sequence[str] = (), negative_prices: bool = False
-) -> list[Check]:
-    """Return every question of the gate.
-
-    ``vix``: whether the bars have the VIX; ``covariates``: further indices; ``negative_prices``: whether the instrument
-    allows prices at or below 0.
-    """
-    asked = [*FILE_CHECKS, *(schema_check(column) for column in columns(covariates))]
-    asked += [Check("null", name, "no null") for name in BARS if name != "vix"]
+def checks(config: QualityConfig, market: MarketFacts) -> list[Check]:
+    """Return every check of the gate."""
+    unknown = Limit(share=config.vix_missing_fail)
+    result = [*FILE_CHECKS, *(schema_check(column.name, column.dtype) for column in columns(market))]
+    result += [Check("null", name, "no null") for name in BARS if name != "vix"]
     for name in PRICES:
-        asked += _price_checks(name, negative_prices=negative_prices)
-    for name in covariates:
-        asked += _index_checks(name, config)
-    asked += [
-        *_bar_checks(),
+        result += [
+            Check("nan", name, "no NaN"),
+            Check("infinite", name, "no +Inf or -Inf"),
+            *(() if market.negative_prices else (Check("outside", name, "prices above 0"),)),
+            Check("tick", name, "prices on the tick grid"),
+            Check("empty", name, "at least one finite value"),
+        ]
+    for name in market.covariates:
+        result += [
+            Check("infinite", name, "no +Inf or -Inf"),
+            Check("nan", name, "no NaN (an unknown value is null)"),
+            Check("null", name, "a value known before every bar", unknown, warn_if=NONE),
+            Check("empty", name, "at least one value"),
+        ]
+    result += [
+        Check("contract", "contract", "the contract's own code in every row"),
+        Check("order", "ts", "timestamps that never go back"),
+        Check("unique", "ts", "each timestamp once"),
+        Check("hours", "ts", "timestamps inside the hours of their session"),
+        Check("minute", "ts", "timestamps on whole minutes"),
+        Check("ohlc", "high", "low <= open, close <= high"),
+        Check("outside", "volume", "volume of 0 or more"),
+        Check("constant", "close", "a price that moves", error_if=None, warn_if=NONE),
         *plausibility.CHECKS,
         *neighbours.CHECKS,
-        *(_vix_checks(config) if vix else ()),
-        *coverage.checks(config),
     ]
+    if market.has_vix:
+        result += [
+            Check("infinite", "vix", "no +Inf or -Inf"),
+            Check("nan", "vix", "no NaN (an unknown VIX is null)"),
+            Check("outside", "vix", "VIX in (0, 150]"),
+            Check("null", "vix", "a VIX close known before every bar", unknown, warn_if=NONE),
+            Check("empty", "vix", "at least one VIX close"),
+            *vix_dates.CHECKS,
+            vix_dates.FUTURE,
+        ]
     warn = Limit(share=config.quarantine_warn)
-    return [*asked, Check("quarantine", ALL, "no row in quarantine", None, warn_if=warn, info_if=NONE)]
+    quarantine = Check("quarantine", ALL, "no row in quarantine", None, warn_if=warn, info_if=NONE)
+    return [*result, *coverage.checks(config), quarantine]
 
 
-def measure(
-    path: Path,
-    contract: str,
-    calendar: pl.DataFrame,
-    tick_size: float,
-    quarantined: int,
-    known: Known = NOTHING_KNOWN,
-    covariates: Sequence[str] = (),
-    max_gap: int = 30,
-) -> Profile:
-    """Profile one bar file and tally its coverage of the calendar.
+def measure(contract: str, facts: ContractFacts, market: MarketFacts, max_gap: int) -> Profile:
+    """Measure one bar file and its coverage of the calendar.
 
     Args:
-        path: The Parquet file.
         contract: Contract code the rows must carry.
-        calendar: Sessions with session, open, close, minutes as ``market.calendar.sessions`` gives them.
-        tick_size: Smallest price step in points.
-        quarantined: Rows of the delivery that went to quarantine.
-        known: What is known about the contract beyond its bars; of its sessions only those as the front contract are
-            compared with the calendar's minutes.
-        covariates: Columns of further indices, after the VIX.
-        max_gap: Minutes in a row that may lack a bar.
+        facts: The file, and what is known of the contract.
+        market: What is known of the instrument.
+        max_gap: Consecutive minutes that may lack a bar.
     """
-    expected = columns(covariates, negative_prices=known.negative_prices)
-    hours = calendar.select("session", pl.col("open").alias("opens"), pl.col("close").alias("closes"), *_halt(calendar))
+    expected = columns(market)
+    hours = facts.calendar.select(
+        "session",
+        pl.col("open").alias("opens"),
+        pl.col("close").alias("closes"),
+        *(
+            pl.col(name) if name in facts.calendar.columns else pl.lit(None, dtype=TIME).alias(name)
+            for name in ("halt_start", "halt_end")
+        ),
+    )
 
-    def work(lazy: pl.LazyFrame) -> Profile:
-        names = lazy.collect_schema().names()
-        joined = (
-            lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if "session" in names else lazy
-        )
-        profile = profile_frame(joined, contract, expected, _rules(contract, tick_size))
+    def measure_rows(lazy: pl.LazyFrame) -> Profile:
+        has_session = "session" in lazy.collect_schema().names()
+        joined = lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if has_session else lazy
+        profile = profile_frame(joined, contract, expected, _row_rules(contract, market.tick_size))
+        measurements = list(profile.measurements)
         rows = plausibility.readable_rows(lazy)
-        seen = []
         if rows is not None and rows.height:
-            seen = coverage.measurements(rows, contract, calendar, known, max_gap)
-            seen += plausibility.measurements(rows, contract, calendar, known)
-        total = profile.rows + quarantined
-        return Profile(
-            contract,
-            profile.rows,
-            profile.frame,
-            [*profile.measurements, *seen, Measurement(contract, ALL, "quarantine", quarantined, total)],
-        )
+            measurements += coverage.measurements(rows, contract, facts, max_gap)
+            measurements += plausibility.measurements(rows, contract, facts, market)
+        total = profile.rows + facts.quarantined
+        measurements.append(Measurement(contract, ALL, "quarantine", facts.quarantined, total))
+        return replace(profile, measurements=measurements)
 
-    return measure_file(path, contract, expected, work)
+    return measure_file(facts.path, contract, expected, measure_rows)
 
 
-def quoted(profile: Profile, quote: Quote) -> Profile:
-    """Return the profile whose tallies of single bad bars also say where those stand in the vendor's files."""
-    measurements = [
-        replace(measurement, note="; ".join(quote(measurement.contract, _stamps(measurement))))
-        if measurement.count and measurement.check in plausibility.SINGLE_BARS and not measurement.note
-        else measurement
-        for measurement in profile.measurements
-    ]
+def with_source_lines(profile: Profile, quote: Quote) -> Profile:
+    """Return the profile whose measurements of single bad bars quote those bars from the vendor's files."""
+    measurements = []
+    for each in profile.measurements:
+        if each.count and each.check in plausibility.SINGLE_BARS and not each.note:
+            timestamps = [first for first in each.first if isinstance(first, datetime)]
+            each = replace(each, note="; ".join(quote(each.contract, timestamps)))
+        measurements.append(each)
     return replace(profile, measurements=measurements)
 
 
-def _stamps(measurement: Measurement) -> list[datetime]:
-    return [stamp for stamp in measurement.first if isinstance(stamp, datetime)]
-
-
-def _halt(calendar: pl.DataFrame) -> list[pl.Expr]:
-    """Return the daily halt of the calendar, or an empty one when it lists none."""
-    stamp = pl.Datetime("us", "UTC")
-    names = ("halt_start", "halt_end")
-    return [pl.col(name) if name in calendar.columns else pl.lit(None, dtype=stamp).alias(name) for name in names]
-
-
-def _rules(contract: str, tick_size: float) -> list[RowRule]:
+def _row_rules(contract: str, tick_size: float) -> list[RowRule]:
     ts = pl.col("ts")
     open_, high, low, close = (pl.col(name) for name in PRICES)
     finite = pl.all_horizontal(pl.col(PRICES).is_finite())
@@ -152,47 +146,3 @@ def _rules(contract: str, tick_size: float) -> list[RowRule]:
             for name, off in zip(PRICES, ticks, strict=True)
         ),
     ]
-
-
-def _price_checks(name: str, *, negative_prices: bool) -> Sequence[Check]:
-    return (
-        Check("nan", name, "no NaN"),
-        Check("infinite", name, "no +Inf or -Inf"),
-        *(() if negative_prices else (Check("outside", name, "prices above 0"),)),
-        Check("tick", name, "prices on the tick grid"),
-        Check("empty", name, "at least one finite value"),
-    )
-
-
-def _bar_checks() -> Sequence[Check]:
-    return (
-        Check("contract", "contract", "the contract's own code in every row"),
-        Check("order", "ts", "stamps that never go back"),
-        Check("unique", "ts", "each stamp once"),
-        Check("hours", "ts", "stamps inside the hours of their session"),
-        Check("minute", "ts", "stamps on whole minutes"),
-        Check("ohlc", "high", "low <= open, close <= high"),
-        Check("outside", "volume", "volume of 0 or more"),
-        Check("constant", "close", "a price that moves", error_if=None, warn_if=NONE),
-    )
-
-
-def _vix_checks(config: QualityConfig) -> Sequence[Check]:
-    return (
-        Check("infinite", "vix", "no +Inf or -Inf"),
-        Check("nan", "vix", "no NaN (an unknown VIX is null)"),
-        Check("outside", "vix", "VIX in (0, 150]"),
-        Check("null", "vix", "a VIX close known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
-        Check("empty", "vix", "at least one VIX close"),
-        *vix_dates.CHECKS,
-        vix_dates.FUTURE,
-    )
-
-
-def _index_checks(name: str, config: QualityConfig) -> Sequence[Check]:
-    return (
-        Check("infinite", name, "no +Inf or -Inf"),
-        Check("nan", name, "no NaN (an unknown value is null)"),
-        Check("null", name, "a value known before every bar", Limit(share=config.vix_missing_fail), warn_if=NONE),
-        Check("empty", name, "at least one value"),
-    )

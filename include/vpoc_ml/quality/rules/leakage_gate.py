@@ -1,4 +1,4 @@
-"""The questions of gate ``leakage``: does anything the run makes know the future, by proof and by sample?"""
+"""Checks of gate ``leakage``: no feature or label depends on the future, on test markets and on the run's own bars."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vpoc_ml.quality.checks import ALL, Check, Measurement
+from vpoc_ml.artifacts.gate_report import ALL
+from vpoc_ml.quality.checks import Check, Measurement
 
-PROVED = "proof_"
+PROOF = "proof_"
 """Begins the name of a check that was made on the markets of the proof, not on the run's own bars."""
 SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LeakageCheckResult:
-    """One check: what it stands for, how many comparisons were made, and what broke it, first stamps included."""
+    """The result of one check of ``vpoc_ml.leakage``.
+
+    Args:
+        check: Name of the check.
+        expected: What it expects, as reports show it.
+        comparisons: Number of comparisons made; a check without any has failed.
+        broken: The comparisons that failed, as text.
+        first: Timestamps of the first failures, start of bar, UTC.
+    """
 
     check: str
     expected: str
@@ -25,21 +34,23 @@ class LeakageCheckResult:
 
 
 def checks(proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]) -> list[Check]:
-    """Return every question: the proof's once a run, the sample's of its contract."""
-    of_code = [Check(PROVED + one.check, ALL, one.expected, whole_run=True) for one in proved]
-    return of_code + [Check(one.check, ALL, one.expected) for one in sampled]
+    """Return every check: those of the proof are made once a run, those of the sample per contract."""
+    proof = [Check(PROOF + each.check, ALL, each.expected, whole_run=True) for each in proved]
+    return proof + [Check(each.check, ALL, each.expected) for each in sampled]
 
 
 def measurements(
     contract: str, proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]
 ) -> list[Measurement]:
-    """Return the answers; a promise that was never put to the test is broken."""
-    of_code = [_tally(ALL, PROVED + one.check, one) for one in proved]
-    return of_code + [_tally(contract, one.check, one) for one in sampled]
-
-
-def _tally(contract: str, name: str, one: LeakageCheckResult) -> Measurement:
-    count = len(one.broken) if one.comparisons else 1
-    shown = "; ".join(one.broken[:SHOWN]) if one.comparisons else "nothing was compared"
-    more = f"; and {len(one.broken) - SHOWN} more" if len(one.broken) > SHOWN else ""
-    return Measurement(contract, ALL, name, count, one.comparisons, one.first[:SHOWN], (), shown + more, "comparisons")
+    """Return the measurement of every check."""
+    named = [(ALL, PROOF + each.check, each) for each in proved]
+    named += [(contract, each.check, each) for each in sampled]
+    result = []
+    for code, name, each in named:
+        count, note = 1, "nothing was compared"
+        if each.comparisons:
+            more = f"; and {len(each.broken) - SHOWN} more" if len(each.broken) > SHOWN else ""
+            count, note = len(each.broken), "; ".join(each.broken[:SHOWN]) + more
+        first = each.first[:SHOWN]
+        result.append(Measurement(code, ALL, name, count, each.comparisons, first, (), note, "comparisons"))
+    return result

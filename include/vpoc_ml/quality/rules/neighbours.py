@@ -1,6 +1,6 @@
-"""Whether the contracts of an instrument fit each other: their price level, and no session delivered twice.
+"""Checks that the contracts of an instrument agree: similar price levels, and no session delivered twice.
 
-Only daily figures are compared, so that the cost does not depend on the length of a session.
+Only daily figures are compared, so the cost does not depend on the length of a session.
 """
 
 from __future__ import annotations
@@ -12,19 +12,6 @@ import polars as pl
 
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.quality.checks import Check, Measurement
-
-SCHEMA: dict[str, pl.DataType] = {
-    "contract": pl.String(),
-    "session": pl.Date(),
-    "last": pl.Datetime("us", "UTC"),
-    "open": pl.Float64(),
-    "high": pl.Float64(),
-    "low": pl.Float64(),
-    "close": pl.Float64(),
-    "volume": pl.Float64(),
-    "bars": pl.Int64(),
-}
-"""Daily figures: last is the start of the session's last bar, bars their number."""
 
 CHECKS = (
     Check("level", "close", "closes as near to those of the neighbouring contracts as the cost of carry explains"),
@@ -41,14 +28,14 @@ _SHOWN = 5
 
 
 def measurements(daily: pl.DataFrame | None, contracts: Sequence[str], *, level: bool) -> list[Measurement]:
-    """Tally every check of ``CHECKS`` for each of ``contracts``.
+    """Measure every check of ``CHECKS`` for each of ``contracts``.
 
     Args:
-        daily: One row a contract and session (``SCHEMA``) of the run's contracts and those around them; None: nothing
-            is known and nothing is found.
-        contracts: Contracts to judge.
-        level: Whether neighbouring contracts cost about the same, as those of an equity index do. The curve of a
-            commodity may have any shape.
+        daily: One row a contract and session (``schemas.DAILY_FIGURES``) of the run's contracts and those around
+            them. None: nothing can be compared and nothing is found.
+        contracts: Contracts to check.
+        level: Whether neighbouring contracts cost about the same, as those of an equity index do. A commodity's
+            curve may have any shape.
     """
     if daily is None or daily.is_empty():
         found = ((code, check.name) for code in contracts for check in CHECKS)
@@ -56,21 +43,18 @@ def measurements(daily: pl.DataFrame | None, contracts: Sequence[str], *, level:
     known = daily.filter(pl.col("close").is_finite()).sort("contract", "session")
     twice = known.filter(pl.col("bars") >= _MIN_BARS, pl.struct(_FIGURES).is_duplicated())
     chain = sorted(map(parse_contract, known["contract"].unique()))
-    return [
-        measurement
-        for code in contracts
-        for measurement in (_level(known, chain, code, level), _copies(twice, known, code))
-    ]
+    return [m for code in contracts for m in (_level(known, chain, code, level), _copies(twice, known, code))]
 
 
 def _copies(twice: pl.DataFrame, daily: pl.DataFrame, code: str) -> Measurement:
+    """Measure the sessions whose bars another contract has too."""
     own = twice.filter(pl.col("contract") == code)
     others = twice.filter(pl.col("contract") != code).join(own, on=_FIGURES, how="semi").sort("session")
     days = others["session"].unique().sort()
     note = ""
     if days.len():
-        names = ", ".join(others["contract"].unique().sort())
-        note = f"same bars as {names} from {days[0]} to {days[-1]}; one file has the wrong contract: {_remedy(names)}"
+        codes = ", ".join(others["contract"].unique().sort())
+        note = f"same bars as {codes} from {days[0]} to {days[-1]}; one file has the wrong contract: {_remedy(codes)}"
     total = daily.filter(pl.col("contract") == code).height
     return Measurement(
         code, "close", "copies", days.len(), max(total, 1), tuple(days.head(3)), note=note, unit="sessions"
@@ -78,12 +62,12 @@ def _copies(twice: pl.DataFrame, daily: pl.DataFrame, code: str) -> Measurement:
 
 
 def _level(daily: pl.DataFrame, chain: Sequence[Contract], code: str, applies: bool) -> Measurement:
-    """Tally the sessions in which a contract's close is far from that of the next earlier or later contract."""
+    """Measure the sessions in which a contract's close is far from that of the contract before or after it."""
     own, contract = daily.filter(pl.col("contract") == code), parse_contract(code)
-    earlier, later = [each for each in chain if each < contract][-1:], [each for each in chain if each > contract][:1]
+    before, after = [each for each in chain if each < contract][-1:], [each for each in chain if each > contract][:1]
     far: list[date] = []
     notes, compared = [], 0
-    for other in [*earlier, *later] if applies and own.height else ():
+    for other in [*before, *after] if applies and own.height else ():
         theirs = daily.filter(pl.col("contract") == other.code)
         quarters = max(abs((other.scheduled_roll - contract.scheduled_roll).days) / _QUARTER, 1.0)
         table = _pairs(own, theirs, _GAP * quarters)
@@ -103,9 +87,10 @@ def _level(daily: pl.DataFrame, chain: Sequence[Contract], code: str, applies: b
 
 
 def _pairs(own: pl.DataFrame, theirs: pl.DataFrame, gap: float) -> pl.DataFrame:
-    """Return session, close, session_right, close_right and the relative distance that is allowed between both closes.
+    """Return session, close, session_right, close_right and the relative distance allowed between both closes.
 
-    Of the sessions that both traded to the same minutes; without a shared session, of the two closes nearest in time.
+    The rows are the sessions that both traded to the same minutes; without a shared session, the two closes nearest
+    in time.
     """
     both = own.join(theirs.with_columns(session_right="session"), on="session")
     columns = ("session", "close", "session_right", "close_right", "limit")

@@ -1,15 +1,15 @@
-"""Whether the bars of one contract can be true: jumps, prices that stand still, opens, volume, level and range.
+"""Checks whether the bars of one contract are plausible: jumps, frozen prices, opens, volume, price level and range.
 
-Limits are taken from the contract itself (its usual session range, the bars around), so that they hold for crude oil
-around zero and for a quiet index alike, with a floor below which nothing is suspicious.
+The limits come from the contract itself (its usual session range, the bars around), so that they suit crude oil
+around zero as well as a calm index. Each limit has a floor below which nothing is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
-from typing import Any
+from math import inf
 
 import polars as pl
 
@@ -17,10 +17,11 @@ from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.ingest.bad_prints import isolated_prices, isolated_volumes, median_bar_range
 from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
 from vpoc_ml.quality.rules import vix_dates
+from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 SHOWN = 5
 SINGLE_BARS = frozenset({"print", "jump", "outlier", "plausible"})
-"""Checks that find single bars, whose source lines are worth showing."""
+"""Checks that find single bars; the report quotes the source lines of these bars."""
 _NEEDED = ("ts", "session", *PRICES, "volume")
 _MINUTE, _BREAK = pl.duration(minutes=1), pl.duration(hours=6)
 
@@ -46,24 +47,6 @@ _BEFORE_FRONT, _HANDOVER, _FADED = 20, 5, 0.5
 _IMPLIED_RANGES = 10.0  # 2010-05-06 and 2018-02-05, the widest sessions for their VIX, had 5.7 and 5.5
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known about a contract beyond its bars.
-
-    ``front``: first and last session as the front contract, None where that is not known. ``due``: the session up to
-    which the bars must reach, None: as far as they do. ``price_range``: points an instrument can plausibly cost.
-    ``implied``: whether the VIX measures the instrument's volatility. ``closes``: date, close, available_at of the VIX
-    file that the bars were joined with. ``negative_prices``: whether a price at or below 0 can be true.
-    """
-
-    front: tuple[date, date] | None = None
-    due: date | None = None
-    price_range: tuple[float, float] | None = None
-    implied: bool = False
-    closes: pl.DataFrame | None = None
-    negative_prices: bool = False
-
-
 CHECKS = (
     Check("print", "close", "no bar far from the bars before and after it"),
     Check("jump", "open", "opens near the close of the bar before"),
@@ -82,7 +65,7 @@ CHECKS = (
 def readable_rows(lazy: pl.LazyFrame) -> pl.DataFrame | None:
     """Return the rows whose values are all known and finite, by unique ts; None where a column is missing.
 
-    What is left out has checks of its own.
+    Other checks cover the rows that are left out.
     """
     names = lazy.collect_schema().names()
     if not set(_NEEDED) <= set(names):
@@ -93,41 +76,48 @@ def readable_rows(lazy: pl.LazyFrame) -> pl.DataFrame | None:
     return known.collect(engine="streaming").sort("ts").unique("ts", keep="first", maintain_order=True)
 
 
-def measurements(rows: pl.DataFrame, contract: str, minutes: pl.DataFrame, known: Known) -> list[Measurement]:
-    """Tally every check of ``CHECKS`` and of ``vix_dates``.
+def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, market: MarketFacts) -> list[Measurement]:
+    """Measure every check of ``CHECKS`` and of ``vix_dates``.
 
     Args:
         rows: ``readable_rows`` of the contract.
-        contract: Contract code the tallies carry.
-        minutes: session, minutes: tradeable minutes of every session of the calendar.
-        known: What is known beyond the bars.
+        contract: Contract code of the measurements.
+        facts: The contract's calendar and front period.
+        market: What is known of the instrument.
     """
-    prices = rows.filter(isolated_prices())
-    traded = rows.filter(_within(known.front) | (pl.col("volume") > 0))
-    clean = traded.join(prices.select("ts"), on="ts", how="anti", maintain_order="left")
-    days = session_figures(clean, minutes)
+    prints = rows.filter(isolated_prices())
+    traded = rows.filter(_within(facts.front) | (pl.col("volume") > 0))
+    clean = traded.join(prints.select("ts"), on="ts", how="anti", maintain_order="left")
+    days = session_figures(clean, facts.calendar)
     volumes = rows.group_by("session", maintain_order=True).agg(pl.col("volume").sum())
-    lone = rows.filter(isolated_volumes())
     swapped = days.filter("swapped", pl.col("pairs") >= _PAIRS)
     idle = (pl.col("bars") >= _IDLE_BARS) & (pl.col("empty") > _IDLE_SHARE * pl.col("bars"))
+    low, high = market.price_range or (-inf, inf)
+    outside = rows.filter((pl.col("low") < low) | (pl.col("high") > high))
+    implausible = _bars(contract, "close", "plausible", outside, rows.height, "close")
+    note = f"expected {low:g} to {high:g} points" if outside.height else ""
+    # the range of a session against the daily move that the VIX known at its start implies
+    steady = days.filter("steady", pl.col("vix").is_not_null(), pl.lit(market.vix_implied))
+    implied = pl.col("vix") / 100 / 252**0.5 * pl.col("close").abs()
+    wide = steady.filter(pl.col("high") - pl.col("low") > _IMPLIED_RANGES * implied)
     return [
-        _bars(contract, "close", "print", prices, rows.height, "low"),
-        _jumps(clean, days, contract),
+        _bars(contract, "close", "print", prints, rows.height, "low"),
+        _bars(contract, "open", "jump", _jumps(clean, days), clean.height, "open"),
         _stale(clean, days, contract),
         _sessions(contract, "open", "opens", swapped, days),
-        _bars(contract, "volume", "outlier", lone, rows.height, "volume"),
+        _bars(contract, "volume", "outlier", rows.filter(isolated_volumes()), rows.height, "volume"),
         _sessions(contract, "volume", "idle", days.filter(idle), days),
         _sessions(contract, "volume", "profile", volumes.filter(pl.col("volume") == 0), volumes),
-        _quiet(days, contract, known.front),
-        _fades(days, contract, known.front),
-        _implausible(rows, contract, known.price_range),
-        _implied(days, contract, known.implied),
-        *vix_dates.measurements(days, contract, minutes, known.closes, implied=known.implied),
+        _low_volume(days, contract, facts.front),
+        _fades(days, contract, facts.front),
+        replace(implausible, note=note),
+        _sessions(contract, "vix", "implied", wide, steady),
+        *vix_dates.measurements(days, contract, facts.calendar, market),
     ]
 
 
 def session_figures(rows: pl.DataFrame, minutes: pl.DataFrame) -> pl.DataFrame:
-    """Return one row a session, in order, of what the checks of whole sessions need.
+    """Return one row a session, in order, with the figures that the checks of full sessions need.
 
     session, first, last (ts), open, high, low, close, volume, vix (known at the first bar), bars, empty (bars without
     volume), pairs (consecutive minutes), swapped (opens fit worse than closes), usual (median range of the sessions
@@ -162,8 +152,8 @@ def session_figures(rows: pl.DataFrame, minutes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _jumps(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement:
-    """Tally bars that open far from the close before; how far is allowed depends on the time between them."""
+def _jumps(rows: pl.DataFrame, days: pl.DataFrame) -> pl.DataFrame:
+    """Return the bars that open far from the close before; the limit depends on the time between both bars."""
     joined = rows.join(days.select("session", "usual", "steady"), on="session", how="left", maintain_order="left")
     size, gap = pl.col("open") - pl.col("close").shift(1), pl.col("ts").diff()
     level, usual = pl.col("close").shift(1).abs(), pl.max_horizontal("usual", pl.col("usual").shift(1))
@@ -175,13 +165,13 @@ def _jumps(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement
         .then(pl.max_horizontal(_BREAK_SHARE * level, _BREAK_RANGES * usual))
         .otherwise(pl.max_horizontal(_LONG_SHARE * level, _LONG_RANGES * usual))
     )
-    return _bars(contract, "open", "jump", joined.filter(size.abs() > limit), rows.height, "open")
+    return joined.filter(size.abs() > limit)
 
 
 def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement:
-    """Tally bars that repeat the four prices of the bar before, in runs of ``STALE_BARS`` and more.
+    """Measure bars that repeat the four prices of the bar before, in runs of ``STALE_BARS`` and more.
 
-    Only in sessions that trade steadily, and not as far from the last session's close as a daily limit lies.
+    Only sessions that trade steadily count, and no prices at a daily limit.
     """
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in PRICES).fill_null(value=False)
     runs = (
@@ -196,68 +186,46 @@ def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement
         .join(days.select("session", "before", "steady"), on="session", how="left", maintain_order="left")
     )
     found = runs.filter("steady", ~at_daily_limit())
-    spans = ranges(zip(found["ts"], found["to"], found["bars"], strict=True), "bars")
-    return Measurement(
-        contract,
-        "close",
-        "stale",
-        int(found["bars"].sum()),
-        rows.height,
-        tuple(found["ts"].head(3)),
-        tuple(found["close"].head(3)),
-        spans,
-    )
+    note = list_ranges(zip(found["ts"], found["to"], found["bars"], strict=True), "bars")
+    first, values = tuple(found["ts"].head(3)), tuple(found["close"].head(3))
+    return Measurement(contract, "close", "stale", int(found["bars"].sum()), rows.height, first, values, note)
 
 
-def _quiet(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
-    """Tally sessions as the front contract with next to no volume: those of another contract, or of a broken feed."""
-    inside = days.filter("steady", _within(front)).head(-3)  # its volume leaves in the last sessions
+def _low_volume(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
+    """Measure sessions as the front contract with hardly any volume: another contract's bars, or a broken feed."""
+    inside = days.filter("steady", _within(front)).head(-3)  # volume leaves the contract in its last sessions
     usual = inside["volume"].median()
-    quiet = inside.filter(pl.col("volume") < _QUIET_SHARE * (usual if isinstance(usual, float) else 0.0))
-    return _sessions(contract, "volume", "quiet", quiet, inside)
+    low = inside.filter(pl.col("volume") < _QUIET_SHARE * (usual if isinstance(usual, float) else 0.0))
+    return _sessions(contract, "volume", "quiet", low, inside)
 
 
 def _fades(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
-    """Tally a contract whose volume falls when it becomes the front one: the file holds an earlier contract."""
+    """Measure a contract whose volume falls when it becomes the front one: the file holds the contract before it."""
     if front is None:
         return Measurement(contract, "volume", "fades", 0, 1, unit="files")
     own = days.filter(_within(front))
-    earlier = days.filter(pl.col("session") < front[0]).tail(_BEFORE_FRONT).head(-_HANDOVER)
-    enough = own.height >= 3 and earlier.height >= _BEFORE_FRONT // 4
-    now, then = (float(part["volume"].median() or 0) for part in (own, earlier))  # type: ignore[arg-type]
-    faded = enough and now < _FADED * then
+    before = days.filter(pl.col("session") < front[0]).tail(_BEFORE_FRONT).head(-_HANDOVER)
+    enough = own.height >= 3 and before.height >= _BEFORE_FRONT // 4
+    now, then = (float(part["volume"].median() or 0) for part in (own, before))  # type: ignore[arg-type]
+    if not enough or now >= _FADED * then:
+        return Measurement(contract, "volume", "fades", 0, 1, unit="files")
     note = f"{now:,.0f} contracts a session since {front[0]}, {then:,.0f} before; is it another contract's file?"
-    return Measurement(
-        contract,
-        "volume",
-        "fades",
-        int(faded),
-        1,
-        (own["session"][0],) if faded else (),
-        note=note if faded else "",
-        unit="files",
-    )
-
-
-def _implausible(rows: pl.DataFrame, contract: str, limits: tuple[float, float] | None) -> Measurement:
-    low, high = limits or (-float("inf"), float("inf"))
-    bad = rows.filter((pl.col("low") < low) | (pl.col("high") > high))
-    found = _bars(contract, "close", "plausible", bad, rows.height, "close")
-    note = f"expected {low:g} to {high:g} points" if bad.height else ""
-    return replace(found, note=note)
-
-
-def _implied(days: pl.DataFrame, contract: str, applies: bool) -> Measurement:
-    """Tally sessions whose range is a multiple of the daily move that the VIX known at their start implies."""
-    steady = days.filter("steady", pl.col("vix").is_not_null(), pl.lit(applies))
-    implied = pl.col("vix") / 100 / 252**0.5 * pl.col("close").abs()
-    wide = steady.filter(pl.col("high") - pl.col("low") > _IMPLIED_RANGES * implied)
-    return _sessions(contract, "vix", "implied", wide, steady)
+    return Measurement(contract, "volume", "fades", 1, 1, (own["session"][0],), note=note, unit="files")
 
 
 def at_daily_limit() -> pl.Expr:
-    """Return whether ``close`` is as far from ``before``, the last session's close, as a daily limit lies."""
+    """Return whether ``close`` is as far from ``before``, the last session's close, as a daily limit."""
     return ((pl.col("close") / pl.col("before") - 1).abs() >= _LOCKED).fill_null(value=False)
+
+
+def list_ranges(ranges: Iterable[tuple[date, date, int]], unit: str) -> str:
+    """Return the first and last timestamp or session of each range with its size; only the first ``SHOWN`` ranges."""
+    texts = []
+    for first, last, size in ranges:
+        form = "%Y-%m-%d %H:%M" if isinstance(first, datetime) else "%Y-%m-%d"
+        texts.append(f"{first:{form}} to {last:{form}} ({size:,} {unit})")
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return ", ".join([*texts[:SHOWN], *more])
 
 
 def _within(front: tuple[date, date] | None) -> pl.Expr:
@@ -271,15 +239,3 @@ def _bars(contract: str, column: str, check: str, bad: pl.DataFrame, rows: int, 
 
 def _sessions(contract: str, column: str, check: str, bad: pl.DataFrame, of: pl.DataFrame) -> Measurement:
     return Measurement(contract, column, check, bad.height, of.height, tuple(bad["session"].head(3)), unit="sessions")
-
-
-def ranges(spans: Iterable[tuple[Any, Any, int]], unit: str) -> str:
-    """Return the first and last of each span with its size, the first ``SHOWN`` of them."""
-    told = list(spans)
-    texts = [f"{_text(first)} to {_text(last)} ({size:,} {unit})" for first, last, size in told[:SHOWN]]
-    more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
-    return ", ".join([*texts, *more])
-
-
-def _text(when: Any) -> str:
-    return f"{when:%Y-%m-%d %H:%M}" if isinstance(when, datetime) else str(when)

@@ -1,4 +1,4 @@
-"""Whether the VIX closes that a contract's bars see are recent, and whether their dates are right."""
+"""Checks that the VIX closes joined with a contract's bars are recent, and that their dates are right."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from vpoc_ml.artifacts.gate_report import ALL
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK
-from vpoc_ml.quality.checks import ALL, NONE, Check, Measurement
+from vpoc_ml.quality.checks import NONE, Check, Measurement
+from vpoc_ml.quality.rules.facts import MarketFacts
 
 MAX_AGE = 5
-"""Sessions that may lie between a VIX close and the session whose first bar sees it. Holidays give one or two."""
+"""Sessions that may lie between a VIX close and the session that it is joined to. Holidays give one or two."""
 _USUAL_AGE = 2
 _SHOWN = 5
 
 # The VIX moves against the index on the same day: the rank correlation is -0.65 to -0.85. Uncorrelated series of 40
-# sessions reach -0.45 at one of four lags in 0.6 % of the cases, and a right file whose true correlation is -0.65
-# shows less than -0.2 at lag 0 in 0.03 %; both together, which it takes to raise an alarm, in about 2 of a million.
+# sessions reach -0.45 at one of four lags in 0.6 % of the cases, and a correct file whose true correlation is -0.65
+# shows less than -0.2 at lag 0 in 0.03 %. An alarm needs both, which has a probability of about 2 in a million.
 MIN_SESSIONS = 40
 _LAGS = (-2, -1, 1, 2)
 _STRONG, _MARGIN = -0.45, 0.25
@@ -31,77 +33,67 @@ FUTURE = Check("future", "vix", "no VIX close dated after the run's clock", whol
 
 
 def future(closes: pl.DataFrame | None, now: datetime) -> Measurement:
-    """Tally the dates of the VIX file (date) that lie after the day of ``now`` (aware) in New York.
+    """Measure the dates of the VIX file (date) that lie after the day of ``now`` (aware) in New York.
 
-    Today's unfinished row passes: no bar can see it yet.
+    Today's unfinished row passes, because no bar is joined with it yet.
     """
     if closes is None:
         return Measurement(ALL, "vix", FUTURE.name, 0, 1, unit="dates")
     today = now.astimezone(ZoneInfo(NEW_YORK)).date()
     dates = closes.select(pl.col("date").unique().sort())
-    later = dates.filter(pl.col("date") > today)["date"]
-    note = f"{later[0]} to {later[-1]}, the clock says {today}; correct the dates or the clock" if later.len() else ""
-    return Measurement(
-        ALL, "vix", FUTURE.name, later.len(), dates.height, tuple(later.head(3)), note=note, unit="dates"
-    )
+    after = dates.filter(pl.col("date") > today)["date"]
+    note = f"{after[0]} to {after[-1]}, the clock says {today}; correct the dates or the clock" if after.len() else ""
+    first = tuple(after.head(3))
+    return Measurement(ALL, "vix", FUTURE.name, after.len(), dates.height, first, note=note, unit="dates")
 
 
-def measurements(
-    days: pl.DataFrame, contract: str, calendar: pl.DataFrame, closes: pl.DataFrame | None, *, implied: bool
-) -> list[Measurement]:
-    """Tally every check of ``CHECKS``.
+def measurements(days: pl.DataFrame, contract: str, calendar: pl.DataFrame, market: MarketFacts) -> list[Measurement]:
+    """Measure every check of ``CHECKS``. Without the VIX file (``market.vix_closes``) nothing is found.
 
     Args:
         days: session, first (ts), close, before (close of the session before), steady; sorted by session.
-        contract: Contract code the tallies carry.
+        contract: Contract code of the measurements.
         calendar: session of every session around the bars.
-        closes: date, close, available_at (UTC) of the VIX file; None: nothing is known of it and nothing is found.
-        implied: Whether the VIX measures the instrument's volatility; only then its dates are compared with returns.
+        market: The closes of the VIX file. Their dates are compared with returns only if the VIX measures the
+            instrument's volatility.
     """
-    if closes is None:
+    if market.vix_closes is None:
         return [Measurement(contract, "vix", check.name, 0, 1, unit="sessions") for check in CHECKS]
-    known = closes.sort("available_at")
-    return [*_ages(days, contract, calendar, known), _dates(days, contract, known, applies=implied)]
+    closes = market.vix_closes.sort("available_at")
+    return [*_ages(days, contract, calendar, closes), _dates(days, contract, closes, applies=market.vix_implied)]
 
 
 def _ages(days: pl.DataFrame, contract: str, calendar: pl.DataFrame, closes: pl.DataFrame) -> list[Measurement]:
-    """Tally the sessions whose first bar sees an old close; the age counts the sessions strictly between."""
-    seen = days.select("session", "first").join_asof(
+    """Measure the sessions whose first bar is joined to an old close; the age counts the sessions strictly between."""
+    joined = days.select("session", "first").join_asof(
         closes.select("available_at", "date"),
         left_on="first",
         right_on="available_at",
         strategy="backward",
         allow_exact_matches=False,
     )
-    seen = seen.drop_nulls("date")  # check "null" counts the bars before the file's first close
+    joined = joined.drop_nulls("date")  # check "null" counts the bars before the file's first close
     sessions = calendar["session"].unique().sort()
-    age = sessions.search_sorted(seen["session"]).cast(pl.Int64) - sessions.search_sorted(seen["date"], "right")
+    age = sessions.search_sorted(joined["session"]).cast(pl.Int64) - sessions.search_sorted(joined["date"], "right")
     found = []
     for check, limit in (("age", MAX_AGE), ("late", _USUAL_AGE)):
-        old = seen.filter(age > limit)
-        note = f"{_spans(old)}; deliver a VIX file with the closes in between" if old.height else ""
-        first = tuple(old["session"].head(3))
-        found.append(
-            Measurement(contract, "vix", check, old.height, max(seen.height, 1), first, note=note, unit="sessions")
+        old = joined.filter(age > limit)
+        runs = old.group_by("date", maintain_order=True).agg(
+            pl.col("session").first(), pl.col("session").last().alias("to"), pl.len().alias("size")
         )
+        texts = [
+            f"sessions {first} to {last} ({size:,}) see the close of {date}"
+            for date, first, last, size in runs.head(_SHOWN).iter_rows()
+        ]
+        texts += [f"and {runs.height - _SHOWN} more ranges"] if runs.height > _SHOWN else []
+        note = f"{', '.join(texts)}; deliver a VIX file with the closes in between" if texts else ""
+        first, count = tuple(old["session"].head(3)), max(joined.height, 1)
+        found.append(Measurement(contract, "vix", check, old.height, count, first, note=note, unit="sessions"))
     return found
 
 
-def _spans(old: pl.DataFrame) -> str:
-    """Return the sessions that see each old close as ranges."""
-    runs = old.group_by("date", maintain_order=True).agg(
-        pl.col("session").first(), pl.col("session").last().alias("to"), pl.len().alias("size")
-    )
-    texts = [
-        f"sessions {first} to {last} ({size:,}) see the close of {date}"
-        for date, first, last, size in runs.head(_SHOWN).iter_rows()
-    ]
-    more = [f"and {runs.height - _SHOWN} more ranges"] if runs.height > _SHOWN else []
-    return ", ".join([*texts, *more])
-
-
 def _dates(days: pl.DataFrame, contract: str, closes: pl.DataFrame, *, applies: bool) -> Measurement:
-    """Tally a file whose changes fit the returns of other sessions than those of their dates."""
+    """Measure a file whose changes fit the returns of other sessions better than those of their own dates."""
     daily = closes.group_by("date", maintain_order=True).agg(pl.col("close").last()).sort("date")
     change = pl.col("close").log().diff()
     changes = daily.select("date", now=change, **{f"lag {lag}": change.shift(-lag) for lag in _LAGS})

@@ -13,7 +13,8 @@ import pytest
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.evaluate import evaluate_model
-from vpoc_ml.reports.run_report import CONTAINS_ZERO, skill_sentence, verdict_on, write_report
+from vpoc_ml.reports.run_report import write_report
+from vpoc_ml.reports.sentences import CONTAINS_ZERO, skill_sentence, verdict_on
 from vpoc_ml.training.loop.log import read_progress
 
 CONFIG = resolve("smoke")

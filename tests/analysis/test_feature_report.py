@@ -19,8 +19,8 @@ from vpoc_ml.cli import app
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.reports.feature_report import findings, render, write_analysis
-from vpoc_ml.reports.sparklines import bars, number, path_picture
+from vpoc_ml.reports.feature_report import findings, render_analysis, write_analysis
+from vpoc_ml.reports.inline_svg import histogram_svg, path_svg, three_digits
 
 CONFIG = resolve("smoke")
 NOW = datetime(2025, 3, 17, 22, 30, tzinfo=UTC)
@@ -37,7 +37,7 @@ def own(found):
 
 
 def test_page_needs_nothing_else(found):
-    html = render("night", found)
+    html = render_analysis("night", found)
     assert not re.findall(r"https?:(?!//www\.w3\.org/2000/svg)|<script|<link|@import|url\(", html)
     assert re.findall(r'src="([^"]{0,26})', html) == ["data:image/svg+xml;base64,"] * 4
     assert html.count("<svg ") == 2 * 6 + 2 * 7
@@ -45,11 +45,11 @@ def test_page_needs_nothing_else(found):
 
 
 def test_page_is_the_same_twice_and_escapes_names(own):
-    assert render("a", own) == render("a", own)
+    assert render_analysis("a", own) == render_analysis("a", own)
     own["features"]["<b>vwap"] = own["features"].pop("vwap")
     for scaler in own["scalers"].values():
         scaler["features"]["<b>vwap"] = scaler["features"].pop("vwap")
-    html = render("<script>", own)
+    html = render_analysis("<script>", own)
     assert "<script>" not in html
     assert "<b>vwap" not in html
 
@@ -65,7 +65,7 @@ def test_findings_name_what_stands_and_what_is_needed(found, noise):
 
 def test_one_contract_has_no_drift_to_draw(made, make_run):
     run = make_run(made.frame.with_columns(contract=pl.lit("ESH25")))
-    html = render("one", analyze(run.folder, CONFIG))
+    html = render_analysis("one", analyze(run.folder, CONFIG))
     assert "One contract only" in html
     assert "Population stability" not in html
     assert "Between contracts" not in html
@@ -73,7 +73,7 @@ def test_one_contract_has_no_drift_to_draw(made, make_run):
 
 def test_missing_values_and_refused_kinds_are_shown(own):
     own["targets"]["binary"] = {"predicts": "p", "chosen": False, "refused": "Expected <more> classes."}
-    html = render("night", own)
+    html = render_analysis("night", own)
     assert "Expected &lt;more&gt; classes." in html
     assert re.search(r"Not finite in training rows: rv_30 1(\.0\d*)? %", html)
 
@@ -118,17 +118,17 @@ def test_run_without_a_training_set_is_told_so(lake):
     [(0, "0"), (0.5, "0.500"), (-12.345, "-12.3"), (1234.5, "1234"), (2e-9, "2.0e-09"), (0.00123, "0.00123")],
 )
 def test_numbers_have_three_digits(value, text):
-    assert number(value) == text
+    assert three_digits(value) == text
 
 
 def test_bars_fill_the_height_and_escape_their_label():
-    root = ET.fromstring(bars([0, 2, 4], 'a "<b>"', 30, 10))
+    root = ET.fromstring(histogram_svg([0, 2, 4], 'a "<b>"', 30, 10))
     assert root.attrib["aria-label"] == 'a "<b>"'
     assert root[0].attrib["d"] == "M0 10V10H10V5H20V0H30V10Z"
 
 
 def test_path_breaks_where_a_value_is_missing():
-    drawn = path_picture([np.array([0.0, 1.0, np.nan, 1.0]), np.array([0.5, 0.5])], "x")
+    drawn = path_svg([np.array([0.0, 1.0, np.nan, 1.0]), np.array([0.5, 0.5])], "x")
     path = ET.fromstring(drawn).findall("{*}path")
     assert [one.attrib["d"].count("M") for one in path[1:]] == [2, 1, 1]  # two pieces, the line between, the next part
     assert "nan" not in drawn
@@ -136,4 +136,4 @@ def test_path_breaks_where_a_value_is_missing():
 
 @pytest.mark.parametrize("values", [np.full(5, 2.0), np.full(3, np.nan), np.zeros(0)])
 def test_path_of_nothing_or_of_a_constant_is_drawn(values):
-    ET.fromstring(path_picture([values], "x"))
+    ET.fromstring(path_svg([values], "x"))

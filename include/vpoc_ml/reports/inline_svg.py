@@ -1,4 +1,4 @@
-"""Small pictures written as SVG text: a histogram, a path. No library, no identifiers, the same bytes every time."""
+"""Small SVG images written as text: a histogram, a path. No library, no identifiers, reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from html import escape
 
 from vpoc_ml.evaluation.forecasts import Floats
 
-BLUE, GREY, INK, PALE = "#0072B2", "#9AA3AD", "#1F2933", "#E4E7EB"
+# Okabe and Ito's palette: distinguishable with any colour vision, and by its greys in print.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+GREY, INK, PALE = "#9AA3AD", "#1F2933", "#E4E7EB"
 
 
-def bars(counts: Sequence[int], label: str, width: int = 120, height: int = 28) -> str:
+def histogram_svg(counts: Sequence[int], label: str, width: int = 120, height: int = 28) -> str:
     """Return a histogram as one filled outline; the tallest bin takes the whole height."""
     return _svg(width, height, label, _outline(counts, width, height))
 
 
-def path_picture(parts: Sequence[Floats], title: str, step: bool = False) -> str:
+def path_svg(parts: Sequence[Floats], title: str, step: bool = False) -> str:
     """Return values over time with the largest and smallest at the left, 320 x 110.
 
     Args:
@@ -41,11 +43,11 @@ def path_picture(parts: Sequence[Floats], title: str, step: bool = False) -> str
             body += f'<path d="M{x} 6V100" stroke="{GREY}" stroke-dasharray="2 2" fill="none"/>'
         body += _line([point(at + k, v) if math.isfinite(v) else None for k, v in enumerate(part.tolist())], step)
         at += len(part)
-    labels = _text(48, 15, number(high), "end") + (_text(48, 98, number(low), "end") if high > low else "")
+    labels = _text(48, 15, three_digits(high), "end") + (_text(48, 98, three_digits(low), "end") if high > low else "")
     return _svg(320, 110, title, f'<path d="M52 6V100H316" stroke="{PALE}" fill="none"/>' + body + labels)
 
 
-def number(value: float) -> str:
+def three_digits(value: float) -> str:
     """Return three significant digits without an exponent where they fit."""
     if value == 0:
         return "0"

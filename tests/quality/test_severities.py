@@ -1,4 +1,4 @@
-"""Great Expectations decides nothing silently: severity, missing answers and exceptions."""
+"""Severities, missing results and exceptions of Great Expectations all show in the verdict."""
 
 from __future__ import annotations
 
@@ -6,72 +6,68 @@ import json
 
 import pytest
 
-from vpoc_ml.quality import validate as judging
-from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
-from vpoc_ml.quality.common import GateInput, conclude
-
-
-def asked(checks, measurements, contracts=("ESH25",)):
-    return GateInput("bars", contracts, checks, measurements)
+from vpoc_ml.quality import validate
+from vpoc_ml.quality.checks import NONE, Check, GateInput, Limit, Measurement
+from vpoc_ml.quality.gates import validate_and_store
 
 
 @pytest.fixture
-def conclusion(world):
+def verdict_of(world):
     def run(checks, measurements, contracts=("ESH25",)):
-        return conclude(asked(checks, measurements, contracts), run="r", reports_dir=world.reports, now=world.now)
+        return validate_and_store(GateInput("bars", contracts, checks, measurements), "r", world.reports, world.now)
 
     return run
 
 
-def test_warning_alone_never_fails_a_gate_nor_its_page(world, conclusion):
-    verdict = conclusion([Check("a", "x", "nothing", None, warn_if=NONE)], [Measurement("ESH25", "x", "a", 5, 10)])
+def test_warning_alone_never_fails_a_gate_nor_its_page(world, verdict_of):
+    verdict = verdict_of([Check("a", "x", "nothing", None, warn_if=NONE)], [Measurement("ESH25", "x", "a", 5, 10)])
     assert (verdict.passed, verdict.count("warning"), verdict.count("critical")) == (True, 1, 0)
     (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
     assert json.loads(stored.read_text())["success"] is True
 
 
 @pytest.mark.parametrize(("count", "severity"), [(0, None), (1, "info"), (3, "warning"), (60, "critical")])
-def test_worst_broken_limit_gives_the_severity(conclusion, count, severity):
+def test_worst_broken_limit_gives_the_severity(verdict_of, count, severity):
     check = Check("a", "x", "few", Limit(share=0.5), warn_if=Limit(count=2), info_if=NONE)
-    verdict = conclusion([check], [Measurement("ESH25", "x", "a", count, 100)])
+    verdict = verdict_of([check], [Measurement("ESH25", "x", "a", count, 100)])
     assert [f.severity for f in verdict.failures] == ([severity] if severity else [])
     assert verdict.passed is (severity != "critical")
 
 
-def test_only_the_contract_at_fault_fails(conclusion):
+def test_only_the_contract_at_fault_fails(verdict_of):
     measurements = [Measurement("ESH25", "x", "a", 0, 10), Measurement("ESM25", "x", "a", 1, 10)]
-    verdict = conclusion([Check("a", "x", "none")], measurements, ("ESH25", "ESM25"))
+    verdict = verdict_of([Check("a", "x", "none")], measurements, ("ESH25", "ESM25"))
     assert [f.contract for f in verdict.failures] == ["ESM25"]
     assert verdict.checks == 2
 
 
-def test_what_was_never_counted_fails(conclusion):
-    verdict = conclusion([Check("a", "x", "none")], [])
+def test_a_check_without_a_measurement_fails(verdict_of):
+    verdict = verdict_of([Check("a", "x", "none")], [])
     assert not verdict.passed
     assert verdict.failures[0].note == "not counted"
 
 
-def test_gate_that_asks_nothing_has_not_passed(conclusion):
-    assert not conclusion([], [Measurement("ESH25", "x", "a", 0, 10)]).passed
+def test_a_gate_without_checks_has_not_passed(verdict_of):
+    assert not verdict_of([], [Measurement("ESH25", "x", "a", 0, 10)]).passed
 
 
-def test_exception_in_one_check_is_critical_whatever_its_severity(conclusion, monkeypatch):
-    original = judging.ExpectMeasurementWithinLimit._validate
+def test_an_exception_in_a_check_is_critical_at_any_severity(verdict_of, monkeypatch):
+    original = validate.ExpectMeasurementWithinLimit._validate
 
     def explode(self, *args, **kwargs):
         if self.check == "b":
             raise ZeroDivisionError("boom")
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(judging.ExpectMeasurementWithinLimit, "_validate", explode)
+    monkeypatch.setattr(validate.ExpectMeasurementWithinLimit, "_validate", explode)
     checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
-    verdict = conclusion(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
+    verdict = verdict_of(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert [(f.check, f.severity) for f in verdict.failures] == [("b", "critical")]
     assert "boom" in verdict.failures[0].note
     assert not verdict.passed
 
 
-def test_exception_in_the_shared_metric_fails_every_check(conclusion, monkeypatch):
+def test_exception_in_the_shared_metric_fails_every_check(verdict_of, monkeypatch):
     from great_expectations.execution_engine import PandasExecutionEngine
 
     def explode(self, *args, **kwargs):
@@ -79,27 +75,27 @@ def test_exception_in_the_shared_metric_fails_every_check(conclusion, monkeypatc
 
     monkeypatch.setattr(PandasExecutionEngine, "get_compute_domain", explode)
     checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
-    verdict = conclusion(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
+    verdict = verdict_of(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert verdict.count("critical") == 2
     assert not verdict.passed
 
 
-def test_result_missing_from_the_answer_is_critical(conclusion, monkeypatch):
-    original = judging._judgements
+def test_a_missing_result_is_critical(verdict_of, monkeypatch):
+    original = validate.match_results
 
-    def forgetful(rules, result, contracts):
+    def without_first(rules, result):
         result.results = result.results[1:]
-        return original(rules, result, contracts)
+        return original(rules, result)
 
-    monkeypatch.setattr(judging, "_judgements", forgetful)
+    monkeypatch.setattr(validate, "match_results", without_first)
     checks = [Check(name, "x", "none", None, warn_if=NONE) for name in "ab"]
-    verdict = conclusion(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
+    verdict = verdict_of(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert verdict.count("critical") == 1
 
 
-def test_stored_result_is_strict_json_with_names_and_severities(world, conclusion):
+def test_stored_result_is_strict_json_with_names_and_severities(world, verdict_of):
     measurement = Measurement("ESH25", "x", "a", 1, 10, (world.now,), (float("inf"),))
-    conclusion([Check("a", "x", "no infinity")], [measurement])
+    verdict_of([Check("a", "x", "no infinity")], [measurement])
     (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
 
     def refuse(name):
@@ -112,8 +108,8 @@ def test_stored_result_is_strict_json_with_names_and_severities(world, conclusio
     assert "inf" in json.dumps(result["results"][0]["result"]["partial_unexpected_list"])
 
 
-def test_judging_is_quiet(conclusion, capfd):
-    conclusion([Check("a", "x", "none")], [Measurement("ESH25", "x", "a", 1, 10)])
+def test_validation_prints_nothing(verdict_of, capfd):
+    verdict_of([Check("a", "x", "none")], [Measurement("ESH25", "x", "a", 1, 10)])
     captured = capfd.readouterr()
     assert "Calculating Metrics" not in captured.err
     assert captured.out == ""

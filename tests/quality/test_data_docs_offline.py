@@ -11,6 +11,7 @@ import pytest
 
 from vpoc_ml.reports.data_docs import VENDOR, publish
 from vpoc_ml.reports.data_docs_view import VENDORED, offline
+from vpoc_ml.reports.gates_page import write_gates_page
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = (
@@ -21,12 +22,13 @@ REFERENCE = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href
 
 
 @pytest.fixture
-def site(world, judged):
+def site(world, validated):
     """Return the reports of a run in which the bars have three NaN."""
     rows = pl.int_range(pl.len()).is_in([7, 400, 900])
     broken = world.bars.with_columns(close=pl.when(rows).then(float("nan")).otherwise("close"))
-    judged("bars", broken, name="manual__2026-11-20T02:00:00+00:00")
-    judged("features", world.features, name="manual__2026-11-20T02:00:00+00:00")
+    validated("bars", broken, name="manual__2026-11-20T02:00:00+00:00")
+    validated("features", world.features, name="manual__2026-11-20T02:00:00+00:00")
+    write_gates_page(world.reports, "manual__2026-11-20T02:00:00+00:00", ["bars", "features"])
     publish(world.reports)
     return world.reports
 
@@ -52,7 +54,7 @@ def test_link_from_the_gates_page_to_the_data_docs_resolves(site):
     assert all((page.parent / link).resolve().is_file() for link in links)
 
 
-def test_gates_page_shows_count_share_and_first_stamps(site):
+def test_gates_page_shows_count_share_and_first_timestamps(site):
     (page,) = site.glob("runs/*/gates.html")
     text = page.read_text()
     for part in ("failed", "3 of 1,440 rows", "0.2083%", "2025-01-06T15:07:00+00:00 = nan", "ESH25"):

@@ -1,0 +1,69 @@
+"""The one Jinja environment of every page, with the filters that format numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vpoc_ml.reports.inline_svg import histogram_svg, three_digits
+from vpoc_ml.reports.sentences import verdict_on
+
+NO_VALUE = "n/a"
+
+
+def render(template: str, **context: Any) -> str:
+    """Return a page of ``templates/`` as HTML; a name that ``context`` lacks is an error."""
+    return environment().get_template(template).render(**context)
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment: templates escape all values, and share ``style.css`` and the filters below."""
+    made = Environment(
+        loader=PackageLoader("vpoc_ml.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "interval": _interval,
+        "dollars": _or_no_value(lambda value: f"{value:,.2f}"),
+        "count": _or_no_value(lambda value: f"{value:,}"),
+        "percent": _or_no_value(lambda value: f"{100 * value:.2f} %"),
+        "number": _or_no_value(lambda value: three_digits(0.0 if abs(value) < 1e-12 else value)),
+        "share": _or_no_value(_share),
+        "spark": _spark,
+        "verdict_on": verdict_on,
+    }
+    return made
+
+
+def _or_no_value(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: NO_VALUE if value is None else show(value)
+
+
+def _interval(value: Mapping[str, float] | None, digits: int, factor: float = 1.0) -> str:
+    """Return a value with its interval: ``{"value", "low", "high"}``, each times ``factor``."""
+    if value is None:
+        return NO_VALUE
+    shown, low, high = (f"{factor * value[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return Markup("{} <small>[{}, {}]</small>").format(shown, low, high)
+
+
+def _share(value: float) -> str:
+    """Return a share in percent without the sign; zero stays a plain 0, which makes other values visible."""
+    return "0" if value == 0 else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"
+
+
+def _spark(described: Mapping[str, Any], label: str) -> str:
+    """Return the histogram of ``described`` as an inline SVG."""
+    histogram = described["histogram"]
+    if histogram is None:
+        return NO_VALUE
+    label = f"{label}, {three_digits(histogram['low'])} to {three_digits(histogram['high'])}"
+    return Markup(histogram_svg(histogram["counts"], label))  # noqa: S704 - histogram_svg escapes its label
