@@ -20,7 +20,7 @@ import torch
 
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.models.bundle import LoadedModel, load_model
-from vpoc_ml.models.forecast import Forecaster
+from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.training.launch.job import train_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "training"))

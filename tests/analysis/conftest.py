@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.analysis.train_validation_view import TrainValidationView, open_train_validation_view
-from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 
 FEATURES = ("close_change_pct", "mom_15m", "vwap", "rv_30", "vix_lag1", "dow")

@@ -13,8 +13,8 @@ from vpoc_ml.analysis import train_validation_view as module
 from vpoc_ml.analysis.analyze import analyze
 from vpoc_ml.analysis.train_validation_view import guard, open_train_validation_view
 from vpoc_ml.config import resolve
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.scalers import fit_scaler
-from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.errors import ArtifactError, MissingInputError
 from vpoc_ml.models.guard import Guard
 

@@ -15,8 +15,8 @@ from sklearn.preprocessing import PowerTransformer, QuantileTransformer, RobustS
 
 from vpoc_ml.artifacts.feature_statistics import FittedScaler
 from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler, scaler_from_json
-from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.errors import InputError, InvalidValueError
 from vpoc_ml.models.guard import Guard
 

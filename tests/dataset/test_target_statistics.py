@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.dataset.statistics import fit_robust_scaling, nonfinite_row_share
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling, nonfinite_row_share
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import InputError
 

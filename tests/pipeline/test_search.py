@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
 from vpoc_ml.cli import app
-from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError, MissingInputError, WriterBusyError
 from vpoc_ml.evaluation.forecasts import centred_ranks

@@ -21,7 +21,7 @@ import polars as pl
 import torch
 
 from vpoc_ml.config import resolve
-from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.lake.atomic import write_json, write_text

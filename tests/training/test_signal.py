@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.models.bundle import LoadedModel, load_model
-from vpoc_ml.models.forecast import Forecaster
+from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.training.launch.job import train_run
 
 from . import signals

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import ndtri
 
 from vpoc_ml.dataset import scalers, targets
-from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.launch.job import train_run

@@ -18,7 +18,7 @@ from vpoc_ml.analysis.skill import critical_t, skills
 from vpoc_ml.analysis.target_distributions import target_distributions
 from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view
 from vpoc_ml.config import RunConfig
-from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.evaluation.evaluate import finite
 from vpoc_ml.features.optional_registry import ALL_FEATURES
 

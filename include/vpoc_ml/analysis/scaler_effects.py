@@ -8,8 +8,8 @@ import numpy as np
 
 from vpoc_ml.analysis.train_validation_view import TrainValidationView
 from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler
-from vpoc_ml.dataset.statistics import fit_robust_scaling
 from vpoc_ml.evaluation.forecasts import Floats
 
 ROWS = 6_000

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from vpoc_ml.analysis.train_validation_view import TrainValidationView
 from vpoc_ml.config import EvaluationConfig
-from vpoc_ml.dataset.statistics import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
 from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio, reduce

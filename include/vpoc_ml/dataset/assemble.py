@@ -12,9 +12,9 @@ from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, SplitSpan
 from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.dataset import targets
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
+from vpoc_ml.dataset.robust_scaling import Floats, fit_robust_scaling, nonfinite_row_share, quantile_edges
 from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
-from vpoc_ml.dataset.statistics import Floats, fit_robust_scaling, nonfinite_row_share, quantile_edges
 from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup

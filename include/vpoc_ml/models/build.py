@@ -16,7 +16,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.attention import FeatureAttention
 from vpoc_ml.models.encoding import Encoded, PiecewiseLinear
 from vpoc_ml.models.ensemble import Ensemble, Group, seeded
-from vpoc_ml.models.groups import group_columns
+from vpoc_ml.models.feature_groups import group_columns
 from vpoc_ml.models.guard import Guard, GuardedNet
 from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP
 from vpoc_ml.models.outputs import output_for

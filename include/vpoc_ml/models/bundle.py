@@ -21,9 +21,9 @@ from vpoc_ml.dataset.targets import Target
 from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
 from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
-from vpoc_ml.models.forecast import TREES, Forecaster
+from vpoc_ml.models.forecaster import TREES, Forecaster
 from vpoc_ml.models.guard import GuardedNet
-from vpoc_ml.models.size import MAX_JSON_BYTES, TRAIN_AGAIN, require_at_most, require_same_shapes, stored_shapes
+from vpoc_ml.models.stored_size import MAX_JSON_BYTES, TRAIN_AGAIN, require_at_most, require_same_shapes, stored_shapes
 from vpoc_ml.models.trees import Trees
 
 FORMAT = "vpoc-ml-model/1"

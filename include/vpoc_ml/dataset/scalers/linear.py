@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
-from vpoc_ml.dataset.statistics import fit_robust_scaling
 
 ASINH_CLIP = 6.0
 MAD_CLIP = 10.0

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtri
 
+from vpoc_ml.dataset.robust_scaling import even_quantiles, fit_robust_scaling, interpolated_rank
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
-from vpoc_ml.dataset.statistics import even_quantiles, fit_robust_scaling, interpolated_rank
 
 TAIL = 1e-7
 POWER_CLIP = 10.0

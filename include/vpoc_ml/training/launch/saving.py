@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
 from vpoc_ml.config import RunConfig
-from vpoc_ml.dataset.statistics import interpolated_rank
+from vpoc_ml.dataset.robust_scaling import interpolated_rank
 from vpoc_ml.models.build import stored_target
 from vpoc_ml.models.bundle import BATCH_ROWS, save_model
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.ensemble import Ensemble
-from vpoc_ml.models.forecast import TREES, Floats, Forecaster, best_weights
+from vpoc_ml.models.forecaster import TREES, Floats, Forecaster, best_weights
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.trees import SQUARED, Trees, fit_trees, huber
 from vpoc_ml.training.engines.eager import AVERAGE

@@ -16,7 +16,7 @@ from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.bundle import load_model, save_model
-from vpoc_ml.models.size import MAX_JSON_BYTES, MAX_WEIGHTS_BYTES, require_same_shapes
+from vpoc_ml.models.stored_size import MAX_JSON_BYTES, MAX_WEIGHTS_BYTES, require_same_shapes
 
 FEATURES = [f"f{number}" for number in range(5)]
 MIB = 1024**2

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 
 # Spread between two percentiles of a standard normal: dividing by it makes every rung estimate one sigma.
-RUNGS = (
+SPREADS = (
     ("25-75", 25.0, 75.0, 1.3489795),
     ("10-90", 10.0, 90.0, 2.5631031),
     ("1-99", 1.0, 99.0, 4.6526957),
@@ -40,8 +40,8 @@ def fit_robust_scaling(values: Floats) -> RobustScaling:
     share = 1.0 - finite.size / max(wide.size, 1)
     if finite.size == 0:
         return RobustScaling(0.0, 1.0, "one", share)
-    edges = np.percentile(finite, [50.0, *(edge for rung in RUNGS for edge in rung[1:3])])
-    for index, (source, _, _, sigmas) in enumerate(RUNGS):
+    edges = np.percentile(finite, [50.0, *(edge for rung in SPREADS for edge in rung[1:3])])
+    for index, (source, _, _, sigmas) in enumerate(SPREADS):
         scale = float((edges[2 + 2 * index] - edges[1 + 2 * index]) / sigmas)
         if 0 < scale < np.inf:
             return RobustScaling(float(edges[0]), scale, source, share)
