@@ -11,9 +11,9 @@ import torch
 
 from vpoc_ml.analysis import train_validation_view as module
 from vpoc_ml.analysis.analyze import analyze
-from vpoc_ml.analysis.train_validation_view import guard, open_train_validation_view
+from vpoc_ml.analysis.train_validation_view import open_train_validation_view
 from vpoc_ml.config import resolve
-from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling, robust_scale
 from vpoc_ml.dataset.scalers import fit_scaler
 from vpoc_ml.errors import ArtifactError, MissingInputError
 from vpoc_ml.models.guard import Guard
@@ -21,14 +21,14 @@ from vpoc_ml.models.guard import Guard
 CONFIG = resolve("smoke")
 
 
-def test_guard_is_the_models_guard():
+def test_robust_scaling_equals_the_guard_of_the_model():
     rng = np.random.default_rng(3)
     raw = rng.standard_t(1, (500, 3)) * 1e3
     raw[::7] = np.nan
     raw[3, 0], raw[4, 0] = np.inf, -np.inf
     median, scale = np.array([0.5, -2.0, 100.0]), np.array([1.0, 1e-9, 40.0])
     theirs = Guard(median.tolist(), scale.tolist(), 6.0)(torch.from_numpy(raw)).numpy()
-    np.testing.assert_allclose(guard(raw, median, scale, 6.0), theirs, rtol=1e-6)
+    np.testing.assert_allclose(robust_scale(raw, median, scale, 6.0), theirs, rtol=1e-6)
 
 
 def test_what_test_rows_hold_changes_nothing(made, make_run):

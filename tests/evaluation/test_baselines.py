@@ -73,10 +73,3 @@ def test_ridge_does_not_see_the_test_rows():
     alone = baselines.ridge(train, validation, test[:10], ["a", "b"], 0.5).rank
     shifted = test.with_columns(y=pl.lit(0.0), a=pl.when(pl.int_range(pl.len()) < 10).then("a").otherwise(1e9))
     assert baselines.ridge(train, validation, shifted, ["a", "b"], 0.5).rank[:10] == pytest.approx(alone)
-
-
-def test_scaler_uses_deviation_where_quartiles_agree():
-    column = np.zeros((100, 1))
-    column[:10] = 1.0
-    scaled = baselines.fit_scaler(column)(np.array([[0.0], [1.0], [np.nan]]))
-    assert scaled.ravel().tolist() == pytest.approx([0.0, np.arcsinh(1 / 0.3), 0.0])

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.config import resolve
-from vpoc_ml.dataset.robust_scaling import fit_robust_scaling, quantile_edges
+from vpoc_ml.dataset.quantiles import quantile_edges
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.lake.atomic import write_json, write_text
 

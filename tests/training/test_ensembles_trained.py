@@ -11,7 +11,8 @@ import pytest
 from scipy.special import ndtri
 
 from vpoc_ml.dataset import scalers, targets
-from vpoc_ml.dataset.robust_scaling import fit_robust_scaling, quantile_edges
+from vpoc_ml.dataset.quantiles import quantile_edges
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.registry.model_key import ModelKey

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
+from vpoc_ml.dataset.robust_scaling import robust_scale
 from vpoc_ml.dataset.scalers import Scaler, apply_column, scaler_from_json
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import ArtifactError, MissingInputError
@@ -68,7 +69,7 @@ class TrainValidationView:
         """Return values of one feature, (n,), as the guard hands them to the network: scaled, squeezed, clipped."""
         at = self.features.index(name)
         entering = raw if self.scaler is None else apply_column(self.scaler.columns[at], raw)
-        return guard(entering, self.statistics.median[at], self.statistics.scale[at], clip)
+        return robust_scale(entering, self.statistics.median[at], self.statistics.scale[at], clip)
 
     @cached_property
     def scaler(self) -> Scaler | None:
@@ -88,7 +89,7 @@ class TrainValidationView:
             if inside.size:
                 block = pl.scan_parquet(self.path).slice(start, BLOCK).select(self.features).collect()
                 raw = block[inside].to_numpy().astype(np.float64)
-                yield guard(raw if self.scaler is None else self.scaler.apply(raw), centre, scale, clip)
+                yield robust_scale(raw if self.scaler is None else self.scaler.apply(raw), centre, scale, clip)
 
     def labelled_rows(self, split: str) -> LabelledRows:
         """Return the labelled rows of ``split`` as the metrics take them; ``y`` is the rank of the return."""
@@ -100,12 +101,6 @@ class TrainValidationView:
     def target(self) -> RankTarget:
         """The rank target of the training rows, whatever target the model itself is trained on."""
         return RankTarget.fit(self.keys["ret"].to_numpy()[self.mask("train", labelled=True)])
-
-
-def guard(raw: Floats, median: float | Floats, scale: float | Floats, clip: float) -> Floats:
-    """Return asinh((x - median) / scale) in [-clip, clip], 0 where x is not finite: ``models.guard`` in numpy."""
-    finite = np.where(np.isfinite(raw), raw, median)
-    return np.clip(np.arcsinh((finite - median) / scale), -clip, clip)
 
 
 def open_train_validation_view(run_dir: Path) -> TrainValidationView:

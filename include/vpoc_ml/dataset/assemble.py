@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, SplitSpan
 from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.dataset import targets
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
-from vpoc_ml.dataset.robust_scaling import Floats, fit_robust_scaling, nonfinite_row_share, quantile_edges
+from vpoc_ml.dataset.quantiles import quantile_edges
+from vpoc_ml.dataset.robust_scaling import Floats, fit_robust_scaling
 from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
 from vpoc_ml.dataset.targets import RankTarget, Target
@@ -199,7 +201,7 @@ def _statistics(
         scale=tuple(column.scale for column in columns),
         scale_source=tuple(column.source for column in columns),
         nonfinite_share=tuple(column.nonfinite_share for column in columns),
-        nonfinite_row_share={name: nonfinite_row_share(part.select(names).to_numpy()) for name, part in parts.items()},
+        nonfinite_row_share={name: _nonfinite_row_share(part.select(names)) for name, part in parts.items()},
         zero_rank=target.zero_score,
         target_quantiles=tuple(rank.quantiles()),
         rows={name: part.height for name, part in parts.items()},
@@ -207,6 +209,14 @@ def _statistics(
         splits={name: _span(part) for name, part in parts.items()},
         embargo_sessions=config.dataset.embargo_sessions,
     )
+
+
+def _nonfinite_row_share(features: pl.DataFrame) -> float:
+    """Return the share of rows with any NaN or infinity.
+
+    It is counted per row. The share of batches with a bad value is nearly 1 in any case and tells nothing.
+    """
+    return float(1.0 - np.isfinite(features.to_numpy()).all(axis=1).mean()) if features.height else 0.0
 
 
 def _edges(columns: Iterator[Floats], config: RunConfig) -> tuple[tuple[float, ...], ...] | None:

@@ -5,11 +5,12 @@ Each is fitted on training rows (``weight`` = 1) and sees nothing of the test ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
+from vpoc_ml.dataset.robust_scaling import CLIP, fit_robust_scaling
 from vpoc_ml.evaluation.forecasts import Floats, Forecast
 
 BASELINES = ("constant", "majority", "last_sign", "ridge")
@@ -17,9 +18,7 @@ BASELINES = ("constant", "majority", "last_sign", "ridge")
 RIDGE_ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Penalties tried, as shares of the training rows, so that a longer history is not penalised less."""
 
-_GUARD_CLIP = 6.0
 _DIRECTION_STEP = 0.25
-_IQR_TO_SIGMA = 1.3489795003921634
 
 
 def constant(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
@@ -52,45 +51,32 @@ def last_sign(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Fore
 
 
 def ridge(
-    train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame, features: Sequence[str], zero_rank: float
+    train: pl.DataFrame,
+    validation: pl.DataFrame,
+    test: pl.DataFrame,
+    features: Sequence[str],
+    zero_rank: float,
+    clip: float = CLIP,
 ) -> Forecast:
-    """Predict the rank by ridge regression on robustly scaled, asinh-bounded features.
+    """Predict the rank by ridge regression on features scaled as in the model's input guard.
 
-    The scaling is fitted on training rows; the penalty is the one with the smallest squared error on
-    the validation rows, the same privilege that early stopping gives the candidate.
+    The scaling is fitted on training rows and bounded by ``clip``. The penalty with the smallest squared error on the
+    validation rows is chosen. Early stopping gives the candidate the same advantage.
     """
     from sklearn.linear_model import Ridge
 
-    scaler = fit_scaler(_matrix(train, features))
-    x, y = scaler(_matrix(train, features)), train["y"].to_numpy().astype(np.float64)
-    x_validation, y_validation = scaler(_matrix(validation, features)), validation["y"].to_numpy()
+    scalings = {name: fit_robust_scaling(train[name].to_numpy()) for name in features}
+
+    def scaled(rows: pl.DataFrame) -> Floats:
+        wide = {name: rows[name].to_numpy().astype(np.float64) for name in features}
+        return np.column_stack([scaling.apply(wide[name], clip) for name, scaling in scalings.items()])
+
+    x, y = scaled(train), train["y"].to_numpy().astype(np.float64)
+    x_validation, y_validation = scaled(validation), validation["y"].to_numpy()
     fits = [Ridge(alpha=share * len(y), solver="cholesky").fit(x, y) for share in RIDGE_ALPHAS]
     errors = [float(np.square(fit.predict(x_validation) - y_validation).mean()) for fit in fits]
     best = fits[int(np.argmin(errors))]
-    return Forecast("ridge", best.predict(scaler(_matrix(test, features))).astype(np.float64), zero_rank)
-
-
-def fit_scaler(x: Floats) -> Callable[[Floats], Floats]:
-    """Return asinh((x - median) / scale), bounded, with median and IQR of each column of ``x`` (n, f).
-
-    A column whose IQR is zero is scaled by its standard deviation, a constant one by 1; a value that is
-    not finite becomes the median.
-    """
-    finite = np.where(np.isfinite(x), x, np.nan)
-    with np.errstate(all="ignore"):
-        low, median, high = np.nan_to_num(np.nanquantile(finite, (0.25, 0.5, 0.75), axis=0))
-        deviation = np.nan_to_num(np.nanstd(finite, axis=0))
-    scale = np.where(high > low, (high - low) / _IQR_TO_SIGMA, np.where(deviation > 0, deviation, 1.0))
-
-    def transform(values: Floats) -> Floats:
-        scaled = np.arcsinh((values - median) / scale)
-        return np.clip(np.where(np.isfinite(values), scaled, 0.0), -_GUARD_CLIP, _GUARD_CLIP)
-
-    return transform
-
-
-def _matrix(frame: pl.DataFrame, features: Sequence[str]) -> Floats:
-    return frame.select(features).to_numpy().astype(np.float64)
+    return Forecast("ridge", best.predict(scaled(test)).astype(np.float64), zero_rank)
 
 
 def _mean_rank(train: pl.DataFrame) -> float:

@@ -68,7 +68,7 @@ def evaluate_model(
     """Do what ``evaluate_run`` does for a model that is already loaded."""
     train, validation, test = read_splits(run_dir / "training_set.parquet", candidate.features)
     forecasts = [predict(CANDIDATE, candidate, test)]
-    forecasts += _baselines(train, validation, test, candidate)
+    forecasts += _baselines(train, validation, test, candidate, config.model.guard_clip)
     known = _with_more(test, more_features)
     unscored = _missing(champion, known)
     if champion is not None and unscored is None:
@@ -149,13 +149,15 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _baselines(train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame, model: RankModel) -> list[Forecast]:
+def _baselines(
+    train: pl.DataFrame, validation: pl.DataFrame, test: pl.DataFrame, model: RankModel, clip: float
+) -> list[Forecast]:
     zero_rank = rank_of_zero(train["ret"].to_numpy())
     return [
         baselines.constant(train, test, zero_rank),
         baselines.majority(train, test, zero_rank),
         baselines.last_sign(train, test, zero_rank),
-        baselines.ridge(train, validation, test, model.features, zero_rank),
+        baselines.ridge(train, validation, test, model.features, zero_rank, clip),
     ]
 
 

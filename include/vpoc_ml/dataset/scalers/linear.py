@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
+from vpoc_ml.dataset.robust_scaling import CLIP, fit_robust_scaling, robust_scale
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
 
-ASINH_CLIP = 6.0
 MAD_CLIP = 10.0
 MAD_TO_SIGMA = 1.482602218505602  # 1 / the 75 % quantile of a standard normal
 WINSOR_PERCENTILES = ((1.0, 99.0), (0.1, 99.9), (0.0, 100.0))
@@ -18,7 +17,7 @@ WINSOR_PERCENTILES = ((1.0, 99.0), (0.1, 99.9), (0.0, 100.0))
 
 @dataclass(frozen=True)
 class Robust(ColumnScaler):
-    """What the model's guard does: median, spread between percentiles (see ``column_statistics``), asinh, clip."""
+    """The scaling of the model's input guard, see ``robust_scaling``."""
 
     kind: ClassVar[str] = "robust"
     formula: ClassVar[str] = "asinh((x - median) / scale), cut to +- 6"
@@ -34,7 +33,7 @@ class Robust(ColumnScaler):
 
     def apply(self, values: Floats) -> Floats:
         """Return the scaled values in [-6, 6]."""
-        return np.clip(np.arcsinh((values - self.median) / self.scale), -ASINH_CLIP, ASINH_CLIP)
+        return robust_scale(values, self.median, self.scale, CLIP)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Mad(ColumnScaler):
     """Median and median absolute deviation in units of a normal's sigma, cut to +- 10.
 
     Where more than half of the values are equal the deviation is zero: the scale is then that of
-    ``column_statistics``, which looks further out. ``outlier_share`` is the share of training values that
+    ``fit_robust_scaling``, which uses wider percentiles. ``outlier_share`` is the share of training values that
     the bound cuts.
     """
 

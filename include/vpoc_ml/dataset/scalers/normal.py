@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtri
 
-from vpoc_ml.dataset.robust_scaling import even_quantiles, fit_robust_scaling, interpolated_rank
+from vpoc_ml.dataset.quantiles import even_quantiles, interpolated_rank
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.scalers.base import ColumnScaler, Floats
 
 TAIL = 1e-7

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.robust_scaling import even_quantiles
+from vpoc_ml.dataset.quantiles import even_quantiles
 from vpoc_ml.dataset.targets.base import Floats, RankUnits, finite_returns
 
 

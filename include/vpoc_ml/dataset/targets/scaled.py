@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.dataset.robust_scaling import even_quantiles, fit_robust_scaling, interpolated_rank
+from vpoc_ml.dataset.quantiles import even_quantiles, interpolated_rank
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets.base import MIDDLE, Floats, RankUnits, finite_returns
 from vpoc_ml.dataset.targets.rank import RankTarget
 

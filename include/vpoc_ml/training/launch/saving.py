@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
 from vpoc_ml.config import RunConfig
-from vpoc_ml.dataset.robust_scaling import interpolated_rank
+from vpoc_ml.dataset.quantiles import interpolated_rank
 from vpoc_ml.models.build import stored_target
 from vpoc_ml.models.bundle import BATCH_ROWS, save_model
 from vpoc_ml.models.calibrated import set_reference

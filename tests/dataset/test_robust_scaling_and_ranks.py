@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.dataset.robust_scaling import fit_robust_scaling, nonfinite_row_share
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
 from vpoc_ml.errors import InputError
 
@@ -60,7 +60,7 @@ def test_scale_falls_back_from_percentile_to_percentile(share, source):
     assert found.scale > 0
 
 
-def test_every_rung_estimates_the_same_sigma_of_a_normal():
+def test_every_spread_estimates_the_same_sigma_of_a_normal():
     normal = np.random.default_rng(1).normal(3.0, 2.0, 200_000)
     found = fit_robust_scaling(normal)
     assert found.median == pytest.approx(3.0, abs=0.02)
@@ -73,10 +73,3 @@ def test_epsilon_ratio_keeps_its_robust_scale_and_an_empty_column_is_harmless():
     ratio[::300] = 1e14
     assert fit_robust_scaling(ratio).scale == pytest.approx(1.0, rel=0.05)
     assert fit_robust_scaling(np.full(10, np.nan)) == type(fit_robust_scaling(ratio))(0.0, 1.0, "one", 1.0)
-
-
-def test_nonfinite_share_counts_rows_not_cells():
-    matrix = np.zeros((100, 4), dtype=np.float32)
-    matrix[3] = np.nan
-    matrix[7, 1] = np.inf
-    assert nonfinite_row_share(matrix) == pytest.approx(0.02)
