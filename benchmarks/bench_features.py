@@ -28,8 +28,8 @@ from measuring import peak_memory
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features.build import FUNCTIONS, in_warmup, tabulate
-from vpoc_ml.features.history import Past, after, nothing
-from vpoc_ml.features.inputs import Inputs, gather
+from vpoc_ml.features.history import Past, empty_past, extend_past
+from vpoc_ml.features.inputs import Inputs, build_inputs
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.contracts import parse_contract
@@ -89,7 +89,7 @@ def contract_market(number: int) -> Market:
 
 
 def gathered(one: Market, past: Past | None = None) -> Inputs:
-    return gather(*one, ES, past, CONFIG)
+    return build_inputs(*one, ES, past, CONFIG)
 
 
 def ours(one: Market, names: Sequence[str]) -> pl.DataFrame:
@@ -198,7 +198,7 @@ def main() -> None:
     markets = [contract_market(number) for number in range(CONTRACTS)]
     check(markets[0])
     bars = sum(one.bars.height for one in markets)
-    pasts = [after(nothing(), one.bars, one.daily, ES) for one in markets]
+    pasts = [extend_past(empty_past(), one.bars, one.daily, ES) for one in markets]
     given, apart = peer_inputs(markets), [peer_inputs([one]) for one in markets]
     kernels, alone, over, whole = in_turns(
         lambda: one_by_one(lambda one: ours(one, SHARED), markets),

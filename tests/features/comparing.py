@@ -1,4 +1,4 @@
-"""What tests of features compare: bits of columns, and the rows of one contract told as another's."""
+"""Comparison of feature columns bit by bit, and bars of one contract relabelled as its predecessor's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS = ("vpoc", "vah", "val")
 
 
 def bits(frame: pl.DataFrame) -> npt.NDArray[np.int32]:
-    """The features as they lie in memory: NaN equals NaN, and -0 is not 0."""
+    """The bits of the features: NaN equals NaN, and -0 is not 0."""
     return frame.select(FEATURE_NAMES).to_numpy().view(np.int32)
 
 

@@ -52,7 +52,7 @@ def compute(es: Instrument) -> Compute:
 
 @pytest.fixture(scope="session")
 def rough() -> Market:
-    """36 short sessions with all that is awkward: flat stretches, zero volume, gaps, holidays, a thin first session."""
+    """36 short sessions with flat stretches, zero volume, gaps, holidays and a thin first session."""
     draw = np.random.default_rng(17)
     table = sessions(instrument("ES").calendar, date(2025, 1, 20), date(2025, 3, 14)).head(36)
     parts, close = [], 24_000
@@ -67,10 +67,10 @@ def rough() -> Market:
         volume = draw.integers(0, 400, count) * (draw.random(count) < 0.8)
         if at % 5 == 3:
             volume[:45] = 0  # the session opens without a trade, longer than a window
-        stamps = [row["open"] + timedelta(minutes=int(minute)) for minute in minutes]
-        rth = [row["rth_open"] is not None and row["rth_open"] <= t < row["rth_close"] for t in stamps]
+        times = [row["open"] + timedelta(minutes=int(minute)) for minute in minutes]
+        rth = [row["rth_open"] is not None and row["rth_open"] <= t < row["rth_close"] for t in times]
         parts.append(
-            pl.DataFrame({"ts": stamps, "rth": rth, "volume": volume}).with_columns(
+            pl.DataFrame({"ts": times, "rth": rth, "volume": volume}).with_columns(
                 pl.lit("ESH25").alias("contract"),
                 pl.lit(row["session"]).alias("session"),
                 *(pl.Series(name, 0.25 * ticks) for name, ticks in (("high", high), ("low", low), ("close", closes))),

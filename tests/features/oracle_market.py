@@ -1,4 +1,4 @@
-"""The market as the slow definitions look at it: lists of rows, one bar at a time."""
+"""The market in the form of the slow definitions: lists of rows, one bar at a time."""
 
 from __future__ import annotations
 

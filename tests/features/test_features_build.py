@@ -1,4 +1,4 @@
-"""Shape, warm-up, bounds and refusals of the feature frame."""
+"""Shape, warm-up, bounds and input checks of the feature frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def real_features(real, compute) -> pl.DataFrame:
     return compute(*real)
 
 
-def test_the_registry_is_whole_and_consistent():
+def test_the_registry_is_complete_and_consistent():
     assert len(FEATURE_NAMES) == 54
     families = [feature.family for feature in REGISTRY.values()]
     assert [family for family, _ in itertools.groupby(families)] == list(_FAMILIES)
@@ -66,13 +66,13 @@ def test_no_nan_after_the_warm_up_even_where_the_first_sessions_are_thin(name, r
     assert warm.sum() < found.height
 
 
-def test_frames_that_do_not_belong_together_are_refused(rough, es):
+def test_frames_that_do_not_belong_together_are_rejected(rough, es):
     bars, vix = rough
     daily, levels = build_sessions(bars, es, ProfileConfig()), build_developing(bars, es, ProfileConfig())
     other = daily.with_columns(pl.lit("ESM25").alias("contract"))
     first = int((bars["session"] == daily["session"][0]).sum())
     two = bars.with_columns(pl.Series("contract", ["ESH25"] * 500 + ["ESM25"] * (bars.height - 500)))
-    for broken, told in (
+    for broken, message in (
         ((bars, daily.head(20), levels), f"none of {daily['session'][20]}"),
         ((bars.slice(first), daily, levels.slice(first)), f"one without bars, {daily['session'][0]}"),
         ((bars, pl.concat([daily.head(1), daily]), levels), "rows twice"),
@@ -81,7 +81,7 @@ def test_frames_that_do_not_belong_together_are_refused(rough, es):
         ((two, daily, levels), "one contract"),
         ((bars.reverse(), daily, levels.reverse()), "sorted by time"),
     ):
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=message):
             build_features(*broken, vix, es)
 
 
@@ -98,7 +98,7 @@ def test_real_features_are_finite_after_the_warm_up_and_within_hard_bounds(real,
 
 
 @pytest.mark.real
-def test_a_delivery_that_begins_late_in_a_session_stays_within_the_declared_warm_up(real, compute):
+def test_data_that_begins_late_in_a_session_stays_within_the_declared_warm_up(real, compute):
     late = compute(real.bars.slice(950).head(40_000), real.vix)
     sessions = late["session"].rle_id()
     assert (sessions == 0).sum() == 17

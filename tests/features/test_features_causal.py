@@ -1,4 +1,4 @@
-"""No feature knows the future: prefixes and perturbations, bit for bit."""
+"""Features do not depend on later data: prefixes and perturbations, compared bit by bit."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def same(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(rough, compute) -> pl.DataFrame:
+def complete(rough, compute) -> pl.DataFrame:
     return compute(*rough)
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_features_of_a_prefix_are_the_prefix_of_the_features(data, rough, whole, compute):
-    rows = data.draw(st.integers(1, whole.height))
-    assert same(compute(rough.bars.head(rows), rough.vix), whole.head(rows))
+def test_features_of_a_prefix_are_the_prefix_of_the_features(data, rough, complete, compute):
+    rows = data.draw(st.integers(1, complete.height))
+    assert same(compute(rough.bars.head(rows), rough.vix), complete.head(rows))
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_later_bars_and_later_vix_closes_change_no_earlier_row(data, rough, whole, compute):
-    rows = data.draw(st.integers(1, whole.height - 1))
+def test_later_bars_and_later_vix_closes_change_no_earlier_row(data, rough, complete, compute):
+    rows = data.draw(st.integers(1, complete.height - 1))
     shift = data.draw(st.sampled_from([-200.0, -0.25, 0.25, 300.0]))
     later = pl.int_range(pl.len()) >= rows
     prices = [pl.when(later).then(pl.col(n) + shift).otherwise(n).alias(n) for n in ("open", "high", "low", "close")]
@@ -47,8 +47,8 @@ def test_later_bars_and_later_vix_closes_change_no_earlier_row(data, rough, whol
         pl.when(pl.col("available_at") >= cut).then(pl.col("close") * 2).otherwise("close").alias("close")
     )
     changed = compute(bars, vix)
-    assert same(changed.head(rows), whole.head(rows))
-    assert not same(changed, whole)
+    assert same(changed.head(rows), complete.head(rows))
+    assert not same(changed, complete)
 
 
 def test_a_vix_close_published_as_the_bar_starts_is_not_yet_known(rough, compute):
@@ -62,6 +62,6 @@ def test_a_vix_close_published_as_the_bar_starts_is_not_yet_known(rough, compute
 
 @pytest.mark.real
 def test_features_of_a_real_prefix_are_the_prefix_of_the_features(real, compute):
-    whole = compute(*real)
-    for rows in (1, 400, 1_379, 20_011, 33_333, 50_000, whole.height - 1):
-        assert same(compute(real.bars.head(rows), real.vix), whole.head(rows))
+    complete = compute(*real)
+    for rows in (1, 400, 1_379, 20_011, 33_333, 50_000, complete.height - 1):
+        assert same(compute(real.bars.head(rows), real.vix), complete.head(rows))

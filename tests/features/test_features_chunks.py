@@ -1,4 +1,4 @@
-"""Features of a stream of bars equal those of all bars at once, to the last bit."""
+"""Features computed in chunks are bit-identical to features of all bars at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_chunks_of_any_size_give_the_features_of_all_bars(rows, skip, rough, com
     assert np.array_equal(bits(found), bits(expected))
 
 
-def test_a_chunk_holds_at_least_one_bar(rough, es):
+def test_a_chunk_size_below_one_is_rejected(rough, es):
     with pytest.raises(InvalidValueError, match="at least 1"):
         next(build_in_chunks(rough.bars, rough.vix, es, rows=0))

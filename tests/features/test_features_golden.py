@@ -1,4 +1,4 @@
-"""Windows and recursions against numbers worked out by hand."""
+"""Windows and recursions compared with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def test_macd_by_hand():
     assert found == pytest.approx([first - line, second - (line + (second - line) / 5)], rel=1e-12)
 
 
-def test_recursions_begin_anew_before_every_session_and_need_a_whole_run_in():
+def test_recursions_restart_before_every_session_and_need_a_full_run_in():
     draw = np.random.default_rng(3)
     close = 1000 + np.cumsum(draw.integers(-5, 6, 1300)).astype(float)
     starts = np.array([0, 200, 900, 1300])
     for kernel, options in ((wilder_rsi, (14,)), (macd_histogram, (12, 26, 9))):
-        whole = kernel(close, starts, *options)
-        assert np.isnan(whole[:900]).all()
-        assert not np.isnan(whole[900:]).any()
+        complete = kernel(close, starts, *options)
+        assert np.isnan(complete[:900]).all()
+        assert not np.isnan(complete[900:]).any()
         late = kernel(close[900 - RUN_IN :], np.array([RUN_IN, RUN_IN + 400]), *options)
-        assert np.array_equal(late[RUN_IN:], whole[900:])
+        assert np.array_equal(late[RUN_IN:], complete[900:])
 
 
-def test_restarting_a_recursion_changes_less_than_a_float32_tells():
+def test_restarting_a_recursion_changes_less_than_float32_resolves():
     """Against an RSI that never forgets, over 390 bars and more."""
     draw = np.random.default_rng(5)
     close = 1000 + np.cumsum(draw.integers(-5, 6, 3000)).astype(float)

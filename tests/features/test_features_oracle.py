@@ -29,7 +29,7 @@ STEPS = {
     **dict.fromkeys(("rv_390", "rv_ratio_30_390", "rsi_14", "macd_hist", "vol_z_tod", "rvol_sess"), 5),
     **dict.fromkeys(("kyle_lambda_60", "pv_corr_60", "amihud_60"), 3),
 }
-"""Of the slowest definitions every so many rows are looked at."""
+"""Row step at which the slowest definitions are compared."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Features across a roll: the predecessor's last sessions, ratio-adjusted, and nothing of the future."""
+"""Features across a roll: the predecessor's last sessions, ratio-adjusted, and no later data."""
 
 from __future__ import annotations
 
@@ -59,38 +59,38 @@ def rolled(rough, es) -> Spliced:
 
 
 @pytest.fixture(scope="module")
-def whole(rolled, es) -> pl.DataFrame:
+def complete(rolled, es) -> pl.DataFrame:
     return features(rolled.bars, rolled.vix, es, rolled.predecessor)
 
 
-def test_rows_are_the_contracts_own_bars_and_nothing_else(rolled, whole):
-    assert whole.select("ts", "contract", "session").equals(rolled.bars.select("ts", "contract", "session"))
+def test_rows_are_the_contracts_own_bars_and_nothing_else(rolled, complete):
+    assert complete.select("ts", "contract", "session").equals(rolled.bars.select("ts", "contract", "session"))
 
 
-def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(rolled, whole, es):
+def test_from_the_roll_on_the_features_equal_those_without_a_roll(rolled, complete, es):
     """A ratio of one half is exact, so the spliced rows equal those of the uncut series to the last bit."""
     uncut = features(rolled.unspliced, rolled.vix, es)
     front = pl.col("session") >= rolled.predecessor.first_session
-    assert np.array_equal(bits(whole.filter(front)), bits(uncut.filter(front)))
+    assert np.array_equal(bits(complete.filter(front)), bits(uncut.filter(front)))
 
 
-def test_before_the_roll_a_row_knows_the_contracts_own_bars_only(rolled, whole, es):
+def test_before_the_roll_a_row_uses_the_contracts_own_bars_only(rolled, complete, es):
     early = pl.col("session") < rolled.predecessor.first_session
     alone = features(rolled.bars.filter(early), rolled.vix, es)
-    assert np.array_equal(bits(whole.filter(early)), bits(alone))
+    assert np.array_equal(bits(complete.filter(early)), bits(alone))
 
 
-def test_no_row_after_the_roll_is_in_a_warm_up(rolled, whole):
+def test_no_row_after_the_roll_is_in_a_warm_up(rolled, complete):
     first = rolled.predecessor.first_session
-    front = whole.filter(pl.col("session") >= first)
+    front = complete.filter(pl.col("session") >= first)
     untraded = rolled.bars.filter(pl.col("volume").cum_sum().over("session") == 0)  # no level before a first trade
     traded = front.join(untraded, on="ts", how="anti")
     assert 0 < traded.height < front.height
     assert not traded.select(pl.any_horizontal(pl.col(FEATURE_NAMES).is_nan().any())).item()
-    declared = in_warmup(whole, FEATURE_NAMES, first)
-    assert not declared.filter(whole["session"] >= first).any()
-    before = whole["session"] < first
-    assert declared.filter(before).equals(in_warmup(whole, FEATURE_NAMES).filter(before))
+    declared = in_warmup(complete, FEATURE_NAMES, first)
+    assert not declared.filter(complete["session"] >= first).any()
+    before = complete["session"] < first
+    assert declared.filter(before).equals(in_warmup(complete, FEATURE_NAMES).filter(before))
     starts_at_roll = front.with_columns(pl.lit("ESH25").alias("contract"))
     assert in_warmup(starts_at_roll, FEATURE_NAMES).any()
     assert not in_warmup(starts_at_roll, FEATURE_NAMES, first).any()
@@ -98,35 +98,35 @@ def test_no_row_after_the_roll_is_in_a_warm_up(rolled, whole):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_prefix_gives_the_prefix_before_at_and_after_the_roll(data, rolled, whole, es):
-    roll = whole.filter(pl.col("session") < rolled.predecessor.first_session).height
-    rows = data.draw(st.one_of(st.integers(1, whole.height), st.integers(roll - 2, roll + 3)))
+def test_a_prefix_gives_the_prefix_before_at_and_after_the_roll(data, rolled, complete, es):
+    roll = complete.filter(pl.col("session") < rolled.predecessor.first_session).height
+    rows = data.draw(st.one_of(st.integers(1, complete.height), st.integers(roll - 2, roll + 3)))
     found = features(rolled.bars.head(rows), rolled.vix, es, rolled.predecessor)
-    assert np.array_equal(bits(found), bits(whole.head(rows)))
+    assert np.array_equal(bits(found), bits(complete.head(rows)))
 
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_later_bars_change_no_earlier_row(data, rolled, whole, es):
-    rows = data.draw(st.integers(1, whole.height - 1))
+def test_later_bars_change_no_earlier_row(data, rolled, complete, es):
+    rows = data.draw(st.integers(1, complete.height - 1))
     later = pl.int_range(pl.len()) >= rows
     changed = rolled.bars.with_columns(
         *(pl.when(later).then(pl.col(name) - 100).otherwise(name).alias(name) for name in PRICES),
         pl.when(later).then(pl.col("volume") * 7 + 1).otherwise("volume").alias("volume"),
     )
     found = features(changed, rolled.vix, es, rolled.predecessor)
-    assert np.array_equal(bits(found.head(rows)), bits(whole.head(rows)))
+    assert np.array_equal(bits(found.head(rows)), bits(complete.head(rows)))
 
 
-def test_a_predecessor_changes_only_rows_of_the_front_period(rolled, whole, es):
+def test_a_predecessor_changes_only_rows_of_the_front_period(rolled, complete, es):
     louder = replace(rolled.predecessor, ratio=rolled.predecessor.ratio * 1.001)
     found = features(rolled.bars, rolled.vix, es, louder)
     early = (pl.col("session") < rolled.predecessor.first_session).alias("early")
-    assert np.array_equal(bits(found.filter(early)), bits(whole.filter(early)))
-    assert not np.array_equal(bits(found.filter(~early)), bits(whole.filter(~early)))
+    assert np.array_equal(bits(found.filter(early)), bits(complete.filter(early)))
+    assert not np.array_equal(bits(found.filter(~early)), bits(complete.filter(~early)))
 
 
-def test_the_return_across_a_roll_is_no_raw_one(rough, es):
+def test_the_return_across_a_roll_is_adjusted(rough, es):
     """5000 before, 5050 after, nothing else moves: a raw return would be 100 basis points."""
     first = days(rough.bars)[ROLL_AT]
 
@@ -173,7 +173,7 @@ def test_values_around_a_roll_by_hand(rolled, es):
 
 @pytest.mark.parametrize("ratio", [1.0075, 0.9991, 1.0003, 0.99987])
 def test_naked_levels_and_nodes_around_a_roll_by_hand(ratio, rolled, es):
-    """Adjusted prices are no whole ticks: they are rounded before they are looked for."""
+    """Adjusted prices are not full ticks: they are rounded before levels are compared with bars."""
     front = pl.col("session") >= rolled.predecessor.first_session
     old, own = rolled.unspliced.filter(~front), rolled.bars.filter(front).head(80)
     history = replace(predecessor_of(old, es, rolled.predecessor.first_session), ratio=ratio)
@@ -186,20 +186,20 @@ def test_naked_levels_and_nodes_around_a_roll_by_hand(ratio, rolled, es):
     recent = moved.filter(pl.col("session").is_in(daily["session"].tail(5).implode()))
     nodes = build_nodes(recent, es, ProfileConfig()).filter(kind="hvn")["price"]
     for at in range(0, 80, 9):
-        seen, now = pl.concat([moved, own.head(at + 1)]), own["close"][at]
-        away = [level - now for day, level in list(levels.items())[-20:] if is_naked(level, day, seen)]
+        past, now = pl.concat([moved, own.head(at + 1)]), own["close"][at]
+        away = [level - now for day, level in list(levels.items())[-20:] if is_naked(level, day, past)]
         row = found.row(at, named=True)
         assert row["naked_up"] == pytest.approx(min([5, *(up / atr for up in away if up > 0)]), rel=1e-5)
         assert row["naked_dn"] == pytest.approx(min([5, *(-down / atr for down in away if down < 0)]), rel=1e-5)
         assert row["hvn_dist_5d"] == pytest.approx(min(now - nodes, key=abs) / atr, rel=1e-5)
 
 
-def is_naked(level: float, born: date, seen: pl.DataFrame) -> bool:
+def is_naked(level: float, born: date, past: pl.DataFrame) -> bool:
     """Whether no bar after its session holds the level between its low and its high."""
-    return seen.filter(pl.col("session") > born, pl.lit(level).is_between("low", "high")).is_empty()
+    return past.filter(pl.col("session") > born, pl.lit(level).is_between("low", "high")).is_empty()
 
 
-def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es):
+def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, complete, es):
     """Two predecessors, each with half the history: their ratios chain."""
     first = rolled.predecessor.first_session
     middle = days(rolled.unspliced)[13]
@@ -210,10 +210,10 @@ def test_a_short_predecessor_is_continued_by_the_one_before_it(rolled, whole, es
     assert not near.covers(required_history())
     assert chained.covers(required_history())
     assert chained.session_count == ROLL_AT
-    assert np.array_equal(bits(features(rolled.bars, rolled.vix, es, chained)), bits(whole))
+    assert np.array_equal(bits(features(rolled.bars, rolled.vix, es, chained)), bits(complete))
 
 
-def test_histories_that_cannot_be_are_refused(rolled, es):
+def test_invalid_histories_are_rejected(rolled, es):
     good = rolled.predecessor
     short = replace(good, bars=good.bars.tail(required_history().bars - 1))
     few = replace(good, sessions=good.sessions.tail(required_history().sessions - 1))
@@ -226,14 +226,14 @@ def test_histories_that_cannot_be_are_refused(rolled, es):
         sessions=good.sessions.with_columns(pl.lit("ESH25").alias("contract")),
     )
     late = replace(good, first_session=good.sessions["session"][-1])
-    for history, told in (
+    for history, message in (
         (own, "one other contract"),
         (late, "sessions before"),
         (replace(good, ratio=0.0), "above 0"),
         (replace(good, ratio=float("nan")), "above 0"),
         (replace(good, bars=good.bars.reverse()), "in order"),
     ):
-        with pytest.raises(ArtifactError, match=told):
+        with pytest.raises(ArtifactError, match=message):
             features(rolled.bars, rolled.vix, es, history)
 
 
@@ -242,8 +242,8 @@ def test_the_history_is_longer_than_every_warm_up():
 
 
 @pytest.mark.real
-def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
-    whole = features(*real, es)
+def test_a_real_contract_cut_in_two_gives_the_features_of_the_full_contract(real, es):
+    complete = features(*real, es)
     for at in (required_history().sessions, 35):
         first = days(real.bars)[at]
         own = real.bars.filter(pl.col("session") >= first)
@@ -255,7 +255,7 @@ def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
             sessions=history.sessions.tail(HISTORY_SESSIONS),
         )
         found = features(own, real.vix, es, history)
-        assert np.array_equal(bits(found), bits(whole.tail(own.height)))
+        assert np.array_equal(bits(found), bits(complete.tail(own.height)))
         cut = own.height // 3
         assert np.array_equal(bits(features(own.head(cut), real.vix, es, history)), bits(found.head(cut)))
 
@@ -265,9 +265,9 @@ def test_a_real_contract_cut_in_two_gives_the_features_of_the_whole(real, es):
 def test_chunks_across_the_roll_give_the_features_of_all_bars(rows, skip, ratio, rolled, es):
     """At 1.0075 prices of the past are fractions of ticks: a sum that runs over them would tell where it began."""
     predecessor = replace(rolled.predecessor, ratio=ratio)
-    whole = features(rolled.bars, rolled.vix, es, predecessor)
-    front = whole.filter(pl.col("session") < predecessor.first_session).height
+    complete = features(rolled.bars, rolled.vix, es, predecessor)
+    front = complete.filter(pl.col("session") < predecessor.first_session).height
     begin = front - skip if skip else 0
     bars = rolled.bars.head(front + 200) if skip else rolled.bars
     chunks = build_in_chunks(bars, rolled.vix, es, predecessor, rows=rows, skip=begin)
-    assert np.array_equal(bits(pl.concat(chunks)), bits(whole[begin : bars.height]))
+    assert np.array_equal(bits(pl.concat(chunks)), bits(complete[begin : bars.height]))

@@ -1,4 +1,4 @@
-"""Features of a VIX that is known several times a day."""
+"""Features of a VIX with several values a day."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from vpoc_ml.ingest.vix.vix_closes import join_vix
 
 
-def test_change_of_values_within_the_day_is_over_five_dates_and_knows_no_later_value(rough, compute):
+def test_change_of_values_within_the_day_covers_five_dates_and_uses_no_later_value(rough, compute):
     within = [
         rough.vix.with_columns(pl.col("close") + step, pl.col("available_at") - timedelta(hours=hours))
         for step, hours in ((0.5, 5), (-0.25, 2), (0.0, 0))

@@ -1,4 +1,4 @@
-"""Crude oil around 20 April 2020: prices below zero are bars, and what needs a logarithm of them is missing."""
+"""Crude oil around 20 April 2020: prices below zero are valid, and features that need their logarithm are missing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def bars(calendar: pl.DataFrame) -> pl.DataFrame:
             steps[200:] += 225
         closes = close + np.cumsum(steps)
         opens = np.concatenate(([close], closes[:-1]))
-        reach = draw.integers(1, 4, (2, 240))
+        spread = draw.integers(1, 4, (2, 240))
         parts.append(
             pl.DataFrame(
                 {
@@ -69,8 +69,8 @@ def bars(calendar: pl.DataFrame) -> pl.DataFrame:
                     "session": row["session"],
                     "rth": False,
                     "open": opens / 100,
-                    "high": (np.maximum(opens, closes) + reach[0]) / 100,
-                    "low": (np.minimum(opens, closes) - reach[1]) / 100,
+                    "high": (np.maximum(opens, closes) + spread[0]) / 100,
+                    "low": (np.minimum(opens, closes) - spread[1]) / 100,
                     "close": closes / 100,
                     "volume": draw.integers(50, 500, 240),
                     "vix": 30.0,
@@ -123,7 +123,7 @@ def test_a_feature_of_sessions_is_missing_until_the_session_has_left_its_window(
         assert late.to_list() == days[at : at + back + 1].to_list(), name
 
 
-def test_features_without_a_logarithm_do_not_depend_on_where_zero_lies(bars, vix, features):
+def test_features_without_a_logarithm_do_not_depend_on_the_position_of_zero(bars, vix, features):
     shifted = build(bars.with_columns(pl.col(PRICES) + 100), vix)
     known = selected_features(EXTRAS)
     free = [name for name, feature in known.items() if feature.price_lookback is None]
@@ -132,7 +132,7 @@ def test_features_without_a_logarithm_do_not_depend_on_where_zero_lies(bars, vix
         np.testing.assert_allclose(features[name], shifted[name], atol=1e-6, err_msg=name)
 
 
-def test_no_value_is_infinite_and_none_is_wrong_before_the_fall(bars, vix, features):
+def test_values_are_finite_and_unchanged_before_the_fall(bars, vix, features):
     assert not features.select(pl.any_horizontal(pl.col(pl.Float32).is_infinite().any())).item()
     early = bars.filter(pl.col("session") < CRASH)
     assert build(early, vix).equals(features.head(early.height))
@@ -147,7 +147,7 @@ def test_levels_move_with_the_prices(bars):
             np.testing.assert_allclose(one[name] + 100, other[name], atol=1e-9)
 
 
-def test_gate_bars_asks_for_positive_prices_only_where_the_instrument_does(tmp_path, bars, calendar):
+def test_gate_bars_requires_positive_prices_only_where_the_instrument_does(tmp_path, bars, calendar):
     bars.write_parquet(tmp_path / "bars.parquet")
 
     def outside(*, negative_prices: bool) -> set[str]:

@@ -1,7 +1,11 @@
 """Causal features of one contract's bars.
 
-One decision time: at the close of bar t, with bars closed at or before it, with levels of the session
-as developed so far, with sessions completed before, and with VIX closes published before the bar
-started. Sums run over integers (ticks, contracts, squared returns in fixed point), so that a value
-does not depend on where a file or a chunk begins, to the last bit.
+Every value belongs to one decision time, the close of bar t. It may use bars that closed at or before it, levels of
+the session as developed so far, sessions that were completed before, and VIX closes that were published before the
+bar started. Sums run over integers (ticks, contracts, squared returns in fixed point), so a value is bit-identical
+wherever a file or a chunk begins.
+
+Two types carry the data. ``inputs.Inputs`` holds the contract's own bars: one entry per bar of the result.
+``bar_history.BarHistory`` holds bars of the past followed by the own bars, either all of them (``full_history``) or as
+many as the longest window of bars reads (``padded``). ``BarHistory.own`` converts the second form into the first.
 """

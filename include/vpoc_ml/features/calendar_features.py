@@ -1,4 +1,4 @@
-"""Where in the day, the week and the contract's life a bar stands, and the gap its session opened with."""
+"""Time of day, weekday, sessions to the roll, and the gap at the session's open."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datetime import timedelta
 import numpy as np
 
 from vpoc_ml.features.clock import DAY_MINUTES, SESSION_MINUTES
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats, Ints
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.series import lagged
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
-from vpoc_ml.profile.kernels import Ints
 
 FARTHEST_ROLL = 70
 
@@ -49,10 +49,10 @@ def days_to_roll(x: Inputs) -> Floats:
 
 
 def gap_open(x: Inputs) -> Floats:
-    """Open of the session minus the close of the one before, in ATR."""
+    """Open of the session minus the close of the session before, in ATR."""
     return x.of_session((x.daily["open"] - lagged(x.daily["close"], 1)) / x.session_atr)
 
 
 def _of_minute(x: Inputs, function: Callable[[Floats], Floats]) -> Floats:
-    """Return a function of the angle of each bar's minute, computed once a minute of the clock."""
+    """Return a function of the angle of each bar's minute, computed once per minute of the clock."""
     return function(2 * np.pi * np.arange(DAY_MINUTES) / SESSION_MINUTES)[x.minute]

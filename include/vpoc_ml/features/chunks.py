@@ -1,4 +1,4 @@
-"""Features chunk by chunk: what a stream of bars gives, with nothing carried but the last sessions."""
+"""Features chunk by chunk: only the last sessions are carried from one chunk to the next."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import polars as pl
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.build import compute
-from vpoc_ml.features.history import Past, Predecessor, after, nothing, past_of, required_history
-from vpoc_ml.features.inputs import gather
+from vpoc_ml.features.history import Predecessor, empty_past, extend_past, past_of, required_history
+from vpoc_ml.features.inputs import build_inputs
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
@@ -30,10 +30,10 @@ def build_in_chunks(
     pair: pl.DataFrame | None = None,
     covariates: Mapping[str, pl.DataFrame] | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Yield the features of ``rows`` bars at a time; together they equal ``build_features`` to the last bit.
+    """Yield the features of ``rows`` bars at a time; joined they are bit-identical to ``build_features``.
 
-    A chunk is computed from its bars, those of its first session before it, and the ``Past`` carried so far:
-    it holds nothing later, not even in a column that no feature reads.
+    A chunk is computed from its bars, the earlier bars of its first session, and the ``Past`` carried so far. It holds
+    nothing later, not even in a column that no feature reads.
 
     Args:
         bars: canonical bars of one contract, sorted by ``ts``.
@@ -41,8 +41,8 @@ def build_in_chunks(
         instrument: gives tick size and calendar.
         predecessor: as for ``build_features``.
         rows: bars of a chunk, at least 1.
-        profile: how levels are built; None: the default.
-        skip: the first chunk begins at this row; bars before it are only remembered.
+        profile: how levels are built; None for the default.
+        skip: row at which the first chunk begins; earlier bars only enter the past.
         extras: optional families, as for ``build_features``.
         pair: the other instrument's closes, as for ``build_features``.
         covariates: further indices, as for ``build_features``.
@@ -52,23 +52,19 @@ def build_in_chunks(
     """
     if rows < 1:
         raise InvalidValueError("rows", rows, "at least 1")
-    session, config, needed = bars["session"], profile or ProfileConfig(), required_history(extras)
+    session, config, required = bars["session"], profile or ProfileConfig(), required_history(extras)
     front = int(session.search_sorted(predecessor.first_session)) if predecessor else bars.height
     edges = sorted({*range(skip, bars.height, rows), max(front, skip), bars.height})  # the past changes at the front
-    carried, remembered = nothing(), 0
+    past, in_past = empty_past(), 0
     for start, end in pairwise(edges):
         opened = int(session.search_sorted(session[start]))
-        if predecessor and remembered <= front <= opened:
-            carried, remembered = past_of(predecessor, bars["contract"][0], instrument, needed), front
-        carried = _remember(carried, bars[remembered:opened], instrument, config, needed.history)
-        remembered, known = opened, bars[opened:end]
-        levels = build_sessions(known, instrument, config), build_developing(known, instrument, config)
-        inputs = gather(known, *levels, vix, instrument, carried, config, pair, covariates)
+        if predecessor and in_past <= front <= opened:
+            past, in_past = past_of(predecessor, bars["contract"][0], instrument, required), front
+        if in_past < opened:
+            completed = bars[in_past:opened]
+            sessions = build_sessions(completed, instrument, config)
+            past = extend_past(past, completed, sessions, instrument, keep=required.history)
+        in_past, chunk = opened, bars[opened:end]
+        levels = build_sessions(chunk, instrument, config), build_developing(chunk, instrument, config)
+        inputs = build_inputs(chunk, *levels, vix, instrument, past, config, pair, covariates)
         yield compute(inputs, extras).tail(end - start)
-
-
-def _remember(past: Past, bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig, keep: int) -> Past:
-    """Return the past with the sessions of these bars, all of them completed."""
-    if bars.is_empty():
-        return past
-    return after(past, bars, build_sessions(bars, instrument, config), instrument, keep=keep)

@@ -1,4 +1,4 @@
-"""What sessions before a session say of it: one entry a session in, one a session out."""
+"""Volatility from completed sessions: arrays with one entry per session in and out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ATR_SESSIONS = 14
 YANG_ZHANG_SESSIONS = 20
 DAYS_A_YEAR = 252
 LEAST_YEARLY = 0.1
-"""Percent a year a contract moves at least."""
+"""Smallest volatility, percent per year."""
 
 
 def mean_range_before(daily: Mapping[str, Floats]) -> Floats:
@@ -31,9 +31,9 @@ def mean_range_before(daily: Mapping[str, Floats]) -> Floats:
 
 
 def yang_zhang_before(daily: Mapping[str, Floats]) -> Floats:
-    """Return the volatility of the 20 sessions before each by Yang and Zhang, percent a year; NaN before the 22nd.
+    """Return the Yang-Zhang volatility of the 20 sessions before each, percent per year; NaN before the 22nd.
 
-    At least 0.1. The formula is told at the feature ``yz_20d``.
+    The result is at least 0.1. The docstring of feature ``yz_20d`` states the formula.
 
     Args:
         daily: as for ``mean_range_before``.

@@ -1,7 +1,7 @@
-"""What a contract's features read of the contracts that were front before it.
+"""The past of a contract: what its features read of the contracts that were front before it.
 
-Prices of a predecessor are multiplied by the ratio measured at the roll, which is known when the roll happens.
-They are ticks then, but no longer whole ones: rounding them would bend every small return by up to a tick.
+Prices of a predecessor are multiplied by the ratio measured at the roll, which is known when the roll happens. They
+are then in ticks but not whole: rounding would change every small return by up to a tick.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -26,12 +26,18 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HISTORY_SESSIONS = 30
-"""Sessions of its predecessors a contract's features read."""
+"""Sessions of its predecessors that a contract's features read."""
 NEEDED_BARS = max(feature.warmup_bars for feature in REGISTRY.values())
+"""Bars of the past that the longest window of bars reads."""
+DAILY = ("open", "high", "low", "close", "vpoc", "vah", "val")
+"""Columns of ``build_sessions`` that features read."""
 
 
 class RequiredHistory(NamedTuple):
-    """What the chosen features ask of the past: sessions they read at most, sessions and bars of their warm-up."""
+    """History that a set of features requires.
+
+    ``history`` is the largest number of sessions a feature reads; ``sessions`` and ``bars`` are the longest warm-up.
+    """
 
     history: int
     sessions: int
@@ -39,13 +45,12 @@ class RequiredHistory(NamedTuple):
 
 
 def required_history(extras: Iterable[str] = ()) -> RequiredHistory:
-    """Return what the registry's features and those of the optional families named ask of the past."""
-    extras, known = tuple(extras), selected_features(extras).values()
+    """Return the history that the registry's features and those of the named optional families require."""
+    extras, features = tuple(extras), selected_features(extras).values()
     history = max(HISTORY_SESSIONS, *(EXTRA_HISTORY.get(family, 0) for family in extras), 0)
-    return RequiredHistory(history, max(one.warmup_sessions for one in known), max(one.warmup_bars for one in known))
-
-
-DAILY = ("open", "high", "low", "close", "vpoc", "vah", "val")
+    return RequiredHistory(
+        history, max(one.warmup_sessions for one in features), max(one.warmup_bars for one in features)
+    )
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,10 @@ class Predecessor:
     Attributes:
         bars: its bars of (at most) its last 30 front sessions, raw prices.
         sessions: ``build_sessions`` of these bars.
-        ratio: price of the successor over its own at the roll.
+        ratio: price of the successor over its own price at the roll.
         first_session: first session in which the successor is the front contract.
-        before: the contract that was front before it, where its own front sessions are fewer than 30; its prices
-            are multiplied by both ratios.
+        before: the contract that was front before it, where its own front sessions are fewer than 30. The prices of
+            that contract are multiplied by both ratios.
     """
 
     bars: pl.DataFrame
@@ -68,24 +73,30 @@ class Predecessor:
     before: Predecessor | None = None
 
     @property
+    def chain(self) -> list[Predecessor]:
+        """This predecessor and those before it, nearest first."""
+        return [self, *(self.before.chain if self.before else [])]
+
+    @property
     def session_count(self) -> int:
-        """Sessions of history, of the contracts before it too."""
-        return self.sessions.height + (self.before.session_count if self.before else 0)
+        """Sessions of history, including those of the contracts before it."""
+        return sum(one.sessions.height for one in self.chain)
 
     @property
     def bar_count(self) -> int:
-        """Bars of history, of the contracts before it too."""
-        return self.bars.height + (self.before.bar_count if self.before else 0)
+        """Bars of history, including those of the contracts before it."""
+        return sum(one.bars.height for one in self.chain)
 
-    def covers(self, needed: RequiredHistory) -> bool:
-        """Return whether no feature with these needs has a warm-up left after this history."""
-        return self.session_count >= needed.sessions and self.bar_count >= needed.bars
+    def covers(self, required: RequiredHistory) -> bool:
+        """Return whether this history is at least as long as the longest warm-up."""
+        return self.session_count >= required.sessions and self.bar_count >= required.bars
 
 
-class PastBars(NamedTuple):
-    """Arrays with one entry a bar, oldest first.
+class BarColumns(NamedTuple):
+    """Arrays with one entry per bar, oldest first.
 
-    Prices in ticks; ``day`` is the bar's row among the past sessions, ``ts`` its start in microseconds UTC.
+    Prices in ticks; ``day`` is the row of the bar's session among all sessions since the start of the past, ``ts`` its
+    start in microseconds UTC.
     """
 
     high: Floats
@@ -99,13 +110,13 @@ class PastBars(NamedTuple):
 
 @dataclass(frozen=True)
 class Past:
-    """What lies before the first bar, in ticks of the contract that follows: whole sessions; empty at the start.
+    """The complete sessions before the first bar, in ticks of the contract that follows; may be empty.
 
-    ``daily``: one entry a session. A feature reads no more than these sessions, so the past is all that has to be
-    carried from one chunk of bars to the next.
+    ``daily`` has one entry per session and column of ``DAILY``. No feature reads more than these sessions, so a past
+    is all that has to be carried from one chunk of bars to the next.
     """
 
-    bars: PastBars
+    bars: BarColumns
     daily: dict[str, Floats]
 
     @property
@@ -114,13 +125,13 @@ class Past:
         return self.daily["close"].size
 
 
-def nothing() -> Past:
+def empty_past() -> Past:
     """Return the past of a contract without predecessor."""
     price, count = np.empty(0), np.empty(0, np.int64)
-    return Past(PastBars(price, price, price, *[count] * 4), dict.fromkeys(DAILY, price))
+    return Past(BarColumns(price, price, price, *[count] * 4), dict.fromkeys(DAILY, price))
 
 
-def after(
+def extend_past(
     past: Past,
     bars: pl.DataFrame,
     sessions: pl.DataFrame,
@@ -129,72 +140,71 @@ def after(
     *,
     keep: int = HISTORY_SESSIONS,
 ) -> Past:
-    """Return the past with these completed sessions added: the last ``keep`` of all.
+    """Return the past with these completed sessions added, cut to the last ``keep`` sessions.
 
     Args:
-        past: what lay before, in the ticks wanted.
+        past: the sessions before, in ticks of the contract that follows.
         bars: bars of one contract, sorted by ``ts``.
         sessions: ``build_sessions`` of these bars.
         instrument: gives the tick size.
-        ratio: factor on the prices; volumes stay as they were traded.
-        keep: sessions to hold; more where optional features read more.
+        ratio: factor on the prices. Volumes stay as traded.
+        keep: sessions to keep; more where optional features read more.
     """
-    ts, starts = bars["ts"].to_physical().to_numpy(), session_starts(bars["session"])
-    added = PastBars(
-        _adjusted(bars["high"], instrument, ratio),
-        _adjusted(bars["low"], instrument, ratio),
-        _adjusted(bars["close"], instrument, ratio),
+
+    def adjusted(prices: pl.Series) -> Floats:
+        return np.asarray(instrument.level_ticks(prices) * ratio, np.float64)
+
+    ts = bars["ts"].to_physical().to_numpy()
+    added = BarColumns(
+        adjusted(bars["high"]),
+        adjusted(bars["low"]),
+        adjusted(bars["close"]),
         bars["volume"].to_numpy().astype(np.int64),
-        minutes_since_open(ts, starts),
+        minutes_since_open(ts, session_starts(bars["session"])),
         past.sessions + np.searchsorted(sessions["session"].to_physical(), bars["session"].to_physical()),
         ts,
     )
-    daily = {name: np.concatenate((past.daily[name], _adjusted(sessions[name], instrument, ratio))) for name in DAILY}
-    return _trimmed(Past(PastBars._make(map(_joined, past.bars, added)), daily), keep)
-
-
-def _trimmed(past: Past, keep: int) -> Past:
-    gone = max(past.sessions - keep, 0)
-    first = int(np.searchsorted(past.bars.day, gone))
-    bars = PastBars._make(values[first:] for values in past.bars)
-    return Past(bars._replace(day=bars.day - gone), {name: values[gone:] for name, values in past.daily.items()})
+    dropped = max(past.sessions + sessions.height - keep, 0)
+    daily = {name: np.concatenate((past.daily[name], adjusted(sessions[name])))[dropped:] for name in DAILY}
+    joined = BarColumns._make(map(np.concatenate, zip(past.bars, added, strict=True)))
+    first = int(np.searchsorted(joined.day, dropped))
+    kept = BarColumns._make(values[first:] for values in joined)
+    return Past(kept._replace(day=kept.day - dropped), daily)
 
 
 def past_of(
-    predecessor: Predecessor, contract: str, instrument: Instrument, needed: RequiredHistory | None = None
+    predecessor: Predecessor, contract: str, instrument: Instrument, required: RequiredHistory | None = None
 ) -> Past:
-    """Return the adjusted past of ``contract``, as much as is needed; None: by the registry's features.
+    """Return the adjusted past of ``contract``.
+
+    Args:
+        predecessor: the front contract before it.
+        contract: code of the contract that follows.
+        instrument: gives the tick size.
+        required: the history to return; None for what the registry's features require.
 
     Raises:
-        ArtifactError: a predecessor is the contract itself, or reaches into its front period.
+        ArtifactError: a predecessor is the contract itself, or has sessions in its front period.
         InsufficientSessionsError: the history is shorter than the longest warm-up.
     """
-    needed = needed or required_history()
-    if not predecessor.covers(needed):
-        found, why = predecessor.session_count, f"{needed.sessions} sessions and {needed.bars} bars are the warm-up"
-        raise InsufficientSessionsError(f"the history of {contract}", found, needed.sessions, why)
-    chain, successor = [predecessor], contract
-    while chain[-1].before is not None:
-        chain.append(chain[-1].before)
-    ratios = np.cumprod([one.ratio for one in chain])
+    required = required or required_history()
+    if not predecessor.covers(required):
+        found, reason = (
+            predecessor.session_count,
+            f"{required.sessions} sessions and {required.bars} bars are the warm-up",
+        )
+        raise InsufficientSessionsError(f"the history of {contract}", found, required.sessions, reason)
+    chain, successor = predecessor.chain, contract
     for one in chain:
-        _refuse(one, successor)
+        _validate(one, successor)
         successor = one.bars["contract"][0]
-    past = nothing()
+    past, ratios = empty_past(), np.cumprod([one.ratio for one in chain])
     for one, ratio in zip(reversed(chain), reversed(ratios), strict=True):
-        past = after(past, one.bars, one.sessions, instrument, float(ratio), keep=needed.history)
+        past = extend_past(past, one.bars, one.sessions, instrument, float(ratio), keep=required.history)
     return past
 
 
-def _adjusted(prices: pl.Series, instrument: Instrument, ratio: float) -> Floats:
-    return np.asarray(instrument.level_ticks(prices) * ratio, np.float64)
-
-
-def _joined(before: NDArray[Any], added: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate((before, added))
-
-
-def _refuse(one: Predecessor, successor: str) -> None:
+def _validate(one: Predecessor, successor: str) -> None:
     codes = set(one.bars["contract"].unique()) | set(one.sessions["contract"].unique())
     if len(codes) != 1 or successor in codes:
         raise ArtifactError(f"predecessor of {successor}", "bars and sessions of one other contract", ", ".join(codes))

@@ -1,21 +1,21 @@
-"""Where the close stands against VPOC and value area, of this session so far and of the one before."""
+"""Distance of the close from VPOC, value area and nodes of this session so far and of the sessions before."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import NAKED_SESSIONS, Floats, Inputs
+from vpoc_ml.features.history import Floats, Ints
+from vpoc_ml.features.inputs import NAKED_SESSIONS, Inputs
 from vpoc_ml.features.series import lagged
-from vpoc_ml.profile.kernels import Ints
 from vpoc_ml.profile.naked import ABSENT
 from vpoc_ml.profile.nodes import high_nodes_before
 from vpoc_ml.profile.tick_bars import SPREADS
 
 NARROWEST = 4
-"""Ticks a value area counts at least: in a session's first bars it is one or two prices wide."""
+"""Smallest width of a value area in ticks: in a session's first bars it is one or two prices wide."""
 
 FARTHEST = 5.0
-"""ATR at which a distance to a level that may be anywhere is cut off, and which says that there is none."""
+"""Largest distance to a level in ATR. It also stands for no level."""
 COMPOSITE_SESSIONS = 5
 
 
@@ -25,12 +25,12 @@ def vpoc_dev_dist(x: Inputs) -> Floats:
 
 
 def vah_dev_dist(x: Inputs) -> Floats:
-    """Developing VAH minus the close, in ATR: above 0 below the value area's upper end."""
+    """Developing VAH minus the close, in ATR: positive while the close is below the value area's upper end."""
     return (x.levels["vah"] - x.close) / x.atr
 
 
 def val_dev_dist(x: Inputs) -> Floats:
-    """Close minus the developing VAL, in ATR: above 0 above the value area's lower end."""
+    """Close minus the developing VAL, in ATR: positive while the close is above the value area's lower end."""
     return (x.close - x.levels["val"]) / x.atr
 
 
@@ -47,13 +47,13 @@ def va_width_dev(x: Inputs) -> Floats:
 
 def vpoc_share(x: Inputs) -> Floats:
     """Share of the session's volume so far that lies at its VPOC; 1 before the first trade."""
-    at_vpoc, _, total = x.standing.T
+    at_vpoc, _, total = x.profile_volumes.T
     return np.asarray(np.divide(at_vpoc, total, out=np.ones(total.size), where=total > 0), np.float64)
 
 
 def profile_cdf(x: Inputs) -> Floats:
     """Share of the session's volume so far that lies at or below the close; 0.5 before the first trade."""
-    _, under, total = x.standing.T
+    _, under, total = x.profile_volumes.T
     return np.asarray(np.divide(under, total, out=np.full(total.size, 0.5), where=total > 0), np.float64)
 
 
@@ -69,7 +69,7 @@ def va_pos_prev(x: Inputs) -> Floats:
 
 
 def vpoc_migr_5d(x: Inputs) -> Floats:
-    """VPOC of the session before minus that of the session five before it, in ATR."""
+    """VPOC of the session before minus the VPOC five sessions before that one, in ATR."""
     vpoc = x.daily["vpoc"]
     return x.of_session((lagged(vpoc, 1) - lagged(vpoc, 6)) / x.session_atr)
 
@@ -77,7 +77,7 @@ def vpoc_migr_5d(x: Inputs) -> Floats:
 def naked_up(x: Inputs) -> Floats:
     """Distance to the nearest naked VPOC above the close, in ATR, at most 5; 5 if there is none.
 
-    Naked is the VPOC of one of the last 20 completed sessions that no later bar traded, this one included.
+    Naked is the VPOC of one of the last 20 completed sessions that no later bar has traded, the current bar included.
     """
     return _naked(x, x.naked[:, 1])
 
@@ -88,20 +88,22 @@ def naked_dn(x: Inputs) -> Floats:
 
 
 def hvn_dist_5d(x: Inputs) -> Floats:
-    """Close minus the nearest high volume node of the five sessions before as one profile, in ATR, clipped to +-5.
+    """Close minus the nearest high volume node of the composite profile of five sessions, in ATR, clipped to +-5.
 
-    Of two nodes as near as each other the lower. Volumes of sessions before the roll count as they were traded.
+    The composite holds the five sessions before. Of two equally near nodes the lower one counts. Volumes of sessions
+    before the roll count as traded.
     """
-    first = max(x.past.sessions - COMPOSITE_SESSIONS, 0)
+    first = max(x.past_sessions - COMPOSITE_SESSIONS, 0)
     nodes = high_nodes_before(x.ticks_since(first), SPREADS[x.profile.spread], COMPOSITE_SESSIONS)
     nearest = np.full(x.close.size, np.nan)
-    for begin, end, ticks in zip(x.starts[:-1], x.starts[1:], nodes[x.past.sessions - first :], strict=True):
+    for begin, end, ticks in zip(x.starts[:-1], x.starts[1:], nodes[x.past_sessions - first :], strict=True):
         if ticks.size:
-            between = ticks[1:] + ticks[:-1]  # twice the middle: below it the lower node is the nearer
+            between = ticks[1:] + ticks[:-1]  # twice the midpoint: below it the lower node is nearer
             nearest[begin:end] = ticks[np.searchsorted(between, 2 * x.close[begin:end])]
     return np.asarray(np.clip((x.close - nearest) / x.atr, -FARTHEST, FARTHEST), np.float64)
 
 
 def _naked(x: Inputs, level: Ints) -> Floats:
-    away = np.minimum(np.abs(level - x.close) / x.atr, FARTHEST)
-    return np.where(x.day < NAKED_SESSIONS, np.nan, np.where(level == ABSENT, FARTHEST, away))
+    """Return the distance to a naked level in ticks, ``ABSENT`` for none; NaN before the 21st session."""
+    distance = np.minimum(np.abs(level - x.close) / x.atr, FARTHEST)
+    return np.where(x.day < NAKED_SESSIONS, np.nan, np.where(level == ABSENT, FARTHEST, distance))

@@ -1,4 +1,4 @@
-"""The list of the optional features, as the registry lists the others. Imports nothing heavy."""
+"""The list of the optional features. ``registry`` lists the others. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ _BAR_SHAPES = (
 )
 
 _PRICE_SOFT = {5: 60.0, 10: 80.0, 20: 110.0, 30: 140.0, 60: 200.0}
-"""Usual reach of a price ratio in basis points, by window."""
+"""Usual range of a price ratio in basis points, by window."""
 
 
 def _windows(bars: int) -> Iterable[Feature]:
     """Yield the rolling features of one window."""
-    reach = _PRICE_SOFT[bars]
-    both, up, down = (-reach, reach), (0.0, reach), (-reach, 0.0)
+    usual = _PRICE_SOFT[bars]
+    both, up, down = (-usual, usual), (0.0, usual), (-usual, 0.0)
     limits = (-5000.0, 5000.0)
     rows: tuple[tuple[str, str, str, Bounds, Bounds], ...] = (
         ("roc", "1e4 (C[-n] / C - 1)", "bp", limits, both),
@@ -111,13 +111,13 @@ OPTIONAL_FEATURES: dict[str, Feature] = {
 }
 OPTIONAL_FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(feature.family for feature in OPTIONAL_FEATURES.values()))
 ALL_FEATURES: dict[str, Feature] = REGISTRY | OPTIONAL_FEATURES
-"""Every feature there is, by name: the registry's, then the optional ones."""
+"""Every feature by name: the registry's, then the optional ones."""
 
 
 COVARIATES = "covariates"
 """The family whose features depend on the indices that ``ingest.covariates`` names."""
 EXTRA_HISTORY = {"har": 83}
-"""Sessions that a family reads where it reads more than the others' 30."""
+"""Sessions of history that a family reads, where these are more than 30."""
 
 
 def covariate_features(covariates: Iterable[str]) -> dict[str, Feature]:
@@ -126,19 +126,21 @@ def covariate_features(covariates: Iterable[str]) -> dict[str, Feature]:
         feature.name: feature
         for name in covariates
         for feature in (
-            Feature(f"{name}_lag1", "covariates", f"last value of {name} published before the bar", "1 d", "its own",
+            Feature(f"{name}_lag1", "covariates", f"last value of {name} published before the bar", "1 d", "of index",
                     _UNBOUNDED, _UNBOUNDED, 0, variation_sessions=WEEK_SESSIONS),
             Feature(f"{name}_chg_5d", "covariates", "that value less the last one of five dates before", "5 d",
-                    "its own", _UNBOUNDED, _UNBOUNDED, 8, variation_sessions=WEEK_SESSIONS),
+                    "of index", _UNBOUNDED, _UNBOUNDED, 8, variation_sessions=WEEK_SESSIONS),
         )
     }  # fmt: skip
 
 
 def selected_features(extras: Iterable[str], *, vix: bool = True, covariates: Iterable[str] = ()) -> dict[str, Feature]:
-    """Return the registry and the features of the families named, in the order of their columns.
+    """Return the registry and the features of the named families, in the order of their columns.
 
-    Without the VIX (``vix`` False) family vix is left out. ``covariates`` are the columns that family covariates is
-    computed of.
+    Args:
+        extras: optional families.
+        vix: whether the run uses the VIX; without it family vix is left out.
+        covariates: the columns from which family covariates is computed.
     """
     wanted = set(extras)
     own = {name: feature for name, feature in REGISTRY.items() if vix or feature.family != "vix"}

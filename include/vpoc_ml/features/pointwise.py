@@ -1,6 +1,7 @@
-"""Compiled arithmetic of one entry at a time, where numpy would write and read the array again at every step.
+"""Compiled elementwise arithmetic: one pass where numpy would write and read an array at every step.
 
-Numpy's rules for a division by zero are asked for: with Python's, every division is checked and no loop is vectorised.
+``error_model="numpy"`` selects numpy's rules for a division by zero. With Python's rules every division is checked
+and no loop is vectorised.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from vpoc_ml.features.history import Floats, Ints
 
 SQUARE_BITS = 54
-"""Fixed point of a squared return: one tick of ES keeps 7 digits, and 390 returns of e (the cap) still fit.
+"""Fixed point of a squared return: one tick of ES keeps 7 digits, and 390 squares of 1 (the maximum) still fit.
 
-Integer sums are exact: a flat window gives 0, and nothing remains of a jump that has left it.
+Integer sums are exact: a flat window gives 0, and a jump that has left the window leaves no rest.
 """
 
 
@@ -31,7 +32,7 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any], otherwise: float) 
 
 @numba.njit(cache=True, nogil=True)
 def fixed_point(values: Floats, bits: int) -> Ints:
-    """Return multiples of ``2**-bits``: their sums are exact, whatever the order and wherever they begin."""
+    """Return the values in multiples of ``2**-bits``. Their sums are exact in any order and from any start."""
     found, one = np.empty(values.size, np.int64), 2.0**bits
     for row in range(values.size):
         found[row] = np.int64(np.rint(values[row] * one))
@@ -39,5 +40,5 @@ def fixed_point(values: Floats, bits: int) -> Ints:
 
 
 def fixed_squares(returns: Floats) -> Ints:
-    """Return squares in fixed point of ``SQUARE_BITS``, each at most 1."""
+    """Return the squares, each at most 1, in fixed point of ``SQUARE_BITS``."""
     return np.asarray(fixed_point(np.minimum(returns * returns, 1.0), SQUARE_BITS), np.int64)

@@ -1,9 +1,9 @@
-"""The one list of features: names, formulas, bounds and warm-up. Imports nothing heavy.
+"""The list of features: names, formulas, bounds and warm-up. Imports nothing heavy.
 
-Symbols: C, H, L, V close, high, low, volume of the bar; r one-bar log return; s the bar's session;
-D the profile of s so far; ATR mean true range of the 14 sessions before s, at least one tick.
-"d" counts sessions, "m" bars. Windows span the daily break and, while the contract is the front one, the roll:
-sessions and prices before it are the predecessor's, ratio-adjusted. Volumes are as they were traded.
+Symbols: C, H, L, V are close, high, low and volume of the bar; r is the one-bar log return; s is the bar's session; D
+is the profile of s so far; ATR is the mean true range of the 14 sessions before s, at least one tick. "d" counts
+sessions, "m" counts bars. Windows span the daily break. While the contract is the front one they also span the roll:
+sessions and prices before it are the predecessor's, ratio-adjusted. Volumes are as traded.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ Bounds = tuple[float, float]
 
 
 class PriceLookback(NamedTuple):
-    """What a feature reads before its bar: ``back`` bars, or its session so far and ``back`` sessions before it."""
+    """Prices a feature reads before its bar: ``back`` bars, or its session so far and the ``back`` sessions before."""
 
     unit: str
     back: int
 
 
 class Feature(NamedTuple):
-    """What is known of a feature without computing it.
+    """Name, definition and limits of a feature.
 
-    ``hard`` bounds follow from mathematics or exchange rules: a value outside is an error. ``soft``
-    bounds are the usual range: values outside are worth a look. NaN may occur only while fewer than
-    ``warmup_sessions`` sessions, or ``warmup_bars`` bars, of the contract, or of its predecessors, came before; in
-    family levels also where a profile that the feature reads holds no volume, as before a session's first trade.
-    Windows of bars declare two sessions, because a delivery may begin late in its first one.
+    ``hard`` bounds follow from mathematics or exchange rules: a value outside is an error. ``soft`` bounds are the
+    usual range: a value outside is reported. NaN may occur only while fewer than ``warmup_sessions`` sessions, or
+    ``warmup_bars`` bars, of the contract or of its predecessors came before. In family levels NaN may also occur where
+    a profile that the feature reads holds no volume, as before the first trade of a session. Windows of bars declare
+    two sessions, because the data of a contract may begin late in its first one.
 
-    ``variation_sessions``: traded sessions with values after which a column that never varied is a fault. One value a
-    session needs several of them. ``resting_values``: what a whole contract may show and nothing else, such as the
-    cap of a distance that nothing is near to.
+    ``variation_sessions``: number of traded sessions with values after which a constant column is an error. A feature
+    with one value per session needs several. ``resting_values``: values that a contract may show in every row, such as
+    the cap of a distance.
 
-    ``relative``: whether it is a logarithm or a share of prices, and so missing where it reads a price at or below 0.
+    ``relative``: the feature is a logarithm or a share of prices, so it is missing where it reads a price at or
+    below 0.
     """
 
     name: str
@@ -54,9 +55,9 @@ class Feature(NamedTuple):
 
     @property
     def price_lookback(self) -> PriceLookback | None:
-        """How far back no price may be at or below 0; None: any prices will do.
+        """The prices that must be above 0 for the feature to have a value; None where any price is allowed.
 
-        As much as the feature reads, and what lies between: a return across 0 is missing as well.
+        It covers the prices the feature reads and all between them: a return across 0 is missing as well.
         """
         if not self.relative:
             return None
@@ -67,7 +68,7 @@ class Feature(NamedTuple):
 
 
 WEEK_SESSIONS = 5
-"""Sessions of a value a session: equal VIX closes on two days are no fault, on five they are."""
+"""``variation_sessions`` of a feature with one value per session: two equal VIX closes may occur, five may not."""
 
 _UNBOUNDED: Bounds = (-inf, inf)
 _POSITIVE: Bounds = (0, inf)
@@ -177,7 +178,7 @@ FEATURE_NAMES: tuple[str, ...] = tuple(REGISTRY)
 
 
 def for_prices_near_zero(features: Mapping[str, Feature]) -> dict[str, Feature]:
-    """Return ``features`` for an instrument whose price may come near 0: a share of such a price has no bound.
+    """Return ``features`` without hard bounds on shares of a price, for an instrument whose price may come near 0.
 
     Bounds of volatility ratios follow from mathematics and stay.
     """

@@ -1,4 +1,4 @@
-"""Series of one entry a row, oldest first, and their windows, exact wherever the series begins."""
+"""Lags, changes and windows of series, oldest row first. Results do not depend on where a series begins."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def change_over(values: Floats, bars: int) -> Floats:
     return change
 
 
-def rolling_extreme(values: Floats, bars: int, further: np.ufunc) -> Floats:
-    """Return the extreme of the last ``bars`` values of every row, of all so far where there are fewer.
+def rolling_extreme(values: Floats, bars: int, extreme: np.ufunc) -> Floats:
+    """Return the extreme of the last ``bars`` values at every row, of all values so far where there are fewer.
 
-    That of 2n rows is the ``further`` of two of n rows, so 60 bars take six passes.
+    The extreme of 2n rows is the extreme of two extremes of n rows, so 60 bars take six passes.
 
     Args:
         values: (rows,), oldest first.
         bars: length of the window.
-        further: ``np.maximum`` or ``np.minimum``.
+        extreme: ``np.maximum`` or ``np.minimum``.
     """
-    reached, spare, width = values.copy(), np.empty_like(values), 1
+    found, spare, width = values.copy(), np.empty_like(values), 1
     while width < bars:
         step = min(width, bars - width)
-        spare[:step] = reached[:step]
-        further(reached[step:], reached[:-step], out=spare[step:])
-        reached, spare, width = spare, reached, width + step
-    return reached
+        spare[:step] = found[:step]
+        extreme(found[step:], found[:-step], out=spare[step:])
+        found, spare, width = spare, found, width + step
+    return found
 
 
 def when_published(ts: NDArray[np.int64], known: NDArray[np.int64], by_count: Floats) -> Floats:
@@ -50,14 +50,17 @@ def when_published(ts: NDArray[np.int64], known: NDArray[np.int64], by_count: Fl
     Args:
         ts: (bars,) start of each bar, microseconds UTC.
         known: (values,) time of each publication, non-decreasing, microseconds UTC.
-        by_count: (values + 1,) what holds after none, one, two, ... publications.
+        by_count: (values + 1,) the entry after no, one, two, ... publications.
     """
-    first = np.searchsorted(ts, known, side="right")  # of each value, the first bar that starts after it
+    first = np.searchsorted(ts, known, side="right")  # for each value, the first bar that starts after it
     return np.repeat(by_count, np.diff(first, prepend=0, append=ts.size))
 
 
 def dates_before(values: Floats, dates: pl.Series, ago: int = 5) -> Floats:
-    """Return, for each value, the last one of ``ago`` dates before, by the number of values published (see above)."""
+    """Return, for each value, the last value of the date ``ago`` dates before.
+
+    The result is indexed by the number of published values, as ``when_published`` takes it.
+    """
     date = dates.rle_id().to_numpy()
     last = np.flatnonzero(np.append(date[1:] != date[:-1], values.size > 0))  # row of each date's last value
     old = np.flatnonzero(date >= ago)

@@ -1,10 +1,11 @@
-"""The VIX as it was known when the bar started, by itself and against realised volatility."""
+"""The VIX as known when the bar started, alone and relative to realised volatility."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.series import dates_before, when_published
 
 
@@ -16,7 +17,7 @@ def vix_lag1(x: Inputs) -> Floats:
 def vix_chg_5d(x: Inputs) -> Floats:
     """Log change over the last five published closes.
 
-    Of a VIX within the day: from the last value of the fifth date before.
+    For a VIX within the day: the change since the last value of the fifth date before.
     """
     close = x.vix["close"].to_numpy()
     change = np.log(np.append(np.nan, close) / dates_before(close, x.vix["date"]))
@@ -24,7 +25,7 @@ def vix_chg_5d(x: Inputs) -> Floats:
 
 
 def vrp(x: Inputs) -> Floats:
-    """Log of the VIX over the volatility of the last 20 sessions, both percent a year: the premium asked for variance.
+    """Log of the VIX over the volatility of the last 20 sessions, both percent per year: the variance risk premium.
 
     Bollerslev, Tauchen and Zhou 2009, "Expected stock returns and variance risk premia", as a ratio.
     """

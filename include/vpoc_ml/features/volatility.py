@@ -5,47 +5,50 @@ from __future__ import annotations
 import numpy as np
 
 from vpoc_ml.features.clock import SESSION_MINUTES
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares, ratio
 from vpoc_ml.features.windows import rolling_sum, sums_before
 
 LEAST_VARIANCE = 1e-4
-"""Percent^2 a session moves at least, a hundredth of a percent: its logarithm stays finite without a trade."""
+"""Smallest variance of a session in percent^2 (a move of a hundredth of a percent), so that its logarithm is finite."""
 
 
 def rv_30(x: Inputs) -> Floats:
-    """Realised volatility of the last 30 returns, percent a day."""
-    return x.after_window(_daily(x.square_sum_30, 30), 30)
+    """Realised volatility of the last 30 returns, percent per day."""
+    return x.padded.own_after(_daily(x.padded.square_sum_30, 30), 30)
 
 
 def rv_390(x: Inputs) -> Floats:
-    """Realised volatility of the last 390 returns, percent a day."""
-    return x.after_window(_daily(x.square_sum_390, 390), 390)
+    """Realised volatility of the last 390 returns, percent per day."""
+    return x.padded.own_after(_daily(x.padded.square_sum_390, 390), 390)
 
 
 def rv_ratio_30_390(x: Inputs) -> Floats:
     """Realised volatility of the last 30 returns over that of the last 390; 1 where none of them moved."""
-    return x.after_window(np.sqrt(390 / 30 * ratio(x.square_sum_30, x.square_sum_390, 30 / 390)), 390)
+    sums = ratio(x.padded.square_sum_30, x.padded.square_sum_390, 30 / 390)
+    return x.padded.own_after(np.sqrt(390 / 30 * sums), 390)
 
 
 def bpv_ratio_390(x: Inputs) -> Floats:
     """Bipower variation over realised variance of 390 returns: about 1 without jumps, 1 where nothing moved.
 
-    (pi / 2) sum |r_i r_(i-1)| / sum r_i^2, both returns of a product within the window (Barndorff-Nielsen and
-    Shephard 2004); not scaled up for the one product there is less, so at most pi / 2.
+    (pi / 2) sum |r_i r_(i-1)| / sum r_i^2, with both returns of a product in the window (Barndorff-Nielsen and
+    Shephard 2004). The window has one product fewer than returns. The sum is not scaled up for it, so the ratio is at
+    most pi / 2.
     """
-    size = np.minimum(np.abs(x.long_return), 1.0)
+    size = np.minimum(np.abs(x.padded.log_return), 1.0)
     products = np.zeros(size.size)
     np.multiply(size[1:], size[:-1], out=products[1:])
     bipower = rolling_sum(fixed_point(products, SQUARE_BITS), 389)
-    return x.after_window(np.pi / 2 * ratio(bipower, x.square_sum_390, 2 / np.pi), 390)
+    return x.padded.own_after(np.pi / 2 * ratio(bipower, x.padded.square_sum_390, 2 / np.pi), 390)
 
 
 def semivar_ratio_390(x: Inputs) -> Floats:
-    """Share of falling returns in the realised variance of 390 returns, 0 to 1; one half where nothing moved."""
-    falling = rolling_sum(x.long_squares * (x.long_return < 0), 390)
-    return x.after_window(ratio(falling, x.square_sum_390, 0.5), 390)
+    """Share of negative returns in the realised variance of 390 returns, 0 to 1; one half where nothing moved."""
+    falling = rolling_sum(x.padded.squares * (x.padded.log_return < 0), 390)
+    return x.padded.own_after(ratio(falling, x.padded.square_sum_390, 0.5), 390)
 
 
 def har_d(x: Inputs) -> Floats:
@@ -64,13 +67,13 @@ def har_m(x: Inputs) -> Floats:
 
 
 def park_60(x: Inputs) -> Floats:
-    """Volatility from the ranges of 60 bars, percent a day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
-    squares = fixed_squares(np.log(positive(x.long_high) / positive(x.long_low)))
-    return x.after_window(_daily(rolling_sum(squares, 60), 60) / float(np.sqrt(4 * np.log(2))), 59)
+    """Volatility from the ranges of 60 bars, percent per day: mean ln(H/L)^2 / (4 ln 2) (Parkinson 1980)."""
+    squares = fixed_squares(np.log(positive(x.padded.high) / positive(x.padded.low)))
+    return x.padded.own_after(_daily(rolling_sum(squares, 60), 60) / float(np.sqrt(4 * np.log(2))), 59)
 
 
 def yz_20d(x: Inputs) -> Floats:
-    """Volatility of the 20 sessions before from open, high, low and close, percent a year, at least 0.1.
+    """Volatility of the 20 sessions before from open, high, low and close, percent per year, at least 0.1.
 
     Overnight variance + k open-to-close variance + (1 - k) Rogers-Satchell, k = 0.34 / (1.34 + (n + 1) / (n - 1))
     (Yang and Zhang 2000, "Drift-independent volatility estimation").
@@ -79,7 +82,7 @@ def yz_20d(x: Inputs) -> Floats:
 
 
 def _daily(squares: Floats, bars: int) -> Floats:
-    """Return percent a day, given the sum of the squares of so many bars in fixed point."""
+    """Return percent per day, given the sum of the squares of ``bars`` returns in fixed point."""
     return np.asarray(np.sqrt(squares * (1e4 * SESSION_MINUTES / bars / 2.0**SQUARE_BITS)), np.float64)
 
 

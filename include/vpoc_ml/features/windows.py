@@ -1,8 +1,8 @@
-"""Compiled loops over rows for what numpy has no function for.
+"""Compiled loops over rows.
 
-A value depends on the rows of its window only, to the last bit: moments are sums of integers, and recursions begin
-anew at every session, a fixed number of bars before it. All kernels live in this file, because numba's cache on disk
-looks only at the file of the function it compiled. Those that divide ask for numpy's rules, see ``pointwise``.
+A value depends only on the rows of its window, to the last bit: moments are sums of integers, and a recursion restarts
+a fixed number of bars before every session. All kernels are in this file, because numba's cache on disk checks only
+the file of the compiled function. Kernels that divide use numpy's rules, see ``pointwise``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from vpoc_ml.features.history import Floats, Ints
 
 RUN_IN = 390
-"""Bars a recursion runs before its session: what lies before them would weigh (13/14)^390 = 3e-13 in the RSI."""
+"""Bars a recursion runs before its session. Earlier bars would have a weight of (13/14)^390 = 3e-13 in the RSI."""
 
 
 @numba.njit(cache=True, nogil=True)
 def rolling_sum(values: Ints, bars: int) -> Floats:
-    """Return the sum of the last ``bars`` values of every row, of all so far where there are fewer.
+    """Return the sum of the last ``bars`` values at every row, of all values so far where there are fewer.
 
-    Added in int64, so it is exact; given as float64, rounded once above 2**53.
+    Sums are int64 and exact. The float64 results are rounded once above 2**53.
     """
     found = np.empty(values.size, np.float64)
     total = 0
@@ -36,7 +36,7 @@ def rolling_sum(values: Ints, bars: int) -> Floats:
 def sums_before(values: Floats, count: int) -> Floats:
     """Return the sum of the ``count`` entries before each, NaN where there are fewer.
 
-    Always added in the same order: a running sum of fractions would depend on where it began.
+    The entries are always added in the same order. A running sum of fractions would depend on where it began.
     """
     found = np.empty(values.size, np.float64)
     for row in range(values.size):
@@ -49,17 +49,17 @@ def sums_before(values: Floats, count: int) -> Floats:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def above_vwap(price: Ints, close: Floats, volume: Ints, starts: Ints, least: float) -> Floats:
-    """Return how far each close lies above the VWAP of its session so far: as a share of it, and in deviations.
+    """Return the distance of each close above the VWAP of its session so far: as a share of it, and in deviations.
 
-    Shape (2, rows); 0 while the session has no volume. Sums are of integers, so they are exact; of squares from the
-    session's first close, which keeps them small.
+    Shape (2, rows); 0 while the session has no volume. Sums are of integers, so they are exact. Squares are taken from
+    the session's first close, which keeps them small.
 
     Args:
         price: prices at which the bars traded, in thirds of a tick.
         close: closes in ticks.
         volume: contracts.
         starts: first row of each session, then the number of rows.
-        least: what a standard deviation by volume counts at least, in thirds of a tick.
+        least: smallest volume-weighted standard deviation, in thirds of a tick.
     """
     found = np.empty((2, price.size), np.float64)
     for session in range(starts.size - 1):
@@ -79,7 +79,7 @@ def above_vwap(price: Ints, close: Floats, volume: Ints, starts: Ints, least: fl
 
 @numba.njit(forceinline=True)
 def _move(grid: Ints, spans: Ints, row: int, rows: int, sums: Ints) -> None:
-    """Let a row enter the count, sum and squares of the columns it counts in, and that of ``rows`` before leave."""
+    """Add a row to count, sum and squares of the columns in its span, and subtract the row ``rows`` before it."""
     for at, sign in ((row, 1), (row - rows, -1)):
         if at >= 0:
             for column in range(spans[at, 0], spans[at, 1] + 1):
@@ -92,8 +92,8 @@ def _move(grid: Ints, spans: Ints, row: int, rows: int, sums: Ints) -> None:
 def ratios_to_rows_before(grid: Ints, spans: Ints, rows: int, enough: int) -> Floats:
     """Return each entry of a grid over the mean of its column in the ``rows`` rows before; 1 where that is 0.
 
-    ``spans`` hold the first and the last column of each row that count; 1 where fewer than ``enough`` rows do, NaN in
-    the first ``rows`` rows.
+    ``spans`` holds the first and the last column of each row that count. The value is 1 where fewer than ``enough``
+    rows count, and NaN in the first ``rows`` rows.
     """
     found = np.empty(grid.shape, np.float64)
     found[:rows] = np.nan
@@ -108,11 +108,11 @@ def ratios_to_rows_before(grid: Ints, spans: Ints, rows: int, enough: int) -> Fl
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def scores_of_rows_before(grid: Ints, spans: Ints, rows: int, enough: int, least: float) -> Floats:
-    """Return how far each entry of a grid lies above the mean of its column in the ``rows`` rows before, in deviations.
+    """Return the score of each entry of a grid against its column in the ``rows`` rows before.
 
-    Sample standard deviations, of at least ``least`` in the unit of ``grid``. ``spans`` as for
-    ``ratios_to_rows_before``; 0 where fewer than ``enough`` rows count, NaN in the first ``rows`` rows. Sums are of
-    integers, so they are exact.
+    The score is the distance from the mean in sample standard deviations, of at least ``least`` in the unit of
+    ``grid``. ``spans`` as for ``ratios_to_rows_before``. The score is 0 where fewer than ``enough`` rows count, and NaN
+    in the first ``rows`` rows. Sums are of integers, so they are exact.
     """
     found = np.empty(grid.shape, np.float64)
     found[:rows] = np.nan
@@ -129,10 +129,10 @@ def scores_of_rows_before(grid: Ints, spans: Ints, rows: int, enough: int, least
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def rolling_score(values: Ints, bars: int) -> Floats:
-    """Return how far each value lies above the mean of the last n = ``bars``, in their sample standard deviations.
+    """Return the distance of each value from the mean of the last n = ``bars``, in their sample standard deviations.
 
-    0 where they are all equal. ``n sum(aa) - sum(a)^2`` in int64: the terms may wrap around, their difference is exact
-    as long as it fits. Rows before the first whole window are as if zeros came before the values.
+    0 where all are equal. ``n sum(aa) - sum(a)^2`` is computed in int64: the terms may wrap around, but their
+    difference is exact as long as it fits. Rows before the first full window read zeros before the values.
     """
     found, of_sample = np.empty(values.size, np.float64), np.sqrt((bars - 1) / bars)
     a, aa = 0, 0
@@ -191,16 +191,16 @@ def wilder_rsi(close: Floats, starts: Ints, bars: int) -> Floats:
 
     Args:
         close: float64 closes in ticks, oldest first.
-        starts: first row of each session, then the number of rows; rows before the first session are only read.
+        starts: first row of each session, then the number of rows. Rows before the first session are only read.
         bars: Wilder's period: a change enters with weight 1 / bars.
 
-    Both averages begin with zero ``RUN_IN`` bars before a session; their ratio needs no other start. NaN in sessions
-    with fewer bars before them.
+    Both averages begin with zero ``RUN_IN`` bars before a session, which their ratio allows. NaN in sessions with fewer
+    bars before them.
     """
     found = np.empty(close.size, np.float64)
     found[:] = np.nan
     entered = 1 / bars
-    kept = 1 - entered  # the weights as factors: with a division in it a step waits twice as long for the one before
+    kept = 1 - entered  # weights as factors: a division in the recursion would double the latency of a step
     for session in range(starts.size - 1):
         opened = starts[session]
         if opened < RUN_IN:
@@ -219,8 +219,9 @@ def wilder_rsi(close: Floats, starts: Ints, bars: int) -> Floats:
 def macd_histogram(close: Floats, starts: Ints, fast: int, slow: int, signal: int) -> Floats:
     """Return MACD minus its signal line, in the unit of ``close``: EMA(fast) - EMA(slow) - EMA(signal) of that.
 
-    An EMA of n bars weighs the newest value 2 / (n + 1). ``starts`` as for ``wilder_rsi``; the averages begin with the
-    close, the signal line with zero, ``RUN_IN`` bars before a session. NaN in sessions with fewer bars before them.
+    The newest value of an EMA of n bars has weight 2 / (n + 1). ``starts`` as for ``wilder_rsi``. ``RUN_IN`` bars
+    before a session the averages begin with the close and the signal line with zero. NaN in sessions with fewer bars
+    before them.
     """
     found = np.empty(close.size, np.float64)
     found[:] = np.nan

@@ -44,10 +44,10 @@ def thin() -> Thin:
         closes = close + int(draw.integers(-20, 21)) + np.cumsum(steps)
         opened = closes - draw.integers(-3, 4, count)
         low, high = np.minimum(closes, opened) - draw.integers(0, 4, count), np.maximum(closes, opened) + 1
-        stamps = [row["open"] + timedelta(minutes=int(minute)) for minute in minutes]
+        times = [row["open"] + timedelta(minutes=int(minute)) for minute in minutes]
         volume = draw.integers(0, 300, count) * (draw.random(count) < 0.9)
         parts.append(
-            pl.DataFrame({"ts": stamps, "volume": volume}).with_columns(
+            pl.DataFrame({"ts": times, "volume": volume}).with_columns(
                 *(pl.Series(name, 0.25 * each) for name, each in
                   (("open", opened), ("high", high), ("low", low), ("close", closes))),
                 contract=pl.lit("ESH25"), session=pl.lit(row["session"]), rth=pl.lit(False), vix=pl.lit(15.0),
@@ -67,7 +67,7 @@ Compute = Callable[..., pl.DataFrame]
 
 @pytest.fixture
 def only_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registry's features are tested elsewhere: leave them out."""
+    """Leave out the features of the registry, which other tests cover."""
     monkeypatch.setattr(build, "FUNCTIONS", {})
 
 

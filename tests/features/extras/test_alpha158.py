@@ -75,8 +75,8 @@ def deviation(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1))
 
 
-def share(part: pd.Series, whole: pd.Series) -> pd.Series:
-    return (part / whole).where(whole != 0, 0.5).where(whole.notna())
+def share(part: pd.Series, total: pd.Series) -> pd.Series:
+    return (part / total).where(total != 0, 0.5).where(total.notna())
 
 
 def correlation(left: pd.Series, right: pd.Series, n: int) -> pd.Series:

@@ -43,13 +43,13 @@ def test_degenerate_pairs_give_no_infinity_and_few_bars_no_line():
     assert fit(own, np.full(300, np.nan)) is None
 
 
-def test_a_bar_that_closes_at_the_same_time_is_known_and_a_later_one_is_not():
+def test_a_bar_that_closes_at_the_same_time_is_used_and_a_later_one_is_not():
     found = as_known(np.array([10, 20, 30, 40]), np.array([20, 31]), np.array([7.0, 8.0]))
     np.testing.assert_array_equal(found, [np.nan, 7.0, 7.0, 8.0])
     assert np.isnan(as_known(np.array([10, 20]), np.empty(0, np.int64), np.empty(0))).all()
 
 
-def test_later_contracts_are_brought_to_the_scale_of_the_first():
+def test_later_contracts_are_scaled_to_the_first():
     def part(minutes: range, price: float) -> pl.DataFrame:
         return pl.DataFrame({"ts": [START + timedelta(minutes=m) for m in minutes], "close": [price] * len(minutes)})
 
@@ -77,7 +77,7 @@ def test_the_residual_is_the_distance_from_the_line_of_the_sessions_before(thin,
         np.testing.assert_allclose(values[:, 1], hedge, rtol=1e-4)
 
 
-def test_without_a_close_of_the_other_there_is_no_value_and_no_error(thin, extras):
+def test_without_a_close_of_the_pair_there_is_no_value_and_no_error(thin, extras):
     late = thin.pair.filter(pl.col("ts") >= thin.bars["ts"][2000])
     found = extras(thin.bars, late, families=("cointegration",))
     assert found["coint_z_20d"].head(2000).is_nan().all()
@@ -85,6 +85,6 @@ def test_without_a_close_of_the_other_there_is_no_value_and_no_error(thin, extra
     assert extras(thin.bars, thin.pair.clear(), families=("cointegration",))["coint_z_20d"].is_nan().all()
 
 
-def test_closes_out_of_order_are_refused(thin, extras):
+def test_closes_out_of_order_are_rejected(thin, extras):
     with pytest.raises(ArtifactError, match="sorted by ts"):
         extras(thin.bars, thin.pair.reverse(), families=("cointegration",))

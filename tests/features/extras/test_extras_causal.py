@@ -1,4 +1,4 @@
-"""All optional families: no row reads what comes later, nor where a file or chunk begins, and rolls are seamless."""
+"""All optional families: features do not depend on later data, on chunk edges, or on the roll."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def differing(found: pl.DataFrame, expected: pl.DataFrame) -> list[str]:
 
 
 @pytest.fixture
-def whole(thin, extras) -> pl.DataFrame:
+def complete(thin, extras) -> pl.DataFrame:
     return extras(*thin)
 
 
 @quick
 @given(data=st.data())
-def test_features_of_a_prefix_are_the_prefix_of_the_features(data, thin, extras, whole):
-    rows = data.draw(st.integers(1, whole.height - 1))
-    assert differing(extras(thin.bars.head(rows), thin.pair), whole.head(rows)) == []
+def test_features_of_a_prefix_are_the_prefix_of_the_features(data, thin, extras, complete):
+    rows = data.draw(st.integers(1, complete.height - 1))
+    assert differing(extras(thin.bars.head(rows), thin.pair), complete.head(rows)) == []
 
 
 @quick
 @given(data=st.data())
-def test_later_bars_of_either_instrument_change_no_earlier_row(data, thin, extras, whole):
-    rows = data.draw(st.integers(whole.height // 2, whole.height - 1))
+def test_later_bars_of_either_instrument_change_no_earlier_row(data, thin, extras, complete):
+    rows = data.draw(st.integers(complete.height // 2, complete.height - 1))
     later = pl.int_range(pl.len()) >= rows
     bars = thin.bars.with_columns(
         *(pl.when(later).then(pl.col(name) + 70).otherwise(name).alias(name) for name in PRICES),
@@ -53,23 +53,21 @@ def test_later_bars_of_either_instrument_change_no_earlier_row(data, thin, extra
     after = pl.col("ts") >= thin.bars["ts"][rows]
     pair = thin.pair.with_columns(close=pl.when(after).then(pl.col("close") * 1.01).otherwise("close"))
     changed = extras(bars, pair)
-    assert differing(changed.head(rows), whole.head(rows)) == []
-    assert differing(changed, whole)
+    assert differing(changed.head(rows), complete.head(rows)) == []
+    assert differing(changed, complete)
 
 
 @pytest.mark.parametrize(("rows", "skip"), [(1, 2_200), (7, 1_700), (1000, 0), (10_000, 0)])
-def test_chunks_give_the_same_bits(rows, skip, thin, whole, es):
+def test_chunks_give_the_same_bits(rows, skip, thin, complete, es):
     """Single bars and sevens over two sessions: each chunk is computed from 83 sessions carried and no more."""
-    end = whole.height if skip == 0 else skip + 70
+    end = complete.height if skip == 0 else skip + 70
     bars = thin.bars.head(end)
     parts = build_in_chunks(bars, VIX, es, rows=rows, skip=skip, extras=OPTIONAL_FAMILIES, pair=thin.pair)
-    assert differing(pl.concat(parts), whole[skip:end]) == []
+    assert differing(pl.concat(parts), complete[skip:end]) == []
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.125])
-def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(
-    ratio, thin, extras, whole, es, as_predecessor
-):
+def test_from_the_roll_on_the_features_equal_those_without_a_roll(ratio, thin, extras, complete, es, as_predecessor):
     """A power of two is exact, so the spliced rows equal those of the uncut series to the last bit."""
     first = thin.bars["session"].unique().sort()[ROLL_AT]
     front = pl.col("session") >= first
@@ -78,42 +76,42 @@ def test_from_the_roll_on_the_series_goes_on_as_if_there_had_been_no_roll(
     )
     before = as_predecessor(thin.bars, es, first, ratio=ratio)
     found = extras(own, thin.pair, before)
-    assert differing(found.filter(front), whole.filter(front)) == []
-    assert differing(found.filter(~front), whole.filter(~front))
+    assert differing(found.filter(front), complete.filter(front)) == []
+    assert differing(found.filter(~front), complete.filter(~front))
     few = Predecessor(before.bars, before.sessions.tail(52), ratio, first)
     with pytest.raises(InsufficientSessionsError, match="53 sessions"):
         extras(own, thin.pair, few)
 
 
-def test_values_are_missing_in_the_declared_warm_up_and_nowhere_else(thin, extras, whole):
+def test_values_are_missing_in_the_declared_warm_up_and_nowhere_else(thin, extras, complete):
     for family in OPTIONAL_FAMILIES:
         names = [name for name in NAMES if OPTIONAL_FEATURES[name].family == family]
-        warm = whole.filter(~in_warmup(whole, names))
+        warm = complete.filter(~in_warmup(complete, names))
         assert warm.height > 0
         for name in names:
             assert not warm[name].is_nan().any(), name
-    assert not whole.select(pl.any_horizontal(pl.col(NAMES).is_infinite().any())).item()
+    assert not complete.select(pl.any_horizontal(pl.col(NAMES).is_infinite().any())).item()
 
 
-def test_values_lie_in_their_hard_bounds_vary_and_tell_different_things(whole):
-    values = whole.filter(~in_warmup(whole, NAMES)).select(NAMES)
+def test_values_lie_in_their_hard_bounds_vary_and_differ(complete):
+    values = complete.filter(~in_warmup(complete, NAMES)).select(NAMES)
     for name in NAMES:
         low, high = OPTIONAL_FEATURES[name].hard
         assert values[name].is_between(low, high).all(), name
         assert values[name].n_unique() > 1, name
     same = np.abs(np.corrcoef(values.to_numpy().astype(np.float64), rowvar=False)) > 0.999
-    twins = [(NAMES[i], NAMES[j]) for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True)]
-    assert twins == []
+    copies = [(NAMES[i], NAMES[j]) for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True)]
+    assert copies == []
 
 
-def test_no_family_reads_more_sessions_than_it_says():
+def test_no_family_reads_more_sessions_than_it_declares():
     assert garch.SESSIONS + garch.EARLIER_FITS <= HISTORY_SESSIONS
     assert required_history(("garch", "cointegration")).history == required_history().history == HISTORY_SESSIONS
     assert required_history(("har", "hurst")).history == EXTRA_HISTORY["har"] == 83
     assert required_history(("har",)).sessions == 53
 
 
-def test_families_are_off_unless_named_and_come_alone(thin, extras):
+def test_families_are_computed_only_when_named(thin, extras):
     bars = thin.bars.head(500)
     assert extras(bars, None, families=()).columns == ["ts", "contract", "session"]
     found = extras(bars, None, families=("hurst", "fracdiff"))

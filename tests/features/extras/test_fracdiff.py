@@ -1,4 +1,4 @@
-"""Fractional difference: weights by hand, values against a slow sum."""
+"""Fractional difference: weights by hand, values compared with a slow sum."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_values_equal_a_slow_sum():
     weights = fixed_width_weights(0.4, 0.01)
     close = 20_000 + np.cumsum(np.random.default_rng(2).integers(-8, 9, 90)).astype(float)
     found = fractional_difference(close, weights)
-    reach = weights.size - 1
+    longest = weights.size - 1
     for row in range(close.size):
-        if row < reach:
+        if row < longest:
             assert math.isnan(found[row])
             continue
-        oldest = close[row - reach]
+        oldest = close[row - longest]
         slow = math.fsum(weights[k] * math.log(close[row - k] / oldest) for k in range(weights.size))
         assert found[row] == pytest.approx(1e4 * slow, rel=1e-9, abs=1e-9)
 

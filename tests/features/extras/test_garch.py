@@ -1,4 +1,4 @@
-"""GARCH: steps and season by hand, recursion and fit against the arch package, fallback where a fit fails."""
+"""GARCH: steps and season by hand, recursion and fit compared with the arch package, fallback where a fit fails."""
 
 from __future__ import annotations
 
@@ -78,12 +78,14 @@ def test_the_last_digits_of_prices_change_nothing(sessions):
 
 
 def test_a_failed_fit_takes_the_parameters_of_the_newest_that_converged(sessions, monkeypatch):
-    real, asked = garch._converged.__wrapped__, []
+    real, requests = garch.converged_fit.__wrapped__, []
 
     def failing(times: int) -> None:
-        asked.clear()
+        requests.clear()
         monkeypatch.setattr(
-            garch, "_converged", lambda values: asked.append(values) or (real(values) if len(asked) > times else None)
+            garch,
+            "converged_fit",
+            lambda values: requests.append(values) or (real(values) if len(requests) > times else None),
         )
 
     older = fit(sessions[:-2])
@@ -95,7 +97,7 @@ def test_a_failed_fit_takes_the_parameters_of_the_newest_that_converged(sessions
     failing(99)
     found = fit(sessions)
     assert (found.alpha, found.beta, found.age) == (*garch.DEFAULT, -1)
-    assert len(asked) == 1 + garch.EARLIER_FITS
+    assert len(requests) == 1 + garch.EARLIER_FITS
 
 
 def test_flat_or_few_returns_are_not_fitted_and_give_finite_forecasts():
@@ -135,7 +137,7 @@ def test_a_day_of_louder_bars_raises_the_forecast(sessions):
 
 
 def test_older_parameters_are_counted_in_the_log(thin, extras, monkeypatch, caplog):
-    monkeypatch.setattr(garch, "_converged", lambda values: None)
+    monkeypatch.setattr(garch, "converged_fit", lambda values: None)
     with caplog.at_level(logging.WARNING):
         extras(thin.bars.head(800), None, families=("garch",))
     counted = thin.bars.head(800)["session"].n_unique()

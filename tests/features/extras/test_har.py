@@ -1,4 +1,4 @@
-"""HAR: realised variance and forecast against statsmodels' least squares on rows written out one by one."""
+"""HAR: realised variance and forecast compared with statsmodels' least squares on explicit rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hurst exponent and wavelet shares against slow definitions and against series whose answer is known."""
+"""Hurst exponent and wavelet shares compared with slow definitions and with series of known exponent."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_wavelet_shares_equal_slow_sums(close):
         assert found[:, row].tolist() == pytest.approx([each / math.fsum(energies) for each in energies[:3]], rel=1e-9)
 
 
-def test_shares_of_noise_halve_with_each_scale_and_slow_waves_lie_in_the_coarse_ones():
+def test_shares_of_noise_halve_with_each_scale_and_slow_waves_are_in_the_coarse_ones():
     noise = np.exp(np.cumsum(np.random.default_rng(2).normal(0, 1e-4, 20_000)))
     shares = np.nanmean(energy_shares(noise, 390, 6), axis=1)
     assert shares.tolist() == pytest.approx([2.0**-level for level in range(1, 7)], rel=0.05)

@@ -1,5 +1,6 @@
-"""Optional feature families, off by default: ``features.extras`` names those a run adds to the registry's.
+"""Optional feature families, off by default: ``features.extras`` names the families a run adds to the registry's.
 
-They obey the same rules: causal, finite memory, the same bits whatever a file or chunk begins with. Whatever is
-fitted is fitted at the start of a session, on completed sessions only. Their modules are imported when chosen.
+They follow the same rules: causal, with a finite lookback, bit-identical wherever a file or a chunk begins. Models are
+refitted at the start of each session on completed sessions only. The module of a family is imported when the family is
+selected. Its function ``compute`` returns the features by name.
 """

@@ -1,11 +1,12 @@
-"""Price-volume ratios of qlib's Alpha158: the formulas, on minute bars, without a price level.
+"""Price-volume ratios of qlib's Alpha158 on minute bars, without a price level.
 
-``Alpha158DL.get_feature_config`` of https://github.com/microsoft/qlib (``qlib/contrib/data/loader.py``), with
-differences that are stated here. Windows count bars. Ratios of prices are told as 1e4 (ratio - 1) and moves over a
-price as 1e4 times it: basis points, which float32 resolves. What a flat window or an empty bar leaves undefined has a
-value, where qlib divides by 1e-12 or has none: 0, but 0.5 for shares and positions. A volume that divides counts as one
-contract at least. Left out, because another feature tells exactly the same: OPEN0 (KMID), SUMN and SUMD (SUMP), VSUMN
-and VSUMD (VSUMP); and VWAP0: bars have no VWAP, and with (H + L + C) / 3 in its place it is KSFT.
+The formulas are those of ``Alpha158DL.get_feature_config`` in https://github.com/microsoft/qlib
+(``qlib/contrib/data/loader.py``), with these differences. Windows count bars. A ratio of prices is given as
+1e4 (ratio - 1) and a move over a price as 1e4 times it: basis points, which float32 resolves. A value that a flat
+window or an empty bar leaves undefined is 0, and 0.5 for shares and positions, where qlib divides by 1e-12 or has no
+value. A volume in a denominator is at least one contract. Left out as exact functions of another feature: OPEN0 (KMID),
+SUMN and SUMD (SUMP), VSUMN and VSUMD (VSUMP). VWAP0 is left out too: bars have no VWAP, and with (H + L + C) / 3 in its
+place it equals KSFT.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vpoc_ml.features.extras.alpha_kernels import correlations, extremes, orders, totals, trends
-from vpoc_ml.features.extras.reach import recent
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.optional_registry import ALPHA_WINDOWS
 
-REACH = max(ALPHA_WINDOWS)
 LOW_QUANTILE, HIGH_QUANTILE = 0.2, 0.8
 
 
@@ -36,11 +35,12 @@ class Series(NamedTuple):
 
 def compute(x: Inputs) -> dict[str, Floats]:
     """Return the shape of the bar, and price and volume over the last 5, 10, 20, 30 and 60 bars."""
-    series = Series(*(recent(x, name, REACH) for name in Series._fields))
+    bars = x.full_history.pad(max(ALPHA_WINDOWS))
+    series = Series(bars.high, bars.low, bars.close, bars.volume.astype(np.float64))
     found = bar_shapes(*(np.asarray(each, np.float64) for each in (x.open, x.high, x.low, x.close)))
-    for bars in ALPHA_WINDOWS:
-        for name, values in rolling(series, bars).items():
-            found[f"{name}_{bars}m"] = x.own(values)
+    for length in ALPHA_WINDOWS:
+        for name, values in rolling(series, length).items():
+            found[f"{name}_{length}m"] = bars.own(values)
     return {f"alpha_{name}": values for name, values in found.items()}
 
 
@@ -56,31 +56,32 @@ def bar_shapes(opened: Floats, high: Floats, low: Floats, close: Floats) -> dict
 
 def rolling(series: Series, bars: int) -> dict[str, Floats]:
     """Return qlib's rolling features of a window by lower-case name; NaN in the first ``bars`` rows at most."""
-    reached = extremes(series.high, series.low, bars)
-    found = _levels(series, bars, reached) | _places(series, bars, reached)
+    highs_lows = extremes(series.high, series.low, bars)
+    found = _levels(series, bars, highs_lows) | _positions(series, bars, highs_lows)
     return found | _counts(series, bars) | _volumes(series, bars)
 
 
-def _levels(s: Series, bars: int, reached: Floats) -> dict[str, Floats]:
+def _levels(s: Series, bars: int, highs_lows: Floats) -> dict[str, Floats]:
     mean, deviation, slope, fit, residual = trends(s.close, bars)
     low, high, rank = orders(s.close, bars, LOW_QUANTILE, HIGH_QUANTILE)
     ago = np.full(s.close.size, np.nan)
     ago[bars:] = s.close[:-bars]
-    levels = {"roc": ago, "ma": mean, "max": reached[0], "min": reached[1], "qtlu": high, "qtld": low}
+    levels = {"roc": ago, "ma": mean, "max": highs_lows[0], "min": highs_lows[1], "qtlu": high, "qtld": low}
     moves = {"std": deviation, "beta": slope, "resi": residual}
     found = {name: 1e4 * (level - s.close) / positive(s.close) for name, level in levels.items()}
     return found | {name: 1e4 * move / positive(s.close) for name, move in moves.items()} | {"rsqr": fit, "rank": rank}
 
 
-def _places(s: Series, bars: int, reached: Floats) -> dict[str, Floats]:
-    highest, lowest, top, bottom = reached
+def _positions(s: Series, bars: int, highs_lows: Floats) -> dict[str, Floats]:
+    highest, lowest, top, bottom = highs_lows
     position = _over(s.close - lowest, highest - lowest, undefined=0.5)
     return {"rsv": position, "imax": top / bars, "imin": bottom / bars, "imxd": (top - bottom) / bars}
 
 
 def _counts(s: Series, bars: int) -> dict[str, Floats]:
     step = _steps(s.close)
-    up, down = (_from_first_step(totals(each, bars), bars) / bars for each in (_ones(step > 0), _ones(step < 0)))
+    moves = ((step > 0).astype(np.float64), (step < 0).astype(np.float64))
+    up, down = (_from_first_step(totals(each, bars), bars) / bars for each in moves)
     return {"cntp": up, "cntn": down, "cntd": up - down, "sump": _gain_share(step, bars)}
 
 
@@ -106,17 +107,13 @@ def _steps(values: Floats) -> Floats:
     return np.concatenate((np.zeros(1), np.diff(values)))
 
 
-def _ones(condition: NDArray[np.bool_]) -> Floats:
-    return condition.astype(np.float64)
-
-
 def _gain_share(steps: Floats, bars: int) -> Floats:
     gains, size = (_from_first_step(totals(each, bars), bars) for each in (np.maximum(steps, 0), np.abs(steps)))
     return _over(gains, size, undefined=0.5)
 
 
 def _from_first_step(values: Floats, bars: int) -> Floats:
-    """Forget the one window that holds the first row, whose change is unknown."""
+    """Set the one window that holds the first row to NaN: the change of that row is unknown."""
     return np.where(np.arange(values.size) >= bars, values, np.nan)
 
 

@@ -1,7 +1,7 @@
-"""Compiled windows of Alpha158: every row looks at its own window only, so no state is carried and none drifts.
+"""Compiled windows of Alpha158. Every row reads its own window only, so no carried state can drift.
 
-All take (rows,) float64 series, oldest first, and return (outputs, rows) float64 with NaN until the window is full.
-All lie in this file, because numba's cache on disk looks only at the file of the function it compiled.
+All functions take (rows,) float64 series, oldest first, and return (outputs, rows) float64 with NaN until the window is
+full. All are in this file, because numba's cache on disk checks only the file of the compiled function.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def totals(values: Floats, bars: int) -> Floats:
 
 @numba.njit(cache=True, nogil=True)
 def trends(values: Floats, bars: int) -> Floats:
-    """Return mean, standard deviation (n - 1), slope a bar, R squared and last residual of the line through a window.
+    """Return mean, standard deviation (n - 1), slope per bar, R squared and last residual of a line per window.
 
-    Sums run over distances from the newest value, so the level costs no digits and a flat window gives exact zeros;
-    its R squared is 0.
+    Sums run over distances from the newest value, so the price level costs no digits and a flat window gives exact
+    zeros. The R squared of a flat window is 0.
     """
     out = np.full((5, values.size), np.nan)
     middle, spread = (bars - 1) / 2, bars * (bars * bars - 1) / 12
@@ -54,7 +54,7 @@ def trends(values: Floats, bars: int) -> Floats:
 
 @numba.njit(cache=True, nogil=True)
 def extremes(high: Floats, low: Floats, bars: int) -> Floats:
-    """Return highest high, lowest low, and their places in the window: 1 the oldest bar, ties: the older."""
+    """Return highest high, lowest low, and their positions in the window: 1 is the oldest bar, on ties the older."""
     out = np.full((4, high.size), np.nan)
     for row in range(bars - 1, high.size):
         top = bottom = row - bars + 1
@@ -78,7 +78,7 @@ def _quantile(ordered: Floats, share: float) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _replace(ordered: Floats, gone: float, new: float) -> None:
-    """Take ``gone`` out of the ascending values and put ``new`` in, by moving what lies between them."""
+    """Replace ``gone`` by ``new`` in the ascending values, by moving the values between them."""
     at = np.searchsorted(ordered, gone)
     while at + 1 < ordered.size and ordered[at + 1] < new:
         ordered[at] = ordered[at + 1]
@@ -91,9 +91,9 @@ def _replace(ordered: Floats, gone: float, new: float) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def orders(values: Floats, bars: int, low: float, high: float) -> Floats:
-    """Return the ``low`` and ``high`` quantiles (linear) and the newest value's mid-rank over ``bars``.
+    """Return the ``low`` and ``high`` quantiles (linear) and the mid-rank of the newest value over ``bars``.
 
-    The window's sorted values move along with it: they are values, not sums, so nothing can drift.
+    The sorted values of the window are carried along. They are values, not sums, so they cannot drift.
     """
     out = np.full((3, values.size), np.nan)
     if values.size < bars:

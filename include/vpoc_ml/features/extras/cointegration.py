@@ -1,7 +1,7 @@
-"""Residual of a pair: how far the close is from what the other instrument's close says, as their past relates them.
+"""Residual of a pair: distance of the close from its least-squares estimate by another instrument's close.
 
 Engle and Granger, Co-integration and error correction, Econometrica 55 (1987): least squares of one log price on the
-other, refitted at the start of every session on the 20 completed before it.
+other, refitted at the start of each session on the 20 completed sessions before it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.features.extras.reach import day_starts
-from vpoc_ml.features.inputs import Floats, Inputs
-from vpoc_ml.features.non_positive_prices import positive
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.profile.kernels import Ints
 
 SESSIONS = 20
 FEWEST_BARS = 100
 SMALLEST_SPREAD = 1e-5
-"""Standard deviation of the residual, in logs, below which it is no measure: a tenth of a basis point."""
+"""Smallest standard deviation of the residual, in logs: a tenth of a basis point."""
 
 
 class Line(NamedTuple):
@@ -51,26 +50,26 @@ def compute(x: Inputs) -> dict[str, Floats]:
             "the other instrument's closes", "prices above 0, which have a logarithm", f"{price:g} at {ts}"
         )
     times, closes = x.pair["ts"].to_physical().to_numpy(), x.pair["close"].to_numpy()
-    day, own, other = x.whole("day"), np.log(positive(x.whole("close"))), np.log(as_known(x.whole("ts"), times, closes))
-    starts, found = day_starts(day), np.full((2, day.size), np.nan)
-    first = int(np.searchsorted(starts, day.size - x.close.size))
-    for at in range(max(first, SESSIONS), starts.size - 1):
+    history, starts = x.full_history, x.full_history.starts
+    own, other = history.log_close, np.log(as_known(history.ts, times, closes))
+    found = np.full((2, own.size), np.nan)
+    for at in range(max(x.past_sessions, SESSIONS), starts.size - 1):
         window, rows = slice(starts[at - SESSIONS], starts[at]), slice(starts[at], starts[at + 1])
         line = fit(own[window], other[window])
         if line is not None:
             found[0, rows] = (own[rows] - line.intercept - line.hedge * other[rows]) / line.spread
             found[1, rows] = np.where(np.isnan(other[rows]), np.nan, line.hedge)
-    return {"coint_z_20d": x.own(found[0]), "coint_hedge_20d": x.own(found[1])}
+    return {"coint_z_20d": history.own(found[0]), "coint_hedge_20d": history.own(found[1])}
 
 
 def continuous_closes(parts: Sequence[tuple[pl.DataFrame, float]]) -> pl.DataFrame:
     """Return one series of closes over several front periods, on the scale of the first.
 
-    Later contracts are divided by the ratios of the rolls before them, so that nothing of the past ever changes.
+    Closes of later contracts are divided by the ratios of the rolls before them, so past values never change.
 
     Args:
         parts: ``ts, close`` of each front period, oldest first, and the ratio of the roll into it (new over old
-            price); that of the first is not used.
+            price); the ratio of the first is not used.
     """
     scaled, factor = [], 1.0
     for at, (closes, ratio) in enumerate(parts):
@@ -103,7 +102,7 @@ def fit(own: Floats, other: Floats) -> Line | None:
 def as_known(times: Ints, other_times: Ints, other_close: Floats) -> Floats:
     """Return the other instrument's last close known at the close of each bar; NaN before its first.
 
-    Both series are stamped with the start of one-minute bars, so a bar that starts at the same time closes with it.
+    Timestamps of both series are the starts of one-minute bars, so bars with equal timestamps close together.
 
     Args:
         times: (rows,) starts of the bars, microseconds UTC, increasing.

@@ -1,15 +1,16 @@
-"""Family covariates: level and change of each further index that ``ingest.covariates`` names."""
+"""Level and change of each further index that ``ingest.covariates`` names."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.series import dates_before, when_published
 
 
 def compute(x: Inputs) -> dict[str, Floats]:
-    """Return the features by name, as ``entries.covariate_features`` lists them."""
+    """Return the features that ``optional_registry.covariate_features`` lists, by name."""
     found = {}
     for name, values in x.covariates.items():
         known = values["available_at"].to_physical().to_numpy()

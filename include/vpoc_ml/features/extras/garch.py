@@ -1,9 +1,9 @@
-"""GARCH(1,1) of five-minute returns, refitted at the start of every session on the 20 completed before it.
+"""GARCH(1,1) of five-minute returns, refitted at the start of each session on the 20 completed sessions before it.
 
 Bollerslev, Generalized autoregressive conditional heteroskedasticity, Journal of Econometrics 31 (1986). The time of
 day is divided out first, as in Engle and Sokalska, Forecasting intraday volatility in the US equity market, Journal of
-Financial Econometrics 10 (2012): without it the recursion takes every open for a shock. Returns across the daily break
-are left out. The fit is that of the arch package; between fits the recursion runs on through the session's bars.
+Financial Econometrics 10 (2012): otherwise the recursion treats every open as a shock. Returns across the daily break
+are left out. The arch package fits the model. Between fits the recursion continues through the bars of the session.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from vpoc_ml.features.extras.reach import day_starts
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.profile.kernels import Ints
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SESSIONS = 20
 EARLIER_FITS = 5
-"""Sessions back from which alpha and beta may come where newer fits failed: 25 sessions of memory in all."""
+"""Largest age in sessions of alpha and beta where newer fits failed: the lookback is 25 sessions."""
 FEWEST_RETURNS = 500
 STEP_MINUTES = 5
 SLOT_STEPS = 6
@@ -35,13 +35,13 @@ DAY_STEPS = 276
 HOUR_STEPS = 12
 SMALLEST_SEASON = 0.05
 GRAIN = 2.0**20
-"""Parts of a basis point that returns are rounded to: an optimiser turns the last digit of a price into the second of
-a parameter, so that a series adjusted at a roll would otherwise be fitted differently from one that has no roll."""
+"""Returns are rounded to this fraction of a basis point. An optimiser amplifies the last digit of a price to the second
+digit of a parameter, so a series adjusted at a roll would otherwise be fitted differently from one without a roll."""
 DEFAULT = (0.05, 0.90)
-"""alpha and beta where none of those fits converged: RiskMetrics-like, a little less persistent."""
+"""alpha and beta where none of these fits converged: like RiskMetrics, a little less persistent."""
 HIGHEST_PERSISTENCE = 0.9999
 SMALLEST_SHARE = 0.01
-"""Part of the window's variance below which a variance does not count as less: bounds the log ratio."""
+"""Smallest variance as a share of the window's variance: bounds the log ratio."""
 
 
 class Steps(NamedTuple):
@@ -65,19 +65,20 @@ def compute(x: Inputs) -> dict[str, Floats]:
 
     The five minutes are those under way, or the next ones at the close of their last bar.
     """
-    day, minute, close = (x.whole(name) for name in ("day", "minute", "close"))
-    starts, found, older = day_starts(day), np.full((3, day.size), np.nan), 0
-    sessions = [slice(start, end) for start, end in pairwise(starts)]
+    history = x.full_history
+    minute, close = history.minute, history.close
+    found, older = np.full((3, close.size), np.nan), 0
+    sessions = [slice(start, end) for start, end in pairwise(history.starts)]
     steps = [five_minutes(minute[rows], close[rows]) for rows in sessions]
-    first = int(np.searchsorted(starts, day.size - x.close.size))
-    for at in range(max(first, SESSIONS), len(sessions)):
+    for at in range(max(x.past_sessions, SESSIONS), len(sessions)):
         rows, model = sessions[at], fit(steps[:at])
         older += model.age != 0
         found[:, rows] = forecasts(minute[rows], close[rows], model, steps[at - SESSIONS : at])
     if older:
-        log.warning("GARCH: %d of %d sessions use older parameters: no convergence", older, len(sessions) - first)
+        count = len(sessions) - x.past_sessions
+        log.warning("GARCH: %d of %d sessions use older parameters: no convergence", older, count)
     names = ("garch_vol_5m", "garch_ratio_60m", "garch_persistence_20d")
-    return dict(zip(names, map(x.own, found), strict=True))
+    return dict(zip(names, map(history.own, found), strict=True))
 
 
 def five_minutes(minute: Ints, close: Floats) -> Steps:
@@ -113,8 +114,8 @@ def shocks(sessions: Sequence[Steps], season: Floats) -> Floats:
 def fit(sessions: Sequence[Steps]) -> Garch:
     """Return the model fitted on the last 20 sessions.
 
-    Where the optimiser does not converge, or finds no stationary recursion, alpha and beta are those of the session
-    before, up to five sessions back, then ``DEFAULT``; omega then gives the window its own variance.
+    Where the optimiser does not converge or finds no stationary recursion, alpha and beta are those of the session
+    before, up to five sessions back, and then ``DEFAULT``. Omega is then chosen to match the variance of the window.
 
     Args:
         sessions: completed sessions, at least 20, oldest first.
@@ -123,7 +124,7 @@ def fit(sessions: Sequence[Steps]) -> Garch:
     for age in range(min(EARLIER_FITS, len(sessions) - SESSIONS) + 1):
         window = sessions[len(sessions) - age - SESSIONS : len(sessions) - age]
         values = newest if age == 0 else shocks(window, season_of(window))
-        found = _converged(values.tobytes())
+        found = converged_fit(values.tobytes())
         if found is not None:
             return Garch(*found, age) if age == 0 else _targeted(newest, found[1], found[2], age)
     return _targeted(newest, *DEFAULT, age=-1)
@@ -163,8 +164,8 @@ def filtered(values: Floats, omega: float, alpha: float, beta: float, first: flo
 
 
 @lru_cache(maxsize=128)
-def _converged(values: bytes) -> tuple[float, float, float] | None:
-    """Return omega, alpha, beta of float64 ``values``; None without convergence. Remembered: chunks ask again."""
+def converged_fit(values: bytes) -> tuple[float, float, float] | None:
+    """Return omega, alpha, beta of float64 ``values``; None without convergence. Cached, because chunks repeat fits."""
     series = np.frombuffer(values)
     if series.size < FEWEST_RETURNS or not series.any():
         return None
@@ -178,11 +179,12 @@ def _converged(values: bytes) -> tuple[float, float, float] | None:
 
 
 def _targeted(values: Floats, alpha: float, beta: float, age: int) -> Garch:
+    """Return the model with these parameters whose unconditional variance is that of ``values``."""
     return Garch(float(np.mean(values**2)) * (1 - alpha - beta), alpha, beta, age)
 
 
 def _last_hour(values: Floats) -> Floats:
-    """Return (rows + 1,) mean square of the last 12 values before each place; of as many as there are."""
+    """Return (rows + 1,) mean square of the last 12 values before each row; missing ones count as 0."""
     padded = np.concatenate((np.zeros(HOUR_STEPS), values**2))
     total = np.zeros(values.size + 1)
     for ago in range(HOUR_STEPS):

@@ -1,4 +1,4 @@
-"""HAR forecast of a session's realised variance, refitted at every session on completed ones.
+"""HAR forecast of a session's realised variance, refitted at the start of each session on completed sessions.
 
 Corsi, A simple approximate long-memory model of realized volatility, Journal of Financial Econometrics 7 (2009), in
 logs: ln RV of a session on ln RV of the one before, and on ln of the mean RV of the 5 and of the 22 before.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 
 HORIZONS = (1, 5, 22)
 LONGEST_FIT = 60
 SHORTEST_FIT = 30
 SESSIONS = max(HORIZONS) + LONGEST_FIT + 1
-"""Completed sessions a value reads at most: those of the fit, their regressors, and one for the last surprise."""
+"""Completed sessions a value reads at most: the fit, its regressors, and one more for the last surprise."""
 SMALLEST = 1e-6
-"""Variance of a session in which nothing moved, percent squared: far below one tick's."""
+"""Variance of a session without any move, percent squared: far below the variance of one tick."""
 
 
 def compute(x: Inputs) -> dict[str, Floats]:
-    """Return the forecast of ln RV of the bar's session, and how far the last session's ln RV was off its own.
+    """Return the forecast of ln RV of the bar's session, and ln RV of the session before minus its forecast.
 
-    RV is that of the registry's ``har_d``: from bar to bar and first from the open.
+    RV is that of the registry's ``har_d``: from the open to the first close, then from bar to bar.
     """
     variance = np.maximum(x.variance, SMALLEST)
-    forecast, first = np.full(variance.size, np.nan), x.past.sessions
+    forecast, first = np.full(variance.size, np.nan), x.past_sessions
     for session in range(max(first - 1, 0), variance.size):
         forecast[session] = forecast_of(variance[max(session - SESSIONS + 1, 0) : session])
     surprise = np.log(variance) - forecast

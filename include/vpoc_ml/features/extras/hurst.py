@@ -1,4 +1,4 @@
-"""Generalised Hurst exponent of order 2: how the size of a move grows with its length.
+"""Generalised Hurst exponent of order 2: growth of the size of a move with its length.
 
 Di Matteo, Aste and Dacorogna, Long-term memories of developed and emerging markets, Journal of Banking and
 Finance 29 (2005): the mean of |x(t + lag) - x(t)|^2 grows as lag^(2H).
@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.extras.reach import energy, recent
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.extras.energy import rolling_energy
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
 
 BARS = 390
 LAGS = (1, 2, 4, 8, 16, 32)
 SMALLEST = 1e-16
-"""Mean square that counts as none, far below that of one tick in the window."""
+"""Smallest mean square, far below the mean square of one tick in the window."""
 
 
 def compute(x: Inputs) -> dict[str, Floats]:
-    """Return the Hurst exponent of the last 390 returns: 0.5 a random walk, below reverting, above trending."""
-    return {"hurst_390m": x.own(hurst(recent(x, "close", BARS), BARS, LAGS))}
+    """Return the Hurst exponent of the last 390 returns: 0.5 for a random walk, less if reverting, more if trending."""
+    bars = x.full_history.pad(BARS)
+    return {"hurst_390m": bars.own(hurst(bars.close, BARS, LAGS))}
 
 
 def hurst(close: Floats, bars: int, lags: tuple[int, ...]) -> Floats:
     """Return half the slope of ln mean square move over ln lag, clipped to 0..1; 0.5 in a flat window.
 
-    Moves overlap; all lie inside the last ``bars`` + 1 closes. NaN in the first ``bars`` rows.
+    Moves overlap. All are inside the last ``bars`` + 1 closes. NaN in the first ``bars`` rows.
 
     Args:
         close: (rows,) float64 prices in any unit, oldest first.
@@ -40,7 +42,7 @@ def hurst(close: Floats, bars: int, lags: tuple[int, ...]) -> Floats:
     for lag, slope in zip(lags, slopes, strict=True):
         moves = np.zeros(close.size)
         moves[lag:] = logs[lag:] - logs[:-lag]
-        mean = energy(moves, bars + 1 - lag, first=lag) / (bars + 1 - lag)
+        mean = rolling_energy(moves, bars + 1 - lag, first=lag) / (bars + 1 - lag)
         exponent += slope / 2 * np.log(np.maximum(mean, SMALLEST))
         flat &= mean == 0
     return np.where(flat, 0.5, np.clip(exponent, 0, 1))

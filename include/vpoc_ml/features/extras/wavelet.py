@@ -1,35 +1,37 @@
-"""Where the energy of the returns lies: shares by scale of a causal Haar transform.
+"""Energy of the returns by time scale: shares of a causal Haar transform.
 
-The a trous (undecimated) Haar transform with the filter behind the bar, in the normalisation of the maximal overlap
-transform (Percival and Walden, Wavelet Methods for Time Series Analysis, 2000, chapter 5): the coefficient of level j
-is half the mean of the last 2^(j-1) returns less half the mean of as many before them. A centred or decimated
-transform would read later bars.
+The transform is the a trous (undecimated) Haar transform with the filter behind the bar, in the normalisation of the
+maximal overlap transform (Percival and Walden, Wavelet Methods for Time Series Analysis, 2000, chapter 5). The
+coefficient of level j is half the mean of the last 2^(j-1) returns minus half the mean of as many returns before them.
+A centred or decimated transform would read later bars.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.extras.reach import energy, recent
-from vpoc_ml.features.inputs import Floats, Inputs
+from vpoc_ml.features.extras.energy import rolling_energy
+from vpoc_ml.features.history import Floats
+from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
 
 BARS = 390
 LEVELS = 6
-REACH = BARS + 2**LEVELS - 1
+LOOKBACK = BARS + 2**LEVELS - 1
 
 
 def compute(x: Inputs) -> dict[str, Floats]:
-    """Return the share of the last 390 bars' energy at changes over 2, 4, ... 64 bars."""
-    shares = energy_shares(recent(x, "close", REACH), BARS, LEVELS)
-    return {f"wavelet_{2**level}m": x.own(shares[level - 1]) for level in range(1, LEVELS + 1)}
+    """Return the shares of the energy of the last 390 bars at changes over 2, 4, ... 64 bars."""
+    bars = x.full_history.pad(LOOKBACK)
+    shares = energy_shares(bars.close, BARS, LEVELS)
+    return {f"wavelet_{2**level}m": bars.own(shares[level - 1]) for level in range(1, LEVELS + 1)}
 
 
 def coefficients(close: Floats, levels: int) -> tuple[list[Floats], Floats]:
-    """Return the detail coefficients of the log returns by level, and the smooth that is left.
+    """Return the detail coefficients of the log returns by level, and the remaining smooth.
 
-    The mean of the last 2^j returns is a difference of two log closes, so no filter is run. The first 2^j rows of
-    level j have no value and hold 0.
+    The mean of the last 2^j returns is a difference of two log closes, so no filter is run. The first 2^j rows of level
+    j have no value and hold 0.
     """
     logs, details = np.log(positive(close)), []
     smooth = _mean_return(logs, 1)
@@ -53,8 +55,8 @@ def energy_shares(close: Floats, bars: int, levels: int) -> Floats:
         levels: number of dyadic scales.
     """
     details, smooth = coefficients(close, levels)
-    energies = np.array([energy(detail, bars, first=2**levels) for detail in details])
-    total = energies.sum(axis=0) + energy(smooth, bars, first=2**levels)
+    energies = np.array([rolling_energy(detail, bars, first=2**levels) for detail in details])
+    total = energies.sum(axis=0) + rolling_energy(smooth, bars, first=2**levels)
     white = 2.0 ** -np.arange(1, levels + 1)[:, None]
     return np.where(total == 0, white, energies / np.where(total == 0, 1, total))
 
