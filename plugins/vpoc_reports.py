@@ -32,7 +32,7 @@ OWN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'none'; frame-ancestors 'self'"
 )
 TOKEN_SECONDS = 3600
-EXPIRED = "This validation is no longer kept: the Data Docs hold the newest ones, quality.docs_limit of them."
+EXPIRED = "This validation is no longer kept: the Data Docs hold the newest ones, machine.docs_limit of them."
 FONTS = (".woff", ".woff2", ".ttf")
 # The lake itself or one directly below it (the demos' lakes), then what is public in it.
 PUBLIC = re.compile(r"([\w-][\w.-]*/)?(reports/.+|runs/[^/]+/report\.html)")

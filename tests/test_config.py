@@ -57,7 +57,7 @@ def test_unknown_key_suggests_the_setting_meant():
         ("training.epochs", 0, "greater than or equal to 1"),
         ("training.epochs", "many", "a valid integer"),
         ("dataset.train_share", 1.5, "less than 1"),
-        ("training.device", "tpu", "'auto', 'cpu', 'cuda' or 'rocm'"),
+        ("machine.device", "tpu", "'auto', 'cpu', 'cuda' or 'rocm'"),
         ("dataset.validation_share", 0.4, "below 0.4, what train_share leaves"),
         ("model.hidden_dims", "32, 0", "widths of at least 1"),
         ("model.hidden_dims", [], "one or more widths"),
@@ -113,7 +113,7 @@ def test_form_has_every_setting_with_help_section_and_limits():
     rate = fields["training.learning_rate"]
     assert rate["type"] == ["null", "string", "number"]
     assert (rate["exclusiveMinimum"], rate["maximum"], rate["section"]) == (0, 10, "Training")
-    assert fields["training.device"]["enum"] == [None, "auto", "cpu", "cuda", "rocm"]
+    assert fields["machine.device"]["enum"] == [None, "auto", "cpu", "cuda", "rocm"]
 
 
 def test_form_draws_no_number_widget_and_one_line_for_every_number_and_list():
@@ -196,7 +196,7 @@ def test_text_that_is_no_number_within_the_limits_is_refused(key, value, expecte
 
 
 def test_all_wrong_values_are_named_at_once():
-    wrong = {"training.epochs": "0", "training.device": "tpu", "training.learning_rate": "1,5"}
+    wrong = {"training.epochs": "0", "machine.device": "tpu", "training.learning_rate": "1,5"}
     with pytest.raises(InvalidValueError) as caught:
         config.resolve("nightly", wrong | {"training.seed": "3"})
     for key, value in wrong.items():

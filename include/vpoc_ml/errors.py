@@ -188,7 +188,7 @@ class GpuBusyError(MachineError):
         self.gpu, self.used, self.limit = gpu, used, limit
         super().__init__(
             f"Expected GPU {gpu} to be free before training; {used / 1024**3:.1f} GiB are in use, the limit is"
-            f" {limit:g} GiB (training.vram_limit_gib). End the process that holds them. If no process does, the"
+            f" {limit:g} GiB (machine.vram_limit_gib). End the process that holds them. If no process does, the"
             " driver has not released them: restart the worker's container, then the machine."
         )
 

@@ -44,7 +44,7 @@ PUBLISHED = {
         "training.gradient_clip": 15.0,
         "training.patience": 25,
         "data.fraction": 1.0,
-        "data.chunk_rows": 15000,
+        "machine.chunk_rows": 15000,
         "training.loss": "adaptive_huber",
     },
     AMBITIOUS: {
@@ -59,7 +59,7 @@ PUBLISHED = {
         "training.patience": 30,
         "training.precision": "bf16",
         "data.fraction": 1.0,
-        "data.chunk_rows": 75000,
+        "machine.chunk_rows": 75000,
         "training.loss": "adaptive_huber",
     },
     LAYERS: {
@@ -73,8 +73,8 @@ PUBLISHED = {
     DEBUG: {
         "training.epochs": 1,
         "training.batch_size": 4,
-        "training.vram_limit_gib": 0.0,
-        "data.chunk_rows": 1000,
+        "machine.vram_limit_gib": 0.0,
+        "machine.chunk_rows": 1000,
         "training.patience": 15,
     },
 }

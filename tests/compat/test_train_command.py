@@ -88,7 +88,7 @@ def test_chunk_size_changes_memory_and_no_byte_of_the_training_set(command, merg
     places = f"--raw {raw} --vix {vix} --preset top5"
     found = set()
     for rows in (0, 700, 15_000):
-        assert command(f"training-set {places} --lake lake-{rows} -o data.chunk_rows={rows}").exit_code == 0
+        assert command(f"training-set {places} --lake lake-{rows} -o machine.chunk_rows={rows}").exit_code == 0
         features = pl.read_parquet(merged / f"lake-{rows}/features/ES/ESH23.parquet")
         training_set = (merged / f"lake-{rows}/runs/manual/training_set.parquet").read_bytes()
         found.add((tuple(features.hash_rows()), hashlib.sha256(training_set).hexdigest()))

@@ -32,9 +32,9 @@ def test_card_is_chosen_and_recorded():
 
 def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):
     planted = plant(40_000)
-    settings = {"training.engine": "eager", "training.epochs": 3}
+    settings = {"machine.engine": "eager", "training.epochs": 3}
     runs = {
-        device: write_run(tmp_path / device, planted, {**settings, "training.device": device})
+        device: write_run(tmp_path / device, planted, {**settings, "machine.device": device})
         for device in ("cpu", "cuda")
     }
     results = {device: train_run(run) for device, run in runs.items()}
@@ -48,7 +48,7 @@ def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):
 
 def test_run_on_the_card_gives_the_same_bytes_twice_and_resumes(tmp_path):
     planted = plant(20_000)
-    settings = {"training.device": "cuda", "training.engine": "eager", "training.epochs": 2, "model.dropout": 0.1}
+    settings = {"machine.device": "cuda", "machine.engine": "eager", "training.epochs": 2, "model.dropout": 0.1}
     weights = []
     for name in ("a", "b"):
         run = write_run(tmp_path / name, planted, settings)

@@ -40,7 +40,7 @@ PRELOADED += [
 PRELOADED += ["matplotlib.backends.backend_svg", "sklearn.linear_model", "mlflow.store.tracking.sqlalchemy_store"]
 PRELOADED += ["mlflow.store.model_registry.sqlalchemy_store"]
 """What the stages import, loaded once for all runs."""
-SETTINGS = {"training.epochs": 2, "training.engine": "eager", "model.hidden_dims": "4"}
+SETTINGS = {"training.epochs": 2, "machine.engine": "eager", "model.hidden_dims": "4"}
 SETTINGS |= {"features.names": "tod_sin,mom_15m", "dataset.train_share": 0.4, "dataset.embargo_sessions": 0}
 
 processes = multiprocessing.get_context("forkserver")

@@ -60,7 +60,7 @@ def test_chunks_give_the_same_features(lake, start, delivery):
     pipeline.run_until(lake, "whole", "features", NOW)
     expected = Lake(lake).read_frame(FEATURES)
     Lake(lake).path(FEATURES).unlink()
-    start("chunks", overrides=settings | {"data.chunk_rows": 2000})
+    start("chunks", overrides=settings | {"machine.chunk_rows": 2000})
     pipeline.run_until(lake, "chunks", "features", NOW)
     assert Lake(lake).read_frame(FEATURES).equals(expected)
 

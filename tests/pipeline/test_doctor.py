@@ -210,7 +210,7 @@ def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkey
     good = CliRunner().invoke(app, places)
     assert good.exit_code == 0
     assert "a run trains on cpu" in good.stdout
-    bad = CliRunner().invoke(app, [*places, "--json", "-o", "training.allow_cpu=false"])
+    bad = CliRunner().invoke(app, [*places, "--json", "-o", "machine.allow_cpu=false"])
     assert bad.exit_code == 2
     told = json.loads(bad.stdout)
     assert told["ok"] is False

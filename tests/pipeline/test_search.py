@@ -28,7 +28,7 @@ LOG_TRIAL = mlflow_trials.log_trial
 NAMES = ("signal", "noise", "flat")
 SESSIONS, BARS = 13, 200
 VARY = ("training.learning_rate=1e-3..1e-2 log", "model.hidden_dims=8|16")
-QUICK = {"training.epochs": 2, "training.batch_size": 64, "evaluation.bootstrap_samples": 100, "training.device": "cpu"}
+QUICK = {"training.epochs": 2, "training.batch_size": 64, "evaluation.bootstrap_samples": 100, "machine.device": "cpu"}
 
 
 def write_training_set(folder: Path) -> None:

@@ -37,7 +37,7 @@ def test_command_trains_each_seed_in_the_runs_folder(start, lake, monkeypatch):
 
 
 def test_stdout_of_the_command_is_its_result_and_nothing_else(lake):
-    tiny = {"training.epochs": 1, "training.batch_size": 64, "model.hidden_dims": (4,), "training.engine": "eager"}
+    tiny = {"training.epochs": 1, "training.batch_size": 64, "model.hidden_dims": (4,), "machine.engine": "eager"}
     folder = write_run(Path(lake) / "runs" / "night", plant(400), tiny, "smoke")
     write_json(folder / "inputs.json", {"raw": None, "vix": None, "started": NOW.isoformat()})
     command = ["seeds", "night", "--seed", "1", "--seed", "2", "--lake", lake, "--json"]

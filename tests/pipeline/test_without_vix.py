@@ -38,7 +38,7 @@ def test_features_are_those_of_a_run_with_the_vix_but_for_its_family(lake, start
     start("with")
     pipeline.run_until(lake, "with", "features", NOW)
     expected = features(lake).drop("vix_lag1", "vix_chg_5d", "vrp")
-    start("without", overrides=WITHOUT | {"data.chunk_rows": 5000})
+    start("without", overrides=WITHOUT | {"machine.chunk_rows": 5000})
     pipeline.run_until(lake, "without", "features", NOW)
     assert features(lake).equals(expected)
     assert (

@@ -207,7 +207,7 @@ def test_validation_that_is_no_longer_kept_says_so(client):
     gone = client.get(address.replace("index.html", "validations/bars/night-0/20260101T000000/tallies-bars.html"))
     assert gone.status_code == 404
     assert "no longer kept" in gone.text
-    assert "quality.docs_limit" in gone.text
+    assert "machine.docs_limit" in gone.text
 
 
 def test_own_pages_run_no_scripts(client):

@@ -61,7 +61,7 @@ def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], preset:
     columns = [fit_robust_scaling(planted.raw[planted.split == "train", index]) for index in range(len(names))]
     folder.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / "training_set.parquet")
-    write_text(folder / "config.json", resolve(preset, {"training.device": "cpu", **overrides}).to_json())
+    write_text(folder / "config.json", resolve(preset, {"machine.device": "cpu", **overrides}).to_json())
     statistics = {
         "features": names,
         "median": [column.median for column in columns],

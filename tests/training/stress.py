@@ -139,9 +139,9 @@ class Case(NamedTuple):
             "training.epochs": 1,
             "training.warmup_steps": 50,
             "training.weight_decay": 1e-4,
-            "training.ladder": False,
-            "training.device": "cpu",
-            "training.engine": "eager",
+            "machine.fallback": False,
+            "machine.device": "cpu",
+            "machine.engine": "eager",
         }
 
 

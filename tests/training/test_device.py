@@ -52,7 +52,7 @@ def test_card_that_works_is_taken_and_recorded(asked):
 
 def test_cpu_is_taken_when_asked_without_a_look_at_cards():
     choice = choose_device(TrainingConfig(device="cpu"), smoke=failing)
-    assert (choice.device.type, choice.reason, choice.report) == ("cpu", "training.device is cpu", {})
+    assert (choice.device.type, choice.reason, choice.report) == ("cpu", "machine.device is cpu", {})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make
     for rung in fallback_configs(config)[:2]:
         on_gpu = replace(stored, fingerprint=fingerprint_of(hash_inputs(run), rung, "cuda"))
         path = write_checkpoint(run / "checkpoints", on_gpu)
-        make_run(tiny, **short, model__hidden_dims=(8,), training__checkpoint_seconds=7)
+        make_run(tiny, **short, model__hidden_dims=(8,), machine__checkpoint_seconds=7)
         with pytest.raises(GpuBusyError, match="GPU 0"):
             train_run(run)
         assert read_checkpoint(path).fingerprint == on_gpu.fingerprint, "the card goes on with it"

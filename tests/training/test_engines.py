@@ -141,7 +141,7 @@ def test_a_whole_job_is_alike_in_both_engines(tiny, make_run):
     shared |= {"preset": "top5", "model__dropout": 0.0, "training__learning_rate": 1e-3}
     losses = {}
     for engine in ("eager", "fused"):
-        result = train_run(make_run(tiny, engine, training__engine=engine, **shared))
+        result = train_run(make_run(tiny, engine, machine__engine=engine, **shared))
         assert result["engine"] == engine, result["engine_reason"]
         assert "self-test passed" in result["engine_reason"] or engine == "eager"
         losses[engine] = result["best_validation_loss"]

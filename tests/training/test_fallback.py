@@ -39,20 +39,20 @@ def test_rungs_below_the_asked_recipe(preset, names):
 
 
 def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
-    asked = config.resolve("nightly", {"training.seed": 5, "training.threads": 2, "dataset.horizon_minutes": 7})
+    asked = config.resolve("nightly", {"training.seed": 5, "machine.threads": 2, "dataset.horizon_minutes": 7})
     below = fallback.fallback_configs(asked)
     assert (below[1].model.hidden_dims, below[1].training.learning_rate) == ((128, 64, 32), 1e-4)
     assert [rung.training.learning_rate for rung in below[2:]] == [5e-5, 1e-5]
     for rung in below[1:]:
-        assert (rung.training.seed, rung.training.threads, rung.dataset, rung.features) == (
+        assert (rung.training.seed, rung.machine.threads, rung.dataset, rung.features) == (
             5, 2, asked.dataset, asked.features
         )  # fmt: skip
-    assert fallback.fallback_configs(config.resolve("nightly", {"training.ladder": False}))[1:] == []
+    assert fallback.fallback_configs(config.resolve("nightly", {"machine.fallback": False}))[1:] == []
 
 
 def test_threads_belong_to_the_machine_and_precision_to_the_preset():
-    asked = config.resolve("nightly", {"training.threads": 2, "training.precision": "fp16"})
-    assert [(rung.training.threads, rung.training.precision) for rung in fallback.fallback_configs(asked)] == [
+    asked = config.resolve("nightly", {"machine.threads": 2, "training.precision": "fp16"})
+    assert [(rung.machine.threads, rung.training.precision) for rung in fallback.fallback_configs(asked)] == [
         (2, "fp16"), (2, "fp32"), (2, "fp32"), (2, "fp32")
     ]  # fmt: skip
 

@@ -30,9 +30,9 @@ def test_data_model_and_device_count_and_the_rest_of_the_run_does_not():
 
 def test_more_checkpoints_neither_change_the_weights_nor_begin_anew(tiny, make_run):
     rare = make_run(tiny, "rare", **FAST)
-    often = make_run(tiny, "often", **FAST, training__checkpoint_seconds=0, training__ladder=False)
+    often = make_run(tiny, "often", **FAST, machine__checkpoint_seconds=0, machine__fallback=False)
     steps = train_run(rare)["steps"]
     train_run(often)
     assert (rare / "best_model.safetensors").read_bytes() == (often / "best_model.safetensors").read_bytes()
-    make_run(tiny, "often", **FAST, training__vram_limit_gib=3)
+    make_run(tiny, "often", **FAST, machine__vram_limit_gib=3)
     assert train_run(often)["resumed_from_step"] == steps

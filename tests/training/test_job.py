@@ -82,7 +82,7 @@ def test_files_progress_and_log_are_written(tiny, make_run):
     assert described["device_reason"]
     assert described["threads"] == 1
     log = (run / "training_log.txt").read_text()
-    assert "parameters on cpu (training.device is cpu)" in log
+    assert "parameters on cpu (machine.device is cpu)" in log
     assert "epoch 2 of 2: training loss" in log
     assert len(list((run / "checkpoints").glob("step-*.ckpt"))) == 2
 
@@ -142,7 +142,7 @@ def test_without_the_guard_the_same_dirt_is_not_survived(every, value, tiny, mak
     assert train_run(make_run(dirty, "guarded", **FAST))["skipped"] == 0
     monkeypatch.setattr("vpoc_ml.models.guard.Guard.forward", lambda self, values: values.float())
     with pytest.raises(TrainingUnstableError, match="finite validation loss"):
-        train_run(make_run(dirty, **FAST, training__ladder=False))
+        train_run(make_run(dirty, **FAST, machine__fallback=False))
 
 
 @pytest.mark.parametrize("preset", ["nightly", "top5"])
@@ -154,7 +154,7 @@ def test_learning_rate_times_1000_recovers_or_gives_up_with_the_right_error(pres
         training__learning_rate=rate,
         training__epochs=3,
         training__monitor_steps=5,
-        training__ladder=False,
+        machine__fallback=False,
     )
     try:
         train_run(run)
@@ -182,7 +182,7 @@ def test_unstable_run_raises_after_the_last_rollback(tiny, make_run):
         training__batch_size=64,
         training__monitor_steps=5,
         training__max_rollbacks=0,
-        training__ladder=False,
+        machine__fallback=False,
         training__epochs=5,
     )
     with pytest.raises(TrainingUnstableError, match="at most 0 rollbacks"):
@@ -227,5 +227,5 @@ def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):
 def test_gpu_that_is_asked_for_and_absent_is_a_configuration_error(tiny, make_run, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match="sees no GPU"):
-        train_run(make_run(tiny, training__device="cuda"))
-    assert train_run(make_run(tiny, "auto", training__device="auto", **FAST))["device"] == "cpu"
+        train_run(make_run(tiny, machine__device="cuda"))
+    assert train_run(make_run(tiny, "auto", machine__device="auto", **FAST))["device"] == "cpu"

@@ -43,7 +43,7 @@ class Bowl:
     def train(self, folder) -> None:
         config = read_config(folder)
         assert (folder / "training_set.parquet").read_text() == "rows"
-        assert config.training.ladder is False
+        assert config.machine.fallback is False
         if len(self.trained) == self.kill_at:
             self.kill_at = None
             raise Killed
@@ -281,8 +281,8 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
     )
     assert (rate.whole, rows.whole, rate.log) == (False, True, False)
     assert kind.choices == ("mlp", "residual")
-    assert overrides({"training.ladder": True, "model.hidden_dims": (8, 4)}) == [
-        "training.ladder=true",
+    assert overrides({"machine.fallback": True, "model.hidden_dims": (8, 4)}) == [
+        "machine.fallback=true",
         "model.hidden_dims=8,4",
     ]
 
@@ -299,12 +299,12 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
         (("model.dropout=0..2",), InvalidValueError, "less than 1"),
         (("model.kind=mlp|forest",), InvalidValueError, "residual"),
         (("training.seed=1..100",), InvalidValueError, "other than the seed"),
-        (("training.ladder=true|false",), InvalidValueError, "and the ladder"),
-        (("training.ladder=0..1",), InvalidValueError, "and the ladder"),
+        (("machine.fallback=true|false",), InvalidValueError, "and the ladder"),
+        (("machine.fallback=0..1",), InvalidValueError, "and the ladder"),
         (("model=1..2",), UnknownKeyError, "dotted name"),
         (("training.a.b=1..2",), UnknownKeyError, "dotted name"),
         (("training.a.b=1|2",), UnknownKeyError, "dotted name"),
-        (("training.allow_cpu=0..1",), InvalidValueError, r"choices, a\|b\|c"),
+        (("machine.allow_cpu=0..1",), InvalidValueError, r"choices, a\|b\|c"),
         (("model.hidden_dims=16..64",), InvalidValueError, r"choices, a\|b\|c"),
         (("model.kind=1..2",), InvalidValueError, r"choices, a\|b\|c"),
         (("training.batch_size=16.7..64",), InvalidValueError, "two whole numbers"),

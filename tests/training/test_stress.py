@@ -56,7 +56,7 @@ def test_configuration_loses_no_step_and_learns(case, tmp_path):
 @pytest.mark.parametrize("rate", [2e-4, 2e-3, 2e-2])
 def test_fused_engine_loses_no_step_either(rate, tmp_path):
     case = Case("residual", "fp32", 16, rate)
-    settings = case.settings() | {"training.engine": "fused"}
+    settings = case.settings() | {"machine.engine": "fused"}
     fused = run_case(tmp_path / "fused", market(STEPS * 16), settings)
     eager = run_case(tmp_path / "eager", market(STEPS * 16), case.settings())
     assert (fused.steps, fused.nan_losses, fused.nonfinite_predictions) == (STEPS, 0, 0)

@@ -128,7 +128,7 @@ def test_errors_of_the_process_keep_their_class_and_text(tiny, make_run, tmp_pat
         training__batch_size=64,
         training__monitor_steps=5,
         training__max_rollbacks=0,
-        training__ladder=False,
+        machine__fallback=False,
         training__epochs=5,
     )
     with pytest.raises(TooManyRollbacksError, match="at most 0 rollbacks") as raised:
@@ -163,7 +163,7 @@ RAISED_BY_TRAINING = (
     InvalidValuesError([InvalidValueError("a.b", None, "a number"), InvalidValueError("c.d", [1.5], "text")]),
     ArtifactError("/run/feature_statistics.json", "features", "KeyError('median')"),
     NoLabelledRowsError("validation"),
-    DeviceError("training.device is rocm", "torch sees no GPU", "Install the wheel."),
+    DeviceError("machine.device is rocm", "torch sees no GPU", "Install the wheel."),
     GpuBusyError(1, 6 * 1024**3, 1.5),
     TooManyRollbacksError(8, "step 90: loss 3 is above 1.5 x the usual 1", 2.0**-9),
     NoFiniteValidationLossError(12),

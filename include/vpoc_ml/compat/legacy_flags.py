@@ -25,12 +25,12 @@ NUMBERS: dict[str, tuple[type, str]] = {
     "early_stopping_patience": (int, "training.patience"),
     "gradient_accumulation_steps": (int, "training.accumulation"),
     "data_fraction": (float, "data.fraction"),
-    "chunk_size": (int, "data.chunk_rows"),
+    "chunk_size": (int, "machine.chunk_rows"),
 }
 SWITCHES: dict[str, tuple[str, Any]] = {
     "use_mixed_precision": ("training.precision", "bf16"),
     "adaptive_loss": ("training.loss", "adaptive_huber"),
-    "skip_gpu_cleanup": ("training.vram_limit_gib", 0.0),
+    "skip_gpu_cleanup": ("machine.vram_limit_gib", 0.0),
 }
 HELP = (
     "The earlier trainer's flags are understood too, with preset top5 as their base: --data (a folder, or one CSV or"

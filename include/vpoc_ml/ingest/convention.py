@@ -27,7 +27,7 @@ def check_side(cleaned: Cleaned, contract: Contract, instrument: Instrument, whe
     minute. Fewer than three sessions, or thin ones, prove nothing and pass.
 
     Raises:
-        UnreadableFileError: naming ``ingest.stamp``.
+        UnreadableFileError: naming ``ingest.label_side``.
     """
     stray = cleaned.quarantine.filter(pl.col("reason") == OUTSIDE_HOURS)["ts"]
     bars = cleaned.bars["ts"]
@@ -83,7 +83,7 @@ def _wrong_side(where: str, count: int, sessions: int, what: str, side: str) -> 
         where,
         "stamps of the side of the bar that the format marks",
         f"a bar {what} in {count} of {sessions} sessions, so the stamps mark the {side} of a bar",
-        remedy=f"Set ingest.stamp to {side}.",
+        remedy=f"Set ingest.label_side to {side}.",
     )
 
 

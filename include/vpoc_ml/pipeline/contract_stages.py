@@ -136,11 +136,11 @@ def _features(
     predecessor: Predecessor | None,
     pair: pl.DataFrame | None,
 ) -> pl.DataFrame:
-    """Return the features of bars, sessions and developing levels; ``data.chunk_rows`` bounds the memory it takes."""
+    """Return the features of bars, sessions and developing levels; ``machine.chunk_rows`` bounds the memory it takes."""
     vix, others = indices
     options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras}
     options |= {"pair": pair, "covariates": others}
-    if rows := run.config.data.chunk_rows:
+    if rows := run.config.machine.chunk_rows:
         return pl.concat(build_in_chunks(frames[0], vix, run.instrument, predecessor, rows=rows, **options))
     return build_features(*frames, vix, run.instrument, predecessor, **options)
 

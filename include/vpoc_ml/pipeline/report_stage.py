@@ -30,7 +30,7 @@ def publish_reports(run: Run, now: datetime) -> Result:
     """
     from vpoc_ml.reports.data_docs import publish
 
-    docs = publish(run.reports, limit=run.config.quality.docs_limit)
+    docs = publish(run.reports, limit=run.config.machine.docs_limit)
     published = {"data docs": run.lake.uri(docs)}
     if (run.folder / "metrics.json").is_file():
         published["evaluation"] = run.lake.uri(write_evaluation_report(run))

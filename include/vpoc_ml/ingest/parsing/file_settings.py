@@ -91,13 +91,13 @@ def ends(file: FileRef, reader: str, config: IngestConfig, *, default: bool | No
     """
     side = option(config.stamp, file, reader)
     if side not in (None, "start", "end"):
-        raise InvalidValueError("ingest.stamp", side, "start or end")
+        raise InvalidValueError("ingest.label_side", side, "start or end")
     if side is None and default is None:
         raise UnreadableFileError(
             file.shown,
             "stamps of which the side of the bar is known",
             "nothing that tells it",
-            remedy="Set ingest.stamp to start or end.",
+            remedy="Set ingest.label_side to start or end.",
         )
     return bool(default) if side is None else side == "end"
 

@@ -5,7 +5,7 @@ each role names a column, or its position (1, 2, ...) in a file without a header
 for ``timestamp=``; ``volume=Up+Down`` adds columns; ``contract=`` may be left out where the file name tells it;
 ``format`` is of the timestamp (default ISO; epoch:s, epoch:ms, epoch:us, epoch:ns); ``separator`` is comma (default),
 semicolon, tab or pipe; ``decimal=comma`` reads 4000,50. Timestamps without a zone need ``ingest.timezone``; the label
-side needs ``ingest.stamp``. Prices in points, volume in contracts.
+side needs ``ingest.label_side``. Prices in points, volume in contracts.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 session, in any case and order; its VIX and session columns are not read (the one looks ahead, the other is wrong).
 Its rows are NinjaTrader minute exports glued together, so timestamps are UTC and mark the END of the bar. That is
 checked on the session column: it says RTH where 09:30 <= timestamp < 16:00 on that clock, or RTH everywhere. Where it
-says something else the convention is not known and ``ingest.timezone`` and ``ingest.stamp`` must tell it. Prices in
+says something else the convention is not known and ``ingest.timezone`` and ``ingest.label_side`` must tell it. Prices in
 points, volume in contracts.
 """
 
@@ -89,7 +89,7 @@ def _refuse_unless_set(file: FileRef, config: IngestConfig) -> None:
         file.shown,
         "stamps whose zone and side of the bar are known",
         "a session column that is not the earlier system's rule (RTH where 09:30 <= UTC stamp < 16:00)",
-        remedy="Set ingest.timezone (such as UTC) and ingest.stamp (start or end).",
+        remedy="Set ingest.timezone (such as UTC) and ingest.label_side (start or end).",
     )
 
 

@@ -45,7 +45,7 @@ class FusedEngine(Engine):
         reason = why_not_fused(self.net, self.config, self.objective)
         program = program_of(self.net)
         if reason is not None or program is None:
-            raise InvalidValueError("training.engine", "fused", f"auto, eager or compiled: {reason}")
+            raise InvalidValueError("machine.engine", "fused", f"auto, eager or compiled: {reason}")
         self.program = program
         self.work = aligned(program.rows, 0)
 

@@ -71,12 +71,12 @@ def choose_engine(
 def plan_engine(net: nn.Module, config: TrainingConfig, objective: Objective, batch: int) -> tuple[str, str]:
     """Return the name of the engine, ``eager`` or ``fused``, and the reason; nothing is compiled."""
     if config.engine == "eager":
-        return "eager", "training.engine is eager"
+        return "eager", "machine.engine is eager"
     obstacle = why_not_fused(net, config, objective)
     if obstacle is not None:
         return "eager", obstacle
     if config.engine == "fused":
-        return "fused", "training.engine is fused"
+        return "fused", "machine.engine is fused"
     # any other value is auto: an earlier release also had "compiled"
     parameters = sum(parameter.numel() for parameter in net.parameters())
     size = f"{parameters} parameters and {batch} rows a step"

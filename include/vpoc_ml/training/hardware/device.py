@@ -22,7 +22,7 @@ from vpoc_ml.training.hardware.smoke import NIGHTLY, Probe, Smoke, smoke_test
 WORKER_VARIABLE = "_VPOC_ML_TRAINING_WORKER"
 CONTEXT_BYTES = 512 * 1024**2
 COPIES = 4
-DOCTOR = "`vpoc-ml doctor` names the cause; training.device cpu trains without a card."
+DOCTOR = "`vpoc-ml doctor` names the cause; machine.device cpu trains without a card."
 Try = Callable[[torch.device, Probe], Smoke]
 
 
@@ -49,7 +49,7 @@ def choose_device(
 ) -> DeviceChoice:
     """Return the device for training; a ROCm card is ``cuda`` to torch.
 
-    A card is taken when no known trap forbids it, nobody else holds more than ``training.vram_limit_gib`` of it,
+    A card is taken when no known trap forbids it, nobody else holds more than ``machine.vram_limit_gib`` of it,
     ``needed`` bytes are free, and the smoke test agrees with the CPU. Under torchrun the process takes the card of
     its local rank.
 
@@ -67,9 +67,9 @@ def choose_device(
     cpu = torch.device("cpu")
     if config.device == "cpu":
         if not config.allow_cpu:
-            remedy = "Set training.device to auto, cuda or rocm, or allow the CPU."
-            raise DeviceError("training.allow_cpu is false", "training.device is cpu", remedy)
-        return DeviceChoice(cpu, "training.device is cpu")
+            remedy = "Set machine.device to auto, cuda or rocm, or allow the CPU."
+            raise DeviceError("machine.allow_cpu is false", "machine.device is cpu", remedy)
+        return DeviceChoice(cpu, "machine.device is cpu")
     hardware = hardware or probe_hardware()
     report: dict[str, Any] = {
         "hardware": hardware.summary(),
@@ -86,7 +86,7 @@ def choose_device(
     busy = obstacle if isinstance(obstacle, GpuBusyError) else None
     if config.device == "auto" and config.allow_cpu:
         return DeviceChoice(cpu, str(obstacle), report, busy)
-    asked = f"training.device is {config.device}, training.allow_cpu {str(config.allow_cpu).lower()}"
+    asked = f"machine.device is {config.device}, machine.allow_cpu {str(config.allow_cpu).lower()}"
     raise busy or DeviceError(asked, str(obstacle), DOCTOR)
 
 

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 def fallback_configs(config: RunConfig) -> list[RunConfig]:
     """Return the configurations to try in order, ``config`` first; ``preset`` names each."""
-    if not config.training.ladder:
+    if not config.machine.fallback:
         return [config]
     below = (
         FALLBACK_PRESETS[FALLBACK_PRESETS.index(config.preset) + 1 :]
@@ -77,7 +77,7 @@ def train_with_fallback(run_dir: Path, config: RunConfig, train: Train, mark_of:
         try:
             return train(rung, above)
         except TrainingUnstableError as error:
-            if not config.training.ladder:
+            if not config.machine.fallback:
                 raise
             log.warning("preset %s gave up: %s", rung.preset, error)
             above.append(_set_aside(run_dir, path, rung, mark, error))

@@ -87,7 +87,7 @@ def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
 
     A run with checkpoints from the card waits for a card that is only busy: on the CPU it would begin anew.
     """
-    torch.set_num_threads(config.training.threads)
+    torch.set_num_threads(config.machine.threads)
     statistics, inputs = read_feature_statistics(run_dir), hash_inputs(run_dir)
     validate_training_config(config, statistics)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics.features))
@@ -95,7 +95,7 @@ def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
     if choice.busy is not None:
         on_gpu = {fingerprint_of(inputs, rung, "cuda") for rung in fallback_configs(config)}
         if on_gpu & fingerprints(run_dir / "checkpoints"):
-            log.warning("the run was begun on the card and waits for it; training.device cpu begins anew without")
+            log.warning("the run was begun on the card and waits for it; machine.device cpu begins anew without")
             raise choice.busy
     return TrainingContext(statistics, inputs, choice)
 

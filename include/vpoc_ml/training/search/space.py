@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SEARCHED = ("model", "training")
 # The best of many seeds is luck; trials run without the ladder, so that what does not hold is seen
-FIXED = ("training.seed", "training.ladder")
+FIXED = ("training.seed", "machine.fallback")
 FORM = "key=low..high, key=low..high log, or key=a|b|c, such as training.learning_rate=1e-4..1e-2 log"
 
 # What is searched unless something else is named: enough to move a small net, few enough for 30 trials.

@@ -162,7 +162,7 @@ class Search:
         return found
 
     def _base(self) -> RunConfig:
-        return configuration.change(read_config(self.run_dir), {"training.ladder": False})
+        return configuration.change(read_config(self.run_dir), {"machine.fallback": False})
 
     def _mark(self, base: RunConfig) -> str:
         """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""
