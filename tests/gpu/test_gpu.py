@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.training.conftest import plant, write_run
 
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import MachineConfig
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.hardware import gpu_check
 from vpoc_ml.training.hardware.device import choose_device
@@ -24,7 +24,7 @@ def test_check_holds(check):
 
 
 def test_card_is_chosen_and_recorded():
-    choice = choose_device(TrainingConfig(allow_cpu=False))
+    choice = choose_device(MachineConfig(allow_cpu=False))
     assert choice.device.type == "cuda"
     assert choice.report["smoke"]["trouble"] is None
     assert choice.report["hardware"]["gpus"]

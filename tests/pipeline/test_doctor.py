@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vpoc_ml.cli import app
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import MachineConfig
 from vpoc_ml.pipeline import host_checks
 from vpoc_ml.pipeline.doctor import as_json, examine, stops
 from vpoc_ml.training.hardware.probe import AMD, GIB, DrmGpu, Gpu, Hardware
@@ -39,7 +39,7 @@ def doctor(tmp_path):
     def run(hardware=BARE, config=None, environment=None, connect=lambda host, port: None, lake=None):
         diagnostics = examine(
             str(lake or tmp_path / "lake"),
-            config or TrainingConfig(),
+            config or MachineConfig(),
             hardware=hardware,
             environment=environment or {},
             connect=connect,
@@ -65,7 +65,7 @@ def test_healthy_rocm_worker_is_told_part_by_part(doctor):
 def test_machine_without_a_card_trains_on_the_cpu_unless_that_is_forbidden(doctor):
     assert doctor()["device"].level == "ok"
     assert not stops(doctor.diagnostics)
-    forbidden = doctor(config=TrainingConfig(allow_cpu=False))
+    forbidden = doctor(config=MachineConfig(allow_cpu=False))
     assert forbidden["device"].level == "problem"
     assert "sees no GPU" in forbidden["device"].found
     assert stops(doctor.diagnostics)
@@ -77,7 +77,7 @@ def test_trap_of_the_card_stops_only_who_needs_the_card(doctor):
     assert spared["device nodes"].level == "warning"
     assert spared["device"].level == "warning", "the card is there and is not used: that is worth a look"
     assert not stops(doctor.diagnostics)
-    needed = doctor(closed, TrainingConfig(device="rocm"))
+    needed = doctor(closed, MachineConfig(device="rocm"))
     assert (needed["device nodes"].level, needed["device"].level) == ("problem", "problem")
     assert "usermod -aG render,video" in needed["device nodes"].remedy
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import MachineConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import DeviceError, GpuBusyError
 from vpoc_ml.training.hardware.device import CONTEXT_BYTES, WORKER_VARIABLE, DeviceChoice, choose_device, memory_needed
@@ -24,7 +24,7 @@ from vpoc_ml.training.loop.checkpoint import read_checkpoint, write_checkpoint
 
 from .simulated_hardware import hopper, radeon
 
-AUTO, STRICT = TrainingConfig(), TrainingConfig(allow_cpu=False)
+AUTO, STRICT = MachineConfig(), MachineConfig(allow_cpu=False)
 
 
 def passing(device, probe):
@@ -41,7 +41,7 @@ def choose(config=AUTO, hardware=None, smoke=passing, **more):
 
 @pytest.mark.parametrize("asked", ["auto", "cuda", "rocm"])
 def test_card_that_works_is_taken_and_recorded(asked):
-    choice = choose(TrainingConfig(device=asked))
+    choice = choose(MachineConfig(device=asked))
     assert choice.device == torch.device("cuda", 0)
     assert choice.reason == "AMD Radeon RX 7900 XT (gfx1100) passed the smoke test"
     assert choice.report["hardware"]["hip"] == "7.2.26015"
@@ -51,7 +51,7 @@ def test_card_that_works_is_taken_and_recorded(asked):
 
 
 def test_cpu_is_taken_when_asked_without_a_look_at_cards():
-    choice = choose_device(TrainingConfig(device="cpu"), smoke=failing)
+    choice = choose_device(MachineConfig(device="cpu"), smoke=failing)
     assert (choice.device.type, choice.reason, choice.report) == ("cpu", "machine.device is cpu", {})
 
 
@@ -68,27 +68,27 @@ def test_auto_falls_back_to_the_cpu_and_says_why_unless_that_is_forbidden(hardwa
     choice = choose(AUTO, hardware, smoke)
     assert choice.device.type == "cpu"
     assert reason in choice.reason
-    for strict in (STRICT, TrainingConfig(device="cuda"), TrainingConfig(device="cuda", allow_cpu=False)):
+    for strict in (STRICT, MachineConfig(device="cuda"), MachineConfig(device="cuda", allow_cpu=False)):
         with pytest.raises((DeviceError, GpuBusyError), match=reason):
             choose(strict, hardware, smoke)
 
 
 def test_rocm_is_not_satisfied_by_an_nvidia_card():
     with pytest.raises(DeviceError, match=r"built for cuda, not for ROCm.*vpoc-ml doctor"):
-        choose(TrainingConfig(device="rocm"), hopper())
+        choose(MachineConfig(device="rocm"), hopper())
 
 
 def test_forbidden_cpu_that_is_asked_for_is_a_contradiction():
-    with pytest.raises(DeviceError, match=r"training\.allow_cpu is false"):
-        choose(TrainingConfig(device="cpu", allow_cpu=False))
+    with pytest.raises(DeviceError, match=r"machine\.allow_cpu is false"):
+        choose(MachineConfig(device="cpu", allow_cpu=False))
 
 
 def test_busy_card_is_a_fault_of_the_machine_with_a_remedy():
     left = radeon(drm=(DrmGpu("card0", "0x1002", int(6.1 * GIB), 20 * GIB),))
     with pytest.raises(GpuBusyError, match=r"GPU 0 .*6\.1 GiB are in use, the limit is 1 GiB .*restart"):
         choose(STRICT, left)
-    assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=8), left).device.type == "cuda"
-    assert choose(TrainingConfig(allow_cpu=False, vram_limit_gib=0), left).device.type == "cuda", "0: not looked at"
+    assert choose(MachineConfig(allow_cpu=False, vram_limit_gib=8), left).device.type == "cuda"
+    assert choose(MachineConfig(allow_cpu=False, vram_limit_gib=0), left).device.type == "cuda", "0: not looked at"
 
 
 def test_cpu_that_stands_in_for_a_busy_card_says_so():
@@ -104,14 +104,14 @@ def test_room_that_others_take_is_a_busy_card_and_room_that_is_not_there_is_not(
         choose(STRICT, held, needed=4 * GIB)
     with pytest.raises(DeviceError, match=r"the run needs 90\.0 GiB"):
         choose(STRICT, held, needed=90 * GIB)
-    unasked = TrainingConfig(allow_cpu=False, vram_limit_gib=0)
+    unasked = MachineConfig(allow_cpu=False, vram_limit_gib=0)
     with pytest.raises(DeviceError, match=r"2\.0 GiB free and the run needs 4\.0 GiB"):
         choose(unasked, held, needed=4 * GIB)
 
 
 def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make_run, monkeypatch):
     """The CPU would begin anew: checkpoints of the card are of no use to it."""
-    short = {"training__device": "auto", "training__epochs": 1, "training__batch_size": 256}
+    short = {"machine__device": "auto", "training__epochs": 1, "training__batch_size": 256}
     run = make_run(tiny, **short, model__hidden_dims=(8,))
     waiting = DeviceChoice(torch.device("cpu"), "the card is busy", busy=GpuBusyError(0, 6 * GIB, 1.0))
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: waiting)
@@ -209,7 +209,7 @@ def test_smoke_test_leaves_the_random_stream_alone():
 
 
 def test_run_records_what_was_found_on_the_way(tiny, make_run):
-    short = {"training__device": "auto", "training__epochs": 1, "training__engine": "eager"}
+    short = {"machine__device": "auto", "training__epochs": 1, "machine__engine": "eager"}
     run = make_run(tiny, **short, model__hidden_dims=(8,))
     train_run(run)
     described = json.loads((run / "training_config.json").read_text())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from vpoc_ml.config import TrainingConfig, resolve
-from vpoc_ml.training.launch.fingerprint import WITHOUT_EFFECT, fingerprint_of
+from vpoc_ml.config import MachineConfig, resolve
+from vpoc_ml.training.launch.fingerprint import fingerprint_of
 from vpoc_ml.training.launch.job import train_run
 
-OTHER = {"device": "cuda", "allow_cpu": False, "vram_limit_gib": 8.0, "checkpoint_seconds": 1.0, "ladder": False}
-OTHER |= {"threads": 2, "processes": 2, "engine": "eager", "monitor_steps": 50, "seed": 8, "precision": "bf16"}
+MACHINE = {"device": "cuda", "allow_cpu": False, "vram_limit_gib": 8.0, "checkpoint_seconds": 1.0, "fallback": False}
+MACHINE |= {"threads": 2, "processes": 2, "engine": "eager", "chunk_rows": 1000, "docs_limit": 5}
+TRAINING = {"monitor_steps": 50, "seed": 8, "precision": "bf16", "learning_rate": 1e-3}
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__monitor_steps": 4, "model__hidden_dims": (8,)}
 
 
@@ -17,15 +18,21 @@ def of(overrides=None, inputs=("rows", "statistics"), device="cpu") -> str:
     return fingerprint_of(inputs, resolve("nightly", overrides or {}), device)
 
 
-@pytest.mark.parametrize("name", OTHER)
-def test_settings_count_unless_they_cannot_change_a_bit(name):
-    assert (of({f"training.{name}": OTHER[name]}) == of()) == (name in WITHOUT_EFFECT)
+@pytest.mark.parametrize("name", MachineConfig.model_fields)
+def test_settings_of_the_machine_change_no_hash(name):
+    changed = {f"machine.{name}": MACHINE[name]}
+    assert of(changed) == of()
+    assert resolve("nightly", changed).digest() == resolve("nightly").digest()
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_settings_of_the_training_change_the_fingerprint(name):
+    assert of({f"training.{name}": TRAINING[name]}) != of()
 
 
 def test_data_model_and_device_count_and_the_rest_of_the_run_does_not():
     assert len({of(), of(inputs=("rows", "others")), of({"model.dropout": 0.1}), of(device="cuda")}) == 4
     assert of({"dataset.horizon_minutes": 7}) == of(), "it is in the rows"
-    assert set(TrainingConfig.model_fields) >= WITHOUT_EFFECT
 
 
 def test_more_checkpoints_neither_change_the_weights_nor_begin_anew(tiny, make_run):

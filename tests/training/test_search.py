@@ -304,7 +304,7 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
         (("model=1..2",), UnknownKeyError, "dotted name"),
         (("training.a.b=1..2",), UnknownKeyError, "dotted name"),
         (("training.a.b=1|2",), UnknownKeyError, "dotted name"),
-        (("machine.allow_cpu=0..1",), InvalidValueError, r"choices, a\|b\|c"),
+        (("training.precision=0..1",), InvalidValueError, r"choices, a\|b\|c"),
         (("model.hidden_dims=16..64",), InvalidValueError, r"choices, a\|b\|c"),
         (("model.kind=1..2",), InvalidValueError, r"choices, a\|b\|c"),
         (("training.batch_size=16.7..64",), InvalidValueError, "two whole numbers"),

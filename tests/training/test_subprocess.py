@@ -44,7 +44,7 @@ from vpoc_ml.training.launch.subprocess import launch, process_error
 from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
 
 ENDLESS = {"training__epochs": 10_000, "training__patience": 1000, "training__batch_size": 64}
-STEPWISE = {"training__monitor_steps": 10, "training__checkpoint_seconds": 0, "training__patience": 1000}
+STEPWISE = {"training__monitor_steps": 10, "machine__checkpoint_seconds": 0, "training__patience": 1000}
 
 
 def children(parent: int) -> list[int]:

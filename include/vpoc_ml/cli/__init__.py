@@ -293,7 +293,7 @@ def doctor(
     from vpoc_ml.pipeline import doctor as physician
 
     config = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
-    diagnostics = physician.examine(lake, config.training)
+    diagnostics = physician.examine(lake, config.machine)
     if as_json:
         typer.echo(json.dumps(physician.as_json(diagnostics)))
     else:

@@ -8,6 +8,17 @@ from typing import Any
 
 RENAMED = {
     "recipe": "preset",
+    "data.chunk_rows": "machine.chunk_rows",
+    "ingest.stamp": "ingest.label_side",
+    "quality.docs_limit": "machine.docs_limit",
+    "training.allow_cpu": "machine.allow_cpu",
+    "training.checkpoint_seconds": "machine.checkpoint_seconds",
+    "training.device": "machine.device",
+    "training.engine": "machine.engine",
+    "training.ladder": "machine.fallback",
+    "training.processes": "machine.processes",
+    "training.threads": "machine.threads",
+    "training.vram_limit_gib": "machine.vram_limit_gib",
 }
 """Name in the previous release -> name now. A name without a dot is a key of a run's conf, not a setting."""
 

@@ -54,9 +54,6 @@ class DataConfig(Section):
         " and family vix is left out.",
     )
     fraction: float = Field(1.0, gt=0, le=1, description="First share of the front sessions that a run uses.")
-    chunk_rows: int = Field(
-        0, ge=0, le=10_000_000, description="Bars whose features are computed at a time; 0: a contract. Memory only."
-    )
 
 
 class IngestConfig(Section):
@@ -79,10 +76,11 @@ class IngestConfig(Section):
         "auto", description="Reader of the files, or pattern=reader pairs such as *.csv=kibot; auto judges content."
     )
     timezone: str = Field(
-        "auto", description="Zone of stamps that do not carry one (America/Chicago), or pattern=zone pairs."
+        "auto", description="Zone of timestamps that do not carry one (America/Chicago), or pattern=zone pairs."
     )
-    stamp: str = Field(
-        "auto", description="Side of the bar that stamps mark: start or end, or pattern=side pairs; auto: the vendor's."
+    label_side: str = Field(
+        "auto",
+        description="Side of the bar that timestamps mark: start or end, or pattern=side pairs; auto: the vendor's.",
     )
     date_order: Literal["auto", "month_first", "day_first"] = Field(
         "auto", description="Order of slashed dates; auto: the one that every date of the file fits."
@@ -259,29 +257,45 @@ class TrainingConfig(Section):
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 turns averaging off.")
     patience: int = Field(4, ge=1, le=1000, description="Epochs without a better validation loss before stopping.")
     monitor_steps: int = Field(100, ge=1, le=100_000, description="Steps between two reads of the monitor.")
-    checkpoint_seconds: float = Field(
-        30.0, ge=0, le=86_400, description="Seconds between two checkpoints inside an epoch; 0: at every monitor read."
-    )
     max_rollbacks: int = Field(8, ge=0, le=1000, description="Rollbacks before training gives up.")
-    ladder: bool = Field(True, description="When training gives up, go on with the next more conservative preset.")
     seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
-    threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small nets.")
-    engine: Literal["auto", "eager", "compiled", "fused"] = Field(
-        "auto", description="What computes the steps; auto weighs the time of building against the time saved."
-    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Number format inside the network; weights and loss stay in float32."
     )
+
+
+class MachineConfig(Section):
+    """The machine that runs: no setting here is part of a hash, and none makes an artifact or a model stale."""
+
     device: Literal["auto", "cpu", "cuda", "rocm"] = Field(
-        "auto", description="auto takes a GPU (CUDA or ROCm) if it works."
+        "auto", description="auto takes a GPU (CUDA or ROCm) if it works; cuda and rocm fail without one."
     )
-    allow_cpu: bool = Field(True, description="Whether auto may train on the CPU when no GPU works.")
+    allow_cpu: bool = Field(
+        True, description="Whether auto may train on the CPU; false makes a GPU that does not work an error."
+    )
     processes: int = Field(
-        1, ge=1, le=64, description="Processes that share each batch, one a card; pays for large nets only."
+        1, ge=1, le=64, description="Processes that share each batch, one per GPU; faster for large networks only."
+    )
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of the training; 1 is fastest for small networks.")
+    engine: Literal["auto", "eager", "compiled", "fused"] = Field(
+        "auto", description="What computes the training steps; auto compares build time with the time saved."
     )
     vram_limit_gib: float = Field(
-        1.0, ge=0, le=1024, description="GiB that others may hold on the card before training; 0: not looked at."
+        1.0, ge=0, le=1024, description="GiB that others may hold on the GPU before training; 0 turns the check off."
     )
+    checkpoint_seconds: float = Field(
+        30.0, ge=0, le=86_400, description="Seconds between two checkpoints inside an epoch; 0: at every monitor read."
+    )
+    fallback: bool = Field(
+        True, description="Whether training goes on with the next more conservative preset after it has given up."
+    )
+    chunk_rows: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Bars whose features are computed at a time; 0: the whole contract. Lower values need less RAM.",
+    )
+    docs_limit: int = Field(60, ge=1, le=10_000, description="Newest validations kept in the Data Docs.")
 
 
 class EvaluationConfig(Section):
@@ -326,7 +340,6 @@ class QualityConfig(Section):
     soft_range_warn: Share = Field(0.05, description="Share of a feature outside its usual range that warns.")
     vix_missing_fail: Share = Field(0.20, description="Share of bars without a known VIX close that fails.")
     quarantine_warn: Share = Field(0.001, description="Share of a delivery's rows in quarantine that warns.")
-    docs_limit: int = Field(60, ge=1, le=10_000, description="Newest validations kept in the Data Docs.")
 
     @field_validator("row_count_fail")
     @classmethod
@@ -361,6 +374,7 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     quality: QualityConfig = QualityConfig()
     promotion: PromotionConfig = PromotionConfig()
+    machine: MachineConfig = MachineConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -372,8 +386,8 @@ class RunConfig(Section):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def digest(self, *sections: str) -> str:
-        """Return 16 hex digits of SHA-256 over the named sections, or over everything when none is named."""
-        part = self.model_dump(mode="json", include=set(sections) or None)
+        """Return 16 hex digits of SHA-256 over the named sections; over all but ``machine`` when none is named."""
+        part = self.model_dump(mode="json", include=set(sections) or None, exclude={"machine"})
         text = json.dumps(part, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

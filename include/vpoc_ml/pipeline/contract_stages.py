@@ -136,7 +136,7 @@ def _features(
     predecessor: Predecessor | None,
     pair: pl.DataFrame | None,
 ) -> pl.DataFrame:
-    """Return the features of bars, sessions and developing levels; ``machine.chunk_rows`` bounds the memory it takes."""
+    """Return the features of bars, sessions and developing levels; ``machine.chunk_rows`` bounds its memory."""
     vix, others = indices
     options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras}
     options |= {"pair": pair, "covariates": others}

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.pipeline import host_checks
 from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_gpu
@@ -20,7 +20,7 @@ from vpoc_ml.training.hardware.smoke import smoke_test
 
 def examine(
     lake: str,
-    config: TrainingConfig,
+    config: MachineConfig,
     *,
     hardware: Hardware | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -66,7 +66,7 @@ def _software(hardware: Hardware) -> Iterator[Diagnostic]:
         yield Diagnostic("CUDA", "ok", f"{hardware.cuda}, driver {hardware.driver or 'unknown'}")
 
 
-def _device(config: TrainingConfig, hardware: Hardware, smoke: Try) -> tuple[Diagnostic, DeviceChoice | None]:
+def _device(config: MachineConfig, hardware: Hardware, smoke: Try) -> tuple[Diagnostic, DeviceChoice | None]:
     try:
         chosen = choose_device(config, hardware=hardware, smoke=smoke)
     except VpocError as error:

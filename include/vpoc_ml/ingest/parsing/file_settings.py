@@ -89,7 +89,7 @@ def ends(file: FileRef, reader: str, config: IngestConfig, *, default: bool | No
         InvalidValueError: the setting is neither start nor end.
         UnreadableFileError: neither is known.
     """
-    side = option(config.stamp, file, reader)
+    side = option(config.label_side, file, reader)
     if side not in (None, "start", "end"):
         raise InvalidValueError("ingest.label_side", side, "start or end")
     if side is None and default is None:

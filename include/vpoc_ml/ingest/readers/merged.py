@@ -4,8 +4,8 @@
 session, in any case and order; its VIX and session columns are not read (the one looks ahead, the other is wrong).
 Its rows are NinjaTrader minute exports glued together, so timestamps are UTC and mark the END of the bar. That is
 checked on the session column: it says RTH where 09:30 <= timestamp < 16:00 on that clock, or RTH everywhere. Where it
-says something else the convention is not known and ``ingest.timezone`` and ``ingest.label_side`` must tell it. Prices in
-points, volume in contracts.
+says something else the convention is not known and ``ingest.timezone`` and ``ingest.label_side`` must state it. Prices
+in points, volume in contracts.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _convention_known(columns: list[str], stamps: Sequence[str], head: Head) -> 
 
 
 def _refuse_unless_set(file: FileRef, config: IngestConfig) -> None:
-    if option(config.timezone, file, _NAME) and option(config.stamp, file, _NAME):
+    if option(config.timezone, file, _NAME) and option(config.label_side, file, _NAME):
         return
     raise UnreadableFileError(
         file.shown,

@@ -40,18 +40,19 @@ class EngineChoice(NamedTuple):
 
 
 def choose_engine(
-    net: nn.Module, config: TrainingConfig, objective: Objective, rows: Columns, batch: int
+    net: nn.Module, config: TrainingConfig, objective: Objective, rows: Columns, batch: int, setting: str = "auto"
 ) -> EngineChoice:
     """Return an engine that owns ``net``; a fused engine that fails its self-test is replaced by the eager engine.
 
     Args:
         net: on its device, in training mode.
-        config: ``engine`` is read; auto decides by ``plan_engine``.
+        config: how the network is trained.
         objective: what is minimised.
         rows: inputs, target and weight of training rows on the device; the first are used for the self-test.
         batch: rows of a step.
+        setting: ``machine.engine``.
     """
-    kind, reason = plan_engine(net, config, objective, batch)
+    kind, reason = plan_engine(net, config, objective, batch, setting)
     if kind == "eager":
         return EngineChoice(Engine(net, config, objective), reason)
     started = time.monotonic()
@@ -68,14 +69,16 @@ def choose_engine(
     return EngineChoice(Engine(net, config, objective), f"fused failed its self-test: {trouble}")
 
 
-def plan_engine(net: nn.Module, config: TrainingConfig, objective: Objective, batch: int) -> tuple[str, str]:
+def plan_engine(
+    net: nn.Module, config: TrainingConfig, objective: Objective, batch: int, setting: str = "auto"
+) -> tuple[str, str]:
     """Return the name of the engine, ``eager`` or ``fused``, and the reason; nothing is compiled."""
-    if config.engine == "eager":
+    if setting == "eager":
         return "eager", "machine.engine is eager"
     obstacle = why_not_fused(net, config, objective)
     if obstacle is not None:
         return "eager", obstacle
-    if config.engine == "fused":
+    if setting == "fused":
         return "fused", "machine.engine is fused"
     # any other value is auto: an earlier release also had "compiled"
     parameters = sum(parameter.numel() for parameter in net.parameters())

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from vpoc_ml.config import TrainingConfig
+from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import DeviceError, GpuBusyError
 from vpoc_ml.training.hardware.diagnostics import Diagnostic
 from vpoc_ml.training.hardware.known_issues import find_known_issues
@@ -40,7 +40,7 @@ class DeviceChoice:
 
 
 def choose_device(
-    config: TrainingConfig,
+    config: MachineConfig,
     probe: Probe = NIGHTLY,
     *,
     needed: int = 0,
@@ -90,7 +90,7 @@ def choose_device(
     raise busy or DeviceError(asked, str(obstacle), DOCTOR)
 
 
-def why_not(hardware: Hardware, config: TrainingConfig, needed: int = 0) -> str | GpuBusyError | None:
+def why_not(hardware: Hardware, config: MachineConfig, needed: int = 0) -> str | GpuBusyError | None:
     """Return why this process's card cannot be used, as an error where somebody else holds it, or None."""
     return (
         unusable(hardware, config, needed)
@@ -99,7 +99,7 @@ def why_not(hardware: Hardware, config: TrainingConfig, needed: int = 0) -> str 
     )
 
 
-def unusable(hardware: Hardware, config: TrainingConfig, needed: int = 0) -> str | None:
+def unusable(hardware: Hardware, config: MachineConfig, needed: int = 0) -> str | None:
     """Return why no card of this machine could be used even if it were free, or None; nothing is computed on it."""
     if config.device == "rocm" and hardware.platform != "rocm":  # "cuda" is torch's own word for both
         return f"torch {hardware.torch} is built for {hardware.platform}, not for ROCm"

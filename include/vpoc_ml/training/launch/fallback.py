@@ -19,18 +19,8 @@ from vpoc_ml.lake.atomic import write_json
 
 FALLBACK_PRESETS = ("ambitious", "medium", "conservative")
 LAST, LAST_RATE = "conservative-1e-5", 1e-5
-# The run's own on every rung
-KEPT = (
-    "huber_delta",
-    "seed",
-    "threads",
-    "device",
-    "allow_cpu",
-    "vram_limit_gib",
-    "engine",
-    "checkpoint_seconds",
-    "ladder",
-)
+KEPT = ("huber_delta", "seed")
+"""Training settings of the run that every fallback preset takes over."""
 
 Record = dict[str, Any]
 Train = Callable[[RunConfig, list[Record]], Record]

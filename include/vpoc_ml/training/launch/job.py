@@ -91,7 +91,7 @@ def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
     statistics, inputs = read_feature_statistics(run_dir), hash_inputs(run_dir)
     validate_training_config(config, statistics)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics.features))
-    choice = choose_device(config.training, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
+    choice = choose_device(config.machine, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
     if choice.busy is not None:
         on_gpu = {fingerprint_of(inputs, rung, "cuda") for rung in fallback_configs(config)}
         if on_gpu & fingerprints(run_dir / "checkpoints"):
@@ -125,7 +125,7 @@ def _train(
     checkpoint = latest_checkpoint(run_dir / "checkpoints", fingerprint)
     resumed = checkpoint.step if checkpoint else 0
     with progress_lines(run_dir / "progress.jsonl", resumed, on_progress) as report:
-        trainer = Trainer(engine, data, run_dir / "checkpoints", fingerprint, report)
+        trainer = Trainer(engine, data, run_dir / "checkpoints", fingerprint, report, config.machine.checkpoint_seconds)
         if checkpoint:
             log.info("resumed after step %d", resumed)
             trainer.resume(checkpoint)
@@ -144,7 +144,7 @@ def engine_for(
     settings, rows = config.training, data.train
     batch = step_rows(settings.batch_size * settings.accumulation, len(rows))
     body, columns = net.body.to(device).train(), (rows.inputs, rows.target, rows.weight)
-    return choose_engine(body, settings, objective, columns, batch)
+    return choose_engine(body, settings, objective, columns, batch, config.machine.engine)
 
 
 def describe(config: RunConfig, choice: DeviceChoice, fingerprint: str, net: GuardedNet) -> Result:

@@ -35,6 +35,7 @@ class Trainer:
     folder: Path
     fingerprint: str
     report: Report
+    checkpoint_seconds: float = 30.0
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class Trainer:
             self.progress.step += count
             offset += count
             self._close_window(epoch)
-            if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.config.checkpoint_seconds:
+            if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.checkpoint_seconds:
                 self.save()
         # of this process alone: a resumed epoch counts from its checkpoint on
         trained = {"seconds": time.monotonic() - started, "rows": (offset - begun) * self.batch}
