@@ -267,8 +267,15 @@ def test_names_of_the_previous_release_work_with_a_warning():
     assert changed == {"preset": "smoke", "training.epochs": 3}
     with pytest.warns(FutureWarning):
         assert renamed.current_names({"recipe": "smoke", "preset": "top5"}, "conf") == {"preset": "top5"}
+    with pytest.warns(FutureWarning, match="has no effect any more"):
+        assert config.resolve("nightly", {"training.processes": 2}) == config.nightly()
+    with pytest.warns(FutureWarning, match="engine=compiled is now auto"):
+        assert config.resolve("nightly", {"training.engine": "compiled"}) == config.nightly()
 
 
 def test_a_stored_configuration_of_the_previous_release_is_read():
     stored = config.resolve("smoke", {"training.epochs": 3}).to_json().replace('"preset":', '"recipe":')
     assert config.RunConfig.model_validate_json(stored) == config.resolve("smoke", {"training.epochs": 3})
+    old = {"training": {"processes": 2, "ladder": False, "engine": "compiled"}, "ingest": {"stamp": "end"}}
+    now = config.resolve("nightly", {"machine.fallback": False, "ingest.label_side": "end"})
+    assert config.RunConfig.model_validate(old) == now

@@ -163,9 +163,9 @@ def test_auto_takes_the_fused_engine_for_small_batches():
 
 def test_the_setting_decides_where_the_engine_can_train_the_network():
     small, objective = NETS["reference_mlp"](0.0), Objective()
-    assert plan_engine(small, TrainingConfig(engine="eager"), objective, 16)[0] == "eager"
-    assert plan_engine(small, TrainingConfig(engine="fused"), objective, 1024)[0] == "fused"
-    kind, reason = plan_engine(small, TrainingConfig(engine="fused", precision="bf16"), objective, 16)
+    assert plan_engine(small, TrainingConfig(), objective, 16, "eager")[0] == "eager"
+    assert plan_engine(small, TrainingConfig(), objective, 1024, "fused")[0] == "fused"
+    kind, reason = plan_engine(small, TrainingConfig(precision="bf16"), objective, 16, "fused")
     assert (kind, reason) == ("eager", "the fused engine computes in fp32, not bf16")
 
 
@@ -189,7 +189,7 @@ def test_engine_with_wrong_numbers_is_replaced_by_eager_and_leaves_no_trace(monk
         state[THETA] *= 1.01
 
     monkeypatch.setattr(fused_kernel, "take_steps", wrong)
-    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), rows(), BATCH)
+    engine, reason = choose_engine(net, TrainingConfig(), Objective(), rows(), BATCH, "fused")
     assert engine.name == "eager"
     assert "weights differ by" in reason
     assert "failed its self-test" in caplog.text
@@ -203,7 +203,7 @@ def test_kernel_that_cannot_be_compiled_is_replaced_by_eager(monkeypatch):
 
     monkeypatch.setattr(fused_kernel, "take_steps", refuse)
     net = NETS["residual"](0.0).train()
-    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), rows(), BATCH)
+    engine, reason = choose_engine(net, TrainingConfig(), Objective(), rows(), BATCH, "fused")
     assert engine.name == "eager"
     assert reason.startswith("fused failed its self-test: RuntimeError: numba: ")
     assert "no code for this CPU" in reason
@@ -258,5 +258,5 @@ def test_rows_without_labels_do_not_cost_the_fast_engine():
     inputs, target, _ = rows(40 * BATCH)
     net = NETS["residual"](0.0).train()
     unlabelled = inputs, target, torch.zeros(40 * BATCH)
-    engine, reason = choose_engine(net, TrainingConfig(engine="fused"), Objective(), unlabelled, BATCH)
+    engine, reason = choose_engine(net, TrainingConfig(), Objective(), unlabelled, BATCH, "fused")
     assert engine.name == "fused", reason

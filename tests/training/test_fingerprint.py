@@ -9,7 +9,7 @@ from vpoc_ml.training.launch.fingerprint import fingerprint_of
 from vpoc_ml.training.launch.job import train_run
 
 MACHINE = {"device": "cuda", "allow_cpu": False, "vram_limit_gib": 8.0, "checkpoint_seconds": 1.0, "fallback": False}
-MACHINE |= {"threads": 2, "processes": 2, "engine": "eager", "chunk_rows": 1000, "docs_limit": 5}
+MACHINE |= {"threads": 2, "engine": "eager", "chunk_rows": 1000, "docs_limit": 5}
 TRAINING = {"monitor_steps": 50, "seed": 8, "precision": "bf16", "learning_rate": 1e-3}
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__monitor_steps": 4, "model__hidden_dims": (8,)}
 

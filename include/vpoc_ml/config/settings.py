@@ -273,12 +273,10 @@ class MachineConfig(Section):
     allow_cpu: bool = Field(
         True, description="Whether auto may train on the CPU; false makes a GPU that does not work an error."
     )
-    processes: int = Field(
-        1, ge=1, le=64, description="Processes that share each batch, one per GPU; faster for large networks only."
-    )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of the training; 1 is fastest for small networks.")
-    engine: Literal["auto", "eager", "compiled", "fused"] = Field(
-        "auto", description="What computes the training steps; auto compares build time with the time saved."
+    engine: Literal["auto", "eager", "fused"] = Field(
+        "auto",
+        description="What computes the training steps; auto takes fused for networks and batches that are small.",
     )
     vram_limit_gib: float = Field(
         1.0, ge=0, le=1024, description="GiB that others may hold on the GPU before training; 0 turns the check off."
