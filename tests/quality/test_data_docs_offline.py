@@ -61,6 +61,16 @@ def test_gates_page_shows_count_share_and_first_timestamps(site):
         assert part in text
 
 
+def test_results_of_the_previous_release_get_their_pages(world, validated):
+    validated("bars", world.bars, name="old")
+    for stored in (world.reports / "gx").rglob("*.json"):
+        stored.write_text(stored.read_text().replace("expect_measurement_within_limit", "expect_tally_within_limit"))
+    publish(world.reports)
+    (page,) = (world.reports / "data_docs" / "validations").rglob("*.html")
+    assert "no row in quarantine" in page.read_text()
+    assert "no row in quarantine" in (world.reports / "data_docs" / "expectations" / "bars.html").read_text()
+
+
 def test_unknown_remote_script_and_style_are_removed():
     html = (
         '<head><script src="https://x.test/new.js"></script><link href="//x.test/new.css" rel="stylesheet">'

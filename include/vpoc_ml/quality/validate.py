@@ -108,6 +108,10 @@ class ExpectMeasurementWithinLimit(BatchExpectation):  # type: ignore[misc]
         }
 
 
+class ExpectTallyWithinLimit(ExpectMeasurementWithinLimit):
+    """The name of the expectation in results that the previous release stored; the Data Docs still show them."""
+
+
 def validate(gate_input: GateInput, *, run: str, now: datetime, folder: Path) -> tuple[list[RuleResult], str]:
     """Validate the measurements of a gate and store suite and result under ``folder``.
 
