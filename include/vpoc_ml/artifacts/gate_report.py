@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
+
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
 
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -20,14 +22,12 @@ SHOWN = 10
 """Failures that a message lists."""
 
 
-class Failure(BaseModel):
+class Failure(JsonArtifact):
     """One check that failed in one contract, at the worst severity that failed.
 
     ``count`` of ``rows`` rows (or other ``unit``) are defective. ``first`` holds the ISO timestamps (start of bar,
     UTC) or sessions of the first ones, ``values`` their values as text, because NaN and Inf are not JSON.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     contract: str
     column: str
@@ -51,14 +51,12 @@ class Failure(BaseModel):
         return f"{where}: [{self.severity.upper()}] {self.expected} - {found}{note}{since}"
 
 
-class Verdict(BaseModel):
+class Verdict(JsonArtifact):
     """The result of one gate. Only critical failures make a gate fail.
 
     ``checks`` counts the checks made, over all contracts. ``report`` is the path or URI of the run's gates page,
     ``data_docs`` the path of the gate's page below the Data Docs folder.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     gate: str
     run: str
@@ -99,10 +97,6 @@ class Verdict(BaseModel):
     def is_young(self, contract: str) -> bool:
         """Return whether a contract has traded too little for some of the checks."""
         return any(f.check == YOUNG and f.contract == contract for f in self.failures)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the verdict as strict JSON values, with ``passed`` and the counts by severity."""
-        return self.model_dump(mode="json")
 
     def message(self) -> str:
         """Return the text for a person: gate, counts, the worst failures with their first timestamps, the report."""
