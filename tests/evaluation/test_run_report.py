@@ -10,16 +10,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.gate_report import Failure, Verdict
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.evaluate import evaluate_model
-from vpoc_ml.reports.run_report import write_report
+from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 from vpoc_ml.reports.sentences import CONTAINS_ZERO, skill_sentence, verdict_on
 from vpoc_ml.training.loop.log import read_progress
 
 CONFIG = resolve("smoke")
 LEVELS = {"vpoc": 5001.0, "vah": 5003.0, "val": 4999.5}
-REFUSED = {"promote": False, "reasons": ["The rank IC is 0.0010 <script>alert(1)</script>."], "checks": []}
+REFUSED = DecisionSummary("Refused", "bad", ["The rank IC is 0.0010 <script>alert(1)</script>."])
+PROMOTED = DecisionSummary("Promoted", "good", ["Good."])
 
 
 def session_bars() -> pl.DataFrame:
@@ -62,10 +64,7 @@ def run(make_set, make_run, fake, instrument):
 
 
 def page(folder, instrument, **extra) -> str:
-    path = write_report(
-        folder, CONFIG, session_bars=session_bars(), session_levels=LEVELS, instrument=instrument, extra=extra
-    )
-    return path.read_text()
+    return write_report(folder, CONFIG, ReportContext(instrument, session_bars(), LEVELS, **extra)).read_text()
 
 
 def test_report_needs_nothing_else(run, instrument):
@@ -79,11 +78,11 @@ def test_report_needs_nothing_else(run, instrument):
 
 def test_report_says_what_was_decided_and_escapes_it(run, instrument):
     html = page(run, instrument, decision=REFUSED, notes=["One note."], facts={"device": "cpu"})
-    assert "Not promoted" in html
+    assert "Refused; " in html
     assert "&lt;script&gt;" in html
     assert "One note." in html
     assert "device <b>cpu</b>" in html
-    assert "Promoted" in page(run, instrument, decision={"promote": True, "reasons": ["Good."]})
+    assert "Promoted; " in page(run, instrument, decision=PROMOTED)
     assert "No decision yet" in page(run, instrument)
 
 
@@ -94,7 +93,8 @@ def test_report_is_honest_where_there_is_no_skill(run, instrument):
 
 
 def test_report_shows_gates_and_every_setting(run, instrument):
-    gate = {"gate": "bars", "passed": False, "checks": 12, "critical": 1, "warning": 0}
+    failure = Failure(contract="ESH25", column="x", check="a", severity="critical", share=0.1, expected="none")
+    gate = Verdict(gate="bars", run="r", contracts=("ESH25",), checks=12, failures=(failure,), report="")
     html = page(run, instrument, gates=[gate])
     assert re.search(r"bars</th><td class=\"text bad-text\">failed", html)
     for section in ("training", "evaluation"):
@@ -116,7 +116,7 @@ def test_decision_box_states_the_net_result_after_costs(run, instrument):
     metrics["backtest"]["net_per_session"] = {"value": -9.0, "low": -12.0, "high": -6.0}
     metrics["models"]["candidate"]["rank_ic"] = {"value": 0.05, "low": 0.03, "high": 0.07}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    html = page(run, instrument, decision={"promote": True, "reasons": []})
+    html = page(run, instrument, decision=PROMOTED)
     line = "Promoted; predictive, not tradeable: net -$512,345 at $29.50 a round turn"
     assert f"<strong>{line}</strong>" in html
 
@@ -133,8 +133,7 @@ def test_report_is_the_same_twice(run, instrument):
 
 def test_report_without_progress_and_session_says_so(run, instrument):
     (run / "progress.jsonl").unlink()
-    path = write_report(run, CONFIG, session_bars=pl.DataFrame(), session_levels={}, instrument=instrument)
-    html = path.read_text()
+    html = write_report(run, CONFIG, ReportContext(instrument, pl.DataFrame(), {})).read_text()
     assert "no record of its training" in html
     assert "Volume profile" not in html
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
+from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, stage
@@ -42,17 +43,23 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
 
     ``rival`` is the champion the run was compared with; None: the one that stage ``evaluate`` recorded.
     """
-    from vpoc_ml.reports.run_report import write_report
+    from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 
     bars, levels = _last_test_session(run)
-    verdicts = [run.result(f"gate-{gate}") for gate in GATES if run.has_result(f"gate-{gate}")]
-    extra: dict[str, Any] = {"gates": verdicts, "facts": _facts(run), "notes": _notes(run, rival)}
-    if (decision := run.lake.read_json(f"{run.prefix}/decision.json")) is not None:
-        shown = {"title": title_of(decision), "tone": tone_of(decision), "remarks": remarks_of(decision)}
-        extra["decision"] = decision | shown
-    return write_report(
-        run.folder, run.config, session_bars=bars, session_levels=levels, instrument=run.instrument, extra=extra
+    stored, summary = run.lake.read_json(f"{run.prefix}/decision.json"), None
+    if stored is not None:
+        summary = DecisionSummary(title_of(stored), tone_of(stored), stored["reasons"], remarks_of(stored))
+    stages = [f"gate-{gate}" for gate in GATES]
+    context = ReportContext(
+        run.instrument,
+        bars,
+        levels,
+        decision=summary,
+        gates=[Verdict.model_validate(run.result(stage)) for stage in stages if run.has_result(stage)],
+        facts=_facts(run),
+        notes=_notes(run, rival),
     )
+    return write_report(run.folder, run.config, context)
 
 
 def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:

@@ -19,7 +19,8 @@ def read_verdicts(reports_dir: Path, run: str, gates: Sequence[str]) -> list[Ver
     """Return the verdicts that a run has so far, in the order of ``gates``."""
     folder = reports_dir / "runs" / safe_name(run)
     files = [folder / f"{gate}.json" for gate in gates]
-    return [Verdict.model_validate_json(file.read_bytes()) for file in files if file.is_file()]
+    what = {"what": "the verdict of a gate", "remedy": "Run the gate again."}
+    return [Verdict.read(file, **what) for file in files if file.is_file()]
 
 
 def write_gates_page(reports_dir: Path, run: str, gates: Sequence[str]) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.settings import every_setting, shown
 from vpoc_ml.evaluation.evaluate import read_metrics
@@ -19,37 +20,58 @@ from vpoc_ml.reports.templating import render
 from vpoc_ml.training.loop.log import read_progress
 
 
-def write_report(
-    run_dir: Path,
-    config: RunConfig,
-    *,
-    session_bars: pl.DataFrame,
-    session_levels: Mapping[str, Any],
-    instrument: Instrument,
-    extra: Mapping[str, Any] | None = None,
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class DecisionSummary:
+    """The decision about a run's candidate, as the report shows it.
+
+    Args:
+        title: Headline, such as "Promoted".
+        tone: Colour of the box: "good", "bad", or "" for a decision that is open or simulated.
+        reasons: Reasons of the promotion rule.
+        remarks: Who requested or answered it.
+    """
+
+    title: str
+    tone: str
+    reasons: Sequence[str]
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContext:
+    """What the report of a run shows beside the files in the run's folder.
+
+    Args:
+        instrument: The futures that the run is about.
+        session_bars: Bars of the session whose volume profile is drawn; an empty frame leaves the chart out.
+        session_levels: ``vpoc``, ``vah``, ``val`` of that session in points; empty for a session without volume.
+        decision: The decision so far; None: the promotion rule has not been applied.
+        gates: Verdicts of the run's gates.
+        facts: Label -> text, for the header.
+        notes: Sentences below the decision.
+    """
+
+    instrument: Instrument
+    session_bars: pl.DataFrame
+    session_levels: Mapping[str, float]
+    decision: DecisionSummary | None = None
+    gates: Sequence[Verdict] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Path:
     """Write ``report.html`` of an evaluated run and return its path.
 
-    Parameters
-    ----------
-    session_bars, session_levels
-        Canonical bars of one session and its ``vpoc``, ``vah``, ``val`` (points), for the chart of the volume
-        profile; an empty frame leaves the chart out.
-    extra
-        Optional parts that the caller knows: ``decision`` (of ``promotion.decide``, as JSON, with ``title``,
-        ``tone`` and ``remarks`` of a later state), ``gates`` (verdicts as JSON), ``facts`` (label -> text,
-        for the header), ``notes`` (sentences).
-
-    Raises
-    ------
-    MissingInputError
-        The run has not been evaluated.
+    Raises:
+        MissingInputError: the run has not been evaluated.
     """
-    metrics, extra, progress = read_metrics(run_dir), extra or {}, read_progress(run_dir)
+    metrics, progress = read_metrics(run_dir), read_progress(run_dir)
+    bars, levels = context.session_bars, context.session_levels
     sections: dict[str, list[tuple[str, str]]] = {}
-    for section, name, field in every_setting():
-        sections.setdefault(section, []).append((name, shown(field, getattr(getattr(config, section), name))))
-    has_session = not session_bars.is_empty()
+    for section, name, setting in every_setting():
+        sections.setdefault(section, []).append((name, shown(setting, getattr(getattr(config, section), name))))
+    has_session = not bars.is_empty()
     page = render(
         "report.html",
         run=run_dir.name,
@@ -58,20 +80,20 @@ def write_report(
         settings=list(sections.items()),
         metrics=metrics,
         skill=skill_sentence(metrics),
-        decision=extra.get("decision"),
+        decision=context.decision,
         after_costs=after_costs(metrics),
         loss_sentence=loss_sentence(progress),
-        gates=extra.get("gates", []),
-        facts=extra.get("facts", {}),
-        notes=extra.get("notes", []),
-        session=f"{session_bars['contract'][-1]}, session {session_bars['session'][-1]}" if has_session else "",
-        levels=session_levels,
+        gates=context.gates,
+        facts=context.facts,
+        notes=context.notes,
+        session=f"{bars['contract'][-1]}, session {bars['session'][-1]}" if has_session else "",
+        levels=levels,
         images={
             "training": charts.training_chart(progress) if progress else None,
             "gains": charts.gains_chart(metrics["versus"]),
             "calibration": charts.calibration_chart(metrics["calibration"]),
             "equity": charts.equity_chart(metrics["backtest"]["daily"]),
-            "profile": charts.profile_chart(session_bars, session_levels, instrument) if has_session else None,
+            "profile": charts.profile_chart(bars, levels, context.instrument) if has_session else None,
         },
     )
     path = run_dir / "report.html"
