@@ -192,14 +192,6 @@ def test_closed_port_is_refused_and_an_open_one_answers():
     assert "refused" in host_checks.reachable("127.0.0.1", port)
 
 
-def test_small_shared_memory_counts_with_two_cards_only(tmp_path, monkeypatch):
-    from types import SimpleNamespace
-
-    monkeypatch.setattr(host_checks.shutil, "disk_usage", lambda path: SimpleNamespace(total=64 * 1024**2))
-    assert host_checks.shared_memory(1, tmp_path) is None
-    assert "--shm-size" in host_checks.shared_memory(2, tmp_path).remedy
-
-
 def test_absent_meminfo_is_a_note(tmp_path):
     assert host_checks.memory(tmp_path).level == "note"
 

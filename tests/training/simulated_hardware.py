@@ -1,4 +1,4 @@
-"""Machines that do not exist: a fake /sys, a fake torch, and readings of known cards."""
+"""Simulated hardware: a fake /sys, a fake torch, and readings of known GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NODES = {"/dev/kfd": True, "/dev/dri/renderD128": True}
 
 
 def radeon(gpus: int = 1, **changes: Any) -> Hardware:
-    """A healthy worker with RX 7900 XT cards."""
+    """A healthy worker with RX 7900 XT GPUs."""
     hardware = Hardware(
         torch="2.13.0+rocm7.2",
         hip="7.2.26015",
@@ -25,8 +25,7 @@ def radeon(gpus: int = 1, **changes: Any) -> Hardware:
         drm=tuple(DrmGpu(f"card{index}", AMD, GIB // 8, 20 * GIB) for index in range(gpus)),
         access=dict(NODES),
         driver="6.16.6",
-        kernel_options=("quiet", "iommu=pt"),
-        environment={"ROCR_VISIBLE_DEVICES": "0", "NCCL_P2P_DISABLE": "1"},
+        environment={"ROCR_VISIBLE_DEVICES": "0"},
     )
     return replace(hardware, **changes)
 
@@ -45,7 +44,7 @@ def hopper(**changes: Any) -> Hardware:
 
 
 def system(root: Path, *, gpus: int = 1, used: int = 0) -> Path:
-    """Write the files of a machine with AMD cards below ``root``."""
+    """Write the files of a machine with AMD GPUs below ``root``."""
     for index in range(gpus):
         device = root / f"sys/class/drm/card{index}/device"
         device.mkdir(parents=True)
@@ -56,7 +55,6 @@ def system(root: Path, *, gpus: int = 1, used: int = 0) -> Path:
     (root / "sys/module/amdgpu").mkdir(parents=True)
     (root / "sys/module/amdgpu/version").write_text("6.16.6\n")
     (root / "proc").mkdir()
-    (root / "proc/cmdline").write_text("BOOT_IMAGE=/vmlinuz quiet iommu=pt\n")
     (root / "proc/meminfo").write_text("MemTotal: 33554432 kB\nMemAvailable: 16777216 kB\n")
     (root / "dev/dri").mkdir(parents=True)
     for node in ("dev/kfd", "dev/dri/renderD128", "dev/dri/card0"):
@@ -65,7 +63,7 @@ def system(root: Path, *, gpus: int = 1, used: int = 0) -> Path:
 
 
 def fake_torch(*, gpus: int = 1, hip: str | None = "7.2.26015", broken: str = "") -> Any:
-    """A torch module as far as ``look`` asks it."""
+    """A torch module with the parts that ``probe_hardware`` reads."""
 
     def properties(index: int) -> Any:
         if broken:

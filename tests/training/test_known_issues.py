@@ -1,4 +1,4 @@
-"""Every known trap, planted into a healthy machine, is found with its remedy; the healthy machine has none."""
+"""Every known issue, simulated on healthy hardware, is reported with its remedy; healthy hardware has none."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ PLANTED = {
         "problem",
         "no permission to use /dev/kfd.*render,video",
     ),
-    "wheel without the card's code": (
+    "wheel without code for the GPU": (
         replace(radeon(), archs=("gfx90a", "gfx942")),
         "problem",
         r"no code for gfx1100 .*gfx90a, gfx942",
     ),
-    "CUDA wheel too old for the card": (replace(hopper(), archs=("sm_70", "sm_80")), "problem", "no code for sm_90"),
-    "override on a native card": (
+    "CUDA wheel too old for the GPU": (replace(hopper(), archs=("sm_70", "sm_80")), "problem", "no code for sm_90"),
+    "override on a native GPU": (
         env(radeon(), HSA_OVERRIDE_GFX_VERSION="10.3.0"),
         "problem",
-        "it is 10.3.0 and the card is gfx1100, which ROCm supports as it is. Unset it",
+        "it is 10.3.0 and the GPU is gfx1100, which ROCm supports without it. Unset it",
     ),
-    "override of another card": (
+    "override on another GPU": (
         env(
             replace(radeon(), gpus=(Gpu(0, "RX 7700S", "gfx1102", 1, 1),), archs=("gfx1102",)),
             HSA_OVERRIDE_GFX_VERSION="11.0.0",
@@ -80,21 +80,16 @@ PLANTED = {
         "warning",
         r"does nothing in torch 2\.10\.0",
     ),
-    "two filters, no card left": (
+    "two filters, no GPU left": (
         env(replace(radeon(), gpus=()), HIP_VISIBLE_DEVICES="1"),
         "problem",
-        "HIP_VISIBLE_DEVICES: .*counts the cards that one leaves",
+        "HIP_VISIBLE_DEVICES: .*counts the GPUs that the other variable leaves",
     ),
     "two filters": (env(radeon(), HIP_VISIBLE_DEVICES="0"), "warning", "ROCR_VISIBLE_DEVICES alone"),
     "HIP filter alone": (
         replace(radeon(), environment={"HIP_VISIBLE_DEVICES": "0,1"}),
         "note",
         "isolates nothing",
-    ),
-    "two cards without peer settings": (
-        replace(radeon(2), environment={}, kernel_options=("quiet",)),
-        "warning",
-        "without NCCL_P2P_DISABLE=1 and the kernel option iommu=pt",
     ),
     "BLAS preference": (env(radeon(), TORCH_BLAS_PREFER_HIPBLASLT="0"), "warning", "Unset it"),
     "tunable op": (env(radeon(), PYTORCH_TUNABLEOP_ENABLED="1"), "warning", "20 times slower"),
@@ -104,7 +99,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_trap_is_found_with_its_remedy(name):
+def test_a_known_issue_is_reported_with_its_remedy(name):
     hardware, level, text = PLANTED[name]
     found = [diagnostic for diagnostic in find_known_issues(hardware) if re.search(text, str(diagnostic))]
     assert [diagnostic.level for diagnostic in found] == [level], list(map(str, find_known_issues(hardware)))
@@ -123,7 +118,7 @@ def test_trap_is_found_with_its_remedy(name):
         replace(hopper(), gpus=(Gpu(0, "H200", "sm_90", 1, 1),), archs=("sm_90a", "sm_90")),
         replace(hopper(), gpus=(Gpu(0, "RTX 4090", "sm_89", 1, 1),)),
     ],
-    ids=["radeon", "two radeons", "hopper", "no card", "switched off", "expandable on 2.13", "sm_90", "minor version"],
+    ids=["radeon", "two radeons", "hopper", "no GPU", "switched off", "expandable on 2.13", "sm_90", "minor version"],
 )
-def test_healthy_machine_has_no_finding(hardware):
+def test_healthy_hardware_has_no_known_issue(hardware):
     assert list(map(str, find_known_issues(hardware))) == []

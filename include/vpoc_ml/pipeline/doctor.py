@@ -44,7 +44,6 @@ def examine(
     diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
     diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
     diagnostics += [device, host_checks.memory(root)]
-    diagnostics += filter(None, [host_checks.shared_memory(len(hardware.gpus))])
     return [*diagnostics, *host_checks.lake(lake), *host_checks.services(environment, connect)]
 
 

@@ -16,7 +16,7 @@ from vpoc_ml.training.hardware.diagnostics import Diagnostic
 from vpoc_ml.training.hardware.probe import GIB
 
 PYTHON = (3, 11)
-MEMORY_GIB, DISK_GIB, SHARED_GIB = 2.0, 5.0, 1.0
+MEMORY_GIB, DISK_GIB = 2.0, 5.0
 CONNECT_SECONDS = 2.0
 PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "rediss": 6379, "amqp": 5672, "http": 80, "https": 443}
 SERVICES = {
@@ -51,16 +51,6 @@ def memory(root: Path = Path("/")) -> Diagnostic:
         remedy = "" if free >= MEMORY_GIB else "End other programs, or give the container more."
         return Diagnostic("memory", "warning" if remedy else "ok", f"{free:.1f} GiB available", remedy)
     return Diagnostic("memory", "note", "unknown: no /proc/meminfo")
-
-
-def shared_memory(gpus: int, path: Path = Path("/dev/shm")) -> Diagnostic | None:  # noqa: S108 - a mount, no file
-    """RCCL exchanges through /dev/shm, of which a container gets 64 MiB unless asked."""
-    if gpus < 2 or not path.is_dir():
-        return None
-    size = shutil.disk_usage(path).total / GIB
-    if size >= SHARED_GIB:
-        return Diagnostic("shared memory", "ok", f"{size:.1f} GiB")
-    return Diagnostic("shared memory", "warning", f"{size:.2f} GiB for {gpus} cards", "Start with --shm-size 8g.")
 
 
 def lake(root: str) -> Iterator[Diagnostic]:

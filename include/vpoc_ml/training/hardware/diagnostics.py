@@ -1,4 +1,4 @@
-"""A finding: one thing looked at, how it stands, and what to do about it."""
+"""The result of one check of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ Level = Literal["ok", "note", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """``problem`` stops training; ``warning`` costs speed or safety; ``note`` and ``ok`` need nothing."""
+    """What was checked, what was found and what to do.
+
+    A ``problem`` prevents training, a ``warning`` costs speed or safety, ``note`` and ``ok`` require nothing.
+    """
 
     subject: str
     level: Level

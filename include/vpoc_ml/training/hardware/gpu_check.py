@@ -1,7 +1,7 @@
-"""Everything that only a card can prove, as one script: ``python -m vpoc_ml.training.hardware.gpu_check OUT.json``.
+"""All checks that need a GPU, as one script: ``python -m vpoc_ml.training.hardware.gpu_check OUT.json``.
 
-The same checks run under ``pytest -m gpu``. Exit code 0: all hold; 1: one does not; 2: there is no card.
-Times are recorded and judged by nobody.
+The same checks run under ``pytest -m gpu``. Exit code 0: all pass; 1: one fails; 2: there is no GPU.
+Times are recorded only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Facts = dict[str, Any]
 
 
 class CheckFailed(Exception):
-    """A check does not hold; the message says what was expected and what was found."""
+    """A check failed; the message states what was expected and what was found."""
 
 
 def run_checks(device: torch.device) -> Facts:
@@ -47,12 +47,12 @@ def run_checks(device: torch.device) -> Facts:
         "hardware": hardware.summary(),
         "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
-    report["checks"] = {name: _outcome(check, device) for name, check in CHECKS.items()}
+    report["checks"] = {name: _run(check, device) for name, check in CHECKS.items()}
     report["ok"] = all(result["ok"] for result in report["checks"].values())
     return report
 
 
-def _outcome(check: Callable[[torch.device], Facts], device: torch.device) -> Facts:
+def _run(check: Callable[[torch.device], Facts], device: torch.device) -> Facts:
     begun = time.perf_counter()
     try:
         facts: Facts = {"ok": True, **check(device)}
@@ -69,17 +69,19 @@ def smoke(device: torch.device) -> Facts:
 
 
 def agrees_with_cpu(device: torch.device) -> Facts:
-    """Some steps on the card lead where they lead on the CPU, without dropout."""
+    """Without dropout, some steps on the GPU lead to the weights that the CPU reaches."""
     config = _config()
     start = _engine(torch.device("cpu"), config).state[THETA].clone()
     here, there = (_trained(each, config).state[THETA].cpu() for each in (torch.device("cpu"), device))
     apart = float((there - here).norm() / (here - start).norm())
-    _expect(apart <= CLOSE, f"expected weights within {CLOSE} of the way they went; they are {apart:.3g} apart")
+    _expect(
+        apart <= CLOSE, f"expected weights within {CLOSE} of the distance that they moved; they are {apart:.3g} apart"
+    )
     return {"apart": apart}
 
 
 def repeats(device: torch.device) -> Facts:
-    """The same seed gives the same bits twice on the same card, with dropout; a snapshot brings them back."""
+    """With dropout, the same seed gives the same bits twice on the same GPU; a snapshot restores them."""
     config = _config()
     first, second = _trained(device, config, dropout=0.2), _trained(device, config, dropout=0.2)
     _expect(torch.equal(first.state, second.state), "expected the same bits from the same seed; they differ")
@@ -89,20 +91,20 @@ def repeats(device: torch.device) -> Facts:
     first.restore(kept)
     first.steps_taken = 0
     first.steps(_rows(device), 0, _plan())
-    _expect(torch.equal(first.state, after), "expected the same bits after going back to a snapshot; they differ")
+    _expect(torch.equal(first.state, after), "expected the same bits after restoring a snapshot; they differ")
     return {}
 
 
 def no_host_read(device: torch.device) -> Facts:
-    """Steps run without the host waiting for the card: no value is read, nothing is copied back."""
+    """The host does not wait for the GPU within steps: no value is read, nothing is copied back."""
     inputs, target, weight = _rows(device)
     operations = 0
     for config in (_config(), _config(loss="adaptive_huber", clipping="adaptive", gradient_noise=1e-6)):
         engine = _engine(device, config, dropout=0.1)
         engine.steps((inputs, target, weight), 0, _plan(2))  # libraries load, the allocator fills
-        with forbidden_synchronisation(device), NoHostRead() as seen:
+        with forbidden_synchronisation(device), NoHostRead() as reads:
             engine.steps((inputs, target, weight), 2, _plan(STEPS - 2))
-        operations = seen.operations // (STEPS - 2)
+        operations = reads.operations // (STEPS - 2)
         _expect(inputs.device.type == device.type, "expected the rows on the device")
     return {"operations_per_step": operations}
 
@@ -120,7 +122,7 @@ def bad_batch_changes_nothing(device: torch.device) -> Facts:
 
 
 def half_precision_learns(device: torch.device) -> Facts:
-    """With bf16 and fp16 the loss falls as it does in float32, to a tenth, without a skipped step for long."""
+    """With bf16 and fp16 the loss is within a tenth of that in float32 after the same steps."""
     losses = {}
     for precision in ("fp32", "bf16", "fp16"):
         engine = _engine(device, _config(precision=precision))
@@ -134,7 +136,7 @@ def half_precision_learns(device: torch.device) -> Facts:
 
 
 def times(device: torch.device) -> Facts:
-    """Microseconds a step takes, by batch size, and the memory it took; for the record."""
+    """Microseconds per step by batch size, and peak memory; recorded only."""
     found: Facts = {}
     inputs, target, weight = _rows(device)
     for batch in (16, 1024, 16_384):
@@ -153,7 +155,7 @@ def times(device: torch.device) -> Facts:
 
 
 class NoHostRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations and refuses those whose result the host has to wait for."""
+    """Counts operations and rejects those whose result the host must wait for."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -168,7 +170,7 @@ class NoHostRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def forbidden_synchronisation(device: torch.device) -> Iterator[None]:
-    """Let torch itself raise on every synchronising call, where there is a card."""
+    """Make torch raise on every synchronising call on a GPU."""
     if device.type != "cuda":
         yield
         return
@@ -234,9 +236,11 @@ CHECKS: dict[str, Callable[[torch.device], Facts]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run the checks on the first card; write the report to the file that is named, or to stdout."""
+    """Run the checks on the first GPU; write the report to the named file, or to stdout."""
     if not torch.cuda.is_available():
-        sys.stderr.write(f"Expected a card that torch sees; torch {torch.__version__} sees none. Try vpoc-ml doctor.\n")
+        sys.stderr.write(
+            f"Expected a GPU that torch can use; torch {torch.__version__} finds none. Run vpoc-ml doctor.\n"
+        )
         return 2
     report = run_checks(torch.device("cuda", 0))
     if arguments:

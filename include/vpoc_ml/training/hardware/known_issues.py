@@ -1,8 +1,8 @@
-"""Known traps of GPU machines, ROCm cards first of all, each with its remedy.
+"""Known issues of GPU machines, mainly with ROCm, each with its remedy.
 
 Sources: ROCm documentation (environment variables, GPU isolation, running in containers) and issue threads of
-pytorch, ROCm and TheRock; docs/gpu.md lists them. A trap that stops training is a ``problem``, one that costs
-speed, or bites only later, a ``warning``.
+pytorch, ROCm and TheRock; docs/gpu.md lists them. An issue that prevents training is a ``problem``. One that costs
+speed or fails later is a ``warning``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NATIVE = "gfx1100"
 
 
 def find_known_issues(hardware: Hardware) -> Iterator[Diagnostic]:
-    """Yield every trap this machine stands in."""
+    """Yield a diagnostic for each known issue of this hardware."""
     for check in CHECKS:
         diagnostic = check(hardware)
         if diagnostic is not None:
@@ -28,31 +28,31 @@ def find_known_issues(hardware: Hardware) -> Iterator[Diagnostic]:
 
 
 def wheel(hardware: Hardware) -> Diagnostic | None:
-    """A CPU wheel on a machine with a card: everything works, at a fraction of the speed."""
+    """A CPU wheel on a machine with a GPU: everything works, at a fraction of the speed."""
     if hardware.platform != "cpu" or not hardware.has_gpu:
         return None
     build = "CUDA" if "/dev/nvidiactl" in hardware.access else "ROCm 7.2"
     return Diagnostic(
         "torch wheel",
         "problem",
-        f"torch {hardware.torch} is a CPU wheel and this machine has a card",
+        f"torch {hardware.torch} is a CPU wheel and this machine has a GPU",
         f"Install the {build} wheel of torch {hardware.torch.partition('+')[0]} from PyTorch's index for {build}.",
     )
 
 
 def wrong_vendor(hardware: Hardware) -> Diagnostic | None:
-    """A CUDA wheel on an AMD machine, or the other way round, sees no card."""
+    """A CUDA wheel finds no AMD GPU, and a ROCm wheel no NVIDIA GPU."""
     if hardware.gpus or hardware.platform == "cpu":
         return None
     if hardware.platform == "cuda" and hardware.amd and "/dev/nvidiactl" not in hardware.access:
-        return Diagnostic("torch wheel", "problem", "a CUDA wheel on an AMD card", "Install the ROCm 7.2 wheel.")
+        return Diagnostic("torch wheel", "problem", "a CUDA wheel with an AMD GPU", "Install the ROCm 7.2 wheel.")
     if hardware.platform == "rocm" and "/dev/nvidiactl" in hardware.access and not hardware.amd:
-        return Diagnostic("torch wheel", "problem", "a ROCm wheel on an NVIDIA card", "Install the CUDA wheel.")
+        return Diagnostic("torch wheel", "problem", "a ROCm wheel with an NVIDIA GPU", "Install the CUDA wheel.")
     return None
 
 
 def compute_node(hardware: Hardware) -> Diagnostic | None:
-    """/dev/kfd is how ROCm reaches a card; containers get it only when asked for."""
+    """ROCm reaches a GPU through /dev/kfd; a container has it only if it was started with it."""
     if hardware.platform != "rocm" and not hardware.amd:
         return None
     if "/dev/kfd" not in hardware.access:
@@ -76,27 +76,27 @@ def permissions(hardware: Hardware) -> Diagnostic | None:
 
 
 def render_node(hardware: Hardware) -> Diagnostic | None:
-    """A container with /dev/kfd alone lists no card."""
+    """A container with /dev/kfd alone lists no GPU."""
     if "/dev/kfd" not in hardware.access or any(node.startswith("/dev/dri/") for node in hardware.access):
         return None
-    return Diagnostic("/dev/dri", "problem", "/dev/kfd is there and no /dev/dri/renderD*", f"Add {DEVICES}.")
+    return Diagnostic("/dev/dri", "problem", "/dev/kfd exists, but no /dev/dri/renderD*", f"Add {DEVICES}.")
 
 
 def compiled_for(hardware: Hardware) -> Diagnostic | None:
-    """A wheel without code for the card fails at its first kernel."""
-    strange = sorted({gpu.arch for gpu in hardware.gpus} - {_plain(arch) for arch in hardware.archs})
-    if not strange or not hardware.archs:
+    """A wheel without code for the GPU fails at its first kernel."""
+    unsupported = sorted({gpu.arch for gpu in hardware.gpus} - {_plain(arch) for arch in hardware.archs})
+    if not unsupported or not hardware.archs:
         return None
     if hardware.platform == "cuda":  # CUDA code of a major version runs on its later minor versions
         majors = {arch[:-1] for arch in hardware.archs}
-        strange = [arch for arch in strange if arch[:-1] not in majors]
-    if not strange:
+        unsupported = [arch for arch in unsupported if arch[:-1] not in majors]
+    if not unsupported:
         return None
     return Diagnostic(
         "torch wheel",
         "problem",
-        f"no code for {', '.join(strange)} in torch {hardware.torch} (it has {', '.join(hardware.archs)})",
-        "Install a wheel that lists the card; do not set HSA_OVERRIDE_GFX_VERSION to get round it.",
+        f"no code for {', '.join(unsupported)} in torch {hardware.torch} (it has {', '.join(hardware.archs)})",
+        "Install a wheel that lists the GPU. HSA_OVERRIDE_GFX_VERSION is no remedy.",
     )
 
 
@@ -105,7 +105,7 @@ def _plain(arch: str) -> str:
 
 
 def override(hardware: Hardware) -> Diagnostic | None:
-    """HSA_OVERRIDE_GFX_VERSION makes the runtime load another chip's code; gfx1100 is native and needs none."""
+    """HSA_OVERRIDE_GFX_VERSION makes the runtime load the code of another chip; gfx1100 is native and needs none."""
     value = hardware.environment.get("HSA_OVERRIDE_GFX_VERSION")
     if value is None:
         return None
@@ -113,7 +113,7 @@ def override(hardware: Hardware) -> Diagnostic | None:
     return Diagnostic(
         "HSA_OVERRIDE_GFX_VERSION",
         "problem" if native and value != "11.0.0" else "warning",
-        f"it is {value}" + (f" and the card is {NATIVE}, which ROCm supports as it is" if native else ""),
+        f"it is {value}" + (f" and the GPU is {NATIVE}, which ROCm supports without it" if native else ""),
         "Unset it.",
     )
 
@@ -129,13 +129,13 @@ def deprecated_allocator(hardware: Hardware) -> Diagnostic | None:
 
 
 def allocator_pair(hardware: Hardware) -> Diagnostic | None:
-    """expandable_segments with max_split_size_mb: reserved memory grows to the whole card (pytorch #123548)."""
+    """expandable_segments with max_split_size_mb: reserved memory grows to all GPU memory (pytorch #123548)."""
     if not _allocator(hardware, "expandable_segments:True") or not _allocator(hardware, "max_split_size_mb"):
         return None
     return Diagnostic(
         "PYTORCH_ALLOC_CONF",
         "problem" if hardware.platform == "rocm" else "warning",
-        "expandable_segments together with max_split_size_mb lets reserved memory grow until the card is full",
+        "expandable_segments together with max_split_size_mb lets reserved memory grow until the GPU is full",
         "Set neither; the default is right for nets of this size.",
     )
 
@@ -161,40 +161,28 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def two_filters(hardware: Hardware) -> Diagnostic | None:
-    """HIP_VISIBLE_DEVICES counts what ROCR_VISIBLE_DEVICES has left."""
+    """HIP_VISIBLE_DEVICES counts the GPUs that ROCR_VISIBLE_DEVICES leaves."""
     environment = hardware.environment
     hip = next((name for name in ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES") if name in environment), None)
     if hardware.platform != "rocm" or hip is None:
         return None
-    remedy = "Choose cards with ROCR_VISIBLE_DEVICES alone; it works below HIP."
+    remedy = "Select GPUs with ROCR_VISIBLE_DEVICES alone; it works below HIP."
     if "ROCR_VISIBLE_DEVICES" in environment:
-        found = f"it is set beside ROCR_VISIBLE_DEVICES and counts the cards that one leaves ({environment[hip]})"
+        found = f"it is set together with ROCR_VISIBLE_DEVICES and counts the GPUs that the other variable leaves ({environment[hip]})"
         return Diagnostic(hip, "warning" if hardware.gpus else "problem", found, remedy)
-    return Diagnostic(hip, "note", "it reorders cards and isolates nothing", remedy)
+    return Diagnostic(hip, "note", "it reorders GPUs and isolates nothing", remedy)
 
 
-def two_gpus(hardware: Hardware) -> Diagnostic | None:
-    """RCCL hangs between consumer cards whose PCIe path has no peer access (ROCm/vllm #390)."""
-    if hardware.platform != "rocm" or len(hardware.gpus) < 2:
-        return None
-    missing = [] if hardware.environment.get("NCCL_P2P_DISABLE") == "1" else ["NCCL_P2P_DISABLE=1"]
-    missing += [] if "iommu=pt" in hardware.kernel_options else ["the kernel option iommu=pt"]
-    if not missing:
-        return None
-    return Diagnostic(
-        "two cards",
-        "warning",
-        f"{len(hardware.gpus)} cards without {' and '.join(missing)}: data-parallel training may hang",
-        "Set them, or train one process a card, which needs neither (vpoc-ml seeds).",
-    )
-
-
-def switched(name: str, good: tuple[str, ...], level: Level, why: str) -> Check:
-    """Return the check of a variable that is best left unset."""
+def set_variable(name: str, harmless: tuple[str, ...], level: Level, reason: str) -> Check:
+    """Return a check that reports an environment variable unless it is unset or has a ``harmless`` value."""
 
     def check(hardware: Hardware) -> Diagnostic | None:
         value = hardware.environment.get(name)
-        return None if value is None or value in good else Diagnostic(name, level, f"it is {value}: {why}", "Unset it.")
+        return (
+            None
+            if value is None or value in harmless
+            else Diagnostic(name, level, f"it is {value}: {reason}", "Unset it.")
+        )
 
     return check
 
@@ -211,15 +199,16 @@ CHECKS: tuple[Check, ...] = (
     allocator_pair,
     expandable_ignored,
     two_filters,
-    two_gpus,
-    switched(
+    set_variable(
         "TORCH_BLAS_PREFER_HIPBLASLT",
         (),
         "warning",
         "which library is faster on this chip differs by torch and ROCm release",
     ),
-    switched("PYTORCH_TUNABLEOP_ENABLED", ("0",), "warning", "tuning made training up to 20 times slower on gfx1100"),
-    switched("HSA_XNACK", ("0",), "warning", "page migration does not exist on these cards"),
-    switched("HIP_LAUNCH_BLOCKING", ("0",), "warning", "every kernel waits for the one before"),
-    switched("CUDA_LAUNCH_BLOCKING", ("0",), "warning", "every kernel waits for the one before"),
+    set_variable(
+        "PYTORCH_TUNABLEOP_ENABLED", ("0",), "warning", "tuning made training up to 20 times slower on gfx1100"
+    ),
+    set_variable("HSA_XNACK", ("0",), "warning", "these GPUs have no page migration"),
+    set_variable("HIP_LAUNCH_BLOCKING", ("0",), "warning", "every kernel waits for the previous one"),
+    set_variable("CUDA_LAUNCH_BLOCKING", ("0",), "warning", "every kernel waits for the previous one"),
 )

@@ -1,7 +1,7 @@
-"""What this machine says about its cards: torch's view, the kernel's view, the environment.
+"""The GPUs of this machine as torch, the kernel and the environment describe them.
 
-Everything is read once into one frozen ``Machine``; all judgement (``rocm``, ``device``, ``doctor``) works on
-that. Tests hand in a machine of their own, so every rule is tested without a card.
+``probe_hardware`` reads everything once into one frozen ``Hardware``. All checks (``known_issues``, ``device``,
+``doctor``) work on that, so tests pass simulated hardware and need no GPU.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 GIB = 1024**3
 AMD = "0x1002"
-RELEVANT = ("HIP_", "ROCR_", "CUDA_", "HSA_", "PYTORCH_", "TORCH_", "NCCL_", "MIOPEN_")
+RELEVANT = ("HIP_", "ROCR_", "CUDA_", "HSA_", "PYTORCH_", "TORCH_", "MIOPEN_")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card torch can use. ``arch``: gfx1100, sm_90, ...; memory in bytes, ``free`` as the driver tells it."""
+    """A GPU that torch can use. ``arch``: gfx1100, sm_90, ...; memory in bytes, ``free`` as the driver reports it."""
 
     index: int
     name: str
@@ -30,13 +30,13 @@ class Gpu:
 
     @property
     def used(self) -> int:
-        """Bytes that are taken on the card, by whomever."""
+        """Bytes that any process holds on the GPU."""
         return self.total - self.free
 
 
 @dataclass(frozen=True)
 class DrmGpu:
-    """A card as the kernel shows it below /sys/class/drm; bytes, None where the driver tells none."""
+    """A GPU as the kernel shows it below /sys/class/drm; memory in bytes, None if the driver does not report it."""
 
     name: str
     vendor: str
@@ -46,7 +46,7 @@ class DrmGpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """One reading. ``access`` tells for each device node that exists whether this process may use it."""
+    """One reading. ``access``: whether this process may use each existing device node. ``trouble``: torch's own error."""
 
     python: tuple[int, int] = (3, 11)
     torch: str = "2.13.0"
@@ -58,29 +58,28 @@ class Hardware:
     drm: tuple[DrmGpu, ...] = ()
     access: Mapping[str, bool] = field(default_factory=dict)
     driver: str | None = None
-    kernel_options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     trouble: str | None = None
 
     @property
     def platform(self) -> str:
-        """``rocm``, ``cuda`` or ``cpu``: what the installed torch was built for. A ROCm card is "cuda" to torch."""
+        """``rocm``, ``cuda`` or ``cpu``: what the installed torch was built for. torch calls a ROCm GPU "cuda" too."""
         if self.hip is not None:
             return "rocm"
         return "cpu" if self.cuda is None else "cuda"
 
     @property
     def amd(self) -> tuple[DrmGpu, ...]:
-        """AMD cards that the kernel shows."""
+        """AMD GPUs that the kernel shows."""
         return tuple(gpu for gpu in self.drm if gpu.vendor == AMD)
 
     @property
     def has_gpu(self) -> bool:
-        """Whether there is hardware, whatever torch thinks of it."""
+        """Whether the machine has a GPU, even if torch cannot use it."""
         return bool(self.amd) or "/dev/kfd" in self.access or "/dev/nvidiactl" in self.access
 
     def summary(self) -> dict[str, Any]:
-        """Return what belongs into the record of a run."""
+        """Return the part that is stored in the record of a run."""
         return {
             "platform": self.platform,
             "torch": self.torch,
@@ -97,12 +96,12 @@ class Hardware:
 
 
 def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Hardware:
-    """Read this machine; never raises because of a card: what torch could not tell is in ``trouble``.
+    """Read this machine. An error of torch is returned in ``trouble``, not raised.
 
     Args:
         torch: the torch module; imported when None.
-        environment: variables of the process; those that steer torch, HIP and RCCL are kept.
-        root: root of the file system with /sys, /dev and /proc.
+        environment: variables of the process; those that control torch, HIP and CUDA are kept.
+        root: root of the file system with /sys and /dev.
     """
     if torch is None:
         import torch as torch_module
@@ -121,7 +120,6 @@ def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.enviro
         drm=drm,
         access=_access(root),
         driver=_text(root / "sys/module/amdgpu/version") or _text(root / "sys/module/nvidia/version"),
-        kernel_options=tuple((_text(root / "proc/cmdline") or "").split()),
         environment={name: value for name, value in sorted(environment.items()) if name.startswith(RELEVANT)},
         trouble=trouble,
     )
@@ -137,11 +135,15 @@ def _torch_gpus(torch: Any) -> tuple[tuple[Gpu, ...], str | None]:
 
 
 def _torch_gpu(torch: Any, index: int) -> Gpu:
-    told = torch.cuda.get_device_properties(index)
+    properties = torch.cuda.get_device_properties(index)
     free, total = torch.cuda.mem_get_info(index)
     # "gfx1100:sramecc-:xnack-" on ROCm; a CUDA build has major and minor instead
-    arch = told.gcnArchName.split(":")[0] if torch.version.hip is not None else f"sm_{told.major}{told.minor}"
-    return Gpu(index, str(told.name), arch, int(total), int(free))
+    arch = (
+        properties.gcnArchName.split(":")[0]
+        if torch.version.hip is not None
+        else f"sm_{properties.major}{properties.minor}"
+    )
+    return Gpu(index, str(properties.name), arch, int(total), int(free))
 
 
 def _blas(torch: Any) -> str:

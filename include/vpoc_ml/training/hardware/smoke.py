@@ -1,4 +1,4 @@
-"""Two seconds of proof that a card computes the numbers of this run's network as the CPU does."""
+"""A test of two seconds whether a GPU computes this run's network as the CPU does."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from vpoc_ml.models.residual import ResidualNet
 SECONDS = 2.0
 ROWS = 1024
 LIMITS = {"fp32": 1e-4, "bf16": 1e-2, "step": 5e-2}
+COMPARED = {"fp32": "a float32 product", "bf16": "a bfloat16 product", "step": "one training step"}
 Build = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
 class Smoke:
-    """Largest relative errors seen against the CPU, and what is wrong; ``trouble`` None: nothing."""
+    """Largest relative errors compared with the CPU. ``trouble``: what is wrong, None if nothing is."""
 
     device: str
     rounds: int
@@ -39,7 +40,7 @@ class Smoke:
 
 @dataclass(frozen=True)
 class Probe:
-    """What is tried: a function that makes the run's network on the CPU, and how many features that takes."""
+    """What the smoke test computes: a function that makes the run's network on the CPU, and its number of features."""
 
     build: Build
     inputs: int
@@ -51,38 +52,31 @@ NIGHTLY = Probe(lambda: ResidualNet(54, (32, 32), 0.0), 54)
 def smoke_test(device: torch.device, probe: Probe = NIGHTLY, seconds: float = SECONDS) -> Smoke:
     """Compare products of the network's own shapes, in float32 and bfloat16, and one training step with the CPU.
 
-    Repeats for ``seconds``: cards that compute wrong numbers, or fault on a later kernel, exist. An error is
-    ||device - cpu|| / ||cpu|| of a product, and of the step's change of the weights.
+    The test repeats for ``seconds``, because some GPUs compute wrong numbers or fault on a later kernel. An error is
+    ||device - cpu|| / ||cpu|| of a product, and of the change of the weights by the step.
 
     Args:
-        device: the card to test.
-        probe: the run's network; a guard around it is left out.
-        seconds: how long to repeat; at least one round is made.
+        device: the GPU to test.
+        probe: the run's network; the input guard around it is left out.
+        seconds: duration; at least one round is made.
     """
     begun, rounds = time.monotonic(), 0
     worst = dict.fromkeys(LIMITS, 0.0)
     trouble = None
-    net = _network(probe.build)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        built = probe.build()
+    net = (built.body if isinstance(built, GuardedNet) else built).eval()  # dropout masks differ between devices
     try:
         while trouble is None and (rounds == 0 or time.monotonic() - begun < seconds):
             rounds += 1
             for name, error in _round(net, probe.inputs, device, rounds).items():
                 worst[name] = max(worst[name], error)
                 if not error <= LIMITS[name]:  # NaN too
-                    trouble = f"{device}: {_WHAT[name]} differs from the CPU's by {error:.2g} of its norm"
+                    trouble = f"{device}: {COMPARED[name]} differs from the CPU's by {error:.2g} of its norm"
     except RuntimeError as error:
         trouble = f"{device}: {str(error).splitlines()[0]}"
     return Smoke(str(device), rounds, round(time.monotonic() - begun, 3), **worst, trouble=trouble)
-
-
-_WHAT = {"fp32": "a float32 product", "bf16": "a bfloat16 product", "step": "one training step"}
-
-
-def _network(build: Build) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(2)
-        net = build()
-    return (net.body if isinstance(net, GuardedNet) else net).eval()  # dropout draws other masks on a card
 
 
 def _round(net: nn.Module, inputs: int, device: torch.device, seed: int) -> dict[str, float]:
@@ -110,13 +104,13 @@ def _products(outputs: int, inputs: int, device: torch.device, generator: torch.
 
 def _step(net: nn.Module, rows: Tensor, device: torch.device) -> Tensor:
     """Return how forward, backward and update change the weights, [parameters]; every output is pulled to 0.25."""
-    own = copy.deepcopy(net).to(device)
-    before = _flat(own)
-    optimizer = torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
-    loss = (own(rows.to(device)).float() - 0.25).square().mean()
+    copied = copy.deepcopy(net).to(device)
+    before = _flat(copied)
+    optimizer = torch.optim.SGD(copied.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
+    loss = (copied(rows.to(device)).float() - 0.25).square().mean()
     loss.backward()
     optimizer.step()
-    return _flat(own) - before
+    return _flat(copied) - before
 
 
 def _flat(net: nn.Module) -> Tensor:
