@@ -83,7 +83,7 @@ PLANTED = {
     "two filters, no GPU left": (
         env(replace(radeon(), gpus=()), HIP_VISIBLE_DEVICES="1"),
         "problem",
-        "HIP_VISIBLE_DEVICES: .*counts the GPUs that the other variable leaves",
+        "HIP_VISIBLE_DEVICES: .*counts the GPUs that ROCR_VISIBLE_DEVICES leaves",
     ),
     "two filters": (env(radeon(), HIP_VISIBLE_DEVICES="0"), "warning", "ROCR_VISIBLE_DEVICES alone"),
     "HIP filter alone": (

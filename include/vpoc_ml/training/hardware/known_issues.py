@@ -168,7 +168,7 @@ def two_filters(hardware: Hardware) -> Diagnostic | None:
         return None
     remedy = "Select GPUs with ROCR_VISIBLE_DEVICES alone; it works below HIP."
     if "ROCR_VISIBLE_DEVICES" in environment:
-        found = f"it is set together with ROCR_VISIBLE_DEVICES and counts the GPUs that the other variable leaves ({environment[hip]})"
+        found = f"it counts the GPUs that ROCR_VISIBLE_DEVICES leaves, which is set too ({environment[hip]})"
         return Diagnostic(hip, "warning" if hardware.gpus else "problem", found, remedy)
     return Diagnostic(hip, "note", "it reorders GPUs and isolates nothing", remedy)
 

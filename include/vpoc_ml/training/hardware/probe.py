@@ -46,7 +46,10 @@ class DrmGpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """One reading. ``access``: whether this process may use each existing device node. ``trouble``: torch's own error."""
+    """One reading.
+
+    ``access``: whether this process may use each existing device node; ``trouble``: torch's own error.
+    """
 
     python: tuple[int, int] = (3, 11)
     torch: str = "2.13.0"
