@@ -20,7 +20,7 @@ from vpoc_ml import environment
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.lake.hash_cache import HashCache
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.storage import Bucket, Folder, file_version_token
+from vpoc_ml.lake.storage import LocalStorage, ObjectStorage, file_version_token
 
 GIGABYTE = 2**30
 IN_USE_SECONDS, MARK_SECONDS = 24 * 3600, 3600
@@ -80,10 +80,10 @@ def _mark_used(path: Path) -> None:
 
 
 class Mirror:
-    """Working copies of folders of ``bucket`` below ``folder``."""
+    """Working copies of folders of ``storage`` below ``folder``."""
 
-    def __init__(self, bucket: Bucket, folder: Path) -> None:
-        self.bucket, self.folder = bucket, folder
+    def __init__(self, storage: ObjectStorage, folder: Path) -> None:
+        self.storage, self.folder = storage, folder
 
     def pull(self, prefix: str) -> set[str]:
         """Make the local ``prefix`` what the store holds; return its keys.
@@ -91,20 +91,20 @@ class Mirror:
         A file that was changed here and not pushed, by a process that died, stays unless the store has moved on.
         """
         with self._index(prefix) as known:
-            remote = self.bucket.version_tokens(prefix)
+            remote = self.storage.version_tokens(prefix)
             for key, version_token in remote.items():
                 path = self.folder / key
                 if path.is_file() and known.get(key, [""])[0] == version_token:
                     continue
                 with replacing(path) as temporary:
-                    self.bucket.download(key, temporary)
+                    self.storage.download(key, temporary)
                 known[key] = [version_token, file_version_token(path)]
             for key in known.keys() - remote.keys():
                 path = self.folder / key
                 if path.is_file() and known[key][1] == file_version_token(path):
                     path.unlink()
                 del known[key]
-            return set(Folder(self.folder).version_tokens(prefix))
+            return set(LocalStorage(self.folder).version_tokens(prefix))
 
     def push(self, prefix: str, ours: set[str]) -> None:
         """Put every file that changed into the store, manifests last; remove there what was dropped here.
@@ -115,15 +115,15 @@ class Mirror:
                 are gone here are removed there, unless another writer has replaced them since.
         """
         with self._index(prefix) as known:
-            local = Folder(self.folder).version_tokens(prefix)
+            local = LocalStorage(self.folder).version_tokens(prefix)
             for key in sorted(local, key=lambda key: (key.endswith(".json"), key)):
                 if known.get(key, [""])[-1] != local[key]:
-                    self.bucket.upload(self.folder / key, key)
-                    known[key] = [self.bucket.version_token(key) or "", local[key]]
+                    self.storage.upload(self.folder / key, key)
+                    known[key] = [self.storage.version_token(key) or "", local[key]]
                     ours.add(key)
             for key in ours - local.keys():
-                if self.bucket.version_token(key) == known.get(key, [None])[0]:
-                    self.bucket.delete(key)
+                if self.storage.version_token(key) == known.get(key, [None])[0]:
+                    self.storage.delete(key)
                 known.pop(key, None)  # only now: a store that did not answer is asked again by the next push
                 ours.discard(key)
 

@@ -1,8 +1,7 @@
-"""The two places a lake can be in: a local folder, or an object store behind an fsspec URL.
+"""The two kinds of place a lake can lie in: a local folder, or an object store (S3, Google Cloud Storage, Azure).
 
-Both do the same few things with whole objects. A put is all or nothing: in a folder by a rename, in an
-object store because an object appears when its last byte has arrived. Nothing is ever opened for writing
-in the store: fsspec closes, and so publishes, a half-written file when its writer raises.
+Both have the same few methods on whole objects. A key is a relative path with forward slashes. A write is all or
+nothing: in a folder by a rename, in a store because an object appears when its last byte has arrived.
 """
 
 from __future__ import annotations
@@ -11,52 +10,33 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-import fsspec.asyn
-
-from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.errors import ConfigError, InvalidValueError
 from vpoc_ml.lake.atomic import replacing, write_bytes
 
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, UpdateVersion
+
 HIDDEN = (".cache", ".locks")
+SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")
+REQUEST_TIMEOUT = "5 minutes"
+"""Limit of one request, the transfer of its content included."""
 
 
-class Storage(Protocol):
-    """Objects by key, a relative path with forward slashes. A missing object is None or FileNotFoundError."""
-
-    @property
-    def root(self) -> Path:
-        """Return the root: a Path, or a UPath, which reads like one."""
-
-    def read(self, key: str) -> bytes | None:
-        """Return the content of ``key``; None when there is none."""
-
-    def write(self, key: str, data: bytes) -> None:
-        """Put ``data`` at ``key``, all or nothing."""
-
-    def upload(self, source: Path, key: str) -> None:
-        """Put the local file ``source`` at ``key``, all or nothing."""
-
-    def download(self, key: str, target: Path) -> None:
-        """Copy ``key`` to the local file ``target``."""
-
-    def delete(self, key: str) -> None:
-        """Remove ``key`` if it exists."""
-
-    def version_token(self, key: str) -> str | None:
-        """Return a text that changes whenever the content of ``key`` is replaced; None when there is none."""
-
-    def version_tokens(self, prefix: str) -> dict[str, str]:
-        """Return key and stamp of every object below the folder ``prefix``, hidden ones left out."""
-
-
-class Folder:
+class LocalStorage:
     """A local folder. It is made when first written to."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def location(self, key: str) -> str:
+        """Return the path of ``key`` for a person or another process."""
+        return str(self.root / key)
 
     def read(self, key: str) -> bytes | None:
         """Return the content of ``key``; None when there is none."""
@@ -67,16 +47,20 @@ class Folder:
             return None
 
     def write(self, key: str, data: bytes) -> None:
-        """Put ``data`` at ``key`` by a rename."""
+        """Write ``data`` to ``key`` by a rename."""
         write_bytes(self.root / key, data)
 
     def upload(self, source: Path, key: str) -> None:
-        """Copy ``source`` to ``key`` by a rename."""
+        """Copy the local file ``source`` to ``key`` by a rename."""
         with replacing(self.root / key) as temporary:
             shutil.copyfile(source, temporary)
 
     def download(self, key: str, target: Path) -> None:
-        """Copy ``key`` to ``target``."""
+        """Copy ``key`` to the local file ``target``.
+
+        Raises:
+            FileNotFoundError: there is no ``key``.
+        """
         shutil.copyfile(self.root / key, target)
 
     def delete(self, key: str) -> None:
@@ -92,105 +76,195 @@ class Folder:
         return stat_version_token(found) if stat.S_ISREG(found.st_mode) else None
 
     def version_tokens(self, prefix: str) -> dict[str, str]:
-        """Return key and stamp of every file below ``prefix`` that is neither hidden nor temporary."""
+        """Return key and version token of every file below the folder ``prefix``; hidden ones are left out."""
         found: dict[str, str] = {}
         for folder, names, files in os.walk(self.root / prefix):
             names[:] = [name for name in names if name not in HIDDEN]
             for name in files:
-                path = Path(folder, name)
-                if not name.startswith(".") and not name.endswith(".lock"):
+                if not _is_hidden(name):
+                    path = Path(folder, name)
                     found[path.relative_to(self.root).as_posix()] = file_version_token(path)
         return found
 
 
-class Bucket:
-    """A prefix of an object store. Listings are never cached: other machines write too."""
+class ObjectStorage:
+    """A prefix of an object store. Listings are never cached: other machines write too.
+
+    Every method raises OSError when the store refuses a request or does not answer.
+    """
 
     def __init__(self, url: str) -> None:
-        from upath import UPath
+        self.root = url.rstrip("/")
+        self._store = _open_store(self.root)
 
-        try:
-            self.root: Any = UPath(url.rstrip("/"), use_listings_cache=False)
-            self.files: Any = self.root.fs
-        except (ImportError, ValueError) as error:
-            expected = "a local folder or a URL that fsspec knows, such as s3://bucket/prefix"
-            raise InvalidValueError("the lake", url, f"{expected} ({error})") from error
+    def location(self, key: str) -> str:
+        """Return the URL of ``key``."""
+        return f"{self.root}/{key}"
 
     def read(self, key: str) -> bytes | None:
         """Return the content of ``key``; None when there is none."""
-        try:
-            content: bytes = self.files.cat_file(self._full(key))
-        except FileNotFoundError:
-            return None
-        return content
+        found = self.read_versioned(key)
+        return None if found is None else found[0]
 
     def write(self, key: str, data: bytes) -> None:
-        """Put ``data`` at ``key``."""
-        self.files.pipe_file(self._full(key), data)
+        """Write ``data`` to ``key``."""
+        import obstore
+
+        with self._requests():
+            obstore.put(self._store, key, data)
 
     def upload(self, source: Path, key: str) -> None:
-        """Put ``source`` at ``key``; an upload that breaks off leaves the old object."""
-        self.files.put_file(str(source), self._full(key))
+        """Write the local file ``source`` to ``key``; an upload that breaks off leaves the old object."""
+        import obstore
+
+        with self._requests():
+            obstore.put(self._store, key, source)
 
     def download(self, key: str, target: Path) -> None:
-        """Copy ``key`` to ``target`` in blocks."""
-        self.files.get_file(self._full(key), str(target))
+        """Copy ``key`` to the local file ``target`` in blocks.
+
+        Raises:
+            FileNotFoundError: there is no ``key``.
+        """
+        import obstore
+
+        with self._requests(), target.open("wb") as stream:
+            for block in obstore.get(self._store, key).stream():
+                stream.write(block)
 
     def delete(self, key: str) -> None:
         """Remove ``key`` if it exists."""
-        if self.version_token(key) is not None:
-            self.files.rm_file(self._full(key))
+        import obstore
+
+        with self._requests(), suppress(FileNotFoundError):
+            obstore.delete(self._store, key)
 
     def version_token(self, key: str) -> str | None:
-        """Return the store's own version mark of ``key``, an ETag on S3; None when there is none."""
+        """Return the store's ETag of ``key``; None when there is no such object."""
+        import obstore
+
         try:
-            info = self.files.info(self._full(key))
+            with self._requests():
+                return _version_token(obstore.head(self._store, key))
         except FileNotFoundError:
             return None
-        return _object_stamp(info) if info["type"] == "file" else None
 
     def version_tokens(self, prefix: str) -> dict[str, str]:
-        """Return key and version mark of every object below ``prefix``, hidden ones left out."""
-        begin = len(self._full("").rstrip("/")) + 1
-        found = self.files.find(self._full(prefix), detail=True)
-        listed = {path[begin:]: _object_stamp(info) for path, info in found.items() if info["type"] == "file"}
-        return {key: version_token for key, version_token in listed.items() if not any(map(_hidden, key.split("/")))}
+        """Return key and version token of every object below the folder ``prefix``; hidden ones are left out."""
+        import obstore
 
-    @property
-    def conditional(self) -> bool:
-        """Whether the store can put on a condition, which leases need."""
-        return hasattr(self.files, "call_s3")
+        with self._requests():
+            listed = [each for block in obstore.list(self._store, prefix or None) for each in block]
+        visible = (each for each in listed if not any(map(_is_hidden, each["path"].split("/"))))
+        return {each["path"]: _version_token(each) for each in visible}
 
-    def put_if(self, key: str, data: bytes, condition: Mapping[str, str]) -> str:
-        """Put ``data`` at ``key`` if the S3 ``condition`` holds; return the new ETag, OSError when it does not."""
-        bucket, name, _ = self.files.split_path(self._full(key))
-        answer = self.files.call_s3("put_object", Bucket=bucket, Key=name, Body=data, **condition)
-        return str(answer["ETag"]).strip('"')
+    def read_versioned(self, key: str) -> tuple[bytes, UpdateVersion] | None:
+        """Return the content of ``key`` and the version that ``write_if`` expects; None when there is none."""
+        import obstore
 
-    def read_stamped(self, key: str) -> tuple[bytes, str] | None:
-        """Return content and ETag of an S3 object as one; None when there is none."""
-        bucket, name, _ = self.files.split_path(self._full(key))
         try:
-            answer = self.files.call_s3("get_object", Bucket=bucket, Key=name)
+            with self._requests():
+                answer = obstore.get(self._store, key)
+                content = answer.bytes().to_bytes()
         except FileNotFoundError:
             return None
-        content: bytes = fsspec.asyn.sync(self.files.loop, answer["Body"].read)
-        return content, str(answer["ETag"]).strip('"')
+        return content, {"e_tag": answer.meta["e_tag"], "version": answer.meta["version"]}
 
-    def _full(self, key: str) -> str:
-        return f"{self.root.path.rstrip('/')}/{key}"
+    def write_if(self, key: str, data: bytes, expected: UpdateVersion | None) -> UpdateVersion | None:
+        """Write ``data`` to ``key`` if its version is ``expected``, None for an absent object.
+
+        Returns:
+            The new version; None when another writer has changed the object and nothing was written.
+
+        Raises:
+            ConfigError: the store has no conditional writes.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+        try:
+            with self._requests():
+                mode = "create" if expected is None else expected
+                written = obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+        except OSError as error:
+            match error.__cause__:
+                case AlreadyExistsError() | PreconditionError():
+                    return None
+                case NotSupportedError():
+                    raise ConfigError(
+                        f"Expected a store with conditional writes, by which writers lock each other out; found {self.root}."
+                        " Set VPOC_LOCKS to a folder that every machine which writes can see."
+                    ) from error
+            raise
+        return {"e_tag": written["e_tag"], "version": written["version"]}
+
+    @contextmanager
+    def _requests(self) -> Iterator[None]:
+        """Turn the errors of the store's client into OSError; FileNotFoundError is one already.
+
+        Raises:
+            RuntimeError: this process is a fork of one that used a store: the client's threads did not survive the fork.
+        """
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        if os.getpid() != _client_process():
+            raise RuntimeError(
+                f"{self.root}: expected a process that was started anew, found a fork of one that used it"
+            )
+        try:
+            yield
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise PermissionError(f"{self.root}: {_first_line(error)}") from error
+        except BaseError as error:
+            raise OSError(f"{self.root}: {_first_line(error)}") from error
 
 
-def storage_at(root: str | Path) -> Folder | Bucket:
-    """Return the storage at ``root``: a folder, ``file:///folder``, or another fsspec URL.
+@cache
+def _client_process() -> int:
+    """Return the process in which the client of object stores was used first."""
+    return os.getpid()
+
+
+def _open_store(url: str):  # type: ignore[no-untyped-def]  # obstore's stores have no common class at run time
+    """Return obstore's client of a URL; credentials and endpoint come from the provider's environment variables."""
+    expected = f"a local folder, or a URL of an object store such as s3://bucket/prefix ({', '.join(SCHEMES)})"
+    if url.partition("://")[0] not in SCHEMES:
+        raise InvalidValueError("the lake", url, expected)
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+
+    options = {"allow_http": True, "timeout": REQUEST_TIMEOUT}  # plain HTTP only where the endpoint says so
+    try:
+        if url.startswith("s3") and _has_aws_profile():
+            from obstore.auth.boto3 import Boto3CredentialProvider
+
+            return from_url(url, client_options=options, credential_provider=Boto3CredentialProvider())
+        return from_url(url, client_options=options)
+    except (BaseError, ValueError) as error:
+        raise InvalidValueError("the lake", url, f"{expected}; {_first_line(error)}") from error
+
+
+def _has_aws_profile() -> bool:
+    """Return whether the credentials of S3 come from the files of the AWS command line, which obstore does not read."""
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials"
+    return "AWS_PROFILE" in os.environ or ("AWS_ACCESS_KEY_ID" not in os.environ and Path(file).is_file())
+
+
+def _first_line(error: Exception) -> str:
+    """Return the message of obstore's client without its debug output."""
+    return str(error).partition("\n")[0]
+
+
+def open_storage(root: str | Path) -> LocalStorage | ObjectStorage:
+    """Return the storage at ``root``: a folder, ``file:///folder``, or the URL of an object store.
 
     Raises:
-        InvalidValueError: a URL that fsspec does not know.
+        InvalidValueError: a URL of another kind, or an incomplete one.
     """
     text = str(root)
     if text.startswith(("file://", "local://")):
-        return Folder(Path(text.split("://", 1)[1]))
-    return Bucket(text) if "://" in text else Folder(Path(root))
+        return LocalStorage(Path(text.split("://", 1)[1]))
+    return ObjectStorage(text) if "://" in text else LocalStorage(Path(root))
 
 
 def file_version_token(path: Path) -> str:
@@ -199,15 +273,16 @@ def file_version_token(path: Path) -> str:
 
 
 def stat_version_token(found: os.stat_result) -> str:
-    """Return the stamp that ``file_stamp`` makes of what is known of a file."""
+    """Return the version token that ``file_version_token`` makes of a file's status."""
     return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
 
 
-def _object_stamp(info: Mapping[str, Any]) -> str:
-    marks = [info.get(name) for name in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "size")]
-    known = next((str(mark).strip('"') for mark in marks[:3] if mark), None)
-    return known or hashlib.sha256(repr(marks).encode()).hexdigest()[:32]
+def _version_token(found: ObjectMeta) -> str:
+    """Return the ETag without quotes; of a store without ETags a hash of time and size."""
+    if found["e_tag"]:
+        return found["e_tag"].strip('"')
+    return hashlib.sha256(f"{found['last_modified']} {found['size']}".encode()).hexdigest()[:32]
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.endswith(".lock")

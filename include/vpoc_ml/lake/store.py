@@ -28,7 +28,7 @@ from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.locks import locks_of
 from vpoc_ml.lake.manifest import BuildKey, Manifest, changes, checked, read_manifest, span, with_checksum
 from vpoc_ml.lake.mirror import Copies, Mirror, cache_folder
-from vpoc_ml.lake.storage import Folder, storage_at
+from vpoc_ml.lake.storage import LocalStorage, open_storage
 
 __all__ = ["BuildKey", "Lake", "Manifest"]
 
