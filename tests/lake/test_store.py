@@ -125,7 +125,7 @@ def test_missing_artifact_says_what_to_do(lake):
     with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
         lake.read_frame(KEY)
     with pytest.raises(ArtifactError):
-        lake.sha(KEY)
+        lake.content_hash(KEY)
 
 
 def test_same_frame_written_twice_gives_the_same_bytes(lake, frame):

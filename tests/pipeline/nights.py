@@ -52,6 +52,6 @@ def night(place):
 def contents(root):
     """Return key and hash of every artifact of the lake at ``root``, each of which must match its manifest."""
     lake = Lake(root)
-    found = {key: lake.sha(key) for kind in KINDS for key in lake.keys(kind)}
+    found = {key: lake.content_hash(key) for kind in KINDS for key in lake.keys(kind)}
     assert {key: hash_file(lake.local(key)) for key in found} == found
     return found

@@ -159,12 +159,12 @@ def test_a_past_night_equals_a_run_on_files_that_ended_that_night(raw: Path, tmp
 
 def test_past_nights_leave_the_live_lake_alone_and_a_second_run_of_one_makes_nothing(raw: Path, tmp_path: Path) -> None:
     lake = build(tmp_path / "lake", "live", raw, now=NOW)
-    live = {key: lake.sha(key) for kind in ("bars", "features", "roll", "vix") for key in lake.keys(kind)}
+    live = {key: lake.content_hash(key) for kind in ("bars", "features", "roll", "vix") for key in lake.keys(kind)}
     for place in (44, 48):
         night = past_night(CALENDAR, DAYS[place], NOW)
         build(tmp_path / "lake", f"night-{place}", raw, now=NOW, as_of=night)
     build(tmp_path / "lake", "again", raw, now=NOW, as_of=night)
-    assert {key: lake.sha(key) for key in live} == live
+    assert {key: lake.content_hash(key) for key in live} == live
     again = open_run(str(tmp_path / "lake"), "again")
     for code in ("ESH24", "ESM24"):
         assert [again.result(each, code)["why"] for each in ("ingest", "profile", "features")] == ["unchanged"] * 3

@@ -146,7 +146,7 @@ class Lake:
         Raises:
             ArtifactError: as ``read_frame``.
         """
-        content = self.sha(key)
+        content = self.content_hash(key)
         frame = _KEPT.get(content)
         if frame is None:
             frame, manifest = self.load(key)
@@ -161,7 +161,7 @@ class Lake:
         Raises:
             ArtifactError: as ``read_frame``.
         """
-        name, content = f"{self.path(key)}\n{what}", self.sha(key)
+        name, content = f"{self.path(key)}\n{what}", self.content_hash(key)
         found = self._hashes.recall(name, content)
         if found is None:
             frame, manifest = self.load(key, columns)
@@ -188,7 +188,7 @@ class Lake:
             raise ArtifactError(self.path(key), "an artifact with its manifest", "none")
         return manifest
 
-    def sha(self, key: str) -> str:
+    def content_hash(self, key: str) -> str:
         """Return the content hash of ``key`` as its manifest states it.
 
         Raises:

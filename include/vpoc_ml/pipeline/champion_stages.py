@@ -94,7 +94,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     """Write a contract's scores unless they are there for the same features and model."""
     contract = period["contract"]
     key, out = run.key("features", contract), predictions_key(run, champion.version, contract)
-    inputs = {"features": run.lake.sha(key), "model": champion.fingerprint, "front": str(dict(period))}
+    inputs = {"features": run.lake.content_hash(key), "model": champion.fingerprint, "front": str(dict(period))}
     build_key = BuildKey(inputs, "", code_digest(score_bars, load_model))
     why = run.lake.stale_reason(out, build_key)
     if why is None:

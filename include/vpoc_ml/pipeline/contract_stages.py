@@ -85,7 +85,7 @@ def profile_contract(run: Run, contract: str) -> Result:
     bars_key = run.key("bars", contract)
     sessions_key, developing_key = run.key("sessions", contract), run.key("developing", contract)
     with run.lake.writing(contract):
-        inputs = {"bars": run.lake.sha(bars_key)}
+        inputs = {"bars": run.lake.content_hash(bars_key)}
         config = f"{run.config.digest('profile')}/{run.instrument.digest}"
         build_key = BuildKey(inputs, config, code_digest(build_sessions, build_developing))
         why = run.lake.stale_reason(developing_key, build_key) or run.lake.stale_reason(sessions_key, build_key)
@@ -112,7 +112,7 @@ def features_contract(run: Run, contract: str) -> Result:
     with run.lake.writing(contract):
         bars_manifest = run.lake.require_manifest(run.key("bars", contract))
         history = History(run, contract, run.lake.manifest(key))
-        inputs = {kind: run.lake.sha(run.key(kind, contract)) for kind in kinds}
+        inputs = {kind: run.lake.content_hash(run.key(kind, contract)) for kind in kinds}
         hashes = _index_hashes(indices, bars_manifest.last_ts)
         inputs |= {**hashes, **history.inputs(), **pair_inputs(run, bars_manifest)}
         extras = run.config.features.extras
@@ -184,7 +184,7 @@ def _rolls(run: Run, contracts: list[str]) -> Result:
     key = run.roll_key()
     with run.lake.writing("roll"):  # and only then look what there is: a run that waited must not forget its rival's
         keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
-        inputs = {key: run.lake.sha(key) for key in keys}
+        inputs = {key: run.lake.content_hash(key) for key in keys}
         if interest and Path(interest).is_file():
             inputs["open_interest"] = hash_file(Path(interest))
         code = code_digest(roll_table, sessions, read_open_interest)

@@ -85,7 +85,7 @@ def start_run(
         "run": run,
         "preset": preset,
         "config_hash": config.digest(),
-        "config_uri": str(opened.path(f"{prefix}/config.json")),
+        "config_uri": str(opened.location(f"{prefix}/config.json")),
         "config": json.loads(config.to_json()),
     }
 

@@ -124,7 +124,7 @@ class Run:
         try:
             return _plan(stored)
         except ValueError as error:
-            raise ArtifactError(self.lake.path(key), "JSON", f"something else ({error})") from error
+            raise ArtifactError(self.lake.location(key), "JSON", f"something else ({error})") from error
 
     def result(self, stage: str, contract: str | None = None) -> Result:
         """Return the recorded result of a stage.
@@ -135,7 +135,7 @@ class Run:
         key = self._record_key(stage, contract)
         found: Result | None = self.lake.read_json(key)
         if found is None:
-            raise ArtifactError(self.lake.path(key), f"the record of stage {stage!r}", "none")
+            raise ArtifactError(self.lake.location(key), f"the record of stage {stage!r}", "none")
         return found
 
     def has_result(self, stage: str) -> bool:
@@ -148,7 +148,7 @@ class Run:
 
     def uri(self, name: str) -> str:
         """Return where a file of the run's folder is in the lake, for a person or another machine."""
-        return str(self.lake.path(f"{self.prefix}/{name}"))
+        return str(self.lake.location(f"{self.prefix}/{name}"))
 
     def _record_key(self, stage: str, contract: str | None) -> str:
         name = f"{stage}.{contract}.json" if contract else f"{stage}.json"
@@ -177,8 +177,8 @@ def open_run(lake: str, name: str) -> Run:
     key = f"{prefix}/config.json"
     stored, inputs = opened.storage.read(key), opened.read_json(f"{prefix}/inputs.json")
     if stored is None or inputs is None:
-        raise ArtifactError(opened.path(prefix), "a started run with its config.json", "none")
-    return Run(opened, name, _loaded(stored, str(opened.path(key))), inputs)
+        raise ArtifactError(opened.location(prefix), "a started run with its config.json", "none")
+    return Run(opened, name, _loaded(stored, str(opened.location(key))), inputs)
 
 
 @lru_cache(maxsize=4)

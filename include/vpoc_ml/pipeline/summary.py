@@ -74,8 +74,8 @@ def _configuration(lake: Lake, prefix: str) -> Result:
     key = f"{prefix}/config.json"
     stored = lake.storage.read(key)
     if stored is None:
-        raise ArtifactError(lake.path(prefix), "a started run with its config.json", "none")
-    config = load_stored(stored, lake.path(key))
+        raise ArtifactError(lake.location(prefix), "a started run with its config.json", "none")
+    config = load_stored(stored, lake.location(key))
     return {"preset": config.preset, "config_hash": config.digest()}
 
 
@@ -85,4 +85,4 @@ def _reports(lake: Lake, run: str) -> dict[str, str]:
         "gates": f"reports/runs/{run}/gates.html",
         "data docs": "reports/data_docs/index.html",
     }
-    return {name: str(lake.path(key)) for name, key in candidates.items() if lake.exists(key)}
+    return {name: str(lake.location(key)) for name, key in candidates.items() if lake.exists(key)}
