@@ -1,13 +1,15 @@
 """The same lake on S3: a real server process, whole objects, verified copies, mirrored folders."""
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import obstore
 import polars as pl
 import pytest
-import s3fs
+from obstore.exceptions import NotSupportedError, PermissionDeniedError
 
 from vpoc_ml.errors import ArtifactError, ConfigError, InvalidValueError
 from vpoc_ml.lake.hashing import hash_file
@@ -99,20 +101,22 @@ def test_copied_lake_is_fresh_though_its_marks_differ(lake, frame, bucket):
     assert other.stale_reason(KEY, BUILD_KEY) is None
 
 
-@pytest.mark.parametrize("rows", [10, 2_000_000], ids=["one put", "many parts"])
-def test_upload_that_breaks_off_leaves_the_old_object(lake, frame, monkeypatch, rows):
+@pytest.mark.parametrize("rows", [10, 2_000_000], ids=["one request", "many parts"])
+def test_an_upload_that_breaks_off_leaves_the_old_object(lake, frame, monkeypatch, rows):
     lake.write_frame(KEY, frame, BUILD_KEY)
     before = objects(lake), lake.storage.read(KEY)
-    call = s3fs.S3FileSystem._call_s3
+    put = obstore.put
 
-    async def broken(self, method, *args, **kwargs):
-        if method in ("put_object", "upload_part") and kwargs.get("PartNumber", 3) >= 3:
+    def broken(store, key, source, **options):
+        def blocks():
+            with Path(source).open("rb") as stream:
+                yield stream.read(6 * 2**20)
             raise OSError("connection lost")
-        return await call(self, method, *args, **kwargs)
+
+        return put(store, key, blocks(), **options)
 
     numbers = pl.int_range(rows, eager=True).hash(seed=1).reinterpret(signed=True)
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", broken)
-    monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda size, chunksize=None: 5 * 2**20)
+    monkeypatch.setattr(obstore, "put", broken)
     with pytest.raises(OSError, match="connection lost"):
         lake.write_frame(KEY, pl.DataFrame({"close": numbers}), BUILD_KEY)
     monkeypatch.undo()
@@ -233,8 +237,6 @@ def test_only_what_changed_is_moved(lake, monkeypatch):
 
 
 def test_copies_are_bounded(lake, monkeypatch):
-    import os
-
     monkeypatch.setenv("VPOC_CACHE_GB", "0.000001")
     lake = Lake(str(lake.root))
     first = lake.write_frame(KEY, pl.DataFrame({"x": range(1000)}), BUILD_KEY)
@@ -245,15 +247,89 @@ def test_copies_are_bounded(lake, monkeypatch):
     assert first.sha256 != hash_file(lake.local(KEY))
 
 
-def test_unknown_store_and_a_store_that_cannot_lock(monkeypatch, tmp_path):
-    with pytest.raises(InvalidValueError, match="s3://bucket"):
-        Lake("nonsense://x/y")
-    lake = Lake("memory://bucket/es")
-    with pytest.raises(ConfigError, match="VPOC_LOCKS"), lake.writing("ESH25"):
-        pass
+@pytest.mark.parametrize(
+    "url", ["nonsense://x/y", "memory://bucket/es", "https://host/es", "s3://", "az://container/es"]
+)
+def test_a_url_of_no_object_store_is_rejected(url, monkeypatch):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(InvalidValueError, match=r"s3://bucket"):
+        Lake(url)
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/es", "az://container/es"])
+def test_google_and_azure_urls_are_opened(url, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    lake = Lake(url)
+    assert lake.remote
+    assert lake.location(KEY) == f"{url}/{KEY}"
+
+
+def test_locks_may_lie_in_a_shared_folder(lake, monkeypatch, tmp_path):
     monkeypatch.setenv("VPOC_LOCKS", str(tmp_path))
     with lake.writing("ESH25"):
         assert (tmp_path / "ESH25.lock").exists()
+
+
+def test_a_store_without_conditional_writes_names_the_setting(lake, monkeypatch):
+    def put(store, key, content, **options):
+        raise NotSupportedError("the store has no conditional writes")
+
+    monkeypatch.setattr(obstore, "put", put)
+    with pytest.raises(ConfigError, match="VPOC_LOCKS"), lake.writing("ESH25"):
+        pass
+
+
+def test_a_conditional_write_takes_place_once(lake):
+    storage = lake.storage
+    first = storage.write_if("a.json", b"1", None)
+    assert storage.read_versioned("a.json") == (b"1", first)
+    assert storage.write_if("a.json", b"2", None) is None, "the object exists"
+    second = storage.write_if("a.json", b"2", first)
+    assert storage.write_if("a.json", b"3", first) is None, "the version is another"
+    assert storage.read_versioned("a.json") == (b"2", second)
+    storage.delete("a.json")
+    assert storage.write_if("a.json", b"3", second) is None, "the object is gone"
+    assert storage.read_versioned("a.json") is None
+
+
+def test_errors_of_the_store_are_os_errors_without_debug_output(lake, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionDeniedError("access denied\n\nDebug source: ...")
+
+    monkeypatch.setattr(obstore, "get", refuse)
+    with pytest.raises(PermissionError, match=rf"{lake.root}: access denied$"):
+        lake.storage.read("a.json")
+    absent = Lake("s3://no-such-bucket/es")
+    with pytest.raises(OSError, match="NoSuchBucket"):
+        absent.storage.write("a.json", b"1")
+
+
+def test_a_fork_of_a_process_that_used_a_store_is_refused_instead_of_waiting_for_ever(lake):
+    lake.write_json("a.json", 1)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            lake.read_json("a.json")
+        except RuntimeError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        assert "expected a process that was started anew" in stream.read()
+
+
+def test_an_aws_profile_supplies_the_credentials(bucket, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    file.write_text("[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    lake = Lake(f"{bucket}/es")
+    lake.write_json("a.json", 1)
+    assert lake.read_json("a.json") == 1
 
 
 def test_file_url_is_a_local_folder(tmp_path, frame):

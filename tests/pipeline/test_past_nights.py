@@ -131,9 +131,9 @@ def same(one: Lake, other: Lake, prefix: str, runs: tuple[str, str]) -> set[str]
     keys = {key for kind in kinds for key in other.keys(kind)}
     assert {key.removeprefix(prefix) for kind in kinds for key in one.keys(f"{prefix}{kind}")} == keys
     for key in keys:
-        assert one.sha(prefix + key) == other.sha(key), key
+        assert one.content_hash(prefix + key) == other.content_hash(key), key
     folders = [lake.folder(f"runs/{run}") for lake, run in zip((one, other), runs, strict=True)]
-    assert len({Lake(folder).sha("training_set.parquet") for folder in folders}) == 1
+    assert len({Lake(folder).content_hash("training_set.parquet") for folder in folders}) == 1
     return keys
 
 

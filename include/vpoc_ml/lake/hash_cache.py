@@ -1,8 +1,8 @@
-"""A cache of file hashes, so that a night does not read every file again to learn that nothing changed.
+"""A cache of file hashes, so that a night does not read every file again to find that nothing changed.
 
-An entry is believed while size, modification time, change time and inode of the file are what they were
-when it was hashed. Time stamps are coarse: a file may be written to twice within one tick. So a file
-touched within the last two seconds is always hashed and never remembered, as git does with its index.
+An entry is valid while size, modification time, change time and inode of a file are what they were when the file was
+hashed. File times are coarse: a file can be written twice within one tick. A file that was touched within the last two
+seconds is therefore always hashed and never cached, as git does with its index.
 """
 
 from __future__ import annotations
@@ -25,47 +25,48 @@ logger = logging.getLogger(__name__)
 
 
 class HashCache:
-    """Hashes of local files, remembered in the SQLite file ``path``; without it they are merely slower."""
+    """Hashes of local files, cached in the SQLite file ``path``. A cache that cannot be used only costs time."""
 
     def __init__(self, path: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
         self.path, self._clock = path, clock
 
     def hash_file(self, file: Path) -> str:
-        """Return the SHA-256 of ``file``'s bytes, from memory when the file cannot have changed since."""
+        """Return the SHA-256 of the bytes of ``file``, from the cache when the file cannot have changed."""
         return self.cached_for_file(file, "", lambda: hash_file(file))
 
-    def cached_for_file(self, file: Path, what: str, work: Callable[[], str]) -> str:
-        """Return what ``work`` finds out about ``what`` of ``file``, from memory when the file cannot have changed."""
+    def cached_for_file(self, file: Path, what: str, compute: Callable[[], str]) -> str:
+        """Return ``compute()``, a fact named ``what`` about ``file``, cached while the file cannot have changed."""
         try:
-            found = os.stat(file)
+            status = os.stat(file)
         except OSError:
-            return work()
-        if not stat.S_ISREG(found.st_mode):
-            return work()
-        name, before = f"{os.path.abspath(file)}\n{what}".rstrip(), stat_version_token(found)
-        known = None if written_just_now(found, self._clock()) else self.recall(name, before)
+            return compute()
+        if not stat.S_ISREG(status.st_mode):
+            return compute()
+        name, version_token = f"{os.path.abspath(file)}\n{what}".rstrip(), stat_version_token(status)
+        known = None if written_just_now(status, self._clock()) else self.get(name, version_token)
         if known is not None:
             return known
-        answer = work()
-        if file_version_token(file) == before and not written_just_now(found, self._clock()):
-            self.remember(name, before, answer)
-        return answer
+        value = compute()
+        if file_version_token(file) == version_token and not written_just_now(status, self._clock()):
+            self.put(name, version_token, value)
+        return value
 
-    def recall(self, name: str, version_token: str) -> str | None:
-        """Return what was remembered for ``name`` while it carried ``stamp``."""
-        rows = self._ask("SELECT sha256 FROM content_hashes WHERE path = ? AND version_token = ?", name, version_token)
+    def get(self, name: str, version_token: str) -> str | None:
+        """Return the value cached for ``name`` with this version token; None when there is none."""
+        query = "SELECT sha256 FROM content_hashes WHERE path = ? AND version_token = ?"
+        rows = self._execute(query, name, version_token)
         return str(rows[0][0]) if rows else None
 
-    def remember(self, name: str, version_token: str, sha256: str) -> None:
-        """Remember the hash of ``name`` for as long as it carries ``stamp``."""
-        self._ask("INSERT OR REPLACE INTO content_hashes VALUES (?, ?, ?)", name, version_token, sha256)
+    def put(self, name: str, version_token: str, value: str) -> None:
+        """Cache ``value`` for ``name`` while its version token is this one."""
+        self._execute("INSERT OR REPLACE INTO content_hashes VALUES (?, ?, ?)", name, version_token, value)
 
-    def _ask(self, statement: str, *values: str) -> list[tuple[str]]:
+    def _execute(self, statement: str, *values: str) -> list[tuple[str]]:
         try:
-            with _open.connection(self.path) as connection:
+            with _connections.open(self.path) as connection:
                 return connection.execute(statement, values).fetchall()
         except (sqlite3.Error, OSError) as error:
-            _open.forget(self.path)
+            _connections.close(self.path)
             logger.warning("hash cache %s cannot be used (%s); files are hashed again", self.path, error)
             return []
 
@@ -76,17 +77,17 @@ def written_just_now(found: os.stat_result, now_ns: int | None = None) -> bool:
     return now - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
 
 
-class _Open(threading.local):
-    """This thread's connections, kept while the database is the same file and the process did not fork."""
+class _Connections(threading.local):
+    """The connections of this thread. Each is kept while its file is the same and the process did not fork."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, int, int], sqlite3.Connection]] = {}
 
-    def connection(self, path: Path) -> sqlite3.Connection:
+    def open(self, path: Path) -> sqlite3.Connection:
         known = self._known.get(path)
         if known is not None and known[0] == _identity(path):
             return known[1]
-        self.forget(path)
+        self.close(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=5.0)
         try:
@@ -99,18 +100,19 @@ class _Open(threading.local):
             self._known[path] = identity, connection
         return connection
 
-    def forget(self, path: Path) -> None:
+    def close(self, path: Path) -> None:
         known = self._known.pop(path, None)
         if known is not None and known[0][0] == os.getpid():
             known[1].close()
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return process, device and inode of an open database; None when the file is gone."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return os.getpid(), found.st_dev, found.st_ino
+    return os.getpid(), status.st_dev, status.st_ino
 
 
-_open = _Open()
+_connections = _Connections()

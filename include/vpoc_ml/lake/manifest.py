@@ -1,4 +1,4 @@
-"""What describes an artifact: the recipe it is to be made by, the manifest of how it was made."""
+"""The description of an artifact: the build key it must have, and the manifest that says how it was built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKSUM = "checksum"
 
 @dataclass(frozen=True)
 class BuildKey:
-    """What an artifact is made of: hashes of its inputs by name, of the configuration and of the code."""
+    """What an artifact is built from: the hash of each input by name, of the settings and of the code."""
 
     inputs: Mapping[str, str]
     config: str
@@ -27,9 +27,9 @@ class BuildKey:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Description of one artifact. ``details`` is the making stage's own small result.
+    """Description of one artifact. ``details`` is the small result of the stage that built it.
 
-    ``stamp`` is the version mark an object store gave the file: while it stands, the content is known.
+    ``version_token`` is the one that an object store gave the file: while it is the same, so is the content.
     """
 
     key: str
@@ -50,13 +50,13 @@ class Manifest:
 
 
 def read_manifest(stored: bytes, key: str) -> Manifest | None:
-    """Return the manifest of ``key`` that bytes hold; None when it is damaged, another's, or of another schema.
+    """Return the manifest in ``stored``; None when it is damaged, of another key or of another schema.
 
-    A manifest of an earlier version has no checksum: its key and its fields are checked all the same.
+    The first release wrote no checksum; key and fields of its manifests are checked all the same.
     """
     try:
         content = checked(stored)
-        if "stamp" in content:  # the name of this field in earlier releases
+        if "stamp" in content:  # the name of the field in the earlier release
             content["version_token"] = content.pop("stamp")
         manifest = Manifest(**content)
     except (ValueError, TypeError, RecursionError):
@@ -71,7 +71,7 @@ def with_checksum(content: Mapping[str, Any]) -> bytes:
 
 
 def checked(stored: bytes) -> dict[str, Any]:
-    """Return the content that ``with_checksum`` wrote; one without a checksum, of an earlier version, as it is.
+    """Return the content that ``with_checksum`` wrote. Content of the first release has no checksum to check.
 
     Raises:
         ValueError: it is no JSON object, or its checksum is another.
@@ -91,7 +91,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def changes(manifest: Manifest, build_key: BuildKey) -> list[str]:
-    """Return in words what differs between what the artifact was made of and ``recipe``."""
+    """Return which parts of the stored build key differ from ``build_key``, as text."""
     was, now = manifest.inputs, dict(build_key.inputs)
     inputs = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     changed = [f"inputs changed: {', '.join(inputs)}"] if inputs else []

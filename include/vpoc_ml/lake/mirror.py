@@ -1,8 +1,8 @@
-"""Local working copies of what lies in an object store: single artifacts by content, folders by name.
+"""Local copies of the content of an object store: single artifacts by content, folders by name.
 
-``Copies`` keeps artifacts under their SHA-256: a copy is verified once when it arrives and is right for
-every lake. ``Mirror`` keeps folders in which stages and libraries work with plain files (a run's folder,
-the reports): pulled before the work, pushed after it, only what changed in either direction.
+``ContentCache`` keeps artifacts under their SHA-256: a copy is verified once, when it arrives, and serves every lake.
+``Mirror`` keeps folders in which stages and libraries work with plain files: the folder of a run, the reports. A mirror
+is pulled before the work and pushed after it. Only files that changed are moved.
 """
 
 from __future__ import annotations
@@ -23,33 +23,29 @@ from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.storage import LocalStorage, ObjectStorage, file_version_token
 
 GIGABYTE = 2**30
-IN_USE_SECONDS, MARK_SECONDS = 24 * 3600, 3600
+IN_USE_SECONDS, ACCESS_TIME_SECONDS = 24 * 3600, 3600
 
 
 def cache_folder() -> Path:
-    """Return where this machine keeps its copies: ``VPOC_CACHE``, else ``~/.cache/vpoc_ml``."""
+    """Return the folder of this machine's copies and caches: ``VPOC_CACHE``, else ``~/.cache/vpoc_ml``."""
     return Path(environment.read(environment.CACHE) or Path.home() / ".cache" / "vpoc_ml").expanduser().absolute()
 
 
-class Copies:
-    """Verified local copies by SHA-256, at most ``limit`` bytes of them; those used today stay in any case."""
+class ContentCache:
+    """Verified local copies by SHA-256, at most ``limit`` bytes of them. Copies that were used today always stay."""
 
     def __init__(self, folder: Path, *, limit: int | None = None) -> None:
         self.folder = folder
         self.limit = limit or int(float(environment.read(environment.CACHE_GB) or 20) * GIGABYTE)
         self._hashes = HashCache(folder.parent / "hashes.sqlite")
 
-    def path(self, sha256: str, suffix: str) -> Path:
-        """Return where the copy of a content lies, or would lie."""
-        return self.folder / sha256[:2] / f"{sha256}{suffix}"
-
     def get(self, sha256: str, suffix: str, download: Callable[[Path], object]) -> Path:
-        """Return the copy of the content ``sha256``; ``download`` fills a file with it where there is none.
+        """Return the copy of the content ``sha256``; call ``download`` with a file to fill when there is none.
 
         Raises:
-            ValueError: what was downloaded is another content.
+            ValueError: the downloaded content has another hash.
         """
-        path = self.path(sha256, suffix)
+        path = self.folder / sha256[:2] / f"{sha256}{suffix}"
         if not path.is_file() or self._hashes.hash_file(path) != sha256:
             self._make_room()
             with replacing(path) as temporary:
@@ -57,11 +53,11 @@ class Copies:
                 found = hash_file(temporary)
                 if found != sha256:
                     raise ValueError(f"SHA-256 {found[:16]} instead of {sha256[:16]}")
-        _mark_used(path)
+        _set_access_time(path)
         return path
 
     def _make_room(self) -> None:
-        """Remove the copies used longest ago until the rest is within the limit."""
+        """Remove the copies that were used longest ago until the rest is within the limit."""
         files = [(path, path.stat()) for path in self.folder.glob("*/*") if path.is_file()]
         total = sum(stat.st_size for _, stat in files)
         for path, stat in sorted(files, key=lambda item: item[1].st_atime):
@@ -71,11 +67,11 @@ class Copies:
             total -= stat.st_size
 
 
-def _mark_used(path: Path) -> None:
-    """Set the access time, which many file systems do not keep; at most hourly, for it changes the file's stamp."""
+def _set_access_time(path: Path) -> None:
+    """Set the access time, which many file systems do not keep; at most hourly, for it changes the version token."""
     with suppress(FileNotFoundError):
         stat = path.stat()
-        if time.time() - stat.st_atime > MARK_SECONDS:
+        if time.time() - stat.st_atime > ACCESS_TIME_SECONDS:
             os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
 
 
@@ -86,9 +82,9 @@ class Mirror:
         self.storage, self.folder = storage, folder
 
     def pull(self, prefix: str) -> set[str]:
-        """Make the local ``prefix`` what the store holds; return its keys.
+        """Make the local folder ``prefix`` equal to the one in the store; return its keys.
 
-        A file that was changed here and not pushed, by a process that died, stays unless the store has moved on.
+        A file that a killed process changed here and did not push stays, unless the object has changed since.
         """
         with self._index(prefix) as known:
             remote = self.storage.version_tokens(prefix)
@@ -106,13 +102,13 @@ class Mirror:
                 del known[key]
             return set(LocalStorage(self.folder).version_tokens(prefix))
 
-    def push(self, prefix: str, ours: set[str]) -> None:
-        """Put every file that changed into the store, manifests last; remove there what was dropped here.
+    def push(self, prefix: str, owned: set[str]) -> None:
+        """Upload every file that changed, manifests last; remove the objects whose files were removed here.
 
         Args:
             prefix: the folder.
-            ours: keys that ``pull`` has returned; what is put into the store joins them. Of these alone, those that
-                are gone here are removed there, unless another writer has replaced them since.
+            owned: the keys that ``pull`` returned; uploaded keys are added to it. Only objects of these keys are
+                removed, and only where no other writer has replaced them since.
         """
         with self._index(prefix) as known:
             local = LocalStorage(self.folder).version_tokens(prefix)
@@ -120,16 +116,19 @@ class Mirror:
                 if known.get(key, [""])[-1] != local[key]:
                     self.storage.upload(self.folder / key, key)
                     known[key] = [self.storage.version_token(key) or "", local[key]]
-                    ours.add(key)
-            for key in ours - local.keys():
+                    owned.add(key)
+            for key in owned - local.keys():
                 if self.storage.version_token(key) == known.get(key, [None])[0]:
                     self.storage.delete(key)
-                known.pop(key, None)  # only now: a store that did not answer is asked again by the next push
-                ours.discard(key)
+                known.pop(key, None)  # only now: after an error the next push tries again
+                owned.discard(key)
 
     @contextmanager
     def _index(self, prefix: str) -> Iterator[dict[str, list[str]]]:
-        """Yield key -> stamps in the store and here when both were last the same, held against other processes."""
+        """Yield the index of ``prefix`` and lock other processes out.
+
+        It holds, by key, the version tokens in the store and here at the moment when both had the same content.
+        """
         path = self.folder / ".mirror" / f"{prefix.replace('/', '+')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):

@@ -20,7 +20,8 @@ from vpoc_ml.errors import ConfigError, InvalidValueError
 from vpoc_ml.lake.atomic import replacing, write_bytes
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, UpdateVersion
+    from obstore import ObjectMeta, PutMode, PutResult, UpdateVersion
+    from obstore.store import ClientConfig, ObjectStore
 
 HIDDEN = (".cache", ".locks")
 SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")
@@ -168,7 +169,7 @@ class ObjectStorage:
                 content = answer.bytes().to_bytes()
         except FileNotFoundError:
             return None
-        return content, {"e_tag": answer.meta["e_tag"], "version": answer.meta["version"]}
+        return content, _version(answer.meta)
 
     def write_if(self, key: str, data: bytes, expected: UpdateVersion | None) -> UpdateVersion | None:
         """Write ``data`` to ``key`` if its version is ``expected``, None for an absent object.
@@ -184,7 +185,7 @@ class ObjectStorage:
 
         try:
             with self._requests():
-                mode = "create" if expected is None else expected
+                mode: PutMode = "create" if expected is None else expected
                 written = obstore.put(self._store, key, data, mode=mode, use_multipart=False)
         except OSError as error:
             match error.__cause__:
@@ -192,18 +193,18 @@ class ObjectStorage:
                     return None
                 case NotSupportedError():
                     raise ConfigError(
-                        f"Expected a store with conditional writes, by which writers lock each other out; found {self.root}."
+                        f"Expected a store with conditional writes, which locks need; found {self.root}."
                         " Set VPOC_LOCKS to a folder that every machine which writes can see."
                     ) from error
             raise
-        return {"e_tag": written["e_tag"], "version": written["version"]}
+        return _version(written)
 
     @contextmanager
     def _requests(self) -> Iterator[None]:
         """Turn the errors of the store's client into OSError; FileNotFoundError is one already.
 
         Raises:
-            RuntimeError: this process is a fork of one that used a store: the client's threads did not survive the fork.
+            RuntimeError: this process is a fork of one that used a store; the client's threads are gone in it.
         """
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
@@ -225,20 +226,20 @@ def _client_process() -> int:
     return os.getpid()
 
 
-def _open_store(url: str):  # type: ignore[no-untyped-def]  # obstore's stores have no common class at run time
+def _open_store(url: str) -> ObjectStore:
     """Return obstore's client of a URL; credentials and endpoint come from the provider's environment variables."""
     expected = f"a local folder, or a URL of an object store such as s3://bucket/prefix ({', '.join(SCHEMES)})"
     if url.partition("://")[0] not in SCHEMES:
         raise InvalidValueError("the lake", url, expected)
     from obstore.exceptions import BaseError
-    from obstore.store import from_url
+    from obstore.store import S3Store, from_url
 
-    options = {"allow_http": True, "timeout": REQUEST_TIMEOUT}  # plain HTTP only where the endpoint says so
+    options: ClientConfig = {"allow_http": True, "timeout": REQUEST_TIMEOUT}  # HTTP only if the endpoint says so
     try:
         if url.startswith("s3") and _has_aws_profile():
             from obstore.auth.boto3 import Boto3CredentialProvider
 
-            return from_url(url, client_options=options, credential_provider=Boto3CredentialProvider())
+            return S3Store.from_url(url, client_options=options, credential_provider=Boto3CredentialProvider())
         return from_url(url, client_options=options)
     except (BaseError, ValueError) as error:
         raise InvalidValueError("the lake", url, f"{expected}; {_first_line(error)}") from error
@@ -275,6 +276,16 @@ def file_version_token(path: Path) -> str:
 def stat_version_token(found: os.stat_result) -> str:
     """Return the version token that ``file_version_token`` makes of a file's status."""
     return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
+
+
+def _version(found: ObjectMeta | PutResult) -> UpdateVersion:
+    """Return what identifies the version of an object in a conditional write: ETag on S3 and Azure, number on GCS."""
+    version: UpdateVersion = {}
+    if found["e_tag"] is not None:
+        version["e_tag"] = found["e_tag"]
+    if found["version"] is not None:
+        version["version"] = found["version"]
+    return version
 
 
 def _version_token(found: ObjectMeta) -> str:

@@ -120,7 +120,7 @@ def training_fingerprint(run: Run) -> str:
     import hashlib
 
     parts = (
-        Lake(run.folder).sha("training_set.parquet"),
+        Lake(run.folder).content_hash("training_set.parquet"),
         hash_file(run.folder / "feature_statistics.json"),
         run.config.digest("model", "training"),
         code_digest("vpoc_ml.training.launch.job"),
