@@ -93,7 +93,7 @@ def output_of(lake: str, run: str, asked: Path | None) -> Path:
     mirrored folders: the link stays here, and so does the data file.
 
     Raises:
-        InvalidValueError: a lake's URL that fsspec does not know.
+        InvalidValueError: a lake's URL of no object store.
     """
     opened = Lake(lake)
     return asked or opened.folder(f"input/{run}" if opened.remote else run_prefix(run))
