@@ -1,33 +1,39 @@
 """### One contract, from vendor file to features
 
-One run builds one ES contract, its **partition**: `ESH25`.
+One run builds one contract of the instrument, its **partition**: `ESH25`.
 
-`resolve_config` → `plan_contracts` → `ingest_contract` → **gate: bars** → volume profile and rolls → features →
-**gate: features** → `outcome`, the run's result: contract, configuration hash, rows, and why each stage ran or not.
+`resolve_config` → `plan_contracts` → `ingest_contract` → **gate: bars** → roll table → volume profile → features →
+**gate: features** → `outcome`, the run's result: contract, configuration hash, rows, and for each stage whether it ran
+and the reason.
 
-* **By itself** a contract runs on its roll day at 17:30 America/Chicago, when its last front session is over.
-* **By hand:** *Trigger*, then the contract as *Partition Key*, or in the field `contract`. A wrong key is refused; the
-  reason is at the top of the dialog, above the form. The form has every setting; an empty field means "as the preset
-  says", and a wrong value fails the run at `resolve_config` with the field, the value and its limits.
+* **Scheduled:** a contract runs on its roll day at 17:30 America/Chicago, after its last session as front contract.
+* **Manual start:** *Trigger*, then enter the contract as *Partition Key*, or in the field `contract`. Airflow refuses a
+  wrong key and shows the reason at the top of the dialog, above the form. The form has every setting; an empty field
+  keeps the preset's value, and an invalid value fails the run at `resolve_config` with field, value and limits.
 * **Backfill:** `make backfill FROM=2023-01-01 TO=2024-12-31`, *Backfill* under *Trigger*, or `airflow backfill create`.
-  The dates select contracts by their roll day, both inclusive; contracts that are not ready yet are left out.
-* **Again:** a backfill with reprocess behaviour *completed* (or *failed*) starts a second run beside the first;
-  *clear* runs the first one again. Either way a stage whose inputs, settings and code are unchanged is skipped.
-* A contract whose bars changed makes the features of the next contract stale, because they read its last 30 sessions:
-  this run rebuilds those too. Runs of several contracts may go at the same time, in any order, and beside the nightly.
+  The dates select contracts by their roll day, both inclusive. Contracts that are not ready yet are left out.
+* **Run again:** a backfill with reprocess behaviour *completed* (or *failed*) starts a second run beside the first;
+  *clear* runs the first one again. Both skip every stage whose inputs, settings and code are unchanged.
+* **Next contract:** its features read the last 30 sessions of this contract, so changed bars make them stale. This run
+  rebuilds them too. Runs of several contracts may run at the same time, in any order, and beside the nightly run.
+* **Instrument:** ES, or the one that `VPOC_INSTRUMENT` names.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Asset, dag, result, task, teardown
 from vpoc_timetable import ContractPartitionTimetable
 
 from vpoc_airflow import contract_keys, stage_tasks
+from vpoc_airflow.schedule import dag_instrument, first_contract
+from vpoc_ml.pipeline.stages import STAGES, stage_named
 
-FEATURES = Asset("es_features", uri="vpoc://ES/features", extra={"columns": "one row a bar"})
+SYMBOL = dag_instrument().symbol
+FEATURES = Asset(f"{SYMBOL.lower()}_features", uri=f"vpoc://{SYMBOL}/features", extra={"columns": "one row per bar"})
+LAST = stage_named("gate-features")
+"""The last stage of the run order that a run of one contract has."""
 
 
 @task
@@ -41,23 +47,28 @@ def plan_contracts() -> list[str]:
 
 
 @task
-def run_stage(stage_name: str, contracts: str | list[str]) -> dict[str, Any]:
-    if isinstance(contracts, str):
-        return stage_tasks.call(stage_name, contracts, label=contracts)
-    return stage_tasks.call(stage_name, list(contracts))
+def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:
+    return stage_tasks.run_stage(stage_name, contracts)
+
+
+@task
+def run_contract_stage(stage_name: str, contract: str) -> dict[str, Any]:
+    return stage_tasks.run_contract_stage(stage_name, contract)
 
 
 @task
 def build_features(contract: str) -> dict[str, Any]:
-    own, successor = (
-        stage_tasks.call(name, contract, label=contract) for name in ("features_contract", "features_successor")
-    )
-    return {"features": own, "successor": successor}
+    from vpoc_ml import pipeline
+
+    own = stage_tasks.call(pipeline.features_contract, contract)
+    return {"features": own, "successor": stage_tasks.call(pipeline.features_successor, contract)}
 
 
 @task
 def gate_features(contract: str, built: dict[str, Any]) -> dict[str, Any]:
-    return stage_tasks.call("gate_features", [contract, *built["successor"]["rebuilt"]])
+    from vpoc_ml import pipeline
+
+    return stage_tasks.call(pipeline.gate_features, [contract, *built["successor"]["rebuilt"]])
 
 
 @result
@@ -71,12 +82,11 @@ def outcome(started: dict[str, Any], stages: dict[str, Any], built: dict[str, An
 
 @teardown
 def publish_reports() -> dict[str, Any]:
-    stage_tasks.skip_unless_started()
-    return stage_tasks.call("publish_reports", datetime.now(UTC))
+    return stage_tasks.publish_reports()
 
 
 @dag(
-    schedule=ContractPartitionTimetable(first="ESU97"),
+    schedule=ContractPartitionTimetable(first=first_contract(dag_instrument())),
     start_date=None,  # with one, the years since would count as missed
     catchup=False,
     max_active_runs=4,
@@ -84,20 +94,25 @@ def publish_reports() -> dict[str, Any]:
     params=contract_keys.form_params(),
     default_args=stage_tasks.RETRIES,
     doc_md=__doc__,
-    tags=["ES", "contracts"],
+    tags=[SYMBOL, "contracts"],
 )
 def vpoc_contracts() -> None:
-    started, planned = resolve_config(), plan_contracts()
+    started, planned, reports = resolve_config(), plan_contracts(), publish_reports()
     contract = started["contract"]
-    ingested = run_stage.override(task_id="ingest_contract")("ingest_contract", contract)
-    profiled = run_stage.override(task_id="profile_contract")("profile_contract", contract)
-    gate_bars, rolls = (run_stage.override(task_id=name)(name, planned) for name in ("gate_bars", "build_rolls"))
     built = build_features(contract)
-    stages = {"ingest": ingested, "profile": profiled, "rolls": rolls}
-    gate, told, reports = gate_features(contract, built), outcome(started, stages, built), publish_reports()
+    tasks: dict[str, Any] = {"plan": planned, "features": built, LAST.name: gate_features(contract, built)}
+    stages = STAGES[: STAGES.index(LAST) + 1]
+    for stage in stages:
+        if stage.name not in tasks:
+            one = stage.scope == "contract"
+            named = (run_contract_stage if one else run_stage).override(task_id=stage.function_name)
+            tasks[stage.name] = named(stage.name, contract if one else planned)
+    stage_tasks.connect(stages, tasks)
 
-    started >> planned >> ingested >> gate_bars >> [profiled, rolls] >> built >> gate >> told
-    [ingested, profiled, rolls, told] >> reports  # whatever may still run when another task has failed
+    end = outcome(started, {name: tasks[name] for name in ("ingest", "profile", "rolls")}, built)
+    started >> planned
+    tasks[LAST.name] >> end
+    [tasks["ingest"], tasks["profile"], tasks["rolls"], end] >> reports  # whatever may run after a failure
 
 
 vpoc_contracts()

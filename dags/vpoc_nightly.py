@@ -1,31 +1,33 @@
-"""### Nightly retraining of the ES model
+"""### Nightly retraining of the model
 
-Every weekday at 17:30 America/Chicago, after the CME close, this DAG turns the vendor's contract files and the
-VIX closes into a **promoted, or honestly refused, model** and scores the newest bars with the champion.
+Every weekday at 17:30 America/Chicago, after the exchange's close, this DAG turns the vendor's contract files and the
+VIX closes into a model that is **promoted or explicitly rejected**, and scores the newest bars with the champion.
 
-`resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → volume profiles and
-features per contract, rolls → **gate: features** → **gate: leakage** → training set → **gate: training set** →
-`train` → `evaluate` → `decide` (the promotion rule) → (a person's approval, where the rule accepts the candidate and
-`promotion.require_approval` asks for it) → `promote` → `score`.
+`resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → roll table → volume profiles
+and features per contract → **gate: features** → **gate: leakage** → training set → **gate: training set** → `train` →
+`evaluate` → `decide` (the promotion rule) → a person's approval, if the rule accepts the candidate and
+`promotion.require_approval` is set → `promote` → `score`.
 
-* **Start by hand:** every field of the form is one setting. An empty field means "as the preset says". A key of the
-  conf that no field reads and a wrong value fail the run at `resolve_config`, which names the field, the value and its
-  limits. It logs the whole configuration; later tasks use that copy.
-* **A failed gate** fails the run at once; what needs a retry is the machine, not the data. The reports are published
-  either way: see *Reports* in the menu and on the run.
+* **Manual start:** every field of the form is one setting. An empty field keeps the preset's value. An unknown key of
+  the conf or an invalid value fails the run at `resolve_config`; the error names the field, the value and its limits.
+  The task logs the complete configuration. Later tasks use that copy.
+* **A failed gate** fails the run at once, without retries. The reports are published all the same: see *Reports* in the
+  menu and on the run.
 * **Too few sessions** for warm-up, splits and embargoes fail the run at `build_rolls`, before profiles and features.
-* **Refused** is a good end: the run succeeds, the champion stays, `promote` says why. Such a candidate never waits for
-  a person.
-* **Approval** waits twelve hours below *Browse*, *Required Actions*, then the champion stays. Name, time and note of
-  the answer go to the ledger and the report. `vpoc-ml approve` and `vpoc-ml reject` answer from the command line.
-* **A past night:** the field `session`, or a backfill. The run knows what was known at 17:30 Chicago of that day; its
-  decision is simulated and changes no champion.
+* **A rejected candidate** is a successful run: the champion stays, and `promote` returns the reasons. Nobody has to
+  approve such a candidate.
+* **Approval** waits twelve hours under *Browse*, *Required Actions*; after that the champion stays. Name, time and note
+  of the answer go to the ledger and the report. `vpoc-ml approve` and `vpoc-ml reject` answer from the command line.
+* **A past night:** fill in the field `session`, or start a backfill. The run uses only what was known at 17:30 Chicago
+  of that day. Its decision is simulated and changes no champion.
 * **Days without a session** are skipped.
+* **Instrument:** ES, or the one that `VPOC_INSTRUMENT` names; the field `data.instrument` changes it for one run.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import groupby
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
@@ -33,10 +35,11 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_gro
 
 from vpoc_airflow import stage_tasks, start
 from vpoc_airflow.approval import APPROVE, REJECT, REQUEST, conclude
+from vpoc_airflow.schedule import NIGHTLY_CRON, TIMEZONE, dag_instrument
 from vpoc_ml import environment
+from vpoc_ml.pipeline.stages import STAGES
 
-NAMED = "{{ contract }}"
-CONTRACT_LIST_STAGES = ("gate_bars", "gate_features", "gate_leakage", "build_training_set")
+AFTER_APPROVAL = "none_failed_min_one_success"
 
 
 @task
@@ -49,39 +52,21 @@ def plan_contracts() -> list[str]:
     return stage_tasks.planned()
 
 
-@task(map_index_template=NAMED)
-def ingest_contract(contract: str) -> dict[str, Any]:
-    return stage_tasks.call_for("ingest_contract", contract)
-
-
-@task(map_index_template=NAMED)
-def profile_contract(contract: str) -> dict[str, Any]:
-    return stage_tasks.call_for("profile_contract", contract)
-
-
-@task(map_index_template=NAMED)
-def features_contract(contract: str) -> dict[str, Any]:
-    return stage_tasks.call_for("features_contract", contract)
-
-
-@task_group(group_id="contract")
-def build_contract(contract: str) -> None:
-    profile_contract(contract) >> features_contract(contract)
-
-
 @task
 def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:
-    return stage_tasks.call(stage_name, list(contracts))
+    return stage_tasks.run_stage(stage_name, contracts)
+
+
+@task(map_index_template="{{ contract }}")
+def run_contract_stage(stage_name: str, contract: str) -> dict[str, Any]:
+    return stage_tasks.run_contract_stage(stage_name, contract)
 
 
 @task
 def build_rolls(contracts: list[str]) -> dict[str, Any]:
-    return stage_tasks.call("build_rolls", list(contracts), last="score")
+    from vpoc_ml import pipeline
 
-
-@task
-def gate_training_set() -> dict[str, Any]:
-    return stage_tasks.call("gate_training_set")
+    return stage_tasks.call(pipeline.build_rolls, list(contracts), last=STAGES[-1].name)
 
 
 @task(
@@ -95,40 +80,24 @@ def train(task_state_store: Any = None) -> dict[str, Any]:
     return train_resumably(task_state_store)
 
 
-@task
-def evaluate() -> dict[str, Any]:
-    return stage_tasks.call("evaluate")
-
-
-@task
-def decide() -> dict[str, Any]:
-    return stage_tasks.call("decide", datetime.now(UTC))
-
-
 @task.branch
 def approval(decision: dict[str, Any]) -> str:
     return "approve" if decision["state"] == "waiting" else "promote"
 
 
 @result
-@task(trigger_rule="none_failed_min_one_success")
+@task(trigger_rule=AFTER_APPROVAL)
 def promote(ti: Any = None) -> dict[str, Any]:
     return conclude(ti.xcom_pull(task_ids="approve"))
 
 
-@task(trigger_rule="none_failed_min_one_success")
-def score() -> dict[str, Any]:
-    return stage_tasks.call("score", datetime.now(UTC))
-
-
 @teardown
 def publish_reports() -> dict[str, Any]:
-    stage_tasks.skip_unless_started()
-    return stage_tasks.call("publish_reports", datetime.now(UTC))
+    return stage_tasks.publish_reports()
 
 
 @dag(
-    schedule=CronTriggerTimetable("30 17 * * 1-5", timezone="America/Chicago"),
+    schedule=CronTriggerTimetable(NIGHTLY_CRON, timezone=TIMEZONE),
     start_date=None,  # a first night in the past would start a run the moment the DAG appears
     catchup=False,
     max_active_runs=1,
@@ -136,35 +105,55 @@ def publish_reports() -> dict[str, Any]:
     params=start.form_params(),
     default_args=stage_tasks.RETRIES,
     doc_md=__doc__,
-    tags=["ES", "nightly"],
+    tags=[dag_instrument().symbol, "nightly"],
 )
 def vpoc_nightly() -> None:
     config, contracts = resolve_config(), plan_contracts()
-    ingested = ingest_contract.expand(contract=contracts)
-    stages = [run_stage.override(task_id=name)(name, contracts) for name in CONTRACT_LIST_STAGES]
-    gate_bars, gate_features, gate_leakage, training_set = stages
-    rolls = build_rolls(contracts)
-    per_contract = build_contract.expand(contract=contracts)
-    trained, evaluated, decided, promoted, scored = train(), evaluate(), decide(), promote(), score()
-    branch = approval(decided)
+    tasks: dict[str, Any] = {"plan": contracts, "rolls": build_rolls(contracts), "train": train(), "promote": promote()}
+    for scope, stages in groupby(STAGES[1:], key=lambda stage: stage.scope):
+        if scope == "contract":
+            chain = list(stages)
+            tasks |= dict.fromkeys((stage.name for stage in chain), per_contract(chain, contracts))
+            continue
+        for stage in stages:
+            if stage.name not in tasks:
+                rule = {"trigger_rule": AFTER_APPROVAL} if stage.name == "score" else {}
+                named = run_stage.override(task_id=stage.function_name, **rule)
+                tasks[stage.name] = named(stage.name, contracts if scope == "contracts" else [])
+    stage_tasks.connect([stage for stage in STAGES if stage.name != "promote"], tasks)
+
     approve = HITLOperator(
         task_id="approve",
         subject="Promote the candidate of {{ run_id }} to champion of {{ ti.xcom_pull(task_ids='decide')['key'] }}?",
         body=REQUEST,
         options=[APPROVE, REJECT],
-        params={"note": Param("", type=["null", "string"], description="Why; goes to the ledger and the report.")},
+        params={"note": Param("", type=["null", "string"], description="Reason; goes to the ledger and the report.")},
         response_timeout=timedelta(hours=12),
         defaults=[REJECT],
     )
-    reports = publish_reports()
+    branch, reports = approval(tasks["decide"]), publish_reports()
+    config >> contracts
+    branch >> [approve, tasks["promote"]]
+    approve >> tasks["promote"]
+    # every task that may still run after another one has failed
+    [tasks["ingest"], tasks["rolls"], tasks["features"], tasks["score"]] >> reports
 
-    # the features go on across the roll, so the roll table comes first
-    config >> contracts >> ingested >> gate_bars >> rolls >> per_contract >> gate_features >> gate_leakage
-    gate_leakage >> training_set >> gate_training_set() >> trained >> evaluated >> decided >> branch
-    branch >> [approve, promoted]
-    approve >> promoted
-    [evaluated, promoted] >> scored
-    [ingested, rolls, per_contract, scored] >> reports  # whatever may still run when a gate has failed
+
+def per_contract(stages: list[Any], contracts: Any) -> Any:
+    """Return the mapped task of one stage, or the mapped task group ``contract`` of consecutive ones."""
+    if len(stages) == 1:
+        only = run_contract_stage.override(task_id=stages[0].function_name)
+        return only.partial(stage_name=stages[0].name).expand(contract=contracts)
+
+    @task_group(group_id="contract")
+    def contract_group(contract: str) -> None:
+        tasks = {
+            stage.name: run_contract_stage.override(task_id=stage.function_name)(stage.name, contract)
+            for stage in stages
+        }
+        stage_tasks.connect(stages, tasks)
+
+    return contract_group.expand(contract=contracts)
 
 
 vpoc_nightly()

@@ -1,25 +1,25 @@
 """### Search for better settings
 
-Started by hand. Builds a training set as the nightly run does, gates included, and tries settings of the model and of
+Started manually. Builds a training set as the nightly run does, gates included, and tries settings of the model and of
 training on it: `resolve_config` → `prepare` → `search`.
 
-* **What is tried:** `trials` settings out of the space in `vary`, suggested by Optuna. The first trial is the settings
-  of the form itself, where they lie in the space: what a search has to beat.
-* **What counts** is the rank IC on validation rows; test rows are never looked at. The best of many trials is the best
-  partly by luck: `search/returns.parquet` of the run keeps what each earned per session, for a deflation.
-* **Unstable** settings are recorded as such and avoided. Trials are in MLflow, experiment `vpoc-search`.
-* **A killed search** goes on where it ended: clear the task, or let its retry do it.
-* **Nothing is promoted.** Give the best trial's settings, which the task returns, to a nightly run as `overrides`.
+* **Trials:** Optuna suggests `trials` combinations of settings from the space in `vary`. The first trial uses the
+  settings of the form, if the space contains them: they are the baseline of the search.
+* **Objective:** the rank IC on validation rows; the search never reads test rows. The best of many trials is partly
+  luck: `search/returns.parquet` of the run keeps the returns of each trial per session, for a deflated Sharpe ratio.
+* **Unstable** settings are recorded as unstable and avoided. Trials are in MLflow, experiment `vpoc-search`.
+* **A killed search** continues with the interrupted trial: clear the task, or wait for its retry.
+* **Nothing is promoted.** Pass the best trial's settings, which the task returns, to a nightly run as `overrides`.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import dag, result, task, teardown
 
 from vpoc_airflow import search, stage_tasks
+from vpoc_airflow.schedule import dag_instrument
 from vpoc_ml import environment
 
 
@@ -46,8 +46,7 @@ def try_settings(params: Any = None) -> dict[str, Any]:
 
 @teardown
 def publish_reports() -> dict[str, Any]:
-    stage_tasks.skip_unless_started()
-    return stage_tasks.call("publish_reports", datetime.now(UTC))
+    return stage_tasks.publish_reports()
 
 
 @dag(
@@ -58,12 +57,12 @@ def publish_reports() -> dict[str, Any]:
     params=search.form_params(),
     default_args=stage_tasks.RETRIES,
     doc_md=__doc__,
-    tags=["ES", "search"],
+    tags=[dag_instrument().symbol, "search"],
 )
 def vpoc_search() -> None:
     started, prepared, tried, reports = resolve_config(), prepare(), try_settings(), publish_reports()
     started >> prepared >> tried
-    [prepared, tried] >> reports  # the gates' reports, whatever came of the search
+    [prepared, tried] >> reports  # the gates' reports, also if the search fails
 
 
 vpoc_search()

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from airflow.plugins_manager import AirflowPlugin
 
-from vpoc_airflow.env import lake_root
+from vpoc_ml.environment import lake_root
 
 PREFIX = "/vpoc-reports"
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

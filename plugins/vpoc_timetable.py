@@ -17,7 +17,7 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import timezone
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 
-from vpoc_airflow.clock import CHICAGO, CLOSE_OF_DAY
+from vpoc_ml.market.nights import CHICAGO, CLOSE_OF_DAY
 
 if TYPE_CHECKING:
     from pendulum import DateTime
@@ -35,7 +35,7 @@ class ContractPartitionTimetable(Timetable):
     partitioned = True
     run_ordering = ("partition_date", "run_after")
 
-    def __init__(self, first: str = "ESU97") -> None:
+    def __init__(self, first: str) -> None:
         from vpoc_ml.market.contracts import parse_contract
 
         self.first = parse_contract(first, where="first contract of the timetable")

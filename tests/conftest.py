@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from vpoc_airflow import env
 from vpoc_ml import environment
+from vpoc_ops.airflow_home import airflow_env, apply
 
 # Before anything loads them: tests run side by side, and libraries whose threads wait for each other burn both cores.
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the variables of an Airflow of its own: it reads them on import, and any test may import it first."""
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-    env.apply(env.airflow_env(home, home / "lake"))
+    apply(airflow_env(home, home / "lake"))
 
 
 @pytest.fixture(scope="session")

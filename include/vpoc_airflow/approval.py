@@ -1,4 +1,4 @@
-"""The nightly run's question to a person, and what is done with the answer."""
+"""The nightly run's request for approval, and what is done with the answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vpoc_airflow import stage_tasks
+from vpoc_ml import pipeline
 
 APPROVE, REJECT = "Approve", "Reject"
 REQUEST = """{{ ti.xcom_pull(task_ids='decide')['evidence'] }}
@@ -17,20 +18,21 @@ REQUEST = """{{ ti.xcom_pull(task_ids='decide')['evidence'] }}
 
 
 def conclude(answer: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Promote, or carry out the answer to the question.
+    """Promote the candidate, or carry out the answer to the request; return the decision.
 
-    A candidate that was answered for from the command line meanwhile stays as it was answered.
+    An answer that came from the command line in the meantime stays.
 
     Args:
-        answer: what the form's operator returned; None if nobody was asked. Without a user nobody answered in time.
+        answer: what the form's operator returned; None if no approval was required. It has no user if nobody answered
+            in time.
     """
     now = datetime.now(UTC)
-    decision = stage_tasks.call("promote", now)
+    decision: dict[str, Any] = stage_tasks.call(pipeline.promote, now)
     if answer is None or decision["state"] != "waiting":
         return decision
     user = answer.get("responded_by_user")
     if user is None:
-        return stage_tasks.call("expire", now)
-    verdict = "approve" if answer["chosen_options"] == [APPROVE] else "reject"
+        return stage_tasks.call(pipeline.expire, now)
+    stage = pipeline.approve if answer["chosen_options"] == [APPROVE] else pipeline.reject
     note = (answer.get("params_input") or {}).get("note") or ""
-    return stage_tasks.call(verdict, now, name=user["name"], note=note, answered=answer["responded_at"])
+    return stage_tasks.call(stage, now, name=user["name"], note=note, answered=answer["responded_at"])

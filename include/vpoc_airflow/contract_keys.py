@@ -1,4 +1,4 @@
-"""A run of one contract: which one it is, what it starts with and what it has to say at its end."""
+"""A run of one contract: its contract, its configuration and its result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from vpoc_airflow import stage_tasks, start
 from vpoc_ml.errors import ConfigError, InvalidValueError
+from vpoc_ml.market.contracts import Contract, parse_contract
 
 OWN_SETTINGS = ("data.contracts", "data.instrument")
 """Settings that follow from the contract."""
@@ -39,7 +40,7 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     return {"contract": contract.code, **start.begin(params, settings, dag_run.start_date or dag_run.run_after)}
 
 
-def contract_of(partition_key: str | None, param: str | None) -> Any:
+def contract_of(partition_key: str | None, param: str | None) -> Contract:
     """Return the ``Contract`` a run is about: its partition key's, else the one its conf names.
 
     Raises:
@@ -47,8 +48,6 @@ def contract_of(partition_key: str | None, param: str | None) -> Any:
         InvalidValueError: they name two contracts.
         ContractCodeError: the name cannot be read.
     """
-    from vpoc_ml.market.contracts import parse_contract
-
     if not partition_key and not param:
         raise ConfigError(
             "Expected the contract this run is about; was none. Start the run with a Partition Key such as ESH25,"
@@ -61,7 +60,7 @@ def contract_of(partition_key: str | None, param: str | None) -> Any:
 
 
 def outcome(started: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the run's result: contract, configuration, rows, and for each stage what it did and why."""
+    """Return the run's result: contract, configuration, rows, and for each stage what it did and the reason."""
     return {
         "contract": started["contract"],
         "config_hash": started["config_hash"],

@@ -10,7 +10,8 @@ from typing import Any
 from airflow.sdk import Param
 
 from vpoc_airflow import stage_tasks, start
-from vpoc_ml import config
+from vpoc_airflow.schedule import instrument_override
+from vpoc_ml import config, pipeline
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +49,19 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
 
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
         params = start.with_conf(params, dag_run.conf, form_params())
-        settings = start.overrides(params)
+        settings = instrument_override() | start.overrides(params)
         parse_space(arguments(params)[1] or DEFAULT_SPACE, config.resolve(params["preset"], settings))
     return start.begin(params, settings, dag_run.run_after)
 
 
 def prepare() -> None:
-    """Take the run up to a training set that has passed its gate; what the nightly has built is not built again."""
-    stage_tasks.call("run_until", "gate-training-set", datetime.now(UTC))
+    """Run every stage up to the gate on the training set; what the nightly run has built is not built again."""
+    stage_tasks.call(pipeline.run_until, "gate-training-set", datetime.now(UTC))
 
 
 def search(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Search, with a line a trial in the task's log; a retry goes on with the trial that was interrupted."""
-    return stage_tasks.call("search", *arguments(params), on_trial=_log_trial)
+    """Search, with one line per trial in the task's log; a retry continues with the trial that was interrupted."""
+    return stage_tasks.call(pipeline.search, *arguments(params), on_trial=_log_trial)
 
 
 def _log_trial(record: Mapping[str, Any]) -> None:
@@ -69,7 +70,7 @@ def _log_trial(record: Mapping[str, Any]) -> None:
 
 
 def arguments(params: Mapping[str, Any]) -> tuple[int, Sequence[str], int]:
-    """Return what the search's own fields ask for: trials, space (empty: the default one) and seed.
+    """Return the values of the search's own fields: trials, space (empty: the default one) and seed.
 
     Raises:
         InvalidValueError: trials or seed is no integer within its limits.

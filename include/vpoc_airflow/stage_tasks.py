@@ -1,40 +1,54 @@
-"""What every task of the DAG does: find the run's folder, call one pipeline function, translate its errors."""
+"""What every task of a DAG does: find the run's folder, call one function of the pipeline, translate its errors."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from vpoc_airflow.env import lake_uri
+from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ArtifactError, MachineError, VpocError
+from vpoc_ml.pipeline.events import StageEvent, notify
 from vpoc_ml.pipeline.run_names import run_folder
+from vpoc_ml.pipeline.stages import SEPARATE, STAGES, Stage, stage_named
 
 if TYPE_CHECKING:
     from vpoc_ml.lake.store import Lake
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
-RETRIES = {
+PER_CONTRACT = frozenset(stage.function_name for stage in (*STAGES, *SEPARATE) if stage.scope == "contract")
+
+
+class TaskDefaults(TypedDict):
+    """Default arguments of a DAG's tasks."""
+
+    retries: int
+    retry_delay: timedelta
+    retry_exponential_backoff: float
+    max_retry_delay: timedelta
+    retry_policy: ExceptionRetryPolicy
+
+
+RETRIES: TaskDefaults = {
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
     "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
 }
-"""Default arguments of every task: the machine's faults are retried, the program's are not."""
-
-Event = dict[str, Any]
-observers: list[Callable[[Event], None]] = []
-"""Called in the task's own process with every event: ``started``, ``finished``, ``failed``, ``progress``."""
+"""Tasks are retried after faults of the machine. A fault of the program fails the task at once."""
 
 
 def current_run() -> str:
@@ -44,50 +58,61 @@ def current_run() -> str:
 
 
 def run_dir(run: str) -> Path:
-    """Return the local folder of a run: in the lake, or its mirror where the lake is an object store."""
-    return Path(_lake().folder(f"runs/{run}"))
+    """Return the local folder of a run: in the lake, or its mirror if the lake is an object store."""
+    return Path(open_lake().folder(f"runs/{run}"))
 
 
-def failures(lake: str, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-    """Return the records of what failed in a run."""
-    from vpoc_ml.lake.store import Lake
+def call(function: Callable[Concatenate[str, str, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Return ``function(lake, run, *args, **kwargs)``, a function of ``vpoc_ml.pipeline``, for the current run.
 
-    opened, folder = Lake(lake), f"runs/{run_folder(dag_id, run_id)}/failures"
-    return [opened.read_json(key) for key in sorted(opened.storage.version_tokens(folder))]
-
-
-def call(stage: str, *args: Any, label: str = "", **kwargs: Any) -> dict[str, Any]:
-    """Call ``vpoc_ml.pipeline.<stage>(lake, run, *args, **kwargs)`` for the current run and return its JSON.
-
-    A typed error is a verdict about data, settings or training: the task fails at once. Anything else may be
-    the machine's fault and keeps the task's retries, and so do a training process that was killed, a card that is
-    busy, and an artifact that is absent or torn: another run may be writing it. All leave a record in the run's
-    ``failures`` folder. ``label`` tells mapped calls of one stage apart.
-
-    Raises:
-        AirflowFailException: the stage raised a ``VpocError`` that no retry can mend.
+    ``recorded`` says what happens to errors. The record of a stage that runs once per contract names the contract,
+    its first argument.
     """
-    from vpoc_ml import pipeline
-
-    run = current_run()
-    with recorded(run, stage, label):
-        result: dict[str, Any] = getattr(pipeline, stage)(lake_uri(), run, *args, **kwargs)
-    return result
+    run, name = current_run(), function.__name__
+    with recorded(run, name, label=str(args[0]) if name in PER_CONTRACT else ""):
+        return function(lake_uri(), run, *args, **kwargs)
 
 
-def call_for(stage: str, contract: str) -> dict[str, Any]:
-    """Call a stage for one contract and show the contract's code as the name of the mapped task."""
+def run_stage(stage_name: str, contracts: list[str]) -> Any:
+    """Run a stage of the table that is called once in a run; return its result.
+
+    Args:
+        stage_name: name in ``vpoc_ml.pipeline.stages``.
+        contracts: contracts of the run; not used by a stage of scope ``run``.
+    """
+    stage = stage_named(stage_name)
+    (arguments,) = stage.arguments(list(contracts), datetime.now(UTC))
+    return call(stage.function, *arguments)
+
+
+def run_contract_stage(stage_name: str, contract: str) -> Any:
+    """Run a stage of the table for one contract; the contract's code is the name of the mapped task."""
     get_current_context()["contract"] = contract
-    return call(stage, contract, label=contract)
+    return call(stage_named(stage_name).function, contract)
+
+
+def connect(stages: Iterable[Stage], tasks: Mapping[str, Any]) -> None:
+    """Set the task of each stage downstream of the tasks of the stages that it needs.
+
+    Args:
+        stages: rows of the table.
+        tasks: task, or task group, by the name of its stage. Stages without a task are left out.
+    """
+    for stage in stages:
+        for need in stage.needs:
+            if stage.name in tasks and need in tasks and tasks[need] is not tasks[stage.name]:
+                tasks[need] >> tasks[stage.name]
 
 
 def planned() -> list[str]:
     """Plan the run's contracts and log what cannot be read.
 
     Raises:
-        AirflowFailException: no contract is left; mapped tasks over nothing would end in a skipped, green run.
+        AirflowFailException: there is no contract. Mapped tasks over an empty list would end in a skipped, green run.
     """
-    plan = call("plan_contracts")
+    from vpoc_ml.pipeline import plan_contracts
+
+    plan = call(plan_contracts)
     for file in plan.get("unreadable", ()):
         log.warning("Unreadable, left out: %s (%s)", file["name"], file["reason"])
     for note in plan.get("notes", ()):
@@ -97,49 +122,52 @@ def planned() -> list[str]:
     return list(plan["contracts"])
 
 
-def skip_unless_started() -> None:
-    """Skip the current task when the run has no stored configuration, so that there is nothing to report."""
-    if not _lake().exists(f"runs/{current_run()}/config.json"):
+def publish_reports() -> Any:
+    """Publish the run's reports; skip the task if the run has no stored configuration, hence nothing to report."""
+    from vpoc_ml import pipeline
+
+    if not open_lake().exists(f"runs/{current_run()}/config.json"):
         raise AirflowSkipException("The run never started: there is nothing to report.")
+    return call(pipeline.publish_reports, datetime.now(UTC))
 
 
 @contextmanager
 def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
-    """Tell the observers what happens and keep a failure's class, text and exit code in the run's folder."""
-    record = f"runs/{run}/failures/{'.'.join(filter(None, (stage, label)))}.json"
+    """Report the events of a stage; record its failure in the run's folder, or delete the record of an earlier one.
+
+    A typed error states that data, settings or training are wrong, so the task fails at once. Any other error may be
+    the machine's fault and keeps the task's retries. So do ``MachineError`` (a training process was killed, a GPU is
+    busy) and ``ArtifactError`` (an artifact is absent or torn: another run may be writing it).
+
+    Raises:
+        AirflowFailException: the block raised a ``VpocError`` that no retry can correct.
+    """
+    from vpoc_ml.pipeline.failures import record_failure, remove_failure
+
     begin = time.monotonic()
-    notify("started", stage, label)
+    _report(StageEvent("started", stage, label))
     try:
         yield
     except AirflowSkipException:
-        notify("skipped", stage, label, seconds=time.monotonic() - begin)
+        _report(StageEvent("skipped", stage, label, time.monotonic() - begin))
         raise
     except Exception as error:
-        notify("failed", stage, label, seconds=time.monotonic() - begin, error=str(error))
-        _write_failure(record, stage, label, error)
+        _report(StageEvent("failed", stage, label, time.monotonic() - begin))
+        record_failure(open_lake(), run, stage, label, error)
         if isinstance(error, VpocError) and not isinstance(error, (ArtifactError, MachineError)):
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise
-    _lake().storage.delete(record)
-    notify("finished", stage, label, seconds=time.monotonic() - begin)
+    remove_failure(open_lake(), run, stage, label)
+    _report(StageEvent("finished", stage, label, time.monotonic() - begin))
 
 
-def notify(kind: str, stage: str, label: str = "", **data: Any) -> None:
-    """Send one event to the observers and the task's log."""
-    event = {"kind": kind, "stage": stage, "label": label, **data}
-    if kind != "progress":
-        log.info("%s %s %s", stage, label, kind)
-    for observer in observers:
-        observer(event)
-
-
-def _write_failure(record: str, stage: str, label: str, error: Exception) -> None:
-    code = error.exit_code if isinstance(error, VpocError) else 1
-    content = {"stage": stage, "label": label, "error": type(error).__name__, "message": str(error), "exit_code": code}
-    _lake().write_json(record, content)
-
-
-def _lake() -> Lake:
+def open_lake() -> Lake:
+    """Return the lake of this process's environment."""
     from vpoc_ml.lake.store import Lake
 
     return Lake(lake_uri())
+
+
+def _report(event: StageEvent) -> None:
+    log.info("%s %s %s", event.stage, event.label, event.kind)
+    notify(event)

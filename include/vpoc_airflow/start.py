@@ -12,15 +12,17 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
 
 from vpoc_airflow import stage_tasks
-from vpoc_airflow.clock import CHICAGO
+from vpoc_airflow.schedule import instrument_override
+from vpoc_ml import config, pipeline
 from vpoc_ml.config import form_fields, setting_keys
 from vpoc_ml.config.renamed import current_names
 from vpoc_ml.config.settings import field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
+from vpoc_ml.market.instruments import instrument
+from vpoc_ml.market.nights import CHICAGO
 
 log = logging.getLogger(__name__)
 
-CALENDAR = "CME Globex Equity"
 CONF = "conf of the run"
 Fields = Mapping[str, dict[str, Any]]
 
@@ -85,11 +87,18 @@ def with_conf(params: Mapping[str, Any], conf: Mapping[str, Any] | None, known: 
     return {**params, **given}
 
 
-def night_of(run_type: str, run_after: datetime, session: str | None, now: datetime) -> datetime | None:
+def night_of(calendar: str, run_type: str, run_after: datetime, session: str | None, now: datetime) -> datetime | None:
     """Return the moment that a run of a past night is limited to, UTC; None for a live night.
 
-    ``run_type`` is a string or Airflow's enum of strings. A night is that of the named session, else a backfill's
-    date; a scheduled run is live (see ``past_night``).
+    The night is that of the named session, else that of a backfill's date. A scheduled run is live.
+    See ``past_night``.
+
+    Args:
+        calendar: of the instrument.
+        run_type: a string, or Airflow's enum of strings.
+        run_after: when the run may start, timezone-aware.
+        session: a day, year first; None or empty: none was named.
+        now: clock of the run, timezone-aware.
 
     Raises:
         AirflowSkipException: a scheduled or backfilled run falls on a day without a session.
@@ -99,11 +108,11 @@ def night_of(run_type: str, run_after: datetime, session: str | None, now: datet
     from vpoc_ml.market.nights import past_night
 
     if session:
-        return past_night(CALENDAR, _day(session), now)
+        return past_night(calendar, _day(session), now)
     day = run_after.astimezone(CHICAGO).date()
-    if run_type in ("scheduled", "backfill") and not is_session(CALENDAR, day):
-        raise AirflowSkipException(f"{CALENDAR} has no session on {day}: nothing to do tonight.")
-    return past_night(CALENDAR, day, now) if run_type == "backfill" else None
+    if run_type in ("scheduled", "backfill") and not is_session(calendar, day):
+        raise AirflowSkipException(f"{calendar} has no session on {day}: nothing to do tonight.")
+    return past_night(calendar, day, now) if run_type == "backfill" else None
 
 
 def _day(session: str) -> date:
@@ -119,13 +128,14 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
         params = with_conf(params, dag_run.conf, form_params())
         now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
-        as_of = night_of(dag_run.run_type, dag_run.run_after, params["session"], now)
-        settings = overrides(params)
+        settings = instrument_override() | overrides(params)
+        calendar = instrument(config.resolve(params["preset"], settings).data.instrument).calendar
+        as_of = night_of(calendar, dag_run.run_type, dag_run.run_after, params["session"], now)
     return begin(params, settings, now, as_of)
 
 
 def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings by dotted name that a form's fields and its ``overrides`` ask for.
+    """Return the settings by dotted name that a form's fields and its ``overrides`` change.
 
     Raises:
         InvalidValueError: ``overrides`` is not an object.
@@ -141,7 +151,9 @@ def begin(
     params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime, as_of: datetime | None = None
 ) -> dict[str, Any]:
     """Start the pipeline's run with ``settings`` on top of the form's preset, show the configuration, return it."""
-    result = stage_tasks.call("start_run", params["preset"], dict(settings), params["raw"], params["vix"], now, as_of)
+    result = stage_tasks.call(
+        pipeline.start_run, params["preset"], dict(settings), params["raw"], params["vix"], now, as_of
+    )
     if as_of is not None:
         log.info("A run of a past night: it knows what was known at %s.", as_of.isoformat())
     _show(result, settings)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_airflow import stage_tasks
+from vpoc_ml import pipeline
+from vpoc_ml.pipeline.events import StageEvent, notify
 from vpoc_ml.training.loop.checkpoint_files import stored_checkpoints
 from vpoc_ml.training.loop.log import epoch_sentence
 
@@ -45,11 +47,11 @@ def train(store: Any) -> dict[str, Any]:
         store.delete(KEY)
 
     def remember(event: dict[str, Any]) -> None:
-        stage_tasks.notify("progress", "train", event=event)
+        notify(StageEvent("progress", "train", progress=event))
         if event.get("kind") == "epoch":
             log.info("%s", epoch_sentence(event))
             newest = stored_checkpoints(folder / "checkpoints")[-1:]
             path = str(newest[0]) if newest else None
             store.set(KEY, {"fingerprint": mark, "epoch": event["epoch"], "path": path})
 
-    return stage_tasks.call("train", on_progress=remember)
+    return stage_tasks.call(pipeline.train, on_progress=remember)

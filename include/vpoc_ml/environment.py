@@ -1,9 +1,16 @@
-"""Every environment variable this project reads. Standard library only: DAG files and plugins import it."""
+"""Every environment variable this project reads, and the lake that they name.
+
+Standard library only: DAG files and plugins import it.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""Folder of the project: its DAGs, its plugins and, by default, its lake ``data``."""
 
 LAKE = "VPOC_LAKE"
 """The lake: a folder or a URL such as ``s3://bucket/es``."""
@@ -76,3 +83,17 @@ def accept_former_names() -> None:
     for name in FORMER_NAMES:
         if value := read(name):
             os.environ[name] = value
+
+
+def lake_uri(lake: str | Path | None = None) -> str:
+    """Return where the lake is: ``lake``, else ``VPOC_LAKE``, else ``data`` in the project.
+
+    A URL such as ``s3://bucket/es`` stays as it is; a folder becomes absolute.
+    """
+    named = str(lake or read(LAKE) or PROJECT / "data")
+    return named if "://" in named else str(Path(named).expanduser().absolute())
+
+
+def lake_root() -> Path:
+    """Return the folder of a local lake."""
+    return Path(lake_uri())

@@ -1,4 +1,4 @@
-"""Progress for people, logs for files: keeps Airflow's log lines off the terminal."""
+"""Progress on the terminal, Airflow's log lines in a file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from vpoc_ml.pipeline.events import StageEvent
+
 
 @contextmanager
-def quiet(log_file: Path) -> Iterator[Console]:
+def captured_output(log_file: Path) -> Iterator[Console]:
     """Send stdout and stderr, those of child processes too, to ``log_file``; yield a console on the real stdout."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -38,23 +39,18 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Print ``event`` of ``vpoc_airflow.stage_tasks``."""
-        name = f"{event['stage']} {event['label']}".strip()
-        if event["kind"] == "progress":
-            text = _epoch(event["event"])
-        elif event["kind"] == "started":
+    def __call__(self, event: StageEvent) -> None:
+        """Print ``event``."""
+        name, training = f"{event.stage} {event.label}".strip(), event.progress
+        if event.kind == "started":
             text = f"[dim]  . {name}[/]"
+        elif event.kind != "progress":
+            colour = {"finished": "green", "skipped": "yellow"}.get(event.kind, "bold red")
+            text = f"[{colour}]{event.kind:>9}[/] {name} [dim]{event.seconds:.1f} s[/]"
+        elif training.get("kind") == "epoch":
+            losses = f"train {training['train_loss']:.5f} validation {training['validation_loss']:.5f}"
+            text = f"[dim]    epoch {training['epoch']} {losses}{' best' if training.get('best') else ''}[/]"
         else:
-            colour = {"finished": "green", "skipped": "yellow"}.get(event["kind"], "bold red")
-            text = f"[{colour}]{event['kind']:>9}[/] {name} [dim]{event['seconds']:.1f} s[/]"
-        if text:
-            self.console.print(text, highlight=False)
-            self.console.file.flush()
-
-
-def _epoch(event: dict[str, Any]) -> str:
-    if event.get("kind") != "epoch":
-        return ""
-    losses = f"train {event['train_loss']:.5f} validation {event['validation_loss']:.5f}"
-    return f"[dim]    epoch {event['epoch']} {losses}{' best' if event.get('best') else ''}[/]"
+            return
+        self.console.print(text, highlight=False)
+        self.console.file.flush()

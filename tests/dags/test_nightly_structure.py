@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
 
+from vpoc_airflow.schedule import dag_instrument, first_contract
 from vpoc_ml.config import form_fields
+from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.market.instruments import instrument
+from vpoc_ml.pipeline.stages import STAGES, stage_named
 
 HEAVY = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "sklearn", "scipy", "matplotlib")
 
@@ -89,3 +94,44 @@ def test_training_waits_for_its_queue_and_retries_with_backoff(dag):
 
 def test_result_of_the_run_is_the_promotion(dag):
     assert dag.get_task("promote").returns_dag_result
+
+
+def test_every_stage_of_the_table_has_a_task_after_those_of_the_stages_it_needs(dag):
+    ids = {task_id.rsplit(".", 1)[-1]: task_id for task_id in dag.task_dict}
+    for stage in STAGES:
+        upstream = dag.get_task(ids[stage.function_name]).get_flat_relative_ids(upstream=True)
+        assert {ids[stage_named(need).function_name] for need in stage.needs} <= upstream
+
+
+def test_instrument_of_the_environment_gives_schedule_names_and_tags(bag, monkeypatch):
+    monkeypatch.setenv("VPOC_INSTRUMENT", "GC")
+    read = {}
+    for dag_id in ("vpoc_contracts", "vpoc_nightly", "vpoc_search"):
+        spec = importlib.util.spec_from_file_location(f"gold_{dag_id}", bag.dags[dag_id].fileloc)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        read[dag_id] = getattr(module, dag_id)()
+    assert [dag.dag_id for dag in read.values()] == list(read)
+    assert all("GC" in dag.tags and "ES" not in dag.tags for dag in read.values())
+    contracts = read["vpoc_contracts"]
+    assert contracts.timetable.serialize() == {"first": "GCU97"}
+    assert [(asset.name, asset.uri) for asset in contracts.get_task("outcome").outlets] == [
+        ("gc_features", "vpoc://GC/features")
+    ]
+
+
+def test_instrument_of_the_environment_is_the_runs_unless_the_form_names_one(run_dag, monkeypatch):
+    monkeypatch.setenv("VPOC_INSTRUMENT", "NQ")
+    assert run_dag().fake.calls[0][1][1] == {"data.instrument": "NQ"}
+    assert run_dag(**{"data.instrument": "YM"}).fake.calls[0][1][1] == {"data.instrument": "YM"}
+
+
+def test_unknown_instrument_is_rejected_with_the_known_ones(monkeypatch):
+    monkeypatch.setenv("VPOC_INSTRUMENT", "XX")
+    with pytest.raises(InvalidValueError, match=r"one of ES, .*GC"):
+        dag_instrument()
+
+
+def test_first_contract_is_the_first_delivery_month_from_september_1997():
+    first = {symbol: first_contract(instrument(symbol)) for symbol in ("ES", "NQ", "CL", "GC")}
+    assert first == {"ES": "ESU97", "NQ": "NQU97", "CL": "CLU97", "GC": "GCU97"}

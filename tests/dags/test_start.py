@@ -22,7 +22,7 @@ THANKSGIVING_FRIDAY_NIGHT = datetime(2025, 12, 25, 23, 30, tzinfo=UTC)  # 17:30 
 def clock():
     from vpoc_airflow.start import night_of
 
-    return partial(night_of, now=datetime(2026, 3, 1, tzinfo=UTC))
+    return partial(night_of, "CME Globex Equity", now=datetime(2026, 3, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "backfill", DagRunType.SCHEDULED, DagRunType.BACKFILL])

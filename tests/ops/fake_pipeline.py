@@ -45,6 +45,7 @@ class FakePipeline:
                 raise self.error
             return getattr(self, stage, lambda *_, **__: {"stage": stage})(Path(lake), run, *args, **kwargs)
 
+        run.__name__ = stage
         return run
 
     def start_run(self, lake, run, preset, overrides, raw, vix, now, as_of=None) -> dict:

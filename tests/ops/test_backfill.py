@@ -1,11 +1,15 @@
-"""The commands behind `make backfill` and `make contract`, with an Airflow that is made up."""
+"""The commands behind `make backfill` and `make contract`, with a fake Airflow."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+from airflow_client.client import DagRunState
 
+from vpoc_ml.artifacts.failure import StageFailure
 from vpoc_ops import airflow_cli, backfill
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 
@@ -22,35 +26,36 @@ class FakeAirflow:
         self, made=("ESH23",), *, state="success", busy=0, paused=False, partitions=("ESH23", "ESM23"), kept=None
     ):
         self.made, self.state, self.busy, self.paused, self.partitions = made, state, busy, paused, partitions
-        self.asked, self.started, self.kept = [], [], {"ESM23": "success"} if kept is None else kept
+        self.requests, self.started, self.kept = [], [], {"ESM23": "success"} if kept is None else kept
 
     def __call__(self, home):
         return self
 
-    def call(self, method, path, body=None):
-        if path.endswith("/dry_run"):
-            return {"backfills": [{"partition_key": key} for key in self.partitions]}
-        if method == "GET":
-            return {"is_paused": self.paused}
+    def is_paused(self, dag):
+        return self.paused
+
+    def partitions_of(self, backfill):
+        return list(self.partitions)
+
+    def create_backfill(self, backfill):
         if self.busy:
             self.busy -= 1
             raise RefusedError(*self.refusal)
-        self.asked.append(body)
+        self.requests.append(backfill)
         self.started += self.made
-        return {}
 
-    def runs(self, dag, **filters):
-        earlier = [self._run(key, f"manual__{key}__0", queued_at="2026-01-01T00:00:00Z") for key in self.kept]
+    def runs(self, dag, run_type=None):
+        earlier = [self._run(key, f"manual__{key}__0", day=1) for key in self.kept]
         return iter([*(self._run(key) for key in self.started), *earlier])
 
     def trigger(self, dag, run_id, conf, key):
-        self.asked.append((run_id, conf, key))
-        return {"dag_run_id": run_id}
+        self.requests.append((run_id, conf, key))
+        return self._run(key, run_id)
 
-    def finished(self, dag, ids, timeout, tell):
+    def wait_for(self, dag, ids, timeout, on_change):
         runs = {run_id: self._run(run_id.split("__")[1], run_id) for run_id in ids}
         for run in runs.values():
-            tell(run)
+            on_change(run)
         return runs
 
     def result(self, dag, run_id, task):
@@ -59,21 +64,22 @@ class FakeAirflow:
     def _state(self, run_id):
         return self.kept[run_id.split("__")[1]] if run_id.endswith("__0") else self.state
 
-    def _run(self, key, run_id=None, queued_at="2026-01-02T00:00:00Z"):
+    def _run(self, key, run_id=None, day=2):
         run_id = run_id or f"backfill__{key}__1"
-        return {
-            "partition_key": key,
-            "dag_run_id": run_id,
-            "state": self._state(run_id),
-            "duration": 12.3,
-            "queued_at": queued_at,
-        }
+        return SimpleNamespace(
+            partition_key=key,
+            dag_run_id=run_id,
+            state=DagRunState(self._state(run_id)),
+            duration=12.3,
+            queued_at=datetime(2026, 1, day, tzinfo=UTC),
+        )
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
     monkeypatch.setattr(backfill.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(backfill, "_failure", lambda lake, run_id: "the VIX does not cover the bars")
+    failure = StageFailure(stage="ingest_contract", error="InputError", message="the VIX does not cover the bars")
+    monkeypatch.setattr(backfill, "read_failures", lambda lake, run: [failure])
 
     def call(fake, *arguments):
         monkeypatch.setattr(backfill, "Airflow", fake)
@@ -89,12 +95,13 @@ def test_range_prints_every_contract_also_those_that_keep_their_run(run):
     fake = FakeAirflow()
     code, printed = run(fake, *SPAN, "--conf", '{"preset": "smoke"}', "-o", "training.seed=3", "--parallel", "2")
     assert code == 0
-    for text in ("ESH23", "1,234", "abc", "ingest: new", "ESM23", backfill.THERE):
+    for text in ("ESH23", "1,234", "abc", "ingest: new", "ESM23", backfill.ALREADY_RUN):
         assert text in printed
-    (asked,) = fake.asked
-    assert asked["dag_run_conf"] == {"preset": "smoke", "overrides": {"training.seed": 3}}
-    assert (asked["max_active_runs"], asked["reprocess_behavior"]) == (2, "none")
-    assert (asked["from_date"], asked["to_date"]) == ("2023-01-01T00:00:00Z", "2023-12-31T00:00:00Z")
+    (request,) = fake.requests
+    assert request.dag_run_conf == {"preset": "smoke", "overrides": {"training.seed": 3}}
+    assert (request.max_active_runs, request.reprocess_behavior.value) == (2, "none")
+    assert request.from_date == datetime(2023, 1, 1, tzinfo=UTC)
+    assert request.to_date == datetime(2023, 12, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
@@ -110,7 +117,7 @@ def test_earlier_run_that_failed_or_is_not_over_is_exit_code_one(run, state):
     code, printed = run(FakeAirflow(kept={"ESM23": state}), *SPAN)
     assert code == 1
     assert f"ESM23 │ {state} " in printed
-    assert f"{backfill.THERE}: the VIX does not cover" in printed
+    assert f"{backfill.ALREADY_RUN}: the VIX does not cover" in printed
     again = "The run of ESM23 failed earlier and was not started again"
     assert (again in printed) == (state == "failed")
     assert ("make backfill FROM=2023-01-01 TO=2023-12-31 REPROCESS=failed" in printed) == (state == "failed")
@@ -119,7 +126,7 @@ def test_earlier_run_that_failed_or_is_not_over_is_exit_code_one(run, state):
 def test_new_run_counts_and_not_the_failed_one_before_it(run):
     code, printed = run(FakeAirflow(made=("ESH23", "ESM23"), kept={"ESM23": "failed"}), *SPAN)
     assert code == 0
-    assert backfill.THERE not in printed
+    assert backfill.ALREADY_RUN not in printed
 
 
 def test_contract_for_which_airflow_made_no_run_is_exit_code_one(run):
@@ -131,14 +138,14 @@ def test_contract_for_which_airflow_made_no_run_is_exit_code_one(run):
 def test_backfill_that_airflow_has_not_yet_seen_end_is_waited_for(run):
     fake = FakeAirflow(busy=3)
     assert run(fake, *SPAN)[0] == 0
-    assert len(fake.asked) == 1
+    assert len(fake.requests) == 1
 
 
 def test_backfill_is_tried_again_where_the_database_is_locked_also_beside_running_ones(run):
     fake = FakeAirflow(busy=3, kept={"ESM23": "running"}, partitions=("ESH23",))
     fake.refusal = (503, "database is locked")
     assert run(fake, *SPAN)[0] == 0
-    assert len(fake.asked) == 1
+    assert len(fake.requests) == 1
 
 
 def test_backfill_beside_a_running_one_is_refused(run):
@@ -158,7 +165,7 @@ def test_paused_dag_is_refused_instead_of_waiting_forever(run):
 def test_one_contract_is_started_by_its_key(run):
     fake = FakeAirflow()
     assert run(fake, "one", "ESH23")[0] == 0
-    ((run_id, conf, key),) = fake.asked
+    ((run_id, conf, key),) = fake.requests
     assert (conf, key) == ({}, "ESH23")
     assert run_id.startswith("manual__ESH23__")
 
@@ -178,10 +185,10 @@ def test_wrong_settings_are_refused_before_anything_starts(run, arguments, text)
     code, printed = run(fake, *SPAN, *arguments)
     assert code == 2
     assert text in printed
-    assert fake.asked == []
+    assert fake.requests == []
 
 
-def test_without_a_running_airflow_every_command_says_how_to_start_it(tmp_path, capsys):
+def test_a_command_without_a_running_airflow_names_make_up(tmp_path, capsys):
     assert backfill.main(["one", "ESH25", "--home", str(tmp_path)]) == 2
     assert airflow_cli.main(["--home", str(tmp_path), "dags", "list"]) == 2
     assert capsys.readouterr().out.count("make up") == 2

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from airflow_client.client import AssetApi, DAGRunResponse
 
 from vpoc_ml import config, pipeline
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.synthetic.generate import write_market
-from vpoc_ops import backfill, supervisor
+from vpoc_ops import backfill, parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
 pytestmark = pytest.mark.e2e
@@ -49,10 +50,10 @@ def world(tmp_path_factory):
         assert supervisor.main(["up", *arguments]) == 0
         yield SimpleNamespace(home=home, lake=Lake(lake), airflow=Airflow(home), root=root)
     finally:
-        seen = supervisor.supervised(home)
+        seen = parts.supervised(home)
         assert supervisor.main(["down", "--home", str(home)]) == 0
     assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert supervisor.supervised(home) == []
+    assert parts.supervised(home) == []
 
 
 def cli(world, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,38 +61,38 @@ def cli(world, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def runs(world, key: str | None = None) -> list[dict]:
+def runs(world, key: str | None = None) -> list[DAGRunResponse]:
     found = list(world.airflow.runs(backfill.DAG))
-    return [run for run in found if key in (None, run["partition_key"]) and run["run_type"] != "scheduled"]
+    return [run for run in found if key in (None, run.partition_key) and run.run_type.value != "scheduled"]
 
 
 @pytest.fixture(scope="module")
 def backfilled(world):
     """A backfill of five contracts by Airflow's own command, with the nightly run at the same time; both ended."""
-    night = world.airflow.trigger("vpoc_nightly", "night", NIGHT)["dag_run_id"]
+    night = world.airflow.trigger("vpoc_nightly", "night", NIGHT).dag_run_id
     dates = ["--from-date", "2023-01-01", "--to-date", "2024-03-11"]
-    asked = ["backfill", "create", "--dag-id", backfill.DAG, *dates, "--dag-run-conf", json.dumps(OVERRIDE)]
-    done = cli(world, *asked)
+    command = ["backfill", "create", "--dag-id", backfill.DAG, *dates, "--dag-run-conf", json.dumps(OVERRIDE)]
+    done = cli(world, *command)
     assert done.returncode == 0, done.stdout + done.stderr
-    ids = [run["dag_run_id"] for run in runs(world)]
-    ended = world.airflow.finished(backfill.DAG, ids, PATIENCE)
-    return SimpleNamespace(runs=list(ended.values()), night=world.airflow.finished("vpoc_nightly", [night], PATIENCE))
+    ids = [run.dag_run_id for run in runs(world)]
+    ended = world.airflow.wait_for(backfill.DAG, ids, PATIENCE)
+    return SimpleNamespace(runs=list(ended.values()), night=world.airflow.wait_for("vpoc_nightly", [night], PATIENCE))
 
 
 def test_backfill_makes_exactly_one_run_per_contract_and_all_succeed(backfilled):
-    made = sorted(backfilled.runs, key=lambda run: run["partition_date"])
-    assert [run["partition_key"] for run in made] == CHAIN
-    assert [run["partition_date"][:16] for run in made] == ROLLS
-    assert {run["run_type"] for run in made} == {"backfill"}
-    assert [run["state"] for run in made] == ["success"] * len(CHAIN)
-    assert all(f"backfill__{run['partition_key']}__" in run["dag_run_id"] for run in made)
+    made = sorted(backfilled.runs, key=lambda run: run.partition_date)
+    assert [run.partition_key for run in made] == CHAIN
+    assert [f"{run.partition_date:%Y-%m-%dT%H:%M}" for run in made] == ROLLS
+    assert {run.run_type.value for run in made} == {"backfill"}
+    assert [run.state.value for run in made] == ["success"] * len(CHAIN)
+    assert all(f"backfill__{run.partition_key}__" in run.dag_run_id for run in made)
 
 
 def test_override_reaches_every_run_as_its_config_hash_proves(backfilled, world):
     hashes = set()
     for run in backfilled.runs:
-        key = run["partition_key"]
-        result = world.airflow.result(backfill.DAG, run["dag_run_id"], "outcome")
+        key = run.partition_key
+        result = world.airflow.result(backfill.DAG, run.dag_run_id, "outcome")
         assert result["contract"] == key
         assert result["config_hash"] == config.resolve("nightly", OVERRIDE | {"data.contracts": [key]}).digest()
         assert result["config_hash"] != config.resolve("nightly", {"data.contracts": [key]}).digest()
@@ -101,13 +102,13 @@ def test_override_reaches_every_run_as_its_config_hash_proves(backfilled, world)
 
 
 def test_asset_events_carry_the_contract(backfilled, world):
-    events = world.airflow.call("GET", "/api/v2/assets/events?source_dag_id=vpoc_contracts&limit=100")["asset_events"]
-    assert {event["partition_key"] for event in events} >= set(CHAIN)
-    assert all(event["extra"]["contract"] == event["partition_key"] for event in events)
+    events = AssetApi(world.airflow.api).get_asset_events(source_dag_id="vpoc_contracts", limit=100).asset_events
+    assert {event.partition_key for event in events} >= set(CHAIN)
+    assert all(event.extra["contract"] == event.partition_key for event in events)
 
 
 def test_backfill_beside_the_nightly_leaves_what_one_run_after_the_other_leaves(backfilled, world):
-    assert [run["state"] for run in backfilled.night.values()] == ["success"]
+    assert [run.state.value for run in backfilled.night.values()] == ["success"]
     lake, run = str(world.root / "serial"), "serial"
     settings = {"data.contracts": CHAIN}
     pipeline.start_run(lake, run, "nightly", settings, str(world.lake.root / "raw"), None, datetime.now(UTC))
@@ -122,7 +123,8 @@ def test_backfill_beside_the_nightly_leaves_what_one_run_after_the_other_leaves(
 def test_one_contract_by_its_partition_key(backfilled, world, capsys):
     assert backfill.main(["one", LATER, "--home", str(world.home), "--timeout", str(PATIENCE)]) == 0
     (run,) = runs(world, LATER)
-    assert (run["run_type"], run["state"], run["partition_date"][:16]) == ("manual", "success", "2024-06-17T22:30")
+    assert (run.run_type.value, run.state.value) == ("manual", "success")
+    assert f"{run.partition_date:%Y-%m-%dT%H:%M}" == "2024-06-17T22:30"
     assert world.lake.manifest(f"features/ES/{LATER}.parquet").rows > 50_000
     assert LATER in capsys.readouterr().out
 
@@ -157,8 +159,8 @@ def test_reprocessing_completed_starts_a_second_run_beside_the_first(backfilled,
     printed = capsys.readouterr().out
     after = runs(world, "ESH23")
     assert len(after) == len(before) + more
-    assert {run["dag_run_id"] for run in before} < {run["dag_run_id"] for run in after} or not more
-    assert ("unchanged" if more else backfill.THERE) in printed
+    assert {run.dag_run_id for run in before} < {run.dag_run_id for run in after} or not more
+    assert ("unchanged" if more else backfill.ALREADY_RUN) in printed
 
 
 def test_range_without_contracts_is_refused(world, capsys):

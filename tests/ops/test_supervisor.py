@@ -8,21 +8,28 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from airflow_client.client import DAGApi, HealthInfoResponse
+from airflow_client.client.exceptions import NotFoundException
 
-from vpoc_ops import supervisor
+from vpoc_ml.environment import SUPERVISED_HOME
+from vpoc_ops import parts as processes
+from vpoc_ops import readiness, supervisor
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
+from vpoc_ops.parts import PARTS, PartsState, StartError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-HEALTHY = {
-    "metadatabase": {"status": "healthy"},
-    **{
-        key: {"status": "healthy", f"latest_{key}_heartbeat": (NOW + timedelta(seconds=1)).isoformat()}
-        for key in supervisor.HEALTH_KEYS.values()
-    },
-}
+BEAT = (NOW + timedelta(seconds=1)).isoformat()
+
+
+def report(**changed: dict) -> HealthInfoResponse:
+    """A health report in which all parts are healthy and sent a heartbeat one second after ``NOW``."""
+    keys = ("scheduler", "dag_processor", "triggerer")
+    beats = {key: {"status": "healthy", f"latest_{key}_heartbeat": BEAT} for key in keys}
+    return HealthInfoResponse.from_dict({"metadatabase": {"status": "healthy"}, **beats, **changed})
 
 
 def free_port() -> int:
@@ -31,49 +38,55 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_everything_is_missing_until_the_api_server_answers():
-    assert supervisor.unhealthy(None, NOW) == list(supervisor.PARTS)
+def test_all_parts_are_unhealthy_until_the_api_server_answers():
+    assert readiness.unhealthy(None, NOW) == list(PARTS)
 
 
-def test_part_without_a_fresh_heartbeat_is_named():
-    assert supervisor.unhealthy(HEALTHY, NOW) == []
-    assert supervisor.unhealthy(HEALTHY, NOW + timedelta(minutes=1)) == ["scheduler", "dag-processor", "triggerer"]
-    assert supervisor.unhealthy({**HEALTHY, "triggerer": {"status": None}}, NOW) == ["triggerer"]
+def test_a_started_part_needs_a_heartbeat_from_after_its_start():
+    assert readiness.unhealthy(report(), NOW) == []
+    assert readiness.unhealthy(report(), NOW + timedelta(minutes=1)) == ["scheduler", "dag-processor", "triggerer"]
+    assert readiness.unhealthy(report(), NOW + timedelta(minutes=1), ["triggerer"]) == ["triggerer"]
+    assert readiness.unhealthy(report(triggerer={"status": None}), NOW) == ["triggerer"]
+
+
+def test_a_part_that_airflow_calls_unhealthy_is_named_whenever_it_was_started():
+    silent = {"status": "unhealthy", "latest_scheduler_heartbeat": BEAT}
+    assert readiness.unhealthy(report(scheduler=silent), None) == ["scheduler"]
 
 
 class SlowProcessor:
-    """Knows one DAG more each time it is asked; its only import error is of ``NOW``."""
+    """Has read a DAG after ``delay`` calls; its only import error is of ``NOW``."""
 
-    def __init__(self, patience: int) -> None:
-        self.asked, self.patience = [], patience
+    def __init__(self, delay: int) -> None:
+        self.calls, self.delay = [], delay
 
-    def knows(self, dag: str, since: datetime) -> bool:
-        self.asked.append(dag)
-        return self.asked.count(dag) > self.patience
+    def was_read(self, dag: str, since: datetime) -> bool:
+        self.calls.append(dag)
+        return self.calls.count(dag) > self.delay
 
     def import_errors(self, since: datetime) -> dict[str, str]:
         return {"vpoc_nightly.py": "SyntaxError: line 3"} if since <= NOW else {}
 
 
 def test_up_waits_until_every_dag_can_be_triggered():
-    airflow = SlowProcessor(patience=1)
-    supervisor._wait_for_dags(lambda: airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
-    assert sorted(airflow.asked) == sorted(2 * ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
+    airflow = SlowProcessor(delay=1)
+    readiness.wait_for_dags(lambda: airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    assert sorted(airflow.calls) == sorted(2 * ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
 
 
-def test_dag_that_does_not_import_is_told_with_its_trace():
-    with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import.\nSyntaxError: line 3"):
-        supervisor._wait_for_dags(lambda: SlowProcessor(patience=1), NOW, time.monotonic() + 60)
+def test_a_dag_that_does_not_import_is_reported_with_its_trace():
+    with pytest.raises(StartError, match=r"vpoc_nightly.py does not import.\nSyntaxError: line 3"):
+        readiness.wait_for_dags(lambda: SlowProcessor(delay=1), NOW, time.monotonic() + 60)
 
 
-def test_file_that_does_not_import_is_told_though_every_dag_is_known():
-    with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import"):
-        supervisor._wait_for_dags(lambda: SlowProcessor(patience=0), NOW, time.monotonic() + 60)
+def test_a_file_that_does_not_import_is_reported_though_every_dag_was_read():
+    with pytest.raises(StartError, match=r"vpoc_nightly.py does not import"):
+        readiness.wait_for_dags(lambda: SlowProcessor(delay=0), NOW, time.monotonic() + 60)
 
 
-def test_errors_that_could_not_be_asked_for_are_asked_for_again(monkeypatch):
-    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
-    airflow, silent = SlowProcessor(patience=0), iter([True])
+def test_import_errors_are_requested_again_after_no_answer(monkeypatch):
+    monkeypatch.setattr(readiness.time, "sleep", lambda seconds: None)
+    airflow, silent = SlowProcessor(delay=0), iter([True])
     errors = airflow.import_errors
 
     def slow(since):
@@ -82,89 +95,103 @@ def test_errors_that_could_not_be_asked_for_are_asked_for_again(monkeypatch):
         return errors(since)
 
     airflow.import_errors = slow
-    with pytest.raises(supervisor.StartError, match=r"vpoc_nightly.py does not import"):
-        supervisor._wait_for_dags(lambda: airflow, NOW, time.monotonic() + 60)
+    with pytest.raises(StartError, match=r"vpoc_nightly.py does not import"):
+        readiness.wait_for_dags(lambda: airflow, NOW, time.monotonic() + 60)
 
 
 @pytest.mark.parametrize(
-    ("details", "known"),
+    ("is_stale", "last_parsed_time", "was_read"),
     [
-        ({"is_stale": False, "last_parsed_time": "2026-01-01T00:00:00Z"}, True),
-        ({"is_stale": False, "last_parsed_time": "2025-12-31T23:59:59.9Z"}, False),
-        ({"is_stale": True, "last_parsed_time": "2026-01-01T00:00:00Z"}, False),
-        ({"is_stale": False, "last_parsed_time": None}, False),
-        (RefusedError(404, "no such DAG"), False),
+        (False, NOW, True),
+        (False, NOW - timedelta(seconds=0.1), False),
+        (True, NOW, False),
+        (False, None, False),
     ],
-    ids=["of this life", "of an earlier life", "stale", "never read", "unknown"],
+    ids=["after the start", "before the start", "stale", "never"],
 )
-def test_dag_is_known_once_it_was_read_in_this_life(details, known):
-    class Answering(Airflow):
+def test_a_dag_was_read_if_its_record_is_from_after_the_start(monkeypatch, is_stale, last_parsed_time, was_read):
+    details = SimpleNamespace(is_stale=is_stale, last_parsed_time=last_parsed_time)
+    monkeypatch.setattr(DAGApi, "get_dag_details", lambda api, dag, **options: details)
+    assert logged_in().was_read("vpoc_nightly", NOW) is was_read
+
+
+def test_an_unknown_dag_was_not_read(monkeypatch):
+    def not_found(api, dag, **options):
+        raise NotFoundException(status=404, body='{"detail": "no such DAG"}')
+
+    monkeypatch.setattr(DAGApi, "get_dag_details", not_found)
+    assert logged_in().was_read("vpoc_nightly", NOW) is False
+
+
+def logged_in() -> Airflow:
+    class LoggedIn(Airflow):
         def __init__(self) -> None:
             """Log in nowhere."""
+            self.url, self.api = "http://127.0.0.1:9", None
 
-        def call(self, method, path, body=None):
-            assert (method, path) == ("GET", "/api/v2/dags/vpoc_nightly/details")
-            if isinstance(details, Exception):
-                raise details
-            return details
-
-    assert Answering().knows("vpoc_nightly", NOW) is known
+    return LoggedIn()
 
 
-def test_dag_that_never_comes_is_named():
-    with pytest.raises(supervisor.StartError, match="not read vpoc_contracts, vpoc_nightly, vpoc_search in time"):
-        supervisor._wait_for_dags(lambda: SlowProcessor(patience=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+def test_a_dag_that_is_never_read_is_named():
+    with pytest.raises(StartError, match="not read vpoc_contracts, vpoc_nightly, vpoc_search in time"):
+        readiness.wait_for_dags(lambda: SlowProcessor(delay=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
 
 
-def test_api_that_does_not_answer_in_time_is_asked_again_until_the_deadline(monkeypatch):
-    monkeypatch.setattr(supervisor.time, "sleep", lambda seconds: None)
-    airflow, silent = SlowProcessor(patience=1), iter([True, False])
+def test_an_api_that_does_not_answer_is_called_again_until_the_deadline(monkeypatch):
+    monkeypatch.setattr(readiness.time, "sleep", lambda seconds: None)
+    airflow, silent = SlowProcessor(delay=1), iter([True, False])
 
     def connect():
         if next(silent):
             raise NotUpError("timed out")
         return airflow
 
-    knows, late = airflow.knows, iter([True])
+    was_read, late = airflow.was_read, iter([True])
 
     def slow(dag, since):
         if next(late, False):
             raise NotUpError("timed out")
-        return knows(dag, since)
+        return was_read(dag, since)
 
-    airflow.knows = slow
-    supervisor._wait_for_dags(connect, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    airflow.was_read = slow
+    readiness.wait_for_dags(connect, NOW + timedelta(seconds=1), time.monotonic() + 60)
 
     def never():
         raise NotUpError("nobody answers")
 
-    with pytest.raises(supervisor.StartError, match=r"vpoc_search in time.*nobody answers"):
-        supervisor._wait_for_dags(never, NOW, time.monotonic() - 1)
+    with pytest.raises(StartError, match=r"vpoc_search in time.*nobody answers"):
+        readiness.wait_for_dags(never, NOW, time.monotonic() - 1)
+
+
+@pytest.fixture
+def sleeping_parts(monkeypatch):
+    """Parts are processes that only sleep; the database is not made, and all parts are healthy at once."""
+    monkeypatch.setattr(supervisor, "prepare_database", lambda home, state: None)
+    monkeypatch.setattr(processes, "spawn", sleeping)
+    monkeypatch.setattr(readiness, "wait_until_healthy", lambda *arguments: None)
+    monkeypatch.setattr(readiness, "wait_for_dags", lambda *arguments: None)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "raised"),
     [
-        (RefusedError(500, "Internal error"), (supervisor.StartError, "Internal error")),
-        (NotUpError("nobody answers"), (supervisor.StartError, "nobody answers")),
+        (RefusedError(500, "Internal error"), (StartError, "Internal error")),
+        (NotUpError("nobody answers"), (StartError, "nobody answers")),
         (RuntimeError("a bug"), (RuntimeError, "a bug")),
         (KeyboardInterrupt("by hand"), (KeyboardInterrupt, "by hand")),
     ],
     ids=["refused", "silent", "bug", "Ctrl-C"],
 )
-@pytest.mark.parametrize("where", ["_wait_healthy", "_wait_for_dags"])
-def test_failed_up_leaves_no_process_behind(tmp_path, monkeypatch, error, told, where):
+@pytest.mark.parametrize("where", ["wait_until_healthy", "wait_for_dags"])
+def test_a_failed_up_leaves_no_process_behind(tmp_path, monkeypatch, sleeping_parts, error, raised, where):
     def fail(*arguments):
-        assert len(supervisor.supervised(tmp_path)) == len(supervisor.PARTS)
+        assert len(processes.supervised(tmp_path)) == len(PARTS)
         raise error
 
-    monkeypatch.setattr(supervisor, "_prepare", lambda environment, log: None)
-    monkeypatch.setattr(supervisor, "_spawn", sleeping)
-    monkeypatch.setattr(supervisor, "_wait_healthy", lambda *arguments: None)
-    monkeypatch.setattr(supervisor, where, fail)
-    with pytest.raises(told[0], match=told[1]):
+    monkeypatch.setattr(readiness, where, fail)
+    with pytest.raises(raised[0], match=raised[1]):
         supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60)
-    assert supervisor.supervised(tmp_path) == []
+    assert processes.supervised(tmp_path) == []
 
 
 def sleeping(command, environment, log):
@@ -172,12 +199,8 @@ def sleeping(command, environment, log):
 
 
 @pytest.fixture
-def parts(tmp_path, monkeypatch):
+def parts(tmp_path, sleeping_parts):
     """Four parts that only sleep, up on the lake ``lake``."""
-    monkeypatch.setattr(supervisor, "_prepare", lambda environment, log: None)
-    monkeypatch.setattr(supervisor, "_spawn", sleeping)
-    monkeypatch.setattr(supervisor, "_wait_healthy", lambda *arguments: None)
-    monkeypatch.setattr(supervisor, "_wait_for_dags", lambda *arguments: None)
     assert supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60) == 0
     yield tmp_path
     supervisor.down(tmp_path)
@@ -212,31 +235,63 @@ def test_up_on_another_lake_is_refused_and_says_how_to_switch(parts, capsys):
     assert f"make down`, then `make up LAKE={parts / 'other'}`" in printed
 
 
-def test_up_starts_the_part_that_ended_and_leaves_the_others_alone(parts, capsys):
+@pytest.mark.parametrize("part", PARTS)
+def test_up_starts_the_part_that_ended_and_leaves_the_others_alone(parts, capsys, part):
     before = mains(parts)
-    end(before["triggerer"])
-    assert supervisor.living(parts) == ["api-server", "scheduler", "dag-processor"]
+    others = [name for name in PARTS if name != part]
+    end(before[part])
+    assert processes.living(parts) == others
     assert supervisor.up(parts, None, 1, 60) == 0
-    assert "api-server, scheduler, dag-processor run; triggerer ended and start" in capsys.readouterr().out
-    assert supervisor.living(parts) == list(supervisor.PARTS)
+    printed = capsys.readouterr().out
+    assert f"{', '.join(others)} run; {part} ended and will be started again" in printed
+    assert f"Airflow is up: {', '.join(PARTS)} run" in printed
+    assert processes.living(parts) == list(PARTS)
     after = mains(parts)
-    assert {name for name in before if before[name] != after[name]} == {"triggerer"}
+    assert {name for name in before if before[name] != after[name]} == {part}
+
+
+def test_a_part_that_does_not_start_again_is_named_and_the_others_go_on(parts, capsys, monkeypatch):
+    before = mains(parts)
+    end(before["scheduler"])
+
+    def fail(*arguments):
+        raise StartError("scheduler ended with code 1.")
+
+    monkeypatch.setattr(readiness, "wait_until_healthy", fail)
+    assert supervisor.up(parts, None, 1, 60) == 1
+    printed = capsys.readouterr().out
+    assert "scheduler did not start again. Running: api-server, dag-processor, triggerer" in printed
+    assert "scheduler ended with code 1." in printed
+    assert processes.living(parts) == ["api-server", "dag-processor", "triggerer"]
+    assert {name: before[name] == pid for name, pid in mains(parts).items() if name != "scheduler"} == dict.fromkeys(
+        ["api-server", "dag-processor", "triggerer"], True
+    )
+
+
+def test_a_part_that_runs_without_being_healthy_is_reported_and_not_killed(parts, capsys, monkeypatch):
+    def fail(*arguments):
+        raise StartError("Not healthy after 60 s: triggerer.")
+
+    monkeypatch.setattr(readiness, "wait_until_healthy", fail)
+    assert supervisor.up(parts, None, 1, 60) == 1
+    assert "run, but not all are healthy" in capsys.readouterr().out
+    assert processes.living(parts) == list(PARTS)
 
 
 def test_up_beside_a_stray_process_stops_it_and_starts_all_parts(parts, capsys):
-    stray = sleeping((), {supervisor.MARK: str(parts), "PATH": "/usr/bin:/bin"}, None)
+    stray = sleeping((), {SUPERVISED_HOME: str(parts), "PATH": "/usr/bin:/bin"}, None)
     for pid in mains(parts).values():
         end(pid)
-    assert supervisor.living(parts) == []
+    assert processes.living(parts) == []
     assert supervisor.up(parts, str(parts / "other"), free_port(), 60) == 0
-    assert "None of the four parts runs. Processes that they left behind, to be stopped: 1." in capsys.readouterr().out
+    assert "None of the four parts runs. Stopping 1 processes that they left behind." in capsys.readouterr().out
     assert not psutil.pid_exists(stray.pid)
-    assert supervisor.living(parts) == list(supervisor.PARTS)
+    assert processes.living(parts) == list(PARTS)
 
 
 def test_down_that_leaves_a_process_fails_and_names_it(parts, capsys, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(supervisor, "_signal", lambda send: None)
+        patch.setattr(processes, "signal_if_alive", lambda send: None)
         patch.setattr(supervisor.psutil, "wait_procs", lambda processes, timeout: ([], list(processes)))
         assert supervisor.down(parts) == 1
     printed = capsys.readouterr().out
@@ -262,23 +317,27 @@ def test_down_without_up_is_no_error(tmp_path, capsys):
 def test_process_that_left_its_session_is_still_found_by_its_mark(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"],
-        env={supervisor.MARK: str(tmp_path)},
+        env={SUPERVISED_HOME: str(tmp_path)},
         start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 10
-        while not supervisor.supervised(tmp_path) and time.monotonic() < deadline:
+        while not processes.supervised(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert [process.pid for process in supervisor.supervised(tmp_path)] == [child.pid]
-        assert supervisor.supervised(tmp_path / "other") == []
+        assert [process.pid for process in processes.supervised(tmp_path)] == [child.pid]
+        assert processes.supervised(tmp_path / "other") == []
     finally:
         child.kill()
         child.wait()
 
 
-def test_process_id_that_another_program_got_is_left_alone(tmp_path):
-    stale = {"boot": supervisor._boot(), "mains": {"scheduler": [psutil.Process().pid, 1.0]}}
-    (tmp_path / "parts.json").write_text(json.dumps(stale))
-    assert supervisor._mains(tmp_path) == set()
-    (tmp_path / "parts.json").write_text(json.dumps(stale | {"boot": "an earlier one"}))
-    assert supervisor._mains(tmp_path) == set()
+def test_a_process_id_that_another_program_got_is_left_alone(tmp_path):
+    state = PartsState(url="http://127.0.0.1:9", lake="/lake", boot=processes.boot_id())
+    state = state.model_copy(update={"mains": {"scheduler": (psutil.Process().pid, 1.0)}})
+    state.store(tmp_path)
+    assert processes.main_ids(tmp_path) == {}
+    current = {"scheduler": (psutil.Process().pid, psutil.Process().create_time())}
+    state.model_copy(update={"mains": current}).store(tmp_path)
+    assert processes.main_ids(tmp_path) == {"scheduler": psutil.Process().pid}
+    state.model_copy(update={"mains": current, "boot": "an earlier one"}).store(tmp_path)
+    assert processes.main_ids(tmp_path) == {}

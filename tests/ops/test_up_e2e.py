@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from airflow_client.client import ImportErrorApi
 
-from vpoc_ops import supervisor
+from vpoc_ops import parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
 pytestmark = pytest.mark.e2e
@@ -81,11 +82,11 @@ def airflow(tmp_path_factory):
             printed=captured.get(),
         )  # fmt: skip
     finally:
-        seen = supervisor.supervised(home)
+        seen = parts.supervised(home)
         assert supervisor.main(["down", "--home", str(home)]) == 0
     assert len(seen) >= 4
     assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    assert supervisor.supervised(home) == []
+    assert parts.supervised(home) == []
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def submit(page) -> SimpleNamespace:
 
 def failure(airflow, dag: str, run_id: str) -> str:
     """Return what a run's first task said when it failed."""
-    assert airflow.client.finished(dag, [run_id], PATIENCE)[run_id]["state"] == "failed"
+    assert airflow.client.wait_for(dag, [run_id], PATIENCE)[run_id].state.value == "failed"
     (record,) = (json.loads(file.read_text()) for file in airflow.lake.glob("runs/*/failures/*.json"))
     return record["message"]
 
@@ -155,14 +156,14 @@ def test_up_serves_on_the_loopback_with_secrets_of_its_own(airflow):
     assert airflow.password in airflow.printed
     assert (airflow.home / "secrets.json").stat().st_mode & 0o077 == 0
     assert (airflow.home / "passwords.json").stat().st_mode & 0o077 == 0
-    assert airflow.client.call("GET", "/api/v2/importErrors")["total_entries"] == 0
-    processes = supervisor.supervised(airflow.home)
+    assert ImportErrorApi(airflow.client.api).get_import_errors().total_entries == 0
+    processes = parts.supervised(airflow.home)
     connections = [found for process in processes for found in process.net_connections(kind="tcp")]
     assert {found.laddr.ip for found in connections if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
 def test_unknown_key_over_rest_fails_the_run(airflow):
-    run_id = airflow.client.trigger("vpoc_nightly", "by-hand", {"training.epoch": 1})["dag_run_id"]
+    run_id = airflow.client.trigger("vpoc_nightly", "by-hand", {"training.epoch": 1}).dag_run_id
     assert "Did you mean training.epochs" in failure(airflow, "vpoc_nightly", run_id)
 
 
@@ -171,8 +172,8 @@ def test_json_numbers_over_rest_are_taken_and_those_beyond_the_limits_refused(ai
         airflow.client.trigger("vpoc_nightly", "beyond", {"training.epochs": 0})
     assert caught.value.status == 400
     conf = {"training.learning_rate": 1e-4, "training.epochs": 3, "model.hidden_dims": [16, 8]}
-    run_id = airflow.client.trigger("vpoc_nightly", "numbers", conf)["dag_run_id"]
-    airflow.client.finished("vpoc_nightly", [run_id], PATIENCE)
+    run_id = airflow.client.trigger("vpoc_nightly", "numbers", conf).dag_run_id
+    airflow.client.wait_for("vpoc_nightly", [run_id], PATIENCE)
     used = airflow.client.result("vpoc_nightly", run_id, "resolve_config")["config"]
     assert (used["training"]["learning_rate"], used["training"]["epochs"]) == (1e-4, 3)
     assert used["model"]["hidden_dims"] == [16, 8]
@@ -192,7 +193,7 @@ def test_typed_values_are_what_the_run_uses(airflow, page):
     started = submit(page)
     assert started.status == 200
     run_id = started.json["dag_run_id"]
-    airflow.client.finished("vpoc_nightly", [run_id], PATIENCE)  # there is no data: what counts is the first task
+    airflow.client.wait_for("vpoc_nightly", [run_id], PATIENCE)  # there is no data: what counts is the first task
     used = airflow.client.result("vpoc_nightly", run_id, "resolve_config")["config"]
     for name, (_, value) in TYPED.items():
         section, setting = name.split(".")

@@ -29,7 +29,7 @@ def module(airflow_home):
 @pytest.fixture
 def timetable(module, monkeypatch):
     at(monkeypatch, module, NOW)
-    return module.ContractPartitionTimetable()
+    return module.ContractPartitionTimetable("ESU97")
 
 
 def at(monkeypatch, module, now):
@@ -220,7 +220,7 @@ def test_timetable_at_work_imports_nothing_heavy(airflow_home):
         f"sys.path.insert(0, {str(ROOT / 'plugins')!r})\n"
         "import vpoc_timetable\n"
         "at = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)\n"
-        "timetable = vpoc_timetable.ContractPartitionTimetable()\n"
+        "timetable = vpoc_timetable.ContractPartitionTimetable('ESU97')\n"
         "assert timetable.resolve_partition_date('ESH24')\n"
         "assert not list(timetable.iter_partition_dagrun_infos(earliest=at, latest=at))\n"
         f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vpoc_airflow import env
+from vpoc_ml import environment
+from vpoc_ops import airflow_home
 
 
-def test_home_is_local_quiet_and_complete(tmp_path):
-    variables = env.airflow_env(tmp_path, tmp_path / "lake", port=8123)
+def test_home_is_local_and_complete_and_sends_no_telemetry(tmp_path):
+    variables = airflow_home.airflow_env(tmp_path, tmp_path / "lake", port=8123)
     assert variables["AIRFLOW__API__HOST"] == "127.0.0.1"
     assert variables["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"
     assert variables["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
@@ -16,18 +17,18 @@ def test_home_is_local_quiet_and_complete(tmp_path):
     assert Path(variables["AIRFLOW__CORE__DAGS_FOLDER"]).is_dir()
 
 
-def test_other_airflow_settings_of_the_caller_do_not_leak_in(monkeypatch, tmp_path):
+def test_airflow_settings_of_the_caller_are_replaced(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("AIRFLOW__DEBUG__X", "1")
     monkeypatch.setenv("UNRELATED", "kept")
-    merged = env.merged(env.airflow_env(tmp_path, tmp_path))
+    merged = airflow_home.merged(airflow_home.airflow_env(tmp_path, tmp_path))
     assert merged["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
     assert "AIRFLOW__DEBUG__X" not in merged
     assert merged["UNRELATED"] == "kept"
 
 
-def test_lake_is_the_variable_or_the_project_s_data(monkeypatch):
+def test_lake_is_the_variable_or_the_projects_data(monkeypatch):
     monkeypatch.setenv("VPOC_LAKE", "/somewhere")
-    assert env.lake_root() == Path("/somewhere")
+    assert environment.lake_root() == Path("/somewhere")
     monkeypatch.delenv("VPOC_LAKE")
-    assert env.lake_root() == env.PROJECT / "data"
+    assert environment.lake_root() == environment.PROJECT / "data"

@@ -1,37 +1,25 @@
-"""The one place that knows which environment variables make an Airflow of this project.
-
-Standard library only: plugins import it in every Airflow component.
-"""
+"""The environment variables of one Airflow home on this machine."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from vpoc_ml import environment
+from vpoc_ml.environment import LAKE, PROJECT, TRAIN_POOL, lake_uri
 
-PROJECT = Path(__file__).resolve().parents[2]
-
-
-def lake_uri(lake: str | Path | None = None) -> str:
-    """Return where the lake is: ``lake``, else ``VPOC_LAKE``, else ``data`` in the project.
-
-    A URL such as ``s3://bucket/es`` stays as it is; a folder becomes absolute.
-    """
-    named = str(lake or environment.read(environment.LAKE) or PROJECT / "data")
-    return named if "://" in named else str(Path(named).expanduser().absolute())
+UP_HOME = PROJECT / ".airflow" / "up"
+"""Default home of ``make up`` and of the commands that talk to it."""
+DEMO_HOME = PROJECT / ".airflow" / "demo"
+"""Default home of ``make demo``."""
 
 
-def lake_root() -> Path:
-    """Return the folder of a local lake."""
-    return Path(lake_uri())
-
-
-def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dict[str, str]:
+def airflow_env(home: Path, lake: str | Path | None, *, port: int | None = None) -> dict[str, str]:
     """Return the variables for one Airflow home: SQLite, LocalExecutor, loopback, no examples, no telemetry.
 
-    Variables that are set already and configure Airflow are not looked at: the caller's whole ``AIRFLOW__*``
-    environment is replaced by ``apply`` so that two homes never mix. ``port`` adds the API server's address.
+    Args:
+        home: Airflow's folder.
+        lake: folder or URL; None: the lake of this process's environment.
+        port: port of the API server; None: there is none.
     """
     home = home.absolute()
     env = {
@@ -51,7 +39,7 @@ def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dic
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "GX_ANALYTICS_ENABLED": "False",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        environment.LAKE: lake_uri(lake),
+        LAKE: lake_uri(lake),
     }
     if port is not None:
         base = f"http://127.0.0.1:{port}"
@@ -60,7 +48,7 @@ def airflow_env(home: Path, lake: str | Path, *, port: int | None = None) -> dic
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": base,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{base}/execution/",
-            environment.TRAIN_POOL: "gpu",
+            TRAIN_POOL: "gpu",
         }
     return env
 
@@ -73,6 +61,6 @@ def merged(env: dict[str, str]) -> dict[str, str]:
 
 def apply(env: dict[str, str]) -> None:
     """Make ``env`` this process's Airflow environment. Call before anything imports airflow."""
-    whole = merged(env)
+    replaced = merged(env)
     os.environ.clear()
-    os.environ.update(whole)
+    os.environ.update(replaced)

@@ -1,0 +1,207 @@
+"""The processes of Airflow's four parts: what is stored of them, which live, how they start and end.
+
+A home's ``parts.json`` names the main process of each part. A process belongs to the home if it is in the session of
+one of these, or if its environment carries ``VPOC_SUPERVISED_HOME``. Neither sign is enough: a process that sets its
+title loses the environment that the system shows, and a training's process group may leave the session.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from vpoc_ml.environment import PROJECT, SUPERVISED_HOME
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ops.airflow_home import airflow_env, merged
+
+COMMANDS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+"""Each part and its words on Airflow's command line."""
+PARTS = tuple(COMMANDS)
+
+
+class StartError(Exception):
+    """A part of Airflow that does not start; the message has the reason."""
+
+
+class PartsState(BaseModel):
+    """What a home stores of its running Airflow, in ``parts.json``.
+
+    Attributes:
+        url: address of the API server.
+        lake: lake that the parts work on.
+        boot: id of the machine's boot; process ids of another boot mean nothing.
+        mains: id and creation time (seconds since 1970) of each part's main process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str
+    lake: str
+    boot: str
+    mains: dict[str, tuple[int, float]] = {}
+
+    @property
+    def port(self) -> int:
+        """Port of the API server."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    def store(self, home: Path) -> None:
+        """Write the state of ``home``."""
+        write_json(home / "parts.json", self.model_dump(mode="json"))
+
+    def main_ids(self) -> dict[str, int]:
+        """Return the id of each part's main process, without ids that another program has got since."""
+        if self.boot != boot_id():
+            return {}
+        return {name: pid for name, (pid, created) in self.mains.items() if not _reused(pid, created)}
+
+
+def stored_state(home: Path) -> PartsState | None:
+    """Return the state of ``home``; None if nothing was started there."""
+    path = home / "parts.json"
+    return PartsState.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def boot_id() -> str:
+    """Return the id of this machine's boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _reused(pid: int, created: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - created) > 1
+    except psutil.NoSuchProcess:
+        return False  # ended: its session may still have processes
+
+
+def main_ids(home: Path) -> dict[str, int]:
+    """Return the id of the main process of each part of ``home``."""
+    state = stored_state(home)
+    return state.main_ids() if state else {}
+
+
+def living(home: Path) -> list[str]:
+    """Return the names of the parts of ``home`` whose main process runs."""
+    running, mains = {process.pid for process in supervised(home)}, main_ids(home)
+    return [name for name in PARTS if mains.get(name) in running]
+
+
+def supervised(home: Path) -> list[psutil.Process]:
+    """Return every living process of ``home`` except this one and its parents."""
+    sessions, found = set(main_ids(home).values()), []
+    for process in psutil.process_iter():
+        try:
+            ours = session_of(process) in sessions or process.environ().get(SUPERVISED_HOME) == str(home)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    own = {psutil.Process().pid, *(parent.pid for parent in psutil.Process().parents())}
+    return [process for process in found if process.pid not in own]
+
+
+def session_of(process: psutil.Process) -> int | None:
+    """Return the id of a process's session; None if it has ended."""
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def spawn_parts(home: Path, names: Iterable[str], state: PartsState) -> dict[str, subprocess.Popen[bytes]]:
+    """Start the named parts, detached, and store their processes beside those in ``state``."""
+    marked = environment_of(home, state) | {SUPERVISED_HOME: str(home)}
+    started = {name: spawn(COMMANDS[name], marked, log_of(home, name)) for name in names}
+    mains = {name: (part.pid, psutil.Process(part.pid).create_time()) for name, part in started.items()}
+    state.model_copy(update={"mains": state.mains | mains}).store(home)
+    return started
+
+
+def spawn(command: tuple[str, ...], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start ``airflow`` with the words ``command`` as leader of a session of its own; output goes to ``log``.
+
+    An earlier log is kept as ``<log>.1``: it shows why the part ended.
+    """
+    if log.is_file():
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "airflow", *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd=PROJECT,
+            start_new_session=True,
+        )
+
+
+def end_parts(home: Path, names: Collection[str]) -> None:
+    """Kill all processes in the sessions of the named parts, and wait up to 10 s for their end."""
+    sessions = {pid for name, pid in main_ids(home).items() if name in names}
+    killed = [process for process in supervised(home) if session_of(process) in sessions]
+    for process in killed:
+        signal_if_alive(process.kill)
+    psutil.wait_procs(killed, timeout=10)
+
+
+def signal_if_alive(send: Callable[[], None]) -> None:
+    """Call ``send``, a process's ``terminate`` or ``kill``; a process that has ended is no error."""
+    try:
+        send()
+    except psutil.NoSuchProcess:
+        return
+
+
+def environment_of(home: Path, state: PartsState | None = None) -> dict[str, str]:
+    """Return the environment in which Airflow's commands talk to the parts of ``home``.
+
+    Raises:
+        StartError: nothing was started in ``home``.
+    """
+    state = state or stored_state(home)
+    if state is None:
+        raise StartError(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
+    return merged(airflow_env(home, state.lake, port=state.port) | shared_secrets(home))
+
+
+def shared_secrets(home: Path) -> dict[str, str]:
+    """Return the keys that all parts must share, made once per home. Without them each part makes its own."""
+    path = home / "secrets.json"
+    if not path.is_file():
+        path.touch(mode=0o600)
+        keys = {
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        }
+        path.write_text(json.dumps(keys))
+    stored: dict[str, str] = json.loads(path.read_text())
+    return stored
+
+
+def log_of(home: Path, name: str) -> Path:
+    """Return the log file of a part; its folder exists."""
+    folder = home / "logs" / "parts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"
+
+
+def log_tail(log: Path, lines: int = 12) -> str:
+    """Return the name and the last lines of a log."""
+    text = log.read_text(errors="replace").splitlines()[-lines:] if log.is_file() else []
+    return "\n".join([f"--- {log}", *text])
