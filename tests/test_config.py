@@ -62,7 +62,6 @@ def test_unknown_key_suggests_the_setting_meant():
         ("model.hidden_dims", "32, 0", "widths of at least 1"),
         ("model.hidden_dims", [], "one or more widths"),
         ("features.names", "vwap, rv_30, vwap", "names that differ"),
-        ("quality.row_count_fail", 0.01, "at least row_count_warn, 0.02"),
         ("features.pair", "ES", "another instrument than data.instrument"),
     ],
 )
@@ -129,10 +128,10 @@ def test_help_states_limits_and_the_values_of_the_recipes():
     fields = config.form_fields()
     assert fields["training.learning_rate"]["description"].endswith(
         "A valid number greater than 0 and less than or equal to 10. Empty: as the preset says (nightly: 0.004;"
-        " top5: 0.0001; conservative: 5e-05; medium: 0.0001; ambitious: 0.0002)."
+        " top5: 0.0001; conservative: 5e-05; medium: 8e-05; ambitious: 0.0002)."
     )
     assert "(nightly: 32, 32; smoke: 16; top5: 16, 8;" in fields["model.hidden_dims"]["description"]
-    assert fields["training.epochs"]["examples"] == ["12", "2", "3", "20"]
+    assert fields["training.epochs"]["examples"] == ["12", "2", "3", "50", "100"]
     for name, field in fields.items():
         assert name == "preset" or "Empty: as the preset says (nightly: " in field["description"], name
 
@@ -158,7 +157,6 @@ def test_help_states_limits_and_the_values_of_the_recipes():
         ("evaluation.round_turn_cost", None, None),
         ("model.hidden_dims", "64, 32", (64, 32)),
         ("model.hidden_dims", "1e2", (100,)),
-        ("dataset.target_levels", ".1, 5e-1, .9", (0.1, 0.5, 0.9)),
     ],
 )
 def test_number_typed_as_text_is_the_number(key, given, number):
@@ -279,3 +277,89 @@ def test_a_stored_configuration_of_the_previous_release_is_read():
     old = {"training": {"processes": 2, "ladder": False, "engine": "compiled"}, "ingest": {"stamp": "end"}}
     now = config.resolve("nightly", {"machine.fallback": False, "ingest.label_side": "end"})
     assert config.RunConfig.model_validate(old) == now
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "own"),
+    [
+        ("multiclass", "multiclass", {"classes": 3}),
+        ("multiclass(classes=5)", "multiclass", {"classes": 5}),
+        (" multiclass ( 5 ) ", "multiclass", {"classes": 5}),
+        ("quantiles(levels=0.1 0.5 0.9)", "quantiles", {"levels": (0.1, 0.5, 0.9)}),
+        ("vol_scaled(bars=60)", "vol_scaled", {"bars": 60}),
+    ],
+)
+def test_a_choice_and_its_parameter_are_one_value(text, kind, own):
+    run = config.resolve("nightly", {"dataset.target": text})
+    assert run.dataset.target.kind == kind
+    assert {name: getattr(run.dataset.target, name) for name in own} == own
+    assert config.RunConfig.model_validate_json(run.to_json()) == run
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ranks", "'rank', 'rank_gauss'"),
+        ("rank(classes=3)", "rank without parameters"),
+        ("multiclass(levels=3)", r"multiclass\(classes=\.\.\.\)"),
+        ("multiclass(classes=1)", "classes greater than or equal to 2"),
+        ("multiclass(", "a kind such as"),
+    ],
+)
+def test_an_impossible_choice_says_what_was_expected(text, expected):
+    with pytest.raises(InvalidValueError, match=expected) as caught:
+        config.resolve("nightly", {"dataset.target": text})
+    assert (caught.value.key, caught.value.value) == ("dataset.target", text)
+
+
+def test_parameters_of_the_previous_release_join_their_choice():
+    with pytest.warns(FutureWarning, match="dataset.target_classes is now a parameter of dataset.target"):
+        changed = config.resolve("nightly", {"dataset.target": "multiclass", "dataset.target_classes": 5})
+    assert str(changed.dataset.target) == "multiclass(classes=5)"
+    stored = {"dataset": {"target": "rank", "target_classes": 5}, "model": {"encoding": "piecewise_linear", "bins": 8}}
+    assert config.RunConfig.model_validate(stored) == config.resolve(
+        "nightly", {"model.encoding": "piecewise_linear(8)"}
+    )
+
+
+def test_quality_levels_and_overrides_give_the_thresholds():
+    standard, strict = config.nightly().quality, config.resolve("nightly", {"quality.level": "strict"}).quality
+    assert standard.thresholds == config.QualityThresholds()
+    assert strict.thresholds.row_count_fail < standard.thresholds.row_count_fail
+    changed = config.resolve("nightly", {"quality.overrides": "row_count_fail=0.2, outlier_warn=0.5"}).quality
+    assert (changed.thresholds.row_count_fail, changed.thresholds.outlier_warn) == (0.2, 0.5)
+    assert changed.thresholds.row_count_warn == standard.thresholds.row_count_warn
+    with pytest.warns(FutureWarning, match="quality.outlier_warn is now part of quality.overrides"):
+        assert config.resolve("nightly", {"quality.outlier_warn": 0.5}).quality.thresholds.outlier_warn == 0.5
+    assert config.RunConfig.model_validate({"quality": {"outlier_warn": 0.5}}).quality.thresholds.outlier_warn == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("row_count_fail", "name=value"),
+        ("rows=0.1", "one of row_count_warn"),
+        ("row_count_fail=0.01", "at least row_count_warn, 0.02"),
+        ("outlier_warn=2", "outlier_warn less than or equal to 1"),
+    ],
+)
+def test_an_impossible_threshold_says_what_was_expected(text, expected):
+    with pytest.raises(InvalidValueError, match=expected) as caught:
+        config.resolve("nightly", {"quality.overrides": text})
+    assert caught.value.key == "quality.overrides"
+
+
+def test_presets_have_the_published_numbers():
+    def of(name):
+        run = config.preset(name)
+        training = run.training
+        return (
+            run.model.hidden_dims, training.learning_rate, training.batch_size, run.model.dropout,
+            training.weight_decay, training.warmup_steps, training.gradient_clip, training.patience, training.epochs,
+            training.loss, run.data.fraction,
+        )  # fmt: skip
+
+    adaptive = "adaptive_huber"
+    assert of("ambitious") == ((512, 256, 128, 64), 2e-4, 64, 0.15, 5e-5, 3000, 2.0, 30, 100, adaptive, 1.0)
+    assert of("conservative") == ((64, 32, 16), 5e-5, 32, 0.3, 1e-3, 5000, 5.0, 25, 50, adaptive, 0.8)
+    assert of("medium")[:4] == ((128, 64, 32), 8e-5, 48, 0.25)

@@ -41,7 +41,7 @@ def test_volatility_of_a_kind_not_chosen_is_of_its_contracts_seen_past(made):
     keys = made.view.keys
     known = np.concatenate(
         [
-            known_volatility(part["last_ret"], 1, config.target_volatility_bars).to_numpy()
+            known_volatility(part["last_ret"], 1, config.target.bars).to_numpy()
             for part in keys.partition_by("contract", maintain_order=True)
         ]
     )

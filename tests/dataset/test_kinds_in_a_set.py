@@ -156,7 +156,7 @@ def test_the_published_net_ends_in_logits_where_its_sigmoid_cannot_say_it(market
 
 def test_edges_of_the_bins_are_quantiles_of_the_scaled_training_rows(market):
     bars, features, front = market
-    chosen = {"model.encoding": "piecewise_linear", "model.bins": 4, "dataset.scaler": "winsor"}
+    chosen = {"model.encoding": "piecewise_linear(bins=4)", "dataset.scaler": "winsor"}
     made = assemble(bars, features, front, instrument("ES"), resolve("nightly", chosen))
     train = made.frame.filter(pl.col("split") == "train").select(made.features).to_numpy()
     scaled = scalers.scaler_from_json(made.statistics.scaler).apply(train)

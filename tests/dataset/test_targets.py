@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import QuantileTransformer
 
 from vpoc_ml.config import DatasetConfig, resolve
+from vpoc_ml.config.choices import Target
 from vpoc_ml.dataset.targets import KINDS, RankTarget, fit_target, target_from_json
 from vpoc_ml.errors import InputError, InvalidValueError
 from vpoc_ml.evaluation.evaluate import rank_of_zero
@@ -30,8 +31,7 @@ def market(rows: int = 6_000, seed: int = 1, drift: float = 0.0) -> tuple[np.nda
 
 
 def test_every_kind_can_be_chosen_and_no_other():
-    choices = DatasetConfig.model_json_schema()["properties"]["target"]["enum"]
-    assert set(choices) == set(KINDS)
+    assert {Target.model_validate(text).kind for text in Target.examples()} == set(KINDS)
     with pytest.raises(InvalidValueError, match="one of rank, rank_gauss"):
         fit_target("price", np.zeros(3))
     with pytest.raises(InvalidValueError, match="one of rank"):
@@ -239,7 +239,7 @@ def test_multiclass_by_hand():
 
 def test_classes_that_would_be_empty_are_left_out():
     returns = np.concatenate([np.full(10, -1.0), np.zeros(80), np.full(10, 1.0)])
-    target = fit_target("multiclass", returns, config=DatasetConfig(target_classes=10))
+    target = fit_target("multiclass", returns, config=DatasetConfig(target="multiclass(classes=10)"))
     assert target.outputs == len(target.shares) == 3
     assert (target.shares > 0).all()
     with pytest.raises(InvalidValueError, match="nearly all training returns are equal"):
@@ -248,7 +248,7 @@ def test_classes_that_would_be_empty_are_left_out():
 
 def test_quantiles_start_at_the_training_quantiles():
     returns, _ = market()
-    target = fit_target("quantiles", returns, config=DatasetConfig(target_levels=(0.25, 0.5, 0.75)))
+    target = fit_target("quantiles", returns, config=DatasetConfig(target="quantiles(levels=0.25 0.5 0.75)"))
     known = returns[np.isfinite(returns)]
     np.testing.assert_allclose(
         quantity_of(target, np.array(target.start)), np.quantile(known, [0.25, 0.5, 0.75]), atol=1e-12
@@ -257,8 +257,8 @@ def test_quantiles_start_at_the_training_quantiles():
     np.testing.assert_allclose(target.score(crossed), 0.5)
 
 
-@pytest.mark.parametrize("levels", ["0.1, 0.5", "0.5", "0.9, 0.5, 0.1", "0, 0.5, 1"])
+@pytest.mark.parametrize("levels", ["0.1 0.5", "0.5", "0.9 0.5 0.1", "0 0.5 1"])
 def test_levels_that_are_no_centre_are_refused(levels):
     with pytest.raises(InvalidValueError, match="symmetrically about") as caught:
-        resolve("nightly", {"dataset.target_levels": levels})
-    assert caught.value.key == "dataset.target_levels"
+        resolve("nightly", {"dataset.target": f"quantiles({levels})"})
+    assert caught.value.key == "dataset.target"

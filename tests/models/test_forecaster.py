@@ -123,8 +123,9 @@ def test_other_text_is_no_model():
 
 def test_a_stored_blend_predicts_the_same_and_says_its_parts(fitted_trees, tmp_path):
     trees, inputs, _, _ = fitted_trees
-    config = ModelConfig(kind="mlp_batchnorm", hidden_dims=(8,), members=2, groups=("all", "price"), bins=4)
-    config = config.model_copy(update={"encoding": "piecewise_linear"})
+    config = ModelConfig(
+        kind="mlp_batchnorm", hidden_dims=(8,), members=2, groups=("all", "price"), encoding="piecewise_linear(bins=4)"
+    )
     net = build_model(config, statistics_of(NAMES)).eval()
     parts = [{"name": n, "weight": w} for n, w in (("all", 0.5), ("price", 0.2), ("lightgbm", 0.3))]
     card = ModelCard(features=NAMES, model=config, zero_rank=0.5, parts=parts, groups=net.body.columns)

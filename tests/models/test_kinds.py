@@ -28,8 +28,9 @@ KINDS = get_args(ModelConfig.model_fields["kind"].annotation)
 STARTING = [kind for kind in KINDS if kind != "reference_mlp"]
 
 
-def config_of(kind: str, **more) -> ModelConfig:
-    return ModelConfig(kind=kind, hidden_dims=(16, 16), bins=BINS, **more)
+def config_of(kind: str, encoding: str = "none", **more) -> ModelConfig:
+    encoded = "none" if encoding == "none" else f"{encoding}(bins={BINS})"
+    return ModelConfig(kind=kind, hidden_dims=(16, 16), encoding=encoded, **more)
 
 
 @pytest.mark.parametrize("encoding", ["none", "piecewise_linear"])

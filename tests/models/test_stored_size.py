@@ -124,7 +124,7 @@ def test_every_kind_of_network_is_laid_out_as_it_is_stored(config, tmp_path):
         median=[0.0] * 6,
         scale=[1.0] * 6,
         groups={"price": [0, 1], "all": [*range(6)]},
-        edges=[[float(edge) for edge in range(config.bins + 1)]] * 6,
+        edges=[[float(edge) for edge in range(config.encoding.bins + 1)]] * 6,
     )
     shapes = {name: tuple(tensor.shape) for name, tensor in build_model(config, about).state_dict().items()}
     require_same_shapes(tmp_path / "model.json", config, about, shapes)

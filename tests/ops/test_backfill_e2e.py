@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 CHAIN = ["ESH23", "ESM23", "ESU23", "ESZ23", "ESH24"]
 LATER = "ESM24"
 ROLLS = ["2023-03-13T22:30", "2023-06-12T22:30", "2023-09-11T22:30", "2023-12-11T23:30", "2024-03-11T22:30"]
-OVERRIDE = {"quality.outlier_warn": 0.5}
+OVERRIDE = {"quality.overrides": "outlier_warn=0.5"}
 KINDS = ("bars", "quarantine", "sessions", "developing", "features")
 NIGHT = {
     "preset": "smoke",
@@ -155,7 +155,7 @@ def test_contract_that_was_not_delivered_fails_and_says_so(world, capsys):
 def test_reprocessing_completed_starts_a_second_run_beside_the_first(backfilled, world, capsys, behaviour, more):
     before = runs(world, "ESH23")
     span = ["--from", "2023-03-13", "--to", "2023-03-13", "--reprocess", behaviour, "--timeout", str(PATIENCE)]
-    assert backfill.main(["range", "--home", str(world.home), *span, "-o", "quality.outlier_warn=0.5"]) == 0
+    assert backfill.main(["range", "--home", str(world.home), *span, "-o", "quality.overrides=outlier_warn=0.5"]) == 0
     printed = capsys.readouterr().out
     after = runs(world, "ESH23")
     assert len(after) == len(before) + more

@@ -73,7 +73,7 @@ def measured(tmp_path):
         bars.write_parquet(path)
         facts = ContractFacts(path, calendar, front=front, due=due)
         market = MarketFacts(entry.tick_size, price_range=entry.price_range, vix_implied=entry.is_equity_index)
-        profile = bars_gate.measure(code, facts, market, config.max_gap_minutes)
+        profile = bars_gate.measure(code, facts, market, config.thresholds.max_gap_minutes)
         limits = {(check.name, check.column): check.error_if for check in bars_gate.checks(config, market)}
         return {
             measurement.check: measurement
@@ -197,7 +197,7 @@ def test_a_missing_hour_at_the_edge_of_a_session_is_a_gap(edge, market, measured
 
 def test_the_longest_gap_that_passes_is_a_setting(market, measured):
     outage = without(market, middle(market), 60)
-    assert measured(outage, config=QualityConfig(max_gap_minutes=60)) == {}
+    assert measured(outage, config=QualityConfig(overrides=("max_gap_minutes=60",))) == {}
 
 
 # ---------------------------------------------------------------- what must pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from vpoc_ml.config import DatasetConfig, QualityConfig
+from vpoc_ml.config import DatasetConfig, QualityThresholds
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.quality.rules import features_gate, training_set_gate
 
@@ -29,7 +29,7 @@ def test_named_features_are_checked_and_the_others_are_only_columns_of_the_file(
 
 
 def test_outliers_are_not_asked_of_what_may_stand_at_a_bound():
-    quality, dataset = QualityConfig(), DatasetConfig()
+    quality, dataset = QualityThresholds(), DatasetConfig()
     both = features_gate.checks(REGISTRY, quality), training_set_gate.checks(list(REGISTRY), dataset, quality)
     asked, again = ({check.column for check in checks if check.name == "beyond"} for checks in both)
     assert asked == again

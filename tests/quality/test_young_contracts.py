@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.config import DatasetConfig, ProfileConfig, QualityConfig
+from vpoc_ml.config import DatasetConfig, ProfileConfig, QualityThresholds
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.features.registry import REGISTRY
@@ -78,7 +78,7 @@ def answers(folder: Path, bars: pl.DataFrame, features: pl.DataFrame) -> tuple[l
     counted = {(each.column, each.check): each for each in profile.measurements}
     broken = [
         (check.column, check.name)
-        for check in features_gate.checks(REGISTRY, QualityConfig())
+        for check in features_gate.checks(REGISTRY, QualityThresholds())
         for each in [counted[check.column, check.name]]
         if check.error_if and check.error_if.breached(each.count, each.share)
     ]

@@ -97,7 +97,7 @@ def write(folder: Path, signal: Signal, preset: str = "nightly", **overrides: An
         "features": names,
         "median": [each.median for each in found],
         "scale": [each.scale for each in found],
-        "edges": [quantile_edges(column, config.model.bins) for column in columns],
+        "edges": [quantile_edges(column, config.model.encoding.bins) for column in columns],
         "zero_rank": target.zero_score,
         "target_quantiles": target.quantiles(),
         "splits": {},

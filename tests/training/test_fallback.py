@@ -41,7 +41,7 @@ def test_rungs_below_the_asked_recipe(preset, names):
 def test_a_rung_keeps_the_data_and_the_machine_and_takes_net_and_rates():
     asked = config.resolve("nightly", {"training.seed": 5, "machine.threads": 2, "dataset.horizon_minutes": 7})
     below = fallback.fallback_configs(asked)
-    assert (below[1].model.hidden_dims, below[1].training.learning_rate) == ((128, 64, 32), 1e-4)
+    assert (below[1].model.hidden_dims, below[1].training.learning_rate) == ((128, 64, 32), 8e-5)
     assert [rung.training.learning_rate for rung in below[2:]] == [5e-5, 1e-5]
     for rung in below[1:]:
         assert (rung.training.seed, rung.machine.threads, rung.dataset, rung.features) == (
@@ -69,7 +69,7 @@ def test_an_unstable_recipe_steps_down_and_leaves_its_record(tiny, make_run, mon
     lines = (run / "rungs" / "1-nightly.progress.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == record["steps"] > 0
     described = json.loads((run / "training_config.json").read_text())
-    assert described["training"]["learning_rate"] == 1e-4
+    assert described["training"]["learning_rate"] == 8e-5
     assert json.loads((run / "best_model.json").read_text())["model"]["hidden_dims"] == [8]
     steps = [json.loads(line)["step"] for line in (run / "progress.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "the file holds the rung that held, and nothing else"

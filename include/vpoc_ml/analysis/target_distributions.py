@@ -32,7 +32,7 @@ def target_distributions(view: TrainValidationView, config: DatasetConfig) -> di
 
 
 def _described(view: TrainValidationView, kind: str, volatility: Floats, config: DatasetConfig) -> dict[str, Any]:
-    head = {"predicts": KINDS[kind].predicts, "chosen": kind == config.target}
+    head = {"predicts": KINDS[kind].predicts, "chosen": kind == config.target.kind}
     returns, train = view.keys["ret"].to_numpy(), view.mask("train", labelled=True)
     try:
         target = fit_target(kind, returns[train], volatility[train], config)
@@ -55,7 +55,7 @@ def _volatility(view: TrainValidationView, config: DatasetConfig) -> Floats:
     known = view.keys.select(
         pl.col("last_ret")
         .map_batches(
-            lambda column: known_volatility(column, config.horizon_minutes, config.target_volatility_bars),
+            lambda column: known_volatility(column, config.horizon_minutes, config.target.bars),
             return_dtype=pl.Float64,
         )
         .over("contract")

@@ -64,7 +64,7 @@ class ModelCard(JsonArtifact):
             features=self.features,
             median=(0.0,) * count,
             scale=(1.0,) * count,
-            edges=((0.0,) * (self.model.bins + 1),) * count,
+            edges=((0.0,) * (self.model.encoding.bins + 1),) * count,
             target=self.target,
             groups=self.groups,
         )

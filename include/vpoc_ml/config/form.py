@@ -67,6 +67,7 @@ def _typed(schema: Mapping[str, Any], examples: Iterable[str]) -> dict[str, Any]
     return {
         "type": ["null", schema.get("type", "string")],
         **({"enum": [None, *schema["enum"]]} if "enum" in schema else {}),
+        **({"examples": schema["examples"]} if "examples" in schema else {}),
     }
 
 

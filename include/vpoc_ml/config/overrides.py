@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from vpoc_ml.config.numbers import KINDS, number
 from vpoc_ml.config.presets import preset
-from vpoc_ml.config.renamed import current_names
+from vpoc_ml.config.renamed import PARAMETERS, THRESHOLDS, current_names
 from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys, setting_schema
 from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
 
@@ -55,9 +55,12 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     known = setting_keys()
     wrong: dict[str, InvalidValueError] = {}
     for key, value in current_names(overrides, "settings").items():
+        section, _, field = key.partition(".")
+        if key in PARAMETERS or key in THRESHOLDS:
+            whole[section][field] = value
+            continue
         if key not in known:
             raise UnknownKeyError(key, _nearest(key, known))
-        section, field = key.split(".")
         try:
             whole[section][field] = _as_given(key, value)
         except InvalidValueError as error:
@@ -66,8 +69,10 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
         changed = RunConfig.model_validate(whole)
     except ValidationError as error:
         for each in error.errors():
-            key = ".".join(str(part) for part in each["loc"][:2])
-            wrong.setdefault(key, InvalidValueError(key, each["input"], _expectation(each["msg"])))
+            key, *inner = ".".join(map(str, each["loc"][:2])), *map(str, each["loc"][2:])
+            expected = " ".join([*(part for part in inner if not part.isdigit()), _expectation(each["msg"])])
+            given = overrides.get(key, each["input"]) if inner else each["input"]
+            wrong.setdefault(key, InvalidValueError(key, given, expected))
     if wrong:
         raise next(iter(wrong.values())) if len(wrong) == 1 else InvalidValuesError(tuple(wrong.values()))
     if changed.features.pair == changed.data.instrument:

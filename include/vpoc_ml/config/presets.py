@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vpoc_ml.config.settings import (
     ANY_AGE,
+    DataConfig,
     EvaluationConfig,
     FeaturesConfig,
     ModelConfig,
@@ -57,30 +58,33 @@ def top5() -> RunConfig:
 
 
 def conservative() -> RunConfig:
-    """The last preset of the ladder: a small net, a low rate, a long warm-up, much regularisation."""
+    """The published conservative run, and the last fallback preset: a small network, a low rate, a long warm-up."""
     return RunConfig(
         preset="conservative",
+        data=DataConfig(fraction=0.8),
         model=ModelConfig(kind="reference_mlp", hidden_dims=(64, 32, 16), dropout=0.3),
         training=TrainingConfig(
-            epochs=20,
-            batch_size=64,
+            epochs=50,
+            batch_size=32,
             learning_rate=5e-5,
             weight_decay=1e-3,
             warmup_steps=5000,
             gradient_clip=5.0,
             clipping="adaptive",
+            loss="adaptive_huber",
+            patience=25,
         ),
     )
 
 
 def medium() -> RunConfig:
-    """Between ambitious and conservative."""
+    """The published medium run, between ambitious and conservative. What is not published is the nightly's."""
     return RunConfig(
         preset="medium",
-        model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.2),
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.25),
         training=TrainingConfig(
-            batch_size=64,
-            learning_rate=1e-4,
+            batch_size=48,
+            learning_rate=8e-5,
             weight_decay=5e-4,
             warmup_steps=2000,
             gradient_clip=2.0,
@@ -90,16 +94,24 @@ def medium() -> RunConfig:
 
 
 def ambitious() -> RunConfig:
-    """The large net that once collapsed: 180,117 parameters on 10 features."""
+    """The published ambitious run, which once collapsed: 180,117 parameters on 10 features.
+
+    One value differs, for protection: the published run used fp16, this one fp32. fp16 overflows at 65,504, which raw
+    features exceed; set ``training.precision=fp16`` for the published value.
+    """
     return RunConfig(
         preset="ambitious",
-        model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.1),
+        model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.15),
         training=TrainingConfig(
+            epochs=100,
             batch_size=64,
             learning_rate=2e-4,
-            weight_decay=1e-4,
-            warmup_steps=1000,
+            weight_decay=5e-5,
+            warmup_steps=3000,
+            gradient_clip=2.0,
             clipping="adaptive",
+            loss="adaptive_huber",
+            patience=30,
         ),
     )
 

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from vpoc_ml.config.choices import Choice, Encoding, Target
+
 RENAMED = {
     "recipe": "preset",
     "data.chunk_rows": "machine.chunk_rows",
@@ -30,6 +32,32 @@ REPLACED = {("machine.engine", "compiled"): "auto"}
 """Setting and value of the previous release -> value now."""
 
 
+PARAMETERS: dict[str, tuple[str, str, type[Choice]]] = {
+    "dataset.target_classes": ("dataset.target", "classes", Target),
+    "dataset.target_levels": ("dataset.target", "levels", Target),
+    "dataset.target_volatility_bars": ("dataset.target", "bars", Target),
+    "model.bins": ("model.encoding", "bins", Encoding),
+}
+"""Setting of the previous release -> setting, its parameter and its kinds, as in ``multiclass(classes=5)``."""
+
+
+THRESHOLDS = frozenset(
+    f"quality.{name}"
+    for name in (
+        "row_count_warn",
+        "row_count_fail",
+        "max_gap_minutes",
+        "outlier_warn",
+        "class_share_min",
+        "zero_share_max",
+        "soft_range_warn",
+        "vix_missing_fail",
+        "quarantine_warn",
+    )
+)
+"""Settings of the previous release that are now ``name=value`` in ``quality.overrides``."""
+
+
 def current_names(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return ``given``, keyed by dotted setting, in the names and values of today.
 
@@ -42,6 +70,13 @@ def current_names(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         else:
             _warn(f"{where}: {key} is now called {RENAMED[key]}. Change it; the next release rejects {key}.")
             current.setdefault(RENAMED[key], given[key])
+    for key in current.keys() & THRESHOLDS:
+        _warn(
+            f"{where}: {key} is now part of quality.overrides, as in {key.removeprefix('quality.')}=value. Change it."
+        )
+    for key in current.keys() & PARAMETERS.keys():
+        setting, parameter, _ = PARAMETERS[key]
+        _warn(f"{where}: {key} is now a parameter of {setting}, as in kind({parameter}=...). Change it.")
     for (key, old), value in REPLACED.items():
         if current.get(key) == old:
             _warn(f"{where}: {key}={old} is now {value}. Change it; the next release rejects {old}.")
@@ -66,6 +101,26 @@ def current_document(stored: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(document.get(section), dict) and document[section].get(name) == old:
             document[section][name] = value
     return document
+
+
+def merged_parameters(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a section in which parameters of a choice are part of the choice.
+
+    ``{"encoding": "piecewise_linear", "bins": 8}`` becomes ``{"encoding": {"kind": "piecewise_linear", "bins": 8}}``.
+    """
+    merged = dict(section)
+    for old, (new, parameter, kinds) in PARAMETERS.items():
+        name, choice = old.rpartition(".")[2], new.rpartition(".")[2]
+        if name in merged:
+            value, chosen = merged.pop(name), merged.get(choice, kinds().kind)
+            kind = str(chosen.get("kind", kinds().kind) if isinstance(chosen, Mapping) else chosen).partition("(")[0]
+            if kinds.PARAMETERS.get(kind) == parameter:  # parameters of other kinds never counted
+                merged[choice] = {"kind": kind, parameter: value}
+    thresholds = [f"quality.{name}" for name in merged if f"quality.{name}" in THRESHOLDS]
+    if thresholds:
+        names = [key.removeprefix("quality.") for key in thresholds]
+        merged["overrides"] = (*merged.get("overrides", ()), *(f"{name}={merged.pop(name)}" for name in names))
+    return merged
 
 
 def _warn(message: str) -> None:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
-from vpoc_ml.config.renamed import current_document
+from vpoc_ml.config.choices import Encoding, Target
+from vpoc_ml.config.renamed import current_document, merged_parameters
 
 ANY_AGE = 10_000
 """The value of ``quality.max_age_sessions`` that turns the age of the bars and the end of each file off."""
@@ -26,6 +35,15 @@ class Section(BaseModel):
     """Base of every section: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChangedSection(Section):
+    """A section of which some settings of the previous release are now part of another setting."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_previous_release(cls, stored: Any) -> Any:
+        return merged_parameters(stored) if isinstance(stored, Mapping) else stored
 
 
 def distinct(values: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
@@ -151,7 +169,7 @@ class FeaturesConfig(Section):
         return symbol
 
 
-class DatasetConfig(Section):
+class DatasetConfig(ChangedSection):
     """Labels and chronological splits."""
 
     horizon_minutes: int = Field(1, ge=1, le=240, description="Label horizon in minutes; never crosses a session.")
@@ -165,15 +183,11 @@ class DatasetConfig(Section):
         le=5000,
         description="Smallest number of usable sessions for a run; three a split and the embargoes may need more.",
     )
-    target: Literal["rank", "rank_gauss", "return", "vol_scaled", "binary", "multiclass", "quantiles"] = Field(
-        "rank", description="What the network is trained on; every kind is scored and judged in rank units."
-    )
-    target_classes: int = Field(3, ge=2, le=20, description="Classes of target multiclass, cut at training quantiles.")
-    target_levels: tuple[float, ...] = Field(
-        (0.1, 0.25, 0.5, 0.75, 0.9), description="Levels of target quantiles, symmetric about 0.5."
-    )
-    target_volatility_bars: int = Field(
-        30, ge=2, le=1380, description="Last bars of which target vol_scaled takes the volatility."
+    target: Target = Field(
+        Target(),
+        description="What the network is trained on: rank, rank_gauss, return, vol_scaled(bars=30), binary,"
+        " multiclass(classes=3) or quantiles(levels=0.1 0.25 0.5 0.75 0.9).",
+        json_schema_extra={"examples": list(Target.examples())},
     )
     scaler: Literal["none", "robust", "mad", "robust_scaler", "winsor", "quantile", "yeo_johnson", "box_cox"] = Field(
         "none", description="Scaling of the features before the model's guard, fitted on training rows."
@@ -187,16 +201,8 @@ class DatasetConfig(Section):
             raise ValueError(f"below {1 - train:g}, what train_share leaves, so that the test gets sessions too")
         return share
 
-    @field_validator("target_levels")
-    @classmethod
-    def _symmetric(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
-        rising = all(0 < low < high < 1 for low, high in itertools.pairwise(levels)) and len(levels) > 1
-        if not rising or any(abs(low + high - 1) > 1e-9 for low, high in zip(levels, levels[::-1], strict=True)):
-            raise ValueError("two or more levels that rise within (0, 1) and lie symmetrically about 0.5")
-        return levels
 
-
-class ModelConfig(Section):
+class ModelConfig(ChangedSection):
     """The network."""
 
     kind: Literal["residual", "reference_mlp", "mlp", "mlp_batchnorm", "attention"] = Field(
@@ -209,10 +215,12 @@ class ModelConfig(Section):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability while training.")
     guard_clip: float = Field(6.0, gt=0, le=50, description="Bound of the guard's output after asinh.")
-    encoding: Literal["none", "piecewise_linear"] = Field(
-        "none", description="piecewise_linear: each feature becomes its progress through bins of training quantiles."
+    encoding: Encoding = Field(
+        Encoding(),
+        description="none, or piecewise_linear(bins=24): each feature becomes its progress through bins of training"
+        " quantiles.",
+        json_schema_extra={"examples": list(Encoding.examples())},
     )
-    bins: int = Field(24, ge=2, le=256, description="Bins of that encoding.")
     members: int = Field(1, ge=1, le=1024, description="Networks trained side by side from seeds of their own.")
     groups: tuple[Literal["price", "volume", "volatility", "all"], ...] = Field(
         (), description="Networks of their own for groups of features: price, volume, volatility, all."
@@ -312,8 +320,8 @@ class EvaluationConfig(Section):
     seed: int = Field(11, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
 
 
-class QualityConfig(Section):
-    """Thresholds of the gates."""
+class QualityThresholds(Section):
+    """Thresholds of the gates; the defaults are those of level ``standard``."""
 
     row_count_warn: Share = Field(0.02, description="Missing share of the calendar's minutes that warns.")
     row_count_fail: Share = Field(
@@ -324,13 +332,6 @@ class QualityConfig(Section):
         ge=1,
         le=1380,
         description="Most minutes in a row without a bar of the front contract; a longer gap fails gate bars.",
-    )
-    max_age_sessions: int = Field(
-        2,
-        ge=0,
-        le=ANY_AGE,
-        description="Most sessions that may be missing between the newest bar and the run's clock; with more, gate bars"
-        " fails and nothing is scored. 10000: bars of any age, as in commands that neither promote nor score.",
     )
     outlier_warn: Share = Field(0.20, description="Share of a feature beyond 5 MAD that warns.")
     class_share_min: Share = Field(0.20, description="Smallest share of up or down labels in a split.")
@@ -345,6 +346,87 @@ class QualityConfig(Section):
         if fail < (warn := others.data.get("row_count_warn", 0.0)):
             raise ValueError(f"at least row_count_warn, {warn:g}")
         return fail
+
+
+QUALITY_LEVELS: dict[str, dict[str, float]] = {
+    "strict": {
+        "row_count_warn": 0.005,
+        "row_count_fail": 0.02,
+        "max_gap_minutes": 10,
+        "outlier_warn": 0.10,
+        "class_share_min": 0.30,
+        "zero_share_max": 0.50,
+        "soft_range_warn": 0.02,
+        "vix_missing_fail": 0.05,
+        "quarantine_warn": 0.0005,
+    },
+    "standard": {},
+    "lenient": {
+        "row_count_warn": 0.05,
+        "row_count_fail": 0.30,
+        "max_gap_minutes": 120,
+        "outlier_warn": 0.40,
+        "class_share_min": 0.10,
+        "zero_share_max": 0.80,
+        "soft_range_warn": 0.10,
+        "vix_missing_fail": 0.50,
+        "quarantine_warn": 0.01,
+    },
+}
+"""Level of ``quality.level`` -> thresholds that differ from ``QualityThresholds``."""
+
+
+class QualityConfig(ChangedSection):
+    """How strictly the gates check."""
+
+    level: Literal["strict", "standard", "lenient"] = Field(
+        "standard",
+        description="Set of thresholds. lenient passes data with more holes and outliers; strict fails on little.",
+    )
+    overrides: tuple[str, ...] = Field(
+        (), description=f"Single thresholds, name=value: {', '.join(QualityThresholds.model_fields)}."
+    )
+    max_age_sessions: int = Field(
+        2,
+        ge=0,
+        le=ANY_AGE,
+        description="Most sessions that may be missing between the newest bar and the run's clock; with more, gate bars"
+        " fails and nothing is scored. 10000: bars of any age, as in commands that neither promote nor score.",
+    )
+
+    @field_validator("overrides")
+    @classmethod
+    def _known(cls, overrides: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        thresholds_of(others.data.get("level", "standard"), overrides)
+        return overrides
+
+    @property
+    def thresholds(self) -> QualityThresholds:
+        """The level's thresholds with the overrides applied."""
+        return thresholds_of(self.level, self.overrides)
+
+
+@cache
+def thresholds_of(level: str, overrides: tuple[str, ...]) -> QualityThresholds:
+    """Return the thresholds of a level with ``name=value`` overrides applied; the last of a name wins.
+
+    Raises:
+        ValueError: an override is not of this form, names no threshold, or is outside its limits.
+    """
+    values: dict[str, Any] = dict(QUALITY_LEVELS[level])
+    for text in overrides:
+        name, separator, value = (part.strip() for part in text.partition("="))
+        if not separator:
+            raise ValueError(f"thresholds as name=value, unlike {text}")
+        if name not in QualityThresholds.model_fields:
+            raise ValueError(f"one of {', '.join(QualityThresholds.model_fields)}, unlike {name}")
+        values[name] = value
+    try:
+        return QualityThresholds.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise ValueError(f"{first['loc'][0]} {message}") from error
 
 
 class PromotionConfig(Section):

@@ -84,7 +84,7 @@ def assemble(
     rank = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
     ranks = pl.Series("y", rank.apply(split["ret"].to_numpy()), dtype=pl.Float32)
     ranked = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32))
-    if config.dataset.target == rank.kind:
+    if config.dataset.target.kind == rank.kind:
         frame = ranked.select(*LEADING, *names)
         return TrainingSet(frame, _statistics(frame, names, rank, rank, config))
     target, values = _own_target(split, config.dataset)
@@ -97,7 +97,7 @@ def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.
     train = split.filter(pl.col("split") == "train")
     known = "volatility" in split.columns
     target = targets.fit_target(
-        config.target, train["ret"].to_numpy(), train["volatility"].to_numpy() if known else None, config
+        config.target.kind, train["ret"].to_numpy(), train["volatility"].to_numpy() if known else None, config
     )
     values = target.apply(split["ret"].to_numpy(), split["volatility"].to_numpy() if known else None)
     return target, pl.Series("target", values, dtype=pl.Float32)
@@ -143,9 +143,9 @@ def _contract_rows(
 def _labels(bars: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
     """Return the label columns of one contract's bars, with ``volatility`` if the target needs it."""
     labels = label_bars(bars, config.horizon_minutes, config.return_clip).select(LABEL_COLUMNS)
-    if not targets.KINDS[config.target].needs_volatility:
+    if not targets.KINDS[config.target.kind].needs_volatility:
         return labels
-    known = known_volatility(labels["last_ret"], config.horizon_minutes, config.target_volatility_bars)
+    known = known_volatility(labels["last_ret"], config.horizon_minutes, config.target.bars)
     return labels.with_columns(known)
 
 
@@ -221,9 +221,9 @@ def _nonfinite_row_share(features: pl.DataFrame) -> float:
 
 def _edges(columns: Iterator[Floats], config: RunConfig) -> tuple[tuple[float, ...], ...] | None:
     """Return the bin edges of each feature; None without ``model.encoding``."""
-    if config.model.encoding == "none":
+    if config.model.encoding.kind == "none":
         return None
-    return tuple(tuple(quantile_edges(column, config.model.bins)) for column in columns)
+    return tuple(tuple(quantile_edges(column, config.model.encoding.bins)) for column in columns)
 
 
 def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:

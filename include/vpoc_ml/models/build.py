@@ -73,13 +73,15 @@ def guarded_edges(config: ModelConfig, statistics: NetworkInputs, guard: Guard) 
     Raises:
         InvalidValueError: the training set was built without edges, or with other bins.
     """
-    if config.encoding == "none":
+    if config.encoding.kind == "none":
         return None
     stored = torch.tensor(statistics.edges or [], dtype=torch.float64)
-    wanted = (len(statistics.features), config.bins + 1)
+    wanted = (len(statistics.features), config.encoding.bins + 1)
     if tuple(stored.shape) != wanted:
-        expected = f"one whose {config.bins} bins are in feature_statistics.json: build the training set with it"
-        raise InvalidValueError("model.encoding", config.encoding, expected)
+        expected = (
+            f"one whose {config.encoding.bins} bins are in feature_statistics.json: build the training set with it"
+        )
+        raise InvalidValueError("model.encoding", str(config.encoding), expected)
     edges: Tensor = guard(stored.T).T
     return edges
 

@@ -93,7 +93,7 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
-        config=run.config.quality,
+        config=run.config.quality.thresholds,
         registry=for_prices_near_zero(registry) if run.instrument.negative_prices else registry,
         names=run.config.features.names,
     )
@@ -124,7 +124,7 @@ def gate_training_set(run: Run) -> Result:
             calendar, clip_to_reviewed(calendar, first - MARGIN), clip_to_reviewed(calendar, last + MARGIN)
         ),
         dataset=run.config.dataset,
-        config=run.config.quality,
+        config=run.config.quality.thresholds,
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return verdict.to_json()

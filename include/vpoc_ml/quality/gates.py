@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict, safe_name
-from vpoc_ml.config import DatasetConfig, QualityConfig
+from vpoc_ml.config import DatasetConfig, QualityConfig, QualityThresholds
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
@@ -64,7 +64,7 @@ def validate_bars(
     """
     codes = _require_contracts(contracts, "bars")
     config = config or QualityConfig()
-    profiles = [bars_gate.measure(code, contracts[code], market, config.max_gap_minutes) for code in codes]
+    profiles = [bars_gate.measure(code, contracts[code], market, config.thresholds.max_gap_minutes) for code in codes]
     if quote is not None:
         profiles = [bars_gate.with_source_lines(profile, quote) for profile in profiles]
     measurements = [each for profile in profiles for each in profile.measurements]
@@ -83,7 +83,7 @@ def validate_features(
     now: datetime,
     registry: Mapping[str, FeatureBounds] = REGISTRY,
     names: Sequence[str] = (),
-    config: QualityConfig | None = None,
+    config: QualityThresholds | None = None,
 ) -> Verdict:
     """Validate the feature files of a run against their bars and the registry's bounds.
 
@@ -101,7 +101,7 @@ def validate_features(
         MissingInputError: there is no contract.
     """
     codes = _require_contracts(contracts, "features")
-    config = config or QualityConfig()
+    config = config or QualityThresholds()
     chosen = {name: registry[name] for name in names or registry}
     profiles = [features_gate.measure(contracts[code], code, bars[code], registry, chosen) for code in codes]
     measurements = [each for profile in profiles for each in profile.measurements]
@@ -118,7 +118,7 @@ def validate_training_set(
     now: datetime,
     calendar: pl.DataFrame,
     dataset: DatasetConfig | None = None,
-    config: QualityConfig | None = None,
+    config: QualityThresholds | None = None,
 ) -> Verdict:
     """Validate the training set of a run.
 
@@ -132,7 +132,7 @@ def validate_training_set(
         dataset: Clip and embargo of the set.
         config: Thresholds.
     """
-    dataset, config = dataset or DatasetConfig(), config or QualityConfig()
+    dataset, config = dataset or DatasetConfig(), config or QualityThresholds()
     codes, profiles = training_set_gate.measure(path, features, calendar, dataset)
     checks = training_set_gate.checks(features, dataset, config)
     checks = checks if codes else [check for check in checks if check.whole_run]

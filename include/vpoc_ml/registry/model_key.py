@@ -31,7 +31,7 @@ class ModelKey:
     @classmethod
     def of(cls, config: RunConfig) -> ModelKey:
         """Return the key of the models that a configuration trains."""
-        return cls(config.data.instrument, config.dataset.horizon_minutes, config.dataset.target)
+        return cls(config.data.instrument, config.dataset.horizon_minutes, config.dataset.target.kind)
 
     @classmethod
     def of_stored(cls, config: Mapping[str, Any]) -> ModelKey:

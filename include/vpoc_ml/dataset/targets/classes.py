@@ -66,7 +66,7 @@ class MulticlassTarget(Target):
     An edge is the smallest training return whose mid-rank reaches k / n, so that all zero returns fall into
     one class, the middle one where n is odd and rises and falls are alike. Where so many returns are equal
     that two edges meet, the class between them would be empty and is left out, so there can be fewer than
-    ``dataset.target_classes``. ``ranks`` [n] and ``shares`` [n] are the classes' mean training
+    the ``classes`` of ``dataset.target``. ``ranks`` [n] and ``shares`` [n] are the classes' mean training
     rank and share of the training rows; the score is the mean rank that the probabilities imply, ``zero_rank``
     the mid-rank of a zero return.
     """
@@ -82,11 +82,11 @@ class MulticlassTarget(Target):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> MulticlassTarget:
-        """Learn the edges of ``config.target_classes`` classes, their mean ranks and shares."""
+        """Learn the edges of ``config.target.classes`` classes, their mean ranks and shares."""
         known = finite_returns(returns)
         ecdf = RankTarget(known)
         ranks = ecdf.apply(known)
-        first = np.searchsorted(ranks, np.arange(1, config.target_classes) / config.target_classes)
+        first = np.searchsorted(ranks, np.arange(1, config.target.classes) / config.target.classes)
         edges = np.unique(known[first[first < known.size]])
         edges = edges[edges > known[0]]
         if edges.size == 0:

@@ -32,8 +32,8 @@ class QuantilesTarget(ReturnTarget):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> QuantilesTarget:
-        """Learn the training quantiles and the slope; ``config.target_levels`` are the levels."""
-        levels = np.asarray(config.target_levels, np.float64)
+        """Learn the training quantiles and the slope; ``config.target.levels`` are the levels."""
+        levels = np.asarray(config.target.levels, np.float64)
         known = np.clip(finite_returns(returns), -config.return_clip, config.return_clip)
         usual = np.quantile(known, levels)
         return cls(float(usual.mean()), return_slope(known), config.return_clip, levels, usual)

@@ -35,7 +35,7 @@ def columns(market: MarketFacts) -> list[Column]:
 
 def checks(config: QualityConfig, market: MarketFacts) -> list[Check]:
     """Return every check of the gate."""
-    unknown = Limit(share=config.vix_missing_fail)
+    unknown = Limit(share=config.thresholds.vix_missing_fail)
     result = [*FILE_CHECKS, *(schema_check(column.name, column.dtype) for column in columns(market))]
     result += [Check("null", name, "no null") for name in BARS if name != "vix"]
     for name in PRICES:
@@ -75,7 +75,7 @@ def checks(config: QualityConfig, market: MarketFacts) -> list[Check]:
             *vix_dates.CHECKS,
             vix_dates.FUTURE,
         ]
-    warn = Limit(share=config.quarantine_warn)
+    warn = Limit(share=config.thresholds.quarantine_warn)
     quarantine = Check("quarantine", ALL, "no row in quarantine", None, warn_if=warn, info_if=NONE)
     return [*result, *coverage.checks(config), quarantine]
 

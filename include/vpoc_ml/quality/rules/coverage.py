@@ -20,13 +20,13 @@ _MISSING_SESSIONS = 2  # a closure that the calendar does not know, such as two 
 
 def checks(config: QualityConfig) -> Sequence[Check]:
     """Return the checks of ``measurements``."""
-    share, warn = Limit(share=config.row_count_fail), Limit(share=config.row_count_warn)
-    missing = Limit(count=_MISSING_SESSIONS, share=config.row_count_fail)
+    share, warn = Limit(share=config.thresholds.row_count_fail), Limit(share=config.thresholds.row_count_warn)
+    missing = Limit(count=_MISSING_SESSIONS, share=config.thresholds.row_count_fail)
     return (
         Check("minutes", ALL, "a bar for every minute of the calendar", share, warn_if=warn),
         Check("sessions", ALL, "bars in every session of the calendar", missing, warn_if=NONE),
         Check("thin", ALL, "bars in half of a session's minutes at least", error_if=None, warn_if=NONE),
-        Check("gaps", ALL, f"no more than {config.max_gap_minutes} minutes in a row without a bar"),
+        Check("gaps", ALL, f"no more than {config.thresholds.max_gap_minutes} minutes in a row without a bar"),
         Check("ends", ALL, "bars up to the session that is due", Limit(count=config.max_age_sessions)),
         Check("complete", ALL, "a newest session that reaches its close"),
     )

@@ -12,7 +12,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL, YOUNG
 from vpoc_ml.artifacts.schemas import FEATURE_KEYS
-from vpoc_ml.config import QualityConfig
+from vpoc_ml.config import QualityThresholds
 from vpoc_ml.features.non_positive_prices import reads_non_positive
 from vpoc_ml.features.registry import PriceLookback
 from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
@@ -81,7 +81,7 @@ def first_warm_session(known: FeatureBounds, starts: Sequence[tuple[date, int]])
 
 
 def checks(
-    registry: Mapping[str, FeatureBounds], config: QualityConfig, chosen: Mapping[str, FeatureBounds] | None = None
+    registry: Mapping[str, FeatureBounds], config: QualityThresholds, chosen: Mapping[str, FeatureBounds] | None = None
 ) -> list[Check]:
     """Return every check of the gate: the file has all columns of ``registry``; the features of ``chosen`` (None: of
     ``registry``) have checks of their values."""
@@ -112,7 +112,7 @@ def checks(
     return result
 
 
-def outlier_checks(name: str, known: FeatureBounds | None, config: QualityConfig) -> list[Check]:
+def outlier_checks(name: str, known: FeatureBounds | None, config: QualityThresholds) -> list[Check]:
     """Return the warning about values far from the median.
 
     There is none for a feature whose largest possible value is a usual one: MAD says nothing about shares and

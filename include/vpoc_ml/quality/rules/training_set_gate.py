@@ -12,7 +12,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL, YOUNG
 from vpoc_ml.artifacts.schemas import SPLITS, TRAINING_KEYS
-from vpoc_ml.config import DatasetConfig, QualityConfig
+from vpoc_ml.config import DatasetConfig, QualityThresholds
 from vpoc_ml.features.optional_registry import ALL_FEATURES
 from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
 from vpoc_ml.quality.measure import (
@@ -51,7 +51,7 @@ def columns(features: Sequence[str], dataset: DatasetConfig) -> list[Column]:
     return [*keys, *(Column(name, pl.Float32()) for name in (*_own_target(dataset), *features))]
 
 
-def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityConfig) -> list[Check]:
+def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityThresholds) -> list[Check]:
     """Return every check of the gate: some are made of the whole run, the others of each contract."""
     clip = dataset.return_clip
     file = [*FILE_CHECKS, *(schema_check(column.name, column.dtype) for column in columns(features, dataset))]
@@ -161,7 +161,7 @@ def _balance(column: str, counts: Mapping[str, Any]) -> list[Measurement]:
     ]
 
 
-def _split_checks(dataset: DatasetConfig, config: QualityConfig) -> list[Check]:
+def _split_checks(dataset: DatasetConfig, config: QualityThresholds) -> list[Check]:
     smaller = f"the smaller of up and down at least {config.class_share_min:.0%} of both"
     balance, zero = Limit(share=1 - config.class_share_min), Limit(share=config.zero_share_max)
     result = []
@@ -183,7 +183,7 @@ def _split_checks(dataset: DatasetConfig, config: QualityConfig) -> list[Check]:
 
 def _own_target(dataset: DatasetConfig) -> list[str]:
     """Return the column of a target that is not the rank ``y``."""
-    return [] if dataset.target == "rank" else ["target"]
+    return [] if dataset.target.kind == "rank" else ["target"]
 
 
 def _row_rules(finite: Sequence[str]) -> list[RowRule]:

@@ -14,7 +14,6 @@ from vpoc_ml.training.loop.objective import Objective
 VALIDATED_SETTINGS = (
     "model.kind",
     "model.encoding",
-    "model.bins",
     "model.groups",
     "training.loss",
     "training.accumulation",
