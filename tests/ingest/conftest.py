@@ -33,8 +33,8 @@ def minutes() -> Callable[..., list[str]]:
     """Return lines for consecutive one-minute bars whose first START is given."""
 
     def lines(start: datetime, count: int, price: str = "6000;6000.5;5999.75;6000.25;10") -> list[str]:
-        stamps = (start + timedelta(minutes=n + 1) for n in range(count))
-        return [f"{stamp:%Y%m%d %H%M%S};{price}" for stamp in stamps]
+        timestamps = (start + timedelta(minutes=n + 1) for n in range(count))
+        return [f"{timestamp:%Y%m%d %H%M%S};{price}" for timestamp in timestamps]
 
     return lines
 

@@ -21,7 +21,7 @@ ROW = 700
 
 
 def session_bars(size: int = 1380, *, step: int = 3, level: float = 6000.0, seed: int = 5) -> pl.DataFrame:
-    """Return a quiet session of minute bars: a random walk of up to ``step`` ticks a minute."""
+    """Return a normal session of minute bars: a random walk of up to ``step`` ticks a minute."""
     rng = np.random.default_rng(seed)
     close = level + 0.25 * np.cumsum(rng.integers(-step, step + 1, size))
     open_ = np.concatenate([close[:1], close[:-1]])
@@ -73,12 +73,12 @@ def test_one_bar_that_no_bar_around_supports_is_a_bad_print(row, changed):
     assert marked(session_bars().with_columns(at([row], **changed))) == [row]
 
 
-def test_a_quiet_session_has_no_bad_print():
+def test_a_normal_session_has_no_bad_print():
     assert marked(session_bars()) == []
 
 
 @pytest.mark.parametrize("rows", [range(ROW, ROW + 2), range(ROW, 1380)], ids=["two bars", "a new level"])
-def test_what_lasts_longer_than_one_bar_is_no_single_print(rows):
+def test_errors_longer_than_one_bar_are_no_single_print(rows):
     assert marked(session_bars().with_columns(at(rows, **times(1.05)))) == []
 
 
@@ -98,12 +98,12 @@ def test_wide_bars_around_zero_are_no_bad_prints():
     assert marked(wild) == []
 
 
-def test_a_deferred_month_that_trades_hours_apart_is_not_judged_by_its_neighbours():
+def test_a_deferred_month_that_trades_hours_apart_is_not_checked_by_its_neighbours():
     sparse = session_bars().gather_every(180).with_columns(at([3], **times(0.96)))
     assert marked(sparse) == []
 
 
-def test_a_block_in_a_thin_session_is_true():
+def test_a_block_trade_in_a_thin_session_is_no_bad_print():
     thin = session_bars().with_columns(volume=pl.lit(2)).with_columns(at([ROW], volume=pl.lit(3000)))
     assert marked(thin) == []
 
@@ -112,8 +112,10 @@ def test_a_block_in_a_thin_session_is_true():
 
 
 def lines(bars: pl.DataFrame) -> list[str]:
-    stamps = (bars["ts"] + timedelta(minutes=1)).dt.strftime("%Y%m%d %H%M%S")
-    return [";".join(map(str, row)) for row in zip(stamps, *(bars[name] for name in [*PRICES, "volume"]), strict=True)]
+    timestamps = (bars["ts"] + timedelta(minutes=1)).dt.strftime("%Y%m%d %H%M%S")
+    return [
+        ";".join(map(str, row)) for row in zip(timestamps, *(bars[name] for name in [*PRICES, "volume"]), strict=True)
+    ]
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.ingest import clean as cleaning
+from vpoc_ml.artifacts import quarantine_reasons
+from vpoc_ml.artifacts.schemas import BARS, QUARANTINE
 from vpoc_ml.ingest.clean import Cleaned, clean
-from vpoc_ml.ingest.parsing.text_layout import parse
+from vpoc_ml.ingest.parsing.text_layout import parse_lines
 from vpoc_ml.ingest.readers.ninjatrader import LAYOUT
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
@@ -27,7 +28,7 @@ def line(start: datetime, prices: str = PRICES) -> str:
 
 
 def cleaned(lines: list[str], code: str = "ESH25") -> Cleaned:
-    rows = parse(pl.Series("text", lines, dtype=pl.String), LAYOUT).with_row_index("line", offset=1)
+    rows = parse_lines(pl.Series("text", lines, dtype=pl.String), LAYOUT).with_row_index("line", offset=1)
     return clean(rows.with_columns(pl.col("line").cast(pl.Int64)), parse_contract(code), ES, min_price=0.25)
 
 
@@ -56,7 +57,7 @@ def test_minutes_of_a_session_and_nothing_else_are_its_bars(session: date, code:
     bars = result.bars.filter(pl.col("session") == session)
     assert bars.height == minutes
     assert bars["rth"].sum() == rth
-    assert set(result.quarantine["reason"]) <= {cleaning.OUTSIDE_HOURS}
+    assert set(result.quarantine["reason"]) <= {quarantine_reasons.OUTSIDE_HOURS}
 
 
 def test_rth_is_half_past_nine_to_one_minute_before_four_start_stamped() -> None:
@@ -87,7 +88,7 @@ def test_rth_is_half_past_nine_to_one_minute_before_four_start_stamped() -> None
 def test_session_of_a_minute(start: datetime, session: date | None) -> None:
     result = cleaned([line(start)])
     if session is None:
-        assert result.quarantine["reason"].to_list() == [cleaning.OUTSIDE_HOURS]
+        assert result.quarantine["reason"].to_list() == [quarantine_reasons.OUTSIDE_HOURS]
     else:
         assert result.bars["session"].to_list() == [session]
 
@@ -95,15 +96,15 @@ def test_session_of_a_minute(start: datetime, session: date | None) -> None:
 @pytest.mark.parametrize(
     ("prices", "reason"),
     [
-        ("6000;6000.5;5999.75", cleaning.UNPARSABLE),
-        ("0;6000.5;0;6000.25;10", cleaning.BELOW_MIN_PRICE),
-        ("-6000;6000.5;-6000;6000.25;10", cleaning.BELOW_MIN_PRICE),
-        ("6000.1;6000.5;5999.75;6000.25;10", cleaning.OFF_TICK),
-        ("6000;6000.5;5999.76;6000.25;10", cleaning.OFF_TICK),
-        ("6000;6000;5999.75;6000.25;10", cleaning.OHLC),
-        ("6000;6000.5;6000.25;6000.25;10", cleaning.OHLC),
-        ("6000;5999;6000.5;6000.25;10", cleaning.OHLC),
-        ("6000;6000.5;5999.75;6000.25;-1", cleaning.NEGATIVE_VOLUME),
+        ("6000;6000.5;5999.75", quarantine_reasons.UNPARSABLE),
+        ("0;6000.5;0;6000.25;10", quarantine_reasons.BELOW_MIN_PRICE),
+        ("-6000;6000.5;-6000;6000.25;10", quarantine_reasons.BELOW_MIN_PRICE),
+        ("6000.1;6000.5;5999.75;6000.25;10", quarantine_reasons.OFF_TICK),
+        ("6000;6000.5;5999.76;6000.25;10", quarantine_reasons.OFF_TICK),
+        ("6000;6000;5999.75;6000.25;10", quarantine_reasons.OHLC),
+        ("6000;6000.5;6000.25;6000.25;10", quarantine_reasons.OHLC),
+        ("6000;5999;6000.5;6000.25;10", quarantine_reasons.OHLC),
+        ("6000;6000.5;5999.75;6000.25;-1", quarantine_reasons.NEGATIVE_VOLUME),
     ],
 )
 def test_bad_row_is_kept_with_its_reason_line_and_text(prices: str, reason: str) -> None:
@@ -118,17 +119,20 @@ def test_zero_volume_is_a_bar() -> None:
     assert cleaned([line(NOON, "6000;6000;6000;6000;0")]).bars.height == 1
 
 
-def test_first_of_equal_stamps_is_the_bar() -> None:
+def test_the_first_row_of_equal_timestamps_is_the_bar() -> None:
     other = "6000;6000.5;5999.75;6000.25;11"
     result = cleaned([line(NOON), line(NOON, other), line(NOON), line(NOON + timedelta(minutes=1))])
     assert result.bars["volume"].to_list() == [10, 10]
-    assert result.quarantine.select("line", "reason").rows() == [(2, cleaning.CONFLICTING), (3, cleaning.DUPLICATE)]
+    assert result.quarantine.select("line", "reason").rows() == [
+        (2, quarantine_reasons.CONFLICTING),
+        (3, quarantine_reasons.DUPLICATE),
+    ]
 
 
-def test_bad_row_does_not_shadow_a_good_one_of_its_stamp() -> None:
+def test_a_bad_row_does_not_shadow_a_good_one_of_its_timestamp() -> None:
     result = cleaned([line(NOON, "6000.1;6000.5;5999.75;6000.25;10"), line(NOON)])
     assert result.bars.height == 1
-    assert result.quarantine["reason"].to_list() == [cleaning.OFF_TICK]
+    assert result.quarantine["reason"].to_list() == [quarantine_reasons.OFF_TICK]
 
 
 def test_out_of_order_rows_are_sorted_and_counted() -> None:
@@ -164,10 +168,10 @@ def test_every_row_is_a_bar_or_in_quarantine_exactly_once(lines: list[str]) -> N
     assert not result.bars.null_count().pipe(lambda frame: sum(frame.row(0))) if result.bars.height else True
 
 
-def test_columns_are_those_of_the_artifacts() -> None:
+def test_columns_are_those_of_the_schemas() -> None:
     result = cleaned([line(NOON), "broken"])
-    assert tuple(result.bars.columns) == cleaning.BAR_COLUMNS
-    assert tuple(result.quarantine.columns) == (*cleaning.QUARANTINE_COLUMNS, "text")
+    assert result.bars.columns == [name for name in BARS if name != "vix"]
+    assert result.quarantine.columns == [name for name in QUARANTINE if name != "file"]
     assert result.quarantine.schema["line"] == pl.Int64()
     assert result.bars.schema["ts"] == pl.Datetime("us", "UTC")
 
@@ -176,10 +180,10 @@ def test_prices_at_or_below_zero_are_bars_where_the_instrument_allows_them() -> 
     crash = datetime(2020, 4, 20, 18, 20, tzinfo=UTC)
     prices = ("0.03;0.04;0.00;0.01;5", "-0.01;0.01;-0.02;-0.02;7", "-37.63;-37.60;-40.32;-37.63;9")
     lines = [line(crash + timedelta(minutes=n), each) for n, each in enumerate(prices)]
-    rows = parse(pl.Series("text", lines, dtype=pl.String), LAYOUT).with_row_index("line", offset=1)
+    rows = parse_lines(pl.Series("text", lines, dtype=pl.String), LAYOUT).with_row_index("line", offset=1)
     rows, crude = rows.with_columns(pl.col("line").cast(pl.Int64)), instrument("CL")
     allowed = clean(rows, parse_contract("CLK20"), crude, min_price=0.25)
     assert allowed.bars["close"].to_list() == [0.01, -0.02, -37.63]
     refused = clean(rows, parse_contract("CLK20"), replace(crude, negative_prices=False), min_price=0.25)
     assert refused.bars.is_empty()
-    assert refused.quarantine["reason"].to_list() == [cleaning.BELOW_MIN_PRICE] * 3
+    assert refused.quarantine["reason"].to_list() == [quarantine_reasons.BELOW_MIN_PRICE] * 3

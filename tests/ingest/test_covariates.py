@@ -1,4 +1,4 @@
-"""The setting that names further indices."""
+"""The setting ``ingest.covariates``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that only grew: appending equals reading it whole, whatever the old end was, or it is not done."""
+"""Incremental ingest of an appended file: the result equals that of reading the whole file, or it is None."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def source(folder: Path, content: bytes) -> Source:
 
 
 def both(folder: Path, vix: pl.DataFrame, old: list[bytes], new: list[bytes]):
-    """Return what appending finds, None where it gives up, and what the whole file gives."""
+    """Return the incremental result, or None, and the result of reading the whole file."""
     before = build_bars([source(folder, b"".join(old))], parse_contract(CODE), ES, vix, CONFIG)
     whole = source(folder, b"".join(old + new))
-    grown = detect_append(whole, len(b"".join(old)))
-    assert grown is not None
-    assert (grown.lines, grown.now) == (len(old), hash_source(whole))
-    made = append_bars(before, grown, parse_contract(CODE), ES, vix, CONFIG)
+    append = detect_append(whole, len(b"".join(old)))
+    assert append is not None
+    assert (append.lines, append.hash_now) == (len(old), hash_source(whole))
+    made = append_bars(before, append, parse_contract(CODE), ES, vix, CONFIG)
     return made, build_bars([whole], parse_contract(CODE), ES, vix, CONFIG)
 
 
@@ -82,7 +82,7 @@ def equal(made, built) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(cut=st.integers(2_000, 7_990), more=st.integers(1, 3_000))
-def test_any_cut(lines, vix, tmp_path_factory, cut, more):
+def test_appending_after_any_cut_equals_a_rebuild(lines, vix, tmp_path_factory, cut, more):
     """In the middle of a session, at its end, before a weekend: bad lines of the old part keep their numbers."""
     made, built = both(tmp_path_factory.mktemp("cut"), vix, lines[:cut], lines[cut : cut + more])
     equal(made, built)
@@ -118,7 +118,7 @@ def nothing_but_a_break(_):
 
 
 @pytest.mark.parametrize("fault", [unparsable, weekend, out_of_order, twice])
-def test_unusual_new_rows_are_left_to_the_whole_file(lines, vix, tmp_path, fault):
+def test_unusual_new_rows_need_the_whole_file(lines, vix, tmp_path, fault):
     assert both(tmp_path, vix, lines[:5_000], fault(lines[5_000:6_000]))[0] is None
 
 
@@ -127,19 +127,19 @@ def test_blank_last_line_is_no_row(lines, vix, tmp_path):
 
 
 @pytest.mark.parametrize("fault", [no_last_break, nothing_but_a_break])
-def test_torn_end_is_not_appended(lines, vix, tmp_path, fault):
+def test_a_truncated_end_is_not_appended(lines, vix, tmp_path, fault):
     old = lines[:5_000]
     before = build_bars([source(tmp_path, b"".join(old))], parse_contract(CODE), ES, vix, CONFIG)
-    grown = detect_append(source(tmp_path, b"".join(old + fault(lines[5_000:6_000]))), len(b"".join(old)))
-    assert grown is not None
-    assert append_bars(before, grown, parse_contract(CODE), ES, vix, CONFIG) is None
+    append = detect_append(source(tmp_path, b"".join(old + fault(lines[5_000:6_000]))), len(b"".join(old)))
+    assert append is not None
+    assert append_bars(before, append, parse_contract(CODE), ES, vix, CONFIG) is None
 
 
-def test_new_rows_that_repeat_old_ones_are_left_to_the_whole_file(lines, vix, tmp_path):
+def test_new_rows_that_repeat_old_ones_need_the_whole_file(lines, vix, tmp_path):
     assert both(tmp_path, vix, lines[:5_000], lines[4_999:6_000])[0] is None
 
 
-def test_what_cannot_have_grown(lines, tmp_path):
+def test_files_without_an_append_are_recognised(lines, tmp_path):
     file = source(tmp_path, b"".join(lines))
     size = file.path.stat().st_size
     assert detect_append(file, size) is None, "not longer"
@@ -233,7 +233,7 @@ def test_bad_new_line_is_a_rebuild_with_the_right_numbers(lines, nights):
 
 
 @pytest.mark.parametrize("kind", ["bars", "quarantine"])
-def test_torn_artifact_is_not_appended_to(lines, nights, kind):
+def test_a_damaged_artifact_is_not_appended_to(lines, nights, kind):
     lake, made = nights
     lake.run(lines[:3_000])
     (lake.lake / f"{kind}/ES/{CODE}.parquet").write_bytes(b"PAR1")
@@ -242,7 +242,7 @@ def test_torn_artifact_is_not_appended_to(lines, nights, kind):
     lake.equals_rebuild(lines[:6_000])
 
 
-def test_manifest_of_an_older_program_is_a_rebuild(lines, nights):
+def test_a_manifest_of_an_older_release_is_a_rebuild(lines, nights):
     lake, made = nights
     lake.run(lines[:3_000])
     path = lake.lake / f"bars/ES/{CODE}.json"
@@ -262,7 +262,7 @@ def spiked(line: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("bad", [4999, 5000, 5001], ids=["last old line", "first new line", "second new line"])
-def test_a_bad_print_around_the_old_end_is_left_to_the_whole_file(bad, tmp_path, vix, lines):
+def test_a_bad_print_around_the_old_end_needs_the_whole_file(bad, tmp_path, vix, lines):
     content = [*lines[:bad], spiked(lines[bad]), *lines[bad + 1 : 5100]]
     made, built = both(tmp_path, vix, content[:5000], content[5000:])
     assert made is None

@@ -1,4 +1,4 @@
-"""What a delivery folder holds, and why files are left."""
+"""The contents of a delivery folder, and the reasons for unused files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_contracts_are_found_in_order_of_expiry(tmp_path: Path) -> None:
     found = discover(fill(tmp_path, {"ES 12-25.Last.txt": ROWS, "ES 03-25.Last.txt": ROWS, "ESM25.txt": ROWS}), ES)
     assert list(found.contracts) == ["ESH25", "ESM25", "ESZ25"]
     assert found.contracts["ESH25"][0].path.name == "ES 03-25.Last.txt"
-    assert found.unreadable == []
+    assert found.unreadable == ()
 
 
 def test_other_files_are_listed_with_a_reason_and_vix_is_recognised(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_sub_folders_are_searched_but_neither_hidden_ones_nor_the_truth(tmp_path
     ]
 
 
-def test_cut_off_file_leaves_its_contract_out_and_the_others_in(tmp_path: Path) -> None:
+def test_a_truncated_file_leaves_only_its_contract_out(tmp_path: Path) -> None:
     files = {"ES 03-25.Last.txt": ROWS, "ES 06-25.Last.txt": ROWS, "ES 06-25 early.txt": ROWS[:-4]}
     found = discover(fill(tmp_path, files), ES)
     assert list(found.contracts) == ["ESH25"]
@@ -106,7 +106,7 @@ def test_cut_off_file_leaves_its_contract_out_and_the_others_in(tmp_path: Path) 
     assert "cut off or still being written" in found.unreadable[0].reason
 
 
-def test_only_contract_cut_off_is_the_error_itself(tmp_path: Path) -> None:
+def test_the_only_contract_truncated_raises_its_error(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="cut off or still being written") as caught:
         discover(fill(tmp_path, {"ES 03-25.Last.txt": ROWS[:-4], "notes.md": "# notes\n"}), ES)
     assert caught.value.line == 2

@@ -71,17 +71,17 @@ def write(folder: Path, seed: int) -> None:
     """Write a folder of random files, archives and links."""
     draw = random.Random(seed)
     for number in range(draw.randrange(1, 6)):
-        place = folder / draw.choice(["", "2025", "2025/more"])
-        place.mkdir(parents=True, exist_ok=True)
+        subfolder = folder / draw.choice(["", "2025", "2025/more"])
+        subfolder.mkdir(parents=True, exist_ok=True)
         name = f"{draw.choice(NAMES)} {number}.{draw.choice(['csv', 'txt'])}"
         if draw.random() < 0.25:
-            with zipfile.ZipFile(place / f"{name}.zip", "w") as archive:
+            with zipfile.ZipFile(subfolder / f"{name}.zip", "w") as archive:
                 for part in range(draw.randrange(3)):
                     archive.writestr(f"{draw.choice(NAMES)} {part}.csv", draw.choice(KINDS)(draw))
         elif draw.random() < 0.1:
-            (place / name).symlink_to(draw.choice(["nowhere", "."]))
+            (subfolder / name).symlink_to(draw.choice(["nowhere", "."]))
         else:
-            (place / name).write_bytes(draw.choice(KINDS)(draw))
+            (subfolder / name).write_bytes(draw.choice(KINDS)(draw))
 
 
 def named(found: Discovery, folder: Path) -> set[str]:
@@ -142,7 +142,7 @@ def test_archive_without_files_broken_link_and_device_are_listed(tmp_path: Path)
 
 @pytest.mark.parametrize("name", vendor.VENDORS)
 @pytest.mark.parametrize("reader", READERS)
-def test_any_reader_set_by_hand_reads_a_file_or_says_why_not(reader: str, name: str, tmp_path: Path) -> None:
+def test_any_reader_set_by_hand_reads_a_file_or_raises_a_typed_error(reader: str, name: str, tmp_path: Path) -> None:
     made = vendor.VENDORS[name]
     path = made.write(tmp_path, BARS)
     forced = IngestConfig(reader=reader, timezone="UTC", date_order="month_first")

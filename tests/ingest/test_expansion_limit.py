@@ -1,4 +1,4 @@
-"""Packed files that expand to far more than they are: refused before memory is filled, with the limit's name."""
+"""Packed files that expand beyond the limit are refused before memory is filled, with the name of the limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ExpansionLimitError, MissingInputError
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.file_streams import hash_content, opened
+from vpoc_ml.ingest.file_streams import hash_content, open_unpacked
 from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.market.instruments import instrument
@@ -118,7 +118,7 @@ def test_raised_limit_lets_the_archive_of_an_index_pass(tmp_path: Path) -> None:
 
 def test_limit_is_a_setting(tmp_path: Path) -> None:
     path = gzip_bomb(tmp_path)
-    with opened(path, ratio=100_000.0) as stream:
+    with open_unpacked(path, ratio=100_000.0) as stream:
         assert sum(map(len, iter(lambda: stream.read(2**20), b""))) == len(LINE) + MIB * 2**20
     assert len(hash_content(path)) == 64, "a file that has been listed is hashed whatever it expands to"
 

@@ -1,4 +1,4 @@
-"""Every reader under damaged content: it reads rightly or raises a typed error; nothing else ever comes out."""
+"""Every reader on damaged content: it reads correctly or raises a typed error."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def damaged(data: bytes, damage: str, seed: int) -> bytes:
 
 
 def check(folder: Path, config: IngestConfig) -> None:
-    """Discover and build; whatever is built has only bars that were written, or their values as the file tells."""
+    """Discover and build; the result has only bars that were written, or values that the file states."""
     refused = None
     try:
         found = discover(folder, ES, config)
         for code, sources in found.contracts.items():
-            sound(build_bars(sources, parse_contract(code), ES, VIX, config))
+            check_bars(build_bars(sources, parse_contract(code), ES, VIX, config))
     except VpocError as error:
         refused = error
     if refused is not None:
@@ -114,7 +114,7 @@ def check(folder: Path, config: IngestConfig) -> None:
         assert all((refused.path, refused.expected, refused.found))
 
 
-def sound(built: BuiltBars) -> None:
+def check_bars(built: BuiltBars) -> None:
     assert built.rows_in == built.bars.height + built.quarantine.height
     assert built.bars["ts"].is_sorted()
     assert built.bars["ts"].is_unique().all()

@@ -1,4 +1,4 @@
-"""Files of the VIX and of other indices as people have them: the right values, or an error that says what is wrong."""
+"""Files of the VIX and of other indices in every publisher's form: correct values, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_raw_folder_finds_every_form_beside_the_prices(tmp_path: Path, form: str
     path = save(tmp_path, *FORMS[form])
     found = discover(tmp_path, instrument("ES"))
     assert list(found.vix) == [path]
-    assert found.unreadable == []
+    assert found.unreadable == ()
 
 
 def test_packed_files_are_read(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_whole_last_row_without_a_line_break_is_read(tmp_path: Path) -> None:
         ('DATE,CLOSE\n2024-01-12,12.70\n"2024-01-16,13.84\n2024-01-17,14.79\n', "2 fields", 4),
     ],
 )
-def test_torn_rows_and_what_they_leave_are_refused(tmp_path: Path, text: str, expected: str, line: int) -> None:
+def test_truncated_rows_and_their_traces_are_refused(tmp_path: Path, text: str, expected: str, line: int) -> None:
     with pytest.raises(UnreadableFileError, match=expected) as caught:
         read_index(save(tmp_path, "VIX_History.csv", text))
     assert caught.value.line == line

@@ -1,4 +1,4 @@
-"""The end of a text: whole without a line break, blank lines, and files that are cut off."""
+"""The end of a text: complete without a line break, blank lines, and truncated files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def volumes(folder: Path, vix: pl.DataFrame, **settings: object) -> list[int]:
 
 
 @pytest.mark.parametrize("settings", [{}, OWN], ids=["tradingview", "own columns"])
-def test_whole_file_without_a_last_line_break_is_read(settings, tmp_path: Path, vix) -> None:
+def test_a_complete_file_without_a_last_line_break_is_read(settings, tmp_path: Path, vix) -> None:
     written(tmp_path, "\n".join([HEADER, *ROWS]))
     assert volumes(tmp_path, vix, **settings) == [104 + 37 * n for n in range(20)]
 
@@ -55,9 +55,9 @@ def test_every_cut_inside_the_last_row_but_one_digit_is_refused(settings, tmp_pa
             discover(tmp_path, ES, IngestConfig(**settings))
 
 
-def test_single_row_without_a_line_break_proves_nothing(tmp_path: Path) -> None:
+def test_a_single_row_without_a_line_break_is_refused(tmp_path: Path) -> None:
     written(tmp_path, f"{HEADER}\n{ROWS[0]}")
-    with pytest.raises(UnreadableFileError, match="a whole row like those before it"):
+    with pytest.raises(UnreadableFileError, match="a complete row like those before it"):
         discover(tmp_path, ES, IngestConfig(timezone="UTC"))
 
 

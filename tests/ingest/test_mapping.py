@@ -1,4 +1,4 @@
-"""Files of an own layout: positions, sums of columns, decimal commas, and what is wrong where no row can be read."""
+"""Files with a declared mapping: positions, sums of columns, decimal commas, and errors if no row can be read."""
 
 from __future__ import annotations
 
@@ -109,24 +109,24 @@ GOOD = "2023-03-08 15:30,4000,4001,3999.5,4000.5,100"
         (GOOD.replace(".5", ",5"), r"6 fields separated by ','; found more.*decimal=comma"),
     ],
 )
-def test_cause_is_told_where_no_row_can_be_read(line: str, cause: str, tmp_path: Path) -> None:
+def test_the_error_explains_the_first_row_if_no_row_can_be_read(line: str, cause: str, tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match=f"line 2: expected {cause}"):
         rows(tmp_path, f"Time,Open,High,Low,Close,Volume\n{line}\n{line}\n", *BY_NAME)
 
 
-def test_decimal_comma_is_told_with_its_setting(tmp_path: Path) -> None:
+def test_the_error_of_a_decimal_comma_names_its_setting(tmp_path: Path) -> None:
     text = "Datum;Zeit;Auf;Hoch;Tief;Schluss;Volumen\n08.03.2023;15:30;4000,00;4001,00;3999,50;4000,50;100\n"
     with pytest.raises(UnreadableFileError, match=r"a number as open; found '4000,00'.*Add decimal=comma"):
         rows(tmp_path, text, *GERMAN, *GERMAN_OPTIONS)
 
 
-def test_cause_is_told_where_the_contract_is_a_column(tmp_path: Path) -> None:
+def test_the_error_explains_the_first_row_of_a_file_with_a_contract_column(tmp_path: Path) -> None:
     text = "Time,Open,High,Low,Close,Volume,Symbol\n2023-03-08 15:30,4000,4001,x,4000.5,100,ESH3\n"
     with pytest.raises(UnreadableFileError, match="a number as low; found 'x'"):
         rows(tmp_path, text, *BY_NAME, "contract=Symbol")
 
 
-def test_cause_is_told_of_parquet(tmp_path: Path) -> None:
+def test_the_error_explains_the_first_row_of_a_parquet_file(tmp_path: Path) -> None:
     columns = {"Time": ["8.3.2023"], "Open": 4000.0, "High": 4001.0, "Low": 3999.5, "Close": 4000.5, "Volume": 100}
     pl.DataFrame(columns).write_parquet(tmp_path / "ESH23.parquet")
     with pytest.raises(InputError, match=r"'8\.3\.2023'.*check ingest\.mapping and its format"):

@@ -1,4 +1,4 @@
-"""The NinjaTrader reader: stamps, line ends, malformed lines, cut files, other formats."""
+"""The NinjaTrader reader: timestamps, line ends, malformed lines, truncated files, other formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def looks_like(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"], ids=["crlf", "lf"])
-def test_rows_are_read_and_end_stamps_become_start(write, end: str) -> None:
+def test_rows_are_read_and_end_timestamps_become_start(write, end: str) -> None:
     rows = read(write(GOOD, end=end))
     assert rows.schema == {
         "ts": pl.Datetime("us", "UTC"),
@@ -47,7 +47,7 @@ def test_rows_are_read_and_end_stamps_become_start(write, end: str) -> None:
     }
     assert rows.row(1) == (datetime(2024, 12, 12, 5, 1, tzinfo=UTC), 6152.5, 6153.0, 6152.25, 6152.75, 10, 2, GOOD[1])
     assert "END" in ninjatrader.__doc__
-    assert "end of a bar" in ninjatrader.NOTE
+    assert "end of a bar" in ninjatrader.LAYOUT.note
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_last_line_cut_between_carriage_return_and_line_feed_is_refused(write) -
 
 
 def test_malformed_last_line_is_refused_even_with_a_line_break(write) -> None:
-    with pytest.raises(UnreadableFileError, match="line 4: expected a whole last row"):
+    with pytest.raises(UnreadableFileError, match="line 4: expected a complete last row"):
         read(write([*GOOD, "20241212 0504"]))
 
 

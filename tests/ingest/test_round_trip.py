@@ -24,7 +24,7 @@ BEGIN = datetime(2025, 1, 15, 23, 0, tzinfo=UTC)  # the opening of the session o
 
 @pytest.fixture(scope="module")
 def bars() -> pl.DataFrame:
-    """Two whole sessions, a weekday each, with volumes above and below a thousand."""
+    """Two full sessions, one weekday each, with volumes above and below a thousand."""
     rng = np.random.default_rng(5)
     minutes = [BEGIN + timedelta(days=day, minutes=n) for day in range(2) for n in range(1380)]
     close = 5900 + 0.25 * np.cumsum(rng.integers(-4, 5, len(minutes)))

@@ -1,4 +1,4 @@
-"""Bars of sessions whose hours were not reviewed are left out, with a note, and are no bad rows."""
+"""Bars of sessions without reviewed hours are left out with a note; they are no bad rows."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -51,17 +51,17 @@ def test_file_of_unreviewed_sessions_only_is_refused_with_the_first_reviewed_one
 
 
 def test_first_reviewed_session_begins_with_its_open():
-    stamps = [FIRST_OPEN - timedelta(minutes=1), FIRST_OPEN, FIRST_OPEN + timedelta(minutes=1)]
-    rows, left_out = reviewed_rows(pl.DataFrame({"ts": stamps}), parse_contract("ESZ12"), ES)
-    assert rows["ts"].to_list() == stamps[1:]
+    timestamps = [FIRST_OPEN - timedelta(minutes=1), FIRST_OPEN, FIRST_OPEN + timedelta(minutes=1)]
+    rows, left_out = reviewed_rows(pl.DataFrame({"ts": timestamps}), parse_contract("ESZ12"), ES)
+    assert rows["ts"].to_list() == timestamps[1:]
     assert left_out.startswith("1 row from 2012-11-18 to 2012-11-18 ")
 
 
 def test_last_reviewed_session_ends_with_its_close():
     close = datetime(2032, 12, 31, 22, tzinfo=UTC)  # 16:00 Chicago
-    stamps = [close - timedelta(minutes=1), close, datetime(2033, 1, 4, 15, tzinfo=UTC)]
-    rows, left_out = reviewed_rows(pl.DataFrame({"ts": stamps}), parse_contract("ESH33"), ES)
-    assert rows["ts"].to_list() == stamps[:1]
+    timestamps = [close - timedelta(minutes=1), close, datetime(2033, 1, 4, 15, tzinfo=UTC)]
+    rows, left_out = reviewed_rows(pl.DataFrame({"ts": timestamps}), parse_contract("ESH33"), ES)
+    assert rows["ts"].to_list() == timestamps[:1]
     assert left_out.startswith("2 rows from 2032-12-31 to 2033-01-04 ")
 
 
@@ -83,12 +83,12 @@ def test_impossible_timestamps_stay_bad_rows(tmp_path):
         ("ESH25", [date(2025, 1, 7)], True),
     ],
 )
-def test_contract_is_known_to_have_reviewed_bars_or_none(tmp_path, code, days, expected):
+def test_has_reviewed_bar_by_expiry_or_by_reading(tmp_path, code, days, expected):
     source = Source(path=write_bars(tmp_path, "a.txt", *days), reader="ninjatrader", contract=code)
     assert has_reviewed_bar(source, parse_contract(code), ES, CONFIG) is expected
 
 
-def test_file_that_cannot_be_read_is_left_to_the_stage_that_reads_it(tmp_path):
+def test_a_file_that_cannot_be_read_may_have_reviewed_bars(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("no bars\n")
     assert has_reviewed_bar(

@@ -1,4 +1,4 @@
-"""Large files: bounded memory, one pass a contract, lines nobody should hold, and packed content."""
+"""Large files: bounded memory, one pass per contract, endless lines, and packed content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest import file_streams
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.discover import discover
-from vpoc_ml.ingest.file_streams import blocks, opened
+from vpoc_ml.ingest.file_streams import blocks, open_unpacked
 from vpoc_ml.ingest.fingerprints import hash_source
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.market.contracts import parse_contract
@@ -60,7 +60,7 @@ def contract_lines(code: str, start: datetime, minutes: int) -> list[str]:
         "%Y-%m-%dT%H:%M"
     )
     tail = f":00.000000000Z,33,1,5482,4000.250000000,4000.500000000,4000.000000000,4000.250000000,17,{code}"
-    return [f"{stamp}{tail}" for stamp in ts]
+    return [f"{timestamp}{tail}" for timestamp in ts]
 
 
 def test_large_file_of_many_contracts_is_built_in_bounded_memory(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_line_of_many_megabytes_is_quarantined_without_being_held(tmp_path: Path
     lines = minutes(noon, 300)
     with path.open("w") as file:
         file.write("\n".join(lines[:100]) + "\n" + "7" * size + "\n" + "\n".join(lines[100:]) + "\n")
-    with opened(path) as stream:
+    with open_unpacked(path) as stream:
         assert max(len(block.text) for block in blocks(stream)) < file_streams.BLOCK + file_streams.LONGEST_LINE
     built = build_bars(path, ESH25, ES, flat_vix, IngestConfig())
     assert built.bars.height == 300
@@ -156,7 +156,7 @@ def build_found(folder: Path, vix: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.99])
 @pytest.mark.parametrize("pack", [vendor.gzipped, vendor.zipped, vendor.zstandarded], ids=["gzip", "zip", "zstd"])
-def test_cut_archives_are_refused(pack, keep: float, write, minutes, noon, flat_vix) -> None:
+def test_truncated_archives_are_refused(pack, keep: float, write, minutes, noon, flat_vix) -> None:
     packed = pack(write(minutes(noon, 2000)))
     data = packed.read_bytes()
     packed.write_bytes(data[: int(len(data) * keep)])
@@ -164,7 +164,7 @@ def test_cut_archives_are_refused(pack, keep: float, write, minutes, noon, flat_
         build_found(packed.parent, flat_vix)
 
 
-def test_cut_scid_is_told_by_its_size(tmp_path: Path) -> None:
+def test_a_truncated_scid_is_recognised_by_its_size(tmp_path: Path) -> None:
     bars = pl.DataFrame(
         {"ts": [datetime(2025, 1, 15, 17, tzinfo=UTC)], **dict.fromkeys(("open", "high", "low", "close"), 6000.0)}
     ).with_columns(volume=5)
@@ -174,7 +174,7 @@ def test_cut_scid_is_told_by_its_size(tmp_path: Path) -> None:
         discover(tmp_path, ES)
 
 
-def test_torn_gzip_leaves_its_contract_out_and_the_others_in(tmp_path: Path, minutes, noon) -> None:
+def test_a_truncated_gzip_leaves_only_its_contract_out(tmp_path: Path, minutes, noon) -> None:
     for name in ("ES 03-25.txt", "ES 06-25.txt"):
         path = tmp_path / name
         path.write_text("\n".join(minutes(noon, 2000)) + "\n")

@@ -1,4 +1,4 @@
-"""The zone of a timestamp is the one it carries, else the one that is set; it is never assumed."""
+"""The zone of a timestamp is in its text or in a setting; it is never assumed."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ WITH_A_ZONE = [
 ]
 
 
-def csv(folder: Path, stamps: list[str]) -> Path:
+def csv(folder: Path, timestamps: list[str]) -> Path:
     path = folder / "ESH23.csv"
-    rows = "".join(f"{stamp},4000,4001,3999.5,4000.5,{100 + n}\n" for n, stamp in enumerate(stamps))
+    rows = "".join(f"{timestamp},4000,4001,3999.5,4000.5,{100 + n}\n" for n, timestamp in enumerate(timestamps))
     path.write_text("Time,Open,High,Low,Close,Volume\n" + rows)
     return path
 
 
-def parquet(folder: Path, stamps: list[str]) -> Path:
+def parquet(folder: Path, timestamps: list[str]) -> Path:
     path = folder / "ESH23.parquet"
-    columns = {"Time": stamps, "Open": 4000.0, "High": 4001.0, "Low": 3999.5, "Close": 4000.5, "Volume": 100}
+    columns = {"Time": timestamps, "Open": 4000.0, "High": 4001.0, "Low": 3999.5, "Close": 4000.5, "Volume": 100}
     pl.DataFrame(columns).write_parquet(path)
     return path
 
@@ -71,27 +71,27 @@ def test_iso_timestamps_without_a_zone_need_the_setting(write, tmp_path: Path) -
 
 @pytest.mark.parametrize("zone", ["auto", "Asia/Tokyo"])
 @pytest.mark.parametrize("write", [csv, parquet])
-@pytest.mark.parametrize("stamp", WITH_A_ZONE)
-def test_timestamp_that_carries_a_zone_keeps_it(stamp: str, write, zone: str, tmp_path: Path) -> None:
-    write(tmp_path, [stamp])
+@pytest.mark.parametrize("timestamp", WITH_A_ZONE)
+def test_timestamp_that_carries_a_zone_keeps_it(timestamp: str, write, zone: str, tmp_path: Path) -> None:
+    write(tmp_path, [timestamp])
     assert times(tmp_path, timezone=zone) == [NINE_THIRTY]
 
 
-@pytest.mark.parametrize("stamp", WITH_A_ZONE[:11])
-def test_timestamp_in_an_own_format_may_carry_an_offset_as_well(stamp: str, tmp_path: Path) -> None:
-    clock = stamp.replace("T", " ", 1)[11:16]
-    rest = stamp[19:].removeprefix(".000000").removeprefix(".000") if stamp[16:17] == ":" else stamp[16:]
+@pytest.mark.parametrize("timestamp", WITH_A_ZONE[:11])
+def test_timestamp_in_an_own_format_may_carry_an_offset_as_well(timestamp: str, tmp_path: Path) -> None:
+    clock = timestamp.replace("T", " ", 1)[11:16]
+    rest = timestamp[19:].removeprefix(".000000").removeprefix(".000") if timestamp[16:17] == ":" else timestamp[16:]
     csv(tmp_path, [f"08.03.2023 {clock}{rest}"])
     assert times(tmp_path, mapping=(*MAPPING, "format=%d.%m.%Y %H:%M")) == [NINE_THIRTY]
 
 
 @pytest.mark.parametrize("write", [csv, parquet])
 def test_timestamp_without_a_zone_among_others_is_not_read_as_utc(write, tmp_path: Path) -> None:
-    stamps = ["2023-03-08 09:30:00-05:00"] * 250
-    write(tmp_path, [*stamps, "2023-03-08 09:31:00", stamps[0]])
+    timestamps = ["2023-03-08 09:30:00-05:00"] * 250
+    write(tmp_path, [*timestamps, "2023-03-08 09:31:00", timestamps[0]])
     assert times(tmp_path)[249:] == [NINE_THIRTY, None, NINE_THIRTY]
     assert times(tmp_path, timezone="America/New_York")[250] == NINE_THIRTY + timedelta(minutes=1)
-    write(tmp_path, [stamps[0], "2023-03-08 09:31:00"])
+    write(tmp_path, [timestamps[0], "2023-03-08 09:31:00"])
     with pytest.raises(UnreadableFileError, match=r"Set ingest\.timezone"):
         times(tmp_path)
 
@@ -109,13 +109,13 @@ def test_unknown_zone_name_is_named(tmp_path: Path) -> None:
         times(tmp_path, timezone="America/New_York")
 
 
-@pytest.mark.parametrize("stamp", WITH_A_ZONE)
-def test_tradingview_and_interactive_brokers_take_the_zone_of_the_timestamp(stamp: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("timestamp", WITH_A_ZONE)
+def test_tradingview_and_interactive_brokers_take_the_zone_of_the_timestamp(timestamp: str, tmp_path: Path) -> None:
     forms = {
         "ESH23.csv": "date,open,high,low,close,volume,average,barCount\n{},4000,4001,3999.5,4000.5,100.0,4000.2,12\n",
         "CME_MINI_ESH2023, 1.csv": "time,open,high,low,close,Volume\n{},4000,4001,3999.5,4000.5,100\n",
     }
     for name, text in forms.items():
-        (tmp_path / name).write_text(text.format(re.sub("(?<=\\d)T", " ", stamp)))
+        (tmp_path / name).write_text(text.format(re.sub("(?<=\\d)T", " ", timestamp)))
         assert times(tmp_path, mapping=(), stamp="auto", timezone="Asia/Tokyo") == [NINE_THIRTY]
         (tmp_path / name).unlink()

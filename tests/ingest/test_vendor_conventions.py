@@ -1,4 +1,4 @@
-"""Traps of vendor files, one test each: read rightly, or refused with the setting that settles it."""
+"""Conventions of vendor files, one test each: read correctly, or refused with the name of the setting."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from vpoc_ml.errors import (
 )
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import Discovery, discover
+from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.ingest.parsing.contract_names import contract_in_name
-from vpoc_ml.ingest.readers.lean import read_daily
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
@@ -40,7 +40,7 @@ def flat_bars(begin: datetime, minutes: int, price: float = 6000.0) -> pl.DataFr
 
 @pytest.fixture(scope="module")
 def week() -> pl.DataFrame:
-    """Five whole sessions: 2025-01-13..17."""
+    """Five full sessions: 2025-01-13..17."""
     begin = datetime(2025, 1, 12, 23, 0, tzinfo=UTC)
     return pl.concat(flat_bars(begin + timedelta(days=day), 1380) for day in range(5))
 
@@ -61,13 +61,13 @@ def put(folder: Path, name: str, lines: list[str], end: str = "\n") -> Path:
     return path
 
 
-# ---------------------------------------------------------------- which minute a stamp means
+# ---------------------------------------------------------------- the minute that a timestamp means
 
 
-def test_end_stamps_taken_for_start_are_refused_and_the_setting_helps(week, tmp_path: Path, built) -> None:
+def test_end_timestamps_read_as_start_are_refused_and_the_setting_helps(week, tmp_path: Path, built) -> None:
     late = week.with_columns(pl.col("ts") + pl.duration(minutes=1))
     vendor.VENDORS["kibot"].write(tmp_path, late)
-    with pytest.raises(UnreadableFileError, match=r"the stamps mark the end of a bar\. Set ingest\.stamp to end"):
+    with pytest.raises(UnreadableFileError, match=r"the timestamps mark the end of a bar\. Set ingest\.stamp to end"):
         built()
     rth = built(stamp="end").bars.filter(pl.col("rth"))
     first = rth.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
@@ -75,24 +75,26 @@ def test_end_stamps_taken_for_start_are_refused_and_the_setting_helps(week, tmp_
     assert set(first.select(eastern).rows()) == {("09:30", "15:59")}
 
 
-def test_start_stamps_taken_for_end_are_refused(week, tmp_path: Path, built) -> None:
+def test_start_timestamps_read_as_end_are_refused(week, tmp_path: Path, built) -> None:
     early = week.with_columns(pl.col("ts") - pl.duration(minutes=1))
     vendor.VENDORS["ninjatrader"].write(tmp_path, early)
-    with pytest.raises(UnreadableFileError, match=r"the stamps mark the start of a bar\. Set ingest\.stamp to start"):
+    with pytest.raises(
+        UnreadableFileError, match=r"the timestamps mark the start of a bar\. Set ingest\.stamp to start"
+    ):
         built()
     assert built(stamp="start").bars["ts"].equals(week["ts"])
 
 
 @pytest.mark.parametrize("zone", ["America/Chicago", "UTC"])
-def test_naive_stamps_of_another_zone_are_refused_and_the_setting_helps(zone: str, week, tmp_path, built) -> None:
+def test_naive_timestamps_of_another_zone_are_refused_and_the_setting_helps(zone: str, week, tmp_path, built) -> None:
     written = week["ts"].dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d %H:%M:%S")
-    put(tmp_path, "ES_H25.txt", [f"{stamp},6000,6000.5,5999.75,6000.25,10" for stamp in written])
+    put(tmp_path, "ES_H25.txt", [f"{timestamp},6000,6000.5,5999.75,6000.25,10" for timestamp in written])
     with pytest.raises(UnreadableFileError, match=r"outside, but 0\.0% .* Set ingest\.timezone"):
         built()
     assert built(timezone=zone).bars["ts"].equals(week["ts"])
 
 
-def test_local_stamps_follow_daylight_saving_on_both_sides(tmp_path: Path, flat_vix) -> None:
+def test_local_timestamps_follow_daylight_saving_on_both_sides(tmp_path: Path, flat_vix) -> None:
     days = [date(2025, 3, 7), date(2025, 3, 10)]  # the Friday before and the Monday after the change
     lines = [f"{day} 09:{minute}:00,5700,5700,5700,5700,10" for day in days for minute in range(30, 60)]
     built = build_bars(put(tmp_path, "ESH25.txt", lines), ESH25, ES, flat_vix, IngestConfig())
@@ -134,14 +136,14 @@ def test_merged_csv_with_another_session_rule_names_both_settings(tmp_path: Path
 # ---------------------------------------------------------------- dates and numbers
 
 
-def test_two_date_orders_are_told_by_the_days(tmp_path: Path, week, built) -> None:
+def test_a_day_above_12_decides_the_date_order(tmp_path: Path, week, built) -> None:
     lines = vendor.kibot(week)
     swapped = [f"{line[3:5]}/{line[:2]}/{line[6:]}" for line in lines]
     put(tmp_path, "ESH25.txt", swapped)
     assert built().bars["ts"].equals(week["ts"])
 
 
-def test_dates_that_fit_both_orders_name_the_setting(tmp_path: Path, built) -> None:
+def test_dates_that_fit_both_orders_need_the_setting(tmp_path: Path, built) -> None:
     bars = flat_bars(datetime(2025, 2, 3, 15, 0, tzinfo=UTC), 60)
     vendor.VENDORS["kibot"].write(tmp_path, bars)
     with pytest.raises(UnreadableFileError, match=r"Set ingest\.date_order to month_first or day_first"):
@@ -386,18 +388,18 @@ def test_overlapping_files_that_agree_count_each_bar_once(tmp_path: Path, week, 
     sources = found_two(tmp_path, week.head(5000), week.tail(5000)).contracts["ESH25"]
     result = build_bars(sources, ESH25, ES, flat_vix, IngestConfig())
     assert result.rows_in == result.bars.height == 6900
-    assert "3100 rows were delivered alike by several files and count once" in result.notes
+    assert "3100 rows were delivered identically by several files and count once" in result.notes
     assert not any("out of order" in note for note in result.notes)
 
 
-def test_files_that_contradict_are_refused_with_both_names_unless_told(tmp_path: Path, week, flat_vix) -> None:
+def test_files_that_conflict_are_refused_with_both_names_unless_set(tmp_path: Path, week, flat_vix) -> None:
     wrong = week.head(3000).with_columns(volume=pl.when(pl.int_range(pl.len()) == 7).then(9).otherwise("volume"))
     sources = found_two(tmp_path, week, wrong).contracts["ESH25"]
     with pytest.raises(UnreadableFileError, match=r"a\.txt, line 8: .* b\.txt, line 8: .*ingest\.conflicts=latest"):
         build_bars(sources, ESH25, ES, flat_vix, IngestConfig())
     result = build_bars(sources, ESH25, ES, flat_vix, IngestConfig(conflicts="latest"))
-    assert result.bars["volume"].unique().to_list() == [1500]  # the whole week reaches later than its first days
-    assert any("1 minutes that files tell differently" in note for note in result.notes)
+    assert result.bars["volume"].unique().to_list() == [1500]  # the file of the week has the latest bar
+    assert any("1 minutes that differ between files" in note for note in result.notes)
 
 
 def test_duplicate_inside_one_file_is_still_quarantined(tmp_path: Path, week, flat_vix) -> None:
@@ -425,14 +427,9 @@ def test_real_lean_contract_of_december_2013(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_lean_daily_rows(real_data: Path) -> None:
-    volume = read_daily(real_data / "es_lean" / "daily" / "es_trade.zip")
-    assert volume.columns == ["contract", "session", "volume"]
-    assert volume.filter(contract="ESZ13", session=date(2013, 12, 20))["volume"].item() == 19_810
-    interest = read_daily(real_data / "es_lean" / "daily" / "es_openinterest.zip")
+def test_real_lean_open_interest_is_read(real_data: Path) -> None:
+    interest = read_open_interest(real_data / "es_lean" / "daily" / "es_openinterest.zip", ES)
     assert interest.filter(contract="ESH14", session=date(2013, 12, 20))["open_interest"].item() == 2_658_894
-    with pytest.raises(UnreadableFileError, match="LEAN daily rows"):
-        read_daily(real_data / "es_lean" / "minute" / "20131218_trade.zip")
 
 
 def test_quarantine_limit_still_counts_wrong_contracts(tmp_path: Path, week, flat_vix) -> None:

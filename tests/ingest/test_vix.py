@@ -1,4 +1,4 @@
-"""VIX files of three publishers, and the join that must not look ahead."""
+"""VIX files of three publishers, and the join without look-ahead."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_formats_give_the_same_closes(vix_file, text: str) -> None:
 def test_close_is_published_at_quarter_past_four_new_york_in_summer_too(vix_file) -> None:
     closes = read_vix(vix_file("DATE,CLOSE\n2025-07-15,17.0\n2025-01-15,18.0\n"))
     assert closes["date"].is_sorted()
-    assert [stamp.hour for stamp in closes["available_at"]] == [21, 20]
+    assert [timestamp.hour for timestamp in closes["available_at"]] == [21, 20]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_absent_file_is_missing(tmp_path: Path) -> None:
         read_vix(tmp_path / "vix.csv")
 
 
-def bars_at(*stamps: datetime) -> pl.DataFrame:
-    return pl.DataFrame({"ts": stamps, "session": [stamp.date() for stamp in stamps]}).with_columns(
+def bars_at(*timestamps: datetime) -> pl.DataFrame:
+    return pl.DataFrame({"ts": timestamps, "session": [timestamp.date() for timestamp in timestamps]}).with_columns(
         pl.col("ts").dt.cast_time_unit("us")
     )
 
@@ -95,8 +95,8 @@ def test_bar_sees_only_closes_published_strictly_before_it(vix_file) -> None:
 def test_value_within_the_day_is_seen_by_bars_that_start_after_its_interval(tmp_path: Path) -> None:
     path = tmp_path / "vix.csv"
     path.write_text("Datetime,Close\n2025-01-13 09:30:00-05:00,19.5\n2025-01-13 09:35:00-05:00,19.8\n")
-    stamps = [datetime(2025, 1, 13, 14, minute, tzinfo=UTC) for minute in (34, 35, 36, 40, 41)]
-    assert join_vix(bars_at(*stamps), read_vix(path))["vix"].to_list() == [None, None, 19.5, 19.5, 19.8]
+    timestamps = [datetime(2025, 1, 13, 14, minute, tzinfo=UTC) for minute in (34, 35, 36, 40, 41)]
+    assert join_vix(bars_at(*timestamps), read_vix(path))["vix"].to_list() == [None, None, 19.5, 19.5, 19.8]
 
 
 def daily(first: date, last: date) -> pl.DataFrame:

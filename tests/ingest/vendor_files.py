@@ -62,8 +62,8 @@ def ninjatrader_tick(bars: Bars) -> list[str]:
     for t, o, h, low, c, v in rows(bars):
         sizes = [1, 1, 1, v - 3]
         for n, (price, size) in enumerate(zip((o, h, low, c), sizes, strict=True)):
-            stamp = t + timedelta(seconds=15 * n)
-            lines.append(f"{stamp:%Y%m%d %H%M%S} 0000001;{price:g};{price - 0.25:g};{price:g};{size}")
+            timestamp = t + timedelta(seconds=15 * n)
+            lines.append(f"{timestamp:%Y%m%d %H%M%S} 0000001;{price:g};{price - 0.25:g};{price:g};{size}")
     return lines
 
 
@@ -138,18 +138,18 @@ def barchart(bars: Bars) -> list[str]:
 
 
 def merged(bars: Bars, contract: str = "ES 03-25") -> list[str]:
-    """NinjaTrader's raw stamps, with the session the earlier system made of them."""
+    """NinjaTrader's raw timestamps, with the session column of the legacy system."""
 
     def line(t: datetime, o: float, h: float, low: float, c: float, v: int) -> str:
-        stamp = t + timedelta(minutes=1)
-        session = "RTH" if "09:30" <= f"{stamp:%H:%M}" < "16:00" else "ETH"
-        return f"{stamp:%Y-%m-%d %H:%M:%S},{o},{h},{low},{c},{v},15.2,{contract},{session}"
+        timestamp = t + timedelta(minutes=1)
+        session = "RTH" if "09:30" <= f"{timestamp:%H:%M}" < "16:00" else "ETH"
+        return f"{timestamp:%Y-%m-%d %H:%M:%S},{o},{h},{low},{c},{v},15.2,{contract},{session}"
 
     return ["timestamp,open,high,low,close,volume,VIX,contract,session", *each(bars, line)]
 
 
 def merged_in_two_columns(bars: Bars) -> list[str]:
-    """Date and time in columns of their own; the file's name tells the contract."""
+    """Date and time in separate columns; the file name holds the contract."""
     _header, *lines = merged(bars)
     names = "Date,Time,Open,High,Low,Close,Volume,VIX,Session"
     return [names, *(line.replace(" ", ",", 1).replace(",ES 03-25", "") for line in lines)]
@@ -205,7 +205,7 @@ def write_scid(path: Path, bars: Bars, *, records: int | None = None) -> Path:
     """A .scid file of one-minute records."""
     epoch = datetime(1899, 12, 30, tzinfo=UTC)
     data = np.zeros(bars.height, RECORD)
-    data["stamp"] = [int((t - epoch) / timedelta(microseconds=1)) for t in bars["ts"]]
+    data["timestamp"] = [int((t - epoch) / timedelta(microseconds=1)) for t in bars["ts"]]
     for name in ("open", "high", "low", "close", "volume"):
         data[name] = bars[name].to_numpy()
     data["trades"] = 5

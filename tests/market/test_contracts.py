@@ -70,12 +70,12 @@ def test_short_years_are_the_nearest(text: str, near: date, year: int) -> None:
         ("GC 00-25", "months"),
     ],
 )
-def test_unreadable_names_say_why(text: str, reason: str) -> None:
+def test_the_error_of_an_unreadable_name_states_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ContractCodeError, match=reason):
         parse_contract(text)
 
 
-def test_error_says_where() -> None:
+def test_the_error_names_the_origin_of_the_name() -> None:
     with pytest.raises(ContractCodeError, match="in the file name"):
         parse_contract("notes", where="file name")
 

@@ -39,7 +39,7 @@ def test_sessions_of_a_day_equal_the_answer(answer: dict[str, str]) -> None:
     assert (row["rth_open"] is None) == (row["rth_close"] is None) == (row["rth_minutes"] == 0)
 
 
-def test_columns_are_typed_as_promised() -> None:
+def test_columns_have_their_documented_types() -> None:
     table = exchange_calendar.sessions(CME, date(2024, 1, 1), date(2024, 12, 31))
     stamp = pl.Datetime("us", "UTC")
     assert table.schema == {
@@ -117,7 +117,7 @@ def test_crude_oil_and_gold_are_closed_on_good_friday_christmas_and_new_year() -
         exchange_calendar.sessions("CMEGlobex_CL", date(2015, 9, 18), date(2015, 9, 22))
 
 
-def test_micros_share_the_calendar_of_their_big_brothers() -> None:
+def test_micros_share_the_calendar_of_the_full_size_contracts() -> None:
     assert instrument("MES").calendar == instrument("ES").calendar == instrument("MNQ").calendar
 
 

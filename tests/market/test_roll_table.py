@@ -221,7 +221,7 @@ def lost(table: pl.DataFrame, *, measured: bool = True) -> list[str]:
     return roll_problems(table, roll_table(front_periods(table), lambda old, new, switch: step), calendar)
 
 
-def test_nothing_is_lost_where_the_next_file_takes_over() -> None:
+def test_no_problem_if_the_next_file_takes_over() -> None:
     files = {"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESM26": (date(2026, 3, 2), date(2026, 3, 27), 9)}
     assert lost(weekdays(files)) == []
     assert lost(weekdays({})) == []
@@ -233,7 +233,7 @@ def test_a_roll_without_common_minutes_is_named() -> None:
     assert note.startswith("ESM26: no session of the week before 2026-03-16 in which ESH26 and ESM26 both traded")
 
 
-def test_a_missing_contract_in_the_middle_is_lost_time_of_the_one_before() -> None:
+def test_a_missing_contract_in_the_middle_is_a_problem_of_the_one_before() -> None:
     files = {"ESH26": (date(2026, 2, 2), FRIDAY_BEFORE, 900), "ESU26": (date(2026, 6, 15), date(2026, 6, 26), 900)}
     (note,) = lost(weekdays(files))
     assert note.startswith("ESH26: 65 sessions, 2026-03-16 to 2026-06-12, without a bar of the front contract")
@@ -280,7 +280,7 @@ def test_the_last_session_before_the_switch_is_measured_never_a_later_one() -> N
     assert measure_roll(old, thin, SWITCH).gap == 10.0, "four minutes are no measurement"
 
 
-def test_nothing_in_common_is_no_number() -> None:
+def test_contracts_without_common_minutes_have_no_gap() -> None:
     old, new = quotes(FRIDAY, [5000.0] * 9), quotes(FRIDAY, [5010.0] * 9)
     for nothing in (new.head(4), new.head(0), quotes(date(2024, 3, 1), [5010.0] * 9)):
         assert measure_roll(old, nothing, SWITCH) == (None, None)
@@ -297,7 +297,7 @@ def test_a_constant_ratio_is_found_and_undone_by_its_inverse(ratio: float, ticks
     assert there.gap == pytest.approx(-back.gap)
 
 
-def test_roll_table_names_predecessors_and_asks_for_each_step_once() -> None:
+def test_roll_table_names_predecessors_and_measures_each_roll_once() -> None:
     front = front_periods(daily({"ESH24": [90, 80, 40, 10, 10], "ESM24": [1, 20, 60, 90, 90]}))
     asked = []
 

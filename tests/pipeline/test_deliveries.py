@@ -72,7 +72,7 @@ def test_second_file_that_goes_on_where_the_first_ends_extends_the_contract(lake
     result = ingest(lake, "two")
     assert result["why"] == "inputs changed: raw"
     assert result["rows_in"] == len(lines)
-    assert "1000 rows were delivered alike by several files and count once" in result["notes"]
+    assert "1000 rows were delivered identically by several files and count once" in result["notes"]
 
 
 def test_contradiction_keeps_the_bars_and_the_option_settles_it(lake, start, delivery):

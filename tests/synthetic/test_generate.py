@@ -211,7 +211,7 @@ def test_late_close_and_halt_of_earlier_years(tmp_path: Path) -> None:
     assert inside["p_up"].is_finite().all()
 
 
-def test_stretches_of_a_long_market_join_without_a_seam() -> None:
+def test_blocks_of_a_long_market_join_continuously() -> None:
     table = sessions(ES.calendar, date(2022, 1, 3), date(2023, 6, 1))
     offsets = dict.fromkeys(table["session"], 0)
     parts = list(simulate(table, offsets, np.random.SeedSequence(3), True))
@@ -222,7 +222,7 @@ def test_stretches_of_a_long_market_join_without_a_seam() -> None:
     assert abs(np.log(parts[0].vix["close"][-1] / parts[1].vix["close"][0])) < 0.4
 
 
-def test_daylight_saving_and_half_days_show_in_the_stamps(signal: Market) -> None:
+def test_daylight_saving_and_half_days_show_in_the_timestamps(signal: Market) -> None:
     bars = signal.bars["ESH23"].filter("rth").group_by("session").agg(pl.col("ts").first(), pl.len()).sort("session")
     opens = dict(zip(bars["session"], bars["ts"].dt.strftime("%H:%M"), strict=True))
     assert (opens[date(2023, 3, 10)], opens[date(2023, 3, 13)]) == ("14:30", "13:30")
@@ -266,7 +266,7 @@ def test_martingale_has_no_linear_signal(martingale: Market, name: str) -> None:
     assert abs(robust_t(rows[name].rank().to_numpy(), rows["ahead"].rank().to_numpy())) < 4
 
 
-def test_martingale_truth_is_a_coin(martingale: Market) -> None:
+def test_martingale_truth_is_one_half(martingale: Market) -> None:
     assert np.allclose(pl.read_parquet(martingale.written.truth)["p_up"].to_numpy(), 0.5)
 
 
@@ -290,7 +290,7 @@ def test_truth_is_calibrated_and_attains_54_to_55_percent(signal: Market) -> Non
         assert abs(up[inside].mean() - p[inside].mean()) < 4 * 0.5 / np.sqrt(inside.sum())
 
 
-def test_last_sign_cannot_see_the_signal(signal: Market) -> None:
+def test_the_sign_of_the_last_return_does_not_predict_the_signal(signal: Market) -> None:
     rows = moved(signal.rows).filter(pl.col("change") != 0)
     agreed = (rows["change"].sign() == rows["ahead"].sign()).mean()
     assert 0.485 < agreed < 0.515
@@ -307,7 +307,7 @@ def split(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return x, y, train, ~train & (rows["ahead"] != 0).to_numpy()
 
 
-def test_ridge_is_near_a_coin_and_a_small_net_finds_the_signal(signal: Market) -> None:
+def test_ridge_is_near_chance_and_a_small_net_finds_the_signal(signal: Market) -> None:
     from sklearn.linear_model import Ridge
     from sklearn.neural_network import MLPRegressor
 

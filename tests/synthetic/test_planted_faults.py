@@ -110,7 +110,7 @@ def test_a_truncated_file_is_refused_and_the_others_are_not(tmp_path: Path) -> N
     assert f"line {answer['line']}" in str(refused.value)
 
 
-def test_vix_and_truth_do_not_know_of_the_faults(sound: SyntheticMarket, faulty: SyntheticMarket) -> None:
+def test_faults_leave_vix_and_truth_unchanged(sound: SyntheticMarket, faulty: SyntheticMarket) -> None:
     assert sound.faults is None
     assert faulty.vix.read_bytes() == sound.vix.read_bytes()
     assert faulty.truth.read_bytes() == sound.truth.read_bytes()

@@ -1,4 +1,4 @@
-"""Why a row is not a bar: the values of column ``reason`` in the quarantine."""
+"""Reasons for which a row is no bar: the values of column ``reason`` in the quarantine."""
 
 from __future__ import annotations
 
@@ -10,3 +10,4 @@ OHLC = "high or low does not bound open and close"
 NEGATIVE_VOLUME = "negative volume"
 DUPLICATE = "duplicate"
 CONFLICTING = "conflicting duplicate"
+BAD_PRINT = "isolated bad print"

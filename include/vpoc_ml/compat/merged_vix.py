@@ -15,7 +15,7 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.file_settings import clock
+from vpoc_ml.ingest.parsing.file_settings import timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.readers import merged as merged_reader
 from vpoc_ml.ingest.vix.index_files import PublicationTime
@@ -83,7 +83,9 @@ def _utc(path: Path, stamps: pl.Series, config: IngestConfig) -> pl.Series:
         raise UnreadableFileError(path, "a column of date-times", str(stamps.dtype), remedy=_REMEDY)
     file, first = FileRef(path), stamps.drop_nulls().head(_JUDGED).to_list()
     formats = merged_reader.formats(file, first, config)
-    stamp, _ = clock(file, merged_reader.READER.name, config, first, formats, end=False, default="UTC")
+    stamp, _ = timestamp_format(
+        file, merged_reader.READER.name, config, first, formats, label_side="start", default="UTC"
+    )
     known = stamps.to_frame("stamp").select(stamp.to_utc(pl.col("stamp"))).to_series()
     if known.has_nulls():
         line = int(known.is_null().arg_true()[0])

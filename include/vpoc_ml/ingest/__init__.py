@@ -1,1 +1,1 @@
-"""Vendor files in, canonical bars out: readers, cleaning with quarantine, VIX, and a synthetic market."""
+"""Vendor files in, canonical bars out: readers, cleaning with a quarantine, and the VIX."""

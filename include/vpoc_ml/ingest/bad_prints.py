@@ -1,18 +1,16 @@
 """Isolated bad prints: one bar whose price or volume no bar around it supports.
 
-A real move stays: the bars after it trade at the new level, or between both. A bad print is a single bar that
-leaves the range of its neighbours on both sides. What lasts longer than one bar is no print and is not found here.
+After a real move the following bars trade at the new level, or between both. A bad print is a single bar that leaves
+the range of its neighbours on both sides. An error that lasts longer than one bar is not detected here.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-BAD_PRINT = "isolated bad print"
-
-# The largest move that a minute gave back within the next ones is about 1 % (2013-04-23, 2010-05-06), and the
-# minute of data releases has a standard deviation of 0.24 %. Ten median bar ranges take over where everything moves
-# fast: 0.4 % bars of March 2020, or crude oil around zero, where a share of the price means nothing.
+# The largest move of one minute that the next ones reversed is about 1 % (2013-04-23, 2010-05-06); the minute of data
+# releases has a standard deviation of 0.24 %. Ten median bar ranges are the limit in fast markets: 0.4 % bars of March
+# 2020, or crude oil around zero, where a share of the price means nothing.
 _PRICE_SHARE = 0.015
 _RANGES = 10.0
 _RANGE_BARS = 31
@@ -28,7 +26,7 @@ _VOLUME_NEIGHBOURS = tuple(n for n in range(-5, 6) if n)
 _MIN_BARS = 60
 _MIN_MEDIAN = 20
 MAX_VOLUME = 10_000_000
-"""Contracts that no minute can trade: the busiest days of the largest futures reach six million."""
+"""Largest possible volume of a minute in contracts; the busiest days of the largest futures reach six million."""
 
 
 def isolated_prints() -> pl.Expr:
@@ -37,17 +35,18 @@ def isolated_prints() -> pl.Expr:
 
 
 def isolated_prices() -> pl.Expr:
-    """Mark bars that leave the range of the two bars before and after them by far.
+    """Mark bars that leave the range of the two bars before and after them by more than a limit.
 
-    Far is 1.5 % of the price and ten median bar ranges of the 31 bars around. A bar without a neighbour within five
-    minutes on either side is not judged: deferred months trade hours apart. The first and the last bar of a file
-    have neighbours on one side only. Fewer bars than the median needs say nothing about what is usual.
+    The limit is the larger of 1.5 % of the price and ten median bar ranges of the 31 bars around. A bar without a
+    neighbour within five minutes on either side is not checked: deferred months trade hours apart. The first and the
+    last bar of a file have neighbours on one side only. Fewer than 31 bars are not checked.
     """
     above = pl.col("high") - pl.max_horizontal(pl.col("high").shift(n) for n in _PRICE_NEIGHBOURS)
     below = pl.min_horizontal(pl.col("low").shift(n) for n in _PRICE_NEIGHBOURS) - pl.col("low")
     ts = pl.col("ts")
     near = (ts - ts.shift(1) <= _NEAR).fill_null(False) | (ts.shift(-1) - ts <= _NEAR).fill_null(False)
-    far = pl.max_horizontal(_PRICE_SHARE * _level(), median_bar_range(_RANGES))
+    level = pl.col("close").rolling_median(_RANGE_BARS, center=True, min_samples=1).abs()
+    far = pl.max_horizontal(_PRICE_SHARE * level, median_bar_range(_RANGES))
     known = pl.len() >= _RANGE_BARS
     return (known & near & (pl.max_horizontal(above, below) > far)).fill_null(False)
 
@@ -55,8 +54,8 @@ def isolated_prices() -> pl.Expr:
 def isolated_volumes() -> pl.Expr:
     """Mark bars with more than 50 times the volume of the ten bars around and 0.1 % of the rest of their session.
 
-    Only sessions that trade steadily are judged by that (60 bars, a median of 20 contracts): a block in a deferred
-    month looks the same and is none the less true. ``MAX_VOLUME`` holds for every bar.
+    Only sessions that trade steadily (60 bars, a median of 20 contracts) are checked: a block trade in a deferred
+    month looks the same and is valid. ``MAX_VOLUME`` holds for every bar.
     """
     volume = pl.col("volume")
     around = pl.max_horizontal(volume.shift(n) for n in _VOLUME_NEIGHBOURS)
@@ -69,7 +68,3 @@ def isolated_volumes() -> pl.Expr:
 def median_bar_range(times: float) -> pl.Expr:
     """Return ``times`` the median of high - low over the 31 bars around, in points."""
     return times * (pl.col("high") - pl.col("low")).rolling_median(_RANGE_BARS, center=True, min_samples=1)
-
-
-def _level() -> pl.Expr:
-    return pl.col("close").rolling_median(_RANGE_BARS, center=True, min_samples=1).abs()

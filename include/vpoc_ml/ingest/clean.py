@@ -8,6 +8,7 @@ from datetime import timedelta
 import polars as pl
 
 from vpoc_ml.artifacts.quarantine_reasons import (
+    BAD_PRINT,
     BELOW_MIN_PRICE,
     CONFLICTING,
     DUPLICATE,
@@ -17,16 +18,11 @@ from vpoc_ml.artifacts.quarantine_reasons import (
     OUTSIDE_HOURS,
     UNPARSABLE,
 )
-from vpoc_ml.ingest.bad_prints import BAD_PRINT, isolated_prints
+from vpoc_ml.artifacts.schemas import BARS, OHLCV, PRICES, QUARANTINE
+from vpoc_ml.ingest.bad_prints import isolated_prints
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, reviewed_range
 from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument
-
-_PRICES = ("open", "high", "low", "close")
-_VALUES = (*_PRICES, "volume")
-BAR_COLUMNS = ("ts", "contract", "session", "rth", *_VALUES)
-QUARANTINE_COLUMNS = ("line", "ts", *_VALUES, "reason")
-_PLACE = ("text", "file")
 
 
 @dataclass(frozen=True)
@@ -41,48 +37,55 @@ class Cleaned:
 def clean(
     rows: pl.DataFrame, contract: Contract, instrument: Instrument, min_price: float, bad_prints: int = 0
 ) -> Cleaned:
-    """Split rows (ts, open, high, low, close, volume, line; text, file where known) into bars and quarantine.
+    """Split rows (ts, open, high, low, close, volume, line; text and file if known) into bars and quarantine.
 
-    Every row lands in exactly one of the two. A row has one reason, the first that holds: unparsable; outside
-    exchange hours (weekend, maintenance, halt, holiday, after the contract's last trade); a price below
-    ``min_price`` points, unless the instrument allows ``negative_prices``; off the tick grid; OHLC out of order;
-    negative volume. Among the rows left, the first of equal stamps is the bar, and later ones are duplicates,
-    conflicting if any value differs. Of the bars then left, isolated bad prints are set apart if there are at most
-    ``bad_prints``; more are no single mistakes and stay for the gate to find.
+    Every row is in exactly one of the two. A row has one reason, the first that applies: unparsable; outside exchange
+    hours (weekend, maintenance, halt, holiday, after the contract's last trade); a price below ``min_price`` points,
+    unless the instrument allows ``negative_prices``; off the tick grid; OHLC out of order; negative volume. Of the
+    remaining rows with equal timestamps the first is the bar; the others are duplicates, conflicting if any value
+    differs. Of the remaining bars, isolated bad prints are quarantined if there are at most ``bad_prints``. More are
+    no single mistakes: they stay in the bars, and the gate reports them.
     """
     assigned = within_hours(rows.with_row_index("row"), contract, instrument)
-    judged = assigned.with_columns(reason=_row_reason(instrument, min_price))
-    good = judged.filter(pl.col("reason").is_null())
-    repeats = _repeats(good)
+    reasoned = assigned.with_columns(reason=_row_reason(instrument, min_price))
+    bad = reasoned.filter(pl.col("reason").is_not_null())
+    good = reasoned.filter(pl.col("reason").is_null()).sort("row")
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).first().over("ts") for name in OHLCV)
+    repeats = good.with_columns(reason=pl.when(same).then(pl.lit(DUPLICATE)).otherwise(pl.lit(CONFLICTING))).filter(
+        pl.col("row") != pl.col("row").first().over("ts")
+    )
     kept = good.join(repeats.select("row"), on="row", how="anti").sort("ts")
-    prints = _prints(kept, bad_prints)
+    prints = kept.filter(isolated_prints()) if bad_prints else kept.clear()
+    prints = (prints if prints.height <= bad_prints else kept.clear()).with_columns(reason=pl.lit(BAD_PRINT))
     kept = kept.join(prints.select("row"), on="row", how="anti", maintain_order="left")
-    bars = kept.select("ts", pl.lit(contract.code).alias("contract"), "session", "rth", *_VALUES)
-    bad = pl.concat([judged.filter(pl.col("reason").is_not_null()), repeats, prints], how="diagonal")
-    columns = [*QUARANTINE_COLUMNS, *(name for name in _PLACE if name in rows.columns)]
-    return Cleaned(bars, bad.sort("row").select(columns), _out_of_order(kept.sort("row")))
+    bars = kept.with_columns(contract=pl.lit(contract.code)).select(name for name in BARS if name != "vix")
+    columns = [name for name in QUARANTINE if name not in ("text", "file") or name in rows.columns]
+    quarantine = pl.concat([bad, repeats, prints], how="diagonal").sort("row").select(columns)
+    delivered = kept.sort("row")
+    before = pl.col("ts").cum_max().over("file") if "file" in kept.columns else pl.col("ts").cum_max()
+    return Cleaned(bars, quarantine, int(delivered.select((pl.col("ts") < before).sum()).item()))
 
 
 def within_hours(rows: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
     """Return rows (ts and any others) with session and rth; session is null outside exchange hours."""
-    stamped = rows.filter(pl.col("ts").is_not_null()).sort("ts", maintain_order=True)
-    table = hours(stamped, contract, instrument)
-    open_ = stamped.join_asof(table, left_on="ts", right_on="open_at", strategy="backward", coalesce=False)
+    timed = rows.filter(pl.col("ts").is_not_null()).sort("ts", maintain_order=True)
+    table = hours(timed, contract, instrument)
+    joined = timed.join_asof(table, left_on="ts", right_on="open_at", strategy="backward", coalesce=False)
     ts = pl.col("ts")
     halted = (ts >= pl.col("halt_start")) & (ts < pl.col("halt_end"))
     trading = (ts < pl.col("close_at")) & ~halted.fill_null(False)
-    assigned = open_.with_columns(
+    assigned = joined.with_columns(
         session=pl.when(trading).then("session"),
         rth=((ts >= pl.col("rth_open")) & (ts < pl.col("rth_close"))).fill_null(False),
     ).select(*rows.columns, "session", "rth")
     return pl.concat([assigned, rows.filter(pl.col("ts").is_null())], how="diagonal")
 
 
-def hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
-    """Return the contract's sessions around the stamps, absurd ones aside: open_at, session, close_at and RTH."""
+def hours(timed: pl.DataFrame, contract: Contract, instrument: Instrument) -> pl.DataFrame:
+    """Return the contract's sessions around the timestamps (ts, no nulls): open_at, session, close_at, RTH, halt."""
     first, last = reviewed_range(instrument.calendar)
-    if stamped.height:
-        low, high = stamped["ts"].min().date(), stamped["ts"].max().date()  # type: ignore[union-attr]
+    if timed.height:
+        low, high = timed["ts"].min().date(), timed["ts"].max().date()  # type: ignore[union-attr]
         week, calendar = timedelta(days=7), instrument.calendar
         first, last = clip_to_reviewed(calendar, low - week), clip_to_reviewed(calendar, high + week)
     table = contract_sessions(contract, instrument, first, last)
@@ -93,8 +96,9 @@ def hours(stamped: pl.DataFrame, contract: Contract, instrument: Instrument) -> 
 
 
 def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
+    """Return the first reason that applies to a row on its own, else null."""
     least = -float("inf") if instrument.negative_prices else max(min_price, instrument.tick_size)
-    ticks = [pl.col(name) / instrument.tick_size for name in _PRICES]
+    ticks = [pl.col(name) / instrument.tick_size for name in PRICES]
     off_tick = pl.any_horizontal((value - value.round()).abs() > TICK_TOLERANCE for value in ticks)
     low_bound = pl.min_horizontal("open", "close", "high")
     high_bound = pl.max_horizontal("open", "close", "low")
@@ -103,7 +107,7 @@ def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
         .then(pl.lit(UNPARSABLE))
         .when(pl.col("session").is_null())
         .then(pl.lit(OUTSIDE_HOURS))
-        .when(pl.min_horizontal(*_PRICES) < least)
+        .when(pl.min_horizontal(*PRICES) < least)
         .then(pl.lit(BELOW_MIN_PRICE))
         .when(off_tick)
         .then(pl.lit(OFF_TICK))
@@ -112,24 +116,3 @@ def _row_reason(instrument: Instrument, min_price: float) -> pl.Expr:
         .when(pl.col("volume") < 0)
         .then(pl.lit(NEGATIVE_VOLUME))
     )
-
-
-def _repeats(good: pl.DataFrame) -> pl.DataFrame:
-    """Return every row but the first of each stamp, with its reason."""
-    ordered = good.sort("row")
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).first().over("ts") for name in _VALUES)
-    return ordered.with_columns(reason=pl.when(same).then(pl.lit(DUPLICATE)).otherwise(pl.lit(CONFLICTING))).filter(
-        pl.col("row") != pl.col("row").first().over("ts")
-    )
-
-
-def _prints(kept: pl.DataFrame, limit: int) -> pl.DataFrame:
-    """Return the isolated bad prints of bars sorted by ts, with their reason; none if more than ``limit``."""
-    found = kept.filter(isolated_prints()) if limit else kept.clear()
-    return (found if found.height <= limit else kept.clear()).with_columns(reason=pl.lit(BAD_PRINT))
-
-
-def _out_of_order(kept: pl.DataFrame) -> int:
-    """Return how many stamps are earlier than one before them in their file."""
-    before = pl.col("ts").cum_max().over("file") if "file" in kept.columns else pl.col("ts").cum_max()
-    return int(kept.select((pl.col("ts") < before).sum()).item())

@@ -1,4 +1,4 @@
-"""Whether the stamps of a contract can be what its reader took them for: the exchange's own hours tell."""
+"""Check that timestamps and prices follow the conventions that the reader assumed, by the exchange's own hours."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MINUTE = timedelta(minutes=1)
 
 
 def check_side(cleaned: Cleaned, contract: Contract, instrument: Instrument, where: str) -> None:
-    """Refuse stamps of the wrong side of the bar.
+    """Refuse timestamps that mark the other side of the bar.
 
-    Bars of a session lie in [open, close). If, in most sessions, there is a bar AT the close and none at the open,
-    the stamps mark the END of a bar and were read as START; a bar one minute before the open and none in the last
-    minute means the opposite. Both errors put the 15:59 bar, more than a percent of a day's volume, into another
-    minute. Fewer than three sessions, or thin ones, prove nothing and pass.
+    Bars of a session lie in [open, close). If most sessions have a bar AT the close and none at the open, the
+    timestamps mark the END of a bar and were read as its START. A bar one minute before the open and none in the last
+    minute means the opposite. Both errors move the 15:59 bar, more than a percent of a day's volume, into another
+    minute. Fewer than three sessions, or sessions with few bars, prove nothing and pass.
 
     Raises:
         UnreadableFileError: naming ``ingest.label_side``.
@@ -38,58 +38,57 @@ def check_side(cleaned: Cleaned, contract: Contract, instrument: Instrument, whe
     at_open, at_last = bars.is_in(opens.implode()).sum(), bars.is_in((closes - _MINUTE).implode()).sum()
     at_close, before_open = stray.is_in(closes.implode()).sum(), stray.is_in((opens - _MINUTE).implode()).sum()
     if at_close >= _MOST * table.height and at_open <= _FEW * table.height:
-        raise _wrong_side(where, int(at_close), table.height, "at the close and none at the open", "end")
-    if before_open >= _MOST * table.height and at_last <= _FEW * table.height:
-        raise _wrong_side(where, int(before_open), table.height, "before the open and none in the last minute", "start")
+        count, position, side = int(at_close), "at the close and none at the open", "end"
+    elif before_open >= _MOST * table.height and at_last <= _FEW * table.height:
+        count, position, side = int(before_open), "before the open and none in the last minute", "start"
+    else:
+        return
+    raise UnreadableFileError(
+        where,
+        "timestamps that mark the side of the bar that the format states",
+        f"a bar {position} in {count} of {table.height} sessions, so the timestamps mark the {side} of a bar",
+        remedy=f"Set ingest.label_side to {side}.",
+    )
 
 
 def check_zone(rows: pl.DataFrame, contract: Contract, instrument: Instrument, where: str) -> None:
-    """Refuse stamps that fit the exchange's hours only when moved by whole hours: their zone is another one.
+    """Refuse timestamps that lie in the exchange's hours only when they are moved by whole hours: another zone.
 
     Raises:
         UnreadableFileError: naming ``ingest.timezone``.
     """
-    stamps = rows.select("ts").drop_nulls()
-    shares = {shift: _outside(stamps, shift, contract, instrument) for shift in range(-12, 13)}
+    timestamps = rows.select("ts").drop_nulls()
+
+    def outside(shift: int) -> float:
+        """Return the share of timestamps outside exchange hours after a shift by hours."""
+        moved = timestamps.with_columns(pl.col("ts") + pl.duration(hours=shift))
+        if not moved.height:
+            return 0.0
+        return 1.0 - within_hours(moved, contract, instrument)["session"].count() / moved.height
+
+    shares = {shift: outside(shift) for shift in range(-12, 13)}
     best = min(shares, key=lambda shift: (shares[shift], abs(shift)))
     if best == 0 or shares[best] > _FEW * shares[0]:
         return
     raise UnreadableFileError(
         where,
-        "stamps within exchange hours",
+        "timestamps within exchange hours",
         f"{shares[0]:.1%} of them outside, but {shares[best]:.1%} if they were {best:+d} h later",
-        remedy="Set ingest.timezone to the zone the stamps are written in.",
+        remedy="Set ingest.timezone to the zone of the timestamps.",
     )
 
 
 def check_unadjusted(cleaned: Cleaned, rows: int, instrument: Instrument, where: str) -> None:
-    """Refuse prices that leave the tick grid by the thousand, as ratio-adjusted series do.
+    """Refuse a file of which more than a tenth of the rows are off the tick grid, as in a ratio-adjusted series.
 
     Raises:
-        UnreadableFileError: otherwise.
+        UnreadableFileError: with the share of such rows.
     """
     off = int((cleaned.quarantine["reason"] == OFF_TICK).sum())
     if off > _ADJUSTED * rows:
         raise UnreadableFileError(
             where,
             f"unadjusted prices, multiples of {instrument.tick_size}",
-            f"{off / rows:.1%} of the rows off the grid, as ratio-adjusted ones are",
+            f"{off / rows:.1%} of the rows off the grid, as in a ratio-adjusted series",
             remedy="Deliver the single contract unadjusted.",
         )
-
-
-def _wrong_side(where: str, count: int, sessions: int, what: str, side: str) -> UnreadableFileError:
-    return UnreadableFileError(
-        where,
-        "stamps of the side of the bar that the format marks",
-        f"a bar {what} in {count} of {sessions} sessions, so the stamps mark the {side} of a bar",
-        remedy=f"Set ingest.label_side to {side}.",
-    )
-
-
-def _outside(stamps: pl.DataFrame, shift: int, contract: Contract, instrument: Instrument) -> float:
-    moved = stamps.with_columns(pl.col("ts") + pl.duration(hours=shift))
-    if not moved.height:
-        return 0.0
-    inside = within_hours(moved, contract, instrument)["session"].count()
-    return 1.0 - inside / moved.height

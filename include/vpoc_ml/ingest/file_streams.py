@@ -1,4 +1,4 @@
-"""Bytes of a vendor file, through gzip, zstandard and zip, as blocks of whole lines in bounded memory."""
+"""Read vendor files, also in gzip, zstandard and zip, as blocks of complete lines in bounded memory."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ _SHOWN = 80
 _TAIL = 4096
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", (b"PK\x03\x04", b"PK\x05\x06")
 EXPANSION_LIMIT = 200.0
-"""Largest expanded size as a multiple of the packed size: minute bars reach 5 to 20, made files of equal bars 100."""
-_NEVER_TOO_LARGE = 256 * 1024 * 1024
+"""Largest expanded size as a multiple of the packed size. Minute bars reach 5 to 20, test files of equal bars 100."""
+_ALWAYS_ALLOWED = 256 * 1024 * 1024
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError)
 _REDELIVER = "Deliver the file again once it is complete."
 
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a text, bytes [offset, stop): ``text`` without its final line break; ``line``: its first.
+    """Complete lines of a text, bytes [offset, stop).
 
-    ``ended`` is False for the last line of a text that does not end with a line break.
+    ``text`` has no final line break; ``line`` is the 1-based number of its first line. ``ended`` is False for the last
+    line of a text that does not end with a line break.
     """
 
     offset: int
@@ -51,16 +52,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Head:
-    """Start of a file or zip member: ``name`` as delivered, first bytes, and the first whole lines as text."""
+    """Start of a file or zip member: ``name`` as delivered, the first bytes, and the first complete lines as text."""
 
     name: str
     raw: bytes
     lines: tuple[str, ...]
-    whole: bool  # the head is the entire content
 
 
-class _Expanded(io.RawIOBase):
-    """What a packed stream holds, up to a limit. Seeking backwards unpacks from the start again."""
+class _LimitedStream(io.RawIOBase):
+    """The unpacked content of a stream, up to a size limit. Seeking backwards unpacks from the start again."""
 
     def __init__(self, path: Path, limit: float, start: Callable[[], IO[bytes]]) -> None:
         self._path, self._limit, self._start = path, limit, start
@@ -102,20 +102,19 @@ class _Expanded(io.RawIOBase):
 
 
 def expanded_limit(path: Path, ratio: float) -> float:
-    """Return the largest number of bytes that a packed file may expand to: at least 256 MiB, else ``ratio`` times
-    its own size."""
-    return max(_NEVER_TOO_LARGE, ratio * path.stat().st_size)
+    """Return the number of bytes to which a packed file may expand: ``ratio`` times its size, at least 256 MiB."""
+    return max(_ALWAYS_ALLOWED, ratio * path.stat().st_size)
 
 
 @contextmanager
-def opened(path: Path, member: str | None = None, *, ratio: float = EXPANSION_LIMIT) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes; gzip, zstandard and the named member of a zip are unpacked on the way.
+def open_unpacked(path: Path, member: str | None = None, *, ratio: float = EXPANSION_LIMIT) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes; gzip, zstandard and the named member of a zip are unpacked while reading.
 
     A member may itself be gzip or zstandard. ``ratio`` limits the expanded size (``expanded_limit``).
 
     Raises:
         MissingInputError: no such file.
-        UnreadableFileError: it cannot be opened, or what packs it is damaged or cut off.
+        UnreadableFileError: it cannot be opened, or the archive is damaged or cut off.
         ExpansionLimitError: on reading more than the limit.
     """
     if not path.is_file():
@@ -144,30 +143,30 @@ def _unpacked(path: Path, member: str | None, ratio: float, stack: ExitStack) ->
             return cast("IO[bytes]", pa.CompressedInputStream(outer(), "zstd"))
         return cast("IO[bytes]", gzip.GzipFile(fileobj=outer())) if magic[:2] == _GZIP else outer()
 
-    if member is None and not packed(path):
+    if member is None and not is_compressed(path):
         return stack.enter_context(outer())
-    expanded = _Expanded(path, expanded_limit(path, ratio), inner)
+    expanded = _LimitedStream(path, expanded_limit(path, ratio), inner)
     return stack.enter_context(io.BufferedReader(expanded))
 
 
 def _damaged(path: Path, error: Exception) -> UnreadableFileError:
     reason = getattr(error, "strerror", None) or error or type(error).__name__
-    return UnreadableFileError(path, "a readable, whole file", f"{reason} (cut off or damaged)", remedy=_REDELIVER)
+    return UnreadableFileError(path, "a readable, complete file", f"{reason} (cut off or damaged)", remedy=_REDELIVER)
 
 
-def is_packed(data: bytes) -> bool:
-    """Return whether bytes start as gzip, zstandard or zip do."""
+def has_compressed_magic(data: bytes) -> bool:
+    """Return whether bytes start like gzip, zstandard or zip."""
     return data[:2] == _GZIP or data[:4] in (_ZSTD, *_ZIP)
 
 
 def is_gzip(path: Path) -> bool:
-    """Return whether a file is gzip, judged by its first bytes."""
+    """Return whether the first bytes of a file are those of gzip."""
     with path.open("rb") as stream:
         return stream.read(2) == _GZIP
 
 
-def packed(path: Path, member: str | None = None) -> bool:
-    """Return whether a file or zip member is gzip or zstandard, judged by its first bytes."""
+def is_compressed(path: Path, member: str | None = None) -> bool:
+    """Return whether the first bytes of a file or zip member are those of gzip or zstandard."""
     with ExitStack() as stack:
         if member is None:
             magic = stack.enter_context(path.open("rb")).read(4)
@@ -176,11 +175,11 @@ def packed(path: Path, member: str | None = None) -> bool:
     return magic[:2] == _GZIP or magic == _ZSTD
 
 
-def members(path: Path, *, ratio: float = EXPANSION_LIMIT) -> list[str] | None:
-    """Return the names of a zip's files in their order, or None when the file is no zip.
+def zip_members(path: Path, *, ratio: float = EXPANSION_LIMIT) -> list[str] | None:
+    """Return the names of a zip's files in their order; None if the file is not a zip.
 
     Raises:
-        UnreadableFileError: it starts like a zip and is none, or it cannot be opened.
+        UnreadableFileError: it starts like a zip but is damaged, or it cannot be opened.
         ExpansionLimitError: its files together expand to more than ``ratio`` allows.
     """
     try:
@@ -192,7 +191,7 @@ def members(path: Path, *, ratio: float = EXPANSION_LIMIT) -> list[str] | None:
     except (zipfile.BadZipFile, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableFileError(
-            path, "a whole zip archive", f"{reason}, so it is cut off or still being written", remedy=_REDELIVER
+            path, "a complete zip archive", f"{reason}, so it is cut off or still being written", remedy=_REDELIVER
         ) from error
     if sum(item.file_size for item in files) > (limit := expanded_limit(path, ratio)):
         raise ExpansionLimitError(path, path.stat().st_size, limit)
@@ -205,21 +204,20 @@ def read_head(path: Path, member: str | None = None) -> Head:
     Raises:
         MissingInputError, UnreadableFileError: as ``opened``.
     """
-    with opened(path, member) as stream:
+    with open_unpacked(path, member) as stream:
         raw = stream.read(HEAD_BYTES + 1)
     text = raw[:HEAD_BYTES].decode("utf-8", errors="replace").removeprefix("\ufeff")
     lines = text.split("\n")
-    whole = len(raw) <= HEAD_BYTES
     if len(lines) > 1:
-        lines.pop()  # cut by the head's end or by a torn delivery, or empty after the last line break
+        lines.pop()  # cut at the end of the head or of a truncated file, or empty after the last line break
     kept = tuple(line.rstrip("\r") for line in lines[:HEAD_LINES])
-    return Head(Path(member or path.name).name, raw[:HEAD_BYTES], kept if text else (), whole)
+    return Head(Path(member or path.name).name, raw[:HEAD_BYTES], kept if text else ())
 
 
 def blocks(stream: IO[bytes], *, offset: int = 0, line: int = 1, stop: int | None = None) -> Iterator[Block]:
     """Yield the text from byte ``offset``, where line number ``line`` starts, up to byte ``stop``.
 
-    A line above 1 MiB is not held: its first 80 characters and its length stand for it.
+    A line above 1 MiB is not held in memory: its first 80 characters and its length replace it.
     """
     if offset:
         stream.seek(offset)
@@ -249,7 +247,7 @@ def blocks(stream: IO[bytes], *, offset: int = 0, line: int = 1, stop: int | Non
 
 
 def _skip_line(stream: IO[bytes], carry: bytes) -> tuple[str, int, bool, bytes]:
-    """Read past a line without holding it; return what stands for it, its bytes, whether it ended, and the rest."""
+    """Skip a long line; return its replacement, its number of bytes, whether it ended, and the bytes after it."""
     shown = carry[:_SHOWN].decode("utf-8", errors="replace")
     length = len(carry)
     while chunk := stream.read(LONGEST_LINE):
@@ -266,31 +264,31 @@ def _text(data: bytes, *, first: bool) -> str:
 
 
 def hash_content(path: Path, member: str | None = None, *, ratio: float = math.inf) -> str:
-    """Return the SHA-256 of what a file or zip member holds, unpacked, read in blocks.
+    """Return the SHA-256 of the unpacked content of a file or zip member, read in blocks.
 
     Raises:
         MissingInputError, UnreadableFileError: as ``opened``.
     """
     digest = hashlib.sha256()
-    with opened(path, member, ratio=ratio) as stream:
+    with open_unpacked(path, member, ratio=ratio) as stream:
         while chunk := stream.read(LONGEST_LINE):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def lacks_last_break(path: Path) -> int | None:
+def unterminated_last_line(path: Path) -> int | None:
     """Return the number of the last line if a plain file does not end with a line break, else None.
 
-    Blanks after the last line break, and the end mark of old systems (Ctrl-Z), are no line.
+    Blanks after the last line break, and a final Ctrl-Z, are not a line.
     """
-    tail = tail_of(path).rstrip(b" \t\r\x1a")
+    tail = read_tail(path).rstrip(b" \t\r\x1a")
     if not tail or tail.endswith(b"\n"):
         return None
     with path.open("rb") as stream:
         return 1 + sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(LONGEST_LINE), b""))
 
 
-def tail_of(path: Path) -> bytes:
+def read_tail(path: Path) -> bytes:
     """Return the last 4 KiB of a plain file."""
     with path.open("rb") as stream:
         stream.seek(max(0, stream.seek(0, io.SEEK_END) - _TAIL))
@@ -298,14 +296,14 @@ def tail_of(path: Path) -> bytes:
 
 
 def last_line(path: Path, member: str | None = None) -> str:
-    """Return the last line that is not blank, at most its last 4 KiB; a packed file is read through.
+    """Return the last line that is not blank, at most its last 4 KiB; a packed file is read to its end.
 
     Raises:
         MissingInputError, UnreadableFileError: as ``opened``.
     """
-    tail = b"" if member is not None or packed(path) else tail_of(path)
+    tail = b"" if member is not None or is_compressed(path) else read_tail(path)
     if not tail:
-        with opened(path, member, ratio=math.inf) as stream:
+        with open_unpacked(path, member, ratio=math.inf) as stream:
             while chunk := stream.read(LONGEST_LINE):
                 tail = (tail + chunk)[-_TAIL:]
     return tail.decode("utf-8", errors="replace").rstrip().rpartition("\n")[2]

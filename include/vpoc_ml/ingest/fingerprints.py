@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from vpoc_ml.artifacts.sources import Source
-from vpoc_ml.ingest.file_streams import blocks, hash_content, opened
+from vpoc_ml.ingest.file_streams import blocks, hash_content, open_unpacked
 
 
 def hash_source(source: Source) -> str:
@@ -21,7 +21,7 @@ def hash_source(source: Source) -> str:
     if source.symbol is None or source.span is None:
         return hash_content(source.path, source.member)
     digest = hashlib.sha256()
-    with opened(source.path, source.member, ratio=math.inf) as stream:
+    with open_unpacked(source.path, source.member, ratio=math.inf) as stream:
         digest.update(stream.readline(4096))
         for block in blocks(stream, offset=source.span.start, line=source.span.line, stop=source.span.stop):
             lines = pl.Series([block.text]).str.split("\n").explode()

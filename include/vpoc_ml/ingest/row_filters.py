@@ -1,4 +1,7 @@
-"""Bars of sessions whose hours the calendar does not know: they are left out, with a note, and are no bad rows."""
+"""Rows that ingestion leaves out: sessions without reviewed hours, and bars that had not ended at an as-of time.
+
+Such rows are no bad rows: they do not go to the quarantine.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,45 @@ from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_hours, reviewed_range
 from vpoc_ml.market.instruments import Instrument
 
+BAR_LENGTH = timedelta(seconds=60)
+"""A bar is known when it has ended, this long after its timestamp."""
 _LISTED = timedelta(days=3653)
 """How long before its expiry a contract can have bars; an earlier timestamp is a mistake, not history."""
 _TRADED = timedelta(days=731)
-"""How long before its expiry a contract's file is looked into before it is planned."""
+"""A contract that expires this long after the first reviewed session has bars of reviewed sessions for certain."""
+
+
+def rows_ended_by(rows: pl.DataFrame, as_of: datetime | None) -> pl.DataFrame:
+    """Return the rows (ts) of bars that had ended at ``as_of``; None: all. A row without a timestamp stays."""
+    return rows if as_of is None else rows.filter((pl.col("ts") + BAR_LENGTH <= as_of).fill_null(True))
+
+
+def first_timestamp(source: Source, instrument: Instrument, config: IngestConfig) -> datetime | None:
+    """Return the earliest timestamp of a source, UTC; None if no row has one.
+
+    Raises:
+        UnreadableFileError: the source cannot be read.
+    """
+    earliest = (batch["ts"].min() for batch in READERS[source.reader].batches(source, instrument, config))
+    return min((ts for ts in earliest if isinstance(ts, datetime)), default=None)
 
 
 def reviewed_rows(rows: pl.DataFrame, contract: Contract, instrument: Instrument) -> tuple[pl.DataFrame, str]:
-    """Return the rows (ts and any others) of reviewed sessions, and a sentence about the rest, empty if there is none.
+    """Return the rows (ts and any others) of reviewed sessions, and a sentence about the rest; empty if none.
 
     Rows without a timestamp, more than ten years before expiry or after it stay: they are bad rows, not history.
     """
     opens, closes = reviewed_hours(instrument.calendar)
     expiry = datetime.combine(contract.expiry, time(), UTC)
-    early = (pl.col("ts") < opens) & (pl.col("ts") >= expiry - _LISTED)
-    late = (pl.col("ts") >= closes) & (pl.col("ts") < expiry + timedelta(days=1))
-    left_out = rows.filter(early | late)
+    before = (pl.col("ts") < opens) & (pl.col("ts") >= expiry - _LISTED)
+    after = (pl.col("ts") >= closes) & (pl.col("ts") < expiry + timedelta(days=1))
+    left_out = rows.filter(before | after)
     if left_out.is_empty():
         return rows, ""
     days = left_out["ts"].sort().dt.date()
     found = f"{left_out.height:,} row{'s' if left_out.height > 1 else ''} from {days[0]} to {days[-1]}"
-    return rows.filter(~(early | late).fill_null(False)), f"{found} left out: {describe_reviewed_range(instrument)}"
+    kept = rows.filter(~(before | after).fill_null(False))
+    return kept, f"{found} left out: {describe_reviewed_range(instrument)}"
 
 
 def describe_reviewed_range(instrument: Instrument) -> str:
@@ -44,9 +65,10 @@ def describe_reviewed_range(instrument: Instrument) -> str:
 
 
 def has_reviewed_bar(source: Source, contract: Contract, instrument: Instrument, config: IngestConfig) -> bool:
-    """Return whether a source may have a bar of a reviewed session; it is read only where its contract leaves a doubt.
+    """Return whether a source may have a bar of a reviewed session.
 
-    True of a source that cannot be read: the stage that reads it says why.
+    The source is read only if the contract's expiry does not decide. A source that cannot be read returns True: the
+    ingest stage then reports the error.
     """
     first, last = reviewed_range(instrument.calendar)
     if contract.expiry < first:

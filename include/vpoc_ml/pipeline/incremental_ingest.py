@@ -64,7 +64,11 @@ def appended(
     ):
         return None
     grown = detect_append(sources[0], known["size"])
-    if grown is None or _raw(grown.before) != stored.inputs["raw"] or _raw(grown.now) != build_key.inputs["raw"]:
+    if (
+        grown is None
+        or _raw(grown.hash_before) != stored.inputs["raw"]
+        or _raw(grown.hash_now) != build_key.inputs["raw"]
+    ):
         return None
     try:
         (bars, made), (quarantine, _) = run.lake.load(key), run.lake.load(quarantine_key)

@@ -25,8 +25,12 @@ from vpoc_ml.errors import (
 from vpoc_ml.features.optional_registry import ALL_FEATURES, COVARIATES, covariate_features, selected_features
 from vpoc_ml.features.registry import REGISTRY, Feature
 from vpoc_ml.ingest.discover import Discovery, discover
-from vpoc_ml.ingest.known import BAR_LENGTH, first_timestamp
-from vpoc_ml.ingest.row_filters import describe_reviewed_range, has_reviewed_bar
+from vpoc_ml.ingest.row_filters import (
+    BAR_LENGTH,
+    describe_reviewed_range,
+    first_timestamp,
+    has_reviewed_bar,
+)
 from vpoc_ml.ingest.vix.covariates import Covariate, covariates
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.ingest.vix.vix_closes import read_vix

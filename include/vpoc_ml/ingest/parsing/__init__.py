@@ -1,1 +1,1 @@
-"""What the vendors' readers share: text layouts, zones, contract names, files with several contracts."""
+"""Shared parts of the vendor readers: text layouts, zones, contract names, files with several contracts."""

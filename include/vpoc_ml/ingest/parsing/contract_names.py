@@ -1,4 +1,4 @@
-"""The contract in a file's name or a vendor's symbol."""
+"""Read the contract from a file name or a vendor's symbol."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ _CODE = r"(?<![A-Z0-9])(?:{roots})(?:[ _]?[FGHJKMNQUVXZ](?:\d{{4}}|\d{{1,2}})|[ 
 
 
 def contract_in_name(text: str, *, near: date | None = None, where: str = "file name") -> Contract:
-    """Return the one contract that a file name or symbol names, whatever stands around it.
+    """Return the one contract that a file name or symbol names; other text around it is ignored.
 
-    ``near``, a date of the data, decides the decade of a one-digit year.
+    Args:
+        text: file name or symbol.
+        near: a date of the data; it decides the decade of a one-digit year.
+        where: origin of the text, for errors.
 
     Raises:
-        ContractCodeError: none, several, or a continuous or adjusted series: only raw contracts have tradeable
-            prices and a volume profile of their own.
+        ContractCodeError: no contract, several, or a continuous or adjusted series: only raw contracts have
+            tradeable prices and a volume profile of their own.
     """
     if _CONTINUOUS.search(text) or _ADJUSTED.search(text):
         raise ContractCodeError(
             text,
             where=where,
-            reason="a continuous or adjusted series is no contract: deliver the single contracts, unadjusted",
+            reason="a continuous or adjusted series is not a contract: deliver the single contracts, unadjusted",
         )
     stem = Path(text).name.split(".")[0]
     try:

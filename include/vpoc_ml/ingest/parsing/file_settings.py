@@ -1,4 +1,4 @@
-"""Settings that override what sniffing finds: one value for all files, or ``pattern=value`` pairs."""
+"""Settings that override what a file's content shows: one value for all files, or ``pattern=value`` pairs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.parsing import zones
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import LabelSide, TimestampFormat
+
+_SIDES: dict[str, LabelSide] = {"start": "start", "end": "end"}
 
 
-def option(setting: str, file: FileRef, reader: str = "") -> str | None:
-    """Return the value of a setting for a place, or None for ``auto``.
+def setting_for(setting: str, file: FileRef, reader: str = "") -> str | None:
+    """Return the value that a setting has for a file; None for ``auto``.
 
-    ``America/Chicago`` holds for every file; ``sierra_text=America/Chicago, *.csv=America/New_York`` for those whose
-    name fits a pattern or whose reader has this name, the first that fits.
+    ``America/Chicago`` holds for every file. ``sierra_text=America/Chicago, *.csv=America/New_York`` holds for files
+    whose name matches a pattern or whose reader has this name; the first match counts.
     """
     for part in setting.split(","):
         pattern, separator, value = part.strip().rpartition("=")
@@ -28,17 +30,17 @@ def option(setting: str, file: FileRef, reader: str = "") -> str | None:
 
 
 def zone_of(file: FileRef, reader: str, config: IngestConfig, default: str | None) -> str:
-    """Return the zone of stamps that do not tell theirs: as set, else the vendor's.
+    """Return the zone of timestamps without one: ``ingest.timezone``, else the vendor's.
 
     Raises:
-        InvalidValueError: the setting names no zone.
+        InvalidValueError: the setting is no time zone.
         UnreadableFileError: neither is known.
     """
-    zone = option(config.timezone, file, reader) or default
+    zone = setting_for(config.timezone, file, reader) or default
     if zone is None:
         raise UnreadableFileError(
             file.shown,
-            "stamps whose time zone is known",
+            "timestamps whose time zone is known",
             "local times without a zone",
             remedy="Set ingest.timezone, such as America/Chicago, to the zone the file was exported in.",
         )
@@ -49,60 +51,70 @@ def zone_of(file: FileRef, reader: str, config: IngestConfig, default: str | Non
     return zone
 
 
-def clock(
+def timestamp_format(
     file: FileRef,
     reader: str,
     config: IngestConfig,
-    stamps: Sequence[str],
+    timestamps: Sequence[str],
     formats: tuple[str, ...],
     *,
-    end: bool,
+    label_side: LabelSide,
     default: str | None = None,
 ) -> tuple[TimestampFormat, str]:
-    """Return how timestamps are written and the words for their zone, judged by the first of them.
+    """Return the notation of a file's timestamps, and a phrase that describes their zone.
 
-    An offset or a zone's name in a timestamp counts. Those without one are of ``ingest.timezone``, else of
+    An offset or a zone name in a timestamp counts. Timestamps without one have the zone ``ingest.timezone``, else
     ``default``.
 
+    Args:
+        file: the file.
+        reader: name of its reader.
+        config: settings.
+        timestamps: the first timestamps of the file, as written.
+        formats: notations to try.
+        label_side: the side of the bar that timestamps mark.
+        default: zone of timestamps without one, if the setting is not made.
+
     Raises:
-        InvalidValueError: the setting names no zone.
+        InvalidValueError: the setting is no time zone.
         UnreadableFileError: timestamps without a zone, and the setting is not made.
     """
     if all(form.startswith("epoch") or "%z" in form or form.endswith("Z") for form in formats):
-        return TimestampFormat(formats, None, end), "with their zone"
-    if name := zones.name_in(stamps):
-        return TimestampFormat(formats, name, end, zone_name=name), f"local times of {name}, which they name"
-    carried = any(map(zones.carries_offset, stamps))
-    if carried and not any(map(zones.is_local, stamps)):
-        known = default or option(config.timezone, file, reader)
+        return TimestampFormat(formats, None, label_side), "with their zone"
+    if name := zones.name_in(timestamps):
+        form = TimestampFormat(formats, name, label_side, zone_name=name)
+        return form, f"local times of the zone {name} in their text"
+    carried = any(map(zones.carries_offset, timestamps))
+    if carried and not any(map(zones.is_local, timestamps)):
+        known = default or setting_for(config.timezone, file, reader)
         zone = zone_of(file, reader, config, default) if known else None
-        return TimestampFormat(formats, zone, end, offset=True), "with their offset"
+        return TimestampFormat(formats, zone, label_side, offset=True), "with their offset"
     zone = zone_of(file, reader, config, default)
     shown = zone if default else f"{zone} local times (ingest.timezone)"
-    return TimestampFormat(formats, zone, end, offset=carried), shown
+    return TimestampFormat(formats, zone, label_side, offset=carried), shown
 
 
-def ends(file: FileRef, reader: str, config: IngestConfig, *, default: bool | None) -> bool:
-    """Return whether stamps mark the END of a bar: as set, else the vendor's convention.
+def label_side_of(file: FileRef, reader: str, config: IngestConfig, default: LabelSide | None) -> LabelSide:
+    """Return the side of the bar that timestamps mark: ``ingest.label_side``, else the vendor's convention.
 
     Raises:
         InvalidValueError: the setting is neither start nor end.
         UnreadableFileError: neither is known.
     """
-    side = option(config.label_side, file, reader)
-    if side not in (None, "start", "end"):
-        raise InvalidValueError("ingest.label_side", side, "start or end")
-    if side is None and default is None:
+    side = setting_for(config.label_side, file, reader) or default
+    if side is None:
         raise UnreadableFileError(
             file.shown,
-            "stamps of which the side of the bar is known",
-            "nothing that tells it",
+            "timestamps that mark a known side of the bar",
+            "a file that does not state the side",
             remedy="Set ingest.label_side to start or end.",
         )
-    return bool(default) if side is None else side == "end"
+    if side not in _SIDES:
+        raise InvalidValueError("ingest.label_side", side, "start or end")
+    return _SIDES[side]
 
 
-def told(zone: str, *, end: bool, what: str, units: str = "prices in points, volume in contracts") -> str:
+def describe_format(what: str, zone: str, label_side: LabelSide) -> str:
     """Return the sentence about a format for the run's report."""
-    side = "the end of a bar; moved back 60 s to its start" if end else "the start of a bar"
-    return f"{what}: stamps are {zone} and mark {side}; {units}"
+    side = "the end of a bar; moved back 60 s to its start" if label_side == "end" else "the start of a bar"
+    return f"{what}: timestamps are {zone} and mark {side}; prices in points, volume in contracts"

@@ -1,4 +1,4 @@
-"""What every reader offers: it recognises content, lists the contracts of a file, and yields rows in batches."""
+"""The interface of a vendor reader: recognise a file, list its contracts, yield its rows in batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FileRef:
 
     @property
     def name(self) -> str:
-        """Name that may tell the contract: of the member, else of the file."""
+        """File name of the member, else of the file; it may name the contract."""
         return Path(self.member or self.path.name).name
 
     @property
@@ -43,19 +43,24 @@ class FileRef:
 
 @dataclass(frozen=True)
 class FileContents:
-    """Sources in one place, notes about what was set apart, whether the place holds ``daily`` rows only, and the
-    error that says where the file is cut off, if it is."""
+    """What a file holds.
+
+    ``notes`` name what was set apart. ``daily`` is True for a file of daily rows, which has no sources.
+    ``truncation`` is the error that names the position at which the file is cut off; None for a complete file.
+    """
 
     sources: tuple[Source, ...]
     notes: tuple[str, ...] = ()
     daily: bool = False
-    cut: UnreadableFileError | None = None
+    truncation: UnreadableFileError | None = None
 
 
 class Reader(Protocol):
-    """A vendor format. ``batches`` yields ts (START of bar, Datetime[us, UTC]), open, high, low, close f64 in
-    points, volume i64 in contracts, line i64 (1-based), text str; a row that cannot be read is null but for line
-    and text."""
+    """A vendor format.
+
+    ``batches`` yields ts (START of bar, Datetime[us, UTC]), open, high, low, close f64 in points, volume i64 in
+    contracts, line i64 (1-based) and text str. A malformed row is null in all but line and text.
+    """
 
     @property
     def name(self) -> str: ...

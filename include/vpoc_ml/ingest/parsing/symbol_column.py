@@ -1,4 +1,4 @@
-"""A text that holds several contracts: which they are, where their lines lie, and the lines of one."""
+"""Texts that hold several contracts: find the contracts, the bytes that hold their lines, and the lines of one."""
 
 from __future__ import annotations
 
@@ -18,70 +18,72 @@ from vpoc_ml.market.contracts import Contract, parse_contract
 _SPREAD = re.compile(
     r"[A-Z0-9]{2,4}[FGHJKMNQUVXZ]\d{1,4}\s*[-:]\s*[A-Z0-9]{2,4}[FGHJKMNQUVXZ]\d{1,4}|.*(:BF|:CF|UD:).*"
 )
-_DECADE = 1826  # days around expiry: a one-digit year comes back after ten years
+_HALF_DECADE_DAYS = 1826  # days around expiry: a one-digit year comes back after ten years
 
 
 @dataclass
-class Index:
-    """Spans by symbol and contract; rows of spreads and of symbols that are no contract, by symbol."""
+class SymbolIndex:
+    """Spans by symbol and contract; row counts of calendar spreads and of symbols that name no contract."""
 
     spans: dict[tuple[str, Contract], Span] = field(default_factory=dict)
     spreads: dict[str, int] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
 
+    def contract_near(self, symbol: str, day: date) -> Contract | None:
+        """Return the contract that a symbol names near a day; None, and a row count of 0, if it names none."""
+        try:
+            return parse_contract(symbol, where="symbol column", near=day)
+        except ContractCodeError:
+            (self.spreads if _SPREAD.fullmatch(symbol) else self.others).setdefault(symbol, 0)
+            return None
+
+    def count(self, symbol: str, rows: int) -> None:
+        """Add rows of a symbol that names no contract."""
+        (self.spreads if symbol in self.spreads else self.others)[symbol] += rows
+
+    def extend(self, symbol: str, contract: Contract, block: Block, carried: str) -> None:
+        """Extend the span of a symbol to the end of a block."""
+        span = self.spans.get((symbol, contract)) or Span(
+            start=block.offset, stop=block.stop, line=block.line, carried=carried
+        )
+        self.spans[symbol, contract] = span.model_copy(update={"stop": block.stop})
+
     def notes(self) -> tuple[str, ...]:
         """Return what was set apart, for the run's report."""
-        told = (("calendar spreads", self.spreads), ("symbols that are no single contract", self.others))
+        kinds = (("calendar spreads", self.spreads), ("symbols that are no single contract", self.others))
         return tuple(
-            f"{what} set apart, never mixed with a contract: "
-            + ", ".join(f"{symbol} ({rows} rows)" for symbol, rows in sorted(rows_by.items())[:8])
-            for what, rows_by in told
-            if rows_by
+            f"{kind} set apart, never mixed with a contract: "
+            + ", ".join(f"{symbol} ({rows} rows)" for symbol, rows in sorted(counts.items())[:8])
+            for kind, counts in kinds
+            if counts
         )
 
 
-def index(parts: Iterable[tuple[Block, pl.DataFrame]]) -> Index:
+def index_symbols(parts: Iterable[tuple[Block, pl.DataFrame]]) -> SymbolIndex:
     """Return the index of a text from its blocks and their rows (ts, symbol)."""
-    found, carried = Index(), ""
+    index, carried = SymbolIndex(), ""
     known: dict[tuple[str, date], Contract | None] = {}
     for block, rows in parts:
         if not rows.height:
             continue
-        whole = rows.filter(pl.col("symbol").is_not_null())
-        if not carried and whole.height:
-            carried = str(whole["symbol"][0])
-        months = whole.group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
+        valid = rows.filter(pl.col("symbol").is_not_null())
+        if not carried and valid.height:
+            carried = str(valid["symbol"][0])
         if rows["symbol"][0] is None:  # lines at the start that belong to the symbol of the block before
-            for key in [key for key in found.spans if key[0] == carried]:
-                _extend(found, *key, block, carried)
+            for key in [key for key in index.spans if key[0] == carried]:
+                index.extend(*key, block, carried)
+        months = valid.group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
         for symbol, month, count in months.iter_rows():
             if (symbol, month) not in known:
-                known[symbol, month] = _judged(symbol, month, found)
+                known[symbol, month] = index.contract_near(symbol, month)
             contract = known[symbol, month]
             if contract is None:
-                counts = found.spreads if symbol in found.spreads else found.others
-                counts[symbol] += count
+                index.count(symbol, count)
             else:
-                _extend(found, symbol, contract, block, carried)
-        if whole.height:
-            carried = str(whole["symbol"][-1])
-    return found
-
-
-def _judged(symbol: str, day: date, found: Index) -> Contract | None:
-    """Return the symbol's contract near a day, or None and a count to begin with."""
-    try:
-        return parse_contract(symbol, where="symbol column", near=day)
-    except ContractCodeError:
-        (found.spreads if _SPREAD.fullmatch(symbol) else found.others).setdefault(symbol, 0)
-        return None
-
-
-def _extend(found: Index, symbol: str, contract: Contract, block: Block, carried: str) -> None:
-    span = found.spans.get((symbol, contract)) or Span(
-        start=block.offset, stop=block.stop, line=block.line, carried=carried
-    )
-    found.spans[symbol, contract] = span.model_copy(update={"stop": block.stop})
+                index.extend(symbol, contract, block, carried)
+        if valid.height:
+            carried = str(valid["symbol"][-1])
+    return index
 
 
 def rows_of_symbol(
@@ -89,44 +91,45 @@ def rows_of_symbol(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of one symbol, without that column; a malformed row belongs to the symbol of the row before.
 
-    Of a symbol with a one-digit year, rows nearer to the same symbol of another decade are left out.
+    A symbol with a one-digit year returns every decade: rows that are nearer to the contract of another decade are
+    left out.
     """
     one_digit = re.search(r"[A-Z]\d$", symbol) is not None
     last: tuple[str, object] = (carried, None)
     for batch in batches:
         owner = pl.col("symbol").fill_null(strategy="forward").fill_null(last[0])
-        stamp = pl.col("ts").fill_null(strategy="forward").fill_null(pl.lit(last[1], pl.Datetime("us", "UTC")))
-        owned = batch.with_columns(owner=owner, near=stamp.dt.date())
+        timestamp = pl.col("ts").fill_null(strategy="forward").fill_null(pl.lit(last[1], pl.Datetime("us", "UTC")))
+        owned = batch.with_columns(owner=owner, near=timestamp.dt.date())
         if owned.height:
-            last = (owned["owner"][-1], owned.select(stamp.alias("ts"))["ts"][-1])
-        mine = pl.col("owner") == symbol
+            last = (owned["owner"][-1], owned.select(timestamp.alias("ts"))["ts"][-1])
+        selected = pl.col("owner") == symbol
         if one_digit:
             distance = (pl.col("near") - contract.expiry).dt.total_days().abs()
-            mine &= (distance < _DECADE).fill_null(value=True)
-        yield owned.filter(mine).drop("owner", "near", "symbol")
+            selected &= (distance < _HALF_DECADE_DAYS).fill_null(value=True)
+        yield owned.filter(selected).drop("owner", "near", "symbol")
 
 
-def listed(file: FileRef, reader: str, counted: Mapping[tuple[str, date], int]) -> FileContents:
-    """Return the sources of a file without lines from its rows by symbol and month.
+def contents_by_month(file: FileRef, reader: str, counted: Mapping[tuple[str, date], int]) -> FileContents:
+    """Return the contents of a binary file from its row counts by symbol and month.
 
     Raises:
         ContractCodeError: none of its symbols is a contract.
     """
-    found = Index()
+    index = SymbolIndex()
     contracts = []
     for (symbol, month), rows in sorted(counted.items()):
-        contract = _judged(symbol, month, found)
+        contract = index.contract_near(symbol, month)
         if contract is not None:
             contracts.append((symbol, contract))
-            continue
-        (found.spreads if symbol in found.spreads else found.others)[symbol] += rows
-    refuse_without_contract(found, bool(contracts))
-    whole = Span(start=0, stop=0, line=1, carried="")
-    sources = (file.source(reader, c, symbol, whole) for symbol, c in dict.fromkeys(contracts))
-    return FileContents(tuple(sources), found.notes())
+        else:
+            index.count(symbol, rows)
+    refuse_without_contract(index, bool(contracts))
+    unbounded = Span(start=0, stop=0, line=1, carried="")
+    sources = (file.source(reader, contract, symbol, unbounded) for symbol, contract in dict.fromkeys(contracts))
+    return FileContents(tuple(sources), index.notes())
 
 
-def refuse_without_contract(found: Index, any_contract: bool) -> None:
+def refuse_without_contract(index: SymbolIndex, any_contract: bool) -> None:
     """Raise if a file's symbols name no contract at all.
 
     Raises:
@@ -134,8 +137,8 @@ def refuse_without_contract(found: Index, any_contract: bool) -> None:
     """
     if any_contract:
         return
-    symbol = next(iter([*found.others, *found.spreads]), "no symbol at all")
-    if symbol in found.spreads:
+    symbol = next(iter([*index.others, *index.spreads]), "no symbol at all")
+    if symbol in index.spreads:
         raise ContractCodeError(symbol, where="symbol column", reason="the file holds calendar spreads only")
     parse_contract(symbol, where="symbol column", near=date(2000, 1, 1))
     raise ContractCodeError(symbol, where="symbol column")

@@ -1,4 +1,4 @@
-"""Time zones that timestamps carry themselves: offsets, abbreviations and names."""
+"""Time zones in the text of timestamps: offsets, abbreviations and names."""
 
 from __future__ import annotations
 
@@ -25,28 +25,34 @@ _ABBREVIATIONS = {
     "MEZ": "+0100",
     "MESZ": "+0200",
 }
-"""Zones of the exchanges in America and Europe. Abbreviations are not unique in the world: ``check_zone`` of
-``ingest.convention`` refuses bars that lie outside the exchange's hours because another one was meant."""
+"""Zones of the exchanges in America and Europe. Abbreviations are not unique in the world: if another zone was meant,
+the bars lie outside the exchange's hours and ``check_zone`` of ``ingest.convention`` refuses them."""
 _CLOCK = r"(?:\d:\d{2}(?:[.,]\d+)?|\d{6})"
 _OFFSET = re.compile(rf"{_CLOCK}\s*(?:Z|[+-]\d{{2}}(?::?\d{{2}})?|\s(?:{'|'.join(_ABBREVIATIONS)}))$")
 _LOCAL = re.compile(rf"{_CLOCK}(?:\s*[AaPp][Mm])?$")
 _NAME = re.compile(r"\s([A-Za-z]{2,}(?:/[A-Za-z_+-]+)*)$")
 
 
-def carries_offset(stamp: str) -> bool:
+def carries_offset(timestamp: str) -> bool:
     """Return whether a timestamp ends with an offset, ``Z`` or a known abbreviation of a zone."""
-    return _OFFSET.search(stamp) is not None
+    return _OFFSET.search(timestamp) is not None
 
 
-def is_local(stamp: str) -> bool:
-    """Return whether a timestamp ends with a clock time, so that it tells no zone."""
-    return _LOCAL.search(stamp) is not None and not carries_offset(stamp)
+def is_local(timestamp: str) -> bool:
+    """Return whether a timestamp ends with a clock time, so that it has no zone."""
+    return _LOCAL.search(timestamp) is not None and not carries_offset(timestamp)
 
 
-def name_in(stamps: Sequence[str]) -> str:
-    """Return the zone that the first timestamp names, such as ``US/Eastern``; empty if it names none."""
-    named = _NAME.search(stamps[0]) if stamps else None
-    return named[1] if named and named[1] not in _ABBREVIATIONS and _exists(named[1]) else ""
+def name_in(timestamps: Sequence[str]) -> str:
+    """Return the time zone that the first timestamp names, such as ``US/Eastern``; empty if it names none."""
+    named = _NAME.search(timestamps[0]) if timestamps else None
+    if named is None or named[1] in _ABBREVIATIONS:
+        return ""
+    try:
+        ZoneInfo(named[1])
+    except (KeyError, ValueError, OSError):
+        return ""
+    return named[1]
 
 
 def with_offsets(text: pl.Expr) -> pl.Expr:
@@ -58,18 +64,10 @@ def with_offsets(text: pl.Expr) -> pl.Expr:
     )
 
 
-def remedy(stamp: str, zone: str | None) -> str:
+def remedy(timestamp: str, zone: str | None) -> str:
     """Return what to do about a timestamp that could not be read."""
-    if zone is None and not carries_offset(stamp) and not _NAME.search(stamp):
+    if zone is None and not carries_offset(timestamp) and not _NAME.search(timestamp):
         return "Set ingest.timezone to the zone of timestamps without one."
-    if (named := _NAME.search(stamp)) and named[1].upper() not in ("AM", "PM"):
+    if (named := _NAME.search(timestamp)) and named[1].upper() not in ("AM", "PM"):
         return f"{named[1]} is no known zone: write an offset such as -05:00 or a name such as America/New_York."
     return "Add the format of the timestamps to ingest.mapping, such as format=%d.%m.%Y %H:%M."
-
-
-def _exists(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return False
-    return True

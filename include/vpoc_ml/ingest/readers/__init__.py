@@ -1,4 +1,4 @@
-"""One reader a vendor format; ``READERS`` by name, in the order in which they are asked."""
+"""One reader per vendor format; ``READERS`` holds them by name, in the order in which ``sniff`` tries them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from vpoc_ml.ingest.readers import (
     interactive_brokers,
     kibot,
     lean,
-    lean_daily,
     merged,
     ninjatrader,
     ninjatrader_tick,
@@ -23,23 +22,23 @@ from vpoc_ml.ingest.readers import (
     tradingview,
 )
 
-_MODULES = (
-    ninjatrader,
-    ninjatrader_tick,
-    databento_csv,
-    databento_dbn,
-    firstrate,
-    sierra_text,
-    sierra_scid,
-    interactive_brokers,
-    tradingview,
-    tradestation,
-    kibot,
-    barchart,
-    lean,
-    lean_daily,
-    merged,
-    generic,
-    generic_parquet,
+_READERS: tuple[Reader, ...] = (
+    ninjatrader.READER,
+    ninjatrader_tick.READER,
+    databento_csv.READER,
+    databento_dbn.READER,
+    firstrate.READER,
+    sierra_text.READER,
+    sierra_scid.READER,
+    interactive_brokers.READER,
+    tradingview.READER,
+    tradestation.READER,
+    kibot.READER,
+    barchart.READER,
+    lean.READER,
+    lean.DAILY_READER,
+    merged.READER,
+    generic.READER,
+    generic_parquet.READER,
 )
-READERS: dict[str, Reader] = {module.READER.name: module.READER for module in _MODULES}
+READERS: dict[str, Reader] = {reader.name: reader for reader in _READERS}

@@ -1,6 +1,6 @@
 """Databento DBN files (``.dbn``, ``.dbn.zst``) of the ``ohlcv-1m`` schema; needs the extra ``databento``.
 
-Stamps are UTC nanoseconds and mark the START of the bar; prices are fixed point (1e-9), volume in contracts. The
+Timestamps are UTC nanoseconds and mark the START of the bar; prices are fixed point (1e-9), volume in contracts. The
 file's own metadata map instrument numbers to raw symbols (``ESH6``), so rows of several contracts may interleave;
 calendar spreads (``ESM6-ESU6``) of a parent request are set apart. ``line`` is the number of the record.
 """
@@ -14,14 +14,14 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import OHLCV, PRICES
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.file_streams import Head, is_gzip, opened
-from vpoc_ml.ingest.parsing.file_settings import told
+from vpoc_ml.ingest.file_streams import Head, is_gzip, open_unpacked
+from vpoc_ml.ingest.parsing.file_settings import describe_format
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import listed, rows_of_symbol
-from vpoc_ml.ingest.parsing.text_layout import PRICES, VALUES
+from vpoc_ml.ingest.parsing.symbol_column import contents_by_month, rows_of_symbol
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 
@@ -47,27 +47,27 @@ class DbnReader:
 
         Raises:
             MissingInputError: the package is not installed.
-            ContractCodeError, UnreadableFileError: no contract in it, another schema, or cut off.
+            ContractCodeError, UnreadableFileError: no contract, another schema, or cut off.
         """
         counted: dict[tuple[str, Any], int] = {}
         for batch in self._rows(file, config):
             months = batch.drop_nulls("symbol").group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
             for symbol, month, rows in months.iter_rows():
                 counted[symbol, month] = counted.get((symbol, month), 0) + rows
-        return listed(file, self.name, counted)
+        return contents_by_month(file, self.name, counted)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield the rows of the source's symbol.
 
         Raises:
-            MissingInputError, UnreadableFileError: as ``listing``.
+            MissingInputError, UnreadableFileError: as ``contents``.
         """
         rows = self._rows(FileRef(source.path, source.member), config)
         yield from rows_of_symbol(rows, str(source.symbol), parse_contract(source.contract), "")
 
     def note(self, source: Source, config: IngestConfig) -> str:
-        """Return what the reader converts."""
-        return told("UTC", end=False, what="Databento DBN ohlcv-1m")
+        """Return the sentence about the conversion, for the run's report."""
+        return describe_format("Databento DBN ohlcv-1m", "UTC", "start")
 
     def _rows(self, file: FileRef, config: IngestConfig) -> Iterator[pl.DataFrame]:
         databento = _package(file)
@@ -88,7 +88,7 @@ class DbnReader:
 
 
 def _typed(frame: Any, line: int) -> pl.DataFrame:
-    columns = {name: frame[name].to_numpy() for name in ("ts_event", *VALUES)}
+    columns = {name: frame[name].to_numpy() for name in ("ts_event", *OHLCV)}
     rows = pl.DataFrame(columns).with_columns(symbol=pl.Series(frame["symbol"].tolist(), dtype=pl.String))
     number = pl.int_range(line, line + pl.len(), dtype=pl.Int64)
     return rows.select(
@@ -120,14 +120,14 @@ def _store(databento: Any, file: FileRef, config: IngestConfig) -> Any:
     """Return the package's view of a file; what only a zip or gzip holds is unpacked into memory."""
     if file.member is None and not is_gzip(file.path):
         return databento.DBNStore.from_file(file.path)
-    with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
+    with open_unpacked(file.path, file.member, ratio=config.expansion_limit) as stream:
         return databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
 
 
 def _check_whole(file: FileRef, config: IngestConfig) -> None:
     """Refuse a stream without its end or with part of a record: the decoder would silently stop early."""
     head, size = b"", 0
-    with opened(file.path, file.member, ratio=config.expansion_limit) as stream:
+    with open_unpacked(file.path, file.member, ratio=config.expansion_limit) as stream:
         while data := stream.read(_CHUNK):
             head = head or data[:8]
             size += len(data)

@@ -1,20 +1,21 @@
 """Interactive Brokers bars as ib_insync saves them.
 
 ``date,open,high,low,close,volume,average,barCount`` (an index column may come first) /
-``2025-11-07 15:59:00-05:00,670.88,671.08,670.6,670.91,1562052.0,670.852,12248``. Stamps mark the START of the bar
-and carry the exchange's offset or zone (``20251107 15:59:00 US/Eastern``); those without need ``ingest.timezone``.
+``2025-11-07 15:59:00-05:00,670.88,671.08,670.6,670.91,1562052.0,670.852,12248``. Timestamps mark the START of the
+bar and carry the exchange's offset or zone (``20251107 15:59:00 US/Eastern``); those without need ``ingest.timezone``.
 Volume is contracts of a future, as a float.
 """
 
 from __future__ import annotations
 
+from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import clock, ends, told
+from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import ISO, VALUES, Layout
+from vpoc_ml.ingest.parsing.text_layout import ISO, Layout
 
 EXPECTED = "Interactive Brokers bars (date,open,high,low,close,volume,average,barCount)"
 _NAME = "interactive_brokers"
@@ -23,19 +24,19 @@ _FORMATS = (*ISO, "%Y%m%d %H:%M:%S", "%Y%m%d  %H:%M:%S")
 
 def _recognise(head: Head) -> bool:
     columns = header.names(head)
-    return columns[-8:] == ["date", *VALUES, "average", "barcount"]
+    return columns[-8:] == ["date", *OHLCV, "average", "barcount"]
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = header.names(head)
-    end = ends(file, _NAME, config, default=False)
-    stamps = header.values(head, header.position(head, "date", file))
-    stamp, shown = clock(file, _NAME, config, stamps, _FORMATS, end=end)
+    side = label_side_of(file, _NAME, config, "start")
+    timestamps = header.values(head, header.position(head, "date", file))
+    timestamp, shown = timestamp_format(file, _NAME, config, timestamps, _FORMATS, label_side=side)
     return Layout(
         ",",
-        header.roles(columns, {"date": "stamp", **{name: name for name in VALUES}}),
-        stamp,
-        told(shown, end=end, what="Interactive Brokers bars"),
+        header.roles(columns, {"date": "timestamp", **{name: name for name in OHLCV}}),
+        timestamp,
+        describe_format("Interactive Brokers bars", shown, side),
         header=1,
     )
 

@@ -2,8 +2,8 @@
 
 A header of 56 bytes (``SCID``, its size, the size of a record) and records of 40 bytes: int64 microseconds since
 1899-12-30 UTC, open, high, low, close float32, number of trades, total, bid and ask volume uint32. A record of one
-trade keeps ask and bid in high and low and may have no open: its price is the close. Stamps are the trade's moment
-or the START of a bar; prices in points, float32, put back on the tick they stand for; volume in contracts.
+trade keeps ask and bid in high and low and may have no open: its price is the close. Timestamps are the moment of the
+trade or the START of a bar; prices in points, float32, rounded to the tick they stand for; volume in contracts.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.file_streams import Head, opened
+from vpoc_ml.ingest.file_streams import Head, open_unpacked
 from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.text_layout import VALUES
 from vpoc_ml.ingest.parsing.trades import to_minutes
 from vpoc_ml.market.instruments import Instrument
 
 HEADER_BYTES, RECORD_BYTES = 56, 40
 RECORD = np.dtype(
     [
-        ("stamp", "<i8"),
+        ("timestamp", "<i8"),
         *((name, "<f4") for name in ("open", "high", "low", "close")),
         *((name, "<u4") for name in ("trades", "volume", "bid", "ask")),
     ]
 )
 _EPOCH_US = int((datetime(1970, 1, 1) - datetime(1899, 12, 30)).total_seconds()) * 1_000_000  # noqa: DTZ001
 _RECORDS = 100_000
-_NOTE = "Sierra Chart .scid: microseconds UTC, records put together to bars stamped at their start; contracts"
+_NOTE = "Sierra Chart .scid: microseconds UTC; records are aggregated to bars labelled with their start; contracts"
 
 
 class ScidReader:
@@ -49,18 +49,18 @@ class ScidReader:
         return head.raw[:4] == b"SCID"
 
     def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
-        """Return the contract that the name tells.
+        """Return the contract that the file name holds.
 
         Raises:
-            ContractCodeError: it tells none.
+            ContractCodeError: it holds none.
             UnreadableFileError: another version of the format.
         """
         _check_header(file, head.raw)
         first = _rows(np.frombuffer(head.raw[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES], RECORD), 1, instrument)
         near = first["ts"].drop_nulls().dt.date().to_list()
         contract = contract_in_name(file.name, near=near[0] if near else None)
-        cut = _cut_off(file)
-        return FileContents((file.source(self.name, contract),), cut=cut)
+        truncation = _cut_off(file)
+        return FileContents((file.source(self.name, contract),), truncation=truncation)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         """Yield minute bars; ``line`` is the number of the record. Records without a usable price are null.
@@ -71,12 +71,12 @@ class ScidReader:
         yield from to_minutes(self._records(source, instrument, config))
 
     def note(self, source: Source, config: IngestConfig) -> str:
-        """Return what the reader converts."""
+        """Return the sentence about the conversion, for the run's report."""
         return _NOTE
 
     def _records(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         file = FileRef(source.path, source.member)
-        with opened(source.path, source.member, ratio=config.expansion_limit) as stream:
+        with open_unpacked(source.path, source.member, ratio=config.expansion_limit) as stream:
             _check_header(file, stream.read(HEADER_BYTES))
             line = 1
             while data := stream.read(_RECORDS * RECORD_BYTES):
@@ -96,20 +96,20 @@ def _rows(records: np.ndarray, line: int, instrument: Instrument) -> pl.DataFram
     prices = {"close": close}
     for name in ("open", "high", "low"):
         prices[name] = np.where(single, close, records[name].astype(np.float64))
-    stamp = records["stamp"] - _EPOCH_US
-    good = _usable(records["close"]) & (stamp > 0) & (stamp < 4_102_444_800_000_000)
+    timestamp = records["timestamp"] - _EPOCH_US
+    good = _usable(records["close"]) & (timestamp > 0) & (timestamp < 4_102_444_800_000_000)
     for name in ("open", "high", "low"):
         good &= np.isfinite(prices[name])
     frame = pl.DataFrame(
         {
-            "ts": pl.Series(stamp).cast(pl.Datetime("us", "UTC")),
+            "ts": pl.Series(timestamp).cast(pl.Datetime("us", "UTC")),
             **{name: _on_tick(prices[name], instrument.tick_size) for name in ("open", "high", "low", "close")},
             "volume": records["volume"].astype(np.int64),
             "line": np.arange(line, line + len(records), dtype=np.int64),
             "good": good,
         }
     )
-    whole = frame.select(pl.when("good").then(pl.col("ts", *VALUES)), "line")
+    whole = frame.select(pl.when("good").then(pl.col("ts", *OHLCV)), "line")
     return whole.with_columns(text=pl.format("record {}", "line"))
 
 

@@ -1,23 +1,24 @@
 """Sierra Chart text exports of minute bars.
 
 ``Date, Time, Open, High, Low, Last, Volume, ...`` / ``2025/12/8, 17:30:00, 4222.0, ...``: a space after the comma,
-month and day not padded, the time perhaps with a fraction. Stamps mark the START of the bar, in the chart's time
-zone, which the file does not tell: ``ingest.timezone`` must. Prices in points, volume in contracts.
+month and day not padded, the time perhaps with a fraction. Timestamps mark the START of the bar in the chart's time
+zone. The file does not state that zone: ``ingest.timezone`` is needed. Prices in points, volume in contracts.
 """
 
 from __future__ import annotations
 
+from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import VALUES, Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
 
 EXPECTED = "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)"
 _NAME = "sierra_text"
-_ROLES = {name: name for name in ("date", "time", *VALUES)} | {"last": "close"}
+_ROLES = {name: name for name in ("date", "time", *OHLCV)} | {"last": "close"}
 _FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
 
 
@@ -27,10 +28,10 @@ def _recognise(head: Head) -> bool:
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     zone = zone_of(file, _NAME, config, None)
-    end = ends(file, _NAME, config, default=False)
+    side = label_side_of(file, _NAME, config, "start")
     fields = header.roles(header.names(head), _ROLES)
-    note = told(f"{zone} local times (ingest.timezone)", end=end, what="Sierra Chart text export")
-    return Layout(",", fields, TimestampFormat(_FORMATS, zone, end), note, header=1)
+    note = describe_format("Sierra Chart text export", f"{zone} local times (ingest.timezone)", side)
+    return Layout(",", fields, TimestampFormat(_FORMATS, zone, side), note, header=1)
 
 
 READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

@@ -1,21 +1,22 @@
 """TradeStation and MultiCharts exports of minute bars.
 
 ``"Date","Time","Open","High","Low","Close","Up","Down"`` (also ``Vol`` or ``TotalVolume``, ``<Date>;<Time>;...``).
-Time is the closing time of the bar (TradeStation's help on ASCII data), so timestamps mark its END; they are of the
-chart's time zone, exchange or local, which the file does not tell: ``ingest.timezone`` must. Volume in contracts is
-Up + Down, else Vol or TotalVolume; prices in points.
+Time is the closing time of the bar (TradeStation's help on ASCII data), so timestamps mark its END. Their zone is the
+chart's, exchange or local; the file does not state it: ``ingest.timezone`` is needed. Volume in contracts is Up + Down,
+else Vol or TotalVolume; prices in points.
 """
 
 from __future__ import annotations
 
+from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.date_order import order_of
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import ends, told, zone_of
+from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import PRICES, Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
 
 EXPECTED = "a TradeStation or MultiCharts export (Date,Time,Open,High,Low,Close,Up,Down or Vol)"
 _NAME = "tradestation"
@@ -39,15 +40,15 @@ def _recognise(head: Head) -> bool:
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns, separator = _columns(head)
     zone = zone_of(file, _NAME, config, None)
-    end = ends(file, _NAME, config, default=True)
+    side = label_side_of(file, _NAME, config, "end")
     volumes = next((each for each in _VOLUMES if each <= set(columns)), set())
     wanted = {name: name for name in ("date", "time", *PRICES)} | dict.fromkeys(volumes, "volume")
     first = header.value(head, columns.index("date"), separator) if "date" in columns else ""
     days = (order_of(file, config),) if "/" in first else ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
     formats = tuple(f"{day} {clock}" for day in days for clock in _CLOCKS)
-    note = told(f"{zone} local times (ingest.timezone)", end=end, what="TradeStation or MultiCharts export")
+    note = describe_format("TradeStation or MultiCharts export", f"{zone} local times (ingest.timezone)", side)
     return Layout(
-        separator, header.roles(columns, wanted), TimestampFormat(formats, zone, end), note, header=1, quoted=True
+        separator, header.roles(columns, wanted), TimestampFormat(formats, zone, side), note, header=1, quoted=True
     )
 
 

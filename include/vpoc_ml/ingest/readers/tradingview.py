@@ -1,21 +1,22 @@
 """TradingView chart exports (``CME_MINI_ESH2025, 1.csv``).
 
 ``time,open,high,low,close,<one column per plot>``: time in Unix seconds, or ISO with its offset; it marks the START
-of the bar. Whole files end without a line break. Plot names repeat and may be NaN. There is a Volume column only if
+of the bar. Complete files end without a line break. Plot names repeat and may be NaN. There is a Volume column only if
 the chart showed the Volume indicator; without it the file is refused, because a profile needs volume. ``ES1!`` is a
 continuous series.
 """
 
 from __future__ import annotations
 
+from vpoc_ml.artifacts.schemas import OHLCV, PRICES
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import header
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import clock, ends, told
+from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import ISO, PRICES, VALUES, Layout
+from vpoc_ml.ingest.parsing.text_layout import ISO, Layout
 
 EXPECTED = "a TradingView export (time,open,high,low,close,...,Volume)"
 _NAME = "tradingview"
@@ -35,13 +36,13 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
             line=1,
             remedy="Show the Volume indicator on the chart and export again.",
         )
-    end = ends(file, _NAME, config, default=False)
-    stamps = header.values(head, 0)
-    formats = ("epoch:s",) if stamps and stamps[0].isdigit() else ISO
-    stamp, shown = clock(file, _NAME, config, stamps, formats, end=end)
-    note = told("Unix seconds (UTC)" if formats != ISO else shown, end=end, what="TradingView export")
-    fields = header.roles(columns, {"time": "stamp", **{name: name for name in VALUES}})
-    return Layout(",", fields, stamp, note, header=1, unbroken=True)
+    side = label_side_of(file, _NAME, config, "start")
+    timestamps = header.values(head, 0)
+    formats = ("epoch:s",) if timestamps and timestamps[0].isdigit() else ISO
+    timestamp, shown = timestamp_format(file, _NAME, config, timestamps, formats, label_side=side)
+    note = describe_format("TradingView export", "Unix seconds (UTC)" if formats != ISO else shown, side)
+    fields = header.roles(columns, {"time": "timestamp", **{name: name for name in OHLCV}})
+    return Layout(",", fields, timestamp, note, header=1, final_newline_optional=True)
 
 
 READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

@@ -19,7 +19,7 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ContractCodeError, MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.file_streams import members, opened, packed, read_head
+from vpoc_ml.ingest.file_streams import is_compressed, open_unpacked, read_head, zip_members
 from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.vix.index_header import Header, find_header, split
 from vpoc_ml.ingest.vix.index_symbols import VIX, symbol_of, symbols_in
@@ -164,7 +164,7 @@ def read_index(
 def _text(path: Path, symbol: str, config: IngestConfig) -> str:
     """Return the content as text; of a zip, of its only file that holds the index."""
     member = None
-    if (inner := members(path, ratio=config.expansion_limit)) is not None:
+    if (inner := zip_members(path, ratio=config.expansion_limit)) is not None:
         fitting = [
             each for each in inner if identify_index(each, read_head(path, each).lines, config, symbol) == symbol
         ]
@@ -172,7 +172,7 @@ def _text(path: Path, symbol: str, config: IngestConfig) -> str:
             found = ", ".join(fitting) or f"none among {', '.join(inner)[:80]}"
             raise UnreadableFileError(path, f"one file of {symbol} in the archive", found)
         member = fitting[0]
-    with opened(path, member, ratio=config.expansion_limit) as stream:
+    with open_unpacked(path, member, ratio=config.expansion_limit) as stream:
         raw = stream.read()
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UnreadableFileError(path, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
@@ -218,7 +218,7 @@ def _refuse_cut_off(path: Path, text: str, header: Header, rows: list[tuple[int,
     A close that another field follows is whole, and so is one with two decimals and as many as any other. TradingView
     never ends a file with a line break; there the day's range bounds what a cut can do.
     """
-    if not rows or text.endswith(("\n", "\r")) or packed(path) or members(path, ratio=math.inf) is not None:
+    if not rows or text.endswith(("\n", "\r")) or is_compressed(path) or zip_members(path, ratio=math.inf) is not None:
         return
     line, last = rows[-1]
     close = header.columns["close"]

@@ -59,7 +59,7 @@ def find_header(lines: Sequence[str], wanted: str, config: IngestConfig) -> Head
     Raises:
         InvalidValueError: ``ingest.vix_mapping`` is incomplete.
     """
-    mapping = declared(config)
+    mapping = parse_mapping(config)
     for number, line in enumerate(lines[:_SEARCHED]):
         if mapping and (header := _mapped(number, line, mapping)):
             return header
@@ -71,7 +71,7 @@ def find_header(lines: Sequence[str], wanted: str, config: IngestConfig) -> Head
     return None
 
 
-def declared(config: IngestConfig) -> dict[str, str]:
+def parse_mapping(config: IngestConfig) -> dict[str, str]:
     """Return ``ingest.vix_mapping`` by role.
 
     Raises:
