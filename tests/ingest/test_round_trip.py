@@ -45,7 +45,7 @@ def bars() -> pl.DataFrame:
 def read_back(folder: Path, vix: pl.DataFrame, **settings: object) -> BuiltBars:
     config = IngestConfig(**settings)
     found = discover(folder, ES, config)
-    assert (list(found.contracts), found.unreadable) == (["ESH25"], [])
+    assert (list(found.contracts), found.unreadable) == (["ESH25"], ())
     return build_bars(found.contracts["ESH25"], ESH25, ES, vix, config)
 
 
