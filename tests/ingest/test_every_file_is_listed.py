@@ -177,5 +177,5 @@ def test_minutes_of_a_reader_set_by_hand_are_not_later_than_written(tmp_path: Pa
     source = discover(tmp_path, ES, config).contracts["ESH25"][0]
     rows = pl.concat(READERS[source.reader].batches(source, ES, config))
     assert rows["ts"].to_list() == BARS["ts"].to_list()
-    later = pl.concat(READERS[source.reader].batches(source, ES, config.model_copy(update={"stamp": "start"})))
+    later = pl.concat(READERS[source.reader].batches(source, ES, config.model_copy(update={"label_side": "start"})))
     assert later["ts"][0] - rows["ts"][0] == timedelta(minutes=1)

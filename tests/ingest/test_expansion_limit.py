@@ -68,7 +68,7 @@ def parquet_bomb(folder: Path) -> Path:
 BOMBS = [gzip_bomb, zstandard_bomb, zip_bomb, parquet_bomb]
 SETTINGS = {
     "mapping": ("timestamp=Time", "open=O", "high=H", "low=L", "close=C", "volume=V"),
-    "stamp": "start",
+    "label_side": "start",
     "timezone": "UTC",
 }
 

@@ -65,7 +65,7 @@ def binary(folder: Path, kind: str) -> Path:
 def config_of(kind: str) -> IngestConfig:
     extra = vendor.VENDORS[kind].settings if kind in vendor.VENDORS else {}
     if kind == "parquet":
-        extra = {"mapping": vendor.GENERIC, "stamp": "start"}
+        extra = {"mapping": vendor.GENERIC, "label_side": "start"}
     return SLACK.model_copy(update=extra)
 
 

@@ -19,7 +19,7 @@ ES, ESH23 = instrument("ES"), parse_contract("ESH23")
 HEADER = "time,open,high,low,close,Volume"
 ROWS = [f"2023-03-08T09:{30 + n}:00-06:00,4000,4001,3999.5,4000.5,{104 + 37 * n}" for n in range(20)]
 MAPPING = ("timestamp=time", "open=open", "high=high", "low=low", "close=close", "volume=Volume")
-OWN = {"mapping": MAPPING, "stamp": "start"}
+OWN = {"mapping": MAPPING, "label_side": "start"}
 
 
 @pytest.fixture

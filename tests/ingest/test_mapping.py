@@ -22,7 +22,7 @@ GERMAN_OPTIONS = ("separator=semicolon", "format=%d.%m.%Y %H:%M")
 
 def rows(folder: Path, text: str, *mapping: str, name: str = "ESH23.csv", **settings: object) -> pl.DataFrame:
     (folder / name).write_text(text)
-    config = IngestConfig(**{"mapping": mapping, "stamp": "start", "timezone": "UTC", **settings})
+    config = IngestConfig(**{"mapping": mapping, "label_side": "start", "timezone": "UTC", **settings})
     source = discover(folder, ES, config).contracts["ESH23"][0]
     assert source.reader == "generic"
     return pl.concat(READERS["generic"].batches(source, ES, config))
@@ -49,7 +49,7 @@ def test_columns_by_position_leave_the_files_of_vendors_alone(tmp_path: Path) ->
         "time,open,high,low,close,Plot,Volume\n1678289400,4000,4001,3999.5,4000.5,NaN,1\n"
     )
     (tmp_path / "ESH23.csv").write_text("2023-03-08 15:30:00,4000,4001,3999.5,4000.5,100\n")
-    found = discover(tmp_path, ES, IngestConfig(mapping=BY_POSITION, stamp="start", timezone="UTC"))
+    found = discover(tmp_path, ES, IngestConfig(mapping=BY_POSITION, label_side="start", timezone="UTC"))
     readers = {code: sources[0].reader for code, sources in found.contracts.items()}
     assert readers == {"ESH23": "generic", "ESM23": "ninjatrader", "ESU23": "tradingview"}
 
@@ -75,7 +75,7 @@ def test_volume_with_a_part_missing_is_no_volume(tmp_path: Path) -> None:
 def test_volume_is_the_sum_of_columns_in_parquet(tmp_path: Path) -> None:
     columns = {"Time": ["2023-03-08T15:30:00Z"], "Open": 4000.0, "High": 4001.0, "Low": 3999.5, "Close": 4000.5}
     pl.DataFrame(columns | {"Up": 70, "Down": 31}).write_parquet(tmp_path / "ESH23.parquet")
-    config = IngestConfig(mapping=(*BY_NAME[:5], "volume=Up+Down"), stamp="start")
+    config = IngestConfig(mapping=(*BY_NAME[:5], "volume=Up+Down"), label_side="start")
     source = discover(tmp_path, ES, config).contracts["ESH23"][0]
     assert pl.concat(READERS[source.reader].batches(source, ES, config))["volume"].to_list() == [101]
 
@@ -130,4 +130,4 @@ def test_the_error_explains_the_first_row_of_a_parquet_file(tmp_path: Path) -> N
     columns = {"Time": ["8.3.2023"], "Open": 4000.0, "High": 4001.0, "Low": 3999.5, "Close": 4000.5, "Volume": 100}
     pl.DataFrame(columns).write_parquet(tmp_path / "ESH23.parquet")
     with pytest.raises(InputError, match=r"'8\.3\.2023'.*check ingest\.mapping and its format"):
-        discover(tmp_path, ES, IngestConfig(mapping=BY_NAME, stamp="start", timezone="UTC"))
+        discover(tmp_path, ES, IngestConfig(mapping=BY_NAME, label_side="start", timezone="UTC"))

@@ -91,7 +91,7 @@ def test_lean_zip_a_day(bars, tmp_path: Path, flat_vix) -> None:
 
 def test_parquet_with_a_mapping(bars, tmp_path: Path, flat_vix) -> None:
     vendor.write_parquet(tmp_path / "export.parquet", bars)
-    same(read_back(tmp_path, flat_vix, mapping=vendor.GENERIC, stamp="start"), bars)
+    same(read_back(tmp_path, flat_vix, mapping=vendor.GENERIC, label_side="start"), bars)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["dbn", "zstd"])

@@ -51,7 +51,7 @@ def parquet(folder: Path, timestamps: list[str]) -> Path:
 
 
 def times(folder: Path, **settings: object) -> list[datetime | None]:
-    config = IngestConfig(**{"mapping": MAPPING, "stamp": "start", **settings})
+    config = IngestConfig(**{"mapping": MAPPING, "label_side": "start", **settings})
     source = discover(folder, ES, config).contracts["ESH23"][0]
     return pl.concat(READERS[source.reader].batches(source, ES, config))["ts"].to_list()
 
@@ -117,5 +117,5 @@ def test_tradingview_and_interactive_brokers_take_the_zone_of_the_timestamp(time
     }
     for name, text in forms.items():
         (tmp_path / name).write_text(text.format(re.sub("(?<=\\d)T", " ", timestamp)))
-        assert times(tmp_path, mapping=(), stamp="auto", timezone="Asia/Tokyo") == [NINE_THIRTY]
+        assert times(tmp_path, mapping=(), label_side="auto", timezone="Asia/Tokyo") == [NINE_THIRTY]
         (tmp_path / name).unlink()

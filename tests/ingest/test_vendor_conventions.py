@@ -67,9 +67,11 @@ def put(folder: Path, name: str, lines: list[str], end: str = "\n") -> Path:
 def test_end_timestamps_read_as_start_are_refused_and_the_setting_helps(week, tmp_path: Path, built) -> None:
     late = week.with_columns(pl.col("ts") + pl.duration(minutes=1))
     vendor.VENDORS["kibot"].write(tmp_path, late)
-    with pytest.raises(UnreadableFileError, match=r"the timestamps mark the end of a bar\. Set ingest\.stamp to end"):
+    with pytest.raises(
+        UnreadableFileError, match=r"the timestamps mark the end of a bar\. Set ingest\.label_side to end"
+    ):
         built()
-    rth = built(stamp="end").bars.filter(pl.col("rth"))
+    rth = built(label_side="end").bars.filter(pl.col("rth"))
     first = rth.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
     eastern = [pl.col(name).dt.convert_time_zone("America/New_York").dt.strftime("%H:%M") for name in ("first", "last")]
     assert set(first.select(eastern).rows()) == {("09:30", "15:59")}
@@ -79,10 +81,10 @@ def test_start_timestamps_read_as_end_are_refused(week, tmp_path: Path, built) -
     early = week.with_columns(pl.col("ts") - pl.duration(minutes=1))
     vendor.VENDORS["ninjatrader"].write(tmp_path, early)
     with pytest.raises(
-        UnreadableFileError, match=r"the timestamps mark the start of a bar\. Set ingest\.stamp to start"
+        UnreadableFileError, match=r"the timestamps mark the start of a bar\. Set ingest\.label_side to start"
     ):
         built()
-    assert built(stamp="start").bars["ts"].equals(week["ts"])
+    assert built(label_side="start").bars["ts"].equals(week["ts"])
 
 
 @pytest.mark.parametrize("zone", ["America/Chicago", "UTC"])
@@ -128,9 +130,9 @@ def test_merged_csv_with_another_session_rule_names_both_settings(tmp_path: Path
     odd = [line.replace(",ETH", ",GLOBEX") for line in lines]
     odd[5] = odd[5].replace("GLOBEX", "RTH")
     put(tmp_path, "merged.csv", odd)
-    with pytest.raises(UnreadableFileError, match=r"Set ingest\.timezone .* and ingest\.stamp"):
+    with pytest.raises(UnreadableFileError, match=r"Set ingest\.timezone .* and ingest\.label_side"):
         discover(tmp_path, ES)
-    assert built(timezone="UTC", stamp="end").bars["ts"].equals(week["ts"])
+    assert built(timezone="UTC", label_side="end").bars["ts"].equals(week["ts"])
 
 
 # ---------------------------------------------------------------- dates and numbers
@@ -337,7 +339,7 @@ def test_generic_file_without_zone_or_side_names_the_settings(tmp_path: Path, we
     made.write(tmp_path, week)
     with pytest.raises(UnreadableFileError, match=r"Set ingest\.timezone"):
         discover(tmp_path, ES, IngestConfig(mapping=made.settings["mapping"]))
-    with pytest.raises(UnreadableFileError, match=r"Set ingest\.stamp"):
+    with pytest.raises(UnreadableFileError, match=r"Set ingest\.label_side"):
         discover(tmp_path, ES, IngestConfig(mapping=made.settings["mapping"], timezone="America/Chicago"))
 
 

@@ -195,7 +195,7 @@ VENDORS = {
         settings={
             "mapping": (*GENERIC, "format=%d.%m.%Y %H:%M", "separator=pipe"),
             "timezone": "America/Chicago",
-            "stamp": "start",
+            "label_side": "start",
         },
     ),
 }
