@@ -10,7 +10,6 @@ these files, and to nothing else, for ``TOKEN_SECONDS``; relative links keep it.
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import UTC, datetime
 from functools import cached_property
@@ -36,10 +35,6 @@ EXPIRED = "This validation is no longer kept: the Data Docs hold the newest ones
 FONTS = (".woff", ".woff2", ".ttf")
 # The lake itself or one directly below it (the demos' lakes), then what is public in it.
 PUBLIC = re.compile(r"([\w-][\w.-]*/)?(reports/.+|runs/[^/]+/report\.html)")
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:72rem;color:#1b2733;background:#fff}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.45rem .8rem;border-bottom:1px solid #dde3ea}
-td:first-child,th:first-child{width:60%}th{font-weight:600;color:#536273}a{color:#0b63b5;margin-right:1rem}code{font-size:.92em}h2{margin-top:2rem}
-@media(prefers-color-scheme:dark){body{color:#d9e1ea;background:#12181f}td,th{border-color:#2b3642}th{color:#9aa8b6}a{color:#6bb2f5}}"""
 
 
 def find(path: str) -> Path | None:
@@ -78,54 +73,43 @@ def shared_links(lake: Path) -> list[tuple[str, Path]]:
 
 def index_page() -> str:
     """Return the index: one table a lake, newest run first."""
-    from vpoc_airflow import run_page as pages
+    from vpoc_airflow.run_page import failures
+    from vpoc_ml.reports.templating import render
 
-    sections = []
+    found = []
     for lake in lakes():
-        runs = sorted((lake / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-        rows = "".join(
-            f"<tr><td><code>{html.escape(run.name)}</code>{pages.failure_summary(pages.failures(run))}</td>"
-            f"<td>{_anchors(links(lake, run.name))}</td></tr>"
-            for run in runs
-            if run.is_dir()
-        )
-        shared = shared_links(lake)
-        sections.append(
-            f"<h2>{html.escape(lake.name)}</h2>{f'<p>All runs: {_anchors(shared)}</p>' if shared else ''}"
-            f"<table><tr><th>Run</th><th>Pages</th></tr>{rows}</table>"
-        )
-    return _page("Reports", "".join(sections) or "<p>No run has left anything to report yet.</p>")
+        folders = [folder for folder in (lake / "runs").iterdir() if folder.is_dir()]
+        folders.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+        runs = [{"name": f.name, "failures": failures(f), "links": _urls(links(lake, f.name))} for f in folders]
+        found.append({"name": lake.name, "shared": _urls(shared_links(lake)), "runs": runs})
+    return render("runs_index.html", lakes=found)
 
 
 def run_page(dag_id: str, run_id: str, now: datetime) -> str:
     """Return the page of one run at ``now`` (aware): why it failed, its training while it runs, links, the report."""
-    from vpoc_airflow import run_page as pages
+    from vpoc_airflow.run_page import REFRESH_SECONDS, failures, running_training
     from vpoc_ml.pipeline.run_names import run_folder, run_name
+    from vpoc_ml.reports.templating import render
 
     names = run_folder(dag_id, run_id), run_name(run_id)  # the second: folders of an earlier version, without the DAG
     places = ((lake, name) for name in names for lake in lakes())
     place = next(((lake, name) for lake, name in places if (lake / "runs" / name).is_dir() or links(lake, name)), None)
-    if place is None:
-        return _page("Reports of this run", "<p>None yet: the run has not written anything.</p>", refresh=True)
-    lake, name = place
-    folder, found = lake / "runs" / name, links(lake, name)
-    failed = pages.failures(folder)
-    gates = next((_url(page) for title, page in found if title == "gates"), None)
-    training = "" if failed else pages.training_section(folder, now)
-    body = pages.failure_section(failed, gates) + training
-    if found:
-        body += f"<p>{_anchors(found + shared_links(lake))}</p>"
-        body += f'<iframe src="{_url(found[0][1])}" style="width:100%;height:82vh;border:0" title="report"></iframe>'
-    elif failed:
-        body += "<p>No report: the run failed before there was anything to report.</p>"
-    else:
-        body += "<p>No report yet: reports are published when the run ends, also when it fails.</p>"
-    running = not failed and not (folder / "report.html").is_file()
-    return _page("Reports of this run", body, refresh=bool(training) or running)
+    page: dict[str, Any] = dict.fromkeys(("failures", "training", "links", "gates_url"))
+    running = True
+    if place is not None:
+        lake, name = place
+        folder, found = lake / "runs" / name, links(lake, name)
+        page["failures"] = failures(folder)
+        page["training"] = None if page["failures"] else running_training(folder, now)
+        page["links"] = _urls(found + shared_links(lake)) if found else []
+        page["gates_url"] = next((_url(file) for title, file in found if title == "gates"), None)
+        running = not page["failures"] and not (folder / "report.html").is_file()
+    refresh = REFRESH_SECONDS if running or page["training"] else None
+    return render("run_status.html", exists=place is not None, refresh_seconds=refresh, **page)
 
 
-def _anchors(pages: list[tuple[str, Path]]) -> str:
-    return "".join(f'<a href="{_url(page)}">{html.escape(name)}</a>' for name, page in pages) or "none yet"
+def _urls(pages: list[tuple[str, Path]]) -> list[tuple[str, str]]:
+    return [(name, _url(file)) for name, file in pages]
 
 
 def _url(file: Path) -> str:
@@ -134,15 +118,6 @@ def _url(file: Path) -> str:
 
 def _name(file: Path) -> str:
     return quote(file.relative_to(lake_root().resolve()).as_posix())
-
-
-def _page(title: str, body: str, *, refresh: bool = False) -> str:
-    from vpoc_airflow import run_page as pages
-
-    again = f'<meta http-equiv="refresh" content="{pages.REFRESH_SECONDS}">' if refresh else ""
-    scheme = '<meta name="color-scheme" content="light dark">'
-    head = f'<meta charset="utf-8">{scheme}{again}<title>{title}</title><style>{STYLE}{pages.STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{title}</h1>{body}</body></html>'
 
 
 def make_app() -> Any:

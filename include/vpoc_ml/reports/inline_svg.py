@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
-from vpoc_ml.evaluation.forecasts import Floats
+if TYPE_CHECKING:
+    from vpoc_ml.evaluation.forecasts import Floats
 
 # Okabe and Ito's palette: distinguishable with any colour vision, and by its greys in print.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -15,17 +17,21 @@ GREY, INK, PALE = "#9AA3AD", "#1F2933", "#E4E7EB"
 
 def histogram_svg(counts: Sequence[int], label: str, width: int = 120, height: int = 28) -> str:
     """Return a histogram as one filled outline; the tallest bin takes the whole height."""
-    return _svg(width, height, label, _outline(counts, width, height))
+    top, each = max([*counts, 1]), width / max(len(counts), 1)
+    path = f"M0 {height}"
+    for number, count in enumerate(counts):
+        path += f"V{_short(height - height * count / top)}H{_short(each * (number + 1))}"
+    return _svg(width, height, label, f'<path d="{path}V{height}Z" fill="{BLUE}"/>')
 
 
 def path_svg(parts: Sequence[Floats], title: str, step: bool = False) -> str:
     """Return values over time with the largest and smallest at the left, 320 x 110.
 
     Args:
-        parts: values of each stretch of time, in order, each (n,); a line separates them. What is not finite
+        parts: Values of each period, in order, each (n,); a dashed line separates them. A value that is not finite
             breaks the path.
-        title: what the picture shows, for those who do not see it.
-        step: hold each value until the next one.
+        title: Description of the image for screen readers.
+        step: Hold each value until the next one.
     """
     finite = [float(v) for part in parts for v in part if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
@@ -43,7 +49,10 @@ def path_svg(parts: Sequence[Floats], title: str, step: bool = False) -> str:
             body += f'<path d="M{x} 6V100" stroke="{GREY}" stroke-dasharray="2 2" fill="none"/>'
         body += _line([point(at + k, v) if math.isfinite(v) else None for k, v in enumerate(part.tolist())], step)
         at += len(part)
-    labels = _text(48, 15, three_digits(high), "end") + (_text(48, 98, three_digits(low), "end") if high > low else "")
+    labels = "".join(
+        f'<text x="48" y="{y}" text-anchor="end" fill="{INK}">{three_digits(value)}</text>'
+        for y, value in ((15, high), (98, low))[: 2 if high > low else 1]
+    )
     return _svg(320, 110, title, f'<path d="M52 6V100H316" stroke="{PALE}" fill="none"/>' + body + labels)
 
 
@@ -53,6 +62,43 @@ def three_digits(value: float) -> str:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{digits}f}" if digits <= 5 else f"{value:.1e}"
+
+
+def loss_curves_svg(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the losses over the steps of a training: training and validation by epoch, and the constant's loss.
+
+    The colours follow the classes ``train``, ``validation`` and ``constant`` of the page. Without a finite loss: "".
+
+    Args:
+        lines: Records of ``progress.jsonl``, oldest first.
+    """
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    sources = {"train": (epochs, "train_loss"), "validation": (epochs, "validation_loss")}
+    sources["constant"] = (epochs, "validation_constant")
+    if len(epochs) < 2:
+        sources["train"] = ([line for line in lines if line["kind"] == "window"], "loss")
+    curves = {
+        curve: [(line["step"], line[name]) for line in records if line.get(name) is not None]
+        for curve, (records, name) in sources.items()
+    }
+    points = [point for curve in curves.values() for point in curve]
+    if not points:
+        return ""
+    right = max(step for step, _ in points) or 1
+    low, high = min(loss for _, loss in points), max(loss for _, loss in points)
+    span = high - low or abs(high) or 1.0
+    body = '<path d="M70 12V205H885" fill="none" stroke="currentColor" opacity=".5"/>'
+    for number, (name, curve) in enumerate(curves.items()):
+        path = " ".join(f"{70 + 810 * step / right:.1f},{200 - 180 * (loss - low) / span:.1f}" for step, loss in curve)
+        body += f'<polyline class="{name}" fill="none" stroke-width="2" points="{path}"/>'
+        body += f'<path class="{name}" stroke-width="2" d="M{90 + 160 * number} 238h26"/>'
+        body += f'<text x="{122 + 160 * number}" y="242">{name}</text>'
+    for x, y, text in ((64, 24, f"{high:.5g}"), (64, 204, f"{low:.5g}"), (885, 222, f"step {right:,}")):
+        body += f'<text x="{x}" y="{y}" text-anchor="end">{text}</text>'
+    return (
+        '<svg viewBox="0 0 900 250" role="img" aria-label="Loss over the steps of the training"'
+        f' font-family="system-ui,sans-serif" font-size="13" fill="currentColor">{body}</svg>'
+    )
 
 
 def _line(points: Sequence[str | None], step: bool) -> str:
@@ -70,19 +116,6 @@ def _line(points: Sequence[str | None], step: bool) -> str:
             path += f"L{x} {y}"
         broken, last_y = False, y
     return f'<path d="{path}" stroke="{BLUE}" fill="none" stroke-linejoin="round"/>' if path else ""
-
-
-def _outline(counts: Sequence[int], width: int, height: int) -> str:
-    top, each = max([*counts, 1]), width / max(len(counts), 1)
-    heights = [height * count / top for count in counts]
-    path = f"M0 {height}"
-    for place, tall in enumerate(heights):
-        path += f"V{_short(height - tall)}H{_short(each * (place + 1))}"
-    return f'<path d="{path}V{height}Z" fill="{BLUE}"/>'
-
-
-def _text(x: int, y: int, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{INK}">{escape(text)}</text>'
 
 
 def _short(value: float) -> str:

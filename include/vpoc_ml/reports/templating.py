@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vpoc_ml.reports.inline_svg import histogram_svg, three_digits
+from vpoc_ml.reports.inline_svg import histogram_svg, loss_curves_svg, three_digits
 from vpoc_ml.reports.sentences import verdict_on
 
 NO_VALUE = "n/a"
@@ -38,6 +38,7 @@ def environment() -> Environment:
         "number": _or_no_value(lambda value: three_digits(0.0 if abs(value) < 1e-12 else value)),
         "share": _or_no_value(_share),
         "spark": _spark,
+        "loss_curves": _loss_curves,
         "verdict_on": verdict_on,
     }
     return made
@@ -58,6 +59,11 @@ def _interval(value: Mapping[str, float] | None, digits: int, factor: float = 1.
 def _share(value: float) -> str:
     """Return a share in percent without the sign; zero stays a plain 0, which makes other values visible."""
     return "0" if value == 0 else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"
+
+
+def _loss_curves(lines: Sequence[Mapping[str, Any]]) -> str:
+    svg = loss_curves_svg(lines)
+    return Markup('<figure class="curves">{}</figure>').format(Markup(svg)) if svg else ""  # noqa: S704 - numbers only
 
 
 def _spark(described: Mapping[str, Any], label: str) -> str:
