@@ -54,20 +54,20 @@ def test_golden_days_by_hand():
     held = trades(GOLDEN, SIDES, horizon_minutes=1, point_value=50.0)
     assert held.gross.tolist() == [100.0, 25.0, -50.0, 50.0, 12.5, -50.0]
     result = run(GOLDEN, SIDES)
-    assert (result["trades"], result["gross"], result["costs"]) == (6, 87.5, 6 * COST)
-    assert result["net"] == 87.5 - 6 * COST
-    assert result["hit_rate"] == pytest.approx(4 / 6)
-    assert result["break_even_cost"] == pytest.approx(87.5 / 6)
-    assert result["stress"]["net"] == 87.5 - 12 * COST
-    assert result["daily"] == [
+    assert (result.trades, result.gross, result.costs) == (6, 87.5, 6 * COST)
+    assert result.net == 87.5 - 6 * COST
+    assert result.hit_rate == pytest.approx(4 / 6)
+    assert result.break_even_cost == pytest.approx(87.5 / 6)
+    assert result.stress.net == 87.5 - 12 * COST
+    assert [day.model_dump() for day in result.daily] == [
         {"session": "2025-01-06", "gross": 75.0, "net": 75.0 - 3 * COST, "trades": 3},
         {"session": "2025-01-07", "gross": 62.5, "net": 62.5 - 2 * COST, "trades": 2},
         {"session": "2025-01-08", "gross": -50.0, "net": -50.0 - COST, "trades": 1},
     ]
     net = np.array([75.0 - 3 * COST, 62.5 - 2 * COST, -50.0 - COST])
     assert net.tolist() == [-13.5, 3.5, -79.5]
-    assert result["max_drawdown"] == 89.5
-    assert result["sharpe"]["value"] == pytest.approx(np.sqrt(252) * net.mean() / net.std(ddof=1))
+    assert result.max_drawdown == 89.5
+    assert result.sharpe.value == pytest.approx(np.sqrt(252) * net.mean() / net.std(ddof=1))
 
 
 def test_max_drawdown_starts_at_zero():
@@ -79,13 +79,13 @@ def test_max_drawdown_starts_at_zero():
 def test_confirmed_position_costs_one_round_turn_however_long():
     frame = rows(*[(d, m, 100 + m, 101 + m) for d in range(3) for m in range(60)])
     result = run(frame, np.ones(180))
-    assert (result["trades"], result["gross"]) == (3, 3 * 60 * 50.0)
+    assert (result.trades, result.gross) == (3, 3 * 60 * 50.0)
 
 
 def test_no_trades_have_no_ratios():
     result = run(GOLDEN, np.zeros(8))
-    assert (result["trades"], result["net"], result["max_drawdown"]) == (0, 0.0, 0.0)
-    assert (result["sharpe"], result["hit_rate"], result["break_even_cost"]) == (None, None, None)
+    assert (result.trades, result.net, result.max_drawdown) == (0, 0.0, 0.0)
+    assert (result.sharpe, result.hit_rate, result.break_even_cost) == (None, None, None)
 
 
 def test_absent_price_means_no_position():

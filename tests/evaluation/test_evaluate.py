@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 
 from vpoc_ml.artifacts.feature_statistics import NetworkInputs
+from vpoc_ml.artifacts.metrics import Interval, read_metrics
 from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInputError
 from vpoc_ml.evaluation.calibration import calibration
-from vpoc_ml.evaluation.evaluate import evaluate_model, evaluate_run, read_metrics
+from vpoc_ml.evaluation.evaluate import evaluate_model, evaluate_run
 from vpoc_ml.evaluation.forecasts import LabelledRows
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.bundle import load_model, save_model
@@ -26,25 +27,25 @@ BASELINES = {"constant", "majority", "last_sign", "ridge"}
 def test_zero_skill_leaves_zero_inside_the_intervals(make_set, make_run, fake, instrument):
     frame = make_set(strength=0.0, sessions=60)
     metrics = evaluate_model(make_run(frame), CONFIG, fake(frame), instrument=instrument)
-    ic = metrics["models"]["candidate"]["rank_ic"]
-    assert ic["low"] < 0 < ic["high"]
+    ic = metrics.models["candidate"].rank_ic
+    assert ic.low < 0 < ic.high
     for name in BASELINES:
-        gain = metrics["versus"][name]["direction_accuracy_gain"]
-        assert gain["low"] <= 0, name
+        gain = metrics.versus[name].direction_accuracy_gain
+        assert gain.low <= 0, name
 
 
 def test_planted_skill_shows_against_every_simple_baseline(make_set, make_run, fake, instrument):
     frame = make_set(strength=0.5, sessions=60)
     metrics = evaluate_model(make_run(frame), CONFIG, fake(frame, 0.1), instrument=instrument)
-    assert metrics["models"]["candidate"]["rank_ic"]["low"] > 0
+    assert metrics.models["candidate"].rank_ic.low > 0
     for name in BASELINES - {"ridge"}:
-        assert metrics["versus"][name]["direction_accuracy_gain"]["low"] > 0, name
-    assert metrics["versus"]["constant"]["huber_gain"]["low"] > 0
-    assert metrics["models"]["ridge"]["rank_ic"]["low"] > 0
-    assert metrics["backtest"]["gross"] > 0
-    first, last = metrics["calibration"][0], metrics["calibration"][-1]
-    assert last["realised"] > first["realised"]
-    assert last["up_share"] > first["up_share"]
+        assert metrics.versus[name].direction_accuracy_gain.low > 0, name
+    assert metrics.versus["constant"].huber_gain.low > 0
+    assert metrics.models["ridge"].rank_ic.low > 0
+    assert metrics.backtest.gross > 0
+    first, last = metrics.calibration[0], metrics.calibration[-1]
+    assert last.realised > first.realised
+    assert last.up_share > first.up_share
 
 
 def test_metrics_file_is_strict_json_of_the_agreed_form(make_set, make_run, fake, instrument):
@@ -55,16 +56,17 @@ def test_metrics_file_is_strict_json_of_the_agreed_form(make_set, make_run, fake
     def refuse(text):
         raise AssertionError(text)
 
-    assert json.loads((run / "metrics.json").read_text(), parse_constant=refuse) == metrics == read_metrics(run)
+    assert json.loads((run / "metrics.json").read_text(), parse_constant=refuse) == metrics.to_json()
+    assert read_metrics(run) == metrics
     test = frame.filter(pl.col("split") == "test")
-    assert (metrics["rows"], metrics["sessions"]) == (test.height, 8)
-    assert metrics["from"] == test["ts"][0].isoformat()
-    assert set(metrics["models"]) == {"candidate", "champion", *BASELINES}
-    assert set(metrics["versus"]) == {"champion", *BASELINES}
-    assert metrics["models"]["constant"]["rank_ic"] is None
-    assert metrics["versus"]["constant"]["rank_ic_gain"] is None
-    assert set(metrics["models"]["candidate"]["huber"]) == {"value", "low", "high"}
-    assert metrics["zero_return_share"] == pytest.approx((test["ret"] == 0).mean())
+    assert (metrics.rows, metrics.sessions) == (test.height, 8)
+    assert metrics.first == test["ts"][0].isoformat()
+    assert set(metrics.models) == {"candidate", "champion", *BASELINES}
+    assert set(metrics.versus) == {"champion", *BASELINES}
+    assert metrics.models["constant"].rank_ic is None
+    assert metrics.versus["constant"].rank_ic_gain is None
+    assert set(metrics.to_json()["models"]["candidate"]["huber"]) == {"value", "low", "high"}
+    assert metrics.zero_return_share == pytest.approx((test["ret"] == 0).mean())
 
 
 def test_predictions_hold_every_model_on_every_judged_row(make_set, make_run, fake, instrument):
@@ -76,10 +78,10 @@ def test_predictions_hold_every_model_on_every_judged_row(make_set, make_run, fa
     saved = pl.read_parquet(run / "predictions.parquet")
     wanted = frame.filter((pl.col("split") == "test") & (pl.col("weight") == 1))
     assert saved["ts"].equals(wanted["ts"])
-    assert metrics["rows"] == saved.height == wanted.height
+    assert metrics.rows == saved.height == wanted.height
     assert {"ts", "contract", "session", "y", "ret", "candidate", "champion", *BASELINES} == set(saved.columns)
     assert np.array_equal(saved["candidate"], saved["champion"])
-    assert metrics["versus"]["champion"]["direction_accuracy_gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert metrics.versus["champion"].direction_accuracy_gain == Interval(0.0, 0.0, 0.0)
 
 
 def test_evaluation_is_deterministic(make_set, make_run, fake, instrument):
@@ -101,8 +103,8 @@ def test_champion_with_features_this_run_lacks_is_not_scored(make_set, make_run,
     frame = make_set()
     stranger = replace(fake(frame), features=("signal", "vwap"))
     metrics = evaluate_model(make_run(frame), CONFIG, fake(frame), champion=stranger, instrument=instrument)
-    assert "vwap" in metrics["champion_unscored"]
-    assert "champion" not in metrics["models"]
+    assert "vwap" in metrics.champion_unscored
+    assert "champion" not in metrics.models
 
 
 def test_candidate_with_features_the_set_lacks_is_an_error(make_set, make_run, fake, instrument):
@@ -145,14 +147,15 @@ def test_costs_are_the_instruments_own_unless_set(asked, charged, make_set, make
     config = resolve("smoke", {} if asked is None else {"evaluation.round_turn_cost": asked})
     cheap = replace(instrument, cost_per_side=2.97, slippage_ticks=0.0)
     found = evaluate_model(make_run(frame), config, fake(frame), instrument=cheap)
-    assert found["backtest"]["round_turn_cost"] == pytest.approx(charged)
+    assert found.backtest.round_turn_cost == pytest.approx(charged)
 
 
 def test_calibration_by_hand():
     rows = LabelledRows(np.array([-1.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.5, 0.8, 0.9]), np.arange(4), 4)
-    assert calibration(np.array([0.4, 0.4, 0.6, 0.6]), rows, bins=2) == [
+    bins = calibration(np.array([0.4, 0.4, 0.6, 0.6]), rows, bins=2)
+    assert [each.model_dump() for each in bins] == [
         {"rows": 2, "prediction": 0.4, "realised": pytest.approx(0.3), "up_share": 0.0},
         {"rows": 2, "prediction": 0.6, "realised": pytest.approx(0.85), "up_share": 1.0},
     ]
     one = calibration(np.full(4, 0.5), rows)
-    assert [entry["rows"] for entry in one] == [4]
+    assert [entry.rows for entry in one] == [4]

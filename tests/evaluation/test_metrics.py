@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
+from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.evaluation.bootstrap import draw
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import compare, correlation, describe, hits, huber, reduce
@@ -29,20 +30,20 @@ def test_direction_accuracy_leaves_out_unchanged_prices_and_gives_half_for_no_op
     forecast = Forecast("m", np.array([0.6, 0.6, 0.9, 0.5, 0.2, 0.4]), 0.5)
     # right, wrong, (unchanged), no opinion, right, wrong
     assert hits(forecast, rows.ret).tolist() == [1, 0, 0.5, 0.5, 1, 0]
-    assert described(forecast, rows)["direction_accuracy"]["value"] == pytest.approx(2.5 / 5)
+    assert described(forecast, rows).direction_accuracy.value == pytest.approx(2.5 / 5)
 
 
 def test_threshold_is_the_models_own():
     rows = judged([0.1, -0.1, 0.1])
-    assert described(Forecast("m", np.full(3, 0.45), 0.4), rows)["direction_accuracy"]["value"] == pytest.approx(2 / 3)
+    assert described(Forecast("m", np.full(3, 0.45), 0.4), rows).direction_accuracy.value == pytest.approx(2 / 3)
 
 
 def test_huber_and_mae_by_hand():
     assert huber(np.array([0.05, -0.1, 0.3, -1.0]), 0.1) == pytest.approx([0.00125, 0.005, 0.025, 0.095])
     rows = judged([1, 2, 3], y=[0.2, 0.5, 0.9])
     result = described(Forecast("m", np.array([0.25, 0.5, 0.6]), 0.5), rows)
-    assert result["huber"]["value"] == pytest.approx((0.00125 + 0 + 0.025) / 3)
-    assert result["mae"]["value"] == pytest.approx((0.05 + 0 + 0.3) / 3)
+    assert result.huber.value == pytest.approx((0.00125 + 0 + 0.025) / 3)
+    assert result.mae.value == pytest.approx((0.05 + 0 + 0.3) / 3)
 
 
 def constant_huber(delta: float, zero_share: float = 0.0) -> float:
@@ -77,27 +78,27 @@ def test_constant_has_the_published_losses(zero_share, published, mae):
     ret[np.abs(ret) < zero_share] = 0.0
     rows = judged(ret, y=(rankdata(ret) - 0.5) / n)
     result = described(Forecast("constant", np.full(n, 0.5), 0.5), rows)
-    assert result["huber"]["value"] == pytest.approx(constant_huber(0.1, zero_share), abs=2e-6)
-    assert result["mae"]["value"] == pytest.approx(mae, abs=1e-4)
+    assert result.huber.value == pytest.approx(constant_huber(0.1, zero_share), abs=2e-6)
+    assert result.mae.value == pytest.approx(mae, abs=1e-4)
 
 
 def test_constant_has_no_rank_ic_and_a_direction_no_loss():
     rows = judged([0.1, -0.2, 0.3, 0.0])
-    assert described(Forecast("constant", np.full(4, 0.5), 0.5), rows)["rank_ic"] is None
+    assert described(Forecast("constant", np.full(4, 0.5), 0.5), rows).rank_ic is None
     only = described(Forecast("majority", np.full(4, 0.75), 0.5, direction_only=True), rows)
-    assert (only["rank_ic"], only["huber"], only["mae"]) == (None, None, None)
-    assert only["direction_accuracy"]["value"] == pytest.approx(2 / 3)
+    assert (only.rank_ic, only.huber, only.mae) == (None, None, None)
+    assert only.direction_accuracy.value == pytest.approx(2 / 3)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-3, 3)), min_size=6, max_size=60))
 def test_rank_ic_is_spearmans_rho_with_ties(pairs):
     prediction, ret = np.asarray(pairs, dtype=float).T
-    value = described(Forecast("m", prediction, 0.0), judged(ret))["rank_ic"]
+    value = described(Forecast("m", prediction, 0.0), judged(ret)).rank_ic
     if np.ptp(prediction) == 0 or np.ptp(ret) == 0:
         assert value is None
     else:
-        assert value["value"] == pytest.approx(spearmanr(prediction, ret).statistic, abs=1e-12)
+        assert value.value == pytest.approx(spearmanr(prediction, ret).statistic, abs=1e-12)
 
 
 def test_resampled_rank_ic_equals_correlation_of_the_repeated_rows():
@@ -122,7 +123,9 @@ def test_gains_are_paired_and_positive_where_the_candidate_is_better():
     gains = compare(a, b, resamples)
     one, other = describe(a, resamples), describe(b, resamples)
     for name, sign in (("direction_accuracy", 1), ("rank_ic", 1), ("huber", -1)):
-        assert gains[f"{name}_gain"]["value"] == pytest.approx(sign * (one[name]["value"] - other[name]["value"]))
-        assert gains[f"{name}_gain"]["low"] > 0
-    itself = compare(a, a, resamples)["direction_accuracy_gain"]
-    assert itself == {"value": 0.0, "low": 0.0, "high": 0.0}
+        assert getattr(gains, f"{name}_gain").value == pytest.approx(
+            sign * (getattr(one, name).value - getattr(other, name).value)
+        )
+        assert getattr(gains, f"{name}_gain").low > 0
+    itself = compare(a, a, resamples).direction_accuracy_gain
+    assert itself == Interval(0.0, 0.0, 0.0)

@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml.artifacts.gate_report import Failure, Verdict
+from vpoc_ml.artifacts.metrics import Interval, Metrics
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.evaluate import evaluate_model
@@ -154,7 +156,7 @@ def test_run_without_metrics_is_named(tmp_path, instrument):
     ("low", "high", "words"), [(0.1, 0.3, "better"), (-0.3, -0.1, "worse"), (0.0, 0.1, CONTAINS_ZERO)]
 )
 def test_words_follow_the_interval(low, high, words):
-    assert verdict_on({"value": (low + high) / 2, "low": low, "high": high}) == words
+    assert verdict_on(Interval((low + high) / 2, low, high)) == words
     assert verdict_on(None) == "not measurable"
 
 
@@ -164,8 +166,7 @@ def test_skill_sentence_names_who_was_beaten():
             name: {"direction_accuracy_gain": {"value": 0, "low": low, "high": 1}}
             for name, low in zip(("constant", "majority", "ridge"), gains, strict=True)
         }
-        ic = {"value": 0.02, "low": 0.01, "high": 0.03}
-        return {"versus": versus, "models": {"candidate": {"rank_ic": ic}}}
+        return Metrics.model_validate(example_metrics(versus=versus))
 
     assert skill_sentence(metrics(1, 1, 1)).endswith("better than constant, majority and ridge.")
     assert skill_sentence(metrics(1, 1, -1)).endswith("better than ridge; better than constant and majority.")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml import config, pipeline
 from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
@@ -68,16 +69,11 @@ def metrics(gain: dict, champion_gain: dict | None) -> dict:
     versus = dict.fromkeys(names, gains)
     if champion_gain:
         versus["champion"] = gains | {"direction_accuracy_gain": champion_gain}
-    return {
-        "models": {"candidate": {"rank_ic": gain, "direction_accuracy": gain}},
-        "versus": versus,
-        "backtest": {"net": -1234.5, "gross": 500.0, "trades": 58},
-        "champion_unscored": None,
-        "sessions": 12,
-        "from": "2026-02-02T00:00:00+00:00",
-        "to": "2026-02-27T22:00:00+00:00",
-        "confidence": 0.95,
-    }
+    return example_metrics(
+        models={"candidate": {"rank_ic": gain, "direction_accuracy": gain}},
+        versus=versus,
+        backtest={"net": -1234.5},
+    )
 
 
 def compare(lake: Path, name: str, gain: dict) -> None:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.evaluation.example_metrics import example_metrics
 
+from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
 from vpoc_ml.reports.sentences import after_costs, loss_sentence, money
 
-
-def metrics(net, session, ic):
-    interval = None if ic is None else {"value": ic, "low": ic - 0.01, "high": ic + 0.01}
-    backtest = {"net": net, "round_turn_cost": 29.5, "net_per_session": session}
-    return {"backtest": backtest, "models": {"candidate": {"rank_ic": interval}}}
-
-
-LOSS, WITHIN, GAIN = ({"value": 0, "low": low, "high": high} for low, high in ((-3, -1), (-1, 2), (1, 2)))
+LOSS, WITHIN, GAIN = (Interval(0, low, high) for low, high in ((-3, -1), (-1, 2), (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +25,11 @@ LOSS, WITHIN, GAIN = ({"value": 0, "low": low, "high": high} for low, high in ((
     ],
 )
 def test_words_after_costs_follow_rank_ic_and_net_result(net, session, ic, words):
-    assert after_costs(metrics(net, session, ic)).startswith(words)
+    backtest = BacktestMetrics.model_validate(
+        example_metrics(backtest={"net": net, "net_per_session": session})["backtest"]
+    )
+    rank_ic = None if ic is None else Interval(ic, ic - 0.01, ic + 0.01)
+    assert after_costs(backtest, rank_ic).startswith(words)
 
 
 @pytest.mark.parametrize(("dollars", "text"), [(-0.4, "$0"), (-1.2, "-$1"), (1_234_567.0, "$1,234,567")])

@@ -100,15 +100,15 @@ def ablation(
         name: {
             "features": list(members),
             **_gain(sums[FULL], sums[f"without {name}"], resamples, bar),
-            "alone": describe(sums[f"only {name}"], resamples) if f"only {name}" in sums else None,
+            "alone": describe(sums[f"only {name}"], resamples).model_dump() if f"only {name}" in sums else None,
         }
         for name, members in tested.items()
     }
-    return {"model": model, "rows": rows, "full": describe(sums[FULL], resamples), "groups": groups}
+    return {"model": model, "rows": rows, "full": describe(sums[FULL], resamples).model_dump(), "groups": groups}
 
 
 def _gain(full: SessionSums, without: SessionSums, resamples: Resamples, bar: float) -> dict[str, Any]:
-    gain = compare(full, without, resamples)
+    gain = compare(full, without, resamples).model_dump()
     if full.rank_ic is None or without.rank_ic is None:
         return {"gain": gain, "stands": False}
     t = t_value(np.hstack([full.rank_ic, without.rank_ic]), resamples, correlation_gain)

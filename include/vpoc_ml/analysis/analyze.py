@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from vpoc_ml.analysis.target_distributions import target_distributions
 from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
-from vpoc_ml.evaluation.evaluate import finite
 from vpoc_ml.features.optional_registry import ALL_FEATURES
 
 
@@ -45,7 +45,7 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
         name: _described(name) | _distributed(view, name, config.model.guard_clip) | {"skill": skill[name]}
         for name in view.features
     }
-    whole: dict[str, Any] = finite(
+    result: dict[str, Any] = _null_nonfinite(
         {
             "about": _about(view, config),
             "features": features,
@@ -55,7 +55,16 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             "scalers": scaler_effects(view, config.dataset),
         }
     )
-    return whole
+    return result
+
+
+def _null_nonfinite(value: Any) -> Any:
+    """Return ``value`` with None for every NaN and infinity, which strict JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _null_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_null_nonfinite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def by_family(features: Sequence[str]) -> dict[str, list[str]]:

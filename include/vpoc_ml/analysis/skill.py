@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def _skill(
         "validation_ic": ic,
         "t": None if t is None else direction * t,
         "stands": t is not None and abs(t) > bar,
-        "accuracy": accuracy.to_json() if accuracy is not None and ic is not None else None,
+        "accuracy": asdict(accuracy) if accuracy is not None and ic is not None else None,
     }
 
 
@@ -88,4 +89,4 @@ def _sums(values: Floats, rows: LabelledRows) -> SessionSums:
 
 def _ic(sums: Floats | None, resamples: Resamples) -> dict[str, float] | None:
     found = None if sums is None else resamples.interval(sums, correlation)
-    return None if found is None else found.to_json()
+    return None if found is None else asdict(found)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from vpoc_ml.evaluation.bootstrap import Resamples
+from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, SessionResult, StressResult
+from vpoc_ml.evaluation.bootstrap import Resamples, Statistic
 from vpoc_ml.evaluation.forecasts import Floats, Ints
 
 TRADING_DAYS = 252
@@ -80,7 +80,7 @@ def backtest(
     horizon_minutes: int,
     point_value: float,
     round_turn_cost: float,
-) -> dict[str, Any]:
+) -> BacktestMetrics:
     """Return gross and net result, risk and costs of trading every ``direction`` with one contract.
 
     Sharpe ratios are of daily dollars, annualised by sqrt(252); their intervals resample sessions.
@@ -95,26 +95,30 @@ def backtest(
     net: Floats = gross - round_turn_cost * count
     stressed: Floats = gross - STRESS * round_turn_cost * count
     number = len(held.gross)
-    return {
-        "point_value": point_value,
-        "round_turn_cost": round_turn_cost,
-        "trades": number,
-        "gross": float(gross.sum()),
-        "costs": round_turn_cost * number,
-        "net": float(net.sum()),
-        "net_per_session": _interval(net, resamples, _mean),
-        "sharpe": _interval(net, resamples, sharpe),
-        "sharpe_gross": _interval(gross, resamples, sharpe),
-        "max_drawdown": max_drawdown(net),
-        "hit_rate": float((held.gross > 0).mean()) if number else None,
-        "break_even_cost": float(gross.sum()) / number if number else None,
-        "stress": {
-            "round_turn_cost": STRESS * round_turn_cost,
-            "net": float(stressed.sum()),
-            "sharpe": _interval(stressed, resamples, sharpe),
-        },
-        "daily": _daily(test, gross, net, count),
-    }
+    days = test["session"].unique().sort().to_list()
+    return BacktestMetrics(
+        point_value=point_value,
+        round_turn_cost=round_turn_cost,
+        trades=number,
+        gross=float(gross.sum()),
+        costs=round_turn_cost * number,
+        net=float(net.sum()),
+        net_per_session=_interval(net, resamples, _mean),
+        sharpe=_interval(net, resamples, sharpe),
+        sharpe_gross=_interval(gross, resamples, sharpe),
+        max_drawdown=max_drawdown(net),
+        hit_rate=float((held.gross > 0).mean()) if number else None,
+        break_even_cost=float(gross.sum()) / number if number else None,
+        stress=StressResult(
+            round_turn_cost=STRESS * round_turn_cost,
+            net=float(stressed.sum()),
+            sharpe=_interval(stressed, resamples, sharpe),
+        ),
+        daily=tuple(
+            SessionResult(session=day.isoformat(), gross=float(g), net=float(n), trades=int(c))
+            for day, g, n, c in zip(days, gross, net, count, strict=True)
+        ),
+    )
 
 
 def sharpe(sums: Floats) -> Floats:
@@ -148,14 +152,5 @@ def _mean(sums: Floats) -> Floats:
     return np.asarray(sums[..., 1] / sums[..., 0])
 
 
-def _interval(daily: Floats, resamples: Resamples, statistic: Any) -> dict[str, float] | None:
-    interval = resamples.interval(np.stack([np.ones_like(daily), daily, daily**2], axis=1), statistic)
-    return None if interval is None else interval.to_json()
-
-
-def _daily(test: pl.DataFrame, gross: Floats, net: Floats, count: Ints) -> list[dict[str, Any]]:
-    days = test["session"].unique().sort().to_list()
-    return [
-        {"session": day.isoformat(), "gross": float(g), "net": float(n), "trades": int(c)}
-        for day, g, n, c in zip(days, gross, net, count, strict=True)
-    ]
+def _interval(daily: Floats, resamples: Resamples, statistic: Statistic) -> Interval | None:
+    return resamples.interval(np.stack([np.ones_like(daily), daily, daily**2], axis=1), statistic)

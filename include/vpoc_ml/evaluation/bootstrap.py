@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
+from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.evaluation.forecasts import Floats
@@ -29,19 +30,6 @@ _CHUNK = 2_000
 
 Statistic = Callable[[Floats], Floats]
 """Maps sums (..., k) to a value for each leading index; NaN where it is undefined."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value on all rows and the bounds of its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """Return ``value``, ``low`` and ``high``."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True)

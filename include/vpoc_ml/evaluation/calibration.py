@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 
+from vpoc_ml.artifacts.metrics import CalibrationBin
 from vpoc_ml.evaluation.forecasts import Floats, LabelledRows
 
 BINS = 10
 
 
-def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> list[dict[str, Any]]:
+def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> tuple[CalibrationBin, ...]:
     """Return rows, mean prediction, mean realised rank and up share of each decile of ``prediction`` (n,).
 
     ``up_share`` is the share of rises among the rows that moved; None where none did. Equal predictions
@@ -19,14 +19,14 @@ def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> lis
     """
     edges = np.unique(np.quantile(prediction, np.arange(1, bins) / bins))
     place = np.searchsorted(edges, prediction, side="right")
-    return [_bin(place == number, prediction, rows) for number in np.unique(place)]
+    return tuple(_bin(place == number, prediction, rows) for number in np.unique(place))
 
 
-def _bin(members: np.ndarray[Any, np.dtype[np.bool_]], prediction: Floats, rows: LabelledRows) -> dict[str, Any]:
+def _bin(members: npt.NDArray[np.bool_], prediction: Floats, rows: LabelledRows) -> CalibrationBin:
     up, moved = int((rows.ret[members] > 0).sum()), int((rows.ret[members] != 0).sum())
-    return {
-        "rows": int(members.sum()),
-        "prediction": float(prediction[members].mean()),
-        "realised": float(rows.y[members].mean()),
-        "up_share": up / moved if moved else None,
-    }
+    return CalibrationBin(
+        rows=int(members.sum()),
+        prediction=float(prediction[members].mean()),
+        realised=float(rows.y[members].mean()),
+        up_share=up / moved if moved else None,
+    )

@@ -8,11 +8,11 @@ is taken at one fixed delta, because losses at two deltas cannot be compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from vpoc_ml.evaluation.bootstrap import Interval, Resamples
+from vpoc_ml.artifacts.metrics import Gains, Interval, ModelMetrics
+from vpoc_ml.evaluation.bootstrap import Resamples, Statistic
 from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, centred_ranks
 
 
@@ -77,26 +77,36 @@ def reduce(forecast: Forecast, rows: LabelledRows, delta: float) -> SessionSums:
     )
 
 
-def describe(sums: SessionSums, resamples: Resamples) -> dict[str, Any]:
-    """Return value, low and high of each metric; None for a metric the forecast cannot have."""
-    return {
-        "direction_accuracy": _json(resamples.interval(sums.accuracy, ratio)),
-        "rank_ic": _json(None if sums.rank_ic is None else resamples.interval(sums.rank_ic, correlation)),
-        "huber": _json(None if sums.huber is None else resamples.interval(sums.huber, ratio)),
-        "mae": _json(None if sums.mae is None else resamples.interval(sums.mae, ratio)),
-    }
+def describe(sums: SessionSums, resamples: Resamples) -> ModelMetrics:
+    """Return each metric with its interval; None for a metric that the forecast does not have."""
+
+    def interval(of: Floats | None, statistic: Statistic) -> Interval | None:
+        return None if of is None else resamples.interval(of, statistic)
+
+    return ModelMetrics(
+        direction_accuracy=interval(sums.accuracy, ratio),
+        rank_ic=interval(sums.rank_ic, correlation),
+        huber=interval(sums.huber, ratio),
+        mae=interval(sums.mae, ratio),
+    )
 
 
-def compare(candidate: SessionSums, other: SessionSums, resamples: Resamples) -> dict[str, Any]:
-    """Return the candidate's gain over ``other`` on the same resamples; above zero is always better.
+def compare(candidate: SessionSums, other: SessionSums, resamples: Resamples) -> Gains:
+    """Return the candidate's gains over ``other`` on the same resamples. Above zero the candidate is better.
 
     ``huber_gain`` is therefore the other's loss minus the candidate's.
     """
-    return {
-        "direction_accuracy_gain": _json(_gain(candidate.accuracy, other.accuracy, resamples, ratio_gain)),
-        "rank_ic_gain": _json(_gain(candidate.rank_ic, other.rank_ic, resamples, correlation_gain)),
-        "huber_gain": _json(_gain(other.huber, candidate.huber, resamples, ratio_gain)),
-    }
+
+    def gain(first: Floats | None, second: Floats | None, statistic: Statistic) -> Interval | None:
+        if first is None or second is None:
+            return None
+        return resamples.interval(np.hstack([first, second]), statistic)
+
+    return Gains(
+        direction_accuracy_gain=gain(candidate.accuracy, other.accuracy, ratio_gain),
+        rank_ic_gain=gain(candidate.rank_ic, other.rank_ic, correlation_gain),
+        huber_gain=gain(other.huber, candidate.huber, ratio_gain),
+    )
 
 
 def ratio_gain(sums: Floats) -> Floats:
@@ -115,18 +125,3 @@ def _rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
         return None
     x, y = centred_ranks(prediction), rows.ret_rank
     return rows.per_session(np.ones(len(x)), x, y, x * x, y * y, x * y)
-
-
-def _gain(
-    first: Floats | None,
-    second: Floats | None,
-    resamples: Resamples,
-    statistic: Any,
-) -> Interval | None:
-    if first is None or second is None:
-        return None
-    return resamples.interval(np.hstack([first, second]), statistic)
-
-
-def _json(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else interval.to_json()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics
+
 GAINS = (
     ("direction_accuracy_gain", "accuracy, points", 100, ".2f"),
     ("rank_ic_gain", "rank IC", 1, ".4f"),
@@ -12,20 +14,20 @@ GAINS = (
 )
 
 
-def approval_text(run: str, decision: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def approval_text(run: str, decision: Mapping[str, Any], metrics: Metrics) -> str:
     """Return the decision box: what would change, result after costs, gains with intervals, and the rule's reasons."""
     before = decision["champion_before"]
     instead = "there is no champion yet" if before is None else f"in place of version {before}"
-    test = metrics["backtest"]
-    period = f"{metrics['sessions']} test sessions from {metrics['from'][:10]} to {metrics['to'][:10]}"
-    costs = f"before costs {_dollars(test['gross'])}, {test['trades']:,} round turns, {period}"
-    versus = sorted(metrics["versus"].items(), key=lambda item: item[0] != "champion")
-    confidence = f"{100 * metrics['confidence']:g} %"
+    test = metrics.backtest
+    period = f"{metrics.sessions} test sessions from {metrics.first[:10]} to {metrics.last[:10]}"
+    costs = f"before costs {_dollars(test.gross)}, {test.trades:,} round turns, {period}"
+    versus = sorted(metrics.versus.items(), key=lambda item: item[0] != "champion")
+    confidence = f"{100 * metrics.confidence:g} %"
     return "\n".join(
         [
             f"Promote version {decision['version']} (run `{run}`) to champion of **{decision['key']}**; {instead}.",
             "",
-            f"Result after costs: **{_dollars(test['net'])}** ({costs}).",
+            f"Result after costs: **{_dollars(test.net)}** ({costs}).",
             "",
             f"| candidate against | {' | '.join(title for _, title, _, _ in GAINS)} |",
             f"|---|{'---|' * len(GAINS)}",
@@ -40,16 +42,16 @@ def approval_text(run: str, decision: Mapping[str, Any], metrics: Mapping[str, A
     )
 
 
-def _gains(gains: Mapping[str, Mapping[str, float] | None]) -> str:
-    return " | ".join(_interval(gains.get(name), factor, form) for name, _, factor, form in GAINS)
+def _gains(gains: Gains) -> str:
+    return " | ".join(_interval(getattr(gains, name), factor, form) for name, _, factor, form in GAINS)
 
 
-def _interval(value: Mapping[str, float] | None, factor: float, form: str) -> str:
+def _interval(value: Interval | None, factor: float, form: str) -> str:
     if value is None:
         return "n/a"
-    point, low, high = (format(factor * value[part], form) for part in ("value", "low", "high"))
+    point, low, high = (format(factor * getattr(value, part), form) for part in ("value", "low", "high"))
     return f"{point} [{low}, {high}]"
 
 
-def _dollars(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.2f} dollars"
+def _dollars(value: float) -> str:
+    return f"{value:,.2f} dollars"

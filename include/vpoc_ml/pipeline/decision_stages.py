@@ -7,13 +7,13 @@ holds against the champion it was made against: where another one took office si
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from vpoc_ml.artifacts.metrics import Metrics, read_metrics
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
-from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.pipeline.approval_text import approval_text
 from vpoc_ml.pipeline.champion_stages import model_store, reigning
 from vpoc_ml.pipeline.model_stages import evaluate
@@ -168,7 +168,7 @@ def _simulated(run: Run, now: datetime) -> Result:
     return _write(run, _decision(run, verdict, metrics, champion, state, now) | {"simulated": True})
 
 
-def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Mapping[str, Any]]:
+def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Metrics]:
     """Return the rule's decision and the metrics; a run that was compared with another champion is evaluated again."""
     against = champion.version if champion else None
     if run.result("evaluate")["champion"] != against:
@@ -186,7 +186,7 @@ def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDe
 def _decision(
     run: Run,
     verdict: promotion.PromotionDecision,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     champion: Champion | None,
     state: DecisionState,
     now: datetime,
@@ -196,7 +196,7 @@ def _decision(
         "state": state,
         "simulated": False,
         **verdict.to_json(),
-        "net": metrics["backtest"]["net"],
+        "net": metrics.backtest.net,
         "version": None,
         "champion_before": champion.version if champion else None,
         "decided_at": now.isoformat(),
@@ -280,16 +280,14 @@ def _key(run: Run) -> str:
     return f"{run.prefix}/decision.json"
 
 
-def _metrics(run: Run) -> Mapping[str, Any]:
-    metrics: Mapping[str, Any] = read_json(run.folder / "metrics.json")
-    return metrics
+def _metrics(run: Run) -> Metrics:
+    return read_metrics(run.folder)
 
 
-def _headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+def _headline(metrics: Metrics) -> dict[str, float]:
     """Return the candidate's point estimates and the net result, for MLflow's charts."""
-    candidate = metrics["models"]["candidate"]
-    values = {name: value["value"] for name, value in candidate.items() if isinstance(value, dict)}
-    return {**values, "net": metrics["backtest"]["net"]}
+    values = {name: interval.value for name, interval in metrics.candidate if interval is not None}
+    return {**values, "net": metrics.backtest.net}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -187,7 +187,7 @@ def evaluate(run: Run) -> Result:
     test_rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
     return {
         "rows_in": int(test_rows.select(pl.len()).collect().item()),
-        "rows_out": metrics["rows"],
+        "rows_out": metrics.rows,
         "quarantined": 0,
         "skipped": False,
         "champion": champion.version if champion else None,

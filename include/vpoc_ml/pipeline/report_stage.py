@@ -10,7 +10,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.gate_report import Verdict
-from vpoc_ml.lake.atomic import read_json
+from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Result, Run, stage
 from vpoc_ml.pipeline.stages import GATES
@@ -74,13 +74,13 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 def _notes(run: Run, rival: Champion | None) -> list[str]:
     """Return what a reader must know: what the rolls lost, and a comparison that flatters the champion."""
-    metrics = read_json(run.folder / "metrics.json")
+    metrics = read_metrics(run.folder)
     lost = [f"Lost at a roll: {each}." for each in run.result("rolls").get("lost", [])]
-    if "champion" not in metrics["models"]:
+    if "champion" not in metrics.models:
         return lost
     champion = rival or _compared(run)
     learned = read_feature_statistics(champion.folder).last_label_end("validation")
-    if learned <= datetime.fromisoformat(metrics["from"]):
+    if learned <= datetime.fromisoformat(metrics.first):
         return lost
     note = (
         f"The champion (version {champion.version}) learned from rows up to {learned:%Y-%m-%d %H:%M} UTC, which lie"

@@ -119,16 +119,16 @@ def search(
 
 
 def _judge(run: Run, folder: Path, config: RunConfig) -> Result:
-    from vpoc_ml.evaluation.validation import evaluate_validation
+    from vpoc_ml.evaluation.evaluate import evaluate_validation
     from vpoc_ml.models.bundle import load_model
 
     model = load_model(folder / "best_model.json")
     metrics, returns = evaluate_validation(folder / "training_set.parquet", model, config, run.instrument)
     with replacing(folder / RETURNS) as temporary:
         returns.write_parquet(temporary)
-    ic = metrics["rank_ic"]
+    ic = metrics.rank_ic
     # one number for every row has no rank correlation: no skill
-    return {"value": ic["value"] if ic else 0.0, "dead": ic is None, "metrics": metrics}
+    return {"value": ic.value if ic else 0.0, "dead": ic is None, "metrics": metrics.model_dump(mode="json")}
 
 
 def _write_returns(folder: Path, records: Sequence[Result]) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics
 from vpoc_ml.config import PromotionConfig
 from vpoc_ml.evaluation.baselines import BASELINES
-from vpoc_ml.evaluation.bootstrap import Interval
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,27 @@ class Evidence:
     @classmethod
     def of(
         cls,
-        metrics: Mapping[str, Any],
+        metrics: Metrics,
         *,
         fingerprint: str,
         champion_fingerprint: str | None = None,
         gate_failures: Sequence[str] = (),
     ) -> Evidence:
         """Read the evidence from the metrics that ``evaluate_run`` returned."""
-        versus = metrics["versus"]
+
+        def gains(name: str) -> Gains:
+            return metrics.versus.get(name, Gains())
+
         return cls(
-            rank_ic=_interval(metrics["models"]["candidate"]["rank_ic"]),
-            accuracy_gain={name: _interval(versus.get(name, {}).get("direction_accuracy_gain")) for name in BASELINES},
-            huber_gain=_interval(versus.get("constant", {}).get("huber_gain")),
-            net=metrics["backtest"]["net"],
+            rank_ic=metrics.candidate.rank_ic,
+            accuracy_gain={name: gains(name).direction_accuracy_gain for name in BASELINES},
+            huber_gain=gains("constant").huber_gain,
+            net=metrics.backtest.net,
             fingerprint=fingerprint,
             gate_failures=tuple(gate_failures),
             champion_fingerprint=champion_fingerprint,
-            champion_gain=_interval(versus.get("champion", {}).get("direction_accuracy_gain")),
-            champion_unscored=metrics.get("champion_unscored"),
+            champion_gain=gains("champion").direction_accuracy_gain,
+            champion_unscored=metrics.champion_unscored,
         )
 
 
@@ -177,7 +180,3 @@ def _excludes_zero(name: str, shown: str, gain: Interval) -> PromotionCheck:
 
 def _points(gain: Interval) -> str:
     return f"{100 * gain.value:.2f} points [{100 * gain.low:.2f}, {100 * gain.high:.2f}]"
-
-
-def _interval(value: Mapping[str, float] | None) -> Interval | None:
-    return None if value is None else Interval(value["value"], value["low"], value["high"])

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vpoc_ml.artifacts.metrics import CalibrationBin, Gains, SessionResult
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.reports.inline_svg import BLUE, GREEN, GREY, INK, ORANGE, RED
@@ -79,48 +80,48 @@ def _stability(update: Axes, events: Axes, windows: Sequence[Mapping[str, Any]])
     events.legend(fontsize=7.5)
 
 
-def gains_chart(versus: Mapping[str, Any]) -> str:
+def gains_chart(versus: Mapping[str, Gains]) -> str:
     """Draw the paired gains in direction accuracy with their intervals; return a data URI."""
-    names = [name for name in versus if versus[name]["direction_accuracy_gain"]]
+    gains = {name: each.direction_accuracy_gain for name, each in versus.items() if each.direction_accuracy_gain}
+    names = list(gains)
     with rc_context(STYLE):
         figure, (axis,) = axes(1, 1, 9.0, 0.7 + 0.38 * max(len(names), 2))
         axis.axvline(0, color=INK, linewidth=1)
-        for row, name in enumerate(names):
-            gain = {key: 100 * value for key, value in versus[name]["direction_accuracy_gain"].items()}
-            colour = GREEN if gain["low"] > 0 else RED if gain["high"] < 0 else GREY
-            axis.plot([gain["low"], gain["high"]], [row, row], color=colour, linewidth=3, solid_capstyle="round")
-            axis.plot([gain["value"]], [row], "o", color=INK, markersize=5)
+        for row, gain in enumerate(gains.values()):
+            colour = GREEN if gain.low > 0 else RED if gain.high < 0 else GREY
+            axis.plot([100 * gain.low, 100 * gain.high], [row, row], color=colour, linewidth=3, solid_capstyle="round")
+            axis.plot([100 * gain.value], [row], "o", color=INK, markersize=5)
         axis.set_yticks(range(len(names)), [f"over {name}" for name in names])
         axis.set(xlabel="gain in direction accuracy, points", ylim=(len(names) - 0.5, -0.5))
         axis.grid(axis="y", visible=False)
         return data_uri(figure)
 
 
-def calibration_chart(bins: Sequence[Mapping[str, Any]]) -> str:
+def calibration_chart(bins: Sequence[CalibrationBin]) -> str:
     """Draw the realised rank and the up share over the predicted rank by decile; return a data URI."""
-    prediction = [item["prediction"] for item in bins]
+    prediction = [np.nan if item.prediction is None else item.prediction for item in bins]
     with rc_context(STYLE):
         figure, (rank, share) = axes(1, 2, 9.0, 2.9)
         span = [min(prediction), max(prediction)]
         rank.plot(span, span, "--", color=GREY, label="perfect")
-        rank.plot(prediction, [item["realised"] for item in bins], "o-", color=BLUE, label="candidate")
+        rank.plot(prediction, [item.realised for item in bins], "o-", color=BLUE, label="candidate")
         rank.set(title="Mean realised rank", xlabel="mean predicted rank, by decile")
         rank.legend(fontsize=7.5)
-        up = [np.nan if item["up_share"] is None else 100 * item["up_share"] for item in bins]
+        up = [np.nan if item.up_share is None else 100 * item.up_share for item in bins]
         share.axhline(50, linestyle="--", color=GREY)
         share.plot(prediction, up, "o-", color=GREEN)
         share.set(title="Rises among the bars that moved, %", xlabel="mean predicted rank, by decile")
         return data_uri(figure)
 
 
-def equity_chart(daily: Sequence[Mapping[str, Any]]) -> str:
+def equity_chart(daily: Sequence[SessionResult]) -> str:
     """Draw cumulated gross and net dollars by session; return a data URI."""
-    days = [np.datetime64(day["session"]) for day in daily]
+    days = [np.datetime64(day.session) for day in daily]
     with rc_context(STYLE):
         figure, (axis,) = axes(1, 1, 9.0, 2.9)
         axis.axhline(0, color=INK, linewidth=0.8)
         for name, colour in (("gross", GREY), ("net", BLUE)):
-            axis.plot(days, np.cumsum([day[name] for day in daily]), color=colour, label=name)
+            axis.plot(days, np.cumsum([getattr(day, name) for day in daily]), color=colour, label=name)
         axis.set(title="Cumulated result of one contract, dollars")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         _dates(axis)

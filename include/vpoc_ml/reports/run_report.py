@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.artifacts.gate_report import Verdict
+from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.settings import every_setting, shown
-from vpoc_ml.evaluation.evaluate import read_metrics
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.reports import charts
@@ -81,7 +81,7 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         metrics=metrics,
         skill=skill_sentence(metrics),
         decision=context.decision,
-        after_costs=after_costs(metrics),
+        after_costs=after_costs(metrics.backtest, metrics.candidate.rank_ic),
         loss_sentence=loss_sentence(progress),
         gates=context.gates,
         facts=context.facts,
@@ -90,9 +90,9 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         levels=levels,
         images={
             "training": charts.training_chart(progress) if progress else None,
-            "gains": charts.gains_chart(metrics["versus"]),
-            "calibration": charts.calibration_chart(metrics["calibration"]),
-            "equity": charts.equity_chart(metrics["backtest"]["daily"]),
+            "gains": charts.gains_chart(metrics.versus),
+            "calibration": charts.calibration_chart(metrics.calibration),
+            "equity": charts.equity_chart(metrics.backtest.daily),
             "profile": charts.profile_chart(bars, levels, context.instrument) if has_session else None,
         },
     )

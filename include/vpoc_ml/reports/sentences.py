@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics
+
 NEAR = 0.005
 """Share of the constant's loss within which a loss counts as near it."""
 CONTAINS_ZERO = "interval contains zero: no evidence of skill"
 
 
-def after_costs(metrics: Mapping[str, Any]) -> str:
+def after_costs(backtest: BacktestMetrics, rank_ic: Interval | None) -> str:
     """Say whether the candidate predicts, whether its trades pay their costs, and the net result in dollars.
 
     "Predictive": the interval of the rank IC lies above zero. "Tradeable": that of the net result a session does.
     """
-    backtest, ic = metrics["backtest"], metrics["models"]["candidate"]["rank_ic"]
-    predictive = ic is not None and ic["low"] > 0
-    session = backtest["net_per_session"]
-    if session is not None and session["low"] > 0:
+    predictive = rank_ic is not None and rank_ic.low > 0
+    session = backtest.net_per_session
+    if session is not None and session.low > 0:
         words = "predictive and tradeable" if predictive else "profitable, skill not shown"
-    elif backtest["net"] > 0:
+    elif backtest.net > 0:
         words = f"{'predictive' if predictive else 'skill not shown'}, profit within chance"
     else:
         words = "predictive, not tradeable" if predictive else "neither predictive nor tradeable"
-    return f"{words}: net {money(backtest['net'])} at ${backtest['round_turn_cost']:,.2f} a round turn"
+    return f"{words}: net {money(backtest.net)} at ${backtest.round_turn_cost:,.2f} a round turn"
 
 
 def money(dollars: float) -> str:
@@ -49,36 +50,33 @@ def loss_sentence(progress: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def verdict_on(gain: Mapping[str, float] | None) -> str:
+def verdict_on(gain: Interval | None) -> str:
     """Return the conclusion that an interval of a gain allows: better, worse, or no evidence."""
     if gain is None:
         return "not measurable"
-    if gain["low"] > 0:
+    if gain.low > 0:
         return "better"
-    return "worse" if gain["high"] < 0 else CONTAINS_ZERO
+    return "worse" if gain.high < 0 else CONTAINS_ZERO
 
 
-def skill_sentence(metrics: Mapping[str, Any]) -> str:
+def skill_sentence(metrics: Metrics) -> str:
     """Return one sentence on whether the candidate showed skill on the test rows."""
-    beaten = [
-        name for name, gains in metrics["versus"].items() if verdict_on(gains["direction_accuracy_gain"]) == "better"
-    ]
-    unbeaten = [name for name in metrics["versus"] if name not in beaten]
-    ic = metrics["models"]["candidate"]["rank_ic"]
-    rank = f"The rank IC is {verdict_text(ic)}"
+    beaten = [name for name, gains in metrics.versus.items() if verdict_on(gains.direction_accuracy_gain) == "better"]
+    unbeaten = [name for name in metrics.versus if name not in beaten]
+    rank = f"The rank IC is {verdict_text(metrics.candidate.rank_ic)}"
     if not unbeaten:
         return f"{rank}. In direction the candidate is better than {_listed(beaten)}."
     also = f"; better than {_listed(beaten)}" if beaten else ""
     return f"{rank}. In direction there is no evidence that the candidate is better than {_listed(unbeaten)}{also}."
 
 
-def verdict_text(ic: Mapping[str, float] | None) -> str:
+def verdict_text(ic: Interval | None) -> str:
     """Return a rank IC with its interval and the conclusion that the interval allows."""
     if ic is None:
         return "not measurable: the predictions do not vary"
     words = {"better": "above zero", "worse": "below zero: the model is wrong more often than right"}
     verdict = verdict_on(ic)
-    return f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}], {words.get(verdict, verdict)}"
+    return f"{ic.value:.4f} [{ic.low:.4f}, {ic.high:.4f}], {words.get(verdict, verdict)}"
 
 
 def _listed(names: Sequence[str]) -> str:

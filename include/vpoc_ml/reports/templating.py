@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.reports.inline_svg import histogram_svg, loss_curves_svg, three_digits
 from vpoc_ml.reports.sentences import verdict_on
 
@@ -48,11 +49,12 @@ def _or_no_value(show: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: NO_VALUE if value is None else show(value)
 
 
-def _interval(value: Mapping[str, float] | None, digits: int, factor: float = 1.0) -> str:
-    """Return a value with its interval: ``{"value", "low", "high"}``, each times ``factor``."""
+def _interval(value: Mapping[str, float] | Interval | None, digits: int, factor: float = 1.0) -> str:
+    """Return a value with its interval, each times ``factor``; also of an interval as JSON."""
     if value is None:
         return NO_VALUE
-    shown, low, high = (f"{factor * value[key]:.{digits}f}" for key in ("value", "low", "high"))
+    interval = value if isinstance(value, Interval) else Interval(**value)
+    shown, low, high = (f"{factor * each:.{digits}f}" for each in (interval.value, interval.low, interval.high))
     return Markup("{} <small>[{}, {}]</small>").format(shown, low, high)
 
 

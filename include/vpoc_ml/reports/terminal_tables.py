@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
 from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of, title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
@@ -138,12 +139,21 @@ def render_decision(console: Console, decision: Mapping[str, Any], metrics: Mapp
     With the run's ``metrics`` the first line ends with the result after costs.
     """
     colour = {"good": "bold green", "bad": "bold yellow", "": "bold cyan"}[tone_of(decision)]
-    costs = f"; {escape(after_costs(metrics))}" if metrics else ""
+    costs = f"; {escape(_after_costs(metrics))}" if metrics else ""
     key = f" ({decision['key']})" if "key" in decision else ""
     console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]{costs}", highlight=False, soft_wrap=True)
     for text in (decision.get("note"), *remarks_of(decision), *(f"  - {reason}" for reason in decision["reasons"])):
         if text:
             console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _after_costs(metrics: Mapping[str, Any]) -> str:
+    rank_ic = metrics["models"]["candidate"]["rank_ic"]
+    session = metrics["backtest"]["net_per_session"]
+    backtest = BacktestMetrics.model_construct(
+        **metrics["backtest"] | {"net_per_session": None if session is None else Interval(**session)}
+    )
+    return after_costs(backtest, None if rank_ic is None else Interval(**rank_ic))
 
 
 def _print_table(console: Console, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:

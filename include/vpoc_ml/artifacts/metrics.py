@@ -1,0 +1,177 @@
+"""``metrics.json`` of a run: how the candidate, the baselines and the champion perform on the same rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+
+
+def _finite_or_none(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+FiniteOrNone = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A number; None where it is NaN or infinite, which strict JSON cannot hold."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value on all rows and the bounds of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ModelMetrics(_Section):
+    """Metrics of one model. None where a metric is undefined, such as the rank IC of a constant prediction."""
+
+    direction_accuracy: Interval | None = None
+    rank_ic: Interval | None = None
+    huber: Interval | None = None
+    mae: Interval | None = None
+
+
+class Gains(_Section):
+    """Gains of the candidate over another model on the same rows and resamples. Above zero the candidate is better."""
+
+    direction_accuracy_gain: Interval | None = None
+    rank_ic_gain: Interval | None = None
+    huber_gain: Interval | None = None
+
+
+class SessionResult(_Section):
+    """Backtest result of one session, in dollars. ``session`` is an ISO date."""
+
+    session: str
+    gross: float
+    net: float
+    trades: int
+
+
+class StressResult(_Section):
+    """Backtest result at twice the costs, in dollars."""
+
+    round_turn_cost: float
+    net: float
+    sharpe: Interval | None
+
+
+class BacktestMetrics(_Section):
+    """Backtest of the candidate with one contract, in dollars.
+
+    Attributes:
+        point_value: dollars per point.
+        round_turn_cost: costs of opening and closing a position.
+        trades: number of round turns.
+        gross: result before costs.
+        costs: sum of the costs.
+        net: result after costs.
+        net_per_session: mean net result per session.
+        sharpe: annualised Sharpe ratio of the daily net results.
+        sharpe_gross: the same before costs.
+        max_drawdown: largest fall of the cumulated net result from a maximum.
+        hit_rate: share of trades with a gross gain; None without trades.
+        break_even_cost: cost of a round turn at which the net result is zero; None without trades.
+        stress: result at twice the costs.
+        daily: result of each session.
+    """
+
+    point_value: float
+    round_turn_cost: float
+    trades: int
+    gross: float
+    costs: float
+    net: float
+    net_per_session: Interval | None
+    sharpe: Interval | None
+    sharpe_gross: Interval | None
+    max_drawdown: float
+    hit_rate: float | None
+    break_even_cost: float | None
+    stress: StressResult
+    daily: tuple[SessionResult, ...]
+
+
+class ValidationMetrics(_Section):
+    """Metrics of one search trial on validation rows; ``net`` in dollars."""
+
+    rank_ic: Interval | None
+    direction_accuracy: Interval | None
+    huber: Interval | None
+    net: float
+    sharpe: Interval | None
+
+
+class CalibrationBin(_Section):
+    """One bin of the prediction: rows, mean prediction, mean realised rank, and share of rises among moved rows."""
+
+    rows: int
+    prediction: FiniteOrNone
+    realised: float
+    up_share: float | None
+
+
+class Metrics(JsonArtifact):
+    """Metrics of a run on its test rows.
+
+    Attributes:
+        rows: evaluated rows; all have a label.
+        sessions: sessions they belong to.
+        first: timestamp of the first row, ISO 8601, UTC (``from`` in the file).
+        last: timestamp of the last row (``to`` in the file).
+        zero_return_share: share of rows with a return of zero.
+        block: what the bootstrap resamples.
+        huber_delta: delta of the Huber loss, in rank units.
+        bootstrap_samples: number of resamples.
+        confidence: level of all intervals.
+        models: metrics by model: ``candidate``, each baseline, and ``champion`` if it was scored.
+        versus: gains of the candidate over each other model.
+        backtest: backtest of the candidate.
+        calibration: deciles of the candidate's prediction.
+        champion_unscored: the reason if there is a champion that was not scored.
+        train_rows: labelled training rows.
+        validation_rows: labelled validation rows.
+    """
+
+    rows: int
+    sessions: int
+    first: str = Field(alias="from")
+    last: str = Field(alias="to")
+    zero_return_share: float
+    block: str
+    huber_delta: float
+    bootstrap_samples: int
+    confidence: float
+    models: dict[str, ModelMetrics]
+    versus: dict[str, Gains]
+    backtest: BacktestMetrics
+    calibration: tuple[CalibrationBin, ...]
+    champion_unscored: str | None
+    train_rows: int
+    validation_rows: int
+
+    @property
+    def candidate(self) -> ModelMetrics:
+        """Metrics of the candidate."""
+        return self.models["candidate"]
+
+
+def read_metrics(run_dir: Path) -> Metrics:
+    """Read ``metrics.json`` of a run.
+
+    Raises:
+        MissingInputError: the run has not been evaluated.
+        ArtifactError: the file holds something else.
+    """
+    return Metrics.read(run_dir / "metrics.json", what="the metrics of the run", remedy="Evaluate the run first.")
