@@ -193,6 +193,6 @@ class VpocReports(AirflowPlugin):
     ]
 
     @cached_property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def fastapi_apps(self) -> list[dict[str, Any]]:
         """Return the application's mount point."""
         return [{"app": make_app(), "url_prefix": PREFIX, "name": "vpoc_reports"}]

@@ -57,7 +57,8 @@ class ContractPartitionTimetable(Timetable):
 
     def contracts(self, since: datetime) -> Iterator[Contract]:
         """Yield the contracts that are ready at ``since`` or later, in order."""
-        from vpoc_ml.market.contracts import MONTH_CODES, Contract
+        from vpoc_ml.market.contracts import Contract
+        from vpoc_ml.market.instrument_files import MONTH_CODES
         from vpoc_ml.market.instruments import instrument
 
         months = sorted(MONTH_CODES.index(code) + 1 for code in instrument(self.first.root).months)
@@ -152,7 +153,8 @@ def ready(contract: Contract) -> DateTime:
 
 
 def _moment(day: date, clock: time) -> DateTime:
-    return timezone.coerce_datetime(datetime.combine(day, clock, CHICAGO).astimezone(UTC))
+    moment: DateTime = timezone.coerce_datetime(datetime.combine(day, clock, CHICAGO).astimezone(UTC))
+    return moment
 
 
 def _info(contract: Contract) -> DagRunInfo:

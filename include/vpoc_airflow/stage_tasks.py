@@ -73,7 +73,7 @@ def call(function: Callable[Concatenate[str, str, P], R], *args: P.args, **kwarg
         return function(lake_uri(), run, *args, **kwargs)
 
 
-def run_stage(stage_name: str, contracts: list[str]) -> Any:
+def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:
     """Run a stage of the table that is called once in a run; return its result.
 
     Args:
@@ -82,13 +82,15 @@ def run_stage(stage_name: str, contracts: list[str]) -> Any:
     """
     stage = stage_named(stage_name)
     (arguments,) = stage.arguments(list(contracts), datetime.now(UTC))
-    return call(stage.function, *arguments)
+    result: dict[str, Any] = call(stage.function, *arguments)
+    return result
 
 
-def run_contract_stage(stage_name: str, contract: str) -> Any:
+def run_contract_stage(stage_name: str, contract: str) -> dict[str, Any]:
     """Run a stage of the table for one contract; the contract's code is the name of the mapped task."""
     get_current_context()["contract"] = contract
-    return call(stage_named(stage_name).function, contract)
+    result: dict[str, Any] = call(stage_named(stage_name).function, contract)
+    return result
 
 
 def connect(stages: Iterable[Stage], tasks: Mapping[str, Any]) -> None:
@@ -122,7 +124,7 @@ def planned() -> list[str]:
     return list(plan["contracts"])
 
 
-def publish_reports() -> Any:
+def publish_reports() -> dict[str, Any]:
     """Publish the run's reports; skip the task if the run has no stored configuration, hence nothing to report."""
     from vpoc_ml import pipeline
 

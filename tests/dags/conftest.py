@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RunDag = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture(scope="session")
-def fakes():
+def fakes() -> ModuleType:
     """The fake pipeline's module, which also serves the tests of the demo."""
     path = ROOT / "tests" / "ops" / "fake_pipeline.py"
     spec = importlib.util.spec_from_file_location("fake_pipeline", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["fake_pipeline"] = module
     spec.loader.exec_module(module)
@@ -25,12 +30,12 @@ def fakes():
 
 
 @pytest.fixture(scope="session")
-def quick_params():
+def quick_params() -> Iterator[None]:
     """Validate params without checking their schemas anew each time: half of a fake run's time."""
     import jsonschema
 
-    def validate(instance, schema, **kwargs):
-        jsonschema.Draft202012Validator(schema, **kwargs).validate(instance)
+    def validate(instance: Any, schema: Any, **options: Any) -> None:
+        jsonschema.Draft202012Validator(schema, **options).validate(instance)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsonschema, "validate", validate)
@@ -38,7 +43,7 @@ def quick_params():
 
 
 @pytest.fixture(scope="session")
-def bag(airflow_home, quick_params):
+def bag(airflow_home: Path, quick_params: None) -> Any:
     """The DAGs of the project, read from their folder."""
     from airflow.dag_processing.dagbag import DagBag
 
@@ -46,32 +51,36 @@ def bag(airflow_home, quick_params):
 
 
 @pytest.fixture
-def dag(bag):
+def dag(bag: Any) -> Any:
     assert bag.import_errors == {}
     return bag.dags["vpoc_nightly"]
 
 
 @pytest.fixture
-def contracts_dag(bag):
+def contracts_dag(bag: Any) -> Any:
     assert bag.import_errors == {}
     return bag.dags["vpoc_contracts"]
 
 
 @pytest.fixture
-def run_dag(dag, run_any):
+def run_dag(dag: Any, run_any: RunDag) -> RunDag:
     """Run the nightly DAG in this process with the fake pipeline; return the run, its tasks' states and the fake."""
     return partial(run_any, dag)
 
 
 @pytest.fixture
-def run_contract(contracts_dag, run_any):
+def run_contract(contracts_dag: Any, run_any: RunDag) -> RunDag:
     """Run the DAG of one contract, as ``run_dag`` does the nightly."""
     return partial(run_any, contracts_dag)
 
 
 @pytest.fixture
-def run_any(fakes, monkeypatch, tmp_path):
-    def run(dag, fail: str | None = None, contracts: list[str] | None = None, state: str = "refused", **conf):
+def run_any(fakes: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunDag:
+    """Run a DAG in this process with the fake pipeline; further arguments are the run's conf."""
+
+    def run(
+        dag: Any, fail: str | None = None, contracts: list[str] | None = None, state: str = "refused", **conf: Any
+    ) -> SimpleNamespace:
         monkeypatch.setenv("VPOC_LAKE", str(tmp_path / "lake"))
         fake = fakes.install(fakes.FakePipeline(fail, contracts), monkeypatch.setitem)
         fake.state = state

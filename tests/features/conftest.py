@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -100,6 +100,6 @@ def real(real_data: Path, es: Instrument) -> Market:
 
 
 @pytest.fixture
-def as_predecessor():
+def as_predecessor() -> Any:
     """``comparing.predecessor_of``, for the folders below."""
     return predecessor_of

@@ -40,7 +40,7 @@ def width_dev(s: Slow, t: int) -> float:
 def profile(rows: list[dict[str, Any]]) -> dict[int, int]:
     """Units by tick."""
     return reference.profile_of(
-        [Bar(*(int(row[name] * 4) for name in ("low", "high", "close")), row["volume"]) for row in rows]
+        [Bar(int(row["low"] * 4), int(row["high"] * 4), int(row["close"] * 4), row["volume"]) for row in rows]
     )
 
 

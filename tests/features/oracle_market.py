@@ -27,7 +27,7 @@ class Slow:
 
     @staticmethod
     def _levels(rows: list[dict[str, Any]]) -> list[float]:
-        bars = [Bar(*(int(row[name] * 4) for name in ("low", "high", "close")), row["volume"]) for row in rows]
+        bars = [Bar(int(row["low"] * 4), int(row["high"] * 4), int(row["close"] * 4), row["volume"]) for row in rows]
         if not any(bar.volume for bar in bars):
             return [NAN] * 3
         return [tick / 4 for tick in reference.levels_of(bars, Fraction(7, 10), 2)[:3]]
@@ -35,7 +35,7 @@ class Slow:
     def so_far(self, t: int) -> list[dict[str, Any]]:
         return [row for row in self.of_day[self.rows[t]["session"]] if row["ts"] <= self.rows[t]["ts"]]
 
-    def day_before(self, t: int, ago: int) -> date | None:
+    def day_before(self, t: int, ago: int) -> Any:
         at = self.days.index(self.rows[t]["session"]) - ago
         return self.days[at] if at >= 0 else None
 

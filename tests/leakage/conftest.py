@@ -35,5 +35,5 @@ def unpredictable() -> list[Market]:
 
 
 @pytest.fixture(scope="session")
-def unpredictable_close(unpredictable) -> pl.Series:
+def unpredictable_close(unpredictable: list[Market]) -> pl.Series:
     return pl.concat([market.bars["close"] for market in unpredictable])

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import operator
 import os
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
@@ -16,7 +19,8 @@ from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableE
 from vpoc_ml.pipeline import stages
 
 CONTRACTS = ["ESH25", "ESM25"]
-FAILURES = {
+Result = dict[str, Any]
+FAILURES: dict[str, tuple[str, Exception]] = {
     "gate": ("gate_features", GateFailedError("DATA GATE FAILED  features: 3 critical", {"passed": False})),
     "training": ("train", TrainingUnstableError("every rung of the ladder failed")),
     "input": ("plan_contracts", MissingInputError("/nowhere", "a folder of contract files", "Check the path.")),
@@ -30,25 +34,36 @@ class FakePipeline:
     """Records calls as ``(stage, args, kwargs)``; ``fail`` names one entry of ``FAILURES``."""
 
     def __init__(self, fail: str | None = None, contracts: list[str] | None = None) -> None:
-        self.calls: list[tuple[str, tuple, dict]] = []
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.contracts = CONTRACTS if contracts is None else contracts
         self.state = "refused"
-        self.fail_at, self.error = FAILURES[fail] if fail else (None, None)
+        failure: tuple[str | None, Exception | None] = FAILURES[fail] if fail else (None, None)
+        self.fail_at, self.error = failure
 
     def stages(self) -> list[str]:
         return [stage for stage, _, _ in self.calls]
 
-    def function(self, stage: str):
-        def run(lake: str, run: str, *args, **kwargs) -> dict:
+    def function(self, stage: str) -> Callable[..., Result]:
+        def run(lake: str, run: str, *args: Any, **kwargs: Any) -> Result:
             self.calls.append((stage, args, kwargs))
-            if stage == self.fail_at:
+            if stage == self.fail_at and self.error:
                 raise self.error
             return getattr(self, stage, lambda *_, **__: {"stage": stage})(Path(lake), run, *args, **kwargs)
 
         run.__name__ = stage
         return run
 
-    def start_run(self, lake, run, preset, overrides, raw, vix, now, as_of=None) -> dict:
+    def start_run(
+        self,
+        lake: Path,
+        run: str,
+        preset: str,
+        overrides: dict[str, Any],
+        raw: str | None,
+        vix: str | None,
+        now: datetime,
+        as_of: datetime | None = None,
+    ) -> Result:
         resolved = config.resolve(preset, overrides)
         folder = lake / "runs" / run
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,38 +76,47 @@ class FakePipeline:
             "config_uri": str(folder / "config.json"),
         }
 
-    def plan_contracts(self, lake, run) -> dict:
+    def plan_contracts(self, lake: Path, run: str) -> Result:
         return {"contracts": self.contracts, "unreadable": [{"name": "notes.txt", "reason": "no bars"}]}
 
-    def features_contract(self, lake, run, contract) -> dict:
+    def features_contract(self, lake: Path, run: str, contract: str) -> Result:
         return {"rows_in": 100, "rows_out": 100, "skipped": False, "why": "new"}
 
-    def features_successor(self, lake, run, contract) -> dict:
+    def features_successor(self, lake: Path, run: str, contract: str) -> Result:
         return {"successor": "ESM25", "rebuilt": ["ESM25"], "skipped": False}
 
-    def train(self, lake, run, *, on_progress=None) -> dict:
+    def train(self, lake: Path, run: str, *, on_progress: Callable[[Result], None]) -> Result:
         checkpoints = lake / "runs" / run / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
         (checkpoints / "step-000000000001.ckpt").touch()
         on_progress({"kind": "epoch", "epoch": 1, "train_loss": 0.02, "validation_loss": 0.03, "best": True})
         return {"epochs": 1}
 
-    def search(self, lake, run, trials, vary, seed, *, on_trial) -> dict:
+    def search(
+        self,
+        lake: Path,
+        run: str,
+        trials: int,
+        vary: Sequence[str],
+        seed: int,
+        *,
+        on_trial: Callable[[Result], None],
+    ) -> Result:
         on_trial({"number": 0, "value": 0.0123, "outcome": "finished", "overrides": vary})
         return {"finished": trials, "best": ["training.learning_rate=0.003"]}
 
-    def decide(self, lake, run, now) -> dict:
+    def decide(self, lake: Path, run: str, now: datetime) -> Result:
         reasons = ["rank IC's lower bound -0.01 is not above 0"]
         return {"state": self.state, "key": "ES-1m-rank", "reasons": reasons, "evidence": "| better | by 1 |"}
 
     promote = decide
 
-    def publish_reports(self, lake, run, now) -> dict:
+    def publish_reports(self, lake: Path, run: str, now: datetime) -> Result:
         report = lake / "runs" / run / "report.html"
         report.write_text("<h1>report</h1>")
         return {"report": str(report)}
 
-    def summarize(self, lake, run) -> dict:
+    def summarize(self, lake: Path, run: str) -> Result:
         interval = {"value": 0.51, "low": 0.49, "high": 0.53}
         return {
             "stages": [{"stage": "ingest", "contract": "ESH25", "rows_in": 12345, "rows_out": 12340, "quarantined": 5}],
@@ -108,13 +132,13 @@ class FakePipeline:
         }
 
 
-def install(fake: FakePipeline, setitem=operator.setitem) -> FakePipeline:
+def install(fake: FakePipeline, setitem: Callable[..., None] = operator.setitem) -> FakePipeline:
     """Put the fake's functions in place of the pipeline's, which load on demand; ``setitem`` may be a monkeypatch's."""
     for stage in pipeline.__all__:
         setitem(vars(pipeline), stage, fake.function(stage))
     return fake
 
 
-def fail_asked() -> str | None:
-    """Return the failure that the environment asks for."""
+def requested_failure() -> str | None:
+    """Return the failure that the environment requests."""
     return os.environ.get("FAKE_FAIL") or None

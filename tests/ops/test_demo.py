@@ -14,7 +14,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {folder!r})
 import fake_pipeline
-fake_pipeline.install(fake_pipeline.FakePipeline(fake_pipeline.fail_asked()))
+fake_pipeline.install(fake_pipeline.FakePipeline(fake_pipeline.requested_failure()))
 from vpoc_ops.demo import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ LEARNS = {"training.epochs": 12, "model.hidden_dims": "32,32"}
 
 
 @pytest.fixture(scope="session")
-def market(tmp_path_factory) -> Path:
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with one contract, ESH23, and a VIX file. Read only: tests that change it use ``delivery``."""
     folder = tmp_path_factory.mktemp("market")
     write_market(folder, contracts=1, seed=7, mode="signal")
@@ -28,7 +30,7 @@ def market(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def delivery(market, tmp_path) -> Path:
+def delivery(market: Path, tmp_path: Path) -> Path:
     """Twelve days of the market as a folder of its own, small enough to build in a moment."""
     folder = tmp_path / "delivery"
     folder.mkdir()
@@ -42,24 +44,30 @@ def delivery(market, tmp_path) -> Path:
 
 
 @pytest.fixture
-def lake(tmp_path) -> str:
+def lake(tmp_path: Path) -> str:
     """Root of an empty lake."""
     return str(tmp_path / "lake")
 
 
 @pytest.fixture
-def start(lake, delivery):
+def start(lake: str, delivery: Path) -> Callable[..., str]:
     """Start a run on the delivery: ``start("night", overrides={...})`` returns its name."""
 
-    def begin(name="night", preset="smoke", overrides=None, raw=None, vix=None):
-        pipeline.start_run(lake, name, preset, overrides, str(raw or delivery), vix and str(vix), NOW)
+    def begin(
+        name: str = "night",
+        preset: str = "smoke",
+        overrides: Mapping[str, Any] | None = None,
+        raw: Path | None = None,
+        vix: Path | None = None,
+    ) -> str:
+        pipeline.start_run(lake, name, preset, overrides, str(raw or delivery), str(vix) if vix else None, NOW)
         return name
 
     return begin
 
 
 @pytest.fixture(scope="session")
-def vendor(tmp_path_factory) -> Path:
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of three contracts that overlap at their rolls, and the VIX. Read only."""
     from .nights import write_vendor
 
@@ -69,7 +77,7 @@ def vendor(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(vendor, tmp_path_factory):
+def built(vendor: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return the folder of ``raw`` and ``lake`` after one night with the named files; built once. Read only."""
     from .nights import deliver, night
 

@@ -74,6 +74,7 @@ def run(lake: Path, raw: Path, *, kill_in: str | None = None, after: float = 0.0
     if kill_in is not None:
         process.join(after)
         with suppress(ProcessLookupError):
+            assert process.pid is not None
             os.killpg(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode is not None

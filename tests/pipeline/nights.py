@@ -1,6 +1,7 @@
 """Nights on a small lake of three contracts: what is delivered, what the data stages then do, what the lake holds."""
 
 import shutil
+from pathlib import Path
 
 from vpoc_ml import pipeline
 from vpoc_ml.lake.hashing import hash_file
@@ -18,7 +19,7 @@ KEPT = {  # days of each file: 30 sessions before each roll, the roll and a litt
 KINDS = ("bars", "quarantine", "sessions", "developing", "features", "roll", "vix")
 
 
-def write_vendor(folder):
+def write_vendor(folder: Path) -> None:
     """Write three overlapping contracts, cut to what their rolls need, and the VIX."""
     write_market(folder, contracts=3, seed=7, mode="signal")
     for name, days in KEPT.items():
@@ -27,14 +28,14 @@ def write_vendor(folder):
         (folder / name).write_bytes(b"".join(kept))
 
 
-def deliver(vendor, folder, *names):
+def deliver(vendor: Path, folder: Path, *names: str) -> None:
     """Copy vendor files and the VIX into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*names, "VIX_History.csv"):
         shutil.copy(vendor / name, folder / name)
 
 
-def night(place):
+def night(place: Path) -> tuple[set[tuple[str, str | None, str]], dict[str, str]]:
     """Run every data stage in order; return (stage, contract, why) of those that worked, and what was left out."""
     lake, run = str(place / "lake"), "night"
     pipeline.start_run(lake, run, "smoke", None, str(place / "raw"), None, NOW)
@@ -49,7 +50,7 @@ def night(place):
     return worked, {each["name"]: each["reason"] for each in plan["unreadable"]}
 
 
-def contents(root):
+def contents(root: str | Path) -> dict[str, str]:
     """Return key and hash of every artifact of the lake at ``root``, each of which must match its manifest."""
     lake = Lake(root)
     found = {key: lake.content_hash(key) for kind in KINDS for key in lake.keys(kind)}

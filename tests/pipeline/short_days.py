@@ -19,7 +19,8 @@ DAYS: list[date] = CALENDAR["session"].to_list()
 def walk(start: int, first: int, last: int, seed: int) -> npt.NDArray[np.float64]:
     """Closes of the days ``first`` to ``last`` of one walk over all of them, from ``start`` ticks on."""
     steps = np.cumsum(np.random.default_rng(seed).integers(-3, 4, len(DAYS) * MINUTES))
-    return 0.25 * (start + steps[first * MINUTES : (last + 1) * MINUTES])
+    closes = 0.25 * (start + steps[first * MINUTES : (last + 1) * MINUTES])
+    return closes.astype(np.float64)
 
 
 def bars_of(code: str, first: int, last: int, closes: npt.NDArray[np.float64], busy: range) -> pl.DataFrame:

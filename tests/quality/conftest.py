@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -160,8 +161,8 @@ def validated(world: World) -> Callable[..., object]:
     from vpoc_ml.quality.gates import validate_bars, validate_features, validate_training_set
     from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
-    def run(gate: str, frame: pl.DataFrame, *, name: str = "run1", **options: object) -> object:
-        common = {"run": name, "reports_dir": world.reports, "now": NOW}
+    def run(gate: str, frame: pl.DataFrame, *, name: str = "run1", **options: Any) -> object:
+        common: dict[str, Any] = {"run": name, "reports_dir": world.reports, "now": NOW}
         path = world.file(gate, frame)
         if gate == "bars":
             contract = ContractFacts(path, world.calendar, **options)

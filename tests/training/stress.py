@@ -231,17 +231,17 @@ def _no_delta_guard() -> Iterator[None]:
     """Let the adaptive delta follow whatever comes: no finite check, no bounds, also in a step that is skipped."""
     guarded = adamw_step._next_step_state
 
-    def careless(step_state, counted, batch, norm, limit, finite, config):
+    def careless(step_state: Any, counted: Any, batch: Any, norm: Any, limit: Any, finite: Any, config: Any) -> Any:
         moved = guarded(step_state, counted, batch, norm, limit, finite, config)
         reached = torch.quantile(batch.residuals.abs(), columns.DELTA_QUANTILE, dim=-1).double()
         share = 1 - columns.DELTA_DECAY
         moved[LOG_DELTA] = (1 - share) * step_state[LOG_DELTA] + share * reached.log()
         return moved
 
-    told = epochs.window_line
+    finite_or_not = vars(epochs)["window_line"]
 
-    def shown(*facts):
-        return {key: _finite(value) for key, value in told(*facts).items()}
+    def shown(*facts: Any) -> dict[str, Any]:
+        return {key: _finite(value) for key, value in finite_or_not(*facts).items()}
 
     with mock.patch.object(adamw_step, "_next_step_state", careless), mock.patch.object(epochs, "window_line", shown):
         yield
@@ -255,7 +255,7 @@ def _no_scale_floor() -> Any:
     """Halve the loss scale for every bad batch, for ever."""
     floored = columns.next_scale
 
-    def careless(step_state, finite):
+    def careless(step_state: Any, finite: Any) -> Any:
         scale, streak = floored(step_state, finite)
         return torch.where(finite, scale, step_state[columns.SCALE] / 2), streak
 

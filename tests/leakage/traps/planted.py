@@ -51,7 +51,7 @@ def with_carry(columns: Columns) -> Build:
     return build
 
 
-def plain(bars: pl.DataFrame) -> dict[str, pl.Expr]:
+def plain(bars: pl.DataFrame) -> dict[str, pl.Expr | pl.Series]:
     """Three sound features for the training sets to be spoiled."""
     close, volume = pl.col("close"), pl.col("volume")
     change = (close / close.shift(1)).log()
