@@ -9,7 +9,7 @@ INTERVAL = {"value": 0.02, "low": 0.01, "high": 0.03}
 
 def example_metrics(**changes: Any) -> dict[str, Any]:
     """Return the content of ``metrics.json``; ``changes`` replace fields, those of ``backtest`` one by one."""
-    backtest = {
+    backtest: dict[str, Any] = {
         "point_value": 50.0,
         "round_turn_cost": 29.5,
         "trades": 58,
