@@ -56,7 +56,7 @@ def test_short_years_are_the_nearest(text: str, near: date, year: int) -> None:
         ("ES 04-25", "H, M, U, Z"),
         ("ESF25", "H, M, U, Z"),
         ("XXH25", "no instrument XX"),
-        ("ESH5", "near"),
+        ("ESH5", "date of the data"),
         ("ESH225", "Expected"),
         ("ESH25.txt", "Expected"),
         ("ES 03/25", "Expected"),

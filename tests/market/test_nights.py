@@ -45,7 +45,7 @@ def test_a_night_is_live_until_the_next_session_has_closed(session: date, next_c
 def test_the_night_of_a_session_begins_at_half_past_five() -> None:
     begin = datetime(2025, 3, 14, 22, 30, tzinfo=UTC)
     assert past_night(CALENDAR, FRIDAY, begin) is None
-    with pytest.raises(InvalidValueError, match="a session whose day is over"):
+    with pytest.raises(InvalidValueError, match="a session that is over"):
         past_night(CALENDAR, FRIDAY, begin - timedelta(seconds=1))
 
 

@@ -19,7 +19,7 @@ from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
-from vpoc_ml.market.instruments import instrument
+from vpoc_ml.market.instruments import TICK_TOLERANCE, instrument
 from vpoc_ml.market.roll_table import front_periods
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 from vpoc_ml.synthetic.price_path import simulate
@@ -140,7 +140,8 @@ def test_sessions_are_those_of_the_calendar(signal: Market) -> None:
 
 def test_prices_are_on_the_grid_and_candles_hold(signal: Market) -> None:
     for bars in signal.bars.values():
-        assert ES.is_on_tick(bars.select("open", "high", "low", "close").to_numpy()).all()
+        ticks = bars.select("open", "high", "low", "close").to_numpy() / ES.tick_size
+        assert np.abs(ticks - np.rint(ticks)).max() < TICK_TOLERANCE
         assert bars["volume"].min() >= 1
 
 

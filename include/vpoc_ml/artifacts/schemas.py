@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from vpoc_ml.market import roll_table
+
 Schema = dict[str, pl.DataType]
 
 TIME = pl.Datetime("us", "UTC")
@@ -38,8 +40,7 @@ INDEX_VALUES: Schema = {"date": pl.Date(), "close": pl.Float64(), "available_at"
 DAILY_VOLUME: Schema = {"contract": pl.String(), "session": pl.Date(), "volume": pl.Int64()}
 OPEN_INTEREST: Schema = {"contract": pl.String(), "session": pl.Date(), "open_interest": pl.Int64()}
 
-FRONT_PERIODS: Schema = {"contract": pl.String(), "first_session": pl.Date(), "last_session": pl.Date()}
-ROLLS: Schema = {**FRONT_PERIODS, "predecessor": pl.String(), "gap": pl.Float64(), "ratio": pl.Float64()}
+ROLLS: Schema = roll_table.ROLLS
 """One row for each front contract. ``gap`` is new minus old in points, ``ratio`` is new over old."""
 
 FEATURE_KEYS: Schema = {"ts": TIME, "contract": pl.String(), "session": pl.Date()}

@@ -1,9 +1,8 @@
-"""Contract codes: many spellings in, one (``ESH25``) out."""
+"""Contract codes: read many spellings, write one (``ESH25``)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
@@ -43,8 +42,8 @@ class Contract:
     def expiry(self) -> date:
         """Last trading day, by the instrument's rule.
 
-        Where the third Friday of an equity index is a holiday of the stock market (Juneteenth: 2026-06-19,
-        2027-06-18) trading ends on the Thursday; this date then names one session more than has bars.
+        If the third Friday of an equity index is a holiday of the stock market (Juneteenth: 2026-06-19, 2027-06-18),
+        trading ends on the Thursday; this date then is one session after the last bar.
 
         Raises:
             InvalidValueError: the root is no known instrument.
@@ -53,12 +52,12 @@ class Contract:
 
     @property
     def scheduled_roll(self) -> date:
-        """The roll date known long ahead: ``roll_days`` weekdays before expiry; for equity indices its Monday."""
+        """The scheduled roll date: ``roll_days`` weekdays before expiry; for equity indices the Monday of its week."""
         return weekdays_before(self.expiry, instrument(self.root).roll_days)
 
     @property
     def previous(self) -> Contract:
-        """The delivery month before this one among those a scheduled roll goes to."""
+        """The delivery month before this one in the instrument's roll cycle."""
         cycle = instrument(self.root).cycle
         year, month = self.year, self.month
         while True:
@@ -68,16 +67,20 @@ class Contract:
 
 
 def parse_contract(text: str, *, where: str = "contract name", near: date | None = None) -> Contract:
-    """Read a contract name in any vendor's spelling and any case.
+    """Return the contract of a name in any vendor's spelling and any case.
 
     ``ESH25``, ``ESH5``, ``ESH2025``, ``ES_H25``, ``ES 03-25``, ``ES_03_25``, ``ES202503``, ``ES MAR25``, each also
-    with ``/`` or ``@`` before it or the exchange behind (``ESH25.CME``, ``ESH25_FUT_CME``). ``near`` is a date of
-    the data: a year of one or two digits is the one whose expiry lies nearest to it. Without it two digits mean
-    1970-2069 and one digit is refused.
+    with ``/`` or ``@`` before it or the exchange after it (``ESH25.CME``, ``ESH25_FUT_CME``).
+
+    Args:
+        text: the name.
+        where: origin of the name, for errors.
+        near: a date of the data. A year of one or two digits is the one whose expiry lies nearest to it. Without it
+            two digits mean 1970-2069 and one digit is refused.
 
     Raises:
-        ContractCodeError: not such a name, a continuous series, an unknown root, or a month the instrument does
-            not list.
+        ContractCodeError: no such name, a continuous series, an unknown root, or a month that the instrument does not
+            list.
     """
     clean = _VENUE.sub("", re.sub(r"[_\s]+", " ", text.strip().upper().lstrip("/@")))
     if _CONTINUOUS.fullmatch(clean):
@@ -86,13 +89,19 @@ def parse_contract(text: str, *, where: str = "contract name", near: date | None
     if found is None:
         raise ContractCodeError(text, where=where)
     root, month, year = found["root"], _month(found), found["year"]
-    _check_listed(text, where, root, month)
+    if root not in symbols():
+        raise ContractCodeError(text, where=where, reason=f"no instrument {root}; known: {', '.join(symbols())}")
+    listed = instrument(root).months
+    if not 1 <= month <= 12 or MONTH_CODES[month - 1] not in listed:
+        raise ContractCodeError(text, where=where, reason=f"{root} lists the months {', '.join(listed)}")
     if len(year) == 4:
         return Contract(root, int(year), month)
     if near is not None:
-        return _nearest((Contract(root, each, month) for each in _years(int(year), len(year), near)), near)
+        period = 10 ** len(year)
+        years = (near.year - near.year % period + int(year) + shift for shift in (-period, 0, period))
+        return min((Contract(root, each, month) for each in years), key=lambda each: abs(each.expiry - near))
     if len(year) == 1:
-        raise ContractCodeError(text, where=where, reason="a one-digit year needs a date to lie near")
+        raise ContractCodeError(text, where=where, reason="a one-digit year needs a date of the data")
     return Contract(root, int(year) + (1900 if int(year) >= 70 else 2000), month)
 
 
@@ -100,21 +109,3 @@ def _month(found: dict[str, str]) -> int:
     if letter := found.get("letter"):
         return MONTH_CODES.index(letter) + 1
     return int(found["number"]) if "number" in found else _MONTHS.index(found["name"]) + 1
-
-
-def _years(last_digits: int, digits: int, near: date) -> Iterable[int]:
-    """Return the years around ``near`` that end in these digits."""
-    period = 10**digits
-    return (near.year - near.year % period + last_digits + shift for shift in (-period, 0, period))
-
-
-def _nearest(contracts: Iterable[Contract], near: date) -> Contract:
-    return min(contracts, key=lambda contract: abs(contract.expiry - near))
-
-
-def _check_listed(text: str, where: str, root: str, month: int) -> None:
-    if root not in symbols():
-        raise ContractCodeError(text, where=where, reason=f"no instrument {root}; known: {', '.join(symbols())}")
-    listed = instrument(root).months
-    if not 1 <= month <= 12 or MONTH_CODES[month - 1] not in listed:
-        raise ContractCodeError(text, where=where, reason=f"{root} lists the months {', '.join(listed)}")

@@ -1,7 +1,7 @@
-"""Sessions of an exchange: pandas_market_calendars plus the reviewed ``overrides.toml``.
+"""Sessions of an exchange: pandas_market_calendars with the corrections of ``overrides.toml``.
 
-A session is a trade date. It opens at 17:00 Chicago the day before and closes at 16:00; RTH is as the calendar's
-entry says (08:30-15:00 for equity indices), cut where the session closes earlier and absent where it closes before.
+A session is a trade date. It opens at 17:00 Chicago the day before and closes at 16:00. The calendar's entry gives RTH
+(08:30-15:00 for equity indices); it ends with the session if that closes earlier, and is null if that closes before.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _COLUMNS = ("session", "open", "close", "rth_open", "rth_close", "minutes", "rth
 
 
 def sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
-    """Return the sessions of ``start``..``end``, both inclusive, one row a trade date.
+    """Return the sessions of ``start``..``end``, both inclusive, one row per trade date.
 
     Columns: session Date; open, close, rth_open, rth_close, halt_start, halt_end Datetime[us, UTC], each interval
-    [start, end) and the RTH and halt pairs null where there is none; minutes, rth_minutes i32, the minutes that
-    can trade (the halt is not one of them; RTH never holds it).
+    [start, end); RTH and halt are null if there is none; minutes, rth_minutes i32, the minutes without the halt
+    (no halt lies in RTH).
 
     Raises:
         InvalidValueError: no such calendar, or a date outside the years whose hours were reviewed.
@@ -38,19 +38,19 @@ def sessions(calendar: str, start: date, end: date) -> pl.DataFrame:
 
 
 def contract_sessions(contract: Contract, instrument: Instrument, start: date, end: date) -> pl.DataFrame:
-    """Return ``sessions`` as the contract trades them: the last one ends at ``instrument.last_trade`` of its expiry.
+    """Return ``sessions`` of a contract: the last one ends at ``instrument.last_trade`` of the expiry day.
 
     Raises:
         InvalidValueError: as ``sessions``.
     """
     table = sessions(instrument.calendar, start, min(end, max(start, contract.expiry)))
     zone = _rules(instrument.calendar)["timezone"]
-    stop = pl.lit(contract.expiry).dt.combine(_clock(instrument.last_trade)).dt.replace_time_zone(zone)
+    stop = pl.lit(contract.expiry).dt.combine(time.fromisoformat(instrument.last_trade)).dt.replace_time_zone(zone)
     early = (pl.col("session") == contract.expiry) & (pl.col("close") > stop.dt.convert_time_zone("UTC"))
     cut = table.with_columns(
         close=pl.when(early).then(stop.dt.convert_time_zone("UTC")).otherwise(pl.col("close")).dt.cast_time_unit("us")
     )
-    return _derived(cut.drop("rth_open", "rth_close", "minutes", "rth_minutes"), instrument.calendar)
+    return _with_rth_and_minutes(cut.drop("rth_open", "rth_close", "minutes", "rth_minutes"), instrument.calendar)
 
 
 def is_session(calendar: str, day: date) -> bool:
@@ -83,7 +83,7 @@ def reviewed_hours(calendar: str) -> tuple[datetime, datetime]:
 
 
 def clip_to_reviewed(calendar: str, day: date) -> date:
-    """Return ``day``, or the reviewed date that is nearest to it.
+    """Return ``day``, or the nearest reviewed date.
 
     Raises:
         InvalidValueError: no such calendar.
@@ -94,7 +94,7 @@ def clip_to_reviewed(calendar: str, day: date) -> date:
 
 @cache
 def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
-    """Return every reviewed session; a changed entry has another text, so it is not answered from the cache."""
+    """Return every reviewed session. ``_rules_text`` is a cache key: a changed calendar entry has another text."""
     rules = _rules(calendar)
     try:
         schedule = mcal.get_calendar(calendar).schedule(rules["first_session"], rules["last_session"])
@@ -102,7 +102,7 @@ def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
         raise InvalidValueError("calendar", calendar, "a name pandas_market_calendars knows") from error
     local = schedule["market_close"].dt.tz_convert(rules["timezone"])
     table = pl.DataFrame({"session": schedule.index.date.tolist(), "close_time": local.dt.time.tolist()})
-    table = _overridden(table.filter(~pl.col("session").is_in(rules["closed"])), rules)
+    table = _corrected(table.filter(~pl.col("session").is_in(rules["closed"])), rules)
     zone, day = rules["timezone"], pl.col("session")
     table = table.select(
         "session",
@@ -111,33 +111,33 @@ def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
         halt_start=_utc(day, pl.col("halt_start"), zone),
         halt_end=_utc(day, pl.col("halt_end"), zone),
     )
-    return _derived(table, calendar)
+    return _with_rth_and_minutes(table, calendar)
 
 
-def _overridden(table: pl.DataFrame, rules: dict[str, Any]) -> pl.DataFrame:
+def _corrected(table: pl.DataFrame, rules: dict[str, Any]) -> pl.DataFrame:
     """Apply early closes, former regular closes and halts to (session, close_time); adds halt_start, halt_end."""
     day, close = pl.col("session"), pl.col("close_time")
     for rule in rules.get("regular_close", ()):
         former = (day <= rule["until"]) & (close == time(16))
-        table = table.with_columns(close_time=pl.when(former).then(_clock(rule["close"])).otherwise(close))
+        table = table.with_columns(close_time=pl.when(former).then(time.fromisoformat(rule["close"])).otherwise(close))
     for rule in rules.get("early_close", ()):
         table = table.with_columns(
-            close_time=pl.when(day == rule["session"]).then(_clock(rule["close"])).otherwise(close)
+            close_time=pl.when(day == rule["session"]).then(time.fromisoformat(rule["close"])).otherwise(close)
         )
     table = table.with_columns(halt_start=pl.lit(None, pl.Time), halt_end=pl.lit(None, pl.Time))
     for rule in rules.get("halt", ()):
-        held = (day <= rule["until"]) & (close > _clock(rule["end"]))
+        halted = (day <= rule["until"]) & (close > time.fromisoformat(rule["end"]))
         table = table.with_columns(
-            halt_start=pl.when(held).then(_clock(rule["start"])).otherwise("halt_start"),
-            halt_end=pl.when(held).then(_clock(rule["end"])).otherwise("halt_end"),
+            halt_start=pl.when(halted).then(time.fromisoformat(rule["start"])).otherwise("halt_start"),
+            halt_end=pl.when(halted).then(time.fromisoformat(rule["end"])).otherwise("halt_end"),
         )
     return table
 
 
-def _derived(table: pl.DataFrame, calendar: str) -> pl.DataFrame:
-    """Add the RTH interval and the counts of minutes."""
+def _with_rth_and_minutes(table: pl.DataFrame, calendar: str) -> pl.DataFrame:
+    """Return the table with the RTH interval and the counts of minutes; halts after the close become null."""
     rules = _rules(calendar)
-    begin, finish = (_clock(text) for text in rules["rth"])
+    begin, finish = (time.fromisoformat(text) for text in rules["rth"])
     day, close = pl.col("session"), pl.col("close")
     has_halt = pl.col("halt_end") <= close
     table = table.with_columns(
@@ -160,10 +160,6 @@ def _minutes(start: str, end: str) -> pl.Expr:
 
 def _utc(day: pl.Expr, clock: pl.Expr, zone: str) -> pl.Expr:
     return day.dt.combine(clock).dt.replace_time_zone(zone).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-
-
-def _clock(text: str) -> time:
-    return time.fromisoformat(text)
 
 
 def _rules(calendar: str) -> dict[str, Any]:

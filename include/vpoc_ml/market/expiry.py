@@ -1,4 +1,4 @@
-"""When a delivery month stops trading."""
+"""The last trading day of a delivery month."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FIRST, _LAST = date(1969, 1, 1), date(2070, 12, 31)
 class ExpiryRule:
     """The last trading day of a delivery month, by ``rule``.
 
-    ``third_friday``: of the delivery month. ``business_days_before``: ``days`` business days before day
-    ``day`` of the month ``months_before`` months earlier; where that day is no business day, before the
-    last business day ahead of it. ``last_business_day``: the ``nth`` last one of the delivery month.
+    ``third_friday``: the third Friday of the delivery month. ``business_days_before``: ``days`` business days before
+    day ``day`` of the month ``months_before`` months earlier; if that day is no business day, before the last business
+    day before it. ``last_business_day``: the ``nth`` last business day of the delivery month.
     """
 
     rule: str = "third_friday"
@@ -37,7 +37,7 @@ THIRD_FRIDAY = ExpiryRule()
 
 
 def weekdays_before(day: date, count: int) -> date:
-    """Return the weekday ``count`` weekdays before ``day``, holidays counted."""
+    """Return the weekday ``count`` weekdays before ``day``; holidays count as weekdays."""
     found: date = np.busday_offset(np.datetime64(day, "D"), -count, roll="backward").astype(object)
     return found
 
@@ -55,7 +55,7 @@ def _expiry(rule: ExpiryRule, year: int, month: int) -> date:
 
 
 def _business_day(day: date, offset: int) -> date:
-    """Return the business day on or before ``day``, ``offset`` business days on."""
+    """Return the business day ``offset`` business days after the last one on or before ``day``."""
     found: date = np.busday_offset(np.datetime64(day, "D"), offset, roll="backward", holidays=_holidays()).astype(
         object
     )
@@ -64,10 +64,10 @@ def _business_day(day: date, offset: int) -> date:
 
 @cache
 def _holidays() -> NDArray[np.datetime64]:
-    """Return the regular holidays of New York, which is what the exchange's rule books call no business day.
+    """Return the regular holidays of New York; the exchange's rule books exclude them from business days.
 
-    Trading on Globex goes on for half of most of them. A closure nobody scheduled (a storm, a funeral) moves no
-    expiry that has long been listed, so those are not among them.
+    On most of them Globex trades for half a day. Unscheduled closures (a storm, a funeral) are not included: they do
+    not move the expiry of a listed contract.
     """
     import pandas_market_calendars as mcal
 

@@ -1,7 +1,7 @@
-"""The tables of instruments and calendars: the built-in TOML files with the user's laid over them.
+"""Tables of instruments and calendars: the built-in TOML files, changed by the user's file.
 
-``VPOC_INSTRUMENTS`` names the user's file. An entry of it is a new instrument, or changes single
-keys of a built-in one; its table ``calendars`` holds calendars in the form of ``overrides.toml``.
+``VPOC_INSTRUMENTS`` names the user's file. Each entry is a new instrument or changes single keys of a built-in one.
+Its table ``calendars`` holds calendars in the form of ``overrides.toml``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileE
 
 INSTRUMENTS_VARIABLE = environment.INSTRUMENTS
 MAX_BYTES = 1024**2
-"""Size of the user's file; a hundred instruments take a tenth of it."""
+"""Largest size of the user's file; a hundred instruments take a tenth of it."""
 MAX_NESTING = 16
-NOT_DEEP = f"at most {MAX_NESTING} tables and arrays within each other"
+_NESTING_LIMIT = f"at most {MAX_NESTING} tables and arrays within each other"
 MONTH_CODES = "FGHJKMNQUVXZ"
 ROLL_RULES = ("volume", "open_interest", "calendar")
 EXPIRY_RULES = {
@@ -37,19 +37,19 @@ Table = dict[str, Any]
 
 
 class Specs(NamedTuple):
-    """Every known instrument and calendar, as the files state them, checked."""
+    """Every known instrument and calendar as in the files, validated."""
 
     instruments: dict[str, Table]
     calendars: dict[str, Table]
 
 
 def specs() -> Specs:
-    """Return the tables in force; a changed file or variable is seen by the next call.
+    """Return the current tables; the next call uses a changed file or variable.
 
     Raises:
         MissingInputError: the variable names no file.
         UnreadableFileError: the file is not TOML.
-        InvalidValueError: an entry is incomplete or impossible; the error names file, entry and key.
+        InvalidValueError: an entry is incomplete or invalid; the error names file, entry and key.
     """
     named = environment.read(INSTRUMENTS_VARIABLE)
     if not named:
@@ -62,28 +62,25 @@ def specs() -> Specs:
 
 @lru_cache(maxsize=8)
 def _loaded(user: Path | None, _changed: int) -> Specs:
-    instruments, calendars = _built_in("instruments.toml"), _built_in("overrides.toml")
+    built_in = (files(__package__).joinpath(name) for name in ("instruments.toml", "overrides.toml"))
+    instruments, calendars = (tomllib.loads(file.read_text(encoding="utf-8")) for file in built_in)
     if user is not None:
         own = _parsed(user)
-        named = own.pop("calendars", {})
-        if not isinstance(named, dict):
-            raise _wrong(user, "calendars", named, "a table of calendars")
-        for name in named.keys() - calendars.keys():
-            _check_library_has(user, name)
-        calendars |= named
+        own_calendars = own.pop("calendars", {})
+        if not isinstance(own_calendars, dict):
+            raise _wrong(user, "calendars", own_calendars, "a table of calendars")
+        if added := own_calendars.keys() - calendars.keys():
+            _check_calendars_exist(user, added)
+        calendars |= own_calendars
         for symbol, entry in own.items():
             if not isinstance(entry, dict):
                 raise _wrong(user, symbol, entry, "a table such as [ZN]")
             instruments[symbol] = {**instruments.get(symbol, {}), **entry}
     for name, rules in calendars.items():
-        _check_calendar(user or "overrides.toml", name, rules)
+        _validate_calendar(user or "overrides.toml", name, rules)
     for symbol, entry in instruments.items():
-        _check(user or "instruments.toml", symbol, entry, calendars)
+        _validate_instrument(user or "instruments.toml", symbol, entry, calendars)
     return Specs(instruments, calendars)
-
-
-def _built_in(name: str) -> Table:
-    return tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def _parsed(path: Path) -> Table:
@@ -93,22 +90,19 @@ def _parsed(path: Path) -> Table:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
-        raise UnreadableFileError(path, NOT_DEEP, "more", remedy=remedy) from error
+        raise UnreadableFileError(path, _NESTING_LIMIT, "more", remedy=remedy) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UnreadableFileError(path, "TOML", str(error), remedy=remedy) from error
     level: list[Any] = [table]
     for _ in range(MAX_NESTING):
-        level = [each for value in level for each in _members(value)]
+        tables = [value.values() for value in level if isinstance(value, dict)]
+        level = [each for value in (*tables, *(item for item in level if isinstance(item, list))) for each in value]
     if level:
-        raise UnreadableFileError(path, NOT_DEEP, "more", remedy=remedy)
+        raise UnreadableFileError(path, _NESTING_LIMIT, "more", remedy=remedy)
     return table
 
 
-def _members(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-
-
-# ---------------------------------------------------------------- checks
+# ---------------------------------------------------------------- validation
 
 
 def _positive(value: Any) -> bool:
@@ -135,8 +129,8 @@ def _clock(value: Any) -> bool:
 def _expiry(value: Any) -> bool:
     if not isinstance(value, dict) or value.get("rule") not in tuple(EXPIRY_RULES):
         return False
-    wanted = EXPIRY_RULES[value["rule"]]
-    return set(value) == {"rule", *wanted} and all(isinstance(value[key], int) and value[key] >= 0 for key in wanted)
+    needed = EXPIRY_RULES[value["rule"]]
+    return set(value) == {"rule", *needed} and all(isinstance(value[key], int) and value[key] >= 0 for key in needed)
 
 
 def _price_range(value: Any) -> bool:
@@ -163,7 +157,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 _NEEDED = ("tick", "point_value", "calendar", "months", "last_trade", "expiry", "cost_per_side")
 
 
-def _check(file: Path | str, symbol: str, entry: Table, calendars: Table) -> None:
+def _validate_instrument(file: Path | str, symbol: str, entry: Table, calendars: Table) -> None:
     if not (symbol.isascii() and symbol.isalnum() and symbol.isupper() and len(symbol) <= 4):
         raise _wrong(file, "symbol", symbol, "one to four capitals and digits")
     for key in _NEEDED:
@@ -194,10 +188,10 @@ _CHANGES: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "regular_close": {"until": lambda value: type(value) is date, "close": _clock},
     "halt": {"until": lambda value: type(value) is date, "start": _clock, "end": _clock},
 }
-"""Lists of tables that change the library's hours, and what each table holds beside its source."""
+"""Lists of tables that change the library's hours: the keys of each table, apart from ``source``."""
 
 
-def _check_calendar(file: Path | str, name: str, rules: Any) -> None:
+def _validate_calendar(file: Path | str, name: str, rules: Any) -> None:
     if not isinstance(rules, dict):
         raise _wrong(file, f"calendars.{name}", rules, "a table")
     for key, (fits, expected) in _CALENDAR_KEYS.items():
@@ -211,27 +205,29 @@ def _check_calendar(file: Path | str, name: str, rules: Any) -> None:
         raise _wrong(file, f"calendars.{name}.{key}", rules[key], expected)
     for key, wanted in _CHANGES.items():
         changes = rules.get(key, [])
-        if not isinstance(changes, list) or not all(_change(each, wanted) for each in changes):
+        if not isinstance(changes, list) or not all(_is_change(each, wanted) for each in changes):
             expected = f"tables with {' and '.join(wanted)}, dates and times, and nothing else but source"
             raise _wrong(file, f"calendars.{name}.{key}", changes, expected)
 
 
-def _change(value: Any, wanted: Mapping[str, Callable[[Any], bool]]) -> bool:
+def _is_change(value: Any, wanted: Mapping[str, Callable[[Any], bool]]) -> bool:
     known = isinstance(value, dict) and set(wanted) <= set(value) <= {*wanted, "source"}
     return known and all(fits(value[key]) for key, fits in wanted.items())
 
 
-def _check_library_has(file: Path, name: str) -> None:
-    """Refuse a calendar of the user's that pandas_market_calendars, which has its days, does not know."""
+def _check_calendars_exist(file: Path, names: Iterable[str]) -> None:
+    """Refuse a calendar that pandas_market_calendars, which holds its trading days, does not know."""
     import pandas_market_calendars as mcal
 
-    if name not in (known := mcal.get_calendar_names()):
-        expected = f"the name of a calendar of pandas_market_calendars{_nearest(name, known)}"
-        raise _wrong(file, f"calendars.{name}", name, expected)
+    known = mcal.get_calendar_names()
+    for name in names:
+        if name not in known:
+            expected = f"the name of a calendar of pandas_market_calendars{_nearest(name, known)}"
+            raise _wrong(file, f"calendars.{name}", name, expected)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is nearest, in brackets, or nothing."""
+    """Return a suggestion of the nearest known name in brackets, or an empty text."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
 

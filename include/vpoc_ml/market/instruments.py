@@ -1,6 +1,6 @@
 """Instruments: tick, point value, calendar, delivery months, expiry, rolls and costs.
 
-A new one is an entry in ``instruments.toml``, or in a file of your own (see ``specs``).
+A new instrument is an entry in ``instruments.toml`` or in the user's file (see ``instrument_files``).
 """
 
 from __future__ import annotations
@@ -21,20 +21,29 @@ from vpoc_ml.market.instrument_files import specs
 if TYPE_CHECKING:
     import polars as pl  # only a type: the DAG files and the timetable import this module
 
-TICK_TOLERANCE = 1e-6  # of a tick: what decimal text loses as a double is a thousand times smaller
+TICK_TOLERANCE = 1e-6  # of a tick; the rounding error of decimal text as a double is a thousand times smaller
 
 
 @dataclass(frozen=True)
 class Instrument:
     """One futures product. Prices are in points; ``point_value`` is dollars a point.
 
-    ``months`` are the letters of the listed delivery months, ``cycle`` of those a scheduled roll goes to.
-    ``last_trade`` is the exchange's time at which an expiring contract stops trading on its expiry day.
-    ``roll_days`` weekdays before expiry lies the scheduled roll. ``cost_per_side`` is dollars a contract
-    (commission and fees), ``slippage_ticks`` what a market order loses a side.
-    ``price_range``: lowest and highest price in points that gate ``bars`` takes for possible; None: any.
-    ``negative_prices``: whether a price at or below 0 can be true; False: ingestion sets such rows apart.
-    ``vix``: whether its bars and features have the VIX, where ``data.vix`` does not say otherwise.
+    Attributes:
+        symbol: root symbol, such as ``ES``.
+        tick_size: in points.
+        point_value: dollars a point.
+        calendar: name of the exchange calendar.
+        months: letters of the listed delivery months.
+        last_trade: exchange time at which an expiring contract stops trading on its expiry day.
+        expiry: rule of the last trading day.
+        roll_rule: default of ``data.roll_rule``.
+        roll_days: weekdays from the scheduled roll to the expiry.
+        cycle: letters of the delivery months that a scheduled roll goes to.
+        cost_per_side: commission and fees, dollars a contract.
+        slippage_ticks: loss of a market order, ticks a side.
+        vix: whether bars and features have the VIX, unless ``data.vix`` is set.
+        price_range: lowest and highest price in points that gate ``bars`` accepts; None: any.
+        negative_prices: whether prices at or below 0 are valid; if not, ingestion quarantines such rows.
     """
 
     symbol: str
@@ -55,7 +64,7 @@ class Instrument:
 
     @property
     def is_equity_index(self) -> bool:
-        """Whether the VIX measures its volatility: an index of American shares."""
+        """Whether it is an index of American shares, whose volatility the VIX measures."""
         return self.calendar == "CME Globex Equity"
 
     @property
@@ -65,7 +74,7 @@ class Instrument:
 
     @property
     def digest(self) -> str:
-        """16 hex digits over the whole entry: a changed instrument is another input."""
+        """16 hex digits over all fields; artifacts of an instrument depend on it."""
         return _digest(self)
 
     @property
@@ -74,7 +83,7 @@ class Instrument:
         return self.tick_size * self.point_value
 
     def to_ticks(self, prices: ArrayLike) -> NDArray[np.int64]:
-        """Return prices in points as whole ticks, rounded to the nearest; ``is_on_tick`` tells what was rounded.
+        """Return prices in points as whole ticks, rounded to the nearest.
 
         Raises:
             InvalidValueError: a price is NaN or infinite.
@@ -93,19 +102,13 @@ class Instrument:
         return np.asarray(np.rint(ticks, out=ticks), np.float64)
 
     def level_ticks(self, levels: pl.Series) -> NDArray[np.float64]:
-        """Return levels in points as ``whole_ticks`` does, NaN where a level is null: nothing had traded.
+        """Return levels in points as ``whole_ticks`` does, NaN where a level is null because nothing had traded.
 
         Raises:
             InvalidValueError: a level is NaN or infinite.
         """
         ticks = self.whole_ticks(levels.fill_null(0.0).to_numpy())
         return np.where(levels.is_null().to_numpy(), np.nan, ticks) if levels.null_count() else ticks
-
-    def is_on_tick(self, prices: ArrayLike) -> NDArray[np.bool_]:
-        """Return True where a price lies on the tick grid; NaN and infinity do not."""
-        ticks = np.asarray(prices, dtype=np.float64) / self.tick_size
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.abs(ticks - np.rint(ticks)) < TICK_TOLERANCE)
 
 
 @lru_cache
@@ -117,7 +120,7 @@ def instrument(symbol: str) -> Instrument:
     """Return the instrument of a root symbol such as ``ES``.
 
     Raises:
-        InvalidValueError: no such entry, or an entry that cannot be.
+        InvalidValueError: no such entry, or an invalid entry.
         InputError: the user's file of instruments is missing or unreadable.
     """
     table = specs().instruments
