@@ -63,7 +63,7 @@ class World:
             pipeline.profile_contract(self.root, self.run, code)
         return {code: pipeline.features_contract(self.root, self.run, code)["why"] for code in codes}
 
-    def roll_stage(self) -> dict[str, dict[str, Any]]:
+    def rolls(self) -> dict[str, dict[str, Any]]:
         return {row["contract"]: row for row in self.lake.read_frame("roll/ES.parquet").iter_rows(named=True)}
 
     def features(self, code: str) -> pl.DataFrame:
