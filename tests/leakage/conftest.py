@@ -1,13 +1,12 @@
-"""Markets for the detector's tests, made once."""
+"""Markets for the tests of the leakage checks, built once per session."""
 
 from __future__ import annotations
 
 import polars as pl
 import pytest
 
+from vpoc_ml.leakage.generated_markets import awkward, martingale, regular, rolled
 from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.martingale import martingale
-from vpoc_ml.leakage.random_markets import awkward, regular, rolled
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +29,7 @@ def two_contracts() -> list[Market]:
 
 @pytest.fixture(scope="session")
 def unpredictable() -> list[Market]:
-    """Three years of a market that nothing can predict, in 12 contracts."""
+    """Three years of a martingale in 12 contracts."""
     return list(martingale(12, 11))
 
 

@@ -1,4 +1,4 @@
-"""The product's own builder keeps every promise; the proof tells what it tested and is not easily satisfied."""
+"""The product's own builder passes every check; the proof counts its comparisons and fails for a leak."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.config import ProfileConfig, nightly
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.leakage.nightly_sample import check_sample
 from vpoc_ml.leakage.placebo import LARGEST
 from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
-from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, Proof, prove
+from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, prove
 from vpoc_ml.leakage.violations import differences
 
 CONFIG = nightly()
@@ -23,7 +24,7 @@ PROFILE = ProfileConfig()
 
 
 @pytest.fixture(scope="module")
-def proof() -> Proof:
+def proof() -> LeakageProof:
     return prove(feature_builder(), REGISTRY, training_set_builder(CONFIG), CONFIG.dataset)
 
 
@@ -39,21 +40,22 @@ def test_the_product_passes_every_check(proof):
     assert min(proof.comparisons.values()) > 0
 
 
-def test_no_feature_comes_near_the_limit_of_the_placebo(proof, record_property):
-    name, most = proof.largest
+def test_every_feature_stays_below_the_limit_of_the_placebo(proof, record_property):
+    name, most = proof.largest_t.feature, proof.largest_t.t
     record_property("largest_t", f"{name} {most:.2f}")
     assert set(proof.skills) == set(FEATURE_NAMES)
     assert 0 < most < LARGEST
 
 
 def test_the_proof_is_strict_json(proof):
-    told = json.loads(json.dumps(proof.to_json(), allow_nan=False))
-    assert told["passed"] is True
-    assert told["largest_t"]["feature"] == proof.largest[0]
-    assert set(told["t"]) == set(FEATURE_NAMES)
+    stored = json.loads(json.dumps(proof.to_json(), allow_nan=False))
+    assert stored["passed"] is True
+    assert stored["largest_t"]["feature"] == proof.largest_t.feature
+    assert set(stored["t"]) == set(FEATURE_NAMES)
+    assert LeakageProof.model_validate(stored) == proof
 
 
-def test_one_feature_that_knows_the_session_s_end_fails_the_proof():
+def test_one_feature_that_uses_the_session_s_end_fails_the_proof():
     def build(market, rows):
         made = feature_builder()(market, rows)
         end = market.bars.select(pl.col("close").last().over("session") - pl.col("close")).to_series()
@@ -62,12 +64,12 @@ def test_one_feature_that_knows_the_session_s_end_fails_the_proof():
     failed = prove(build, REGISTRY, training_set_builder(CONFIG), CONFIG.dataset, contracts=2)
     assert not failed.passed
     checks = {one.check for one in failed.violations if one.feature == "mom_15m"}
-    assert {"prefix", "later", "memory", "placebo"} <= checks
+    assert {"prefix", "future_perturbation", "lookback", "placebo"} <= checks
     assert not {one.check for one in failed.violations if one.feature == "rv_30"} - {"training"}
 
 
 def test_a_check_that_compared_nothing_does_not_pass(proof):
-    assert not replace(proof, comparisons=proof.comparisons | {"prefix": 0}).passed
+    assert not proof.model_copy(update={"comparisons": proof.comparisons | {"prefix": 0}}).passed
 
 
 # ---------------------------------------------------------------- the nightly sample
@@ -91,7 +93,7 @@ def test_stored_features_of_a_short_contract_across_its_roll_pass(rough):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 178])
-def test_a_contract_of_a_few_bars_can_be_sampled_too(rough, rows):
+def test_a_contract_of_a_few_bars_can_be_sampled(rough, rows):
     few = rough.head(rows)
     found = check_sample(feature_builder(), stream, few, feature_builder()(few, None), rows)
     assert found.violations == []
@@ -103,7 +105,7 @@ def test_stored_features_that_are_not_those_of_the_bars_are_found(unpredictable,
     shifted = stored.with_columns(pl.col("mom_15m").shift(-1))
     found = check_sample(feature_builder(), stream, market, shifted, 3).violations
     assert {one.feature for one in found} == {"mom_15m"}
-    assert {one.check for one in found} == {"prefix", "later", "chunks"}
+    assert {one.check for one in found} == {"prefix", "future_perturbation", "chunks"}
 
 
 def test_a_builder_that_looks_ahead_is_found_on_the_run_s_own_bars(unpredictable):
@@ -116,7 +118,7 @@ def test_a_builder_that_looks_ahead_is_found_on_the_run_s_own_bars(unpredictable
     assert "mom_15m" in {one.feature for one in found}
 
 
-def test_an_index_that_is_known_before_its_publication_is_found(rough):
+def test_an_index_used_before_its_publication_is_found(rough):
     extras = ("covariates",)
 
     def sample(build):
@@ -135,15 +137,15 @@ def test_an_index_that_is_known_before_its_publication_is_found(rough):
     assert {one.feature for one in sample(early)} == {"other_lag1", "other_chg_5d"}
 
 
-# ---------------------------------------------------------------- findings
+# ---------------------------------------------------------------- violations
 
 
-def test_a_finding_names_the_first_cell_that_differs():
+def test_a_violation_names_the_first_cell_that_differs():
     keys = {"ts": [1, 2, 3], "contract": ["A"] * 3, "session": [1] * 3}
     one = pl.DataFrame({**keys, "x": [1.0, np.nan, 0.0], "y": [1.0, 2.0, 3.0]})
     other = pl.DataFrame({**keys, "x": [1.0, np.nan, -0.0], "y": [1.0, 5.0, 4.0]})
-    found = differences("prefix", one, other, ("otherwise", "Do better."), first_row=10)
+    found = differences("prefix", one, other, "otherwise", "Do better.", first_row=10)
     assert [(each.feature, each.row) for each in found] == [("x", 12), ("y", 11)]
     assert "2 rows differ" in found[1].found
-    assert differences("prefix", one, one.clone(), ("", "")) == []
-    assert differences("prefix", one, other.head(2), ("", ""))[0].feature == "*"
+    assert differences("prefix", one, one.clone(), "", "") == []
+    assert differences("prefix", one, other.head(2), "", "")[0].feature == "*"

@@ -1,4 +1,4 @@
-"""The promises hold for every target, scaling and optional family a run can choose, and on real bars."""
+"""The checks pass for every target, scaling and optional family of a run, and on real bars."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from vpoc_ml.config import DatasetConfig, IngestConfig, ProfileConfig, resolve
 from vpoc_ml.features.history import required_history
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
-from vpoc_ml.leakage.chunks import check_chunks
-from vpoc_ml.leakage.future_perturbation import check_future_perturbation
+from vpoc_ml.leakage.generated_markets import awkward
+from vpoc_ml.leakage.invariance import check_chunks, check_future_perturbation, check_prefix, check_rolls
 from vpoc_ml.leakage.market import Market
 from vpoc_ml.leakage.nightly_sample import check_sample
-from vpoc_ml.leakage.prefix import check_prefix
 from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
-from vpoc_ml.leakage.random_markets import awkward
-from vpoc_ml.leakage.roll_invariance import check_rolls
 from vpoc_ml.leakage.training_set import check_training
 from vpoc_ml.leakage.violations import KEYS
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 
-from .traps.planted import PLAIN, SEED, caught
+from .known_leaks.planted_builders import PLAIN, SEED, caught
 
 
 def kinds(setting):
@@ -32,25 +29,25 @@ def kinds(setting):
 
 
 @pytest.mark.parametrize("chosen", [*kinds("target"), *kinds("scaler"), "dataset.horizon_minutes=15"])
-def test_training_set_of_every_target_and_scaling_knows_its_training_rows_only(two_contracts, chosen):
+def test_training_set_of_every_target_and_scaling_depends_on_its_training_rows_only(two_contracts, chosen):
     key, value = chosen.split("=")
     config = resolve("nightly", {key: int(value) if value.isdigit() else value})
     fit = training_set_builder(config)
     assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations == []
 
 
-def test_optional_families_and_the_pair_they_read_keep_the_promises():
+def test_optional_families_and_the_pair_they_read_pass():
     chosen = ("cointegration", "fracdiff")
     build = feature_builder(extras=chosen)
     market = awkward(history=required_history(chosen).history, bars=(30, 50))
-    whole, cuts = build(market, None), [market.roll - 1, market.roll + 1, market.roll + 60]
-    assert check_prefix(build, market, whole, cuts) == []
-    assert check_future_perturbation(build, market, whole, cuts, SEED) == []
-    assert check_chunks(build, market, whole, (50,)) == []
-    assert check_rolls(build, market, whole) == []
+    features, cuts = build(market, None), [market.roll - 1, market.roll + 1, market.roll + 60]
+    assert check_prefix(build, market, features, cuts) == []
+    assert check_future_perturbation(build, market, features, cuts, SEED) == []
+    assert check_chunks(build, market, features, (50,)) == []
+    assert check_rolls(build, market, features) == []
 
 
-def test_a_close_of_the_pair_that_is_not_known_yet_is_found(rough):
+def test_a_close_of_the_pair_used_too_early_is_found(rough):
     def read(strategy):
         def build(market, rows):
             other = market.pair.rename({"close": "other"})
@@ -58,11 +55,14 @@ def test_a_close_of_the_pair_that_is_not_known_yet_is_found(rough):
 
         return build
 
-    for strategy, seen in (("forward", True), ("backward", False)):
+    for strategy, found in (("forward", True), ("backward", False)):
         build = read(strategy)
-        whole, cuts = build(rough, None), list(range(5, rough.rows, 40))
-        assert caught(check_prefix(build, rough, whole, cuts), "other", "prefix") is seen
-        assert caught(check_future_perturbation(build, rough, whole, cuts, SEED), "other", "later") is seen
+        features, cuts = build(rough, None), list(range(5, rough.rows, 40))
+        assert caught(check_prefix(build, rough, features, cuts), "other", "prefix") is found
+        assert (
+            caught(check_future_perturbation(build, rough, features, cuts, SEED), "other", "future_perturbation")
+            is found
+        )
 
 
 @pytest.mark.real

@@ -9,12 +9,11 @@ import polars as pl
 import pytest
 
 from vpoc_ml import config, pipeline
+from vpoc_ml.artifacts.leakage_proof import LeakageProof, Skill, Violation
 from vpoc_ml.errors import GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.lake.store import BuildKey, Lake
-from vpoc_ml.leakage.placebo import Skill
-from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, Proof, config_for_proof
-from vpoc_ml.leakage.violations import Violation
+from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, config_for_proof
 from vpoc_ml.pipeline import leakage_stage
 from vpoc_ml.pipeline.run import open_run
 
@@ -22,9 +21,16 @@ from .nights import H, M
 
 ARTIFACT = "leakage/proof.json"
 NEWEST = "ESM23"
-SOUND = Proof(FEATURE_NAMES, dict.fromkeys(CHECK_DESCRIPTIONS, 7), (), {"rv_30": Skill(1.5, -2.5)})
+
+
+def proof_of(**fields) -> LeakageProof:
+    given = {"features": FEATURE_NAMES, "comparisons": dict.fromkeys(CHECK_DESCRIPTIONS, 7), "violations": ()}
+    return LeakageProof(**(given | {"limit_t": 4.0} | fields))
+
+
+SOUND = proof_of(skills={"rv_30": Skill(1.5, -2.5)})
 LEAK = Violation("placebo", "rv_30", None, None, "|t| below 4", "t = 9.0", "Look for a value of the whole session.")
-BROKEN = Proof(FEATURE_NAMES, dict.fromkeys(CHECK_DESCRIPTIONS, 7), (LEAK,), {"rv_30": Skill(9.0, 0.0)})
+BROKEN = proof_of(violations=(LEAK,), skills={"rv_30": Skill(9.0, 0.0)})
 
 
 class Prover:
@@ -33,7 +39,7 @@ class Prover:
     def __init__(self) -> None:
         self.proof, self.asked = SOUND, 0
 
-    def __call__(self, config) -> Proof:
+    def __call__(self, config) -> LeakageProof:
         self.asked += 1
         return self.proof
 
@@ -94,7 +100,7 @@ def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prov
         ARTIFACT, stored | {"build_key": stored["build_key"] | {"code": "other", "libraries": "numpy 1"}}
     )
     assert why() == "changed: code, libraries"
-    lake.write_checksummed_json(ARTIFACT, stored | {"passed": False})
+    lake.write_checksummed_json(ARTIFACT, BROKEN.to_json() | {"build_key": stored["build_key"]})
     assert why() == "the stored proof failed"
     assert prover.asked == 1
     (file,) = (place.parent / "cache" / "proofs").glob("*.json")
@@ -118,7 +124,7 @@ def test_broken_promise_of_the_code_fails_the_run_and_is_not_remembered(place, p
 
 
 def test_promise_that_was_never_tested_is_broken(place, prover):
-    prover.proof = Proof(FEATURE_NAMES, SOUND.comparisons | {"rolls": 0}, (), SOUND.skills)
+    prover.proof = SOUND.model_copy(update={"comparisons": SOUND.comparisons | {"rolls": 0}})
     with pytest.raises(GateFailedError, match="nothing was compared"):
         gate(place)
 
@@ -132,7 +138,7 @@ def test_stored_features_that_know_the_next_bar_fail_the_run(place, prover):
     with pytest.raises(GateFailedError) as caught:
         gate(place)
     failures = caught.value.verdict["failures"]
-    assert {failure["check"] for failure in failures} == {"prefix", "later", "chunks"}
+    assert {failure["check"] for failure in failures} == {"prefix", "future_perturbation", "chunks"}
     assert {failure["contract"] for failure in failures} == {NEWEST}
     assert all(failure["first"] and "mom_15m" in failure["note"] for failure in failures)
 
@@ -157,5 +163,5 @@ def test_command_prints_the_proof_and_its_exit_code_is_the_gate_s(prover):
     prover.proof = BROKEN
     bad = CliRunner().invoke(app, ["leakage", "--json"])
     assert bad.exit_code == GateFailedError.exit_code
-    assert json.loads(bad.stdout)["findings"][0]["feature"] == "rv_30"
+    assert json.loads(bad.stdout)["violations"][0]["feature"] == "rv_30"
     assert "rv_30" in CliRunner().invoke(app, ["leakage"]).stdout

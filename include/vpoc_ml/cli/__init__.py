@@ -317,7 +317,7 @@ def leakage(
     else:
         from vpoc_ml.reports.terminal_tables import render_proof
 
-        render_proof(Console(), proof.to_json())
+        render_proof(Console(), proof)
     if not proof.passed:
         raise typer.Exit(GateFailedError.exit_code)
 

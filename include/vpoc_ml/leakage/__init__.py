@@ -1,1 +1,5 @@
-"""Proof that no feature, label or fitted number knows the future: of any builder, the product's own among them."""
+"""Leakage checks: no feature, label or fitted number of a builder depends on the future.
+
+``prove`` runs every check on generated markets. ``nightly_sample`` repeats some of them on the run's own bars. The
+builder is a parameter; ``product_builders`` has the product's own.
+"""

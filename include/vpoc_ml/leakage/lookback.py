@@ -1,7 +1,7 @@
-"""Truthful names and windows: how far a feature really looks back, measured, against what it declares.
+"""Lookback of features: how far back a feature reads, measured and compared with what it declares.
 
-One old bar, or one old session, is replaced; the last row that changes is where the memory ends. A window counted
-in the wrong unit, one bar too long, too short, or late, shows at once.
+One old bar, or one old session, is replaced. The last row that changes is where the lookback ends. A window in the
+wrong unit, or one bar too long, too short or too late, is found this way.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vpoc_ml.leakage.market import Build, Market, moved
-from vpoc_ml.leakage.violations import Violation, changed, feature_columns, matrix
+from vpoc_ml.artifacts.leakage_proof import Violation
+from vpoc_ml.leakage.market import Build, Market, shift_prices
+from vpoc_ml.leakage.violations import changed, feature_columns, matrix
 
-CHECK = "memory"
+CHECK = "lookback"
 REMEDY = "Make the formula, its window in the registry and its name say the same."
 SPIKES = (40, -40)
-"""Ticks by which the old bar is moved: up and down, so that a maximum and a minimum both notice."""
+"""Ticks by which the old bar moves: up and down, so that a maximum and a minimum both change."""
 _NAMED = re.compile(r"_(\d+)([md])(?:_|$)")
 _WINDOW = re.compile(r"(?:up to )?(\d+(?:/\d+)*) ([md])\b")
 
 
-class Declared(Protocol):
-    """What a registry says of a feature."""
+class DeclaredFeature(Protocol):
+    """What a registry declares of a feature."""
 
     @property
     def family(self) -> str: ...
@@ -41,20 +42,21 @@ class Declared(Protocol):
 
 
 class Lookback(NamedTuple):
-    """Between how many bars ("m") or sessions ("d") back the oldest value lies that a feature reads."""
+    """The least and the largest age of the oldest value a feature reads, in bars ("m") or sessions ("d")."""
 
     unit: str
     least: int
     most: int
 
 
-def declared_lookback(feature: Declared) -> Lookback:
-    """Return the memory a feature declares.
+def declared_lookback(feature: DeclaredFeature) -> Lookback:
+    """Return the lookback that a feature declares.
 
-    A window of n bars reads the bar n - 1 or, for a return, n before: as many as its ``warmup_bars`` say. More of them
-    mean something that has to settle and may reach as far. A window of n sessions reads the one n before; one session
-    more of warm-up is the close before them, and many more mean a scale (an ATR) of so many and the close before.
-    "up to" n says that the oldest value need not be n old: the nearest of several. "session" begins with the session.
+    A window of n bars reads the bar n - 1 before or, for a return, n before: its ``warmup_bars`` say which. More
+    warm-up bars mean a recursion, whose lookback may be as long. A window of n sessions reads the session n before. One
+    more session of warm-up is the close before the window; many more mean a scale (an ATR) of so many sessions and the
+    close before. "up to" n means that the oldest value may be younger: it is the nearest of several. "session" begins
+    with the session.
     """
     found, bars, days = _WINDOW.match(feature.window), feature.warmup_bars, feature.warmup_sessions
     if found is None:
@@ -63,127 +65,129 @@ def declared_lookback(feature: Declared) -> Lookback:
     longest, exact = max(lengths), len(lengths) == 1 and not feature.window.startswith("up to")
     if found[2] == "d":
         return Lookback("d", longest if exact else 0, days + 1 if days > longest + 1 else max(days, longest))
-    settled = longest - 1 <= bars <= longest
-    least = bars if settled else longest - 1
-    return Lookback("m", least if exact else 0, bars if settled else max(longest, bars))
-
-
-def _without_scale(feature: Declared) -> Lookback | None:
-    """Return the memory of what a scale of more sessions divides; None where there is no such scale.
-
-    Other volume leaves a session's range, and so an ATR, as it was: only the window answers.
-    """
-    found, reach = _WINDOW.match(feature.window), declared_lookback(feature)
-    if found is None or found[2] != "d" or reach.most <= (longest := max(map(int, found[1].split("/")))):
-        return None
-    return Lookback("d", reach.least, longest)
+    plain_window = longest - 1 <= bars <= longest
+    least = bars if plain_window else longest - 1
+    return Lookback("m", least if exact else 0, bars if plain_window else max(longest, bars))
 
 
 def check_lookback(
-    build: Build, market: Market, whole: pl.DataFrame, registry: Mapping[str, Declared]
+    build: Build, market: Market, features: pl.DataFrame, registry: Mapping[str, DeclaredFeature]
 ) -> list[Violation]:
-    """Return a finding for each feature whose memory or name is not what the registry declares.
+    """Return a violation for each feature whose lookback or name is not what the registry declares.
 
     Args:
-        build: the builder to judge.
-        market: full, regular sessions: every bar of a window exists.
-        whole: what the builder makes of it.
-        registry: of each feature, its family, window and warm-up; features of the VIX are left to ``external``.
+        build: the builder to check.
+        market: full, regular sessions, so that every bar of a window exists.
+        features: what the builder computes from it.
+        registry: family, window and warm-up of each feature. Features of family vix are left to ``check_as_of``.
     """
-    names = [name for name in feature_columns(whole) if registry[name].family != "vix"]
+    names = [name for name in feature_columns(features) if registry[name].family != "vix"]
     bar = market.rows // 2 + 7
     session = market.bars["session"][bar]
-    by_bar = [_spiked(market, bar, ticks) for ticks in SPIKES]
-    by_session = [_displaced(market, session, ticks) for ticks in SPIKES]
-    by_volume = [_reweighted(market, session)]
-    old = matrix(whole, names)
-    answers = [_answers(build, others, old, names) for others in (by_bar, by_session, by_volume)]
-    age = market.bars["session"].rle_id().to_numpy().astype(np.int64)
+    old = matrix(features, names)
+
+    def responses(*others: Market) -> NDArray[np.bool_]:
+        """Return which cells change in any of the markets."""
+        cells = [changed(old, matrix(build(other, None), names)) for other in others]
+        return np.asarray(np.logical_or.reduce(cells), np.bool_)
+
+    by_bar = responses(*(_move_bar(market, bar, ticks) for ticks in SPIKES))
+    by_session = responses(*(_move_session(market, session, ticks) for ticks in SPIKES))
+    by_volume = responses(_move_volume(market, session))
+    number = market.bars["session"].rle_id().to_numpy().astype(np.int64)
+    ages = {"m": np.arange(market.rows) - bar, "d": number - number[bar]}
     violations = []
     for at, name in enumerate(names):
-        reach = declared_lookback(registry[name])
-        answer = answers[reach.unit == "d"][:, at]
-        report = _reporter(name, reach, market, bar)
-        rows = np.arange(market.rows) - bar if reach.unit == "m" else age - age[bar]
-        told = _judged(reach, rows[answer], report) or _sessions_counted(reach, answer, age - age[bar], report)
-        window, answer = _without_scale(registry[name]), answers[2][:, at]
-        if window is not None and answer.any():
-            told = told or _judged(window, rows[answer], _reporter(name, window, market, bar))
-        violations += (told or _misnamed(name, registry[name]))[:1]
+        declared, window = declared_lookback(registry[name]), _without_scale(registry[name])
+        response = (by_session if declared.unit == "d" else by_bar)[:, at]
+        report = _reporter(name, declared, market, bar)
+        found = _compare(declared, ages[declared.unit][response], report)
+        found = found or _compare_last_bar(declared, response, ages["d"], report)
+        if window is not None and by_volume[:, at].any():
+            found = found or _compare(window, ages["d"][by_volume[:, at]], _reporter(name, window, market, bar))
+        violations += (found or _compare_name(name, registry[name]))[:1]
     return violations
 
 
-def _spiked(market: Market, bar: int, ticks: int) -> Market:
-    """Return the market with one bar that closes elsewhere, at a new high or low, on three times the volume."""
+def _without_scale(feature: DeclaredFeature) -> Lookback | None:
+    """Return the lookback of a window that is divided by a scale of more sessions; None where there is no such scale.
+
+    A change of volume alone leaves the range of a session, and so an ATR, unchanged: only the window responds.
+    """
+    found, declared = _WINDOW.match(feature.window), declared_lookback(feature)
+    if found is None or found[2] != "d":
+        return None
+    longest = max(map(int, found[1].split("/")))
+    return Lookback("d", declared.least, longest) if declared.most > longest else None
+
+
+def _move_bar(market: Market, bar: int, ticks: int) -> Market:
+    """Return the market with another close of one bar, at a new high or low, and three times its volume."""
     chosen, step = pl.int_range(pl.len()) == bar, ticks * market.instrument.tick_size
     edge = "high" if ticks > 0 else "low"
-    spiked = [pl.when(chosen).then(pl.col(name) + step).otherwise(name).alias(name) for name in ("close", edge)]
+    moved = [pl.when(chosen).then(pl.col(name) + step).otherwise(name).alias(name) for name in ("close", edge)]
     volume = pl.when(chosen).then(pl.col("volume") * 3 + 11).otherwise("volume")
-    return replace(market, bars=market.bars.with_columns(*spiked, volume=volume))
+    return replace(market, bars=market.bars.with_columns(*moved, volume=volume))
 
 
-def _displaced(market: Market, session: date, ticks: int) -> Market:
-    """Return the market with one session at other prices, on three times the volume."""
+def _move_session(market: Market, session: date, ticks: int) -> Market:
+    """Return the market with other prices of one session and three times its volume."""
     chosen = market.bars["session"] == session
-    bars = moved(market.bars, np.where(chosen.to_numpy(), ticks, 0), market.instrument)
+    bars = shift_prices(market.bars, np.where(chosen.to_numpy(), ticks, 0), market.instrument)
     volume = pl.when(chosen).then(pl.col("volume") * 3 + 11).otherwise("volume")
     return replace(market, bars=bars.with_columns(volume=volume))
 
 
-def _reweighted(market: Market, session: date) -> Market:
-    """Return the market with 50 times the volume on the dearest fifth of one session; all prices as they were."""
-    dear = pl.col("close") > pl.col("close").filter(pl.col("session") == session).quantile(0.8)
-    chosen = dear & (pl.col("session") == session)
+def _move_volume(market: Market, session: date) -> Market:
+    """Return the market with 50 times the volume in the highest fifth of one session's closes, at the same prices."""
+    high = pl.col("close") > pl.col("close").filter(pl.col("session") == session).quantile(0.8)
+    chosen = high & (pl.col("session") == session)
     volume = pl.when(chosen).then(pl.col("volume") * 50).otherwise("volume")
     return replace(market, bars=market.bars.with_columns(volume=volume))
-
-
-def _answers(build: Build, others: list[Market], old: NDArray[np.float64], names: list[str]) -> NDArray[np.bool_]:
-    """Return which cells change in any of the disturbed markets."""
-    cells = [changed(old, matrix(build(other, None), names)) for other in others]
-    return np.asarray(np.logical_or.reduce(cells), np.bool_)
 
 
 Report = Callable[[int, str, str], Violation]
 
 
-def _judged(reach: Lookback, ages: NDArray[np.int64], report: Report) -> list[Violation]:
-    """Compare the ages at which a feature answered with what it declares."""
-    unit = {"m": "bars", "d": "sessions"}[reach.unit]
-    if ages.size == 0:
-        silent = reach.most > 0
-        return [report(0, f"an answer within {reach.most} {unit}", "none at all")] if silent else []
-    first, last = int(ages.min()), int(ages.max())
-    told = []
-    if first < 0:
-        told.append(report(first, "no answer before the change", f"one {-first} {unit} before"))
-    if reach.unit == "m" and first > 0:
-        told.append(report(first, "an answer at the bar itself, which is closed", f"the first {first} bars later"))
-    if not reach.least <= last <= reach.most:
-        told.append(report(last, f"a memory of {reach.least} to {reach.most} {unit}", f"one of {last}"))
-    return told
+def _reporter(name: str, declared: Lookback, market: Market, bar: int) -> Report:
+    """Return a function from an age, what was expected and what was found to the violation."""
 
-
-def _sessions_counted(
-    reach: Lookback, answer: NDArray[np.bool_], age: NDArray[np.int64], report: Report
-) -> list[Violation]:
-    """Report a window of sessions that the last bar of a session does not see: it counts bars and forgets by then."""
-    last = int(np.flatnonzero(age == reach.least)[-1]) if reach.unit == "d" and reach.least else -1
-    if last < 0 or answer[last]:
-        return []
-    return [report(reach.least, f"an answer up to the end of the session {reach.least} later", "none in its last bar")]
-
-
-def _reporter(name: str, reach: Lookback, market: Market, bar: int) -> Report:
     def report(age: int, expected: str, found: str) -> Violation:
-        row = min(max(bar + age, 0), market.rows - 1) if reach.unit == "m" else bar
+        row = min(max(bar + age, 0), market.rows - 1) if declared.unit == "m" else bar
         return Violation(CHECK, name, market.bars["ts"][row], row, expected, found, REMEDY)
 
     return report
 
 
-def _misnamed(name: str, feature: Declared) -> list[Violation]:
-    """Report a name whose number and unit are not the window's: "3d" are sessions, "15m" bars.
+def _compare(declared: Lookback, ages: NDArray[np.int64], report: Report) -> list[Violation]:
+    """Compare the ages of the rows that changed with the declared lookback."""
+    unit = {"m": "bars", "d": "sessions"}[declared.unit]
+    if ages.size == 0:
+        return [report(0, f"a response within {declared.most} {unit}", "none")] if declared.most > 0 else []
+    first, last = int(ages.min()), int(ages.max())
+    found = []
+    if first < 0:
+        found.append(report(first, "no response before the change", f"one {-first} {unit} before"))
+    if declared.unit == "m" and first > 0:
+        found.append(report(first, "a response at the bar itself, which is closed", f"the first {first} bars later"))
+    if not declared.least <= last <= declared.most:
+        expected = f"a lookback of {declared.least} to {declared.most} {unit}"
+        found.append(report(last, expected, f"one of {last}"))
+    return found
+
+
+def _compare_last_bar(
+    declared: Lookback, response: NDArray[np.bool_], age: NDArray[np.int64], report: Report
+) -> list[Violation]:
+    """Report a window of sessions that the last bar of its last session does not read: it counts bars instead."""
+    if declared.unit != "d" or not declared.least or response[int(np.flatnonzero(age == declared.least)[-1])]:
+        return []
+    expected = f"a response up to the end of the session {declared.least} later"
+    return [report(declared.least, expected, "none in its last bar")]
+
+
+def _compare_name(name: str, feature: DeclaredFeature) -> list[Violation]:
+    """Report a name whose number and unit are not those of the window: "3d" means sessions, "15m" bars.
 
     A change over n sessions that ends with the last completed one reads the session n + 1 before.
     """
@@ -194,5 +198,5 @@ def _misnamed(name: str, feature: Declared) -> list[Violation]:
     allowed = {(str(length), unit)} | ({(str(length + 1), unit)} if unit == "d" else set())
     if window is not None and window.group(1, 2) in allowed:
         return []
-    said = f"a window of {length} {unit}, as the name says"
-    return [Violation(CHECK, name, None, None, said, f"the window {feature.window!r}", REMEDY)]
+    expected = f"a window of {length} {unit}, as the name says"
+    return [Violation(CHECK, name, None, None, expected, f"the window {feature.window!r}", REMEDY)]

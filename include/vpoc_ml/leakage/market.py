@@ -1,10 +1,9 @@
-"""What a builder is given, and the changes made to it: cut off, disturbed after a bar, its past rescaled."""
+"""The input of a builder, and the changes that checks make to it: cut, perturbed after a bar, past rescaled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -22,8 +21,8 @@ LEVELS = ("vpoc", "vah", "val")
 class Market:
     """One contract: canonical ``bars``, the VIX closes (date, close, available_at), and the contract before it.
 
-    ``vix`` is None where bars and features have none. ``pair`` has ts (START) and close of another instrument, which a
-    close of the same minute may know. ``covariates`` are further indices by column, each like ``vix``.
+    ``vix`` is None where bars and features have none. ``pair`` has ts (START) and close of another instrument; a bar
+    may use its close of the same minute. ``covariates`` are further indices by column, each like ``vix``.
     """
 
     bars: pl.DataFrame
@@ -46,7 +45,7 @@ class Market:
         return int(self.bars["session"].search_sorted(self.predecessor.first_session))
 
     def head(self, rows: int) -> Market:
-        """Return what was known when bar ``rows - 1`` closed: no later bar, and no VIX close it could not use."""
+        """Return what was known when bar ``rows - 1`` closed: no later bar, and no VIX close that bar could not use."""
         bars = self.bars.head(rows)
         last = bars["ts"][-1]
         pair = None if self.pair is None else self.pair.filter(pl.col("ts") <= last)
@@ -54,59 +53,57 @@ class Market:
         known = {name: each.filter(pl.col("available_at") < last) for name, each in self.covariates.items()}
         return replace(self, bars=bars, vix=vix, pair=pair, covariates=known)
 
+    def with_vix(self, vix: pl.DataFrame) -> Market:
+        """Return the market with other VIX closes; every bar holds the one published before it."""
+        return replace(self, vix=vix, bars=join_vix(self.bars.drop("vix"), vix))
+
 
 Build = Callable[[Market, int | None], pl.DataFrame]
-"""Features of a market: ``ts, contract, session`` and a float column a feature, one row a bar.
+"""Features of a market: ``ts, contract, session`` and a float column per feature, one row per bar.
 
-The number is the rows of a chunk: the builder gets through the bars so many at a time; None: all at once.
+The number is the rows of a chunk: the builder processes the bars that many at a time, or all at once for None.
 """
 
 
-def disturbed_after(market: Market, row: int, seed: int) -> Market:
-    """Return the market with other prices, volumes, VIX closes and closes of the pair after bar ``row``.
+def perturb_after(market: Market, row: int, seed: int) -> Market:
+    """Return the market with other prices, volumes, index values and closes of the pair after bar ``row``.
 
-    Every later bar is moved by its own whole number of ticks and gets another volume; every VIX close that bar
-    ``row`` could not use yet is another one.
+    Every later bar moves by its own number of ticks and gets another volume. Every index value that bar ``row`` could
+    not use yet is replaced.
     """
     draw = np.random.default_rng([seed, row])
     count = market.rows - row - 1
     ticks = np.concatenate((np.zeros(row + 1, np.int64), draw.integers(20, 400, count) * draw.choice([-1, 1], count)))
     added = np.concatenate((np.zeros(row + 1, np.int64), draw.integers(1, 5000, count)))
-    bars = moved(market.bars, ticks, market.instrument).with_columns(pl.col("volume") + pl.Series(added))
-    unknown = pl.col("available_at") >= market.bars["ts"][row]
-    pair = None if market.pair is None else _drifted_after(market.pair, market.bars["ts"][row])
-    moved_too = {
+    bars = shift_prices(market.bars, ticks, market.instrument).with_columns(pl.col("volume") + pl.Series(added))
+    last = market.bars["ts"][row]
+    unknown = pl.col("available_at") >= last
+    covariates = {
         name: each.with_columns(close=pl.when(unknown).then(pl.col("close") * 1.5 + 1).otherwise("close"))
         for name, each in market.covariates.items()
     }
-    disturbed = replace(market, bars=bars, pair=pair, covariates=moved_too)
+    pair = market.pair
+    if pair is not None:
+        drift = 1 + 0.01 * (pl.col("ts") > last).cum_sum().clip(0, 20)
+        pair = pair.with_columns(close=pl.col("close") * drift)
+    perturbed = replace(market, bars=bars, pair=pair, covariates=covariates)
     if market.vix is None:
-        return disturbed
+        return perturbed
     factor = pl.Series(draw.uniform(1.2, 2.0, market.vix.height))
     close = pl.when(unknown).then(pl.col("close") * factor).otherwise("close")
-    return with_vix(disturbed, market.vix.with_columns(close=close))
+    return perturbed.with_vix(market.vix.with_columns(close=close))
 
 
-def _drifted_after(pair: pl.DataFrame, ts: datetime) -> pl.DataFrame:
-    later = pl.col("ts") > ts
-    return pair.with_columns(close=pl.col("close") * (1 + 0.01 * later.cum_sum().clip(0, 20)))
-
-
-def moved(bars: pl.DataFrame, ticks: NDArray[np.int64], instrument: Instrument) -> pl.DataFrame:
+def shift_prices(bars: pl.DataFrame, ticks: NDArray[np.int64], instrument: Instrument) -> pl.DataFrame:
     """Return the bars with all four prices of each moved by its number of ticks."""
     step = pl.Series(ticks * instrument.tick_size)
     return bars.with_columns(pl.col(name) + step for name in PRICES)
 
 
-def with_vix(market: Market, vix: pl.DataFrame) -> Market:
-    """Return the market with other VIX closes, and in every bar the one published before it."""
-    return replace(market, vix=vix, bars=join_vix(market.bars.drop("vix"), vix))
+def rescale(predecessor: Predecessor, factor: float) -> Predecessor:
+    """Return the predecessor with all prices times ``factor``, and with the ratio that compensates it.
 
-
-def rescaled(predecessor: Predecessor, factor: float) -> Predecessor:
-    """Return the predecessor quoted in other prices, with the ratio that takes the change back.
-
-    A power of two is exact: the adjusted past is then the same to the last bit.
+    A power of two is exact: the adjusted past is then bit-identical.
     """
     bars = predecessor.bars.with_columns(pl.col(name) * factor for name in PRICES)
     quoted = [name for name in (*PRICES, *LEVELS) if name in predecessor.sessions.columns]

@@ -1,4 +1,4 @@
-"""The nightly sample: the features a run has stored, computed again from less, on its newest contract's real bars."""
+"""Nightly sample: stored features of the newest contract, compared with features of less and of other data."""
 
 from __future__ import annotations
 
@@ -9,89 +9,82 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.features.history import HISTORY_SESSIONS
-from vpoc_ml.leakage import chunks, future_perturbation, prefix
-from vpoc_ml.leakage.market import Build, Market, disturbed_after
-from vpoc_ml.leakage.violations import Violation, differences, feature_columns, merged
+from vpoc_ml.leakage.invariance import CHUNKS, CHUNKS_REMEDY, FUTURE_PERTURBATION, FUTURE_REMEDY, PREFIX
+from vpoc_ml.leakage.market import Build, Market, perturb_after
+from vpoc_ml.leakage.violations import differences, earliest, feature_columns
 from vpoc_ml.profile.tick_bars import session_starts
 
-JUDGED_SESSIONS = 15
+CHECKED_SESSIONS = 15
 STRETCH = 40
 """Bars of the stretch that is computed in small chunks."""
-_STALE = "The stored features are not those of the stored bars, or know later ones: build them again, then look why."
+_STALE = "The stored features are not those of the stored bars, or depend on later ones: rebuild them, find the cause."
 
 Stream = Callable[[Market, int, int], pl.DataFrame]
 """Features of a market from a row on, in chunks: (market, rows of a chunk, first row)."""
 
 
 class SampleResult(NamedTuple):
-    """How often a feature was compared, by check, and what was found."""
+    """How often a feature was compared, by check, and the violations."""
 
     comparisons: dict[str, int]
     violations: list[Violation]
 
 
-class _Recent(NamedTuple):
-    market: Market
-    stored: pl.DataFrame
-    first: int
-
-
 def check_sample(
     build: Build, stream: Stream, market: Market, stored: pl.DataFrame, seed: int, history: int = HISTORY_SESSIONS
 ) -> SampleResult:
-    """Compare stored features with those of shorter, disturbed and chunked bars at sampled places.
+    """Compare stored features with those of shorter, perturbed and chunked bars at sampled rows.
 
-    Only the last 15 sessions are judged, with ``history`` before them as their past, so that the cost has a bound.
+    Only the last 15 sessions are checked, with ``history`` sessions before them as their past, so the cost is bounded.
 
     Args:
-        build: the builder that made ``stored``.
+        build: the builder that computed ``stored``.
         stream: the same builder, chunk by chunk from a row on.
         market: all bars of the contract, the VIX closes, and the predecessor that was used.
-        stored: the features as the run has stored them, one row a bar.
-        seed: of what is sampled.
+        stored: the features as the run stored them, one row per bar.
+        seed: of the sampled rows.
         history: sessions that the features read of the past.
     """
-    short, known, first = _recent(market, stored, history)
-    draw = np.random.default_rng(seed)
-    cuts = _cuts(short, first, draw)
+    short, known, first = _last_sessions(market, stored, history)
+    cuts = _sample_cuts(short, first, np.random.default_rng(seed))
     violations = []
     for cut in cuts:
         found = build(short.head(cut), None).slice(first)
-        told = f"when the market ends after bar {cut - 1}", _STALE
-        violations += differences(prefix.CHECK, known[first:cut], found, told, first_row=first)
+        how = f"when the market ends after bar {cut - 1}"
+        violations += differences(PREFIX, known[first:cut], found, how, _STALE, first_row=first)
     for cut in cuts[1:3]:
-        other = build(disturbed_after(short, cut - 1, seed), None)[first:cut]
-        told = f"when all after bar {cut - 1} is another", future_perturbation.REMEDY
-        violations += differences(future_perturbation.CHECK, known[first:cut], other, told, first_row=first)
+        found = build(perturb_after(short, cut - 1, seed), None)[first:cut]
+        how = f"when all data after bar {cut - 1} are replaced"
+        violations += differences(FUTURE_PERTURBATION, known[first:cut], found, how, FUTURE_REMEDY, first_row=first)
     stretches = [(cuts[1], 7, STRETCH), (cuts[2], 1, STRETCH // 5)]
     for cut, rows, length in stretches:
         begin = max(first, cut - length)
-        told = f"in chunks of {rows} bars", chunks.REMEDY
-        streamed = stream(short.head(cut), rows, begin)
-        violations += differences(chunks.CHECK, known[begin:cut], streamed, told, first_row=begin)
-    times = {prefix.CHECK: len(cuts), future_perturbation.CHECK: len(cuts[1:3]), chunks.CHECK: len(stretches)}
+        found, how = stream(short.head(cut), rows, begin), f"in chunks of {rows} bars"
+        violations += differences(CHUNKS, known[begin:cut], found, how, CHUNKS_REMEDY, first_row=begin)
+    times = {PREFIX: len(cuts), FUTURE_PERTURBATION: len(cuts[1:3]), CHUNKS: len(stretches)}
     features = len(feature_columns(known))
-    return SampleResult({check: count * features for check, count in times.items()}, merged(violations))
+    return SampleResult({check: count * features for check, count in times.items()}, earliest(violations))
 
 
-def _recent(market: Market, stored: pl.DataFrame, history: int) -> _Recent:
-    """Return the sessions judged and their past, and the first row judged."""
+def _last_sessions(market: Market, stored: pl.DataFrame, history: int) -> tuple[Market, pl.DataFrame, int]:
+    """Return the checked sessions with their past, their stored features, and the first checked row."""
     days = market.bars["session"].unique().sort()
-    if days.len() <= history + JUDGED_SESSIONS:
-        return _Recent(market, stored, 0)
-    begin, judged = days[-history - JUDGED_SESSIONS], days[-JUDGED_SESSIONS]
+    if days.len() <= history + CHECKED_SESSIONS:
+        return market, stored, 0
+    begin, checked = days[-history - CHECKED_SESSIONS], days[-CHECKED_SESSIONS]
     kept = market.bars["session"] >= begin
     past = market.predecessor
     rolled_before = past is not None and past.first_session < begin
     short = replace(market, bars=market.bars.filter(kept), predecessor=None if rolled_before else past)
-    return _Recent(short, stored.filter(kept), int(short.bars["session"].search_sorted(judged)))
+    return short, stored.filter(kept), int(short.bars["session"].search_sorted(checked))
 
 
-def _cuts(market: Market, first: int, draw: np.random.Generator) -> list[int]:
-    """Return four numbers of bars: after the first bar judged, one bar into a session, anywhere, and all of them.
+def _sample_cuts(market: Market, first: int, draw: np.random.Generator) -> list[int]:
+    """Return four numbers of bars: after the first checked bar, one bar into a session, anywhere, and all of them.
 
-    All of them, so that the newest bar, whose features are scored tonight, is judged too.
+    All of them, so that the newest bar is checked: its features are scored this night.
     """
     starts = first + session_starts(market.bars["session"][first:])[:-1]
     opened = int(draw.choice(starts)) + 1

@@ -1,4 +1,4 @@
-"""The product's own builders, in the form the checks judge."""
+"""The product's own builders in the form the leakage checks take."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vpoc_ml.dataset.assemble import assemble
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.leakage.market import Build, Market
-from vpoc_ml.leakage.training_set import Fit, Fitted, Tables
+from vpoc_ml.leakage.training_set import Fit, Tables, TrainingSet
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
 _COUNTED = {"rows", "labelled_rows", "splits", "nonfinite_row_share"}
-"""Statistics that tell about all three splits; every other one is fitted, on the training rows alone."""
+"""Statistics that describe all three splits. Every other one is fitted on the training rows only."""
 
 
 def feature_builder(profile: ProfileConfig | None = None, extras: tuple[str, ...] = ()) -> Build:
@@ -35,7 +35,7 @@ def feature_builder(profile: ProfileConfig | None = None, extras: tuple[str, ...
 def streamed(
     market: Market, rows: int, profile: ProfileConfig, extras: tuple[str, ...] = (), skip: int = 0
 ) -> pl.DataFrame:
-    """Return the features from row ``skip`` on, computed ``rows`` bars at a time with nothing later in memory."""
+    """Return the features from row ``skip`` on, computed ``rows`` bars at a time with no later bar loaded."""
     given = market.bars, market.vix, market.instrument, market.predecessor
     return pl.concat(
         build_in_chunks(
@@ -47,9 +47,9 @@ def streamed(
 def training_set_builder(config: RunConfig) -> Fit:
     """Return the path from bars and features to the training set that a run takes."""
 
-    def fit(tables: Tables) -> Fitted:
+    def fit(tables: Tables) -> TrainingSet:
         made = assemble(tables.bars, tables.features, tables.front, tables.instrument, config)
         fitted = made.statistics.model_dump(exclude=_COUNTED)
-        return Fitted(made.frame, fitted)
+        return TrainingSet(made.frame, fitted)
 
     return fit

@@ -1,4 +1,4 @@
-"""The training set: what is fitted, labelled and kept knows the training rows and nothing later."""
+"""Training-set check: fitted values, labels and the choice of rows depend on the training rows only."""
 
 from __future__ import annotations
 
@@ -6,141 +6,147 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.leakage.market import Build, Market, moved
-from vpoc_ml.leakage.violations import ALL, Violation, changed
+from vpoc_ml.leakage.market import Build, Market, shift_prices
+from vpoc_ml.leakage.violations import ALL, changed
 from vpoc_ml.market.instruments import Instrument
 
 CHECK = "training"
 _FIT = "Fit on the training rows only, and store what was fitted."
-_ROWS = "Choose rows by what is known at their bar; the label says what happened later."
+_ROWS = "Choose rows by what is known at their bar; the label contains what happened later."
 _LABEL = "Take the close exactly the horizon later in the same session, else no label."
-_GAP = "Drop whole sessions between two splits, and purge labels that end in the next one."
+_GAP = "Drop full sessions between two splits, and purge labels that end in the next one."
 KEYS = ("ts", "contract", "session", "split")
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a training set is made of: bars and features by contract, and the front periods."""
+    """The input of a training set: bars and features by contract, and the front periods."""
 
     bars: dict[str, pl.DataFrame]
     features: dict[str, pl.DataFrame]
     front: pl.DataFrame
     instrument: Instrument
 
+    @classmethod
+    def of_markets(cls, markets: list[Market], build: Build) -> Tables:
+        """Return bars and features of contracts that are front from their first bar to their last."""
+        bars = {str(each.bars["contract"][0]): each.bars for each in markets}
+        features = {str(each.bars["contract"][0]): build(each, None) for each in markets}
+        periods = [
+            {"contract": code, "first_session": frame["session"][0], "last_session": frame["session"][-1]}
+            for code, frame in bars.items()
+        ]
+        return cls(bars, features, pl.DataFrame(periods), markets[0].instrument)
 
-class Fitted(NamedTuple):
-    """A training set. ``frame``: ts, contract, session, split (train, validation, test), label_end, ret, y, and the
-    features as the model gets them; ``statistics``: every number that was fitted.
+
+class TrainingSet(NamedTuple):
+    """A training set and what was fitted for it.
+
+    ``frame``: ts, contract, session, split (train, validation, test), label_end, ret, y, and the features as the model
+    receives them. ``statistics``: every fitted number by name.
     """
 
     frame: pl.DataFrame
-    statistics: dict[str, Any]
+    statistics: dict[str, object]
 
 
-Fit = Callable[[Tables], Fitted]
+Fit = Callable[[Tables], TrainingSet]
 
 
-class Judged(NamedTuple):
-    """How many rows of a training set were judged, and what is wrong with it."""
+class TrainingSetResult(NamedTuple):
+    """The number of rows of the checked training set, and the violations."""
 
     rows: int
     violations: list[Violation]
 
 
-def tables_of(markets: list[Market], build: Build) -> Tables:
-    """Return bars and features of contracts that are front from their first bar to their last."""
-    bars = {str(each.bars["contract"][0]): each.bars for each in markets}
-    features = {str(each.bars["contract"][0]): build(each, None) for each in markets}
-    periods = [
-        {"contract": code, "first_session": frame["session"][0], "last_session": frame["session"][-1]}
-        for code, frame in bars.items()
-    ]
-    return Tables(bars, features, pl.DataFrame(periods), markets[0].instrument)
+def check_training(
+    fit: Fit, build: Build, markets: list[Market], config: DatasetConfig, seed: int
+) -> TrainingSetResult:
+    """Check a training set.
 
-
-def check_training(fit: Fit, build: Build, markets: list[Market], config: DatasetConfig, seed: int) -> Judged:
-    """Judge a training set.
-
-    Its training rows and everything fitted must not change when prices, volumes and features of every later session
-    do; which rows it has must not depend on what follows them; a label must be the return over the horizon in time
-    within one session of one contract; and the splits must lie in order, with the embargo and the horizon between.
+    Training rows and fitted values must not change when prices, volumes and features of every later session do. The
+    choice of rows must not depend on what follows them. A label must be the return over the horizon in time within one
+    session of one contract. The splits must be in order, with the embargo and the horizon between them.
     """
-    tables = tables_of(markets, build)
-    made = fit(tables)
-    last = made.frame.filter(pl.col("split") == "train")["session"].max()
+    tables = Tables.of_markets(markets, build)
+    original = fit(tables)
+    last = original.frame.filter(pl.col("split") == "train")["session"].max()
     assert isinstance(last, date)
-    later = fit(tables_of([_disturbed(each, last, seed) for each in markets], build))
+    perturbed = fit(Tables.of_markets([_perturb_sessions_after(each, last, seed) for each in markets], build))
     violations = [
-        *_fitted(made, later),
-        *_chosen(fit, tables, made, seed),
-        *_labels(made.frame, tables, config),
-        *_gaps(made.frame, tables, config),
+        *_check_fitted(original, perturbed),
+        *_check_rows(fit, tables, original, seed),
+        *_check_labels(original.frame, tables, config),
+        *_check_gaps(original.frame, tables, config),
     ]
-    return Judged(made.frame.height, violations)
+    return TrainingSetResult(original.frame.height, violations)
 
 
-def _disturbed(market: Market, last: date, seed: int) -> Market:
+def _perturb_sessions_after(market: Market, last: date, seed: int) -> Market:
     """Return the market with other prices and volumes after the session ``last``."""
     draw = np.random.default_rng([seed, market.rows])
     after = (market.bars["session"] > last).to_numpy()
     ticks = np.where(after, draw.integers(30, 600, market.rows), 0)
-    bars = moved(market.bars, ticks, market.instrument)
+    bars = shift_prices(market.bars, ticks, market.instrument)
     return replace(market, bars=bars.with_columns(pl.col("volume") + pl.Series(ticks)))
 
 
-def _fitted(made: Fitted, later: Fitted) -> list[Violation]:
-    """Compare training rows and fitted numbers with those of other later sessions."""
-    one, other = (each.frame.filter(pl.col("split") == "train") for each in (made, later))
+def _check_fitted(original: TrainingSet, perturbed: TrainingSet) -> list[Violation]:
+    """Compare training rows and fitted values with those of perturbed later sessions."""
+    one, other = (each.frame.filter(pl.col("split") == "train") for each in (original, perturbed))
     violations = []
     if one.columns != other.columns or not one.select(KEYS).equals(other.select(KEYS)):
         expected = f"the same {one.height} training rows and {one.width} columns"
-        found = f"{other.height} and {other.width}, or others, when later sessions are others"
+        found = f"{other.height} and {other.width}, or others, when later sessions are replaced"
         violations.append(Violation(CHECK, ALL, None, None, expected, found, _FIT))
     else:
-        violations += _moved_cells(one, other)
-    for name, value in made.statistics.items():
-        if repr(value) != repr(later.statistics.get(name)):
-            expected, found = "the same when later sessions are others", "another value"
+        violations += _check_cells(one, other)
+    for name, value in original.statistics.items():
+        if repr(value) != repr(perturbed.statistics.get(name)):
+            expected, found = "the same when later sessions are replaced", "another value"
             violations.append(Violation(CHECK, name, None, None, expected, found, _FIT))
     return violations
 
 
-def _moved_cells(one: pl.DataFrame, other: pl.DataFrame) -> list[Violation]:
+def _check_cells(one: pl.DataFrame, other: pl.DataFrame) -> list[Violation]:
+    """Compare the float columns of two frames with the same rows."""
     violations = []
     for name in (name for name in one.columns if one[name].dtype.is_float()):
         cells = [frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for frame in (one, other)]
         wrong = np.flatnonzero(changed(cells[0], cells[1]))
         if wrong.size:
             row = int(wrong[0])
-            found = f"{cells[1][row]:.9g} when later sessions are others ({wrong.size} training rows differ)"
+            found = f"{cells[1][row]:.9g} when later sessions are replaced ({wrong.size} training rows differ)"
             violations.append(Violation(CHECK, name, one["ts"][row], row, f"{cells[0][row]:.9g}", found, _FIT))
     return violations
 
 
-def _chosen(fit: Fit, tables: Tables, made: Fitted, seed: int) -> list[Violation]:
-    """Compare the rows with those of other prices after every bar, the features being the same."""
+def _check_rows(fit: Fit, tables: Tables, original: TrainingSet, seed: int) -> list[Violation]:
+    """Compare the rows with those for other prices after every bar and the same features."""
     draw = np.random.default_rng([seed, 1])
     bars = {
-        code: moved(frame, draw.integers(-400, 400, frame.height), tables.instrument)
+        code: shift_prices(frame, draw.integers(-400, 400, frame.height), tables.instrument)
         for code, frame in tables.bars.items()
     }
-    rows, others = (each.frame.select(KEYS).sort("ts") for each in (made, fit(replace(tables, bars=bars))))
+    rows, others = (each.frame.select(KEYS).sort("ts") for each in (original, fit(replace(tables, bars=bars))))
     if rows.equals(others):
         return []
     lost = rows.join(others, on=("ts", "contract"), how="anti")
     first = lost["ts"][0] if lost.height else None
-    found = f"{others.height} rows, {lost.height} of these not among them, when the labels are others"
+    found = f"{others.height} rows, without {lost.height} of these, when the labels are replaced"
     return [Violation(CHECK, "rows", first, None, f"the same {rows.height} rows", found, _ROWS)]
 
 
-def _labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
-    """Compare every label with the slow, obvious one."""
+def _check_labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
+    """Compare every label with its definition, computed row by row."""
     closes: dict[tuple[str, date, datetime], float] = {}
     for bars in tables.bars.values():
         closes |= {(c, s, t): p for c, s, t, p in bars.select("contract", "session", "ts", "close").iter_rows()}
@@ -156,7 +162,7 @@ def _labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[
     return []
 
 
-def _gaps(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
+def _check_gaps(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
     """Report splits out of order, and pairs with less than the embargo or an overlapping label between them."""
     days = pl.concat([bars["session"] for bars in tables.bars.values()]).unique().sort()
     violations = []

@@ -1,51 +1,18 @@
-"""What a check reports, and the comparison most of them make: the same rows, bit for bit."""
+"""Comparison of feature frames bit by bit, and the violations found by it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult, Violation
+
 KEYS = ("ts", "contract", "session")
 ALL = "*"
-"""Stands for "every feature" where a finding is about the rows themselves."""
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One broken promise of a builder: the first place where it shows.
-
-    ``ts`` is the start of the first offending bar in UTC, ``row`` its place among the rows judged; None where a
-    finding is about a whole column.
-    """
-
-    check: str
-    feature: str
-    ts: datetime | None
-    row: int | None
-    expected: str
-    found: str
-    remedy: str
-
-    def line(self) -> str:
-        """Return the finding as one line of a message."""
-        where = f" at {self.ts.isoformat()} (row {self.row})" if self.ts else ""
-        return f"{self.check}: {self.feature}{where}: expected {self.expected}; found {self.found}. {self.remedy}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the finding as strict JSON values."""
-        return asdict(self) | {"ts": self.ts.isoformat() if self.ts else None}
-
-
-def from_json(value: Mapping[str, Any]) -> Violation:
-    """Return the finding that ``Finding.to_json`` gave."""
-    ts = value["ts"]
-    return Violation(**{**value, "ts": datetime.fromisoformat(ts) if ts else None})
+"""The feature of a violation that concerns the rows themselves."""
 
 
 def feature_columns(frame: pl.DataFrame) -> list[str]:
@@ -66,7 +33,7 @@ def changed(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
 
 
 def differences(
-    check: str, expected: pl.DataFrame, found: pl.DataFrame, told: tuple[str, str], *, first_row: int = 0
+    check: str, expected: pl.DataFrame, found: pl.DataFrame, how: str, remedy: str, *, first_row: int = 0
 ) -> list[Violation]:
     """Compare two frames of the same rows and return, for each feature that differs, the first row where it does.
 
@@ -74,14 +41,14 @@ def differences(
         check: name of the check.
         expected: ``ts, contract, session`` and features, as they should be.
         found: the same rows and columns, as they are.
-        told: what ``found`` is ("computed from the first 40 bars only"), and what to do about a difference.
+        how: how ``found`` was computed, such as "in chunks of 7 bars".
+        remedy: what to do about a difference.
         first_row: row of the market at which the frames begin.
     """
-    how, remedy = told
     if not expected.select(KEYS).equals(found.select(KEYS)) or expected.columns != found.columns:
-        rows = f"{expected.height} rows and {expected.width} columns", f"{found.height} and {found.width}"
-        other = rows[1] if found.shape != expected.shape else "other stamps, sessions or columns"
-        return [Violation(check, ALL, None, None, f"the same {rows[0]} {how}", other, remedy)]
+        shapes = f"{expected.height} rows and {expected.width} columns", f"{found.height} and {found.width}"
+        other = shapes[1] if found.shape != expected.shape else "other timestamps, sessions or columns"
+        return [Violation(check, ALL, None, None, f"the same {shapes[0]} {how}", other, remedy)]
     names = feature_columns(expected)
     one, other_cells = matrix(expected, names), matrix(found, names)
     wrong = changed(one, other_cells)
@@ -93,11 +60,26 @@ def differences(
     return violations
 
 
-def merged(violations: list[Violation]) -> list[Violation]:
-    """Return the first finding of each check and feature, earliest row first."""
+def earliest(violations: Iterable[Violation]) -> list[Violation]:
+    """Return the earliest violation of each check and feature."""
     first: dict[tuple[str, str], Violation] = {}
     for one in violations:
         known = first.get((one.check, one.feature))
         if known is None or (one.row is not None and (known.row is None or one.row < known.row)):
             first[one.check, one.feature] = one
     return list(first.values())
+
+
+def check_results(
+    comparisons: Mapping[str, int], violations: Iterable[Violation], expected: Mapping[str, str]
+) -> list[LeakageCheckResult]:
+    """Return one result per check; ``expected`` states by check what it expects."""
+    violations = list(violations)
+    results = []
+    for check, count in comparisons.items():
+        broken = [one for one in violations if one.check == check]
+        first = sorted(one.ts for one in broken if one.ts is not None)
+        results.append(
+            LeakageCheckResult(check, expected[check], count, tuple(one.line() for one in broken), tuple(first))
+        )
+    return results

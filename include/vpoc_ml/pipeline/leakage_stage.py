@@ -1,14 +1,15 @@
-"""The gate against look-ahead: the proof of the code, made once for each version of it, and a sample of every night."""
+"""Gate ``leakage``: the leakage proof of the code, made once per build key, and a sample of every night."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import ValidationError
+
+from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult, LeakageProof
 from vpoc_ml.config import RunConfig
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
@@ -21,26 +22,24 @@ from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
 from vpoc_ml.pipeline.predecessor_sessions import History
 from vpoc_ml.pipeline.run import Result, Run, because, stage
 
-if TYPE_CHECKING:
-    from vpoc_ml.leakage.prove import Proof
-    from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
-
 PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")
 ProofKey = dict[str, str]
-_KNOWN: dict[str, Result] = {}  # by build key: a proof is never out of date for its own key
+_KNOWN: dict[str, LeakageProof] = {}  # by build key: a proof is never out of date for its own key
 
 
 @stage
 def gate_leakage(run: Run, contracts: list[str]) -> Result:
-    """Prove that the code looks at nothing later, and sample the features of the newest front contract.
+    """Run the leakage checks of the code, and those of the newest front contract's stored features.
 
-    The proof is an artifact, ``leakage/proof.json``: it is made again when the code, a library it computes with,
-    the list of features or a setting of profile, features or dataset changes, and read on all other nights. One made
+    The proof is an artifact, ``leakage/proof.json``. It is made again when the code, a library it computes with, the
+    list of features or a setting of profile, features or dataset changes, and read on all other nights. A proof made
     on this machine for the same build key serves every lake.
 
     Raises:
-        GateFailedError: a promise is broken; the error carries the verdict.
+        GateFailedError: a check found a violation; the error carries the verdict.
     """
+    from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
+    from vpoc_ml.leakage.violations import check_results
     from vpoc_ml.pipeline.gate_stages import published_verdict
     from vpoc_ml.quality.gates import raise_if_failed, validate_leakage
 
@@ -48,18 +47,18 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
     contract = _newest(run, contracts)
     verdict = validate_leakage(
         contract,
-        proved=_promises(proof["comparisons"], proof["findings"]),
+        proved=check_results(proof.comparisons, proof.violations, CHECK_DESCRIPTIONS),
         sampled=_sampled(run, contract),
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
-    return {**verdict.to_json(), "largest_t": proof["largest_t"], "proof": because(why)["why"]}
+    return {**verdict.to_json(), "largest_t": proof.largest_t.model_dump(), "proof": because(why)["why"]}
 
 
-def prove_code(config: RunConfig) -> Proof:
-    """Return the proof of the features and the training set that ``config`` asks for."""
+def prove_code(config: RunConfig) -> LeakageProof:
+    """Return the leakage proof of the features and the training set that ``config`` selects."""
     from vpoc_ml.leakage.product_builders import feature_builder, training_set_builder
     from vpoc_ml.leakage.prove import config_for_proof, prove
 
@@ -75,29 +74,29 @@ def prove_code(config: RunConfig) -> Proof:
     )
 
 
-def _proof(run: Run) -> tuple[Result, str | None]:
-    """Return the proof of this code and why it was made; None when it was there. A failed one is made again."""
+def _proof(run: Run) -> tuple[LeakageProof, str | None]:
+    """Return the proof of this code and the reason it was made, None if it was stored. A failed one is made again."""
     build_key = _build_key(run)
     key = "leakage/proof.json"
-    stored = run.lake.read_checksummed_json(key)
+    stored = _parse(run.lake.read_checksummed_json(key))
     why = _why(stored, build_key)
     if stored is not None and why is None:
         return stored, None
     with run.lake.writing("leakage"):
         proof = _made(run.config, build_key)
-        run.lake.write_checksummed_json(key, proof)
+        run.lake.write_checksummed_json(key, proof.to_json())
     return proof, why
 
 
-def _made(config: RunConfig, build_key: ProofKey) -> Result:
+def _made(config: RunConfig, build_key: ProofKey) -> LeakageProof:
     """Return a proof for the build key: this process's, else this machine's, else a new one."""
     digest = _digest(build_key)
     local = cache_folder() / "proofs" / f"{digest}.json"
     proof = _KNOWN.get(digest) or _remembered(local, build_key)
     if proof is None:
-        proof = {"build_key": build_key, **prove_code(config).to_json()}
-        write_json(local, proof)
-    if proof["passed"]:
+        proof = prove_code(config).model_copy(update={"build_key": build_key})
+        write_json(local, proof.to_json())
+    if proof.passed:
         _KNOWN[digest] = proof
     return proof
 
@@ -111,21 +110,28 @@ def _build_key(run: Run) -> ProofKey:
     }
 
 
-def _why(stored: Any, build_key: ProofKey) -> str | None:
-    """Return in words why a stored proof does not hold for this build key; None when it does."""
+def _parse(stored: Any) -> LeakageProof | None:
+    """Return a stored proof; None where there is none, or one that this version cannot read."""
+    try:
+        return LeakageProof.model_validate(stored)
+    except ValidationError:
+        return None
+
+
+def _why(stored: LeakageProof | None, build_key: ProofKey) -> str | None:
+    """Return the reason why a stored proof is not valid for this build key; None when it is."""
     if stored is None:
         return "new"
-    if not isinstance(stored, dict) or not stored.get("passed"):
+    if not stored.passed:
         return "the stored proof failed"
-    was = stored.get("build_key", {})
-    changed = sorted(name for name in build_key if was.get(name) != build_key[name])
+    changed = sorted(name for name in build_key if stored.build_key.get(name) != build_key[name])
     return f"changed: {', '.join(changed)}" if changed else None
 
 
-def _remembered(path: Path, build_key: ProofKey) -> Result | None:
-    """Return the proof this machine has made for the build key; None where there is none that holds."""
+def _remembered(path: Path, build_key: ProofKey) -> LeakageProof | None:
+    """Return the valid proof this machine has stored for the build key, None if there is none."""
     try:
-        stored: Result = json.loads(path.read_text())
+        stored = _parse(json.loads(path.read_text()))
     except (OSError, ValueError):
         return None
     return stored if _why(stored, build_key) is None else None
@@ -144,10 +150,12 @@ def _newest(run: Run, contracts: list[str]) -> str:
 
 
 def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:
-    """Return the outcome of the nightly sample: the stored features against those of less, or of other, bars."""
+    """Return the results of the nightly sample: stored features compared with those of fewer and of other bars."""
     from vpoc_ml.leakage.market import Market
     from vpoc_ml.leakage.nightly_sample import check_sample
     from vpoc_ml.leakage.product_builders import feature_builder, streamed
+    from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
+    from vpoc_ml.leakage.violations import check_results
 
     features, manifest = run.lake.load(run.key("features", contract))
     bars, described = run.lake.load(run.key("bars", contract))
@@ -164,23 +172,4 @@ def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:
         seed=int(hashlib.sha256(run.name.encode()).hexdigest()[:8], 16),
         history=required_history(extras).history,
     )
-    return _promises(found.comparisons, [one.to_json() for one in found.violations])
-
-
-def _promises(comparisons: Mapping[str, int], violations: Iterable[Mapping[str, Any]]) -> list[LeakageCheckResult]:
-    """Return one outcome a check; ``findings`` as ``Finding.to_json`` gives them."""
-    from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
-    from vpoc_ml.leakage.violations import from_json
-    from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
-
-    results = [from_json(one) for one in violations]
-    promises = []
-    for check, count in comparisons.items():
-        broken = [one for one in results if one.check == check]
-        stamps: list[datetime] = sorted(one.ts for one in broken if one.ts is not None)
-        promises.append(
-            LeakageCheckResult(
-                check, CHECK_DESCRIPTIONS[check], count, tuple(one.line() for one in broken), tuple(stamps)
-            )
-        )
-    return promises
+    return check_results(found.comparisons, found.violations, CHECK_DESCRIPTIONS)

@@ -20,6 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict, safe_name
+from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult
 from vpoc_ml.config import DatasetConfig, QualityConfig, QualityThresholds
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
@@ -30,7 +31,6 @@ from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, neighb
 from vpoc_ml.quality.rules.bars_gate import Quote
 from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 from vpoc_ml.quality.rules.features_gate import FeatureBounds
-from vpoc_ml.quality.rules.leakage_gate import LeakageCheckResult
 
 NOT_MEASURED = "not counted"
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
 from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of, title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
@@ -63,19 +64,17 @@ def age_text(data: Mapping[str, Any]) -> str:
     return f"{newest}, {count or 'no'} session{'s' if count != 1 else ''} before the run's clock"
 
 
-def render_proof(console: Console, proof: Mapping[str, Any]) -> None:
-    """Print what a proof against look-ahead compared, what it found, and the largest t of its placebo."""
-    broken = [one["check"] for one in proof["findings"]]
-    rows = ([check, _cell(count), _cell(broken.count(check))] for check, count in proof["comparisons"].items())
-    _print_table(console, "Look-ahead", ("check", "comparisons", "findings"), rows)
-    for one in proof["findings"]:
-        where = f" at {one['ts']}" if one["ts"] else ""
-        text = f"{one['check']}: {one['feature']}{where}: expected {one['expected']}; found {one['found']}."
-        console.print(f"  - {text} {one['remedy']}", soft_wrap=True, highlight=False, markup=False)
-    most = proof["largest_t"]
-    largest = f"largest |t| {most['t']:.2f} ({most['feature']}), limit {proof['limit_t']:g}"
-    console.print(f"Placebo, {len(proof['features'])} features: {largest}", highlight=False)
-    console.print("[bold green]PASSED[/]" if proof["passed"] else "[bold red]FAILED[/]")
+def render_proof(console: Console, proof: LeakageProof) -> None:
+    """Print the comparisons of a leakage proof, its violations, and the largest t of its placebo."""
+    broken = [one.check for one in proof.violations]
+    rows = ([check, _cell(count), _cell(broken.count(check))] for check, count in proof.comparisons.items())
+    _print_table(console, "Look-ahead", ("check", "comparisons", "violations"), rows)
+    for one in proof.violations:
+        console.print(f"  - {one.line()}", soft_wrap=True, highlight=False, markup=False)
+    most = proof.largest_t
+    largest = f"largest |t| {most.t:.2f} ({most.feature}), limit {proof.limit_t:g}"
+    console.print(f"Placebo, {len(proof.features)} features: {largest}", highlight=False)
+    console.print("[bold green]PASSED[/]" if proof.passed else "[bold red]FAILED[/]")
 
 
 def render_seeds(console: Console, result: Mapping[str, Any]) -> None:

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from vpoc_ml.artifacts.gate_report import ALL
+from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult
 from vpoc_ml.quality.checks import Check, Measurement
 
 PROOF = "proof_"
 """Begins the name of a check that was made on the markets of the proof, not on the run's own bars."""
 SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class LeakageCheckResult:
-    """The result of one check of ``vpoc_ml.leakage``.
-
-    Args:
-        check: Name of the check.
-        expected: What it expects, as reports show it.
-        comparisons: Number of comparisons made; a check without any has failed.
-        broken: The comparisons that failed, as text.
-        first: Timestamps of the first failures, start of bar, UTC.
-    """
-
-    check: str
-    expected: str
-    comparisons: int
-    broken: tuple[str, ...] = ()
-    first: tuple[datetime, ...] = ()
 
 
 def checks(proved: Sequence[LeakageCheckResult], sampled: Sequence[LeakageCheckResult]) -> list[Check]:

@@ -1,4 +1,4 @@
-"""State that is reset and statistics that are fitted where the file happens to be cut."""
+"""State that is reset and statistics that are fitted at the edges of chunks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.leakage.chunks import check_chunks
 from vpoc_ml.leakage.degenerate import check_warmup
-from vpoc_ml.leakage.prefix import check_prefix, places
+from vpoc_ml.leakage.invariance import check_chunks, check_prefix, cut_rows
 
-from .planted import SEED, caught, declared, over_bars, with_carry
+from .planted_builders import SEED, caught, declared, over_bars, with_carry
 
 SIZE = 1000
 
@@ -42,7 +41,7 @@ def filtered_variance(change, alpha, beta, long_run):
     return variance
 
 
-def garch_of_the_chunk_s_end(bars):
+def garch_of_the_last_bars_of_a_chunk(bars):
     change = returns(bars)
     return {"garch_vol": pl.Series(np.sqrt(filtered_variance(change, 0.05, 0.9, change[-1000:].var())))}
 
@@ -56,7 +55,7 @@ def zscore(bars):
     return (traded - traded.rolling_mean(20, min_samples=5)) / traded.rolling_std(20, min_samples=5)
 
 
-def test_trap_01_rolling_state_is_reset_at_each_chunk(steady):
+def test_known_leak_01_rolling_state_is_reset_at_each_chunk(steady):
     build = over_bars(vwap_12h)
     violations = check_chunks(build, steady, build(steady, None), (SIZE,))
     assert caught(violations, "vwap_12h", "chunks")
@@ -65,20 +64,20 @@ def test_trap_01_rolling_state_is_reset_at_each_chunk(steady):
     assert check_chunks(carried, steady, carried(steady, None), (SIZE,)) == []
 
 
-def test_trap_02_median_and_iqr_of_the_chunk_scale_its_own_earlier_rows(rough, steady):
+def test_known_leak_02_median_and_iqr_of_the_chunk_scale_its_own_earlier_rows(rough, steady):
     build = over_bars(scaled_by_chunk)
-    whole = build(rough, None)
-    violations = check_prefix(build, rough, whole, places(rough, 12, SEED))
+    features = build(rough, None)
+    violations = check_prefix(build, rough, features, cut_rows(rough, 12, SEED))
     assert caught(violations, "volume_ratio", "prefix")
     assert caught(check_chunks(build, steady, build(steady, None), (SIZE,)), "volume_ratio", "chunks")
-    sound = with_carry(lambda bars: {"volume_ratio": volume_ratio(bars)})
-    assert check_prefix(sound, rough, sound(rough, None), places(rough, 12, SEED)) == []
+    correct = with_carry(lambda bars: {"volume_ratio": volume_ratio(bars)})
+    assert check_prefix(correct, rough, correct(rough, None), cut_rows(rough, 12, SEED)) == []
 
 
-@pytest.mark.parametrize("columns", [garch_of_the_chunk_s_end, garch_constant])
-def test_trap_13_garch_is_fitted_on_the_end_of_the_chunk_or_on_everything(rough, columns):
+@pytest.mark.parametrize("columns", [garch_of_the_last_bars_of_a_chunk, garch_constant])
+def test_known_leak_13_garch_is_fitted_on_the_end_of_the_chunk_or_on_everything(rough, columns):
     build = over_bars(columns)
-    assert caught(check_prefix(build, rough, build(rough, None), places(rough, 12, SEED)), "garch_vol", "prefix")
+    assert caught(check_prefix(build, rough, build(rough, None), cut_rows(rough, 12, SEED)), "garch_vol", "prefix")
 
 
 @pytest.mark.parametrize(
@@ -86,20 +85,20 @@ def test_trap_13_garch_is_fitted_on_the_end_of_the_chunk_or_on_everything(rough,
     [lambda values: values.fill_null(strategy="backward", limit=1), lambda values: values.fill_null(values.median())],
     ids=["bfill", "median of everything"],
 )
-def test_trap_14_a_gap_is_filled_from_later_rows(rough, fill):
+def test_known_leak_14_a_gap_is_filled_from_later_rows(rough, fill):
     build = over_bars(lambda bars: {"volume_z": fill(zscore(bars))})
-    assert caught(check_prefix(build, rough, build(rough, None), places(rough, 40, SEED)), "volume_z", "prefix")
-    sound = over_bars(lambda bars: {"volume_z": zscore(bars)})
-    assert check_prefix(sound, rough, sound(rough, None), places(rough, 40, SEED)) == []
+    assert caught(check_prefix(build, rough, build(rough, None), cut_rows(rough, 40, SEED)), "volume_z", "prefix")
+    correct = over_bars(lambda bars: {"volume_z": zscore(bars)})
+    assert check_prefix(correct, rough, correct(rough, None), cut_rows(rough, 40, SEED)) == []
 
 
-def test_trap_14_a_cold_window_is_filled_with_zero(steady):
+def test_known_leak_14_a_cold_window_is_filled_with_zero(steady):
     registry = declared("mom_15m", "15 m", bars=15)
 
     def momentum(bars):
         return (pl.col("close") / pl.col("close").shift(15)).log()
 
-    filled, sound = (
+    filled, correct = (
         with_carry(columns)
         for columns in (
             lambda bars: {"mom_15m": momentum(bars).fill_null(0)},
@@ -107,4 +106,4 @@ def test_trap_14_a_cold_window_is_filled_with_zero(steady):
         )
     )
     assert caught(check_warmup(steady, filled(steady, None), registry), "mom_15m", "degenerate")
-    assert check_warmup(steady, sound(steady, None).fill_null(float("nan")), registry) == []
+    assert check_warmup(steady, correct(steady, None).fill_null(float("nan")), registry) == []

@@ -1,4 +1,4 @@
-"""Columns that arrive at the model and say nothing."""
+"""Columns without information."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import polars as pl
 from vpoc_ml.leakage.degenerate import check_degenerate
 from vpoc_ml.leakage.violations import KEYS
 
-from .planted import caught
+from .planted_builders import caught
 
 
-def test_trap_15_vix_is_the_constant_20_because_its_column_was_renamed(steady):
+def test_known_leak_15_vix_is_the_constant_20_because_its_column_was_renamed(steady):
     data = steady.bars.rename({"vix": "VIX"}).rename({"VIX": "vix"})
     value = pl.col("VIX").shift(1) if "VIX" in data.columns else pl.lit(20.0)
     violations = check_degenerate(data.select(*KEYS, vix_lagged=value), steady.bars["close"])
@@ -20,10 +20,10 @@ def test_trap_15_vix_is_the_constant_20_because_its_column_was_renamed(steady):
     assert check_degenerate(steady.bars.select(*KEYS, vix_lagged="vix"), steady.bars["close"]) == []
 
 
-def test_trap_16_atr_ratio_is_all_zero_because_its_index_is_another(steady):
+def test_known_leak_16_atr_ratio_is_all_zero_because_its_index_is_another(steady):
     frame = steady.bars.select("ts", "high", "low", "close").to_pandas().set_index("ts")
-    reach = pd.Series((frame["high"] - frame["low"]).to_numpy())
-    frame["atr_ratio"] = reach.rolling(14).mean() / reach.rolling(50).mean()
+    spread = pd.Series((frame["high"] - frame["low"]).to_numpy())
+    frame["atr_ratio"] = spread.rolling(14).mean() / spread.rolling(50).mean()
     assert frame["atr_ratio"].isna().all()
     unfilled = steady.bars.select(*KEYS, atr_ratio=pl.Series(frame["atr_ratio"].to_numpy()))
     filled = unfilled.with_columns(pl.col("atr_ratio").fill_nan(0))
@@ -31,7 +31,7 @@ def test_trap_16_atr_ratio_is_all_zero_because_its_index_is_another(steady):
         violations = check_degenerate(dead, steady.bars["close"])
         assert caught(violations, "atr_ratio", "degenerate")
         assert found in violations[0].found
-    right = (reach.rolling(14).mean() / reach.rolling(50).mean()).to_numpy()
+    right = (spread.rolling(14).mean() / spread.rolling(50).mean()).to_numpy()
     assert check_degenerate(steady.bars.select(*KEYS, atr_ratio=pl.Series(right)), steady.bars["close"]) == []
 
 

@@ -1,4 +1,4 @@
-"""What the planted builders share: rows of a contract and its past, chunks, and a sound training set to spoil."""
+"""Parts of the builders with a planted leak: rows of a contract and its past, chunks, and a correct training set."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.config import DatasetConfig, RunConfig, nightly
 from vpoc_ml.features.registry import Feature
 from vpoc_ml.leakage.market import Build, Market
 from vpoc_ml.leakage.product_builders import training_set_builder
-from vpoc_ml.leakage.training_set import Fit, Fitted, Tables
-from vpoc_ml.leakage.violations import KEYS, Violation
+from vpoc_ml.leakage.training_set import Fit, Tables, TrainingSet
+from vpoc_ml.leakage.violations import KEYS
 
 Columns = Callable[[pl.DataFrame], dict[str, pl.Expr | pl.Series]]
 NIGHTLY: RunConfig = nightly()
@@ -37,7 +38,7 @@ def over_bars(columns: Columns) -> Build:
 
 
 def with_carry(columns: Columns) -> Build:
-    """Return a builder that computes columns over all bars so far, whatever the chunk: the sound way."""
+    """Return a builder that computes columns over all bars so far, whatever the chunk: the correct way."""
 
     def build(market: Market, rows: int | None) -> pl.DataFrame:
         ends = range(rows, market.rows + rows, rows) if rows else [market.rows]
@@ -52,7 +53,7 @@ def with_carry(columns: Columns) -> Build:
 
 
 def plain(bars: pl.DataFrame) -> dict[str, pl.Expr | pl.Series]:
-    """Three sound features for the training sets to be spoiled."""
+    """Three correct features for the training sets with a planted leak."""
     close, volume = pl.col("close"), pl.col("volume")
     change = (close / close.shift(1)).log()
     return {
@@ -63,12 +64,12 @@ def plain(bars: pl.DataFrame) -> dict[str, pl.Expr | pl.Series]:
 
 
 PLAIN = with_carry(plain)
-SOUND = training_set_builder(NIGHTLY)
+CORRECT = training_set_builder(NIGHTLY)
 
 
-def spoiled(spoil: Callable[[Fitted, Tables], Fitted]) -> Fit:
+def with_leak(plant: Callable[[TrainingSet, Tables], TrainingSet]) -> Fit:
     """Return the product's training set with one step replaced by a wrong one."""
-    return lambda tables: spoil(SOUND(tables), tables)
+    return lambda tables: plant(CORRECT(tables), tables)
 
 
 def features_of(frame: pl.DataFrame) -> list[str]:
@@ -76,6 +77,6 @@ def features_of(frame: pl.DataFrame) -> list[str]:
 
 
 def caught(violations: list[Violation], name: str, check: str) -> bool:
-    """Tell whether the check reported this feature, and said where, what and what to do."""
+    """Return whether the check reported this feature, with what was expected, what was found and a remedy."""
     mine = [one for one in violations if (one.feature, one.check) == (name, check)]
     return bool(mine) and all(one.expected and one.found and one.remedy and one.line() for one in mine)

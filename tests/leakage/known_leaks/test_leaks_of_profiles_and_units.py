@@ -1,4 +1,4 @@
-"""Profiles that lose or double volume, levels that are no levels, and variances in mixed units."""
+"""Profiles that lose or double volume, wrong levels, and variances in mixed units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARE = Fraction(7, 10)
 
 @pytest.fixture(scope="module")
 def session(rough):
-    """The bars of one whole session."""
+    """The bars of one complete session."""
     return rough.bars.filter(rough.bars["session"] == rough.bars["session"][-1])
 
 
@@ -40,7 +40,7 @@ def one_row_a_tick(ticks):
     return np.array_equal(np.diff(ticks), np.ones(len(ticks) - 1))
 
 
-def test_trap_20_profiles_of_several_devices_are_put_one_after_the_other(session, slow_bars, profile, rough):
+def test_known_leak_20_profiles_of_several_devices_are_put_one_after_the_other(session, slow_bars, profile, rough):
     halves = [profile_of(half) for half in (slow_bars[::2], slow_bars[1::2])]
     ticks = [tick for half in halves for tick in half]
     assert not one_row_a_tick(ticks)
@@ -52,7 +52,7 @@ def test_trap_20_profiles_of_several_devices_are_put_one_after_the_other(session
     assert dict(zip(rough.instrument.to_ticks(found.prices).tolist(), units, strict=True)) == profile
 
 
-def test_trap_20_float32_edges_and_a_zero_padded_filter_lose_volume(session, profile, rough):
+def test_known_leak_20_float32_edges_and_a_zero_padded_filter_lose_volume(session, profile, rough):
     found = volume_profile(session, rough.instrument)
     traded = int(session["volume"].sum())
     assert np.rint(found.volume * SCALE).astype(np.int64).sum() == traded * SCALE == sum(profile.values())
@@ -64,7 +64,7 @@ def test_trap_20_float32_edges_and_a_zero_padded_filter_lose_volume(session, pro
     assert one_row_a_tick(rough.instrument.to_ticks(found.prices))
 
 
-def test_trap_21_vpoc_is_a_centroid_and_the_value_area_has_holes(session, slow_bars, profile, rough):
+def test_known_leak_21_vpoc_is_a_centroid_and_the_value_area_has_holes(session, slow_bars, profile, rough):
     row = build_sessions(session, rough.instrument, ProfileConfig()).row(0, named=True)
     vpoc, vah, val = rough.instrument.to_ticks([row["vpoc"], row["vah"], row["val"]]).tolist()
     assert (vpoc, vah, val) == levels_of(slow_bars, SHARE, 2)[:3]
@@ -86,10 +86,10 @@ def test_trap_21_vpoc_is_a_centroid_and_the_value_area_has_holes(session, slow_b
     assert not one_row_a_tick(sorted(greedy))
 
 
-def test_trap_23_bipower_is_scaled_by_one_over_n_and_subtracted_from_a_root(unpredictable):
-    """Without a jump, bipower over realised variance is 1: the product's feature is, the earlier formula is not.
+def test_known_leak_23_bipower_is_scaled_by_one_over_n_and_subtracted_from_a_root(unpredictable):
+    """Without a jump, bipower over realised variance is 1: so is the product's feature, but not the legacy formula.
 
-    At the end of RTH all 390 returns are many ticks, so that rounding to the grid hides nothing.
+    At the end of RTH all 390 returns are many ticks, so rounding to the grid has no effect.
     """
     market = unpredictable[-1]
     features = feature_builder()(market, None)
@@ -102,6 +102,6 @@ def test_trap_23_bipower_is_scaled_by_one_over_n_and_subtracted_from_a_root(unpr
     ends = np.flatnonzero(last.to_numpy())
     paths = np.stack([change[end - 389 : end + 1] for end in ends])
     realised, products = (paths**2).sum(axis=1), np.abs(paths[:, 1:] * paths[:, :-1]).sum(axis=1)
-    earlier = products / (paths.shape[1] - 1)
-    assert (earlier / realised).mean() < 0.01
-    assert ((np.sqrt(realised) - earlier) / np.sqrt(realised)).min() > 0.99  # all of the volatility would be a jump
+    legacy = products / (paths.shape[1] - 1)
+    assert (legacy / realised).mean() < 0.01
+    assert ((np.sqrt(realised) - legacy) / np.sqrt(realised)).min() > 0.99  # all of the volatility would be a jump

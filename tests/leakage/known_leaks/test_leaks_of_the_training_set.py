@@ -1,4 +1,4 @@
-"""Rows, labels and fitted numbers of a training set that know later rows."""
+"""Rows, labels and fitted numbers of a training set that depend on later rows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from vpoc_ml.leakage.lookback import check_lookback
 from vpoc_ml.leakage.training_set import check_training
 
-from .planted import DATASET, PLAIN, SEED, SOUND, caught, declared, features_of, spoiled, with_carry
+from .planted_builders import CORRECT, DATASET, PLAIN, SEED, caught, declared, features_of, with_carry, with_leak
 
 NAMES = ["mom_5m", "range_10", "vol_ratio_10"]
 
 
-def judged(fit, markets):
+def violations_of(fit, markets):
     return check_training(fit, PLAIN, markets, DATASET, SEED).violations
 
 
@@ -26,7 +26,7 @@ def with_columns(made, columns):
 
 
 def transformed(made, transform):
-    """Replace the features by what ``transform`` makes of all rows."""
+    """Replace the features by ``transform`` of all rows."""
     names = features_of(made.frame)
     table = transform(made.frame.select(names).to_numpy().astype(np.float64))
     return with_columns(made, {name: table[:, at] for at, name in enumerate(names)})
@@ -45,32 +45,32 @@ def winsorised(table):
     return np.clip(table, low, high)
 
 
-def test_the_sound_training_set_passes(two_contracts):
-    assert judged(SOUND, two_contracts) == []
+def test_the_correct_training_set_passes(two_contracts):
+    assert violations_of(CORRECT, two_contracts) == []
 
 
-def test_trap_03_scaler_is_fitted_on_all_rows_before_the_split(two_contracts):
-    violations = judged(spoiled(lambda made, tables: transformed(made, robust_scaled)), two_contracts)
+def test_known_leak_03_scaler_is_fitted_on_all_rows_before_the_split(two_contracts):
+    violations = violations_of(with_leak(lambda made, tables: transformed(made, robust_scaled)), two_contracts)
     assert all(caught(violations, name, "training") for name in NAMES)
 
 
-def test_trap_04_target_is_the_rank_in_the_full_sample(two_contracts):
+def test_known_leak_04_target_is_the_rank_in_the_full_sample(two_contracts):
     def ranked(made, tables):
         return with_columns(made, {"y": rankdata(made.frame["ret"].to_numpy(), nan_policy="omit") / made.frame.height})
 
-    violations = judged(spoiled(ranked), two_contracts)
+    violations = violations_of(with_leak(ranked), two_contracts)
     assert [one.feature for one in violations] == ["y"]
     assert caught(violations, "y", "training")
 
 
-def test_trap_05_only_rows_that_move_by_a_thousandth_are_kept(two_contracts):
+def test_known_leak_05_only_rows_that_move_by_a_thousandth_are_kept(two_contracts):
     def moving(made, tables):
         return made._replace(frame=made.frame.filter(pl.col("ret").abs() > 0.0005))
 
-    assert caught(judged(spoiled(moving), two_contracts), "rows", "training")
+    assert caught(violations_of(with_leak(moving), two_contracts), "rows", "training")
 
 
-def test_trap_09_label_horizon_in_bars_crosses_gaps_and_the_night(two_contracts):
+def test_known_leak_09_label_horizon_in_bars_crosses_gaps_and_the_night(two_contracts):
     def in_bars(made, tables):
         parts = []
         for bars in tables.bars.values():
@@ -79,64 +79,64 @@ def test_trap_09_label_horizon_in_bars_crosses_gaps_and_the_night(two_contracts)
         frame = made.frame.join(pl.concat(parts), on=("ts", "contract"), how="left", maintain_order="left")
         return made._replace(frame=frame.with_columns(ret="wrong").drop("wrong"))
 
-    violations = judged(spoiled(in_bars), two_contracts)
+    violations = violations_of(with_leak(in_bars), two_contracts)
     assert caught(violations, "ret", "training")
     assert "nan" in [one.expected for one in violations if one.feature == "ret"]
 
 
-def test_trap_10_splits_of_80_and_20_percent_touch_each_other(two_contracts):
+def test_known_leak_10_splits_of_80_and_20_percent_touch_each_other(two_contracts):
     def touching(made, tables):
         edges = (int(0.6 * made.frame.height), int(0.8 * made.frame.height))
         names = np.array(["train", "validation", "test"])
         frame = made.frame.sort("ts")
         return made._replace(frame=frame.with_columns(split=names[np.digitize(np.arange(frame.height), edges)]))
 
-    violations = judged(spoiled(touching), two_contracts)
+    violations = violations_of(with_leak(touching), two_contracts)
     assert caught(violations, "validation", "training")
     assert caught(violations, "test", "training")
 
 
 @pytest.mark.parametrize("transform", [standardised, winsorised])
-def test_trap_22_scaler_or_winsor_limits_are_fitted_at_signal_time(two_contracts, transform):
-    violations = judged(spoiled(lambda made, tables: transformed(made, transform)), two_contracts)
+def test_known_leak_22_scaler_or_winsor_limits_are_fitted_at_signal_time(two_contracts, transform):
+    violations = violations_of(with_leak(lambda made, tables: transformed(made, transform)), two_contracts)
     assert any(caught(violations, name, "training") for name in NAMES)
 
 
-def test_trap_22_features_are_selected_on_all_rows(two_contracts):
+def test_known_leak_22_features_are_selected_on_all_rows(two_contracts):
     def selected(made, tables):
         rows = made.frame.drop_nans().drop_nulls()
         names = features_of(made.frame)
         scores, _ = f_regression(rows.select(names).to_numpy(), rows["ret"].abs().to_numpy())
         return made._replace(statistics=made.statistics | {"selection": scores.tolist()})
 
-    assert caught(judged(spoiled(selected), two_contracts), "selection", "training")
+    assert caught(violations_of(with_leak(selected), two_contracts), "selection", "training")
 
 
-def test_trap_22_every_second_row_is_left_out_before_the_windows(steady):
+def test_known_leak_22_every_second_row_is_left_out_before_the_windows(steady):
     def thinned(bars):
         kept = bars[::2].select("ts", ratio=pl.col("volume") / pl.col("volume").rolling_mean(30))
         return {"vol_ratio_30": bars.select("ts").join_asof(kept, on="ts")["ratio"]}
 
     registry = declared("vol_ratio_30", "30 m", family="volume", bars=29)
     build = with_carry(thinned)
-    assert caught(check_lookback(build, steady, build(steady, None), registry), "vol_ratio_30", "memory")
-    sound = with_carry(lambda bars: {"vol_ratio_30": pl.col("volume") / pl.col("volume").rolling_mean(30)})
-    assert check_lookback(sound, steady, sound(steady, None), registry) == []
+    assert caught(check_lookback(build, steady, build(steady, None), registry), "vol_ratio_30", "lookback")
+    correct = with_carry(lambda bars: {"vol_ratio_30": pl.col("volume") / pl.col("volume").rolling_mean(30)})
+    assert check_lookback(correct, steady, correct(steady, None), registry) == []
 
 
-def test_statistics_of_the_training_rows_that_know_a_later_session_are_found(two_contracts):
+def test_statistics_of_the_training_rows_that_depend_on_a_later_session_are_found(two_contracts):
     """The same check as for the matrix, for a number that is stored beside it."""
 
     def mean_of_all(made, tables):
         return made._replace(statistics=made.statistics | {"mean": [made.frame["mom_5m"].drop_nans().mean()]})
 
-    assert caught(judged(spoiled(mean_of_all), two_contracts), "mean", "training")
+    assert caught(violations_of(with_leak(mean_of_all), two_contracts), "mean", "training")
 
 
-def test_a_horizon_of_minutes_is_judged_in_minutes(two_contracts):
+def test_a_horizon_of_minutes_is_checked_in_minutes(two_contracts):
     from vpoc_ml.leakage.product_builders import training_set_builder
 
-    from .planted import NIGHTLY
+    from .planted_builders import NIGHTLY
 
     config = NIGHTLY.model_copy(update={"dataset": DATASET.model_copy(update={"horizon_minutes": 5})})
     fit = training_set_builder(config)
