@@ -80,7 +80,7 @@ class LeakageProof(JsonArtifact):
     builder produces nothing to compare. ``build_key`` names the code, settings and libraries the proof is valid for.
     """
 
-    build_key: dict[str, str] = {}
+    build_key: dict[str, str] = Field(default_factory=dict)
     features: tuple[str, ...]
     comparisons: dict[str, int]
     violations: tuple[Violation, ...] = Field(validation_alias=AliasChoices("violations", "findings"))
