@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import DatasetConfig, IngestConfig, ProfileConfig, resolve
+from vpoc_ml.config.choices import Target
 from vpoc_ml.features.history import required_history
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
@@ -24,11 +25,15 @@ from vpoc_ml.market.instruments import instrument
 from .known_leaks.planted_builders import PLAIN, SEED, caught
 
 
-def kinds(setting):
-    return [f"dataset.{setting}={kind}" for kind in get_args(DatasetConfig.model_fields[setting].annotation)]
+def kinds(setting, field):
+    return [f"dataset.{setting}={kind}" for kind in get_args(field.annotation)]
 
 
-@pytest.mark.parametrize("chosen", [*kinds("target"), *kinds("scaler"), "dataset.horizon_minutes=15"])
+TARGETS = kinds("target", Target.model_fields["kind"])
+SCALERS = kinds("scaler", DatasetConfig.model_fields["scaler"])
+
+
+@pytest.mark.parametrize("chosen", [*TARGETS, *SCALERS, "dataset.horizon_minutes=15"])
 def test_training_set_of_every_target_and_scaling_depends_on_its_training_rows_only(two_contracts, chosen):
     key, value = chosen.split("=")
     config = resolve("nightly", {key: int(value) if value.isdigit() else value})

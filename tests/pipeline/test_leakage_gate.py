@@ -144,12 +144,12 @@ def test_stored_features_that_know_the_next_bar_fail_the_run(place, prover):
 
 
 def test_proof_takes_the_run_s_settings_as_far_as_its_markets_hold(prover):
-    asked = config.resolve(
+    requested = config.resolve(
         "nightly", {"dataset.min_sessions": 400, "dataset.horizon_minutes": 5, "dataset.target": "binary"}
     )
-    sized = config_for_proof(asked)
-    assert (sized.dataset.min_sessions, sized.dataset.horizon_minutes, sized.dataset.target) == (10, 5, "binary")
-    assert sized.profile == asked.profile
+    sized = config_for_proof(requested)
+    assert (sized.dataset.min_sessions, sized.dataset.horizon_minutes, sized.dataset.target.kind) == (10, 5, "binary")
+    assert sized.profile == requested.profile
 
 
 def test_command_prints_the_proof_and_its_exit_code_is_the_gate_s(prover):
