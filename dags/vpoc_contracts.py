@@ -3,7 +3,7 @@
 One run builds one contract of the instrument, its **partition**: `ESH25`.
 
 `resolve_config` → `plan_contracts` → `ingest_contract` → **gate: bars** → roll table → volume profile → features →
-**gate: features** → `outcome`, the run's result: contract, configuration hash, rows, and for each stage whether it ran
+**gate: features** → `contract_result`, the run's result: contract, configuration hash, rows, and for each stage whether it ran
 and the reason.
 
 * **Scheduled:** a contract runs on its roll day at 17:30 America/Chicago, after its last session as front contract.
@@ -73,8 +73,10 @@ def gate_features(contract: str, built: dict[str, Any]) -> dict[str, Any]:
 
 @result
 @task(outlets=[FEATURES])
-def outcome(started: dict[str, Any], stages: dict[str, Any], built: dict[str, Any], outlet_events: Any = None) -> Any:
-    found = contract_keys.outcome(started, stages | built)
+def contract_result(
+    started: dict[str, Any], stages: dict[str, Any], built: dict[str, Any], outlet_events: Any = None
+) -> Any:
+    found = contract_keys.contract_result(started, stages | built)
     outlet_events[FEATURES].add_partitions(found["contract"])
     outlet_events[FEATURES].extra = {key: found[key] for key in ("contract", "config_hash", "rows")}
     return found
@@ -109,7 +111,7 @@ def vpoc_contracts() -> None:
             tasks[stage.name] = named(stage.name, contract if one else planned)
     stage_tasks.connect(stages, tasks)
 
-    end = outcome(started, {name: tasks[name] for name in ("ingest", "profile", "rolls")}, built)
+    end = contract_result(started, {name: tasks[name] for name in ("ingest", "profile", "rolls")}, built)
     started >> planned
     tasks[LAST.name] >> end
     [tasks["ingest"], tasks["profile"], tasks["rolls"], end] >> reports  # whatever may run after a failure

@@ -59,7 +59,7 @@ def contract_of(partition_key: str | None, param: str | None) -> Contract:
     return contract
 
 
-def outcome(started: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def contract_result(started: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the run's result: contract, configuration, rows, and for each stage what it did and the reason."""
     return {
         "contract": started["contract"],

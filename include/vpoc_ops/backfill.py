@@ -216,7 +216,7 @@ def _table(airflow: Airflow, contracts: Sequence[ContractRun], runs: Mapping[str
             table.add_row(contract, "no run", "", "", "", "Airflow made none: see its scheduler's log")
             continue
         run = runs[run_id]
-        result = airflow.result(DAG, run_id, "outcome") or {}
+        result = airflow.result(DAG, run_id, "contract_result") or {}
         rows = f"{result['rows']:,}" if result else ""
         done = _stages_run(result) if result else _failure(airflow.lake, run_id)
         if existed:

@@ -41,7 +41,7 @@ def test_form_is_the_nightly_s_with_the_contract_and_without_what_follows_from_i
 
 
 def test_gates_are_upstream_of_the_end_and_reports_a_teardown(contracts_dag):
-    end = contracts_dag.get_task("outcome")
+    end = contracts_dag.get_task("contract_result")
     assert end.returns_dag_result
     assert {"gate_bars", "gate_features"} <= end.get_flat_relative_ids(upstream=True)
     assert [task.task_id for task in contracts_dag.tasks if task.is_teardown] == ["publish_reports"]
@@ -55,7 +55,7 @@ def test_machine_errors_are_retried_as_in_the_nightly(contracts_dag, dag):
 
 
 def test_features_are_an_asset(contracts_dag):
-    assert [asset.name for asset in contracts_dag.get_task("outcome").outlets] == ["es_features"]
+    assert [asset.name for asset in contracts_dag.get_task("contract_result").outlets] == ["es_features"]
 
 
 # ---------------------------------------------------------------- a run
@@ -71,12 +71,12 @@ def test_run_builds_the_contract_of_its_conf_and_says_which_configuration_it_ran
     assert (preset, overrides, raw, vix) == ("nightly", asked, None, None)
     assert now.tzinfo is not None
     assert as_of is None
-    outcome = done.returned["outcome"]
-    assert outcome["contract"] == "ESH25"
-    assert outcome["config_hash"] == config.resolve("nightly", asked).digest()
-    assert outcome["rows"] == 100
-    assert outcome["stages"]["features"]["why"] == "new"
-    json.dumps(outcome)
+    contract_result = done.returned["contract_result"]
+    assert contract_result["contract"] == "ESH25"
+    assert contract_result["config_hash"] == config.resolve("nightly", asked).digest()
+    assert contract_result["rows"] == 100
+    assert contract_result["stages"]["features"]["why"] == "new"
+    json.dumps(contract_result)
 
 
 def test_stages_come_in_order_and_for_this_contract_only(run_contract):
@@ -125,7 +125,7 @@ def test_run_that_cannot_know_its_contract_or_settings_fails_and_says_why(run_co
 def test_failed_gate_fails_the_run_has_no_outcome_and_still_publishes(run_contract):
     done = run_contract("gate", ["ESH25"], contract="ESH25")
     assert done.state == "failed"
-    assert done.states["outcome", ""] == "upstream_failed"
+    assert done.states["contract_result", ""] == "upstream_failed"
     assert done.states["publish_reports", ""] == "success"
 
 

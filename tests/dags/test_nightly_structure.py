@@ -112,7 +112,7 @@ def test_instrument_of_the_environment_gives_schedule_names_and_tags(bag, monkey
     assert all("GC" in dag.tags and "ES" not in dag.tags for dag in gold.dags.values())
     contracts = gold.dags["vpoc_contracts"]
     assert contracts.timetable.serialize() == {"first": "GCU97"}
-    assert [(asset.name, asset.uri) for asset in contracts.get_task("outcome").outlets] == [
+    assert [(asset.name, asset.uri) for asset in contracts.get_task("contract_result").outlets] == [
         ("gc_features", "vpoc://GC/features")
     ]
 

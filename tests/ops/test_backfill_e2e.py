@@ -92,7 +92,7 @@ def test_override_reaches_every_run_as_its_config_hash_proves(backfilled, world)
     hashes = set()
     for run in backfilled.runs:
         key = run.partition_key
-        result = world.airflow.result(backfill.DAG, run.dag_run_id, "outcome")
+        result = world.airflow.result(backfill.DAG, run.dag_run_id, "contract_result")
         assert result["contract"] == key
         assert result["config_hash"] == config.resolve("nightly", OVERRIDE | {"data.contracts": [key]}).digest()
         assert result["config_hash"] != config.resolve("nightly", {"data.contracts": [key]}).digest()
