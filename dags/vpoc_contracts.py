@@ -3,8 +3,8 @@
 One run builds one contract of the instrument, its **partition**: `ESH25`.
 
 `resolve_config` → `plan_contracts` → `ingest_contract` → **gate: bars** → roll table → volume profile → features →
-**gate: features** → `contract_result`, the run's result: contract, configuration hash, rows, and for each stage whether it ran
-and the reason.
+**gate: features** → `contract_result`, the run's result: contract, configuration hash, rows, and for each stage
+whether it ran and the reason.
 
 * **Scheduled:** a contract runs on its roll day at 17:30 America/Chicago, after its last session as front contract.
 * **Manual start:** *Trigger*, then enter the contract as *Partition Key*, or in the field `contract`. Airflow refuses a
@@ -89,7 +89,7 @@ def publish_reports() -> dict[str, Any]:
 
 @dag(
     schedule=ContractPartitionTimetable(first=first_contract(dag_instrument())),
-    start_date=None,  # with one, the years since would count as missed
+    start_date=None,  # with a start date, the years since then would count as missed
     catchup=False,
     max_active_runs=4,
     is_paused_upon_creation=False,
@@ -114,7 +114,7 @@ def vpoc_contracts() -> None:
     end = contract_result(started, {name: tasks[name] for name in ("ingest", "profile", "rolls")}, built)
     started >> planned
     tasks[LAST.name] >> end
-    [tasks["ingest"], tasks["profile"], tasks["rolls"], end] >> reports  # whatever may run after a failure
+    [tasks["ingest"], tasks["profile"], tasks["rolls"], end] >> reports  # tasks that may run after a failure
 
 
 vpoc_contracts()

@@ -98,7 +98,7 @@ def publish_reports() -> dict[str, Any]:
 
 @dag(
     schedule=CronTriggerTimetable(NIGHTLY_CRON, timezone=TIMEZONE),
-    start_date=None,  # a first night in the past would start a run the moment the DAG appears
+    start_date=None,  # a start date in the past would start a run as soon as the DAG appears
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

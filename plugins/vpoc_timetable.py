@@ -71,9 +71,9 @@ class ContractPartitionTimetable(Timetable):
     def iter_partition_dagrun_infos(self, *, earliest: datetime, latest: datetime) -> Iterator[DagRunInfo]:
         """Yield the contracts that became ready in ``[earliest, latest]``, for a backfill.
 
-        A bound's date and time of day are Chicago's, whatever its zone; ``latest`` without a time of day means
-        that whole day. Contracts that are not ready yet are left out: their runs would wait in the queue, and the
-        backfill with them, until they are.
+        The date and time of day of a bound are read as Chicago's, also if it has another zone; ``latest`` without a
+        time of day means that whole day. Contracts that are not ready yet are left out: their runs, and the backfill,
+        would wait in the queue until they are.
         """
         last = self.localize_partition_datetime(latest)
         if last.astimezone(CHICAGO).time() == time():
@@ -89,9 +89,9 @@ class ContractPartitionTimetable(Timetable):
     ) -> DagRunInfo | None:
         """Return the next contract to start by itself.
 
-        With catchup every contract after the last one, or from the start date on. Without it a contract that
-        became ready at most ``GRACE`` ago: neither a backfill of old contracts nor a first start drags along the
-        years since, but a scheduler that was down on the roll day makes up for it.
+        With catchup: every contract after the last one, or from the start date on. Without catchup: a contract that
+        became ready at most ``GRACE`` ago, so a scheduler that was down on the roll day still starts it, but a
+        backfill of old contracts or the first start does not start all contracts since then.
         """
         now = timezone.utcnow()
         since = [restriction.earliest] if restriction.earliest else []
@@ -136,13 +136,13 @@ class ContractPartitionTimetable(Timetable):
         )
 
     def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:
-        """Return an empty interval: what a manual run builds is said by its key, not by a date."""
+        """Return an empty interval: the key of a manual run names what it builds, not a date."""
         return DataInterval.exact(run_after)
 
     def generate_run_id(
         self, *, run_type: Any, run_after: DateTime, data_interval: DataInterval | None, **extra: Any
     ) -> str:
-        """Return an id that names the contract where Airflow tells it; a contract may have many runs."""
+        """Return an id that names the contract, if Airflow passes its key; a contract may have many runs."""
         parts = [extra.get("partition_key"), run_after.isoformat(), secrets.token_hex(3)]
         return str(run_type.generate_run_id(suffix="__".join(filter(None, parts))))
 

@@ -10,7 +10,7 @@ from vpoc_ml.errors import ConfigError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
 
 OWN_SETTINGS = ("data.contracts", "data.instrument")
-"""Settings that follow from the contract."""
+"""Settings that follow from the contract; a run must not set them."""
 
 CONTRACT: start.Fields = {
     "contract": {
@@ -34,14 +34,14 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
         settings = start.overrides(params)
         for key in OWN_SETTINGS:
             if key in settings:
-                raise InvalidValueError(key, settings[key], "left to the contract")
+                raise InvalidValueError(key, settings[key], "empty: it follows from the contract")
         contract = contract_of(dag_run.partition_key, params["contract"])
         settings |= {"data.contracts": [contract.code], "data.instrument": contract.root}
     return {"contract": contract.code, **start.begin(params, settings, dag_run.start_date or dag_run.run_after)}
 
 
 def contract_of(partition_key: str | None, param: str | None) -> Contract:
-    """Return the ``Contract`` a run is about: its partition key's, else the one its conf names.
+    """Return the contract of a run: that of its partition key, else the one that its conf names.
 
     Raises:
         ConfigError: neither is given.
@@ -50,7 +50,7 @@ def contract_of(partition_key: str | None, param: str | None) -> Contract:
     """
     if not partition_key and not param:
         raise ConfigError(
-            "Expected the contract this run is about; was none. Start the run with a Partition Key such as ESH25,"
+            "Expected the contract of this run; found none. Start the run with a Partition Key such as ESH25,"
             " or fill in its field 'contract'."
         )
     contract = parse_contract(partition_key or str(param), where="partition key" if partition_key else "contract")

@@ -1,4 +1,4 @@
-"""How a search starts on Airflow: its form, and the checks that come before any work."""
+"""A search on Airflow: its form, the checks before any work, and its two tasks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ FIELDS: start.Fields = {
     "trials": {
         **config.number_field(TRIALS),
         "default": 30,
-        "description": "Trials in all, 1 to 10,000; empty means 30. The first one is the settings of this form, where"
-        " they lie in the space.",
+        "description": "Number of trials, 1 to 10,000; empty means 30. The first trial uses the settings of this form,"
+        " if the space contains them.",
     },
     "vary": {
         "type": ["null", "array"],
         "items": {"type": "string"},
-        "description": "What to vary, one a line: key=low..high, key=low..high log, or key=a|b. Empty: learning rate,"
-        " weight decay, batch size, averaging, widths and dropout.",
+        "description": "Settings to vary, one per line: key=low..high, key=low..high log, or key=a|b. Empty: learning"
+        " rate, weight decay, batch size, averaging, widths and dropout.",
     },
     "search_seed": {
         **config.number_field(SEED),
         "default": 0,
-        "description": "Seed of the suggestions, 0 or a greater integer; empty means 0.",
+        "description": "Seed of the suggestions, an integer from 0; empty means 0.",
     },
 }
 

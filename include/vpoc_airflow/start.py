@@ -29,8 +29,8 @@ Fields = Mapping[str, dict[str, Any]]
 SESSION: Fields = {
     "session": {
         "type": ["null", "string"],  # no format: a date picker sends nothing for a day such as 30 February
-        "description": "Session whose night this run is, such as 2025-03-17; empty means now. A run of a past night"
-        " knows what was known at 17:30 Chicago of that day, and its decision changes no champion.",
+        "description": "Session of a past night, such as 2025-03-17; empty means now. A run of a past night uses only"
+        " what was known at 17:30 Chicago of that day, and its decision changes no champion.",
     },
 }
 _RUN_FIELDS: Fields = {
@@ -45,7 +45,7 @@ _RUN_FIELDS: Fields = {
     "overrides": {
         "type": ["object", "null", "array", "string", "number", "boolean"],
         "examples": [],  # with examples Airflow draws the editor of the first type
-        "description": 'Settings by dotted name, such as {"training.epochs": 3}; they win over the fields below.',
+        "description": 'Settings by dotted name, such as {"training.epochs": 3}; they override the fields below.',
     },
 }
 
@@ -155,7 +155,7 @@ def begin(
         pipeline.start_run, params["preset"], dict(settings), params["raw"], params["vix"], now, as_of
     )
     if as_of is not None:
-        log.info("A run of a past night: it knows what was known at %s.", as_of.isoformat())
+        log.info("Run of a past night: it uses only what was known at %s.", as_of.isoformat())
     _show(result, settings)
     return result
 

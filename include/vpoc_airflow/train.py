@@ -1,4 +1,4 @@
-"""The training task: remembers where its checkpoints are, so that a retry knows what it resumes."""
+"""The training task. It stores where its newest checkpoint is, so that a retry can resume from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INPUTS = ("config.json", "training_set.parquet", "feature_statistics.json")
 
 
 def fingerprint(run_dir: Path) -> str:
-    """Return 16 hex digits over the files that decide what training does; absent files count as absent."""
+    """Return 16 hex digits over the files that training reads; an absent file counts as empty."""
     digest = hashlib.sha256()
     for name in _INPUTS:
         path = run_dir / name
@@ -34,24 +34,24 @@ def fingerprint(run_dir: Path) -> str:
 def train(store: Any) -> dict[str, Any]:
     """Train in a subprocess; after every epoch put the newest checkpoint and its fingerprint into ``store``.
 
-    ``store`` is the task's state store: it survives retries and killed workers. A pointer whose fingerprint
-    differs belongs to another configuration or training set, is forgotten and never resumed.
+    ``store`` is the task's state store, which survives retries and killed workers. A pointer with another fingerprint
+    belongs to another configuration or training set: it is deleted and its checkpoint is not used.
     """
     folder = stage_tasks.run_dir(stage_tasks.current_run())
-    mark = fingerprint(folder)
+    current = fingerprint(folder)
     known = store.get(KEY, None)
-    if known and known["fingerprint"] == mark:
+    if known and known["fingerprint"] == current:
         log.info("Resuming after epoch %s from %s", known["epoch"], known["path"])
     elif known:
         log.warning("Configuration or training set changed: the checkpoint %s is not used", known["path"])
         store.delete(KEY)
 
-    def remember(event: dict[str, Any]) -> None:
+    def on_progress(event: dict[str, Any]) -> None:
         notify(StageEvent("progress", "train", progress=event))
         if event.get("kind") == "epoch":
             log.info("%s", epoch_sentence(event))
             newest = stored_checkpoints(folder / "checkpoints")[-1:]
             path = str(newest[0]) if newest else None
-            store.set(KEY, {"fingerprint": mark, "epoch": event["epoch"], "path": path})
+            store.set(KEY, {"fingerprint": current, "epoch": event["epoch"], "path": path})
 
-    return stage_tasks.call(pipeline.train, on_progress=remember)
+    return stage_tasks.call(pipeline.train, on_progress=on_progress)

@@ -1,4 +1,4 @@
-"""The DAG of one contract: its shape, and what one run does with the pipeline's work left out."""
+"""The DAG of one contract: its structure, and runs with a fake pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORK = ["ingest_contract", "gate_bars", "profile_contract", "build_rolls", "feat
 # ---------------------------------------------------------------- shape
 
 
-def test_one_run_per_contract_without_a_past_to_catch_up(contracts_dag):
+def test_the_schedule_is_one_run_per_contract_without_catchup(contracts_dag):
     assert contracts_dag.timetable.partitioned
     assert contracts_dag.timetable.serialize() == {"first": "ESU97"}
     assert not contracts_dag.catchup
@@ -32,7 +32,7 @@ def test_dag_survives_serialization_with_its_timetable(contracts_dag):
     assert again.timetable.resolve_partition_date("ESH25").isoformat() == "2025-03-17T22:30:00+00:00"
 
 
-def test_form_is_the_nightly_s_with_the_contract_and_without_what_follows_from_it(contracts_dag):
+def test_the_form_has_the_contract_and_leaves_out_the_settings_that_follow_from_it(contracts_dag):
     params = set(contracts_dag.params)
     left_out = {"data.contracts", "data.instrument"}
     assert params == {*form_fields(), "contract", "raw", "vix", "overrides"} - left_out
@@ -61,25 +61,25 @@ def test_features_are_an_asset(contracts_dag):
 # ---------------------------------------------------------------- a run
 
 
-def test_run_builds_the_contract_of_its_conf_and_says_which_configuration_it_ran(run_contract):
+def test_a_run_builds_the_contract_of_its_conf_and_returns_its_config_hash(run_contract):
     done = run_contract(
         contracts=["ESH25"], contract="ES 03-25", **{"profile.value_area": 0.68, "overrides": {"model.dropout": 0.1}}
     )
     assert done.state == "success"
     preset, overrides, raw, vix, now, as_of = done.fake.calls[0][1]
-    asked = {"profile.value_area": 0.68, "model.dropout": 0.1, "data.contracts": ["ESH25"], "data.instrument": "ES"}
-    assert (preset, overrides, raw, vix) == ("nightly", asked, None, None)
+    settings = {"profile.value_area": 0.68, "model.dropout": 0.1, "data.contracts": ["ESH25"], "data.instrument": "ES"}
+    assert (preset, overrides, raw, vix) == ("nightly", settings, None, None)
     assert now.tzinfo is not None
     assert as_of is None
     contract_result = done.returned["contract_result"]
     assert contract_result["contract"] == "ESH25"
-    assert contract_result["config_hash"] == config.resolve("nightly", asked).digest()
+    assert contract_result["config_hash"] == config.resolve("nightly", settings).digest()
     assert contract_result["rows"] == 100
     assert contract_result["stages"]["features"]["why"] == "new"
     json.dumps(contract_result)
 
 
-def test_stages_come_in_order_and_for_this_contract_only(run_contract):
+def test_stages_run_in_order_and_for_this_contract_only(run_contract):
     done = run_contract(contracts=["ESH25"], contract="ESH25")
     stages = done.fake.stages()
     assert sorted(stages[2:8]) == sorted(WORK)
@@ -92,7 +92,7 @@ def test_stages_come_in_order_and_for_this_contract_only(run_contract):
     assert arguments["gate_bars"] == (["ESH25"],)
 
 
-def test_rebuilt_successor_is_judged_too(run_contract):
+def test_a_rebuilt_successor_is_validated_too(run_contract):
     done = run_contract(contracts=["ESH25"], contract="ESH25")
     assert {stage: args for stage, args, _ in done.fake.calls}["gate_features"] == (["ESH25", "ESM25"],)
 
@@ -102,17 +102,17 @@ def test_rebuilt_successor_is_judged_too(run_contract):
     [
         ({}, "ConfigError", "Partition Key such as ESH25"),
         ({"contract": "ESF25"}, "ContractCodeError", "ESF25"),
-        ({"contract": "ESH25", "data.contracts": "ESM25"}, "InvalidValueError", "left to the contract"),
+        ({"contract": "ESH25", "data.contracts": "ESM25"}, "InvalidValueError", "follows from the contract"),
         (
             {"contract": "ESH25", "overrides": {"data.contracts": ["ESM25"]}},
             "InvalidValueError",
-            "left to the contract",
+            "follows from the contract",
         ),
         ({"contract": "ESH25", "training.epoch": 1}, "UnknownKeyError", "training.epochs"),
         ({"contract": "ESH25", "session": "2025-03-17"}, "UnknownKeyError", "session"),
     ],
 )
-def test_run_that_cannot_know_its_contract_or_settings_fails_and_says_why(run_contract, conf, error, text):
+def test_a_run_without_valid_contract_or_settings_fails_and_names_the_cause(run_contract, conf, error, text):
     done = run_contract(**conf)
     assert done.state == "failed"
     assert done.fake.stages() == []
@@ -122,14 +122,14 @@ def test_run_that_cannot_know_its_contract_or_settings_fails_and_says_why(run_co
     assert done.states["publish_reports", ""] == "skipped"
 
 
-def test_failed_gate_fails_the_run_has_no_outcome_and_still_publishes(run_contract):
+def test_a_failed_gate_fails_the_run_without_a_result_and_still_publishes(run_contract):
     done = run_contract("gate", ["ESH25"], contract="ESH25")
     assert done.state == "failed"
     assert done.states["contract_result", ""] == "upstream_failed"
     assert done.states["publish_reports", ""] == "success"
 
 
-def test_artifact_that_another_run_is_writing_is_tried_again(run_contract, fakes, monkeypatch, contracts_dag):
+def test_an_artifact_that_another_run_is_writing_is_retried(run_contract, fakes, monkeypatch, contracts_dag):
     from datetime import timedelta
 
     from vpoc_ml.errors import ArtifactError
@@ -145,13 +145,13 @@ def test_artifact_that_another_run_is_writing_is_tried_again(run_contract, fakes
 @pytest.mark.parametrize(
     ("key", "param", "code"), [("ESH25", None, "ESH25"), (None, "ES 03-25", "ESH25"), ("ESH25", "ESH2025", "ESH25")]
 )
-def test_contract_is_the_partition_key_s_else_the_conf_s(key, param, code):
+def test_the_contract_is_that_of_the_partition_key_else_of_the_conf(key, param, code):
     from vpoc_airflow.contract_keys import contract_of
 
     assert contract_of(key, param).code == code
 
 
-def test_key_and_conf_that_name_two_contracts_are_refused():
+def test_key_and_conf_that_name_two_contracts_are_rejected():
     from vpoc_airflow.contract_keys import contract_of
     from vpoc_ml.errors import InvalidValueError
 

@@ -1,4 +1,4 @@
-"""What a run of the DAG does, with the pipeline's work left out."""
+"""Runs of the nightly DAG with a fake pipeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEFORE_GATE = Counter(
 )
 
 
-def test_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
+def test_a_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
     run = run_dag(raw="/vendor", **{"training.epochs": 3, "overrides": {"training.seed": 9}})
     assert run.state == "success"
     calls = Counter(run.fake.stages())
@@ -39,7 +39,7 @@ def test_start_gets_recipe_overrides_paths_and_an_aware_clock(run_dag):
     assert as_of is None
 
 
-def test_mapped_tasks_carry_the_contract_s_name(run_dag):
+def test_mapped_tasks_have_the_name_of_their_contract(run_dag):
     states = run_dag().states
     assert states["ingest_contract", "ESH25"] == "success"
     assert states["contract.features_contract", "ESM25"] == "success"
@@ -104,7 +104,7 @@ def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
     assert fingerprint(run.folder) in {json.loads(row.value)["fingerprint"] for row in rows}
 
 
-def test_champion_is_scored_again_when_promotion_is_refused(run_dag):
+def test_the_champion_is_scored_also_after_a_rejected_promotion(run_dag):
     run = run_dag()
     assert run.states["approve", ""] == "skipped"
     assert run.states["promote", ""] == run.states["score", ""] == "success"

@@ -1,4 +1,4 @@
-"""What the DAG file is: quick to read, light, complete, and with its gates upstream of every end."""
+"""Structure of the DAGs: light imports, form, schedule, and gates upstream of every end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_field_has_a_valid_default_so_that_the_schedule_works(dag):
     dag.params.validate()
 
 
-def test_optional_choices_offer_the_recipe_s_value_by_name(dag):
+def test_optional_choices_offer_the_value_of_the_preset_by_name(dag):
     schema = dag.params.get_param("promotion.require_approval").schema
     assert schema["enum"] == [None, True, False]
     assert schema["values_display"] == {"null": "as the preset says"}
@@ -78,7 +78,7 @@ def test_gates_are_upstream_of_every_end_of_the_dag(dag):
         assert gate in ends[0].get_flat_relative_ids(upstream=True)
 
 
-def test_reports_are_a_teardown_that_cannot_turn_a_failed_run_green(dag):
+def test_publish_reports_is_a_teardown_and_a_failed_run_stays_failed(dag):
     reports = dag.get_task("publish_reports")
     assert reports.is_teardown
     assert not reports.on_failure_fail_dagrun

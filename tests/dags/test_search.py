@@ -1,4 +1,4 @@
-"""The DAG of a search: its form, and what one run does with the pipeline's work left out."""
+"""The DAG of a search: its form, and runs with a fake pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_search(search_dag, run_any):
     return partial(run_any, search_dag)
 
 
-def test_started_by_hand_with_the_nightly_s_form_and_its_own_fields(search_dag, dag):
+def test_the_search_is_started_manually_with_the_nightly_form_and_its_own_fields(search_dag, dag):
     assert not search_dag.timetable.can_be_scheduled
     assert set(search_dag.params) == {*form_fields(), "trials", "vary", "search_seed", "raw", "vix", "overrides"}
     search_dag.params.validate()
@@ -38,7 +38,7 @@ def test_dag_survives_serialization(search_dag):
     assert set(again.task_dict) == {"resolve_config", "prepare", "search", "publish_reports"}
 
 
-def test_run_builds_a_gated_training_set_and_searches_with_the_form_s_values(run_search, caplog):
+def test_a_run_builds_a_gated_training_set_and_searches_with_the_values_of_the_form(run_search, caplog):
     caplog.set_level("INFO")
     vary = ["training.learning_rate=1e-3..1e-2 log"]
     run = run_search(**{"preset": "smoke", "trials": 7, "vary": vary, "search_seed": 3, "training.epochs": 4})
@@ -60,7 +60,7 @@ def test_empty_space_is_the_default_one(run_search):
 @pytest.mark.parametrize(
     "conf", [{"vary": ["dataset.horizon_minutes=1|5"]}, {"vary": ["training.rate=1..2"]}, {"trails": 7}]
 )
-def test_space_that_cannot_be_searched_and_unknown_fields_are_refused_before_any_work(run_search, conf):
+def test_an_invalid_space_and_unknown_fields_are_rejected_before_any_work(run_search, conf):
     run = run_search(**conf)
     assert run.state == "failed"
     assert run.fake.stages() == []
@@ -82,7 +82,7 @@ def test_fields_of_a_search_may_be_text_or_empty(airflow_home, given, found):
 
 
 @pytest.mark.parametrize("value", ["0", "1,000", "many", "10_001", -1])
-def test_number_of_trials_outside_its_limits_is_refused(airflow_home, value):
+def test_a_number_of_trials_outside_its_limits_is_rejected(airflow_home, value):
     from vpoc_airflow.search import arguments
     from vpoc_ml.errors import InvalidValueError
 

@@ -41,7 +41,7 @@ def test_scheduled_night_is_live_and_a_backfill_of_its_date_is_not(clock):
     assert clock("backfill", tick, None, now=tick) is None, "the newest night"
 
 
-def test_manual_run_on_a_holiday_is_a_person_s_decision(clock):
+def test_a_manual_run_on_a_holiday_is_not_skipped(clock):
     assert clock("manual", THANKSGIVING_FRIDAY_NIGHT, None) is None
 
 
@@ -49,18 +49,18 @@ def test_named_session_is_the_close_of_that_day_in_chicago(clock):
     assert clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-01") == datetime(2025, 7, 1, 22, 30, tzinfo=UTC)
 
 
-def test_named_day_without_session_is_refused(clock):
+def test_a_named_day_without_session_is_rejected(clock):
     with pytest.raises(InvalidValueError, match="2025-07-05"):
         clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "2025-07-05")
 
 
 @pytest.mark.parametrize("session", ["2025-02-30", "20250317", "2025-W12-1", "17.03.2025", "03/17/2025", "today", " "])
-def test_text_that_is_no_day_is_refused_with_the_form_of_a_day(clock, session):
+def test_text_that_is_no_day_is_rejected_with_an_example(clock, session):
     with pytest.raises(InvalidValueError, match="session to be a day, year first, such as 2025-03-17"):
         clock("manual", datetime(2026, 3, 1, tzinfo=UTC), session)
 
 
-def test_day_outside_the_calendar_is_refused(clock):
+def test_a_day_outside_the_calendar_is_rejected(clock):
     with pytest.raises(InvalidValueError, match="0220-01-02"):
         clock("manual", datetime(2026, 3, 1, tzinfo=UTC), "0220-01-02")
 
@@ -111,7 +111,7 @@ def test_two_runs_of_airflow_never_share_a_folder(one, other):
         assert len(folder) < 255
 
 
-def test_an_id_that_can_be_a_folder_is_one_behind_its_dag_and_another_one_gets_a_hash():
+def test_an_id_that_is_a_folder_name_is_kept_and_any_other_gets_a_hash():
     from vpoc_ml.pipeline.run_names import run_folder
 
     assert run_folder("vpoc_nightly", "may") == "vpoc_nightly--may"

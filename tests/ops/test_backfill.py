@@ -105,7 +105,7 @@ def test_range_prints_every_contract_also_those_that_keep_their_run(run):
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
-def test_run_that_failed_or_is_not_over_in_time_is_exit_code_one_with_its_reason(run, state):
+def test_a_run_that_fails_or_does_not_end_in_time_gives_exit_code_one_and_its_reason(run, state):
     code, printed = run(FakeAirflow(state=state), *SPAN)
     assert code == 1
     assert state in printed
@@ -113,7 +113,7 @@ def test_run_that_failed_or_is_not_over_in_time_is_exit_code_one_with_its_reason
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
-def test_earlier_run_that_failed_or_is_not_over_is_exit_code_one(run, state):
+def test_an_existing_run_that_failed_or_has_not_ended_gives_exit_code_one(run, state):
     code, printed = run(FakeAirflow(kept={"ESM23": state}), *SPAN)
     assert code == 1
     assert f"ESM23 │ {state} " in printed
@@ -123,32 +123,32 @@ def test_earlier_run_that_failed_or_is_not_over_is_exit_code_one(run, state):
     assert ("make backfill FROM=2023-01-01 TO=2023-12-31 REPROCESS=failed" in printed) == (state == "failed")
 
 
-def test_new_run_counts_and_not_the_failed_one_before_it(run):
+def test_a_new_run_counts_instead_of_the_failed_one_before_it(run):
     code, printed = run(FakeAirflow(made=("ESH23", "ESM23"), kept={"ESM23": "failed"}), *SPAN)
     assert code == 0
     assert backfill.ALREADY_RUN not in printed
 
 
-def test_contract_for_which_airflow_made_no_run_is_exit_code_one(run):
+def test_a_contract_without_a_run_gives_exit_code_one(run):
     code, printed = run(FakeAirflow(kept={}), *SPAN)
     assert code == 1
     assert "ESM23 │ no run" in printed
 
 
-def test_backfill_that_airflow_has_not_yet_seen_end_is_waited_for(run):
+def test_a_backfill_waits_until_airflow_notices_the_end_of_the_previous_one(run):
     fake = FakeAirflow(busy=3)
     assert run(fake, *SPAN)[0] == 0
     assert len(fake.requests) == 1
 
 
-def test_backfill_is_tried_again_where_the_database_is_locked_also_beside_running_ones(run):
+def test_a_backfill_is_retried_while_the_database_is_locked(run):
     fake = FakeAirflow(busy=3, kept={"ESM23": "running"}, partitions=("ESH23",))
     fake.refusal = (503, "database is locked")
     assert run(fake, *SPAN)[0] == 0
     assert len(fake.requests) == 1
 
 
-def test_backfill_beside_a_running_one_is_refused(run):
+def test_a_backfill_beside_a_running_one_is_rejected(run):
     fake = FakeAirflow(state="running", busy=3)
     fake.started = ["ESH23"]
     code, printed = run(fake, *SPAN)
@@ -156,7 +156,7 @@ def test_backfill_beside_a_running_one_is_refused(run):
     assert "already a running backfill" in printed
 
 
-def test_paused_dag_is_refused_instead_of_waiting_forever(run):
+def test_a_paused_dag_is_rejected(run):
     code, printed = run(FakeAirflow(paused=True), *SPAN)
     assert code == 2
     assert "paused" in printed
@@ -180,7 +180,7 @@ def test_one_contract_is_started_by_its_key(run):
         (("--conf", '{"preset": "nigthly"}'), "nightly"),
     ],
 )
-def test_wrong_settings_are_refused_before_anything_starts(run, arguments, text):
+def test_wrong_settings_are_rejected_before_anything_starts(run, arguments, text):
     fake = FakeAirflow()
     code, printed = run(fake, *SPAN, *arguments)
     assert code == 2

@@ -44,15 +44,15 @@ def world(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    seen = []
+    processes = []
     try:
         arguments = ["--home", str(home), "--lake", str(lake), "--port", str(port), "--timeout", "300"]
         assert supervisor.main(["up", *arguments]) == 0
         yield SimpleNamespace(home=home, lake=Lake(lake), airflow=Airflow(home), root=root)
     finally:
-        seen = parts.supervised(home)
+        processes = parts.supervised(home)
         assert supervisor.main(["down", "--home", str(home)]) == 0
-    assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert parts.supervised(home) == []
 
 
@@ -88,7 +88,7 @@ def test_backfill_makes_exactly_one_run_per_contract_and_all_succeed(backfilled)
     assert all(f"backfill__{run.partition_key}__" in run.dag_run_id for run in made)
 
 
-def test_override_reaches_every_run_as_its_config_hash_proves(backfilled, world):
+def test_the_config_hash_of_every_run_includes_the_override(backfilled, world):
     hashes = set()
     for run in backfilled.runs:
         key = run.partition_key
@@ -107,7 +107,7 @@ def test_asset_events_carry_the_contract(backfilled, world):
     assert all(event.extra["contract"] == event.partition_key for event in events)
 
 
-def test_backfill_beside_the_nightly_leaves_what_one_run_after_the_other_leaves(backfilled, world):
+def test_a_backfill_beside_the_nightly_run_leaves_the_same_artifacts_as_serial_runs(backfilled, world):
     assert [run.state.value for run in backfilled.night.values()] == ["success"]
     lake, run = str(world.root / "serial"), "serial"
     settings = {"data.contracts": CHAIN}
@@ -133,7 +133,7 @@ def test_one_contract_by_its_partition_key(backfilled, world, capsys):
     ("key", "reason"),
     [("NQH23", "of ES"), ("esh23", "write it ESH23"), ("ESG23", "H, M, U, Z"), ("tomorrow", "no contract code")],
 )
-def test_wrong_key_is_refused_with_the_reason_and_starts_nothing(world, key, reason, capsys):
+def test_a_wrong_key_is_rejected_with_the_reason_and_starts_nothing(world, key, reason, capsys):
     before = len(runs(world))
     with pytest.raises(RefusedError) as caught:
         world.airflow.trigger(backfill.DAG, f"wrong-{key}", {}, key)
@@ -144,7 +144,7 @@ def test_wrong_key_is_refused_with_the_reason_and_starts_nothing(world, key, rea
     assert len(runs(world)) == before
 
 
-def test_contract_that_was_not_delivered_fails_and_says_so(world, capsys):
+def test_a_contract_that_was_not_delivered_fails(world, capsys):
     assert backfill.main(["one", "ESH30", "--home", str(world.home), "--timeout", str(PATIENCE)]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "ESH30" in printed
@@ -163,6 +163,6 @@ def test_reprocessing_completed_starts_a_second_run_beside_the_first(backfilled,
     assert ("unchanged" if more else backfill.ALREADY_RUN) in printed
 
 
-def test_range_without_contracts_is_refused(world, capsys):
+def test_a_range_without_contracts_is_rejected(world, capsys):
     assert backfill.main(["range", "--home", str(world.home), "--from", "2023-04-01", "--to", "2023-05-01"]) == 2
     assert "No contract has its roll day in 2023-04-01..2023-05-01" in capsys.readouterr().out

@@ -44,7 +44,7 @@ def demo(tmp_path, home):
     return run
 
 
-def test_finished_run_prints_its_table_and_exits_zero(demo):
+def test_a_finished_run_prints_its_table_and_exits_with_zero(demo):
     done = demo("-o", "training.epochs=3")
     assert done.returncode == 0, done.stdout + done.stderr
     for text in (
@@ -74,7 +74,7 @@ def test_finished_run_prints_its_table_and_exits_zero(demo):
         ("program", 1, "TypeError: a mistake in the program"),
     ],
 )
-def test_failed_run_says_why_and_exits_by_its_error(demo, fail, code, text):
+def test_a_failed_run_prints_its_error_and_exits_with_its_code(demo, fail, code, text):
     done = demo(fail=fail)
     assert done.returncode == code, done.stdout + done.stderr
     assert text in done.stdout
@@ -92,7 +92,7 @@ def test_failed_run_says_why_and_exits_by_its_error(demo, fail, code, text):
         (("--vix", "/nowhere.csv"), 5, "/nowhere.csv"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_starts(demo, arguments, code, text):
+def test_wrong_arguments_are_rejected_before_anything_starts(demo, arguments, code, text):
     done = demo(*arguments)
     assert done.returncode == code
     assert text in done.stdout

@@ -226,7 +226,7 @@ def test_up_beside_all_four_parts_starts_nothing_and_names_parts_and_lake(parts,
     assert f"lake {parts / 'lake'}" in printed
 
 
-def test_up_on_another_lake_is_refused_and_says_how_to_switch(parts, capsys):
+def test_up_on_another_lake_is_rejected_with_the_commands_to_switch(parts, capsys):
     before = mains(parts)
     assert supervisor.main(["up", "--home", str(parts), "--lake", str(parts / "other")]) == 2
     assert mains(parts) == before
@@ -299,7 +299,7 @@ def test_down_that_leaves_a_process_fails_and_names_it(parts, capsys, monkeypatc
     assert all(str(pid) in printed for pid in mains(parts).values())
 
 
-def test_taken_port_is_named_and_nothing_starts(tmp_path, capsys):
+def test_a_taken_port_is_named_and_nothing_starts(tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

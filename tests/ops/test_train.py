@@ -1,4 +1,4 @@
-"""What a retry of the training task resumes, and what it must not."""
+"""The training task: which checkpoint a retry resumes, and which errors keep their retries."""
 
 from __future__ import annotations
 

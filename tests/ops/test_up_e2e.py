@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,7 +73,7 @@ def airflow(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     up = ["up", "--home", str(home), "--lake", str(lake), "--port", str(port), "--timeout", str(PATIENCE)]
-    seen = []
+    processes = []
     try:
         with supervisor.console.capture() as captured:
             assert supervisor.main(up) == 0
@@ -82,10 +83,10 @@ def airflow(tmp_path_factory):
             printed=captured.get(),
         )  # fmt: skip
     finally:
-        seen = parts.supervised(home)
+        processes = parts.supervised(home)
         assert supervisor.main(["down", "--home", str(home)]) == 0
-    assert len(seen) >= 4
-    assert not [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert len(processes) >= 4
+    assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert parts.supervised(home) == []
 
 
@@ -167,7 +168,7 @@ def test_unknown_key_over_rest_fails_the_run(airflow):
     assert "Did you mean training.epochs" in failure(airflow, "vpoc_nightly", run_id)
 
 
-def test_json_numbers_over_rest_are_taken_and_those_beyond_the_limits_refused(airflow):
+def test_json_numbers_over_rest_are_used_and_those_beyond_the_limits_rejected(airflow):
     with pytest.raises(RefusedError, match=r"training\.epochs") as caught:
         airflow.client.trigger("vpoc_nightly", "beyond", {"training.epochs": 0})
     assert caught.value.status == 400
@@ -179,7 +180,7 @@ def test_json_numbers_over_rest_are_taken_and_those_beyond_the_limits_refused(ai
     assert used["model"]["hidden_dims"] == [16, 8]
 
 
-def test_second_up_starts_nothing_and_another_lake_is_refused(airflow, capsys):
+def test_a_second_up_starts_nothing_and_another_lake_is_rejected(airflow, capsys):
     assert supervisor.main(airflow.up) == 0
     assert "Already up" in capsys.readouterr().out
     assert supervisor.main(["up", "--home", str(airflow.home), "--lake", str(airflow.lake / "other")]) == 2
@@ -218,7 +219,7 @@ def test_wrong_values_fail_the_run_with_field_value_and_limits(airflow, page):
 
 
 @pytest.mark.browser
-def test_wrong_partition_key_is_refused_with_its_reason_in_the_dialog(airflow, page):
+def test_a_wrong_partition_key_is_rejected_with_its_reason_in_the_dialog(airflow, page):
     open_form(airflow, page, "vpoc_contracts")
     page.get_by_role("button", name="Advanced Options").click()
     page.fill("input[name=partitionKey]", "ESG23")
@@ -243,3 +244,34 @@ def test_script_in_a_report_cannot_reach_airflow(airflow, page):
     page.locator("#found").filter(has_text="parent.fetch").wait_for()
     assert "fetch refused" in page.inner_text("#found").split(", ")
     assert "cookie refused" in page.inner_text("#found").split(", ")
+
+
+@pytest.mark.parametrize("part", parts.PARTS)
+def test_up_restarts_a_killed_part_alone(airflow, capsys, part):
+    before = parts.main_ids(airflow.home)
+    kill(before[part])
+    assert parts.living(airflow.home) == [name for name in parts.PARTS if name != part]
+    assert supervisor.main(airflow.up) == 0
+    assert f"{part} ended and will be started again" in capsys.readouterr().out
+    after = parts.main_ids(airflow.home)
+    assert {name for name in parts.PARTS if before[name] != after[name]} == {part}
+    assert airflow.client.import_errors(datetime.min.replace(tzinfo=UTC)) == {}
+
+
+def test_up_beside_a_stray_process_alone_starts_all_parts(airflow, capsys):
+    for pid in parts.main_ids(airflow.home).values():
+        kill(pid)
+    stray, *others = parts.supervised(airflow.home)
+    for process in others:
+        kill(process.pid)
+    assert parts.living(airflow.home) == []
+    assert supervisor.main(airflow.up) == 0
+    assert "None of the four parts runs" in capsys.readouterr().out
+    assert not stray.is_running()
+    assert parts.living(airflow.home) == list(parts.PARTS)
+
+
+def kill(pid: int) -> None:
+    process = psutil.Process(pid)
+    process.kill()
+    psutil.wait_procs([process], timeout=10)

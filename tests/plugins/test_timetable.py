@@ -1,4 +1,4 @@
-"""The timetable of contracts: which run, when, under which key, and which keys it refuses."""
+"""The timetable of contracts: runs, their times and keys, and invalid keys."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_key_is_the_close_of_its_roll_day_in_chicago(timetable, key, moment):
         ("XXH25", "no instrument XX"),
     ],
 )
-def test_wrong_key_is_refused_with_the_reason(timetable, key, reason):
+def test_a_wrong_key_is_rejected_with_the_reason(timetable, key, reason):
     from airflow.exceptions import InvalidPartitionKeyError
 
     with pytest.raises(InvalidPartitionKeyError) as caught:
@@ -100,7 +100,7 @@ def test_wrong_key_is_refused_with_the_reason(timetable, key, reason):
     assert reason in str(caught.value)
 
 
-def test_contract_of_another_instrument_is_refused(module):
+def test_a_contract_of_another_instrument_is_rejected(module):
     from airflow.exceptions import InvalidPartitionKeyError
 
     with pytest.raises(InvalidPartitionKeyError):
