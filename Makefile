@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 # One file per content of requirements.txt: the same content is installed once, a changed one again. The name says it
 # all: the target has no prerequisite, because a checkout gives requirements.txt a new time and the old content.
-STAMP := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
+INSTALLED := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
 MODE ?= signal
 PRESET ?= nightly
 PORT ?= 8080
@@ -21,7 +21,7 @@ SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-$(STAMP):
+$(INSTALLED):
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	# The lock is whole: nothing to resolve. Compiled here, by all cores: not every environment lets programs do it.
@@ -31,44 +31,44 @@ $(STAMP):
 	$(BIN)/python -m pip check
 	@rm -f .venv/.installed-* && touch $@
 
-venv: $(STAMP) ## The virtual environment .venv, from the lock
+venv: $(INSTALLED) ## The virtual environment .venv, from the lock
 
-demo: $(STAMP) ## One whole run in this process [DATA= VIX= MODE=signal|martingale PRESET= LAKE= O="key=value ..."]
+demo: $(INSTALLED) ## One whole run in this process [DATA= VIX= MODE=signal|martingale PRESET= LAKE= O="key=value ..."]
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
 		--preset $(PRESET) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
-test: $(STAMP) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores]
+test: $(INSTALLED) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores]
 	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(T)
 
-lint: $(STAMP) ## ruff, mypy --strict and the order of the layers
+lint: $(INSTALLED) ## ruff, mypy --strict and the order of the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-up: $(STAMP) ## Airflow on 127.0.0.1: API server, scheduler, DAG processor, triggerer [PORT=8080 LAKE=]
+up: $(INSTALLED) ## Airflow on 127.0.0.1: API server, scheduler, DAG processor, triggerer [PORT=8080 LAKE=]
 	@$(BIN)/python -m vpoc_ops.supervisor up --port $(PORT) $(if $(LAKE),--lake "$(LAKE)")
 
-down: $(STAMP) ## Stops what `make up` started
+down: $(INSTALLED) ## Stops what `make up` started
 	@$(BIN)/python -m vpoc_ops.supervisor down
 
-backfill: $(STAMP) ## Every contract that rolled in a range, on the running Airflow [FROM=2023-01-01 TO=2024-12-31 CONF={json} O= REPROCESS=none|failed|completed PARALLEL=4]
+backfill: $(INSTALLED) ## Every contract that rolled in a range, on the running Airflow [FROM=2023-01-01 TO=2024-12-31 CONF={json} O= REPROCESS=none|failed|completed PARALLEL=4]
 	@$(BIN)/python -m vpoc_ops.backfill range --from "$(FROM)" --to "$(TO)" --reprocess $(REPROCESS) \
 		--parallel $(PARALLEL) --conf '$(CONF)' $(SETTINGS)
 
-contract: $(STAMP) ## One contract by its partition key, on the running Airflow [KEY=ESH25 CONF= O=]
+contract: $(INSTALLED) ## One contract by its partition key, on the running Airflow [KEY=ESH25 CONF= O=]
 	@$(BIN)/python -m vpoc_ops.backfill one "$(KEY)" --conf '$(CONF)' $(SETTINGS)
 
-airflow: $(STAMP) ## Airflow's own command line on the running Airflow [A="dags list"]
+airflow: $(INSTALLED) ## Airflow's own command line on the running Airflow [A="dags list"]
 	@$(BIN)/python -m vpoc_ops.airflow_cli $(A)
 
-bench: $(STAMP) ## Benchmarks against peers, as ratios
+bench: $(INSTALLED) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
-features-page: $(STAMP) ## docs/features.md and its pictures, from the code
+features-page: $(INSTALLED) ## docs/features.md and its pictures, from the code
 	@$(BIN)/python -m vpoc_ml.reports.feature_reference docs
 
-lock: $(STAMP) ## requirements.txt from requirements.in
+lock: $(INSTALLED) ## requirements.txt from requirements.in
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in
 	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
 	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' requirements.txt
