@@ -1,11 +1,14 @@
-# Everything this project does, as verbs. `make help` lists them. A fresh clone needs python3.11 and nothing else.
+# The commands of this project; `make help` lists them. A fresh clone needs only python3.11.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# One file per content of requirements.txt: the same content is installed once, a changed one again. The name says it
-# all: the target has no prerequisite, because a checkout gives requirements.txt a new time and the old content.
+# One file per content of requirements.txt: the same content is installed once, a changed one again. The target has no
+# prerequisite, because a checkout gives requirements.txt a new time and the old content.
 INSTALLED := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
 MODE ?= signal
-PRESET ?= nightly
+ifdef RECIPE
+$(warning RECIPE= is now called PRESET=. The next release ignores RECIPE=)
+endif
+PRESET ?= $(or $(RECIPE),nightly)
 PORT ?= 8080
 REPROCESS ?= none
 PARALLEL ?= 4
@@ -33,7 +36,7 @@ $(INSTALLED):
 
 venv: $(INSTALLED) ## The virtual environment .venv, from the lock
 
-demo: $(INSTALLED) ## One whole run in this process [DATA= VIX= MODE=signal|martingale PRESET= LAKE= O="key=value ..."]
+demo: $(INSTALLED) ## One complete run in this process [DATA= VIX= MODE=signal|martingale PRESET= LAKE= O="key=value ..."]
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
 		--preset $(PRESET) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 

@@ -26,26 +26,33 @@ def project(tmp_path):
     return tmp_path
 
 
-def commands(project: Path) -> str:
-    """What `make venv` would do."""
+def commands(project: Path, *words: str) -> str:
+    """Return what `make venv`, or `make` with other words, would do."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "MFLAGS"}
     done = subprocess.run(
-        ["make", "-n", "venv"], cwd=project, env=environment, capture_output=True, text=True, check=True
+        ["make", "-n", *(words or ["venv"])], cwd=project, env=environment, capture_output=True, text=True, check=True
     )
-    return done.stdout
+    return done.stdout + done.stderr
 
 
-def test_newer_lock_of_the_same_content_is_not_installed_again(project):
+def test_a_newer_lock_of_the_same_content_is_not_installed_again(project):
     later = time.time() + 3600
     os.utime(project / "requirements.txt", (later, later))
     assert "pip install" not in commands(project)
 
 
-def test_changed_lock_is_installed(project):
+def test_a_changed_lock_is_installed(project):
     (project / "requirements.txt").write_text("airflow==4\n")
     assert "pip install" in commands(project)
 
 
-def test_missing_environment_is_installed(project):
+def test_a_missing_environment_is_installed(project):
     shutil.rmtree(project / ".venv")
     assert "pip install" in commands(project)
+
+
+def test_recipe_is_accepted_as_the_former_name_of_preset(project):
+    assert "--preset nightly" in commands(project, "demo")
+    former = commands(project, "demo", "RECIPE=smoke")
+    assert "--preset smoke" in former
+    assert "RECIPE= is now called PRESET=" in former
