@@ -1,4 +1,4 @@
-"""The reference page is what the code says, and every feature has its picture."""
+"""The reference page agrees with the code, and every feature has its chart."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from vpoc_ml.features.build import FUNCTIONS
 from vpoc_ml.features.optional_registry import ALL_FEATURES, OPTIONAL_FEATURES
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.reports import feature_reference, feature_sketches
-from vpoc_ml.reports.feature_reference import page, write_page
+from vpoc_ml.reports.feature_reference import bounds_text, page, warmup_text, write_page
 from vpoc_ml.reports.feature_sketches import envelope, pictured, sketch
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LARGEST = 6_000
 
 
-def test_page_is_the_one_the_code_makes():
+def test_stored_page_is_up_to_date():
     assert (DOCS / "features.md").read_text() == page(), "run `make features-page`"
 
 
-def test_every_picture_is_there_and_no_other():
+def test_every_feature_has_its_chart_and_no_other_exists():
     wanted = {name for name, feature in ALL_FEATURES.items() if pictured(feature)}
     assert {file.stem for file in (DOCS / "features").iterdir()} == wanted, "run `make features-page`"
     assert set(REGISTRY) < wanted
 
 
-def test_page_shows_pictures_that_exist_and_all_of_them():
+def test_page_shows_every_existing_chart():
     shown = re.findall(r"!\[[^]]*\]\((features/[^)]+)\)", page())
     assert len(shown) == len(set(shown)) == sum(map(pictured, ALL_FEATURES.values()))
     assert all((DOCS / name).is_file() for name in shown)
 
 
 @pytest.mark.parametrize("file", sorted((DOCS / "features").glob("*.svg")), ids=lambda file: file.stem)
-def test_picture_is_small_and_says_what_it_shows(file):
+def test_chart_is_small_and_describes_itself(file):
     text = file.read_text()
     assert len(text) <= LARGEST
     root = ET.fromstring(text)
@@ -48,7 +48,7 @@ def test_picture_is_small_and_says_what_it_shows(file):
     assert not re.search(r"\bid=|<!--|<metadata|<script", text)
 
 
-def test_page_tells_everything_of_every_feature():
+def test_page_describes_every_feature():
     text = page()
     for name, function in FUNCTIONS.items():
         section = text.split(f"\n### {name}\n")[1].split("\n### ")[0]
@@ -70,7 +70,7 @@ def test_page_tells_everything_of_every_feature():
     ],
 )
 def test_bounds_in_words(bounds, text):
-    assert feature_reference._bounds(bounds) == text
+    assert bounds_text(bounds) == text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_bounds_in_words(bounds, text):
     ],
 )
 def test_warmup_in_words(sessions, bars, text):
-    assert feature_reference._warmup(REGISTRY["vwap"]._replace(warmup_sessions=sessions, warmup_bars=bars)) == text
+    assert warmup_text(REGISTRY["vwap"]._replace(warmup_sessions=sessions, warmup_bars=bars)) == text
 
 
 def test_envelope_keeps_every_extreme():
@@ -110,7 +110,7 @@ def test_feature_that_changes_with_the_session_shows_all_sessions():
     assert "two sessions" in sketch(column(np.tile([0.0, 1.0], 320)), REGISTRY["is_rth"])
 
 
-def test_pictures_of_features_that_are_gone_go(tmp_path, monkeypatch):
+def test_charts_of_removed_features_are_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_reference, "sketches", lambda: iter([("mom_15m", "<svg/>")]))
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "gone.svg").write_text("<svg/>")
@@ -118,7 +118,7 @@ def test_pictures_of_features_that_are_gone_go(tmp_path, monkeypatch):
     assert [file.name for file in (tmp_path / "features").iterdir()] == ["mom_15m.svg"]
 
 
-def test_pictures_come_out_the_same_and_show_what_the_market_holds(monkeypatch):
+def test_charts_are_reproducible_and_match_the_stored_ones(monkeypatch):
     features = feature_sketches.synthetic_features()
     monkeypatch.setattr(feature_sketches, "synthetic_features", lambda: features)
     first = dict(feature_sketches.sketches())

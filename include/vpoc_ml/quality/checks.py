@@ -33,6 +33,18 @@ class Measurement:
         """Share of defective rows; 1 when a defect was counted although there are no rows."""
         return self.count / self.rows if self.rows else float(self.count > 0)
 
+    def reported(self) -> dict[str, object]:
+        """Return the fields of a failure (``gate_report.Failure``) that the measurement fills."""
+        return {
+            "count": self.count,
+            "rows": self.rows,
+            "share": self.share,
+            "first": tuple(when.isoformat() for when in self.first),
+            "values": tuple(f"{value:g}" for value in self.values),
+            "note": self.note,
+            "unit": self.unit,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -26,7 +26,7 @@ from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.quality import history
-from vpoc_ml.quality.checks import GateInput, Measurement
+from vpoc_ml.quality.checks import GateInput
 from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, neighbours, training_set_gate, vix_dates
 from vpoc_ml.quality.rules.bars_gate import Quote
 from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
@@ -194,7 +194,13 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
             if key not in worst or SEVERITIES.index(severity) < SEVERITIES.index(worst[key][0]):
                 worst[key] = (severity, rule.expected, result.error)
     measured = {(each.contract, each.column, each.check): each for each in gate_input.measurements}
-    failures = [_failure(key, *found, measured.get(key)) for key, found in worst.items()]
+    failures = []
+    for key, (severity, expected, error) in worst.items():
+        found: dict[str, object] = {"share": 1.0, "note": f"the check raised: {error}" if error else NOT_MEASURED}
+        if key in measured and not error:
+            found = measured[key].reported()
+        names = dict(zip(("contract", "column", "check"), key, strict=True))
+        failures.append(Failure.model_validate({**names, "severity": severity, "expected": expected, **found}))
     unreadable = {f.contract for f in failures if f.check in ("readable", "schema") and f.count}
     failures = [f for f in failures if f.note != NOT_MEASURED or not unreadable & {f.contract, ALL}]
     failures.sort(key=lambda failure: (SEVERITIES.index(failure.severity), failure.contract, -failure.share))
@@ -211,25 +217,6 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
     history.store(reports_dir, verdict, gate_input, {key: found[0] for key, found in worst.items()}, now=now)
     write_json(folder / f"{gate_input.gate}.json", verdict.to_json())
     return verdict
-
-
-def _failure(
-    key: tuple[str, str, str], severity: Severity, expected: str, error: str, measured: Measurement | None
-) -> Failure:
-    contract, column, check = key
-    failure = Failure(contract=contract, column=column, check=check, severity=severity, expected=expected, share=1.0)
-    if error or measured is None:
-        return failure.model_copy(update={"note": f"the check raised: {error}" if error else NOT_MEASURED})
-    found = {
-        "count": measured.count,
-        "rows": measured.rows,
-        "share": measured.share,
-        "first": tuple(when.isoformat() for when in measured.first),
-        "values": tuple(f"{value:g}" for value in measured.values),
-        "note": measured.note,
-        "unit": measured.unit,
-    }
-    return failure.model_copy(update=found)
 
 
 def _require_contracts(contracts: Mapping[str, object], kind: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""``python -m vpoc_ml.reports.feature_reference [DOCS]``: writes ``features.md`` and a picture of every feature.
+"""``python -m vpoc_ml.reports.feature_reference [DOCS]`` writes ``features.md`` and a chart of every feature.
 
-The page is made from the registry, the list of optional features and the docstrings of the functions, the
-pictures from the synthetic market: same code, same bytes.
+The page is made from the registry, the list of optional features and the docstrings of the functions, the charts from
+the synthetic market. The same code makes the same bytes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,53 @@ _HEAD = "| formula | window | unit | hard bounds | usual range | NaN only in the
 
 def page() -> str:
     """Return the reference page as Markdown."""
-    return "\n\n".join([*_introduction(), *_registry_part(), *_extras_part()]) + "\n"
+    symbols = inspect.cleandoc(import_module("vpoc_ml.features.registry").__doc__ or "").split("\n\n", 1)[1]
+    contents = ["| family | features |", "|---|---|"]
+    for suffix, features in (("", REGISTRY), (", optional", OPTIONAL_FEATURES)):
+        for family, members in families(features.values()):
+            links = ", ".join(f"[{feature.name}](#{feature.name})" for feature in members)
+            listed = f"{len(members)} features" if suffix and len(members) > 8 else links
+            contents.append(f"| [{family}](#{family}){suffix} | {listed} |")
+    parts = [
+        "# Features",
+        (
+            f"This page lists the {len(REGISTRY)} features that every run computes, then the {len(OPTIONAL_FEATURES)}"
+            " features of the optional families (`features.extras`). `make features-page` makes it from the code:"
+            " correct errors there."
+        ),
+        (
+            "A value at bar t is known at the close of t: it reads bars up to t, completed sessions, and data that was"
+            " published before t. A value outside its hard bounds is an error; a value outside its usual range is"
+            " unusual. NaN occurs only while the contract and its predecessors have too little history, and in family"
+            " levels where a profile holds no volume."
+        ),
+        symbols,
+        (
+            f"The charts show one synthetic contract (seed {SEED}). Most show two sessions from 17:00 Chicago with a"
+            " dashed line between them. A feature that hardly changes inside a session shows its value at the end of"
+            " every session."
+        ),
+        "\n".join(contents),
+    ]
+    for family, members in families(REGISTRY.values()):
+        parts.append(f"## {family}")
+        for feature in members:
+            text = inspect.cleandoc(FUNCTIONS[feature.name].__doc__ or "")
+            parts += [f"### {feature.name}", text, _image(feature), f"{_HEAD}\n{_row(feature)}"]
+    parts += [
+        "# Optional features",
+        "Off by default; `-o features.extras=garch,hurst` adds families. The text of a family says how it is computed.",
+    ]
+    head = _HEAD.replace("| formula", "| feature | formula", 1).replace("|---|", "|---|---|", 1)
+    for family, members in families(OPTIONAL_FEATURES.values()):
+        text = inspect.cleandoc(import_module(f"vpoc_ml.features.extras.{family}").__doc__ or "")
+        table = "\n".join([head, *(f"| `{feature.name}` {_row(feature)}" for feature in members)])
+        parts += [f"## {family}", text, table, "\n".join(_image(each) for each in members if pictured(each))]
+    return "\n\n".join(parts) + "\n"
 
 
 def write_page(docs: Path) -> list[Path]:
-    """Write the page and its pictures below ``docs``, remove pictures of features there are no more; return the paths.
+    """Write the page and its charts below ``docs``, delete charts of features that no longer exist; return the paths.
 
     Raises:
         InvalidValueError: a feature cannot be computed on the synthetic market.
@@ -44,71 +86,7 @@ def write_page(docs: Path) -> list[Path]:
     return paths
 
 
-def _introduction() -> list[str]:
-    symbols = inspect.cleandoc(import_module("vpoc_ml.features.registry").__doc__ or "").split("\n\n", 1)[1]
-    return [
-        "# Features",
-        (
-            f"The {len(REGISTRY)} features every run computes, then the {len(OPTIONAL_FEATURES)} of the optional"
-            " families (`features.extras`). This page is made by `make features-page` from the code: correct it there."
-        ),
-        (
-            "A value at bar t is known at the close of t: it reads bars up to t, sessions that are complete, and what"
-            " was published before t. Outside its hard bounds a value is an error, outside its usual range worth a"
-            " look. NaN occurs only while the contract and its predecessors have too little history, and in family"
-            " levels where a profile holds no volume."
-        ),
-        symbols,
-        (
-            f"Pictures: one synthetic contract (seed {SEED}). Most show two sessions from 17:00 Chicago, a dashed line"
-            " between them; a feature that hardly changes inside a session shows its value at the end of every session."
-        ),
-        _contents(),
-    ]
-
-
-def _contents() -> str:
-    rows = [f"| [{family}](#{family}) | {_links(members)} |" for family, members in _families(REGISTRY.values())]
-    rows += [
-        f"| [{family}](#{family}), optional | {_summary(m)} |" for family, m in _families(OPTIONAL_FEATURES.values())
-    ]
-    return "\n".join(["| family | features |", "|---|---|", *rows])
-
-
-def _links(members: Sequence[Feature]) -> str:
-    return ", ".join(f"[{feature.name}](#{feature.name})" for feature in members)
-
-
-def _summary(members: Sequence[Feature]) -> str:
-    return f"{len(members)} features" if len(members) > 8 else _links(members)
-
-
-def _registry_part() -> Iterable[str]:
-    for family, members in _families(REGISTRY.values()):
-        yield f"## {family}"
-        for feature in members:
-            yield f"### {feature.name}"
-            yield inspect.cleandoc(FUNCTIONS[feature.name].__doc__ or "")
-            yield f"![{feature.name}, synthetic market]({FOLDER}/{feature.name}.svg)"
-            yield f"{_HEAD}\n{_row(feature)}"
-
-
-def _extras_part() -> Iterable[str]:
-    yield "# Optional features"
-    yield "Off by default; `-o features.extras=garch,hurst` adds families. A family's own text says how it is computed."
-    for family, members in _families(OPTIONAL_FEATURES.values()):
-        yield f"## {family}"
-        yield inspect.cleandoc(import_module(f"vpoc_ml.features.extras.{family}").__doc__ or "")
-        head = _HEAD.replace("| formula", "| feature | formula", 1).replace("|---|", "|---|---|", 1)
-        yield "\n".join([head, *(f"| `{feature.name}` {_row(feature)}" for feature in members)])
-        yield "\n".join(
-            f"![{feature.name}, synthetic market]({FOLDER}/{feature.name}.svg)"
-            for feature in members
-            if pictured(feature)
-        )
-
-
-def _families(features: Iterable[Feature]) -> list[tuple[str, list[Feature]]]:
+def families(features: Iterable[Feature]) -> list[tuple[str, list[Feature]]]:
     """Group features by family, both in the order of the list."""
     groups: dict[str, list[Feature]] = {}
     for feature in features:
@@ -116,20 +94,8 @@ def _families(features: Iterable[Feature]) -> list[tuple[str, list[Feature]]]:
     return list(groups.items())
 
 
-def _row(feature: Feature) -> str:
-    formula = feature.formula.replace("|", "\\|")
-    cells = (
-        f"`{formula}`",
-        feature.window,
-        feature.unit,
-        _bounds(feature.hard),
-        _bounds(feature.soft),
-        _warmup(feature),
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _bounds(bounds: Bounds) -> str:
+def bounds_text(bounds: Bounds) -> str:
+    """Return bounds in words: ``none``, ``from 0``, ``up to 1``, ``-1 to 1``."""
     low, high = bounds
     if math.isinf(low) and math.isinf(high):
         return "none"
@@ -138,14 +104,20 @@ def _bounds(bounds: Bounds) -> str:
     return f"up to {high:.4g}" if math.isinf(low) else f"{low:.4g} to {high:.4g}"
 
 
-def _warmup(feature: Feature) -> str:
-    sessions, bars = feature.warmup_sessions, feature.warmup_bars
-    parts = [
-        f"{sessions} session{'s' * (sessions != 1)}" * bool(sessions),
-        f"{bars} bar{'s' * (bars != 1)}" * bool(bars),
-    ]
-    cold = ", ".join(part for part in parts if part)
-    return cold or "-"
+def warmup_text(feature: Feature) -> str:
+    """Return the warm-up of a feature in words: ``-``, ``1 session, 30 bars``."""
+    counts = (("session", feature.warmup_sessions), ("bar", feature.warmup_bars))
+    return ", ".join(f"{count} {unit}{'s' if count > 1 else ''}" for unit, count in counts if count) or "-"
+
+
+def _image(feature: Feature) -> str:
+    return f"![{feature.name}, synthetic market]({FOLDER}/{feature.name}.svg)"
+
+
+def _row(feature: Feature) -> str:
+    formula = feature.formula.replace("|", "\\|")
+    limits = (bounds_text(feature.hard), bounds_text(feature.soft), warmup_text(feature))
+    return f"| {' | '.join((f'`{formula}`', feature.window, feature.unit, *limits))} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The page of a feature analysis: one HTML file that needs nothing else."""
+"""The page of a feature analysis: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def render_analysis(run: str, analysis: Mapping[str, Any]) -> str:
 
 
 def _scaler_row(kind: str, scaler: Mapping[str, Any]) -> dict[str, Any]:
-    """Median and largest of each measure over the features, and the feature of the largest kurtosis."""
+    """Return median and largest of each measure over the features, and the feature of the largest kurtosis."""
     shapes = scaler["features"]
     sizes = {key: [abs(shape[key]) for shape in shapes.values()] for key in ("skewness", "far")}
     kurtosis = {name: shape["kurtosis"] for name, shape in shapes.items()}
@@ -64,69 +64,52 @@ def _scaler_row(kind: str, scaler: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def findings(analysis: Mapping[str, Any]) -> list[str]:
-    """Say in sentences what the numbers allow to say."""
-    features, about = analysis["features"], analysis["about"]
-    return [
-        _skill_finding(features, about),
-        *(_ablation_finding(result) for result in analysis["ablation"]),
-        _tail_finding(features),
-        *([_drift_finding(features)] if len(about["contracts"]) > 1 else []),
-        _cluster_finding(analysis["clusters"]),
-    ]
-
-
-def _skill_finding(features: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Return the conclusions that the numbers allow, one sentence or two each."""
+    features, about, clusters = analysis["features"], analysis["about"], analysis["clusters"]
     measured = {name: f["skill"] for name, f in features.items() if f["skill"]["validation_ic"]}
     outside = [n for n, s in measured.items() if s["validation_ic"]["low"] > 0 or s["validation_ic"]["high"] < 0]
-    standing = [name for name, skill in measured.items() if skill["stands"]]
+    significant = [name for name, skill in measured.items() if skill["stands"]]
     chance = (1.0 - about["confidence"]) * len(measured)
-    return (
-        f"Alone, {len(outside)} of {len(measured)} features have a rank IC whose interval excludes zero; chance alone"
-        f" would give about {chance:.1f}. What stands after the correction for {len(features)} tests:"
-        f" {_listed(standing) or 'none'}."
-    )
-
-
-def _ablation_finding(result: Mapping[str, Any]) -> str:
-    standing = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items() if group["stands"]}
-    needed = [name for name, gain in standing.items() if gain["value"] > 0]
-    harmful = [name for name, gain in standing.items() if gain["value"] < 0]
-    ic = result["full"]["rank_ic"]
-    whole = f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}]" if ic else "not measurable"
-    text = f"{result['model'].capitalize()} with all features: rank IC {whole}."
-    text += f" It loses without {_listed(needed)}." if needed else " No group is shown to be needed."
-    return text + (f" It gains without {_listed(harmful)}." if harmful else "")
-
-
-def _tail_finding(features: Mapping[str, Any]) -> str:
     far = [name for name, feature in features.items() if feature["extremes"]["20"] > 0]
     clipped = [name for name, feature in features.items() if feature["clipped"] > 0]
-    return (
-        f"Values farther than 20 scales from the median: {_listed(far) or 'none'}."
-        f" Clipped by the guard: {_listed(clipped) or 'none'}."
-    )
-
-
-def _drift_finding(features: Mapping[str, Any]) -> str:
-    worst = {
-        name: max((one["psi"] for one in feature["drift"].values() if one["psi"] is not None), default=None)
-        for name, feature in features.items()
-    }
-    drifted = sum(1 for psi in worst.values() if psi is not None and psi > _DRIFTED)
-    stable = sum(1 for psi in worst.values() if psi is not None and psi < _STABLE)
-    return (
-        f"Between contracts {drifted} features shift by a stability index above {_DRIFTED} and {stable} stay below"
-        f" {_STABLE}. Slow features (volatility of weeks, VIX, days to the roll) differ between any two contracts."
-    )
-
-
-def _cluster_finding(clusters: Mapping[str, Any]) -> str:
     several = sum(1 for group in clusters["groups"] if len(group["members"]) > 1)
-    return (
+    sentences = [
+        (
+            f"Alone, {len(outside)} of {len(measured)} features have a rank IC whose interval excludes zero; chance"
+            f" alone would give about {chance:.1f}. Significant after the correction for {len(features)} tests:"
+            f" {'; '.join(significant) or 'none'}."
+        ),
+        *(_ablation_finding(result) for result in analysis["ablation"]),
+        (
+            f"Values farther than 20 scales from the median: {'; '.join(far) or 'none'}."
+            f" Clipped by the guard: {'; '.join(clipped) or 'none'}."
+        ),
+    ]
+    if len(about["contracts"]) > 1:
+        worst = [
+            max((each["psi"] for each in feature["drift"].values() if each["psi"] is not None), default=None)
+            for feature in features.values()
+        ]
+        drifted = sum(1 for psi in worst if psi is not None and psi > _DRIFTED)
+        stable = sum(1 for psi in worst if psi is not None and psi < _STABLE)
+        sentences.append(
+            f"Between contracts {drifted} features shift by a stability index above {_DRIFTED} and {stable} stay below"
+            f" {_STABLE}. Slow features (volatility of weeks, VIX, days to the roll) differ between any two contracts."
+        )
+    sentences.append(
         f"{len(clusters['order'])} features form {len(clusters['groups'])} clusters at a mean |rank correlation| of"
         f" {clusters['same']:g}; {several} hold more than one feature."
     )
+    return sentences
 
 
-def _listed(names: list[str]) -> str:
-    return "; ".join(names)  # a group's own name holds an "and"
+def _ablation_finding(result: Mapping[str, Any]) -> str:
+    """Return which groups one model needs, and which harm it."""
+    gains = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items() if group["stands"]}
+    needed = "; ".join(name for name, gain in gains.items() if gain["value"] > 0)
+    harmful = "; ".join(name for name, gain in gains.items() if gain["value"] < 0)
+    ic = result["full"]["rank_ic"]
+    value = f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}]" if ic else "not measurable"
+    text = f"{result['model'].capitalize()} with all features: rank IC {value}."
+    text += f" It loses without {needed}." if needed else " No group is shown to be needed."
+    return text + (f" It gains without {harmful}." if harmful else "")

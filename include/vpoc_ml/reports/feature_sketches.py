@@ -1,4 +1,4 @@
-"""A small picture of every feature on the synthetic market."""
+"""A small chart of every feature on the synthetic market."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _WINDOWED, _SHOWN_WINDOW = "alpha158", "20 m"
 
 
 def pictured(feature: Feature) -> bool:
-    """Tell whether a feature has a picture; of those that differ in the window alone, the one of 20 bars has."""
+    """Return whether a feature has a chart. Of features that differ only in the window, the one of 20 bars has."""
     return feature.family != _WINDOWED or feature.window in ("1 m", _SHOWN_WINDOW)
 
 
 def sketches() -> Iterator[tuple[str, str]]:
-    """Yield name and SVG of every feature that has a picture, those of the registry first."""
+    """Yield name and SVG of every feature that has a chart, those of the registry first."""
     features = synthetic_features()
     for name, feature in ALL_FEATURES.items():
         if pictured(feature):
@@ -45,9 +45,13 @@ def sketches() -> Iterator[tuple[str, str]]:
 
 
 def sketch(column: pl.DataFrame, feature: Feature) -> str:
-    """Draw one feature of one contract: ``session`` and the feature's own column.
+    """Draw one feature of one contract; return the SVG.
 
-    Two sessions, or, where those hold a few values only, the last value of every session once it is known.
+    The chart shows two sessions. If these hold only a few values, it shows the last value of every session instead.
+
+    Args:
+        column: ``session`` and the feature's own column, one row per bar.
+        feature: The feature.
     """
     days = column["session"].unique(maintain_order=True)
     two = [_values(column, day) for day in days[FIRST : FIRST + 2]]
@@ -59,7 +63,7 @@ def sketch(column: pl.DataFrame, feature: Feature) -> str:
 
 
 def envelope(values: Floats, columns: int) -> Floats:
-    """Return at most two values for each of ``columns`` equal stretches: its smallest and largest, in their order."""
+    """Return at most two values for each of ``columns`` equal parts: its smallest and largest, in their order."""
     if values.size <= 2 * columns:
         return values
     parts = np.array_split(np.arange(values.size), columns)
@@ -69,7 +73,7 @@ def envelope(values: Floats, columns: int) -> Floats:
 
 
 def synthetic_features() -> pl.DataFrame:
-    """Return every feature there is of one synthetic contract; a market of another seed is the pair of its family."""
+    """Return all features of one synthetic contract; a market of another seed is the paired instrument."""
     es = instrument("ES")
     with tempfile.TemporaryDirectory() as folder:
         bars, vix = _market(Path(folder, "market"), SEED)

@@ -24,7 +24,7 @@ _TOGETHER = pl.duration(minutes=10)  # deferred months trade hours apart; their 
 _DAY = 0.12  # the largest move between two closes since 2008 (2020-03-16), as much as the square root of the time
 _MIN_BARS = 30
 _FIGURES = ("session", "open", "high", "low", "close", "volume", "bars")
-_SHOWN = 5
+_REMEDY = "correct it and run again; if no delivered file belongs to {}, delete its bars from the lake"
 
 
 def measurements(daily: pl.DataFrame | None, contracts: Sequence[str], *, level: bool) -> list[Measurement]:
@@ -54,7 +54,10 @@ def _copies(twice: pl.DataFrame, daily: pl.DataFrame, code: str) -> Measurement:
     note = ""
     if days.len():
         codes = ", ".join(others["contract"].unique().sort())
-        note = f"same bars as {codes} from {days[0]} to {days[-1]}; one file has the wrong contract: {_remedy(codes)}"
+        note = (
+            f"same bars as {codes} from {days[0]} to {days[-1]}; one file has the wrong contract:"
+            f" {_REMEDY.format(codes)}"
+        )
     total = daily.filter(pl.col("contract") == code).height
     return Measurement(
         code, "close", "copies", days.len(), max(total, 1), tuple(days.head(3)), note=note, unit="sessions"
@@ -81,7 +84,7 @@ def _level(daily: pl.DataFrame, chain: Sequence[Contract], code: str, applies: b
                 f" {first['session_right']}, expected within {first['limit']:.0%}; {bad.height:,} such sessions up to"
                 f" {bad['session'][-1]}"
             )
-    note = f"{'; '.join(notes)}; one of the files is wrong: {_remedy('the neighbour')}" if notes else ""
+    note = f"{'; '.join(notes)}; one of the files is wrong: {_REMEDY.format('the neighbour')}" if notes else ""
     days = sorted(set(far))
     return Measurement(code, "close", "level", len(far), max(compared, 1), tuple(days[:3]), note=note, unit="sessions")
 
@@ -102,7 +105,3 @@ def _pairs(own: pl.DataFrame, theirs: pl.DataFrame, gap: float) -> pl.DataFrame:
     away = (pl.col("session") - pl.col("session_right")).dt.total_days().abs()
     joined = mine.join(nearest.rename({name: f"{name}_right" for name in nearest.columns}), how="cross")
     return joined.with_columns(limit=gap + _DAY * away.sqrt()).select(columns)
-
-
-def _remedy(other: str) -> str:
-    return f"correct it and run again; where no delivered file is behind {other}, delete its bars from the lake"
