@@ -16,10 +16,15 @@ PARALLEL ?= 4
 # Files in their order: the long ones with few tests would come last otherwise, one process waiting for the other.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 WORKERS ?= $(shell echo $$(($(CORES) > 6 ? 6 : $(CORES) > 3 ? $(CORES) - 1 : 2)))
+# Coverage and its floor are measured under CI, or with COVERAGE=1.
+COVERAGE ?= $(CI)
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
+# Hand-written documents; docs/features.md comes from docstrings.
+PROSE = README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/features.md,$(wildcard docs/*.md))
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint up down backfill contract airflow bench features-page lock clean
+.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,14 +45,19 @@ demo: $(INSTALLED) ## One complete run in this process [DATA= VIX= MODE=signal|m
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
 		--preset $(PRESET) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
-test: $(INSTALLED) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores]
-	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(T)
+test: $(INSTALLED) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores COVERAGE=1]
+	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) \
+		$(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(T)
 
-lint: $(INSTALLED) ## ruff, mypy --strict and the order of the layers
+test-fast: $(INSTALLED) ## The tests without marker slow, in less than two minutes [T=]
+	$(BIN)/python -m pytest -m "not slow" $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile) $(T)
+
+lint: $(INSTALLED) ## ruff, mypy --strict, the order of the layers, the prose of the documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 
 up: $(INSTALLED) ## Airflow on 127.0.0.1: API server, scheduler, DAG processor, triggerer [PORT=8080 LAKE=]
 	@$(BIN)/python -m vpoc_ops.supervisor up --port $(PORT) $(if $(LAKE),--lake "$(LAKE)")
