@@ -77,7 +77,7 @@ def metrics(gain: dict, champion_gain: dict | None) -> dict:
 
 
 def compare(lake: Path, name: str, gain: dict) -> None:
-    """Leave what stage evaluate leaves, compared with the champion in office."""
+    """Leave what stage evaluate leaves, compared with the current champion."""
     folder = lake / "runs" / name
     key = ModelKey.of_stored(json.loads((folder / "config.json").read_text()))
     champion = ModelStore.local(lake / "registry", key).champion()
@@ -345,7 +345,7 @@ def test_rollback_names_the_champion_and_needs_its_key_where_there_are_several(l
         pipeline.rollback(str(lake), "drift", NOW)
     with pytest.raises(InvalidValueError, match="CL-1m-rank"):
         pipeline.rollback(str(lake), "drift", NOW, "CL-1m-rank")
-    with pytest.raises(RegistryError, match="Expected an earlier champion"):
+    with pytest.raises(RegistryError, match="Expected a previous champion"):
         pipeline.rollback(str(lake), "drift", NOW, "NQ-1m-rank")
     assert (champion(lake), champion(lake, ModelKey("NQ", 1, "rank"))) == ("first", "other")
 

@@ -92,7 +92,7 @@ def test_an_ensemble_passes_evaluation_and_registry_with_its_groups_and_trees(pr
     pipeline.start_run(promoted, "groups", "ensemble", settings, str(market), None, NOW)
     pipeline.run_until(promoted, "groups", "promote", NOW)
     store = model_store(Lake(promoted), KEY)
-    version = next(model["version"] for model in store.list_models() if model["run"] == "groups")
+    version = next(model.version for model in store.list_models() if model.run == "groups")
     stored = load_model(store.get(version).folder / "best_model.json")
     assert [part.name for part in stored.card.parts] == ["price", "volume", "volatility", "lightgbm"]
     run = Lake(promoted).root / "runs" / "groups"

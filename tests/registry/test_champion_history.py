@@ -1,4 +1,4 @@
-"""Who was in office at a moment of the past."""
+"""The champion at a time in the past."""
 
 from __future__ import annotations
 

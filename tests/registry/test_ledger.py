@@ -82,7 +82,7 @@ def test_torn_last_line_at_every_byte_loses_nothing_before_it(ledger):
     for end in range(start + 1, len(whole) - 1, 7):
         ledger.path.write_bytes(whole[:end])
         assert [entry.version for entry in ledger.entries()] == [1, 2]
-        with pytest.raises(RegistryError, match="line 3: expected a whole entry"):
+        with pytest.raises(RegistryError, match="line 3: expected a complete entry"):
             ledger.verify()
         ledger.append("refuse", version=4, now=NOW)
         entries = ledger.entries()

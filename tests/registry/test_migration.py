@@ -24,7 +24,7 @@ DECISIONS = [("promote", 1), ("promote", 2), ("refuse", 4), ("promote", 5), ("ro
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
-    """A registry as the first version left it: NQ's version 3 in office for all, ES's version 2 before it."""
+    """A registry as the first version left it: NQ's version 3 is the champion of all keys, after ES's version 2."""
     from vpoc_ml.lake.hashing import hash_file
 
     root = tmp_path_factory.mktemp("old") / "registry"
@@ -50,7 +50,7 @@ def folder(template: Path, tmp_path: Path) -> Path:
     return shutil.copytree(template, tmp_path / "registry")
 
 
-def in_office(folder: Path) -> dict[ModelKey, int | None]:
+def champions_in(folder: Path) -> dict[ModelKey, int | None]:
     found = {key: ModelStore.local(folder, key).champion() for key in (ES, NQ, SLOW)}
     return {key: champion and champion.version for key, champion in found.items()}
 
@@ -60,20 +60,20 @@ EXPECTED = {ES: 2, NQ: 3, SLOW: None}
 
 def test_each_key_gets_the_champion_that_its_own_decisions_left(folder):
     before = (folder / "ledger.jsonl").read_bytes()
-    assert in_office(folder) == EXPECTED
+    assert champions_in(folder) == EXPECTED
     registry = Registry.local(folder)
     assert (folder / "ledger.jsonl").read_bytes().startswith(before)
     assigned = [(e.version, e.key) for e in registry.entries()[len(DECISIONS) :]]
     assert assigned == [(version, str(key)) for version, key in RUNS.items()]
-    assert {model["version"]: model["key"] for model in registry.models()} == {v: str(k) for v, k in RUNS.items()}
+    assert {model.version: model.key for model in registry.models()} == {v: str(k) for v, k in RUNS.items()}
     assert registry.mlflow.alias(None) is None
     assert registry.mlflow.head().seq == len(registry.entries())
 
 
 def test_second_access_changes_nothing(folder):
-    in_office(folder)
+    champions_in(folder)
     ledger = (folder / "ledger.jsonl").read_bytes()
-    assert in_office(folder) == EXPECTED
+    assert champions_in(folder) == EXPECTED
     assert (folder / "ledger.jsonl").read_bytes() == ledger
 
 
@@ -97,7 +97,7 @@ def test_a_kill_at_any_step_is_completed_by_the_next_access(folder, monkeypatch,
             patch.setattr(MlflowStore, name, dying(getattr(MlflowStore, name)))
         with pytest.raises(SystemExit):
             Registry.local(folder).entries()
-    assert in_office(folder) == EXPECTED
+    assert champions_in(folder) == EXPECTED
     assigned = [entry.version for entry in Registry.local(folder).entries()[len(DECISIONS) :]]
     assert assigned == list(RUNS)
 
@@ -107,7 +107,7 @@ def test_rollback_and_champion_of_a_past_night_know_the_decisions_of_before_the_
     days = [store.champion_at(NOW + timedelta(days=day, hours=1)) for day in (-1, 0, 1, 3, 4, 9)]
     assert [champion and champion.version for champion in days] == [None, 1, 2, 5, 2, 2]
     assert store.rollback("drift", NOW + timedelta(days=9)).version == 1
-    assert in_office(folder) == EXPECTED | {ES: 1}
+    assert champions_in(folder) == EXPECTED | {ES: 1}
 
 
 def test_unknown_configuration_stops_the_migration_and_names_version_and_file(folder):
@@ -120,14 +120,14 @@ def test_unknown_configuration_stops_the_migration_and_names_version_and_file(fo
             ModelStore.local(folder, ES).champion()
     finally:
         path.write_bytes(kept)
-    assert in_office(folder) == EXPECTED
+    assert champions_in(folder) == EXPECTED
 
 
 def test_champion_that_mlflow_lost_stops_the_migration(folder):
     client = connect_client(Registry.local(folder).mlflow.tracking_uri)
     client.delete_registered_model_alias(MODEL, "champion")
     client.delete_model_version(MODEL, "3")
-    with pytest.raises(RegistryError, match="version 3, which the ledger has in office"):
+    with pytest.raises(RegistryError, match="version 3, the champion according to the ledger"):
         ModelStore.local(folder, ES).champion()
 
 

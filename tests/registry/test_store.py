@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vpoc_ml.artifacts.model_summary import VersionDecision
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
@@ -61,7 +62,7 @@ def crash(store: ModelStore, monkeypatch: pytest.MonkeyPatch, action) -> ModelSt
 
 def test_new_store_has_no_champion_and_lists_its_versions(store):
     assert store.champion() is None
-    assert [(m["version"], m["run"], m["champion"]) for m in store.list_models()] == [
+    assert [(m.version, m.run, m.champion) for m in store.list_models()] == [
         (1, "one", False),
         (2, "two", False),
         (3, "three", False),
@@ -102,8 +103,7 @@ def test_promotion_gives_a_champion_with_its_files(store):
     assert champion == store.champion()
     assert (champion.version, champion.run, champion.fingerprint) == (2, "two", "two")
     assert (champion.folder / WEIGHTS).read_text() == f"two {WEIGHTS}"
-    assert store.champion_folder(2) == champion.folder
-    assert [m["version"] for m in store.list_models() if m["champion"]] == [2]
+    assert [m.version for m in store.list_models() if m.champion] == [2]
 
 
 def test_promoting_the_champion_again_adds_no_entry(store):
@@ -179,7 +179,7 @@ def test_rolling_back_twice_goes_two_promotions_back(store):
         store.promote(version, ["better"], NOW)
     assert store.rollback("drift", NOW).version == 2
     assert store.rollback("drift again", NOW).version == 1
-    with pytest.raises(RegistryError, match="earlier champion"):
+    with pytest.raises(RegistryError, match="previous champion"):
         store.rollback("once more", NOW)
     assert store.champion().version == 1
     assert actions(store)[3:] == [("rollback", 2), ("rollback", 1)]
@@ -197,7 +197,7 @@ def test_repeated_rollback_request_is_refused_when_it_names_the_champion(store):
     for version in (1, 2, 3):
         store.promote(version, ["better"], NOW)
     store.rollback("drift", NOW, expected=3)
-    with pytest.raises(RegistryError, match="Expected version 3 in office to roll back; was 2"):
+    with pytest.raises(RegistryError, match="Expected version 3 as the champion to roll back; found 2"):
         store.rollback("drift", NOW, expected=3)
     assert store.champion().version == 2
 
@@ -250,7 +250,7 @@ def test_models_of_another_key_have_a_champion_of_their_own(store, tmp_path):
     assert (store.champion().version, other.champion().version) == (2, version)
     assert store.rollback("drift", NOW).version == 1
     assert other.champion().version == version
-    with pytest.raises(RegistryError, match="earlier champion"):
+    with pytest.raises(RegistryError, match="previous champion"):
         other.rollback("drift", NOW)
     assert [entry.key for entry in store.entries()] == ["ES-1m-rank"] * 2 + ["NQ-1m-rank", "ES-1m-rank"]
 
@@ -293,8 +293,8 @@ def test_models_are_listed_with_metrics_and_the_newest_decision(store):
     store.promote(1, ["better"], NOW)
     store.refuse(2, ["no evidence", "worse than ridge"], NOW)
     first, second, third = store.list_models()
-    assert (first["key"], first["champion"], first["metrics"]) == ("ES-1m-rank", True, {"rank_ic": 0.01})
+    assert (first.key, first.champion, first.metrics) == ("ES-1m-rank", True, {"rank_ic": 0.01})
     reasons = ["no evidence", "worse than ridge"]
-    assert second["decision"] == {"action": "refuse", "time": NOW.isoformat(), "reasons": reasons}
-    assert third["decision"] is None
-    assert datetime.fromisoformat(first["registered"]).tzinfo is not None
+    assert second.decision == VersionDecision(action="refuse", time=NOW.isoformat(), reasons=reasons)
+    assert third.decision is None
+    assert datetime.fromisoformat(first.registered).tzinfo is not None

@@ -152,6 +152,7 @@ def _chosen(registry: Registry, key: str | None) -> ModelKey:
 
 
 def models(lake: str, key: str | None = None) -> list[Result]:
-    """Return the registered versions of one key, or of all, as ``Registry.models`` describes them."""
+    """Return the registered versions of one key, or of all, as JSON."""
     wanted = None if key is None else str(ModelKey.parse(key))
-    return [model for model in registry_of(Lake(lake)).models() if wanted in (None, model["key"])]
+    models = registry_of(Lake(lake)).models()
+    return [model.model_dump(mode="json") for model in models if wanted in (None, model.key)]

@@ -1,4 +1,4 @@
-"""Who was champion when: the ledger's entries, replayed."""
+"""The champions over time, replayed from the ledger."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from vpoc_ml.registry.model_key import ModelKey
 
 
 def champions_of(entries: Sequence[LedgerEntry], key: ModelKey, until: datetime | None = None) -> list[int]:
-    """Return the champions of ``key`` in order of office, the present one last; a rollback takes the last one off.
+    """Return the champions of ``key`` in the order of their promotion, the current one last.
+
+    A rollback removes the last champion.
 
     Args:
-        entries: the whole ledger; what it says about keys holds for every moment.
-        key: whose champions.
-        until: timezone-aware; later decisions are left out. The ledger's order counts: a decision before one that was
-            made by then was made by then, whatever a clock that jumped back says.
+        entries: all entries of the ledger. Keys assigned by the migration apply to earlier entries too.
+        key: key of the champions.
+        until: timezone-aware; later decisions are left out. The order of the ledger counts: a decision is included
+            if any following decision is, even if a wrong clock gave it a later time.
     """
     return [version for version, of in champion_history(entries, until) if of == str(key)]
 
 
 def champion_history(entries: Sequence[LedgerEntry], until: datetime | None = None) -> list[tuple[int, str | None]]:
-    """Return version and key of the champions of all keys, in order of office.
+    """Return version and key of the champions of all keys, in the order of their promotion.
 
-    The first ledgers had one champion for all keys: there a rollback took off the last one whatever its key was.
+    The first ledgers had one champion for all keys. Their rollbacks removed the last champion of any key.
     """
     assigned = _assigned(entries)
     history: list[tuple[int, str | None]] = []
@@ -40,15 +42,15 @@ def champion_history(entries: Sequence[LedgerEntry], until: datetime | None = No
 
 
 def key_of(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> str | None:
-    """Return the text of the key that an entry is about, also of an entry from before there were keys."""
+    """Return the text of the entry's key, also for an entry written before there were keys."""
     return entry.key or _assigned(entries).get(entry.version)
 
 
 def _assigned(entries: Sequence[LedgerEntry]) -> dict[int | None, str | None]:
-    """Return the keys that the migration gave to versions from before there were keys."""
+    """Return the keys that the migration assigned to versions registered before there were keys."""
     return {entry.version: entry.key for entry in entries if entry.action == ASSIGN}
 
 
 def keys(entries: Sequence[LedgerEntry]) -> list[ModelKey]:
-    """Return the keys that the ledger is about, sorted."""
+    """Return all keys in the ledger, sorted."""
     return sorted({ModelKey.parse(entry.key) for entry in entries if entry.key is not None})

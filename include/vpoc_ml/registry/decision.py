@@ -1,4 +1,4 @@
-"""The states of a decision about a candidate, from the rule's verdict to the promotion. Standard library only."""
+"""The states of a decision about a candidate, from the rule to the promotion. It imports the standard library only."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class DecisionState(StrEnum):
-    """Where a candidate stands.
+    """State of a candidate.
 
-    The rule says ``refused``, ``accepted`` (it will be promoted) or, where a person must approve, ``waiting``. Then it
-    is ``promoted``, ``rejected`` by a person, or ``expired``: nobody answered in time.
+    The rule sets ``refused``, ``accepted`` (it will be promoted) or, if a person must approve, ``waiting``. Afterwards
+    the candidate is ``promoted``, ``rejected`` by a person, or ``expired`` because nobody answered in time.
     """
 
     REFUSED = "refused"
@@ -34,7 +34,7 @@ SIMULATED = {DecisionState.REFUSED: "Simulated: refused", DecisionState.ACCEPTED
 
 
 def state_of(decision: Mapping[str, Any]) -> DecisionState:
-    """Return the state in a decision.json; the first ones hold the rule's verdict alone."""
+    """Return the state in a decision.json. Files of the first release hold only the result of the rule."""
     return DecisionState(
         decision.get("state") or (DecisionState.PROMOTED if decision["promote"] else DecisionState.REFUSED)
     )
@@ -46,11 +46,11 @@ def title_of(decision: Mapping[str, Any]) -> str:
 
 
 def tone_of(decision: Mapping[str, Any]) -> str:
-    """Return how a decision is coloured: ``good``, ``bad``, or empty while it is open or simulated."""
+    """Return the colour class of a decision: ``good``, ``bad``, or empty while it is open or simulated."""
     tones = {DecisionState.PROMOTED: "good", DecisionState.ACCEPTED: "", DecisionState.WAITING: ""}
     return "" if decision.get("simulated") else tones.get(state_of(decision), "bad")
 
 
 def remarks_of(decision: Mapping[str, Any]) -> list[str]:
-    """Return what is to be said about a decision beside the rule's reasons: who asked for it, who answered."""
+    """Return the remarks on a decision: who requested it and who answered."""
     return [text for text in (decision.get("remark"), (decision.get("approval") or {}).get("text")) if text]

@@ -1,4 +1,4 @@
-"""Local copies of registered models, so that scoring reads plain files."""
+"""Local copies of the files of registered models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from vpoc_ml.errors import ArtifactError
 
 
 def local_copy(source: str, target: Path, *, check: Callable[[Path], None]) -> Path:
-    """Copy the artifact folder ``source`` to ``target`` and return it; a copy that passes ``check`` is kept.
+    """Copy the artifact folder ``source`` to ``target`` and return ``target``.
 
-    The copy appears whole or not at all: it is made beside ``target``, checked and renamed.
+    An existing copy that passes ``check`` is reused. A new copy is written beside ``target``, checked and renamed, so
+    ``target`` is always complete.
 
     Raises:
-        ArtifactError: ``source`` is gone, or what it holds does not pass ``check``.
+        ArtifactError: ``source`` does not exist, or its files do not pass ``check``.
     """
     if target.is_dir():
         try:
             check(target)
         except ArtifactError:
-            shutil.rmtree(target)  # a damaged copy is made again from the store
+            shutil.rmtree(target)  # damaged: download it again
         else:
             return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,16 +31,16 @@ def local_copy(source: str, target: Path, *, check: Callable[[Path], None]) -> P
         folder = Path(temporary) / "model"
         download(source, folder)
         check(folder)
-        if not target.is_dir():  # another process may have been faster
+        if not target.is_dir():  # another process may have created it
             folder.rename(target)
     return target
 
 
 def download(source: str, folder: Path) -> None:
-    """Copy the artifact file or folder ``source`` into ``folder``, which is made.
+    """Copy the artifact file or folder ``source`` into the new folder ``folder``.
 
     Raises:
-        ArtifactError: ``source`` is gone.
+        ArtifactError: ``source`` does not exist.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException

@@ -1,16 +1,15 @@
-"""The ledger: an append-only record of every decision about the champion, chained by hashes.
+"""The ledger: an append-only, hash-chained record of every decision about a champion.
 
-One JSON object a line. Each entry carries the SHA-256 of the line before it, so an entry that is
-edited, removed or inserted later breaks the chain, and every read names the line. The chain cannot prove
-its own last line: the digest of that line, the head, is kept outside the file in the ledger's anchor.
+The file holds one JSON object per line. Each entry carries the SHA-256 of the previous line. An entry that is edited,
+removed or inserted later breaks the chain, and the next read names the line. The chain cannot prove its own last
+line. The digest of that line, the head, is therefore stored outside the file, in the ledger's anchor.
 
-An append has three steps: the anchor announces the digest of the new line, the line is written and
-synced, the anchor makes it the head. A process killed between two of them leaves a ledger that ends at
-the head or at the announced line; both are valid, and the next append goes on from there. Any other last
-line was changed by somebody else.
+An append has three steps: the anchor announces the digest of the new line; the line is written and synced; the anchor
+makes it the head. If the process is killed between two steps, the ledger ends at the head or at the announced line.
+Both are valid, and the next append continues from there. Any other last line was changed by somebody else.
 
-A process killed while writing leaves a torn last line: it is set aside in ``<ledger>.torn``, and the next
-``append`` says so with an entry of its own.
+If the process is killed while it writes, the last line is torn. The next ``append`` moves it to ``<ledger>.torn`` and
+records that in an entry of its own.
 """
 
 from __future__ import annotations
@@ -40,10 +39,17 @@ ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR, REJECT, EXPIRE, ASSIGN)
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One line: what was done to which model version, when (UTC, ISO 8601) and why.
+    """One line of the ledger.
 
-    ``key`` is the text of the version's ``ModelKey``; None in entries that are about no version, and in those of the
-    first ledgers, whose versions are given their keys by later entries with the action ``assign``.
+    Attributes:
+        seq: number of the line, from 1.
+        time: UTC, ISO 8601.
+        action: one of ``ACTIONS``.
+        version: the model version; None for a repair of the ledger.
+        reasons: the reasons of the decision.
+        previous: SHA-256 of the previous line.
+        key: text of the version's ``ModelKey``. None without a version, and in ledgers of the first release, where
+            later ``assign`` entries give the versions their keys.
     """
 
     seq: int
@@ -55,7 +61,7 @@ class LedgerEntry:
     key: str | None = None
 
     def line(self) -> bytes:
-        """Return the canonical line without its newline: what the next entry's ``previous`` is taken of."""
+        """Return the canonical line without its newline. The next entry's ``previous`` is its SHA-256."""
         fields = {name: value for name, value in asdict(self).items() if name != "key" or value is not None}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -66,7 +72,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class LedgerHead:
-    """What is known outside the file: number and digest of the last line, and the digest of one announced."""
+    """The state stored outside the file: number and digest of the last line, and an announced digest."""
 
     seq: int = 0
     digest: str = GENESIS
@@ -74,21 +80,21 @@ class LedgerHead:
 
 
 class Anchor(Protocol):
-    """Keeps the head of a ledger where whoever can edit the file cannot."""
+    """Stores the head of a ledger outside the ledger file."""
 
     def head(self) -> LedgerHead | None:
         """Return the head; None before the first append."""
         ...
 
     def set_head(self, head: LedgerHead) -> None:
-        """Keep ``head``, durable when this returns."""
+        """Store ``head``. It is durable when this returns."""
         ...
 
 
 class Ledger:
-    """The ledger file at ``path``; made by the first ``append``. Safe for many processes at once.
+    """The ledger file at ``path``, created by the first ``append``. Many processes may use it at once.
 
-    Without an ``anchor`` the last line is not proved.
+    Without an ``anchor`` the last line is not protected.
     """
 
     def __init__(self, path: Path, anchor: Anchor | None = None) -> None:
@@ -99,7 +105,7 @@ class Ledger:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the ledger against every other process; may be nested."""
+        """Lock the ledger against every other process. The lock may be nested."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             yield
@@ -113,11 +119,11 @@ class Ledger:
         reasons: Sequence[str] = (),
         now: datetime,
     ) -> LedgerEntry:
-        """Add an entry, durable when this returns.
+        """Add an entry. It is durable when this returns.
 
         Raises:
-            InvalidValueError: an unknown action or a ``now`` without a zone.
-            RegistryError: the chain is broken; nothing is added to a ledger that was tampered with.
+            InvalidValueError: the action is unknown, or ``now`` has no time zone.
+            RegistryError: the chain is broken. Nothing is added to a changed ledger.
         """
         if action not in ACTIONS:
             raise InvalidValueError("a ledger action", action, f"one of {', '.join(ACTIONS)}")
@@ -126,7 +132,7 @@ class Ledger:
             return self._write(entries, _next(entries, action, version, reasons, now, key))
 
     def entries(self) -> list[LedgerEntry]:
-        """Return all whole entries, oldest first; a torn last line is left out and logged.
+        """Return all complete entries, oldest first. A torn last line is left out and logged.
 
         Raises:
             RegistryError: the chain is broken.
@@ -138,7 +144,7 @@ class Ledger:
         return entries
 
     def verify(self) -> int:
-        """Check the whole chain and return the number of entries.
+        """Check the chain and return the number of entries.
 
         Raises:
             RegistryError: a line was changed, removed, inserted or torn; the message names it.
@@ -147,8 +153,8 @@ class Ledger:
             entries, torn = self._read()
         if torn:
             raise RegistryError(
-                f"{self.path}, line {len(entries) + 1}: expected a whole entry; found a torn line of {len(torn)} bytes."
-                " A write was interrupted; the next decision sets the line aside and goes on."
+                f"{self.path}, line {len(entries) + 1}: expected a complete entry; found {len(torn)} bytes of one."
+                " A write was interrupted. The next decision moves the line aside and continues."
             )
         return len(entries)
 
@@ -163,7 +169,7 @@ class Ledger:
         return entries, torn
 
     def _repaired(self, now: datetime) -> list[LedgerEntry]:
-        """Return the entries after setting aside a torn last line, or ending it where it is whole."""
+        """Return the entries. A torn last line is moved aside; a complete one without its newline gets it."""
         entries, torn = self._read()
         if not torn:
             return entries
@@ -219,8 +225,8 @@ def _parse(line: bytes, where: str) -> LedgerEntry:
 def _check_chain(entries: Sequence[LedgerEntry], path: str, head: LedgerHead | None) -> None:
     """Check that every entry carries the digest of the one before it.
 
-    A broken link has two ends. The later line is intact if the line after it, or the head, knows its digest: then the
-    earlier one was changed.
+    If a link is broken, one of two lines was changed. It was the earlier line if the next line, or the head, holds the
+    digest of the later one.
     """
     for index, entry in enumerate(entries):
         seq, previous = index + 1, entries[index - 1].digest() if index else GENESIS
@@ -236,7 +242,7 @@ def _check_chain(entries: Sequence[LedgerEntry], path: str, head: LedgerHead | N
 
 
 def _check_head(entries: Sequence[LedgerEntry], path: str, head: LedgerHead | None) -> None:
-    """Check the last line against the head. A ledger of before there were keys has no head yet."""
+    """Check the last line against the head. Ledgers of the first release have no head."""
     if head is None:
         if any(entry.key is not None for entry in entries):
             expected = "the digest of the last line in the registry"
@@ -247,10 +253,10 @@ def _check_head(entries: Sequence[LedgerEntry], path: str, head: LedgerHead | No
     if (seq, digest) == (head.seq, head.digest) or (seq == head.seq + 1 and digest == head.announced):
         return
     if seq < head.seq:
-        raise _broken(f"{path}, line {seq + 1}", f"{head.seq} entries, as the registry says", f"{seq}")
+        raise _broken(f"{path}, line {seq + 1}", f"{head.seq} entries, as in the registry", f"{seq}")
     if seq == head.seq:
         raise _broken(f"{path}, line {seq}", f"an entry with the digest {head.digest[:12]}", digest[:12])
-    raise _broken(f"{path}, line {head.seq + 1}", f"{head.seq} entries, as the registry says", f"{seq}")
+    raise _broken(f"{path}, line {head.seq + 1}", f"{head.seq} entries, as in the registry", f"{seq}")
 
 
 def _broken(where: str, expected: str, found: str) -> RegistryError:

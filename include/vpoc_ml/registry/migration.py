@@ -1,9 +1,9 @@
-"""Brings a registry that had one champion for everything to one champion a key; nothing is lost or decided anew.
+"""Migrates a registry with one champion for all keys to one champion per key. It makes no decision anew.
 
-Old entries of the ledger stay as they are. For each version they name an ``assign`` entry records the key that its
-run's configuration says, and the version gets the key as a tag. Then each key's alias is put on the version that the
-ledger has in office, and the old alias goes last. Every step is skipped where it has been taken, so that a migration
-that was killed is completed by the next access.
+Existing ledger entries stay unchanged. For each version in them, an ``assign`` entry records the key from the run's
+configuration, and the version gets the key as a tag. Then each key's alias is moved to its champion according to the
+ledger. The old alias is removed last. Completed steps are skipped, so the next access completes an interrupted
+migration.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def migrate(ledger: Ledger, mlflow: MlflowStore) -> None:
-    """Migrate the registry if it is an old one.
+    """Migrate the registry if it has one champion for all keys.
 
     Raises:
-        RegistryError: the ledger is broken, MLflow has lost the champion, or a version's configuration cannot be had.
+        RegistryError: the ledger is broken, MLflow has lost the champion, or a version's configuration cannot be read.
     """
     with ledger.locked():
         versions = mlflow.versions()
@@ -62,17 +62,17 @@ def _check_champion(entries: Sequence[LedgerEntry], versions: Sequence[ModelVers
         )
     if history and history[-1][0] not in {item.version for item in versions}:
         raise RegistryError(
-            f"Expected version {history[-1][0]}, which the ledger has in office, in MLflow; found none."
+            f"Expected version {history[-1][0]}, the champion according to the ledger, in MLflow; found none."
             " Restore MLflow's database and artifacts from a backup."
         )
 
 
 def _assign(ledger: Ledger, item: ModelVersion, key: ModelKey) -> None:
-    """Record the key of a version that the ledger names, unless that is recorded."""
+    """Record the key of a version in the ledger, unless it is recorded."""
     about = [entry for entry in ledger.entries() if entry.version == item.version]
     if about and not any(entry.key for entry in about):
-        reason = f"The configuration of run {item.run} says so."
-        then = datetime.fromisoformat(about[-1].time)  # true ever since: the migration decides nothing
+        reason = f"The key is that of the configuration of run {item.run}."
+        then = datetime.fromisoformat(about[-1].time)  # the key applied since then: the migration decides nothing
         ledger.append(book.ASSIGN, version=item.version, key=str(key), reasons=[reason], now=then)
 
 

@@ -1,6 +1,6 @@
-"""Training curves in MLflow: live while a long run trains, otherwise when its model is registered.
+"""Training curves in MLflow: live during a long training, otherwise when its model is registered.
 
-MLflow is a mirror here. Whatever happens to it, training goes on and ``progress.jsonl`` is complete.
+MLflow only receives a copy. If it fails, training continues and ``progress.jsonl`` is complete.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 class Curves:
-    """Takes progress lines and sends them from a thread of its own, so that a slow server holds nothing up.
+    """Sends progress lines to MLflow from a thread of its own, so that a slow server does not delay the training.
 
-    A run shorter than ``after`` seconds never loads MLflow: its curves come with its registration.
+    A run shorter than ``after`` seconds does not import MLflow. Its curves are logged at registration.
 
     Args:
         open_store: opens the MLflow store; called in the sending thread.
@@ -43,7 +43,7 @@ class Curves:
         self.opened: float | None = None
 
     def __call__(self, line: Line) -> None:
-        """Queue a line of progress; never blocks and never raises."""
+        """Queue a progress line. It never blocks and never raises."""
         self.lines.append(line)
         now = time.monotonic()
         self.opened = now if self.opened is None else self.opened
@@ -52,7 +52,7 @@ class Curves:
             self.thread.start()
 
     def close(self) -> None:
-        """Send what is left, for at most half a minute."""
+        """Send the queued lines, for at most 30 seconds."""
         self.closing.set()
         if self.thread is not None:
             self.thread.join(CLOSE_SECONDS)
@@ -66,7 +66,7 @@ class Curves:
                 last = self.closing.wait(FLUSH_SECONDS)
                 mlflow.log_curves(live, points(self._taken()))
             mlflow.close_live(live)
-        except Exception as error:  # noqa: BLE001 - a mirror that breaks, in whatever way, must not end the training
+        except Exception as error:  # noqa: BLE001 - no failure of MLflow may end the training
             log.warning("the training curves are not sent to MLflow: %s: %s", type(error).__name__, error)
 
     def _taken(self) -> Iterator[Line]:
@@ -75,7 +75,7 @@ class Curves:
 
 
 def points(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
-    """Return name, value and step of every number in progress lines; names start with ``training/``."""
+    """Return name, value and step of every number in the progress lines. Names start with ``training/``."""
     return [
         (f"{CURVES}{name}", float(value), int(line["step"]))
         for line in lines
@@ -86,6 +86,6 @@ def points(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
 
 
 def stored_points(run_dir: Path) -> list[tuple[str, float, int]]:
-    """Return the points of a finished run's ``progress.jsonl``; none without the file."""
+    """Return the points of a run's ``progress.jsonl``; none without the file."""
     path = run_dir / "progress.jsonl"
     return points(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else []

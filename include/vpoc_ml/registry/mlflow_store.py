@@ -1,4 +1,4 @@
-"""MLflow's side of the model store: runs, versions, aliases, the ledger's head. Nothing here decides anything."""
+"""Access to MLflow: runs, model versions, champion aliases and the head of the ledger. It contains no decisions."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ from vpoc_ml.errors import RegistryError
 from vpoc_ml.registry.ledger import LedgerHead
 from vpoc_ml.registry.model_key import ModelKey
 
-BATCH_POINTS = 1000  # of one request, as MLflow allows
+BATCH_POINTS = 1000  # MLflow's limit per request
 _SQLITE = "sqlite:///"
 MODEL, EXPERIMENT = "vpoc", "vpoc"
 UNKEYED_ALIAS = "champion"
-"""The alias of registries that had one champion for all keys."""
+"""Alias of the champion in registries of the first version, which had one champion for all keys."""
 HEAD_TAG = "ledger_head"
 CURVES = "training/"
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version: its run, what it was trained on, the hash of its weights, where its files lie.
+    """A registered version.
 
-    ``key`` is None for a version that was registered before there were keys. ``logged`` is the id of its MLflow run.
+    Attributes:
+        version: number of the version.
+        run: the run that trained it.
+        fingerprint: identity of the training data, settings and code.
+        weights: SHA-256 of the weights file.
+        source: URI of its files.
+        created_ms: time of registration, milliseconds since 1970, UTC.
+        key: None for a version registered before there were keys.
+        run_id: id of its MLflow run.
     """
 
     version: int
@@ -41,11 +49,11 @@ class ModelVersion:
     source: str
     created_ms: int
     key: ModelKey | None
-    logged: str
+    run_id: str
 
 
 class MlflowStore:
-    """Versions of the registered model ``vpoc`` at ``tracking_uri``; MLflow is loaded on first use."""
+    """The registered model ``vpoc`` at ``tracking_uri``. MLflow is imported on first use."""
 
     def __init__(self, tracking_uri: str, artifacts: str | None = None) -> None:
         self.tracking_uri = tracking_uri
@@ -62,7 +70,7 @@ class MlflowStore:
         tags: Mapping[str, str],
         curves: Sequence[tuple[str, float, int]] = (),
     ) -> int:
-        """Log a run and make a version of it. A run left unfinished with the same weights is completed."""
+        """Log a run and register it as a version. An unfinished MLflow run with the same weights is completed."""
         logged = self._open_run(run, tags)
         for name, value in params.items():
             self._client.log_param(logged.info.run_id, name, value)
@@ -77,7 +85,7 @@ class MlflowStore:
         return int(made.version)
 
     def open_live(self, run: str) -> str:
-        """Return the id of the MLflow run that shows the curves of ``run``; one that was left open goes on."""
+        """Return the id of the MLflow run for the training curves of ``run``; an open one is continued."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
         found = self._client.search_runs([experiment], f"tags.run = '{run}' and tags.curves = 'live'")
         made = (
@@ -88,7 +96,7 @@ class MlflowStore:
         return str(made.info.run_id)
 
     def close_live(self, run_id: str) -> None:
-        """Mark the run of the curves as finished."""
+        """Mark the MLflow run of the curves as finished."""
         self._client.set_terminated(run_id)
 
     def log_curves(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
@@ -105,7 +113,7 @@ class MlflowStore:
         return sorted(self._search(f"name='{MODEL}'"), key=lambda item: item.version)
 
     def of_run(self, run: str) -> ModelVersion | None:
-        """Return the version made of ``run``, or None."""
+        """Return the version of ``run``, or None."""
         found = self._search(f"name='{MODEL}' and tags.run = '{run}'")
         return found[0] if found else None
 
@@ -123,7 +131,7 @@ class MlflowStore:
         return found[0]
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Return the metrics of every logged run by the run's id, without the curves of its training."""
+        """Return the metrics of every MLflow run by its id, without the training curves."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
         found: dict[str, dict[str, float]] = {}
         token: str | None = ""
@@ -136,20 +144,20 @@ class MlflowStore:
         return found
 
     def alias(self, key: ModelKey | None) -> int | None:
-        """Return the version that carries the alias of the champion of ``key``, or None; no key: the one for all."""
+        """Return the version with the champion alias of ``key``, or None. Without a key: the alias for all keys."""
         aliases = self._client.get_registered_model(MODEL).aliases
         return int(aliases[_alias(key)]) if _alias(key) in aliases else None
 
     def move_alias(self, key: ModelKey, version: int) -> None:
-        """Put the alias of the champion of ``key`` on ``version``."""
+        """Move the champion alias of ``key`` to ``version``."""
         self._client.set_registered_model_alias(MODEL, _alias(key), str(version))
 
     def drop_unkeyed_alias(self) -> None:
-        """Remove the alias that was one for all keys."""
+        """Remove the alias for all keys."""
         self._client.delete_registered_model_alias(MODEL, UNKEYED_ALIAS)
 
     def set_key(self, version: int, key: ModelKey) -> None:
-        """Record the key of a version that was registered before there were keys."""
+        """Set the key of a version that was registered before there were keys."""
         self._client.set_model_version_tag(MODEL, str(version), "key", str(key))
 
     def head(self) -> LedgerHead | None:
@@ -158,7 +166,7 @@ class MlflowStore:
         return LedgerHead(**json.loads(tags[HEAD_TAG])) if HEAD_TAG in tags else None
 
     def set_head(self, head: LedgerHead) -> None:
-        """Keep the head of the ledger as a tag of the registered model."""
+        """Store the head of the ledger as a tag of the registered model."""
         self._client.set_registered_model_tag(MODEL, HEAD_TAG, json.dumps(asdict(head)))
 
     @property
@@ -198,7 +206,7 @@ def _registered(item: Any) -> ModelVersion:
         source=item.source,
         created_ms=int(item.creation_timestamp),
         key=ModelKey.parse(tags["key"]) if "key" in tags else None,
-        logged=item.run_id,
+        run_id=item.run_id,
     )
 
 
@@ -224,9 +232,9 @@ def connect_client(tracking_uri: str) -> Any:
 
 
 def _create_database(path: Path) -> None:
-    """Create MLflow's SQLite file unless it exists, whole or not at all.
+    """Create MLflow's SQLite file unless it exists. The file appears only when it is complete.
 
-    MLflow's migrations are no transaction: a process killed among them leaves a file that nothing can open again.
+    MLflow's migrations are not atomic. A process killed during them would leave a file that MLflow cannot open.
     """
     if path.exists():
         return
@@ -237,9 +245,10 @@ def _create_database(path: Path) -> None:
     with FileLock(f"{path}.lock"):
         if path.exists():
             return
-        for left in path.parent.glob(f"{path.name}.*.new"):
-            left.unlink()
-        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # MLflow keeps one store a name and process
+        for leftover in path.parent.glob(f"{path.name}.*.new"):
+            leftover.unlink()
+        # MLflow caches one store per file name and process, so each attempt needs a new name
+        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
         try:
             MlflowClient(tracking_uri=f"{_SQLITE}{unfinished}").search_experiments()
         except MlflowException as error:

@@ -1,4 +1,4 @@
-"""Trials of a search in MLflow: an experiment of their own, one run a trial, no model."""
+"""Trials of a search in MLflow: a separate experiment with one run per trial and no model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OPEN = ("RUNNING", "SCHEDULED")
 
 
 def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
-    """Log a trial's parameters and metrics; one that is there already is left as it is, an open one is completed.
+    """Log parameters and metrics of a trial. A finished trial in MLflow is left unchanged; an open one is completed.
 
-    A run stays open where MLflow could not be reached, or the search was killed, before all of it was logged.
+    A trial stays open if MLflow could not be reached, or the search was killed, before everything was logged.
 
     Args:
-        tracking_uri: of MLflow.
-        run: name of the run that is searched.
-        record: number, trial, params, outcome, value, metrics, as ``training.search`` makes them.
+        tracking_uri: address of MLflow.
+        run: the run whose settings are searched.
+        record: number, trial, params, outcome, value and metrics of ``training.search``.
     """
     client = connect_client(tracking_uri)
     found = client.get_experiment_by_name(EXPERIMENT)
@@ -33,14 +33,14 @@ def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
     for key, value in record["params"].items():
         client.log_param(made.info.run_id, key, value)
     for name, number in metrics_of(record).items():
-        if name not in made.data.metrics:  # a second point would draw a curve
+        if name not in made.data.metrics:  # MLflow would draw a second point as a curve
             client.log_metric(made.info.run_id, name, number)
     client.set_terminated(made.info.run_id, "FINISHED" if record["value"] is not None else "FAILED")
 
 
 def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the trial's numbers under flat names; those it does not have are left out."""
+    """Return the numbers of a trial by flat names. Missing numbers are left out."""
     metrics = record.get("metrics") or {}
     values = {name: each["value"] if isinstance(each, dict) else each for name, each in metrics.items()}
-    told = {"value": record["value"], **{f"validation_{name}": value for name, value in values.items()}}
-    return {name: float(value) for name, value in told.items() if value is not None}
+    numbers = {"value": record["value"], **{f"validation_{name}": value for name, value in values.items()}}
+    return {name: float(value) for name, value in numbers.items() if value is not None}

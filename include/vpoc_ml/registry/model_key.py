@@ -1,4 +1,4 @@
-"""What a champion is champion of: one instrument, one horizon, one target."""
+"""The key of a champion: instrument, horizon and target."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ PATTERN = re.compile(r"(?P<instrument>\w+)-(?P<horizon>[1-9]\d*)m-(?P<target>[a-
 
 @dataclass(frozen=True, order=True)
 class ModelKey:
-    """Models compete with each other, and score bars, only within one key; its text form is ``ES-1m-rank``.
+    """Models are compared, promoted and scored within one key. Its text form is ``ES-1m-rank``.
 
-    ``instrument`` is the root symbol, ``horizon_minutes`` the label's horizon, ``target`` what the network is
-    trained on (``dataset.target``).
+    ``instrument`` is the root symbol, ``horizon_minutes`` the label's horizon, ``target`` the kind of target.
     """
 
     instrument: str
@@ -30,12 +29,12 @@ class ModelKey:
 
     @classmethod
     def of(cls, config: RunConfig) -> ModelKey:
-        """Return the key of the models that a configuration trains."""
+        """Return the key of the models trained with a configuration."""
         return cls(config.data.instrument, config.dataset.horizon_minutes, config.dataset.target.kind)
 
     @classmethod
     def of_stored(cls, config: Mapping[str, Any]) -> ModelKey:
-        """Return the key of a run's config.json, also of an earlier version whose other settings are unknown today."""
+        """Return the key in a run's config.json, also of an older release with settings that no longer exist."""
         data, dataset = config.get("data", {}), config.get("dataset", {})
         known = {name: dataset[name] for name in ("horizon_minutes", "target") if name in dataset}
         instrument = {"instrument": data["instrument"]} if "instrument" in data else {}
@@ -43,7 +42,7 @@ class ModelKey:
 
     @classmethod
     def parse(cls, text: str) -> ModelKey:
-        """Return the key that ``text`` names.
+        """Return the key with the text form ``text``.
 
         Raises:
             InvalidValueError: the text has another form than ``ES-1m-rank``.

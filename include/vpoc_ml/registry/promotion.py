@@ -1,10 +1,10 @@
-"""The promotion rule: one pure function from evidence and rules to a decision with all its reasons.
+"""The promotion rule: a pure function from evidence and rules to a decision with all its reasons.
 
-The honest default is to refuse. An interval that contains zero is no evidence, and a candidate without
-evidence does not replace anything. Improving any number of the evidence never turns a promotion into a
-refusal. The rule judges one night at a time: with a chance of 2.5 % a night that an interval misses
-zero by luck, a long row of nights will promote a lucky candidate sooner or later, which is why several
-conditions must hold together and why every decision goes into the ledger.
+The default is to refuse. An interval that contains zero is no evidence, and a candidate without evidence replaces
+nothing. The rule is monotone: a better value in the evidence never turns a promotion into a refusal. The rule sees
+one night at a time. On each night an interval lies above zero by chance with a probability of 2.5 %, so over many
+nights a lucky candidate would pass a single condition. Several conditions must therefore hold together, and every
+decision is recorded in the ledger.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from vpoc_ml.evaluation.baselines import BASELINES
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a promotion is decided on. None stands for a number that could not be measured.
+    """The evidence about a candidate. None is a value that could not be measured.
 
-    ``accuracy_gain`` holds the candidate's paired gain in direction accuracy over each baseline;
-    ``champion_fingerprint`` is None where there is no champion yet.
+    ``accuracy_gain`` holds the candidate's paired gain in direction accuracy over each baseline.
+    ``champion_fingerprint`` is None if there is no champion.
     """
 
     rank_ic: Interval | None
@@ -45,7 +45,7 @@ class Evidence:
         champion_fingerprint: str | None = None,
         gate_failures: Sequence[str] = (),
     ) -> Evidence:
-        """Read the evidence from the metrics that ``evaluate_run`` returned."""
+        """Take the evidence from the metrics of a run."""
 
         def gains(name: str) -> Gains:
             return metrics.versus.get(name, Gains())
@@ -65,7 +65,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class PromotionCheck:
-    """One condition of the rule, in a sentence with its numbers."""
+    """One condition of the rule. ``text`` is a sentence with its numbers."""
 
     name: str
     passed: bool
@@ -74,7 +74,7 @@ class PromotionCheck:
 
 @dataclass(frozen=True)
 class PromotionDecision:
-    """The verdict. ``reasons`` are all that speak against, or, for a promotion, all that spoke for it."""
+    """The decision of the rule. ``reasons`` are the failed conditions or, for a promotion, all conditions."""
 
     promote: bool
     reasons: tuple[str, ...]
@@ -90,7 +90,7 @@ class PromotionDecision:
 
 
 def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
-    """Return whether the candidate becomes champion, and every reason, not only the first."""
+    """Return whether the candidate becomes champion, with every reason."""
     checks = [
         _gates(evidence),
         _rank_ic(evidence, rules),
@@ -158,9 +158,9 @@ def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck
         checks.append(PromotionCheck("not_champion", False, same))
     gain, margin = evidence.champion_gain, rules.champion_margin
     if gain is None:
-        why = evidence.champion_unscored or "it was not measured on this run's rows"
+        reason = evidence.champion_unscored or "it was not measured on this run's rows"
         checks.append(
-            PromotionCheck("champion", False, f"The champion could not be compared: {why}. Keep the champion.")
+            PromotionCheck("champion", False, f"The champion could not be compared: {reason}. Keep the champion.")
         )
     else:
         shown = f"The gain in direction accuracy over the champion is {_points(gain)}"

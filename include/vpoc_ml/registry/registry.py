@@ -1,4 +1,7 @@
-"""What all keys share: one ledger, one registered model in MLflow, migrated and verified before anything is read."""
+"""The registry of all model keys: one ledger and one registered model in MLflow.
+
+It is migrated and verified before anything is read.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from vpoc_ml.artifacts.model_summary import ModelSummary, VersionDecision
 from vpoc_ml.registry.champion_history import keys
 from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Ledger, LedgerEntry
 from vpoc_ml.registry.migration import migrate
@@ -18,8 +21,7 @@ from vpoc_ml.registry.model_key import ModelKey
 class Registry:
     """The registry at ``tracking_uri``.
 
-    ``folder`` holds what belongs to this machine: the ledger, local copies of models under ``models/``
-    and, for a local registry, the artifacts.
+    ``folder`` holds the ledger, local copies of models (``models/``) and, for a local registry, MLflow's artifacts.
     """
 
     def __init__(self, tracking_uri: str, *, folder: Path, artifacts: str | None = None) -> None:
@@ -30,14 +32,14 @@ class Registry:
 
     @classmethod
     def local(cls, folder: Path) -> Registry:
-        """Return the registry that lives in ``folder`` alone: SQLite, artifacts beside it."""
+        """Return a registry that is stored in ``folder`` only: MLflow's SQLite file and its artifacts."""
         root = folder.resolve()
         root.mkdir(parents=True, exist_ok=True)
         return cls(f"sqlite:///{root / 'mlflow.db'}", folder=root, artifacts=(root / "artifacts").as_uri())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the registry against every other process, migrated and verified; may be nested."""
+        """Lock the registry against every other process; it is migrated and verified. The lock may be nested."""
         with self.ledger.locked():
             self.entries()
             yield
@@ -54,33 +56,29 @@ class Registry:
         return self.ledger.entries()
 
     def keys(self) -> list[ModelKey]:
-        """Return the keys that decisions were made about, sorted."""
+        """Return the keys with at least one decision, sorted."""
         return keys(self.entries())
 
-    def models(self) -> list[dict[str, Any]]:
-        """Return every version of every key, by key, oldest first.
-
-        Each has ``version``, ``key``, ``run``, ``fingerprint``, ``registered`` (UTC, ISO 8601), ``champion``,
-        ``metrics`` (name to value) and ``decision``: action, time and reasons of the newest one about it, or None.
-        """
+    def models(self) -> list[ModelSummary]:
+        """Return every version of every key, by key, oldest first."""
         entries, metrics = self.entries(), self.mlflow.metrics()
         about: dict[int | None, LedgerEntry] = {e.version: e for e in entries if e.action not in (ASSIGN, RECOVER)}
-        champions_of: dict[ModelKey | None, int | None] = {key: self.mlflow.alias(key) for key in keys(entries)}
+        champions: dict[ModelKey | None, int | None] = {key: self.mlflow.alias(key) for key in keys(entries)}
         versions = sorted(self.mlflow.versions(), key=lambda item: (str(item.key), item.version))
         return [
-            {
-                "version": item.version,
-                "key": str(item.key),
-                "run": item.run,
-                "fingerprint": item.fingerprint,
-                "registered": datetime.fromtimestamp(item.created_ms / 1000, UTC).isoformat(timespec="seconds"),
-                "champion": item.version == champions_of.get(item.key),
-                "metrics": metrics.get(item.logged, {}),
-                "decision": _decision(about.get(item.version)),
-            }
+            ModelSummary(
+                version=item.version,
+                key=str(item.key),
+                run=item.run,
+                fingerprint=item.fingerprint,
+                registered=datetime.fromtimestamp(item.created_ms / 1000, UTC).isoformat(timespec="seconds"),
+                champion=item.version == champions.get(item.key),
+                metrics=metrics.get(item.run_id, {}),
+                decision=_decision(about.get(item.version)),
+            )
             for item in versions
         ]
 
 
-def _decision(entry: LedgerEntry | None) -> dict[str, Any] | None:
-    return None if entry is None else {"action": entry.action, "time": entry.time, "reasons": list(entry.reasons)}
+def _decision(entry: LedgerEntry | None) -> VersionDecision | None:
+    return None if entry is None else VersionDecision(action=entry.action, time=entry.time, reasons=entry.reasons)

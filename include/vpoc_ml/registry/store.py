@@ -1,11 +1,10 @@
-"""The model store: versions and champions, kept in MLflow; decisions, kept in the ledger.
+"""The models of one key: versions and champions in MLflow, decisions in the ledger.
 
-There is one champion a ``ModelKey``; versions, ledger and MLflow's model are shared by all keys. A champion
-changes in two steps, the ledger's entry first and MLflow's alias of the key last. A process killed between
-them leaves the old champion in office and a decision on record. The ledger is the truth: ``recover``, which
-every later promotion or rollback calls first, moves the alias to where the ledger says, so the outcome does
-not depend on when the process died. For the same reason an alias that somebody moved by hand is put back.
-Every read verifies the ledger.
+Each ``ModelKey`` has one champion. All keys share the ledger and the registered model in MLflow. The champion changes
+in two steps: first the ledger entry is written, then MLflow's champion alias is moved. If the process is killed
+between them, the decision is recorded and the alias still names the old champion. The ledger decides: ``recover``
+moves the alias to the version that the ledger names. Every promotion and rollback calls it first. It also corrects an
+alias that was moved by hand. Every read verifies the ledger.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.artifacts.model_summary import ModelSummary
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
@@ -37,7 +37,7 @@ OPTIONAL = ("report.html", "training_config.json")
 
 @dataclass(frozen=True)
 class Champion:
-    """A version that is, was or may become champion. ``folder`` holds its files on this machine."""
+    """A version that is, was or may become champion. ``folder`` holds a local copy of its files."""
 
     version: int
     run: str
@@ -56,7 +56,7 @@ class ModelStore:
 
     @classmethod
     def local(cls, folder: Path, key: ModelKey) -> ModelStore:
-        """Return the models of ``key`` in the registry that lives in ``folder`` alone."""
+        """Return the models of ``key`` in a registry that is stored in ``folder`` only."""
         return cls(Registry.local(folder), key)
 
     def log_run(
@@ -67,17 +67,19 @@ class ModelStore:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> int:
-        """Register the model of ``run_dir`` and return its version; the same run again returns the same version.
+        """Register the model of ``run_dir`` and return its version. The same run returns the same version again.
 
-        The run's name is the folder's name. ``tags["fingerprint"]`` identifies what it was trained on
-        and how; without it the hash of the weights is used. A run whose logging was interrupted is
-        completed by the next call.
+        The run's name is the folder's name. ``tags["fingerprint"]`` identifies training data, settings and code;
+        without it the hash of the weights is used. The next call completes an interrupted registration.
 
         Raises:
-            MissingInputError: a file of the model is absent.
+            MissingInputError: a file of the model is missing.
             RegistryError: this run name is registered with other weights or under another key.
         """
-        files, run = _files(run_dir), run_dir.name
+        for name in REQUIRED:
+            if not (run_dir / name).is_file():
+                raise MissingInputError(run_dir / name, "a file of the model", "Train and evaluate the run first.")
+        run, files = run_dir.name, [run_dir / n for n in (*REQUIRED, *OPTIONAL) if (run_dir / n).is_file()]
         weights = hash_file(run_dir / WEIGHTS)
         with self.locked():
             found = self.mlflow.of_run(run)
@@ -89,12 +91,12 @@ class ModelStore:
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
             )
 
-    def list_models(self) -> list[dict[str, Any]]:
-        """Return the versions of the key, oldest first, as ``Registry.models`` describes them."""
-        return [model for model in self.registry.models() if model["key"] == str(self.key)]
+    def list_models(self) -> list[ModelSummary]:
+        """Return the versions of the key, oldest first."""
+        return [model for model in self.registry.models() if model.key == str(self.key)]
 
     def champion(self) -> Champion | None:
-        """Return the champion in office with its files on this machine; None before the first promotion.
+        """Return the current champion with a local copy of its files; None before the first promotion.
 
         Raises:
             RegistryError: the ledger was changed after it was written.
@@ -104,16 +106,16 @@ class ModelStore:
         return None if version is None else self.get(version)
 
     def champion_at(self, when: datetime) -> Champion | None:
-        """Return the champion that the ledger had in office at ``when`` (timezone-aware); None if there was none."""
+        """Return the champion at ``when`` (timezone-aware), according to the ledger; None if there was none."""
         history = champions_of(self.entries(), self.key, when)
         return self.get(history[-1]) if history else None
 
     def get(self, version: int) -> Champion:
-        """Return a version with its files on this machine.
+        """Return a version with a local copy of its files.
 
         Raises:
-            RegistryError: there is no such version, or it is of another key.
-            ArtifactError: its files are gone or its weights are not those that were registered.
+            RegistryError: the version does not exist or has another key.
+            ArtifactError: its files are missing or its weights differ from the registered ones.
         """
         self.entries()
         item = self.mlflow.get(version)
@@ -122,16 +124,12 @@ class ModelStore:
         folder = local_copy(item.source, target, check=lambda found: _check_weights(found, item))
         return Champion(version, item.run, item.fingerprint, folder)
 
-    def champion_folder(self, version: int) -> Path:
-        """Return the folder with the files of ``version`` on this machine."""
-        return self.get(version).folder
-
     def promote(self, version: int, reasons: Sequence[str], now: datetime) -> Champion:
-        """Make ``version`` champion: the ledger first, the alias last. Promoting the champion changes nothing.
+        """Make ``version`` the champion. Promoting the current champion changes nothing.
 
         Raises:
-            RegistryError: there is no such version, or the ledger is broken.
-            ArtifactError: its files cannot be had; the champion stays.
+            RegistryError: the version does not exist, or the ledger is broken.
+            ArtifactError: its files cannot be read; the champion stays.
         """
         with self.locked():
             self.recover(now)
@@ -142,42 +140,42 @@ class ModelStore:
         return candidate
 
     def refuse(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
-        """Record that the promotion rule refused a candidate; the champion stays as it is."""
+        """Record that the promotion rule refused a candidate. The champion stays."""
         return self._append(book.REFUSE, version, reasons, now)
 
     def reject(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
-        """Record that a person rejected a candidate that the rule would promote; the champion stays as it is."""
+        """Record that a person rejected a candidate accepted by the rule. The champion stays."""
         return self._append(book.REJECT, version, reasons, now)
 
     def expire(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
-        """Record that nobody approved a candidate in time; the champion stays as it is."""
+        """Record that nobody approved a candidate in time. The champion stays."""
         return self._append(book.EXPIRE, version, reasons, now)
 
     def rollback(self, reason: str, now: datetime, *, expected: int | None = None) -> Champion:
-        """Put the champion before the present one back into office, and return it.
+        """Restore the previous champion and return it.
 
-        Each rollback goes one promotion further back. ``expected`` names the version to be removed, so
-        that a request repeated by mistake does not remove two. A call that finds an unfinished rollback
-        finishes it and goes no further.
+        Each rollback goes one promotion further back. ``expected`` is the current champion; a request repeated by
+        mistake then fails instead of removing a second one. If an earlier rollback was interrupted, this call only
+        completes it.
 
         Raises:
-            RegistryError: there is no earlier champion, or another one than ``expected`` is in office.
+            RegistryError: there is no previous champion, or the current one is not ``expected``.
         """
         with self.locked():
             completed = self.recover(now)
             history = champions_of(self.entries(), self.key)
             if completed is not None and completed.action == book.ROLLBACK:
                 return self.get(history[-1])
-            previous = self.get(_before(history, expected))
+            previous = self.get(_previous(history, expected))
             self._append(book.ROLLBACK, previous.version, [reason], now)
             self.mlflow.move_alias(self.key, previous.version)
         return previous
 
     def recover(self, now: datetime) -> LedgerEntry | None:
-        """Move the alias to where the ledger says; return the decision this completed, None if all was well.
+        """Move the alias to the ledger's champion; return the decision that this completed, None if nothing was wrong.
 
         Raises:
-            RegistryError: the ledger names no champion but MLflow has one: the ledger was lost.
+            RegistryError: MLflow has a champion and the ledger has none, so the ledger was lost.
         """
         with self.locked():
             entries = self.entries()
@@ -192,7 +190,7 @@ class ModelStore:
             decisions = [entry for entry in entries if entry.action in (book.PROMOTE, book.ROLLBACK)]
             decision = [entry for entry in decisions if key_of(entry, entries) == str(self.key)][-1]
             self.mlflow.move_alias(self.key, history[-1])
-            reason = f"The alias was on version {alias}; entry {decision.seq} says version {history[-1]}."
+            reason = f"The alias was on version {alias}; entry {decision.seq} names version {history[-1]}."
             logger.warning("%s", reason)
             self._append(book.RECOVER, history[-1], [reason], now)
             return decision
@@ -209,26 +207,19 @@ class ModelStore:
             )
 
 
-def _before(history: Sequence[int], expected: int | None) -> int:
-    present = history[-1] if history else None
-    if expected is not None and expected != present:
+def _previous(history: Sequence[int], expected: int | None) -> int:
+    current = history[-1] if history else None
+    if expected is not None and expected != current:
         raise RegistryError(
-            f"Expected version {expected} in office to roll back; was {present}."
-            " It may have been rolled back already: look at the ledger."
+            f"Expected version {expected} as the champion to roll back; found {current}."
+            " It may have been rolled back already: check the ledger."
         )
     if len(history) < 2:
         raise RegistryError(
-            f"Expected an earlier champion to go back to; the ledger has {len(history)} champion(s) in its history."
+            f"Expected a previous champion to restore; the ledger has {len(history)} champion(s) in its history."
             " Promote another version instead."
         )
     return history[-2]
-
-
-def _files(run_dir: Path) -> list[Path]:
-    for name in REQUIRED:
-        if not (run_dir / name).is_file():
-            raise MissingInputError(run_dir / name, "a file of the model", "Train and evaluate the run first.")
-    return [run_dir / name for name in (*REQUIRED, *OPTIONAL) if (run_dir / name).is_file()]
 
 
 def _same_weights(found: ModelVersion, weights: str) -> int:
