@@ -1,4 +1,4 @@
-"""What the reports pages show of a run beside its files: why it failed, and how its training is going.
+"""What the reports pages show of a run beside its files: its failures and the state of its training.
 
 Reads the small JSON records in the run's folder. Heavy libraries stay out, because the API server builds these pages.
 """
@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.artifacts.failure import FOLDER, StageFailure
 from vpoc_ml.training.loop.log import epoch_sentence, read_progress
 
 REFRESH_SECONDS = 10
@@ -30,15 +31,9 @@ OTHER_ADVICE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FailureRecord:
+class FailureRecord(StageFailure):
     """A failure that a run's folder records; ``at`` (UTC) is when the record was written."""
 
-    stage: str
-    label: str
-    error: str
-    message: str
-    exit_code: int
     at: datetime
 
     @property
@@ -62,7 +57,7 @@ def failures(folder: Path) -> list[FailureRecord]:
 
     A run of the command line has the records of its stages only. A stage that succeeds later removes its record.
     """
-    recorded = [_read(file) for file in (folder / "failures").glob("*.json")]
+    recorded = [_read(file) for file in (folder / FOLDER).glob("*.json")]
     messages = {record.message for record in recorded}
     stages = [_read(file) for file in (folder / "stages").glob("*.json") if b'"error_type"' in file.read_bytes()]
     recorded += [stage for stage in stages if stage.message not in messages]
@@ -100,6 +95,6 @@ def _read(file: Path) -> FailureRecord:
             exit_code=record.get("exit_code", 1),
             at=at,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"Expected the record of a failure at {file}; found something else ({error})."
-        return FailureRecord(file.stem, "", "-", message, 1, at)
+        return FailureRecord(stage=file.stem, error="-", message=message, at=at)

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-from vpoc_ml.environment import PROJECT, SUPERVISED_HOME
+from vpoc_ml.environment import INSTRUMENT, PROJECT, SUPERVISED_HOME
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ops.airflow_home import airflow_env, merged
 
@@ -43,6 +43,7 @@ class PartsState(BaseModel):
     Attributes:
         url: address of the API server.
         lake: lake that the parts work on.
+        instrument: instrument of the DAGs, as ``VPOC_INSTRUMENT`` named it at the start; None: the default.
         boot: id of the machine's boot; process ids of another boot mean nothing.
         mains: id and creation time (seconds since 1970) of each part's main process.
     """
@@ -51,6 +52,7 @@ class PartsState(BaseModel):
 
     url: str
     lake: str
+    instrument: str | None = None
     boot: str
     mains: dict[str, tuple[int, float]] = {}
 
@@ -176,7 +178,8 @@ def environment_of(home: Path, state: PartsState | None = None) -> dict[str, str
     state = state or stored_state(home)
     if state is None:
         raise StartError(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
-    return merged(airflow_env(home, state.lake, port=state.port) | shared_secrets(home))
+    named = {INSTRUMENT: state.instrument} if state.instrument else {}
+    return merged(airflow_env(home, state.lake, port=state.port) | shared_secrets(home) | named)
 
 
 def shared_secrets(home: Path) -> dict[str, str]:

@@ -89,7 +89,8 @@ def up(home: Path, lake: str | None, port: int, timeout: float) -> int:
     home.mkdir(parents=True, exist_ok=True)
     password = _new_password(home)
     lake = environment.lake_uri(lake)
-    state = PartsState(url=f"http://127.0.0.1:{port}", lake=lake, boot=parts.boot_id())
+    instrument = environment.read(environment.INSTRUMENT)
+    state = PartsState(url=f"http://127.0.0.1:{port}", lake=lake, instrument=instrument, boot=parts.boot_id())
     prepare_database(home, state)
     state.store(home)
     try:

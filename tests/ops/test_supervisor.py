@@ -341,3 +341,10 @@ def test_a_process_id_that_another_program_got_is_left_alone(tmp_path):
     assert processes.main_ids(tmp_path) == {"scheduler": psutil.Process().pid}
     state.model_copy(update={"mains": current, "boot": "an earlier one"}).store(tmp_path)
     assert processes.main_ids(tmp_path) == {}
+
+
+def test_a_restarted_part_keeps_the_instrument_of_the_first_start(tmp_path, monkeypatch):
+    state = PartsState(url="http://127.0.0.1:9", lake="/lake", instrument="NQ", boot=processes.boot_id())
+    tmp_path.joinpath("parts.json").write_text(state.model_dump_json())
+    monkeypatch.setenv("VPOC_INSTRUMENT", "GC")
+    assert processes.environment_of(tmp_path)["VPOC_INSTRUMENT"] == "NQ"
