@@ -23,14 +23,14 @@ def test_check_holds(check):
     check(torch.device("cuda", 0))
 
 
-def test_card_is_chosen_and_recorded():
+def test_the_gpu_is_chosen_and_recorded():
     choice = choose_device(MachineConfig(allow_cpu=False))
     assert choice.device.type == "cuda"
     assert choice.report["smoke"]["trouble"] is None
     assert choice.report["hardware"]["gpus"]
 
 
-def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):
+def test_a_run_on_the_gpu_predicts_as_the_run_on_the_cpu(tmp_path):
     planted = plant(40_000)
     settings = {"machine.engine": "eager", "training.epochs": 3}
     runs = {
@@ -38,7 +38,7 @@ def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):
         for device in ("cpu", "cuda")
     }
     results = {device: train_run(run) for device, run in runs.items()}
-    assert results["cuda"]["device"] == "cuda:0"
+    assert results["cuda"].device == "cuda:0"
     report = json.loads((runs["cuda"] / "training_config.json").read_text())["device_report"]
     assert report["smoke"]["rounds"] >= 1
     predicted = {device: load_model(run / "best_model.json").predict(planted.raw) for device, run in runs.items()}
@@ -46,7 +46,7 @@ def test_whole_run_on_the_card_predicts_as_the_run_on_the_cpu(tmp_path):
     assert planted.captured(predicted["cuda"]) > 0.9 * planted.captured(predicted["cpu"])
 
 
-def test_run_on_the_card_gives_the_same_bytes_twice_and_resumes(tmp_path):
+def test_a_run_on_the_gpu_gives_the_same_bytes_twice_and_resumes(tmp_path):
     planted = plant(20_000)
     settings = {"machine.device": "cuda", "machine.engine": "eager", "training.epochs": 2, "model.dropout": 0.1}
     weights = []
@@ -55,5 +55,5 @@ def test_run_on_the_card_gives_the_same_bytes_twice_and_resumes(tmp_path):
         train_run(run)
         weights.append((run / "best_model.safetensors").read_bytes())
     assert weights[0] == weights[1]
-    assert train_run(tmp_path / "a")["resumed_from_step"] > 0
+    assert train_run(tmp_path / "a").resumed_from_step > 0
     assert (tmp_path / "a" / "best_model.safetensors").read_bytes() == weights[0]

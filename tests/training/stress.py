@@ -34,7 +34,7 @@ from vpoc_ml.training.loop.step_state import LOG_DELTA
 
 FEATURES = 10
 BAD_ROWS, HUGE_ROWS, BAD_TARGETS, ZERO_DENOMINATORS = 0.0131, 0.001, 0.002, 0.003
-JUDGED = 20_000
+EVALUATED = 20_000
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 
 NETS: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ PARAMETERS = {"residual": 1329, "ambitious": 180_117}
 class Market:
     """Raw features [rows, 10], next returns [rows] and, per row, the probability of an up move that made them.
 
-    The last ``JUDGED`` rows validate. ``clean`` are the features before the dirt, for a look at predictions.
+    The last ``EVALUATED`` rows validate. ``clean`` are the features before the dirt, for a look at predictions.
     """
 
     raw: np.ndarray
@@ -58,7 +58,7 @@ class Market:
 
     def captured(self, predicted: np.ndarray) -> float:
         """Share of the attainable edge over 50 % that a prediction's sign earns in expectation on the judged rows."""
-        up = self.up[-JUDGED:]
+        up = self.up[-EVALUATED:]
         earned = np.where(predicted > 0.5, up, 1 - up).mean() - 0.5
         return float(earned / (np.maximum(up, 1 - up).mean() - 0.5))
 
@@ -71,7 +71,7 @@ def dirty_market(rows: int, seed: int = 3, strength: float = 1.2) -> Market:
     of the rows have a NaN or an infinity in a column, 0.1 % 1e25, and 0.2 % of the training returns are not finite.
     """
     rng = np.random.default_rng(seed)
-    count = rows + JUDGED
+    count = rows + EVALUATED
     latent = rng.normal(size=(count, 6))
     signal = np.tanh(latent[:, 0]) + np.sin(1.5 * latent[:, 1]) - 0.5 * latent[:, 2] * np.tanh(latent[:, 3])
     up = 1 / (1 + np.exp(-strength * signal))
@@ -95,7 +95,7 @@ def dirty_market(rows: int, seed: int = 3, strength: float = 1.2) -> Market:
 
 def write_market(folder: Path, market: Market, settings: dict[str, Any]) -> Path:
     """Write the run folder of a training job on ``market``."""
-    train = len(market.raw) - JUDGED
+    train = len(market.raw) - EVALUATED
     target = RankTarget.fit(market.returns[:train])
     names = [f"f{index}" for index in range(FEATURES)]
     split = np.where(np.arange(len(market.raw)) < train, "train", "validation")
@@ -175,9 +175,9 @@ class CaseResult(NamedTuple):
 
 
 def run_case(folder: Path, market: Market, settings: dict[str, Any]) -> CaseResult:
-    """Train on ``market`` and judge the stored model on the judged rows, dirt included."""
+    """Train on ``market`` and evaluate the stored model on the evaluation rows, dirt included."""
     run = write_market(folder, market, settings)
-    error, result = "", {}
+    error = ""
     try:
         result = train_run(run)
     except TrainingUnstableError as trouble:
@@ -187,10 +187,10 @@ def run_case(folder: Path, market: Market, settings: dict[str, Any]) -> CaseResu
     facts = (windows[-1]["step"], sum(line["skipped"] for line in windows), windows[-1]["rollbacks"])
     if error:
         return CaseResult(*facts, None, None, None, 0, error)
-    predicted = load_model(run / "best_model.json").predict(market.raw[-JUDGED:])
+    predicted = load_model(run / "best_model.json").predict(market.raw[-EVALUATED:])
     lost = int((~np.isfinite(predicted)).sum())
-    told = (result["validation_constant"], result["best_validation_loss"], market.captured(predicted))
-    return CaseResult(*facts, *told, lost, "")
+    losses = (result.validation_constant, result.best_validation_loss, market.captured(predicted))
+    return CaseResult(*facts, *losses, lost, "")
 
 
 # ---------------------------------------------------------------- protections, each with its switch

@@ -10,22 +10,22 @@ import torch
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.training.loop.checkpoint import (
     Checkpoint,
-    fingerprints,
     latest_checkpoint,
     read_checkpoint,
+    resume_keys,
     write_checkpoint,
 )
 
 
-def checkpoint(step: int, fingerprint: str = "mine") -> Checkpoint:
+def checkpoint(step: int, resume_key: str = "mine") -> Checkpoint:
     tensors = {"state": torch.full((4, 9), float(step)), "updates": torch.tensor(float(step))}
-    return Checkpoint(step, fingerprint, tensors, {"history": [0.1, 0.2], "best": None})
+    return Checkpoint(step, resume_key, tensors, {"history": [0.1, 0.2], "best": None})
 
 
 def test_round_trip_is_exact(tmp_path):
     written = checkpoint(7)
     found = read_checkpoint(write_checkpoint(tmp_path, written))
-    assert (found.step, found.fingerprint, found.progress) == (7, "mine", written.progress)
+    assert (found.step, found.resume_key, found.progress) == (7, "mine", written.progress)
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in written.tensors.items())
 
 
@@ -61,7 +61,7 @@ def test_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, caplo
 
 
 def test_checkpoint_of_other_data_is_ignored_with_the_reason(tmp_path, caplog):
-    write_checkpoint(tmp_path, checkpoint(50, fingerprint="other"))
+    write_checkpoint(tmp_path, checkpoint(50, resume_key="other"))
     with caplog.at_level(logging.WARNING):
         assert latest_checkpoint(tmp_path, "mine") is None
     assert "other data or settings" in caplog.text
@@ -70,7 +70,7 @@ def test_checkpoint_of_other_data_is_ignored_with_the_reason(tmp_path, caplog):
 def test_checkpoints_of_others_stay_until_a_training_saves_its_own(tmp_path):
     """Looking costs nothing: the settings may have been a slip, the device a stopgap."""
     for step in (40, 50):
-        write_checkpoint(tmp_path, checkpoint(step, fingerprint="other"))
+        write_checkpoint(tmp_path, checkpoint(step, resume_key="other"))
     assert latest_checkpoint(tmp_path, "mine") is None
     found = latest_checkpoint(tmp_path, "other")
     assert found is not None
@@ -81,17 +81,17 @@ def test_checkpoints_of_others_stay_until_a_training_saves_its_own(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_fingerprints_are_read_from_headers_and_damage_has_none(tmp_path):
+def test_resume_keys_are_read_from_headers_and_damage_has_none(tmp_path):
     write_checkpoint(tmp_path, checkpoint(1))
     path = write_checkpoint(tmp_path, checkpoint(2))
-    assert fingerprints(tmp_path) == {"mine"}
+    assert resume_keys(tmp_path) == {"mine"}
     whole = path.read_bytes()
     first = tmp_path / "step-000000000001.ckpt"
     for damaged in (b"", whole[:70], whole[:65] + b"\xff" * 8 + whole[73:], whole[:73] + b"[]" + whole[75:]):
         first.write_bytes(damaged)
-        assert fingerprints(tmp_path) == {"mine"}
+        assert resume_keys(tmp_path) == {"mine"}
     path.unlink()
-    assert fingerprints(tmp_path) == set()
+    assert resume_keys(tmp_path) == set()
 
 
 def test_interrupted_writes_are_swept(tmp_path):

@@ -17,7 +17,7 @@ from vpoc_ml.training.hardware.probe import GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Smoke, smoke_test
 from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.fallback import fallback_configs
-from vpoc_ml.training.launch.fingerprint import fingerprint_of
+from vpoc_ml.training.launch.fingerprint import resume_key, training_fingerprint
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.run_inputs import hash_inputs
 from vpoc_ml.training.loop.checkpoint import read_checkpoint, write_checkpoint
@@ -115,19 +115,19 @@ def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make
     run = make_run(tiny, **short, model__hidden_dims=(8,))
     waiting = DeviceChoice(torch.device("cpu"), "the card is busy", busy=GpuBusyError(0, 6 * GIB, 1.0))
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: waiting)
-    assert train_run(run)["device"] == "cpu", "not begun yet: the CPU does"
+    assert train_run(run).device == "cpu", "not begun yet: the CPU does"
     stored = read_checkpoint(max((run / "checkpoints").iterdir()))
     config = read_config(run)
-    for rung in fallback_configs(config)[:2]:
-        on_gpu = replace(stored, fingerprint=fingerprint_of(hash_inputs(run), rung, "cuda"))
+    for each in fallback_configs(config)[:2]:
+        on_gpu = replace(stored, resume_key=resume_key(training_fingerprint(hash_inputs(run), each), each, "cuda"))
         path = write_checkpoint(run / "checkpoints", on_gpu)
         make_run(tiny, **short, model__hidden_dims=(8,), machine__checkpoint_seconds=7)
         with pytest.raises(GpuBusyError, match="GPU 0"):
             train_run(run)
-        assert read_checkpoint(path).fingerprint == on_gpu.fingerprint, "the card goes on with it"
+        assert read_checkpoint(path).resume_key == on_gpu.resume_key, "the card goes on with it"
     asked = replace(waiting, busy=None)
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: asked)
-    assert train_run(run)["resumed_from_step"] == 0
+    assert train_run(run).resumed_from_step == 0
 
 
 def test_without_the_kernels_count_torchs_own_is_used_less_its_context():

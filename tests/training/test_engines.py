@@ -142,9 +142,9 @@ def test_a_whole_job_is_alike_in_both_engines(tiny, make_run):
     losses = {}
     for engine in ("eager", "fused"):
         result = train_run(make_run(tiny, engine, machine__engine=engine, **shared))
-        assert result["engine"] == engine, result["engine_reason"]
-        assert "self-test passed" in result["engine_reason"] or engine == "eager"
-        losses[engine] = result["best_validation_loss"]
+        assert result.engine == engine, result.engine_reason
+        assert "self-test passed" in result.engine_reason or engine == "eager"
+        losses[engine] = result.best_validation_loss
     assert losses["fused"] == pytest.approx(losses["eager"], rel=1e-4)
 
 

@@ -85,11 +85,11 @@ def test_scoring_repeats_bit_for_bit_what_training_weighed(make_run, tiny, weigh
     rows = tiny.split == "validation"
     mixed = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert np.array_equal(loaded.predict(tiny.raw[rows]), mixed)
-    assert result["parts"] == [part.model_dump() for part in loaded.card.parts]
+    assert result.parts == loaded.card.parts
     expected = (*model.get("groups", ("all",)), *(["lightgbm"] if "blend" in model else []))
-    assert tuple(part["name"] for part in result["parts"]) == expected
-    assert sum(part["weight"] for part in result["parts"]) == pytest.approx(1)
-    assert len(result["members"]) == model.get("members", 1) * len(model.get("groups", "1"))
+    assert tuple(part.name for part in result.parts) == expected
+    assert sum(part.weight for part in result.parts) == pytest.approx(1)
+    assert len(result.members) == model.get("members", 1) * len(model.get("groups", "1"))
     assert abs(loaded.zero_rank - 0.5) < 0.05
 
 
@@ -118,7 +118,7 @@ def test_every_kind_learns(make_run, planter, kind):
     planted = planter(20_000)
     folder = make_run(planted, training__epochs=4, training__batch_size=256, model__kind=kind, model__hidden_dims=(16,))
     result = train_run(folder)
-    assert result["best_validation_loss"] < result["validation_constant"]
+    assert result.best_validation_loss < result.validation_constant
     assert planted.captured(load_model(folder / "best_model.json").predict(planted.raw)) > 0.7
 
 
@@ -151,10 +151,10 @@ def test_the_same_run_gives_the_same_bytes_and_a_resumed_one_too(make_run, tiny)
     with pytest.raises(Killed):
         train_run(half, on_progress=kill)
     result = train_run(half)
-    assert result["resumed_from_step"] > 0
+    assert result.resumed_from_step > 0
     for name in ("best_model.safetensors", "final_model.safetensors"):
         assert (half / name).read_bytes() == (whole / name).read_bytes()
-    assert result["parts"] == json.loads((whole / "training_result.json").read_text())["parts"]
+    assert result.to_json()["parts"] == json.loads((whole / "training_result.json").read_text())["parts"]
 
 
 def test_a_dead_group_does_not_make_the_model_dead(make_run, planter):
@@ -163,13 +163,13 @@ def test_a_dead_group_does_not_make_the_model_dead(make_run, planter):
     planted.raw[:, 4] = 7.0
     folder = known_features(make_run(planted, **QUICK, model__groups=GROUPS), planted)
     result = train_run(folder)
-    assert not result["dead"]
-    assert [part["name"] for part in result["parts"]] == list(GROUPS)
+    assert not result.dead
+    assert [part.name for part in result.parts] == list(GROUPS)
 
 
 def test_settings_of_one_net_store_no_parts(make_run, tiny):
     folder = make_run(tiny, **QUICK)
-    assert "parts" not in train_run(folder)
+    assert train_run(folder).parts is None
     card = load_model(folder / "best_model.json").card
     assert card.parts is None
     assert card.groups is None

@@ -44,8 +44,8 @@ def test_planted_signal_is_captured(planter, make_run):
     predicted = load_model(run / "best_model.json").predict(planted.raw)
     assert planted.captured(predicted, "validation") > 0.9
     assert planted.captured(predicted, "test") > 0.9
-    assert result["best_validation_loss"] < 0.97 * result["validation_constant"]
-    assert (result["skipped"], result["rollbacks"], result["dead"], result["nonfinite_rows"]) == (0, 0, False, 0)
+    assert result.best_validation_loss < 0.97 * result.validation_constant
+    assert (result.skipped, result.rollbacks, result.dead, result.nonfinite_rows) == (0, 0, False, 0)
 
 
 def test_pure_noise_shows_no_skill(planter, make_run):
@@ -55,12 +55,12 @@ def test_pure_noise_shows_no_skill(planter, make_run):
     predicted = load_model(run / "best_model.json").predict(noise.raw)[noise.split == "test"]
     target = noise.y[noise.split == "test"]
     assert abs(np.corrcoef(predicted, target)[0, 1]) < 4 / np.sqrt(len(target))
-    assert result["best_validation_loss"] > 0.995 * result["validation_constant"]
+    assert result.best_validation_loss > 0.995 * result.validation_constant
 
 
 def test_published_recipe_trains_with_299_parameters(tiny, make_run):
     result = train_run(make_run(tiny, preset="top5", training__epochs=1))
-    assert (result["parameters"], result["steps"], result["rollbacks"]) == (299, 2800 // 16, 0)
+    assert (result.parameters, result.steps, result.rollbacks) == (299, 2800 // 16, 0)
 
 
 def test_files_progress_and_log_are_written(tiny, make_run):
@@ -70,14 +70,14 @@ def test_files_progress_and_log_are_written(tiny, make_run):
     lines = [json.loads(line) for line in (run / "progress.jsonl").read_text().splitlines()]
     assert lines == seen
     steps = 2800 // 256
-    assert result["steps"] == 2 * steps
+    assert result.steps == 2 * steps
     windows = [line for line in lines if line["kind"] == "window"]
     epochs = [line for line in lines if line["kind"] == "epoch"]
     assert [line["step"] for line in windows] == [4, 8, steps, steps + 4, steps + 8, 2 * steps]
     assert [line["step"] for line in epochs] == [steps, 2 * steps]
     assert set(windows[0]) == WINDOW
     assert set(epochs[0]) == EPOCH
-    assert json.loads((run / "training_result.json").read_text()) == result
+    assert json.loads((run / "training_result.json").read_text()) == result.to_json()
     described = json.loads((run / "training_config.json").read_text())
     assert described["device_reason"]
     assert described["threads"] == 1
@@ -104,7 +104,7 @@ def test_training_a_finished_run_again_changes_nothing(tiny, make_run):
     before = weights(run)
     second = train_run(run)
     assert weights(run) == before
-    assert second["resumed_from_step"] == first["steps"] == second["steps"]
+    assert second.resumed_from_step == first.steps == second.steps
 
 
 def test_changed_data_or_settings_do_not_resume(tiny, make_run, caplog):
@@ -112,7 +112,7 @@ def test_changed_data_or_settings_do_not_resume(tiny, make_run, caplog):
     train_run(run)
     frame = pl.read_parquet(run / "training_set.parquet")
     frame.with_columns(f0=pl.col("f0") * 2).write_parquet(run / "training_set.parquet")
-    assert train_run(run)["resumed_from_step"] == 0
+    assert train_run(run).resumed_from_step == 0
     assert "other data or settings" in caplog.text
 
 
@@ -127,8 +127,8 @@ def test_dirty_features_and_targets_train_without_a_lost_step(planter, make_run)
     dirty = replace(clean, raw=raw.astype(np.float32), y=y)
     run = make_run(dirty)
     result = train_run(run)
-    assert (result["skipped"], result["rollbacks"]) == (0, 0)
-    assert result["nonfinite_rows"] == result["rows"], "the empty column is non-finite in every row"
+    assert (result.skipped, result.rollbacks) == (0, 0)
+    assert result.nonfinite_rows == result.rows, "the empty column is non-finite in every row"
     predicted = load_model(run / "best_model.json").predict(dirty.raw)
     assert np.isfinite(predicted).all()
     assert dirty.captured(predicted) > 0.8
@@ -139,7 +139,7 @@ def test_without_the_guard_the_same_dirt_is_not_survived(every, value, tiny, mak
     raw = tiny.raw.copy()
     raw[::every, 1] = value
     dirty = replace(tiny, raw=raw)
-    assert train_run(make_run(dirty, "guarded", **FAST))["skipped"] == 0
+    assert train_run(make_run(dirty, "guarded", **FAST)).skipped == 0
     monkeypatch.setattr("vpoc_ml.models.guard.Guard.forward", lambda self, values: values.float())
     with pytest.raises(TrainingUnstableError, match="finite validation loss"):
         train_run(make_run(dirty, **FAST, machine__fallback=False))
@@ -167,12 +167,12 @@ def test_rollback_rescues_a_run_that_dies_without_it(planted, make_run, monkeypa
     hot = {"training__learning_rate": 10.0, "training__batch_size": 256, "training__monitor_steps": 10}
     hot |= {"training__gradient_clip": 1000.0, "training__epochs": 4, "training__max_rollbacks": 30}
     rescued = train_run(make_run(planted, "rescued", **hot))
-    assert rescued["rollbacks"] > 0
+    assert rescued.rollbacks > 0
     monkeypatch.setattr(monitor, "LOSS_FACTOR", float("inf"))
     alone = train_run(make_run(planted, "alone", **hot))
-    assert alone["rollbacks"] == 0
-    assert rescued["best_validation_loss"] < alone["best_validation_loss"]
-    assert alone["best_validation_loss"] > alone["validation_constant"]
+    assert alone.rollbacks == 0
+    assert rescued.best_validation_loss < alone.best_validation_loss
+    assert alone.best_validation_loss > alone.validation_constant
 
 
 def test_unstable_run_raises_after_the_last_rollback(tiny, make_run):
@@ -193,7 +193,7 @@ def test_dead_model_is_reported_not_raised(planter, make_run):
     blind = planter(4_000, strength=0.0)
     blind = replace(blind, raw=np.zeros_like(blind.raw), y=np.where(blind.split == "train", blind.y, 0.5 + 0 * blind.y))
     run = make_run(blind, **FAST)
-    assert train_run(run)["dead"] is True
+    assert train_run(run).dead is True
     assert "dead" in (run / "training_log.txt").read_text()
 
 
@@ -201,12 +201,12 @@ def test_early_stopping_keeps_the_best_epoch(planter, make_run):
     noise = planter(3_000, strength=0.0)
     run = make_run(noise, training__epochs=60, training__patience=2, training__batch_size=64)
     result = train_run(run)
-    assert result["epochs"] == result["best_epoch"] + 2 < 60
+    assert result.epochs == result.best_epoch + 2 < 60
     losses = [
         line["validation_loss"] for line in map(json.loads, (run / "progress.jsonl").open()) if line["kind"] == "epoch"
     ]
-    assert result["best_validation_loss"] == min(losses)
-    assert load_model(run / "best_model.json").card.best_epoch == result["best_epoch"]
+    assert result.best_validation_loss == min(losses)
+    assert load_model(run / "best_model.json").card.best_epoch == result.best_epoch
 
 
 def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):
@@ -228,4 +228,4 @@ def test_gpu_that_is_asked_for_and_absent_is_a_configuration_error(tiny, make_ru
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match="sees no GPU"):
         train_run(make_run(tiny, machine__device="cuda"))
-    assert train_run(make_run(tiny, "auto", machine__device="auto", **FAST))["device"] == "cpu"
+    assert train_run(make_run(tiny, "auto", machine__device="auto", **FAST)).device == "cpu"

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.training_result import ColumnReport
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.loop.preflight import column_problems, preflight
 
@@ -40,15 +41,15 @@ def test_rows_are_counted_not_batches_and_the_batch_share_is_stated(caplog):
     frame = pl.DataFrame({"a": a, "b": b, "y": np.where(np.arange(10_000) < 20, math.nan, 0.5)})
     with caplog.at_level(logging.WARNING):
         found = preflight(frame, ["a", "b"], "y", 64)
-    assert (found["nonfinite_rows"], found["unlabelled_rows"]) == (131, 20)
-    assert found["nonfinite_batch_share"] == pytest.approx(0.57, abs=0.005)
-    assert found["columns"]["a"] == {"nonfinite_share": pytest.approx(0.0131), "problems": []}
+    assert (found.nonfinite_rows, found.unlabelled_rows) == (131, 20)
+    assert found.nonfinite_batch_share == pytest.approx(0.57, abs=0.005)
+    assert found.columns["a"] == ColumnReport(nonfinite_share=0.0131, problems=())
     assert caplog.text.count("preflight: ") == 2
 
 
 def test_the_result_of_a_job_has_it(tiny, make_run):
     run = make_run(tiny, training__epochs=1)
-    found = train_run(run)["preflight"]
-    assert (found["rows"], found["nonfinite_rows"]) == (2800, 0)
-    assert set(found["columns"]) == {"f4"}, "only the column of 1e6 is beyond float16"
+    found = train_run(run).preflight
+    assert (found.rows, found.nonfinite_rows) == (2800, 0)
+    assert set(found.columns) == {"f4"}, "only the column of 1e6 is beyond float16"
     assert "preflight: f4" in (run / "training_log.txt").read_text()

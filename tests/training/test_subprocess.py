@@ -86,7 +86,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_ru
     settings = {"preset": "top5", "training__epochs": 4, "training__ema_decay": 0.9, **STEPWISE}
     whole = make_run(tiny, "whole", **settings)
     expected = train_run(whole)
-    assert expected["engine"] == "fused", "the engine with most hidden state: the others share its checkpoint"
+    assert expected.engine == "fused", "the engine with most hidden state: the others share its checkpoint"
     killed = make_run(tiny, "killed", **settings)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))  # the first process compiles, the others load
     rng = random.Random(time.time_ns())  # another moment in every run of the test
@@ -101,9 +101,9 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_ru
     assert not (killed / "training_result.json").exists(), "the job was too short to be killed"
     lines: list[dict] = []
     result = launch(killed, on_progress=lines.append)
-    assert 0 < result["resumed_from_step"] < result["steps"] == expected["steps"]
+    assert 0 < result.resumed_from_step < result.steps == expected.steps
     assert weights(killed) == weights(whole)
-    assert result["best_validation_loss"] == expected["best_validation_loss"]
+    assert result.best_validation_loss == expected.best_validation_loss
     without_seconds = [
         [line.partition('"seconds"')[0] for line in (run / "progress.jsonl").read_text().splitlines()]
         for run in (killed, whole)
@@ -116,7 +116,7 @@ def test_launch_returns_the_result_and_forwards_progress(tiny, make_run):
     run = make_run(tiny, training__epochs=2)
     lines: list[dict] = []
     result = launch(run, on_progress=lines.append)
-    assert result["epochs"] == 2
+    assert result.epochs == 2
     assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2]
 
 

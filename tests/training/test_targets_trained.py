@@ -46,7 +46,7 @@ def test_each_kind_learns_the_direction_and_its_stored_model_says_it(planter, ma
     folder = make_run(planted, training__epochs=4)
     choose(folder, planted, kind, scaler)
     result = train_run(folder)
-    assert result["best_validation_loss"] < result["validation_constant"]
+    assert result.best_validation_loss < result.validation_constant
     model = load_model(folder / "best_model.json")
     scores = model.predict(planted.raw)
     centred = scores - model.zero_rank + 0.5

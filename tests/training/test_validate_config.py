@@ -1,10 +1,11 @@
-"""Settings that cannot train a training set are refused before training; what is refused would be wrong."""
+"""Settings that cannot train a training set are rejected before training."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.config import TrainingConfig, resolve
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP
@@ -13,7 +14,7 @@ from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
 
-STATISTICS = {"features": ["a"], "median": [0.0], "scale": [1.0], "zero_rank": 0.5, "target_quantiles": [0.0]}
+STATISTICS = FeatureStatistics(features=("a",), median=(0.0,), scale=(1.0,), zero_rank=0.5, target_quantiles=(0.0,))
 WRONG = {
     "model.encoding": ("piecewise_linear", "build the training set with it"),
     "model.groups": ("volatility", "volatility"),
@@ -23,12 +24,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("key", WRONG)
-def test_settings_that_do_not_go_with_the_training_set_are_refused(key):
+def test_settings_that_do_not_fit_the_training_set_are_rejected(key):
     divided = {"training.accumulation": 2}
     validate_training_config(resolve("nightly", divided), STATISTICS)
     assert key in VALIDATED_SETTINGS
-    value, told = WRONG[key]
-    with pytest.raises(InvalidValueError, match=told):
+    value, message = WRONG[key]
+    with pytest.raises(InvalidValueError, match=message):
         validate_training_config(resolve("nightly", {**divided, key: value}), STATISTICS)
 
 
@@ -41,7 +42,7 @@ def test_normalisation_over_the_batch_rejects_accumulation(tiny, make_run):
 
 
 @pytest.mark.parametrize(("kind", "exact"), [(PlainMLP, True), (BatchNormMLP, False)])
-def test_accumulated_gradient_is_the_whole_batch_s_unless_rows_see_each_other(kind, exact):
+def test_the_accumulated_gradient_is_that_of_the_batch_unless_rows_depend_on_each_other(kind, exact):
     generator = torch.Generator().manual_seed(1)
     rows = torch.randn(64, 3, generator=generator), torch.rand(64, generator=generator), torch.ones(64)
     gradients = []

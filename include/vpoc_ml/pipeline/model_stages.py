@@ -79,18 +79,18 @@ def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: floa
 def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> Result:
     """Train in a subprocess, resuming its last checkpoint; reuse the model of a run with the same fingerprint.
 
-    The fingerprint is the hash of the training set, of the model's and training's settings, and of the
-    code that trains. ``on_progress`` receives each progress record as it arrives.
+    ``on_progress`` receives each progress record as it arrives.
 
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
     from vpoc_ml.pipeline.champion_stages import registry_folder, registry_of
     from vpoc_ml.registry.mlflow_curves import Curves
+    from vpoc_ml.training.launch.fingerprint import run_fingerprint
     from vpoc_ml.training.launch.subprocess import launch
 
     registry_folder(run.lake)  # fails now rather than after hours of training
-    fingerprint = training_fingerprint(run)
+    fingerprint = run_fingerprint(run.folder, run.config)
     pointer = f"trained/{fingerprint}.json"
     source = _reused(run, pointer)
     if source is None:
@@ -113,19 +113,6 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
         "skipped": source is not None,
         "trained_in": source or run.name,
     }
-
-
-def training_fingerprint(run: Run) -> str:
-    """Return what identifies a trained model: data, settings and code, in 16 hex digits."""
-    import hashlib
-
-    parts = (
-        Lake(run.folder).content_hash("training_set.parquet"),
-        hash_file(run.folder / "feature_statistics.json"),
-        run.config.digest("model", "training"),
-        code_digest("vpoc_ml.training.launch.job"),
-    )
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
 def _reused(run: Run, pointer: str) -> str | None:

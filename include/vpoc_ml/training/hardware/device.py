@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import torch
+from pydantic import JsonValue
 
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import DeviceError, GpuBusyError
@@ -35,7 +35,7 @@ class DeviceChoice:
 
     device: torch.device
     reason: str
-    report: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, JsonValue] = field(default_factory=dict)
     busy: GpuBusyError | None = None
 
 
@@ -71,7 +71,7 @@ def choose_device(
             raise DeviceError("machine.allow_cpu is false", "machine.device is cpu", remedy)
         return DeviceChoice(cpu, "machine.device is cpu")
     hardware = hardware or probe_hardware()
-    report: dict[str, Any] = {
+    report: dict[str, JsonValue] = {
         "hardware": hardware.summary(),
         "known_issues": [str(each) for each in find_known_issues(hardware)],
     }

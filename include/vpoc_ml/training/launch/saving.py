@@ -61,7 +61,7 @@ def save_models(
     config: RunConfig,
     statistics: FeatureStatistics,
     card: ModelCard,
-) -> Meta:
+) -> tuple[tuple[ModelPart, ...] | None, int | None]:
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
 
     Trees are fitted on the rows that trained the networks. Weights of several parts are fitted on the
@@ -76,7 +76,7 @@ def save_models(
         card: description of the models; name, groups and parts are added here.
 
     Returns:
-        ``parts`` of the best model, as its file says, if it has more than one, and ``trees``.
+        Parts of the best model with their weights, None for a single part; number of trees, None without trees.
     """
     blended = config.model.blend == "lightgbm"
     several = blended or len(config.model.groups) > 1
@@ -92,8 +92,7 @@ def save_models(
             saved = card if ranks is None else _weighed(card, forecaster, trainer.data.validation, ranks)
             save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees)
     log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
-    parts = {} if saved.parts is None else {"parts": [part.model_dump() for part in saved.parts]}
-    return parts | ({"trees": trees.rounds} if trees else {})
+    return saved.parts, trees.rounds if trees else None
 
 
 def _trees(trainer: Trainer, ranks: Ranks) -> Trees:

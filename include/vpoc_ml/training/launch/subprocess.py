@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.artifacts.training_result import FILE, TrainingResult
 from vpoc_ml.errors import TrainingKilledError, TrainingProcessError, VpocError, error_from_record
-from vpoc_ml.lake.atomic import read_json
 from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
 
 STDERR_LINES = 40
@@ -28,8 +28,8 @@ def launch(
     *,
     on_progress: Callable[[dict[str, Any]], None] = lambda line: None,
     environment: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Train ``run_dir`` in a child process with its own process group; return ``training_result.json``.
+) -> TrainingResult:
+    """Train ``run_dir`` in a child process with its own process group; return its result.
 
     A fault in a GPU driver kills the child, not the caller. The checkpoint in the run folder lets the next call
     resume. The group is killed when an exception leaves this function; the child kills its group itself when the
@@ -71,8 +71,7 @@ def launch(
         _kill_group(process)
     if code != 0:
         raise process_error(code, failure, "".join(last_lines).strip())
-    result: dict[str, Any] = read_json(run_dir / "training_result.json")
-    return result
+    return TrainingResult.read(run_dir / FILE, what="the result of the training", remedy="Train the run again.")
 
 
 def process_error(code: int, failure: Mapping[str, Any] | None, last_lines: str) -> VpocError:

@@ -28,7 +28,7 @@ class Checkpoint:
     """Tensors and JSON-ready progress. The best weights so far are among the tensors."""
 
     step: int
-    fingerprint: str
+    resume_key: str
     tensors: dict[str, Tensor]
     progress: dict[str, Any]
 
@@ -42,14 +42,14 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     The file is 64 hex digits of SHA-256, a newline, and a safetensors image whose metadata holds the
     progress. Own hash, because one flipped byte loads silently in every format for weights.
     """
-    header = {"format": FORMAT, "step": checkpoint.step, "fingerprint": checkpoint.fingerprint}
+    header = {"format": FORMAT, "step": checkpoint.step, "resume_key": checkpoint.resume_key}
     meta = {"json": json.dumps({**header, "progress": checkpoint.progress})}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.tensors.items()}
     body = safetensors.torch.save(tensors, metadata=meta)
     path = checkpoint_file(folder, checkpoint.step)
     write_bytes(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     stored = stored_checkpoints(folder)
-    own = [each for each in stored if _fingerprint(each) == checkpoint.fingerprint]
+    own = [each for each in stored if _resume_key(each) == checkpoint.resume_key]
     for stale in set(stored) - set(own[-KEEP:]):
         stale.unlink(missing_ok=True)
     return path
@@ -71,10 +71,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     header = _header(body[LENGTH : LENGTH + _length(body)])
     if header.get("format") != FORMAT:
         raise CheckpointError(path, f"format {FORMAT}", repr(header.get("format")), DELETE)
-    return Checkpoint(header["step"], header["fingerprint"], safetensors.torch.load(body), header["progress"])
+    return Checkpoint(header["step"], header["resume_key"], safetensors.torch.load(body), header["progress"])
 
 
-def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
+def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
     """Return the newest intact checkpoint of this data and configuration; say why others are passed over.
 
     Damaged ones are removed. Those of other data or settings stay until this training saves its own: the settings
@@ -92,29 +92,29 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
             log.warning("ignored a damaged checkpoint: %s", error)
             path.unlink(missing_ok=True)
             continue
-        if checkpoint.fingerprint == fingerprint:
+        if checkpoint.resume_key == resume_key:
             return checkpoint
         log.warning(
             "ignored %s: it belongs to other data or settings (%s) and stays until this training saves its own",
             path.name,
-            checkpoint.fingerprint[:16],
+            checkpoint.resume_key[:16],
         )
     return None
 
 
-def fingerprints(folder: Path) -> set[str]:
-    """Return the fingerprints of a folder's checkpoints, as their headers tell them; nothing is verified."""
-    return {found for path in stored_checkpoints(folder) if (found := _fingerprint(path))}
+def resume_keys(folder: Path) -> set[str]:
+    """Return the resume keys of a folder's checkpoints, read from their headers; nothing is verified."""
+    return {found for path in stored_checkpoints(folder) if (found := _resume_key(path))}
 
 
-def _fingerprint(path: Path) -> str | None:
-    """Return the fingerprint that a checkpoint's header tells, None where it cannot be read; weights are not."""
+def _resume_key(path: Path) -> str | None:
+    """Return the resume_key that a checkpoint's header tells, None where it cannot be read; weights are not."""
     try:
         with path.open("rb") as file:
             file.readline()
             length = min(_length(file.read(LENGTH)), path.stat().st_size)  # a damaged file may tell any length
             header = _header(file.read(length))
-        return str(header["fingerprint"])
+        return str(header["resume_key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

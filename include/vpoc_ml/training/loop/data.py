@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
+from vpoc_ml.artifacts.training_result import PreflightReport
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
 from vpoc_ml.errors import ArtifactError, MissingInputError, NoLabelledRowsError
 from vpoc_ml.models.build import starting_outputs
@@ -40,16 +40,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows of both parts. ``nonfinite_rows`` counts training rows with a non-finite feature.
+    """Rows of both splits and the defects found in the training rows.
 
     ``start`` holds the outputs of the constant prediction that a network has to beat.
     """
 
     train: Rows
     validation: Rows
-    nonfinite_rows: int
     start: tuple[float, ...] = (0.5,)
-    preflight: dict[str, Any] = field(default_factory=dict)
+    preflight: PreflightReport = field(default_factory=PreflightReport)
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,12 @@ def load(
         raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
     frame = pl.read_parquet(path, columns=columns)
     train = frame.filter(pl.col("split") == "train")
-    found = preflight(train, features, preparation.target_column, batch)
+    report = preflight(train, features, preparation.target_column, batch)
     return TrainingData(
         _rows(train, "train", preparation, device),
         _rows(frame.filter(pl.col("split") == "validation"), "validation", preparation, device),
-        found["nonfinite_rows"],
         starting_outputs(statistics),
-        found,
+        report,
     )
 
 

@@ -33,7 +33,7 @@ class Trainer:
     engine: Engine
     data: TrainingData
     folder: Path
-    fingerprint: str
+    resume_key: str
     report: Report
     checkpoint_seconds: float = 30.0
     progress: Progress = field(default_factory=Progress)
@@ -179,7 +179,7 @@ class Trainer:
         }
         progress = {"progress": self.progress.to_json(), "monitors": [asdict(each) for each in self.monitors]}
         progress["engine"] = self.engine.name
-        write_checkpoint(self.folder, Checkpoint(self.progress.step, self.fingerprint, tensors, progress))
+        write_checkpoint(self.folder, Checkpoint(self.progress.step, self.resume_key, tensors, progress))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take over everything a checkpoint of the same data and settings holds, whichever engine wrote it."""
