@@ -1,4 +1,4 @@
-"""The synthetic market: its files, and how much of its signal can be learned."""
+"""The synthetic market: its files, and the part of its signal that can be learned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vpoc_ml.market.instruments import TICK_TOLERANCE, instrument
 from vpoc_ml.market.roll_table import front_periods
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 from vpoc_ml.synthetic.price_path import simulate
-from vpoc_ml.synthetic.trading_days import make_plan, most_contracts
+from vpoc_ml.synthetic.trading_days import most_contracts, plan_market
 
 ES = instrument("ES")
 FEATURES = ("change", "ratio", "volatility", "range", "change_5", "body")
@@ -184,7 +184,7 @@ def test_number_of_contracts_is_limited_by_the_calendar(tmp_path: Path, contract
     ],
 )
 def test_more_contracts_begin_earlier(contracts: int, lead: int, first: str, last: str) -> None:
-    plan = make_plan(contracts, lead)
+    plan = plan_market(contracts, lead)
     assert (plan.chain[1].code, plan.chain[-1].code, len(plan.chain) - 1) == (first, last, contracts)
     assert plan.shares.sum(axis=0) == pytest.approx(1.0)
     assert plan.begins == sorted(plan.begins)

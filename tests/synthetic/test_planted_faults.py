@@ -1,4 +1,4 @@
-"""Ingest finds exactly the faults that were planted, and the answers say where they are."""
+"""Ingestion finds exactly the planted faults at their listed lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
-from vpoc_ml.synthetic.planted_faults import FAULT_KINDS, check_kinds, damage
+from vpoc_ml.synthetic.planted_faults import FAULT_KINDS, check_kinds, plant_faults
 
 ES = instrument("ES")
 CODES = ("ESH23", "ESM23")
@@ -37,7 +37,7 @@ def answers(market: SyntheticMarket, code: str) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> SyntheticMarket:
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> SyntheticMarket:
     return write_market(tmp_path_factory.mktemp("sound"), contracts=2)
 
 
@@ -63,8 +63,8 @@ def test_every_kind_is_planted_three_times_and_holes_once(faulty: SyntheticMarke
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_rest_of_the_market_is_untouched(sound: SyntheticMarket, faulty: SyntheticMarket, code: str) -> None:
-    whole, kept = built(sound, code).bars, built(faulty, code)
+def test_the_rest_of_the_market_is_untouched(undamaged: SyntheticMarket, faulty: SyntheticMarket, code: str) -> None:
+    whole, kept = built(undamaged, code).bars, built(faulty, code)
     lost = whole.join(kept.bars, on="ts", how="anti")
     holes = [answer for answer in answers(faulty, code) if answer["effect"] == "hole"]
     spans = [(datetime.fromisoformat(str(a["first"])), datetime.fromisoformat(str(a["last"]))) for a in holes]
@@ -80,10 +80,10 @@ def test_the_rest_of_the_market_is_untouched(sound: SyntheticMarket, faulty: Syn
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_missing_hour_is_one_of_rth_and_a_missing_session_a_whole_one(
-    sound: SyntheticMarket, faulty: SyntheticMarket, code: str
+    undamaged: SyntheticMarket, faulty: SyntheticMarket, code: str
 ) -> None:
     holes = {a["kind"]: a for a in answers(faulty, code) if a["effect"] == "hole"}
-    whole, kept = built(sound, code).bars, built(faulty, code).bars
+    whole, kept = built(undamaged, code).bars, built(faulty, code).bars
     gone = whole.filter(~pl.col("session").is_in(kept["session"].unique().to_list()))
     assert gone["session"].n_unique() == 1
     assert gone.height == holes["missing-session"]["bars"]
@@ -110,10 +110,10 @@ def test_a_truncated_file_is_refused_and_the_others_are_not(tmp_path: Path) -> N
     assert f"line {answer['line']}" in str(refused.value)
 
 
-def test_faults_leave_vix_and_truth_unchanged(sound: SyntheticMarket, faulty: SyntheticMarket) -> None:
-    assert sound.faults is None
-    assert faulty.vix.read_bytes() == sound.vix.read_bytes()
-    assert faulty.truth.read_bytes() == sound.truth.read_bytes()
+def test_faults_leave_vix_and_truth_unchanged(undamaged: SyntheticMarket, faulty: SyntheticMarket) -> None:
+    assert undamaged.faults is None
+    assert faulty.vix.read_bytes() == undamaged.vix.read_bytes()
+    assert faulty.truth.read_bytes() == undamaged.truth.read_bytes()
 
 
 def test_kinds_are_checked() -> None:
@@ -127,6 +127,6 @@ def test_a_short_file_gets_only_the_faults_that_fit() -> None:
     stamps = [begin + timedelta(days=day, minutes=minute) for day in range(5) for minute in range(20)]
     rows = pl.DataFrame({"ts": stamps, "session": [stamp.date() for stamp in stamps]})
     lines = [f"{stamp:%Y%m%d %H%M%S};1;1;1;1;5" for stamp in stamps]
-    damaged, planted = damage(lines, rows, ("weekend-bar", "nan"), "file", "ESH23", np.random.default_rng(1))
+    damaged, planted = plant_faults(lines, rows, ("weekend-bar", "nan"), "file", "ESH23", np.random.default_rng(1))
     assert [answer.kind for answer in planted] == ["nan", "nan"]
     assert len(damaged) == len(lines)

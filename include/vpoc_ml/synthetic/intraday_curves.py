@@ -1,6 +1,6 @@
 """Shape of a synthetic ES session: volume and volatility by time of day, and volume across a roll.
 
-The half-hour values are measured on ES minute bars of 2021-2023; the single minutes are those that stand out.
+The half-hour values are measured on ES minute bars of 2021-2023; the single minutes are the outliers among them.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _SPECIAL_MINUTES = {
 }
 RELEASE_MINUTE = 8 * 60 + 30
 _LATE = slice(17 * 60, 17 * 60 + 15)
-# Share of the two contracts' volume in the later one, by sessions from the Monday of the expiry week.
+# Share of the two contracts' volume in the next one, by sessions from the Monday of the expiry week.
 _MIGRATION = {-3: 0.03, -2: 0.08, -1: 0.25, 0: 0.80, 1: 0.88, 2: 0.90, 3: 0.93, 4: 0.985}
 
 
 def curves() -> tuple[Floats, Floats]:
     """Return (volume, volatility) for each minute 0..1439 of the New York day, 0 in the maintenance hour.
 
-    Volume sums to 1 over a full session; the squares of volatility sum to 1. The minutes until 17:15, in which ES
-    traded until September 2015, are like those before and not in the sums.
+    Volume sums to 1 over a full session; the squares of volatility sum to 1. The minutes from 17:00 to 17:15, in which
+    ES traded until September 2015, equal the minute before them and are not in the sums.
     """
     half_hours = (np.arange(46) + 36) % 48  # 18:00 is the 36th half hour of the day
     volume, volatility = np.zeros(48), np.zeros(48)
@@ -61,8 +61,8 @@ def curves() -> tuple[Floats, Floats]:
     return volume, volatility
 
 
-def later_share(offset: int) -> float:
-    """Return the later contract's share of the volume, ``offset`` sessions from Monday of the expiry week."""
+def next_contract_share(offset: int) -> float:
+    """Return the next contract's share of the volume, ``offset`` sessions from Monday of the expiry week."""
     if offset < min(_MIGRATION):
         return 0.002 + 0.013 * math.pow(2.0, (offset - min(_MIGRATION)) / 3)
     return _MIGRATION.get(offset, 1.0)

@@ -1,7 +1,7 @@
-"""Faults planted into a synthetic vendor file, and the answers: which line, which kind, what ingest must make of it.
+"""Plant faults into a synthetic vendor file and list them: line, kind, and the expected result of ingestion.
 
-Every fault lies in a session of its own, so that no two meet; a fault for which the file has no place (no weekend
-in it, say) is not planted and not among the answers.
+Each fault is in a separate session, so that faults do not interact. A fault that does not fit into the file (a weekend
+bar in a file without a weekend) is neither planted nor listed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -24,10 +24,10 @@ _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = 1, 2, 3, 4, 5
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """One answer. ``line`` is the 1-based line of the faulty row, for a hole that of the first row after it.
+    """One planted fault. ``line`` is the 1-based line of the faulty row; for a hole, of the first row after it.
 
-    ``effect``: the row belongs into quarantine for ``reason``; or ingest sorts it; or ``bars`` rows of
-    ``first``..``last`` (START of bar) are absent; or the file as a whole is refused.
+    ``effect``: ingestion quarantines the row for ``reason``; or sorts it; or ``bars`` rows of ``first``..``last``
+    (START of bar) are absent; or the file is refused.
     """
 
     file: str
@@ -40,28 +40,28 @@ class PlantedFault:
     first: datetime | None = None
     last: datetime | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the answer with ISO stamps and without what does not apply."""
+    def to_json(self) -> dict[str, str | int]:
+        """Return the fault with ISO timestamps and without empty fields."""
         values = {name: value for name, value in asdict(self).items() if value not in (None, 0)}
         return {name: v.isoformat() if isinstance(v, datetime) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)
 class _Edit:
-    """Replace the rows [start, stop) by ``lines``; the one at ``marked`` is the faulty one."""
+    """Replace the rows [start, stop) by ``lines``; ``faulty`` is the index of the faulty one."""
 
     start: int
     stop: int
     lines: tuple[str, ...]
-    marked: int = 0
+    faulty: int = 0
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file before it is damaged: one line and one START stamp a row, and the row at which each session starts."""
+    """A file without faults: one line and one START timestamp per row, and the row at which each session starts."""
 
     lines: list[str]
-    stamps: pl.Series
+    timestamps: pl.Series
     edges: np.ndarray
 
 
@@ -106,13 +106,13 @@ def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
     return tuple(kind for kind in FAULT_KINDS if kind in wanted)
 
 
-def damage(
+def plant_faults(
     lines: list[str], rows: pl.DataFrame, kinds: Sequence[str], name: str, contract: str, rng: np.random.Generator
 ) -> tuple[list[str], list[PlantedFault]]:
-    """Plant each of ``kinds`` into a file: rows and strays three times, holes once; return its lines and the answers.
+    """Plant each of ``kinds`` into a file, rows and strays three times, holes once; return its lines and the faults.
 
-    ``rows`` has ts (START) and session of each line. ``TRUNCATED`` makes the last line end in the middle; the
-    caller has to write it without a line break.
+    ``rows`` has ts (START) and session of each line. ``TRUNCATED`` cuts the last line in the middle; the caller must
+    write it without a line break.
     """
     starts = np.flatnonzero(rows.select(pl.col("session") != pl.col("session").shift()).to_series().fill_null(True))
     file = _File(lines, rows["ts"], np.append(starts, rows.height))
@@ -144,30 +144,30 @@ def _edit(file: _File, kind: str, day: int, rng: np.random.Generator) -> _Edit |
     row = int(rng.integers(start + 1, stop - 2))
     line = file.lines[row]
     if kind == "out-of-order":
-        return _Edit(row, row + 2, (file.lines[row + 1], line), marked=1)
+        return _Edit(row, row + 2, (file.lines[row + 1], line), faulty=1)
     if kind in _REPEATED:
-        return _Edit(row, row + 1, (line, _REPEATED[kind][1](line.split(";"))), marked=1)
+        return _Edit(row, row + 1, (line, _REPEATED[kind][1](line.split(";"))), faulty=1)
     return _Edit(row, row + 1, (_REWRITTEN[kind][1](line.split(";")),))
 
 
 def _stray(file: _File, kind: str, row: int) -> _Edit | None:
-    """Return a bar of few contracts on the Saturday, or in the maintenance hour, after ``row``."""
-    ends, opens = file.stamps[row] + timedelta(minutes=1), file.stamps[row + 1]
+    """Return the insertion of a bar on the Saturday, or in the maintenance hour, after ``row``."""
+    ends, opens = file.timestamps[row] + timedelta(minutes=1), file.timestamps[row + 1]
     if kind == "weekend-bar":
-        stamp = (ends + timedelta(days=5 - ends.weekday())).replace(hour=16, minute=1)
+        timestamp = (ends + timedelta(days=5 - ends.weekday())).replace(hour=16, minute=1)
     else:
-        stamp = ends + timedelta(minutes=30)
+        timestamp = ends + timedelta(minutes=30)
         if opens - ends != timedelta(hours=1):
             return None
-    if not ends < stamp < opens:
+    if not ends < timestamp < opens:
         return None
     price = file.lines[row].split(";")[_CLOSE]
-    return _Edit(row, row + 1, (file.lines[row], ";".join([f"{stamp:%Y%m%d %H%M%S}", *[price] * 4, "3"])), marked=1)
+    return _Edit(row, row + 1, (file.lines[row], ";".join([f"{timestamp:%Y%m%d %H%M%S}", *[price] * 4, "3"])), faulty=1)
 
 
 def _hour(file: _File, start: int, stop: int) -> _Edit | None:
     """Return the removal of 15:00-16:00 UTC, an hour of RTH in winter and summer, if most of its minutes traded."""
-    hour = file.stamps[start:stop].dt.hour().to_numpy() == 15
+    hour = file.timestamps[start:stop].dt.hour().to_numpy() == 15
     rows = np.flatnonzero(hour)
     return _Edit(start + int(rows[0]), start + int(rows[-1]) + 1, ()) if len(rows) > 50 else None
 
@@ -180,11 +180,11 @@ def _applied(
     done = 0
     for edit, kind in sorted(edits, key=lambda pair: pair[0].start):
         written += file.lines[done : edit.start]
-        line = len(written) + edit.marked + 1
+        line = len(written) + edit.faulty + 1
         written += edit.lines
         done = edit.stop
         if kind in _HOLES:
-            first, last = file.stamps[edit.start], file.stamps[edit.stop - 1]
+            first, last = file.timestamps[edit.start], file.timestamps[edit.stop - 1]
             answers.append(PlantedFault(name, contract, kind, "hole", line, None, edit.stop - edit.start, first, last))
         else:
             effect: Effect = "quarantine" if kind in _REASONS else "sorted"

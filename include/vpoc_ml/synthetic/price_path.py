@@ -1,8 +1,8 @@
-"""One continuous synthetic market, minute by minute, before it is cut into contracts.
+"""One continuous synthetic market, minute by minute, before it is split into contracts.
 
-It is made a year at a time, so that memory does not grow with its length; a year takes over where the one before
-ended. Prices are whole ticks. A minute moves by ``floor(x + u)`` with u uniform, which has mean x: rounding to the grid
-adds no drift and no bounce, so without a planted signal the closes are a martingale.
+It is simulated one year at a time, so that memory does not depend on its length; each year continues from the state at
+the end of the year before. Prices are integer ticks. A minute moves by ``floor(x + u)`` with u uniform, which has mean
+x: rounding to the grid adds no drift and no bounce, so without a planted signal the closes are a martingale.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from vpoc_ml.synthetic.intraday_curves import RELEASE_MINUTE, Floats, curves
 TICK = 0.25
 START_PRICE = 4000.0
 DAILY_CONTRACTS = 1.55e6
-_TAIL = 10.0  # degrees of freedom of a minute's shock, given its volatility
+_TAIL = 10.0  # degrees of freedom of a minute's shock at given volatility
 _VIX_MEAN, _VIX_KEEP, _VIX_BETA, _VIX_NOISE = math.log(19.0), 0.95, -5.0, 0.042
-_SESSION_VOL = 0.75  # realised volatility of a whole session, as a share of VIX
+_SESSION_VOL = 0.75  # realised volatility of a full session, as a share of VIX
 _GAP_BP, _WEEKEND_GAP_BP = 8.0, 36.0
 
 # The planted signal: the drift of minute t+1, in its own standard deviations, is
@@ -39,8 +39,8 @@ _BLOCK_SESSIONS = 252
 
 
 @dataclass(frozen=True)
-class Path:
-    """A stretch of the market: ``minutes`` has one row a minute, ``vix`` one a day (date, close)."""
+class MarketBlock:
+    """A block of sessions: ``minutes`` has one row per minute, ``vix`` one per day (date, close)."""
 
     minutes: pl.DataFrame
     vix: pl.DataFrame
@@ -48,7 +48,7 @@ class Path:
 
 @dataclass
 class _State:
-    """Where the market stands between two stretches."""
+    """State of the market between two blocks."""
 
     last: int = round(START_PRICE / TICK)
     reference: int = round(START_PRICE / TICK)
@@ -69,23 +69,23 @@ class _State:
 
 def simulate(
     table: pl.DataFrame, front_offset: dict[date, int], seed: np.random.SeedSequence, signal: bool
-) -> Iterator[Path]:
-    """Yield the market over the sessions of ``table`` (as ``market.calendar.sessions`` gives them), a year at a time.
+) -> Iterator[MarketBlock]:
+    """Yield the market over the sessions of ``table`` (as ``exchange_calendar.sessions`` returns them), year by year.
 
     ``front_offset`` is the front contract's price minus the path's, in ticks, by session: the planted rule reads
     the front contract's returns. ``minutes`` has ts, session, open, high, low, close (i64 ticks), volume (f64,
-    all contracts together), p_up: the probability that the next close is above this one, given that it moves.
+    all contracts together), p_up: the probability that the next close is above this one, given that it differs.
     """
     state = _State()
     for part in table.iter_slices(_BLOCK_SESSIONS):
         rng = np.random.default_rng(seed)
-        yield _stretch(part, front_offset, state, rng, signal)
+        yield _block(part, front_offset, state, rng, signal)
         (seed,) = seed.spawn(1)
 
 
-def _stretch(
+def _block(
     table: pl.DataFrame, front_offset: dict[date, int], state: _State, rng: np.random.Generator, signal: bool
-) -> Path:
+) -> MarketBlock:
     grid = _grid(table)
     clock = grid["clock"].to_numpy()
     days = grid["day"].to_numpy()
@@ -96,11 +96,11 @@ def _stretch(
     minutes = grid.select("ts", "session").with_columns(
         **_candles(closes, grid["first"].to_numpy(), deviation, rng), volume=volume, p_up=_p_up(drift, deviation)
     )
-    return Path(minutes, vix)
+    return MarketBlock(minutes, vix)
 
 
 def _grid(table: pl.DataFrame) -> pl.DataFrame:
-    """Return one row a tradeable minute: ts, session, day (index of the session), clock (New York), first."""
+    """Return one row per tradeable minute: ts, session, day (index of the session), clock (New York), first."""
     spans = table.with_row_index("day").select(
         "day", "session", "halt_start", "halt_end", ts=pl.datetime_ranges("open", "close", "1m", closed="left")
     )
@@ -116,7 +116,7 @@ def _grid(table: pl.DataFrame) -> pl.DataFrame:
 def _volumes(
     clock: np.ndarray, days: np.ndarray, sessions: int, state: _State, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Return whole contracts a minute, and the log deviation from the time of day that volatility shares."""
+    """Return contracts per minute, and the log deviation from the time-of-day curve, which volatility shares."""
     share, _ = curves()
     within = 0.34 * state.ar1("within", rng, len(clock), 0.93) + 0.26 * rng.standard_normal(len(clock))
     daily = 0.25 * state.ar1("daily", rng, sessions, 0.6)
@@ -156,7 +156,7 @@ def _walk(
     state: _State,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, Floats, Floats, pl.DataFrame]:
-    """Walk session by session, because the VIX sets a session's volatility and follows its return."""
+    """Simulate session by session: the VIX sets a session's volatility and depends on its return."""
     size = len(relative)
     shock = rng.standard_t(_TAIL, size) / math.sqrt(_TAIL / (_TAIL - 2))
     uniform = rng.random(size)
@@ -202,7 +202,7 @@ def _steps(
 
 
 def _fixing_rows(grid: pl.DataFrame) -> list[int]:
-    """Return, a session, the row of the last bar that is closed at 16:15 New York, when the VIX is published."""
+    """Return for each session the row of the last bar that has ended at 16:15 New York, when the VIX is published."""
     before = (pl.col("clock") < 16 * 60 + 15) | (pl.col("clock") >= 18 * 60)
     return grid.with_row_index("row").filter(before).group_by("day", maintain_order=True).last()["row"].to_list()
 

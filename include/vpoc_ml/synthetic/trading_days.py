@@ -1,4 +1,4 @@
-"""Which contracts a synthetic market has, on which sessions, and how they share the volume."""
+"""The contracts of a synthetic market, their sessions, and their shares of the volume."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.instruments import Instrument, instrument
-from vpoc_ml.synthetic.intraday_curves import later_share
+from vpoc_ml.synthetic.intraday_curves import next_contract_share
 
 ROOT = "ES"
-LEAD = 22  # sessions over which volume comes to a contract before it is the front one
+LEAD = 22  # sessions over which volume moves to a contract before it is the front one
 VIX_LEAD = 80  # sessions of VIX history before the first bar
 _MONTHS = (3, 6, 9, 12)
 _USUAL_FIRST = (2023, 3)
-_USUAL_LAST = (2025, 12)  # more contracts than fit from the usual first one begin earlier
+_USUAL_LAST = (2025, 12)  # if more contracts are needed than fit from the usual first one, they begin earlier
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A market to make: ``chain[0]`` is never written, it trades before the first contract and during its roll.
+class MarketPlan:
+    """The plan of a market. ``chain[0]`` is never written: it trades before the first contract and during its roll.
 
-    ``table`` has the sessions of the whole market (as ``market.calendar.sessions``); ``shares`` each contract's
-    share of a session's volume, contracts x sessions; ``begins`` the first row of ``table`` in each one's file.
+    ``table`` has the sessions of the market (as ``exchange_calendar.sessions``). ``shares`` is each contract's share of
+    a session's volume, contracts x sessions. ``begins`` is the first row of ``table`` in each contract's file.
     """
 
     chain: list[Contract]
@@ -48,14 +48,15 @@ class Plan:
 
 
 def most_contracts(lead: int = LEAD) -> int:
-    """Return how many contracts fit into the sessions whose hours were reviewed."""
+    """Return the number of contracts that fit into the sessions whose hours were reviewed."""
     return _ordinal(*_last_possible()) - _first_possible(lead) + 1
 
 
-def make_plan(contracts: int, lead: int = LEAD) -> Plan:
+def plan_market(contracts: int, lead: int = LEAD) -> MarketPlan:
     """Return the plan of ``contracts`` contracts whose files begin ``lead`` sessions before they become front.
 
-    From ESH23 on; what does not fit up to ESZ25 begins earlier, and what still does not fit ends later.
+    The first contract is ESH23. If they do not fit up to ESZ25, they begin earlier; if that is not enough, they also
+    end later.
 
     Raises:
         InvalidValueError: so many contracts do not fit into the reviewed calendar, or a lead outside 22..250.
@@ -75,7 +76,7 @@ def make_plan(contracts: int, lead: int = LEAD) -> Plan:
     days = table["session"].to_list()
     mondays = [_row_of(days, contract.scheduled_roll) for contract in chain]
     begins = [max(mondays[max(index - 1, 0)] + 1 - lead, 0) for index in range(len(chain))]
-    return Plan(chain, table, _shares(chain, days), begins, es)
+    return MarketPlan(chain, table, _shares(chain, days), begins, es)
 
 
 def _shares(chain: list[Contract], days: list[date]) -> np.ndarray:
@@ -84,7 +85,7 @@ def _shares(chain: list[Contract], days: list[date]) -> np.ndarray:
     for index in range(1, len(chain)):
         monday, expired = _row_of(days, chain[index - 1].scheduled_roll), chain[index - 1].expiry
         for row in range(max(monday + 1 - LEAD, 0), len(days)):
-            share = later_share(row - monday) if days[row] <= expired else 1.0
+            share = next_contract_share(row - monday) if days[row] <= expired else 1.0
             shares[index, row] = shares[index - 1, row] * share
             shares[index - 1, row] *= 1.0 - share
     return shares

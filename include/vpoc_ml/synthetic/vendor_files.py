@@ -21,9 +21,9 @@ def traded(
     floor: dict[date, float],
     rng: np.random.Generator,
 ) -> pl.DataFrame:
-    """Return the minutes in which the contract traded; a minute of few trades has few prices.
+    """Return the minutes in which the contract traded; a minute with few trades has few prices.
 
-    ``share`` is the contract's part of the volume by session, ``floor`` the least it trades a minute.
+    ``share`` is the contract's share of the volume by session, ``floor`` its smallest volume a minute.
     """
     days = list(share)
     table = contract_sessions(contract, es, days[0], days[-1]).select("session", stop="close")
@@ -44,10 +44,10 @@ def traded(
 
 
 def export_lines(rows: pl.DataFrame, offset: int) -> list[str]:
-    """Return the lines of a minute export: END stamps, UTC, prices without trailing zeros; ``offset`` in ticks."""
-    stamp = (pl.col("ts") + pl.duration(minutes=1)).dt.strftime("%Y%m%d %H%M%S")
+    """Return the lines of a minute export: END timestamps, UTC, prices without trailing zeros; ``offset`` in ticks."""
+    timestamp = (pl.col("ts") + pl.duration(minutes=1)).dt.strftime("%Y%m%d %H%M%S")
     prices = [_points(pl.col(name) + offset) for name in ("open", "high", "low", "close")]
-    lines = rows.select(pl.concat_str([stamp, *prices, pl.col("volume").cast(pl.String)], separator=";"))
+    lines = rows.select(pl.concat_str([timestamp, *prices, pl.col("volume").cast(pl.String)], separator=";"))
     return lines.to_series().to_list()
 
 
@@ -62,8 +62,8 @@ def vix_history(vix: pl.DataFrame, table: pl.DataFrame, es: Instrument, rng: np.
     lead = sessions(es.calendar, first - timedelta(days=2 * VIX_LEAD), first - timedelta(days=1)).tail(VIX_LEAD)
     steps = np.cumsum(0.06 * rng.standard_normal(lead.height))
     steps = np.clip(steps - steps[-1], -0.3, 0.3)
-    earlier = vix["close"][0] * np.exp(steps)
-    history = pl.concat([lead.select(date="session", close=pl.Series(np.round(earlier, 2))), vix])
+    before_first = vix["close"][0] * np.exp(steps)
+    history = pl.concat([lead.select(date="session", close=pl.Series(np.round(before_first, 2))), vix])
     # half days of 210 RTH minutes are holidays of the stock market
     hours = pl.concat([lead, table]).select(date="session", minutes="rth_minutes")
     history = history.join(hours, on="date").filter(pl.col("minutes") > 210).sort("date")
