@@ -303,6 +303,19 @@ def doctor(
 
 
 @app.command()
+def migrate(
+    lake: Annotated[str, typer.Argument(envvar=environment.LAKE, help="The lake: a folder or s3://bucket/es.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Give the records of a lake of the previous release the names of this one. Run it while no run is active."""
+    from vpoc_ml import pipeline
+
+    report = pipeline.migrate(lake)
+    content = report.to_json() if as_json else report.to_json() | {"rewritten": len(report.rewritten)}
+    output.emit(content, as_json)
+
+
+@app.command()
 def leakage(
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it

@@ -35,6 +35,7 @@ OPERATIONS = {
     "rollback": "champion_stages",
     "models": "champion_stages",
     "summarize": "summary",
+    "migrate": "migration",
 }
 """Module of each function that is no stage: it leaves no record in the run."""
 
