@@ -1,4 +1,4 @@
-"""Atomic file writes: a reader sees the old file or the new one, never a torn one."""
+"""Atomic file writes: a reader finds the old file or the new one, never a part of one."""
 
 from __future__ import annotations
 
@@ -30,19 +30,23 @@ REFUSALS = {
     errno.EEXIST: (*NO_FOLDER, "a file in its place"),
     errno.ENAMETOOLONG: (*NO_FOLDER, "too long a name"),
 }
-_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # polars states the error's number in its text only
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # polars gives the number only in the text of its error
 
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turn the file system's refusals of a write to ``path`` into words.
+    """Turn the file system's error about a write to ``path`` into a StorageError that names a remedy.
 
     Raises:
-        StorageError: the disk is full, the file system is read-only, or the folder is not this user's.
+        StorageError: the disk is full, the file system is read-only, or the user may not write to the folder.
     """
     try:
         yield
-    except _file_errors() as error:
+    except Exception as error:
+        import polars as pl  # only now: the API server and `vpoc-ml --help` do without
+
+        if not isinstance(error, OSError | pl.exceptions.PolarsError):
+            raise
         number = getattr(error, "errno", None)
         if number is None and (stated := _SYSTEM_ERROR.search(str(error))):
             number = int(stated[1])
@@ -52,25 +56,19 @@ def writing_to(path: Path) -> Iterator[None]:
         raise StorageError(path, expected, found, remedy) from error
 
 
-def _file_errors() -> tuple[type[Exception], ...]:
-    import polars as pl  # once something has failed: the API server and `vpoc-ml --help` do without
-
-    return OSError, pl.exceptions.PolarsError
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success fsync it and rename it over ``path``.
+    """Yield a temporary path beside ``path``; on success fsync it and rename it to ``path``.
 
-    When the block raises, the temporary file is removed and ``path`` keeps its old content. What a killed writer
-    left in the folder is removed by the next one: the system ends a lock with its process.
+    When the block raises, the temporary file is removed and ``path`` keeps its content. The next writer removes what a
+    killed one left in the folder: the system releases a lock when its process ends.
 
     Raises:
         StorageError: the file system refuses the write.
     """
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
+        _remove_abandoned(path.parent)
         handle, temporary = _temporary(path)
         try:
             yield temporary
@@ -84,30 +82,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> tuple[int, Path]:
-    """Return a new locked file beside ``path``: its descriptor, which holds the lock, and its path."""
+    """Return a new locked file beside ``path``: the descriptor that holds the lock, and the path."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        if _locks(handle) and os.path.exists(name):
+        if _try_lock(handle) and os.path.exists(name):
             return handle, Path(name)
-        os.close(handle)  # another process has taken it for one that was left behind, and removes it
+        os.close(handle)  # another process took it for an abandoned file and removes it
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the temporary files in ``folder`` whose writers are gone."""
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files in ``folder`` whose writers have ended."""
     with os.scandir(folder) as entries:
         names = [entry.path for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
     for name in names:
         with suppress(FileNotFoundError):
             handle = os.open(name, os.O_RDWR)
             try:
-                if _locks(handle):
+                if _try_lock(handle):
                     os.unlink(name)
             finally:
                 os.close(handle)
 
 
-def _locks(handle: int) -> bool:
-    """Lock an open file; False when another process holds it."""
+def _try_lock(handle: int) -> bool:
+    """Lock an open file; return False when another process holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -127,7 +125,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` to ``path`` atomically as indented, strict JSON (NaN and Infinity are refused)."""
+    """Write ``value`` to ``path`` atomically as indented, strict JSON (NaN and Infinity are rejected)."""
     write_bytes(path, json_bytes(value))
 
 
