@@ -1,4 +1,4 @@
-"""The page stands alone, says what the numbers allow, and is where the reports are looked for."""
+"""The page is self-contained, draws only valid conclusions, and lies among the reports of its run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def own(found):
     return copy.deepcopy(found)
 
 
-def test_page_needs_nothing_else(found):
+def test_page_is_self_contained(found):
     html = render_analysis("night", found)
     assert not re.findall(r"https?:(?!//www\.w3\.org/2000/svg)|<script|<link|@import|url\(", html)
     assert re.findall(r'src="([^"]{0,26})', html) == ["data:image/svg+xml;base64,"] * 4
@@ -54,7 +54,7 @@ def test_page_is_the_same_twice_and_escapes_names(own):
     assert "<b>vwap" not in html
 
 
-def test_findings_name_what_stands_and_what_is_needed(found, noise):
+def test_findings_name_significant_and_needed_features(found, noise):
     planted, nothing = findings(found), findings(analyze(noise.folder, CONFIG))
     assert planted[0].endswith("tests: close_change_pct; mom_15m.")
     assert all("loses without price" in sentence for sentence in planted[1:3])
@@ -71,7 +71,7 @@ def test_one_contract_has_no_drift_to_draw(made, make_run):
     assert "Between contracts" not in html
 
 
-def test_missing_values_and_refused_kinds_are_shown(own):
+def test_missing_values_and_unavailable_kinds_are_shown(own):
     own["targets"]["binary"] = {"predicts": "p", "chosen": False, "refused": "Expected <more> classes."}
     html = render_analysis("night", own)
     assert "Expected &lt;more&gt; classes." in html
@@ -107,7 +107,7 @@ def test_command_writes_among_the_reports_of_the_run(lake):
     assert pipeline.summarize(str(lake), "night")["stages"][0]["stage"] == "analyze-features"
 
 
-def test_run_without_a_training_set_is_told_so(lake):
+def test_a_run_without_a_training_set_raises(lake):
     (lake / "runs" / "night" / "training_set.parquet").unlink()
     with pytest.raises(MissingInputError, match="training set"):
         pipeline.analyze_features(str(lake), "night")

@@ -1,4 +1,4 @@
-"""The report stands alone, says what the numbers allow, and escapes what it is given."""
+"""The report is self-contained, draws only valid conclusions, and escapes its inputs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def page(folder, instrument, **extra) -> str:
     return write_report(folder, CONFIG, ReportContext(instrument, session_bars(), LEVELS, **extra)).read_text()
 
 
-def test_report_needs_nothing_else(run, instrument):
+def test_report_is_self_contained(run, instrument):
     html = page(run, instrument, decision=REFUSED)
     assert not re.findall(r"https?:|<script|<link|@import|url\(", html)
     sources = re.findall(r'src="([^"]{0,26})', html)
@@ -78,7 +78,7 @@ def test_report_needs_nothing_else(run, instrument):
     assert len(html) < 3_000_000
 
 
-def test_report_says_what_was_decided_and_escapes_it(run, instrument):
+def test_report_shows_the_decision_and_escapes_it(run, instrument):
     html = page(run, instrument, decision=REFUSED, notes=["One note."], facts={"device": "cpu"})
     assert "Refused; " in html
     assert "&lt;script&gt;" in html
@@ -88,7 +88,7 @@ def test_report_says_what_was_decided_and_escapes_it(run, instrument):
     assert "No decision yet" in page(run, instrument)
 
 
-def test_report_is_honest_where_there_is_no_skill(run, instrument):
+def test_report_states_when_there_is_no_evidence_of_skill(run, instrument):
     html = page(run, instrument)
     assert CONTAINS_ZERO in html
     assert "no evidence that the candidate is better" in html
@@ -104,7 +104,7 @@ def test_report_shows_gates_and_every_setting(run, instrument):
             assert f">{name}</th>" in html
 
 
-def test_empty_settings_are_shown_in_words_of_their_own(run, instrument):
+def test_empty_settings_are_shown_in_words(run, instrument):
     html = page(run, instrument)
     shown = {name: re.search(rf">{name}</th><td>([^<]*)</td>", html)[1] for name in ("extras", "groups", "mapping")}
     assert set(shown.values()) == {"none"}
@@ -140,11 +140,11 @@ def test_report_without_progress_and_session_says_so(run, instrument):
     assert "Volume profile" not in html
 
 
-def test_torn_last_line_of_progress_is_left_out(run):
-    whole = len(read_progress(run))
+def test_an_incomplete_last_line_of_progress_is_left_out(run):
+    complete = len(read_progress(run))
     with (run / "progress.jsonl").open("a") as file:
         file.write('{"kind": "win')
-    assert len(read_progress(run)) == whole
+    assert len(read_progress(run)) == complete
 
 
 def test_run_without_metrics_is_named(tmp_path, instrument):

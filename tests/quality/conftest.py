@@ -74,7 +74,7 @@ def make_calendar(days: int = 12) -> pl.DataFrame:
         {
             "session": sessions,
             "open": opens,
-            "close": [stamp + timedelta(minutes=MINUTES) for stamp in opens],
+            "close": [timestamp + timedelta(minutes=MINUTES) for timestamp in opens],
             "minutes": [MINUTES] * days,
         },
         schema_overrides={"open": pl.Datetime("us", "UTC"), "close": pl.Datetime("us", "UTC"), "minutes": pl.Int32},
@@ -84,24 +84,24 @@ def make_calendar(days: int = 12) -> pl.DataFrame:
 def make_bars(calendar: pl.DataFrame, contract: str = "ESH25") -> pl.DataFrame:
     """Return clean bars for every minute of the calendar: a random walk on the tick grid."""
     rng = np.random.default_rng(5)
-    stamps, sessions = [], []
+    timestamps, sessions = [], []
     for session, opens in calendar.select("session", "open").iter_rows():
-        stamps += [opens + timedelta(minutes=n) for n in range(MINUTES)]
+        timestamps += [opens + timedelta(minutes=n) for n in range(MINUTES)]
         sessions += [session] * MINUTES
-    close = 6000 + 0.25 * np.cumsum(rng.integers(-3, 4, len(stamps)))
+    close = 6000 + 0.25 * np.cumsum(rng.integers(-3, 4, len(timestamps)))
     open_ = np.concatenate([close[:1], close[:-1]])
     return pl.DataFrame(
         {
-            "ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")),
-            "contract": [contract] * len(stamps),
+            "ts": pl.Series(timestamps, dtype=pl.Datetime("us", "UTC")),
+            "contract": [contract] * len(timestamps),
             "session": sessions,
-            "rth": [True] * len(stamps),
+            "rth": [True] * len(timestamps),
             "open": open_,
             "high": np.maximum(open_, close) + 0.25,
             "low": np.minimum(open_, close) - 0.5,
             "close": close,
-            "volume": rng.integers(1, 500, len(stamps)),
-            "vix": 15 + rng.normal(0, 1, len(stamps)).round(2),
+            "volume": rng.integers(1, 500, len(timestamps)),
+            "vix": 15 + rng.normal(0, 1, len(timestamps)).round(2),
         }
     )
 

@@ -1,4 +1,4 @@
-"""Every planted kind of damage fails the gate with the bars it touched; faultless markets of every kind pass."""
+"""Each planted kind of damage fails the gate and names its bars; correct markets of all kinds pass."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def made(first=date(2024, 12, 16), last=date(2025, 1, 31), *, code="ESH25", leve
     rng = np.random.default_rng(seed)
     contract = parse_contract(code)
     calendar = contract_sessions(contract, instrument(contract.root), first, last)
-    stamps = calendar.select("session", ts=pl.datetime_ranges("open", "close", "1m", closed="left")).explode("ts")
-    size = stamps.height
+    timestamps = calendar.select("session", ts=pl.datetime_ranges("open", "close", "1m", closed="left")).explode("ts")
+    size = timestamps.height
     close = level + 0.25 * np.cumsum(rng.integers(-6, 7, size))
     open_ = np.concatenate([close[:1], close[:-1]])
-    return stamps.select(
+    return timestamps.select(
         pl.col("ts").dt.cast_time_unit("us"),
         pl.lit(code).alias("contract"),
         "session",
@@ -63,7 +63,7 @@ def real(real_data) -> pl.DataFrame:
 
 @pytest.fixture
 def measured(tmp_path):
-    """Return a function: bars -> the checks that fail, by name, with what was tallied, at their worst severity."""
+    """Return a function: bars -> the checks that fail, by name, with their measurements, at their worst severity."""
 
     def run(bars: pl.DataFrame, code="ESH25", *, config=DEFAULTS, front=FRONT, due=None) -> dict:
         contract, margin = parse_contract(code), timedelta(days=40)
@@ -147,7 +147,7 @@ DAMAGE = {
 }
 
 
-def test_faultless_bars_pass(market, measured):
+def test_correct_bars_pass(market, measured):
     assert measured(market) == {}
 
 
@@ -177,7 +177,7 @@ def test_the_first_bad_bars_are_named_with_their_values(market, measured):
     assert (bad.count, bad.first, bad.values) == (1, (market["ts"][row],), (1e12,))
 
 
-def test_gaps_and_missing_sessions_are_told_as_ranges(market, measured):
+def test_gaps_and_missing_sessions_are_reported_as_ranges(market, measured):
     row = middle(market)
     begins, ends = market["ts"][row], market["ts"][row + 60]
     gap = measured(without(market, row, 60))["gaps"]
@@ -253,7 +253,7 @@ def test_crude_oil_that_falls_below_zero_passes(measured):
     start = int(calm.with_row_index("row").filter(pl.col("session") == last)["row"][0])
     size = calm.height - start
     rng = np.random.default_rng(SEED)
-    # quiet until noon, then ever wider minutes
+    # small moves until noon, then ever wider minutes
     width = np.where(np.arange(size) < size - 400, 0.03, np.linspace(0.03, 2.5, size) ** 1.5)
     path = np.linspace(0, -55, size) * (np.arange(size) >= size - 400) * np.linspace(0, 1, size)
     close = calm["close"][start - 1] + path + np.cumsum(rng.normal(0, 0.01, size))
@@ -274,7 +274,7 @@ def test_crude_oil_that_falls_below_zero_passes(measured):
 # ---------------------------------------------------------------- the wrong contract, and the end of the file
 
 
-def test_the_bars_of_an_earlier_contract_are_told_by_their_volume(market, measured):
+def test_the_bars_of_the_contract_before_are_found_by_their_volume(market, measured):
     """H25 delivered as M25: its volume leaves when M25 becomes the front contract."""
     bars = made(date(2025, 1, 27), date(2025, 3, 20), code="ESM25")
     left = bars.with_columns(at(pl.col("session") >= date(2025, 3, 17), volume=pl.col("volume") // 20))
@@ -326,9 +326,9 @@ def test_minutes_missing_before_the_newest_bar_count(measured):
 def test_a_halt_after_the_newest_bar_is_not_taken_off_twice(measured):
     """Until 2021-06-25 the session halted at 15:15 Chicago for a quarter of an hour and went on to 16:00."""
     first = date(2020, 12, 21)
-    whole = made(first, date(2020, 12, 22), code="ESH21", level=3700.0)
+    full = made(first, date(2020, 12, 22), code="ESH21", level=3700.0)
     contract = parse_contract("ESH21")
     calendar = contract_sessions(contract, ES, first, date(2020, 12, 22))
-    traded = whole.filter(~pl.col("ts").is_between(calendar["halt_start"][0], calendar["halt_end"][0], closed="left"))
+    traded = full.filter(~pl.col("ts").is_between(calendar["halt_start"][0], calendar["halt_end"][0], closed="left"))
     newest = traded.filter(pl.col("ts") < calendar["halt_start"][1])
     assert measured(newest, "ESH21", front=(first, contract.scheduled_roll)) == {}

@@ -1,4 +1,4 @@
-"""The pages need no network: nothing remote is referenced, and a browser asks for nothing remote."""
+"""The pages need no network: they reference nothing remote, and a browser requests nothing remote."""
 
 from __future__ import annotations
 

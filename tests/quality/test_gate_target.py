@@ -19,7 +19,7 @@ def failures(verdict) -> list[tuple[str, str]]:
     return [(each.check, each.column) for each in verdict.failures]
 
 
-def test_a_sound_target_outside_the_unit_interval_passes(world, validated):
+def test_a_finite_target_outside_the_unit_interval_passes(world, validated):
     frame = with_target(world.training.clone())
     assert not frame.filter(pl.col("weight") == 1)["target"].is_between(0, 1).all()
     verdict = validated("training-set", frame, dataset=RETURN)

@@ -29,7 +29,7 @@ def found(verdict, check, column=None):
     return matching[0]
 
 
-def stamps(frame, rows):
+def timestamps(frame, rows):
     return tuple(frame["ts"][row].isoformat() for row in rows)
 
 
@@ -42,7 +42,7 @@ def test_three_nan_in_a_price_are_found_with_count_and_timestamps(world, validat
     failure = found(verdict, "nan", column)
     assert not verdict.passed
     assert (failure.severity, failure.count, failure.rows) == ("critical", 3, world.bars.height)
-    assert failure.first == stamps(world.bars, (7, 400, 900))
+    assert failure.first == timestamps(world.bars, (7, 400, 900))
     assert failure.values == ("nan", "nan", "nan")
 
 
@@ -56,7 +56,7 @@ def test_null_prices_are_not_mistaken_for_nan(world, validated):
 def test_infinite_prices_are_found_although_only_a_lower_bound_is_declared(world, validated, value):
     failure = found(validated("bars", planted(world.bars, "close", (11,), value)), "infinite", "close")
     assert (failure.severity, failure.count) == ("critical", 1)
-    assert failure.first == stamps(world.bars, (11,))
+    assert failure.first == timestamps(world.bars, (11,))
 
 
 def test_ohlc_violation_is_found(world, validated):
@@ -64,7 +64,7 @@ def test_ohlc_violation_is_found(world, validated):
         high=pl.when(pl.col("ts") == world.bars["ts"][50]).then(pl.col("low") - 1).otherwise("high")
     )
     failure = found(validated("bars", broken), "ohlc")
-    assert (failure.severity, failure.count, failure.first) == ("critical", 1, stamps(world.bars, (50,)))
+    assert (failure.severity, failure.count, failure.first) == ("critical", 1, timestamps(world.bars, (50,)))
 
 
 def test_price_off_the_tick_grid_is_found(world, validated):
@@ -72,15 +72,15 @@ def test_price_off_the_tick_grid_is_found(world, validated):
     assert found(validated("bars", broken), "tick", "low").count == 1
 
 
-def test_duplicated_stamps_are_counted_once_per_extra_row(world, validated):
+def test_duplicated_timestamps_are_counted_once_per_extra_row(world, validated):
     doubled = pl.concat([world.bars, world.bars.slice(30, 2), world.bars.slice(30, 1)]).sort("ts")
     verdict = validated("bars", doubled)
     failure = found(verdict, "unique")
     assert (failure.count, failure.severity) == (3, "critical")
-    assert failure.first[0] == stamps(world.bars, (30,))[0]
+    assert failure.first[0] == timestamps(world.bars, (30,))[0]
 
 
-def test_stamps_out_of_order_are_found(world, validated):
+def test_timestamps_out_of_order_are_found(world, validated):
     swapped = pl.concat([world.bars[:20], world.bars[21:22], world.bars[20:21], world.bars[22:]])
     verdict = validated("bars", swapped)
     assert found(verdict, "order").count == 1
@@ -133,7 +133,7 @@ def test_session_without_bars_warns_and_is_named(world, validated):
     assert verdict.passed
 
 
-def test_quarantined_rows_inform_then_warn(world, validated):
+def test_quarantined_rows_give_a_remark_then_a_warning(world, validated):
     assert found(validated("bars", world.bars, quarantined=1), "quarantine").severity == "info"
     assert found(validated("bars", world.bars, quarantined=40), "quarantine").severity == "warning"
 
@@ -208,7 +208,7 @@ def test_a_gate_without_contracts_is_an_error(world):
 def test_nan_after_the_warm_up_is_found_and_inside_it_is_not(world, validated):
     rows = (500, 700, 701)
     failure = found(validated("features", planted(world.features, "rsi", rows, NAN)), "late", "rsi")
-    assert (failure.severity, failure.count, failure.first) == ("critical", 3, stamps(world.bars, rows))
+    assert (failure.severity, failure.count, failure.first) == ("critical", 3, timestamps(world.bars, rows))
     assert validated("features", planted(world.features, "mom", (0, 150, 239), NAN)).passed
 
 
@@ -301,7 +301,7 @@ def test_label_that_ends_inside_the_next_split_is_found(world, validated):
     assert (failure.severity, failure.count) == ("critical", 3)
 
 
-def test_stamp_in_two_splits_is_found(world, validated):
+def test_a_timestamp_in_two_splits_is_found(world, validated):
     leaked = world.training.filter(pl.col("split") == "test")[:4].with_columns(split=pl.lit("train"))
     verdict = validated("training-set", pl.concat([world.training, leaked]).sort("ts"))
     assert found(verdict, "two_splits").count == 4
@@ -319,7 +319,7 @@ def test_target_faults_are_found(world, validated):
 def test_non_finite_feature_in_a_labelled_row_is_found(world, validated):
     failure = found(validated("training-set", planted(world.training, "mom", (8, 9), INF)), "finite", "mom")
     assert (failure.severity, failure.count) == ("critical", 2)
-    assert failure.first == stamps(world.training, (8, 9))
+    assert failure.first == timestamps(world.training, (8, 9))
 
 
 def test_missing_class_and_unbalanced_split_fail(world, validated):
@@ -352,12 +352,18 @@ def test_empty_training_set_fails(world, validated):
 # ---------------------------------------------------------------- the error
 
 
-def test_error_tells_gate_contract_column_count_share_first_and_report(world, validated):
+def test_error_names_gate_contract_column_count_share_first_and_report(world, validated):
     verdict = validated("bars", planted(world.bars, "close", (7, 400, 900), NAN))
     with pytest.raises(GateFailedError) as raised:
         raise_if_failed(verdict)
     text = str(raised.value)
-    for part in ("bars", "ESH25 close", "[CRITICAL] no NaN", "3 of 1,440 rows (0.2083%)", stamps(world.bars, (7,))[0]):
+    for part in (
+        "bars",
+        "ESH25 close",
+        "[CRITICAL] no NaN",
+        "3 of 1,440 rows (0.2083%)",
+        timestamps(world.bars, (7,))[0],
+    ):
         assert part in text
     assert f"Report: {verdict.report}" in text
     assert raised.value.verdict == verdict.to_json()

@@ -1,4 +1,4 @@
-"""The gates on one real contract: good data raise no alarm, and one planted fault is still found."""
+"""The gates on one real contract: correct data raises no alarm, and one planted fault is found."""
 
 from __future__ import annotations
 

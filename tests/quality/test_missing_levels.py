@@ -1,4 +1,4 @@
-"""Gate ``features`` on sessions without volume: level features have no value there, and that is no defect."""
+"""Gate ``features`` on sessions without volume: level features have no value there, which is no defect."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def verdict(world, family, features):
     )
 
 
-def test_a_level_feature_may_miss_where_no_volume_was_traded(silent):
+def test_a_level_feature_may_be_missing_without_volume(silent):
     assert verdict(silent, "levels", silent.features).passed
 
 
-def test_any_other_feature_may_not(silent):
+def test_another_feature_may_not_be_missing(silent):
     (failure,) = [each for each in verdict(silent, "price", silent.features).failures if each.check == "late"]
     assert (failure.column, failure.count) == ("rsi", 7 * 120 + 10)
 
 
-def test_a_level_feature_that_misses_elsewhere_is_found(silent):
+def test_a_level_feature_missing_elsewhere_is_found(silent):
     last = silent.features["ts"][-1]
     features = silent.features.with_columns(
         rsi=pl.when(pl.col("ts") == last).then(NAN).otherwise("rsi").cast(pl.Float32)
@@ -56,9 +56,9 @@ def test_a_level_feature_that_misses_elsewhere_is_found(silent):
 
 
 def test_gate_bars_names_the_sessions_without_volume(world):
-    quiet = world.calendar["session"][4]
-    bars = world.bars.with_columns(volume=pl.when(pl.col("session") == quiet).then(0).otherwise("volume"))
+    silent_day = world.calendar["session"][4]
+    bars = world.bars.with_columns(volume=pl.when(pl.col("session") == silent_day).then(0).otherwise("volume"))
     contracts = {"ESH25": ContractFacts(world.file("bars", bars), world.calendar)}
     verdict = validate_bars(contracts, MarketFacts(0.25), run="run1", reports_dir=world.reports, now=world.now)
     (warning,) = [each for each in verdict.failures if each.check == "profile"]
-    assert (warning.severity, warning.count, warning.first) == ("warning", 1, (quiet.isoformat(),))
+    assert (warning.severity, warning.count, warning.first) == ("warning", 1, (silent_day.isoformat(),))

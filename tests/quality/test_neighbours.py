@@ -1,4 +1,4 @@
-"""Contracts at another price level and sessions delivered twice are found; faultless neighbours pass."""
+"""Contracts at another price level and sessions delivered twice are found; correct neighbours pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scaled(daily: pl.DataFrame, factor: float) -> pl.DataFrame:
     return daily.with_columns(pl.col("open", "high", "low", "close") * factor)
 
 
-def test_faultless_neighbours_pass():
+def test_correct_neighbours_pass():
     assert found(CHAIN) == {}
     assert found(None) == {}
     assert len(measurements(None, CODES, level=True)) == 6, "every check is counted"
@@ -96,6 +96,6 @@ def test_one_copied_session_is_found():
     assert found(daily)["ESM25", "copies"].first == (day,)
 
 
-def test_alike_sessions_of_a_few_bars_are_no_copies():
+def test_equal_sessions_of_a_few_bars_are_no_copies():
     rows = H25.with_columns(bars=pl.lit(1, pl.Int64), volume=pl.lit(1.0))
     assert found(pl.concat([rows, rows.with_columns(contract=pl.lit("ESM25"))])) == {}

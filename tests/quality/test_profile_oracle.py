@@ -75,11 +75,11 @@ def test_file_and_frame_give_the_same_profile_for_any_row_groups(tmp_path):
     values[[5, 70_000]] = [np.nan, np.inf]
     frame = frame_of(values)
     columns, rules = [Column("x", pl.Float64(), hard=(-1.0, np.inf))], [RowRule("big", "x", pl.col("x") > 3)]
-    whole = profile_frame(frame, "ESH25", columns, rules)
+    expected = profile_frame(frame, "ESH25", columns, rules)
     for size in (1_000, 33_333):
         frame.write_parquet(tmp_path / "x.parquet", row_group_size=size)
         again = profile_frame(pl.scan_parquet(tmp_path / "x.parquet"), "ESH25", columns, rules)
-        assert repr(again.measurements) == repr(whole.measurements)
+        assert repr(again.measurements) == repr(expected.measurements)
 
 
 def test_sampled_median_moves_the_outlier_share_little():

@@ -37,8 +37,8 @@ def market(seed: int, count: int = LONG, beta: float = -5.0) -> tuple[pl.DataFra
         before=pl.Series(close).shift(1),
         steady=pl.lit(value=True),
     )
-    earlier = CALENDAR.filter(pl.col("session") < days["session"][0])["session"].tail(5)
-    dates = pl.concat([earlier, days["session"]])
+    before = CALENDAR.filter(pl.col("session") < days["session"][0])["session"].tail(5)
+    dates = pl.concat([before, days["session"]])
     levels = 18 * np.exp(np.concatenate([np.zeros(5), np.cumsum(moves)]))
     return days, closes(dates, levels)
 
@@ -70,8 +70,8 @@ def test_a_vix_that_does_not_follow_the_index_raises_no_alarm():
     assert len(alarms) <= 2, alarms
 
 
-@pytest.mark.parametrize(("rows", "told"), [(1, "1 session(s) too early"), (2, "2 session(s) too early"), (-1, "late")])
-def test_shifted_dates_are_found(rows, told):
+@pytest.mark.parametrize(("rows", "text"), [(1, "1 session(s) too early"), (2, "2 session(s) too early"), (-1, "late")])
+def test_shifted_dates_are_found(rows, text):
     missed = []
     for seed in range(100):
         days, vix = market(seed)
@@ -79,7 +79,7 @@ def test_shifted_dates_are_found(rows, told):
         if measurement is None:
             missed.append(seed)
         else:
-            assert told in measurement.note, seed
+            assert text in measurement.note, seed
     assert len(missed) <= 5, missed
 
 
@@ -92,7 +92,7 @@ def test_dates_are_not_checked_for_another_vix_or_few_sessions():
     assert found(days, None) == {}
 
 
-def test_sessions_that_see_an_old_close_are_told_as_a_range():
+def test_sessions_with_an_old_close_are_reported_as_a_range():
     days, vix = market(2)
     gap = (date(2025, 1, 10), date(2025, 1, 30))
     holed = vix.filter(~pl.col("date").is_between(*gap))

@@ -1,4 +1,4 @@
-"""Contracts of a few sessions pass the gates on faultless data; what they cannot show yet is remarked, not failed."""
+"""Contracts of a few sessions pass the gates with correct data; checks that need more get a remark, not a failure."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def walk(count: int, every: int = 1, code: str = "ESM25") -> pl.DataFrame:
     parts, close = [], 22_000
     for row in TABLE.head(count).iter_rows(named=True):
         start = (row["rth_open"] or row["open"]) - timedelta(minutes=200)
-        stamps = [start + timedelta(minutes=minute) for minute in range(0, 400, every)]
-        closes = close + np.cumsum(draw.integers(-4, 5, len(stamps)))
-        wide = draw.integers(0, 4, (2, len(stamps))) if every == 1 else np.zeros((2, len(stamps)), np.int64)
+        timestamps = [start + timedelta(minutes=minute) for minute in range(0, 400, every)]
+        closes = close + np.cumsum(draw.integers(-4, 5, len(timestamps)))
+        wide = draw.integers(0, 4, (2, len(timestamps))) if every == 1 else np.zeros((2, len(timestamps)), np.int64)
         columns = {"open": closes, "high": closes + wide[0], "low": closes - wide[1], "close": closes}
         parts.append(
-            pl.DataFrame({"ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC"))}).with_columns(
+            pl.DataFrame({"ts": pl.Series(timestamps, dtype=pl.Datetime("us", "UTC"))}).with_columns(
                 pl.lit(code).alias("contract"),
                 pl.lit(row["session"]).alias("session"),
                 (pl.col("ts") >= row["rth_open"]).alias("rth"),
                 *(pl.Series(name, 0.25 * ticks) for name, ticks in columns.items()),
-                pl.Series("volume", draw.integers(1, 400, len(stamps)) if every == 1 else [1] * len(stamps)),
+                pl.Series("volume", draw.integers(1, 400, len(timestamps)) if every == 1 else [1] * len(timestamps)),
             )
         )
         close = int(closes[-1])

@@ -93,8 +93,8 @@ def test_envelope_keeps_every_extreme():
     kept = envelope(values, 100)
     assert kept.size <= 200
     assert {50.0, -50.0} <= set(kept)
-    places = [int(np.flatnonzero(values == value)[0]) for value in kept]
-    assert places == sorted(places)
+    positions = [int(np.flatnonzero(values == value)[0]) for value in kept]
+    assert positions == sorted(positions)
     assert np.array_equal(envelope(values, 500), values)
 
 

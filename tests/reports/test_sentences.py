@@ -1,4 +1,4 @@
-"""The words of the reports follow from their numbers."""
+"""The sentences of the reports follow from their numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table at the end of a run says what the decision is worth."""
+"""The tables at the end of a run show the result after costs."""
 
 from __future__ import annotations
 

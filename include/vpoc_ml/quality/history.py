@@ -31,7 +31,7 @@ def store(
     *,
     now: datetime,
 ) -> None:
-    """Store one row per contract, column and check of a gate, and its column profiles, in place of a former try's.
+    """Store one row per contract, column and check of a gate, and its column profiles; replace a former attempt's.
 
     Args:
         reports_dir: Folder of all reports.

@@ -63,21 +63,16 @@ def training_chart(progress: Sequence[Mapping[str, Any]]) -> str:
         if any((line.get("grad_norm_max") or 0) > 0 for line in windows):
             norm.set_yscale("log")
         norm.legend(fontsize=7.5)
-        _stability(update, events, windows)
+        _line(update, windows, "update_ratio_max", BLUE, "largest")
+        update.set(title="Update over weights by window; 1e-4 to 1e-2 is healthy", xlabel="step")
+        if any((line.get("update_ratio_max") or 0) > 0 for line in windows):
+            update.set_yscale("log")
+        _line(events, windows, "clip_share", ORANGE, "share of steps clipped")
+        _line(events, windows, "skipped", RED, "steps skipped")
+        _line(events, windows, "rollbacks", INK, "rollbacks so far")
+        events.set(title="Clipped, skipped, rolled back", xlabel="step")
+        events.legend(fontsize=7.5)
         return data_uri(figure)
-
-
-def _stability(update: Axes, events: Axes, windows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw how far steps moved the weights, and what was clipped, skipped and rolled back."""
-    _line(update, windows, "update_ratio_max", BLUE, "largest")
-    update.set(title="Update over weights by window; 1e-4 to 1e-2 is healthy", xlabel="step")
-    if any((line.get("update_ratio_max") or 0) > 0 for line in windows):
-        update.set_yscale("log")
-    _line(events, windows, "clip_share", ORANGE, "share of steps clipped")
-    _line(events, windows, "skipped", RED, "steps skipped")
-    _line(events, windows, "rollbacks", INK, "rollbacks so far")
-    events.set(title="Clipped, skipped, rolled back", xlabel="step")
-    events.legend(fontsize=7.5)
 
 
 def gains_chart(versus: Mapping[str, Gains]) -> str:
@@ -162,7 +157,7 @@ def correlation_chart(clusters: Mapping[str, Any]) -> str:
     with rc_context(STYLE | {"axes.grid": False}):
         figure, (axis,) = axes(1, 1, min(size + 1.0, 10.5), min(size, 9.8))
         shown = axis.imshow(clusters["rho"], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        _label_rows(axis, names, size=7 if len(names) > 30 else 8)
+        axis.set_yticks(range(len(names)), names, fontsize=7 if len(names) > 30 else 8)
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7 if len(names) > 30 else 8)
         start = 0
         for group in clusters["groups"]:
@@ -178,12 +173,12 @@ def correlation_chart(clusters: Mapping[str, Any]) -> str:
 def drift_chart(features: Mapping[str, Any], contracts: Sequence[str]) -> str:
     """Draw the population stability index of every feature and contract; return a data URI."""
     index = np.array(
-        [[_number(feature["drift"][code]["psi"]) for code in contracts] for feature in features.values()], dtype=float
+        [[feature["drift"][code]["psi"] for code in contracts] for feature in features.values()], dtype=float
     )
     with rc_context(STYLE | {"axes.grid": False}):
         figure, (axis,) = axes(1, 1, min(3.4 + 0.55 * len(contracts), 10.5), 1.0 + 0.17 * len(features))
         shown = axis.imshow(index, cmap="YlOrRd", vmin=0, vmax=DRIFT_FULL, aspect="auto", interpolation="nearest")
-        _label_rows(axis, list(features), size=7)
+        axis.set_yticks(range(len(features)), list(features), fontsize=7)
         axis.set_xticks(range(len(contracts)), contracts, rotation=45 if len(contracts) > 6 else 0, fontsize=8)
         if len(contracts) <= 12:
             for (row, column), value in np.ndenumerate(index):
@@ -199,14 +194,14 @@ def skill_chart(features: Mapping[str, Any]) -> str:
     with rc_context(STYLE):
         figure, (axis,) = axes(1, 1, 9.0, 0.9 + 0.19 * max(len(rows), 2))
         axis.axvline(0, color=INK, linewidth=0.8)
-        for place, (_, skill) in enumerate(rows):
+        for row, (_, skill) in enumerate(rows):
             train, validation = skill["train_ic"], skill["validation_ic"]
             colour = BLUE if skill["stands"] else GREY
-            axis.plot([validation["low"], validation["high"]], [place, place], color=colour, linewidth=2.5)
-            axis.plot(validation["value"], place, "o", color=INK, markersize=3.5, label="validation" * (place == 0))
+            axis.plot([validation["low"], validation["high"]], [row, row], color=colour, linewidth=2.5)
+            axis.plot(validation["value"], row, "o", color=INK, markersize=3.5, label="validation" * (row == 0))
             if train:
-                axis.plot(train["value"], place, "|", color=ORANGE, markersize=8, mew=2, label="train" * (place == 0))
-        _label_rows(axis, [name for name, _ in rows], size=7)
+                axis.plot(train["value"], row, "|", color=ORANGE, markersize=8, mew=2, label="train" * (row == 0))
+        axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
         axis.set(xlabel="rank IC with the label's return", ylim=(len(rows) - 0.4, -0.6))
         axis.legend(fontsize=8, loc="upper right")
         return data_uri(figure)
@@ -219,14 +214,14 @@ def ablation_chart(results: Sequence[Mapping[str, Any]]) -> str:
         figure, panels = axes(1, len(results), 9.0, 1.0 + 0.24 * max(count, 2), sharey=True)
         for panel, result in zip(panels, results, strict=True):
             panel.axvline(0, color=INK, linewidth=0.8)
-            for place, group in enumerate(result["groups"].values()):
+            for row, group in enumerate(result["groups"].values()):
                 if (gain := group["gain"]["rank_ic_gain"]) is not None:
                     colour = GREY if not group["stands"] else GREEN if gain["value"] > 0 else RED
-                    panel.plot([gain["low"], gain["high"]], [place, place], color=colour, linewidth=3)
-                    panel.plot(gain["value"], place, "o", color=INK, markersize=4)
+                    panel.plot([gain["low"], gain["high"]], [row, row], color=colour, linewidth=3)
+                    panel.plot(gain["value"], row, "o", color=INK, markersize=4)
             panel.set(title=result["model"], xlabel="rank IC lost without the group", ylim=(count - 0.4, -0.6))
             panel.xaxis.set_major_locator(MaxNLocator(5))
-            _label_rows(panel, list(result["groups"]), size=8)
+            panel.set_yticks(range(len(result["groups"])), list(result["groups"]), fontsize=8)
         return data_uri(figure)
 
 
@@ -262,11 +257,3 @@ def data_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _label_rows(axis: Axes, names: Sequence[str], size: float) -> None:
-    axis.set_yticks(range(len(names)), names, fontsize=size)
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value

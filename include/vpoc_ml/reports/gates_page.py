@@ -11,7 +11,7 @@ from vpoc_ml.reports.templating import render
 
 NAME = "gates.html"
 DATA_DOCS = "../../data_docs"
-"""The Data Docs as seen from a run's page."""
+"""Relative path from a run's page to the Data Docs."""
 EXPIRED = "<small>Data Docs expired; this page has every failure</small>"
 
 

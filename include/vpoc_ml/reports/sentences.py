@@ -13,7 +13,7 @@ CONTAINS_ZERO = "interval contains zero: no evidence of skill"
 
 
 def after_costs(backtest: BacktestMetrics, rank_ic: Interval | None) -> str:
-    """Say whether the candidate predicts, whether its trades pay their costs, and the net result in dollars.
+    """Return whether the candidate predicts, whether its trades pay their costs, and the net result in dollars.
 
     "Predictive": the interval of the rank IC lies above zero. "Tradeable": that of the net result a session does.
     """
@@ -34,7 +34,7 @@ def money(dollars: float) -> str:
 
 
 def loss_sentence(progress: Sequence[Mapping[str, Any]]) -> str:
-    """Compare the best validation loss with the loss of predicting the best constant, and say what that means."""
+    """Return how the best validation loss compares with the loss of the best constant, and what that means."""
     epochs = [line for line in progress if line["kind"] == "epoch" and line.get("validation_loss") is not None]
     if not epochs or not (constant := epochs[-1].get("validation_constant")):
         return "No epoch ended with a finite validation loss."

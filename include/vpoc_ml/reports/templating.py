@@ -40,7 +40,7 @@ def environment() -> Environment:
         "share": _or_no_value(_share),
         "spark": _spark,
         "loss_curves": _loss_curves,
-        "verdict_on": verdict_on,
+        "verdict_on": lambda gain: verdict_on(_as_interval(gain)),
     }
     return made
 
@@ -49,11 +49,16 @@ def _or_no_value(show: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: NO_VALUE if value is None else show(value)
 
 
+def _as_interval(value: Mapping[str, float] | Interval | None) -> Interval | None:
+    """Return an interval that may come as JSON, as those of the feature analysis do."""
+    return Interval(**value) if isinstance(value, Mapping) else value
+
+
 def _interval(value: Mapping[str, float] | Interval | None, digits: int, factor: float = 1.0) -> str:
-    """Return a value with its interval, each times ``factor``; also of an interval as JSON."""
-    if value is None:
+    """Return a value with its interval, each times ``factor``."""
+    interval = _as_interval(value)
+    if interval is None:
         return NO_VALUE
-    interval = value if isinstance(value, Interval) else Interval(**value)
     shown, low, high = (f"{factor * each:.{digits}f}" for each in (interval.value, interval.low, interval.high))
     return Markup("{} <small>[{}, {}]</small>").format(shown, low, high)
 

@@ -15,7 +15,7 @@ from vpoc_ml.quality.rules.plausibility import STEADY, at_daily_limit, list_rang
 
 _MINUTE = pl.duration(minutes=1)
 _REMEDY = "deliver newer bars or raise quality.max_age_sessions"
-_MISSING_SESSIONS = 2  # a closure that the calendar does not know, such as two days of a hurricane
+_MISSING_SESSIONS = 2  # an unscheduled closure, such as two days of a hurricane
 
 
 def checks(config: QualityConfig) -> Sequence[Check]:

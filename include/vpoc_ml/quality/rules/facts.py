@@ -1,4 +1,4 @@
-"""What gate ``bars`` is told beside the bars: facts of each contract and of its market."""
+"""Inputs of gate ``bars`` beside the bars: facts about each contract and about its market."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ContractFacts:
         quarantined: Rows of the delivery that went to quarantine.
         front: First and last session as the front contract, whose coverage of the calendar is checked; ``NEVER`` if it
             never was. None: not known, all sessions are checked.
-        due: Session up to which the bars must reach. None: they may end anywhere.
+        due: Session that the bars must include. None: they may end anywhere.
     """
 
     path: Path

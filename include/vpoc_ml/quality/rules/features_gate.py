@@ -70,8 +70,8 @@ def missing_flag(known: FeatureBounds) -> str | None:
     """Return the column that flags the rows in which a feature has no value; None: it always has one."""
     if known.family == "levels":
         return NO_LEVEL
-    reach = known.price_lookback
-    return None if reach is None else f"non_positive_{reach.back}_{reach.unit}"
+    lookback = known.price_lookback
+    return None if lookback is None else f"non_positive_{lookback.back}_{lookback.unit}"
 
 
 def first_warm_session(known: FeatureBounds, starts: Sequence[tuple[date, int]]) -> date | None:
@@ -185,14 +185,16 @@ def _non_positive(bars: pl.LazyFrame, registry: Mapping[str, FeatureBounds]) -> 
 
     Most instruments have none, so the bars are read only after their minimum.
     """
-    reaches = {missing_flag(known): reach for known in registry.values() if (reach := known.price_lookback) is not None}
-    if not reaches or not {"ts", "session", "low"} <= set(bars.collect_schema().names()):
+    lookbacks = {
+        missing_flag(each): each.price_lookback for each in registry.values() if each.price_lookback is not None
+    }
+    if not lookbacks or not {"ts", "session", "low"} <= set(bars.collect_schema().names()):
         return None
     if not bars.select((pl.col("low") <= 0).any()).collect(engine="streaming").item():
         return None
     rows = bars.select("ts", "session", "low").collect(engine="streaming").unique("ts", maintain_order=True)
     low, day = rows["low"].to_numpy(), rows["session"].rle_id().cast(pl.Int64).to_numpy()
-    flags = [pl.Series(str(flag), reads_non_positive(low, day, reach)) for flag, reach in reaches.items()]
+    flags = [pl.Series(str(flag), reads_non_positive(low, day, lookback)) for flag, lookback in lookbacks.items()]
     return rows.select("ts", *flags)
 
 

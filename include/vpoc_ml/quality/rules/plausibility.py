@@ -35,7 +35,7 @@ _LONG_SHARE, _LONG_RANGES = 0.10, 8.0
 _RANGE_SESSIONS = 21
 
 STALE_BARS = 45
-"""Bars in a row with the same four prices that are a fault; the longest run of a quiet night is about ten."""
+"""Consecutive bars with the same four prices that are a defect; the longest run of a calm night is about ten."""
 _LOCKED = 0.04  # the smallest daily limit is 5 % of the settlement, which is near the last close
 
 _PAIRS = 100

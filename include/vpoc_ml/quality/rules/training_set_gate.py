@@ -52,7 +52,7 @@ def columns(features: Sequence[str], dataset: DatasetConfig) -> list[Column]:
 
 
 def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityThresholds) -> list[Check]:
-    """Return every check of the gate: some are made of the whole run, the others of each contract."""
+    """Return every check of the gate: some are made once a run, the others once per contract."""
     clip = dataset.return_clip
     file = [*FILE_CHECKS, *(schema_check(column.name, column.dtype) for column in columns(features, dataset))]
     result = [
