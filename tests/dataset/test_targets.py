@@ -211,7 +211,7 @@ def test_vol_scaled_without_any_known_volatility_uses_the_returns_own_scale():
     returns, _ = market()
     target = fit_target("vol_scaled", returns, np.full(returns.size, np.nan))
     assert 0 < target.floor == target.usual < 1e-3
-    with pytest.raises(ValueError, match="one volatility a return"):
+    with pytest.raises(ValueError, match="one volatility per return"):
         fit_target("vol_scaled", returns)
 
 

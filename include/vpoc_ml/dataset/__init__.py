@@ -1,1 +1,1 @@
-"""From bars and features to one training set: labels, chronological splits, rank target, guard statistics."""
+"""The training set: labels, chronological splits, targets, scalers and their statistics."""

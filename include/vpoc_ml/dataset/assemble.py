@@ -1,4 +1,4 @@
-"""One training set out of every front session of every contract."""
+"""Assemble the training set from all front sessions of all contracts."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def assemble(
 ) -> TrainingSet:
     """Label, split and rank the rows of every contract while it is the front contract.
 
-    Everything that is fitted (targets, scaler, guard statistics) sees training rows only. Incomplete
-    rows of a contract's warm-up are dropped; later non-finite cells stay and are counted, the guard of
-    the model takes them. ``y`` is the rank target whatever ``dataset.target`` says, because every model
-    is judged on it; another kind has a column ``target`` of its own, which the trainer then takes.
+    Targets, scaler and guard statistics are fitted on training rows only. Incomplete rows of a contract's warm-up are
+    dropped. Later non-finite cells stay and are counted; the model's guard replaces them. ``y`` is always the rank
+    target, because every model is evaluated on it. Another kind of target has an additional column ``target``, which
+    the trainer uses.
 
     Args:
         bars: bars of each contract (ts, contract, session, open, close, ...), sorted by ts.
-        features: features of each contract, on the same stamps: ts, contract, session, Float32 columns.
+        features: features of each contract at the same timestamps: ts, contract, session, Float32 columns.
         front: contract, first_session, last_session (inclusive Dates).
         instrument: the futures all contracts belong to.
         config: sections ``dataset`` and ``features`` are read.
@@ -66,8 +66,8 @@ def assemble(
         Rows sorted by ts; prices in points, ``ret`` and ``last_ret`` natural log returns.
 
     Raises:
-        ArtifactError: no front period; a front contract lacks bars or features, or their stamps differ.
-        InvalidValueError: a wanted feature does not exist, or the shares leave no test sessions.
+        ArtifactError: no front period; a front contract lacks bars or features, or their timestamps differ.
+        InvalidValueError: a chosen feature does not exist, or the shares leave no test sessions.
         InsufficientSessionsError: too few usable sessions.
         InputError: no training row has a label.
     """
@@ -93,7 +93,7 @@ def assemble(
 
 
 def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.Series]:
-    """Fit a target that is not the rank on the training rows and apply it to all rows."""
+    """Fit a target other than the rank on the training rows and apply it to all rows."""
     train = split.filter(pl.col("split") == "train")
     known = "volatility" in split.columns
     target = targets.fit_target(
@@ -104,7 +104,7 @@ def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.
 
 
 def _feature_names(features: dict[str, pl.DataFrame], wanted: tuple[str, ...]) -> list[str]:
-    """Return the wanted feature columns, or all of the first contract's when none is named."""
+    """Return the chosen feature columns; without a choice, all columns of the first contract."""
     if not features:
         raise ArtifactError("features", "the features of at least one contract", "none")
     known = [name for name in next(iter(features.values())).columns if name not in KEYS]
@@ -122,17 +122,21 @@ def _contract_rows(
     instrument: Instrument,
     config: RunConfig,
 ) -> pl.DataFrame:
-    """Rows of one contract's front period, after its warm-up: keys, labels, features."""
+    """Return the rows of one contract's front period after its warm-up: keys, labels, features."""
     code = period["contract"]
     if not code.startswith(instrument.symbol):
         raise ContractCodeError(code, where="roll table", reason=f"not a contract of {instrument.symbol}")
     if code not in bars or code not in features:
-        raise ArtifactError(code, "bars and features of every front contract", f"no {_missing(code, bars)}")
+        raise ArtifactError(
+            code, "bars and features of every front contract", f"no {'features' if code in bars else 'bars'}"
+        )
     own = features[code]
     absent = [name for name in names if name not in own.columns]
     if absent or not own["ts"].equals(bars[code]["ts"]):
-        found = f"without {', '.join(absent)}" if absent else f"{own.height} rows on other stamps"
-        raise ArtifactError(f"features of {code}", f"all features on the stamps of its {bars[code].height} bars", found)
+        found = f"without {', '.join(absent)}" if absent else f"{own.height} rows at other timestamps"
+        raise ArtifactError(
+            f"features of {code}", f"all features at the timestamps of its {bars[code].height} bars", found
+        )
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
     labels = _without_non_positive(_labels(bars[code], config.dataset), bars[code], names)
     rows = own.select(*KEYS, *cells).with_columns(labels)
@@ -141,7 +145,7 @@ def _contract_rows(
 
 
 def _labels(bars: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
-    """Return the label columns of one contract's bars, with ``volatility`` if the target needs it."""
+    """Return the label columns of one contract's bars, and ``volatility`` if the target needs it."""
     labels = label_bars(bars, config.horizon_minutes, config.return_clip).select(LABEL_COLUMNS)
     if not targets.KINDS[config.target.kind].needs_volatility:
         return labels
@@ -150,34 +154,32 @@ def _labels(bars: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
 
 
 def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """Return labels without a return where a chosen feature has no value because of a price at or below 0.
+    """Remove the return where a chosen feature has no value because of a price at or below 0.
 
-    Without a return a row has weight 0: it is kept for the windows that read it, and nothing is learned from it.
+    A row without a return has weight 0. It stays in the training set and is not used for training.
     """
     if (bars["low"] > 0).all():
         return labels
     low, day = bars["low"].to_numpy(), bars["session"].rle_id().cast(pl.Int64).to_numpy()
-    reaches = {
-        reach for name in names if name in ALL_FEATURES and (reach := ALL_FEATURES[name].price_lookback) is not None
+    lookbacks = {
+        lookback
+        for name in names
+        if name in ALL_FEATURES and (lookback := ALL_FEATURES[name].price_lookback) is not None
     }
-    missing = [pl.Series(reads_non_positive(low, day, reach)) for reach in reaches]
+    missing = [pl.Series(reads_non_positive(low, day, lookback)) for lookback in lookbacks]
     gap = pl.any_horizontal(*missing, pl.lit(value=False))
     return labels.with_columns(ret=pl.when(gap).then(float("nan")).otherwise("ret"))
 
 
 def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
-    """Return False for the rows of a contract's warm-up that cannot be used.
+    """Return False for the unusable rows of a contract's warm-up.
 
-    These are the rows before the first one with all features finite, and incomplete rows within the
-    warm-up the registry declares. What is missing later is a fault of the features: it stays, visible.
+    These are all rows before the first complete row, and incomplete rows within the declared warm-up. A value missing
+    after the warm-up is a fault of the features. Such rows stay, so that the gate reports them.
     """
     complete = rows.select(pl.all_horizontal(pl.col(name).is_finite() for name in names)).to_series()
     declared = in_warmup(rows, [name for name in names if name in ALL_FEATURES])
     return complete.cum_max() & (complete | ~declared)
-
-
-def _missing(code: str, bars: dict[str, pl.DataFrame]) -> str:
-    return "features" if code in bars else "bars"
 
 
 def _statistics(
@@ -214,7 +216,7 @@ def _statistics(
 def _nonfinite_row_share(features: pl.DataFrame) -> float:
     """Return the share of rows with any NaN or infinity.
 
-    It is counted per row. The share of batches with a bad value is nearly 1 in any case and tells nothing.
+    It is counted per row. The share of batches with a bad value is close to 1 in most cases and does not differ enough.
     """
     return float(1.0 - np.isfinite(features.to_numpy()).all(axis=1).mean()) if features.height else 0.0
 
@@ -227,7 +229,7 @@ def _edges(columns: Iterator[Floats], config: RunConfig) -> tuple[tuple[float, .
 
 
 def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:
-    """Yield each training column as the guard will see it."""
+    """Yield each training column as input of the guard."""
     for index, column in enumerate(columns):
         yield column if scaler is None else apply_column(scaler.columns[index], column)
 

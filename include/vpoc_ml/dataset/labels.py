@@ -1,4 +1,4 @@
-"""Labels: the log return over the next minutes, inside one session of one contract."""
+"""Labels: the log return over the next minutes within one session of one contract."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ def label_bars(bars: pl.DataFrame, horizon_minutes: int, return_clip: float) -> 
     """Label every bar of one contract.
 
     The label of bar t is the log return from its close to the close of the bar that starts exactly
-    ``horizon_minutes`` later in the same session; where that bar is missing there is no label. A
-    missing label stays NaN, also one that begins, is entered or ends at a price at or below 0: it is never
-    filled, and never taken from a later bar, because a return over a gap or a roll is another quantity than
-    the one the model is asked for.
+    ``horizon_minutes`` later in the same session. The label is NaN if that bar is missing, or if the start, entry or
+    end price is at or below 0. A missing label is never filled or taken from a later bar: a return over a gap or a
+    roll is a different quantity.
 
     Args:
         bars: one contract's bars, sorted by ts: ts (start of bar, UTC), session, open, close in points.
         horizon_minutes: minutes from the start of bar t to the start of the bar that ends the label.
-        return_clip: largest absolute log return; longer ones are cut to it.
+        return_clip: bound of the absolute log return; larger ones are clipped to it.
 
     Returns:
         One row per bar, in the order of ``bars``: ts, label_end (ts + horizon; set for every row),
@@ -47,12 +46,11 @@ def label_bars(bars: pl.DataFrame, horizon_minutes: int, return_clip: float) -> 
 
 
 def known_volatility(last_returns: pl.Series, horizon_minutes: int, bars: int) -> pl.Series:
-    """Return the standard deviation of each bar's label as its last ``bars`` returns tell it, Float64.
+    """Estimate the standard deviation of each bar's label from its last ``bars`` returns, Float64.
 
-    The root mean square of the returns of one contract's bars up to and including bar t (``last_ret``:
-    they leave out gaps between sessions), times the root of the horizon. NaN for the first ``bars`` - 1
-    rows and where one of the returns is not finite. Each value is summed by itself, so that none depends
-    on where the bars begin.
+    It is the root mean square of one contract's bar returns (``last_ret``, without the gaps between sessions) up to and
+    including bar t, times the square root of the horizon. It is NaN for the first ``bars`` - 1 rows and where a return
+    is not finite. Each value is summed separately, so no value depends on the first bar of the input.
     """
     squares = np.square(last_returns.to_numpy())
     known = np.full(squares.size, np.nan)
@@ -62,7 +60,7 @@ def known_volatility(last_returns: pl.Series, horizon_minutes: int, bars: int) -
 
 
 def _log_ratio(end: pl.Expr, start: pl.Expr) -> pl.Expr:
-    """Natural log of end / start; NaN unless both are positive and finite."""
+    """Return the natural logarithm of end / start; NaN unless both are positive and finite."""
     ratio = end / start
-    sound = (end > 0) & (start > 0) & ratio.is_finite()
-    return pl.when(sound).then(ratio.log()).otherwise(float("nan"))
+    valid = (end > 0) & (start > 0) & ratio.is_finite()
+    return pl.when(valid).then(ratio.log()).otherwise(float("nan"))

@@ -1,4 +1,4 @@
-"""Chronological split by session, with an embargo between the parts and purged label overlaps."""
+"""Chronological split by session, with an embargo between the splits and purged labels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vpoc_ml.errors import InsufficientSessionsError, InvalidValueError
 
 SPLITS = ("train", "validation", "test")
 MIN_PART_SESSIONS = 3
-"""Sessions each part of an evaluated run needs: every interval comes from resampling whole sessions."""
+"""Sessions that each split of an evaluated run needs, because every interval comes from resampling sessions."""
 LARGEST = 5000
-"""Most sessions a split may need, about twenty years: the limit of ``dataset.min_sessions``."""
+"""Upper limit of ``dataset.min_sessions``, about twenty years."""
 REMEDY = (
     "deliver longer files or earlier contracts, choose features with a shorter warm-up (features.names), or change"
     " dataset.min_sessions, dataset.embargo_sessions or the shares"
@@ -23,7 +23,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class SessionSplit:
-    """Sessions of each part, in order of time. Embargoed sessions are in none of them."""
+    """Sessions of each split in order of time. Embargoed sessions are in none of them."""
 
     train: tuple[date, ...]
     validation: tuple[date, ...]
@@ -33,9 +33,9 @@ class SessionSplit:
 def split_sessions(sessions: list[date], config: DatasetConfig) -> SessionSplit:
     """Cut the sessions into train, validation and test, oldest first.
 
-    ``embargo_sessions`` whole sessions are dropped after train and again after validation; the shares
-    are of the sessions that remain. Without the embargo the last rows of one part and the first of the
-    next share their long feature windows, and validation looks better than the future will be.
+    ``embargo_sessions`` sessions are dropped after train and again after validation. The shares refer to the remaining
+    sessions. Without the embargo the last rows of one split and the first rows of the next would share feature
+    windows, and the validation result would be too good.
 
     Raises:
         InsufficientSessionsError: fewer sessions than ``sessions_needed``.
@@ -53,11 +53,11 @@ def split_sessions(sessions: list[date], config: DatasetConfig) -> SessionSplit:
 
 
 def sessions_needed(config: DatasetConfig, least: int = 1) -> int:
-    """Return the smallest number of usable sessions that gives ``least`` sessions to each part.
+    """Return the smallest number of usable sessions that gives every split ``least`` sessions.
 
-    It is ``min_sessions``, or more where the shares and the embargo need more, with this number and with every larger
-    one: rounding can take a session from a part when one is added. A training set needs one session a part, its
-    evaluation ``PART_SESSIONS``.
+    It is at least ``min_sessions``. Every larger number is sufficient too. That is not obvious, because rounding can
+    take a session from a split when one is added. A training set needs one session per split, its evaluation
+    ``MIN_PART_SESSIONS``.
 
     Raises:
         InvalidValueError: the shares and the embargo would need more than ``LARGEST`` sessions.
@@ -73,25 +73,25 @@ def sessions_needed(config: DatasetConfig, least: int = 1) -> int:
 
 
 def explain_sessions_needed(config: DatasetConfig, least: int = 1) -> str:
-    """Return the arithmetic of ``sessions_needed``."""
+    """Explain the result of ``sessions_needed`` in words."""
     count, embargo = sessions_needed(config, least), config.embargo_sessions
     train, validation = _sizes(count, config)
     parts = f"{train} + {validation} + {count - 2 * embargo - train - validation}"
-    why = (
+    reason = (
         f"dataset.min_sessions is {count}"
         if count == config.min_sessions
         else f"dataset.train_share {config.train_share:g}, dataset.validation_share {config.validation_share:g},"
         f" at least {least} each"
     )
     embargoes = f"2 embargoes of {embargo} session{'' if embargo == 1 else 's'}"
-    return f"{count - 2 * embargo} sessions of training, validation and test ({parts}: {why}) + {embargoes}"
+    return f"{count - 2 * embargo} sessions of training, validation and test ({parts}: {reason}) + {embargoes}"
 
 
 def split_rows(rows: pl.DataFrame, split: SessionSplit) -> pl.DataFrame:
     """Add ``split`` to rows (ts, session, label_end, ...); drop embargoed and purged rows.
 
-    A row of train or validation is purged when its label ends at or after the first row of the next
-    part. Neither rule looks at the label's value: which rows are evaluated never depends on it.
+    A row of train or validation is purged if its label ends at or after the first row of the next split. Neither rule
+    reads the value of the label, so the choice of rows does not depend on it.
     """
     parts = []
     for name in SPLITS:
@@ -103,12 +103,12 @@ def split_rows(rows: pl.DataFrame, split: SessionSplit) -> pl.DataFrame:
 
 
 def _sizes(count: int, config: DatasetConfig) -> tuple[int, int]:
-    """Sessions of train and validation out of ``count``."""
+    """Return the sessions of train and validation out of ``count``."""
     kept = count - 2 * config.embargo_sessions
     return round(kept * config.train_share), round(kept * config.validation_share)
 
 
 def _smallest_part(count: int, config: DatasetConfig) -> int:
-    """Sessions of the smallest part out of ``count``."""
+    """Return the sessions of the smallest split out of ``count``."""
     train, validation = _sizes(count, config)
     return min(train, validation, count - 2 * config.embargo_sessions - train - validation)

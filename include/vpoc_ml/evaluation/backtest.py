@@ -1,8 +1,8 @@
 """A next-bar backtest of one contract, in dollars.
 
-The decision falls at the close of bar t; the position is taken at the open of bar t+1 and held to the
-close of the bar where the label ends. A position that the next decision confirms is carried, not closed
-and reopened; every position is flat at the session's end and wherever decisions are not adjacent.
+The decision is made at the close of bar t. The position is opened at the open of bar t+1 and held until the close of
+the bar where the label ends. If the next decision is equal, the position is held, without closing and reopening it.
+Every position is closed at the end of its session and wherever decisions are not adjacent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STRESS = 2.0
 
 @dataclass(frozen=True)
 class Trades:
-    """Positions held without a break, in order of time. All arrays are (trades,); money in dollars gross."""
+    """Uninterrupted positions in order of time. All arrays are (trades,); results in dollars before costs."""
 
     block: Ints
     direction: Floats
@@ -55,10 +55,10 @@ def trades(test: pl.DataFrame, direction: Floats, *, horizon_minutes: int, point
 
 
 def decision_rows(test: pl.DataFrame, horizon_minutes: int) -> Ints:
-    """Return the rows that decide: all for a horizon of one minute, else every next one after the last exit.
+    """Return the rows that are traded: all for a horizon of one minute, otherwise the first one after each exit.
 
-    With a longer horizon each row's label reaches over the next rows; trading them all would hold
-    several contracts at once.
+    With a longer horizon the labels of neighbouring rows overlap. Trading all of them would hold several contracts at
+    once.
     """
     if horizon_minutes == 1:
         return np.arange(test.height)
@@ -83,10 +83,8 @@ def backtest(
 ) -> BacktestMetrics:
     """Return gross and net result, risk and costs of trading every ``direction`` with one contract.
 
-    Sharpe ratios are of daily dollars, annualised by sqrt(252); their intervals resample sessions.
-    ``break_even_cost`` is the cost of a round turn at which nothing would be left; ``hit_rate`` the share
-    of trades with a gross gain; ``stress`` the same after twice the costs. Ratios without a
-    denominator (no trade, no spread) are None.
+    Sharpe ratios refer to daily dollars, annualised by sqrt(252). Their intervals resample sessions. Ratios without a
+    denominator (no trade, no variance) are None.
     """
     held = trades(test, direction, horizon_minutes=horizon_minutes, point_value=point_value)
     sessions = resamples.sessions
@@ -122,23 +120,23 @@ def backtest(
 
 
 def sharpe(sums: Floats) -> Floats:
-    """Return the annualised Sharpe ratio from the sums of days, P&L and squared P&L; NaN without spread."""
+    """Return the annualised Sharpe ratio from the sums of days, P&L and squared P&L; NaN without variance."""
     n, total, squares = np.moveaxis(sums, -1, 0)
     variance = (squares - total * total / n) / (n - 1)
-    floor = 1e-12 * squares / n  # below this the difference of two large sums is rounding
+    floor = 1e-12 * squares / n  # a smaller difference of two large sums is rounding error
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = math.sqrt(TRADING_DAYS) * (total / n) / np.sqrt(variance)
         return np.asarray(np.where(variance > floor, ratio, np.nan))
 
 
 def max_drawdown(daily: Floats) -> float:
-    """Return the largest fall of the cumulated daily P&L from its highest point so far, start included."""
+    """Return the largest fall of the cumulated daily P&L from an earlier maximum; the start counts as 0."""
     equity = np.concatenate([[0.0], np.cumsum(daily)])
     return float((np.maximum.accumulate(equity) - equity).max())
 
 
 def _adjacent(rows: pl.DataFrame, horizon_minutes: int) -> npt.NDArray[np.bool_]:
-    """Whether each row follows the one before without a gap, in one session of one contract, (n - 1,)."""
+    """Return which rows follow the previous row without a gap within one session of one contract, (n - 1,)."""
     same = pl.struct("contract", "session")
     steps = rows.select((same == same.shift(1)).alias("same"))["same"].to_numpy()[1:].astype(bool)
     return np.asarray(steps & (np.diff(_minutes(rows)) == horizon_minutes), dtype=np.bool_)

@@ -1,6 +1,6 @@
-"""Baselines a model must beat before it is worth anything, on exactly the rows it is judged on.
+"""Baselines that a model must beat on the same rows.
 
-Each is fitted on training rows (``weight`` = 1) and sees nothing of the test rows but their features.
+Each is fitted on training rows (``weight`` = 1). Of the test rows it uses only the features.
 """
 
 from __future__ import annotations
@@ -16,37 +16,34 @@ from vpoc_ml.evaluation.forecasts import Floats, Forecast
 BASELINES = ("constant", "majority", "last_sign", "ridge")
 
 RIDGE_ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Penalties tried, as shares of the training rows, so that a longer history is not penalised less."""
+"""Tested penalties, as shares of the number of training rows. A longer history is penalised equally."""
 
 _DIRECTION_STEP = 0.25
 
 
 def constant(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
-    """Predict the mean rank of the training rows everywhere (0.5 by construction of mid-ranks)."""
+    """Predict the mean rank of the training rows for every row (0.5 by the construction of mid-ranks)."""
     return Forecast("constant", np.full(test.height, _mean_rank(train)), zero_rank)
 
 
 def majority(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
-    """Say everywhere what most training rows did, up or down; unchanged prices do not vote."""
+    """Predict the more frequent direction of the training rows for every row; unchanged prices do not count."""
     direction = float(np.sign(np.sign(train["ret"].to_numpy()).sum()))
     return Forecast("majority", np.full(test.height, zero_rank + _DIRECTION_STEP * direction), zero_rank, True)
 
 
 def last_sign(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
-    """Predict the mean rank that followed a fall, no change or a rise of the last bar in training.
+    """Predict the mean training rank after a fall, no change or a rise of the last bar.
 
-    This is momentum or reversal, whichever the training rows show. Its threshold lies midway between what
-    followed a fall and what followed a rise, so that it always follows or fades the sign and never decays
-    into one direction for all; ``zero_rank`` is its threshold when a sign is missing from the training rows,
-    which then gets their mean.
+    This is momentum or reversal, depending on the training rows. The threshold lies midway between the means after a
+    fall and after a rise, so the baseline always follows or opposes the sign and never predicts one direction for all
+    rows. If a sign is missing from the training rows, it gets their mean, and ``zero_rank`` is the threshold.
     """
     overall = _mean_rank(train)
     signs, y = _last_signs(train), train["y"].to_numpy().astype(np.float64)
-    seen = [bool((signs == sign).any()) for sign in (-1, 0, 1)]
-    followed = [
-        float(y[signs == sign].mean()) if there else overall for sign, there in zip((-1, 0, 1), seen, strict=True)
-    ]
-    threshold = (followed[0] + followed[2]) / 2 if seen[0] and seen[2] else zero_rank
+    fall, unchanged, rise = (y[signs == sign] for sign in (-1, 0, 1))
+    followed = [float(ranks.mean()) if ranks.size else overall for ranks in (fall, unchanged, rise)]
+    threshold = (followed[0] + followed[2]) / 2 if fall.size and rise.size else zero_rank
     return Forecast("last_sign", np.asarray(followed)[_last_signs(test) + 1], threshold)
 
 
@@ -84,7 +81,7 @@ def _mean_rank(train: pl.DataFrame) -> float:
 
 
 def _last_signs(frame: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Sign of the last bar's return; a bar without one counts as unchanged."""
+    """Return the sign of the last bar's return. A bar without a return counts as unchanged."""
     signs: np.ndarray[tuple[int], np.dtype[np.int64]] = np.sign(np.nan_to_num(frame["last_ret"].to_numpy())).astype(
         np.int64
     )

@@ -1,14 +1,13 @@
 """Block bootstrap by session.
 
-Minutes of one session share its volatility, its news and, with a horizon above one bar, parts of the
-same label: they are not independent draws. Resampling whole sessions keeps that dependence inside the
-block and makes the session, not the minute, the unit of evidence. Intervals are therefore wider than
-those of a binomial formula on the rows, and the more so the fewer sessions there are. Dependence that
-reaches beyond one session (a volatility regime of weeks) is not covered: with few sessions out of one
-regime the interval speaks about that regime only.
+Minutes of one session share its volatility, its news and, with a horizon above one bar, parts of the same label.
+They are not independent. Resampling complete sessions keeps this dependence inside the block. The unit of evidence is
+the session, not the minute. Intervals are therefore wider than those of a binomial formula on the rows, especially
+with few sessions. Dependence across sessions, such as a volatility regime of weeks, is not covered. With few sessions
+out of one regime, the interval applies to that regime only.
 
-Every statistic here is a function of sums over rows, so each session is reduced to its sums once and
-a resample costs O(sessions), however many minutes there are.
+Every statistic here is a function of sums over rows. Each session is reduced to its sums once, and a resample costs
+O(sessions), independent of the number of minutes.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from vpoc_ml.evaluation.forecasts import Floats
 _CHUNK = 2_000
 
 Statistic = Callable[[Floats], Floats]
-"""Maps sums (..., k) to a value for each leading index; NaN where it is undefined."""
+"""A function from sums (..., k) to one value per leading index; NaN where it is undefined."""
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """Drawn resamples: how often each session occurs in each, (samples, sessions).
+    """Bootstrap resamples: ``counts`` (samples, sessions) is how often each session occurs in each resample.
 
-    One object serves every statistic of an evaluation. Two models are compared by the difference of
-    their statistics on the same resample: what a hard session does to both cancels, which is why a
-    paired gain can exclude zero while the two models' own intervals overlap.
+    All statistics of an evaluation use the same resamples. Two models are compared by the difference of their
+    statistics on the same resample. The effect of a difficult session on both cancels. A paired gain can therefore
+    exclude zero while the intervals of the two models overlap.
     """
 
     counts: npt.NDArray[np.int16]
@@ -46,18 +45,18 @@ class Resamples:
 
     @property
     def sessions(self) -> int:
-        """Return the number of sessions resampled."""
+        """Return the number of sessions."""
         return int(self.counts.shape[1])
 
     def draws(self, sums: Floats, statistic: Statistic) -> Floats:
-        """Return ``statistic`` of each resample of ``sums`` (sessions, k), (samples,)."""
+        """Return ``statistic`` of each resample, (samples,), for ``sums`` (sessions, k)."""
         starts = range(0, len(self.counts), _CHUNK)
         return np.concatenate([statistic(self.counts[start : start + _CHUNK] @ sums) for start in starts])
 
     def interval(self, sums: Floats, statistic: Statistic) -> Interval | None:
-        """Return the statistic on all sessions with its percentile interval; None where it is undefined.
+        """Return the statistic on all sessions with its percentile interval; None if it is undefined.
 
-        A resample on which the statistic is undefined (no row that moved, no variance) is left out.
+        Resamples with an undefined statistic (no row that moved, no variance) are left out.
         """
         value = float(statistic(sums.sum(axis=0)))
         draws = self.draws(sums, statistic)
@@ -73,7 +72,7 @@ def draw(sessions: int, *, samples: int, confidence: float, seed: int) -> Resamp
     """Draw ``samples`` resamples of ``sessions`` sessions with replacement.
 
     Raises:
-        InsufficientSessionsError: fewer than three sessions, from which no spread can be judged.
+        InsufficientSessionsError: fewer than three sessions, too few to estimate a variance.
     """
     if sessions < MIN_PART_SESSIONS:
         raise InsufficientSessionsError(
@@ -85,12 +84,12 @@ def draw(sessions: int, *, samples: int, confidence: float, seed: int) -> Resamp
 
 
 def tail_probability(confidence: float, sessions: int) -> float:
-    """Return the quantile of the bootstrap distribution to take on each side.
+    """Return the quantile of the bootstrap distribution for each bound.
 
-    The plain percentile interval is too narrow for few blocks: it uses a normal instead of a t
-    quantile, and a spread smaller by sqrt((n-1)/n). Taking quantiles further out repairs both in the
-    first order (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", expanded percentile
-    interval). With three sessions it comes to the smallest and the largest resample.
+    The plain percentile interval is too narrow for few blocks: it corresponds to a normal instead of a t quantile, and
+    its standard deviation is too small by sqrt((n-1)/n). More extreme quantiles correct both to first order (Hesterberg
+    2015, "What Teachers Should Know About the Bootstrap", expanded percentile interval). With three sessions they are
+    the smallest and the largest resample.
     """
     quantile = t.ppf((1.0 - confidence) / 2.0, sessions - 1)
     return float(norm.cdf(math.sqrt(sessions / (sessions - 1)) * quantile))

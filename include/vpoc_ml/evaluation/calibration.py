@@ -1,4 +1,4 @@
-"""Does a higher prediction mean a higher outcome? Deciles of the prediction against what followed."""
+"""Calibration: the realised rank and the share of rises by decile of the prediction."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ BINS = 10
 
 
 def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> tuple[CalibrationBin, ...]:
-    """Return rows, mean prediction, mean realised rank and up share of each decile of ``prediction`` (n,).
+    """Return rows, mean prediction, mean realised rank and share of rises of each decile of ``prediction`` (n,).
 
-    ``up_share`` is the share of rises among the rows that moved; None where none did. Equal predictions
-    stay in one bin, so a model with few distinct values has fewer bins.
+    ``up_share`` is the share of rises among the rows that moved; None if none did. Equal predictions are in one bin, so
+    a model with few distinct predictions has fewer bins.
     """
     edges = np.unique(np.quantile(prediction, np.arange(1, bins) / bins))
-    place = np.searchsorted(edges, prediction, side="right")
-    return tuple(_bin(place == number, prediction, rows) for number in np.unique(place))
+    bin_of = np.searchsorted(edges, prediction, side="right")
+    return tuple(_bin(bin_of == number, prediction, rows) for number in np.unique(bin_of))
 
 
 def _bin(members: npt.NDArray[np.bool_], prediction: Floats, rows: LabelledRows) -> CalibrationBin:

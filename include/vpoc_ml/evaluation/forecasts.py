@@ -1,4 +1,4 @@
-"""The rows every model is judged on, and what a model says about them."""
+"""The evaluated rows, the interface of a model, and its forecast for these rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class RankModel(Protocol):
-    """A trained model: features in, a score of the next return in rank units out."""
+    """A trained model. It predicts a score of the next return, in rank units, from features."""
 
     @property
     def features(self) -> Sequence[str]:
@@ -25,7 +25,7 @@ class RankModel(Protocol):
 
     @property
     def zero_rank(self) -> float:
-        """Score at which the model expects no move; for a rank target the rank of a zero return in training."""
+        """Score at which the model expects no change. For a rank target it is the training rank of a zero return."""
 
     def predict(self, features: npt.NDArray[np.floating], /) -> npt.NDArray[np.floating]:
         """Return the score of each row of ``features`` (n, f), raw and unscaled; ranks lie in [0, 1]."""
@@ -33,11 +33,10 @@ class RankModel(Protocol):
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one model says about every judged row.
+    """The forecast of one model for every evaluated row.
 
-    ``rank`` is (n,) in rank units; ``zero_rank`` is that model's own threshold between down and up.
-    ``direction_only`` marks a forecast whose distance from the threshold has no meaning, so that a
-    loss or a rank correlation of it would be a number about nothing.
+    ``rank`` is (n,) in rank units. ``zero_rank`` is the model's threshold between down and up. ``direction_only`` marks
+    a forecast whose distance from the threshold has no meaning. Such a forecast has no loss and no rank correlation.
     """
 
     name: str
@@ -47,7 +46,7 @@ class Forecast:
 
     @property
     def direction(self) -> Floats:
-        """Return -1, 0 or +1 for each row; 0 where the prediction sits exactly on the threshold."""
+        """Return -1, 0 or +1 for each row; 0 where the prediction equals the threshold."""
         return np.sign(self.rank - self.zero_rank)
 
 
@@ -75,7 +74,7 @@ class LabelledRows:
 
     @cached_property
     def ret_rank(self) -> Floats:
-        """Centred ranks of ``ret`` as shares of the rows, ties on their average: every rank IC uses them."""
+        """Centred ranks of ``ret`` as shares of the rows, average ranks for ties. Every rank IC uses them."""
         return centred_ranks(self.ret)
 
     def per_session(self, *columns: Floats) -> Floats:

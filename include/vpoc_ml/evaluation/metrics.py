@@ -1,8 +1,8 @@
 """Direction accuracy, rank IC, Huber and MAE of a forecast, each with its interval.
 
-A loss curve cannot show skill at a horizon of minutes: a model at the ceiling of 53 % lowers the Huber
-loss by 0.4 %. Direction accuracy and rank IC can, against baselines on the same rows. Every Huber loss
-is taken at one fixed delta, because losses at two deltas cannot be compared.
+At a horizon of minutes a loss curve cannot show skill: even a model with the attainable 53 % accuracy lowers the Huber
+loss by only 0.4 %. Direction accuracy and rank IC, compared with baselines on the same rows, can show it. All Huber
+losses use one fixed delta, because losses at different deltas are not comparable.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, centred
 
 
 def hits(forecast: Forecast, ret: Floats) -> Floats:
-    """Return 1 where the direction was right, 0 where wrong, 0.5 where the forecast had none, (n,).
+    """Return 1 where the direction was right, 0 where it was wrong, 0.5 where the forecast had none, (n,).
 
-    A forecast exactly on its threshold earns what a coin would earn. Counted as a miss, a constant
-    that happens to sit there would lose by 50 points and every model would look skilled beside it.
+    A forecast exactly on its threshold counts as half right, like a random guess. If it counted as wrong, a constant on
+    its threshold would lose by 50 points, and every model would seem skilled in comparison.
     """
     agreement = forecast.direction * np.sign(ret)
     return 0.5 * (1.0 + agreement)
@@ -48,7 +48,7 @@ def correlation(sums: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class SessionSums:
-    """One forecast reduced to sums by session. None where the forecast has no such metric."""
+    """The sums of one forecast by session. None where the forecast has no such metric."""
 
     accuracy: Floats
     rank_ic: Floats | None
@@ -57,11 +57,10 @@ class SessionSums:
 
 
 def reduce(forecast: Forecast, rows: LabelledRows, delta: float) -> SessionSums:
-    """Reduce ``forecast`` to the sums by session that every metric here is made of.
+    """Reduce ``forecast`` to sums by session, from which every metric is computed.
 
-    Ranks for the rank IC are taken once over all rows and kept in the resamples: the value is
-    Spearman's rho exactly (average ranks for ties), and its interval leaves out the second-order
-    effect of re-ranking a resample.
+    Ranks for the rank IC are computed once over all rows and reused in the resamples. The value equals Spearman's rho
+    (average ranks for ties). The interval neglects the second-order effect of ranking each resample anew.
     """
     moved = (rows.ret != 0).astype(np.float64)
     one = np.ones_like(rows.ret)
@@ -120,7 +119,7 @@ def correlation_gain(sums: Floats) -> Floats:
 
 
 def _rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
-    """Sums n, x, y, xx, yy, xy of centred ranks by session; None for a constant, which has no ranks."""
+    """Return the sums n, x, y, xx, yy, xy of centred ranks by session; None for a constant forecast."""
     if np.ptp(prediction) == 0 or np.ptp(rows.ret) == 0:
         return None
     x, y = centred_ranks(prediction), rows.ret_rank

@@ -1,1 +1,1 @@
-"""Networks, the input guard they all carry, and the files they are stored in."""
+"""Networks with their input guard, and the files of a stored model."""

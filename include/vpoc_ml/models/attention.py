@@ -15,7 +15,7 @@ EXPANSION = 2
 
 
 class Attention(nn.Module):
-    """Multi-head attention [rows, tokens, width] -> same shape, as plain products: any engine can take it."""
+    """Multi-head attention [rows, tokens, width] -> same shape, as plain matrix products that every engine supports."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ class AttentionBlock(nn.Module):
 
 
 class FeatureAttention(nn.Module):
-    """A token per feature and one more that gathers; a block per entry of ``hidden_dims``; head on the last token.
+    """One token per feature and a summary token; one block per entry of ``hidden_dims``; the head reads the summary.
 
-    The width of the tokens is ``hidden_dims[0]``; further entries only count blocks. Heads are 8 wide.
-    Cost grows with the square of the number of features: meant for a few dozen.
+    The width of the tokens is ``hidden_dims[0]``; further entries only count blocks. Each head is 8 wide. The cost
+    grows with the square of the number of features, so the network suits a few dozen of them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From configuration and feature statistics to a network."""
+"""Build a network from its configuration and the feature statistics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vpoc_ml.models.residual import ResidualNet
 
 
 def build_model(config: ModelConfig, statistics: NetworkInputs) -> GuardedNet:
-    """Return the network, or the ensemble of networks, with its guard; weights from torch's global generator.
+    """Return the network or ensemble with its guard. The weights come from torch's global random generator.
 
     Args:
         config: kind, widths, dropout, bound of the guard, encoding, members, groups.
@@ -68,10 +68,10 @@ def _plain_network(config: ModelConfig, target: Target | None, features: int, va
 
 
 def guarded_edges(config: ModelConfig, statistics: NetworkInputs, guard: Guard) -> Tensor | None:
-    """Return the encoding's edges [features, bins + 1] as the guard sees them, float32; None without encoding.
+    """Return the bin edges [features, bins + 1] after the guard, float32; None without an encoding.
 
     Raises:
-        InvalidValueError: the training set was built without edges, or with other bins.
+        InvalidValueError: the training set has no edges or another number of bins.
     """
     if config.encoding.kind == "none":
         return None
@@ -90,7 +90,7 @@ def stored_target(statistics: NetworkInputs) -> Target | None:
     """Return the fitted target of the statistics; None is the rank target.
 
     Raises:
-        InvalidValueError: a kind this version does not know.
+        InvalidValueError: the kind is unknown.
     """
     return None if statistics.target is None else target_from_json(statistics.target)
 
@@ -102,5 +102,5 @@ def starting_outputs(statistics: NetworkInputs) -> tuple[float, ...]:
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Return the number of trained values of all members; the guard's buffers are none."""
+    """Return the number of trained values of all members. The buffers of the guard do not count."""
     return sum(parameter.numel() for parameter in net.parameters())

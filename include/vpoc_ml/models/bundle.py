@@ -1,4 +1,4 @@
-"""A model as two files: weights in safetensors, everything else in JSON. Loading runs no pickled code."""
+"""Stored models: weights in safetensors, everything else in JSON. Loading runs no pickled code."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LoadedModel:
         return self.card.zero_rank
 
     def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
-        """Return the score of each row, float64 [n]: the predicted rank, for any kind of target in rank units.
+        """Return the score of each row in rank units, float64 [n].
 
         Args:
             raw: unscaled features [n, f] in the order of ``features``; NaN and infinities are allowed.

@@ -1,4 +1,4 @@
-"""Networks that measure something of fixed training rows whenever they leave training mode."""
+"""Networks that recompute buffers from fixed training rows whenever they leave training mode."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ REFERENCE_ROWS = 8_192
 class Calibrated(nn.Module, ABC):
     """A network with buffers that are a function of its weights and of ``reference``, rows of its inputs.
 
-    They are measured anew by every ``eval()`` while there is a reference. So the buffers always belong to
-    the weights in use, averaged or restored, and need no place in a checkpoint. A stored model has no
-    reference: it keeps the buffers of its file.
+    Every ``eval()`` with a reference recomputes them. The buffers therefore always belong to the weights in use,
+    averaged or restored, and are not part of a checkpoint. A stored model has no reference and keeps the buffers of its
+    file.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Calibrated(nn.Module, ABC):
         self.reference: Tensor | None = None
 
     def train(self, mode: bool = True) -> Self:
-        """Switch mode; on leaving training, measure."""
+        """Switch the mode; recompute the buffers when training ends."""
         super().train(mode)
         if not mode and self.reference is not None:
             with torch.no_grad():
@@ -35,13 +35,13 @@ class Calibrated(nn.Module, ABC):
 
     @abstractmethod
     def calibrate(self, rows: Tensor) -> None:
-        """Set the buffers to what ``rows`` of inputs give."""
+        """Compute the buffers from ``rows`` of inputs."""
 
 
 def set_reference(body: nn.Module, guarded: Tensor | None) -> None:
-    """Give a network behind the guard the first of its training rows [rows, features] as reference; None takes it away.
+    """Set the first training rows [rows, features], after the guard, as reference of a network; None removes it.
 
-    Networks that measure nothing are left alone.
+    Networks without such buffers are not changed.
     """
     rows = None if guarded is None else guarded[:REFERENCE_ROWS]
     if isinstance(body, Encoded):

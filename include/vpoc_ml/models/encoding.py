@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class PiecewiseLinear(nn.Module):
-    """One number becomes ``bins`` numbers in [0, 1]: how far it has passed through each bin of its feature.
+    """Each value becomes ``bins`` values in [0, 1], one per bin of its feature.
 
-    Bin k lies between edges k and k + 1: 0 below, 1 above, linear inside. So a linear layer behind it can
-    bend at every edge, which lets a small network follow steps. Beyond the outermost edges, the least and
-    the greatest training value, nothing changes. A bin without width, where many training values are
-    equal, is 0 for all.
+    Bin k lies between edges k and k + 1. Its value is 0 below the bin, 1 above it, and linear inside. A following
+    linear layer can change its slope at every edge, so a small network can fit steps. Beyond the outermost edges,
+    the smallest and largest training value, the encoding is constant. A bin of zero width, where many training values
+    are equal, is always 0.
     """
 
     low: Tensor
@@ -28,7 +28,7 @@ class PiecewiseLinear(nn.Module):
 
     @property
     def values(self) -> int:
-        """Numbers that each feature becomes."""
+        """Number of values per feature."""
         return int(self.low.shape[1])
 
     def forward(self, guarded: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class PiecewiseLinear(nn.Module):
 
 
 class Encoded(nn.Module):
-    """An encoding, then a network that takes what it returns."""
+    """An encoding followed by a network."""
 
     def __init__(self, encoding: PiecewiseLinear, net: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Several networks as one module: members of different seeds, each group of features with its own."""
+"""Several networks as one module: members with different seeds for each group of features."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MOMENTS = "moments"
 
 
 class Group(nn.Module):
-    """Networks of one build on the same columns; the first dimension of every weight counts them.
+    """Networks of equal structure on the same columns. The first dimension of every weight is the network.
 
-    ``net`` is one of them as a template: its own weights are replaced by each network's in turn, all in one
-    batched call. Of its buffers only measured moments differ between networks.
+    ``net`` is a template. One batched call evaluates it with the weights of every network. Of its buffers only the
+    moments of batch normalisation differ between networks.
     """
 
     columns: Tensor
@@ -59,9 +59,9 @@ class Group(nn.Module):
 
 
 class Ensemble(Calibrated):
-    """Groups of networks. Members count through: the networks of the first group, then of the next.
+    """Groups of networks. Members are numbered across groups: the networks of the first group, then of the next.
 
-    They share the rows of a batch and nothing else, so each trains as it would alone.
+    They share only the rows of a batch, so each member trains exactly as it would alone.
     """
 
     def __init__(self, groups: Mapping[str, Group]) -> None:
@@ -93,7 +93,7 @@ class Ensemble(Calibrated):
             group.calibrate(rows)
 
     def owners(self) -> list[Tensor]:
-        """Return which member each parameter belongs to: a tensor per parameter that broadcasts to its shape."""
+        """Return the member of each parameter: one tensor per parameter that broadcasts to its shape."""
         owners: list[Tensor] = []
         first = 0
         for group in self._groups():
@@ -103,12 +103,12 @@ class Ensemble(Calibrated):
         return owners
 
     def decays(self) -> list[bool]:
-        """Return which parameters are matrices in a single network: those that weight decay applies to."""
+        """Return which parameters are matrices in a single network. Weight decay applies to these."""
         return [parameter.dim() > 2 for parameter in self.parameters()]
 
 
 def seeded(build: Callable[[], nn.Module], count: int) -> list[nn.Module]:
-    """Build ``count`` networks, the k-th from the seed last given to torch plus k: the first as if it were alone."""
+    """Build ``count`` networks. Network k uses torch's current seed plus k, so the first equals a single network."""
     seed = torch.initial_seed()
     nets = []
     for member in range(count):

@@ -1,4 +1,4 @@
-"""Groups of features that have networks of their own in an ensemble."""
+"""Groups of features. In an ensemble each group has its own networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.optional_registry import ALL_FEATURES
 
 EVERY = "every group"
-# Profile levels are where volume traded; VIX is a volatility; time of day changes what all the others mean
+# Profile levels depend on volume, VIX is a volatility, and the time of day matters for all groups
 GROUP_OF = {
     "price": "price",
     "volume": "volume",
@@ -30,9 +30,9 @@ ALL = "all"
 
 
 def group_columns(config: ModelConfig, statistics: NetworkInputs) -> dict[str, list[int]]:
-    """Return the feature columns of each group of ``config.groups``; without groups there is one, of all columns.
+    """Return the feature columns of each group of ``config.groups``; without groups, one group of all columns.
 
-    A stored model's file names the columns (``groups``), so that it stays what it was when a family moves.
+    A stored model holds its columns (``groups``), so it does not change when a family is assigned to another group.
 
     Raises:
         InvalidValueError: a group without features, or a feature of no known family.
@@ -51,7 +51,7 @@ def _columns(group: str, features: Sequence[str]) -> list[int]:
     if unknown:
         expected = f"empty with features outside the registry, such as {unknown[0]}: their group is not known"
         raise InvalidValueError("model.groups", group, expected)
-    places = [GROUP_OF[ALL_FEATURES[name].family] for name in features]
-    if group not in places:
-        raise InvalidValueError("model.groups", group, f"groups of features.names: {', '.join(sorted(set(places)))}")
-    return [column for column, place in enumerate(places) if place in (group, EVERY)]
+    groups = [GROUP_OF[ALL_FEATURES[name].family] for name in features]
+    if group not in groups:
+        raise InvalidValueError("model.groups", group, f"groups of features.names: {', '.join(sorted(set(groups)))}")
+    return [column for column, of in enumerate(groups) if of in (group, EVERY)]

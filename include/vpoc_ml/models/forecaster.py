@@ -1,4 +1,4 @@
-"""From guarded features to scores: the networks of each group, trees, and the weights that mix them."""
+"""Scores from guarded features: the networks of each group, the trees, and the weights of their blend."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PRIOR = 0.5
 
 @dataclass(frozen=True)
 class Forecaster:
-    """What turns guarded rows into scores, in training and in scoring alike.
+    """Computes scores from guarded rows, in training and in scoring.
 
-    A part is one group of networks, or the trees; ``weights`` [parts], not negative and of sum 1, mix their
-    scores. Networks of one group differ by their seeds only, so they count alike. The trees predict ranks
-    whatever the networks' ``target`` is.
+    A part is one group of networks, or the trees. ``weights`` [parts], non-negative with sum 1, blend their scores. The
+    networks of one group differ only by their seeds and have equal weights. The trees always predict ranks, whatever
+    the ``target`` of the networks.
     """
 
     body: nn.Module
@@ -62,9 +62,10 @@ class Forecaster:
 
 
 def mix(parts: Floats, weights: Floats) -> Floats:
-    """Return the weighted sum of parts [parts, rows]: part by part, so that a row's sum does not depend on the others.
+    """Return the weighted sum of parts [parts, rows], added part by part.
 
-    A product of matrices would: its order of adding changes with the number of rows.
+    The sum of a row then does not depend on other rows. In a matrix product the order of the additions depends on the
+    number of rows.
     """
     mixed = np.zeros(parts.shape[1])
     for part, weight in zip(parts, weights, strict=True):
@@ -73,36 +74,37 @@ def mix(parts: Floats, weights: Floats) -> Floats:
 
 
 def even(parts: Sequence[object] | Floats) -> Floats:
-    """Return equal weights."""
+    """Return equal weights [parts]."""
     return np.full(len(parts), 1 / len(parts))
 
 
 def best_weights(parts: Floats, ranks: Floats) -> Floats:
-    """Return the weights, not negative and of sum 1, of the regression of the ranks on the parts.
+    """Return the weights, non-negative with sum 1, of the regression of the ranks on the parts.
 
     Args:
         parts: scores [parts, rows].
         ranks: rank targets [rows]; rows whose target is NaN do not count.
 
-    Non-negative least squares (Lawson & Hanson) of the deviations from the means, then divided by their sum.
-    The sum is not held at 1 while fitting: a Huber loss of ranks, which lie on both sides and seldom near the
-    middle, gives scores that spread wider than the mean rank does, each part by its own factor. Under a fixed
-    sum the part of the least spread would win for its spread.
+    The weights come from non-negative least squares (Lawson & Hanson) of the deviations from the means. Afterwards they
+    are divided by their sum. The sum is not fixed during the fit: with a Huber loss of ranks, each part's scores have
+    a wider spread than the mean rank, by a factor of its own. A fixed sum would favour the part with the smallest
+    spread.
 
-    Few rows, or a weak edge, cannot tell parts apart, so each weight has a normal prior: as if all counted
-    alike, with half of that weight as standard deviation. Where the mean of the parts tells nothing, they do.
+    A few rows, or a weak signal, cannot distinguish the parts. Each weight therefore has a normal prior at the equal
+    weight, with half of it as standard deviation. The weights are equal if the mean of the parts has no relation to the
+    ranks.
     """
     from scipy.optimize import nnls
 
     known = np.isfinite(ranks)
-    told, wanted = parts[:, known], ranks[known] - ranks[known].mean()
-    told = (told - told.mean(axis=1, keepdims=True)).T
-    mean = told.mean(axis=1)
-    alike = float(mean @ wanted) / max(float(mean @ mean), np.finfo(np.float64).tiny) / len(parts)
-    if alike <= 0 or not np.isfinite(alike):
+    scores, target = parts[:, known], ranks[known] - ranks[known].mean()
+    scores = (scores - scores.mean(axis=1, keepdims=True)).T
+    mean = scores.mean(axis=1)
+    equal = float(mean @ target) / max(float(mean @ mean), np.finfo(np.float64).tiny) / len(parts)
+    if equal <= 0 or not np.isfinite(equal):
         return even(parts)
-    pull = float(wanted.std()) / (PRIOR * alike)
-    rows = np.vstack((told, pull * np.eye(len(parts))))
-    weights, _ = nnls(rows, np.append(wanted, np.full(len(parts), pull * alike)))
+    pull = float(target.std()) / (PRIOR * equal)
+    rows = np.vstack((scores, pull * np.eye(len(parts))))
+    weights, _ = nnls(rows, np.append(target, np.full(len(parts), pull * equal)))
     total = weights.sum()
     return np.asarray(weights / total, dtype=np.float64) if total > 0 else even(parts)

@@ -1,8 +1,7 @@
-"""The input guard: whatever arrives, the network behind it sees small finite numbers.
+"""The input guard: it imputes, scales and clips the inputs of a network.
 
-Losses of 1e28 and permanent NaN come from inputs (a ratio with an epsilon below the line, one bad
-row), not from gradients. So the guard is part of every model and of its file: training and scoring
-cannot differ.
+Losses of 1e28 and permanent NaN come from inputs (a ratio with a tiny denominator, one bad row), not from gradients.
+The guard is part of every model and of its file, so training and scoring use the same one.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 
 
 class Guard(nn.Module):
-    """Non-finite -> median; (x - median) / scale; asinh; clip. Holds buffers only, no parameters.
+    """Non-finite -> median; (x - median) / scale; asinh; clip: ``dataset.robust_scaling`` in PyTorch.
 
-    ``forward`` takes [rows, features] of any float dtype, computes in float64 (float32 overflows on
-    1e30 / 1e-9) and returns float32 in [-clip, clip].
+    It has buffers and no parameters. ``forward`` takes [rows, features] of any float dtype, computes in float64
+    (float32 overflows on 1e30 / 1e-9) and returns float32 in [-clip, clip].
     """
 
     median: Tensor

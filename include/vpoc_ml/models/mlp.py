@@ -1,4 +1,4 @@
-"""Plain networks without normalisation, and with normalisation over the batch."""
+"""Plain networks without normalisation and with batch normalisation."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ class PlainMLP(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Normalisation of each column by mean and variance: of the batch in training, of ``moments`` afterwards.
+    """Normalisation of each column by mean and variance: of the batch in training, of ``moments`` otherwise.
 
-    Nothing is changed while training, unlike in ``torch.nn.BatchNorm1d`` with its running averages. Those
-    are a state beside the weights, which a skipped step, a rollback, averaged weights and a checkpoint
-    would all have to know of. ``moments`` [2, width], mean and variance, are measured when training is left
-    (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", call that precise batch norm).
+    Training changes no buffer. The running averages of ``torch.nn.BatchNorm1d`` are a state beside the weights that
+    skipped steps, rollbacks, averaged weights and checkpoints would have to handle. ``moments`` [2, width], mean and
+    variance, are computed when training ends (precise batch norm: Wu & Johnson 2021, "Rethinking Batch in BatchNorm").
     """
 
     moments: Tensor
@@ -69,7 +68,7 @@ class BatchNormMLP(Calibrated):
     def forward(self, guarded: Tensor, measure: bool = False) -> Tensor:
         """Return outputs [rows] or [rows, outputs] for guarded features [rows, features].
 
-        With ``measure`` return the moments of these rows instead, those of the layers side by side [2, widths].
+        With ``measure`` return the moments of these rows instead, all layers side by side [2, widths].
         """
         hidden, measured = guarded, []
         for linear, norm in zip(self.linears, self._norms(), strict=True):

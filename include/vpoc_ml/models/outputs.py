@@ -1,4 +1,4 @@
-"""Last layers without parameters: from a network's raw numbers to the outputs that a target asks for."""
+"""Last layers without parameters: they turn a network's raw numbers into the outputs of a target."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LEAST_GAP = 1e-3
 
 
 class Shifted(nn.Module):
-    """Raw numbers [rows, outputs] around ``start``, not bounded; a network whose head is zero predicts ``start``.
+    """Raw numbers [rows, outputs] plus ``start``, unbounded. A network with a zero head predicts ``start``.
 
-    ``start`` is the best constant prediction: 0.5, the mean of a rank target, or what another target's is.
-    It is rebuilt from the target and not part of the weights' file.
+    ``start`` is the best constant prediction of the target: 0.5 for a rank target. It is computed from the target and
+    is not part of the weights file.
     """
 
     start: Tensor
@@ -29,7 +29,7 @@ class Shifted(nn.Module):
 
     @property
     def size(self) -> int:
-        """Number of raw numbers a row, and of outputs."""
+        """Number of raw numbers and of outputs per row."""
         return len(self.start)
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -38,10 +38,10 @@ class Shifted(nn.Module):
 
 
 class Rising(Shifted):
-    """Outputs that never cross: the first around its start, each next one above it by a softplus.
+    """Outputs that never cross: the first is unbounded, each following one is higher by a softplus.
 
-    The steps are measured in the mean distance between the starting values, so that steps and level learn at
-    one rate. Starting values that are equal, where many returns are, are held 0.001 of that mean apart.
+    The unit of the steps is the mean distance between the starting values, so steps and level learn at the same rate.
+    Equal starting values, which many equal returns produce, are separated by 0.001 of that distance.
     """
 
     step: Tensor

@@ -13,9 +13,9 @@ from vpoc_ml.models.outputs import Shifted
 class ReferenceMLP(nn.Module):
     """LayerNorm of the inputs, then (Linear, LayerNorm, ReLU, Dropout) per width, Linear to 1, sigmoid.
 
-    Kept as published, to compare with. Its first LayerNorm normalises across the features of one row
-    and thereby removes their magnitude: on scaled features it reaches about 55 % of the attainable
-    signal, where the same net without that layer reaches 96 %.
+    It is kept as published, for comparison. Its first LayerNorm normalises across the features of one row and removes
+    their magnitude. On scaled features it captures about 55 % of the attainable signal; the same network without that
+    layer captures 96 %.
     """
 
     def __init__(self, inputs: int, hidden_dims: tuple[int, ...], dropout: float) -> None:
@@ -28,7 +28,7 @@ class ReferenceMLP(nn.Module):
 
 
 class ReferenceOutputs(nn.Module):
-    """The same layers for targets that a sigmoid cannot reach: logits of classes, and quantiles."""
+    """The same layers for targets outside the range of a sigmoid: logits of classes, and quantiles."""
 
     def __init__(self, inputs: int, hidden_dims: tuple[int, ...], dropout: float, output: Shifted) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""Pre-norm residual network that starts as the constant predictor."""
+"""Pre-norm residual network that starts as a constant prediction."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vpoc_ml.models.mlp import zero_linear
 from vpoc_ml.models.outputs import Shifted
 
 EXPANSION = 2
@@ -18,9 +19,7 @@ class Block(nn.Module):
         self.up = nn.Linear(width, EXPANSION * width)
         self.act = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(EXPANSION * width, width)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
+        self.down = zero_linear(EXPANSION * width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
         inner: Tensor = self.down(self.dropout(self.act(self.up(self.norm(hidden)))))
@@ -31,7 +30,7 @@ class ResidualNet(nn.Module):
     """Linear, one block per entry of ``hidden_dims``, LayerNorm, head.
 
     The width is ``hidden_dims[0]``; further entries only count blocks. The head starts at zero, so the
-    untrained net predicts the start of its ``output`` for every row: the baseline to beat.
+    untrained network predicts the start of its ``output`` for every row.
     """
 
     def __init__(
@@ -43,9 +42,7 @@ class ResidualNet(nn.Module):
         self.stem = nn.Linear(inputs, width)
         self.blocks = nn.Sequential(*(Block(width, dropout) for _ in hidden_dims))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, self.output.size)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = zero_linear(width, self.output.size)
 
     @property
     def start(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""How large a stored model says it is, found out before memory is allocated for it."""
+"""Checks of a stored model's size and shapes before memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def require_at_most(path: Path, limit: int) -> int:
 
 
 def stored_shapes(path: Path) -> Shapes:
-    """Return name and shape of every tensor of a safetensors file; reads its header only.
+    """Return name and shape of every tensor of a safetensors file. Only its header is read.
 
     Raises:
-        CheckpointError: the file is missing, too large, cut off, or its header is none.
+        CheckpointError: the file is missing, too large or truncated, or has no valid header.
     """
     size = require_at_most(path, MAX_WEIGHTS_BYTES)
     with path.open("rb") as stream:
@@ -63,10 +63,10 @@ def stored_shapes(path: Path) -> Shapes:
 def require_same_shapes(path: Path, config: ModelConfig, statistics: NetworkInputs, stored: Shapes) -> None:
     """Compare the network that ``config`` and ``statistics`` describe with the tensors of a weights' file.
 
-    The network is laid out without memory for its weights, so dimensions of any size cost nothing.
+    The network is built on torch's meta device, without memory for its weights, so no dimension is too large.
 
     Raises:
-        CheckpointError: they differ; the error names the first tensor that does.
+        CheckpointError: they differ; the error names the first different tensor.
     """
     layers, inputs = len(config.hidden_dims), len(statistics.features)
     if layers > len(stored) or inputs > MAX_INPUTS:

@@ -1,4 +1,4 @@
-"""Boosted trees of LightGBM beside the networks: fitted on the same guarded rows, stored as LightGBM's own text."""
+"""LightGBM trees beside the networks: fitted on the same guarded rows and stored in LightGBM's text format."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Trees:
-    """Trees that predict the rank of the return. ``text`` is all there is to store."""
+    """Trees that predict the rank of the return. ``text`` is the stored model."""
 
     text: str
 
     @cached_property
     def booster(self) -> lightgbm.Booster:
-        """The model behind the text.
+        """The LightGBM model.
 
         Raises:
             CheckpointError: the text is not a model of LightGBM.
@@ -64,9 +64,10 @@ class Trees:
 
 
 def huber(delta: float) -> dict[str, Any]:
-    """Return the settings of the Huber loss: networks trained with it, and trees, then estimate the same number.
+    """Return the settings of the Huber loss. Networks and trees trained with it estimate the same quantity.
 
-    LightGBM takes steps as if every residual were within ``delta``; where most are beyond it that is slow.
+    LightGBM's steps assume that every residual is within ``delta``. If most are beyond it, the steps are too small, so
+    the learning rate is higher.
     """
     return {"objective": "huber", "alpha": delta, "learning_rate": 0.15}
 
@@ -74,16 +75,16 @@ def huber(delta: float) -> dict[str, Any]:
 def fit_trees(
     train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats], seed: int, loss: Mapping[str, Any] = SQUARED
 ) -> Trees:
-    """Fit trees on training rows until 30 rounds bring nothing on validation rows, or 400 are done.
+    """Fit trees on training rows, at most 400 rounds, until 30 rounds do not improve the validation rows.
 
     Args:
-        train: guarded features [rows, features] and rank targets [rows]; rows whose target is NaN do not count.
+        train: guarded features [rows, features] and rank targets [rows]; rows with a NaN target do not count.
         validation: the same of the validation rows.
         seed: seed of LightGBM.
         loss: ``SQUARED`` or ``huber(delta)``.
 
     Returns:
-        The trees up to the best round, read back from their text: what is weighed is what will be stored.
+        The trees up to the best round, read from their text: the blend is fitted on the stored trees.
     """
     import lightgbm
 

@@ -1,4 +1,4 @@
-"""Batch predictions of the champion for bars that have not been scored yet."""
+"""Batch predictions of the champion for new bars."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ BAR = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Scores:
-    """Predictions and what was left out.
+    """Predictions, and the number of bars without one.
 
-    ``frame``: ts, contract, session, known_at (end of the bar: earlier than this the prediction cannot
-    have existed), prediction (f64, rank units), direction (i8: -1, 0, +1), model_version (i64), and the
-    model's key: instrument, horizon_minutes (i16), target.
-    ``rows`` bars were due; ``skipped`` of them lack a feature and have no prediction.
+    ``frame``: ts, contract, session, known_at (end of the bar, the earliest time at which the prediction can exist),
+    prediction (f64, rank units), direction (i8: -1, 0, +1), model_version (i64), and the model's key: instrument,
+    horizon_minutes (i16), target. ``rows`` is the number of new bars; ``skipped`` of them lack a feature.
     """
 
     frame: pl.DataFrame
@@ -38,15 +37,20 @@ def score_bars(
     key: ModelKey,
     model_version: int,
 ) -> Scores:
-    """Predict every bar of ``features`` whose ``ts`` is later than ``since`` (all when it is None).
+    """Predict every bar of ``features`` with ``ts`` after ``since`` (all bars if it is None).
 
-    ``key`` and ``model_version`` say on every row which model made it.
+    A bar with a non-finite feature of the champion has no prediction. The model would impute the value, and the reader
+    of the prediction could not see that.
 
-    ``features`` has ts, contract, session and at least the champion's columns. A bar with a value that
-    is not finite among them is not predicted: the model would fill it in, and nobody could tell.
+    Args:
+        champion: the model.
+        features: ts, contract, session and at least the champion's columns.
+        since: only later bars are predicted.
+        key: key of the model, for every row.
+        model_version: version of the model, for every row.
 
     Raises:
-        ArtifactError: the champion needs columns that are absent.
+        ArtifactError: columns of the champion are missing.
     """
     names = list(champion.features)
     absent = [name for name in names if name not in features.columns]

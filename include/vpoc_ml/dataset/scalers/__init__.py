@@ -1,7 +1,7 @@
-"""Scalings of the features, fitted on training rows, stored as plain JSON, the same in training and scoring.
+"""Scalers of the features. They are fitted on training rows, stored as JSON, and equal in training and scoring.
 
-A scaler runs before the model's guard, which is fitted on what the scaler gives. Whatever the kind: a
-value that is not finite becomes NaN (the guard takes it), a finite one stays finite, order is kept, and a
+A scaler runs before the model's guard. The guard is fitted on the scaled values. Every kind keeps these rules: a
+non-finite value becomes NaN, which the guard replaces; a finite value stays finite; the order of the values is kept; a
 constant column stays constant.
 """
 
@@ -27,13 +27,13 @@ KINDS: dict[str, type[ColumnScaler]] = {
 
 @dataclass(frozen=True)
 class Scaler:
-    """One ``ColumnScaler`` a feature, in model order."""
+    """One ``ColumnScaler`` per feature, in model order."""
 
     kind: str
     columns: tuple[ColumnScaler, ...]
 
     def apply(self, raw: npt.NDArray[np.floating]) -> Floats:
-        """Return features [n, f] scaled, float64; NaN where ``raw`` is not finite, only there.
+        """Return scaled features [n, f], float64; NaN exactly where ``raw`` is not finite.
 
         Raises:
             InputError: another number of columns.
@@ -65,17 +65,17 @@ def fit_scaler(kind: str, columns: Iterable[npt.NDArray[np.floating]]) -> Scaler
     A column without a finite value is fitted as one of zeros.
 
     Raises:
-        InvalidValueError: no such kind.
+        InvalidValueError: the kind is unknown.
     """
     scaling = _class(kind)
     return Scaler(kind, tuple(scaling.fit(_finite(column)) for column in columns))
 
 
 def scaler_from_json(stored: FittedScaler) -> Scaler:
-    """Return the scaler that ``Scaler.to_json`` stored.
+    """Return the scaler with these fitted parameters.
 
     Raises:
-        InvalidValueError: it names no kind of this version.
+        InvalidValueError: the kind is unknown.
     """
     scaling = _class(stored.kind)
     return Scaler(stored.kind, tuple(scaling.from_json(column) for column in stored.columns))

@@ -1,4 +1,4 @@
-"""The scaling of one column, and what all kinds of it have in common."""
+"""The interface of all scalers of one column."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ColumnScaler(ABC):
-    """A rising function of one feature, fitted on its finite training values and nothing else.
+    """An increasing function of one feature, fitted on its finite training values only.
 
     Attributes:
         kind: name in ``dataset.scaler``.
-        formula: what it computes, in words.
+        formula: description of the function.
     """
 
     kind: ClassVar[str]
@@ -29,11 +29,11 @@ class ColumnScaler(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, values: Floats) -> Self:
-        """Learn from the finite values [n] of the training rows, n >= 1. A constant column is no error."""
+        """Fit on the finite values [n] of the training rows, n >= 1. A constant column is no error."""
 
     @abstractmethod
     def apply(self, values: Floats) -> Floats:
-        """Return finite values [n] scaled; infinite where the result is too large for a float."""
+        """Return the scaled finite values [n]; infinite where the result exceeds the range of a float."""
 
     def to_json(self) -> FittedColumnScaler:
         """Return the fitted parameters as plain JSON values."""

@@ -20,14 +20,14 @@ class Robust(ColumnScaler):
     """The scaling of the model's input guard, see ``robust_scaling``."""
 
     kind: ClassVar[str] = "robust"
-    formula: ClassVar[str] = "asinh((x - median) / scale), cut to +- 6"
+    formula: ClassVar[str] = "asinh((x - median) / scale), clipped to +- 6"
 
     median: float
     scale: float
 
     @classmethod
     def fit(cls, values: Floats) -> Robust:
-        """Learn median and scale."""
+        """Fit median and scale."""
         found = fit_robust_scaling(values)
         return cls(found.median, found.scale)
 
@@ -38,15 +38,14 @@ class Robust(ColumnScaler):
 
 @dataclass(frozen=True)
 class Mad(ColumnScaler):
-    """Median and median absolute deviation in units of a normal's sigma, cut to +- 10.
+    """Median and median absolute deviation in standard deviations of a normal distribution, clipped to +- 10.
 
-    Where more than half of the values are equal the deviation is zero: the scale is then that of
-    ``fit_robust_scaling``, which uses wider percentiles. ``outlier_share`` is the share of training values that
-    the bound cuts.
+    If more than half of the values are equal, the deviation is zero. The scale is then that of ``fit_robust_scaling``,
+    which uses wider percentiles. ``outlier_share`` is the share of clipped training values.
     """
 
     kind: ClassVar[str] = "mad"
-    formula: ClassVar[str] = "(x - median) / (1.4826 MAD), cut to +- 10"
+    formula: ClassVar[str] = "(x - median) / (1.4826 MAD), clipped to +- 10"
 
     median: float
     scale: float
@@ -54,7 +53,7 @@ class Mad(ColumnScaler):
 
     @classmethod
     def fit(cls, values: Floats) -> Mad:
-        """Learn median and scale, and count what lies beyond the bound."""
+        """Fit median and scale, and the share of values beyond the bound."""
         median = float(np.median(values))
         distance = np.abs(values - median)
         scale = MAD_TO_SIGMA * float(np.median(distance)) or fit_robust_scaling(values).scale
@@ -80,7 +79,7 @@ class RobustScaler(ColumnScaler):
 
     @classmethod
     def fit(cls, values: Floats) -> RobustScaler:
-        """Learn the three quartiles."""
+        """Fit the three quartiles."""
         low, median, high = np.percentile(values, [25.0, 50.0, 75.0])
         return cls(float(median), float(high - low) if high > low else 1.0)
 
@@ -91,21 +90,21 @@ class RobustScaler(ColumnScaler):
 
 @dataclass(frozen=True)
 class Winsor(ColumnScaler):
-    """Values cut to the percentiles 1 and 99 of the training rows; the unit stays.
+    """Values clipped to the percentiles 1 and 99 of the training rows; the unit stays.
 
-    Where these are equal the bounds are the percentiles 0.1 and 99.9, then the smallest and largest value,
-    or a column that is mostly zero would become constant.
+    If these are equal, the bounds are the percentiles 0.1 and 99.9; if those are equal too, the smallest and largest
+    value. Otherwise a column that is mostly zero would become constant.
     """
 
     kind: ClassVar[str] = "winsor"
-    formula: ClassVar[str] = "x, cut to its percentiles 1 and 99"
+    formula: ClassVar[str] = "x, clipped to its percentiles 1 and 99"
 
     low: float
     high: float
 
     @classmethod
     def fit(cls, values: Floats) -> Winsor:
-        """Learn the bounds."""
+        """Fit the bounds."""
         edges = np.percentile(values, WINSOR_PERCENTILES)
         low, high = next((pair for pair in edges if pair[1] > pair[0]), edges[-1])
         return cls(float(low), float(high))

@@ -16,15 +16,15 @@ TAIL = 1e-7
 POWER_CLIP = 10.0
 FITTED_VALUES = 100_000
 FARTHEST = 1e3
-"""Robust scales from the median, beyond which a power is not fitted: one 1e14 would leave nothing to the rest."""
+"""Bound, in robust scales from the median, of the values that fit a power. A single 1e14 would dominate the fit."""
 
 
 @dataclass(frozen=True)
 class Quantile(ColumnScaler):
     """The normal quantile of a value's rank, interpolated between 1001 training quantiles [k].
 
-    As ``sklearn.preprocessing.QuantileTransformer`` with normal output, without its random subsample and
-    its absolute tolerance of 1e-7, within which it takes small values for the column's ends.
+    It equals ``sklearn.preprocessing.QuantileTransformer`` with normal output, without that class's random subsample
+    and absolute tolerance of 1e-7, which confuses small values with the ends of the column.
     """
 
     kind: ClassVar[str] = "quantile"
@@ -34,7 +34,7 @@ class Quantile(ColumnScaler):
 
     @classmethod
     def fit(cls, values: Floats) -> Quantile:
-        """Learn the quantiles 0, 0.001, ..., 1."""
+        """Fit the quantiles 0, 0.001, ..., 1."""
         return cls(even_quantiles(values))
 
     def apply(self, values: Floats) -> Floats:
@@ -47,13 +47,13 @@ class Quantile(ColumnScaler):
 class YeoJohnson(ColumnScaler):
     """Yeo and Johnson's power transform (Biometrika 2000) of the robustly scaled value, standardised.
 
-    The value is first centred by its median and divided by its scale: unlike the transform itself, the
-    result then does not depend on the unit, and returns of 1e-4 are not just passed through. ``power`` has the
-    largest likelihood over at most 100,000 evenly spaced training values.
+    The value is first centred by its median and divided by its robust scale. The result then does not depend on the
+    unit. The plain transform would leave returns of 1e-4 unchanged. ``power`` maximises the likelihood over at most
+    100,000 evenly spaced training values.
     """
 
     kind: ClassVar[str] = "yeo_johnson"
-    formula: ClassVar[str] = "standardised Yeo-Johnson power of (x - median) / scale, cut to +- 10"
+    formula: ClassVar[str] = "standardised Yeo-Johnson power of (x - median) / scale, clipped to +- 10"
 
     median: float
     scale: float
@@ -63,7 +63,7 @@ class YeoJohnson(ColumnScaler):
 
     @classmethod
     def fit(cls, values: Floats) -> YeoJohnson:
-        """Learn median and scale, then the power, then mean and deviation of what it gives."""
+        """Fit median and scale, then the power, then mean and deviation of what it gives."""
         from scipy.stats import yeojohnson_normmax
 
         found = fit_robust_scaling(values)
@@ -81,14 +81,14 @@ class YeoJohnson(ColumnScaler):
 class BoxCox(ColumnScaler):
     """Box and Cox's power transform (JRSS B 1964), standardised.
 
-    It needs positive values. A column with others is moved up until its smallest training value is one
-    robust scale above zero; a later value below ``least``, the smallest training value, counts as that.
-    Values are divided by ``unit``, their geometric mean, which changes nothing but keeps large powers within
-    a float. ``power`` has the largest likelihood over at most 100,000 evenly spaced training values.
+    It needs positive values. Other columns are shifted until their smallest training value is one robust scale above
+    zero. A value below ``least``, the smallest training value, counts as ``least``. Values are divided by ``unit``,
+    their geometric mean, which keeps large powers within the range of a float and has no other effect. ``power``
+    maximises the likelihood over at most 100,000 evenly spaced training values.
     """
 
     kind: ClassVar[str] = "box_cox"
-    formula: ClassVar[str] = "standardised Box-Cox power of x (moved above zero where needed), cut to +- 10"
+    formula: ClassVar[str] = "standardised Box-Cox power of x (moved above zero where needed), clipped to +- 10"
 
     least: float
     shift: float
@@ -99,7 +99,7 @@ class BoxCox(ColumnScaler):
 
     @classmethod
     def fit(cls, values: Floats) -> BoxCox:
-        """Learn the shift, then the power, then mean and deviation of what it gives."""
+        """Fit the shift, then the power, then mean and deviation of what it gives."""
         from scipy.stats import boxcox_normmax
 
         found = fit_robust_scaling(values)

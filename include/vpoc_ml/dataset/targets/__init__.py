@@ -1,4 +1,4 @@
-"""Kinds of target behind one interface: ``fit`` on training returns, ``apply``, ``score``, JSON.
+"""The kinds of target. Each can be fitted on training returns, applied, scored and stored as JSON.
 
 | kind | trained on | a zero return | score |
 |---|---|---|---|
@@ -10,7 +10,7 @@
 | multiclass | number of the class between training quantiles | the class around zero | mean rank of the classes |
 | quantiles | log return, once for each level | zero | mean of the quantiles |
 
-Outputs and targets of all kinds but the classes are in rank units, and so is every score.
+Targets and outputs are in rank units, except those of the classes. Every score is in rank units.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every kind of target has in common: how it is fitted, applied, read and stored."""
+"""The interface of all targets: fit, apply, score and storage."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MIDDLE = 0.5
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """What a network is trained on, fitted on the returns of training rows and nothing else.
+    """The quantity a network is trained on, fitted on the returns of the training rows only.
 
-    ``apply`` turns returns into the numbers the loss compares with. ``score`` turns the network's outputs
-    into one number a row **in rank units**: rising with the expected return, 0.5 for what is usual in
-    training. So models of all kinds are ranked, judged and compared on one scale, that of the rank target.
+    ``apply`` turns returns into the targets of the loss. ``score`` turns the network's outputs into one number per row
+    **in rank units**: it rises with the expected return and is 0.5 for an average training row. Models of all kinds are
+    therefore evaluated and compared on one scale, that of the rank target.
 
     Attributes:
         kind: name in ``dataset.target``.
-        predicts: what the network's output estimates, in words.
+        predicts: description of the network's output.
         loss: ``huber`` (the trainer's delta, which is in rank units), ``bce`` (one logit; a target of 0.5 is
-            a tie), ``cross_entropy`` (one logit a class; the target is the number of the class) or
-            ``pinball`` (one output a level of ``levels``).
+            a tie), ``cross_entropy`` (one logit per class; the target is the number of the class) or
+            ``pinball`` (one output per level of ``levels``).
         needs_volatility: ``apply`` needs the volatility known at each row.
     """
 
@@ -43,16 +43,16 @@ class Target(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> Self:
-        """Learn from the log returns [n] of the training rows; those that are not finite are left out.
+        """Fit on the log returns [n] of the training rows. Non-finite returns are left out.
 
         Raises:
             InputError: no return is finite.
-            InvalidValueError: an option of this kind cannot be used with these returns.
+            InvalidValueError: an option of this kind does not suit these returns.
         """
 
     @abstractmethod
     def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
-        """Return the target of each row, float64 [n]; NaN where the return is not finite, only there.
+        """Return the target of each row, float64 [n]; NaN exactly where the return is not finite.
 
         ``volatility`` [n] is the standard deviation of the label's return as known at each row.
         """
@@ -67,16 +67,16 @@ class Target(ABC):
     @property
     @abstractmethod
     def start(self) -> tuple[float, ...]:
-        """Outputs of the best constant prediction: where a network starts, and the loss it has to beat."""
+        """Outputs of the best constant prediction: the start of a network, and the loss to beat."""
 
     @property
     @abstractmethod
     def zero_score(self) -> float:
-        """Score of a row for which no rise is expected: a score above it says "up"."""
+        """Score of a row with no expected change. A higher score predicts a rise."""
 
     @property
     def outputs(self) -> int:
-        """Number of the network's outputs a row."""
+        """Number of the network's outputs per row."""
         return len(self.start)
 
     def to_json(self) -> FittedTarget:
@@ -116,6 +116,6 @@ def finite_returns(returns: Floats) -> Floats:
     if finite.size == 0:
         raise InputError(
             "Expected training rows with a label; found none."
-            " Look at the bars: no bar is followed by another within the label's horizon."
+            " Check the bars: no bar is followed by another within the label's horizon."
         )
     return finite

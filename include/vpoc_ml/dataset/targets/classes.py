@@ -16,7 +16,7 @@ from vpoc_ml.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class BinaryTarget(Target):
-    """1 for a rise, 0 for a fall, 0.5 for an unchanged price: a tie pulls the logit to neither side.
+    """1 for a rise, 0 for a fall, 0.5 for an unchanged price, which favours neither side.
 
     ``fall`` and ``rise`` are the mean training ranks of the two; ``share`` is the mean target. The score
     is the mean rank that the probability implies, so it crosses its threshold at a probability of one half.
@@ -32,7 +32,7 @@ class BinaryTarget(Target):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> BinaryTarget:
-        """Learn the share of rises, and the mean ranks of falls and rises (0 and 1 where there is none)."""
+        """Fit the share of rises, and the mean ranks of falls and rises (0 and 1 if there are none)."""
         known = finite_returns(returns)
         ranks, rises = RankTarget(known).apply(known), _rises(known)
         means = [float(ranks[rises == side].mean()) if (rises == side).any() else side for side in (0.0, 1.0)]
@@ -63,12 +63,11 @@ class BinaryTarget(Target):
 class MulticlassTarget(Target):
     """The number of the class, 0 to n - 1, cut at ``edges`` [n - 1]; a return on an edge is in the upper class.
 
-    An edge is the smallest training return whose mid-rank reaches k / n, so that all zero returns fall into
-    one class, the middle one where n is odd and rises and falls are alike. Where so many returns are equal
-    that two edges meet, the class between them would be empty and is left out, so there can be fewer than
-    the ``classes`` of ``dataset.target``. ``ranks`` [n] and ``shares`` [n] are the classes' mean training
-    rank and share of the training rows; the score is the mean rank that the probabilities imply, ``zero_rank``
-    the mid-rank of a zero return.
+    Edge k is the smallest training return with a mid-rank of at least k / n. All zero returns are therefore in one
+    class. If n is odd and rises and falls are equally frequent, it is the middle class. Two edges coincide if many
+    returns are equal. The empty class between them is left out, so there can be fewer than the ``classes`` of
+    ``dataset.target``. ``ranks`` [n] and ``shares`` [n] are the mean training rank and the share of training rows of
+    each class. The score is the mean rank that the probabilities imply. ``zero_rank`` is the mid-rank of a zero return.
     """
 
     kind: ClassVar[str] = "multiclass"
@@ -82,7 +81,7 @@ class MulticlassTarget(Target):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> MulticlassTarget:
-        """Learn the edges of ``config.target.classes`` classes, their mean ranks and shares."""
+        """Fit the edges of ``config.target.classes`` classes, their mean ranks and shares."""
         known = finite_returns(returns)
         ecdf = RankTarget(known)
         ranks = ecdf.apply(known)
@@ -92,15 +91,15 @@ class MulticlassTarget(Target):
         if edges.size == 0:
             expected = "a kind that needs no classes: nearly all training returns are equal"
             raise InvalidValueError("dataset.target", cls.kind, expected)
-        place = np.searchsorted(edges, known, side="right")
-        counts = np.bincount(place, minlength=edges.size + 1)
-        means = np.bincount(place, ranks, edges.size + 1) / counts
+        classes = np.searchsorted(edges, known, side="right")
+        counts = np.bincount(classes, minlength=edges.size + 1)
+        means = np.bincount(classes, ranks, edges.size + 1) / counts
         return cls(edges, means, counts / known.size, ecdf.zero_score)
 
     def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
         """Return the number of each return's class as a float; NaN where the return is not finite."""
-        place = np.searchsorted(self.edges, returns, side="right").astype(np.float64)
-        return np.where(np.isfinite(returns), place, np.nan)
+        classes = np.searchsorted(self.edges, returns, side="right").astype(np.float64)
+        return np.where(np.isfinite(returns), classes, np.nan)
 
     def score(self, outputs: Floats) -> Floats:
         """Return the mean rank that logits [n, classes] imply."""

@@ -1,4 +1,4 @@
-"""Quantile targets: one output a level, trained with the pinball loss."""
+"""Quantile targets: one output per level, trained with the pinball loss."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from vpoc_ml.dataset.targets.scaled import ReturnTarget, return_slope
 class QuantilesTarget(ReturnTarget):
     """Quantiles of the log return at ``levels`` [q], in the rank units of the ``return`` kind.
 
-    The score is the mean of a row's quantiles, a trimmed mean of its distribution. Not the median: where
-    many returns are zero the median of nearly every row is zero, and half of the signal is lost. For that
-    mean to be a centre the levels lie symmetrically about 0.5. Outputs that cross need no sorting, since a
-    mean does not change with their order. ``usual`` [q] are the training returns' own quantiles; ``centre``
-    is the mean of these.
+    The score is the mean of a row's quantiles, a trimmed mean of its distribution. The median would lose half of the
+    signal: where many returns are zero, the median of nearly every row is zero. The levels are symmetric about 0.5, so
+    the mean is a centre. Crossing outputs need no sorting, because the mean does not depend on their order. ``usual``
+    [q] are the quantiles of the training returns; ``centre`` is their mean.
     """
 
     kind: ClassVar[str] = "quantiles"
@@ -32,7 +31,7 @@ class QuantilesTarget(ReturnTarget):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> QuantilesTarget:
-        """Learn the training quantiles and the slope; ``config.target.levels`` are the levels."""
+        """Fit the training quantiles and the slope; ``config.target.levels`` are the levels."""
         levels = np.asarray(config.target.levels, np.float64)
         known = np.clip(finite_returns(returns), -config.return_clip, config.return_clip)
         usual = np.quantile(known, levels)

@@ -1,4 +1,4 @@
-"""Rank target: where a return stands in the distribution of the training returns."""
+"""Rank target: the rank of a return among the training returns."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vpoc_ml.dataset.targets.base import Floats, RankUnits, finite_returns
 class RankTarget(RankUnits):
     """The empirical distribution of the training returns. ``returns`` are finite and sorted.
 
-    A zero return gets the middle of the ranks of all zero returns. Every other kind is read on this
-    kind's scale, and evaluation measures losses on it.
+    A zero return gets the middle of the ranks of all zero returns. The scores of every other kind are on this scale,
+    and the evaluation measures losses on it.
     """
 
     kind: ClassVar[str] = "rank"
@@ -27,7 +27,7 @@ class RankTarget(RankUnits):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None = None, config: DatasetConfig | None = None) -> RankTarget:
-        """Take the finite returns of the training rows.
+        """Fit on the finite returns of the training rows.
 
         Raises:
             InputError: there is none.
@@ -46,9 +46,9 @@ class RankTarget(RankUnits):
 
     @property
     def zero_score(self) -> float:
-        """Mid-rank of an unchanged price: a prediction above it says "up"."""
+        """Mid-rank of an unchanged price. A higher prediction means a rise."""
         return float(self.apply(np.zeros(1))[0])
 
     def quantiles(self) -> list[float]:
-        """Return the 1001 quantiles 0, 0.001, ..., 1 of the training returns: turns a rank into a return."""
+        """Return the 1001 quantiles 0, 0.001, ..., 1 of the training returns. They turn a rank into a return."""
         return [float(value) for value in even_quantiles(self.returns)]

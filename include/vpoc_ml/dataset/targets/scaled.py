@@ -1,8 +1,8 @@
-"""Targets that are a straight line of some quantity: the return, its normal score, or the return over its volatility.
+"""Targets that are linear in a quantity: the return, its normal score, or the return divided by its volatility.
 
-The line brings the quantity to rank units, so one delta of the Huber loss, one starting prediction and
-one reading of a score fit all of them. Trained on plain returns of 1e-4, a network of this size loses a
-fifth of the signal.
+The linear map brings the quantity to rank units. One Huber delta, one starting prediction and one meaning of a score
+therefore suit all of them. A network of this size that is trained on unscaled returns of 1e-4 loses a fifth of the
+signal.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from vpoc_ml.dataset.targets.rank import RankTarget
 
 FLOOR_PERCENTILE = 5.0
 NORMAL_STEP = 0.1
-LARGEST_MOVE = 5.0  # volatilities; a longer move is cut to it
+LARGEST_MOVE = 5.0  # bound of the return in units of its volatility
 
 
 @dataclass(frozen=True)
 class LinearTarget(RankUnits):
     """0.5 + ``slope`` (quantity - ``centre``): ``centre`` is the training mean, ``slope`` ranks per unit.
 
-    The slope is how fast the mean rank rises when the quantity rises by the same amount in every training
-    row, so an output is, to first order, the rank that a forecast of this quantity implies.
+    The slope is the rise of the mean rank per unit if the quantity rises by the same amount in every training row. To
+    first order, an output is therefore the rank that a forecast of the quantity implies.
     """
 
     centre: float
@@ -55,7 +55,7 @@ class LinearTarget(RankUnits):
 
 @dataclass(frozen=True)
 class ReturnTarget(LinearTarget):
-    """The log return, cut to +- ``clip``. A zero return is a zero return: ties are nothing special here."""
+    """The log return, clipped to +- ``clip``. Ties need no special treatment."""
 
     kind: ClassVar[str] = "return"
     predicts: ClassVar[str] = "the expected log return"
@@ -64,7 +64,7 @@ class ReturnTarget(LinearTarget):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> ReturnTarget:
-        """Learn mean and slope; ``config.return_clip`` is the bound."""
+        """Fit mean and slope; ``config.return_clip`` is the bound."""
         known = np.clip(finite_returns(returns), -config.return_clip, config.return_clip)
         return cls(float(known.mean()), return_slope(known), config.return_clip)
 
@@ -75,11 +75,11 @@ class ReturnTarget(LinearTarget):
 
 @dataclass(frozen=True)
 class VolScaledTarget(LinearTarget):
-    """The log return over the volatility known at the row, cut to +- 5 volatilities.
+    """The log return divided by the volatility known at the row, clipped to +- 5.
 
-    A volatility below ``floor``, the training rows' fifth percentile, counts as the floor, or quiet nights
-    would fill the loss; one that is not finite counts as ``usual``, their median. The score ranks the
-    return per unit of risk. A zero return stays zero at any volatility.
+    A volatility below ``floor``, the fifth percentile of the training rows, counts as the floor. Otherwise nights with
+    little trading would dominate the loss. A non-finite volatility counts as ``usual``, their median. The score ranks
+    the return per unit of risk. A zero return stays zero at any volatility.
     """
 
     kind: ClassVar[str] = "vol_scaled"
@@ -91,7 +91,7 @@ class VolScaledTarget(LinearTarget):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> VolScaledTarget:
-        """Learn floor, mean and slope from rows with a finite return; ``volatility`` is needed."""
+        """Fit floor, mean and slope from rows with a finite return; ``volatility`` is needed."""
         finite_returns(returns)
         rows = np.isfinite(returns)
         known = _volatility(volatility, returns)[rows]
@@ -115,11 +115,10 @@ class VolScaledTarget(LinearTarget):
 
 @dataclass(frozen=True)
 class RankGaussTarget(LinearTarget):
-    """The normal quantile of the return's rank. The tails weigh more than in ``rank``, less than in ``return``.
+    """The normal quantile of the return's rank. The tails weigh more than in ``rank`` and less than in ``return``.
 
-    ``quantiles`` are 1001 quantiles of the training returns, between which ranks are interpolated; tied
-    returns, such as zeros, get the middle of their ranks. Ranks stay within [``tail``, 1 - ``tail``], half
-    a training row from the ends.
+    Ranks are interpolated between ``quantiles``, 1001 quantiles of the training returns. Equal returns, such as zeros,
+    get the middle of their ranks. Ranks are limited to [``tail``, 1 - ``tail``], half a training row from the ends.
     """
 
     kind: ClassVar[str] = "rank_gauss"
@@ -130,7 +129,7 @@ class RankGaussTarget(LinearTarget):
 
     @classmethod
     def fit(cls, returns: Floats, volatility: Floats | None, config: DatasetConfig) -> RankGaussTarget:
-        """Learn the quantiles, and mean and slope of the normal scores."""
+        """Fit the quantiles, and mean and slope of the normal scores."""
         known = finite_returns(returns)
         quantiles = even_quantiles(known)
         raw = cls(0.0, 1.0, quantiles, 0.5 / known.size)
@@ -144,7 +143,7 @@ class RankGaussTarget(LinearTarget):
 
 
 def return_slope(known: Floats) -> float:
-    """Return how many ranks the mean rank rises per unit of log return, over sorted training returns [n]."""
+    """Return the rise of the mean rank per unit of log return, over sorted training returns [n]."""
     ecdf = RankTarget(known)
     return _rise(lambda by: ecdf.apply(known + by), fit_robust_scaling(known).scale)
 
@@ -152,7 +151,7 @@ def return_slope(known: Floats) -> float:
 def _rise(ranks: Callable[[float], Floats], step: float) -> float:
     """Return the rise of the mean rank per unit between -``step`` and ``step``.
 
-    For returns that is a robust standard deviation: within a tick nothing would move, then all at once.
+    For returns ``step`` is a robust standard deviation. A step within a tick would change no rank.
     """
     return float((ranks(step).mean() - ranks(-step).mean()) / (2 * step))
 
@@ -160,5 +159,5 @@ def _rise(ranks: Callable[[float], Floats], step: float) -> float:
 def _volatility(volatility: Floats | None, returns: Floats) -> Floats:
     if volatility is None or volatility.shape != returns.shape:
         found = "none" if volatility is None else f"an array of shape {volatility.shape}"
-        raise ValueError(f"vol_scaled needs one volatility a return, shape {returns.shape}; was {found}")
+        raise ValueError(f"vol_scaled needs one volatility per return, shape {returns.shape}; was {found}")
     return volatility
