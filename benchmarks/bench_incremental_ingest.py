@@ -1,11 +1,11 @@
-"""What one night costs: a lake of 12 contracts, to whose newest file one session is appended, against a full rebuild.
+"""CPU time of one night, which appends one session to the newest of 12 contracts, against a full rebuild.
 
     python benchmarks/bench_incremental_ingest.py
     python benchmarks/bench_incremental_ingest.py --full    # 40 contracts
 
-CPU seconds of every stage from the plan to the features, unchanged contracts included, in one warm process of one
-thread: imports, the exchange calendar and compiled kernels are paid before. At the end the lake that grew must hold
-the same bytes as the one that was built at once.
+Measures every stage from the plan to the features, unchanged contracts included, in one process of one thread that has
+already loaded its modules, the exchange calendar and the compiled kernels. At the end the lake that was extended night
+by night must hold the same bytes as the rebuilt one.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def last_sessions(path: Path, count: int) -> list[int]:
     content = path.read_bytes()
     offset, cuts, before = 0, [], None
     for line in content.splitlines(keepends=True):
-        stamp = datetime.strptime(f"{line[:13].decode()} +0000", "%Y%m%d %H%M %z")
-        if before and stamp - before > timedelta(minutes=45):  # the exchange was closed
+        timestamp = datetime.strptime(f"{line[:13].decode()} +0000", "%Y%m%d %H%M %z")
+        if before and timestamp - before > timedelta(minutes=45):  # the exchange was closed
             cuts.append(offset)
-        offset, before = offset + len(line), stamp
+        offset, before = offset + len(line), timestamp
     return [*cuts[-count:], len(content)]
 
 
@@ -78,31 +78,31 @@ def measure(contracts: int, folder: Path) -> tuple[dict[str, float], list[dict[s
 
     warm = write_market(folder / "warm", contracts=1)
     all_stages(folder / "warm-lake", warm.vix.parent, "warm")
-    whole = write_market(folder / "whole", contracts=contracts)
+    market = write_market(folder / "market", contracts=contracts)
     raw = folder / "raw"
-    shutil.copytree(folder / "whole", raw)
-    newest = list(whole.files.values())[-1]
+    shutil.copytree(folder / "market", raw)
+    newest = list(market.files.values())[-1]
     content, sizes = newest.read_bytes(), last_sessions(newest, NIGHTS)
     nights = []
     for night, size in enumerate(sizes):
         (raw / newest.name).write_bytes(content[:size])
-        cut_vix(whole.vix, raw / whole.vix.name, NIGHTS - night)
-        nights.append(all_stages(folder / "grown", raw, f"night-{night}"))
-    full = all_stages(folder / "built", raw, "full")
-    refuse_difference(folder / "built", folder / "grown")
+        cut_vix(market.vix, raw / market.vix.name, NIGHTS - night)
+        nights.append(all_stages(folder / "incremental", raw, f"night-{night}"))
+    full = all_stages(folder / "rebuilt", raw, "full")
+    require_equal(folder / "rebuilt", folder / "incremental")
     return full, nights[1:]
 
 
-def refuse_difference(built: Path, grown: Path) -> None:
+def require_equal(rebuilt: Path, incremental: Path) -> None:
     """Compare every Parquet artifact of the two lakes byte by byte."""
     same: Counter[bool] = Counter()
-    for path in sorted(built.rglob("*.parquet")):
-        other = grown / path.relative_to(built)
+    for path in sorted(rebuilt.rglob("*.parquet")):
+        other = incremental / path.relative_to(rebuilt)
         same[equal := path.read_bytes() == other.read_bytes()] += 1
         if not equal:
-            print(f"DIFFERENT: {path.relative_to(built)}")
-    assert not same[False], "a grown artifact differs from one built at once"
-    print(f"{same[True]} artifacts of the grown lake are byte for byte those of a rebuild\n")
+            print(f"DIFFERENT: {path.relative_to(rebuilt)}")
+    assert not same[False], "an incremental artifact differs from the rebuilt one"
+    print(f"{same[True]} artifacts of the incremental lake equal the rebuilt ones byte for byte\n")
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="a lake of 40 contracts")
     options = parser.parse_args()
     one_thread_each()
-    folder = Path(tempfile.mkdtemp(prefix="increment-", dir=os.environ.get("TMPDIR")))
+    folder = Path(tempfile.mkdtemp(prefix="incremental-", dir=os.environ.get("TMPDIR")))
     try:
         share = show(*measure(40 if options.full else 12, folder))
     finally:

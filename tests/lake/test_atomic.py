@@ -1,4 +1,4 @@
-"""Atomic writes: all or nothing."""
+"""Atomic writes: a file has its old or its new content."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from vpoc_ml.lake.atomic import replacing, write_json, write_text
 
 
-def test_write_replaces_whole_content_and_leaves_no_temporary(tmp_path):
+def test_a_write_replaces_the_content_and_leaves_no_temporary_file(tmp_path):
     path = tmp_path / "a" / "b.txt"
     write_text(path, "one" * 1000)
     write_text(path, "two")
@@ -15,7 +15,7 @@ def test_write_replaces_whole_content_and_leaves_no_temporary(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
 
 
-def test_failure_while_writing_keeps_the_old_content(tmp_path):
+def test_a_failed_write_keeps_the_old_content(tmp_path):
     path = tmp_path / "b.txt"
     write_text(path, "old")
     with pytest.raises(RuntimeError, match="killed"):
@@ -24,7 +24,7 @@ def test_failure_while_writing_keeps_the_old_content(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
 
 
-def test_json_refuses_nan(tmp_path):
+def test_json_with_nan_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     write_json(tmp_path / "a.json", {"x": 1.5})

@@ -1,4 +1,4 @@
-"""The hash cache: cheap when nothing changed, never wrong when something did."""
+"""The hash cache: unchanged files are not read again, changed files always are."""
 
 import os
 import sqlite3
@@ -15,7 +15,7 @@ LATER = 10_000_000_000
 
 @pytest.fixture
 def work(monkeypatch):
-    """List of the files that were really read."""
+    """Names of the files that were read."""
     read = []
 
     def counted(path):
@@ -35,11 +35,11 @@ def file(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path):
-    """A cache that lives ten seconds after the files: nothing is racy."""
+    """A cache whose clock is ten seconds ahead of the files."""
     return HashCache(tmp_path / ".cache" / "hashes.sqlite", clock=lambda: time.time_ns() + LATER)
 
 
-def test_unchanged_file_is_read_once_even_by_another_process(cache, file, work):
+def test_an_unchanged_file_is_read_once_by_all_processes(cache, file, work):
     again = HashCache(cache.path, clock=lambda: time.time_ns() + LATER)
     assert cache.hash_file(file) == again.hash_file(file) == hash_file(file)
     assert work == [file.name]
@@ -70,7 +70,7 @@ def another_file_of_the_same_time(file):
 
 
 @pytest.mark.parametrize("change", [append, same_size_in_place, same_size_and_time, another_file_of_the_same_time])
-def test_changed_file_is_read_again(cache, file, work, change):
+def test_a_changed_file_is_read_again(cache, file, work, change):
     before = cache.hash_file(file)
     time.sleep(0.02)  # a tick of the file system's clock
     change(file)
@@ -78,17 +78,17 @@ def test_changed_file_is_read_again(cache, file, work, change):
     assert len(work) == 2
 
 
-def test_file_touched_a_moment_ago_is_always_read(file, work, tmp_path):
-    """Two writes within one tick of the clock cannot be told apart by size and times."""
+def test_a_file_that_was_just_written_is_always_read(file, work, tmp_path):
+    """Two writes within one tick of the clock may leave size and times equal."""
     now = HashCache(tmp_path / ".cache" / "hashes.sqlite")
     assert now.hash_file(file) == now.hash_file(file)
     assert work == [file.name] * 2
     later = HashCache(now.path, clock=lambda: time.time_ns() + LATER)
     later.hash_file(file)
-    assert len(work) == 3, "nothing was remembered while it was racy"
+    assert len(work) == 3, "nothing was cached at first"
 
 
-def test_file_that_grows_while_it_is_read_is_not_remembered(cache, file, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_not_cached(cache, file, monkeypatch):
     def grow(path):
         found = hash_file(path)
         append(path)
@@ -100,7 +100,7 @@ def test_file_that_grows_while_it_is_read_is_not_remembered(cache, file, monkeyp
     assert cache.hash_file(file) == hash_file(file)
 
 
-def test_broken_cache_only_costs_time(cache, file, work, caplog):
+def test_a_damaged_cache_only_costs_time(cache, file, work, caplog):
     cache.path.parent.mkdir()
     cache.path.write_bytes(b"this is no database" * 100)
     assert cache.hash_file(file) == cache.hash_file(file) == hash_file(file)
@@ -108,7 +108,7 @@ def test_broken_cache_only_costs_time(cache, file, work, caplog):
     assert "cannot be used" in caplog.text
 
 
-def test_other_questions_about_a_file_are_kept_apart(cache, file):
+def test_facts_about_a_file_are_cached_by_name(cache, file):
     answers = iter(["a", "b", "c"])
     assert cache.cached_for_file(file, "member one", lambda: next(answers)) == "a"
     assert cache.cached_for_file(file, "member two", lambda: next(answers)) == "b"
@@ -116,7 +116,7 @@ def test_other_questions_about_a_file_are_kept_apart(cache, file):
     assert cache.hash_file(file) == hash_file(file)
 
 
-def test_locked_database_is_waited_for(cache, file):
+def test_a_locked_database_is_waited_for(cache, file):
     cache.hash_file(file)
     with sqlite3.connect(cache.path) as other:
         other.execute("SELECT * FROM content_hashes").fetchall()

@@ -38,7 +38,7 @@ def root(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def process():
-    """Start a script in a process of its own; what still runs at the end is killed."""
+    """Start a script in its own process; processes that still run at the end are killed."""
     started = []
 
     def start(script, *arguments):
@@ -52,7 +52,7 @@ def process():
         each.wait()
 
 
-def test_second_writer_is_told_who_holds_and_gets_the_lock_of_a_killed_one(root, process):
+def test_an_error_names_the_holder_and_a_killed_holder_frees_the_lock(root, process):
     holder = process(HOLD, root, 60)
     assert holder.stdout.readline() == "held\n"
     begun = time.monotonic()
@@ -61,7 +61,7 @@ def test_second_writer_is_told_who_holds_and_gets_the_lock_of_a_killed_one(root,
     )
     with busy, Lake(root).writing("ESH25", wait_seconds=4):
         pytest.fail("the lock was taken twice")
-    assert time.monotonic() - begun >= 4, "longer than a lease: one that is renewed is never taken over"
+    assert time.monotonic() - begun >= 4, "a lease that is renewed is never taken over"
     with Lake(root).writing("ESM25", wait_seconds=0):
         pass  # another contract is free
     holder.send_signal(signal.SIGKILL)
@@ -70,7 +70,7 @@ def test_second_writer_is_told_who_holds_and_gets_the_lock_of_a_killed_one(root,
         pass
 
 
-def test_second_writer_waits_for_the_first(root, process):
+def test_a_second_writer_waits_for_the_first(root, process):
     first = process(HOLD, root, 1)
     assert first.stdout.readline() == "held\n"
     begun = time.monotonic()
@@ -87,7 +87,7 @@ def test_no_update_is_lost_between_processes(root, process):
     assert Lake(root).read_json("count") == 12
 
 
-def test_writer_that_stood_still_is_told_that_it_lost_the_lease(bucket, process, monkeypatch):
+def test_a_stopped_writer_gets_an_error_when_it_lost_its_lease(bucket, process, monkeypatch):
     monkeypatch.setenv("VPOC_LEASE_SECONDS", "3")
     sleeper = process(HOLD, bucket, 0.2)
     assert sleeper.stdout.readline() == "held\n"
@@ -102,7 +102,7 @@ def test_writer_that_stood_still_is_told_that_it_lost_the_lease(bucket, process,
         pass
 
 
-def test_error_inside_frees_the_lock(root):
+def test_an_error_inside_frees_the_lock(root):
     with pytest.raises(RuntimeError, match="mine"):
         fail_inside(root)
     with Lake(root).writing("ESH25", wait_seconds=0):

@@ -31,11 +31,11 @@ def manifest(lake):
     return lake.path("sessions/ES/ESM23.json")
 
 
-def test_every_flipped_bit_is_noticed_and_made_again(lake, manifest):
-    chance, whole = _printed_chance(), manifest.read_bytes()
-    meaning = json.loads(whole)
-    for at in range(len(whole)):
-        changed = whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :]
+def test_every_flipped_bit_of_a_manifest_makes_its_artifact_stale(lake, manifest):
+    chance, stored = _printed_chance(), manifest.read_bytes()
+    meaning = json.loads(stored)
+    for at in range(len(stored)):
+        changed = stored[:at] + bytes([stored[at] ^ (1 << chance.randrange(8))]) + stored[at + 1 :]
         manifest.write_bytes(changed)
         if _meaning(changed) == meaning:  # white space became other white space
             continue
@@ -58,9 +58,9 @@ def _meaning(content):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 0.5, 0.99])
-def test_cut_manifest_is_noticed(lake, manifest, keep):
-    whole = manifest.read_bytes()
-    manifest.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else 1])
+def test_a_truncated_manifest_makes_its_artifact_stale(lake, manifest, keep):
+    stored = manifest.read_bytes()
+    manifest.write_bytes(stored[: int(keep * len(stored)) if keep < 1 else 1])
     assert lake.stale_reason(KEY, BUILD_KEY) == DAMAGED
     with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
         lake.read_frame(KEY)
@@ -83,7 +83,7 @@ def test_a_manifest_copied_to_another_key_is_rejected(lake):
         lake.load(other)
 
 
-def test_manifest_of_an_earlier_version_is_read_where_it_belongs(lake, manifest):
+def test_a_manifest_without_checksum_is_read_at_its_own_key_only(lake, manifest):
     content = json.loads(manifest.read_bytes())
     del content["checksum"]
     manifest.write_text(json.dumps(content))
@@ -93,30 +93,30 @@ def test_manifest_of_an_earlier_version_is_read_where_it_belongs(lake, manifest)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\x00"])
-def test_damaged_record_is_a_typed_error_and_can_be_made_again(lake, content):
+def test_a_damaged_record_is_a_typed_error_and_can_be_rewritten(lake, content):
     lake.write_text("trained/aa.json", content)
     with pytest.raises(ArtifactError, match=r"trained/aa.json: expected JSON; found something else"):
         lake.read_json("trained/aa.json")
     assert lake.read_checksummed_json("trained/aa.json") is None
 
 
-def test_every_flipped_bit_of_a_record_that_can_be_made_again_is_noticed(lake):
+def test_every_flipped_bit_of_a_checksummed_record_is_detected(lake):
     chance, record = _printed_chance(), {"run": "night", "files": {"best_model.json": "18f29d", "größe": 0.1}}
     lake.write_checksummed_json("trained/aa.json", record)
     file = lake.path("trained/aa.json")
     assert lake.read_checksummed_json("trained/aa.json") == record
-    whole = file.read_bytes()
-    for at in range(len(whole)):
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << chance.randrange(8))]) + whole[at + 1 :])
+    stored = file.read_bytes()
+    for at in range(len(stored)):
+        file.write_bytes(stored[:at] + bytes([stored[at] ^ (1 << chance.randrange(8))]) + stored[at + 1 :])
         found = lake.read_checksummed_json("trained/aa.json")
         assert found is None or {**record, **found} == found, f"byte {at}"
-    for content in (b"[]", b"null", b'"night"', whole[: len(whole) // 2]):
+    for content in (b"[]", b"null", b'"night"', stored[: len(stored) // 2]):
         file.write_bytes(content)
         assert lake.read_checksummed_json("trained/aa.json") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff"])
-def test_damaged_file_of_json_is_a_typed_error_that_says_what_to_do(tmp_path, content):
+def test_a_damaged_json_file_is_a_typed_error(tmp_path, content):
     file = tmp_path / "metrics.json"
     with pytest.raises(ArtifactError, match=r"metrics.json: expected a file of JSON; found none"):
         read_json(file)

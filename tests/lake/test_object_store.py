@@ -1,4 +1,4 @@
-"""The same lake on S3: a real server process, whole objects, verified copies, mirrored folders."""
+"""A lake on S3: a real server process, verified copies, mirrored folders, conditional writes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def lake(bucket):
 
 @pytest.fixture
 def another_machine(monkeypatch, tmp_path):
-    """Forget everything this machine knows: an empty cache."""
+    """Give the process an empty cache, as on another machine."""
 
     def move():
         monkeypatch.setenv("VPOC_CACHE", str(tmp_path / f"cache{len(list(tmp_path.iterdir()))}"))
@@ -44,7 +44,7 @@ def objects(lake):
     return set(lake.storage.version_tokens(""))
 
 
-def test_frame_and_manifest_travel(lake, frame, another_machine):
+def test_another_machine_reads_frame_and_manifest(lake, frame, another_machine):
     manifest = lake.write_frame(KEY, frame, BUILD_KEY, {"quarantined": 3})
     another_machine()
     there = Lake(str(lake.root))
@@ -64,7 +64,7 @@ def test_local_and_remote_lakes_hold_the_same_bytes(lake, frame, tmp_path):
     )
 
 
-def test_replaced_object_is_damage(lake, frame):
+def test_a_replaced_object_is_damaged(lake, frame):
     assert lake.stale_reason(KEY, BUILD_KEY) == "new"
     lake.write_frame(KEY, frame, BUILD_KEY)
     lake.storage.write(KEY, b"PAR1 not what it was PAR1")
@@ -76,7 +76,7 @@ def test_replaced_object_is_damage(lake, frame):
     assert lake.stale_reason(KEY, BUILD_KEY) == "damaged: its manifest is missing or cannot be read"
 
 
-def test_damaged_object_is_never_read(lake, frame, another_machine):
+def test_a_damaged_object_is_never_read(lake, frame, another_machine):
     lake.write_frame(KEY, frame, BUILD_KEY)
     lake.storage.write(KEY, lake.local(KEY).read_bytes()[:-1] + b"2")
     another_machine()
@@ -86,14 +86,14 @@ def test_damaged_object_is_never_read(lake, frame, another_machine):
         lake.local("bars/ES/ESM25.parquet")
 
 
-def test_damaged_copy_is_fetched_again(lake, frame):
+def test_a_damaged_copy_is_fetched_again(lake, frame):
     lake.write_frame(KEY, frame, BUILD_KEY)
     copy = lake.local(KEY)
     copy.write_bytes(b"rot")
     assert lake.read_frame(KEY).equals(frame)
 
 
-def test_copied_lake_is_fresh_though_its_marks_differ(lake, frame, bucket):
+def test_a_copied_lake_is_up_to_date_with_other_version_tokens(lake, frame, bucket):
     manifest = lake.write_frame(KEY, frame, BUILD_KEY)
     other = Lake(f"{bucket}/copy")
     other.storage.write("bars/ES/ESH25.json", json.dumps({**manifest.__dict__, "version_token": "elsewhere"}).encode())
@@ -144,7 +144,7 @@ def work_and_die(lake):
         raise RuntimeError("died")
 
 
-def test_mirrored_folder_travels_both_ways(lake, another_machine):
+def test_a_mirrored_folder_is_pulled_and_pushed(lake, another_machine):
     with lake.mirrored("runs/a"):
         folder = lake.folder("runs/a")
         (folder / "checkpoints").mkdir(parents=True)
@@ -156,13 +156,13 @@ def test_mirrored_folder_travels_both_ways(lake, another_machine):
         work_and_die(there)
     with lake.mirrored("runs/a"):
         names = {path.name for path in lake.folder("runs/a").rglob("*") if path.is_file()}
-        assert names == {"log.txt", "2.bin"}, "what the other machine removed is removed here"
+        assert names == {"log.txt", "2.bin"}, "files that the other machine removed are removed here"
         assert (lake.folder("runs/a") / "log.txt").read_text() == "two"
     assert objects(lake) == {"runs/a/log.txt", "runs/a/checkpoints/2.bin"}
     assert lake.uri(lake.folder("runs/a") / "log.txt") == f"{lake.root}/runs/a/log.txt"
 
 
-def test_files_a_dead_process_left_are_pushed_unless_the_store_has_moved_on(lake, another_machine):
+def test_files_of_a_killed_process_are_pushed_unless_the_objects_changed(lake, another_machine):
     with lake.mirrored("runs/a"):
         lake.folder("runs/a").mkdir(parents=True)
         for name in ("log.txt", "best.bin"):
@@ -179,8 +179,8 @@ def test_files_a_dead_process_left_are_pushed_unless_the_store_has_moved_on(lake
     assert lake.read_text("runs/a/checkpoint.bin") == "left behind"
 
 
-def test_what_was_pushed_during_the_work_and_dropped_later_leaves_the_store(lake, another_machine):
-    """As a training does: every epoch pushes a checkpoint and drops the one before."""
+def test_files_pushed_and_removed_during_the_work_leave_the_store(lake, another_machine):
+    """As a training does: every epoch pushes a checkpoint and removes an older one."""
     with lake.mirrored("runs/a") as push:
         checkpoints = lake.folder("runs/a") / "checkpoints"
         checkpoints.mkdir(parents=True)
@@ -196,7 +196,7 @@ def test_what_was_pushed_during_the_work_and_dropped_later_leaves_the_store(lake
         assert {path.name for path in (there.folder("runs/a") / "checkpoints").iterdir()} == {"2.bin", "3.bin"}
 
 
-def test_push_leaves_what_another_writer_has_put_or_replaced(lake):
+def test_a_push_keeps_objects_of_other_writers(lake):
     with lake.mirrored("runs/a") as push:
         folder = lake.folder("runs/a")
         folder.mkdir(parents=True)
@@ -210,7 +210,7 @@ def test_push_leaves_what_another_writer_has_put_or_replaced(lake):
     assert objects(lake) == {"runs/a/theirs.bin", "runs/a/shared.bin"}
 
 
-def test_wiped_cache_deletes_nothing_in_the_store(lake):
+def test_a_wiped_cache_deletes_nothing_in_the_store(lake):
     with lake.mirrored("reports"):
         lake.folder("reports").mkdir(parents=True)
         (lake.folder("reports") / "a.html").write_text("a")
@@ -223,7 +223,7 @@ def test_wiped_cache_deletes_nothing_in_the_store(lake):
     assert objects(lake) == {"reports/a.html"}
 
 
-def test_only_what_changed_is_moved(lake, monkeypatch):
+def test_only_changed_files_are_moved(lake, monkeypatch):
     with lake.mirrored("reports"):
         lake.folder("reports").mkdir(parents=True)
         for name in "abc":
@@ -236,7 +236,7 @@ def test_only_what_changed_is_moved(lake, monkeypatch):
     assert [(verb, Path(path).name) for verb, path, _ in moved] == [("upload", "b")]
 
 
-def test_copies_are_bounded(lake, monkeypatch):
+def test_the_content_cache_is_bounded(lake, monkeypatch):
     monkeypatch.setenv("VPOC_CACHE_GB", "0.000001")
     lake = Lake(str(lake.root))
     first = lake.write_frame(KEY, pl.DataFrame({"x": range(1000)}), BUILD_KEY)
@@ -304,7 +304,7 @@ def test_errors_of_the_store_are_os_errors_without_debug_output(lake, monkeypatc
         absent.storage.write("a.json", b"1")
 
 
-def test_a_fork_of_a_process_that_used_a_store_is_refused_instead_of_waiting_for_ever(lake):
+def test_a_store_is_refused_in_a_fork_of_a_process_that_used_one(lake):
     lake.write_json("a.json", 1)
     reader, writer = os.pipe()
     child = os.fork()
@@ -332,6 +332,6 @@ def test_an_aws_profile_supplies_the_credentials(bucket, monkeypatch, tmp_path):
     assert lake.read_json("a.json") == 1
 
 
-def test_file_url_is_a_local_folder(tmp_path, frame):
+def test_a_file_url_is_a_local_folder(tmp_path, frame):
     Lake(f"file://{tmp_path}/lake").write_frame(KEY, frame, BUILD_KEY)
     assert Lake(tmp_path / "lake").read_frame(KEY).equals(frame)

@@ -35,7 +35,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-def test_full_disk_keeps_the_old_artifact_and_leaves_nothing_behind(small_disk):
+def test_a_full_disk_keeps_the_old_artifact_and_leaves_no_file(small_disk):
     lake = Lake(small_disk / "lake")
     lake.write_frame(KEY, FRAME.head(10), BUILD_KEY)
     with pytest.raises(StorageError, match=r"ESH25.parquet: expected room for the file; found no space left .* Free"):
@@ -44,7 +44,7 @@ def test_full_disk_keeps_the_old_artifact_and_leaves_nothing_behind(small_disk):
     assert not [path for path in small_disk.rglob("*") if path.name.endswith(".tmp")]
 
 
-def test_limit_on_file_sizes_is_named(tmp_path):
+def test_a_limit_on_file_sizes_is_named(tmp_path):
     lake = Lake(tmp_path / "lake")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -61,7 +61,7 @@ def test_limit_on_file_sizes_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "message"),
     [
         (errno.ENOSPC, "expected room for the file; found no space left on the disk. Free space there"),
         (errno.EDQUOT, "found the quota of this user used up"),
@@ -71,7 +71,7 @@ def test_limit_on_file_sizes_is_named(tmp_path):
     ],
 )
 @pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
-def test_each_refusal_of_the_system_has_its_words(tmp_path, monkeypatch, number, words, call):
+def test_each_error_of_the_file_system_has_its_message(tmp_path, monkeypatch, number, message, call):
     def refuse(*args, **kwargs):
         raise OSError(number, os.strerror(number))
 
@@ -81,18 +81,18 @@ def test_each_refusal_of_the_system_has_its_words(tmp_path, monkeypatch, number,
     with pytest.raises(StorageError, match=r"a.json") as caught:
         write_text(path, "text")
     monkeypatch.undo()
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "Then run the stage again" in str(caught.value)
     assert isinstance(caught.value, MachineError), "a task retries it"
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
 
 
-def test_other_errors_pass_as_they_are(tmp_path):
+def test_other_errors_are_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a") as temporary:
         (temporary.parent / "none" / "b").read_text()
 
 
-def test_read_only_lake_is_named_by_writes_and_locks(tmp_path):
+def test_a_read_only_lake_is_named_by_writes_and_locks(tmp_path):
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path], capture_output=True, check=False)
     if made.returncode:
         pytest.skip("mounting a file system needs root")
@@ -106,7 +106,7 @@ def test_read_only_lake_is_named_by_writes_and_locks(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_path_with_spaces_and_unicode_works(tmp_path):
+def test_a_path_with_spaces_and_unicode_works(tmp_path):
     lake = Lake(tmp_path / "märkte und 期货 'ES'" / "a b%20c")
     with lake.writing("ESH25"):
         lake.write_frame(KEY, FRAME, BUILD_KEY)
@@ -115,13 +115,13 @@ def test_path_with_spaces_and_unicode_works(tmp_path):
     assert lake.keys("bars") == [KEY]
 
 
-def test_clock_that_jumps_back_hides_no_change(tmp_path):
+def test_a_clock_that_jumps_back_hides_no_change(tmp_path):
     lake = Lake(tmp_path / "lake")
     lake.write_frame(KEY, FRAME, BUILD_KEY)
     file = lake.path(KEY)
     for day in (datetime.now(UTC) + timedelta(days=400), datetime(1980, 1, 1, tzinfo=UTC)):
         os.utime(file, (day.timestamp(), day.timestamp()))
-        assert lake.stale_reason(KEY, BUILD_KEY) is None, "a time stamp alone changes nothing"
+        assert lake.stale_reason(KEY, BUILD_KEY) is None, "a timestamp alone changes nothing"
     found = file.stat()
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -140,7 +140,7 @@ with replacing(Path(sys.argv[1])) as temporary:
 """
 
 
-def test_temporary_of_a_killed_writer_goes_with_the_next_write_and_that_of_a_living_one_stays(tmp_path):
+def test_the_next_write_removes_temporary_files_of_killed_writers_only(tmp_path):
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / name], stdout=subprocess.PIPE) for name in ("a", "b")
     ]
@@ -158,7 +158,7 @@ def test_temporary_of_a_killed_writer_goes_with_the_next_write_and_that_of_a_liv
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_lake_whose_path_leads_through_a_file_is_refused_in_words(tmp_path):
+def test_a_lake_path_that_leads_through_a_file_is_rejected(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match=r"expected a folder that can be made; found a file in its path\. .*--lake"):
         Lake(tmp_path / "file" / "lake").write_text("runs/night/config.json", "{}")
@@ -166,7 +166,7 @@ def test_lake_whose_path_leads_through_a_file_is_refused_in_words(tmp_path):
         Lake(tmp_path / "file").write_text("runs", "{}")
 
 
-def test_synthetic_market_at_the_place_of_a_file_is_refused_in_words(tmp_path):
+def test_a_synthetic_market_in_place_of_a_file_is_rejected(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match="found a file in its path"):
         write_market(tmp_path / "file", contracts=1)

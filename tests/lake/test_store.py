@@ -1,4 +1,4 @@
-"""The lake: manifests, freshness, torn files, writers."""
+"""The lake: manifests, stale artifacts, damaged files, writers."""
 
 from datetime import UTC, datetime
 
@@ -24,7 +24,7 @@ def lake(tmp_path):
     return Lake(tmp_path / "lake")
 
 
-def test_write_then_read_returns_the_frame_and_its_manifest(lake, frame):
+def test_a_written_frame_is_read_with_its_manifest(lake, frame):
     manifest = lake.write_frame(KEY, frame, BUILD_KEY, {"reasons": {"duplicate": 1}})
     assert lake.read_frame(KEY).equals(frame)
     assert (manifest.rows, manifest.first_ts, manifest.last_ts) == (
@@ -49,7 +49,7 @@ def test_an_artifact_with_the_same_build_key_is_up_to_date(lake, frame):
         BuildKey(BUILD_KEY.inputs, "cfg", "x"),
     ],
 )
-def test_any_changed_hash_is_stale(lake, frame, other):
+def test_an_artifact_is_stale_when_any_hash_changes(lake, frame, other):
     lake.write_frame(KEY, frame, BUILD_KEY)
     assert not lake.up_to_date(KEY, other)
 
@@ -94,7 +94,7 @@ def test_the_stale_reason_names_the_damage(lake, frame, spoil, reason):
     assert not lake.up_to_date(KEY, BUILD_KEY)
 
 
-def test_flipped_byte_is_stale_and_unreadable(lake, frame):
+def test_an_artifact_with_a_flipped_byte_is_stale_and_cannot_be_read(lake, frame):
     lake.write_frame(KEY, frame, BUILD_KEY)
     path = lake.path(KEY)
     content = bytearray(path.read_bytes())
@@ -105,7 +105,7 @@ def test_flipped_byte_is_stale_and_unreadable(lake, frame):
         lake.read_frame(KEY)
 
 
-def test_frame_is_the_one_its_manifest_describes_though_another_writer_replaces_the_file(lake, frame, monkeypatch):
+def test_frame_and_manifest_agree_when_another_writer_replaces_the_file(lake, frame, monkeypatch):
     before = lake.write_frame(KEY, frame, BUILD_KEY)
     read = pl.read_parquet
 
@@ -121,18 +121,18 @@ def test_frame_is_the_one_its_manifest_describes_though_another_writer_replaces_
     assert lake.read_frame(KEY)["close"].to_list() == [7.0, 8.0]
 
 
-def test_missing_artifact_says_what_to_do(lake):
+def test_a_missing_artifact_is_a_typed_error_with_a_remedy(lake):
     with pytest.raises(ArtifactError, match="Run the stage that makes it again"):
         lake.read_frame(KEY)
     with pytest.raises(ArtifactError):
         lake.content_hash(KEY)
 
 
-def test_same_frame_written_twice_gives_the_same_bytes(lake, frame):
+def test_the_same_frame_has_the_same_bytes(lake, frame):
     assert lake.write_frame(KEY, frame, BUILD_KEY).sha256 == lake.write_frame(KEY, frame, BUILD_KEY).sha256
 
 
-def test_second_writer_fails_clearly_after_its_patience(lake):
+def test_a_second_writer_fails_after_its_waiting_time(lake):
     other = Lake(lake.root)
     with (
         lake.writing("ESH25"),
@@ -144,9 +144,9 @@ def test_second_writer_fails_clearly_after_its_patience(lake):
         pass
 
 
-def test_hash_frame_sees_values_not_memory(frame):
-    whole = pl.concat([frame.head(1), frame.tail(1)], rechunk=False)
-    assert hash_frame(whole) == hash_frame(frame)
+def test_the_hash_of_a_frame_depends_on_values_only(frame):
+    chunked = pl.concat([frame.head(1), frame.tail(1)], rechunk=False)
+    assert hash_frame(chunked) == hash_frame(frame)
     assert hash_frame(frame.with_columns(close=pl.Series([1.0, 2.5]))) != hash_frame(frame)
     assert hash_frame(frame.with_columns(close=pl.Series([1.0, None]))) != hash_frame(
         frame.with_columns(close=pl.Series([1.0, 0.0]))

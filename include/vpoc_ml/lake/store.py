@@ -328,7 +328,7 @@ class Lake:
             yield
 
     def _local_file(self, manifest: Manifest) -> Path:
-        """Return a local file of an artifact; of a local lake without a look at its content."""
+        """Return a local file of an artifact; in a local lake its content is not checked."""
         key, suffix = manifest.key, Path(manifest.key).suffix
         try:
             if self._mirror is not None:
