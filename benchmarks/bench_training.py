@@ -34,7 +34,7 @@ from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.training.engines import eager
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.fused import FusedEngine
-from vpoc_ml.training.engines.program import why_not_fused
+from vpoc_ml.training.engines.program import fused_obstacle
 from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, RECORD, StepResult
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
@@ -227,7 +227,7 @@ def preset_cases(name: str) -> list[Case]:
     size = settings.batch_size * PRESET_STEPS
     rows = torch.randn(size, count, generator=generator), torch.rand(size, generator=generator), torch.ones(size)
     net = build_model(config.model, inputs).body.train()
-    kinds = [Engine] if why_not_fused(net, settings, objective) else [Engine, FusedEngine]
+    kinds = [Engine] if fused_obstacle(net, settings, objective) else [Engine, FusedEngine]
     return [preset_case(kind(copy.deepcopy(net), settings, objective), rows) for kind in kinds]
 
 

@@ -65,7 +65,7 @@ def search(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _log_trial(record: Mapping[str, Any]) -> None:
-    value = record["outcome"] if record["value"] is None else f"rank IC on validation rows {record['value']:+.5f}"
+    value = record["status"] if record["value"] is None else f"rank IC on validation rows {record['value']:+.5f}"
     log.info("Trial %s: %s with %s", record["number"], value, " ".join(record["overrides"]) or "the run's own settings")
 
 

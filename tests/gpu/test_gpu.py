@@ -26,7 +26,7 @@ def test_check_holds(check):
 def test_the_gpu_is_chosen_and_recorded():
     choice = choose_device(MachineConfig(allow_cpu=False))
     assert choice.device.type == "cuda"
-    assert choice.report["smoke"]["trouble"] is None
+    assert choice.report["smoke"]["error"] is None
     assert choice.report["hardware"]["gpus"]
 
 

@@ -25,7 +25,7 @@ RADEON = Hardware(
     drm=(DrmGpu("card0", AMD, 0, 20 * GIB),),
     access={"/dev/kfd": True, "/dev/dri/renderD128": True},
 )
-BARE = Hardware(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
+BARE = Hardware(torch="2.13.0+cpu", error="torch 2.13.0+cpu sees no GPU")
 
 
 def passing(device, probe):
@@ -72,7 +72,7 @@ def test_machine_without_a_card_trains_on_the_cpu_unless_that_is_forbidden(docto
 
 
 def test_trap_of_the_card_stops_only_who_needs_the_card(doctor):
-    closed = replace(RADEON, gpus=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, trouble="no GPU")
+    closed = replace(RADEON, gpus=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, error="no GPU")
     spared = doctor(closed)
     assert spared["device nodes"].level == "warning"
     assert spared["device"].level == "warning", "the card is there and is not used: that is worth a look"

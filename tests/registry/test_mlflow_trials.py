@@ -9,7 +9,7 @@ import pytest
 from vpoc_ml.registry import mlflow_trials
 
 RECORD = {"number": 3, "trial": "abc", "params": {"model.dropout": 0.1, "training.batch_size": 64}}
-RECORD |= {"outcome": "judged", "value": 0.02, "metrics": {"net": 5.0}}
+RECORD |= {"status": "scored", "value": 0.02, "metrics": {"net": 5.0}}
 
 
 class Client:

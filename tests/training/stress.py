@@ -180,8 +180,8 @@ def run_case(folder: Path, market: Market, settings: dict[str, Any]) -> CaseResu
     error = ""
     try:
         result = train_run(run)
-    except TrainingUnstableError as trouble:
-        error = str(trouble)
+    except TrainingUnstableError as unstable:
+        error = str(unstable)
     lines = [json.loads(line) for line in (run / "progress.jsonl").read_text().splitlines()]
     windows = [line for line in lines if line["kind"] == "window"]
     facts = (windows[-1]["step"], sum(line["skipped"] for line in windows), windows[-1]["rollbacks"])
@@ -223,7 +223,7 @@ def _no_select() -> Any:
 
 
 def _no_rollback() -> Any:
-    return mock.patch("vpoc_ml.training.loop.monitor.Monitor.complaint", return_value=None)
+    return mock.patch("vpoc_ml.training.loop.monitor.Monitor.defect", return_value=None)
 
 
 @contextmanager

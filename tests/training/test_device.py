@@ -32,7 +32,7 @@ def passing(device, probe):
 
 
 def failing(device, probe):
-    return replace(passing(device, probe), trouble=f"{device}: a float32 product differs from the CPU's")
+    return replace(passing(device, probe), error=f"{device}: a float32 product differs from the CPU's")
 
 
 def choose(config=AUTO, hardware=None, smoke=passing, **more):
@@ -58,7 +58,7 @@ def test_cpu_is_taken_when_asked_without_a_look_at_cards():
 @pytest.mark.parametrize(
     ("hardware", "smoke", "reason"),
     [
-        (Hardware(trouble="torch 2.13.0+cpu sees no GPU"), passing, "sees no GPU"),
+        (Hardware(error="torch 2.13.0+cpu sees no GPU"), passing, "sees no GPU"),
         (radeon(), failing, "float32 product"),
         (replace(radeon(), archs=("gfx90a",)), passing, "no code for gfx1100"),
         (radeon(drm=(DrmGpu("card0", "0x1002", 6 * GIB, 20 * GIB),)), passing, "6.0 GiB are in use, the limit is 1"),
@@ -153,7 +153,7 @@ def test_each_worker_takes_a_gpu_of_its_own(monkeypatch):
 
 def test_smoke_test_agrees_with_itself_on_the_cpu():
     result = smoke_test(torch.device("cpu"), NIGHTLY, seconds=0)
-    assert (result.trouble, result.rounds, result.fp32, result.step) == (None, 1, 0.0, 0.0)
+    assert (result.error, result.rounds, result.fp32, result.step) == (None, 1, 0.0, 0.0)
     assert result.bf16 < 1e-2
     assert result.summary()["device"] == "cpu"
 
@@ -177,7 +177,7 @@ def test_smoke_test_finds_a_card_that_multiplies_wrongly(dtype, what, monkeypatc
     monkeypatch.setattr(torch.Tensor, "to", to)
     monkeypatch.setattr(torch.Tensor, "__matmul__", matmul)
     result = smoke_test(torch.device("cpu"), NIGHTLY, seconds=0)
-    assert what in result.trouble
+    assert what in result.error
 
 
 def test_smoke_test_finds_a_wrong_step_and_a_fault(monkeypatch):
@@ -191,13 +191,13 @@ def test_smoke_test_finds_a_wrong_step_and_a_fault(monkeypatch):
         return right(net, rows, device) * (1.0 if len(calls) % 2 else 1.2)
 
     monkeypatch.setattr(smoke, "_step", step)
-    assert "one training step differs" in smoke_test(torch.device("cpu"), seconds=0).trouble
+    assert "one training step differs" in smoke_test(torch.device("cpu"), seconds=0).error
 
     def fault(*arguments):
         raise RuntimeError("HIP error: the operation cannot be performed\nmore lines")
 
     monkeypatch.setattr(smoke, "_products", fault)
-    assert smoke_test(torch.device("cpu"), seconds=0).trouble == "cpu: HIP error: the operation cannot be performed"
+    assert smoke_test(torch.device("cpu"), seconds=0).error == "cpu: HIP error: the operation cannot be performed"
 
 
 def test_smoke_test_leaves_the_random_stream_alone():

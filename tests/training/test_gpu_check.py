@@ -79,7 +79,7 @@ def test_failed_check_is_reported_and_the_others_still_run(monkeypatch):
     report = run_checks(CPU)
     assert report["checks"]["fault"] == {
         "ok": False,
-        "trouble": "HIP error: memory access fault",
+        "error": "HIP error: memory access fault",
         "seconds": report["checks"]["fault"]["seconds"],
     }
     assert report["checks"]["bad"]["ok"] is True

@@ -17,7 +17,7 @@ def env(hardware: Hardware, **variables: str) -> Hardware:
     return replace(hardware, environment={**hardware.environment, **variables})
 
 
-CPU = Hardware(torch="2.13.0+cpu", trouble="torch 2.13.0+cpu sees no GPU")
+CPU = Hardware(torch="2.13.0+cpu", error="torch 2.13.0+cpu sees no GPU")
 PLANTED = {
     "CPU wheel on an AMD machine": (
         replace(CPU, drm=(DrmGpu("card0", AMD),), access=dict(NODES)),

@@ -43,7 +43,7 @@ def test_cuda_build_names_its_architecture(tmp_path):
 def test_a_gpu_that_torch_cannot_open_is_reported_without_an_error(tmp_path):
     hardware = probe_hardware(fake_torch(broken="HIP error: invalid device function"), {}, system(tmp_path))
     assert hardware.gpus == ()
-    assert "invalid device function" in hardware.trouble
+    assert "invalid device function" in hardware.error
     assert hardware.has_gpu
 
 
@@ -51,10 +51,10 @@ def test_this_machine_is_read_without_an_error():
     hardware = probe_hardware()
     assert hardware.torch == str(torch.__version__)
     assert len(hardware.gpus) == torch.cuda.device_count()
-    assert hardware.trouble is None or not hardware.gpus
+    assert hardware.error is None or not hardware.gpus
 
 
 def test_a_machine_without_a_gpu_has_none(tmp_path):
     hardware = probe_hardware(fake_torch(gpus=0), {}, tmp_path)
     assert not hardware.has_gpu
-    assert hardware.trouble == "torch 2.13.0+rocm7.2 sees no GPU"
+    assert hardware.error == "torch 2.13.0+rocm7.2 sees no GPU"

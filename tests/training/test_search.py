@@ -69,7 +69,7 @@ def search(run_dir, bowl: Bowl, trials: int, texts=SPACE, seed: int = 1) -> dict
 
 
 def without_names(found: dict) -> list[dict]:
-    return [{key: record[key] for key in ("params", "outcome", "value")} for record in found["records"]]
+    return [{key: record[key] for key in ("params", "status", "value")} for record in found["records"]]
 
 
 def test_search_finds_what_is_best_and_writes_it_down(run_dir):
@@ -142,7 +142,7 @@ def test_more_trials_go_on_and_as_many_do_nothing(run_dir):
 
 def test_unstable_settings_are_recorded_and_avoided(run_dir):
     found = search(run_dir, Bowl(), 40, ("training.learning_rate=1e-3..1 log", "training.batch_size=256..4096"))
-    unstable = [record for record in found["records"] if record["outcome"] == "unstable"]
+    unstable = [record for record in found["records"] if record["status"] == "unstable"]
     assert found["unstable"] == len(unstable) > 0
     assert all("8 rollbacks" in r["error"] and r["params"]["training.learning_rate"] > 5e-2 for r in unstable)
     assert sum(r["number"] >= 20 for r in unstable) < 7, "expected 9 of 20 by chance alone"
@@ -170,12 +170,12 @@ class Failing(Bowl):
 def test_settings_that_cannot_be_trained_are_recorded_and_the_search_goes_on(run_dir):
     bowl = Failing(ConfigError("Expected model.encoding to be another"))
     found = search(run_dir, bowl, 12)
-    impossible = [record for record in found["records"] if record["outcome"] == "impossible"]
+    impossible = [record for record in found["records"] if record["status"] == "impossible"]
     assert found["impossible"] == len(impossible) > 0
-    assert (found["finished"], found["unstable"]) == (12, sum(r["outcome"] == "unstable" for r in found["records"]))
+    assert (found["finished"], found["unstable"]) == (12, sum(r["status"] == "unstable" for r in found["records"]))
     assert all(r["params"]["model.hidden_dims"] == "32,32" and "encoding" in r["error"] for r in impossible)
     assert {r["trial"] for r in impossible} <= {path.name for path in (run_dir / "search" / "trials").iterdir()}
-    assert found["best"]["outcome"] == "judged"
+    assert found["best"]["status"] == "scored"
     failed = bowl.failed
     assert search(run_dir, bowl, 12) == found
     assert bowl.failed == failed
@@ -187,7 +187,7 @@ def test_trial_that_the_machine_ends_again_and_again_ends_too(run_dir):
         with pytest.raises(MachineError, match="SIGKILL"):
             search(run_dir, bowl, 1)
     found = search(run_dir, bowl, 1)
-    assert (found["records"][0]["outcome"], found["records"][0]["error"]) == ("impossible", "ended by SIGKILL")
+    assert (found["records"][0]["status"], found["records"][0]["error"]) == ("impossible", "ended by SIGKILL")
     assert bowl.failed == TRIES
     left = [path.name for path in (run_dir / "search" / "trials").rglob("*") if path.is_file()]
     assert set(left) == {"config.json", "trial.json"}
@@ -201,7 +201,7 @@ def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_not_held_agains
     for _ in range(TRIES + 1):
         with pytest.raises(type(error)):
             search(run_dir, bowl, 1)
-    assert search(run_dir, Bowl(), 1)["records"][0]["outcome"] == "judged"
+    assert search(run_dir, Bowl(), 1)["records"][0]["status"] == "scored"
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,6 @@ show_progress = TrainingProgress(progress)
 
 def show_trial(record: dict[str, Any]) -> None:
     """Print a trial of a search: its value on validation rows, and its settings."""
-    value = record["outcome"] if record["value"] is None else f"{record['value']:+.5f}"
+    value = record["status"] if record["value"] is None else f"{record['value']:+.5f}"
     own = "  (the run's own)" if record["own"] else ""
     progress.print(f"  trial {record['number']:<4} {value:>9}  {' '.join(record['overrides'])}{own}", highlight=False)

@@ -19,12 +19,12 @@ def log_trial(tracking_uri: str, run: str, record: Mapping[str, Any]) -> None:
     Args:
         tracking_uri: address of MLflow.
         run: the run whose settings are searched.
-        record: number, trial, params, outcome, value and metrics of ``training.search``.
+        record: number, trial, params, status, value and metrics of ``training.search``.
     """
     client = connect_client(tracking_uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
-    tags = {"run": run, "trial": record["trial"], "number": str(record["number"]), "outcome": record["outcome"]}
+    tags = {"run": run, "trial": record["trial"], "number": str(record["number"]), "status": record["status"]}
     wanted = f"tags.run = '{run}' and tags.trial = '{record['trial']}' and tags.number = '{record['number']}'"
     known = client.search_runs([experiment], wanted)
     if any(each.info.status not in OPEN for each in known):

@@ -1,7 +1,7 @@
-"""The eager engine: one training step in plain torch. This is the truth any faster engine must reproduce.
+"""The eager engine: one training step in plain torch. It is the reference that any faster engine must reproduce.
 
 Everything a step changes lies in two tensors: ``state`` [4, parameters] holds weights, Adam's two moments
-and the averaged weights, ``control`` [6, members] the few numbers a step remembers. The network's
+and the averaged weights, ``step_state`` [6, members] the few numbers that pass from step to step. The network's
 parameters are views of the state's first row, their gradients views of one flat vector. So clipping is one
 norm, Adam one expression, and undoing a step is one ``torch.where``.
 """
@@ -43,7 +43,7 @@ Snapshot = tuple[Tensor, Tensor]
 
 
 class Window(NamedTuple):
-    """What the monitor reads from the device about one member: facts about the steps since the last read."""
+    """What the monitor reads from the device about one member: the steps since the last read."""
 
     steps: int
     accepted: int
@@ -87,7 +87,7 @@ class Engine:
         self._share(parameters)
 
     def _decayed(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Decay pulls matrices to zero; a decayed bias or norm gain only loses what it learned."""
+        """Weight decay applies to matrices only: a decayed bias or norm gain loses what it learned."""
         decays: Callable[[], list[bool]] | None = getattr(self.net, "decays", None)
         stacked = self.members.count > 1
         matrices = [p.dim() > 1 + stacked for p in parameters] if decays is None else decays()
@@ -106,7 +106,7 @@ class Engine:
         """Take one optimisation step: inputs [batch, features], target and weight [batch], float32.
 
         A step whose loss or gradient is not finite leaves the state bit for bit as it was. That is
-        decided on the device, for each member by itself; the host learns of it at the next read.
+        decided on the device, for each member by itself; the host reads it with the next window.
         """
         self.steps((inputs, target, weight), 0, StepSchedule(len(inputs), [rate], [decay], [seed]))
 
@@ -119,7 +119,7 @@ class Engine:
             plan: batch size, and the rate, decay and seed of each step.
         """
         inputs, target, weight = step_schedule.batches(rows, start)
-        # What steps can share is worked out here, once: an operation costs the same for one step as for all
+        # What steps can share is computed here once: an operation costs the same for one step as for all
         batches = zip(inputs.unbind(), target.unbind(), shares(weight).unbind(), strict=True)
         rates = torch.tensor(step_schedule.rates).to(self.factor.device, non_blocking=True).unsqueeze(1) * self.factor
         numbers = zip(map(StepRates, rates.unbind(), step_schedule.decays), step_schedule.seeds, strict=True)
@@ -131,7 +131,7 @@ class Engine:
         """Take one step and return its record [5, members]; share [batch] is each row's share of the batch's weight."""
         reseed_dropout(inputs.device, seed)
         batch = self._backward(inputs, target, share)
-        with torch.inference_mode():  # like no_grad, and operations need not prepare for a later backward
+        with torch.inference_mode():  # like no_grad, without any preparation for a backward pass
             if self.config.gradient_noise:
                 noise = torch.randn_like(self.gradient)
                 batch = batch._replace(
@@ -181,7 +181,7 @@ class Engine:
     def errors(self, predictions: Tensor, target: Tensor, step_state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return each row's error to be minimised and to be reported, and the residuals an adaptive delta needs.
 
-        All are [members, rows]; without an adaptive delta the first two are one, and the residuals not looked at.
+        All are [members, rows]. Without an adaptive delta the first two are the same and the residuals are unused.
         """
         if not self.objective.adaptive:
             minimised = self.objective.errors(predictions, target)
@@ -212,16 +212,16 @@ class Engine:
         return self.read_windows()[0]
 
     def snapshot(self) -> Snapshot:
-        """Return copies of the state and of the control."""
+        """Return copies of the state and of the step state."""
         return self.state.clone(), self.step_state.clone()
 
     def restore(self, snapshot: Snapshot, members: list[int] | None = None) -> None:
-        """Go back to a snapshot, in place, so that the network's views stay valid.
+        """Restore a snapshot in place, so that the network's views stay valid.
 
         Args:
             snapshot: what ``snapshot`` returned.
-            members: those to go back; None for all, a resumed run. A rolled back member keeps its loss
-                scale, which may be what it has to come down from.
+            members: those to restore; None for all, as when a run resumes. A member that is rolled back keeps its
+                loss scale, which may be too large and must be able to decrease.
         """
         if members is None:
             self.state.copy_(snapshot[0])

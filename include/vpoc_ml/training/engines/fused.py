@@ -1,4 +1,4 @@
-"""The fused engine: many whole steps in one call of a compiled loop. For small nets with one output, on a CPU."""
+"""The fused engine: many steps in one call of a compiled loop. For small nets with one output, on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.training.engines import fused_kernel as kernel
 from vpoc_ml.training.engines.eager import Engine
-from vpoc_ml.training.engines.program import LOSSES, program_of, why_not_fused
+from vpoc_ml.training.engines.program import LOSSES, fused_obstacle, program_of
 from vpoc_ml.training.loop import step_state
 from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, EPSILON
 from vpoc_ml.training.loop.schedule import StepSchedule
@@ -42,10 +42,10 @@ class FusedEngine(Engine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        reason = why_not_fused(self.net, self.config, self.objective)
+        reason = fused_obstacle(self.net, self.config, self.objective)
         program = program_of(self.net)
         if reason is not None or program is None:
-            raise InvalidValueError("machine.engine", "fused", f"auto, eager or compiled: {reason}")
+            raise InvalidValueError("machine.engine", "fused", f"auto or eager: {reason}")
         self.program = program
         self.work = aligned(program.rows, 0)
 

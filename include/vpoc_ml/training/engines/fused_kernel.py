@@ -1,4 +1,4 @@
-"""The whole step as one compiled loop, for nets that are too small for a call per layer to pay.
+"""Training steps as one compiled loop, for nets that are too small for a call per layer.
 
 Rows of the workspace are units, columns are rows of the batch, so the innermost loops run over a batch and
 compile to vector instructions. Sums may be reordered by the compiler, NaN and infinity keep their meaning.
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-SAFE = {"reassoc", "contract", "arcp", "nsz"}  # not nnan, ninf: the guards look for both
+SAFE = {"reassoc", "contract", "arcp", "nsz"}  # not nnan, ninf: the guards test for both
 UPDATES, LOG_NORM, LOG_SPREAD = columns.UPDATES, columns.LOG_NORM, columns.LOG_SPREAD
 LOG_DELTA = columns.LOG_DELTA
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -40,7 +40,7 @@ MASK = np.uint64(0xFFFFFFFF)
 
 
 class Rules(NamedTuple):
-    """Numbers of ``update`` and ``control``: arguments, for a cached kernel does not notice a change in their files."""
+    """Numbers of ``adamw_step`` and ``step_state``: arguments, because a cached kernel ignores changes of their files."""
 
     beta1: float
     beta2: float
@@ -291,7 +291,7 @@ def backward(
         if code == LINEAR:
             size = inputs * outputs
             linear_back(work[source : source + inputs], dout, gradient[w : w + size], gradient[c : c + outputs])
-            if source > 0:  # nobody asks for the slope of the inputs
+            if source > 0:  # the slope of the inputs is not needed
                 linear_through(dout, theta[w : w + size], slopes[source : source + inputs])
         elif code == NORM:
             kept = work[at + outputs : at + 2 * outputs + 1]
@@ -382,7 +382,7 @@ def next_log_delta(
 
 @helper
 def clip_limit(step_state: Wide, fixed: float, adaptive: bool, rules: Rules) -> float:
-    """Return the largest norm allowed; see ``control.clip_limit``."""
+    """Return the largest norm allowed; see ``step_state.clip_limit``."""
     if not adaptive or step_state[UPDATES] < rules.norm_steps:
         return fixed
     spread = max(math.sqrt(step_state[LOG_SPREAD]), rules.least_spread)
@@ -391,7 +391,7 @@ def clip_limit(step_state: Wide, fixed: float, adaptive: bool, rules: Rules) -> 
 
 @helper
 def learn_norm(step_state: Wide, size: float, limit: float, rules: Rules) -> None:
-    """Put one more norm into the running statistics; see ``control.norm_statistics``."""
+    """Put one more norm into the running statistics; see ``step_state.norm_statistics``."""
     value = math.log(max(min(size, limit), 1e-30))
     share = max(1.0 / (step_state[UPDATES] + 1.0), 1.0 - rules.norm_decay)
     away = value - step_state[LOG_NORM]
@@ -461,7 +461,7 @@ def take_steps(
 ) -> None:
     """Take one step per entry of ``rates`` on consecutive batches of ``work.shape[1]`` rows.
 
-    A step whose loss or gradient norm is not finite leaves ``state`` and ``control`` as they were. Each step
+    A step whose loss or gradient norm is not finite leaves ``state`` and ``step_state`` as they were. Each step
     writes loss, norm, norm over limit, length of the move and of the weights into its row of ``records`` [steps, 5].
     """
     batch, features = work.shape[1], inputs.shape[1]

@@ -37,8 +37,8 @@ class Program:
     output: int
 
 
-def why_not_fused(net: nn.Module, config: TrainingConfig, objective: Objective) -> str | None:
-    """Return why the fused engine cannot train this, or None."""
+def fused_obstacle(net: nn.Module, config: TrainingConfig, objective: Objective) -> str | None:
+    """Return the reason that the fused engine cannot train this, None if it can."""
     if next(net.parameters()).device.type != "cpu":
         return "the fused engine runs on the CPU"
     if getattr(net, "members", 1) != 1:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.training.engines.eager import Engine
-from vpoc_ml.training.engines.program import why_not_fused
+from vpoc_ml.training.engines.program import fused_obstacle
 from vpoc_ml.training.loop.adamw_step import LOSS, THETA, finite_steps
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import StepSchedule
@@ -59,14 +59,14 @@ def choose_engine(
     try:
         from vpoc_ml.training.engines.fused import FusedEngine  # numba takes seconds to import and compile
 
-        trouble = self_test(FusedEngine, net, config, objective, rows, batch)
-        if trouble is None:
+        difference = self_test(FusedEngine, net, config, objective, rows, batch)
+        if difference is None:
             passed = f"self-test passed in {time.monotonic() - started:.1f} s"
             return EngineChoice(FusedEngine(net, config, objective), f"{reason}; {passed}")
     except BUILD_ERRORS as error:
-        trouble = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-    log.warning("the fused engine failed its self-test, the eager engine takes over: %s", trouble)
-    return EngineChoice(Engine(net, config, objective), f"fused failed its self-test: {trouble}")
+        difference = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    log.warning("the fused engine failed its self-test, the eager engine trains instead: %s", difference)
+    return EngineChoice(Engine(net, config, objective), f"fused failed its self-test: {difference}")
 
 
 def plan_engine(
@@ -75,12 +75,11 @@ def plan_engine(
     """Return the name of the engine, ``eager`` or ``fused``, and the reason; nothing is compiled."""
     if setting == "eager":
         return "eager", "machine.engine is eager"
-    obstacle = why_not_fused(net, config, objective)
+    obstacle = fused_obstacle(net, config, objective)
     if obstacle is not None:
         return "eager", obstacle
     if setting == "fused":
         return "fused", "machine.engine is fused"
-    # any other value is auto: an earlier release also had "compiled"
     parameters = sum(parameter.numel() for parameter in net.parameters())
     size = f"{parameters} parameters and {batch} rows a step"
     if parameters <= FUSED_PARAMETERS and batch <= FUSED_ROWS:
@@ -114,9 +113,9 @@ def self_test(
     return None
 
 
-def _relative(difference: Tensor, whole: Tensor) -> float:
-    """Return the norm of a difference relative to that of the whole; 0 without a difference, as in unlabelled rows."""
-    return float(difference.norm() / whole.norm()) if bool(difference.any()) else 0.0
+def _relative(difference: Tensor, reference: Tensor) -> float:
+    """Return the norm of a difference relative to the reference; 0 without a difference, as in unlabelled rows."""
+    return float(difference.norm() / reference.norm()) if bool(difference.any()) else 0.0
 
 
 def without_dropout(net: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Which device trains, and why."""
+"""The choice of the device that trains."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from vpoc_ml.training.hardware.smoke import NIGHTLY, Probe, Smoke, smoke_test
 WORKER_VARIABLE = "_VPOC_ML_TRAINING_WORKER"
 CONTEXT_BYTES = 512 * 1024**2
 COPIES = 4
-DOCTOR = "`vpoc-ml doctor` names the cause; machine.device cpu trains without a card."
+DOCTOR = "`vpoc-ml doctor` names the cause; machine.device=cpu trains without a GPU."
 Try = Callable[[torch.device, Probe], Smoke]
 
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """A device, the reason it was chosen, and what was found on the way, for the record of the run.
+    """A device, the reason for it, and a report for the record of the run.
 
-    ``busy`` is why the CPU stands in for a card that somebody else holds.
+    ``busy``: the error of a busy GPU in whose place the CPU trains.
     """
 
     device: torch.device
@@ -47,22 +47,22 @@ def choose_device(
     hardware: Hardware | None = None,
     smoke: Try = smoke_test,
 ) -> DeviceChoice:
-    """Return the device for training; a ROCm card is ``cuda`` to torch.
+    """Return the device for training. torch calls a ROCm GPU ``cuda`` too.
 
-    A card is taken when no known trap forbids it, nobody else holds more than ``machine.vram_limit_gib`` of it,
-    ``needed`` bytes are free, and the smoke test agrees with the CPU. Under torchrun the process takes the card of
-    its local rank.
+    A GPU is chosen only if no known issue prevents it, other processes hold at most ``machine.vram_limit_gib`` of its
+    memory, ``needed`` bytes are free, and the smoke test agrees with the CPU. The processes of a seed study take one
+    GPU each.
 
     Args:
         config: ``device``, ``allow_cpu`` and ``vram_limit_gib`` are read.
         probe: the run's network, for the smoke test.
-        needed: bytes of card memory the run will take, see ``memory_needed``.
-        machine: what this machine says; looked up when None.
+        needed: bytes of GPU memory that the run needs, see ``memory_needed``.
+        hardware: the hardware; probed if None.
         smoke: the smoke test.
 
     Raises:
         DeviceError: the settings do not allow a device that works.
-        CardBusyError: somebody else holds the card and the CPU is not allowed.
+        GpuBusyError: another process holds the GPU and the CPU is not allowed.
     """
     cpu = torch.device("cpu")
     if config.device == "cpu":
@@ -75,63 +75,63 @@ def choose_device(
         "hardware": hardware.summary(),
         "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
-    obstacle = why_not(hardware, config, needed)
+    obstacle = gpu_obstacle(hardware, config, needed)
     if obstacle is None:
         gpu = own_gpu(hardware)
         tested = smoke(torch.device("cuda", gpu.index), probe)
         report["smoke"] = tested.summary()
-        if tested.trouble is None:
+        if tested.error is None:
             return DeviceChoice(torch.device(tested.device), f"{gpu.name} ({gpu.arch}) passed the smoke test", report)
-        obstacle = tested.trouble
+        obstacle = tested.error
     busy = obstacle if isinstance(obstacle, GpuBusyError) else None
     if config.device == "auto" and config.allow_cpu:
         return DeviceChoice(cpu, str(obstacle), report, busy)
-    asked = f"machine.device is {config.device}, machine.allow_cpu {str(config.allow_cpu).lower()}"
-    raise busy or DeviceError(asked, str(obstacle), DOCTOR)
+    required = f"machine.device is {config.device}, machine.allow_cpu {str(config.allow_cpu).lower()}"
+    raise busy or DeviceError(required, str(obstacle), DOCTOR)
 
 
-def why_not(hardware: Hardware, config: MachineConfig, needed: int = 0) -> str | GpuBusyError | None:
-    """Return why this process's card cannot be used, as an error where somebody else holds it, or None."""
+def gpu_obstacle(hardware: Hardware, config: MachineConfig, needed: int = 0) -> str | GpuBusyError | None:
+    """Return the reason that this process cannot use its GPU, None if it can; a busy GPU gives an error."""
     return (
-        unusable(hardware, config, needed)
+        permanent_obstacle(hardware, config, needed)
         or busy_gpu(hardware, config.vram_limit_gib)
         or too_full(own_gpu(hardware), needed)
     )
 
 
-def unusable(hardware: Hardware, config: MachineConfig, needed: int = 0) -> str | None:
-    """Return why no card of this machine could be used even if it were free, or None; nothing is computed on it."""
+def permanent_obstacle(hardware: Hardware, config: MachineConfig, needed: int = 0) -> str | None:
+    """Return the reason that no GPU could be used even if it were free, or None; nothing is computed on a GPU."""
     if config.device == "rocm" and hardware.platform != "rocm":  # "cuda" is torch's own word for both
         return f"torch {hardware.torch} is built for {hardware.platform}, not for ROCm"
     problem = next((diagnostic for diagnostic in find_known_issues(hardware) if diagnostic.level == "problem"), None)
     if problem is not None:
         return str(problem)
     if not hardware.gpus:
-        return hardware.trouble or f"torch {hardware.torch} sees no GPU"
+        return hardware.error or f"torch {hardware.torch} sees no GPU"
     gpu = own_gpu(hardware)
     return too_full(gpu, needed) if gpu.total < needed else None
 
 
 def too_full(gpu: Gpu, needed: int) -> str | None:
-    """Return that ``needed`` bytes are not free on a card, or None."""
+    """Return a message if ``needed`` bytes are not free on a GPU, else None."""
     if gpu.free >= needed:
         return None
     return f"GPU {gpu.index} has {gpu.free / GIB:.1f} GiB free and the run needs {needed / GIB:.1f} GiB"
 
 
 def own_gpu(hardware: Hardware) -> Gpu:
-    """Return the card of this process: the first, or under torchrun that of the local rank.
+    """Return the GPU of this process: the first, or in a seed study that of the worker number.
 
-    Processes that train apart share cards where there are more of them; those of one run may not, see ``unusable``.
+    Workers share GPUs if there are more workers than GPUs.
     """
     return hardware.gpus[int(os.environ.get(WORKER_VARIABLE, "0")) % len(hardware.gpus)]
 
 
 def busy_gpu(hardware: Hardware, limit: float) -> GpuBusyError | None:
-    """Return the error for memory that was in use before this process came; ``limit`` in GiB, 0: do not look.
+    """Return the error for memory that other processes hold; ``limit`` in GiB, 0: no check.
 
-    The kernel's own count is used where there is one for every card: it was read before torch opened the card,
-    and it also knows memory that a dead process left behind.
+    The kernel's count is used if it exists for every GPU: it was read before torch opened the GPU, and it includes
+    memory that a dead process left behind.
     """
     gpu, counted = own_gpu(hardware), [each.used for each in hardware.amd]
     known = len(counted) == len(hardware.gpus) and None not in counted
@@ -142,7 +142,7 @@ def busy_gpu(hardware: Hardware, limit: float) -> GpuBusyError | None:
 
 
 def memory_needed(training_set: Path, features: int) -> int:
-    """Return a bound of the card memory a run takes, in bytes; 0 when there is no training set yet.
+    """Return an upper bound of the GPU memory that a run needs, in bytes; 0 if there is no training set yet.
 
     All rows, their shuffled copy and what gathering it takes, float32, and half a GiB for torch's own context,
     in which the weights of the nets trained here are lost.
@@ -154,6 +154,6 @@ def memory_needed(training_set: Path, features: int) -> int:
 
 
 def describe_gpu(hardware: Hardware, gpu: Gpu) -> Diagnostic:
-    """Return the finding that shows a card and its memory."""
+    """Return the diagnostic that shows a GPU and its memory."""
     found = f"{gpu.name}, {gpu.arch}, {gpu.free / GIB:.1f} of {gpu.total / GIB:.1f} GiB free, {hardware.blas}"
     return Diagnostic(f"GPU {gpu.index}", "ok", found)

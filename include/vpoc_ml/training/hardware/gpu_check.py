@@ -57,14 +57,14 @@ def _run(check: Callable[[torch.device], Facts], device: torch.device) -> Facts:
     try:
         facts: Facts = {"ok": True, **check(device)}
     except (CheckFailed, RuntimeError) as error:
-        facts = {"ok": False, "trouble": str(error).splitlines()[0]}
+        facts = {"ok": False, "error": str(error).splitlines()[0]}
     return {**facts, "seconds": round(time.perf_counter() - begun, 3)}
 
 
 def smoke(device: torch.device) -> Facts:
     """Products in float32 and bfloat16 and one training step agree with the CPU, for two seconds."""
     result = smoke_test(device)
-    _expect(result.trouble is None, str(result.trouble))
+    _expect(result.error is None, str(result.error))
     return result.summary()
 
 

@@ -48,7 +48,7 @@ class DrmGpu:
 class Hardware:
     """One reading.
 
-    ``access``: whether this process may use each existing device node; ``trouble``: torch's own error.
+    ``access``: whether this process may use each existing device node; ``error``: torch's own error.
     """
 
     python: tuple[int, int] = (3, 11)
@@ -62,7 +62,7 @@ class Hardware:
     access: Mapping[str, bool] = field(default_factory=dict)
     driver: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    trouble: str | None = None
+    error: str | None = None
 
     @property
     def platform(self) -> str:
@@ -99,7 +99,7 @@ class Hardware:
 
 
 def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Hardware:
-    """Read this machine. An error of torch is returned in ``trouble``, not raised.
+    """Read this machine. An error of torch is returned in ``error``, not raised.
 
     Args:
         torch: the torch module; imported when None.
@@ -111,7 +111,7 @@ def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.enviro
 
         torch = torch_module
     drm = _drm_gpus(root)  # before torch: its own context takes memory
-    gpus, trouble = _torch_gpus(torch)
+    gpus, error = _torch_gpus(torch)
     return Hardware(
         python=(sys.version_info[0], sys.version_info[1]),
         torch=str(torch.__version__),
@@ -124,7 +124,7 @@ def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.enviro
         access=_access(root),
         driver=_text(root / "sys/module/amdgpu/version") or _text(root / "sys/module/nvidia/version"),
         environment={name: value for name, value in sorted(environment.items()) if name.startswith(RELEVANT)},
-        trouble=trouble,
+        error=error,
     )
 
 

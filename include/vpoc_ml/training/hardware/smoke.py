@@ -23,7 +23,7 @@ Build = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Smoke:
-    """Largest relative errors compared with the CPU. ``trouble``: what is wrong, None if nothing is."""
+    """Largest relative errors compared with the CPU. ``error``: what is wrong, None if nothing is."""
 
     device: str
     rounds: int
@@ -31,7 +31,7 @@ class Smoke:
     fp32: float
     bf16: float
     step: float
-    trouble: str | None
+    error: str | None
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""
@@ -62,21 +62,21 @@ def smoke_test(device: torch.device, probe: Probe = NIGHTLY, seconds: float = SE
     """
     begun, rounds = time.monotonic(), 0
     worst = dict.fromkeys(LIMITS, 0.0)
-    trouble = None
+    failure = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         built = probe.build()
     net = (built.body if isinstance(built, GuardedNet) else built).eval()  # dropout masks differ between devices
     try:
-        while trouble is None and (rounds == 0 or time.monotonic() - begun < seconds):
+        while failure is None and (rounds == 0 or time.monotonic() - begun < seconds):
             rounds += 1
             for name, error in _round(net, probe.inputs, device, rounds).items():
                 worst[name] = max(worst[name], error)
                 if not error <= LIMITS[name]:  # NaN too
-                    trouble = f"{device}: {COMPARED[name]} differs from the CPU's by {error:.2g} of its norm"
+                    failure = f"{device}: {COMPARED[name]} differs from the CPU's by {error:.2g} of its norm"
     except RuntimeError as error:
-        trouble = f"{device}: {str(error).splitlines()[0]}"
-    return Smoke(str(device), rounds, round(time.monotonic() - begun, 3), **worst, trouble=trouble)
+        failure = f"{device}: {str(error).splitlines()[0]}"
+    return Smoke(str(device), rounds, round(time.monotonic() - begun, 3), **worst, error=failure)
 
 
 def _round(net: nn.Module, inputs: int, device: torch.device, seed: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From trained weights to stored models: the best and the last, with trees and weights where settings ask for them."""
+"""Store the best and the last trained weights as models, with trees and blend weights if the settings require them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def save_models(
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
 
     Trees are fitted on the rows that trained the networks. Weights of several parts are fitted on the
-    validation rows, for each of the two models; the scores they weigh come from the code that scores later.
+    validation rows, for each of the two models; their scores come from the code that scores new bars.
 
     Args:
         run_dir: folder of the run.
@@ -89,7 +89,7 @@ def save_models(
     for name, flat in weights.items():
         with trainer.engine.using(flat):
             forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees)
-            saved = card if ranks is None else _weighed(card, forecaster, trainer.data.validation, ranks)
+            saved = card if ranks is None else _with_parts(card, forecaster, trainer.data.validation, ranks)
             save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees)
     log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
     return saved.parts, trees.rounds if trees else None
@@ -110,7 +110,7 @@ def _on_cpu(body: nn.Module) -> nn.Module:
     return own.cpu()
 
 
-def _weighed(card: ModelCard, forecaster: Forecaster, validation: Rows, ranks: Ranks) -> ModelCard:
+def _with_parts(card: ModelCard, forecaster: Forecaster, validation: Rows, ranks: Ranks) -> ModelCard:
     """Return the card with the weights that fit the validation rows best and the blend's score of a zero return."""
     guarded = validation.inputs.cpu()
     blocks = [forecaster.parts(guarded[at : at + BATCH_ROWS]) for at in range(0, len(guarded), BATCH_ROWS)]

@@ -1,4 +1,4 @@
-"""Which settings can train a training set at all, known before anything is trained."""
+"""Validation of the settings against the training set, before anything is trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALIDATED_SETTINGS = (
 
 
 def validate_training_config(config: RunConfig, statistics: FeatureStatistics) -> None:
-    """Raise unless network, loss and training set go together.
+    """Raise unless network, loss and training set fit together.
 
     Args:
         config: sections ``model`` and ``training`` are read.
@@ -34,11 +34,11 @@ def validate_training_config(config: RunConfig, statistics: FeatureStatistics) -
     Objective.of(config.training, stored_target(statistics))
     group_columns(config.model, statistics)
     guarded_edges(config.model, statistics, Guard(statistics.median, statistics.scale, config.model.guard_clip))
-    _require_whole_batches(config)
+    _reject_divided_batches(config)
 
 
-def _require_whole_batches(config: RunConfig) -> None:
-    """Means over parts of a batch are not those of the batch: the gradient would be another, by tens of per cent."""
+def _reject_divided_batches(config: RunConfig) -> None:
+    """Means over parts of a batch differ from those of the batch, and the gradient with them by tens of per cent."""
     settings = config.training
     if config.model.kind == "mlp_batchnorm" and settings.accumulation > 1:
         expected = (

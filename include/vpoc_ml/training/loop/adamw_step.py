@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     """What the network made of a step's rows; all detached. ``gradient`` [P] is that of the scaled loss.
 
     ``losses`` [members] are reported, so an adaptive loss enters at its fixed delta; ``residuals``
-    [members, rows] and ``share`` [rows], each row's of the weight, are looked at for an adaptive delta only.
+    [members, rows] and ``share`` [rows], each row's share of the weight, are used for an adaptive delta only.
     """
 
     gradient: Tensor
@@ -46,7 +46,7 @@ class Constants(NamedTuple):
     Attributes:
         decayed: float32 [P], 1 where weight decay applies.
         betas: float64 [2, 1], Adam's.
-        tick: float64 [6, 1], what one sound step adds to the control: a count.
+        tick: float64 [6, 1], what one finite step adds to the step state: a count.
         beta2, epsilon, infinity: float32 0-d. A plain number would be made a tensor and converted in every
             operation, which takes longer than the operation.
     """
@@ -71,10 +71,10 @@ Rows = tuple[Tensor, ...]  # the state row by row: weights, mean, square, averag
 
 
 class StepResult(NamedTuple):
-    """Rows and control as they would be, which members' steps are ``sound`` [members], a record [5, members].
+    """Rows and step state after the step, which members' steps are ``finite`` [members], a record [5, members].
 
     The record holds loss, norm of the gradient, that norm over its limit, and the norms of the move and of
-    the weights before it: what a window reports is worked out of these when it is read, not in every step.
+    the weights before it: what a window reports is computed from these when it is read, not in every step.
     """
 
     rows: Rows
@@ -93,19 +93,19 @@ def adamw_step(
     config: TrainingConfig,
     out: Rows | tuple[None, ...] = (None,) * 4,
 ) -> StepResult:
-    """Return the outcome of a step: AdamW (Loshchilov & Hutter 2019) on the clipped gradient, and the moving average.
+    """Return the result of a step: AdamW (Loshchilov & Hutter 2019) on the clipped gradient, and the moving average.
 
     A small net pays for the number of torch operations here, not for their size: 30 for one member.
 
     Args:
         rows: float32 [P] each: weights, Adam's two moments, averaged weights.
-        control: float64 [rows, members], see ``control``.
+        step_state: float64 [rows, members], see ``step_state``.
         batch: gradient and losses.
         rates: of this step.
         members: who owns which parameter.
         constants: see there.
         config: clipping, decay and precision.
-        out: where to write the proposed rows; None makes new ones.
+        out: where to write the new rows; None allocates them.
     """
     theta, mean, square, average = rows
     gradient = _unscaled(batch.gradient, step_state, members, config)
@@ -154,9 +154,9 @@ def _next_step_state(
     finite: Tensor,
     config: TrainingConfig,
 ) -> Tensor:
-    """Return the control after the step: counted and learned where it is sound, the loss scale in any case."""
+    """Return the step state after the step: updated for finite steps, the loss scale in any case."""
     if config.clipping == "fixed" and config.loss != "adaptive_huber" and config.precision != "fp16":
-        return torch.where(finite, counted, step_state)  # nothing else is learned
+        return torch.where(finite, counted, step_state)  # nothing else changes
     updates, log_norm, log_spread, log_delta, scale, streak = counted.unbind()
     if config.clipping == "adaptive":
         log_norm, log_spread = columns.norm_statistics(step_state, norm, torch.as_tensor(limit))

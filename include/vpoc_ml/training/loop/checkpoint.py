@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on bit for bit, in one file that knows its own hash."""
+"""Checkpoints: everything that a run needs to resume bit for bit, in one file with its own hash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vpoc_ml.training.loop.checkpoint_files import checkpoint_file, stored_check
 FORMAT = "vpoc-ml-checkpoint/3"
 KEEP = 2
 DELETE = "Delete the file."
-LENGTH = 8  # bytes that tell the length of a safetensors header
+LENGTH = 8  # bytes that hold the length of a safetensors header
 log = logging.getLogger(__name__)
 
 
@@ -36,11 +36,11 @@ class Checkpoint:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write ``step-<n>.ckpt`` atomically, then drop all but the newest two of this training.
 
-    Those of other data or settings go now, not when they are passed over: until a training has a checkpoint of
-    its own, nobody knows that it was meant.
+    Checkpoints of other data or settings are removed now and not earlier: until this training has a checkpoint of its
+    own, the change of settings may have been a mistake.
 
     The file is 64 hex digits of SHA-256, a newline, and a safetensors image whose metadata holds the
-    progress. Own hash, because one flipped byte loads silently in every format for weights.
+    progress. The hash detects a flipped byte, which every format for weights loads without an error.
     """
     header = {"format": FORMAT, "step": checkpoint.step, "resume_key": checkpoint.resume_key}
     meta = {"json": json.dumps({**header, "progress": checkpoint.progress})}
@@ -75,10 +75,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
-    """Return the newest intact checkpoint of this data and configuration; say why others are passed over.
+    """Return the newest intact checkpoint of this data and configuration; log the reason for each one that is ignored.
 
-    Damaged ones are removed. Those of other data or settings stay until this training saves its own: the settings
-    may have been a slip, the device a stopgap.
+    Damaged ones are removed. Those of other data or settings stay until this training saves its own: the change of
+    settings may be a mistake, and the device temporary.
 
     Training is deterministic, so an older checkpoint leads to the same weights as a damaged newer one.
     """
@@ -95,7 +95,7 @@ def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
         if checkpoint.resume_key == resume_key:
             return checkpoint
         log.warning(
-            "ignored %s: it belongs to other data or settings (%s) and stays until this training saves its own",
+            "ignored %s: it belongs to other data, settings or code (%s) and stays until this training saves its own",
             path.name,
             checkpoint.resume_key[:16],
         )
@@ -108,11 +108,11 @@ def resume_keys(folder: Path) -> set[str]:
 
 
 def _resume_key(path: Path) -> str | None:
-    """Return the resume_key that a checkpoint's header tells, None where it cannot be read; weights are not."""
+    """Return the resume key in a checkpoint's header, None if it cannot be read; the weights are not read."""
     try:
         with path.open("rb") as file:
             file.readline()
-            length = min(_length(file.read(LENGTH)), path.stat().st_size)  # a damaged file may tell any length
+            length = min(_length(file.read(LENGTH)), path.stat().st_size)  # a damaged file may state any length
             header = _header(file.read(length))
         return str(header["resume_key"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -120,11 +120,11 @@ def _resume_key(path: Path) -> str | None:
 
 
 def _length(start: bytes) -> int:
-    """Return the bytes of a safetensors header, told by the first eight of the image."""
+    """Return the length of a safetensors header in bytes, from the first eight bytes of the image."""
     return int.from_bytes(start[:LENGTH], "little")
 
 
-def _header(told: bytes) -> dict[str, Any]:
-    """Return what ``write_checkpoint`` put into the metadata of a safetensors header."""
-    header: dict[str, Any] = json.loads(json.loads(told)["__metadata__"]["json"])
+def _header(content: bytes) -> dict[str, Any]:
+    """Return what ``write_checkpoint`` stored in the metadata of a safetensors header."""
+    header: dict[str, Any] = json.loads(json.loads(content)["__metadata__"]["json"])
     return header

@@ -1,4 +1,4 @@
-"""Where a run stands, and the lines it reports."""
+"""Progress of a run, its early-stopping states, and the record of a window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpoc_ml.training.loop.monitor import Monitor
 
 @dataclass
 class EarlyStoppingState:
-    """How one member stands in validation. Epochs count from 1; 0: none was finite yet."""
+    """Best epoch of one member. Epochs count from 1; 0: no epoch was finite yet."""
 
     best_epoch: int = 0
     best_loss: float | None = None
@@ -23,7 +23,7 @@ class EarlyStoppingState:
     def update(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
         """Take an epoch's validation loss; return whether it is the best so far.
 
-        A member whose patience has run out is finished: what it does while others go on does not count.
+        A member whose patience has run out is finished: its epochs while others continue do not count.
         """
         if self.finished(patience):
             return False
@@ -40,7 +40,7 @@ class EarlyStoppingState:
 
 @dataclass
 class Progress:
-    """Where a run stands, apart from its tensors; all of it goes into the checkpoint."""
+    """State of a run apart from its tensors; all of it is stored in the checkpoint."""
 
     step: int = 0
     epoch_loss: float = 0.0
@@ -62,7 +62,7 @@ class Progress:
 def window_line(windows: Sequence[Window], monitors: Sequence[Monitor], rate: float) -> dict[str, Any]:
     """Return the numbers of a window over all members: means of losses and shares, extremes of norms, sums of events.
 
-    ``rate`` is the plan's; the line has what rollbacks have left of it for the most cautious member.
+    ``rate`` is that of the schedule. The record holds it after the rollbacks of the member with most of them.
     """
     taken = [window for window in windows if window.accepted]
     return {
@@ -85,5 +85,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _finite(value: float) -> float | None:
-    """None for what JSON cannot say."""
+    """Return the value, None if it is not finite, which JSON cannot represent."""
     return value if math.isfinite(value) else None

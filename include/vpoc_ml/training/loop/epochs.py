@@ -1,4 +1,4 @@
-"""The training loop: epochs of windows of steps, judged, validated and stored."""
+"""The training loop: epochs of windows of steps, monitored, validated and stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass
 class Trainer:
-    """One run. ``fit`` goes on from wherever ``progress`` stands; ``folder`` receives the checkpoints."""
+    """One run. ``fit`` continues from ``progress``; ``folder`` receives the checkpoints."""
 
     engine: Engine
     data: TrainingData
@@ -53,7 +53,7 @@ class Trainer:
         self.saved = self.opened = time.monotonic()
 
     def fit(self) -> None:
-        """Train until the last epoch or until validation stops getting better.
+        """Train until the last epoch or until validation stops improving.
 
         Raises:
             TooManyRollbacksError: more rollbacks than ``max_rollbacks``.
@@ -97,11 +97,11 @@ class Trainer:
         self._close_epoch(epoch, trained)
 
     def _close_window(self, epoch: int) -> None:
-        """Read the device once; each member keeps its state as the last good one, or goes back to that."""
+        """Read the device once; each member keeps its state as the last good one or returns to that."""
         windows = self.engine.read_windows()
         try:
             bad = self._check_windows(windows)
-        finally:  # the window that makes training give up is reported too
+        finally:  # the window that ends the training is reported too
             place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
             place["steps_total"] = self.steps_per_epoch * self.config.epochs
             rate = self.schedule.rate(self.progress.step - 1)
@@ -111,10 +111,10 @@ class Trainer:
         self.good = self.engine.snapshot()
 
     def _check_windows(self, windows: Sequence[Window]) -> list[int]:
-        """Return the members that have to go back; their learning rates are halved."""
+        """Return the members to roll back; their learning rates are halved."""
         bad: list[int] = []
         for member, (window, monitor) in enumerate(zip(windows, self.monitors, strict=True)):
-            reason = monitor.complaint(window, self.batch)
+            reason = monitor.defect(window, self.batch)
             if reason is None:
                 monitor.accept(window)
                 self.progress.epoch_loss += window.loss * window.accepted
@@ -200,5 +200,5 @@ class Trainer:
 
 
 def step_rows(wanted: int, rows: int) -> int:
-    """Return the rows of one step: what the settings ask for, or all there are."""
+    """Return the rows of one step: the required number, or all rows if there are fewer."""
     return min(wanted, rows)

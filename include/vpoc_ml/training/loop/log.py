@@ -17,7 +17,7 @@ LAYER = logging.getLogger("vpoc_ml.training")
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append the training layer's log records to ``path``, stamped in UTC."""
+    """Append the training layer's log records to ``path``, with timestamps in UTC."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")

@@ -18,11 +18,11 @@ class Members:
         self.owner = owner
         self.count = int(owner.max()) + 1
         lengths = torch.bincount(owner, minlength=self.count)
-        self.place = owner.new_zeros(self.count, int(lengths.max()))
-        self.filled = torch.zeros_like(self.place, dtype=torch.bool)
+        self.positions = owner.new_zeros(self.count, int(lengths.max()))
+        self.filled = torch.zeros_like(self.positions, dtype=torch.bool)
         for member in range(self.count):
             mine = (owner == member).nonzero().squeeze(-1)
-            self.place[member, : len(mine)] = mine
+            self.positions[member, : len(mine)] = mine
             self.filled[member, : len(mine)] = True
 
     @classmethod
@@ -48,11 +48,11 @@ class Members:
         if self.count == 1:
             norm: Tensor = torch.linalg.vector_norm(flat, dim=0, keepdim=True)
             return norm
-        return torch.where(self.filled, flat.square()[self.place], 0.0).sum(1).sqrt()
+        return torch.where(self.filled, flat.square()[self.positions], 0.0).sum(1).sqrt()
 
     def all(self, flags: Tensor) -> Tensor:
         """Return whether all of each member's ``flags`` [P] are true, shape [members]."""
-        return (flags[self.place] | ~self.filled).all(1)
+        return (flags[self.positions] | ~self.filled).all(1)
 
     def spread(self, values: Tensor) -> Tensor:
         """Return each parameter's member's value, [P]; of a single member the value itself, [1]."""

@@ -1,7 +1,7 @@
-"""What the step knows besides weights and moments: one column per member, rows named here.
+"""What passes from step to step besides weights and moments: one column per member, rows named here.
 
-All of it lies on the device in float64, is part of every snapshot and checkpoint, and moves on finite steps
-only. The loss scale is the exception: it has to fall when a step overflows.
+All of it is on the device in float64, is part of every snapshot and checkpoint, and changes with finite steps
+only. The loss scale is the exception: it must decrease when a step overflows.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def clip_limit(step_state: Tensor, config: TrainingConfig) -> Tensor | float:
 def norm_statistics(step_state: Tensor, norm: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
     """Return running mean and variance of the log norm after one more; a norm above the limit counts as the limit.
 
-    Without that cut one spike would lift the threshold for all that follow. Early on the running mean is the
-    plain mean of what was seen.
+    Without that cut one spike would lift the threshold for all that follow. Early on the running mean is
+    the plain mean of all norms so far.
     """
     value = torch.log(torch.minimum(norm.double(), limit).clamp_min(1e-30))
     share = torch.clamp_min(1 / (step_state[UPDATES] + 1), 1 - NORM_DECAY)
@@ -65,7 +65,7 @@ def next_log_delta(step_state: Tensor, residuals: Tensor, weight: Tensor, fixed:
     ``huber_delta``. A batch with fewer than 8 usable residuals changes nothing.
 
     Args:
-        control: float64 [rows, members].
+        step_state: float64 [rows, members].
         residuals: [members, rows], detached.
         weight: [rows]; rows of weight 0 do not count.
         fixed: ``training.huber_delta``.
@@ -79,7 +79,7 @@ def next_log_delta(step_state: Tensor, residuals: Tensor, weight: Tensor, fixed:
 
 
 def next_scale(step_state: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss scale of fp16 and its streak of sound steps, [members] each.
+    """Return the loss scale of fp16 and its streak of finite steps, [members] each.
 
     Halved by a step that is not finite, doubled after 2000 that are. The floor is 1: a scaler without one
     halves until its reciprocal is infinite, and then writes NaN into the weights.

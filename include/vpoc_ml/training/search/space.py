@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 SEARCHED = ("model", "training")
-# The best of many seeds is luck; trials run without the ladder, so that what does not hold is seen
+# The best of many seeds is luck. Trials run without fallback presets, so that unstable settings are recorded
 FIXED = ("training.seed", "machine.fallback")
 FORM = "key=low..high, key=low..high log, or key=a|b|c, such as training.learning_rate=1e-4..1e-2 log"
 
@@ -36,20 +36,20 @@ class Dimension:
     low: float = 0.0
     high: float = 0.0
     log: bool = False
-    whole: bool = False
+    integer: bool = False
     choices: tuple[Any, ...] = ()
 
     def suggest(self, trial: Trial) -> Any:
         """Return the trial's value of this setting."""
         if self.choices:
             return trial.suggest_categorical(self.key, self.choices)
-        if self.whole:
+        if self.integer:
             return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
     def ends(self) -> tuple[Any, ...]:
         """Return the choices, or both ends of the range, as settings take them."""
-        return self.choices or tuple(int(end) if self.whole else end for end in (self.low, self.high))
+        return self.choices or tuple(int(end) if self.integer else end for end in (self.low, self.high))
 
     def own(self, config: RunConfig) -> Any:
         """Return the value that ``config`` has, as this dimension writes it; None if it lies outside."""
@@ -61,7 +61,7 @@ class Dimension:
         return value if self.low <= value <= self.high else None
 
     def to_text(self) -> str:
-        """Return it as a command line says it; ``parse_dimension`` reads it."""
+        """Return it as the command line takes it; ``parse_dimension`` reads it."""
         if self.choices:
             return f"{self.key}={'|'.join(map(_text, self.choices))}"
         low, high = self.ends()
@@ -77,7 +77,7 @@ def parse_space(texts: Sequence[str], config: RunConfig) -> tuple[Dimension, ...
 
     Raises:
         InvalidValueError: nothing to vary, a setting named twice, one of another section than model and training,
-            the seed or the ladder, a range of a setting that is no number, or a value that the setting does not allow.
+            the seed, a range of a setting that is no number, or a value that the setting does not allow.
         UnknownKeyError: no such setting.
     """
     space = tuple(parse_dimension(text, config) for text in texts)
@@ -89,45 +89,45 @@ def parse_space(texts: Sequence[str], config: RunConfig) -> tuple[Dimension, ...
 
 def parse_dimension(text: str, config: RunConfig) -> Dimension:
     """Read one dimension, as ``parse_space`` does."""
-    key, separator, told = (part.strip() for part in text.partition("="))
-    if not separator or not told:
+    key, separator, values = (part.strip() for part in text.partition("="))
+    if not separator or not values:
         raise InvalidValueError("what a search varies", text, f"of the form {FORM}")
     if key.split(".")[0] not in SEARCHED or key in FIXED:
-        expected = "a setting of model or training other than the seed and the ladder: data and split stay"
+        expected = "a setting of model or training other than the seed: data and split stay fixed"
         raise InvalidValueError("what a search varies", key, expected)
     if key not in setting_keys():
         change(config, {key: None})  # raises, with the settings that are probably meant
-    made = _range(key, told, config) if ".." in told else Dimension(key, choices=_choices(told))
+    made = _range(key, values, config) if ".." in values else Dimension(key, choices=_choices(values))
     for value in made.ends():
         change(config, {key: value})
     return made
 
 
-def _range(key: str, told: str, config: RunConfig) -> Dimension:
+def _range(key: str, values: str, config: RunConfig) -> Dimension:
     section, name = key.split(".")
     now = getattr(getattr(config, section), name)
     if isinstance(now, bool) or not isinstance(now, (int, float)):
-        raise InvalidValueError(key, told, "choices, a|b|c: a range is for settings that are one number")
-    whole = isinstance(now, int)
-    log = told.endswith(" log")
-    ends = told.removesuffix(" log").split("..")
+        raise InvalidValueError(key, values, "choices, a|b|c: a range is for settings that are one number")
+    integer = isinstance(now, int)
+    log = values.endswith(" log")
+    ends = values.removesuffix(" log").split("..")
     try:
         low, high = (float(end) for end in ends)
     except ValueError as error:
-        raise InvalidValueError(key, told, "two numbers, low..high") from error
-    if whole and not (low.is_integer() and high.is_integer()):
-        raise InvalidValueError(key, told, "two whole numbers, low..high")
+        raise InvalidValueError(key, values, "two numbers, low..high") from error
+    if integer and not (low.is_integer() and high.is_integer()):
+        raise InvalidValueError(key, values, "two whole numbers, low..high")
     if not low < high or (log and low <= 0):
-        raise InvalidValueError(key, told, "low..high with low below high, and above 0 where it ends in log")
-    return Dimension(key, low, high, log, whole)
+        raise InvalidValueError(key, values, "low..high with low below high, and above 0 where it ends in log")
+    return Dimension(key, low, high, log, integer)
 
 
-def _choices(told: str) -> tuple[Any, ...]:
-    return tuple(parse_override(f"x={choice.strip()}")[1] for choice in told.split("|"))
+def _choices(values: str) -> tuple[Any, ...]:
+    return tuple(parse_override(f"x={choice.strip()}")[1] for choice in values.split("|"))
 
 
 def _text(value: Any) -> str:
-    """Return a value as a command line says it: ``(32, 32)`` is ``32,32``."""
+    """Return a value as the command line takes it: ``(32, 32)`` is ``32,32``."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

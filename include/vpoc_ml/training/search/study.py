@@ -1,8 +1,8 @@
-"""Search for settings: trials of one training set, suggested by Optuna, judged on validation rows only.
+"""Search for settings: trials on one training set, suggested by Optuna, scored on validation rows only.
 
 Folder ``search/`` of a run holds all of it: ``journal.log`` is Optuna's storage, ``trials/<name>`` the run folder of
-each trial. A search that was killed goes on where it ended and finds what it would have found: each value that a
-trial tries is a function of the seed, the trial's number, the setting and the trials before it.
+each trial. A search that was killed resumes and ends with the same trials: each value of a trial is a function of
+the seed, the trial's number, the setting and the trials before it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 CODE = (__name__, "vpoc_ml.training.launch.fit", "vpoc_ml.evaluation.validation")
-GOOD, UNSTABLE, IMPOSSIBLE = "judged", "unstable", "impossible"
+SCORED, UNSTABLE, IMPOSSIBLE = "scored", "unstable", "impossible"
 TRIES = 3  # of one trial that the machine ends: others may fit
 FAILURES = "machine_errors.json"
 Record = dict[str, Any]
@@ -57,43 +57,43 @@ class Search:
         space: what to vary.
         seed: of the suggestions.
         train: trains a run folder; raises TrainingUnstableError where the settings do not hold.
-        judge: reads a trained folder and returns a record whose ``value`` is to be as large as possible. It must
-            look at validation rows only.
+        score: reads a trained folder and returns a record whose ``value`` is to be maximised. It must read
+            validation rows only.
     """
 
     run_dir: Path
     space: tuple[Dimension, ...]
     seed: int
     train: Callable[[Path], Any]
-    judge: Callable[[Path, RunConfig], Record]
+    score: Callable[[Path, RunConfig], Record]
 
     def run(self, trials: int, on_trial: Callable[[Record], None] = lambda record: None) -> Record:
-        """Go on until ``trials`` trials are finished; return, and write as ``search.json``, what came of them.
+        """Continue until ``trials`` trials are finished; return the summary and write it to ``search.json``.
 
-        The first trial is the run's own settings where they lie in the space: what a search has to beat. Trials
-        without a ladder: settings that do not hold are recorded as unstable, told to the sampler, and not rescued.
-        So are, as impossible, settings that cannot be trained, and those that the machine ended ``TRIES`` times.
+        The first trial has the run's own settings if they lie in the space. Trials run without fallback presets:
+        unstable settings are recorded as unstable and reported to the sampler. Settings that cannot be trained, and
+        those whose process was killed ``TRIES`` times, are recorded as impossible.
 
         Args:
-            trials: how many in all, those of earlier calls included.
+            trials: number of trials in all, those of previous calls included.
             on_trial: receives the record of each trial as it ends.
 
         Raises:
             InvalidValueError: less than one trial, or a value of the space that cannot be trained on these rows.
             MissingInputError: the run has no training set.
-            DeviceError, InputError, MachineError: as training raises them; a second call goes on with that trial.
+            DeviceError, InputError, MachineError: as training raises them; a second call continues with that trial.
         """
         if trials < 1:
             raise InvalidValueError("trials", trials, "at least 1")
         base = self._base()
-        mark = self._mark(base)
+        trial_key = self._trial_key(base)
         validate_search_space(base, self.space, read_feature_statistics(self.run_dir))
-        study = self._open(base, mark)
+        study = self._open(base, trial_key)
         if not study.get_trials(deepcopy=False):
             self._enqueue_own(study, base)
         while len(_finished(study)) < trials:
-            record = self._one(study, base, mark)
-            log.info("trial %d: %s, value %s", record["number"], record["outcome"], record["value"])
+            record = self._run_trial(study, base, trial_key)
+            log.info("trial %d: %s, value %s", record["number"], record["status"], record["value"])
             on_trial(record)
             write_json(self.folder / "search.json", self.summary(study, trials))
         summary = self.summary(study, trials)
@@ -102,27 +102,27 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Where the search lives."""
+        """Folder of the search."""
         return self.run_dir / "search"
 
     def summary(self, study: Study, trials: int) -> Record:
-        """Return every trial's record in their order, and the best one; none when none could be judged."""
+        """Return every trial's record in order, and the best one; None if no trial was scored."""
         records = [each.user_attrs["record"] for each in _finished(study)]
-        judged = [record for record in records if record["outcome"] == GOOD]
-        best = max(judged, key=lambda record: record["value"], default=None)
+        scored = [record for record in records if record["status"] == SCORED]
+        best = max(scored, key=lambda record: record["value"], default=None)
         return {
             "space": [each.to_text() for each in self.space],
             "seed": self.seed,
             "trials": trials,
             "finished": len(records),
-            "unstable": sum(record["outcome"] == UNSTABLE for record in records),
-            "impossible": sum(record["outcome"] == IMPOSSIBLE for record in records),
+            "unstable": sum(record["status"] == UNSTABLE for record in records),
+            "impossible": sum(record["status"] == IMPOSSIBLE for record in records),
             "best": best,
             "records": records,
         }
 
-    def _one(self, study: Study, base: RunConfig, mark: str) -> Record:
-        """Take the trial that a killed process left, or the next; train, judge and tell it."""
+    def _run_trial(self, study: Study, base: RunConfig, trial_key: str) -> Record:
+        """Take the trial that a killed process left, or the next one; train, score and report it to the sampler."""
         from optuna import Trial
         from optuna.trial import TrialState
 
@@ -131,18 +131,18 @@ class Search:
         params = {each.key: each.suggest(trial) for each in self.space}
         record: Record = {"number": trial.number, "params": params, "overrides": overrides(params)}
         record["own"] = params == self._own(base)
-        record |= self._outcome(base, params, mark)
+        record |= self._evaluate(base, params, trial_key)
         trial.set_user_attr("record", record)
-        if record["outcome"] == GOOD:
+        if record["status"] == SCORED:
             study.tell(trial, record["value"])
         else:
             study.tell(trial, state=TrialState.PRUNED)
         return record
 
-    def _outcome(self, base: RunConfig, params: Record, mark: str) -> Record:
-        """Train and judge one set of parameters, unless the same were tried before."""
+    def _evaluate(self, base: RunConfig, params: Record, trial_key: str) -> Record:
+        """Train and score one set of parameters, unless the same were tried before."""
         config = configuration.change(base, params)
-        name = _short(config.digest("model", "training"), mark)
+        name = _short(config.digest("model", "training"), trial_key)
         folder = self.folder / "trials" / name
         known = folder / "trial.json"
         if known.is_file():
@@ -151,11 +151,11 @@ class Search:
         share_inputs(folder, self.run_dir, config)
         try:
             self.train(folder)
-            found = {"outcome": GOOD, **self.judge(folder, config)}
+            found = {"status": SCORED, **self.score(folder, config)}
         except (TrainingUnstableError, ConfigError, MachineError) as error:
-            outcome = _outcome_of(error, folder)
-            log.warning("trial %s is %s: %s", overrides(params), outcome, error)
-            found = {"outcome": outcome, "value": None, "error": str(error)}
+            status = _status_of(error, folder)
+            log.warning("trial %s is %s: %s", overrides(params), status, error)
+            found = {"status": status, "value": None, "error": str(error)}
         found = {"trial": name, **found}
         write_json(known, found)
         _clear(folder)
@@ -164,13 +164,13 @@ class Search:
     def _base(self) -> RunConfig:
         return configuration.change(read_config(self.run_dir), {"machine.fallback": False})
 
-    def _mark(self, base: RunConfig) -> str:
-        """Return what a trial holds for beside its settings: the same training set, judgement, code and torch."""
+    def _trial_key(self, base: RunConfig) -> str:
+        """Return what a trial depends on besides its settings: training set, evaluation, code and libraries."""
         files = hash_inputs(self.run_dir)
         return _short(*files, base.digest("dataset", "evaluation"), code_digest(*CODE))
 
-    def _open(self, base: RunConfig, mark: str) -> Study:
-        """Open the study of this space, seed, settings and training set; another one of them is another study."""
+    def _open(self, base: RunConfig, trial_key: str) -> Study:
+        """Open the study of this space, seed, settings and training set; a change of one makes it another study."""
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -181,7 +181,7 @@ class Search:
         self.folder.mkdir(exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
         settings = base.digest("model", "training")
-        name = _short(mark, settings, str(self.seed), *(each.to_text() for each in self.space))
+        name = _short(trial_key, settings, str(self.seed), *(each.to_text() for each in self.space))
         return optuna.create_study(
             storage=storage,
             sampler=Repeatable(self.seed),
@@ -200,20 +200,20 @@ class Search:
 
 
 def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistics: FeatureStatistics) -> None:
-    """Raise unless each value that decides whether a net can be trained at all has company with which it can.
+    """Raise unless each value of the validated settings can be trained with some combination of the others.
 
     Raises:
-        InvalidValueError: of the first value that has none, as training would raise it.
+        InvalidValueError: of the first value that cannot, as training would raise it.
     """
     decisive = [[{each.key: value} for value in each.ends()] for each in space if each.key in VALIDATED_SETTINGS]
     combined: list[Record] = [dict(ChainMap(*each)) for each in itertools.product(*decisive)]
     for fixed in itertools.chain.from_iterable(decisive or [[{}]]):
-        refused = [_refused(configuration.change(base, {**others, **fixed}), statistics) for others in combined]
-        if all(refused):
-            raise next(filter(None, refused))
+        errors = [_validation_error(configuration.change(base, {**others, **fixed}), statistics) for others in combined]
+        if all(errors):
+            raise next(filter(None, errors))
 
 
-def _refused(config: RunConfig, statistics: FeatureStatistics) -> InvalidValueError | None:
+def _validation_error(config: RunConfig, statistics: FeatureStatistics) -> InvalidValueError | None:
     try:
         validate_training_config(config, statistics)
     except InvalidValueError as error:
@@ -221,10 +221,10 @@ def _refused(config: RunConfig, statistics: FeatureStatistics) -> InvalidValueEr
     return None
 
 
-def _outcome_of(error: Exception, folder: Path) -> str:
+def _status_of(error: Exception, folder: Path) -> str:
     """Return what a trial's error says about its settings; raise it again where it says nothing about them.
 
-    A device that does not work and a card that is busy are no trial's fault. A training process that was killed may
+    A device that does not work and a busy GPU are no fault of the trial. A training process that was killed may
     be: the same settings may need more memory than there is.
     """
     if isinstance(error, TrainingUnstableError):
@@ -233,9 +233,9 @@ def _outcome_of(error: Exception, folder: Path) -> str:
         raise error
     if isinstance(error, MachineError):
         path = folder / FAILURES
-        told = [*(json.loads(path.read_text()) if path.is_file() else []), str(error)]
-        write_json(path, told)
-        if len(told) < TRIES:
+        failures = [*(json.loads(path.read_text()) if path.is_file() else []), str(error)]
+        write_json(path, failures)
+        if len(failures) < TRIES:
             raise error
     return IMPOSSIBLE
 

@@ -1,4 +1,4 @@
-"""Optuna's suggestions, made repeatable: a search that was killed anywhere goes on as if it had not been."""
+"""Optuna's suggestions, made repeatable: a search that was killed at any time resumes as if it had not been."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ STARTUP = 10
 class Repeatable(BaseSampler):
     """TPE (Bergstra et al. 2011) that draws by seed, number of the trial and, one by one, name of the setting.
 
-    TPE itself draws one stream from the first trial to the last, which a new process cannot go on with: neither in the
-    next trial nor in the middle of one. What settings drawn together become is a function of the trial alone.
+    TPE itself draws one stream of numbers from the first trial to the last. A new process cannot continue that stream,
+    neither with the next trial nor in the middle of one. Here the values of a trial depend on its number only.
     """
 
     def __init__(self, seed: int) -> None:
@@ -43,6 +43,6 @@ class Repeatable(BaseSampler):
         tpe = self._tpe(trial.number, crc32(param_name.encode()))
         return tpe.sample_independent(study, trial, param_name, param_distribution)
 
-    def _tpe(self, *place: int) -> TPESampler:
-        own = int(np.random.SeedSequence([self.seed, *place]).generate_state(1)[0])
+    def _tpe(self, *position: int) -> TPESampler:
+        own = int(np.random.SeedSequence([self.seed, *position]).generate_state(1)[0])
         return TPESampler(seed=own, n_startup_trials=STARTUP)
