@@ -40,7 +40,7 @@ MASK = np.uint64(0xFFFFFFFF)
 
 
 class Rules(NamedTuple):
-    """Numbers of ``adamw_step`` and ``step_state``: arguments, because a cached kernel ignores changes of their files."""
+    """Numbers of ``adamw_step`` and ``step_state``. Arguments: a cached kernel ignores changes of their files."""
 
     beta1: float
     beta2: float

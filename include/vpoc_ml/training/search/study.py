@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-CODE = (__name__, "vpoc_ml.training.launch.fit", "vpoc_ml.evaluation.validation")
+CODE = (__name__, "vpoc_ml.training.launch.fit", "vpoc_ml.evaluation.evaluate")
 SCORED, UNSTABLE, IMPOSSIBLE = "scored", "unstable", "impossible"
 TRIES = 3  # of one trial that the machine ends: others may fit
 FAILURES = "machine_errors.json"
