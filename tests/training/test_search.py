@@ -279,7 +279,7 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
     rate, rows, kind = parse_space(
         ("training.learning_rate=1e-4..1e-2", "training.batch_size=16..64", "model.kind=mlp|residual"), NIGHTLY
     )
-    assert (rate.whole, rows.whole, rate.log) == (False, True, False)
+    assert (rate.integer, rows.integer, rate.log) == (False, True, False)
     assert kind.choices == ("mlp", "residual")
     assert overrides({"machine.fallback": True, "model.hidden_dims": (8, 4)}) == [
         "machine.fallback=true",
