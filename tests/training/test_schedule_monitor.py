@@ -55,7 +55,7 @@ def test_step_seeds_are_distinct_32_bit_numbers():
 
 
 @pytest.mark.parametrize(
-    ("found", "complaint"),
+    ("found", "defect"),
     [
         (window(), None),
         (window(loss=0.0299), None),
@@ -65,13 +65,13 @@ def test_step_seeds_are_distinct_32_bit_numbers():
         (window(finite=False), "not finite"),
     ],
 )
-def test_monitor_complains_about_bad_windows_only(found, complaint):
-    verdict = Monitor([0.02]).complaint(found, batch=16)
-    assert (verdict is None) if complaint is None else (complaint in verdict)
+def test_the_monitor_rejects_bad_windows_only(found, defect):
+    verdict = Monitor([0.02]).defect(found, batch=16)
+    assert (verdict is None) if defect is None else (defect in verdict)
 
 
-def test_monitor_does_not_judge_the_loss_of_a_handful_of_rows():
-    assert Monitor([0.02]).complaint(window(loss=0.05, steps=15, accepted=15), batch=16) is None
+def test_the_monitor_does_not_check_the_loss_of_a_handful_of_rows():
+    assert Monitor([0.02]).defect(window(loss=0.05, steps=15, accepted=15), batch=16) is None
 
 
 def test_monitor_compares_with_the_median_of_what_was_accepted():
@@ -79,7 +79,7 @@ def test_monitor_compares_with_the_median_of_what_was_accepted():
     for _ in range(30):
         monitor.accept(window(loss=0.010))
     assert len(monitor.history) == 20
-    assert monitor.complaint(window(loss=0.016), 16) is not None
+    assert monitor.defect(window(loss=0.016), 16) is not None
 
 
 def test_monitor_halves_the_rate_and_gives_up_after_the_limit():
