@@ -31,9 +31,9 @@ def test_entries_name_index_file_and_publication() -> None:
         (("9D",), "NAME"),
         (("VVIX@4pm",), "NAME"),
         (("VVIX@25:00",), "a time of day"),
-        (("VIX",), "a name of its own"),
-        (("close=x.csv",), "a name of its own"),
-        (("VVIX", "vvix=other.csv"), "a name of its own"),
+        (("VIX",), "a name that is no column"),
+        (("close=x.csv",), "a name that is no column"),
+        (("VVIX", "vvix=other.csv"), "a name that is no column"),
     ],
 )
 def test_impossible_entries_are_refused(entries: tuple[str, ...], match: str) -> None:

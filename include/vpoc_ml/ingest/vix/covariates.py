@@ -1,9 +1,9 @@
-"""Further indices that a run joins to its bars, such as VVIX: what ``ingest.covariates`` declares.
+"""Further indices that a run joins to its bars, such as VVIX: the setting ``ingest.covariates``.
 
 An entry is ``NAME[=FILE][@HH:MM[+DAYS]]``: ``VVIX``, ``VIX9D=/data/VIX9D_History.csv``, ``DGS2=DGS2.csv@08:30+1``.
-NAME in lower case is the column of the bars. FILE lies in the raw folder unless it is a whole path; without one, it is
+NAME in lower case is the column of the bars. FILE is an absolute path or a path in the raw folder; without FILE it is
 the file of the raw folder that names the index. A daily value is known at HH:MM New York (16:15), DAYS business days
-after its date. An early time, or too few DAYS, lets bars see values that nobody knew.
+after its date. A time that is too early, or too few DAYS, is look-ahead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import time
 from pathlib import Path
 from typing import NamedTuple
 
+from vpoc_ml.artifacts.schemas import BARS
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.ingest.vix.index_files import PublicationTime
@@ -21,11 +22,10 @@ from vpoc_ml.ingest.vix.index_symbols import VIX
 _ENTRY = re.compile(
     r"(?P<name>[A-Za-z][A-Za-z0-9_]*)\s*(?:=\s*(?P<file>.+?))?\s*(?:@\s*(?P<at>\d{2}:\d{2})(?:\+(?P<days>\d{1,2}))?)?"
 )
-_TAKEN = ("ts", "contract", "session", "rth", "open", "high", "low", "close", "volume", "vix")
 
 
 class Covariate(NamedTuple):
-    """One index: its symbol in capitals, its file if the setting names one, and when its daily values are known."""
+    """One index: its symbol in capitals, its file if the setting names one, and its time of publication."""
 
     symbol: str
     file: str | None
@@ -49,9 +49,14 @@ def covariates(config: IngestConfig) -> tuple[Covariate, ...]:
         if fitting is None:
             raise InvalidValueError("ingest.covariates", entry, "NAME[=FILE][@HH:MM[+DAYS]], such as VVIX@16:15")
         name = fitting["name"]
-        if name.lower() in (*_TAKEN, *(each.column for each in found)):
-            raise InvalidValueError("ingest.covariates", entry, "a name of its own that no column of the bars has")
-        found.append(Covariate(name.upper(), fitting["file"], _published(entry, fitting)))
+        if name.lower() in (*BARS, *(each.column for each in found)):
+            raise InvalidValueError("ingest.covariates", entry, "a name that is no column of the bars yet")
+        try:
+            at = time.fromisoformat(fitting["at"]) if fitting["at"] else PublicationTime().at
+        except ValueError as error:
+            raise InvalidValueError("ingest.covariates", entry, "a time of day such as 16:15 behind the @") from error
+        published = PublicationTime(at, int(fitting["days"] or 0))
+        found.append(Covariate(name.upper(), fitting["file"], published))
     return tuple(found)
 
 
@@ -63,12 +68,3 @@ def symbols(config: IngestConfig) -> tuple[str, ...]:
 def files(config: IngestConfig, folder: Path) -> set[Path]:
     """Return the files that the entries name, relative ones in ``folder``."""
     return {folder / each.file for each in covariates(config) if each.file is not None}
-
-
-def _published(entry: str, fitting: re.Match[str]) -> PublicationTime:
-    if fitting["at"] is None:
-        return PublicationTime()
-    try:
-        return PublicationTime(time.fromisoformat(fitting["at"]), int(fitting["days"] or 0))
-    except ValueError as error:
-        raise InvalidValueError("ingest.covariates", entry, "a time of day such as 16:15 behind the @") from error

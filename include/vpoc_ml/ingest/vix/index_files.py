@@ -1,7 +1,7 @@
-"""Files of an index's values, daily or within the day: whose they are, and what they hold.
+"""Files of an index's values, daily or within the day: identify the index and read the values.
 
-A daily value is known at its publication, a value within the day at the end of its row's interval. Times are taken
-for the START of that interval: where a publisher means its end, a value is late by one interval and never early.
+A daily value is known at its publication, a value within the day at the end of its row's interval. Times are read as
+the START of that interval: if a publisher means its end, a value is late by one interval and never early.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import INDEX_VALUES
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ContractCodeError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import is_compressed, open_unpacked, read_head, zip_members
 from vpoc_ml.ingest.parsing.contract_names import contract_in_name
-from vpoc_ml.ingest.vix.index_header import Header, find_header, split
+from vpoc_ml.ingest.vix.index_header import IndexHeader, find_header, split
 from vpoc_ml.ingest.vix.index_symbols import VIX, symbol_of, symbols_in
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK, parse_times
 
@@ -33,9 +34,9 @@ PLAUSIBLE = (5.0, 200.0)
 """Closes of the VIX since 1990 lie between 9.14 and 82.69."""
 _USUAL_MEDIAN = 60.0
 _ISOLATED = 1.8
-"""A close that many times above both neighbours, or below: since 1990 the most was 1.39."""
+"""Largest ratio of a close to both its neighbours; since 1990 the largest was 1.39."""
 _DECIMALS = 2
-"""Decimals that publishers write at least, unless they drop a zero at the end."""
+"""Smallest number of decimals that publishers write, unless they drop a final zero."""
 _MISSING = ("", ".", "-", "null", "n/a", "#n/a", "na", "none")
 _FOOTER = re.compile("Downloaded from ")
 _REDELIVER = "Download the file again and replace it."
@@ -43,7 +44,7 @@ _REDELIVER = "Download the file again and replace it."
 
 @dataclass(frozen=True)
 class PublicationTime:
-    """When a daily value is known: New York time, ``days`` business days after its date."""
+    """Time at which a daily value is known: New York time, ``days`` business days after its date."""
 
     at: time = time(16, 15)
     days: int = 0
@@ -55,17 +56,17 @@ class PublicationTime:
 
 
 def identify_index(name: str, lines: Sequence[str], config: IngestConfig, *more: str) -> str | None:
-    """Return the index whose values a file holds, judged by its first lines and its name; None of any other file.
+    """Return the index whose values a file holds, by its first lines and its name; None for any other file.
 
-    The columns of ``ingest.vix_mapping`` are the VIX's. A symbol in the file counts more than the file's name. A file
-    that names no index is taken for the VIX if it has daily closes of the VIX's size. Whatever has traded volume is no
-    index, and neither is a contract.
+    A file with the columns of ``ingest.vix_mapping`` is the VIX's. A symbol in the file has priority over the file
+    name. A file that names no index is the VIX's if it has daily closes of the VIX's size. A file with traded volume or
+    with a contract in its name is not an index.
 
     Args:
-        name: of the file.
+        name: name of the file.
         lines: its first lines.
-        config: ``ingest.vix_mapping`` and the order of dates.
-        more: names of indices to know besides the usual ones, in capitals.
+        config: gives ``vix_mapping`` and the order of dates.
+        more: further names of indices, in capitals.
     """
     headers = (find_header(lines, symbol, config) for symbol in (VIX, *more))
     header = next((found for found in headers if found), None)
@@ -77,20 +78,13 @@ def identify_index(name: str, lines: Sequence[str], config: IngestConfig, *more:
         return None
     if header.mapped and not _is_contract(name):
         return VIX
-    named = {header.symbol} - {None} or _tickers(rows, header, more) or symbols_in(name, *more)
+    tickers = {symbol_of(row[header.ticker], *more) for row in rows} if header.ticker is not None else set()
+    named = {header.symbol} - {None} or ({VIX} if VIX in tickers else tickers) or symbols_in(name, *more)
     if len(named) == 1:
         return named.pop()
     if VIX in named and not header.volumes:
         return VIX
     return VIX if not named and not _is_contract(name) and _like_vix(Path(name), rows, header, config) else None
-
-
-def _tickers(rows: list[list[str]], header: Header, more: Sequence[str]) -> set[str | None]:
-    """Return the indices in the rows' symbol column: only the VIX where it is among them."""
-    if header.ticker is None:
-        return set()
-    found = {symbol_of(row[header.ticker], *more) for row in rows}
-    return {VIX} if VIX in found else found
 
 
 def _is_contract(name: str) -> bool:
@@ -101,7 +95,7 @@ def _is_contract(name: str) -> bool:
     return True
 
 
-def _like_vix(path: Path, rows: list[list[str]], header: Header, config: IngestConfig) -> bool:
+def _like_vix(path: Path, rows: list[list[str]], header: IndexHeader, config: IngestConfig) -> bool:
     """Return whether the first rows are daily closes of the VIX's size."""
     try:
         written = _table([(header.lines + 1 + n, row) for n, row in enumerate(rows)], header)
@@ -120,24 +114,24 @@ def read_index(
 ) -> pl.DataFrame:
     """Return the values of one file: date Date, close f64, available_at Datetime[us, UTC]; sorted by the last.
 
-    Rows without a value (holidays of FRED) are left out. Identical rows count once.
+    Rows without a value (holidays of FRED) are skipped. Identical rows count once.
 
     Args:
         path: text, plain or as gzip, or a zip that holds one such text.
-        symbol: index whose values are wanted, in capitals.
-        config: ``ingest.vix_mapping``, ``date_order``, ``timezone`` and ``expansion_limit``; None: the defaults.
-        published: when daily values are known; None: 16:15 New York of their date.
+        symbol: the index, in capitals.
+        config: gives ``vix_mapping``, ``date_order``, ``timezone`` and ``expansion_limit``; None: the defaults.
+        published: time at which daily values are known; None: 16:15 New York of their date.
 
     Raises:
         MissingInputError: no such file.
-        UnreadableFileError: unknown columns, values of another index, a file that is cut off, dates that are not
-            certain or lie on weekends, a value that cannot be one, or two values of one time.
+        UnreadableFileError: unknown columns, values of another index, a truncated file, ambiguous dates, dates on
+            weekends, an impossible value, or two values of one time.
         ExpansionLimitError: a packed file expands to more than ``ingest.expansion_limit`` allows.
         InvalidValueError: an impossible ``ingest.vix_mapping`` or ``ingest.timezone``.
     """
     config, published, expected = config or IngestConfig(), published or PublicationTime(), EXPECTED.format(symbol)
     if not path.is_file():
-        raise MissingInputError(path, expected, "Deliver the file or name another place.")
+        raise MissingInputError(path, expected, "Deliver the file or name another one.")
     text = _text(path, symbol, config)
     lines = text.splitlines()
     header = find_header(lines, symbol, config)
@@ -146,23 +140,30 @@ def read_index(
         raise UnreadableFileError(path, expected, shown, line=1, remedy=REMEDY)
     rows = list(_rows(path, text, header))
     _refuse_other(path, symbol, header, rows)
-    _refuse_cut_off(path, text, header, rows)
+    _refuse_truncated(path, text, header, rows)
     values = _values(path, symbol, _table(rows, header))
     if not values.height:
         raise UnreadableFileError(path, expected, "no close at all")
     values = values.unique(["date", "close"], keep="first", maintain_order=True)
     times = parse_times(path, values, config, header.format)
     dated = values.with_columns(date=times.day, start=times.start)
-    _refuse_twice(path, dated)
-    known = dated.with_columns(available_at=_known(dated, published)).sort("available_at", "date")
-    if dated["start"].is_null().all():
-        _refuse_weekends(path, known)
-        _refuse_isolated(path, known, symbol)
-    return known.select("date", "close", "available_at")
+    daily = bool(dated["start"].is_null().all())
+    key = "date" if daily else "start"
+    if (twice := dated.filter(pl.col(key).is_duplicated()).sort(key, "line")).height:
+        first = twice.filter(pl.col(key) == twice[key][0])
+        raise UnreadableFileError(path, "one close a date", f"two for {first[key][0]}", line=first["line"].max())  # type: ignore[arg-type]
+    if daily:
+        known = dated.with_columns(available_at=published.available("date")).sort("available_at", "date")
+        _check_daily(path, known, symbol)
+    else:
+        steps = dated["start"].sort().diff().drop_nulls()
+        interval = steps.filter(steps > timedelta(0)).mode().min()
+        known = dated.with_columns(available_at=pl.col("start") + interval).sort("available_at", "date")
+    return known.select(*INDEX_VALUES)
 
 
 def _text(path: Path, symbol: str, config: IngestConfig) -> str:
-    """Return the content as text; of a zip, of its only file that holds the index."""
+    """Return the content as text; for a zip, of its only file that holds the index."""
     member = None
     if (inner := zip_members(path, ratio=config.expansion_limit)) is not None:
         fitting = [
@@ -179,8 +180,8 @@ def _text(path: Path, symbol: str, config: IngestConfig) -> str:
     return raw.decode("utf-8", errors="replace").removeprefix("\ufeff")
 
 
-def _rows(path: Path, text: str, header: Header) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and fields of each row below the header; each must have as many fields as the header."""
+def _rows(path: Path, text: str, header: IndexHeader) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and fields of each row below the header; a row must have as many fields as the header."""
     reader = csv.reader(io.StringIO(text), delimiter=header.separator, skipinitialspace=True)
     try:
         for fields in reader:
@@ -199,8 +200,8 @@ def _rows(path: Path, text: str, header: Header) -> Iterator[tuple[int, list[str
         raise UnreadableFileError(path, "a CSV text", str(error), line=reader.line_num, remedy=_REDELIVER) from error
 
 
-def _refuse_other(path: Path, symbol: str, header: Header, rows: list[tuple[int, list[str]]]) -> None:
-    """Refuse a file that names another index, in its header, its rows or, without a mapping, its file name."""
+def _refuse_other(path: Path, symbol: str, header: IndexHeader, rows: list[tuple[int, list[str]]]) -> None:
+    """Refuse a file that names another index in its header, its rows or, without a mapping, its file name."""
     named: set[str | None] = {header.symbol} - {None}
     if header.ticker is not None:
         named = {symbol_of(fields[header.ticker], symbol) or fields[header.ticker] for _, fields in rows}
@@ -212,11 +213,11 @@ def _refuse_other(path: Path, symbol: str, header: Header, rows: list[tuple[int,
         raise UnreadableFileError(path, f"values of {symbol}", found, remedy=f"Deliver the file of {symbol}.")
 
 
-def _refuse_cut_off(path: Path, text: str, header: Header, rows: list[tuple[int, list[str]]]) -> None:
-    """Refuse a plain text whose last close may have lost digits: one that ends neither in a line break nor whole.
+def _refuse_truncated(path: Path, text: str, header: IndexHeader, rows: list[tuple[int, list[str]]]) -> None:
+    """Refuse a plain text without a last line break whose last close may have lost digits.
 
-    A close that another field follows is whole, and so is one with two decimals and as many as any other. TradingView
-    never ends a file with a line break; there the day's range bounds what a cut can do.
+    A close is complete if another field follows it, or if it has two decimals and as many as any other. TradingView
+    never ends a file with a line break; there the check against the day's range limits the effect of a cut.
     """
     if not rows or text.endswith(("\n", "\r")) or is_compressed(path) or zip_members(path, ratio=math.inf) is not None:
         return
@@ -225,10 +226,10 @@ def _refuse_cut_off(path: Path, text: str, header: Header, rows: list[tuple[int,
     decimals = [len(fields[close].strip().partition(".")[2]) for _, fields in rows]
     needed = max(header.columns[role] for role in ("date", "time", "close") if role in header.columns)
     followed = needed < len(last) - 1
-    whole = needed == close and decimals[-1] >= max(_DECIMALS, *decimals)
+    complete = needed == close and decimals[-1] >= max(_DECIMALS, *decimals)
     if (
         followed
-        or whole
+        or complete
         or (header.tradingview and last[close].replace(".", "", 1).isdigit() and last[close][-1] != ".")
     ):
         return
@@ -236,8 +237,8 @@ def _refuse_cut_off(path: Path, text: str, header: Header, rows: list[tuple[int,
     raise UnreadableFileError(path, "a last line that ends with a line break", found, line=line, remedy=_REDELIVER)
 
 
-def _table(rows: list[tuple[int, list[str]]], header: Header) -> pl.DataFrame:
-    """Return line, date, open, high, low and close as written; null where there is no such column."""
+def _table(rows: list[tuple[int, list[str]]], header: IndexHeader) -> pl.DataFrame:
+    """Return line, date, open, high, low and close as written; null if there is no such column."""
     numbers = ("open", "high", "low", "close")
 
     def column(role: str) -> pl.Series:
@@ -257,11 +258,11 @@ def _table(rows: list[tuple[int, list[str]]], header: Header) -> pl.DataFrame:
 
 
 def _values(path: Path, symbol: str, table: pl.DataFrame) -> pl.DataFrame:
-    """Return line, date (as written) and close of rows with a value; each must be one that can be."""
+    """Return line, date (as written) and close of rows with a value; refuse impossible values."""
     written = table.with_columns(written="close").filter(~_blank("date") | ~_blank("close"))
-    lonely = written.filter(_blank("close") & ~(_blank("open") & _blank("high") & _blank("low")))
-    if lonely.height:
-        raise _bad(path, lonely, f"a close of {symbol} beside its open, high and low")
+    without_close = written.filter(_blank("close") & ~(_blank("open") & _blank("high") & _blank("low")))
+    if without_close.height:
+        raise _bad(path, without_close, f"a close of {symbol} beside its open, high and low")
     numbers = written.filter(~_blank("close")).with_columns(
         pl.col("open", "high", "low", "close").cast(pl.Float64, strict=False)
     )
@@ -285,24 +286,12 @@ def _bad(path: Path, rows: pl.DataFrame, expected: str) -> UnreadableFileError:
     return UnreadableFileError(path, expected, repr(rows["written"][0]), line=rows["line"][0], remedy=_REDELIVER)
 
 
-def _known(values: pl.DataFrame, published: PublicationTime) -> pl.Series:
-    """Return when each value is known."""
-    if values["start"].is_null().all():
-        return values.select(published.available("date")).to_series()
-    steps = values["start"].sort().diff().drop_nulls()
-    interval = steps.filter(steps > timedelta(0)).mode().min()
-    return values.select(pl.col("start") + interval).to_series()
+def _check_daily(path: Path, values: pl.DataFrame, symbol: str) -> None:
+    """Refuse daily values of several weekends, and a close of the VIX far above or below both its neighbours.
 
-
-def _refuse_twice(path: Path, values: pl.DataFrame) -> None:
-    key = "date" if values["start"].is_null().all() else "start"
-    if (twice := values.filter(pl.col(key).is_duplicated()).sort(key, "line")).height:
-        first = twice.filter(pl.col(key) == twice[key][0])
-        raise UnreadableFileError(path, "one close a date", f"two for {first[key][0]}", line=first["line"].max())  # type: ignore[arg-type]
-
-
-def _refuse_weekends(path: Path, values: pl.DataFrame) -> None:
-    """Refuse daily values of several Saturdays or Sundays: dates of another zone, or all a day early or late."""
+    Dates on weekends are those of another zone, or all are one day early or late. An isolated close is a damaged
+    number, such as 2.5 or 16 instead of 16.25.
+    """
     weekend = values.filter(pl.col("date").dt.weekday() > 5).sort("line")
     if weekend.height > 1:
         day = weekend["date"][0]
@@ -313,10 +302,6 @@ def _refuse_weekends(path: Path, values: pl.DataFrame) -> None:
             line=weekend["line"][0],
             remedy="Download the file with the exchange's dates.",
         )
-
-
-def _refuse_isolated(path: Path, values: pl.DataFrame, symbol: str) -> None:
-    """Refuse a close of the VIX far above or below both its neighbours, such as 2.5 or 16 where 16.25 was torn."""
     if symbol != VIX:
         return
     log, limit = pl.col("close").log(), math.log(_ISOLATED)

@@ -1,4 +1,4 @@
-"""Which columns of a text hold an index's dates and closes."""
+"""Find the columns of a text that hold an index's dates and closes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _ROLES = ("date", "time", "open", "high", "low", "close")
 _OPTIONS = ("format", "separator", "decimal")
 
 
-class Header(NamedTuple):
+class IndexHeader(NamedTuple):
     """Columns of an index's file by position.
 
     Attributes:
         lines: lines up to the first row of values.
-        columns: position of the roles date, time, open, high, low and close, as far as there are such columns.
+        columns: position of the roles date, time, open, high, low and close, if there is such a column.
         volumes: positions of columns that hold traded volume.
         ticker: position of a column that names the index of each row.
         width: number of columns.
-        symbol: the index that the header names.
+        symbol: the index that the header names, if any.
         tradingview: the columns are those of a TradingView export, which ends without a line break.
         mapped: the columns are those of ``ingest.vix_mapping``.
-        format: of the dates, where ``ingest.vix_mapping`` names it.
-        decimal_comma: numbers have a decimal comma, as ``ingest.vix_mapping`` says.
+        format: format of the dates, if ``ingest.vix_mapping`` has it.
+        decimal_comma: numbers have a decimal comma, by ``ingest.vix_mapping``.
     """
 
     lines: int
@@ -50,16 +50,16 @@ class Header(NamedTuple):
     decimal_comma: bool = False
 
 
-def find_header(lines: Sequence[str], wanted: str, config: IngestConfig) -> Header | None:
-    """Return the header among the first lines, or None of a text that is no index's.
+def find_header(lines: Sequence[str], wanted: str, config: IngestConfig) -> IndexHeader | None:
+    """Return the header among the first lines; None for a text without one.
 
-    The columns of ``ingest.vix_mapping`` come first, then the names that publishers use, in one or, as yfinance writes
-    them, several header lines. Of several indices side by side the ``wanted`` one is taken.
+    The columns of ``ingest.vix_mapping`` have priority over the names that publishers use, which may take one header
+    line or, from yfinance, several. If there are several indices side by side, the ``wanted`` one is returned.
 
     Raises:
         InvalidValueError: ``ingest.vix_mapping`` is incomplete.
     """
-    mapping = parse_mapping(config)
+    mapping = parse_vix_mapping(config)
     for number, line in enumerate(lines[:_SEARCHED]):
         if mapping and (header := _mapped(number, line, mapping)):
             return header
@@ -71,7 +71,7 @@ def find_header(lines: Sequence[str], wanted: str, config: IngestConfig) -> Head
     return None
 
 
-def parse_mapping(config: IngestConfig) -> dict[str, str]:
+def parse_vix_mapping(config: IngestConfig) -> dict[str, str]:
     """Return ``ingest.vix_mapping`` by role.
 
     Raises:
@@ -93,17 +93,17 @@ def parse_mapping(config: IngestConfig) -> dict[str, str]:
 
 
 def split(line: str, separator: str) -> list[str]:
-    """Return the fields of a line without quotes and spaces around them; none of a line that is no CSV."""
+    """Return the fields of a line without quotes and spaces around them; an empty list if it is not CSV."""
     return [field.strip() for field in unquoted(line, separator)]
 
 
-def _mapped(number: int, line: str, mapping: Mapping[str, str]) -> Header | None:
+def _mapped(number: int, line: str, mapping: Mapping[str, str]) -> IndexHeader | None:
     separator = SEPARATORS[mapping.get("separator", "comma")]
     names = split(line, separator)
     columns = {role: names.index(mapping[role]) for role in _ROLES if mapping.get(role) in names}
     if not {role for role in _ROLES if role in mapping} <= set(columns):
         return None
-    return Header(
+    return IndexHeader(
         number + 1,
         separator,
         columns,
@@ -117,7 +117,7 @@ def _mapped(number: int, line: str, mapping: Mapping[str, str]) -> Header | None
     )
 
 
-def _known(number: int, rows: list[list[str]], separator: str, wanted: str) -> Header | None:
+def _known(number: int, rows: list[list[str]], separator: str, wanted: str) -> IndexHeader | None:
     """Return the header that begins with the first of these rows."""
     fields, tickers, lines = _flattened(rows)
     names = [_name(field) for field in fields]
@@ -126,7 +126,7 @@ def _known(number: int, rows: list[list[str]], separator: str, wanted: str) -> H
         return None
     close = columns["close"]
     ticker = next((names.index(name) for name in _TICKERS if name in names), None)
-    return Header(
+    return IndexHeader(
         number + lines,
         separator,
         columns,
@@ -141,8 +141,8 @@ def _known(number: int, rows: list[list[str]], separator: str, wanted: str) -> H
 def _flattened(rows: list[list[str]]) -> tuple[list[str], list[str], int]:
     """Return names, the index of each column as text, and the number of header lines.
 
-    yfinance writes the names, the tickers (or both the other way round) and the name of the index column in a line
-    each; the last may be missing.
+    yfinance writes the names, the tickers (or first the tickers) and the name of the index column in one line each; the
+    last line may be missing.
     """
     first, second, third = (*rows, [], [])[:3]
     label = {"price": 0, "ticker": 1, "": 0}.get(first[0].lower() if first else "none")
@@ -164,7 +164,7 @@ def _name(field: str) -> str:
 
 
 def _columns(names: list[str], tickers: list[str], wanted: str) -> dict[str, int] | None:
-    """Return the positions by role; None without a date or without one close."""
+    """Return the positions by role; None without a date or without exactly one close."""
     dates = [name for name in _DATES if name in names]
     day = names.index(dates[0]) if dates else 0
     if not names or (not dates and names[0] != ""):  # pandas leaves the name of the index empty
@@ -182,7 +182,7 @@ def _columns(names: list[str], tickers: list[str], wanted: str) -> dict[str, int
 
 
 def _close(names: list[str], tickers: list[str], wanted: str) -> int | None:
-    """Return the column of the close; None if there is none, or no saying which of several it is."""
+    """Return the column of the close; None if there is none, or if several are possible."""
     plain = [at for at, name in enumerate(names) if name in _CLOSES]
     indices = [at for at, name in enumerate(names) if at and _index_in(name, wanted)]
     if any(tickers):
@@ -195,5 +195,5 @@ def _close(names: list[str], tickers: list[str], wanted: str) -> int | None:
 
 
 def _index_in(name: str, wanted: str) -> str | None:
-    """Return the index that a column's name is, or names before ``close``: ``vixcls``, ``^vix``, ``vix close``."""
+    """Return the index in a column's name, alone or before ``close``: ``vixcls``, ``^vix``, ``vix close``."""
     return symbol_of(re.sub(r"[ _]close$", "", name), wanted)

@@ -40,14 +40,14 @@ _TITLE = re.compile(r"(?i)\bcboe volatility index\b")
 def symbol_of(text: str, *more: str) -> str | None:
     """Return the index that a vendor's symbol names (``^VIX``, ``CBOE:VIX``, ``VIX.US``), or None.
 
-    ``more`` are names to know besides the usual ones, in capitals.
+    ``more`` are further names of indices, in capitals.
     """
     name = text.strip().upper().rpartition(":")[2].lstrip("^$.").split(".")[0]
     return _SYMBOLS.get(name, name if name in more else None)
 
 
 def symbols_in(name: str, *more: str) -> set[str]:
-    """Return the indices that a file name names: of ``CBOE_DLY_VIX, 1D.csv`` the VIX."""
+    """Return the indices in a file name: VIX for ``CBOE_DLY_VIX, 1D.csv``."""
     found = {symbol_of(token, *more) for token in re.split(r"[^A-Za-z0-9]+", name)}
     found |= {VIX} if _TITLE.search(name) else set()
     return {symbol for symbol in found if symbol is not None}

@@ -32,54 +32,54 @@ EXPECTED = "dates as 2025-01-31, 01/31/2025, 01/31/25 or Jan 31, 2025"
 _REMEDY = "Set ingest.date_order, or name the format in ingest.vix_mapping."
 
 
-class Times(NamedTuple):
+class RowTimes(NamedTuple):
     """``day``: Date of each row in its own zone; ``start``: Datetime[us, UTC], null of daily values."""
 
     day: pl.Series
     start: pl.Series
 
 
-def parse_times(path: Path, written: pl.DataFrame, config: IngestConfig, form: str | None = None) -> Times:
+def parse_times(path: Path, written: pl.DataFrame, config: IngestConfig, form: str | None = None) -> RowTimes:
     """Return the times of the rows of one file.
 
-    Rows without a time of day, and rows of which each date has one, are daily. Of these the date counts: of midnight
-    in the row's own zone, else of the moment in New York.
+    Rows without a time of day are daily, and so are rows with one time per date. The date of a daily row is that of
+    midnight in the row's own zone, else that of its time in New York.
 
     Args:
         path: the file, for errors and for ``ingest.timezone``.
         written: columns line and date, as text; not empty.
         config: order of slashed dates, zone of times without one.
-        form: format of the text, such as ``%d.%m.%Y``; None: one of the usual ones.
+        form: format of the text, such as ``%d.%m.%Y``; None: one of the publishers' formats.
 
     Raises:
-        UnreadableFileError: a row fits no format, the order of day and month is not certain, or the zone of times
-            within the day is not known.
+        UnreadableFileError: a row fits no format, the order of day and month is ambiguous, or the zone of times within
+            the day is not known.
     """
     moments = _moments(path, written, config, form)
     day, clock, offset = moments["day"], moments["clock"], moments["offset"]
     nothing = pl.Series("start", [None] * day.len(), dtype=pl.Datetime("us", "UTC"))
     clock = clock.fill_null(timedelta(0))
     if (clock == timedelta(0)).all():
-        return Times(day, nothing)
+        return RowTimes(day, nothing)
     local = day.cast(pl.Datetime("us")) + clock
     if offset.has_nulls():
         return _without_offset(path, day, local, nothing, config)
     start = (local - offset).dt.replace_time_zone("UTC")
     day = start.dt.convert_time_zone(NEW_YORK).dt.date()
-    return Times(day, nothing if day.is_unique().all() else start)
+    return RowTimes(day, nothing if day.is_unique().all() else start)
 
 
-def _without_offset(path: Path, day: pl.Series, local: pl.Series, nothing: pl.Series, config: IngestConfig) -> Times:
-    """Return the times of rows without an offset: daily, or in the zone that the settings name."""
+def _without_offset(path: Path, day: pl.Series, local: pl.Series, nothing: pl.Series, config: IngestConfig) -> RowTimes:
+    """Return the times of rows without an offset: daily, or in the zone ``ingest.timezone``."""
     if day.is_unique().all():
-        return Times(day, nothing)
+        return RowTimes(day, nothing)
     zone = zone_of(FileRef(path), "vix", config, None)
     start = local.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
     if start.has_nulls():
         wrong = local.filter(start.is_null())[0]
         raise UnreadableFileError(path, f"local times of {zone}", f"{wrong}, which the clocks skip")
     start = start.dt.convert_time_zone("UTC")
-    return Times(start.dt.convert_time_zone(NEW_YORK).dt.date(), start)
+    return RowTimes(start.dt.convert_time_zone(NEW_YORK).dt.date(), start)
 
 
 def _moments(path: Path, written: pl.DataFrame, config: IngestConfig, form: str | None) -> pl.DataFrame:
@@ -116,7 +116,7 @@ def _split_moment(moment: pl.Series, *, aware: bool) -> pl.DataFrame:
 
 
 def _days(path: Path, written: pl.DataFrame, config: IngestConfig) -> pl.Series:
-    """Return the dates; one format must fit every row, and slashed dates must prove their order."""
+    """Return the dates; one format must fit every row, and slashed dates must show their order."""
     slashed = written["day"].str.replace_all("-", "/").str.replace(",", "").str.replace(r"^([A-Za-z]{3})[a-z]+ ", "$1 ")
     month_first, day_first = (_best(slashed, forms) for forms in (_MONTH_FIRST, _DAY_FIRST))
     given = {"month_first": month_first, "day_first": day_first}.get(config.date_order)
@@ -129,7 +129,7 @@ def _days(path: Path, written: pl.DataFrame, config: IngestConfig) -> pl.Series:
 
 
 def _best(text: pl.Series, forms: tuple[tuple[str, str], ...]) -> pl.Series:
-    """Return the dates by the format that most rows fit."""
+    """Return the dates in the format that fits most rows."""
     parsed = [
         text.set(~text.str.contains(pattern).fill_null(value=False), None).str.to_date(form, strict=False)
         for pattern, form in forms

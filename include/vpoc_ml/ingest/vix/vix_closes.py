@@ -1,7 +1,7 @@
-"""VIX closes: a publisher's file in; as-of join without look-ahead out.
+"""VIX closes: read a publisher's file and join it to bars without look-ahead.
 
-A daily close is published at 16:15 New York of its date and may be used by bars that start after that, strictly. On
-the few half days it is known earlier; 16:15 is then late by hours and never early.
+A daily close is published at 16:15 New York of its date; only bars that start after that time see it. On the few half
+days it is published some hours before 16:15, so there it is used late and never early.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_vix(path: Path, config: IngestConfig | None = None) -> pl.DataFrame:
 
     Args:
         path: daily closes, or values within the day, in one of the publishers' formats (see ``index_files``).
-        config: ``ingest.vix_mapping``, ``date_order`` and ``timezone``; None: the defaults.
+        config: gives ``vix_mapping``, ``date_order`` and ``timezone``; None: the defaults.
 
     Raises:
         MissingInputError, UnreadableFileError, InvalidValueError: as ``read_index``.
@@ -59,10 +59,10 @@ def join_index(bars: pl.DataFrame, values: pl.DataFrame, column: str) -> pl.Data
 def check_coverage(
     bars: pl.DataFrame, vix: pl.DataFrame, calendar: str, *, path: object = "the VIX file", name: str = VIX
 ) -> None:
-    """Refuse closes of the VIX, or of the index called ``name``, that cannot serve the bars (ts, session).
+    """Refuse closes of the VIX, or of the index ``name``, that do not cover the bars (ts, session).
 
-    The first bar must see a close, and at most 5 sessions may lie between the last close's date and the last
-    bar's session; a file that merely lags the bars by a holiday or a weekend passes.
+    The first bar must see a close, and at most 5 sessions may lie between the last close's date and the last bar's
+    session: a file may lag the bars by a holiday or a weekend.
 
     Raises:
         VixCoverageError: otherwise.
