@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from datetime import date, datetime, time
 from functools import cache
-from typing import Any
 
 import pandas_market_calendars as mcal
 import polars as pl
 
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.contracts import Contract
-from vpoc_ml.market.instrument_files import specs
+from vpoc_ml.market.instrument_files import CalendarEntry, specs
 from vpoc_ml.market.instruments import Instrument
 
 _COLUMNS = ("session", "open", "close", "rth_open", "rth_close", "minutes", "rth_minutes", "halt_start", "halt_end")
@@ -44,7 +43,7 @@ def contract_sessions(contract: Contract, instrument: Instrument, start: date, e
         InvalidValueError: as ``sessions``.
     """
     table = sessions(instrument.calendar, start, min(end, max(start, contract.expiry)))
-    zone = _rules(instrument.calendar)["timezone"]
+    zone = _rules(instrument.calendar).timezone
     stop = pl.lit(contract.expiry).dt.combine(time.fromisoformat(instrument.last_trade)).dt.replace_time_zone(zone)
     early = (pl.col("session") == contract.expiry) & (pl.col("close") > stop.dt.convert_time_zone("UTC"))
     cut = table.with_columns(
@@ -69,7 +68,7 @@ def reviewed_range(calendar: str) -> tuple[date, date]:
         InvalidValueError: no such calendar.
     """
     rules = _rules(calendar)
-    return rules["first_session"], rules["last_session"]
+    return rules.first_session, rules.last_session
 
 
 def reviewed_hours(calendar: str) -> tuple[datetime, datetime]:
@@ -97,13 +96,13 @@ def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
     """Return every reviewed session. ``_rules_text`` is a cache key: a changed calendar entry has another text."""
     rules = _rules(calendar)
     try:
-        schedule = mcal.get_calendar(calendar).schedule(rules["first_session"], rules["last_session"])
+        schedule = mcal.get_calendar(calendar).schedule(rules.first_session, rules.last_session)
     except RuntimeError as error:
         raise InvalidValueError("calendar", calendar, "a name pandas_market_calendars knows") from error
-    local = schedule["market_close"].dt.tz_convert(rules["timezone"])
+    local = schedule["market_close"].dt.tz_convert(rules.timezone)
     table = pl.DataFrame({"session": schedule.index.date.tolist(), "close_time": local.dt.time.tolist()})
-    table = _corrected(table.filter(~pl.col("session").is_in(rules["closed"])), rules)
-    zone, day = rules["timezone"], pl.col("session")
+    table = _corrected(table.filter(~pl.col("session").is_in(rules.closed)), rules)
+    zone, day = rules.timezone, pl.col("session")
     table = table.select(
         "session",
         open=_utc(day.dt.offset_by("-1d"), pl.lit(time(17)), zone),
@@ -114,22 +113,22 @@ def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
     return _with_rth_and_minutes(table, calendar)
 
 
-def _corrected(table: pl.DataFrame, rules: dict[str, Any]) -> pl.DataFrame:
+def _corrected(table: pl.DataFrame, rules: CalendarEntry) -> pl.DataFrame:
     """Apply early closes, former regular closes and halts to (session, close_time); adds halt_start, halt_end."""
     day, close = pl.col("session"), pl.col("close_time")
-    for rule in rules.get("regular_close", ()):
-        former = (day <= rule["until"]) & (close == time(16))
-        table = table.with_columns(close_time=pl.when(former).then(time.fromisoformat(rule["close"])).otherwise(close))
-    for rule in rules.get("early_close", ()):
+    for former in rules.regular_close:
+        applies = (day <= former.until) & (close == time(16))
+        table = table.with_columns(close_time=pl.when(applies).then(time.fromisoformat(former.close)).otherwise(close))
+    for early in rules.early_close:
         table = table.with_columns(
-            close_time=pl.when(day == rule["session"]).then(time.fromisoformat(rule["close"])).otherwise(close)
+            close_time=pl.when(day == early.session).then(time.fromisoformat(early.close)).otherwise(close)
         )
     table = table.with_columns(halt_start=pl.lit(None, pl.Time), halt_end=pl.lit(None, pl.Time))
-    for rule in rules.get("halt", ()):
-        halted = (day <= rule["until"]) & (close > time.fromisoformat(rule["end"]))
+    for halt in rules.halt:
+        halted = (day <= halt.until) & (close > time.fromisoformat(halt.end))
         table = table.with_columns(
-            halt_start=pl.when(halted).then(time.fromisoformat(rule["start"])).otherwise("halt_start"),
-            halt_end=pl.when(halted).then(time.fromisoformat(rule["end"])).otherwise("halt_end"),
+            halt_start=pl.when(halted).then(time.fromisoformat(halt.start)).otherwise("halt_start"),
+            halt_end=pl.when(halted).then(time.fromisoformat(halt.end)).otherwise("halt_end"),
         )
     return table
 
@@ -137,12 +136,12 @@ def _corrected(table: pl.DataFrame, rules: dict[str, Any]) -> pl.DataFrame:
 def _with_rth_and_minutes(table: pl.DataFrame, calendar: str) -> pl.DataFrame:
     """Return the table with the RTH interval and the counts of minutes; halts after the close become null."""
     rules = _rules(calendar)
-    begin, finish = (time.fromisoformat(text) for text in rules["rth"])
+    begin, finish = (time.fromisoformat(text) for text in rules.rth)
     day, close = pl.col("session"), pl.col("close")
     has_halt = pl.col("halt_end") <= close
     table = table.with_columns(
-        rth_open=_utc(day, pl.lit(begin), rules["timezone"]),
-        rth_close=pl.min_horizontal(_utc(day, pl.lit(finish), rules["timezone"]), close),
+        rth_open=_utc(day, pl.lit(begin), rules.timezone),
+        rth_close=pl.min_horizontal(_utc(day, pl.lit(finish), rules.timezone), close),
         halt_start=pl.when(has_halt).then("halt_start"),
         halt_end=pl.when(has_halt).then("halt_end"),
     )
@@ -162,7 +161,7 @@ def _utc(day: pl.Expr, clock: pl.Expr, zone: str) -> pl.Expr:
     return day.dt.combine(clock).dt.replace_time_zone(zone).dt.convert_time_zone("UTC").dt.cast_time_unit("us")
 
 
-def _rules(calendar: str) -> dict[str, Any]:
+def _rules(calendar: str) -> CalendarEntry:
     known = specs().calendars
     if calendar not in known:
         raise InvalidValueError("calendar", calendar, f"one of {', '.join(known)}")

@@ -7,40 +7,165 @@ Its table ``calendars`` holds calendars in the form of ``overrides.toml``.
 from __future__ import annotations
 
 import difflib
-import math
+import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import date, time
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 from zoneinfo import available_timezones
 
-from vpoc_ml import environment
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
-INSTRUMENTS_VARIABLE = environment.INSTRUMENTS
+INSTRUMENTS_VARIABLE = "VPOC_INSTRUMENTS"
 MAX_BYTES = 1024**2
 """Largest size of the user's file; a hundred instruments take a tenth of it."""
 MAX_NESTING = 16
 _NESTING_LIMIT = f"at most {MAX_NESTING} tables and arrays within each other"
 MONTH_CODES = "FGHJKMNQUVXZ"
-ROLL_RULES = ("volume", "open_interest", "calendar")
-EXPIRY_RULES = {
-    "third_friday": (),
-    "business_days_before": ("days", "day", "months_before"),
-    "last_business_day": ("nth",),
-}
+RollRule = Literal["volume", "open_interest", "calendar"]
+ROLL_RULES: tuple[str, ...] = get_args(RollRule)
 
-Table = dict[str, Any]
+
+# ---------------------------------------------------------------- entries
+
+
+def _month_letters(value: list[str]) -> list[str]:
+    order = [MONTH_CODES.find(month) if len(month) == 1 else -1 for month in value]
+    if not value or -1 in order or order != sorted(set(order)):
+        raise ValueError("expected month letters in order")
+    return value
+
+
+def _ascending(value: list[float]) -> list[float]:
+    if value[0] >= value[1]:
+        raise ValueError("expected the lower value first")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("expected an IANA time zone")
+    return value
+
+
+def _clock(value: str) -> str:
+    time.fromisoformat(value)  # raises ValueError
+    return value
+
+
+Months = Annotated[list[str], AfterValidator(_month_letters)]
+Clock = Annotated[str, AfterValidator(_clock)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Entry(BaseModel):
+    """A table of a TOML file. The description of a key is the expectation in an error message."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ThirdFriday(Entry):
+    """Expiry on the third Friday of the delivery month."""
+
+    rule: Literal["third_friday"]
+
+
+class BusinessDaysBefore(Entry):
+    """Expiry some business days before a day of an earlier month."""
+
+    rule: Literal["business_days_before"]
+    days: Count
+    day: Count
+    months_before: Count
+
+
+class LastBusinessDay(Entry):
+    """Expiry on the nth last business day of the delivery month."""
+
+    rule: Literal["last_business_day"]
+    nth: Count
+
+
+_RULES = "third_friday, business_days_before, last_business_day"
+_LETTERS = f"month letters out of {MONTH_CODES}, in order"
+
+
+class InstrumentEntry(Entry):
+    """One instrument. ``Instrument`` documents the meaning of the keys."""
+
+    tick: Positive = Field(description="a number above 0")
+    point_value: Positive = Field(description="dollars a point, above 0")
+    calendar: str = Field(description="the name of a calendar")
+    months: Months = Field(description=_LETTERS)
+    last_trade: Clock = Field(description='a time such as "08:30"')
+    expiry: ThirdFriday | BusinessDaysBefore | LastBusinessDay = Field(
+        discriminator="rule", description=f"a table with a rule out of {_RULES} and the whole numbers it needs"
+    )
+    cost_per_side: NotNegative = Field(description="dollars a contract, at least 0")
+    cycle: Months | None = Field(None, description=_LETTERS)
+    roll_rule: RollRule = Field("volume", description=f"one of {', '.join(ROLL_RULES)}")
+    roll_days: Count = Field(4, description="a whole number of weekdays")
+    slippage_ticks: NotNegative = Field(1.0, description="ticks a side, at least 0")
+    vix: bool = Field(True, description="true or false")
+    price_range: Annotated[list[int | float], Field(min_length=2, max_length=2), AfterValidator(_ascending)] | None = (
+        Field(None, description="the lowest and the highest possible price in points, such as [400, 30000]")
+    )
+    negative_prices: bool = Field(False, description="true or false")
+
+
+class EarlyClose(Entry):
+    """A session that closes early."""
+
+    session: date
+    close: Clock
+    source: str = ""
+
+
+class FormerClose(Entry):
+    """The regular close until a date."""
+
+    until: date
+    close: Clock
+    source: str = ""
+
+
+class FormerHalt(Entry):
+    """A daily halt until a date."""
+
+    until: date
+    start: Clock
+    end: Clock
+    source: str = ""
+
+
+class CalendarEntry(Entry):
+    """One calendar: RTH, the reviewed range of sessions, and corrections of the library's hours. Exchange time."""
+
+    timezone: Annotated[str, AfterValidator(_time_zone)] = Field(description="an IANA time zone")
+    rth: Annotated[list[Clock], Field(min_length=2, max_length=2)] = Field(description="two times")
+    first_session: date = Field(description="a date")
+    last_session: date = Field(description="a date")
+    closed: list[date] = Field(description="a list of dates")
+    early_close: list[EarlyClose] = Field([], description="tables with session and close, and nothing else but source")
+    regular_close: list[FormerClose] = Field([], description="tables with until and close, and nothing else but source")
+    halt: list[FormerHalt] = Field([], description="tables with until, start and end, and nothing else but source")
 
 
 class Specs(NamedTuple):
     """Every known instrument and calendar as in the files, validated."""
 
-    instruments: dict[str, Table]
-    calendars: dict[str, Table]
+    instruments: dict[str, InstrumentEntry]
+    calendars: dict[str, CalendarEntry]
+
+
+# ---------------------------------------------------------------- files
 
 
 def specs() -> Specs:
@@ -51,7 +176,7 @@ def specs() -> Specs:
         UnreadableFileError: the file is not TOML.
         InvalidValueError: an entry is incomplete or invalid; the error names file, entry and key.
     """
-    named = environment.read(INSTRUMENTS_VARIABLE)
+    named = os.environ.get(INSTRUMENTS_VARIABLE)
     if not named:
         return _loaded(None, 0)
     path = Path(named)
@@ -73,17 +198,21 @@ def _loaded(user: Path | None, _changed: int) -> Specs:
             _check_calendars_exist(user, added)
         calendars |= own_calendars
         for symbol, entry in own.items():
-            if not isinstance(entry, dict):
-                raise _wrong(user, symbol, entry, "a table such as [ZN]")
-            instruments[symbol] = {**instruments.get(symbol, {}), **entry}
-    for name, rules in calendars.items():
-        _validate_calendar(user or "overrides.toml", name, rules)
-    for symbol, entry in instruments.items():
-        _validate_instrument(user or "instruments.toml", symbol, entry, calendars)
-    return Specs(instruments, calendars)
+            instruments[symbol] = {**instruments.get(symbol, {}), **entry} if isinstance(entry, dict) else entry
+    file = user or "overrides.toml"
+    checked = {name: _validated(CalendarEntry, file, f"calendars.{name}", entry) for name, entry in calendars.items()}
+    for name, calendar in checked.items():
+        if calendar.first_session > calendar.last_session:
+            key = f"calendars.{name}.last_session"
+            raise _wrong(file, key, calendar.last_session, "a date from first_session on")
+    file = user or "instruments.toml"
+    entries = {symbol: _validated(InstrumentEntry, file, symbol, entry) for symbol, entry in instruments.items()}
+    for symbol, instrument in entries.items():
+        _check_instrument(file, symbol, instrument, checked)
+    return Specs(entries, checked)
 
 
-def _parsed(path: Path) -> Table:
+def _parsed(path: Path) -> dict[str, Any]:
     remedy = f"Correct the file or unset {INSTRUMENTS_VARIABLE}."
     if (size := path.stat().st_size) > MAX_BYTES:
         raise UnreadableFileError(path, f"at most {MAX_BYTES:,} bytes", f"{size:,}", remedy=remedy)
@@ -102,117 +231,34 @@ def _parsed(path: Path) -> Table:
     return table
 
 
-# ---------------------------------------------------------------- validation
+_Kind = TypeVar("_Kind", bound=Entry)
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and math.isfinite(value)
-
-
-def _not_negative(value: Any) -> bool:
-    return value == 0 or _positive(value)
-
-
-def _months(value: Any) -> bool:
-    listed = isinstance(value, list) and bool(value) and all(isinstance(month, str) for month in value)
-    order = [MONTH_CODES.find(month) for month in value] if listed else [-1]
-    return -1 not in order and order == sorted(set(order))
-
-
-def _clock(value: Any) -> bool:
+def _validated(kind: type[_Kind], file: Path | str, name: str, entry: Any) -> _Kind:
+    """Return an entry as its model; the error names file, entry and key."""
+    if not isinstance(entry, dict):
+        raise _wrong(file, name, entry, "a table")
     try:
-        return isinstance(value, str) and time.fromisoformat(value) is not None
-    except ValueError:
-        return False
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        if key in kind.model_fields:
+            expected = str(kind.model_fields[key].description)
+        else:
+            expected = f"one of the keys {', '.join(kind.model_fields)}{_suggestion(key, kind.model_fields)}"
+        raise _wrong(file, f"{name}.{key}", entry.get(key, "absent"), expected) from error
 
 
-def _expiry(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("rule") not in tuple(EXPIRY_RULES):
-        return False
-    needed = EXPIRY_RULES[value["rule"]]
-    return set(value) == {"rule", *needed} and all(isinstance(value[key], int) and value[key] >= 0 for key in needed)
-
-
-def _price_range(value: Any) -> bool:
-    numbers = isinstance(value, list) and len(value) == 2 and all(type(each) in (int, float) for each in value)
-    return numbers and value[0] < value[1]
-
-
-_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "tick": (_positive, "a number above 0"),
-    "point_value": (_positive, "dollars a point, above 0"),
-    "calendar": (lambda value: isinstance(value, str), "the name of a calendar"),
-    "months": (_months, f"month letters out of {MONTH_CODES}, in order"),
-    "cycle": (_months, f"month letters out of {MONTH_CODES}, in order"),
-    "last_trade": (_clock, 'a time such as "08:30"'),
-    "expiry": (_expiry, "a table with a rule out of " + ", ".join(EXPIRY_RULES) + " and the whole numbers it needs"),
-    "roll_rule": (lambda value: value in ROLL_RULES, f"one of {', '.join(ROLL_RULES)}"),
-    "roll_days": (lambda value: isinstance(value, int) and value >= 0, "a whole number of weekdays"),
-    "cost_per_side": (_not_negative, "dollars a contract, at least 0"),
-    "vix": (lambda value: isinstance(value, bool), "true or false"),
-    "price_range": (_price_range, "the lowest and the highest possible price in points, such as [400, 30000]"),
-    "negative_prices": (lambda value: isinstance(value, bool), "true or false"),
-    "slippage_ticks": (_not_negative, "ticks a side, at least 0"),
-}
-_NEEDED = ("tick", "point_value", "calendar", "months", "last_trade", "expiry", "cost_per_side")
-
-
-def _validate_instrument(file: Path | str, symbol: str, entry: Table, calendars: Table) -> None:
+def _check_instrument(
+    file: Path | str, symbol: str, entry: InstrumentEntry, calendars: dict[str, CalendarEntry]
+) -> None:
     if not (symbol.isascii() and symbol.isalnum() and symbol.isupper() and len(symbol) <= 4):
         raise _wrong(file, "symbol", symbol, "one to four capitals and digits")
-    for key in _NEEDED:
-        if key not in entry:
-            raise _wrong(file, f"{symbol}.{key}", "absent", _KEYS[key][1])
-    for key, value in entry.items():
-        if key not in _KEYS:
-            raise _wrong(file, f"{symbol}.{key}", value, f"one of the keys {', '.join(_KEYS)}{_nearest(key, _KEYS)}")
-        fits, expected = _KEYS[key]
-        if not fits(value):
-            raise _wrong(file, f"{symbol}.{key}", value, expected)
-    if entry["calendar"] not in calendars:
-        known = f"one of {', '.join(calendars)}{_nearest(entry['calendar'], calendars)}"
-        raise _wrong(file, f"{symbol}.calendar", entry["calendar"], known)
-    if not set(entry.get("cycle", ())) <= set(entry["months"]):
-        raise _wrong(file, f"{symbol}.cycle", entry["cycle"], f"some of its months {', '.join(entry['months'])}")
-
-
-_CALENDAR_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "timezone": (lambda value: isinstance(value, str) and value in available_timezones(), "an IANA time zone"),
-    "rth": (lambda value: isinstance(value, list) and len(value) == 2 and all(map(_clock, value)), "two times"),
-    "first_session": (lambda value: type(value) is date, "a date"),
-    "last_session": (lambda value: type(value) is date, "a date"),
-    "closed": (lambda value: isinstance(value, list) and all(type(day) is date for day in value), "a list of dates"),
-}
-_CHANGES: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
-    "early_close": {"session": lambda value: type(value) is date, "close": _clock},
-    "regular_close": {"until": lambda value: type(value) is date, "close": _clock},
-    "halt": {"until": lambda value: type(value) is date, "start": _clock, "end": _clock},
-}
-"""Lists of tables that change the library's hours: the keys of each table, apart from ``source``."""
-
-
-def _validate_calendar(file: Path | str, name: str, rules: Any) -> None:
-    if not isinstance(rules, dict):
-        raise _wrong(file, f"calendars.{name}", rules, "a table")
-    for key, (fits, expected) in _CALENDAR_KEYS.items():
-        if not fits(rules.get(key)):
-            raise _wrong(file, f"calendars.{name}.{key}", rules.get(key, "absent"), expected)
-    if rules["first_session"] > rules["last_session"]:
-        raise _wrong(file, f"calendars.{name}.last_session", rules["last_session"], "a date from first_session on")
-    keys = (*_CALENDAR_KEYS, *_CHANGES)
-    for key in rules.keys() - set(keys):
-        expected = f"one of the keys {', '.join(keys)}{_nearest(key, keys)}"
-        raise _wrong(file, f"calendars.{name}.{key}", rules[key], expected)
-    for key, wanted in _CHANGES.items():
-        changes = rules.get(key, [])
-        if not isinstance(changes, list) or not all(_is_change(each, wanted) for each in changes):
-            expected = f"tables with {' and '.join(wanted)}, dates and times, and nothing else but source"
-            raise _wrong(file, f"calendars.{name}.{key}", changes, expected)
-
-
-def _is_change(value: Any, wanted: Mapping[str, Callable[[Any], bool]]) -> bool:
-    known = isinstance(value, dict) and set(wanted) <= set(value) <= {*wanted, "source"}
-    return known and all(fits(value[key]) for key, fits in wanted.items())
+    if entry.calendar not in calendars:
+        known = f"one of {', '.join(calendars)}{_suggestion(entry.calendar, calendars)}"
+        raise _wrong(file, f"{symbol}.calendar", entry.calendar, known)
+    if not set(entry.cycle or ()) <= set(entry.months):
+        raise _wrong(file, f"{symbol}.cycle", entry.cycle, f"some of its months {', '.join(entry.months)}")
 
 
 def _check_calendars_exist(file: Path, names: Iterable[str]) -> None:
@@ -222,15 +268,15 @@ def _check_calendars_exist(file: Path, names: Iterable[str]) -> None:
     known = mcal.get_calendar_names()
     for name in names:
         if name not in known:
-            expected = f"the name of a calendar of pandas_market_calendars{_nearest(name, known)}"
+            expected = f"the name of a calendar of pandas_market_calendars{_suggestion(name, known)}"
             raise _wrong(file, f"calendars.{name}", name, expected)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Return a suggestion of the nearest known name in brackets, or an empty text."""
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the nearest known name as a suggestion in brackets, or an empty text."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
 
 
-def _wrong(file: Path | str, key: str, value: Any, expected: str) -> InvalidValueError:
+def _wrong(file: Path | str, key: str, value: object, expected: str) -> InvalidValueError:
     return InvalidValueError(f"{key} in {file}", value, expected)

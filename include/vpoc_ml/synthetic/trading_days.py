@@ -49,7 +49,7 @@ class MarketPlan:
 
 def most_contracts(lead: int = LEAD) -> int:
     """Return the number of contracts that fit into the sessions whose hours were reviewed."""
-    return _ordinal(*_last_possible()) - _first_possible(lead) + 1
+    return _ordinal(reviewed_range(instrument(ROOT).calendar)[1].year, _MONTHS[-1]) - _first_possible(lead) + 1
 
 
 def plan_market(contracts: int, lead: int = LEAD) -> MarketPlan:
@@ -101,10 +101,6 @@ def _ordinal(year: int, month: int) -> int:
 
 def _contract(ordinal: int) -> Contract:
     return Contract(ROOT, ordinal // 4, _MONTHS[ordinal % 4])
-
-
-def _last_possible() -> tuple[int, int]:
-    return reviewed_range(instrument(ROOT).calendar)[1].year, _MONTHS[-1]
 
 
 def _first_possible(lead: int) -> int:

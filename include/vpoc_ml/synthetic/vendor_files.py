@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
 from vpoc_ml.market.instruments import Instrument
@@ -46,14 +47,12 @@ def traded(
 def export_lines(rows: pl.DataFrame, offset: int) -> list[str]:
     """Return the lines of a minute export: END timestamps, UTC, prices without trailing zeros; ``offset`` in ticks."""
     timestamp = (pl.col("ts") + pl.duration(minutes=1)).dt.strftime("%Y%m%d %H%M%S")
-    prices = [_points(pl.col(name) + offset) for name in ("open", "high", "low", "close")]
+    ticks = [pl.col(name) + offset for name in PRICES]
+    fraction = {0: "", 1: ".25", 2: ".5", 3: ".75"}
+    quarters = [(each % 4).replace_strict(fraction, return_dtype=pl.String) for each in ticks]
+    prices = [pl.concat_str((each // 4).cast(pl.String), part) for each, part in zip(ticks, quarters, strict=True)]
     lines = rows.select(pl.concat_str([timestamp, *prices, pl.col("volume").cast(pl.String)], separator=";"))
     return lines.to_series().to_list()
-
-
-def _points(ticks: pl.Expr) -> pl.Expr:
-    quarter = (ticks % 4).replace_strict({0: "", 1: ".25", 2: ".5", 3: ".75"}, return_dtype=pl.String)
-    return pl.concat_str((ticks // 4).cast(pl.String), quarter)
 
 
 def vix_history(vix: pl.DataFrame, table: pl.DataFrame, es: Instrument, rng: np.random.Generator) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -49,7 +50,7 @@ class DbnReader:
             MissingInputError: the package is not installed.
             ContractCodeError, UnreadableFileError: no contract, another schema, or cut off.
         """
-        counted: dict[tuple[str, Any], int] = {}
+        counted: dict[tuple[str, date], int] = {}
         for batch in self._rows(file, config):
             months = batch.drop_nulls("symbol").group_by("symbol", month=pl.col("ts").dt.date().dt.month_start()).len()
             for symbol, month, rows in months.iter_rows():
@@ -111,13 +112,13 @@ def _package(file: FileRef) -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return what the package raises on a file that is no whole DBN."""
+    """Return the errors that the package raises on an incomplete DBN file."""
     dbn, zstandard = importlib.import_module("databento_dbn"), importlib.import_module("zstandard")
     return (ValueError, KeyError, TypeError, EOFError, RuntimeError, dbn.DBNError, zstandard.ZstdError)
 
 
 def _store(databento: Any, file: FileRef, config: IngestConfig) -> Any:
-    """Return the package's view of a file; what only a zip or gzip holds is unpacked into memory."""
+    """Return the package's view of a file; the content of a zip or gzip is unpacked into memory."""
     if file.member is None and not is_gzip(file.path):
         return databento.DBNStore.from_file(file.path)
     with open_unpacked(file.path, file.member, ratio=config.expansion_limit) as stream:
@@ -134,7 +135,7 @@ def _check_whole(file: FileRef, config: IngestConfig) -> None:
     if head[:3] != _DBN or len(head) < 8:
         raise EOFError("no DBN header")
     if (size - 8 - int.from_bytes(head[4:8], "little")) % _RECORD_BYTES:
-        raise EOFError("the last record is not whole")
+        raise EOFError("the last record is not complete")
 
 
 READER = DbnReader()

@@ -109,8 +109,8 @@ def _rows(records: np.ndarray, line: int, instrument: Instrument) -> pl.DataFram
             "good": good,
         }
     )
-    whole = frame.select(pl.when("good").then(pl.col("ts", *OHLCV)), "line")
-    return whole.with_columns(text=pl.format("record {}", "line"))
+    rows = frame.select(pl.when("good").then(pl.col("ts", *OHLCV)), "line")
+    return rows.with_columns(text=pl.format("record {}", "line"))
 
 
 def _usable(price: np.ndarray) -> np.ndarray:
@@ -139,14 +139,14 @@ def _check_header(file: FileRef, raw: bytes) -> None:
 def _cut_off(file: FileRef) -> UnreadableFileError | None:
     if file.member is not None:
         return None
-    whole, rest = divmod(max(file.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
-    return _partial(file, whole + 1) if rest else None
+    complete, rest = divmod(max(file.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
+    return _partial(file, complete + 1) if rest else None
 
 
 def _partial(file: FileRef, record: int) -> UnreadableFileError:
     return UnreadableFileError(
         file.shown,
-        "whole records of 40 bytes",
+        "complete records of 40 bytes",
         f"part of record {record}, so the file is cut off or still being written",
         line=record,
         remedy="Deliver the file again once it is complete.",

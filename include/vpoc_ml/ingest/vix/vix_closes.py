@@ -74,13 +74,8 @@ def check_coverage(
     assert isinstance(first, date) and isinstance(last, date)  # noqa: PT018
     assert isinstance(oldest, date) and isinstance(newest, date)  # noqa: PT018
     early = vix["available_at"].min() >= bars["ts"].min()  # type: ignore[operator]
-    if early or _sessions_between(calendar, newest, last) > MAX_STALE_SESSIONS:
-        raise VixCoverageError(path, f"{oldest}..{newest}", f"{first}..{last}", name)
-
-
-def _sessions_between(calendar: str, newest: date, last: date) -> int:
-    """Return the number of sessions in (newest, last)."""
     start = max(newest, reviewed_range(calendar)[0])
-    if start >= last:
-        return 0
-    return sessions(calendar, start, last).filter(pl.col("session").is_between(newest, last, closed="none")).height
+    between = pl.col("session").is_between(newest, last, closed="none")
+    stale = sessions(calendar, start, last).filter(between).height if start < last else 0
+    if early or stale > MAX_STALE_SESSIONS:
+        raise VixCoverageError(path, f"{oldest}..{newest}", f"{first}..{last}", name)
