@@ -8,7 +8,7 @@ import numpy as np
 
 from vpoc_ml.evaluation.forecasts import Floats
 
-REACHES = (3.0, 5.0, 10.0, 20.0)
+TAIL_DISTANCES = (3.0, 5.0, 10.0, 20.0)
 BINS = 40
 _QUANTILES = {"p0.1": 0.001, "p1": 0.01, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p99": 0.99, "p99.9": 0.999}
 
@@ -50,4 +50,4 @@ def histogram(values: Floats, low: float, high: float, bins: int = BINS) -> dict
 def extremes(values: Floats, median: float, scale: float) -> dict[str, float]:
     """Return the share of the finite ``values`` farther than 3, 5, 10 and 20 scales from the median."""
     distance = np.abs(values[np.isfinite(values)] - median) / scale
-    return {f"{reach:g}": float((distance > reach).mean()) if distance.size else 0.0 for reach in REACHES}
+    return {f"{reach:g}": float((distance > reach).mean()) if distance.size else 0.0 for reach in TAIL_DISTANCES}

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vpoc_ml.analysis.distribution import REACHES
+from vpoc_ml.analysis.distribution import TAIL_DISTANCES
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.reports import charts
 from vpoc_ml.reports.templating import render
@@ -40,7 +40,7 @@ def render_analysis(run: str, analysis: Mapping[str, Any]) -> str:
         **analysis,
         images=images,
         findings=findings(analysis),
-        reaches=[f"{reach:g}" for reach in REACHES],
+        reaches=[f"{reach:g}" for reach in TAIL_DISTANCES],
         missing=[(name, feature) for name, feature in features.items() if feature["before"]["nonfinite"]],
         scaler=next(kind for kind, scaler in analysis["scalers"].items() if scaler["chosen"]),
         scaler_rows=[_scaler_row(kind, scaler) for kind, scaler in analysis["scalers"].items()],
