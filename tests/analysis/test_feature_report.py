@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
 from vpoc_ml.analysis.analyze import analyze
+from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.cli import app
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
@@ -28,7 +29,7 @@ NOW = datetime(2025, 3, 17, 22, 30, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def found(made):
-    return analyze(made.folder, CONFIG)
+    return analyze(made.folder, CONFIG).to_json()
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_page_is_the_same_twice_and_escapes_names(own):
 
 
 def test_findings_name_significant_and_needed_features(found, noise):
-    planted, nothing = findings(found), findings(analyze(noise.folder, CONFIG))
+    planted, nothing = findings(found), findings(analyze(noise.folder, CONFIG).to_json())
     assert planted[0].endswith("tests: close_change_pct; mom_15m.")
     assert all("loses without price" in sentence for sentence in planted[1:3])
     assert "clusters" in planted[5]
@@ -65,7 +66,7 @@ def test_findings_name_significant_and_needed_features(found, noise):
 
 def test_one_contract_has_no_drift_to_draw(made, make_run):
     run = make_run(made.frame.with_columns(contract=pl.lit("ESH25")))
-    html = render_analysis("one", analyze(run.folder, CONFIG))
+    html = render_analysis("one", analyze(run.folder, CONFIG).to_json())
     assert "One contract only" in html
     assert "Population stability" not in html
     assert "Between contracts" not in html
@@ -79,7 +80,7 @@ def test_missing_values_and_unavailable_kinds_are_shown(own):
 
 
 def test_json_beside_the_page_is_the_analysis(found, tmp_path):
-    page = write_analysis(tmp_path, "night", found)
+    page = write_analysis(tmp_path, "night", FeatureAnalysis.model_validate(found))
     assert page == tmp_path / "feature-analysis.html"
     assert json.loads((tmp_path / "feature-analysis.json").read_text()) == found
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 from vpoc_ml.analysis import ablation as module
 from vpoc_ml.analysis.ablation import FULL, RIDGE_PENALTY, ablation, variants
-from vpoc_ml.analysis.analyze import alike, by_family
+from vpoc_ml.analysis.analyze import by_family, clusters_beside_families
 from vpoc_ml.analysis.skill import critical_t, skills
 from vpoc_ml.config import resolve
 
@@ -84,7 +84,7 @@ def test_groups_are_families_and_clusters_that_are_no_family():
     families = by_family(["mom_15m", "vwap", "mom_60m", "unheard_of"])
     assert families == {"price": ["mom_15m", "mom_60m"], "volume": ["vwap"], "other": ["unheard_of"]}
     groups = [["mom_60m", "mom_15m"], ["vwap", "mom_15m"], ["vwap"]]
-    found = alike({"groups": [{"members": members} for members in groups]}, families)
+    found = clusters_beside_families({"groups": [{"members": members} for members in groups]}, families)
     assert found == {"vwap and 1 alike": ["vwap", "mom_15m"]}
 
 

@@ -42,7 +42,7 @@ def test_what_test_rows_hold_changes_nothing(made, make_run):
         last_ret=pl.when(unseen).then(float("nan")).otherwise(pl.col("last_ret")),
         contract=pl.when(unseen).then(pl.lit("ESZ25")).otherwise(pl.col("contract")),
     )
-    first, second = (json.dumps(analyze(run.folder, CONFIG)) for run in (made, make_run(spoiled)))
+    first, second = (json.dumps(analyze(run.folder, CONFIG).to_json()) for run in (made, make_run(spoiled)))
     assert first == second
 
 

@@ -1,5 +1,4 @@
-"""What the features of a run are worth before any model is trained, and the page that explains each of them.
+"""Analysis of a run's features before any model is trained.
 
-Everything here reads training and validation rows only. The test rows stay unseen, so that the analysis
-may guide choices without spending them.
+It reads training and validation rows only. Choices made after reading the analysis therefore do not use the test rows.
 """

@@ -1,9 +1,9 @@
-"""What a group of features adds to a model that has all the others, and what it can do alone.
+"""Ablation: the gain from a group of features beside all others, and the skill of a family alone.
 
-Every model is fitted on training rows and judged on validation rows. Nothing is chosen on the validation rows:
-the penalty of the ridge and the size of the trees are constants. A gain is the full model's result minus that of
-the model without the group, on the same rows and the same resampled sessions: above zero the group helps. The
-intervals tell what other validation sessions might have shown, not what other training rows would have taught.
+Every model is fitted on training rows and evaluated on validation rows. Nothing is chosen on the validation rows: the
+penalty of the ridge and the size of the trees are constants. A gain is the result of the full model minus that of the
+model without the group, on the same rows and resampled sessions. Above zero the group helps. The intervals cover the
+choice of the validation sessions, not that of the training rows.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ ROUNDS = 40
 def variants(
     features: Sequence[str], families: Mapping[str, Sequence[str]], clusters: Mapping[str, Sequence[str]]
 ) -> dict[str, list[int]]:
-    """Return the columns of every model to fit: all, without each group, and each family alone.
+    """Return the columns of every fitted model: all, without each group, and each family alone.
 
-    A family that is everything has neither a model without it nor one of its own.
+    A family of all features has neither a model without it nor one of its own.
     """
     found = {FULL: list(range(len(features)))}
     for name, members in {**families, **clusters}.items():
@@ -70,20 +70,20 @@ def ablation(
     clusters: Mapping[str, Sequence[str]],
     model: Model,
 ) -> dict[str, Any]:
-    """Fit and judge every variant of one model.
+    """Fit and evaluate every variant of one model.
 
     Args:
-        seen: training and validation rows.
+        view: training and validation rows.
         config: ``model.guard_clip`` and ``evaluation`` are read.
         families: features of each family, by its name.
         clusters: features of each cluster, by a name that no family has.
         model: ``ridge`` on all labelled training rows, or ``trees`` (gradient boosting) on an even sample.
 
     Returns:
-        ``model``; ``rows``, training rows used; ``full``: accuracy and rank IC of all features; ``groups``: by
-        group its ``features``, the paired ``gain`` of the full model over the one without it, whether the gain in
-        rank IC ``stands`` after the Bonferroni correction for the number of groups, and the metrics of a family
-        ``alone`` (None for a cluster). Each is value, low, high, or None where it is undefined.
+        ``model``; ``rows``, the number of training rows; ``full``, accuracy and rank IC with all features; and
+        ``groups``. Each group has its ``features``, the paired ``gain`` of the full model over the one without it,
+        ``stands`` (the gain in rank IC is significant after the Bonferroni correction for the number of groups), and
+        the metrics of a family ``alone`` (None for a cluster). A metric is value, low, high, or None if undefined.
     """
     columns = variants(view.features, families, clusters)
     clip = config.model.guard_clip
@@ -116,7 +116,7 @@ def _gain(full: SessionSums, without: SessionSums, resamples: Resamples, bar: fl
 
 
 def _predictions(view: TrainValidationView, fitted: Mapping[str, Predict], clip: float) -> Iterator[tuple[str, Floats]]:
-    """Yield the forecast of each model for the validation rows; the features pass by once, in blocks."""
+    """Yield the forecast of each model for the validation rows. The features are read once, in blocks."""
     parts: dict[str, list[Floats]] = {name: [] for name in fitted}
     for block in view.blocks("validation", clip):
         for name, predict in fitted.items():
@@ -128,19 +128,19 @@ def _predictions(view: TrainValidationView, fitted: Mapping[str, Predict], clip:
 def _fit_ridge(
     view: TrainValidationView, columns: Mapping[str, list[int]], clip: float
 ) -> tuple[dict[str, Predict], int]:
-    """Fit every variant from one matrix of cross products: features and rank, centred, (f + 1, f + 1).
+    """Fit every variant from one matrix of centred cross products of features and rank, (f + 1, f + 1).
 
-    The penalty is a share of the rows, on scaled features, as in the ridge baseline.
+    As in the ridge baseline, the features are scaled and the penalty is a share of the number of rows.
     """
     ranks = _ranks(view)
-    width, past = len(view.features) + 1, 0
+    width, rows = len(view.features) + 1, 0
     total, products = np.zeros(width), np.zeros((width, width))
     for block in view.blocks("train", clip):
-        joined = np.column_stack((block, ranks[past : past + len(block)]))
-        total, products, past = total + joined.sum(axis=0), products + joined.T @ joined, past + len(block)
-    mean = total / past
-    covariance = products / past - np.outer(mean, mean)
-    return {name: _solve(covariance, mean, chosen) for name, chosen in columns.items()}, past
+        joined = np.column_stack((block, ranks[rows : rows + len(block)]))
+        total, products, rows = total + joined.sum(axis=0), products + joined.T @ joined, rows + len(block)
+    mean = total / rows
+    covariance = products / rows - np.outer(mean, mean)
+    return {name: _solve(covariance, mean, chosen) for name, chosen in columns.items()}, rows
 
 
 def _solve(covariance: Floats, mean: Floats, chosen: list[int]) -> Predict:
@@ -153,7 +153,7 @@ def _solve(covariance: Floats, mean: Floats, chosen: list[int]) -> Predict:
 def _fit_trees(
     view: TrainValidationView, columns: Mapping[str, list[int]], clip: float
 ) -> tuple[dict[str, Predict], int]:
-    """Fit every variant on an even sample of the training rows."""
+    """Fit every variant on an evenly spaced sample of the training rows."""
     import lightgbm
 
     ranks = _ranks(view)
@@ -170,5 +170,5 @@ def _fit_trees(
 
 
 def _ranks(view: TrainValidationView) -> Floats:
-    """Rank of the label of each labelled training row."""
+    """Return the rank of the label of each labelled training row."""
     return view.target.apply(view.keys["ret"].to_numpy()[view.mask("train", labelled=True)])

@@ -1,4 +1,4 @@
-"""Everything the report says about the features of a run, as one JSON-ready dictionary."""
+"""The complete analysis of a run's features."""
 
 from __future__ import annotations
 
@@ -18,34 +18,30 @@ from vpoc_ml.analysis.scaler_effects import scaler_effects
 from vpoc_ml.analysis.skill import critical_t, skills
 from vpoc_ml.analysis.target_distributions import target_distributions
 from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view
+from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.features.optional_registry import ALL_FEATURES
 
 
-def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
-    """Analyse the features of the training set in ``run_dir``; its test rows are not looked at.
-
-    Returns:
-        ``about`` (rows, sessions, contracts, settings), ``features`` (by name: what the registry says,
-        distribution, drift, skill), ``clusters``, ``ablation`` (one entry a model), ``targets`` and ``scalers``
-        (by kind); strict JSON: what is undefined is None.
+def analyze(run_dir: Path, config: RunConfig) -> FeatureAnalysis:
+    """Analyse the features of the training set in ``run_dir`` without reading its test rows.
 
     Raises:
         MissingInputError: the run has no training set.
-        ArtifactError: the training set is not what its statistics describe.
+        ArtifactError: the training set does not match its statistics.
         InsufficientSessionsError: fewer than three sessions in training or validation.
     """
     view = open_train_validation_view(run_dir)
     clusters = cluster(view.features, spearman(view))
     families = by_family(view.features)
-    groups = alike(clusters, families)
+    groups = clusters_beside_families(clusters, families)
     skill = skills(view, config.evaluation)
     features = {
         name: _described(name) | _distributed(view, name, config.model.guard_clip) | {"skill": skill[name]}
         for name in view.features
     }
-    result: dict[str, Any] = _null_nonfinite(
+    result = _null_nonfinite(
         {
             "about": _about(view, config),
             "features": features,
@@ -55,7 +51,7 @@ def analyze(run_dir: Path, config: RunConfig) -> dict[str, Any]:
             "scalers": scaler_effects(view, config.dataset),
         }
     )
-    return result
+    return FeatureAnalysis.model_validate(result)
 
 
 def _null_nonfinite(value: Any) -> Any:
@@ -75,8 +71,8 @@ def by_family(features: Sequence[str]) -> dict[str, list[str]]:
     return families
 
 
-def alike(clusters: Mapping[str, Any], families: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the clusters of several features that are not just a family, named by their first feature."""
+def clusters_beside_families(clusters: Mapping[str, Any], families: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the clusters of several features that differ from every family, named by their first feature."""
     known = [set(members) for members in families.values()]
     return {
         f"{group['members'][0]} and {len(group['members']) - 1} alike": group["members"]
@@ -86,7 +82,7 @@ def alike(clusters: Mapping[str, Any], families: Mapping[str, list[str]]) -> dic
 
 
 def _described(name: str) -> dict[str, Any]:
-    """What is known of a feature without computing it; a column that no list names has no unit."""
+    """Return family, unit and formula of a feature; an unknown column has no unit."""
     known = ALL_FEATURES.get(name)
     return {"family": _family(name), "unit": known.unit if known else "", "formula": known.formula if known else ""}
 
@@ -96,7 +92,7 @@ def _family(name: str) -> str:
 
 
 def _distributed(view: TrainValidationView, name: str, clip: float) -> dict[str, Any]:
-    """Distribution on the training rows, and drift between the contracts of all seen rows, in one reading."""
+    """Return the distribution on the training rows, and the drift between contracts on all rows of the view."""
     values, codes = view.column(name), view.contracts
     train = values[view.mask("train")]
     after, known = view.guarded(name, train, clip), fit_robust_scaling(train)

@@ -1,4 +1,4 @@
-"""Which features say the same: Spearman correlation and hierarchical clusters."""
+"""Spearman correlation and hierarchical clusters of the features."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SAME = 0.7
 def spearman(view: TrainValidationView, rows: int = ROWS) -> Floats:
     """Return Spearman's rank correlation of every pair of features, (f, f), on at most ``rows`` training rows.
 
-    The rows are evenly spaced over the training split. Ties get average ranks; a value that is not finite
-    takes the middle rank; a constant feature correlates with nothing (0).
+    The rows are evenly spaced over the training split. Ties get average ranks, a non-finite value gets the middle rank,
+    and a constant feature has correlation 0 with every other.
     """
     train = np.flatnonzero(view.mask("train"))
     chosen = train[:: -(-train.size // rows)]
@@ -36,7 +36,7 @@ def cluster(names: list[str], rho: Floats, same: float = SAME) -> dict[str, Any]
     Two groups merge while the mean |rho| between their members is at least ``same``.
 
     Returns:
-        ``order``: names along the dendrogram, so that likes lie side by side; ``groups``: the members of each
+        ``order``: names along the dendrogram, with similar features side by side; ``groups``: the members of each
         cluster in that order, and ``weakest``, the smallest |rho| between two of them (1 for a single feature);
         ``rho``: the matrix in ``order``, to four decimals.
     """
@@ -44,9 +44,9 @@ def cluster(names: list[str], rho: Floats, same: float = SAME) -> dict[str, Any]
         return {"same": same, "order": names, "groups": [{"members": names, "weakest": 1.0}], "rho": [[1.0]]}
     distance = 1.0 - np.abs(rho)
     tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
-    place, order = fcluster(tree, 1.0 - same, "distance"), leaves_list(tree)
-    labels = list(dict.fromkeys(place[order].tolist()))
-    members = [[int(at) for at in order if place[at] == label] for label in labels]
+    cluster_of, order = fcluster(tree, 1.0 - same, "distance"), leaves_list(tree)
+    labels = list(dict.fromkeys(cluster_of[order].tolist()))
+    members = [[int(at) for at in order if cluster_of[at] == label] for label in labels]
     return {
         "same": same,
         "order": [names[at] for at in order],

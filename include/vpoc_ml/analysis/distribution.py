@@ -1,4 +1,4 @@
-"""How one feature is distributed, before and after the guard, and how far its tails reach."""
+"""Distribution of one feature: moments, quantiles, histogram and tails."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _QUANTILES = {"p0.1": 0.001, "p1": 0.01, "p25": 0.25, "p50": 0.5, "p75": 0.75, "
 def describe(values: Floats) -> dict[str, Any]:
     """Return moments, quantiles and a histogram of ``values`` (n,); all None where nothing is finite.
 
-    Skewness and excess kurtosis are those of the sample (biased); 0 for a constant. The histogram spans
-    p0.1 to p99.9, what lies beyond counts in its first and last bin: a single outlier does not flatten it.
+    Skewness and excess kurtosis are those of the sample (biased), 0 for a constant. The histogram spans p0.1 to p99.9.
+    Values beyond count in its outer bins, so a single outlier does not flatten it.
     """
     finite = values[np.isfinite(values)]
     counted: dict[str, Any] = {"rows": int(values.size), "nonfinite": int(values.size - finite.size)}
@@ -50,4 +50,4 @@ def histogram(values: Floats, low: float, high: float, bins: int = BINS) -> dict
 def extremes(values: Floats, median: float, scale: float) -> dict[str, float]:
     """Return the share of the finite ``values`` farther than 3, 5, 10 and 20 scales from the median."""
     distance = np.abs(values[np.isfinite(values)] - median) / scale
-    return {f"{reach:g}": float((distance > reach).mean()) if distance.size else 0.0 for reach in TAIL_DISTANCES}
+    return {f"{limit:g}": float((distance > limit).mean()) if distance.size else 0.0 for limit in TAIL_DISTANCES}

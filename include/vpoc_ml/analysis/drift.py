@@ -1,4 +1,4 @@
-"""How far a feature's distribution differs from one contract to the others."""
+"""Difference of a feature's distribution between one contract and all others."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def drift(values: Floats, contract: Ints, codes: Sequence[str], scale: float) ->
     """Compare each contract's values with those of all other contracts.
 
     Args:
-        values: one feature, (n,), raw; what is not finite is left out.
-        contract: place in ``codes`` of the contract of each row, (n,).
+        values: one feature, (n,), raw; non-finite values are left out.
+        contract: index in ``codes`` of the contract of each row, (n,).
         codes: codes of the contracts.
         scale: the feature's robust scale (IQR of the training rows in units of a normal's sigma).
 
     Returns:
         By code: ``rows``; ``psi``, the population stability index over the deciles of all rows; ``shift``, the
-        difference of the means in scales. Both are None where the contract or all others have no rows.
+        difference of the means in scales. Both are None if the contract or all others have no rows.
     """
     finite = np.isfinite(values)
     values, contract = values[finite], contract[finite]
     edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS)) if values.size else np.zeros(0)
-    place = np.searchsorted(edges, values, side="left")
+    bin_of = np.searchsorted(edges, values, side="left")
     bins = edges.size + 1
-    cells = np.bincount(contract * bins + place, minlength=bins * len(codes)).astype(np.int64)
+    cells = np.bincount(contract * bins + bin_of, minlength=bins * len(codes)).astype(np.int64)
     counts = cells.reshape(len(codes), bins)
     sums = np.bincount(contract, values, len(codes)).astype(np.float64)
     return {code: _against_others(counts, sums, at, scale) for at, code in enumerate(codes)}
@@ -50,7 +50,7 @@ def psi(own: Ints, others: Ints) -> float:
     """Return the population stability index of two histograms over the same bins: sum (p - q) ln(p / q).
 
     It is symmetric and 0 for equal shares; the credit-scoring convention (Siddiqi 2006) calls less than 0.1
-    stable and more than 0.25 a change. Half a row is added to each bin, because an empty one is not certain.
+    stable and more than 0.25 a change. Half a row is added to each bin, so that empty bins have a finite index.
     """
     p, q = ((counts + _PSEUDO) / (counts + _PSEUDO).sum() for counts in (own, others))
     return float(((p - q) * np.log(p / q)).sum())

@@ -1,4 +1,4 @@
-"""What each kind of scaler makes of the features: which one tames the tails, and which one spares the middle."""
+"""Effect of each kind of scaler on the shape of the features."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FAR = 5.0
 
 
 def scaler_effects(view: TrainValidationView, config: DatasetConfig, rows: int = ROWS) -> dict[str, dict[str, Any]]:
-    """Fit every kind of scaler on at most ``rows`` evenly spaced training rows of each feature; return what it does.
+    """Fit every kind of scaler on at most ``rows`` evenly spaced training rows of each feature; return its effect.
 
-    By kind, with ``none`` for the raw values: ``formula``, ``chosen`` (the kind this run uses), and ``features``,
-    by name: ``skewness`` and excess ``kurtosis`` of the scaled values and the share ``far`` beyond 5 robust scales
-    of them, which does not depend on the unit a scaler ends in.
+    By kind, with ``none`` for the raw values: ``formula``, ``chosen`` (this run uses the kind), and ``features``. Each
+    feature has ``skewness`` and excess ``kurtosis`` of the scaled values, and ``far``, the share of values beyond 5 of
+    their robust scales, which does not depend on the unit of a scaler.
     """
     train = np.flatnonzero(view.mask("train"))
     chosen = train[:: -(-train.size // rows)]
@@ -33,7 +33,7 @@ def scaler_effects(view: TrainValidationView, config: DatasetConfig, rows: int =
             found[kind][name] = _shape(_scaled(kind, column))
     return {
         kind: {
-            "formula": KINDS[kind].formula if kind in KINDS else "as it is",
+            "formula": KINDS[kind].formula if kind in KINDS else "unchanged",
             "chosen": kind == config.scaler,
             "features": features,
         }
@@ -46,7 +46,7 @@ def _scaled(kind: str, column: Floats) -> Floats:
 
 
 def _shape(values: Floats) -> dict[str, float]:
-    """Skewness, excess kurtosis and far share of the finite values; all 0 for a constant or where there are none."""
+    """Return skewness, excess kurtosis and far share of the finite values; all 0 for a constant or without any."""
     finite = values[np.isfinite(values)]
     sd = float(finite.std()) if finite.size else 0.0
     if not sd > 0:

@@ -1,4 +1,4 @@
-"""What a single feature says about the next return."""
+"""Skill of a single feature: its rank correlation with the next return."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio, reduce
 def skills(view: TrainValidationView, settings: EvaluationConfig) -> dict[str, dict[str, Any]]:
     """Return the single-feature skill of every feature, by name.
 
-    ``train_ic`` and ``validation_ic`` are Spearman's correlation of the feature with the label's return, with
-    the session-block bootstrap interval at ``settings.confidence``; ``t`` is the validation IC over its bootstrap
-    standard error; ``accuracy`` is the share of right directions on the validation rows of the rule "above its
-    training median means up", turned round where the training IC is negative: nothing about the rule is taken
-    from the validation rows. A value that is not finite counts as the median. ``stands`` tells whether the t holds
-    after the Bonferroni correction for the number of features. None where a feature does not vary.
+    ``train_ic`` and ``validation_ic`` are Spearman's correlation of the feature with the label's return, with the
+    session-block bootstrap interval at ``settings.confidence``. ``t`` is the validation IC divided by its bootstrap
+    standard error. ``accuracy`` is the share of correct directions on the validation rows of the rule "above its
+    training median means up", reversed if the training IC is negative. The rule uses nothing from the validation rows.
+    A non-finite value counts as the median. ``stands`` is true if t is significant after the Bonferroni correction for
+    the number of features. Values are None if a feature does not vary.
     """
     labelled_rows = {split: view.labelled_rows(split) for split in ("train", "validation")}
     resamples = {split: draws(rows, settings) for split, rows in labelled_rows.items()}

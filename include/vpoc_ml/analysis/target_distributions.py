@@ -1,4 +1,4 @@
-"""What each kind of target makes of the labels of this run."""
+"""Distribution of each kind of target on the labels of a run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vpoc_ml.evaluation.forecasts import Floats
 def target_distributions(view: TrainValidationView, config: DatasetConfig) -> dict[str, dict[str, Any]]:
     """Describe every kind of target on the labelled rows of both splits, by kind.
 
-    The kind this run trains on is what its training set holds; the others are fitted here on the training rows. Of
-    those ``vol_scaled`` takes the volatility from the seen rows, for a training set does not keep the rows between.
+    The training set holds the target of this run. The other kinds are fitted here on the training rows. Their
+    ``vol_scaled`` computes the volatility from the rows of the view, because a training set lacks the rows between.
 
-    Each has ``predicts``, ``loss``, ``outputs``, ``chosen`` (the kind this run trains on), ``distinct`` values,
-    ``commonest`` (share of the training rows on the commonest value), and the
-    distribution on ``train`` and ``validation``. A kind whose options do not fit these returns has only
-    ``predicts``, ``chosen`` and ``refused``, the reason.
+    Each kind has ``predicts``, ``loss``, ``outputs``, ``chosen`` (this run trains on it), the number of ``distinct``
+    values, ``commonest`` (share of training rows with the most frequent value), and the distribution on ``train`` and
+    ``validation``. A kind whose options do not suit these returns has only ``predicts``, ``chosen`` and ``refused``,
+    the reason.
     """
     volatility = _volatility(view, config)
     return {kind: _described(view, kind, volatility, config) for kind in KINDS}
@@ -51,7 +51,7 @@ def _described(view: TrainValidationView, kind: str, volatility: Floats, config:
 
 
 def _volatility(view: TrainValidationView, config: DatasetConfig) -> Floats:
-    """Volatility of each row's label as known at the row, from the returns of its contract's seen rows so far."""
+    """Return the volatility of each row's label known at the row, from the earlier returns of its contract."""
     known = view.keys.select(
         pl.col("last_ret")
         .map_batches(

@@ -27,11 +27,10 @@ _KEYS = ("split", "contract", "session", "ret", "weight", "last_ret")
 
 @dataclass(frozen=True)
 class TrainValidationView:
-    """The rows that may be looked at: those of train and validation, which the file holds first.
+    """The training and validation rows, which come first in the file.
 
-    ``keys`` has split, contract, session, ret (natural log return of the label), weight (1: labelled) and
-    last_ret (log return of the bar itself) of each of them. Memory holds the keys and what is asked for: one
-    feature, or one block of rows.
+    ``keys`` has split, contract, session, ret (natural log return of the label), weight (1: labelled) and last_ret (log
+    return of the bar itself) of each row. Only the keys and one feature, or one block of rows, are in memory.
     """
 
     path: Path
@@ -51,22 +50,22 @@ class TrainValidationView:
 
     @cached_property
     def contract(self) -> Ints:
-        """Place in ``contracts`` of the contract of each row, (n,)."""
-        places = range(len(self.contracts))
-        return self.keys["contract"].replace_strict(self.contracts, places, return_dtype=pl.Int64).to_numpy()
+        """Index in ``contracts`` of the contract of each row, (n,)."""
+        numbers = range(len(self.contracts))
+        return self.keys["contract"].replace_strict(self.contracts, numbers, return_dtype=pl.Int64).to_numpy()
 
     def mask(self, split: str, *, labelled: bool = False) -> Mask:
-        """Return which rows belong to ``split``, (n,); ``labelled``: and have a label."""
-        wanted = self.keys["split"] == split
-        return (wanted & (self.keys["weight"] == 1) if labelled else wanted).to_numpy()
+        """Return which rows belong to ``split``, (n,); with ``labelled``, those with a label."""
+        chosen = self.keys["split"] == split
+        return (chosen & (self.keys["weight"] == 1) if labelled else chosen).to_numpy()
 
     def column(self, name: str) -> Floats:
-        """Return a feature (raw) or another column of every seen row, (n,) float64."""
+        """Return a raw feature or another column of every row, (n,) float64."""
         column = pl.scan_parquet(self.path).head(self.keys.height).select(name).collect()
         return column[name].to_numpy().astype(np.float64)
 
     def guarded(self, name: str, raw: Floats, clip: float) -> Floats:
-        """Return values of one feature, (n,), as the guard hands them to the network: scaled, squeezed, clipped."""
+        """Return values of one feature, (n,), as the network receives them: after scaler and guard."""
         at = self.features.index(name)
         entering = raw if self.scaler is None else apply_column(self.scaler.columns[at], raw)
         return robust_scale(entering, self.statistics.median[at], self.statistics.scale[at], clip)
@@ -80,7 +79,7 @@ class TrainValidationView:
     def blocks(self, split: str, clip: float, *, every: int = 1) -> Iterator[Floats]:
         """Yield the labelled rows of ``split``, all features as ``guarded`` gives them, (rows, f) float64.
 
-        ``every``: take one labelled row of so many, evenly spaced.
+        ``every``: use only every such labelled row.
         """
         centre, scale = (np.asarray(each) for each in (self.statistics.median, self.statistics.scale))
         wanted = np.flatnonzero(self.mask(split, labelled=True))[::every]
@@ -92,19 +91,19 @@ class TrainValidationView:
                 yield robust_scale(raw if self.scaler is None else self.scaler.apply(raw), centre, scale, clip)
 
     def labelled_rows(self, split: str) -> LabelledRows:
-        """Return the labelled rows of ``split`` as the metrics take them; ``y`` is the rank of the return."""
+        """Return the labelled rows of ``split`` for the metrics; ``y`` is the rank of the return."""
         rows = self.keys.filter((pl.col("split") == split) & (pl.col("weight") == 1))
         ranks = pl.Series("y", self.target.apply(rows["ret"].to_numpy()))
         return LabelledRows.of(rows.with_columns(ranks))
 
     @cached_property
     def target(self) -> RankTarget:
-        """The rank target of the training rows, whatever target the model itself is trained on."""
+        """The rank target of the training rows, whatever target the model is trained on."""
         return RankTarget.fit(self.keys["ret"].to_numpy()[self.mask("train", labelled=True)])
 
 
 def open_train_validation_view(run_dir: Path) -> TrainValidationView:
-    """Open the training set of a run; of the test rows nothing is kept.
+    """Open the training set of a run without its test rows.
 
     Raises:
         MissingInputError: the run has no training set.
@@ -115,7 +114,7 @@ def open_train_validation_view(run_dir: Path) -> TrainValidationView:
     if not path.is_file():
         raise MissingInputError(path, "a training set", "Build the training set of this run first.")
     statistics = read_feature_statistics(run_dir)
-    _refuse_absent(path, statistics.features)
+    _require_columns(path, statistics.features)
     view = TrainValidationView(path, _read_keys(path), statistics)
     for split in SPLITS:
         if not view.mask(split, labelled=True).any():
@@ -125,14 +124,14 @@ def open_train_validation_view(run_dir: Path) -> TrainValidationView:
 
 def _read_keys(path: Path) -> pl.DataFrame:
     rows = pl.scan_parquet(path)
-    view = pl.col("split").is_in(SPLITS)
-    keys = rows.filter(view).select(_KEYS).collect()
-    if not rows.head(keys.height).select(view.all()).collect().item():
+    in_view = pl.col("split").is_in(SPLITS)
+    keys = rows.filter(in_view).select(_KEYS).collect()
+    if not rows.head(keys.height).select(in_view.all()).collect().item():
         raise ArtifactError(path, "the test rows after those of train and validation", "test rows between them")
     return keys
 
 
-def _refuse_absent(path: Path, features: Sequence[str]) -> None:
+def _require_columns(path: Path, features: Sequence[str]) -> None:
     known = pl.read_parquet_schema(path)
     absent = [name for name in (*_KEYS, *features) if name not in known]
     if absent:

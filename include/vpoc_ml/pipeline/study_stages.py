@@ -28,13 +28,13 @@ def analyze_features(run: Run) -> Result:
 
     found = analyze(run.folder, run.config)
     page = write_analysis(run.reports / "runs" / run.name, run.name, found)
-    rows = sum(found["about"]["rows"].values())
+    rows = sum(found.about.rows.values())
     return {
         "rows_in": rows,
         "rows_out": rows,
         "quarantined": 0,
         "skipped": False,
-        "features": len(found["features"]),
+        "features": len(found.features),
         "report": run.lake.uri(page),
     }
 

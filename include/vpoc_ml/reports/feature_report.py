@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from vpoc_ml.analysis.distribution import TAIL_DISTANCES
+from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.reports import charts
 from vpoc_ml.reports.templating import render
@@ -16,11 +17,12 @@ NAME = "feature-analysis"
 _DRIFTED, _STABLE = 0.25, 0.1
 
 
-def write_analysis(folder: Path, run: str, analysis: Mapping[str, Any]) -> Path:
+def write_analysis(folder: Path, run: str, analysis: FeatureAnalysis) -> Path:
     """Write ``feature-analysis.json`` and ``.html`` of ``analyze`` into ``folder``; return the page's path."""
-    write_json(folder / f"{NAME}.json", analysis)
+    content = analysis.to_json()
+    write_json(folder / f"{NAME}.json", content)
     path = folder / f"{NAME}.html"
-    write_text(path, render_analysis(run, analysis))
+    write_text(path, render_analysis(run, content))
     return path
 
 
