@@ -1,10 +1,10 @@
-"""Speed and memory of the features beside the same formulas in polars.
+"""Speed and memory of the features, compared with the same formulas in polars.
 
     python benchmarks/bench_features.py
 
-12 contracts of 69 whole sessions, 1.14 million bars, with sessions, developing levels and VIX given to both. The values
-have to agree before anything is timed. One thread, CPU seconds, the least of several runs. Ratios are what to quote.
-Runs in about a minute.
+The data are 12 contracts of 69 full sessions, 1.14 million bars. Both versions get sessions, developing levels and VIX.
+The values must agree before anything is timed. Times are CPU seconds of one thread, the minimum of several runs. Quote
+ratios. The benchmark takes about a minute.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Market(NamedTuple):
     vix: pl.DataFrame
 
 
-def stamps(code: str) -> pl.DataFrame:
-    """The minutes of the last 69 whole sessions before the contract's roll."""
+def bar_times(code: str) -> pl.DataFrame:
+    """The minutes of the last 69 full sessions before the contract's roll."""
     roll = parse_contract(code, where="here").scheduled_roll
     table = sessions(ES.calendar, roll - timedelta(days=130), roll).filter(minutes=MINUTES).tail(SESSIONS)
     minutes = pl.datetime_ranges("open", "close", "1m", closed="left").alias("ts")
@@ -64,13 +64,13 @@ def stamps(code: str) -> pl.DataFrame:
 
 
 def contract_market(number: int) -> Market:
-    """One contract of a random market, with what features are computed from."""
+    """One contract of a random market, with all inputs of the features."""
     ticks = market(SESSIONS, seed=number)
     draw = np.random.default_rng(number)
     opened = np.clip(np.concatenate((ticks.close[:1], ticks.close[:-1])), ticks.low, ticks.high)
     price = {name: 0.25 * values for name, values in zip(
         ("open", "high", "low", "close"), (opened, ticks.high, ticks.low, ticks.close), strict=True)}  # fmt: skip
-    bars = stamps(CODES[number]).select(
+    bars = bar_times(CODES[number]).select(
         pl.col("ts").cast(pl.Datetime("us", "UTC")),
         pl.lit(CODES[number]).alias("contract"),
         "session",
@@ -88,16 +88,16 @@ def contract_market(number: int) -> Market:
     return Market(bars, build_sessions(bars, ES, CONFIG), build_developing(bars, ES, CONFIG), vix)
 
 
-def gathered(one: Market, past: Past | None = None) -> Inputs:
+def inputs_of(one: Market, past: Past | None = None) -> Inputs:
     return build_inputs(*one, ES, past, CONFIG)
 
 
 def ours(one: Market, names: Sequence[str]) -> pl.DataFrame:
-    return pl.DataFrame(tabulate(gathered(one), {name: FUNCTIONS[name] for name in names}))
+    return pl.DataFrame(tabulate(inputs_of(one), {name: FUNCTIONS[name] for name in names}))
 
 
 class PeerInputs(NamedTuple):
-    """The same, as the polars version takes it."""
+    """The same data in the form of the polars version."""
 
     bars: pl.DataFrame
     daily: pl.DataFrame
@@ -114,7 +114,7 @@ def peer_inputs(markets: Sequence[Market]) -> PeerInputs:
 
 
 def check(one: Market) -> None:
-    """Refuse to time what does not find the same values."""
+    """Check that both versions compute the same values."""
     found, expected = ours(one, SHARED), peers.compute(*peer_inputs([one]), over=False)
     assert set(expected.columns) == set(SHARED)
     keys = one.bars.select("session")
@@ -123,8 +123,8 @@ def check(one: Market) -> None:
         values, others = (frame[name].filter(known).to_numpy() for frame in (found, expected))
         np.testing.assert_allclose(values, others, rtol=2e-4, atol=2e-4, err_msg=name)
     print(f"the same values: {len(SHARED)} features, {keys.height:,} bars of one contract")
-    for name, why in peers.ABSENT.items():
-        print(f"  not in the ratio: {name} ({why})")
+    for name, reason in peers.ABSENT.items():
+        print(f"  not in the ratio: {name} ({reason})")
 
 
 # ---------------------------------------------------------------- table
@@ -141,27 +141,27 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def in_turns(*works: Callable[[], object], rounds: int = 7) -> list[float]:
-    """The least CPU seconds of each, one after the other and again: what slows the machine slows all of them."""
+    """The minimum CPU seconds of each, measured in alternation, so that a slow machine affects all of them."""
     spent = [[_timed(work) for work in works] for _ in range(rounds)]
     return [min(times) for times in zip(*spent, strict=True)]
 
 
 def one_by_one(work: Callable[[Any], object], contracts: Sequence[Any]) -> None:
-    """Do the work of every contract; as in the pipeline, no two results are in memory together."""
+    """Do the work of every contract, with one result in memory at a time, as in the pipeline."""
     for one in contracts:
         work(one)
 
 
 def each(markets: Sequence[Market], work: Callable[[Market], object], repeats: int = 5) -> float:
-    """The least CPU seconds of every contract, summed."""
+    """The minimum CPU seconds of every contract, summed."""
     return sum(seconds(lambda one=one: work(one), repeats) for one in markets)
 
 
 def by_family(markets: Sequence[Market]) -> None:
-    """The cost of a family in a fresh set of inputs; what families share is paid by each."""
+    """Print the cost of each family with new inputs. Cached values that families share are counted for each."""
     for family in dict.fromkeys(feature.family for feature in REGISTRY.values()):
         names = [name for name in FEATURE_NAMES if REGISTRY[name].family == family]
-        spent = each(markets, lambda one, names=names: ours(one, names), 3) - each(markets, gathered, 3)
+        spent = each(markets, lambda one, names=names: ours(one, names), 3) - each(markets, inputs_of, 3)
         print(f"  {family:<12}{len(names):>3} features {1e3 * spent:>8.0f} ms")
 
 
@@ -175,13 +175,13 @@ def first_calls() -> list[float]:
 
 
 def peak(contracts: int) -> float:
-    """MiB of a process that builds and computes so many contracts one after the other."""
+    """Peak MiB of a process that builds and computes ``contracts`` contracts one after the other."""
     run = subprocess.run([sys.executable, __file__, str(contracts)], capture_output=True, check=True)
     return float(run.stdout)
 
 
 def in_process(what: str) -> None:
-    """Print the CPU seconds of one contract's features, or the peak memory of so many contracts'."""
+    """Print the CPU seconds of one contract's features, or the peak memory for a number of contracts."""
     if what == "first":
         one = contract_market(0)
         print(_timed(lambda: ours(one, FEATURE_NAMES)))
@@ -200,23 +200,23 @@ def main() -> None:
     bars = sum(one.bars.height for one in markets)
     pasts = [extend_past(empty_past(), one.bars, one.daily, ES) for one in markets]
     given, apart = peer_inputs(markets), [peer_inputs([one]) for one in markets]
-    kernels, alone, over, whole = in_turns(
+    kernels, alone, over, everything = in_turns(
         lambda: one_by_one(lambda one: ours(one, SHARED), markets),
         lambda: one_by_one(lambda one: peers.compute(*one, over=False), apart),
         lambda: peers.compute(*given, over=True),
         lambda: one_by_one(lambda one: ours(one, FEATURE_NAMES), markets),
     )
-    gather_cost = each(markets, gathered)
-    with_past = sum(seconds(lambda pair=pair: gathered(*pair), 5) for pair in zip(markets, pasts, strict=True))
+    input_cost = each(markets, inputs_of)
+    with_past = sum(seconds(lambda pair=pair: inputs_of(*pair), 5) for pair in zip(markets, pasts, strict=True))
     print(f"\n{bars:,} bars, {CONTRACTS} contracts{'features':>32}{'CPU s':>10}{'Mcells/s':>10}{'slower':>9}")
     for title, count, spent in (
         ("ours, contract by contract", len(SHARED), kernels),
         ("polars, contract by contract", len(SHARED), alone),
         ("polars, all at once with .over", len(SHARED), over),
-        ("ours, all features", len(FEATURE_NAMES), whole),
+        ("ours, all features", len(FEATURE_NAMES), everything),
     ):
         print(f"  {title:<50}{count:>12}{spent:>10.3f}{bars * count / spent / 1e6:>10.0f}{spent / kernels:>9.1f}")
-    print(f"of which gathering the inputs {gather_cost:.3f} s, with 30 sessions of a past {with_past:.3f} s")
+    print(f"of which building the inputs {input_cost:.3f} s, with 30 sessions of history {with_past:.3f} s")
     by_family(markets)
     few, many = peak(4), peak(CONTRACTS)
     print(f"peak memory: {few:.0f} MiB for 4 contracts, {many:.0f} MiB for {CONTRACTS}")

@@ -1,11 +1,11 @@
-"""Speed of session profiles and developing levels beside their peers.
+"""Speed of session profiles and developing levels, compared with other libraries.
 
     pip install -e ".[bench]"
     python benchmarks/bench_profile.py
 
-Every peer gets the same bars in the same run, one thread, CPU seconds, the least of several runs; what is too slow
-runs on fewer bars, and what is not installed says so. The polars and numpy versions must find the same levels; the
-others compute something else, as their rows tell. Ratios are what to quote. Runs in about a minute.
+Every peer gets the same bars in the same run. Times are CPU seconds of one thread, the minimum of several runs. Slow
+peers run on fewer bars. The table names peers that are not installed. The polars and numpy versions must find the same
+levels; the others compute something else, which their rows name. Quote ratios. The benchmark takes about a minute.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is imported
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the slow reference is among the tests
 
 import numba
 import numpy as np
@@ -49,7 +51,7 @@ print(time.process_time() - begin)
 """
 CAVEAT = """wickra and quantwave roll a window of {minutes} bars in {bins} equal bins of its range and know no session:
 no peer found computes session-anchored developing levels on the tick grid. wickra grows its area one price at a
-time, quantwave takes one price a bar and gives the VPOC only (its vah and val are 0). MarketProfile puts all volume
+time, quantwave takes one price per bar and gives the VPOC only (its vah and val are 0). MarketProfile puts all volume
 at the close; at every bar it was run on {slices} slices of one session."""
 
 Row = tuple[str, int, float | None]
@@ -70,9 +72,9 @@ def frame_of(ticks: TickBars) -> pl.DataFrame:
     """The same bars as a canonical frame of one contract."""
     days = [date(2025, 1, 6) + timedelta(days=n) for n in range(ticks.starts.size - 1)]
     start = datetime(2025, 1, 5, 23, tzinfo=UTC)
-    stamps = [start + timedelta(days=n, minutes=m) for n in range(len(days)) for m in range(MINUTES)]
+    times = [start + timedelta(days=n, minutes=m) for n in range(len(days)) for m in range(MINUTES)]
     price = {name: getattr(ticks, name) * 0.25 for name in ("high", "low", "close")}
-    bars = pl.DataFrame({"ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")), **price, "volume": ticks.volume})
+    bars = pl.DataFrame({"ts": pl.Series(times, dtype=pl.Datetime("us", "UTC")), **price, "volume": ticks.volume})
     return bars.with_columns(
         pl.lit("ESH25").alias("contract"),
         pl.Series("session", [day for day in days for _ in range(MINUTES)]),
@@ -88,7 +90,7 @@ def developing(ticks: TickBars) -> Ints:
 
 @numba.njit
 def regrown(ticks: TickBars, rule: Rule) -> Ints:
-    """Spread, look for the peak in the whole range, grow the area from it: the simple kernel."""
+    """The simple kernel: spread the bar, search the full range for the VPOC, grow the area from it."""
     base = ticks.low.min()
     levels = np.empty((ticks.low.size, 3), np.int64)
     for session in range(ticks.starts.size - 1):
@@ -125,8 +127,8 @@ def _timed(work: Callable[[], object]) -> float:
     return time.process_time() - begin
 
 
-def measured(package: str, pinned: str, bars: int, work: Callable[[], Callable[[], object]], title: str) -> Row:
-    """A peer's row; without seconds where it is not installed in the pinned version."""
+def peer_row(package: str, pinned: str, bars: int, work: Callable[[], Callable[[], object]], title: str) -> Row:
+    """Return the row of a peer, without seconds where it is not installed in the pinned version."""
     if peers.version(package) != pinned:
         return f"{package} {pinned}: {title}", bars, None
     return f"{package} {pinned}: {title}", bars, seconds(work(), 2)
@@ -153,7 +155,7 @@ def first_calls() -> list[float]:
 
 
 def check(one: TickBars, many: TickBars, day: TickBars) -> None:
-    """Refuse to time what does not find the same levels."""
+    """Check that all versions find the same levels."""
     levels = session_levels(one, RULE)
     assert np.array_equal(levels[:, :3], peers.numpy_sessions(one))
     assert np.array_equal(session_levels(many, RULE)[:, :3], peers.polars_sessions(peers.polars_frame(many)))
@@ -165,7 +167,7 @@ def check(one: TickBars, many: TickBars, day: TickBars) -> None:
 
 
 def ratio(rows: list[Row], peer: str) -> str:
-    """How many times the first row's speed is that of the fastest row with ``peer`` in its name."""
+    """Return the speed of the first row over that of the fastest row with ``peer`` in its name."""
     (_, bars, own), found = rows[0], [row for row in rows if peer in row[0]]
     per_bar = [spent / count for _, count, spent in found if spent is not None]
     return f"{min(per_bar) / ((own or 1) / bars):,.0f}x" if per_bar else "no peer installed:"
@@ -182,7 +184,7 @@ def main() -> None:
         ("kernel", bars, seconds(lambda: session_levels(many, RULE), 15)),
         ("polars, vectorised: explode, merge of block minima", bars, seconds(lambda: peers.polars_sessions(frame))),
         ("numpy add.at, value area in Python", one_bars, seconds(lambda: peers.numpy_sessions(one))),
-        measured("MarketProfile", "0.2.0", one_bars, lambda: peers.market_profile(one), "close only"),
+        peer_row("MarketProfile", "0.2.0", one_bars, lambda: peers.market_profile(one), "close only"),
     ]
     show("Session profiles: VPOC and value area", sessions)
     slices, each_bar = (1, None)
@@ -190,10 +192,10 @@ def main() -> None:
         slices, each_bar = peers.market_profile_each_bar(day, MINUTES, 25)
     levels: list[Row] = [
         ("kernel", bars, seconds(lambda: developing(many), 15)),
-        ("simple kernel: peak sought and area grown again at every bar", bars, seconds(lambda: regrown(many, RULE))),
-        measured("quantwave", "0.8.1", peers.ROLLING, lambda: peers.quantwave(many, MINUTES), "rolling, VPOC only"),
-        measured("wickra", "2.0.0", peers.ROLLING, lambda: peers.wickra(many, MINUTES), "rolling"),
-        measured("MarketProfile", "0.2.0", slices, lambda: each_bar, "a slice at every bar"),
+        ("simple kernel: VPOC and area rebuilt at every bar", bars, seconds(lambda: regrown(many, RULE))),
+        peer_row("quantwave", "0.8.1", peers.ROLLING, lambda: peers.quantwave(many, MINUTES), "rolling, VPOC only"),
+        peer_row("wickra", "2.0.0", peers.ROLLING, lambda: peers.wickra(many, MINUTES), "rolling"),
+        peer_row("MarketProfile", "0.2.0", slices, lambda: each_bar, "a slice at every bar"),
     ]
     show("Developing levels at every bar", levels)
     print("\n" + CAVEAT.format(minutes=MINUTES, bins=peers.BINS, slices=slices))

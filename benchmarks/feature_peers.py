@@ -1,7 +1,7 @@
-"""The features as polars expressions: vectorised, no Python loop over rows, of the same inputs.
+"""The features as polars expressions of the same inputs: vectorised, without a Python loop over rows.
 
-What polars has no expression for is in ``ABSENT``. RSI and MACD run on from a contract's first bar instead of beginning
-anew before each session; they differ by less than a float32 tells. Windows are float sums.
+``ABSENT`` lists the features for which polars has no expression. RSI and MACD run from a contract's first bar and never
+restart; the difference is below float32 resolution. Windows are float sums.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What others compute of a volume profile, given the same bars. Versions are pinned in the extra ``bench``."""
+"""Volume profiles of other libraries for the same bars. The extra ``bench`` pins their versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpoc_ml.profile.kernels import SCALE, TickBars
 TICK = 0.25
 BINS = 200
 ROLLING = 20_000
-"""Bars given to the rolling peers: they cost 10 to 20 us a bar."""
+"""Bars given to the rolling peers, which take 10 to 20 us per bar."""
 
 
 def version(name: str) -> str | None:
@@ -62,11 +62,11 @@ def polars_frame(ticks: TickBars) -> pl.DataFrame:
 
 
 def polars_sessions(bars: pl.DataFrame) -> np.ndarray:
-    """One row for each bar and price, summed; then the merge of the least blocks on either side. No Python loop."""
+    """Sum one row per bar and price, then merge the block minima of both sides. No Python loop."""
     low, high, close = pl.col("low"), pl.col("high"), pl.col("close")
-    rows, whole = high - low + 1, pl.col("volume") * SCALE
-    even = bars.lazy().select("session", pl.int_ranges(low, high + 1).alias("tick"), (whole // rows).alias("units"))
-    rest = bars.lazy().select("session", close.alias("tick"), (whole - whole // rows * rows).alias("units"))
+    rows, total = high - low + 1, pl.col("volume") * SCALE
+    even = bars.lazy().select("session", pl.int_ranges(low, high + 1).alias("tick"), (total // rows).alias("units"))
+    rest = bars.lazy().select("session", close.alias("tick"), (total - total // rows * rows).alias("units"))
     visited = bars.lazy().group_by("session").agg(low.min(), high.max())
     empty = visited.select("session", pl.int_ranges(low, high + 1).alias("tick"), pl.lit(0, pl.Int64).alias("units"))
     parts = [even.explode("tick"), rest, empty.explode("tick")]
@@ -104,13 +104,13 @@ _SIDES = (("above", pl.col("up")), ("below", ~pl.col("up")))
 
 
 def market_profile(ticks: TickBars) -> Callable[[], list]:
-    """MarketProfile, one slice a session: all volume at the close, one price at a time."""
+    """MarketProfile, one slice per session: all volume at the close, one price at a time."""
     import pandas as pd
     from market_profile import MarketProfile
 
     prices = {"High": ticks.high, "Low": ticks.low, "Close": ticks.close, "Open": ticks.close}
-    stamps = pd.date_range("2025-01-06", periods=ticks.low.size, freq="min", tz="UTC")
-    frame = pd.DataFrame({name: column * TICK for name, column in prices.items()}, index=stamps)
+    times = pd.date_range("2025-01-06", periods=ticks.low.size, freq="min", tz="UTC")
+    frame = pd.DataFrame({name: column * TICK for name, column in prices.items()}, index=times)
     frame["Volume"] = ticks.volume
     parts = [frame.iloc[a:b] for a, b in zip(ticks.starts[:-1], ticks.starts[1:], strict=True)]
     return lambda: [

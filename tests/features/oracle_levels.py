@@ -14,11 +14,11 @@ from .oracle_market import NAN, Definition, Slow
 
 
 def vpoc_dev(s: Slow, t: int) -> float:
-    return (s.rows[t]["close"] - s._levels(s.so_far(t))[0]) / s.atr(t)
+    return (s.rows[t]["close"] - s.levels_of(s.so_far(t))[0]) / s.atr(t)
 
 
 def position_dev(s: Slow, t: int) -> float:
-    _, vah, val = s._levels(s.so_far(t))
+    _, vah, val = s.levels_of(s.so_far(t))
     return NAN if isnan(val) else min(max((s.rows[t]["close"] - val) / max(vah - val, 1.0), -5), 6)
 
 
@@ -33,7 +33,7 @@ def migration(s: Slow, t: int) -> float:
 
 
 def width_dev(s: Slow, t: int) -> float:
-    _, vah, val = s._levels(s.so_far(t))
+    _, vah, val = s.levels_of(s.so_far(t))
     return (vah - val) / s.atr(t)
 
 
@@ -98,8 +98,8 @@ def position_prev(s: Slow, t: int) -> float:
 
 DEFINITIONS: dict[str, Definition] = {
     "vpoc_dev_dist": vpoc_dev,
-    "vah_dev_dist": lambda s, t: (s._levels(s.so_far(t))[1] - s.rows[t]["close"]) / s.atr(t),
-    "val_dev_dist": lambda s, t: (s.rows[t]["close"] - s._levels(s.so_far(t))[2]) / s.atr(t),
+    "vah_dev_dist": lambda s, t: (s.levels_of(s.so_far(t))[1] - s.rows[t]["close"]) / s.atr(t),
+    "val_dev_dist": lambda s, t: (s.rows[t]["close"] - s.levels_of(s.so_far(t))[2]) / s.atr(t),
     "va_pos_dev": position_dev,
     "va_width_dev": width_dev,
     "vpoc_share": share_at_vpoc,

@@ -23,10 +23,10 @@ class Slow:
         self.vix = vix.to_dicts()
         self.days: list[date] = sorted(set(bars["session"]))
         self.of_day = {day: [row for row in self.rows if row["session"] == day] for day in self.days}
-        self.levels = {day: self._levels(rows) for day, rows in self.of_day.items()}
+        self.levels = {day: self.levels_of(rows) for day, rows in self.of_day.items()}
 
     @staticmethod
-    def _levels(rows: list[dict[str, Any]]) -> list[float]:
+    def levels_of(rows: list[dict[str, Any]]) -> list[float]:
         bars = [Bar(int(row["low"] * 4), int(row["high"] * 4), int(row["close"] * 4), row["volume"]) for row in rows]
         if not any(bar.volume for bar in bars):
             return [NAN] * 3

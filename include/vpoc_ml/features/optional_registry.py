@@ -74,7 +74,7 @@ def _windows(bars: int) -> Iterable[Feature]:
         ("qtlu", "1e4 (80 % quantile of C / C - 1)", "bp", limits, both),
         ("qtld", "1e4 (20 % quantile of C / C - 1)", "bp", limits, both),
         ("std", "1e4 sd C / C", "bp", _POSITIVE, up),
-        ("beta", "1e4 slope of C a bar / C", "bp", limits, both),
+        ("beta", "1e4 slope of C per bar / C", "bp", limits, both),
         ("resi", "1e4 last residual of the line through C / C", "bp", limits, both),
         ("rsqr", "R squared of the line through C; 0 if flat", "-", _SHARE, _SHARE),
         ("rank", "mid-rank of C among the last n, over n", "-", _SHARE, _SHARE),

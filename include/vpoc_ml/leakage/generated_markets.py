@@ -95,20 +95,16 @@ def rolled(count: int = 34, minutes: int = 70, seed: int = 9) -> list[Market]:
         bars = random_path(kept, draw, start=start).canonical_bars(table, code, es)
         markets.append(Market(join_vix(bars, vix), vix, es, before))
         ratio = (START + 700) / round(float(bars["close"][-1]) / es.tick_size)
-        before = _as_predecessor(bars, table["session"][-30], es, ratio, _session_after(days, table["session"][-1]))
+        following = days.filter(pl.col("session") > table["session"][-1])["session"][0]
+        before = _as_predecessor(bars, table["session"][-30], es, ratio, following)
     return markets
-
-
-def _session_after(days: pl.DataFrame, session: date) -> date:
-    following: date = days.filter(pl.col("session") > session)["session"][0]
-    return following
 
 
 def martingale(contracts: int, seed: int, last: str = LAST) -> Iterator[Market]:
     """Yield the front periods of ``contracts`` quarterly contracts of a market that nothing can predict.
 
-    Closes are a martingale on the tick grid, so no feature predicts the direction of a move. Volatility is drawn anew
-    for every hour, so at the end of an hour no feature predicts the size of the next hour's move either, given the
+    Closes are a martingale on the tick grid, so no feature predicts the direction of a move. Each hour draws
+    its own volatility, so at the end of an hour no feature predicts the size of the next hour's move either, given the
     time of day. A feature that does depends on the future. In a market with clustered volatility, like the real one,
     volatility features predict the size of moves, and no test could tell them from a leak.
 

@@ -99,7 +99,7 @@ def martingale_path(table: pl.DataFrame, draw: np.random.Generator) -> BarPath:
     """Return a martingale over every minute of the sessions of ``table``.
 
     A minute moves by floor(x + u), x symmetric about zero and u uniform, so its mean is zero whatever happened before.
-    Volatility is drawn anew for every hour of a session, independently of everything else.
+    Each hour of a session draws its own volatility, independently of everything else.
     """
     lengths = table["minutes"].to_numpy().astype(np.int64)
     day = np.repeat(np.arange(lengths.size), lengths)
