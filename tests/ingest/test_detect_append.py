@@ -144,10 +144,10 @@ def test_files_without_an_append_are_recognised(lines, tmp_path):
     size = file.path.stat().st_size
     assert detect_append(file, size) is None, "not longer"
     assert detect_append(file, size - 1) is None, "the old end was within a line"
-    assert detect_append(file, 1_000) is None, "within the part that tells the format"
+    assert detect_append(file, 1_000) is None, "within the head that shows the format"
     assert detect_append(Source(path=file.path, reader="databento_dbn", contract=CODE), 100_000) is None, "no text"
     assert detect_append(Source(path=file.path, reader="kibot", contract=CODE), 100_000) is None, (
-        "judged by all its lines"
+        "the order of its dates needs all lines"
     )
 
 

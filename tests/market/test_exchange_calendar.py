@@ -41,17 +41,17 @@ def test_sessions_of_a_day_equal_the_answer(answer: dict[str, str]) -> None:
 
 def test_columns_have_their_documented_types() -> None:
     table = exchange_calendar.sessions(CME, date(2024, 1, 1), date(2024, 12, 31))
-    stamp = pl.Datetime("us", "UTC")
+    utc = pl.Datetime("us", "UTC")
     assert table.schema == {
         "session": pl.Date(),
-        "open": stamp,
-        "close": stamp,
-        "rth_open": stamp,
-        "rth_close": stamp,
+        "open": utc,
+        "close": utc,
+        "rth_open": utc,
+        "rth_close": utc,
         "minutes": pl.Int32(),
         "rth_minutes": pl.Int32(),
-        "halt_start": stamp,
-        "halt_end": stamp,
+        "halt_start": utc,
+        "halt_end": utc,
     }
 
 

@@ -136,7 +136,7 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "told"),
+    ("was", "becomes", "expected"),
     [
         ("tick = 0.015625", "tick = -1", r"ZN\.tick"),
         ("tick = 0.015625", 'tick = "1/64"', r"ZN\.tick"),
@@ -176,9 +176,9 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
         ("2030-12-31", "2019-12-31", r"calendars.*last_session.*first_session"),
     ],
 )
-def test_impossible_entries_name_file_entry_and_key(own, was: str, becomes: str, told: str) -> None:
+def test_impossible_entries_name_file_entry_and_key(own, was: str, becomes: str, expected: str) -> None:
     path = own(ZN.replace(was, becomes))
-    with pytest.raises(InvalidValueError, match=told) as caught:
+    with pytest.raises(InvalidValueError, match=expected) as caught:
         instrument("ES")
     assert str(path) in str(caught.value)
 

@@ -299,10 +299,10 @@ def test_a_constant_ratio_is_found_and_undone_by_its_inverse(ratio: float, ticks
 
 def test_roll_table_names_predecessors_and_measures_each_roll_once() -> None:
     front = front_periods(daily({"ESH24": [90, 80, 40, 10, 10], "ESM24": [1, 20, 60, 90, 90]}))
-    asked = []
+    measured = []
 
     def measure(old: str, new: str, switch: date) -> RollStep:
-        asked.append((old, new, switch))
+        measured.append((old, new, switch))
         return RollStep(50.0, 1.01)
 
     table = roll_table(front, measure)
@@ -311,7 +311,7 @@ def test_roll_table_names_predecessors_and_measures_each_roll_once() -> None:
         ("ESH24", MONDAY, switch - timedelta(days=1), None, None, None),
         ("ESM24", switch, switch + timedelta(days=1), "ESH24", 50.0, 1.01),
     ]
-    assert asked == [("ESH24", "ESM24", switch)]
+    assert measured == [("ESH24", "ESM24", switch)]
     assert roll_table(front.head(0), measure).schema == table.schema
 
 

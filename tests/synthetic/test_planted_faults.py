@@ -124,9 +124,9 @@ def test_kinds_are_checked() -> None:
 
 def test_a_short_file_gets_only_the_faults_that_fit() -> None:
     begin = datetime(2023, 1, 2, 15, tzinfo=UTC)
-    stamps = [begin + timedelta(days=day, minutes=minute) for day in range(5) for minute in range(20)]
-    rows = pl.DataFrame({"ts": stamps, "session": [stamp.date() for stamp in stamps]})
-    lines = [f"{stamp:%Y%m%d %H%M%S};1;1;1;1;5" for stamp in stamps]
+    timestamps = [begin + timedelta(days=day, minutes=minute) for day in range(5) for minute in range(20)]
+    rows = pl.DataFrame({"ts": timestamps, "session": [timestamp.date() for timestamp in timestamps]})
+    lines = [f"{timestamp:%Y%m%d %H%M%S};1;1;1;1;5" for timestamp in timestamps]
     damaged, planted = plant_faults(lines, rows, ("weekend-bar", "nan"), "file", "ESH23", np.random.default_rng(1))
     assert [answer.kind for answer in planted] == ["nan", "nan"]
     assert len(damaged) == len(lines)
