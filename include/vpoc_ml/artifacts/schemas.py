@@ -37,8 +37,32 @@ QUARANTINE: Schema = {
 INDEX_VALUES: Schema = {"date": pl.Date(), "close": pl.Float64(), "available_at": TIME}
 """Values of the VIX or of a covariate, sorted by ``available_at``, the time from which a value is known."""
 
-DAILY_VOLUME: Schema = {"contract": pl.String(), "session": pl.Date(), "volume": pl.Int64()}
 OPEN_INTEREST: Schema = {"contract": pl.String(), "session": pl.Date(), "open_interest": pl.Int64()}
+"""Contracts held at the end of a session."""
+
+_PROFILE: Schema = {
+    "bars": pl.Int32(),
+    **dict.fromkeys(PRICES, pl.Float64()),
+    "volume": pl.Int64(),
+    **dict.fromkeys(("vpoc", "vah", "val", "va_volume", "range"), pl.Float64()),
+}
+SESSIONS: Schema = {
+    "contract": pl.String(),
+    "session": pl.Date(),
+    **_PROFILE,
+    **{f"rth_{name}": dtype for name, dtype in _PROFILE.items()},
+    **dict.fromkeys(("ib_high", "ib_low", "or_high", "or_low"), pl.Float64()),
+    **{f"overnight_{name}": dtype for name, dtype in _PROFILE.items()},
+}
+"""One row a session: its bars and profile, then those of RTH, the initial balance and opening range, the overnight."""
+
+DEVELOPING: Schema = {
+    "ts": TIME,
+    "contract": pl.String(),
+    "session": pl.Date(),
+    **dict.fromkeys(("vpoc", "vah", "val"), pl.Float64()),
+}
+"""One row a bar: the session's levels so far."""
 
 ROLLS: Schema = roll_table.ROLLS
 """One row for each front contract. ``gap`` is new minus old in points, ``ratio`` is new over old."""
