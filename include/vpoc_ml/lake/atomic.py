@@ -69,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent)
-        handle, temporary = _temporary(path)
+        handle, temporary = _locked_temporary(path)
         try:
             yield temporary
             temporary.chmod(0o644)
@@ -81,7 +81,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _temporary(path: Path) -> tuple[int, Path]:
+def _locked_temporary(path: Path) -> tuple[int, Path]:
     """Return a new locked file beside ``path``: the descriptor that holds the lock, and the path."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

@@ -230,7 +230,7 @@ def _facts(file: Path, name: str) -> dict[str, Any]:
 
 
 def _executed(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield the nodes of a tree except those below ``if TYPE_CHECKING``; remove docstrings from the tree on the way."""
+    """Yield the nodes of a tree except those below ``if TYPE_CHECKING``; remove docstrings from the tree meanwhile."""
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
@@ -239,13 +239,11 @@ def _executed(tree: ast.Module) -> Iterator[ast.AST]:
             continue
         yield node
         if isinstance(body := getattr(node, "body", None), list):
-            body[:] = [each for each in body if not _is_docstring(each)]
+            for statement in list(body):
+                match statement:
+                    case ast.Expr(value=ast.Constant(value=str())):  # of a module, class, function or attribute
+                        body.remove(statement)
         stack += ast.iter_child_nodes(node)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    """Return whether a statement is nothing but a string: of a module, a class, a function or an attribute."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _imported(node: ast.AST, package: str) -> list[str]:

@@ -53,7 +53,10 @@ class ContentCache:
                 found = hash_file(temporary)
                 if found != sha256:
                     raise ValueError(f"SHA-256 {found[:16]} instead of {sha256[:16]}")
-        _set_access_time(path)
+        with suppress(FileNotFoundError):  # many file systems do not keep the access time
+            status = path.stat()
+            if time.time() - status.st_atime > ACCESS_TIME_SECONDS:  # at most hourly: it changes the version token
+                os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
         return path
 
     def _make_room(self) -> None:
@@ -65,14 +68,6 @@ class ContentCache:
                 return
             path.unlink(missing_ok=True)
             total -= stat.st_size
-
-
-def _set_access_time(path: Path) -> None:
-    """Set the access time, which many file systems do not keep; at most hourly, for it changes the version token."""
-    with suppress(FileNotFoundError):
-        stat = path.stat()
-        if time.time() - stat.st_atime > ACCESS_TIME_SECONDS:
-            os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
 
 
 class Mirror:
