@@ -197,6 +197,14 @@ def test_a_library_that_computes_nothing_for_an_artifact_does_not_count():
     assert "lightgbm" not in library_versions(*FEATURES)
 
 
+def test_every_named_producer_is_a_module():
+    from vpoc_ml.pipeline import leakage_stage
+    from vpoc_ml.training.search import study
+
+    for producers in (leakage_stage.PROVEN, study.CODE, TRAINING):
+        assert len(code_digest(*producers)) == 16
+
+
 def test_a_function_stands_for_its_module():
     from vpoc_ml.ingest.bars import build_bars
 
