@@ -33,7 +33,7 @@ def all_stages(lake: Path, raw: Path, run: str) -> dict[str, float]:
     spent: dict[str, float] = {}
     begin = time.process_time()
     pipeline.start_run(str(lake), run, "nightly", {}, str(raw), None, now=NOW)
-    contracts = pipeline.plan_contracts(str(lake), run)["contracts"]
+    contracts = list(pipeline.plan_contracts(str(lake), run).contracts)
     for stage in STAGES:
         if stage == "build_rolls":
             pipeline.build_rolls(str(lake), run, contracts)

@@ -35,7 +35,7 @@ def measured(contracts: int, lead: int, folder: Path) -> tuple[int, dict[str, Co
     for stage in STAGES:
         run = over_all if stage == "build_rolls" else over_contracts
         costs[NAMES[stage]] = run(stage, folder / "lake", "size", chosen)
-    return sum(result["rows_out"] for result in costs["ingest"].results), costs
+    return sum(result.rows_out for result in costs["ingest"].results), costs
 
 
 def show(tables: list[tuple[int, int, dict[str, Cost]]]) -> None:

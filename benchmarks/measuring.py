@@ -38,8 +38,7 @@ def started_run(lake: Path, raw: Path, run: str) -> list[str]:
     from vpoc_ml import pipeline
 
     pipeline.start_run(str(lake), run, "nightly", {}, str(raw), None, now=NOW)
-    contracts: list[str] = pipeline.plan_contracts(str(lake), run)["contracts"]
-    return contracts
+    return list(pipeline.plan_contracts(str(lake), run).contracts)
 
 
 def over_contracts(stage: str, lake: Path, run: str, contracts: Sequence[str]) -> Cost:

@@ -19,7 +19,7 @@ CONTRACT: start.Fields = {
         " key before the run starts and shows the reason at the top of this dialog.",
     },
 }
-SHOWN = ("rows_in", "rows_out", "quarantined", "skipped", "why", "rebuilt")
+SHOWN = ("rows_in", "rows_out", "quarantined", "skipped", "reason", "rebuilt")
 
 
 def form_params() -> dict[str, Any]:

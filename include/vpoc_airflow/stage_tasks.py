@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -20,12 +20,12 @@ from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ml.pipeline.stages import SEPARATE, STAGES, Stage, stage_named
 
 if TYPE_CHECKING:
+    from vpoc_ml.artifacts.json_artifact import JsonArtifact
     from vpoc_ml.lake.store import Lake
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
 PER_CONTRACT = frozenset(stage.function_name for stage in (*STAGES, *SEPARATE) if stage.scope == "contract")
@@ -62,15 +62,18 @@ def run_dir(run: str) -> Path:
     return Path(open_lake().folder(f"runs/{run}"))
 
 
-def call(function: Callable[Concatenate[str, str, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Return ``function(lake, run, *args, **kwargs)``, a function of ``vpoc_ml.pipeline``, for the current run.
+def call(
+    function: Callable[Concatenate[str, str, P], JsonArtifact | None], *args: P.args, **kwargs: P.kwargs
+) -> dict[str, Any]:
+    """Call ``function(lake, run, *args, **kwargs)`` of ``vpoc_ml.pipeline`` for the current run; return its JSON.
 
     ``recorded`` says what happens to errors. The record of a stage that runs once per contract names the contract,
     its first argument.
     """
     run, name = current_run(), function.__name__
     with recorded(run, name, label=str(args[0]) if name in PER_CONTRACT else ""):
-        return function(lake_uri(), run, *args, **kwargs)
+        result = function(lake_uri(), run, *args, **kwargs)
+    return {} if result is None else result.to_json()
 
 
 def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:

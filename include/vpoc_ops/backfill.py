@@ -229,7 +229,8 @@ def _table(airflow: Airflow, contracts: Sequence[ContractRun], runs: Mapping[str
 def _stages_run(result: Mapping[str, Any]) -> str:
     """Return the stages that ran, each with its reason, or that everything was unchanged."""
     stages = {name: stage for name, stage in result["stages"].items() if not stage.get("skipped")}
-    return ", ".join(f"{name}: {stage.get('why', 'made')}" for name, stage in stages.items()) or "unchanged"
+    reasons = {name: stage.get("reason", stage.get("why", "made")) for name, stage in stages.items()}
+    return ", ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "unchanged"
 
 
 def _failure(lake: str, run_id: str) -> str:

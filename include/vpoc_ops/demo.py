@@ -141,7 +141,7 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
     folder = lake / "runs" / done.run
     if (folder / "config.json").is_file():
         try:
-            summary = pipeline.summarize(str(lake), done.run)
+            summary: dict[str, Any] = pipeline.summarize(str(lake), done.run).to_json()
         except VpocError as error:
             summary = {}
             console.print(f"no summary: {error}", highlight=False, soft_wrap=True, markup=False)

@@ -105,7 +105,7 @@ def test_command_writes_among_the_reports_of_the_run(lake):
     assert page.is_file()
     assert said["report"] == str(page)
     assert said["features"] == 6
-    assert pipeline.summarize(str(lake), "night")["stages"][0]["stage"] == "analyze-features"
+    assert pipeline.summarize(str(lake), "night").stages[0].stage == "analyze-features"
 
 
 def test_a_run_without_a_training_set_raises(lake):

@@ -8,9 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from vpoc_ml import cli, pipeline
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult, StageResult
 from vpoc_ml.errors import ArtifactError
 
 SEEDS = {
+    "stage": "seeds",
     "seeds": [1, 2],
     "validation_losses": {"1": 0.0201, "2": 0.0199},
     "spread": 0.0001,
@@ -33,20 +36,28 @@ START_A_RUN += ["gate-training-set", "train", "evaluate", "run"]
 
 @pytest.fixture
 def named(monkeypatch):
-    """The runs that commands asked the pipeline for."""
-    seen: list[str] = []
-    decision = {"state": "promoted", "promote": True, "reasons": []}
+    """The runs that commands name to the pipeline."""
+    names: list[str] = []
+    decision = DecisionResult(
+        state="promoted",
+        promote=True,
+        reasons=(),
+        version=1,
+        champion_before=None,
+        remark=None,
+        approval=None,
+    )
 
     def stand_in(result):
-        return lambda lake, run, *args, **kwargs: seen.append(run) or result
+        return lambda lake, run, *args, **kwargs: names.append(run) or result
 
     for name in ("search", "summarize", "analyze_features", "start_run", "run_until", "publish_reports", "score"):
-        monkeypatch.setattr(pipeline, name, stand_in({}), raising=False)
+        monkeypatch.setattr(pipeline, name, stand_in(JsonArtifact()), raising=False)
     for name in ("promote_by_hand", "approve", "reject"):
         monkeypatch.setattr(pipeline, name, stand_in(decision), raising=False)
-    monkeypatch.setattr(pipeline, "train_seeds", stand_in(SEEDS), raising=False)
-    monkeypatch.setattr(pipeline, "evaluate", stand_in({"stage": "evaluate"}), raising=False)
-    return seen
+    monkeypatch.setattr(pipeline, "train_seeds", stand_in(SeedsResult.model_validate(SEEDS)), raising=False)
+    monkeypatch.setattr(pipeline, "evaluate", stand_in(StageResult(stage="evaluate")), raising=False)
+    return names
 
 
 @pytest.mark.parametrize("form", [["night"], ["--run", "night"], ["night", "--run", "night"]])
@@ -66,14 +77,16 @@ def test_report_takes_both_forms(named, form):
 @pytest.mark.parametrize("command", ["ingest", "gate-bars", "features", "train", "evaluate", "run"])
 def test_only_the_whole_run_checks_the_age_of_its_bars(monkeypatch, named, command):
     given = []
-    monkeypatch.setattr(pipeline, "start_run", lambda *args, **_: given.append(args[3]) or {}, raising=False)
+    monkeypatch.setattr(
+        pipeline, "start_run", lambda *args, **_: given.append(args[3]) or JsonArtifact(), raising=False
+    )
     assert CliRunner().invoke(cli.app, [command, "night", "--json"]).exit_code == 0
     assert given == [{} if command == "run" else {"quality.max_age_sessions": 10_000}]
     answer = CliRunner().invoke(cli.app, [command, "night", "-o", "quality.max_age_sessions=3", "--json"])
     assert (answer.exit_code, given[1]) == (0, {"quality.max_age_sessions": 3})
 
 
-def test_run_before_flags_of_the_earlier_trainer(named):
+def test_a_run_may_come_before_the_flags_of_the_legacy_trainer(named):
     answer = CliRunner().invoke(cli.app, ["train", "night", "--hidden_dims", "16", "8", "--epochs", "3"])
     assert answer.exit_code == 0
     assert set(named) == {"night"}

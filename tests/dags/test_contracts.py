@@ -75,7 +75,7 @@ def test_a_run_builds_the_contract_of_its_conf_and_returns_its_config_hash(run_c
     assert contract_result["contract"] == "ESH25"
     assert contract_result["config_hash"] == config.resolve("nightly", settings).digest()
     assert contract_result["rows"] == 100
-    assert contract_result["stages"]["features"]["why"] == "new"
+    assert contract_result["stages"]["features"]["reason"] == "new"
     json.dumps(contract_result)
 
 

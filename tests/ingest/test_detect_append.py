@@ -194,7 +194,7 @@ def test_nights_that_append_leave_the_bytes_of_a_rebuild(lines, nights):
     lake, made = nights
     assert "file" not in lake.run(lines[:3_000])
     for end in (3_001, 4_380, 6_000):
-        assert lake.run(lines[:end])["why"] == "inputs changed: raw"
+        assert lake.run(lines[:end]).reason == "inputs changed: raw"
     assert [each is not None for each in made] == [True] * 3
     lake.equals_rebuild(lines[:6_000])
 

@@ -30,6 +30,13 @@ STAGES = ("start_run", *(stage.function_name for stage in stages.STAGES), "publi
 """Functions that a nightly run calls."""
 
 
+class FakeResult(dict[str, Any]):
+    """A result of a stage: its JSON, which ``to_json`` returns."""
+
+    def to_json(self) -> Result:
+        return dict(self)
+
+
 class FakePipeline:
     """Records calls as ``(stage, args, kwargs)``; ``fail`` names one entry of ``FAILURES``."""
 
@@ -48,7 +55,8 @@ class FakePipeline:
             self.calls.append((stage, args, kwargs))
             if stage == self.fail_at and self.error:
                 raise self.error
-            return getattr(self, stage, lambda *_, **__: {"stage": stage})(Path(lake), run, *args, **kwargs)
+            result = getattr(self, stage, lambda *_, **__: {"stage": stage})(Path(lake), run, *args, **kwargs)
+            return FakeResult(result)
 
         run.__name__ = stage
         return run
@@ -80,7 +88,7 @@ class FakePipeline:
         return {"contracts": self.contracts, "unreadable": [{"name": "notes.txt", "reason": "no bars"}]}
 
     def features_contract(self, lake: Path, run: str, contract: str) -> Result:
-        return {"rows_in": 100, "rows_out": 100, "skipped": False, "why": "new"}
+        return {"rows_in": 100, "rows_out": 100, "skipped": False, "reason": "new"}
 
     def features_successor(self, lake: Path, run: str, contract: str) -> Result:
         return {"successor": "ESM25", "rebuilt": ["ESM25"], "skipped": False}

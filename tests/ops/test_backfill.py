@@ -13,7 +13,7 @@ from vpoc_ml.artifacts.failure import StageFailure
 from vpoc_ops import airflow_cli, backfill
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 
-RESULT = {"contract": "ESH23", "config_hash": "abc", "rows": 1234, "stages": {"ingest": {"why": "new"}}}
+RESULT = {"contract": "ESH23", "config_hash": "abc", "rows": 1234, "stages": {"ingest": {"reason": "new"}}}
 
 
 class FakeAirflow:

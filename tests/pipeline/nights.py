@@ -36,18 +36,18 @@ def deliver(vendor: Path, folder: Path, *names: str) -> None:
 
 
 def night(place: Path) -> tuple[set[tuple[str, str | None, str]], dict[str, str]]:
-    """Run every data stage in order; return (stage, contract, why) of those that worked, and what was left out."""
+    """Run every data stage in order; return (stage, contract, reason) of those that worked, and what was left out."""
     lake, run = str(place / "lake"), "night"
     pipeline.start_run(lake, run, "smoke", None, str(place / "raw"), None, NOW)
     plan = pipeline.plan_contracts(lake, run)
-    codes = plan["contracts"]
+    codes = list(plan.contracts)
     results = [pipeline.ingest_contract(lake, run, code) for code in codes]
     results.append(pipeline.build_rolls(lake, run, codes))
     results += [pipeline.profile_contract(lake, run, code) for code in codes]
     results += [pipeline.features_contract(lake, run, code) for code in codes]
-    assert all(result["skipped"] == (result["why"] == "unchanged") for result in results)
-    worked = {(each["stage"], each.get("contract"), each["why"]) for each in results if not each["skipped"]}
-    return worked, {each["name"]: each["reason"] for each in plan["unreadable"]}
+    assert all(result.skipped == (result.reason == "unchanged") for result in results)
+    worked = {(each.stage, each.contract, each.reason) for each in results if not each.skipped}
+    return worked, {each.name: each.reason for each in plan.unreadable}
 
 
 def contents(root: str | Path) -> dict[str, str]:

@@ -59,11 +59,11 @@ def test_foreign_files_are_listed_with_their_reason(lake, start, delivery):
     (delivery / "notes.txt").write_text("buy low\n")
     (delivery / "ES someday.Last.txt").write_bytes(prices(delivery).read_bytes())
     start()
-    listed = {item["name"]: item["reason"] for item in pipeline.plan_contracts(lake, "night")["unreadable"]}
+    listed = {item.name: item.reason for item in pipeline.plan_contracts(lake, "night").unreadable}
     assert set(listed) == {"notes.txt", "ES someday.Last.txt"}
     assert "buy low" in listed["notes.txt"]
     assert "ESH25" in listed["ES someday.Last.txt"], "the reason shows a name that can be read"
-    assert pipeline.summarize(lake, "night")["unreadable"]
+    assert pipeline.summarize(lake, "night").unreadable
 
 
 def test_nothing_readable_names_every_file(lake, start, tmp_path):
@@ -165,8 +165,8 @@ def test_too_few_sessions_says_how_many_are_needed(lake, start):
         pipeline.run_until(lake, "night", "training-set", NOW)
     assert caught.value.needed > caught.value.found
     assert str(caught.value.needed) in str(caught.value)
-    failed = [row for row in pipeline.summarize(lake, "night")["stages"] if row["error"]]
-    assert [row["stage"] for row in failed] == ["rolls"]
+    failed = [row for row in pipeline.summarize(lake, "night").stages if row.error]
+    assert [row.stage for row in failed] == ["rolls"]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_values_after_the_bars_rebuild_nothing_and_another_value_within_does(lak
     (delivery / "rates.csv").write_text(text.replace(f"2023-01-31,{DGS2[date(2023, 1, 31)]}", "2023-01-31,3.33"))
     start("three", overrides=BOTH)
     pipeline.run_until(lake, "three", "ingest", NOW)
-    assert Lake(lake).read_json("runs/three/stages/ingest.ESH23.json")["why"] == "inputs changed: covariate dgs2"
+    assert Lake(lake).read_json("runs/three/stages/ingest.ESH23.json")["reason"] == "inputs changed: covariate dgs2"
 
 
 def test_unknown_values_of_an_index_fail_the_gate_of_the_bars(lake, start, delivery):
@@ -117,9 +117,9 @@ def test_file_named_in_the_setting_is_not_taken_for_the_vix(lake, start, deliver
         pipeline.plan_contracts(lake, "unnamed")
     start("named", overrides={"ingest.covariates": "VXN=other.csv"})
     plan = pipeline.plan_contracts(lake, "named")
-    assert plan["covariates"] == {"vxn": str(delivery / "other.csv")}
-    assert plan["vix"] == str(delivery / "VIX_History.csv")
-    assert plan["unreadable"] == []
+    assert plan.covariates == {"vxn": str(delivery / "other.csv")}
+    assert plan.vix == str(delivery / "VIX_History.csv")
+    assert plan.unreadable == ()
 
 
 def test_family_without_an_index_and_index_without_the_family(lake, start, delivery):

@@ -58,7 +58,7 @@ def test_training_process_and_seeds_tell_the_same(tmp_path, capsys):
 def test_stages_and_commands_tell_the_same(start, lake, monkeypatch, capsys):
     run = start()
     path = Path(lake) / "runs" / run / "config.json"
-    assert pipeline.summarize(lake, run)["preset"] == "smoke"
+    assert pipeline.summarize(lake, run).preset == "smoke"
     path.write_bytes(path.read_bytes()[:100])
     for call in (pipeline.plan_contracts, pipeline.summarize):
         with pytest.raises(UnreadableFileError, match="Start the run again"):

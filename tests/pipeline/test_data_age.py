@@ -20,7 +20,7 @@ def gate(market, tmp_path_factory):
     def run(name, now, preset="nightly", **settings):
         overrides = {key.replace("__", "."): value for key, value in settings.items()}
         pipeline.start_run(lake, name, preset, overrides, str(market), None, now)
-        codes = pipeline.plan_contracts(lake, name)["contracts"]
+        codes = pipeline.plan_contracts(lake, name).contracts
         for code in codes:
             pipeline.ingest_contract(lake, name, code)
         return pipeline.gate_bars(lake, name, codes), pipeline.summarize(lake, name)
@@ -30,13 +30,13 @@ def gate(market, tmp_path_factory):
 
 def test_bars_up_to_the_last_session_pass_and_their_age_is_told(gate):
     result, summary = gate("fresh", NOW)
-    assert (result["newest_bar"], result["age_sessions"]) == ("2023-03-17T13:29:00+00:00", 0)
-    assert summary["data"] == {"newest_bar": "2023-03-17T13:29:00+00:00", "age_sessions": 0}
+    assert (result.newest_bar, result.age_sessions) == ("2023-03-17T13:29:00+00:00", 0)
+    assert summary.data.to_json() == {"newest_bar": "2023-03-17T13:29:00+00:00", "age_sessions": 0}
 
 
 def test_a_night_two_sessions_later_still_passes_and_three_sessions_later_fails(gate):
     result, _ = gate("tuesday", NOW + timedelta(days=4))
-    assert result["age_sessions"] == 2
+    assert result.age_sessions == 2
     with pytest.raises(GateFailedError, match="session 2023-03-22 is due; deliver newer bars"):
         gate("wednesday", NOW + timedelta(days=5))
 
@@ -46,13 +46,13 @@ def test_a_clock_months_later_fails_unless_the_setting_allows_any_age(gate):
     with pytest.raises(GateFailedError, match="newest bar is 2023-03-17 13:29 UTC"):
         gate("months", later)
     result, summary = gate("any-age", later, quality__max_age_sessions=10_000)
-    assert result["age_sessions"] > 100
-    assert summary["data"]["age_sessions"] == result["age_sessions"]
+    assert result.age_sessions > 100
+    assert summary.data.age_sessions == result.age_sessions
 
 
 def test_a_run_of_one_contract_must_reach_its_roll_and_no_clock(gate):
     result, _ = gate("one", datetime(2025, 9, 1, 22, 30, tzinfo=UTC), data__contracts=["ESH23"])
-    assert result["passed"]
+    assert result.passed
 
 
 def test_a_bad_bar_is_told_with_its_file_line_and_text(delivery, lake):
@@ -63,7 +63,7 @@ def test_a_bad_bar_is_told_with_its_file_line_and_text(delivery, lake):
     lines[5000] = b";".join(parts)
     path.write_bytes(b"".join(lines))
     pipeline.start_run(lake, "bad", "smoke", {"ingest.bad_prints": 0}, str(delivery), None, NOW)
-    codes = pipeline.plan_contracts(lake, "bad")["contracts"]
+    codes = pipeline.plan_contracts(lake, "bad").contracts
     pipeline.ingest_contract(lake, "bad", codes[0])
     with pytest.raises(GateFailedError) as failed:
         pipeline.gate_bars(lake, "bad", codes)

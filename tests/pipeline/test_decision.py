@@ -63,6 +63,9 @@ def evaluated_again(monkeypatch) -> list[str]:
     return again
 
 
+ROWS = {"rows_in": 1, "rows_out": 1, "skipped": False}
+
+
 def metrics(gain: dict, champion_gain: dict | None) -> dict:
     names = ("constant", "majority", "last_sign", "ridge", *(["champion"] if champion_gain else []))
     gains = {"direction_accuracy_gain": gain, "huber_gain": gain, "rank_ic_gain": gain}
@@ -82,7 +85,7 @@ def compare(lake: Path, name: str, gain: dict) -> None:
     key = ModelKey.of_stored(json.loads((folder / "config.json").read_text()))
     champion = ModelStore.local(lake / "registry", key).champion()
     (folder / "metrics.json").write_text(json.dumps(metrics(gain, gain if champion else None)))
-    record = {"stage": "evaluate", "champion": champion and champion.version}
+    record = {"stage": "evaluate", "champion": champion and champion.version, **ROWS, "metrics": "", "report": ""}
     (folder / "stages" / "evaluate.json").write_text(json.dumps(record))
 
 
@@ -94,8 +97,10 @@ def evaluated(lake: Path, name: str, overrides: dict | None = None, gain: dict =
     for file in REQUIRED:
         (folder / file).write_text(f"{name} {file}")
     (folder / "config.json").write_text(settings.to_json())
-    records = {f"gate-{gate}": {"stage": f"gate-{gate}", "passed": True} for gate in GATES}
-    for stage, record in (records | {"train": {"stage": "train", "fingerprint": name}}).items():
+    verdict = {"run": name, "contracts": [], "checks": 1, "failures": [], "report": ""}
+    records = {f"gate-{gate}": {"stage": f"gate-{gate}", "gate": gate, **verdict} for gate in GATES}
+    records["train"] = {"stage": "train", "fingerprint": name, "trained_in": name, **ROWS}
+    for stage, record in records.items():
         (folder / "stages" / f"{stage}.json").write_text(json.dumps(record))
     compare(lake, name, gain)
     return name
@@ -121,9 +126,9 @@ def champion(lake: Path, key: ModelKey = ES) -> str | None:
 
 
 def test_accepted_candidate_is_promoted_and_a_refused_one_is_recorded(lake, reports):
-    assert night(lake, "first")["state"] == "promoted"
+    assert night(lake, "first").state == "promoted"
     refused = night(lake, "second", gain=BAD)
-    assert (refused["state"], refused["champion_before"], refused["net"]) == ("refused", 1, -1234.5)
+    assert (refused.state, refused.champion_before, refused.net) == ("refused", 1, -1234.5)
     assert ledger(lake) == [("promote", "ES-1m-rank", 1), ("refuse", "ES-1m-rank", 2)]
     assert champion(lake) == "first"
     assert reports == []
@@ -135,18 +140,18 @@ def test_accepted_candidate_is_promoted_and_a_refused_one_is_recorded(lake, repo
 def test_run_of_another_key_is_never_compared_with_or_promoted_over_this_champion(lake, overrides):
     night(lake, "first")
     other = night(lake, "other", overrides)
-    assert (other["state"], other["champion_before"]) == ("promoted", None)
+    assert (other.state, other.champion_before) == ("promoted", None)
     assert champion(lake) == "first"
     assert champion(lake, ModelKey.of(config.resolve("smoke", overrides))) == "other"
 
 
 def test_candidate_waits_until_somebody_approves_it(lake, reports):
     waiting = night(lake, "first", ASK)
-    assert waiting["state"] == stored(lake, "first")["state"] == "waiting"
+    assert waiting.state == stored(lake, "first")["state"] == "waiting"
     assert (champion(lake), ledger(lake), reports) == (None, [], ["first"])
     later = NOW + timedelta(hours=8)
     approved = pipeline.approve(str(lake), "first", later, "anna", "costs are covered")
-    assert approved["state"] == "promoted"
+    assert approved.state == "promoted"
     assert champion(lake) == "first"
     answer = stored(lake, "first")["approval"]
     text = "Approved by anna at 2026-03-03 07:30 UTC: costs are covered"
@@ -159,7 +164,7 @@ def test_candidate_waits_until_somebody_approves_it(lake, reports):
 def test_evidence_shows_the_costs_the_gains_with_intervals_and_the_reasons(lake):
     night(lake, "first")
     evaluated(lake, "second", ASK)
-    lines = pipeline.decide(str(lake), "second", NOW)["evidence"].splitlines()
+    lines = pipeline.decide(str(lake), "second", NOW).evidence.splitlines()
     assert lines[0].startswith("Promote version 2 (run `second`) to champion of **ES-1m-rank**; in place of version 1")
     assert "**-1,234.50 dollars**" in lines[2]
     assert lines[6] == "| champion | 2.00 [1.00, 3.00] | 0.0200 [0.0100, 0.0300] | 0.020000 [0.010000, 0.030000] |"
@@ -170,7 +175,7 @@ def test_evidence_shows_the_costs_the_gains_with_intervals_and_the_reasons(lake)
 def test_rejection_is_in_ledger_decision_and_report(lake, reports):
     night(lake, "first", ASK)
     rejected = pipeline.reject(str(lake), "first", NOW, "bob", "too costly")
-    assert (rejected["state"], title_of(rejected)) == ("rejected", "Rejected by a person")
+    assert (rejected.state, title_of(rejected.to_json())) == ("rejected", "Rejected by a person")
     assert ledger(lake) == [("reject", "ES-1m-rank", 1)]
     assert Registry.local(lake / "registry").entries()[0].reasons == (
         "Rejected by bob at 2026-03-02 23:30 UTC: too costly",
@@ -180,14 +185,14 @@ def test_rejection_is_in_ledger_decision_and_report(lake, reports):
 
 def test_timeout_is_recorded_as_such(lake):
     night(lake, "first", ASK)
-    assert pipeline.expire(str(lake), "first", NOW)["state"] == "expired"
+    assert pipeline.expire(str(lake), "first", NOW).state == "expired"
     assert stored(lake, "first")["approval"]["answer"] == "timeout"
     assert ledger(lake) == [("expire", "ES-1m-rank", 1)]
 
 
 @pytest.mark.parametrize(("overrides", "gain"), [({}, GOOD), (ASK, BAD)])
 def test_answer_for_a_candidate_that_does_not_wait_changes_nothing(lake, overrides, gain):
-    state = night(lake, "first", overrides, gain)["state"]
+    state = night(lake, "first", overrides, gain).state
     before = (ledger(lake), stored(lake, "first"), champion(lake))
     for answer in (pipeline.approve, pipeline.reject):
         with pytest.raises(ApprovalError, match=f"that of run first is {state}"):
@@ -206,11 +211,11 @@ def test_approval_against_a_champion_that_was_replaced_is_asked_for_again(lake, 
     night(lake, "first", ASK)
     night(lake, "rival")
     again = pipeline.approve(str(lake), "first", NOW, "anna", "go")
-    assert (again["state"], again["champion_before"]) == ("waiting", 2)
+    assert (again.state, again.champion_before) == ("waiting", 2)
     assert evaluated_again == ["first"]
-    assert again["remark"].startswith("Approved by anna at 2026-03-02 23:30 UTC: go. Decided again")
+    assert again.remark.startswith("Approved by anna at 2026-03-02 23:30 UTC: go. Decided again")
     assert champion(lake) == "rival"
-    assert pipeline.approve(str(lake), "first", NOW, "anna", "still")["state"] == "promoted"
+    assert pipeline.approve(str(lake), "first", NOW, "anna", "still").state == "promoted"
     assert champion(lake) == "first"
 
 
@@ -218,7 +223,7 @@ def test_candidate_that_no_longer_beats_the_new_champion_is_refused_whoever_appr
     night(lake, "first", ASK)
     night(lake, "rival")
     monkeypatch.setattr(decisions, "evaluate", lambda lake, name: compare(Path(lake), name, gain=BAD))
-    assert pipeline.approve(str(lake), "first", NOW, "anna", "go")["state"] == "refused"
+    assert pipeline.approve(str(lake), "first", NOW, "anna", "go").state == "refused"
     assert champion(lake) == "rival"
     assert "Approved by anna" in Registry.local(lake / "registry").entries()[-1].reasons[-1]
 
@@ -228,7 +233,7 @@ def test_rival_promoted_between_decision_and_promotion_makes_the_rule_decide_aga
     pipeline.decide(str(lake), "first", NOW)
     night(lake, "rival")
     promoted = pipeline.promote(str(lake), "first", NOW)
-    assert (promoted["state"], promoted["champion_before"], evaluated_again) == ("promoted", 2, ["first"])
+    assert (promoted.state, promoted.champion_before, evaluated_again) == ("promoted", 2, ["first"])
 
 
 def test_promotion_killed_before_its_record_is_completed_by_the_retry(lake, monkeypatch):
@@ -239,7 +244,7 @@ def test_promotion_killed_before_its_record_is_completed_by_the_retry(lake, monk
         with pytest.raises(SystemExit):
             pipeline.promote(str(lake), "first", NOW)
     assert (champion(lake), stored(lake, "first")["state"]) == ("first", "accepted")
-    assert pipeline.promote(str(lake), "first", NOW)["state"] == stored(lake, "first")["state"] == "promoted"
+    assert pipeline.promote(str(lake), "first", NOW).state == stored(lake, "first")["state"] == "promoted"
     assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
 
 
@@ -255,19 +260,19 @@ def test_approval_killed_before_its_record_can_be_completed_but_not_turned_down(
     with pytest.raises(ApprovalError, match="is the champion: its approval was interrupted"):
         getattr(pipeline, turned_down)(str(lake), "first", NOW, **by)
     assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
-    assert pipeline.approve(str(lake), "first", NOW, "anna")["state"] == "promoted"
+    assert pipeline.approve(str(lake), "first", NOW, "anna").state == "promoted"
     assert ledger(lake) == [("promote", "ES-1m-rank", 1)]
 
 
 def test_of_two_answers_at_once_the_second_changes_nothing(lake, monkeypatch):
     night(lake, "first", ASK)
-    settled = decisions._settled
+    settled = decisions.settled
 
     def rejected_meanwhile(*args):
         pipeline.reject(str(lake), "first", NOW, "bo", "no")
         return settled(*args)
 
-    monkeypatch.setattr(decisions, "_settled", rejected_meanwhile)
+    monkeypatch.setattr(decisions, "settled", rejected_meanwhile)
     with pytest.raises(ApprovalError, match="is rejected"):
         pipeline.approve(str(lake), "first", NOW, "anna")
     assert (champion(lake), stored(lake, "first")["state"]) == (None, "rejected")
@@ -278,18 +283,18 @@ def test_promoting_the_champions_own_run_by_hand_changes_nothing_and_says_so(lak
     night(lake, "first")
     before = ((lake / "runs" / "first" / "decision.json").read_bytes(), ledger(lake))
     result = pipeline.promote_by_hand(str(lake), "first", NOW, "again")
-    assert (result["state"], result["promote"]) == ("promoted", True)
-    assert "is the champion of ES-1m-rank already: nothing was changed" in result["note"]
+    assert (result.state, result.promote) == ("promoted", True)
+    assert "is the champion of ES-1m-rank already: nothing was changed" in result.note
     assert before == ((lake / "runs" / "first" / "decision.json").read_bytes(), ledger(lake))
     assert reports == []
 
 
 def test_decision_of_the_champion_that_was_overwritten_is_restored_from_the_ledger(lake):
-    reasons = night(lake, "first")["reasons"]
+    reasons = list(night(lake, "first").reasons)
     old = {"promote": False, "reasons": ["already champion"], "checks": [], "version": 1, "approved_by": "hand: x"}
     (lake / "runs" / "first" / "decision.json").write_text(json.dumps(old))
     restored = pipeline.decide(str(lake), "first", NOW)
-    assert (restored["state"], restored["promote"], restored["reasons"]) == ("promoted", True, reasons)
+    assert (restored.state, restored.promote, list(restored.reasons)) == ("promoted", True, reasons)
     assert stored(lake, "first")["state"] == "promoted"
 
 
@@ -299,7 +304,7 @@ def test_decision_of_the_champion_by_an_earlier_version_is_kept_and_has_a_state(
     path.write_text(json.dumps({"promote": True, "reasons": ["good"], "checks": [], "version": 1}))
     before = path.read_bytes()
     for again in (pipeline.decide(str(lake), "first", NOW), pipeline.promote_by_hand(str(lake), "first", NOW, "x")):
-        assert (again["state"], again["key"], again["reasons"]) == ("promoted", "ES-1m-rank", ["good"])
+        assert (again.state, again.key, again.reasons) == ("promoted", "ES-1m-rank", ("good",))
     assert path.read_bytes() == before
 
 
@@ -307,7 +312,7 @@ def test_refusal_of_a_promotion_by_hand_names_who_asked_in_the_ledger_and_approv
     night(lake, "first")
     evaluated(lake, "second", gain=BAD)
     refused = pipeline.promote_by_hand(str(lake), "second", NOW, "I like it")
-    assert (refused["state"], refused["approval"]) == ("refused", None)
+    assert (refused.state, refused.approval) == ("refused", None)
     assert Registry.local(lake / "registry").entries()[-1].reasons[-1] == "Requested by hand: I like it"
     assert reports == ["second"]
     with pytest.raises(InputError, match="--reason"):
@@ -321,9 +326,9 @@ def test_past_night_is_decided_against_the_champion_of_then_and_changes_nothing(
     evaluated(lake, "may", as_of=NOW + timedelta(days=1, hours=1))
     decided = pipeline.decide(str(lake), "may", NOW + timedelta(days=9))
     assert evaluated_again == ["may"]  # this double compares with today's champion, not with the one of then
-    assert (decided["simulated"], decided["state"], decided["champion_before"]) == (True, "accepted", 2)
-    assert title_of(decided) == "Simulated: would be promoted"
-    assert pipeline.promote(str(lake), "may", NOW)["simulated"] is stored(lake, "may")["simulated"] is True
+    assert (decided.simulated, decided.state, decided.champion_before) == (True, "accepted", 2)
+    assert title_of(decided.to_json()) == "Simulated: would be promoted"
+    assert pipeline.promote(str(lake), "may", NOW).simulated is stored(lake, "may")["simulated"] is True
     with pytest.raises(InputError, match="simulation"):
         pipeline.promote_by_hand(str(lake), "may", NOW, "please")
     assert before == (ledger(lake), champion(lake), Registry.local(lake / "registry").models())
@@ -334,7 +339,7 @@ def test_rollback_names_the_champion_and_needs_its_key_where_there_are_several(l
         pipeline.rollback(str(lake), "drift", NOW)
     night(lake, "first")
     night(lake, "second")
-    assert pipeline.rollback(str(lake), "drift", NOW) == {
+    assert pipeline.rollback(str(lake), "drift", NOW).to_json() == {
         "key": "ES-1m-rank",
         "champion": 1,
         "run": "first",

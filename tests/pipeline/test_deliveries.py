@@ -31,15 +31,15 @@ def two(delivery):
 
 def test_torn_file_leaves_its_contract_as_it_was_and_the_others_go_on(lake, start, two):
     start("one")
-    built = {code: ingest(lake, "one", code)["rows_out"] for code in ("ESH23", "ESM23")}
+    built = {code: ingest(lake, "one", code).rows_out for code in ("ESH23", "ESM23")}
     torn = two / "later" / "ES 06-23.Last.txt"
     torn.write_bytes(torn.read_bytes()[:-9])
     start("two")
     plan = pipeline.plan_contracts(lake, "two")
-    assert plan["contracts"] == ["ESH23"]
-    assert [item["name"] for item in plan["unreadable"]] == ["later/ES 06-23.Last.txt"]
-    assert "cut off or still being written" in plan["unreadable"][0]["reason"]
-    assert ingest(lake, "two")["why"] == "unchanged"
+    assert plan.contracts == ("ESH23",)
+    assert [item.name for item in plan.unreadable] == ["later/ES 06-23.Last.txt"]
+    assert "cut off or still being written" in plan.unreadable[0].reason
+    assert ingest(lake, "two").reason == "unchanged"
     assert Lake(lake).manifest("bars/ES/ESM23.parquet").rows == built["ESM23"]
 
 
@@ -54,11 +54,11 @@ def test_torn_contract_that_was_asked_for_is_the_error(lake, start, two):
 def test_copy_of_a_file_rebuilds_nothing(lake, start, delivery):
     start("one")
     first = ingest(lake, "one")
-    assert (first["why"], first["skipped"]) == ("new", False)
+    assert (first.reason, first.skipped) == ("new", False)
     shutil.copy(prices(delivery), delivery / "ESH23 again.txt")
     start("two")
     second = ingest(lake, "two")
-    assert (second["why"], second["skipped"]) == ("unchanged", True)
+    assert (second.reason, second.skipped) == ("unchanged", True)
 
 
 def test_second_file_that_goes_on_where_the_first_ends_extends_the_contract(lake, start, delivery):
@@ -66,18 +66,18 @@ def test_second_file_that_goes_on_where_the_first_ends_extends_the_contract(lake
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:9000]))
     start("one")
-    assert ingest(lake, "one")["rows_in"] == 9000
+    assert ingest(lake, "one").rows_in == 9000
     (delivery / "ES 03-23 b.txt").write_bytes(b"".join(lines[8000:]))
     start("two")
     result = ingest(lake, "two")
-    assert result["why"] == "inputs changed: raw"
-    assert result["rows_in"] == len(lines)
-    assert "1000 rows were delivered identically by several files and count once" in result["notes"]
+    assert result.reason == "inputs changed: raw"
+    assert result.rows_in == len(lines)
+    assert "1000 rows were delivered identically by several files and count once" in result.notes
 
 
 def test_contradiction_keeps_the_bars_and_the_option_settles_it(lake, start, delivery):
     start("one")
-    before = ingest(lake, "one")["rows_out"]
+    before = ingest(lake, "one").rows_out
     lines = prices(delivery).read_text().splitlines()
     changed = [*lines[:99], lines[99].rsplit(";", 1)[0] + ";77777", *lines[100:200]]
     (delivery / "ES 03-23 corrected.txt").write_text("\r\n".join(changed) + "\r\n", newline="")
@@ -87,8 +87,8 @@ def test_contradiction_keeps_the_bars_and_the_option_settles_it(lake, start, del
     assert Lake(lake).manifest("bars/ES/ESH23.parquet").rows == before
     start("three", overrides={"ingest.conflicts": "latest"})
     result = ingest(lake, "three")
-    assert result["rows_out"] == before
-    assert "config changed" in result["why"]
+    assert result.rows_out == before
+    assert "config changed" in result.reason
 
 
 @pytest.mark.real
@@ -100,6 +100,6 @@ def test_real_lean_zips_go_through_the_pipeline(lake, real_data, tmp_path):
     vix = Path(real_data / "vix" / "vix-daily.csv")
     pipeline.start_run(lake, "night", "smoke", None, str(raw), str(vix), NOW)
     plan = pipeline.plan_contracts(lake, "night")
-    assert plan["contracts"][:2] == ["ESZ13", "ESH14"]
+    assert plan.contracts[:2] == ("ESZ13", "ESH14")
     result = pipeline.ingest_contract(lake, "night", "ESZ13")
-    assert (result["rows_in"], result["rows_out"], result["sessions"]) == (16_673, 16_672, 18)
+    assert (result.rows_in, result.rows_out, result.sessions) == (16_673, 16_672, 18)

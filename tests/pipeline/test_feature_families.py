@@ -52,7 +52,7 @@ class World:
         pipeline.build_rolls(self.root, name, codes)
         for code in codes:
             pipeline.profile_contract(self.root, name, code)
-        return {code: pipeline.features_contract(self.root, name, code)["why"] for code in codes}
+        return {code: pipeline.features_contract(self.root, name, code).reason for code in codes}
 
     def features(self, code: str) -> pl.DataFrame:
         return self.lake.read_frame(f"features/ES/{code}.parquet")
@@ -121,7 +121,7 @@ def test_the_gate_checks_only_the_features_that_are_named(world: World) -> None:
         pipeline.gate_features(world.root, "all", ["ESM24"])
     settings = {"data.instrument": "ES", "features.names": "mom_15m, vwap"}
     pipeline.start_run(world.root, "some", "smoke", settings, None, None, NOW)
-    assert pipeline.gate_features(world.root, "some", ["ESM24"])["passed"]
+    assert pipeline.gate_features(world.root, "some", ["ESM24"]).passed
 
 
 def missing_columns(world: World, run: str) -> set[str]:

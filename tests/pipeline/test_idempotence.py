@@ -14,7 +14,7 @@ def build(lake, run):
     """Run up to the features; return which stages did work and the content hash of every artifact."""
     results = []
     pipeline.run_until(lake, run, LAST, NOW, on_stage=results.append)
-    worked = [result["stage"] for result in results if result["stage"] in BUILT and not result["skipped"]]
+    worked = [result.stage for result in results if result.stage in BUILT and not result.skipped]
     hashes = {path.name: path.read_bytes() for path in Lake(lake).root.glob("*/ES/*.parquet")}
     return worked, hashes
 

@@ -48,7 +48,7 @@ class Prover:
 def prover(monkeypatch, tmp_path) -> Prover:
     """A machine that has proved nothing yet."""
     monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(leakage_stage, "_KNOWN", {})
+    monkeypatch.setattr(leakage_stage, "KNOWN", {})
     prover = Prover()
     monkeypatch.setattr(leakage_stage, "prove_code", prover)
     return prover
@@ -65,49 +65,49 @@ def gate(place):
 
 
 def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
-    told = gate(place)
-    assert told["passed"]
-    assert told["contracts"] == [NEWEST]
-    assert told["checks"] == len(CHECK_DESCRIPTIONS) + 3
-    assert told["proof"] == "new"
-    assert told["largest_t"] == {"feature": "rv_30", "t": 2.5}
+    result = gate(place)
+    assert result.passed
+    assert result.contracts == (NEWEST,)
+    assert result.checks == len(CHECK_DESCRIPTIONS) + 3
+    assert result.proof == "new"
+    assert result.largest_t == {"feature": "rv_30", "t": 2.5}
     lake = Lake(place / "lake")
     assert lake.read_json(ARTIFACT)["build_key"]["features"] == ", ".join(FEATURE_NAMES)
     assert lake.read_json("runs/night/stages/gate-leakage.json")["passed"]
     page = (place / "lake" / "reports" / "runs" / "night" / "gates.html").read_text()
     assert 'id="leakage"' in page
-    assert gate(place)["proof"] == "unchanged"
-    assert [one["gate"] for one in pipeline.summarize(str(place / "lake"), "night")["gates"]] == ["leakage"]
+    assert gate(place).proof == "unchanged"
+    assert [one["gate"] for one in pipeline.summarize(str(place / "lake"), "night").gates] == ["leakage"]
 
 
 def test_a_proof_is_made_once_for_a_build_key_on_a_machine(place, prover):
-    lake, why = Lake(place / "lake"), lambda: leakage_stage._proof(open_run(str(place / "lake"), "night"))[1]
-    assert why() == "new"
-    assert why() is None
+    lake, reason = Lake(place / "lake"), lambda: leakage_stage.stored_proof(open_run(str(place / "lake"), "night"))[1]
+    assert reason() == "new"
+    assert reason() is None
     lake.storage.delete(ARTIFACT)
-    assert why() == "new"
-    leakage_stage._KNOWN.clear()
+    assert reason() == "new"
+    leakage_stage.KNOWN.clear()
     lake.storage.delete(ARTIFACT)
-    assert why() == "new"  # in another process of the same machine
+    assert reason() == "new"  # in another process of the same machine
     assert prover.asked == 1
 
 
 def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prover):
-    lake, why = Lake(place / "lake"), lambda: leakage_stage._proof(open_run(str(place / "lake"), "night"))[1]
-    why()
+    lake, reason = Lake(place / "lake"), lambda: leakage_stage.stored_proof(open_run(str(place / "lake"), "night"))[1]
+    reason()
     stored = lake.read_checksummed_json(ARTIFACT)
     lake.write_checksummed_json(
         ARTIFACT, stored | {"build_key": stored["build_key"] | {"code": "other", "libraries": "numpy 1"}}
     )
-    assert why() == "changed: code, libraries"
+    assert reason() == "changed: code, libraries"
     lake.write_checksummed_json(ARTIFACT, BROKEN.to_json() | {"build_key": stored["build_key"]})
-    assert why() == "the stored proof failed"
+    assert reason() == "the stored proof failed"
     assert prover.asked == 1
     (file,) = (place.parent / "cache" / "proofs").glob("*.json")
     file.write_text("{")
-    leakage_stage._KNOWN.clear()
+    leakage_stage.KNOWN.clear()
     lake.storage.delete(ARTIFACT)
-    assert why() == "new"
+    assert reason() == "new"
     assert prover.asked == 2
 
 
@@ -119,7 +119,7 @@ def test_broken_promise_of_the_code_fails_the_run_and_is_not_remembered(place, p
     (failure,) = caught.value.verdict["failures"]
     assert (failure["check"], failure["severity"], failure["count"]) == ("proof_placebo", "critical", 1)
     prover.proof = SOUND
-    assert gate(place)["passed"]
+    assert gate(place).passed
     assert prover.asked == 2
 
 

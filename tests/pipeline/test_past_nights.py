@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts.stage_results import RollsResult, WorkResult
 from vpoc_ml.errors import InvalidValueError, MissingInputError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.nights import past_night
@@ -114,7 +115,7 @@ def build(root: Path, run: str, raw: Path, **moments: datetime) -> Lake:
     """Run the data stages up to the training set; return the lake that holds the artifacts."""
     lake = str(root)
     pipeline.start_run(lake, run, "smoke", SETTINGS, str(raw), None, **moments)
-    codes = pipeline.plan_contracts(lake, run)["contracts"]
+    codes = list(pipeline.plan_contracts(lake, run).contracts)
     for code in codes:
         pipeline.ingest_contract(lake, run, code)
     pipeline.build_rolls(lake, run, codes)
@@ -167,8 +168,10 @@ def test_past_nights_leave_the_live_lake_alone_and_a_second_run_of_one_makes_not
     assert {key: lake.content_hash(key) for key in live} == live
     again = open_run(str(tmp_path / "lake"), "again")
     for code in ("ESH24", "ESM24"):
-        assert [again.result(each, code)["why"] for each in ("ingest", "profile", "features")] == ["unchanged"] * 3
-    assert again.result("rolls")["why"] == "unchanged"
+        assert [again.result(each, WorkResult, code).reason for each in ("ingest", "profile", "features")] == [
+            "unchanged"
+        ] * 3
+    assert again.result("rolls", RollsResult).reason == "unchanged"
 
 
 def test_a_contract_that_did_not_exist_is_refused_by_name(raw: Path, tmp_path: Path) -> None:

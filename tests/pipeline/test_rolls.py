@@ -61,7 +61,7 @@ class World:
         pipeline.build_rolls(self.root, self.run, codes)
         for code in codes:
             pipeline.profile_contract(self.root, self.run, code)
-        return {code: pipeline.features_contract(self.root, self.run, code)["why"] for code in codes}
+        return {code: pipeline.features_contract(self.root, self.run, code).reason for code in codes}
 
     def rolls(self) -> dict[str, dict[str, Any]]:
         return {row["contract"]: row for row in self.lake.read_frame("roll/ES.parquet").iter_rows(named=True)}
@@ -207,16 +207,14 @@ def test_a_file_that_ends_before_the_crossover_loses_no_session_of_the_next_cont
     assert [table[code][name] for code, name in (("ESH24", "last_session"), ("ESM24", "first_session"))] == DAYS[43:45]
     assert table["ESM24"]["gap"] == GAP
     assert world.manifest("ESM24").details["history_sessions"] == 30
-    assert pipeline.summarize(world.root, world.run)["lost"] == []
+    assert pipeline.summarize(world.root, world.run).lost == ()
 
 
 def test_what_a_roll_without_overlap_loses_is_in_the_summary(world: World) -> None:
     world.deliver("ESH24", lambda bars: bars.filter(pl.col("session") < DAYS[43]))
     world.deliver("ESM24", lambda bars: bars.filter(pl.col("session") >= DAYS[44]))
     world.build()
-    unmeasured, lost = sorted(
-        pipeline.summarize(world.root, world.run)["lost"], key=lambda text: "without a bar" in text
-    )
+    unmeasured, lost = sorted(pipeline.summarize(world.root, world.run).lost, key=lambda text: "without a bar" in text)
     assert unmeasured.startswith(
         f"ESM24: no session of the week before {DAYS[44]} in which ESH24 and ESM24 both traded"
     )

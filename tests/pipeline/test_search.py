@@ -87,9 +87,9 @@ def folder(run, lake) -> Path:
 def test_search_keeps_each_trial_s_validation_returns_and_names_the_best(run, lake, folder):
     result = pipeline.search(lake, run, 4, VARY)
     found = json.loads((folder / "search" / "search.json").read_text())
-    assert (result["finished"], result["unstable"], result["value"]) == (4, 0, found["best"]["value"])
-    assert result["best"] == found["best"]["overrides"]
-    assert result["own_value"] == found["records"][0]["value"]
+    assert (result.finished, result.unstable, result.value) == (4, 0, found["best"]["value"])
+    assert list(result.best) == found["best"]["overrides"]
+    assert result.own_value == found["records"][0]["value"]
     validation = pl.read_parquet(folder / "training_set.parquet").filter(pl.col("split") == "validation")
     returns = pl.read_parquet(folder / "search" / "returns.parquet")
     assert returns.columns == ["trial", "session", "gross", "net", "trades"]
@@ -104,7 +104,7 @@ def test_search_keeps_each_trial_s_validation_returns_and_names_the_best(run, la
         assert own["net"].sum() == pytest.approx(record["metrics"]["net"])
     assert found["best"]["value"] > 0.2, "the planted signal"
     record = json.loads((folder / "stages" / "search.json").read_text())
-    assert record["best"] == result["best"]
+    assert record["best"] == list(result.best)
 
 
 def test_test_rows_do_not_matter(run, lake, folder):
@@ -141,18 +141,18 @@ def test_search_goes_on_without_mlflow(run, lake, monkeypatch, caplog):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(mlflow_trials, "log_trial", unreachable)
-    assert pipeline.search(lake, run, 1, VARY)["finished"] == 1
+    assert pipeline.search(lake, run, 1, VARY).finished == 1
     assert "trial 0 is not in MLflow: no route to host" in caplog.text
     logged = []
     monkeypatch.setattr(mlflow_trials, "log_trial", lambda uri, name, record: logged.append(record["number"]))
-    assert pipeline.search(lake, run, 1, VARY)["finished"] == 1
+    assert pipeline.search(lake, run, 1, VARY).finished == 1
     assert logged == [0], "the next call makes up for it"
 
 
 def test_unstable_trials_are_counted_and_have_no_returns(run, lake, folder):
     hot = ("training.learning_rate=9..10", "training.max_rollbacks=0", "training.gradient_clip=1000")
     result = pipeline.search(lake, run, 2, ("training.monitor_steps=5", *hot))
-    assert (result["unstable"], result["best"]) == (2, None)
+    assert (result.unstable, result.best) == (2, None)
     assert not (folder / "search" / "returns.parquet").exists()
 
 

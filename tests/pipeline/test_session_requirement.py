@@ -41,7 +41,7 @@ def deliver(market: Path, folder: Path, sessions: int) -> Path:
 
 
 def stages_of(lake: str) -> list[str]:
-    return [row["stage"] for row in pipeline.summarize(lake, "night")["stages"]]
+    return [row.stage for row in pipeline.summarize(lake, "night").stages]
 
 
 @pytest.mark.e2e
@@ -74,7 +74,7 @@ def test_one_session_fewer_ends_before_the_profiles_with_exit_code_5_and_the_ari
 def test_features_with_a_short_warm_up_need_fewer_sessions(lake, start):
     start(overrides={"features.names": "mom_15m,rv_390"})
     pipeline.run_until(lake, "night", "rolls", NOW)
-    contracts = pipeline.plan_contracts(lake, "night")["contracts"]
+    contracts = list(pipeline.plan_contracts(lake, "night").contracts)
     with pytest.raises(InsufficientSessionsError, match=r"rv_390: 390 bars") as caught:
         pipeline.build_rolls(lake, "night", contracts, last="score")
     assert caught.value.needed - SPLITS <= 1

@@ -22,7 +22,7 @@ now = datetime(2023, 7, 10, 22, 30, tzinfo=UTC)
 for code in chosen or [None]:
     name = f"{run}-{code}"
     pipeline.start_run(lake, name, "smoke", {"data.contracts": [code]} if code else None, raw, None, now)
-    codes = pipeline.plan_contracts(lake, name)["contracts"]
+    codes = pipeline.plan_contracts(lake, name).contracts
     print("planned", flush=True)
     for each in codes:
         pipeline.ingest_contract(lake, name, each)

@@ -27,16 +27,16 @@ def test_earlier_contracts_are_left_out_with_a_note_and_the_others_go_on(lake, s
     write_bars(delivery / "ES 03-13.Last.txt", date(2012, 10, 1), 5)
     start()
     plan = pipeline.plan_contracts(lake, "night")
-    assert plan["contracts"] == ["ESH23"]
-    assert plan["notes"] == [f"ESH11 left out: {NOTE}", f"ESH13 left out: {NOTE}"]
-    assert pipeline.ingest_contract(lake, "night", "ESH23")["rows_out"] > 0
-    assert pipeline.summarize(lake, "night")["notes"] == plan["notes"]
+    assert plan.contracts == ("ESH23",)
+    assert plan.notes == (f"ESH11 left out: {NOTE}", f"ESH13 left out: {NOTE}")
+    assert pipeline.ingest_contract(lake, "night", "ESH23").rows_out > 0
+    assert pipeline.summarize(lake, "night").notes == plan.notes
 
 
 def test_contract_that_was_asked_for_is_left_out_as_well(lake, start, delivery):
     write_bars(delivery / "ES 03-11.Last.txt", date(2011, 1, 3), 5)
     start(overrides={"data.contracts": ["ESH11", "ESH23"]})
-    assert pipeline.plan_contracts(lake, "night")["contracts"] == ["ESH23"]
+    assert pipeline.plan_contracts(lake, "night").contracts == ("ESH23",)
 
 
 def test_nothing_but_earlier_contracts_is_an_error_that_names_the_first_reviewed_session(lake, start, tmp_path):
@@ -55,12 +55,12 @@ def test_contract_that_reaches_into_reviewed_sessions_keeps_those_and_passes_its
     write_bars(folder / "ES 12-12.Last.txt", date(2012, 11, 12), 8)
     overrides = {"data.vix": "none"}
     pipeline.start_run(lake, "night", "smoke", overrides, str(folder), None, NOW)
-    assert pipeline.plan_contracts(lake, "night")["contracts"] == ["ESZ12"]
+    assert pipeline.plan_contracts(lake, "night").contracts == ("ESZ12",)
     result = pipeline.ingest_contract(lake, "night", "ESZ12")
     left_out = f"300 rows from 2012-11-12 to 2012-11-16 left out: {NOTE}"
-    assert (result["rows_in"], result["left_out"]) == (180, left_out)
-    assert pipeline.ingest_contract(lake, "night", "ESZ12")["left_out"] == left_out
-    assert pipeline.summarize(lake, "night")["notes"] == [f"ESZ12: {left_out}"]
+    assert (result.rows_in, result.left_out) == (180, left_out)
+    assert pipeline.ingest_contract(lake, "night", "ESZ12").left_out == left_out
+    assert pipeline.summarize(lake, "night").notes == (f"ESZ12: {left_out}",)
     pipeline.build_rolls(lake, "night", ["ESZ12"])
     assert Lake(lake).read_frame("bars/ES/ESZ12.parquet")["session"].min() == date(2012, 11, 19)
     with pytest.raises(GateFailedError) as caught:  # of five hours of equal prices, but for no session before

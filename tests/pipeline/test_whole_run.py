@@ -49,11 +49,11 @@ def run_all(lake, name, raw, overrides=None):
 
 def test_signal_is_promoted_with_every_artifact(promoted):
     summary = pipeline.summarize(promoted, "first")
-    assert summary["decision"]["promote"], summary["decision"]["reasons"]
+    assert summary.decision["promote"], summary.decision["reasons"]
     assert {path.name for path in (Lake(promoted).root / "runs" / "first").iterdir()} >= ARTIFACTS
-    assert set(summary["reports"]) == {"evaluation", "gates", "data docs"}
-    assert [gate["passed"] for gate in summary["gates"]] == [True, True, True, True]
-    assert set(summary["metrics"]["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
+    assert set(summary.reports) == {"evaluation", "gates", "data docs"}
+    assert [gate["passed"] for gate in summary.gates] == [True, True, True, True]
+    assert set(summary.metrics["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
     champion = model_store(Lake(promoted), KEY).champion()
     assert champion.run == "first"
 
@@ -70,20 +70,20 @@ def test_the_readmes_notebook_example_runs(promoted):
 
 
 def test_summary_conserves_rows(promoted):
-    rows = {(row["stage"], row["contract"]): row for row in pipeline.summarize(promoted, "first")["stages"]}
+    rows = {(row.stage, row.contract): row for row in pipeline.summarize(promoted, "first").stages}
     ingest = rows["ingest", "ESH23"]
-    assert ingest["rows_in"] == ingest["rows_out"] + ingest["quarantined"]
-    assert rows["profile", "ESH23"]["rows_in"] == ingest["rows_out"]
-    assert rows["features", "ESH23"]["rows_out"] == ingest["rows_out"]
+    assert ingest.rows_in == ingest.rows_out + ingest.quarantined
+    assert rows["profile", "ESH23"].rows_in == ingest.rows_out
+    assert rows["features", "ESH23"].rows_out == ingest.rows_out
 
 
 def test_same_night_again_reuses_the_model_and_keeps_the_champion(promoted, market):
     summary = run_all(promoted, "second", market)
-    stages = {(row["stage"], row["contract"]): row["skipped"] for row in summary["stages"]}
+    stages = {(row.stage, row.contract): row.skipped for row in summary.stages}
     assert stages["train", None]
     assert stages["ingest", "ESH23"]
-    assert not summary["decision"]["promote"]
-    assert any("champion" in reason for reason in summary["decision"]["reasons"])
+    assert not summary.decision["promote"]
+    assert any("champion" in reason for reason in summary.decision["reasons"])
     assert model_store(Lake(promoted), KEY).champion().run == "first"
 
 
@@ -114,8 +114,8 @@ def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp
     assert [failure["check"] for failure in verdict["failures"] if failure["severity"] == "critical"] == ["minutes"]
     pipeline.publish_reports(promoted, "third", NOW)
     summary = pipeline.summarize(promoted, "third")
-    assert summary["reports"].keys() >= {"gates", "data docs"}
-    assert summary["gates"][0]["critical"] >= 1
+    assert summary.reports.keys() >= {"gates", "data docs"}
+    assert summary.gates[0]["critical"] >= 1
     assert not (Lake(promoted).root / "runs" / "third" / "training_set.parquet").exists()
     assert model_store(Lake(promoted), KEY).champion() == before
 
@@ -124,8 +124,8 @@ def test_martingale_is_refused_and_nothing_is_scored(tmp_path):
     raw, lake = tmp_path / "raw", str(tmp_path / "lake")
     write_market(raw, contracts=1, seed=7, mode="martingale")
     summary = run_all(lake, "night", raw)
-    assert not summary["decision"]["promote"]
-    assert any("rank IC" in reason for reason in summary["decision"]["reasons"])
+    assert not summary.decision["promote"]
+    assert any("rank IC" in reason for reason in summary.decision["reasons"])
     assert model_store(Lake(lake), KEY).champion() is None
     ledger = [json.loads(line) for line in (Lake(lake).root / "registry" / "ledger.jsonl").read_text().splitlines()]
     assert [entry["action"] for entry in ledger] == ["refuse"]

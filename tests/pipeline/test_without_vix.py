@@ -53,7 +53,7 @@ def test_instruments_entry_can_leave_the_vix_out(lake, start, without_file, tmp_
     own.write_text("[ES]\nvix = false\n")
     monkeypatch.setenv("VPOC_INSTRUMENTS", str(own))
     start()
-    assert pipeline.plan_contracts(lake, "night")["vix"] is None
+    assert pipeline.plan_contracts(lake, "night").vix is None
     start("insists", overrides={"data.vix": "required"})
     with pytest.raises(MissingInputError, match=r"data\.vix=none goes without"):
         pipeline.plan_contracts(lake, "insists")

@@ -349,7 +349,7 @@ def promote(
     run = _run_of(named, run)
     decision = pipeline.promote_by_hand(lake, run, datetime.now(UTC), reason)
     output.show_decision(decision, as_json)
-    if decision["state"] not in ("promoted", "waiting"):
+    if decision.state not in ("promoted", "waiting"):
         raise typer.Exit(1)
 
 
@@ -368,10 +368,10 @@ def approve(
     run = _run_of(named, run)
     now = datetime.now(UTC)
     decision = pipeline.approve(lake, run, now, name, note)
-    if decision["state"] == "promoted":
+    if decision.state == "promoted":
         pipeline.score(lake, run, now)
     output.show_decision(decision, as_json)
-    if decision["state"] != "promoted":
+    if decision.state != "promoted":
         raise typer.Exit(1)
 
 
@@ -406,10 +406,10 @@ def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption
     """List the registered models by key, with each key's champion, and the newest decision about each model."""
     from vpoc_ml import pipeline
 
-    found = pipeline.models(lake, key)
+    found = [model.model_dump(mode="json") for model in pipeline.models(lake, key)]
     if as_json:
         for model in found:
-            output.emit(model, as_json)
+            typer.echo(json.dumps(model))
     else:
         output.show_models(found)
 

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummary, SeedsResult, StageResult, WorkResult
 from vpoc_ml.training.loop.log import epoch_sentence
 
 if TYPE_CHECKING:
@@ -21,11 +23,13 @@ progress = Console(stderr=True)
 log = logging.getLogger(__name__)
 
 
-def emit(result: dict[str, Any], as_json: bool) -> None:
+def emit(result: JsonArtifact, as_json: bool) -> None:
+    """Print a result: one JSON line, or one line per field."""
+    content = result.to_json()
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(content))
         return
-    for name, value in result.items():
+    for name, value in content.items():
         typer.echo(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
@@ -35,7 +39,7 @@ def show_record(record: dict[str, Any]) -> None:
 
 
 def show_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
-    """Print what was looked at, one line each, with the remedy below."""
+    """Print the diagnostics of this machine, one line each, with the remedy below."""
     colours = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
     out = Console(soft_wrap=True)
     for diagnostic in diagnostics:
@@ -55,16 +59,19 @@ def log_to_stderr() -> None:
     package.setLevel(logging.INFO)
 
 
-def show_summary(result: dict[str, Any], as_json: bool) -> None:
+def show_summary(summary: RunSummary, as_json: bool) -> None:
+    """Print the summary of a run."""
+    content = summary.to_json()
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(content))
         return
     from vpoc_ml.reports.terminal_tables import render
 
-    render(Console(), result)
+    render(Console(), content)
 
 
 def show_models(models: list[dict[str, Any]]) -> None:
+    """Print the registered models."""
     if not models:
         typer.echo("no model is registered")
         return
@@ -73,36 +80,41 @@ def show_models(models: list[dict[str, Any]]) -> None:
     render_models(Console(), models)
 
 
-def show_decision(decision: dict[str, Any], as_json: bool) -> None:
+def show_decision(decision: DecisionResult, as_json: bool) -> None:
+    """Print a decision about a candidate."""
+    content = decision.to_json()
     if as_json:
-        typer.echo(json.dumps(decision))
+        typer.echo(json.dumps(content))
         return
     from vpoc_ml.reports.terminal_tables import render_decision
 
-    render_decision(Console(), decision)
+    render_decision(Console(), content)
 
 
-def show_seeds(result: dict[str, Any], as_json: bool) -> None:
+def show_seeds(result: SeedsResult, as_json: bool) -> None:
+    """Print the results of a seed study."""
+    content = result.to_json()
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(content))
         return
     from vpoc_ml.reports.terminal_tables import render_seeds
 
-    render_seeds(Console(), result)
+    render_seeds(Console(), content)
 
 
-def show_stage(result: dict[str, Any]) -> None:
+def show_stage(result: StageResult) -> None:
+    """Print a finished stage: rows, seconds, and why anything was computed."""
     show_progress.stop()
-    what = f"{result['stage']} {result.get('contract', '')}".strip()
-    rows = f"{result['rows_in']:,} -> {result['rows_out']:,} rows" if "rows_out" in result else ""
-    why = result.get("why")
-    worked = f"{result.get('seconds', 0):.1f} s{f'  {why}' if why else ''}"
-    state = "unchanged" if result.get("skipped") else worked
-    progress.print(f"  {what:<28} {rows:<28} {state}", highlight=False)
+    name = f"{result.stage} {result.contract or ''}".strip()
+    rows, state = "", f"{result.seconds or 0:.1f} s"
+    if isinstance(result, WorkResult):
+        rows = f"{result.rows_in:,} -> {result.rows_out:,} rows"
+        state = UNCHANGED if result.skipped else f"{state}  {result.reason or ''}".rstrip()
+    progress.print(f"  {name:<28} {rows:<28} {state}", highlight=False)
 
 
 class TrainingProgress:
-    """Prints each epoch; windows of steps move a bar where the console is a terminal, and are logged (--verbose)."""
+    """Prints each epoch. Windows of steps move a bar if the console is a terminal, and are logged with --verbose."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -117,7 +129,7 @@ class TrainingProgress:
             self.console.print(f"    {epoch_sentence(record)}", highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
-        """Take the bar away; training has ended, early or not."""
+        """Remove the bar after the training has ended or failed."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.compat.merged_vix import write_closes
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
@@ -22,11 +23,9 @@ from vpoc_ml.ingest.vix.index_symbols import VIX
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.pipeline.model_stages import MODEL_FILES
-from vpoc_ml.pipeline.run import run_prefix
 from vpoc_ml.pipeline.run_names import hashed_name, run_name
 
-OUTPUTS = (*MODEL_FILES, "feature_statistics.json", "config.json")
+OUTPUTS = (*layout.MODEL_FILES, layout.FEATURE_STATISTICS, layout.CONFIG)
 PRIVATE = ".vpoc-input"
 """Folder below the output that holds links to the data file, or what was made of it; a dot keeps searches out."""
 
@@ -96,7 +95,7 @@ def output_of(lake: str, run: str, asked: Path | None) -> Path:
         InvalidValueError: a lake's URL of no object store.
     """
     opened = Lake(lake)
-    return asked or opened.folder(f"input/{run}" if opened.remote else run_prefix(run))
+    return asked or opened.folder(f"input/{run}" if opened.remote else layout.run_folder(run))
 
 
 def _below(path: Path, folder: Path) -> bool:
@@ -153,7 +152,7 @@ def hand_over(lake: str, run: str, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     copied = []
     for name in OUTPUTS:
-        key = f"{run_prefix(run)}/{name}"
+        key = layout.run_file(run, name)
         if opened.exists(key):
             with replacing(folder / name) as target:
                 opened.fetch(key, target)

@@ -1,10 +1,8 @@
-"""What a person reads before approving a promotion: the evidence, as Markdown."""
+"""The evidence that a person reads before approving a promotion, as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics
 
 GAINS = (
@@ -14,9 +12,9 @@ GAINS = (
 )
 
 
-def approval_text(run: str, decision: Mapping[str, Any], metrics: Metrics) -> str:
+def approval_text(run: str, decision: Decision, metrics: Metrics) -> str:
     """Return the decision box: what would change, result after costs, gains with intervals, and the rule's reasons."""
-    before = decision["champion_before"]
+    before = decision.champion_before
     instead = "there is no champion yet" if before is None else f"in place of version {before}"
     test = metrics.backtest
     period = f"{metrics.sessions} test sessions from {metrics.first[:10]} to {metrics.last[:10]}"
@@ -25,7 +23,7 @@ def approval_text(run: str, decision: Mapping[str, Any], metrics: Metrics) -> st
     confidence = f"{100 * metrics.confidence:g} %"
     return "\n".join(
         [
-            f"Promote version {decision['version']} (run `{run}`) to champion of **{decision['key']}**; {instead}.",
+            f"Promote version {decision.version} (run `{run}`) to champion of **{decision.key}**; {instead}.",
             "",
             f"Result after costs: **{_dollars(test.net)}** ({costs}).",
             "",
@@ -37,7 +35,7 @@ def approval_text(run: str, decision: Mapping[str, Any], metrics: Metrics) -> st
             "",
             "The promotion rule accepts the candidate:",
             "",
-            *(f"* {reason}" for reason in decision["reasons"]),
+            *(f"* {reason}" for reason in decision.reasons),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What is done with the champion in office: score the newest bars, roll back, list the models."""
+"""The registry of a lake and what is done with its champion: score the newest bars, roll back, list the models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml import environment
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
+from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.stage_results import UNCHANGED, RollbackResult, ScoreResult, WorkResult
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.data_age import data_age
-from vpoc_ml.pipeline.run import Result, Run, because, stage
+from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import Champion, ModelStore
@@ -38,7 +41,7 @@ def registry_folder(lake: Lake) -> Path:
             " Set VPOC_REGISTRY to a folder that every machine which evaluates, promotes or scores can see"
             " (and MLFLOW_TRACKING_URI where MLflow is a server)."
         )
-    return Path(named) if named else lake.folder("registry")
+    return Path(named) if named else lake.folder(layout.REGISTRY)
 
 
 def registry_of(lake: Lake) -> Registry:
@@ -53,57 +56,67 @@ def model_store(lake: Lake, key: ModelKey) -> ModelStore:
     return ModelStore(registry_of(lake), key)
 
 
-def reigning(run: Run) -> Champion | None:
-    """Return the champion of the run's key: the one in office, or, for a past night, the one in office then."""
+def current_champion(run: Run) -> Champion | None:
+    """Return the champion of the run's model key: today's, or for a past night the one of that time."""
     store = model_store(run.lake, run.model_key)
     return store.champion() if run.as_of is None else store.champion_at(run.as_of)
 
 
 @stage
-def score(run: Run, now: datetime) -> Result:
+def score(run: Run, now: datetime) -> ScoreResult:
     """Score the champion on the front contracts' bars it has not learned from; files are rewritten whole.
 
     Scores begin after the last label the champion trained or stopped on, so every one is out of sample. They go to
     ``predictions/<key>/v<version>/``, those of a past night to the same folders below the run's own. Bars older than
     ``quality.max_age_sessions`` are not scored.
     """
-    champion = reigning(run)
+    champion = current_champion(run)
     if champion is None:
         note = f"there is no champion of {run.model_key} yet"
-        return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": note}
-    age, allowed = data_age(run, run.plan()["contracts"]), run.config.quality.max_age_sessions
-    if allowed != ANY_AGE and age["age_sessions"] > allowed:
-        note = f"not scored: bars are {age['age_sessions']} sessions old, quality.max_age_sessions is {allowed}"
-        return {"rows_in": 0, "rows_out": 0, "quarantined": 0, "skipped": True, "note": note, "why": note, **age}
+        return ScoreResult(rows_in=0, rows_out=0, skipped=True, note=note)
+    contracts, allowed = run.plan().contracts, run.config.quality.max_age_sessions
+    age = data_age(run, contracts)
+    if allowed != ANY_AGE and age.age_sessions > allowed:
+        note = f"not scored: bars are {age.age_sessions} sessions old, quality.max_age_sessions is {allowed}"
+        return ScoreResult(rows_in=0, rows_out=0, skipped=True, reason=note, note=note, **dict(age))
     front = run.lake.read_frame(run.roll_key())
-    periods = front.filter(pl.col("contract").is_in(run.plan()["contracts"])).rows(named=True)
+    periods = front.filter(pl.col("contract").is_in(contracts)).rows(named=True)
     scored = [_score_contract(run, champion, period) for period in periods]
-    totals = {name: sum(result[name] for result in scored) for name in ("rows_in", "rows_out", "quarantined")}
-    reasons = "; ".join(dict.fromkeys(result["why"] for result in scored if result["why"])) or None
-    made = {"key": str(run.model_key), "version": champion.version, "scored_at": now.isoformat(), **age}
-    return {**totals, **because(reasons), **made}
+    reasons = "; ".join(dict.fromkeys(result.reason for result in scored if result.reason))
+    return ScoreResult(
+        rows_in=sum(result.rows_in for result in scored),
+        rows_out=sum(result.rows_out for result in scored),
+        quarantined=sum(result.quarantined for result in scored),
+        skipped=not reasons,
+        reason=reasons or UNCHANGED,
+        key=str(run.model_key),
+        version=champion.version,
+        scored_at=now.isoformat(),
+        newest_bar=age.newest_bar,
+        age_sessions=age.age_sessions,
+    )
 
 
 def predictions_key(run: Run, version: int, contract: str) -> str:
     """Return the lake key of a version's scores of a contract."""
-    below = "" if run.as_of is None else f"{run.prefix}/"
-    return f"{below}predictions/{run.model_key}/v{version}/{contract}.parquet"
+    key = layout.predictions_key(str(run.model_key), version, contract)
+    return key if run.as_of is None else layout.run_file(run.name, key)
 
 
-def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> Result:
+def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> WorkResult:
     """Write a contract's scores unless they are there for the same features and model."""
     contract = period["contract"]
     key, out = run.key("features", contract), predictions_key(run, champion.version, contract)
     inputs = {"features": run.lake.content_hash(key), "model": champion.fingerprint, "front": str(dict(period))}
     build_key = BuildKey(inputs, "", code_digest(score_bars, load_model))
-    why = run.lake.stale_reason(out, build_key)
-    if why is None:
+    reason = run.lake.stale_reason(out, build_key)
+    if reason is None:
         stored = run.lake.require_manifest(out)
-        return {**stored.details, "rows_out": stored.rows, "why": None}
+        return WorkResult(**stored.details, rows_out=stored.rows, skipped=True)
     seen = read_feature_statistics(champion.folder).last_label_end("validation")
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     scores = score_bars(
-        load_model(champion.folder / "best_model.json"),
+        load_model(champion.folder / layout.BEST_MODEL_CARD),
         run.lake.read_frame(key).filter(in_front),
         since=seen,
         key=run.model_key,
@@ -111,11 +124,11 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     )
     details = {"rows_in": scores.rows, "quarantined": scores.skipped}
     made = run.lake.write_frame(out, scores.frame, build_key, details)
-    return {**details, "rows_out": made.rows, "why": why}
+    return WorkResult(**details, rows_out=made.rows, skipped=False, reason=reason)
 
 
-def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> Result:
-    """Restore the champion before today's; the reason goes to the ledger.
+def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> RollbackResult:
+    """Restore the previous champion; the reason goes to the ledger.
 
     Args:
         lake: root of the lake.
@@ -129,11 +142,11 @@ def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> R
         ConfigError: ``key`` has no decision in the ledger, or is None where there are several.
     """
     if not reason.strip():
-        raise InputError("Expected a reason for the rollback; was empty. Say why with --reason.")
+        raise InputError("Expected a reason for the rollback; was empty. Give one with --reason.")
     opened = Lake(lake)
     of = _chosen(registry_of(opened), key)
     restored = model_store(opened, of).rollback(reason, now)
-    return {"key": str(of), "champion": restored.version, "run": restored.run, "reason": reason}
+    return RollbackResult(key=str(of), champion=restored.version, run=restored.run, reason=reason)
 
 
 def _chosen(registry: Registry, key: str | None) -> ModelKey:
@@ -151,8 +164,8 @@ def _chosen(registry: Registry, key: str | None) -> ModelKey:
     return known[0]
 
 
-def models(lake: str, key: str | None = None) -> list[Result]:
-    """Return the registered versions of one key, or of all, as JSON."""
+def models(lake: str, key: str | None = None) -> list[ModelSummary]:
+    """Return the registered versions of one key, or of all."""
     wanted = None if key is None else str(ModelKey.parse(key))
     models = registry_of(Lake(lake)).models()
-    return [model.model_dump(mode="json") for model in models if wanted in (None, model.key)]
+    return [model for model in models if wanted in (None, model.key)]

@@ -6,12 +6,13 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts.sources import Source
+from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, RollsResult, SuccessorResult, WorkResult
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.chunks import build_in_chunks
 from vpoc_ml.features.history import Predecessor
@@ -25,42 +26,43 @@ from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.roll_table import front_periods, roll_problems, roll_table
-from vpoc_ml.pipeline.incremental_ingest import FILE, appended, plain_size, whole_file
+from vpoc_ml.pipeline.incremental_ingest import appended, plain_size, whole_file
 from vpoc_ml.pipeline.pair_instrument import pair_closes, pair_inputs
 from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
 from vpoc_ml.pipeline.predecessor_sessions import History
 from vpoc_ml.pipeline.roll_stage import Measure, daily_volumes, roll_rule, with_open_interest
-from vpoc_ml.pipeline.run import Result, Run, because, stage
+from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.session_requirement import refuse_too_few
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
 Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
 """The VIX closes, None without the VIX, and the values of each covariate by its column."""
+W = TypeVar("W", bound=WorkResult)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @stage
-def ingest_contract(run: Run, contract: str) -> Result:
+def ingest_contract(run: Run, contract: str) -> IngestResult:
     """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
 
     Skipped when the files' content, the VIX closes the bars can have seen, the settings and the code are
-    unchanged; ``why`` says what was not. A run of a past night leaves out what was not known then.
+    unchanged; ``reason`` says what was not. A run of a past night leaves out what was not known then.
 
     Raises:
         InputError: a file cannot be read or contradicts another, holds too many bad rows, or the VIX does not
             cover it.
     """
-    sources = [Source.model_validate(each) for each in run.plan()["sources"][contract]]
+    sources = run.plan().sources[contract]
     vix, others = vix_closes(run), covariate_values(run)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
         raw = combined_hash(sources, partial(_fingerprint, run))
         build_key = _bars_build_key(run, raw, (vix, others), before.last_ts if before else None)
-        why = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
-        if before and why is None:
-            return _ingested(before, "unchanged")
+        reason = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
+        if before and reason is None:
+            return _from_manifest(IngestResult, before, None)
         built = appended(run, contract, sources, build_key, vix, others) if run.as_of is None else None
         given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
         built = built or build_bars(*given, as_of=run.as_of)
@@ -76,11 +78,11 @@ def ingest_contract(run: Run, contract: str) -> Result:
         }
         run.lake.write_frame(quarantine_key, built.quarantine, build_key)
         made = run.lake.write_frame(key, built.bars, build_key, details | whole_file(sources, size))
-        return _ingested(made, why or "new")
+        return _from_manifest(IngestResult, made, reason or "new")
 
 
 @stage
-def profile_contract(run: Run, contract: str) -> Result:
+def profile_contract(run: Run, contract: str) -> WorkResult:
     """Build ``sessions/`` and ``developing/`` of one contract from its bars."""
     bars_key = run.key("bars", contract)
     sessions_key, developing_key = run.key("sessions", contract), run.key("developing", contract)
@@ -88,20 +90,19 @@ def profile_contract(run: Run, contract: str) -> Result:
         inputs = {"bars": run.lake.content_hash(bars_key)}
         config = f"{run.config.digest('profile')}/{run.instrument.digest}"
         build_key = BuildKey(inputs, config, code_digest(build_sessions, build_developing))
-        why = run.lake.stale_reason(developing_key, build_key) or run.lake.stale_reason(sessions_key, build_key)
-        if why is None:
-            return _counted(
-                run.lake.require_manifest(developing_key).rows, run.lake.require_manifest(sessions_key).rows, why=None
-            )
+        reason = run.lake.stale_reason(developing_key, build_key) or run.lake.stale_reason(sessions_key, build_key)
+        if reason is None:
+            rows_in, rows_out = (run.lake.require_manifest(each).rows for each in (developing_key, sessions_key))
+            return _counted(rows_in, rows_out, reason=None)
         bars = run.lake.read_frame(bars_key)
         sessions = build_sessions(bars, run.instrument, run.config.profile)
         run.lake.write_frame(developing_key, build_developing(bars, run.instrument, run.config.profile), build_key)
         run.lake.write_frame(sessions_key, sessions, build_key)
-        return _counted(bars.height, sessions.height, why=why)
+        return _counted(bars.height, sessions.height, reason=reason)
 
 
 @stage
-def features_contract(run: Run, contract: str) -> Result:
+def features_contract(run: Run, contract: str) -> WorkResult:
     """Build ``features/`` of one contract from its bars, sessions, developing levels and the VIX closes.
 
     And from the last front sessions of its predecessors, where the roll table names any: ``build_rolls`` comes before.
@@ -118,15 +119,15 @@ def features_contract(run: Run, contract: str) -> Result:
         extras = run.config.features.extras
         config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
         build_key = BuildKey(inputs, config, code_digest(build_features, build_in_chunks))
-        why = run.lake.stale_reason(key, build_key)
-        if why is None:
-            return _counted(bars_manifest.rows, run.lake.require_manifest(key).rows, why=None)
+        reason = run.lake.stale_reason(key, build_key)
+        if reason is None:
+            return _counted(bars_manifest.rows, run.lake.require_manifest(key).rows, reason=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
         pair = pair_closes(run, bars_manifest)
         features = _features(run, (bars, sessions, developing), indices, predecessor, pair)
         run.lake.write_frame(key, features, build_key, history.details(predecessor))
-        return _counted(bars.height, features.height, why=why)
+        return _counted(bars.height, features.height, reason=reason)
 
 
 def _features(
@@ -146,7 +147,7 @@ def _features(
 
 
 @stage
-def features_successor(run: Run, contract: str) -> Result:
+def features_successor(run: Run, contract: str) -> SuccessorResult:
     """Rebuild the features of the contract that follows ``contract`` at the roll, where they are stale.
 
     Returns ``successor``, its code or None, and ``rebuilt``, the list of what was rebuilt. A successor that has no
@@ -156,13 +157,21 @@ def features_successor(run: Run, contract: str) -> Result:
     roll = run.lake.read_frame(run.roll_key(), ["contract"])["contract"].to_list()
     following = roll[roll.index(contract) + 1 :] if contract in roll else []
     if not following or run.lake.manifest(run.key("sessions", following[0])) is None:
-        return {"successor": following[0] if following else None, "rebuilt": [], "skipped": True}
-    made = features_contract(str(run.lake.root), run.name, following[0])
-    return {**made, "successor": following[0], "rebuilt": [] if made["skipped"] else following[:1]}
+        return SuccessorResult(successor=following[0] if following else None, rebuilt=(), skipped=True)
+    result = features_contract(str(run.lake.root), run.name, following[0])
+    return SuccessorResult(
+        successor=following[0],
+        rebuilt=() if result.skipped else (following[0],),
+        skipped=result.skipped,
+        rows_in=result.rows_in,
+        rows_out=result.rows_out,
+        quarantined=result.quarantined,
+        reason=result.reason,
+    )
 
 
 @stage
-def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Result:
+def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> RollsResult:
     """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
 
     ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
@@ -178,7 +187,7 @@ def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Resul
     return result
 
 
-def _rolls(run: Run, contracts: list[str]) -> Result:
+def _rolls(run: Run, contracts: list[str]) -> RollsResult:
     """Build the roll table unless it is fresh."""
     rule, interest = roll_rule(run), run.config.data.open_interest
     key = run.roll_key()
@@ -189,17 +198,16 @@ def _rolls(run: Run, contracts: list[str]) -> Result:
             inputs["open_interest"] = hash_file(Path(interest))
         code = code_digest(roll_table, sessions, read_open_interest)
         build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", code)
-        why = run.lake.stale_reason(key, build_key)
-        if why is None:
+        reason = run.lake.stale_reason(key, build_key)
+        if reason is None:
             stored = run.lake.require_manifest(key)
-            return {**stored.details, "rows_out": stored.rows, **because(None)}
+            return _from_manifest(RollsResult, stored, None)
         daily = with_open_interest(run, daily_volumes(run, keys))
         table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
         days = [day for day in daily["session"].unique().sort() if day is not None]
         calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
         details = {"rows_in": daily.height, "quarantined": 0, "lost": roll_problems(daily, table, calendar)}
-        manifest = run.lake.write_frame(key, table, build_key, details)
-        return {**details, "rows_out": manifest.rows, **because(why)}
+        return _from_manifest(RollsResult, run.lake.write_frame(key, table, build_key, details), reason)
 
 
 def _stored(run: Run, kind: str) -> set[str]:
@@ -236,11 +244,12 @@ def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:
     return digest.hexdigest()
 
 
-def _ingested(manifest: Manifest, why: str) -> Result:
-    told = {name: value for name, value in manifest.details.items() if name != FILE}
-    return {**told, "rows_out": manifest.rows, "skipped": why == "unchanged", "why": why}
+def _counted(rows_in: int, rows_out: int, *, reason: str | None) -> WorkResult:
+    """Return a stage's counts; ``reason`` is why its artifact was built, None if it was up to date."""
+    return WorkResult(rows_in=rows_in, rows_out=rows_out, skipped=reason is None, reason=reason or UNCHANGED)
 
 
-def _counted(rows_in: int, rows_out: int, *, why: str | None) -> Result:
-    """Return a stage's counts; ``why`` it was made, None when it was fresh."""
-    return {"rows_in": rows_in, "rows_out": rows_out, "quarantined": 0, **because(why)}
+def _from_manifest(kind: type[W], manifest: Manifest, reason: str | None) -> W:
+    """Return the result of a stage from the details of its artifact's manifest."""
+    own = {"rows_out": manifest.rows, "skipped": reason is None, "reason": reason or UNCHANGED}
+    return kind.model_validate(manifest.details | own)

@@ -7,15 +7,16 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from vpoc_ml.artifacts.stage_results import DataAge
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.nights import LONGEST_BREAK
-from vpoc_ml.pipeline.run import Result, Run
+from vpoc_ml.pipeline.run import Run
 
 
-def data_age(run: Run, contracts: Sequence[str]) -> Result:
-    """Return ``newest_bar`` (ISO timestamp, start of bar) and ``age_sessions``.
+def data_age(run: Run, contracts: Sequence[str]) -> DataAge:
+    """Return the newest bar of the contracts and its age.
 
     The age is the number of sessions that were over at the run's clock and lie after the newest bar's session; 0
     where the newest session is the last one or still trades.
@@ -24,7 +25,7 @@ def data_age(run: Run, contracts: Sequence[str]) -> Result:
     newest = max(stamp for stamp in stamps if stamp is not None)
     since = datetime.fromisoformat(newest).date()
     late = _over(run, since).filter(pl.col("open") > datetime.fromisoformat(newest))
-    return {"newest_bar": newest, "age_sessions": late.height}
+    return DataAge(newest_bar=newest, age_sessions=late.height)
 
 
 def due_sessions(run: Run, contracts: Sequence[str]) -> dict[str, date]:

@@ -1,7 +1,7 @@
-"""Stages that decide about a candidate: first the rule, then a person where the settings ask for one.
+"""Stages that decide about a candidate: first the promotion rule, then a person if the settings require approval.
 
-``decision.json`` in the run's folder holds the newest decision and its state (``registry.decision.State``). A decision
-holds against the champion it was made against: where another one took office since, it is made again.
+``decision.json`` in the run's folder holds the newest decision. A decision is valid for the champion that the
+candidate was compared with. If the champion has changed since, the rule decides again.
 """
 
 from __future__ import annotations
@@ -12,59 +12,61 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState
 from vpoc_ml.artifacts.metrics import Metrics, read_metrics
+from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, TrainResult
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
 from vpoc_ml.pipeline.approval_text import approval_text
-from vpoc_ml.pipeline.champion_stages import model_store, reigning
+from vpoc_ml.pipeline.champion_stages import current_champion, model_store
 from vpoc_ml.pipeline.model_stages import evaluate
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
-from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.stages import GATES
-from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry import promotion
-from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of
+from vpoc_ml.registry import ledger, promotion
 from vpoc_ml.registry.promotion import Evidence
 from vpoc_ml.registry.store import Champion, ModelStore
 
 
 @stage
-def decide(run: Run, now: datetime) -> Result:
+def decide(run: Run, now: datetime) -> DecisionResult:
     """Register the candidate and apply the promotion rule; nothing is promoted yet.
 
-    A refusal and all its reasons go to the ledger. A candidate that waits for a person has ``evidence``, Markdown for
-    whoever approves it. A past night is decided against the champion of then and leaves ledger and registry alone.
+    A refusal and all its reasons go to the ledger. A candidate that waits for approval has ``evidence``, Markdown for
+    the person who approves. A run of a past night is compared with the champion of that time and changes neither
+    ledger nor registry.
     """
     if run.as_of is not None:
         return _simulated(run, now)
     store = model_store(run.lake, run.model_key)
     store.recover(now)
     decision = _decided(run, store, now)
-    if decision["state"] != DecisionState.WAITING:
+    if decision.state != DecisionState.WAITING:
         return decision
     write_evaluation_report(run)
-    return decision | {"evidence": approval_text(run.name, decision, _metrics(run))}
+    return decision.replaced(evidence=approval_text(run.name, decision, _metrics(run)))
 
 
 @stage
-def promote(run: Run, now: datetime) -> Result:
-    """Promote the candidate if it was accepted and needs no approval; else return the decision as it stands."""
+def promote(run: Run, now: datetime) -> DecisionResult:
+    """Promote the candidate if it was accepted and needs no approval; else return the stored decision."""
     decision = _stored(run)
     if run.as_of is not None:
         return decision
-    return _settled(run, model_store(run.lake, run.model_key), decision, now)
+    return settled(run, model_store(run.lake, run.model_key), decision, now)
 
 
 @stage
-def promote_by_hand(run: Run, now: datetime, reason: str) -> Result:
-    """Decide anew about a candidate and promote it if the rule allows it; the rule is not overruled.
+def promote_by_hand(run: Run, now: datetime, reason: str) -> DecisionResult:
+    """Decide again about a candidate and promote it if the rule accepts it; the rule cannot be overruled.
 
-    The run of the reigning champion stays as it is, which ``note`` says.
+    If the candidate is the champion already, nothing changes and ``note`` says so.
 
     Raises:
         InputError: the reason is empty, or the run is of a past night.
     """
     if not reason.strip():
-        raise InputError("Expected a reason for the promotion; was empty. Say why with --reason.")
+        raise InputError("Expected a reason for the promotion; was empty. Give one with --reason.")
     if run.as_of is not None:
         raise InputError(
             f"Expected a live run; run {run.name} is as of {run.as_of.isoformat()}, which is a simulation."
@@ -73,23 +75,23 @@ def promote_by_hand(run: Run, now: datetime, reason: str) -> Result:
     store = model_store(run.lake, run.model_key)
     store.recover(now)
     decision = _decided(run, store, now, f"Requested by hand: {reason}")
-    if "note" in decision:
+    if decision.note is not None:
         return decision
-    return _published(run, _settled(run, store, decision, now))
+    return _published(run, settled(run, store, decision, now))
 
 
 @stage
-def approve(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> Result:
+def approve(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> DecisionResult:
     """Promote a candidate that waits for approval.
 
-    If another champion took office since the decision, the rule decides again, and a candidate that it accepts again
+    If the champion has changed since the decision, the rule decides again, and a candidate that it accepts again
     waits for an approval of the new evidence.
 
     Args:
         run: the run of the candidate.
         now: when, timezone-aware.
         name: who approves.
-        note: why; goes to ledger and report.
+        note: remark; goes to ledger and report.
         answered: when the person answered, timezone-aware; ``now`` when None.
 
     Raises:
@@ -98,49 +100,49 @@ def approve(run: Run, now: datetime, name: str, note: str = "", answered: dateti
     """
     answer = _answer(run, "approved", name, note, answered or now)
     store = model_store(run.lake, run.model_key)
-    return _published(run, _settled(run, store, answer | {"state": DecisionState.ACCEPTED}, now))
+    return _published(run, settled(run, store, answer.replaced(state=DecisionState.ACCEPTED), now))
 
 
 @stage
-def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> Result:
+def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetime | None = None) -> DecisionResult:
     """Reject a candidate that waits for approval; arguments and errors as for ``approve``."""
     store = model_store(run.lake, run.model_key)
-    with _out_of_office(run, store, now):
+    with _not_promoted(run, store, now):
         answer = _answer(run, "rejected", name, note, answered or now)
-        store.reject(answer["version"], remarks_of(answer), now)
-        decision = _write(run, answer | {"state": DecisionState.REJECTED})
+        store.reject(answer.candidate, answer.remarks, now)
+        decision = _write(run, answer.replaced(state=DecisionState.REJECTED))
     return _published(run, decision)
 
 
 @stage
-def expire(run: Run, now: datetime) -> Result:
+def expire(run: Run, now: datetime) -> DecisionResult:
     """Record that nobody answered in time for a candidate that waits for approval.
 
     Raises:
         ApprovalError: the candidate does not wait for approval.
     """
     text = f"Nobody approved or rejected it until {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
-    approval = {"answer": "timeout", "name": None, "time": now.isoformat(), "note": "", "text": text}
+    approval = Approval(answer="timeout", name=None, time=now.isoformat(), note="", text=text)
     store = model_store(run.lake, run.model_key)
-    with _out_of_office(run, store, now):
-        answer = _waiting(run) | {"approval": approval}
-        store.expire(answer["version"], remarks_of(answer), now)
-        decision = _write(run, answer | {"state": DecisionState.EXPIRED})
+    with _not_promoted(run, store, now):
+        answer = _waiting(run).replaced(approval=approval)
+        store.expire(answer.candidate, answer.remarks, now)
+        decision = _write(run, answer.replaced(state=DecisionState.EXPIRED))
     return _published(run, decision)
 
 
 @contextmanager
-def _out_of_office(run: Run, store: ModelStore, now: datetime) -> Iterator[None]:
-    """Hold the registry while a waiting candidate is turned down; refuse where a killed approval has promoted it."""
+def _not_promoted(run: Run, store: ModelStore, now: datetime) -> Iterator[None]:
+    """Lock the registry while a waiting candidate is turned down; fail if a killed approval has promoted it."""
     with store.locked():
         store.recover(now)
         champion = store.champion()
-        if champion is not None and champion.version == _waiting(run)["version"]:
+        if champion is not None and champion.version == _waiting(run).version:
             raise ApprovalError(run.name, "the champion: its approval was interrupted; approve it again to complete it")
         yield
 
 
-def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = None) -> Result:
+def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = None) -> DecisionResult:
     """Apply the rule, record the decision and, if it is a refusal, put it into the ledger."""
     champion = store.champion()
     verdict, metrics = _verdict(run, champion)
@@ -148,37 +150,36 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
         run.folder,
         metrics=_headline(metrics),
         params=_flat(json.loads(run.config.to_json())),
-        tags={"fingerprint": run.result("train")["fingerprint"], "config_hash": run.config.digest()},
+        tags={"fingerprint": run.result("train", TrainResult).fingerprint, "config_hash": run.config.digest()},
     )
     if champion is not None and champion.version == version:
-        return _in_office(run, store, version)
-    asks = run.config.promotion.require_approval
-    accepted = DecisionState.WAITING if asks else DecisionState.ACCEPTED
+        return _promoted_before(run, store, version)
+    accepted = DecisionState.WAITING if run.config.promotion.require_approval else DecisionState.ACCEPTED
     state = accepted if verdict.promote else DecisionState.REFUSED
-    decision = _decision(run, verdict, metrics, champion, state, now) | {"version": version, "remark": remark}
+    decision = _decision(run, verdict, metrics, champion, state, now).replaced(version=version, remark=remark)
     if state == DecisionState.REFUSED:
-        store.refuse(version, [*verdict.reasons, *remarks_of(decision)], now)
+        store.refuse(version, [*verdict.reasons, *decision.remarks], now)
     return _write(run, decision)
 
 
-def _simulated(run: Run, now: datetime) -> Result:
-    champion = reigning(run)
+def _simulated(run: Run, now: datetime) -> DecisionResult:
+    champion = current_champion(run)
     verdict, metrics = _verdict(run, champion)
     state = DecisionState.ACCEPTED if verdict.promote else DecisionState.REFUSED
-    return _write(run, _decision(run, verdict, metrics, champion, state, now) | {"simulated": True})
+    return _write(run, _decision(run, verdict, metrics, champion, state, now).replaced(simulated=True))
 
 
 def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Metrics]:
     """Return the rule's decision and the metrics; a run that was compared with another champion is evaluated again."""
     against = champion.version if champion else None
-    if run.result("evaluate")["champion"] != against:
+    if run.result("evaluate", EvaluateResult).champion != against:
         evaluate(str(run.lake.root), run.name)
     metrics = _metrics(run)
     evidence = Evidence.of(
         metrics,
-        fingerprint=run.result("train")["fingerprint"],
+        fingerprint=run.result("train", TrainResult).fingerprint,
         champion_fingerprint=champion.fingerprint if champion else None,
-        gate_failures=[gate for gate in GATES if not run.result(f"gate-{gate}")["passed"]],
+        gate_failures=[gate for gate in GATES if not run.result(f"gate-{gate}", GateResult).passed],
     )
     return promotion.decide(evidence, run.config.promotion), metrics
 
@@ -190,94 +191,113 @@ def _decision(
     champion: Champion | None,
     state: DecisionState,
     now: datetime,
-) -> Result:
-    return {
-        "key": str(run.model_key),
-        "state": state,
-        "simulated": False,
-        **verdict.to_json(),
-        "net": metrics.backtest.net,
-        "version": None,
-        "champion_before": champion.version if champion else None,
-        "decided_at": now.isoformat(),
-        "remark": None,
-        "approval": None,
-    }
+) -> DecisionResult:
+    return DecisionResult(
+        key=str(run.model_key),
+        state=state,
+        promote=verdict.promote,
+        reasons=verdict.reasons,
+        checks=tuple(Check(name=each.name, passed=each.passed, text=each.text) for each in verdict.checks),
+        net=metrics.backtest.net,
+        version=None,
+        champion_before=champion.version if champion else None,
+        decided_at=now.isoformat(),
+        remark=None,
+        approval=None,
+    )
 
 
-def _in_office(run: Run, store: ModelStore, version: int) -> Result:
-    """Return the decision that put ``version`` into office; one that was lost or overwritten is made of the ledger."""
-    note = f"Version {version} of run {run.name} is the champion of {run.model_key} already: nothing was changed."
-    stored = run.lake.read_json(_key(run))
-    if stored is not None and state_of(stored) == DecisionState.PROMOTED:
-        return {"key": str(run.model_key), **stored, "state": DecisionState.PROMOTED, "note": note}
-    entries = [entry for entry in store.entries() if (entry.action, entry.version) == (book.PROMOTE, version)]
-    known = {"key": str(run.model_key), "simulated": False, "checks": [], "champion_before": None, **(stored or {})}
-    promoted = {
-        "state": DecisionState.PROMOTED,
-        "promote": True,
-        "reasons": list(entries[-1].reasons),
-        "version": version,
-    }
-    return {**_write(run, known | promoted), "note": note}
+def _promoted_before(run: Run, store: ModelStore, version: int) -> DecisionResult:
+    """Return the decision that promoted ``version``; one that was lost or overwritten is restored from the ledger."""
+    key = str(run.model_key)
+    note = f"Version {version} of run {run.name} is the champion of {key} already: nothing was changed."
+    stored = _read(run)
+    if stored is not None and stored.state == DecisionState.PROMOTED:
+        return stored.replaced(key=stored.key or key, note=note)
+    entries = [entry for entry in store.entries() if (entry.action, entry.version) == (ledger.PROMOTE, version)]
+    if stored is None:
+        stored = DecisionResult(
+            key=key,
+            state=DecisionState.PROMOTED,
+            promote=True,
+            reasons=(),
+            version=version,
+            champion_before=None,
+            remark=None,
+            approval=None,
+        )
+    restored = stored.replaced(
+        key=stored.key or key,
+        state=DecisionState.PROMOTED,
+        promote=True,
+        reasons=tuple(entries[-1].reasons),
+        version=version,
+    )
+    return _write(run, restored).replaced(note=note)
 
 
-def _settled(run: Run, store: ModelStore, decision: Result, now: datetime) -> Result:
-    """Promote an accepted candidate, once: a retry of what was killed halfway completes it."""
-    while decision["state"] == DecisionState.ACCEPTED:
+def settled(run: Run, store: ModelStore, decision: DecisionResult, now: datetime) -> DecisionResult:
+    """Promote an accepted candidate, once: a retry after a kill completes the promotion."""
+    while decision.state == DecisionState.ACCEPTED:
         with store.locked():
             store.recover(now)
             champion = store.champion()
-            office = champion.version if champion else None
-            if (known := _stored(run)["state"]) not in (DecisionState.WAITING, DecisionState.ACCEPTED):
-                raise ApprovalError(run.name, known)  # somebody else has answered since
-            if office in (decision["champion_before"], decision["version"]):
-                store.promote(decision["version"], [*remarks_of(decision), *decision["reasons"]], now)
-                return _write(run, decision | {"state": DecisionState.PROMOTED})
-        changed = f"Decided again: the decision before was made against {_named(decision['champion_before'])}."
-        decision = _decided(run, store, now, ". ".join([*remarks_of(decision), changed]))
+            current = champion.version if champion else None
+            if (known := _stored(run).state) not in (DecisionState.WAITING, DecisionState.ACCEPTED):
+                raise ApprovalError(run.name, known)  # another process has answered since
+            if current in (decision.champion_before, decision.version):
+                store.promote(decision.candidate, [*decision.remarks, *decision.reasons], now)
+                return _write(run, decision.replaced(state=DecisionState.PROMOTED))
+        before = decision.champion_before
+        against = "no champion" if before is None else f"version {before}"
+        changed = f"Decided again: the decision before was made against {against}."
+        decision = _decided(run, store, now, ". ".join([*decision.remarks, changed]))
     return decision
 
 
-def _named(version: int | None) -> str:
-    return "no champion" if version is None else f"version {version}"
-
-
-def _answer(run: Run, answer: str, name: str, note: str, when: datetime) -> Result:
+def _answer(run: Run, answer: str, name: str, note: str, when: datetime) -> DecisionResult:
+    """Return the waiting decision with a person's answer."""
     if not name.strip():
-        raise InputError("Expected the name of the person who answers; was empty. Say who with --as.")
+        raise InputError("Expected the name of the person who answers; was empty. Give it with --as.")
     at = f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     text = f"{answer.capitalize()} by {name} at {at}{f': {note.strip()}' if note.strip() else ''}"
-    approval = {"answer": answer, "name": name, "time": when.isoformat(), "note": note.strip(), "text": text}
-    return _waiting(run) | {"approval": approval}
+    approval = Approval(answer=answer, name=name, time=when.isoformat(), note=note.strip(), text=text)
+    return _waiting(run).replaced(approval=approval)
 
 
-def _waiting(run: Run) -> Result:
+def _waiting(run: Run) -> DecisionResult:
     decision = _stored(run)
-    if decision["state"] != DecisionState.WAITING:
-        raise ApprovalError(run.name, decision["state"])
+    if decision.state != DecisionState.WAITING:
+        raise ApprovalError(run.name, decision.state)
     return decision
 
 
-def _stored(run: Run) -> Result:
-    decision: Result | None = run.lake.read_json(_key(run))
+def _stored(run: Run) -> DecisionResult:
+    decision = _read(run)
     if decision is None:
-        raise ArtifactError(run.uri("decision.json"), "the decision about the candidate", "none")
-    return {**decision, "state": state_of(decision)}
-
-
-def _write(run: Run, decision: Result) -> Result:
-    run.lake.write_json(_key(run), decision)
+        raise ArtifactError(run.uri(layout.DECISION), "the decision about the candidate", "none")
     return decision
 
 
-def _published(run: Run, decision: Result) -> Result:
+def _read(run: Run) -> DecisionResult | None:
+    stored = run.lake.read_json(layout.run_file(run.name, layout.DECISION))
+    try:
+        return None if stored is None else DecisionResult.model_validate(stored)
+    except ValueError as error:
+        raise ArtifactError(run.uri(layout.DECISION), "a decision", str(error)) from error
+
+
+def _write(run: Run, decision: DecisionResult) -> DecisionResult:
+    """Store the decision without the fields that only its stage's result has."""
+    content = Decision.model_validate(decision.to_json()).to_json()
+    run.lake.write_json(layout.run_file(run.name, layout.DECISION), content)
+    return decision
+
+
+def _published(run: Run, decision: DecisionResult) -> DecisionResult:
+    """Write the evaluation's page with the decision."""
     write_evaluation_report(run)
     return decision
-
-
-def _key(run: Run) -> str:
-    return f"{run.prefix}/decision.json"
 
 
 def _metrics(run: Run) -> Metrics:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from vpoc_ml.artifacts.sources import Source
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, TrainingSetResult
 from vpoc_ml.ingest.row_text import source_lines_at
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
@@ -17,7 +18,7 @@ from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions
 from vpoc_ml.pipeline.daily_figures import daily_figures
 from vpoc_ml.pipeline.data_age import data_age, due_sessions
 from vpoc_ml.pipeline.plan_stage import vix_closes
-from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.reports.gates_page import write_gates_page
 
@@ -28,7 +29,7 @@ MARGIN = timedelta(days=10)
 
 
 @stage
-def gate_bars(run: Run, contracts: list[str]) -> Result:
+def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
     """Validate the bars of every contract against the calendar, the tick grid and the schema.
 
     Raises:
@@ -70,11 +71,11 @@ def gate_bars(run: Run, contracts: list[str]) -> Result:
         quote=partial(_source_lines, run),
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
-    return verdict.to_json() | data_age(run, contracts)
+    return BarsGateResult.of(verdict, **data_age(run, contracts).to_json())
 
 
 @stage
-def gate_features(run: Run, contracts: list[str]) -> Result:
+def gate_features(run: Run, contracts: list[str]) -> GateResult:
     """Validate the features of every contract against the registry's bounds and warm-ups, and against their bars.
 
     ``features.names`` limits the checks to those features.
@@ -98,11 +99,11 @@ def gate_features(run: Run, contracts: list[str]) -> Result:
         names=run.config.features.names,
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
-    return verdict.to_json()
+    return GateResult.of(verdict)
 
 
 @stage
-def gate_training_set(run: Run) -> Result:
+def gate_training_set(run: Run) -> GateResult:
     """Validate labels, class balance, splits and embargo of the run's training set.
 
     Raises:
@@ -110,13 +111,13 @@ def gate_training_set(run: Run) -> Result:
     """
     from vpoc_ml.quality.gates import raise_if_failed, validate_training_set
 
-    path = run.folder / "training_set.parquet"
+    path = run.folder / layout.TRAINING_SET
     days = pl.scan_parquet(path).select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     first, last = days.collect().row(0)
     calendar = run.instrument.calendar
     verdict = validate_training_set(
         path,
-        features=run.result("training-set")["features"],
+        features=run.result("training-set", TrainingSetResult).features,
         run=run.name,
         reports_dir=run.reports,
         now=run.started,
@@ -127,7 +128,7 @@ def gate_training_set(run: Run) -> Result:
         config=run.config.quality.thresholds,
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
-    return verdict.to_json()
+    return GateResult.of(verdict)
 
 
 def _covariates(run: Run) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def published_verdict(run: Run, verdict: Verdict) -> Verdict:
 
 def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:
     """Return file, line and text of a contract's bars in the vendor's files."""
-    sources = [Source.model_validate(each) for each in run.plan()["sources"][contract]]
+    sources = run.plan().sources[contract]
     return source_lines_at(stamps, sources, run.instrument, run.config.ingest)
 
 

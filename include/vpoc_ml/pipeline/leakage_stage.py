@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult, LeakageProof
+from vpoc_ml.artifacts.stage_results import UNCHANGED, LeakageGateResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
@@ -20,15 +22,15 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.pair_instrument import pair_closes
 from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
 from vpoc_ml.pipeline.predecessor_sessions import History
-from vpoc_ml.pipeline.run import Result, Run, because, stage
+from vpoc_ml.pipeline.run import Run, stage
 
 PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")
 ProofKey = dict[str, str]
-_KNOWN: dict[str, LeakageProof] = {}  # by build key: a proof is never out of date for its own key
+KNOWN: dict[str, LeakageProof] = {}  # by build key: a proof is never out of date for its own key
 
 
 @stage
-def gate_leakage(run: Run, contracts: list[str]) -> Result:
+def gate_leakage(run: Run, contracts: list[str]) -> LeakageGateResult:
     """Run the leakage checks of the code, and those of the newest front contract's stored features.
 
     The proof is an artifact, ``leakage/proof.json``. It is made again when the code, a library it computes with, the
@@ -43,7 +45,7 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
     from vpoc_ml.pipeline.gate_stages import published_verdict
     from vpoc_ml.quality.gates import raise_if_failed, validate_leakage
 
-    proof, why = _proof(run)
+    proof, reason = stored_proof(run)
     contract = _newest(run, contracts)
     verdict = validate_leakage(
         contract,
@@ -54,7 +56,8 @@ def gate_leakage(run: Run, contracts: list[str]) -> Result:
         now=run.started,
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
-    return {**verdict.to_json(), "largest_t": proof.largest_t.model_dump(), "proof": because(why)["why"]}
+    largest_t = proof.largest_t.model_dump(mode="json")
+    return LeakageGateResult.of(verdict, largest_t=largest_t, proof=reason or UNCHANGED)
 
 
 def prove_code(config: RunConfig) -> LeakageProof:
@@ -74,30 +77,29 @@ def prove_code(config: RunConfig) -> LeakageProof:
     )
 
 
-def _proof(run: Run) -> tuple[LeakageProof, str | None]:
+def stored_proof(run: Run) -> tuple[LeakageProof, str | None]:
     """Return the proof of this code and the reason it was made, None if it was stored. A failed one is made again."""
     build_key = _build_key(run)
-    key = "leakage/proof.json"
-    stored = _parse(run.lake.read_checksummed_json(key))
-    why = _why(stored, build_key)
-    if stored is not None and why is None:
+    stored = _parse(run.lake.read_checksummed_json(layout.LEAKAGE_PROOF))
+    reason = _stale_reason(stored, build_key)
+    if stored is not None and reason is None:
         return stored, None
     with run.lake.writing("leakage"):
         proof = _made(run.config, build_key)
-        run.lake.write_checksummed_json(key, proof.to_json())
-    return proof, why
+        run.lake.write_checksummed_json(layout.LEAKAGE_PROOF, proof.to_json())
+    return proof, reason
 
 
 def _made(config: RunConfig, build_key: ProofKey) -> LeakageProof:
     """Return a proof for the build key: this process's, else this machine's, else a new one."""
     digest = _digest(build_key)
     local = cache_folder() / "proofs" / f"{digest}.json"
-    proof = _KNOWN.get(digest) or _remembered(local, build_key)
+    proof = KNOWN.get(digest) or _remembered(local, build_key)
     if proof is None:
         proof = prove_code(config).model_copy(update={"build_key": build_key})
         write_json(local, proof.to_json())
     if proof.passed:
-        _KNOWN[digest] = proof
+        KNOWN[digest] = proof
     return proof
 
 
@@ -118,7 +120,7 @@ def _parse(stored: Any) -> LeakageProof | None:
         return None
 
 
-def _why(stored: LeakageProof | None, build_key: ProofKey) -> str | None:
+def _stale_reason(stored: LeakageProof | None, build_key: ProofKey) -> str | None:
     """Return the reason why a stored proof is not valid for this build key; None when it is."""
     if stored is None:
         return "new"
@@ -134,7 +136,7 @@ def _remembered(path: Path, build_key: ProofKey) -> LeakageProof | None:
         stored = _parse(json.loads(path.read_text()))
     except (OSError, ValueError):
         return None
-    return stored if _why(stored, build_key) is None else None
+    return stored if _stale_reason(stored, build_key) is None else None
 
 
 def _digest(build_key: ProofKey) -> str:

@@ -7,31 +7,26 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.stage_results import EvaluateResult, TrainingSetResult, TrainResult
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake
-from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
+from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
 
-MODEL_FILES = (
-    "best_model.safetensors",
-    "best_model.json",
-    "final_model.safetensors",
-    "final_model.json",
-    "training_config.json",
-    "training_result.json",
-    "training_log.txt",
-    "progress.jsonl",
-)
+OnProgress = Callable[[dict[str, Any]], None]
+"""Receives each record of ``progress.jsonl``."""
 
 
 @stage
-def build_training_set(run: Run, contracts: list[str]) -> Result:
+def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     """Assemble labels, splits and features of the contracts' front sessions into the run's training set.
 
     Raises:
@@ -54,18 +49,17 @@ def build_training_set(run: Run, contracts: list[str]) -> Result:
     )
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)
-    write_json(run.folder / "feature_statistics.json", built.statistics.to_json())
-    manifest = run_lake.write_frame("training_set.parquet", built.frame, build_key)
+    write_json(run.folder / layout.FEATURE_STATISTICS, built.statistics.to_json())
+    manifest = run_lake.write_frame(layout.TRAINING_SET, built.frame, build_key)
     splits = dict(built.frame.group_by("split").len().sort("split").iter_rows())
-    return {
-        "rows_in": sum(frame.height for frame in features.values()),
-        "rows_out": manifest.rows,
-        "quarantined": 0,
-        "skipped": False,
-        "splits": splits,
-        "features": built.features,
-        "sha256": manifest.sha256,
-    }
+    return TrainingSetResult(
+        rows_in=sum(frame.height for frame in features.values()),
+        rows_out=manifest.rows,
+        skipped=False,
+        splits=splits,
+        features=tuple(built.features),
+        sha256=manifest.sha256,
+    )
 
 
 def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: float) -> pl.DataFrame:
@@ -76,7 +70,7 @@ def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: floa
 
 
 @stage
-def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> Result:
+def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     """Train in a subprocess, resuming its last checkpoint; reuse the model of a run with the same fingerprint.
 
     ``on_progress`` receives each progress record as it arrives.
@@ -91,7 +85,7 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
 
     registry_folder(run.lake)  # fails now rather than after hours of training
     fingerprint = run_fingerprint(run.folder, run.config)
-    pointer = f"trained/{fingerprint}.json"
+    pointer = layout.trained_key(fingerprint)
     source = _reused(run, pointer)
     if source is None:
         curves = Curves(lambda: registry_of(run.lake).mlflow, run.name)
@@ -99,20 +93,13 @@ def train(run: Run, *, on_progress: Callable[[Result], None] | None = None) -> R
             launch(run.folder, on_progress=_pushing(run, curves, on_progress))
         finally:
             curves.close()
-        run.push()  # before the pointer, which promises that the files are there
-        made = {name: hash_file(run.folder / name) for name in MODEL_FILES}
+        run.push()  # before the pointer: a run that reads it finds the files
+        made = {name: hash_file(run.folder / name) for name in layout.MODEL_FILES}
         run.lake.write_checksummed_json(pointer, {"run": run.name, "files": made})
-    trained: Result = read_json(run.folder / "training_result.json")
+    trained = read_json(run.folder / layout.TRAINING_RESULT)
     rows = trained.get("rows", 0)
-    return {
-        **trained,
-        "rows_in": rows,
-        "rows_out": rows,
-        "quarantined": 0,
-        "fingerprint": fingerprint,
-        "skipped": source is not None,
-        "trained_in": source or run.name,
-    }
+    own = {"rows_in": rows, "rows_out": rows, "quarantined": 0, "fingerprint": fingerprint}
+    return TrainResult.model_validate(trained | own | {"skipped": source is not None, "trained_in": source or run.name})
 
 
 def _reused(run: Run, pointer: str) -> str | None:
@@ -123,7 +110,7 @@ def _reused(run: Run, pointer: str) -> str | None:
     with tempfile.TemporaryDirectory() as temporary:
         for name, sha256 in known["files"].items():
             file = Path(temporary, name)
-            if not run.lake.fetch(f"{run_prefix(known['run'])}/{name}", file) or hash_file(file) != sha256:
+            if not run.lake.fetch(layout.run_file(known["run"], name), file) or hash_file(file) != sha256:
                 return None
         if known["run"] != run.name:
             for name in known["files"]:
@@ -132,15 +119,13 @@ def _reused(run: Run, pointer: str) -> str | None:
     return str(known["run"])
 
 
-def _pushing(
-    run: Run, curves: Callable[[Result], None], on_progress: Callable[[Result], None] | None
-) -> Callable[[Result], None]:
+def _pushing(run: Run, curves: OnProgress, on_progress: OnProgress | None) -> OnProgress:
     """Return ``on_progress`` that also feeds the curves and sends each epoch's checkpoint to the lake.
 
     Another machine can go on from it.
     """
 
-    def call(record: Result) -> None:
+    def call(record: dict[str, Any]) -> None:
         curves(record)
         if record.get("kind") == "epoch":
             try:
@@ -154,15 +139,15 @@ def _pushing(
 
 
 @stage
-def evaluate(run: Run) -> Result:
-    """Judge the model on rows it never saw, beside the baselines and the champion of its night; write the report."""
+def evaluate(run: Run) -> EvaluateResult:
+    """Compare the model with baselines and the champion on the test rows; write metrics and report."""
     from vpoc_ml.evaluation.evaluate import evaluate_run
     from vpoc_ml.models.bundle import load_model
-    from vpoc_ml.pipeline.champion_stages import reigning
+    from vpoc_ml.pipeline.champion_stages import current_champion
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
-    champion = reigning(run)
-    rival = load_model(champion.folder / "best_model.json") if champion else None
+    champion = current_champion(run)
+    rival = load_model(champion.folder / layout.BEST_MODEL_CARD) if champion else None
     metrics = evaluate_run(
         run.folder,
         run.config,
@@ -171,19 +156,18 @@ def evaluate(run: Run) -> Result:
         more_features=_features(run, rival.features) if rival else None,
     )
     report = write_evaluation_report(run, champion)
-    test_rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
-    return {
-        "rows_in": int(test_rows.select(pl.len()).collect().item()),
-        "rows_out": metrics.rows,
-        "quarantined": 0,
-        "skipped": False,
-        "champion": champion.version if champion else None,
-        "metrics": run.uri("metrics.json"),
-        "report": run.lake.uri(report),
-    }
+    test_rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
+    return EvaluateResult(
+        rows_in=int(test_rows.select(pl.len()).collect().item()),
+        rows_out=metrics.rows,
+        skipped=False,
+        champion=champion.version if champion else None,
+        metrics=run.uri(layout.METRICS),
+        report=run.lake.uri(report),
+    )
 
 
 def _features(run: Run, names: Sequence[str]) -> pl.DataFrame:
     """Return the named features of the run's contracts as far as they exist: what a champion may need."""
-    frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan()["contracts"]]
+    frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan().contracts]
     return pl.concat(frame.select("ts", "contract", *(n for n in names if n in frame.columns)) for frame in frames)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from vpoc_ml.pipeline.run import Result
+from vpoc_ml.artifacts.plan import Plan
+from vpoc_ml.artifacts.stage_results import StageResult
 from vpoc_ml.pipeline.stages import STAGES, is_after
 
 
@@ -16,8 +17,8 @@ def run_until(
     last: str,
     now: datetime,
     *,
-    on_stage: Callable[[Result], None] = lambda result: None,
-    on_progress: Callable[[Result], None] | None = None,
+    on_stage: Callable[[StageResult], None] = lambda result: None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Run the stages of a started run up to and including ``last``; unchanged ones skip themselves.
 
@@ -32,6 +33,6 @@ def run_until(
             break
         for arguments in stage.arguments(contracts, now):
             result = stage.function(lake, run, *arguments, **options.get(stage.name, {}))
-            if stage.name == "plan":
-                contracts = result["contracts"]
+            if isinstance(result, Plan):
+                contracts = list(result.contracts)
             on_stage(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.plan import Plan, UnreadableFile
 from vpoc_ml.artifacts.sources import Source
+from vpoc_ml.artifacts.stage_results import StartedRun
 from vpoc_ml.config import RunConfig, resolve
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
@@ -39,10 +41,8 @@ from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
 from vpoc_ml.pipeline.roll_stage import open_interest_file
-from vpoc_ml.pipeline.run import Result, Run, run_prefix, stage
+from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.run_names import run_name
-
-VIX_KEY = "vix/VIX.parquet"
 
 
 def start_run(
@@ -54,7 +54,7 @@ def start_run(
     vix: str | None = None,
     now: datetime | None = None,
     as_of: datetime | None = None,
-) -> Result:
+) -> StartedRun:
     """Resolve the configuration and store it as ``runs/<run>/config.json``; every later stage reads that copy.
 
     Args:
@@ -81,17 +81,13 @@ def start_run(
     config = resolve(preset, overrides)
     _refuse_unknown_features(config)
     sessions_needed(config.dataset, MIN_PART_SESSIONS)
-    opened, prefix = Lake(lake), run_prefix(run)
-    opened.write_text(f"{prefix}/config.json", config.to_json() + "\n")
+    opened, key = Lake(lake), layout.run_file(run, layout.CONFIG)
+    opened.write_text(key, config.to_json() + "\n")
     moments = {"started": now.isoformat(), "as_of": as_of and as_of.astimezone(UTC).isoformat()}
-    opened.write_json(f"{prefix}/inputs.json", {"raw": raw, "vix": vix, **moments})
-    return {
-        "run": run,
-        "preset": preset,
-        "config_hash": config.digest(),
-        "config_uri": str(opened.location(f"{prefix}/config.json")),
-        "config": json.loads(config.to_json()),
-    }
+    opened.write_json(layout.run_file(run, layout.INPUTS), {"raw": raw, "vix": vix, **moments})
+    return StartedRun(
+        run=run, preset=preset, config_hash=config.digest(), config_uri=str(opened.location(key)), config=config
+    )
 
 
 def _refuse_unknown_features(config: RunConfig) -> None:
@@ -116,7 +112,7 @@ def _feature_hint(name: str, possible: Mapping[str, Feature]) -> str:
 
 
 @stage
-def plan_contracts(run: Run) -> Result:
+def plan_contracts(run: Run) -> Plan:
     """Find the raw files and the VIX closes; return the contracts to build and the files nobody can read.
 
     Raises:
@@ -147,18 +143,15 @@ def plan_contracts(run: Run) -> Result:
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
     others = _store_covariates(run, folder, found)
     unused = [f"{path.name}: VIX closes that this run does not use" for path in found.vix if path != vix_file]
-    return {
-        "contracts": list(sources),
-        "sources": {
-            code: [source.model_dump(mode="json", exclude_none=True) for source in each]
-            for code, each in sources.items()
-        },
-        "unreadable": [{"name": item.name, "reason": item.reason} for item in found.unreadable],
-        "notes": [*found.notes, *left_out, *unused],
-        "raw": str(folder),
-        "vix": vix_file and str(vix_file),
-        "covariates": others,
-    }
+    return Plan(
+        contracts=tuple(sources),
+        sources=sources,
+        unreadable=tuple(UnreadableFile(name=item.name, reason=item.reason) for item in found.unreadable),
+        notes=(*found.notes, *left_out, *unused),
+        raw=str(folder),
+        vix=None if vix_file is None else str(vix_file),
+        covariates=others,
+    )
 
 
 def _selected(run: Run, folder: Path, found: Discovery) -> dict[str, tuple[Source, ...]]:
@@ -223,7 +216,7 @@ def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) ->
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
     path = _vix_file(run, folder, found)
-    _store_index(run, VIX_KEY, "vix", path, {"name": path.name}, partial(read_vix, path, run.config.ingest))
+    _store_index(run, layout.VIX, "vix", path, {"name": path.name}, partial(read_vix, path, run.config.ingest))
     return path
 
 
@@ -233,7 +226,7 @@ def _store_covariates(run: Run, folder: Path, found: Discovery) -> dict[str, str
     for each in covariates(run.config.ingest):
         path = _covariate_file(each, folder, found)
         read = partial(read_index, path, each.symbol, run.config.ingest, each.published)
-        _store_index(run, _covariate_key(each), each.column, path, {}, read)
+        _store_index(run, layout.index_key(each.column), each.column, path, {}, read)
         paths[each.column] = str(path)
     return paths
 
@@ -277,21 +270,17 @@ def _covariate_file(covariate: Covariate, folder: Path, found: Discovery) -> Pat
     return files[0]
 
 
-def _covariate_key(covariate: Covariate) -> str:
-    return f"indices/{covariate.column}.parquet"
-
-
 def covariate_values(run: Run) -> dict[str, pl.DataFrame]:
     """Return the values of each covariate by its column among the bars, as ``plan_contracts`` stored them."""
     return {
-        each.column: run.lake.read_cached(run.shared_key(_covariate_key(each)))
+        each.column: run.lake.read_cached(run.shared_key(layout.index_key(each.column)))
         for each in covariates(run.config.ingest)
     }
 
 
 def vix_closes(run: Run) -> pl.DataFrame | None:
     """Return the VIX closes that ``plan_contracts`` stored; None of a run without the VIX."""
-    return run.lake.read_cached(run.shared_key(VIX_KEY)) if run.uses_vix else None
+    return run.lake.read_cached(run.shared_key(layout.VIX)) if run.uses_vix else None
 
 
 def _refuse_absent_indices(run: Run) -> None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
-from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.metrics import read_metrics
+from vpoc_ml.artifacts.stage_results import EvaluateResult, GateResult, ReportsResult, RollsResult, TrainResult
+from vpoc_ml.errors import ArtifactError
 from vpoc_ml.pipeline.data_age import data_age
-from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
 from vpoc_ml.reports.terminal_tables import age_text
@@ -24,7 +26,7 @@ LEVELS = ("vpoc", "vah", "val")
 
 
 @stage
-def publish_reports(run: Run, now: datetime) -> Result:
+def publish_reports(run: Run, now: datetime) -> ReportsResult:
     """Build Data Docs once from all stored results, and the evaluation's page if the run got that far.
 
     A run that a gate ended has its gates' page and Data Docs all the same.
@@ -33,9 +35,9 @@ def publish_reports(run: Run, now: datetime) -> Result:
 
     docs = publish(run.reports, limit=run.config.machine.docs_limit)
     published = {"data docs": run.lake.uri(docs)}
-    if (run.folder / "metrics.json").is_file():
+    if (run.folder / layout.METRICS).is_file():
         published["evaluation"] = run.lake.uri(write_evaluation_report(run))
-    return {"published": published, "at": now.isoformat()}
+    return ReportsResult(published=published, at=now.isoformat())
 
 
 def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
@@ -46,7 +48,7 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
     from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 
     bars, levels = _last_test_session(run)
-    stored, summary = run.lake.read_json(f"{run.prefix}/decision.json"), None
+    stored, summary = run.lake.read_json(layout.run_file(run.name, layout.DECISION)), None
     if stored is not None:
         summary = DecisionSummary(title_of(stored), tone_of(stored), stored["reasons"], remarks_of(stored))
     stages = [f"gate-{gate}" for gate in GATES]
@@ -55,7 +57,7 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
         bars,
         levels,
         decision=summary,
-        gates=[Verdict.model_validate(run.result(stage)) for stage in stages if run.has_result(stage)],
+        gates=[run.result(stage, GateResult) for stage in stages if run.has_result(stage)],
         facts=_facts(run),
         notes=_notes(run, rival),
     )
@@ -64,7 +66,7 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
 
 def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
     """Return bars and levels of the newest session of the test rows; no level where it has no volume."""
-    rows = pl.scan_parquet(run.folder / "training_set.parquet").filter(pl.col("split") == "test")
+    rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
     contract, session = rows.select("contract", "session", "ts").sort("ts").last().collect().row(0)[:2]
     bars = run.lake.read_frame(run.key("bars", contract)).filter(pl.col("session") == session)
     found = run.lake.read_frame(run.key("sessions", contract)).filter(pl.col("session") == session)
@@ -73,9 +75,9 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 
 def _notes(run: Run, rival: Champion | None) -> list[str]:
-    """Return what a reader must know: what the rolls lost, and a comparison that flatters the champion."""
+    """Return what a reader must know: data lost at rolls, and a comparison that flatters the champion."""
     metrics = read_metrics(run.folder)
-    lost = [f"Lost at a roll: {each}." for each in run.result("rolls").get("lost", [])]
+    lost = [f"Lost at a roll: {each}." for each in run.result("rolls", RollsResult).lost]
     if "champion" not in metrics.models:
         return lost
     champion = rival or _compared(run)
@@ -91,24 +93,25 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
 
 def _compared(run: Run) -> Champion:
     """Return the champion that stage ``evaluate`` compared the run with, which the run may have replaced since."""
-    from vpoc_ml.pipeline.champion_stages import (
-        model_store,  # mlflow: seconds that a run without a champion need not pay
-    )
+    from vpoc_ml.pipeline.champion_stages import model_store  # imports mlflow: seconds, for a champion only
 
-    return model_store(run.lake, run.model_key).get(run.result("evaluate")["champion"])
+    version = run.result("evaluate", EvaluateResult).champion
+    if version is None:
+        raise ArtifactError(run.uri(layout.METRICS), "metrics of the comparison that was recorded", "another one")
+    return model_store(run.lake, run.model_key).get(version)
 
 
 def _facts(run: Run) -> dict[str, str]:
-    trained = run.result("train")
+    trained, plan, age = run.result("train", TrainResult), run.plan(), data_age(run, run.plan().contracts)
     facts = {
         "model": str(run.model_key),
-        "contracts": ", ".join(run.plan()["contracts"]),
-        "raw files": run.plan()["raw"],
-        "newest bar": age_text(data_age(run, run.plan()["contracts"])),
-        "training fingerprint": trained["fingerprint"],
-        "device": str(trained.get("device", "")),
-        "parameters": f"{trained['parameters']:,}",
+        "contracts": ", ".join(plan.contracts),
+        "raw files": plan.raw,
+        "newest bar": age_text(age.to_json()),
+        "training fingerprint": trained.fingerprint,
+        "device": trained.device,
+        "parameters": f"{trained.parameters:,}",
     }
-    if trained["trained_in"] != run.name:
-        facts["model reused from"] = trained["trained_in"]
+    if trained.trained_in != run.name:
+        facts["model reused from"] = trained.trained_in
     return facts

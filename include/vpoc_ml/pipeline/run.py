@@ -6,15 +6,19 @@ that a DAG task, the command line and a test all say ``ingest_contract("data", "
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 
+from pydantic import ValidationError
+
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.plan import Plan
+from vpoc_ml.artifacts.stage_results import FailedStage, StageResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
@@ -23,8 +27,8 @@ from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.pipeline.stages import stage_of_function
 from vpoc_ml.registry.model_key import ModelKey
 
-Result = dict[str, Any]
 P = ParamSpec("P")
+R = TypeVar("R", bound=StageResult)
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,18 @@ class Run:
     push: Callable[[], None] = lambda: None
 
     @property
-    def prefix(self) -> str:
-        """Folder of this run in the lake, as a key."""
-        return run_prefix(self.name)
-
-    @property
     def folder(self) -> Path:
         """Local folder of this run's own artifacts; of a remote lake, the mirror that a stage asks for."""
-        return self.lake.folder(self.prefix)
+        return self.lake.folder(layout.run_folder(self.name))
 
     @property
     def raw(self) -> Path:
         """Local folder of the vendor files: the one that was named, else ``raw/`` of the lake."""
-        return Path(self.inputs["raw"] or self.lake.folder("raw"))
+        return Path(self.inputs["raw"] or self.lake.folder(layout.RAW))
 
     def mirrors(self, files: tuple[str, ...]) -> list[str]:
         """Return the folders of the lake that a stage which works on ``files`` needs as plain files."""
-        known = {"run": self.prefix, "raw": None if self.inputs["raw"] else "raw"}
+        known = {"run": layout.run_folder(self.name), "raw": None if self.inputs["raw"] else layout.RAW}
         return [prefix for each in files if (prefix := known.get(each, each)) is not None]
 
     @property
@@ -80,7 +79,7 @@ class Run:
     @property
     def reports(self) -> Path:
         """Local folder of the reports of all runs."""
-        return self.lake.folder("reports")
+        return self.lake.folder(layout.REPORTS)
 
     @property
     def as_of(self) -> datetime | None:
@@ -98,71 +97,58 @@ class Run:
 
     def key(self, kind: str, contract: str) -> str:
         """Return the lake key of a contract's artifact, such as ``bars/ES/ESH25.parquet`` of a live run."""
-        return self.shared_key(f"{kind}/{self.config.data.instrument}/{contract}.parquet")
+        return self.shared_key(layout.contract_key(kind, self.config.data.instrument, contract))
 
     def roll_key(self, symbol: str | None = None) -> str:
         """Return the lake key of the roll table of an instrument, the run's own when None."""
-        return self.shared_key(f"roll/{symbol or self.config.data.instrument}.parquet")
+        return self.shared_key(layout.roll_key(symbol or self.config.data.instrument))
 
     def shared_key(self, key: str) -> str:
         """Return where an artifact that runs share is: runs of one past night share a folder of their own.
 
         ``roll/ES.parquet`` of a live run is ``nights/2026-05-14T223000Z/roll/ES.parquet`` of that night.
         """
-        return key if self.as_of is None else f"nights/{self.as_of:%Y-%m-%dT%H%M%SZ}/{key}"
+        return key if self.as_of is None else f"{layout.night_folder(self.as_of)}/{key}"
 
-    def plan(self) -> Result:
+    def plan(self) -> Plan:
         """Return what ``plan_contracts`` found.
 
         Raises:
             ArtifactError: the run has no plan yet, or it is damaged.
         """
-        key = self._record_key("plan", None)
-        stored = self.lake.storage.read(key)
-        if stored is None:
-            return self.result("plan")
-        try:
-            return _plan(stored)
-        except ValueError as error:
-            raise ArtifactError(self.lake.location(key), "JSON", f"something else ({error})") from error
+        return self.result("plan", Plan)
 
-    def result(self, stage: str, contract: str | None = None) -> Result:
-        """Return the recorded result of a stage.
+    def result(self, stage: str, kind: type[R], contract: str | None = None) -> R:
+        """Return the recorded result of a stage as a model of class ``kind``.
 
         Raises:
-            ArtifactError: the stage has not been recorded.
+            ArtifactError: the stage left no record, failed, or its record is damaged.
         """
-        key = self._record_key(stage, contract)
-        found: Result | None = self.lake.read_json(key)
-        if found is None:
+        key = layout.stage_key(self.name, stage, contract)
+        stored = self.lake.storage.read(key)
+        if stored is None:
             raise ArtifactError(self.lake.location(key), f"the record of stage {stage!r}", "none")
+        try:
+            found = _parsed(stored, kind)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "the file"
+            expected = f"the record of a finished stage {stage!r}"
+            raise ArtifactError(self.lake.path(key), expected, f"{field}: {first['msg']}") from error
+        assert isinstance(found, kind)
         return found
 
     def has_result(self, stage: str) -> bool:
         """Return whether the stage has left a record."""
-        return self.lake.exists(self._record_key(stage, None))
+        return self.lake.exists(layout.stage_key(self.name, stage))
 
-    def record(self, stage: str, contract: str | None, result: Result) -> None:
-        """Store a stage's result for the summary."""
-        self.lake.write_json(self._record_key(stage, contract), result)
+    def record(self, result: StageResult) -> None:
+        """Store a stage's result."""
+        self.lake.write_json(layout.stage_key(self.name, result.stage, result.contract), result.to_json())
 
     def uri(self, name: str) -> str:
-        """Return where a file of the run's folder is in the lake, for a person or another machine."""
-        return str(self.lake.location(f"{self.prefix}/{name}"))
-
-    def _record_key(self, stage: str, contract: str | None) -> str:
-        name = f"{stage}.{contract}.json" if contract else f"{stage}.json"
-        return f"{self.prefix}/stages/{name}"
-
-
-def because(why: str | None) -> Result:
-    """Return the fields of a stage's result that tell whether it worked and why; None: all was fresh."""
-    return {"skipped": why is None, "why": why or "unchanged"}
-
-
-def run_prefix(name: str) -> str:
-    """Return the folder of the run called ``name`` as a key of the lake."""
-    return f"runs/{name}"
+        """Return the URI of a file of the run's folder in the lake."""
+        return str(self.lake.location(layout.run_file(self.name, name)))
 
 
 def open_run(lake: str, name: str) -> Run:
@@ -173,19 +159,17 @@ def open_run(lake: str, name: str) -> Run:
         UnreadableFileError: its configuration is damaged.
     """
     opened = Lake(lake)
-    prefix = run_prefix(name)
-    key = f"{prefix}/config.json"
-    stored, inputs = opened.storage.read(key), opened.read_json(f"{prefix}/inputs.json")
+    key = layout.run_file(name, layout.CONFIG)
+    stored, inputs = opened.storage.read(key), opened.read_json(layout.run_file(name, layout.INPUTS))
     if stored is None or inputs is None:
-        raise ArtifactError(opened.location(prefix), "a started run with its config.json", "none")
+        raise ArtifactError(opened.location(layout.run_folder(name)), "a started run with its config.json", "none")
     return Run(opened, name, _loaded(stored, str(opened.location(key))), inputs)
 
 
-@lru_cache(maxsize=4)
-def _plan(stored: bytes) -> Result:
-    """Return the plan that bytes hold; the same object for the same bytes, not to be changed."""
-    plan: Result = json.loads(stored)
-    return plan
+@lru_cache(maxsize=16)
+def _parsed(stored: bytes, kind: type[StageResult]) -> StageResult:
+    """Return the record that bytes hold; a process that runs many stages reads it once."""
+    return kind.model_validate_json(stored)
 
 
 @lru_cache(maxsize=16)
@@ -194,7 +178,7 @@ def _loaded(stored: bytes, where: str) -> RunConfig:
     return load_stored(stored, where)
 
 
-def stage(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[str, str, P], Result]:
+def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, str, P], R]:
     """Make a stage of a function over an opened run: open, time, record the result or the error.
 
     The function's row of ``stages.py`` gives the stage's name and its ``files``: from a lake in an object store they
@@ -204,22 +188,22 @@ def stage(work: Callable[Concatenate[Run, P], Result]) -> Callable[Concatenate[s
     row = stage_of_function(work.__name__)
 
     @wraps(work)
-    def call(lake: str, run: str, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+    def call(lake: str, run: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
         opened = open_run(lake, run)
         contract = args[0] if args and isinstance(args[0], str) else None
         begun = time.perf_counter()
-        head: Result = {"stage": row.name, **({"contract": contract} if contract else {})}
         try:
             with opened.lake.mirrored(*opened.mirrors(row.files)) as push:
-                result = {**head, **work(replace(opened, push=push), *args, **kwargs)}
+                result = work(replace(opened, push=push), *args, **kwargs)
         except VpocError as error:
             verdict = error.verdict if isinstance(error, GateFailedError) else {}
-            failed = {**head, **verdict, "error": str(error), "error_type": type(error).__name__}
-            failed["exit_code"] = error.exit_code
-            opened.record(row.name, contract, failed)
+            kind, code = type(error).__name__, error.exit_code
+            own = {"stage": row.name, "contract": contract, "error": str(error), "error_type": kind, "exit_code": code}
+            opened.record(FailedStage.model_validate(verdict | own))
             raise
-        result["seconds"] = round(time.perf_counter() - begun, 3)
-        opened.record(row.name, contract, result)
+        seconds = round(time.perf_counter() - begun, 3)
+        result = result.model_copy(update={"stage": row.name, "contract": contract, "seconds": seconds})
+        opened.record(result)
         return result
 
     return call

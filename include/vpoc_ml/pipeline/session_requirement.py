@@ -57,13 +57,13 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
         return
     found = sum(front.sessions for front in fronts)
     lost = found - usable + (fronts[-1].missing if fronts else warm_up.sessions)
-    why = (
+    arithmetic = (
         f"{lost} in the warm-up of the features ({warm_up.text}) + {explain_sessions_needed(run.config.dataset, least)}"
     )
     share = run.config.data.fraction
     cut = f" in the first {share:g} of the history (data.fraction)" if share < 1 else ""
     what = f"the front periods of {', '.join(contracts)}{cut}"
-    raise InsufficientSessionsError(what, found, lost + needed, why, REMEDY)
+    raise InsufficientSessionsError(what, found, lost + needed, arithmetic, REMEDY)
 
 
 def _warm_up(run: Run) -> WarmUp:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.stage_results import AnalysisResult, SearchResult, SeedsResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.lake.atomic import replacing
-from vpoc_ml.pipeline.run import Result, Run, stage
+from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
-RETURNS = "validation_returns.parquet"
+Record = dict[str, Any]
+"""A progress record of a training, or the record of a trial, as JSON."""
 
 
 @stage
-def analyze_features(run: Run) -> Result:
+def analyze_features(run: Run) -> AnalysisResult:
     """Write ``feature-analysis.html`` and ``.json`` among the run's reports.
 
     Raises:
@@ -27,16 +31,10 @@ def analyze_features(run: Run) -> Result:
     from vpoc_ml.reports.feature_report import write_analysis
 
     found = analyze(run.folder, run.config)
-    page = write_analysis(run.reports / "runs" / run.name, run.name, found)
+    page = write_analysis(run.reports / layout.run_reports(run.name), run.name, found)
     rows = sum(found.about.rows.values())
-    return {
-        "rows_in": rows,
-        "rows_out": rows,
-        "quarantined": 0,
-        "skipped": False,
-        "features": len(found.features),
-        "report": run.lake.uri(page),
-    }
+    report = run.lake.uri(page)
+    return AnalysisResult(rows_in=rows, rows_out=rows, skipped=False, features=len(found.features), report=report)
 
 
 @stage
@@ -45,18 +43,18 @@ def train_seeds(
     seeds: Sequence[int],
     processes: int,
     *,
-    on_progress: Callable[[Result], None] = lambda record: None,
-) -> Result:
-    """Train the run's net once per seed, ``processes`` at a time, and record how the seeds and their mean do.
+    on_progress: Callable[[Record], None] = lambda record: None,
+) -> SeedsResult:
+    """Train the run's network once per seed, ``processes`` at a time; measure each seed and the mean prediction.
 
     Raises:
         InvalidValueError: no seeds, or one twice.
         MissingInputError: the run has no training set yet.
-        VpocError: as training a seed raises; a second call goes on where it ended.
+        VpocError: as training a seed raises; a second call resumes.
     """
     from vpoc_ml.training.launch.seed_study import train_seeds as train
 
-    return train(run.folder, seeds, processes, on_progress)
+    return SeedsResult.model_validate(train(run.folder, seeds, processes, on_progress))
 
 
 @stage
@@ -66,18 +64,18 @@ def search(
     vary: Sequence[str] = (),
     seed: int = 0,
     *,
-    on_trial: Callable[[Result], None] = lambda record: None,
-) -> Result:
+    on_trial: Callable[[Record], None] = lambda record: None,
+) -> SearchResult:
     """Try settings of the model and of training on the run's training set until ``trials`` trials are finished.
 
-    The value of a trial is its rank IC on validation rows; test rows are not looked at. ``search/`` of the run's
-    folder holds ``search.json``, the trials' folders and ``returns.parquet``: what each trial earned per validation
+    The value of a trial is its rank IC on validation rows; test rows are not read. ``search/`` of the run's
+    folder holds ``search.json``, the trials' folders and ``returns.parquet``: the returns of each trial per validation
     session, before and after costs, for a deflation of the best. Nothing is promoted: run again with the best
     trial's ``overrides``.
 
     Args:
         run: with a training set.
-        trials: how many in all; a second call with more goes on.
+        trials: number of trials in all; a second call with a larger number continues.
         vary: dimensions, see ``training.space``; empty means the default space.
         seed: of the suggestions.
         on_trial: receives the record of each trial as it ends.
@@ -93,57 +91,61 @@ def search(
 
     space = parse_space(tuple(vary) or DEFAULT_SPACE, run.config)
 
-    def judge(folder: Path, config: RunConfig) -> Result:
-        return _judge(run, folder, config)
+    def validate(folder: Path, config: RunConfig) -> Record:
+        return _validated(run, folder, config)
 
-    def keep(record: Result) -> None:
+    def keep(record: Record) -> None:
         _log_trial(run, record)
         run.push()
         on_trial(record)
 
     with run.lake.writing(f"search-{run.name}", wait_seconds=5.0):
-        made = Search(run.folder, space, seed, launch, judge)
+        made = Search(run.folder, space, seed, launch, validate)
         found = made.run(trials, keep)
-        for record in found["records"]:  # those that MLflow was away for
+        for record in found["records"]:  # again, for those that MLflow did not receive
             _log_trial(run, record)
         _write_returns(made.folder, found["records"])
     best = found["best"]
-    return {
-        **{name: found[name] for name in ("finished", "unstable", "impossible", "space", "seed")},
-        "best": best["overrides"] if best else None,
-        "value": best["value"] if best else None,
-        "own_value": next((record["value"] for record in found["records"] if record["own"]), None),
-        "search": run.uri("search/search.json"),
-        "returns": run.uri("search/returns.parquet"),
-    }
+    return SearchResult(
+        finished=found["finished"],
+        unstable=found["unstable"],
+        impossible=found["impossible"],
+        space=found["space"],
+        seed=found["seed"],
+        best=best["overrides"] if best else None,
+        value=best["value"] if best else None,
+        own_value=next((record["value"] for record in found["records"] if record["own"]), None),
+        search=run.uri(layout.SEARCH_RESULT),
+        returns=run.uri(layout.SEARCH_RETURNS),
+    )
 
 
-def _judge(run: Run, folder: Path, config: RunConfig) -> Result:
+def _validated(run: Run, folder: Path, config: RunConfig) -> Record:
     from vpoc_ml.evaluation.evaluate import evaluate_validation
     from vpoc_ml.models.bundle import load_model
 
-    model = load_model(folder / "best_model.json")
-    metrics, returns = evaluate_validation(folder / "training_set.parquet", model, config, run.instrument)
-    with replacing(folder / RETURNS) as temporary:
+    model = load_model(folder / layout.BEST_MODEL_CARD)
+    metrics, returns = evaluate_validation(folder / layout.TRAINING_SET, model, config, run.instrument)
+    with replacing(folder / layout.VALIDATION_RETURNS) as temporary:
         returns.write_parquet(temporary)
     ic = metrics.rank_ic
     # one number for every row has no rank correlation: no skill
     return {"value": ic.value if ic else 0.0, "dead": ic is None, "metrics": metrics.model_dump(mode="json")}
 
 
-def _write_returns(folder: Path, records: Sequence[Result]) -> None:
-    """Write session, gross, net and trades of all judged trials, a trial's number in front."""
+def _write_returns(folder: Path, records: Sequence[Record]) -> None:
+    """Write session, gross, net and trades of all evaluated trials, with the trial's number in front."""
     parts = [
         pl.read_parquet(path).select(pl.lit(record["number"], pl.Int32).alias("trial"), pl.all())
         for record in records
-        if (path := folder / "trials" / record["trial"] / RETURNS).is_file()
+        if (path := folder / "trials" / record["trial"] / layout.VALIDATION_RETURNS).is_file()
     ]
     if parts:
         with replacing(folder / "returns.parquet") as temporary:
             pl.concat(parts).write_parquet(temporary)
 
 
-def _log_trial(run: Run, record: Result) -> None:
+def _log_trial(run: Run, record: Record) -> None:
     """Put the trial into MLflow; a search does not end because MLflow cannot be reached."""
     from vpoc_ml.pipeline.champion_stages import registry_of
     from vpoc_ml.registry.mlflow_trials import log_trial

@@ -1,26 +1,11 @@
-"""The states of a decision about a candidate, from the rule to the promotion. It imports the standard library only."""
+"""The states of a decision about a candidate, from the rule to the promotion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
-
-class DecisionState(StrEnum):
-    """State of a candidate.
-
-    The rule sets ``refused``, ``accepted`` (it will be promoted) or, if a person must approve, ``waiting``. Afterwards
-    the candidate is ``promoted``, ``rejected`` by a person, or ``expired`` because nobody answered in time.
-    """
-
-    REFUSED = "refused"
-    ACCEPTED = "accepted"
-    WAITING = "waiting"
-    PROMOTED = "promoted"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-
+from vpoc_ml.artifacts.decision import DecisionState as DecisionState
 
 TITLES = {
     DecisionState.REFUSED: "Refused",

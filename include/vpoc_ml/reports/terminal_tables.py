@@ -16,7 +16,7 @@ from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
 from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of, title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
-_TEXT = ("stage", "contract", "why", "gate", "check", "name", "reason", "model", "baseline")
+_TEXT = ("stage", "contract", "gate", "check", "name", "reason", "model", "baseline")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
 _DIGITS = {"huber": 6, "huber_gain": 6}
 
@@ -25,7 +25,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the sections that ``summary`` has: stages, gates, age of the bars, metrics, decision, reports,
     unreadable files and those that were set apart."""
     tables = (
-        ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "why"), "stages"),
+        ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "reason"), "stages"),
         ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
         ("Unreadable files", ("name", "reason"), "unreadable"),
     )

@@ -1,0 +1,130 @@
+"""Every file name and key of a lake. Keys are paths below the lake's root, with ``/`` on every system.
+
+``data/`` of a live run is shared by all runs. A run of a past night keeps its shared artifacts below ``nights/``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+RAW = "raw"
+RUNS = "runs"
+REPORTS = "reports"
+REGISTRY = "registry"
+
+CONFIG = "config.json"
+INPUTS = "inputs.json"
+TRAINING_SET = "training_set.parquet"
+FEATURE_STATISTICS = "feature_statistics.json"
+TRAINING_CONFIG = "training_config.json"
+TRAINING_RESULT = "training_result.json"
+TRAINING_LOG = "training_log.txt"
+PROGRESS = "progress.jsonl"
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.json"
+DECISION = "decision.json"
+REPORT = "report.html"
+SUMMARY = "summary.json"
+GATES_PAGE = "gates.html"
+BEST_MODEL = "best_model"
+FINAL_MODEL = "final_model"
+BEST_MODEL_CARD = f"{BEST_MODEL}.json"
+MODEL_FILES = (
+    f"{BEST_MODEL}.safetensors",
+    BEST_MODEL_CARD,
+    f"{FINAL_MODEL}.safetensors",
+    f"{FINAL_MODEL}.json",
+    TRAINING_CONFIG,
+    TRAINING_RESULT,
+    TRAINING_LOG,
+    PROGRESS,
+)
+"""Files of a run's folder that training writes and a run with the same training fingerprint takes over."""
+
+SEARCH = "search"
+SEARCH_RESULT = f"{SEARCH}/search.json"
+SEARCH_RETURNS = f"{SEARCH}/returns.parquet"
+VALIDATION_RETURNS = "validation_returns.parquet"
+"""In a trial's folder, ``search/trials/<trial>/``."""
+
+VIX = "vix/VIX.parquet"
+LEAKAGE_PROOF = "leakage/proof.json"
+DATA_DOCS_PAGE = f"{REPORTS}/data_docs/index.html"
+
+BARS = "bars"
+QUARANTINE = "quarantine"
+SESSIONS = "sessions"
+DEVELOPING = "developing"
+FEATURES = "features"
+CONTRACT_KINDS = (BARS, QUARANTINE, SESSIONS, DEVELOPING, FEATURES)
+"""Artifacts that exist once per contract."""
+
+
+def contract_folder(kind: str, symbol: str) -> str:
+    """Return the folder of one kind of contract artifact, such as ``bars/ES``."""
+    return f"{kind}/{symbol}"
+
+
+def contract_key(kind: str, symbol: str, contract: str) -> str:
+    """Return the key of a contract's artifact, such as ``bars/ES/ESH25.parquet``."""
+    return f"{contract_folder(kind, symbol)}/{contract}.parquet"
+
+
+def roll_key(symbol: str) -> str:
+    """Return the key of an instrument's roll table, such as ``roll/ES.parquet``."""
+    return f"roll/{symbol}.parquet"
+
+
+def index_key(column: str) -> str:
+    """Return the key of a further index's values by its column among the bars."""
+    return f"indices/{column}.parquet"
+
+
+def night_folder(as_of: datetime) -> str:
+    """Return the folder of the artifacts that runs of one past night share; ``as_of`` is UTC."""
+    return f"nights/{as_of:%Y-%m-%dT%H%M%SZ}"
+
+
+def run_folder(run: str) -> str:
+    """Return the folder of a run's own artifacts."""
+    return f"{RUNS}/{run}"
+
+
+def run_file(run: str, name: str) -> str:
+    """Return the key of a file in a run's folder."""
+    return f"{run_folder(run)}/{name}"
+
+
+def stages_folder(run: str) -> str:
+    """Return the folder of the records that a run's stages leave."""
+    return run_file(run, "stages")
+
+
+def stage_key(run: str, stage: str, contract: str | None = None) -> str:
+    """Return the key of a stage's record, such as ``runs/night/stages/ingest.ESH25.json``."""
+    return f"{stages_folder(run)}/{stage}.{contract}.json" if contract else f"{stages_folder(run)}/{stage}.json"
+
+
+def failures_folder(run: str) -> str:
+    """Return the folder of the records of failed tasks."""
+    return run_file(run, "failures")
+
+
+def trained_key(fingerprint: str) -> str:
+    """Return the key of the pointer from a training fingerprint to the run that trained it."""
+    return f"trained/{fingerprint}.json"
+
+
+def predictions_key(model_key: str, version: int, contract: str) -> str:
+    """Return the key of a model version's scores of a contract."""
+    return f"predictions/{model_key}/v{version}/{contract}.parquet"
+
+
+def run_reports(run: str) -> str:
+    """Return the folder of a run's reports, relative to the folder of all reports."""
+    return f"runs/{run}"
+
+
+def gates_page(run: str) -> str:
+    """Return the key of the page with a run's gates."""
+    return f"{REPORTS}/{run_reports(run)}/{GATES_PAGE}"

@@ -1,0 +1,326 @@
+"""What each stage of a run returns and records. ``to_json`` gives the JSON of the record, of XCom and of ``--json``."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import AliasChoices, ConfigDict, Field, JsonValue
+
+from vpoc_ml.artifacts.decision import Decision
+from vpoc_ml.artifacts.gate_report import Verdict
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.config import RunConfig
+
+UNCHANGED = "unchanged"
+
+
+class StartedRun(JsonArtifact):
+    """A started run and its resolved configuration."""
+
+    run: str
+    preset: str
+    config_hash: str
+    config_uri: str
+    config: RunConfig
+
+
+class StageResult(JsonArtifact):
+    """Base of all stage results.
+
+    Attributes:
+        stage: name of the stage.
+        contract: code of the contract; None for a stage of the whole run.
+        seconds: wall-clock time.
+    """
+
+    stage: str = ""
+    contract: str | None = None
+    seconds: float | None = None
+
+
+class WorkResult(StageResult):
+    """Result of a stage that turns rows into rows.
+
+    Attributes:
+        rows_in: rows read.
+        rows_out: rows written.
+        quarantined: rows left out as defective.
+        skipped: the stored artifact was up to date, so nothing was computed.
+        reason: why the artifact was built, such as ``new`` or ``inputs changed: raw``; ``unchanged`` if skipped.
+    """
+
+    rows_in: int
+    rows_out: int
+    quarantined: int = 0
+    skipped: bool
+    reason: str | None = Field(default=None, validation_alias=AliasChoices("reason", "why"))
+
+
+class IngestResult(WorkResult):
+    """Result of ``ingest``.
+
+    Attributes:
+        reasons: quarantined rows by reason.
+        notes: remarks about the files.
+        left_out: sentence about rows of sessions whose hours are not reviewed; None without such rows.
+        sessions: number of sessions with bars.
+    """
+
+    reasons: dict[str, int]
+    notes: tuple[str, ...]
+    left_out: str | None
+    sessions: int
+
+
+class RollsResult(WorkResult):
+    """Result of ``rolls``. ``lost`` describes front sessions that no file holds and rolls that were not measured."""
+
+    lost: tuple[str, ...] = ()
+
+
+class SuccessorResult(StageResult):
+    """Result of ``features-successor``.
+
+    Attributes:
+        successor: the contract after this one; None at the end of the roll table.
+        rebuilt: contracts whose features were built again.
+        skipped: nothing was built.
+    """
+
+    successor: str | None
+    rebuilt: tuple[str, ...]
+    skipped: bool
+    rows_in: int | None = None
+    rows_out: int | None = None
+    quarantined: int | None = None
+    reason: str | None = None
+
+
+class GateResult(StageResult, Verdict):
+    """Result of a gate: its verdict."""
+
+    @classmethod
+    def of(cls, verdict: Verdict, **fields: JsonValue) -> Self:
+        """Return the result of a gate with this verdict."""
+        return cls.model_validate({**verdict.to_json(), **fields})
+
+
+class BarsGateResult(GateResult):
+    """Result of the gate on bars.
+
+    Attributes:
+        newest_bar: ISO timestamp of the newest bar (start of bar, UTC).
+        age_sessions: sessions that ended after the newest bar's session, at the run's clock.
+    """
+
+    newest_bar: str
+    age_sessions: int
+
+
+class LeakageGateResult(GateResult):
+    """Result of the gate against look-ahead.
+
+    Attributes:
+        largest_t: the largest t statistic of the placebo, with its feature.
+        proof: why the proof was made again; ``unchanged`` if the stored one holds.
+    """
+
+    largest_t: JsonValue
+    proof: str
+
+
+class TrainingSetResult(WorkResult):
+    """Result of ``training-set``: rows by split, the features, and the content hash of the file."""
+
+    splits: dict[str, int]
+    features: tuple[str, ...]
+    sha256: str
+
+
+class TrainResult(WorkResult):
+    """Result of ``train``: the content of ``training_result.json`` and where it was trained.
+
+    Attributes:
+        fingerprint: identity of training data, settings and code, 16 hex digits.
+        trained_in: the run that trained the model; another one where the model was reused.
+        device: device of the training.
+        parameters: number of trained values.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    fingerprint: str
+    trained_in: str
+    device: str = ""
+    parameters: int = 0
+
+
+class EvaluateResult(WorkResult):
+    """Result of ``evaluate``: version of the compared champion (None without one), URIs of metrics and report."""
+
+    champion: int | None
+    metrics: str
+    report: str
+
+
+class DecisionResult(StageResult, Decision):
+    """Result of the stages that decide: the decision.
+
+    Attributes:
+        evidence: Markdown for the person who approves; None unless the candidate waits.
+        note: remark for the caller that is not part of the decision; None without one.
+    """
+
+    evidence: str | None = None
+    note: str | None = None
+
+
+class ScoreResult(WorkResult):
+    """Result of ``score``.
+
+    Attributes:
+        note: why nothing was scored; None if something was.
+        key: key of the champion's model.
+        version: the champion's version.
+        scored_at: ISO timestamp.
+        newest_bar, age_sessions: as in the result of the gate on bars.
+    """
+
+    note: str | None = None
+    key: str | None = None
+    version: int | None = None
+    scored_at: str | None = None
+    newest_bar: str | None = None
+    age_sessions: int | None = None
+
+
+class ReportsResult(StageResult):
+    """Result of ``publish-reports``: URI of each report by its title, and the time."""
+
+    published: dict[str, str]
+    at: str
+
+
+class AnalysisResult(WorkResult):
+    """Result of ``analyze-features``: number of features and URI of the page."""
+
+    features: int
+    report: str
+
+
+class SeedsResult(StageResult):
+    """Result of ``seeds``: the content of ``seeds.json``; values by seed have the seed as text for a key."""
+
+    seeds: tuple[int, ...]
+    validation_losses: dict[str, float]
+    spread: float
+    best: str
+    correlations: dict[str, float | None]
+    mean_correlation: float | None
+    models: dict[str, str]
+
+
+class SearchResult(StageResult):
+    """Result of ``search``.
+
+    Attributes:
+        finished, unstable, impossible: number of trials.
+        space: the searched dimensions as text.
+        seed: seed of the suggestions.
+        best: overrides of the best trial; None without one.
+        value: its rank IC on validation rows.
+        own_value: that of the run's own settings; None if they were not tried.
+        search, returns: URIs of the trials' records and of their returns per session.
+    """
+
+    finished: int
+    unstable: int
+    impossible: int
+    space: tuple[str, ...]
+    seed: int
+    best: tuple[str, ...] | None
+    value: float | None
+    own_value: float | None
+    search: str
+    returns: str
+
+
+class FailedStage(StageResult):
+    """Record of a stage that raised an error; a failed gate's verdict is among the other fields.
+
+    Attributes:
+        error: the message.
+        error_type: class of the error.
+        exit_code: exit code of the command line for it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    error: str
+    error_type: str
+    exit_code: int
+
+
+class RollbackResult(JsonArtifact):
+    """A rollback: key of the model, version and run of the restored champion, and the reason given."""
+
+    key: str
+    champion: int
+    run: str
+    reason: str
+
+
+class StageRow(JsonArtifact):
+    """One line of a run's summary; None where the stage's record does not say."""
+
+    stage: str
+    contract: str | None
+    rows_in: int | None
+    rows_out: int | None
+    quarantined: int | None
+    skipped: bool | None
+    seconds: float | None
+    error: str | None
+    reason: str | None
+
+
+class DataAge(JsonArtifact):
+    """Age of a run's bars.
+
+    Attributes:
+        newest_bar: ISO timestamp of the newest bar (start of bar, UTC).
+        age_sessions: sessions that ended after the newest bar's session, at the run's clock.
+    """
+
+    newest_bar: str
+    age_sessions: int
+
+
+class RunSummary(JsonArtifact):
+    """Summary of a run, from the records of its stages.
+
+    Attributes:
+        run, preset, config_hash: the run and its configuration.
+        stages: one row per record, in the order of the stages.
+        gates: the records of the gates.
+        data: age of the bars; None before the gate on bars passed.
+        metrics: content of ``metrics.json``; None before the evaluation.
+        decision: content of ``decision.json``; None before the decision.
+        unreadable: files that were not used, each with ``name`` and ``reason``.
+        notes: sentences about files, contracts and sessions that were left out.
+        lost: front sessions that no file holds.
+        reports: path of each report by its title.
+    """
+
+    run: str
+    preset: str
+    config_hash: str
+    stages: tuple[StageRow, ...]
+    gates: tuple[dict[str, JsonValue], ...]
+    data: DataAge | None
+    metrics: JsonValue
+    decision: JsonValue
+    unreadable: tuple[dict[str, JsonValue], ...]
+    notes: tuple[str, ...]
+    lost: tuple[str, ...]
+    reports: dict[str, str]
