@@ -1,4 +1,4 @@
-"""The final table of a run, for a person at a terminal."""
+"""Tables that commands print to the terminal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _DIGITS = {"huber": 6, "huber_gain": 6}
 
 
 def render(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print the sections that ``summary`` has: stages, gates, age of the bars, metrics, decision, reports,
-    unreadable files and those that were set apart."""
+    """Print the sections of a run's summary that are not empty.
+
+    These are stages, gates, unreadable files, notes, losses at rolls, age of the bars, metrics, decision and reports.
+    """
     tables = (
         ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "reason"), "stages"),
         ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
@@ -33,14 +35,14 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
         if rows := summary.get(key):
             _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
     for title, key in (("Set apart", "notes"), ("Lost at rolls", "lost")):
-        _print_notes(console, title, summary.get(key) or ())
-    _age(console, summary.get("data"))
+        if notes := summary.get(key):
+            console.print(f"\n[bold]{title}[/]")
+            for note in notes:
+                console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
+    if data := summary.get("data"):
+        console.print(f"Newest bar: {age_text(data)}", highlight=False)
     metrics = summary.get("metrics") or {}
-    if metrics.get("models"):
-        rows = _metric_rows(metrics["models"], _METRICS)
-        _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
-    if metrics.get("versus"):
-        _versus(console, metrics["versus"])
+    _print_metrics(console, metrics)
     if decision := summary.get("decision"):
         render_decision(console, decision, metrics)
         if state_of(decision) == DecisionState.WAITING:
@@ -52,9 +54,15 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
 
 
-def _age(console: Console, data: Mapping[str, Any] | None) -> None:
-    if data:
-        console.print(f"Newest bar: {age_text(data)}", highlight=False)
+def _print_metrics(console: Console, metrics: Mapping[str, Any]) -> None:
+    """Print the metrics of every model and the gains of the candidate, as far as there are any."""
+    if models := metrics.get("models"):
+        rows = _metric_rows(models, _METRICS)
+        _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
+    if versus := metrics.get("versus"):
+        gains = list(dict.fromkeys(key for values in versus.values() for key in values))
+        rows = _metric_rows(versus, gains)
+        _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
 
 
 def age_text(data: Mapping[str, Any]) -> str:
@@ -119,21 +127,8 @@ def _model_row(model: Mapping[str, Any]) -> list[str]:
     return [f"{'*' if model['champion'] else ''}{model['version']}", model["registered"][:10], *shown, "\n".join(lines)]
 
 
-def _print_notes(console: Console, title: str, notes: Sequence[str]) -> None:
-    if notes:
-        console.print(f"\n[bold]{title}[/]")
-    for note in notes:
-        console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _versus(console: Console, versus: Mapping[str, Mapping[str, Any]]) -> None:
-    gains = list(dict.fromkeys(key for values in versus.values() for key in values))
-    rows = _metric_rows(versus, gains)
-    _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
-
-
 def render_decision(console: Console, decision: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
-    """Print where a candidate stands, who asked for it and answered, the rule's reasons, and what comes next.
+    """Print the state of a candidate, the remarks on the decision, the rule's reasons, and the next step.
 
     With the run's ``metrics`` the first line ends with the result after costs.
     """
