@@ -91,7 +91,7 @@ def test_groups_are_families_and_clusters_that_are_no_family():
 def test_ridge_is_sklearns(made):
     view = made.view
     columns = {FULL: list(range(6)), "few": [0, 2]}
-    fitted, rows = module._fit_ridge(view, columns, 6.0)
+    fitted, rows = module.fit_ridge(view, columns, 6.0)
     x, y = np.concatenate(list(view.blocks("train", 6.0))), view.labelled_rows("train").y
     unseen = np.concatenate(list(view.blocks("validation", 6.0)))
     assert rows == len(y)
@@ -128,7 +128,7 @@ def test_interaction_is_seen_by_trees_and_by_nothing_else(interacting):
     assert all(trees["groups"][name]["gain"]["rank_ic_gain"]["low"] > 0.1 for name in ("volume", "volatility"))
 
 
-@pytest.mark.parametrize("fit", ["_fit_ridge", "_fit_trees"])
+@pytest.mark.parametrize("fit", ["fit_ridge", "fit_trees"])
 def test_validation_labels_teach_nothing(made, make_run, fit):
     shuffled = pl.when(pl.col("split") == "validation").then(pl.col("ret").reverse()).otherwise(pl.col("ret"))
     other = make_run(made.frame.with_columns(shuffled.alias("ret"))).view
@@ -139,5 +139,5 @@ def test_validation_labels_teach_nothing(made, make_run, fit):
 
 def test_trees_thin_their_rows_evenly(made, monkeypatch):
     monkeypatch.setattr(module, "TREE_ROWS", 1000)
-    _, rows = module._fit_trees(made.view, {FULL: list(range(6))}, 6.0)
+    _, rows = module.fit_trees(made.view, {FULL: list(range(6))}, 6.0)
     assert rows == -(-int(made.view.mask("train", labelled=True).sum()) // 4)

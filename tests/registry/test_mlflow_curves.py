@@ -46,7 +46,7 @@ def test_live_curves_arrive_and_a_restarted_run_goes_on_in_the_same_place(tmp_pa
         curves = Curves(lambda: mlflow, "night", after=0.0)
         curves(line)
         curves.close()
-    client = mlflow._client
+    client = mlflow.client
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     (run,) = client.search_runs([experiment], "tags.run = 'night'")
     assert run.info.status == "FINISHED"

@@ -80,7 +80,7 @@ def test_logging_a_run_twice_gives_one_version(store, tmp_path):
 
 def test_interrupted_logging_is_completed_by_the_next_call(store, tmp_path, monkeypatch):
     folder = run_folder(tmp_path, "four")
-    client = store.mlflow._client
+    client = store.mlflow.client
     with monkeypatch.context() as patch:
         patch.setattr(client, "create_model_version", lambda *_, **__: (_ for _ in ()).throw(SystemExit(137)))
         with pytest.raises(SystemExit):

@@ -87,7 +87,7 @@ def ablation(
     """
     columns = variants(view.features, families, clusters)
     clip = config.model.guard_clip
-    fitted, rows = (_fit_ridge if model == "ridge" else _fit_trees)(view, columns, clip)
+    fitted, rows = (fit_ridge if model == "ridge" else fit_trees)(view, columns, clip)
     labelled_rows = view.labelled_rows("validation")
     resamples = draws(labelled_rows, config.evaluation)
     sums = {
@@ -125,7 +125,7 @@ def _predictions(view: TrainValidationView, fitted: Mapping[str, Predict], clip:
         yield name, np.concatenate(parts.pop(name))
 
 
-def _fit_ridge(
+def fit_ridge(
     view: TrainValidationView, columns: Mapping[str, list[int]], clip: float
 ) -> tuple[dict[str, Predict], int]:
     """Fit every variant from one matrix of centred cross products of features and rank, (f + 1, f + 1).
@@ -150,7 +150,7 @@ def _solve(covariance: Floats, mean: Floats, chosen: list[int]) -> Predict:
     return lambda block: np.asarray(block[:, chosen] @ weights + offset, np.float64)
 
 
-def _fit_trees(
+def fit_trees(
     view: TrainValidationView, columns: Mapping[str, list[int]], clip: float
 ) -> tuple[dict[str, Predict], int]:
     """Fit every variant on an evenly spaced sample of the training rows."""

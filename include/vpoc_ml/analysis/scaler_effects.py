@@ -30,7 +30,8 @@ def scaler_effects(view: TrainValidationView, config: DatasetConfig, rows: int =
     for name in view.features:
         column = view.column(name)[chosen]
         for kind in kinds:
-            found[kind][name] = _shape(_scaled(kind, column))
+            scaled = column if kind == "none" else apply_column(fit_scaler(kind, [column]).columns[0], column)
+            found[kind][name] = _shape(scaled)
     return {
         kind: {
             "formula": KINDS[kind].formula if kind in KINDS else "unchanged",
@@ -39,10 +40,6 @@ def scaler_effects(view: TrainValidationView, config: DatasetConfig, rows: int =
         }
         for kind, features in found.items()
     }
-
-
-def _scaled(kind: str, column: Floats) -> Floats:
-    return column if kind == "none" else apply_column(fit_scaler(kind, [column]).columns[0], column)
 
 
 def _shape(values: Floats) -> dict[str, float]:

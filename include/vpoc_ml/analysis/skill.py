@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from vpoc_ml.analysis.train_validation_view import TrainValidationView
+from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.config import EvaluationConfig
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
@@ -62,31 +63,25 @@ def _skill(
     centred = np.where(np.isfinite(values), values - middle, 0.0)
     train, validation = (centred[view.mask(split, labelled=True)] for split in ("train", "validation"))
     train_ic = _ic(_sums(train, labelled_rows["train"]).rank_ic, resamples["train"])
-    direction = -1.0 if train_ic is not None and train_ic["value"] < 0 else 1.0
+    direction = -1.0 if train_ic is not None and train_ic.value < 0 else 1.0
     sums = _sums(direction * validation, labelled_rows["validation"])
-    ic = _turned(_ic(sums.rank_ic, resamples["validation"]), direction)
+    ic = _ic(sums.rank_ic, resamples["validation"])
+    if ic is not None and direction < 0:  # the IC of the feature itself
+        ic = Interval(-ic.value, -ic.high, -ic.low)
     accuracy = resamples["validation"].interval(sums.accuracy, ratio)
     t = None if sums.rank_ic is None else t_value(sums.rank_ic, resamples["validation"], correlation)
     return {
-        "train_ic": train_ic,
-        "validation_ic": ic,
+        "train_ic": None if train_ic is None else asdict(train_ic),
+        "validation_ic": None if ic is None else asdict(ic),
         "t": None if t is None else direction * t,
         "stands": t is not None and abs(t) > bar,
         "accuracy": asdict(accuracy) if accuracy is not None and ic is not None else None,
     }
 
 
-def _turned(ic: dict[str, float] | None, direction: float) -> dict[str, float] | None:
-    """Return the IC of the feature itself from that of ``direction`` times it."""
-    if ic is None or direction > 0:
-        return ic
-    return {"value": -ic["value"], "low": -ic["high"], "high": -ic["low"]}
-
-
 def _sums(values: Floats, rows: LabelledRows) -> SessionSums:
     return reduce(Forecast("feature", values, 0.0), rows, 1.0)
 
 
-def _ic(sums: Floats | None, resamples: Resamples) -> dict[str, float] | None:
-    found = None if sums is None else resamples.interval(sums, correlation)
-    return None if found is None else asdict(found)
+def _ic(sums: Floats | None, resamples: Resamples) -> Interval | None:
+    return None if sums is None else resamples.interval(sums, correlation)

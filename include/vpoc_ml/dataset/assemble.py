@@ -138,19 +138,14 @@ def _contract_rows(
             f"features of {code}", f"all features at the timestamps of its {bars[code].height} bars", found
         )
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
-    labels = _without_non_positive(_labels(bars[code], config.dataset), bars[code], names)
+    labels = label_bars(bars[code], config.dataset.horizon_minutes, config.dataset.return_clip).select(LABEL_COLUMNS)
+    if targets.KINDS[config.dataset.target.kind].needs_volatility:
+        last, window = labels["last_ret"], config.dataset.target.bars
+        labels = labels.with_columns(known_volatility(last, config.dataset.horizon_minutes, window))
+    labels = _without_non_positive(labels, bars[code], names)
     rows = own.select(*KEYS, *cells).with_columns(labels)
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     return rows.filter(_usable(rows, names) & in_front)
-
-
-def _labels(bars: pl.DataFrame, config: DatasetConfig) -> pl.DataFrame:
-    """Return the label columns of one contract's bars, and ``volatility`` if the target needs it."""
-    labels = label_bars(bars, config.horizon_minutes, config.return_clip).select(LABEL_COLUMNS)
-    if not targets.KINDS[config.target.kind].needs_volatility:
-        return labels
-    known = known_volatility(labels["last_ret"], config.horizon_minutes, config.target.bars)
-    return labels.with_columns(known)
 
 
 def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[str]) -> pl.DataFrame:

@@ -63,8 +63,10 @@ def sessions_needed(config: DatasetConfig, least: int = 1) -> int:
         InvalidValueError: the shares and the embargo would need more than ``LARGEST`` sessions.
     """
     count = LARGEST
-    while _smallest_part(count, config) >= least:
+    train, validation = _sizes(count, config)
+    while min(train, validation, count - 2 * config.embargo_sessions - train - validation) >= least:
         count -= 1
+        train, validation = _sizes(count, config)
     if count == LARGEST:
         shares = f"{config.train_share:g}, and dataset.validation_share {config.validation_share:g}"
         expected = f"shares that leave {least} sessions each to training, validation and test out of {LARGEST}"
@@ -106,9 +108,3 @@ def _sizes(count: int, config: DatasetConfig) -> tuple[int, int]:
     """Return the sessions of train and validation out of ``count``."""
     kept = count - 2 * config.embargo_sessions
     return round(kept * config.train_share), round(kept * config.validation_share)
-
-
-def _smallest_part(count: int, config: DatasetConfig) -> int:
-    """Return the sessions of the smallest split out of ``count``."""
-    train, validation = _sizes(count, config)
-    return min(train, validation, count - 2 * config.embargo_sessions - train - validation)

@@ -101,7 +101,7 @@ def backtest(
         gross=float(gross.sum()),
         costs=round_turn_cost * number,
         net=float(net.sum()),
-        net_per_session=_interval(net, resamples, _mean),
+        net_per_session=_interval(net, resamples, lambda sums: sums[..., 1] / sums[..., 0]),
         sharpe=_interval(net, resamples, sharpe),
         sharpe_gross=_interval(gross, resamples, sharpe),
         max_drawdown=max_drawdown(net),
@@ -144,10 +144,6 @@ def _adjacent(rows: pl.DataFrame, horizon_minutes: int) -> npt.NDArray[np.bool_]
 
 def _minutes(frame: pl.DataFrame) -> Ints:
     return frame["ts"].dt.epoch("s").to_numpy() // 60
-
-
-def _mean(sums: Floats) -> Floats:
-    return np.asarray(sums[..., 1] / sums[..., 0])
 
 
 def _interval(daily: Floats, resamples: Resamples, statistic: Statistic) -> Interval | None:

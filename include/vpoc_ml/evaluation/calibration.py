@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from vpoc_ml.artifacts.metrics import CalibrationBin
 from vpoc_ml.evaluation.forecasts import Floats, LabelledRows
@@ -19,14 +18,16 @@ def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> tup
     """
     edges = np.unique(np.quantile(prediction, np.arange(1, bins) / bins))
     bin_of = np.searchsorted(edges, prediction, side="right")
-    return tuple(_bin(bin_of == number, prediction, rows) for number in np.unique(bin_of))
-
-
-def _bin(members: npt.NDArray[np.bool_], prediction: Floats, rows: LabelledRows) -> CalibrationBin:
-    up, moved = int((rows.ret[members] > 0).sum()), int((rows.ret[members] != 0).sum())
-    return CalibrationBin(
-        rows=int(members.sum()),
-        prediction=float(prediction[members].mean()),
-        realised=float(rows.y[members].mean()),
-        up_share=up / moved if moved else None,
-    )
+    found = []
+    for number in np.unique(bin_of):
+        members = bin_of == number
+        up, moved = int((rows.ret[members] > 0).sum()), int((rows.ret[members] != 0).sum())
+        found.append(
+            CalibrationBin(
+                rows=int(members.sum()),
+                prediction=float(prediction[members].mean()),
+                realised=float(rows.y[members].mean()),
+                up_share=up / moved if moved else None,
+            )
+        )
+    return tuple(found)

@@ -7,13 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from vpoc_ml.artifacts.model_card import ModelCard, StoredModelCard
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
@@ -164,5 +163,5 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, JsonValue]) -> str:
     return _sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,8 @@ Floats = npt.NDArray[np.float64]
 Inputs = npt.NDArray[np.float32]
 
 ROUNDS, PATIENCE = 400, 30
-SQUARED: dict[str, Any] = {"objective": "regression"}
+Settings = dict[str, str | float]
+SQUARED: Settings = {"objective": "regression"}
 # One thread and row-wise histograms: the same trees on every machine
 SETTINGS = {
     "learning_rate": 0.05,
@@ -63,7 +63,7 @@ class Trees:
         return np.asarray(self.booster.predict(guarded, num_threads=1), dtype=np.float64)
 
 
-def huber(delta: float) -> dict[str, Any]:
+def huber(delta: float) -> Settings:
     """Return the settings of the Huber loss. Networks and trees trained with it estimate the same quantity.
 
     LightGBM's steps assume that every residual is within ``delta``. If most are beyond it, the steps are too small, so
@@ -73,7 +73,7 @@ def huber(delta: float) -> dict[str, Any]:
 
 
 def fit_trees(
-    train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats], seed: int, loss: Mapping[str, Any] = SQUARED
+    train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats], seed: int, loss: Settings = SQUARED
 ) -> Trees:
     """Fit trees on training rows, at most 400 rounds, until 30 rounds do not improve the validation rows.
 

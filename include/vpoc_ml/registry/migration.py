@@ -50,7 +50,8 @@ def migrate(ledger: Ledger, mlflow: MlflowStore) -> None:
                 mlflow.move_alias(key, history[-1])
         if mlflow.alias(None) is not None:
             mlflow.drop_unkeyed_alias()
-        logger.warning("%s: the registry has one champion for each of %s now", ledger.path, _listed(keys(entries)))
+        migrated = ", ".join(map(str, keys(entries))) or "no key"
+        logger.warning("%s: the registry has one champion for each of %s now", ledger.path, migrated)
 
 
 def _check_champion(entries: Sequence[LedgerEntry], versions: Sequence[ModelVersion], alias: int | None) -> None:
@@ -87,7 +88,3 @@ def _key(item: ModelVersion) -> ModelKey:
                 f"Expected the configuration of version {item.version} (run {item.run}) at {where}; {error}."
                 " Restore the file, or delete the version in MLflow if it is no champion."
             ) from error
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values)) or "none"

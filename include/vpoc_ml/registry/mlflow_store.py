@@ -66,38 +66,38 @@ class MlflowStore:
         files: Sequence[Path],
         *,
         metrics: Mapping[str, float],
-        params: Mapping[str, Any],
+        params: Mapping[str, str],
         tags: Mapping[str, str],
         curves: Sequence[tuple[str, float, int]] = (),
     ) -> int:
         """Log a run and register it as a version. An unfinished MLflow run with the same weights is completed."""
         logged = self._open_run(run, tags)
         for name, value in params.items():
-            self._client.log_param(logged.info.run_id, name, value)
+            self.client.log_param(logged.info.run_id, name, value)
         for name, number in metrics.items():
-            self._client.log_metric(logged.info.run_id, name, number)
+            self.client.log_metric(logged.info.run_id, name, number)
         self.log_curves(logged.info.run_id, curves)
         for path in files:
-            self._client.log_artifact(logged.info.run_id, str(path), "model")
+            self.client.log_artifact(logged.info.run_id, str(path), "model")
         source = f"{logged.info.artifact_uri}/model"
-        made = self._client.create_model_version(MODEL, source=source, run_id=logged.info.run_id, tags=dict(tags))
-        self._client.set_terminated(logged.info.run_id)
+        made = self.client.create_model_version(MODEL, source=source, run_id=logged.info.run_id, tags=dict(tags))
+        self.client.set_terminated(logged.info.run_id)
         return int(made.version)
 
     def open_live(self, run: str) -> str:
         """Return the id of the MLflow run for the training curves of ``run``; an open one is continued."""
-        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
-        found = self._client.search_runs([experiment], f"tags.run = '{run}' and tags.curves = 'live'")
+        experiment = self.client.get_experiment_by_name(EXPERIMENT).experiment_id
+        found = self.client.search_runs([experiment], f"tags.run = '{run}' and tags.curves = 'live'")
         made = (
             found[0]
             if found
-            else self._client.create_run(experiment, tags={"run": run, "curves": "live"}, run_name=f"{run} training")
+            else self.client.create_run(experiment, tags={"run": run, "curves": "live"}, run_name=f"{run} training")
         )
         return str(made.info.run_id)
 
     def close_live(self, run_id: str) -> None:
         """Mark the MLflow run of the curves as finished."""
-        self._client.set_terminated(run_id)
+        self.client.set_terminated(run_id)
 
     def log_curves(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
         """Log name, value and step of each point."""
@@ -106,7 +106,7 @@ class MlflowStore:
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for name, value, step in points]
         for start in range(0, len(metrics), BATCH_POINTS):
-            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_POINTS])
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH_POINTS])
 
     def versions(self) -> list[ModelVersion]:
         """Return every version, oldest first."""
@@ -132,11 +132,11 @@ class MlflowStore:
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Return the metrics of every MLflow run by its id, without the training curves."""
-        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
+        experiment = self.client.get_experiment_by_name(EXPERIMENT).experiment_id
         found: dict[str, dict[str, float]] = {}
         token: str | None = ""
         while token is not None:
-            page = self._client.search_runs([experiment], page_token=token or None)
+            page = self.client.search_runs([experiment], page_token=token or None)
             for each in page:
                 own = {name: value for name, value in each.data.metrics.items() if not name.startswith(CURVES)}
                 found[each.info.run_id] = own
@@ -145,32 +145,33 @@ class MlflowStore:
 
     def alias(self, key: ModelKey | None) -> int | None:
         """Return the version with the champion alias of ``key``, or None. Without a key: the alias for all keys."""
-        aliases = self._client.get_registered_model(MODEL).aliases
+        aliases = self.client.get_registered_model(MODEL).aliases
         return int(aliases[_alias(key)]) if _alias(key) in aliases else None
 
     def move_alias(self, key: ModelKey, version: int) -> None:
         """Move the champion alias of ``key`` to ``version``."""
-        self._client.set_registered_model_alias(MODEL, _alias(key), str(version))
+        self.client.set_registered_model_alias(MODEL, _alias(key), str(version))
 
     def drop_unkeyed_alias(self) -> None:
         """Remove the alias for all keys."""
-        self._client.delete_registered_model_alias(MODEL, UNKEYED_ALIAS)
+        self.client.delete_registered_model_alias(MODEL, UNKEYED_ALIAS)
 
     def set_key(self, version: int, key: ModelKey) -> None:
         """Set the key of a version that was registered before there were keys."""
-        self._client.set_model_version_tag(MODEL, str(version), "key", str(key))
+        self.client.set_model_version_tag(MODEL, str(version), "key", str(key))
 
     def head(self) -> LedgerHead | None:
         """Return the head of the ledger; None before the first entry."""
-        tags = self._client.get_registered_model(MODEL).tags
+        tags = self.client.get_registered_model(MODEL).tags
         return LedgerHead(**json.loads(tags[HEAD_TAG])) if HEAD_TAG in tags else None
 
     def set_head(self, head: LedgerHead) -> None:
         """Store the head of the ledger as a tag of the registered model."""
-        self._client.set_registered_model_tag(MODEL, HEAD_TAG, json.dumps(asdict(head)))
+        self.client.set_registered_model_tag(MODEL, HEAD_TAG, json.dumps(asdict(head)))
 
     @property
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """MLflow's client. Experiment and registered model are created on first use."""
         if self._connected is None:
             client = connect_client(self.tracking_uri)
             if client.get_experiment_by_name(EXPERIMENT) is None:
@@ -181,16 +182,16 @@ class MlflowStore:
         return self._connected
 
     def _open_run(self, run: str, tags: Mapping[str, str]) -> Any:
-        experiment = self._client.get_experiment_by_name(EXPERIMENT).experiment_id
+        experiment = self.client.get_experiment_by_name(EXPERIMENT).experiment_id
         wanted = f"tags.run = '{run}' and tags.weights = '{tags['weights']}'"
-        found = self._client.search_runs([experiment], wanted)
-        return found[0] if found else self._client.create_run(experiment, tags=dict(tags), run_name=run)
+        found = self.client.search_runs([experiment], wanted)
+        return found[0] if found else self.client.create_run(experiment, tags=dict(tags), run_name=run)
 
     def _search(self, wanted: str) -> list[ModelVersion]:
         found: list[ModelVersion] = []
         token: str | None = ""
         while token is not None:
-            page = self._client.search_model_versions(wanted, page_token=token or None)
+            page = self.client.search_model_versions(wanted, page_token=token or None)
             found += [_registered(item) for item in page]
             token = page.token or None
         return found

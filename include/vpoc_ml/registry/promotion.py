@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import JsonValue
 
 from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics
 from vpoc_ml.config import PromotionConfig
@@ -80,7 +81,7 @@ class PromotionDecision:
     reasons: tuple[str, ...]
     checks: tuple[PromotionCheck, ...] = field(default=())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         """Return ``promote``, ``reasons`` and ``checks``."""
         return {
             "promote": self.promote,

@@ -62,7 +62,11 @@ class Registry:
     def models(self) -> list[ModelSummary]:
         """Return every version of every key, by key, oldest first."""
         entries, metrics = self.entries(), self.mlflow.metrics()
-        about: dict[int | None, LedgerEntry] = {e.version: e for e in entries if e.action not in (ASSIGN, RECOVER)}
+        decisions = {
+            entry.version: VersionDecision(action=entry.action, time=entry.time, reasons=entry.reasons)
+            for entry in entries
+            if entry.action not in (ASSIGN, RECOVER)
+        }
         champions: dict[ModelKey | None, int | None] = {key: self.mlflow.alias(key) for key in keys(entries)}
         versions = sorted(self.mlflow.versions(), key=lambda item: (str(item.key), item.version))
         return [
@@ -74,11 +78,7 @@ class Registry:
                 registered=datetime.fromtimestamp(item.created_ms / 1000, UTC).isoformat(timespec="seconds"),
                 champion=item.version == champions.get(item.key),
                 metrics=metrics.get(item.run_id, {}),
-                decision=_decision(about.get(item.version)),
+                decision=decisions.get(item.version),
             )
             for item in versions
         ]
-
-
-def _decision(entry: LedgerEntry | None) -> VersionDecision | None:
-    return None if entry is None else VersionDecision(action=entry.action, time=entry.time, reasons=entry.reasons)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from vpoc_ml.artifacts.model_summary import ModelSummary
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
@@ -64,7 +63,7 @@ class ModelStore:
         run_dir: Path,
         *,
         metrics: Mapping[str, float] | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> int:
         """Register the model of ``run_dir`` and return its version. The same run returns the same version again.
@@ -85,7 +84,12 @@ class ModelStore:
             found = self.mlflow.of_run(run)
             if found is not None:
                 self._check_key(found)
-                return _same_weights(found, weights)
+                if found.weights != weights:
+                    raise RegistryError(
+                        f"Expected run {run!r} to be registered once; version {found.version} has weights"
+                        f" {found.weights[:12]}, these are {weights[:12]}. Give the new run another name."
+                    )
+                return found.version
             own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights, "key": str(self.key)}
             return self.mlflow.register(
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
@@ -220,15 +224,6 @@ def _previous(history: Sequence[int], expected: int | None) -> int:
             " Promote another version instead."
         )
     return history[-2]
-
-
-def _same_weights(found: ModelVersion, weights: str) -> int:
-    if found.weights != weights:
-        raise RegistryError(
-            f"Expected run {found.run!r} to be registered once; version {found.version} has weights"
-            f" {found.weights[:12]}, these are {weights[:12]}. Give the new run another name."
-        )
-    return found.version
 
 
 def _check_weights(folder: Path, item: ModelVersion) -> None:

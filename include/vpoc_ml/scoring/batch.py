@@ -58,7 +58,8 @@ def score_bars(
         raise ArtifactError("the features", f"the champion's columns {', '.join(absent)}", "no such columns")
     due = (features if since is None else features.filter(pl.col("ts") > since)).sort("ts", "contract")
     usable = due.filter(pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in names))
-    prediction = _predict(champion, usable.select(names))
+    raw = usable.select(names).to_numpy()
+    prediction = np.asarray(champion.predict(raw) if len(raw) else [], dtype=np.float64)
     frame = usable.select(
         "ts",
         "contract",
@@ -72,9 +73,3 @@ def score_bars(
         pl.lit(key.target).alias("target"),
     )
     return Scores(frame, due.height, due.height - usable.height)
-
-
-def _predict(champion: RankModel, rows: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    if rows.is_empty():
-        return np.empty(0, dtype=np.float64)
-    return np.asarray(champion.predict(rows.to_numpy()), dtype=np.float64)

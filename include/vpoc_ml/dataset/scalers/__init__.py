@@ -67,8 +67,12 @@ def fit_scaler(kind: str, columns: Iterable[npt.NDArray[np.floating]]) -> Scaler
     Raises:
         InvalidValueError: the kind is unknown.
     """
-    scaling = _class(kind)
-    return Scaler(kind, tuple(scaling.fit(_finite(column)) for column in columns))
+    scaling, fitted = _class(kind), []
+    for column in columns:
+        values = column.astype(np.float64)
+        finite = values[np.isfinite(values)]
+        fitted.append(scaling.fit(finite if finite.size else np.zeros(1)))
+    return Scaler(kind, tuple(fitted))
 
 
 def scaler_from_json(stored: FittedScaler) -> Scaler:
@@ -85,12 +89,6 @@ def _class(kind: str) -> type[ColumnScaler]:
     if kind not in KINDS:
         raise InvalidValueError("dataset.scaler", kind, f"one of {', '.join(KINDS)}")
     return KINDS[kind]
-
-
-def _finite(column: npt.NDArray[np.floating]) -> Floats:
-    values = column.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    return finite if finite.size else np.zeros(1)
 
 
 __all__ = ["KINDS", "ColumnScaler", "Scaler", "apply_column", "fit_scaler", "scaler_from_json"]
