@@ -11,11 +11,12 @@ import pytest
 from tests.profile import reference
 from tests.profile.reference import Bar
 
+from vpoc_ml.artifacts.schemas import DEVELOPING, OPENING, SESSIONS
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.histogram import volume_profile
-from vpoc_ml.profile.sessions import COLUMNS, OPENING, build_sessions
+from vpoc_ml.profile.sessions import COLUMNS, build_sessions
 from vpoc_ml.profile.tick_bars import SPREADS, profile_rule
 
 CONFIG = ProfileConfig()
@@ -43,6 +44,8 @@ def test_sessions_have_prices_levels_and_variants_of_rth_and_the_night(market, e
     assert sessions.columns == [
         "contract", "session", *COLUMNS, *variant_columns("rth"), *OPENING, *variant_columns("overnight"),
     ]  # fmt: skip
+    assert sessions.schema == SESSIONS
+    assert build_developing(half, es, CONFIG).schema == DEVELOPING
     assert sessions["bars"].to_list() == [90] * 5
     assert sessions["rth_bars"].to_list() == [45] * 5
     rth = build_sessions(half.filter("rth"), es, CONFIG)

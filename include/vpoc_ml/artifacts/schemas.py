@@ -40,19 +40,24 @@ INDEX_VALUES: Schema = {"date": pl.Date(), "close": pl.Float64(), "available_at"
 OPEN_INTEREST: Schema = {"contract": pl.String(), "session": pl.Date(), "open_interest": pl.Int64()}
 """Contracts held at the end of a session."""
 
-_PROFILE: Schema = {
+LEVELS = ("vpoc", "vah", "val")
+"""Null where no volume was traded: a profile without volume has no level."""
+OPENING = ("ib_high", "ib_low", "or_high", "or_low")
+"""High and low of the first 60 and of the first 10 minutes of RTH."""
+
+SESSION_FIGURES: Schema = {
     "bars": pl.Int32(),
     **dict.fromkeys(PRICES, pl.Float64()),
     "volume": pl.Int64(),
-    **dict.fromkeys(("vpoc", "vah", "val", "va_volume", "range"), pl.Float64()),
+    **dict.fromkeys((*LEVELS, "va_volume", "range"), pl.Float64()),
 }
 SESSIONS: Schema = {
     "contract": pl.String(),
     "session": pl.Date(),
-    **_PROFILE,
-    **{f"rth_{name}": dtype for name, dtype in _PROFILE.items()},
-    **dict.fromkeys(("ib_high", "ib_low", "or_high", "or_low"), pl.Float64()),
-    **{f"overnight_{name}": dtype for name, dtype in _PROFILE.items()},
+    **SESSION_FIGURES,
+    **{f"rth_{name}": dtype for name, dtype in SESSION_FIGURES.items()},
+    **dict.fromkeys(OPENING, pl.Float64()),
+    **{f"overnight_{name}": dtype for name, dtype in SESSION_FIGURES.items()},
 }
 """One row a session: its bars and profile, then those of RTH, the initial balance and opening range, the overnight."""
 
@@ -60,7 +65,7 @@ DEVELOPING: Schema = {
     "ts": TIME,
     "contract": pl.String(),
     "session": pl.Date(),
-    **dict.fromkeys(("vpoc", "vah", "val"), pl.Float64()),
+    **dict.fromkeys(LEVELS, pl.Float64()),
 }
 """One row a bar: the session's levels so far."""
 

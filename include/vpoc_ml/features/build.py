@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import FEATURE_KEYS
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features import calendar_features, levels, price, vix, volatility, volume
 from vpoc_ml.features.history import Floats, Past, Predecessor, past_of, required_history
@@ -19,8 +20,6 @@ from vpoc_ml.features.optional_registry import ALL_FEATURES, OPTIONAL_FEATURES, 
 from vpoc_ml.features.registry import REGISTRY, PriceLookback
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.tick_bars import session_starts
-
-KEYS = ("ts", "contract", "session")
 
 _FAMILIES = {
     "price": price,
@@ -75,7 +74,7 @@ def build_features(
         InvalidValueError: a price is NaN, or a session lies outside the reviewed calendar.
     """
     if bars.is_empty():
-        return bars.select(KEYS).with_columns(
+        return bars.select(*FEATURE_KEYS).with_columns(
             pl.lit(None, pl.Float32).alias(name)
             for name in selected_features(extras, vix=vix is not None, covariates=covariates or ())
         )
@@ -116,7 +115,7 @@ def compute(inputs: Inputs, extras: Iterable[str] = ()) -> pl.DataFrame:
     selected = selected_features((), vix=inputs.uses_vix)
     functions = {name: function for name, function in FUNCTIONS.items() if name in selected}
     optional = optional_values(inputs, extras)
-    features = inputs.frame.select(KEYS).with_columns(
+    features = inputs.frame.select(*FEATURE_KEYS).with_columns(
         *tabulate(inputs, functions), *(pl.Series(name, values.astype(np.float32)) for name, values in optional.items())
     )
     return _without_non_positive(features, inputs) if (inputs.full_history.low <= 0).any() else features

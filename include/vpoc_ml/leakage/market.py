@@ -9,12 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vpoc_ml.artifacts.schemas import LEVELS, PRICES
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.vix.vix_closes import join_vix
 from vpoc_ml.market.instruments import Instrument
-
-PRICES = ("open", "high", "low", "close")
-LEVELS = ("vpoc", "vah", "val")
 
 
 @dataclass(frozen=True)

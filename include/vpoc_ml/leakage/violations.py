@@ -9,8 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult, Violation
+from vpoc_ml.artifacts.schemas import FEATURE_KEYS
 
-KEYS = ("ts", "contract", "session")
+KEYS = tuple(FEATURE_KEYS)
 ALL = "*"
 """The feature of a violation that concerns the rows themselves."""
 

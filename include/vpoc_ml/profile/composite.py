@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import LEVELS
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import SCALE, span_levels
-from vpoc_ml.profile.sessions import LEVELS
 from vpoc_ml.profile.tick_bars import Anchor, profile_rule, select_anchor, session_starts, tick_bars
 
 

@@ -15,15 +15,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import FEATURE_KEYS, LEVELS
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import write_bytes
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars, extend_levels
-from vpoc_ml.profile.sessions import LEVELS
 from vpoc_ml.profile.tick_bars import Anchor, profile_rule, select_anchor, tick_bars
 
-_KEYS = ("ts", "contract", "session")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -104,7 +103,7 @@ def build_developing(
     levels, _ = extend_developing(select_anchor(bars, anchor), instrument, config)
     if anchor == "session":
         return levels
-    joined = bars.select(_KEYS).join(levels.select("ts", *LEVELS), on="ts", how="left", maintain_order="left")
+    joined = bars.select(*FEATURE_KEYS).join(levels.select("ts", *LEVELS), on="ts", how="left", maintain_order="left")
     return joined.with_columns(pl.col(LEVELS).forward_fill().over("session"))
 
 
@@ -119,7 +118,7 @@ def extend_developing(
     Raises:
         ArtifactError: as ``build_developing`` and ``ProfileState.require_continuation``.
     """
-    keys = bars.select(_KEYS)
+    keys = bars.select(*FEATURE_KEYS)
     if bars.is_empty():
         return keys.with_columns(pl.lit(None, pl.Float64).alias(name) for name in LEVELS), state
     if state is not None:

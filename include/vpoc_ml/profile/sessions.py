@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
+from vpoc_ml.artifacts.schemas import LEVELS, SESSION_FIGURES
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import SCALE, session_levels
 from vpoc_ml.profile.rth_structure import opening_ranges
 from vpoc_ml.profile.tick_bars import Anchor, profile_rule, select_anchor, tick_bars
 
-COLUMNS = ("bars", "open", "high", "low", "close", "volume", "vpoc", "vah", "val", "va_volume", "range")
-"""Columns of the full session. The variants of RTH and of the night have the prefix ``rth_`` or ``overnight_``."""
-
-LEVELS = ("vpoc", "vah", "val")
-"""Null where no volume was traded: a profile without volume has no level."""
-
-OPENING = ("ib_high", "ib_low", "or_high", "or_low")
-"""High and low of the first 60 and of the first 10 minutes of RTH."""
+COLUMNS = tuple(SESSION_FIGURES)
+"""Figures of the full session. The variants of RTH and of the night have the prefix ``rth_`` or ``overnight_``."""
 
 
 def build_sessions(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) -> pl.DataFrame:
@@ -29,11 +24,12 @@ def build_sessions(bars: pl.DataFrame, instrument: Instrument, config: ProfileCo
         config: share and rule of the value area, and the spread.
 
     Returns:
-        ``contract, session``, then ``COLUMNS`` of the full session: bars (Int32), open, high, low, close in points,
-        volume in contracts, vpoc, vah, val in points, va_volume in contracts and range in points. Then the same with
-        prefix ``rth_`` over the RTH bars, then ib_high, ib_low of the initial balance and or_high, or_low of the
-        open range in points, then ``COLUMNS`` with prefix ``overnight_`` over the bars before RTH. Values are null
-        where the session has no such bars; vpoc, vah and val are also null where these bars have no volume.
+        The columns of ``schemas.SESSIONS``: ``contract, session``, then ``COLUMNS`` of the full session: bars (Int32),
+        open, high, low, close in points, volume in contracts, vpoc, vah, val in points, va_volume in contracts and
+        range in points. Then the same with prefix ``rth_`` over the RTH bars, then ib_high, ib_low of the initial
+        balance and or_high, or_low of the open range in points, then ``COLUMNS`` with prefix ``overnight_`` over the
+        bars before RTH. Values are null where the session has no such bars; vpoc, vah and val are also null where
+        these bars have no volume.
 
     Raises:
         ArtifactError: as ``tick_bars``.
