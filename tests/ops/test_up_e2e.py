@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -272,6 +273,7 @@ def test_up_beside_a_stray_process_alone_starts_all_parts(airflow, capsys):
 
 
 def kill(pid: int) -> None:
-    process = psutil.Process(pid)
-    process.kill()
-    psutil.wait_procs([process], timeout=10)
+    with suppress(psutil.NoSuchProcess):  # some processes end with their parent
+        process = psutil.Process(pid)
+        process.kill()
+        psutil.wait_procs([process], timeout=10)
