@@ -31,7 +31,7 @@ def test_a_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
     assert not list(run.folder.glob("failures/*"))
 
 
-def test_start_gets_recipe_overrides_paths_and_an_aware_clock(run_dag):
+def test_the_start_gets_preset_overrides_paths_and_an_aware_clock(run_dag):
     run = run_dag(preset="smoke", raw="/vendor", **{"training.epochs": 3, "overrides": {"training.epochs": 4}})
     preset, overrides, raw, vix, now, as_of = run.fake.calls[0][1]
     assert (preset, overrides, raw, vix) == ("smoke", {"training.epochs": 4}, "/vendor", None)
@@ -45,7 +45,7 @@ def test_mapped_tasks_have_the_name_of_their_contract(run_dag):
     assert states["contract.features_contract", "ESM25"] == "success"
 
 
-def test_failed_gate_fails_the_run_starts_nothing_after_it_and_still_publishes(run_dag):
+def test_after_a_failed_gate_only_the_reports_are_published(run_dag):
     run = run_dag(fail="gate")
     assert run.state == "failed"
     assert Counter(run.fake.stages()) == BEFORE_GATE + Counter(gate_features=1, publish_reports=1)

@@ -73,7 +73,7 @@ def test_unknown_key_suggests_a_setting_of_the_same_last_name():
     assert caught.value.suggestions == ("training.seed", "evaluation.seed")
 
 
-def test_conf_of_the_previous_release_is_understood_with_a_warning():
+def test_a_conf_of_the_previous_release_is_accepted_with_a_warning():
     from vpoc_airflow.start import with_conf
 
     with pytest.warns(FutureWarning, match="conf of the run: recipe is now called preset"):

@@ -56,7 +56,7 @@ def test_pointer_of_the_newest_checkpoint_survives_the_task(folder):
     assert store[training.KEY]["fingerprint"] == training.fingerprint(folder)
 
 
-def test_pointer_follows_the_steps_of_checkpoints_and_not_their_times(folder):
+def test_the_pointer_names_the_checkpoint_of_the_last_step_whatever_the_file_times(folder):
     tomorrow = time.time() + 86_400
     for name in ("step-000000000009.ckpt", ".step-000000000020.ckpt.x.tmp", "notes.txt"):  # before the clock went back
         file = folder / "checkpoints" / name
@@ -67,7 +67,7 @@ def test_pointer_follows_the_steps_of_checkpoints_and_not_their_times(folder):
     assert store[training.KEY]["path"] == str(folder / "checkpoints" / "step-000000000010.ckpt")
 
 
-def test_retry_resumes_only_what_the_same_settings_and_data_made(folder, caplog):
+def test_a_retry_resumes_only_a_checkpoint_of_the_same_settings_and_data(folder, caplog):
     store = Store()
     training.train(store)
     caplog.set_level("INFO")
@@ -82,7 +82,7 @@ def test_retry_resumes_only_what_the_same_settings_and_data_made(folder, caplog)
         assert "Resuming" not in caplog.text
 
 
-def test_task_log_has_one_line_an_epoch(folder, caplog):
+def test_the_task_log_has_one_line_per_epoch(folder, caplog):
     caplog.set_level("INFO")
     training.train(Store())
     expected = (
@@ -100,7 +100,7 @@ def test_task_log_has_one_line_an_epoch(folder, caplog):
         (TrainingUnstableError("unstable on every rung"), AirflowFailException),
     ],
 )
-def test_fault_of_the_machine_keeps_its_retries_and_a_verdict_does_not(error, raised, tmp_path, monkeypatch):
+def test_only_faults_of_the_machine_are_retried(error, raised, tmp_path, monkeypatch):
     monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
     with pytest.raises(raised), stage_tasks.recorded("night", "train"):
         raise error

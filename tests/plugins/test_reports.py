@@ -28,7 +28,7 @@ def plugin(airflow_home):
 
 @pytest.fixture
 def lake(tmp_path, monkeypatch):
-    """A lake with one run, Data Docs, a demo's lake below it and things that are nobody's business."""
+    """A lake with one run, Data Docs, a demo's lake below it and files that are not public."""
     root = tmp_path / "data"
     files = {
         "runs/night-1/report.html": REPORT,
@@ -50,7 +50,7 @@ def lake(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def auth_manager(airflow_home):
-    """Airflow's server, which installs the auth manager that the routes ask."""
+    """Airflow's server, which installs the auth manager of the routes."""
     from airflow.api_fastapi.app import create_app
 
     return create_app()
@@ -91,7 +91,7 @@ def client(anonymous, stored_dags):
     "path",
     ["/", "/view/runs/night-1/report.html", "/run/vpoc_nightly/night-1", "/run/unknown/night-1", "/view/nothing"],
 )
-def test_anonymous_is_refused_everywhere(anonymous, path):
+def test_every_route_rejects_anonymous_requests(anonymous, path):
     assert anonymous.get(path).status_code == 401
 
 
@@ -105,7 +105,7 @@ def test_report_is_served_and_its_scripts_can_reach_nothing(client):
 
 
 @pytest.mark.parametrize("path", ["reports/data_docs/static/docs.css", "demo/runs/night-2/report.html"])
-def test_what_pages_need_is_served(client, path):
+def test_files_that_pages_load_are_served(client, path):
     assert client.get(f"/view/{path}").status_code == 200
 
 
@@ -135,7 +135,7 @@ def test_what_pages_need_is_served(client, path):
         "%0d%0aSet-Cookie:x=1",
     ],
 )
-def test_everything_else_is_not_found(client, lake, path):
+def test_files_that_are_not_public_are_not_found(client, lake, path):
     (lake / "reports" / "circle").symlink_to(lake / "reports" / "circle")
     token = client.get("/view/runs/night-1/report.html").request.url.path.split("/")[2]
     assert client.get(f"/view/{path}").status_code == 404
@@ -165,7 +165,7 @@ def test_odd_run_id_is_a_run_without_pages(client, run):
     assert "None yet" in answer.text
 
 
-def test_random_paths_never_fail_the_server(client):
+def test_random_paths_get_an_ordinary_status(client):
     seed = 20261128
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -202,7 +202,7 @@ def test_files_need_a_token_that_was_given_out_and_is_fresh(client, plugin, monk
     assert "Open the page from Reports again" in expired.text
 
 
-def test_validation_that_is_no_longer_kept_says_so(client):
+def test_a_deleted_validation_is_reported_with_the_setting_that_limits_them(client):
     address = client.get("/view/reports/data_docs/index.html").request.url.path
     gone = client.get(address.replace("index.html", "validations/bars/night-0/20260101T000000/tallies-bars.html"))
     assert gone.status_code == 404
@@ -231,12 +231,12 @@ def test_index_escapes_names(client, lake):
     assert "<script>alert" not in client.get("/").text
 
 
-def test_index_of_an_empty_lake_says_so(client, monkeypatch, tmp_path):
+def test_the_index_of_an_empty_lake_has_a_message(client, monkeypatch, tmp_path):
     monkeypatch.setenv("VPOC_LAKE", str(tmp_path / "none"))
     assert "No run has left anything" in client.get("/").text
 
 
-def test_page_of_a_run_is_found_by_airflow_s_run_id(client, lake):
+def test_the_page_of_a_run_is_found_by_its_run_id_in_airflow(client, lake):
     (lake / "runs" / "manual__2026-01-01T00-00-00-00-00").mkdir()
     (lake / "runs" / "manual__2026-01-01T00-00-00-00-00" / "report.html").write_text("mine")
     page = client.get("/run/vpoc_nightly/manual__2026-01-01T00:00:00%2B00:00").text
@@ -269,7 +269,7 @@ def test_failed_run_shows_stage_contract_error_message_remedy_time_and_gates_pag
     assert 'http-equiv="refresh"' not in page, "a failed run does not reload"
 
 
-def test_run_that_never_started_shows_its_reason(client, lake):
+def test_a_run_that_never_started_shows_its_error(client, lake):
     message = "Expected training.epochs to be at least 1; was 0."
     record_failure(lake, "night-3", "resolve_config", error="InvalidValueError", message=message)
     page = client.get("/run/vpoc_nightly/night-3").text
@@ -327,7 +327,7 @@ def test_page_of_a_running_training_shows_its_curves_and_reloads(client, lake):
     assert 'http-equiv="refresh"' not in after
 
 
-def test_training_that_went_silent_is_not_called_running(client, lake):
+def test_a_training_without_recent_records_is_not_shown_as_running(client, lake):
     folder = lake / "runs" / "night-4"
     folder.mkdir()
     (folder / "progress.jsonl").write_text('{"kind": "window", "step": 5, "steps_total": 9, "epoch": 1, "loss": 1.0}\n')

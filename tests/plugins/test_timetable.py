@@ -110,7 +110,7 @@ def test_a_contract_of_another_instrument_is_rejected(module):
 # ---------------------------------------------------------------- a backfill's range
 
 
-def test_range_gives_every_contract_once_in_order(timetable):
+def test_a_range_gives_every_contract_once_in_order(timetable):
     assert keys(timetable, "2023-01-01", "2024-03-11") == ["ESH23", "ESM23", "ESU23", "ESZ23", "ESH24"]
     long = keys(timetable, "1990-01-01", "2100-01-01")
     assert (long[0], long[-1], len(long)) == ("ESU97", "ESU26", 117)
@@ -159,11 +159,11 @@ def test_first_start_waits_for_the_next_contract(timetable):
     assert (info.partition_key, info.run_after) == ("ESZ26", day("2026-12-14T23:30"))
 
 
-def test_backfill_of_old_contracts_drags_nothing_along(timetable):
+def test_a_backfill_of_old_contracts_does_not_start_later_ones(timetable):
     assert following(timetable, last=day("2023-06-12T22:30")).partition_key == "ESZ26"
 
 
-def test_contract_missed_while_the_scheduler_was_down_is_made_up_for(timetable, module, monkeypatch):
+def test_a_contract_missed_while_the_scheduler_was_down_still_starts(timetable, module, monkeypatch):
     at(monkeypatch, module, day("2026-12-20"))
     assert following(timetable, last=day("2026-09-14T22:30")).partition_key == "ESZ26"
     assert following(timetable, last=day("2026-12-14T23:30")).partition_key == "ESH27"
@@ -214,7 +214,7 @@ def test_manual_run_with_a_logical_date_gets_an_empty_interval(timetable):
     assert timetable.infer_manual_data_interval(run_after=NOW) == (NOW, NOW)
 
 
-def test_timetable_at_work_imports_nothing_heavy(airflow_home):
+def test_using_the_timetable_imports_nothing_heavy(airflow_home):
     program = (
         "import sys, datetime\n"
         f"sys.path.insert(0, {str(ROOT / 'plugins')!r})\n"
