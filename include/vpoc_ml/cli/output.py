@@ -93,13 +93,12 @@ def show_decision(decision: DecisionResult, as_json: bool) -> None:
 
 def show_seeds(result: SeedsResult, as_json: bool) -> None:
     """Print the results of a seed study."""
-    content = result.to_json()
     if as_json:
-        typer.echo(json.dumps(content))
+        typer.echo(json.dumps(result.to_json()))
         return
     from vpoc_ml.reports.terminal_tables import render_seeds
 
-    render_seeds(Console(), content)
+    render_seeds(Console(), result)
 
 
 def show_stage(result: StageResult) -> None:

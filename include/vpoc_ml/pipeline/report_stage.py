@@ -107,7 +107,7 @@ def _facts(run: Run) -> dict[str, str]:
         "model": str(run.model_key),
         "contracts": ", ".join(plan.contracts),
         "raw files": plan.raw,
-        "newest bar": age_text(age.to_json()),
+        "newest bar": age_text(age),
         "training fingerprint": trained.fingerprint,
         "device": trained.device,
         "parameters": f"{trained.parameters:,}",

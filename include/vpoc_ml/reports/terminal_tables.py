@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
+from vpoc_ml.artifacts.stage_results import DataAge, SeedsResult
 from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of, title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
@@ -40,7 +41,7 @@ def render(console: Console, summary: Mapping[str, Any]) -> None:
             for note in notes:
                 console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
     if data := summary.get("data"):
-        console.print(f"Newest bar: {age_text(data)}", highlight=False)
+        console.print(f"Newest bar: {age_text(DataAge.model_validate(data))}", highlight=False)
     metrics = summary.get("metrics") or {}
     _print_metrics(console, metrics)
     if decision := summary.get("decision"):
@@ -65,10 +66,10 @@ def _print_metrics(console: Console, metrics: Mapping[str, Any]) -> None:
         _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
 
 
-def age_text(data: Mapping[str, Any]) -> str:
+def age_text(age: DataAge) -> str:
     """Return the newest bar's timestamp and how many sessions it lies before the run's clock."""
-    count = data["age_sessions"]
-    newest = f"{datetime.fromisoformat(data['newest_bar']):%Y-%m-%d %H:%M} UTC"
+    count = age.age_sessions
+    newest = f"{datetime.fromisoformat(age.newest_bar):%Y-%m-%d %H:%M} UTC"
     return f"{newest}, {count or 'no'} session{'s' if count != 1 else ''} before the run's clock"
 
 
@@ -85,18 +86,22 @@ def render_proof(console: Console, proof: LeakageProof) -> None:
     console.print("[bold green]PASSED[/]" if proof.passed else "[bold red]FAILED[/]")
 
 
-def render_seeds(console: Console, result: Mapping[str, Any]) -> None:
-    """Print a row a seed, the best marked ``*``, then the spread of the losses and what the mean prediction does."""
-    rows = (
-        [f"{'*' if seed == result['best'] else ''}{seed}", f"{loss:.6f}", f"{result['correlations'][seed]:.4f}"]
-        for seed, loss in result["validation_losses"].items()
-    )
+def render_seeds(console: Console, result: SeedsResult) -> None:
+    """Print one row per seed, the best marked ``*``, the spread of the losses, and the correlation of the mean."""
+    rows = []
+    for seed, loss in result.validation_losses.items():
+        mark = "*" if seed == result.best else ""
+        rows.append([f"{mark}{seed}", f"{loss:.6f}", _correlation(result.correlations[seed])])
     _print_table(console, "Seeds, validation rows", ("seed", "validation loss", "rank correlation"), rows)
-    mean, spread = result["mean_correlation"], result["spread"]
-    console.print(f"rank correlation of the mean prediction {mean:.4f}", highlight=False)
-    console.print(f"standard deviation of the validation losses {spread:.2g}", highlight=False)
-    for seed, path in result["models"].items():
+    mean = _correlation(result.mean_correlation)
+    console.print(f"rank correlation of the mean prediction {mean}", highlight=False)
+    console.print(f"standard deviation of the validation losses {result.spread:.2g}", highlight=False)
+    for seed, path in result.models.items():
         console.print(f"model {seed:<9} {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _correlation(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def render_models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
