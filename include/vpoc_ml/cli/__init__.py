@@ -29,9 +29,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Futures bars -> gates -> volume profiles -> features -> model -> promotion, one command a stage.",
+    help="Futures bars to volume profiles, features, a model and its promotion: one command per stage.",
 )
-report = typer.Typer(no_args_is_help=True, help="Reports on what a run has left.")
+report = typer.Typer(no_args_is_help=True, help="Reports on a run.")
 app.add_typer(report, name="report")
 
 LakeOption = Annotated[
@@ -57,7 +57,7 @@ VaryOption = Annotated[
 KeyOption = Annotated[
     str | None, typer.Option("--key", help="Instrument, horizon and target, such as ES-1m-rank; default: the only one.")
 ]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes to the ledger.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Reason; goes to the ledger.")]
 
 
 @app.command()
@@ -190,8 +190,7 @@ for _stage in STAGES:
 
 
 @app.command(
-    help=f"... -> a trained model in the run's folder. RUN, its name, comes first; default: of --output_dir."
-    f" {legacy_flags.HELP}",
+    help=f"Run every stage up to training. RUN comes first; default: derived from --output_dir. {legacy_flags.HELP}",
     options_metavar="[RUN] [OPTIONS]",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
@@ -208,21 +207,21 @@ def train(
 ) -> None:
     from vpoc_ml.compat import train_command
 
-    # no typer argument: values of the earlier trainer's flags, such as 16 8, would be taken for it
+    # no typer argument: it would take values of legacy flags, such as 16 8
     leads = bool(context.args) and not context.args[0].startswith("-")
     named, flags = (context.args[0], context.args[1:]) if leads else (None, context.args)
-    asked = legacy_flags.parse(flags)
-    run = _run_of(named, run, train_command.run_of(asked.output if asked else None))
-    if asked is None:
+    legacy = legacy_flags.parse(flags)
+    run = _run_of(named, run, train_command.run_of(legacy.output if legacy else None))
+    if legacy is None:
         _run_stages("train", lake, run, preset or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
         return
-    if asked.verbose:
+    if legacy.verbose:
         output.log_to_stderr()
-    preset, overrides = preset or legacy_flags.PRESET, asked.settings | _overrides(override, contract)
-    if asked.data:
-        settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, asked.output)
-        raw, vix = train_command.deliver(asked.data, vix, folder, settings.ingest, settings.data.contracts)
-    _train_and_evaluate(lake, run, preset, overrides, raw, vix, asked.output, as_json=as_json)
+    preset, overrides = preset or legacy_flags.PRESET, legacy.settings | _overrides(override, contract)
+    if legacy.data:
+        settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, legacy.output)
+        raw, vix = train_command.deliver(legacy.data, vix, folder, settings.ingest, settings.data.contracts)
+    _train_and_evaluate(lake, run, preset, overrides, raw, vix, legacy.output, as_json=as_json)
 
 
 def _train_and_evaluate(
@@ -253,11 +252,11 @@ def seeds(
     seed: Annotated[list[int], typer.Option("--seed", help="training.seed of one net; repeatable.")],
     named: RunArgument = None,
     run: RunOption = None,
-    processes: Annotated[int, typer.Option("--processes", help="Nets trained at a time, one a card.")] = 1,
+    processes: Annotated[int, typer.Option("--processes", help="Networks trained at the same time, one per GPU.")] = 1,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Train the run's net once per seed, one process per card, and tell how the seeds and their mean do."""
+    """Train the run's network once per seed, one process per GPU; report each seed and the mean prediction."""
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
@@ -269,13 +268,13 @@ def seeds(
 def search(
     named: RunArgument = None,
     run: RunOption = None,
-    trials: Annotated[int, typer.Option("--trials", help="Trials in all; those of an earlier call count.")] = 30,
+    trials: Annotated[int, typer.Option("--trials", help="Trials in all, those of previous calls included.")] = 30,
     vary: VaryOption = [],  # noqa: B006 - typer copies it
     seed: Annotated[int, typer.Option("--seed", help="Seed of the suggestions.")] = 0,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Search settings of model and training for a run's training set; judged on validation rows, never on test rows."""
+    """Search settings of model and training on a run's training set; trials are compared on validation rows."""
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
@@ -289,7 +288,7 @@ def doctor(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
 ) -> None:
-    """Look at this machine: Python, torch, ROCm, cards and their traps, disk, lake, services; exit 2 on a problem."""
+    """Diagnose this machine: Python, torch, ROCm, GPUs and known issues, disk, lake, services; exit 2 on a problem."""
     from vpoc_ml.pipeline import doctor as physician
 
     config = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
@@ -321,7 +320,7 @@ def leakage(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
 ) -> None:
-    """Prove on synthetic markets that no feature, label or fitted number knows the future; exit code 3 if one does."""
+    """Check on synthetic markets that no feature, label or fitted number uses future data; exit code 3 if one does."""
     from vpoc_ml import pipeline
 
     proof = pipeline.prove_code(configuration.resolve(preset, dict(map(configuration.parse_override, override))))
@@ -343,7 +342,7 @@ def promote(
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Promote a run's model if the promotion rule allows it, else exit 1; the rule is not overruled by hand."""
+    """Promote a run's model if the promotion rule accepts it, else exit 1; the rule cannot be overruled."""
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
@@ -358,7 +357,7 @@ def approve(
     name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
     named: RunArgument = None,
     run: RunOption = None,
-    note: Annotated[str, typer.Option("--note", help="Why; goes to ledger and report.")] = "",
+    note: Annotated[str, typer.Option("--note", help="Remark; goes to ledger and report.")] = "",
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
@@ -378,7 +377,7 @@ def approve(
 @app.command()
 def reject(
     name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
-    note: Annotated[str, typer.Option("--note", help="Why; goes to ledger and report.")],
+    note: Annotated[str, typer.Option("--note", help="Remark; goes to ledger and report.")],
     named: RunArgument = None,
     run: RunOption = None,
     lake: LakeOption = "data",
@@ -418,7 +417,7 @@ def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption
 def summary(
     named: RunArgument = None, run: RunOption = None, lake: LakeOption = "data", as_json: JsonOption = False
 ) -> None:
-    """Print the table a run ends with."""
+    """Print the summary of a run."""
     from vpoc_ml import pipeline
 
     output.show_summary(pipeline.summarize(lake, _run_of(named, run)), as_json)

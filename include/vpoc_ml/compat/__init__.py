@@ -1,1 +1,1 @@
-"""The earlier system's command line and its merged files."""
+"""The legacy system's command line and its merged files."""

@@ -1,4 +1,4 @@
-"""The earlier trainer's command line as settings of a run."""
+"""The legacy trainer's command line as settings of a run."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SWITCHES: dict[str, tuple[str, Any]] = {
     "skip_gpu_cleanup": ("machine.vram_limit_gib", 0.0),
 }
 HELP = (
-    "The earlier trainer's flags are understood too, with preset top5 as their base: --data (a folder, or one CSV or"
+    "The flags of the legacy trainer are accepted too, on top of preset top5: --data (a folder, or one CSV or"
     f" Parquet file), --output_dir, --hidden_dims 16 8 or --hidden_layers 16,8, {', '.join(f'--{n}' for n in NUMBERS)},"
     f" {', '.join(f'--{n}' for n in SWITCHES)}, --verbose."
 )
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What a command line of the earlier trainer asks for. ``settings``: overrides by dotted key."""
+class LegacyArguments:
+    """The arguments of a legacy command line. ``settings``: overrides by dotted key."""
 
     data: Path | None
     output: Path | None
@@ -66,8 +66,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"Expected flags that `vpoc-ml train --help` lists; {message}. Correct the command line.")
 
 
-def parse(arguments: Sequence[str]) -> Earlier | None:
-    """Read the flags of the earlier trainer; None when there are none.
+def parse(arguments: Sequence[str]) -> LegacyArguments | None:
+    """Read the flags of the legacy trainer; None when there are none.
 
     Patience is 15 unless given, as it was there; ``gradient_clip_value`` 0 means no clipping.
 
@@ -77,14 +77,16 @@ def parse(arguments: Sequence[str]) -> Earlier | None:
     """
     if not arguments:
         return None
-    told = vars(_parser().parse_args(list(arguments)))
-    settings = {key: told[flag] for flag, (_, key) in NUMBERS.items() if told[flag] is not None}
-    settings |= {key: value for flag, (key, value) in SWITCHES.items() if told[flag]}
+    values = vars(_parser().parse_args(list(arguments)))
+    settings = {key: values[flag] for flag, (_, key) in NUMBERS.items() if values[flag] is not None}
+    settings |= {key: value for flag, (key, value) in SWITCHES.items() if values[flag]}
     if settings.get("training.gradient_clip") == 0:
         settings["training.gradient_clip"] = NO_CLIP
-    if told["hidden_dims"]:
-        settings["model.hidden_dims"] = _widths(told["hidden_dims"])
-    return Earlier(told["data"], told["output_dir"], {"training.patience": PATIENCE, **settings}, told["verbose"])
+    if values["hidden_dims"]:
+        settings["model.hidden_dims"] = _widths(values["hidden_dims"])
+    return LegacyArguments(
+        values["data"], values["output_dir"], {"training.patience": PATIENCE, **settings}, values["verbose"]
+    )
 
 
 def _parser() -> _Parser:

@@ -1,6 +1,6 @@
-"""Daily VIX closes out of the VIX column of the earlier system's merged file, without its look-ahead.
+"""Daily VIX closes from the VIX column of the legacy system's merged file, without its look-ahead.
 
-That column carries a daily close at every minute, joined by a rule nobody wrote down: by UTC date or by trade date,
+That column carries a daily close at every minute, joined by an undocumented rule: by UTC date or by trade date,
 with or without a lag. Under every such rule a bar that ends by 16:15 New York of a date carries the close of that
 date or an older one. So the last value until 16:15 is taken as the date's close and published at 16:15: where the
 rule had a lag the closes are a day late, and they are never early.
@@ -22,8 +22,8 @@ from vpoc_ml.ingest.vix.index_files import PublicationTime
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK
 from vpoc_ml.lake.atomic import write_text
 
-_STAMPS = ("timestamp", "date", "datetime", "ts", "time")
-_JUDGED = 200
+_TIMESTAMPS = ("timestamp", "date", "datetime", "ts", "time")
+_SAMPLED = 200
 _REMEDY = "Give a VIX file (--vix)."
 
 
@@ -63,10 +63,10 @@ def _columns(path: Path, config: IngestConfig) -> pl.DataFrame:
     scan = pl.scan_parquet(path) if parquet else pl.scan_csv(path, infer_schema=False)
     names = {name.strip().lower(): name for name in scan.collect_schema().names()}
     stamps = [names[name] for name in merged_reader.timestamp_columns(names) if name in names]
-    stamps = stamps or [names[name] for name in _STAMPS if name in names][:1]
+    stamps = stamps or [names[name] for name in _TIMESTAMPS if name in names][:1]
     if not stamps or "vix" not in names:
         found = ", ".join(names) or "no columns"
-        raise UnreadableFileError(path, f"the columns VIX and {' or '.join(_STAMPS[:2])}", found, remedy=_REMEDY)
+        raise UnreadableFileError(path, f"the columns VIX and {' or '.join(_TIMESTAMPS[:2])}", found, remedy=_REMEDY)
     written = pl.col(stamps[0])
     if len(stamps) > 1:
         written = pl.concat_str(pl.col(stamps).cast(pl.String).str.strip_chars(), separator=" ")
@@ -81,7 +81,7 @@ def _utc(path: Path, stamps: pl.Series, config: IngestConfig) -> pl.Series:
         stamps = stamps.dt.to_string("%Y-%m-%d %H:%M:%S")
     if stamps.dtype != pl.String:
         raise UnreadableFileError(path, "a column of date-times", str(stamps.dtype), remedy=_REMEDY)
-    file, first = FileRef(path), stamps.drop_nulls().head(_JUDGED).to_list()
+    file, first = FileRef(path), stamps.drop_nulls().head(_SAMPLED).to_list()
     formats = merged_reader.formats(file, first, config)
     stamp, _ = timestamp_format(
         file, merged_reader.READER.name, config, first, formats, label_side="start", default="UTC"

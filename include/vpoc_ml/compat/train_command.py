@@ -1,4 +1,4 @@
-"""What the earlier trainer took and gave: one merged data file in, a folder with the model out."""
+"""Input and output of the legacy trainer: one merged data file in, a folder with the model out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def deliver(
 
     A folder is taken as it is. A file is linked into a private folder below ``output``, the merged file as Parquet
     becomes the CSV it was; its VIX file is the one named, else one beside it, else made of its VIX column (see
-    ``ingest.merged_vix``). Of a file whose name tells no contract the only one of ``contracts`` becomes part of the
+    ``ingest.merged_vix``). If the file's name has no contract, the only one of ``contracts`` becomes part of the
     link's name. Nothing is ever removed: each data file has a folder of its own there.
 
     Raises:
@@ -68,10 +68,10 @@ def deliver(
 
 
 def _name(data: Path, contracts: Sequence[str]) -> str:
-    """Return the name to read a file under: with the contract where there is one and the name tells none.
+    """Return the name to read a file under: with the contract if there is one and the name has none.
 
     Raises:
-        ContractCodeError: neither name, columns nor ``contracts`` tell the contract of the earlier system's file.
+        ContractCodeError: neither name, columns nor ``contracts`` give the contract of the legacy system's file.
     """
     try:
         contract_in_name(data.name)
@@ -85,8 +85,8 @@ def _name(data: Path, contracts: Sequence[str]) -> str:
     return data.name
 
 
-def output_of(lake: str, run: str, asked: Path | None) -> Path:
-    """Return the local folder that ``deliver`` works below: the one that is asked for, else one of the run.
+def output_of(lake: str, run: str, named: Path | None) -> Path:
+    """Return the local folder that ``deliver`` works below: the named one, else one of the run.
 
     In a local lake that is the run's folder. Of a lake in an object store it lies in this machine's cache, beside the
     mirrored folders: the link stays here, and so does the data file.
@@ -95,7 +95,7 @@ def output_of(lake: str, run: str, asked: Path | None) -> Path:
         InvalidValueError: a lake's URL of no object store.
     """
     opened = Lake(lake)
-    return asked or opened.folder(f"input/{run}" if opened.remote else layout.run_folder(run))
+    return named or opened.folder(f"input/{run}" if opened.remote else layout.run_folder(run))
 
 
 def _below(path: Path, folder: Path) -> bool:

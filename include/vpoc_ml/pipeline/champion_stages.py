@@ -64,7 +64,7 @@ def current_champion(run: Run) -> Champion | None:
 
 @stage
 def score(run: Run, now: datetime) -> ScoreResult:
-    """Score the champion on the front contracts' bars it has not learned from; files are rewritten whole.
+    """Score the champion on the front contracts' bars after its training data; each file is rewritten completely.
 
     Scores begin after the last label the champion trained or stopped on, so every one is out of sample. They go to
     ``predictions/<key>/v<version>/``, those of a past night to the same folders below the run's own. Bars older than
@@ -113,12 +113,12 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     if reason is None:
         stored = run.lake.require_manifest(out)
         return WorkResult(**stored.details, rows_out=stored.rows, skipped=True)
-    seen = read_feature_statistics(champion.folder).last_label_end("validation")
+    learned = read_feature_statistics(champion.folder).last_label_end("validation")
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     scores = score_bars(
         load_model(champion.folder / layout.BEST_MODEL_CARD),
         run.lake.read_frame(key).filter(in_front),
-        since=seen,
+        since=learned,
         key=run.model_key,
         model_version=champion.version,
     )
@@ -137,7 +137,7 @@ def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> R
         key: text of the key whose champion it is, such as ``ES-1m-rank``; may be None where there is only one.
 
     Raises:
-        RegistryError: there is no earlier champion.
+        RegistryError: there is no previous champion.
         InputError: the reason is empty.
         ConfigError: ``key`` has no decision in the ledger, or is None where there are several.
     """

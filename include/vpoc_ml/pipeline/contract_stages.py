@@ -46,7 +46,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def ingest_contract(run: Run, contract: str) -> IngestResult:
     """Build ``bars/`` and ``quarantine/`` of one contract from the vendor files that hold it.
 
-    Skipped when the files' content, the VIX closes the bars can have seen, the settings and the code are
+    Skipped when the files' content, the VIX closes published before the last bar, the settings and the code are
     unchanged; ``reason`` says what was not. A run of a past night leaves out what was not known then.
 
     Raises:
@@ -191,7 +191,7 @@ def _rolls(run: Run, contracts: list[str]) -> RollsResult:
     """Build the roll table unless it is fresh."""
     rule, interest = roll_rule(run), run.config.data.open_interest
     key = run.roll_key()
-    with run.lake.writing("roll"):  # and only then look what there is: a run that waited must not forget its rival's
+    with run.lake.writing("roll"):  # list the bars inside the lock: another run may have added a contract
         keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
         inputs = {key: run.lake.content_hash(key) for key in keys}
         if interest and Path(interest).is_file():
@@ -232,14 +232,14 @@ def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:
 
 
 def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:
-    """Hash only the closes that bars up to ``last_ts`` can have seen: a longer VIX file changes no old contract."""
+    """Hash only the closes published before ``last_ts``, so a longer VIX file changes no old contract."""
     if vix is None:
         return "none"
-    stamps = vix["available_at"].to_physical().to_numpy()  # microseconds, in order: the VIX is sorted by date
-    known = len(stamps)
+    published = vix["available_at"].to_physical().to_numpy()  # microseconds, in order: the VIX is sorted by date
+    known = len(published)
     if last_ts is not None:
-        known = int(np.searchsorted(stamps, (datetime.fromisoformat(last_ts) - _EPOCH) // timedelta(microseconds=1)))
-    digest = hashlib.sha256(stamps[:known].tobytes())
+        known = int(np.searchsorted(published, (datetime.fromisoformat(last_ts) - _EPOCH) // timedelta(microseconds=1)))
+    digest = hashlib.sha256(published[:known].tobytes())
     digest.update(vix["close"].to_numpy()[:known].tobytes())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""How old a run's bars are at its clock, and up to which session each contract's bars must reach."""
+"""Age of a run's bars at its clock, and the session that each contract's bars must include."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def data_age(run: Run, contracts: Sequence[str]) -> DataAge:
     The age is the number of sessions that were over at the run's clock and lie after the newest bar's session; 0
     where the newest session is the last one or still trades.
     """
-    stamps = [manifest.last_ts for each in contracts if (manifest := run.lake.manifest(run.key("bars", each)))]
-    newest = max(stamp for stamp in stamps if stamp is not None)
+    newest_bars = [manifest.last_ts for each in contracts if (manifest := run.lake.manifest(run.key("bars", each)))]
+    newest = max(ts for ts in newest_bars if ts is not None)
     since = datetime.fromisoformat(newest).date()
     late = _over(run, since).filter(pl.col("open") > datetime.fromisoformat(newest))
     return DataAge(newest_bar=newest, age_sessions=late.height)

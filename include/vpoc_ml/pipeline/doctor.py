@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a machine before it trains, looked at once, with a remedy each."""
+"""Diagnostics of a machine before it trains, each problem with a remedy."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def examine(
     smoke: Try = smoke_test,
     root: Path = Path("/"),
 ) -> list[Diagnostic]:
-    """Return what was looked at, in order: software, cards, the device a run would take, memory, lake, services.
+    """Return the diagnostics in order: software, GPUs, the device of a run, memory, lake, services.
 
-    A card that cannot be used is a problem only where the settings do not allow the CPU; else it is a warning.
-    With a card this takes about two seconds, the smoke test.
+    An unusable GPU is a problem if the settings do not allow the CPU, else a warning. With a GPU the smoke test takes
+    about two seconds.
 
     Args:
         lake: root of the lake.
         config: ``device``, ``allow_cpu`` and ``vram_limit_gib`` are read.
-        machine, environment, connect, smoke, root: what is looked at; the real ones by default.
+        machine, environment, connect, smoke, root: what is examined; the real ones by default.
     """
     hardware = hardware or probe_hardware(environment=environment, root=root)
     device, chosen = _device(config, hardware, smoke)
@@ -48,12 +48,12 @@ def examine(
 
 
 def stops(diagnostics: list[Diagnostic]) -> bool:
-    """Return whether any finding stops training."""
+    """Return whether any diagnostic stops training."""
     return any(diagnostic.level == "problem" for diagnostic in diagnostics)
 
 
 def as_json(diagnostics: list[Diagnostic]) -> dict[str, Any]:
-    """Return the findings as one JSON-ready object; ``ok`` is false when something stops training."""
+    """Return the diagnostics as one JSON-ready object; ``ok`` is false if a problem stops training."""
     return {"ok": not stops(diagnostics), "diagnostics": [asdict(diagnostic) for diagnostic in diagnostics]}
 
 
@@ -76,6 +76,6 @@ def _device(config: MachineConfig, hardware: Hardware, smoke: Try) -> tuple[Diag
 
 
 def _weighed(diagnostic: Diagnostic, chosen: DeviceChoice | None) -> Diagnostic:
-    """A trap of the card stops nobody who may train on the CPU."""
+    """Return a GPU problem as a warning if training on the CPU is allowed."""
     spared = diagnostic.level == "problem" and chosen is not None
     return replace(diagnostic, level="warning") if spared else diagnostic

@@ -142,10 +142,10 @@ def published_verdict(run: Run, verdict: Verdict) -> Verdict:
     return verdict.model_copy(update={"report": run.lake.uri(page)})
 
 
-def _source_lines(run: Run, contract: str, stamps: Sequence[datetime]) -> list[str]:
+def _source_lines(run: Run, contract: str, timestamps: Sequence[datetime]) -> list[str]:
     """Return file, line and text of a contract's bars in the vendor's files."""
     sources = run.plan().sources[contract]
-    return source_lines_at(stamps, sources, run.instrument, run.config.ingest)
+    return source_lines_at(timestamps, sources, run.instrument, run.config.ingest)
 
 
 def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:

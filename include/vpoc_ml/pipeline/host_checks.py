@@ -1,4 +1,4 @@
-"""Checks of this machine apart from its cards: Python, memory, disk, the lake, configured services."""
+"""Diagnostics of this machine apart from its GPUs: Python, memory, disk, the lake, configured services."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def memory(root: Path = Path("/")) -> Diagnostic:
 
 
 def lake(root: str) -> Iterator[Diagnostic]:
-    """Write, read and delete a small object where the runs will be; tell the free space of a local lake."""
+    """Write, read and delete a small object in the lake; report the free space of a local lake."""
     try:
         yield _written(Lake(root))
     except Exception as error:  # noqa: BLE001 - every store has errors of its own, all of them mean "not usable"
@@ -80,7 +80,7 @@ def _written(opened: Lake) -> Diagnostic:
 
 
 def reachable(host: str, port: int) -> str | None:
-    """Return why a TCP connection fails, or None."""
+    """Return the error of a TCP connection, or None."""
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host

@@ -31,7 +31,7 @@ def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
 
     Args:
         sources: what the bars were built of.
-        size: its ``plain_size`` before it was hashed; nothing is told of a file that grew since.
+        size: its ``plain_size`` before it was hashed; a file that grew since gets no detail.
     """
     if size is None or plain_size(sources) != size:
         return {}
@@ -49,8 +49,8 @@ def appended(
     """Return the bars and the quarantine of the stored ones and the lines that were appended to their file.
 
     None unless the file is the only thing that changed and its old content is the beginning of the new one.
-    ``recipe`` is that of the stored bars as it would be now: with the file's new fingerprint, and the closes that the
-    stored bars can have seen.
+    ``build_key`` is the current key of the stored bars: with the file's new fingerprint, and the closes published up to
+    the last stored bar.
     """
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
     stored, bad = run.lake.manifest(key), run.lake.manifest(quarantine_key)
@@ -76,8 +76,8 @@ def appended(
         return None
     if made != stored:
         return None
-    told = stored.details
-    before = BuiltBars(bars, quarantine, told["rows_in"], told["reasons"], told["notes"], told["left_out"])
+    details = stored.details
+    before = BuiltBars(bars, quarantine, details["rows_in"], details["reasons"], details["notes"], details["left_out"])
     return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 

@@ -30,15 +30,15 @@ class Segment(NamedTuple):
 
 
 def pair_inputs(run: Run, bars: Manifest) -> dict[str, str]:
-    """Return the recipe's input ``pair``: what the other closes are made of; nothing where no family reads them.
+    """Return the build key's input ``pair``, which identifies the other closes; nothing if no family reads them.
 
     Raises:
         ArtifactError: the lake lacks the other instrument's bars or rolls for the time of ``bars``.
     """
     if "cointegration" not in run.config.features.extras:
         return {}
-    told = json.dumps([[str(part) for part in one] for one in _segments(run, bars)])
-    return {"pair": f"{run.config.features.pair} {hashlib.sha256(told.encode()).hexdigest()[:16]}"}
+    content = json.dumps([[str(part) for part in one] for one in _segments(run, bars)])
+    return {"pair": f"{run.config.features.pair} {hashlib.sha256(content.encode()).hexdigest()[:16]}"}
 
 
 def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:

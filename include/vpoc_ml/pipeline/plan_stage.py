@@ -113,15 +113,15 @@ def _feature_hint(name: str, possible: Mapping[str, Feature]) -> str:
 
 @stage
 def plan_contracts(run: Run) -> Plan:
-    """Find the raw files and the VIX closes; return the contracts to build and the files nobody can read.
+    """Find the raw files and the VIX closes; return the contracts to build and the unreadable files.
 
     Raises:
-        MissingInputError: the folder is missing, nothing in it is readable, a contract that was asked
-            for is not there, or there is no VIX file though the run uses the VIX, or no file of open interest
+        MissingInputError: the folder is missing, nothing in it is readable, a required contract
+            is missing, or there is no VIX file though the run uses the VIX, or no file of open interest
             though it rolls by that.
         UnreadableFileError: the VIX file is in no known format.
         UnreviewedSessionsError: no contract has a bar of a session whose hours were reviewed.
-        InvalidValueError: ``features.names`` asks for the VIX in a run without it.
+        InvalidValueError: ``features.names`` names features of the VIX in a run without it.
     """
     folder = run.raw
     how = f"{run.instrument.digest} {run.config.digest('ingest')} {code_digest(discover)}"
@@ -285,11 +285,11 @@ def vix_closes(run: Run) -> pl.DataFrame | None:
 
 def _refuse_absent_indices(run: Run) -> None:
     """Refuse features of family vix in a run without the VIX, and family covariates without one."""
-    asked = [name for name in run.config.features.names if name in REGISTRY and REGISTRY[name].family == "vix"]
-    if asked and not run.uses_vix:
+    names = [name for name in run.config.features.names if name in REGISTRY and REGISTRY[name].family == "vix"]
+    if names and not run.uses_vix:
         entry = f"the entry of {run.instrument.symbol} says vix = false"
         where = "data.vix is none" if run.config.data.vix == "none" else entry
-        raise InvalidValueError("features.names", ", ".join(asked), f"no features of the VIX, because {where}")
+        raise InvalidValueError("features.names", ", ".join(names), f"no features of the VIX, because {where}")
     if COVARIATES in run.config.features.extras and not run.config.ingest.covariates:
         raise InvalidValueError(
             "ingest.covariates", "empty", "the indices that family covariates of features.extras reads"

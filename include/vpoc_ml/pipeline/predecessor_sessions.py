@@ -1,6 +1,6 @@
 """What a contract's features read of the contracts that were front before it: from the roll table and the lake.
 
-The features' recipe names the roll (``roll``) and the content of the bars they read (``predecessor``), so a rebuilt
+The features' build key names the roll (``roll``) and the content of the bars they read (``predecessor``), so a rebuilt
 predecessor or a moved roll makes its successor stale, and a change elsewhere in the predecessor does not.
 """
 
@@ -61,7 +61,7 @@ class History:
         self._slices: list[Slice] | None = None
 
     def inputs(self) -> dict[str, str]:
-        """Return the recipe's inputs ``roll`` and ``predecessor``."""
+        """Return the build key's inputs ``roll`` and ``predecessor``."""
         row = self._rolls.get(self._contract)
         if row is None:
             return {"roll": "not front", "predecessor": NONE}
@@ -77,7 +77,7 @@ class History:
         return found if found is not None and found.covers(self._needed) else None
 
     def details(self, predecessor: Predecessor | None) -> dict[str, Any]:
-        """Return what the manifest of the features tells: how much history they read, from where, since when."""
+        """Return the details of the features' manifest: sessions of history, predecessors, first session."""
         spliced = predecessor is not None
         return {
             "history_sessions": min(predecessor.session_count, self._wanted) if predecessor else 0,

@@ -34,8 +34,8 @@ def _daily_volume(bars: pl.DataFrame) -> str:
 
 def roll_rule(run: Run) -> str:
     """Return the run's rule: the configuration's, else the instrument's."""
-    asked = run.config.data.roll_rule
-    return run.instrument.roll_rule if asked == "instrument" else asked
+    setting = run.config.data.roll_rule
+    return run.instrument.roll_rule if setting == "instrument" else setting
 
 
 _REMEDY = (

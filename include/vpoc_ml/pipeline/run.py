@@ -47,7 +47,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Local folder of this run's own artifacts; of a remote lake, the mirror that a stage asks for."""
+        """Local folder of this run's own artifacts; of a remote lake, its mirror on this machine."""
         return self.lake.folder(layout.run_folder(self.name))
 
     @property
@@ -87,7 +87,7 @@ class Run:
 
         A bar is known at ts + 60 s, a VIX close at its publication.
         """
-        stored = self.inputs.get("as_of")  # absent in a run that an earlier version started
+        stored = self.inputs.get("as_of")  # absent in runs of the first release
         return datetime.fromisoformat(stored) if stored else None
 
     @property
