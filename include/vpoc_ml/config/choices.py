@@ -45,13 +45,7 @@ class Choice(BaseModel):
 
     @model_serializer
     def __str__(self) -> str:
-        """Return the text form; a parameter with its default value is left out."""
-        own = self.PARAMETERS.get(self.kind)
-        is_default = own is None or getattr(self, own) == type(self).model_fields[own].default
-        return self.kind if is_default else self.full_text()
-
-    def full_text(self) -> str:
-        """Return the text form with the kind's parameter, also where it has its default value."""
+        """Return the text form; it states the parameter also if it has its default value, which may change one day."""
         own = self.PARAMETERS.get(self.kind)
         value = getattr(self, own) if own else None
         listed = " ".join(map(str, value)) if isinstance(value, tuple) else value
@@ -67,7 +61,7 @@ class Choice(BaseModel):
     def examples(cls) -> list[str]:
         """Return the text form of every kind, with its parameter."""
         kinds = cls.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
-        return [cls(kind=kind).full_text() for kind in kinds]
+        return [str(cls(kind=kind)) for kind in kinds]
 
 
 class Target(Choice):
