@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml.artifacts.failure import FOLDER, StageFailure
-from vpoc_ml.training.loop.log import epoch_sentence, read_progress
+from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord, read_progress, split_records
 
 REFRESH_SECONDS = 10
 SILENT_AFTER = timedelta(minutes=15)
@@ -48,7 +48,7 @@ class RunningTraining:
 
     sentence: str
     progress: str
-    records: list[dict[str, Any]]
+    records: list[ProgressRecord]
     written: datetime
 
 
@@ -73,12 +73,12 @@ def running_training(folder: Path, now: datetime) -> RunningTraining | None:
     if now - written > SILENT_AFTER:
         return None
     records = read_progress(folder)
-    epochs = [record for record in records if record["kind"] == "epoch"]
+    _, epochs = split_records(records)
     sentence, progress = "The first epoch is running.", ""
     if epochs:
-        sentence = epoch_sentence(epochs[-1])
-    elif records:
-        progress = f"step {records[-1]['step']:,} of {records[-1].get('steps_total', 0):,}, "
+        sentence = epochs[-1].to_sentence()
+    elif records and isinstance(last := records[-1], WindowRecord):
+        progress = f"step {last.step:,} of {last.steps_total:,}, "
     return RunningTraining(sentence, progress, records, written)
 
 

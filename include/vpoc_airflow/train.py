@@ -9,9 +9,9 @@ from typing import Any
 
 from vpoc_airflow import stage_tasks
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts.training_progress import EpochRecord, ProgressRecord
 from vpoc_ml.pipeline.events import StageEvent, notify
 from vpoc_ml.training.loop.checkpoint_files import stored_checkpoints
-from vpoc_ml.training.loop.log import epoch_sentence
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ def train(store: Any) -> dict[str, Any]:
         log.warning("Configuration or training set changed: the checkpoint %s is not used", known["path"])
         store.delete(KEY)
 
-    def on_progress(event: dict[str, Any]) -> None:
-        notify(StageEvent("progress", "train", progress=event))
-        if event.get("kind") == "epoch":
-            log.info("%s", epoch_sentence(event))
+    def on_progress(record: ProgressRecord) -> None:
+        notify(StageEvent("progress", "train", progress=record.to_json()))
+        if isinstance(record, EpochRecord):
+            log.info("%s", record.to_sentence())
             newest = stored_checkpoints(folder / "checkpoints")[-1:]
             path = str(newest[0]) if newest else None
-            store.set(KEY, {"fingerprint": current, "epoch": event["epoch"], "path": path})
+            store.set(KEY, {"fingerprint": current, "epoch": record.epoch, "path": path})
 
     return stage_tasks.call(pipeline.train, on_progress=on_progress)

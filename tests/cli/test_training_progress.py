@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from vpoc_ml import cli
+from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
 from vpoc_ml.cli.output import TrainingProgress
 from vpoc_ml.errors import TrainingUnstableError
 
-WINDOW = {"kind": "window", "step": 50, "steps_total": 200, "epoch": 1, "loss": 0.02, "lr": 1e-3}
-WINDOW |= {"skipped": 3, "rollbacks": 0}
-EPOCH = {"kind": "epoch", "epoch": 1, "train_loss": 0.0202, "validation_loss": 0.0201, "validation_constant": 0.0203}
+WINDOW = WindowRecord(step=50, steps_total=200, epoch=1, loss=0.02, lr=1e-3, skipped=3, rollbacks=0)
+EPOCH = EpochRecord(epoch=1, train_loss=0.0202, validation_loss=0.0201, validation_constant=0.0203)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -23,7 +23,7 @@ def test_windows_move_a_bar_in_a_terminal_only(terminal):
     show = TrainingProgress(Console(file=text, force_terminal=terminal, width=120))
     show(WINDOW)
     show(EPOCH)
-    show(WINDOW | {"step": 200, "loss": None})
+    show(WINDOW.model_copy(update={"step": 200, "loss": None}))
     assert (show.bar is not None) == terminal
     if terminal:
         task = show.bar.tasks[0]
@@ -37,12 +37,13 @@ def test_windows_move_a_bar_in_a_terminal_only(terminal):
 
 def test_an_epoch_without_a_finite_loss_is_shown():
     text = io.StringIO()
-    TrainingProgress(Console(file=text, width=120))(EPOCH | {"validation_loss": None})
+    TrainingProgress(Console(file=text, width=120))(EPOCH.model_copy(update={"validation_loss": None}))
     assert "validation loss not finite" in text.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(TrainingUnstableError("no rung holds"), 4), (RuntimeError("a bug"), None), (SystemExit(1), 1)]
+    ("error", "code"),
+    [(TrainingUnstableError("unstable with every preset"), 4), (RuntimeError("a bug"), None), (SystemExit(1), 1)],
 )
 def test_command_that_fails_gives_the_terminal_back(monkeypatch, error, code):
     text, streams = io.StringIO(), (sys.stdout, sys.stderr)

@@ -13,12 +13,12 @@ from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml.artifacts.gate_report import Failure, Verdict
 from vpoc_ml.artifacts.metrics import Interval, Metrics
+from vpoc_ml.artifacts.training_progress import read_progress
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.evaluate import evaluate_model
 from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 from vpoc_ml.reports.sentences import CONTAINS_ZERO, skill_sentence, verdict_on
-from vpoc_ml.training.loop.log import read_progress
 
 CONFIG = resolve("smoke")
 LEVELS = {"vpoc": 5001.0, "vah": 5003.0, "val": 4999.5}

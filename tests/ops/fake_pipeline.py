@@ -15,6 +15,7 @@ from typing import Any
 
 import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
+from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress
 from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableError
 from vpoc_ml.pipeline import stages
 
@@ -22,7 +23,7 @@ CONTRACTS = ["ESH25", "ESM25"]
 Result = dict[str, Any]
 FAILURES: dict[str, tuple[str, Exception]] = {
     "gate": ("gate_features", GateFailedError("DATA GATE FAILED  features: 3 critical", {"passed": False})),
-    "training": ("train", TrainingUnstableError("every rung of the ladder failed")),
+    "training": ("train", TrainingUnstableError("unstable with every fallback preset")),
     "input": ("plan_contracts", MissingInputError("/nowhere", "a folder of contract files", "Check the path.")),
     "program": ("evaluate", TypeError("a mistake in the program")),
 }
@@ -93,11 +94,11 @@ class FakePipeline:
     def features_successor(self, lake: Path, run: str, contract: str) -> Result:
         return {"successor": "ESM25", "rebuilt": ["ESM25"], "skipped": False}
 
-    def train(self, lake: Path, run: str, *, on_progress: Callable[[Result], None]) -> Result:
+    def train(self, lake: Path, run: str, *, on_progress: OnProgress) -> Result:
         checkpoints = lake / "runs" / run / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
         (checkpoints / "step-000000000001.ckpt").touch()
-        on_progress({"kind": "epoch", "epoch": 1, "train_loss": 0.02, "validation_loss": 0.03, "best": True})
+        on_progress(EpochRecord(epoch=1, train_loss=0.02, validation_loss=0.03, best=True))
         return {"epochs": 1}
 
     def search(

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from vpoc_airflow import stage_tasks
 from vpoc_airflow import train as training
+from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
 from vpoc_ml.errors import GpuBusyError, MachineError, TrainingUnstableError
 
 EPOCH = {"kind": "epoch", "epoch": 3, "epochs_total": 12, "train_loss": 0.0206, "validation_loss": 0.0203}
@@ -38,8 +39,8 @@ def folder(tmp_path, monkeypatch):
 
     def call(name, *, on_progress):
         (tmp_path / "checkpoints" / "step-000000000010.ckpt").write_bytes(b"weights")
-        on_progress({"kind": "window", "step": 5})
-        on_progress(EPOCH)
+        on_progress(WindowRecord(step=5))
+        on_progress(EpochRecord.model_validate(EPOCH))
         return {"epochs": 1}
 
     monkeypatch.setattr(stage_tasks, "current_run", lambda: "night")
@@ -97,7 +98,7 @@ def test_the_task_log_has_one_line_per_epoch(folder, caplog):
     [
         (MachineError("the training process was ended by SIGABRT"), MachineError),
         (GpuBusyError(0, 6 * 1024**3, 1.0), GpuBusyError),
-        (TrainingUnstableError("unstable on every rung"), AirflowFailException),
+        (TrainingUnstableError("unstable with every preset"), AirflowFailException),
     ],
 )
 def test_only_faults_of_the_machine_are_retried(error, raised, tmp_path, monkeypatch):

@@ -5,27 +5,31 @@ from __future__ import annotations
 import json
 import logging
 
+from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
 from vpoc_ml.registry import mlflow_curves as module
 from vpoc_ml.registry.mlflow_curves import Curves, points, stored_points
 from vpoc_ml.registry.mlflow_store import EXPERIMENT, MlflowStore
 
-WINDOW = {"kind": "window", "step": 100, "epoch": 1, "loss": 0.02, "lr": 1e-3, "skipped": 0, "grad_norm_max": None}
-EPOCH = {"kind": "epoch", "step": 200, "epoch": 1, "validation_loss": 0.019, "best": True}
+WINDOW = WindowRecord(step=100, epoch=1, loss=0.02, lr=1e-3)
+EPOCH = EpochRecord(step=200, epoch=1, validation_loss=0.019, best=True)
 
 
 def test_every_number_becomes_a_point_at_its_step():
-    assert points([WINDOW, {"kind": "error", "step": 1, "x": 1}, EPOCH]) == [
+    assert points([WINDOW, EPOCH]) == [
         ("training/loss", 0.02, 100),
         ("training/lr", 1e-3, 100),
         ("training/skipped", 0.0, 100),
+        ("training/rollbacks", 0.0, 100),
         ("training/validation_loss", 0.019, 200),
         ("training/best", 1.0, 200),
+        ("training/dead", 0.0, 200),
+        ("training/seconds", 0.0, 200),
     ]
 
 
 def test_points_of_a_finished_run_come_from_its_file(tmp_path):
     assert stored_points(tmp_path) == []
-    (tmp_path / "progress.jsonl").write_text(f"{json.dumps(WINDOW)}\n{json.dumps(EPOCH)}\n")
+    (tmp_path / "progress.jsonl").write_text(f"{json.dumps(WINDOW.to_json())}\n{json.dumps(EPOCH.to_json())}\n")
     assert stored_points(tmp_path) == points([WINDOW, EPOCH])
 
 

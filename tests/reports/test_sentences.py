@@ -6,6 +6,7 @@ import pytest
 from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
+from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
 from vpoc_ml.reports.sentences import after_costs, loss_sentence, money
 
 LOSS, WITHIN, GAIN = (Interval(0, low, high) for low, high in ((-3, -1), (-1, 2), (1, 2)))
@@ -49,7 +50,7 @@ def test_money_has_its_sign_before_the_currency(dollars, text):
     ],
 )
 def test_loss_sentence_follows_the_best_validation_loss(losses, words):
-    lines = [{"kind": "epoch", "validation_loss": loss, "validation_constant": 0.02} for loss in losses]
-    sentence = loss_sentence([{"kind": "window", "loss": 1.0}, *lines])
+    epochs = [EpochRecord(validation_loss=loss, validation_constant=0.02) for loss in losses]
+    sentence = loss_sentence([WindowRecord(loss=1.0), *epochs])
     assert words.replace(" %", "%") in sentence
     assert ("is normal" in sentence) == ("normal" in words or "0.20 %" in words)

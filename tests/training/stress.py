@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from vpoc_ml.artifacts.training_progress import WindowRecord
 from vpoc_ml.config import resolve
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
@@ -238,12 +239,13 @@ def _no_delta_guard() -> Iterator[None]:
         moved[LOG_DELTA] = (1 - share) * step_state[LOG_DELTA] + share * reached.log()
         return moved
 
-    finite_or_not = vars(epochs)["window_line"]
+    finite_or_not = vars(epochs)["window_record"]
 
-    def shown(*facts: Any) -> dict[str, Any]:
-        return {key: _finite(value) for key, value in finite_or_not(*facts).items()}
+    def shown(*facts: Any, **more: Any) -> WindowRecord:
+        record = finite_or_not(*facts, **more)
+        return record.model_copy(update={key: _finite(value) for key, value in record.to_json().items()})
 
-    with mock.patch.object(adamw_step, "_next_step_state", careless), mock.patch.object(epochs, "window_line", shown):
+    with mock.patch.object(adamw_step, "_next_step_state", careless), mock.patch.object(epochs, "window_record", shown):
         yield
 
 

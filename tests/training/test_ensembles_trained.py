@@ -145,7 +145,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_resumed_one_too(make_run, tiny)
         pass
 
     def kill(line):
-        if line["kind"] == "window" and line["epoch"] == 2:
+        if line.kind == "window" and line.epoch == 2:
             raise Killed
 
     with pytest.raises(Killed):

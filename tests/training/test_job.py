@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.errors import ArtifactError, DeviceError, InputError, MissingInputError, TrainingUnstableError
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.launch.job import train_run
@@ -65,10 +66,10 @@ def test_published_recipe_trains_with_299_parameters(tiny, make_run):
 
 def test_files_progress_and_log_are_written(tiny, make_run):
     run = make_run(tiny, **FAST, training__monitor_steps=4)
-    seen: list[dict] = []
+    seen: list[ProgressRecord] = []
     result = train_run(run, seen.append)
     lines = [json.loads(line) for line in (run / "progress.jsonl").read_text().splitlines()]
-    assert lines == seen
+    assert lines == [record.to_json() for record in seen]
     steps = 2800 // 256
     assert result.steps == 2 * steps
     windows = [line for line in lines if line["kind"] == "window"]
@@ -113,7 +114,7 @@ def test_changed_data_or_settings_do_not_resume(tiny, make_run, caplog):
     frame = pl.read_parquet(run / "training_set.parquet")
     frame.with_columns(f0=pl.col("f0") * 2).write_parquet(run / "training_set.parquet")
     assert train_run(run).resumed_from_step == 0
-    assert "other data or settings" in caplog.text
+    assert "other data, settings or code" in caplog.text
 
 
 def test_dirty_features_and_targets_train_without_a_lost_step(planter, make_run):

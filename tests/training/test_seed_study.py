@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 from vpoc_ml.errors import InvalidValueError, MissingInputError, TooManyRollbacksError
 from vpoc_ml.training.hardware.device import WORKER_VARIABLE
 from vpoc_ml.training.launch import seed_study
@@ -18,15 +19,15 @@ def test_each_seed_trains_as_it_does_alone(tiny, make_run):
     alone = make_run(tiny, "alone", **fast, training__seed=2)
     train_run(alone)
     run = make_run(tiny, "run", **fast)
-    records: list[dict] = []
-    comparison = train_seeds(run, [1, 2, 3], 2, records.append)
+    records: list[tuple[str, ProgressRecord]] = []
+    comparison = train_seeds(run, [1, 2, 3], 2, lambda *record: records.append(record))
     assert (run / "seeds/2/best_model.safetensors").read_bytes() == (alone / "best_model.safetensors").read_bytes()
     assert comparison["seeds"] == [1, 2, 3]
     assert set(comparison["validation_losses"]) == {"1", "2", "3"}
     assert comparison["best"] == min(comparison["validation_losses"], key=comparison["validation_losses"].get)
     assert -1 < comparison["mean_correlation"] < 1
     assert json.loads((run / "seeds.json").read_text()) == comparison
-    assert sorted(record["folder"] for record in records if record["kind"] == "epoch") == ["1", "2", "3"]
+    assert sorted(folder for folder, record in records if record.kind == "epoch") == ["1", "2", "3"]
     assert not [path for path in (run / "seeds").rglob("*") if path.is_symlink()], "links go when the seeds are done"
     assert train_seeds(run, [1], processes=1)["seeds"] == [1], "and come back when they are needed again"
 
@@ -64,7 +65,7 @@ def test_error_of_a_seed_keeps_its_class_and_ends_the_others(tiny, make_run, mon
         failed.wait()
         for step in range(10_000):
             try:
-                on_progress({"kind": "window", "step": step})
+                on_progress(WindowRecord(step=step))
             except Exception:
                 ended.append(folder.name)
                 raise

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.errors import (
     ArtifactError,
     CheckpointError,
@@ -99,8 +100,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_ru
         process.wait()
         process.stdout.close()
     assert not (killed / "training_result.json").exists(), "the job was too short to be killed"
-    lines: list[dict] = []
-    result = launch(killed, on_progress=lines.append)
+    result = launch(killed)
     assert 0 < result.resumed_from_step < result.steps == expected.steps
     assert weights(killed) == weights(whole)
     assert result.best_validation_loss == expected.best_validation_loss
@@ -114,10 +114,10 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_ru
 
 def test_launch_returns_the_result_and_forwards_progress(tiny, make_run):
     run = make_run(tiny, training__epochs=2)
-    lines: list[dict] = []
-    result = launch(run, on_progress=lines.append)
+    records: list[ProgressRecord] = []
+    result = launch(run, on_progress=records.append)
     assert result.epochs == 2
-    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2]
+    assert [record.epoch for record in records if record.kind == "epoch"] == [1, 2]
 
 
 def test_errors_of_the_process_keep_their_class_and_text(tiny, make_run, tmp_path):
@@ -205,7 +205,7 @@ def test_an_error_can_be_pickled_and_copied():
 def test_process_and_group_are_killed_when_the_caller_raises(tiny, make_run):
     before, seen = set(children(os.getpid())), []
 
-    def interrupt(line: dict) -> None:
+    def interrupt(record: ProgressRecord) -> None:
         seen.extend(pid for pid in children(os.getpid()) if pid not in before)
         raise KeyboardInterrupt
 

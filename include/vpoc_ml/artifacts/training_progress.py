@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,8 +33,8 @@ class WindowRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Literal["window"] = "window"
-    step: int
-    epoch: int
+    step: int = 0
+    epoch: int = 0
     steps_total: int = 0
     loss: float | None = None
     grad_norm_max: float | None = None
@@ -70,7 +71,7 @@ class EpochRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Literal["epoch"] = "epoch"
-    epoch: int
+    epoch: int = 0
     epochs_total: int | None = None
     step: int = 0
     lr: float | None = None
@@ -109,6 +110,8 @@ class EpochRecord(BaseModel):
 
 
 ProgressRecord = WindowRecord | EpochRecord
+OnProgress = Callable[[ProgressRecord], None]
+"""Receives each progress record when it is written."""
 _ADAPTER: TypeAdapter[ProgressRecord] = TypeAdapter(Annotated[ProgressRecord, Field(discriminator="kind")])
 
 
@@ -127,6 +130,12 @@ def read_progress(run_dir: Path) -> list[ProgressRecord]:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     return [_ADAPTER.validate_json(line) for line in lines if line]
+
+
+def split_records(records: Sequence[ProgressRecord]) -> tuple[list[WindowRecord], list[EpochRecord]]:
+    """Return the windows and the epochs of progress records."""
+    windows = [record for record in records if isinstance(record, WindowRecord)]
+    return windows, [record for record in records if isinstance(record, EpochRecord)]
 
 
 def _loss(value: float | None) -> str:

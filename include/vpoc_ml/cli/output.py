@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummary, SeedsResult, StageResult, WorkResult
-from vpoc_ml.training.loop.log import epoch_sentence
+from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 
 if TYPE_CHECKING:
     from vpoc_ml.training.hardware.diagnostics import Diagnostic
@@ -33,9 +33,9 @@ def emit(result: JsonArtifact, as_json: bool) -> None:
         typer.echo(f"{name}: {'; '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
-def show_record(record: dict[str, Any]) -> None:
-    """Write a progress record to stderr as one JSON line."""
-    sys.stderr.write(json.dumps(record) + "\n")
+def show_record(folder: str, record: ProgressRecord) -> None:
+    """Write a progress record of a seed to stderr as one JSON line."""
+    sys.stderr.write(json.dumps({**record.to_json(), "folder": folder}) + "\n")
 
 
 def show_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
@@ -119,13 +119,13 @@ class TrainingProgress:
         self.console = console
         self.bar: Progress | None = None
 
-    def __call__(self, record: dict[str, Any]) -> None:
+    def __call__(self, record: ProgressRecord) -> None:
         """Show a line of ``progress.jsonl``."""
-        if record.get("kind") == "window":
-            log.info("step %s: loss %s, learning rate %.3g", record["step"], record["loss"], record["lr"])
+        if isinstance(record, WindowRecord):
+            log.info("step %s: loss %s, learning rate %.3g", record.step, record.loss, record.lr or 0.0)
             self._move(record)
-        if record.get("kind") == "epoch":
-            self.console.print(f"    {epoch_sentence(record)}", highlight=False, soft_wrap=True)
+        else:
+            self.console.print(f"    {record.to_sentence()}", highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Remove the bar after the training has ended or failed."""
@@ -133,7 +133,7 @@ class TrainingProgress:
             self.bar.stop()
             self.bar = None
 
-    def _move(self, record: dict[str, Any]) -> None:
+    def _move(self, record: WindowRecord) -> None:
         if not self.console.is_terminal:
             return
         if self.bar is None:
@@ -141,13 +141,14 @@ class TrainingProgress:
             self.bar = Progress(*parts, console=self.console, transient=True)
             self.bar.add_task("training")
             self.bar.start()
-        loss = "-" if record["loss"] is None else f"{record['loss']:.5f}"
-        events = "".join(f", {record[name]} {name}" for name in ("skipped", "rollbacks") if record[name])
+        loss = "-" if record.loss is None else f"{record.loss:.5f}"
+        counts = {"skipped": record.skipped, "rollbacks": record.rollbacks}
+        events = "".join(f", {count} {name}" for name, count in counts.items() if count)
         self.bar.update(
             self.bar.task_ids[0],
-            description=f"epoch {record['epoch']}, loss {loss}{events}",
-            completed=record["step"],
-            total=record["steps_total"],
+            description=f"epoch {record.epoch}, loss {loss}{events}",
+            completed=record.step,
+            total=record.steps_total,
         )
 
 

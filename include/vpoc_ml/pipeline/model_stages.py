@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import EvaluateResult, TrainingSetResult, TrainResult
+from vpoc_ml.artifacts.training_progress import OnProgress, ProgressRecord
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
@@ -21,7 +21,6 @@ from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[dict[str, Any]], None]
 """Receives each record of ``progress.jsonl``."""
 
 
@@ -125,9 +124,9 @@ def _pushing(run: Run, curves: OnProgress, on_progress: OnProgress | None) -> On
     Another machine can go on from it.
     """
 
-    def call(record: dict[str, Any]) -> None:
+    def call(record: ProgressRecord) -> None:
         curves(record)
-        if record.get("kind") == "epoch":
+        if record.kind == "epoch":
             try:
                 run.push()
             except OSError as error:  # the next epoch tries again

@@ -8,6 +8,7 @@ from typing import Any
 
 from vpoc_ml.artifacts.plan import Plan
 from vpoc_ml.artifacts.stage_results import StageResult
+from vpoc_ml.artifacts.training_progress import OnProgress
 from vpoc_ml.pipeline.stages import STAGES, is_after
 
 
@@ -18,7 +19,7 @@ def run_until(
     now: datetime,
     *,
     on_stage: Callable[[StageResult], None] = lambda result: None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
     """Run the stages of a started run up to and including ``last``; unchanged ones skip themselves.
 

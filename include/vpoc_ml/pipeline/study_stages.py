@@ -11,13 +11,14 @@ import polars as pl
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import AnalysisResult, SearchResult, SeedsResult
+from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
-"""A progress record of a training, or the record of a trial, as JSON."""
+"""The record of a trial as JSON."""
 
 
 @stage
@@ -43,7 +44,7 @@ def train_seeds(
     seeds: Sequence[int],
     processes: int,
     *,
-    on_progress: Callable[[Record], None] = lambda record: None,
+    on_progress: Callable[[str, ProgressRecord], None] = lambda folder, record: None,
 ) -> SeedsResult:
     """Train the run's network once per seed, ``processes`` at a time; measure each seed and the mean prediction.
 

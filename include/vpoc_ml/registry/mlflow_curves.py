@@ -5,20 +5,18 @@ MLflow only receives a copy. If it fails, training continues and ``progress.json
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from vpoc_ml.artifacts.training_progress import ProgressRecord, read_progress
 from vpoc_ml.registry.mlflow_store import CURVES, MlflowStore
 
 LIVE_AFTER, FLUSH_SECONDS, CLOSE_SECONDS = 20.0, 5.0, 30.0
 IDENTITY = {"kind", "step", "epoch", "steps_total", "epochs_total", "rows"}
-Line = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -37,12 +35,12 @@ class Curves:
         self.open_store = open_store
         self.run = run
         self.after = after
-        self.lines: deque[Line] = deque()
+        self.lines: deque[ProgressRecord] = deque()
         self.closing = threading.Event()
         self.thread: threading.Thread | None = None
         self.opened: float | None = None
 
-    def __call__(self, line: Line) -> None:
+    def __call__(self, line: ProgressRecord) -> None:
         """Queue a progress line. It never blocks and never raises."""
         self.lines.append(line)
         now = time.monotonic()
@@ -69,23 +67,21 @@ class Curves:
         except Exception as error:  # noqa: BLE001 - no failure of MLflow may end the training
             log.warning("the training curves are not sent to MLflow: %s: %s", type(error).__name__, error)
 
-    def _taken(self) -> Iterator[Line]:
+    def _taken(self) -> Iterator[ProgressRecord]:
         while self.lines:
             yield self.lines.popleft()
 
 
-def points(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, float, int]]:
+def points(records: Iterable[ProgressRecord]) -> list[tuple[str, float, int]]:
     """Return name, value and step of every number in the progress lines. Names start with ``training/``."""
     return [
-        (f"{CURVES}{name}", float(value), int(line["step"]))
-        for line in lines
-        if line.get("kind") in ("window", "epoch")
-        for name, value in line.items()
+        (f"{CURVES}{name}", float(value), record.step)
+        for record in records
+        for name, value in record.to_json().items()
         if name not in IDENTITY and isinstance(value, int | float)
     ]
 
 
 def stored_points(run_dir: Path) -> list[tuple[str, float, int]]:
     """Return the points of a run's ``progress.jsonl``; none without the file."""
-    path = run_dir / "progress.jsonl"
-    return points(json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else []
+    return points(read_progress(run_dir))

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vpoc_ml.artifacts.metrics import CalibrationBin, Gains, SessionResult
+from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.histogram import volume_profile
 from vpoc_ml.reports.inline_svg import BLUE, GREEN, GREY, INK, ORANGE, RED
@@ -45,10 +46,9 @@ STYLE = {
 }
 
 
-def training_chart(progress: Sequence[Mapping[str, Any]]) -> str:
+def training_chart(progress: Sequence[ProgressRecord]) -> str:
     """Draw loss, gradient norm, updates and events over the steps of ``progress.jsonl``; return a data URI."""
-    windows = [line for line in progress if line["kind"] == "window"]
-    epochs = [line for line in progress if line["kind"] == "epoch"]
+    windows, epochs = split_records(progress)
     with rc_context(STYLE):
         figure, (loss, norm, update, events) = axes(2, 2, 9.0, 5.4)
         _line(loss, windows, "loss", GREY, "training, window")
@@ -60,12 +60,12 @@ def training_chart(progress: Sequence[Mapping[str, Any]]) -> str:
         _line(norm, windows, "grad_norm_max", RED, "largest")
         _line(norm, windows, "grad_norm_mean", BLUE, "mean")
         norm.set(title="Gradient norm by window", xlabel="step")
-        if any((line.get("grad_norm_max") or 0) > 0 for line in windows):
+        if any((window.grad_norm_max or 0) > 0 for window in windows):
             norm.set_yscale("log")
         norm.legend(fontsize=7.5)
         _line(update, windows, "update_ratio_max", BLUE, "largest")
         update.set(title="Update over weights by window; 1e-4 to 1e-2 is healthy", xlabel="step")
-        if any((line.get("update_ratio_max") or 0) > 0 for line in windows):
+        if any((window.update_ratio_max or 0) > 0 for window in windows):
             update.set_yscale("log")
         _line(events, windows, "clip_share", ORANGE, "share of steps clipped")
         _line(events, windows, "skipped", RED, "steps skipped")
@@ -235,15 +235,17 @@ def axes(rows: int, columns: int, width: float, height: float, **options: Any) -
 
 def _line(
     axis: Axes,
-    lines: Sequence[Mapping[str, Any]],
+    records: Sequence[ProgressRecord],
     name: str,
     colour: str,
     label: str,
     marker: str = "",
     style: str = "-",
 ) -> None:
-    values = [np.nan if line.get(name) is None else line[name] for line in lines]
-    axis.plot([line["step"] for line in lines], values, style, marker=marker, markersize=3, color=colour, label=label)
+    values = [np.nan if (value := getattr(record, name)) is None else value for record in records]
+    axis.plot(
+        [record.step for record in records], values, style, marker=marker, markersize=3, color=colour, label=label
+    )
 
 
 def _dates(axis: Axes) -> None:

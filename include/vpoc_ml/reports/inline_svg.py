@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 
 if TYPE_CHECKING:
     from vpoc_ml.evaluation.forecasts import Floats
@@ -64,21 +66,24 @@ def three_digits(value: float) -> str:
     return f"{value:.{digits}f}" if digits <= 5 else f"{value:.1e}"
 
 
-def loss_curves_svg(lines: Sequence[Mapping[str, Any]]) -> str:
+def loss_curves_svg(progress: Sequence[ProgressRecord]) -> str:
     """Return the losses over the steps of a training: training and validation by epoch, and the constant's loss.
 
     The colours follow the classes ``train``, ``validation`` and ``constant`` of the page. Without a finite loss: "".
 
     Args:
-        lines: Records of ``progress.jsonl``, oldest first.
+        progress: Records of ``progress.jsonl``, oldest first.
     """
-    epochs = [line for line in lines if line["kind"] == "epoch"]
-    sources = {"train": (epochs, "train_loss"), "validation": (epochs, "validation_loss")}
+    windows, epochs = split_records(progress)
+    sources: dict[str, tuple[Sequence[ProgressRecord], str]] = {
+        "train": (epochs, "train_loss"),
+        "validation": (epochs, "validation_loss"),
+    }
     sources["constant"] = (epochs, "validation_constant")
     if len(epochs) < 2:
-        sources["train"] = ([line for line in lines if line["kind"] == "window"], "loss")
+        sources["train"] = (windows, "loss")
     curves = {
-        curve: [(line["step"], line[name]) for line in records if line.get(name) is not None]
+        curve: [(record.step, value) for record in records if (value := getattr(record, name)) is not None]
         for curve, (records, name) in sources.items()
     }
     points = [point for curve in curves.values() for point in curve]

@@ -10,6 +10,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.metrics import read_metrics
+from vpoc_ml.artifacts.training_progress import read_progress
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.settings import every_setting, shown
 from vpoc_ml.lake.atomic import write_text
@@ -17,7 +18,6 @@ from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.reports import charts
 from vpoc_ml.reports.sentences import after_costs, loss_sentence, skill_sentence
 from vpoc_ml.reports.templating import render
-from vpoc_ml.training.loop.log import read_progress
 
 
 @dataclass(frozen=True, slots=True)

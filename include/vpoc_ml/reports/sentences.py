@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics
+from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 
 NEAR = 0.005
 """Share of the constant's loss within which a loss counts as near it."""
@@ -33,12 +33,13 @@ def money(dollars: float) -> str:
     return f"{'-' if round(dollars) < 0 else ''}${abs(dollars):,.0f}"
 
 
-def loss_sentence(progress: Sequence[Mapping[str, Any]]) -> str:
+def loss_sentence(progress: Sequence[ProgressRecord]) -> str:
     """Return how the best validation loss compares with the loss of the best constant, and what that means."""
-    epochs = [line for line in progress if line["kind"] == "epoch" and line.get("validation_loss") is not None]
-    if not epochs or not (constant := epochs[-1].get("validation_constant")):
+    _, epochs = split_records(progress)
+    finite = [epoch for epoch in epochs if epoch.validation_loss is not None]
+    if not finite or not (constant := finite[-1].validation_constant):
         return "No epoch ended with a finite validation loss."
-    share = min(line["validation_loss"] for line in epochs) / constant - 1
+    share = min(epoch.validation_loss for epoch in finite if epoch.validation_loss is not None) / constant - 1
     distance = f"The best validation loss is {abs(share):.2%} {'below' if share < 0 else 'above'} the constant's"
     if share > NEAR:
         return f"{distance}: the net is worse than one number. Lower the learning rate or take a smaller net."

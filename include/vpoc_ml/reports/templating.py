@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vpoc_ml.artifacts.metrics import Interval
+from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.reports.inline_svg import histogram_svg, loss_curves_svg, three_digits
 from vpoc_ml.reports.sentences import verdict_on
 
@@ -68,8 +69,8 @@ def _share(value: float) -> str:
     return "0" if value == 0 else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"
 
 
-def _loss_curves(lines: Sequence[Mapping[str, Any]]) -> str:
-    svg = loss_curves_svg(lines)
+def _loss_curves(progress: Sequence[ProgressRecord]) -> str:
+    svg = loss_curves_svg(progress)
     return Markup('<figure class="curves">{}</figure>').format(Markup(svg)) if svg else ""  # noqa: S704 - numbers only
 
 

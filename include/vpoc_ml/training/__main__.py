@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vpoc_ml.errors import VpocError
 from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE, die_with_parent
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     from vpoc_ml.training.launch.job import train_run  # torch takes seconds: the watchdog must run before
 
     try:
-        train_run(Path(arguments[0]), on_progress=_emit)
+        train_run(Path(arguments[0]), on_progress=lambda record: _emit(record.to_json()))
     except VpocError as error:
         _emit({"kind": "error", **error.to_record()})
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _emit(record: dict[str, Any]) -> None:
+def _emit(record: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()
 

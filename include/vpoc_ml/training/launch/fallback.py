@@ -7,11 +7,11 @@ because half precision may be the reason of the instability.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vpoc_ml.artifacts.training_progress import read_progress, split_records
 from vpoc_ml.artifacts.training_result import FailedPreset, TrainingResult
 from vpoc_ml.config import RunConfig, preset
 from vpoc_ml.errors import FallbackExhaustedError, TrainingUnstableError
@@ -87,16 +87,15 @@ def _fallback(config: RunConfig, name: str, shown: str, **changes: float) -> Run
 def _record_failure(run_dir: Path, path: Path, config: RunConfig, key: str, error: Exception) -> FailedPreset:
     """Write the record of an unstable preset and move its progress records next to it."""
     progress = run_dir / "progress.jsonl"
-    records = [json.loads(line) for line in progress.read_text().splitlines()] if progress.is_file() else []
-    windows = [record for record in records if record["kind"] == "window"]
+    windows, _ = split_records(read_progress(run_dir))
     failure = FailedPreset(
         preset=config.preset,
         error=str(error),
-        steps=windows[-1]["step"] if windows else 0,
-        rollbacks=windows[-1]["rollbacks"] if windows else 0,
+        steps=windows[-1].step if windows else 0,
+        rollbacks=windows[-1].rollbacks if windows else 0,
     )
     settings = config.model_dump(mode="json", include={"model", "training"})
-    skipped = sum(window["skipped"] for window in windows)
+    skipped = sum(window.skipped for window in windows)
     path.parent.mkdir(exist_ok=True)
     if progress.is_file():
         progress.replace(path.with_suffix(".progress.jsonl"))

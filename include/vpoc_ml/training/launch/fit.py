@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import JsonValue
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard
+from vpoc_ml.artifacts.training_progress import OnProgress
 from vpoc_ml.artifacts.training_result import FailedPreset, MemberResult, TrainingRecord, TrainingResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.lake.atomic import write_json
@@ -52,9 +52,7 @@ class FitContext:
     failed_presets: Sequence[FailedPreset] = ()
 
 
-def fit_run(
-    run_dir: Path, config: RunConfig, context: FitContext, on_progress: Callable[[dict[str, Any]], None]
-) -> TrainingResult:
+def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: OnProgress) -> TrainingResult:
     """Train ``config`` from its last checkpoint if there is one; write models, progress, record and result.
 
     Raises:

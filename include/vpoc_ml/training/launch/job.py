@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
+from vpoc_ml.artifacts.training_progress import OnProgress
 from vpoc_ml.artifacts.training_result import FailedPreset, TrainingResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
@@ -54,7 +54,7 @@ class TrainingContext:
         return resume_key(training_fingerprint(self.inputs, config), config, self.choice.device.type)
 
 
-def train_run(run_dir: Path, on_progress: Callable[[dict[str, Any]], None] = lambda record: None) -> TrainingResult:
+def train_run(run_dir: Path, on_progress: OnProgress = lambda record: None) -> TrainingResult:
     """Train the run in ``run_dir``, from its last checkpoint if it has one; write models, log and result.
 
     Reads config.json, training_set.parquet and feature_statistics.json. Writes checkpoints/, best_model.*,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.lake.atomic import read_json, write_json
@@ -26,11 +27,12 @@ from vpoc_ml.training.hardware.device import WORKER_VARIABLE
 from vpoc_ml.training.launch.run_inputs import drop_inputs, share_inputs
 from vpoc_ml.training.launch.subprocess import launch
 
-Progress = Callable[[dict[str, Any]], None]
+SeedProgress = Callable[[str, ProgressRecord], None]
+"""Receives the name of a seed's folder and a progress record of it."""
 
 
 def train_seeds(
-    run_dir: Path, seeds: Sequence[int], processes: int, on_progress: Progress = lambda record: None
+    run_dir: Path, seeds: Sequence[int], processes: int, on_progress: SeedProgress = lambda folder, record: None
 ) -> dict[str, Any]:
     """Train the run once per seed and return the content of ``seeds.json``.
 
@@ -40,7 +42,7 @@ def train_seeds(
         run_dir: run with config.json, training_set.parquet and feature_statistics.json.
         seeds: distinct values of ``training.seed``.
         processes: number of processes that train at the same time; each takes a GPU of its own where there are enough.
-        on_progress: receives each progress record with ``folder``, the seed as text. Calls never overlap.
+        on_progress: receives the seed as text and each progress record. Calls never overlap.
 
     Raises:
         InvalidValueError: no seeds, or a seed that occurs twice.
@@ -74,7 +76,7 @@ class _Stopped(Exception):
 class _SeedWorkers:
     """Trains folders in ``processes`` processes; worker w takes every ``processes``-th folder from number w on."""
 
-    def __init__(self, folders: Sequence[Path], processes: int, on_progress: Progress) -> None:
+    def __init__(self, folders: Sequence[Path], processes: int, on_progress: SeedProgress) -> None:
         self.folders, self.processes, self.on_progress = folders, processes, on_progress
         self.stop, self.reporting = threading.Event(), threading.Lock()
 
@@ -101,11 +103,11 @@ class _SeedWorkers:
             return error
         return None
 
-    def _report(self, folder: str, record: dict[str, Any]) -> None:
+    def _report(self, folder: str, record: ProgressRecord) -> None:
         if self.stop.is_set():
             raise _Stopped
         with self.reporting:
-            self.on_progress({**record, "folder": folder})
+            self.on_progress(folder, record)
 
 
 def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.artifacts.training_progress import OnProgress, parse_progress
 from vpoc_ml.artifacts.training_result import FILE, TrainingResult
 from vpoc_ml.errors import TrainingKilledError, TrainingProcessError, VpocError, error_from_record
 from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 def launch(
     run_dir: Path,
     *,
-    on_progress: Callable[[dict[str, Any]], None] = lambda line: None,
+    on_progress: OnProgress = lambda record: None,
     environment: Mapping[str, str] | None = None,
 ) -> TrainingResult:
     """Train ``run_dir`` in a child process with its own process group; return its result.
@@ -89,7 +90,7 @@ def process_error(code: int, failure: Mapping[str, Any] | None, last_lines: str)
     return TrainingProcessError(code, last_lines)
 
 
-def _follow(lines: Iterable[str], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+def _follow(lines: Iterable[str], on_progress: OnProgress) -> dict[str, Any] | None:
     """Forward progress until the child closes its output; return its error record, None if it wrote none."""
     failure = None
     for text in lines:
@@ -101,7 +102,7 @@ def _follow(lines: Iterable[str], on_progress: Callable[[dict[str, Any]], None])
         if record.get("kind") == "error":
             failure = record
         else:
-            on_progress(record)
+            on_progress(parse_progress(record))
     return failure
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vpoc_ml.artifacts.training_progress import WindowRecord
 from vpoc_ml.training.engines.eager import Window
 from vpoc_ml.training.loop.monitor import Monitor
 
@@ -59,25 +60,30 @@ class Progress:
         return cls(**{**stored, "early_stopping": early_stopping})
 
 
-def window_line(windows: Sequence[Window], monitors: Sequence[Monitor], rate: float) -> dict[str, Any]:
-    """Return the numbers of a window over all members: means of losses and shares, extremes of norms, sums of events.
+def window_record(
+    windows: Sequence[Window], monitors: Sequence[Monitor], *, step: int, epoch: int, steps_total: int, rate: float
+) -> WindowRecord:
+    """Return a window over all members: means of losses and shares, extremes of norms, sums of events.
 
     ``rate`` is that of the schedule. The record holds it after the rollbacks of the member with most of them.
     """
     taken = [window for window in windows if window.accepted]
-    return {
-        "loss": _finite(_mean([window.loss for window in taken])) if taken else None,
-        "grad_norm_max": _finite(max(window.norm_max for window in windows)),
-        "grad_norm_mean": _finite(_mean([window.norm_mean for window in windows])),
-        "lr": rate * min(monitor.rate_factor for monitor in monitors),
-        "skipped": sum(window.steps - window.accepted for window in windows),
-        "clip_share": _mean([window.clip_share for window in windows]),
-        "clip_limit": _finite(min(window.clip_limit for window in windows)),
-        "update_ratio_max": _finite(max(window.update_ratio_max for window in windows)),
-        "rollbacks": sum(monitor.rollbacks for monitor in monitors),
-        "loss_scale": min(window.loss_scale for window in windows),
-        "delta": _mean([window.delta for window in windows]),
-    }
+    return WindowRecord(
+        step=step,
+        epoch=epoch,
+        steps_total=steps_total,
+        loss=_finite(_mean([window.loss for window in taken])) if taken else None,
+        grad_norm_max=_finite(max(window.norm_max for window in windows)),
+        grad_norm_mean=_finite(_mean([window.norm_mean for window in windows])),
+        lr=rate * min(monitor.rate_factor for monitor in monitors),
+        skipped=sum(window.steps - window.accepted for window in windows),
+        clip_share=_mean([window.clip_share for window in windows]),
+        clip_limit=_finite(min(window.clip_limit for window in windows)),
+        update_ratio_max=_finite(max(window.update_ratio_max for window in windows)),
+        rollbacks=sum(monitor.rollbacks for monitor in monitors),
+        loss_scale=min(window.loss_scale for window in windows),
+        delta=_mean([window.delta for window in windows]),
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

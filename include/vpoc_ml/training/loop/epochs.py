@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress
 from vpoc_ml.errors import NoFiniteValidationLossError
 from vpoc_ml.training.engines.eager import AVERAGE, Engine, Window
 from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.loop.data import Rows, TrainingData, shuffled
-from vpoc_ml.training.loop.early_stopping import EarlyStoppingState, Progress, window_line
+from vpoc_ml.training.loop.early_stopping import EarlyStoppingState, Progress, window_record
 from vpoc_ml.training.loop.monitor import Monitor, is_dead
 from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
 
 EVALUATED_ROWS = 65_536
 log = logging.getLogger(__name__)
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Trainer:
     data: TrainingData
     folder: Path
     resume_key: str
-    report: Report
+    report: OnProgress
     checkpoint_seconds: float = 30.0
     progress: Progress = field(default_factory=Progress)
 
@@ -92,9 +91,8 @@ class Trainer:
             self._close_window(epoch)
             if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.checkpoint_seconds:
                 self.save()
-        # of this process alone: a resumed epoch counts from its checkpoint on
-        trained = {"seconds": time.monotonic() - started, "rows": (offset - begun) * self.batch}
-        self._close_epoch(epoch, trained)
+        # Of this process alone: a resumed epoch counts from its checkpoint on
+        self._close_epoch(epoch, seconds=time.monotonic() - started, rows=(offset - begun) * self.batch)
 
     def _close_window(self, epoch: int) -> None:
         """Read the device once; each member keeps its state as the last good one or returns to that."""
@@ -102,10 +100,15 @@ class Trainer:
         try:
             bad = self._check_windows(windows)
         finally:  # the window that ends the training is reported too
-            place = {"kind": "window", "step": self.progress.step, "epoch": epoch + 1}
-            place["steps_total"] = self.steps_per_epoch * self.config.epochs
-            rate = self.schedule.rate(self.progress.step - 1)
-            self.report({**place, **window_line(windows, self.monitors, rate)})
+            record = window_record(
+                windows,
+                self.monitors,
+                step=self.progress.step,
+                epoch=epoch + 1,
+                steps_total=self.steps_per_epoch * self.config.epochs,
+                rate=self.schedule.rate(self.progress.step - 1),
+            )
+            self.report(record)
         if bad:
             self.engine.restore(self.good, bad)
         self.good = self.engine.snapshot()
@@ -127,8 +130,8 @@ class Trainer:
             self.engine.factor[member] = monitor.rate_factor
         return bad
 
-    def _close_epoch(self, epoch: int, trained: dict[str, Any]) -> None:
-        """Validate, keep each member's best, store everything. ``trained``: rows and seconds of this process."""
+    def _close_epoch(self, epoch: int, *, seconds: float, rows: int) -> None:
+        """Validate, keep each member's best, store everything. ``seconds`` and ``rows`` are those of this process."""
         progress = self.progress
         predicted = self.predict(self.data.validation)
         losses = self._mean_losses(predicted, self.data.validation)
@@ -144,26 +147,24 @@ class Trainer:
         if any(dead):
             who = f"member {dead.index(True)}" if self.count > 1 else "the net"
             log.warning("epoch %d: %s is dead: it predicts one number", epoch + 1, who)
-        self.report(self._epoch_line(epoch, losses, any(best), all(dead)) | trained)
-        self.save()
-
-    def _epoch_line(self, epoch: int, losses: list[float], best: bool, dead: bool) -> dict[str, Any]:
-        progress = self.progress
         train_loss = progress.epoch_loss / progress.epoch_steps if progress.epoch_steps else None
         progress.epoch_loss, progress.epoch_steps = 0.0, 0
         loss = sum(losses) / len(losses)
-        return {
-            "kind": "epoch",
-            "epoch": epoch + 1,
-            "epochs_total": self.config.epochs,
-            "step": progress.step,
-            "lr": self.schedule.rate(progress.step - 1) * min(monitor.rate_factor for monitor in self.monitors),
-            "train_loss": train_loss,
-            "validation_loss": loss if math.isfinite(loss) else None,
-            "validation_constant": self.constant,
-            "best": best,
-            "dead": dead,
-        }
+        record = EpochRecord(
+            epoch=epoch + 1,
+            epochs_total=self.config.epochs,
+            step=progress.step,
+            lr=self.schedule.rate(progress.step - 1) * min(monitor.rate_factor for monitor in self.monitors),
+            train_loss=train_loss,
+            validation_loss=loss if math.isfinite(loss) else None,
+            validation_constant=self.constant,
+            best=any(best),
+            dead=all(dead),
+            seconds=seconds,
+            rows=rows,
+        )
+        self.report(record)
+        self.save()
 
     def save(self) -> None:
         """Write a checkpoint. Called between windows only, so there are no records to store."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress, ProgressRecord
 from vpoc_ml.lake.atomic import write_text, writing_to
 
 LAYER = logging.getLogger("vpoc_ml.training")
@@ -35,72 +35,22 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_lines(path: Path, kept_step: int, on_progress: Callable[[dict[str, Any]], None]) -> Iterator[Any]:
-    """Yield a function that appends a line to ``path`` and passes it on.
+def progress_lines(path: Path, kept_step: int, on_progress: OnProgress) -> Iterator[OnProgress]:
+    """Yield a function that appends a record to ``path`` and forwards it.
 
     Lines beyond ``kept_step``, where the run resumes, are dropped first: those steps are taken again.
     """
     write_text(path, "".join(_kept(path, kept_step)))
     with path.open("a", encoding="utf-8") as stream:
 
-        def report(line: dict[str, Any]) -> None:
+        def report(record: ProgressRecord) -> None:
             with writing_to(path):
-                stream.write(json.dumps(line, allow_nan=False) + "\n")
+                stream.write(json.dumps(record.to_json(), allow_nan=False) + "\n")
                 stream.flush()
-            LAYER.info("%s", _sentence(line))
-            on_progress(line)
+            LAYER.info("%s", _sentence(record))
+            on_progress(record)
 
         yield report
-
-
-def read_progress(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the lines of ``progress.jsonl``; a run without it has none, a torn last line is left out."""
-    path = run_dir / "progress.jsonl"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-    return [json.loads(line) for line in lines if line]
-
-
-def epoch_sentence(line: Mapping[str, Any]) -> str:
-    """Return an epoch's line of ``progress.jsonl`` as one line of text.
-
-    The time left is that of all epochs that remain; early stopping may end the training before.
-    """
-    losses = [f"{words} {_loss(line.get(key))}" for words, key in _LOSSES]
-    parts = [f"epoch {line['epoch']}{_of(line.get('epochs_total'))}: {losses[0]}", *losses[1:]]
-    if line.get("best"):
-        parts.append("best so far")
-    if line.get("dead"):
-        parts.append("the net predicts one number")
-    if line.get("lr") is not None:
-        parts.append(f"learning rate {line['lr']:.3g}")
-    if seconds := line.get("seconds"):
-        parts += [f"{line['rows'] / seconds:,.0f} rows/s"] if line.get("rows") else []
-        parts.append(f"{seconds:.1f} s")
-        if (left := line.get("epochs_total", 0) - line["epoch"]) > 0:
-            parts.append(f"at most {_duration(left * seconds)} left")
-    return ", ".join(parts)
-
-
-_LOSSES = (
-    ("training loss", "train_loss"),
-    ("validation loss", "validation_loss"),
-    ("constant", "validation_constant"),
-)
-
-
-def _loss(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.6f}"
-
-
-def _of(total: int | None) -> str:
-    return f" of {total}" if total else ""
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _kept(path: Path, step: int) -> Iterator[str]:
@@ -110,8 +60,10 @@ def _kept(path: Path, step: int) -> Iterator[str]:
                 yield line
 
 
-def _sentence(line: dict[str, Any]) -> str:
-    if line["kind"] == "epoch":
-        return epoch_sentence(line)
-    shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in line.items() if key != "kind"}
-    return f"{line['kind']}: " + ", ".join(f"{key} {value}" for key, value in shown.items())
+def _sentence(record: ProgressRecord) -> str:
+    if isinstance(record, EpochRecord):
+        return record.to_sentence()
+    fields = record.to_json()
+    kind = fields.pop("kind")
+    shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in fields.items()}
+    return f"{kind}: " + ", ".join(f"{key} {value}" for key, value in shown.items())
