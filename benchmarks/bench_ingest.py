@@ -45,7 +45,7 @@ def write(path: Path, megabytes: float) -> int:
             ts = pl.datetime_range(last - timedelta(days=DAYS), last, "1m", eager=True, closed="left")
             ts = ts.filter((ts.dt.weekday() <= 4) & (ts.dt.hour() < 20))
             tail = f",33,1,5482,4000.250000000,4000.500000000,4000.000000000,4000.250000000,17,{contract.code}\n"
-            file.writelines(stamp + tail for stamp in ts.dt.strftime("%Y-%m-%dT%H:%M:%S.000000000Z"))
+            file.writelines(timestamp + tail for timestamp in ts.dt.strftime("%Y-%m-%dT%H:%M:%S.000000000Z"))
             rows += ts.len()
             if file.tell() > megabytes * 1e6:
                 return rows

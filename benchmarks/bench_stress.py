@@ -97,7 +97,7 @@ class Bench:
         for name, off, more in ABLATION:
             with without(*off):
                 calm, hot = (self.run(case, more) for case in (CALM, HOT))
-            print(f"| {name} | {told(calm)} | {told(hot)} |")
+            print(f"| {name} | {reported(calm)} | {reported(hot)} |")
 
     def shocks(self) -> None:
         """20 steps whose inputs are a million times too large, behind the guard."""
@@ -105,7 +105,7 @@ class Bench:
         for name, case, off, more in SHOCKS:
             with without(*off), shock(self.steps // 2, 20):
                 out = self.run(case, more)
-            print(f"| {name} | {told(out)} | {out.rollbacks} |")
+            print(f"| {name} | {reported(out)} | {out.rollbacks} |")
 
     def rates(self) -> None:
         """Learning rates a thousand and ten thousand times 2e-4."""
@@ -120,7 +120,7 @@ class Bench:
                 out = self.run(case._replace(rate=rate), more)
                 with without("rollback"):
                     alone = self.run(case._replace(rate=rate), more)
-                print(f"| {rate} | {name} | {told(out)} | {out.rollbacks} | {told(alone)} |")
+                print(f"| {rate} | {name} | {reported(out)} | {out.rollbacks} | {reported(alone)} |")
 
     def epoch(self) -> None:
         """The ambitious net with the settings of its preset, one epoch of the published number of rows."""
@@ -137,7 +137,7 @@ class Bench:
             )
 
 
-def told(out: CaseResult) -> str:
+def reported(out: CaseResult) -> str:
     return f"{out.nan_share:.1%} / {'no model' if out.captured is None else f'{out.captured:.1%}'}"
 
 

@@ -13,7 +13,7 @@ from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownPresetErro
 
 
 @pytest.mark.parametrize("name", config.PRESETS)
-def test_every_recipe_round_trips_through_json(name):
+def test_every_preset_round_trips_through_json(name):
     assert config.RunConfig.model_validate_json(config.preset(name).to_json()) == config.preset(name)
     assert config.preset(name).preset == name
 
@@ -39,7 +39,7 @@ def test_groups_differ():
         config.resolve("nightly", {"model.groups": "price,price"})
 
 
-def test_unknown_recipe_names_the_known_ones():
+def test_unknown_preset_names_the_known_ones():
     with pytest.raises(UnknownPresetError, match=r"nightly, smoke, top5, .*; was 'nightyl'"):
         config.resolve("nightyl")
 
@@ -124,7 +124,7 @@ def test_form_draws_no_number_widget_and_one_line_for_every_number_and_list():
         assert len(types) < 2 or (types[0] == "string" and isinstance(field["examples"], list)), name
 
 
-def test_help_states_limits_and_the_values_of_the_recipes():
+def test_help_states_limits_and_the_values_of_the_presets():
     fields = config.form_fields()
     assert fields["training.learning_rate"]["description"].endswith(
         "A valid number greater than 0 and less than or equal to 10. Empty: as the preset says (nightly: 0.004;"

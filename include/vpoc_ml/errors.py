@@ -336,11 +336,11 @@ class InsufficientSessionsError(InputError):
     """Too few sessions for what is asked."""
 
     def __init__(
-        self, what: str, found: int, needed: int, why: str, remedy: str = "deliver more or shorten what needs them"
+        self, what: str, found: int, needed: int, purpose: str, remedy: str = "deliver more or shorten what needs them"
     ) -> None:
         self.what, self.found, self.needed = what, found, needed
         super().__init__(
-            f"Expected at least {needed} sessions for {what} ({why}); found {found}."
+            f"Expected at least {needed} sessions for {what} ({purpose}); found {found}."
             f" {needed - found} more are needed: {remedy}."
         )
 

@@ -82,12 +82,12 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("command", PUBLISHED, ids=["robust", "stable", "ambitious", "layers", "debug"])
 def test_published_command_is_understood_as_it_stands(command):
-    asked = legacy_flags.parse(shlex.split(command))
-    assert asked.settings == PUBLISHED[command]
-    assert asked.data.name == "merged_es_vix_test.csv"
-    assert asked.output is not None
-    assert asked.verbose == ("--verbose" in command)
-    config = resolve(legacy_flags.PRESET, asked.settings)
+    requested = legacy_flags.parse(shlex.split(command))
+    assert requested.settings == PUBLISHED[command]
+    assert requested.data.name == "merged_es_vix_test.csv"
+    assert requested.output is not None
+    assert requested.verbose == ("--verbose" in command)
+    config = resolve(legacy_flags.PRESET, requested.settings)
     assert (config.model.kind, config.training.schedule, config.training.ema_decay) == (
         "reference_mlp",
         "constant",
@@ -95,20 +95,20 @@ def test_published_command_is_understood_as_it_stands(command):
     ), "the earlier net and its schedule"
 
 
-def test_published_robust_command_is_the_top5_recipe_but_for_its_patience():
-    asked = legacy_flags.parse(shlex.split(ROBUST))
-    config = resolve(legacy_flags.PRESET, asked.settings | {"training.patience": 3})
+def test_published_robust_command_is_the_top5_preset_but_for_its_patience():
+    requested = legacy_flags.parse(shlex.split(ROBUST))
+    config = resolve(legacy_flags.PRESET, requested.settings | {"training.patience": 3})
     assert config == resolve("top5")
 
 
 def test_accumulation_and_no_clipping():
-    asked = legacy_flags.parse(["--gradient_accumulation_steps", "4", "--gradient_clip_value", "0"])
-    assert asked.settings == {
+    requested = legacy_flags.parse(["--gradient_accumulation_steps", "4", "--gradient_clip_value", "0"])
+    assert requested.settings == {
         "training.patience": 15,
         "training.accumulation": 4,
         "training.gradient_clip": legacy_flags.NO_CLIP,
     }
-    resolve("top5", asked.settings)
+    resolve("top5", requested.settings)
 
 
 def test_no_flags_of_the_earlier_trainer_are_none():

@@ -19,25 +19,28 @@ CLOSE = {day: 15.0 + n for n, day in enumerate([DAYS[0] - timedelta(days=3), *DA
 START = datetime(2025, 1, 5, 23, tzinfo=UTC)
 
 
-def by_utc_date(stamp: datetime) -> date:
-    return stamp.date()
+def by_utc_date(timestamp: datetime) -> date:
+    return timestamp.date()
 
 
-def by_trade_date(stamp: datetime) -> date:
-    local = stamp.astimezone(NEW_YORK)
+def by_trade_date(timestamp: datetime) -> date:
+    local = timestamp.astimezone(NEW_YORK)
     return local.date() + timedelta(days=local.hour >= 18)
 
 
-def lagged(stamp: datetime) -> date:
-    return by_trade_date(stamp) - timedelta(days=1)
+def lagged(timestamp: datetime) -> date:
+    return by_trade_date(timestamp) - timedelta(days=1)
 
 
 def merged(joined) -> pl.DataFrame:
     """Half-hourly bars of a week with the close that a way of joining gives them."""
-    stamps = [START + timedelta(minutes=30 * n) for n in range(1, 2 * 24 * 5)]
-    closes = [max((day for day in CLOSE if day <= joined(stamp)), default=min(CLOSE)) for stamp in stamps]
+    timestamps = [START + timedelta(minutes=30 * n) for n in range(1, 2 * 24 * 5)]
+    closes = [max((day for day in CLOSE if day <= joined(timestamp)), default=min(CLOSE)) for timestamp in timestamps]
     return pl.DataFrame(
-        {"timestamp": [f"{stamp:%Y-%m-%d %H:%M:%S}" for stamp in stamps], "VIX": [CLOSE[day] for day in closes]}
+        {
+            "timestamp": [f"{timestamp:%Y-%m-%d %H:%M:%S}" for timestamp in timestamps],
+            "VIX": [CLOSE[day] for day in closes],
+        }
     )
 
 
@@ -51,11 +54,11 @@ def test_no_close_is_early_and_none_is_later_than_the_joins_own_lag(joined, lag,
         assert closes[day] == true
 
 
-def test_parquet_with_stamps_in_a_zone_gives_the_same(tmp_path):
+def test_parquet_with_timestamps_in_a_zone_gives_the_same(tmp_path):
     frame = merged(by_utc_date)
     frame.write_csv(tmp_path / "merged.csv")
-    stamps = pl.col("timestamp").str.to_datetime().dt.replace_time_zone("UTC")
-    for name, column in (("utc", stamps), ("local", stamps.dt.convert_time_zone("America/Chicago"))):
+    timestamps = pl.col("timestamp").str.to_datetime().dt.replace_time_zone("UTC")
+    for name, column in (("utc", timestamps), ("local", timestamps.dt.convert_time_zone("America/Chicago"))):
         frame.with_columns(column.alias("timestamp")).write_parquet(tmp_path / f"{name}.parquet")
     texts = {
         write_closes(tmp_path / name, tmp_path / f"{name}.vix.csv").read_text()
@@ -68,8 +71,8 @@ def test_date_and_time_in_two_columns_give_the_same(tmp_path):
     frame = merged(by_utc_date)
     frame.write_csv(tmp_path / "merged.csv")
     for name, pattern in (("iso", "%Y-%m-%d,%H:%M:%S"), ("slashed", "%m/%d/%Y,%H:%M")):
-        stamps = frame["timestamp"].str.to_datetime().dt.strftime(pattern)
-        lines = [f"{stamp},{vix}" for stamp, vix in zip(stamps, frame["VIX"], strict=True)]
+        timestamps = frame["timestamp"].str.to_datetime().dt.strftime(pattern)
+        lines = [f"{timestamp},{vix}" for timestamp, vix in zip(timestamps, frame["VIX"], strict=True)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["Date,Time,VIX", *lines]) + "\n")
     config = IngestConfig(date_order="month_first")
     texts = {

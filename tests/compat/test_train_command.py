@@ -39,8 +39,8 @@ def merged(market, tmp_path_factory):
     closes: dict[date, float] = dict(read_vix(vix).select("date", "close").rows())
     rows, close = ["timestamp,open,high,low,close,volume,VIX,contract,session"], 15.0
     for line in lines:
-        stamp, *values = line.split(";")
-        at = datetime.strptime(stamp, "%Y%m%d %H%M%S")  # noqa: DTZ007 - as that system wrote it
+        timestamp, *values = line.split(";")
+        at = datetime.strptime(timestamp, "%Y%m%d %H%M%S")  # noqa: DTZ007 - as that system wrote it
         close = closes.get(at.date(), close)
         session = "RTH" if "09:30" <= f"{at:%H:%M}" < "16:00" else "ETH"
         rows.append(f"{at},{','.join(values)},{close},ES 03-23,{session}")
@@ -197,11 +197,11 @@ def test_data_in_the_private_folder_and_a_file_in_the_place_of_the_link_are_refu
 def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_path, monkeypatch, lake, place):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "cache"))
-    asked = []
-    monkeypatch.setattr(cli, "_train_and_evaluate", lambda *arguments, as_json: asked.append(arguments))
+    requested = []
+    monkeypatch.setattr(cli, "_train_and_evaluate", lambda *arguments, as_json: requested.append(arguments))
     line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]
     assert CliRunner().invoke(app, line).exit_code == 0
-    raw, vix = map(Path, asked[0][4:6])
+    raw, vix = map(Path, requested[0][4:6])
     assert raw.absolute().is_relative_to(tmp_path / place)
     assert [path.name for path in raw.iterdir()] == ["merged_es_vix_test.csv"]
     assert vix.is_file()

@@ -137,6 +137,6 @@ def test_incomplete_rows_inside_the_declared_warmup_are_dropped(market):
     cells = pl.when(pl.Series(holes)).then(float("nan")).otherwise(pl.col("f1")).cast(pl.Float32)
     features["ESH25"] = features["ESH25"].select("ts", "contract", "session", "f0", cells.alias(name))
     features["ESM25"] = features["ESM25"].rename({"f1": name}).drop("f2")
-    stamps = assemble(bars, features, front, ES, resolve("nightly")).frame["ts"].to_list()
-    present = [bars["ESH25"]["ts"][row] in stamps for row in (60, 61, 70, 100)]
+    timestamps = assemble(bars, features, front, ES, resolve("nightly")).frame["ts"].to_list()
+    present = [bars["ESH25"]["ts"][row] in timestamps for row in (60, 61, 70, 100)]
     assert present == [False, True, False, True]

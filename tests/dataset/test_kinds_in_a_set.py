@@ -142,8 +142,8 @@ def test_a_model_of_an_unknown_kind_is_refused(market, tmp_path):
     config = ModelConfig(hidden_dims=(8,))
     net = build_model(config, statistics)
     for key, stored in (("target", {"kind": "price"}), ("scaler", {"kind": "price", "columns": []})):
-        card = ModelCard(model=config, features=statistics.features, zero_rank=0.5, **{key: stored})
-        path = save_model(tmp_path, key, net, card)
+        model_card = ModelCard(model=config, features=statistics.features, zero_rank=0.5, **{key: stored})
+        path = save_model(tmp_path, key, net, model_card)
         with pytest.raises(CheckpointError, match="price"):
             load_model(path)
 

@@ -40,7 +40,7 @@ def test_label_golden_example_with_a_missing_minute():
     assert (labels["label_end"] - labels["ts"]).unique().to_list() == [timedelta(minutes=2)]
 
 
-def test_label_never_crosses_a_session_even_when_stamps_adjoin():
+def test_label_never_crosses_a_session_even_when_timestamps_adjoin():
     days = [date(2025, 1, 2)] * 2 + [date(2025, 1, 3)] * 2
     labels = label_bars(bars_at([0, 1, 2, 3], [100.0, 101.0, 150.0, 151.0], days), 1, 0.1)
     assert labels["ret"].is_finite().to_list() == [True, False, True, False]

@@ -91,7 +91,9 @@ def test_rows_whose_label_reaches_the_next_part_are_purged():
     start = datetime(2025, 1, 2, 12, 0, tzinfo=UTC)
     ts = [start + timedelta(minutes=minute) for minute in range(12)]
     days = [DATES[minute // 4] for minute in range(12)]
-    rows = pl.DataFrame({"ts": ts, "session": days, "label_end": [stamp + timedelta(minutes=2) for stamp in ts]})
+    rows = pl.DataFrame(
+        {"ts": ts, "session": days, "label_end": [timestamp + timedelta(minutes=2) for timestamp in ts]}
+    )
     split = split_rows(rows, SessionSplit((DATES[0],), (DATES[1],), (DATES[2],)))
     kept = {name: split.filter(pl.col("split") == name)["ts"].dt.minute().to_list() for name in ("train", "validation")}
     assert kept == {"train": [0, 1], "validation": [4, 5]}, "label_end equal to the next part's first row is purged"

@@ -44,18 +44,18 @@ def training_set(*, strength: float = 0.0, sessions: int = 40, bars: int = 200, 
     opens = 5000 + np.concatenate([[0.0], np.cumsum(moves)[:-1]])
     start = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
     days = np.repeat(np.arange(sessions), bars)
-    stamps = [start + timedelta(days=day, minutes=minute) for day in range(sessions) for minute in range(bars)]
+    timestamps = [start + timedelta(days=day, minutes=minute) for day in range(sessions) for minute in range(bars)]
     ret = np.log((opens + moves) / opens)
     split = np.where(days < 0.6 * sessions, "train", np.where(days < 0.8 * sessions, "validation", "test"))
     known = np.sort(ret[split == "train"])
     y = 0.5 * (np.searchsorted(known, ret, "left") + np.searchsorted(known, ret, "right")) / len(known)
     return pl.DataFrame(
         {
-            "ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")),
+            "ts": pl.Series(timestamps, dtype=pl.Datetime("us", "UTC")),
             "contract": "ESH25",
             "session": pl.Series([date(2025, 1, 6) + timedelta(days=int(d)) for d in days]),
             "split": split,
-            "label_end": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")) + timedelta(minutes=1),
+            "label_end": pl.Series(timestamps, dtype=pl.Datetime("us", "UTC")) + timedelta(minutes=1),
             "ret": ret,
             "y": pl.Series(y, dtype=pl.Float32),
             "weight": pl.Series(np.ones(n), dtype=pl.Float32),

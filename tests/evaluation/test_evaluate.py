@@ -69,7 +69,7 @@ def test_metrics_file_is_strict_json_of_the_agreed_form(make_set, make_run, fake
     assert metrics.zero_return_share == pytest.approx((test["ret"] == 0).mean())
 
 
-def test_predictions_hold_every_model_on_every_judged_row(make_set, make_run, fake, instrument):
+def test_predictions_hold_every_model_on_every_evaluated_row(make_set, make_run, fake, instrument):
     frame = make_set(strength=0.3).with_columns(
         weight=pl.when(pl.int_range(pl.len()) % 50 == 0).then(0.0).otherwise(1.0).cast(pl.Float32)
     )
@@ -128,12 +128,12 @@ def test_missing_inputs_are_named(tmp_path, make_set, fake, instrument):
         read_metrics(tmp_path)
 
 
-def test_stored_model_is_judged_like_a_loaded_one(make_set, make_run, instrument):
+def test_stored_model_is_evaluated_like_a_loaded_one(make_set, make_run, instrument):
     frame = make_set()
     run = make_run(frame)
     net = build_model(CONFIG.model, NetworkInputs(features=["signal", "noise"], median=[0.0, 0.0], scale=[1.0, 1.0]))
-    card = ModelCard(features=["signal", "noise"], model=CONFIG.model, zero_rank=0.5)
-    stored = load_model(save_model(run, "best_model", net, card))
+    model_card = ModelCard(features=["signal", "noise"], model=CONFIG.model, zero_rank=0.5)
+    stored = load_model(save_model(run, "best_model", net, model_card))
     metrics = evaluate_run(run, CONFIG, champion=stored, instrument=instrument)
     assert metrics == evaluate_model(run, CONFIG, stored, champion=stored, instrument=instrument)
     test = frame.filter(pl.col("split") == "test")
@@ -142,9 +142,9 @@ def test_stored_model_is_judged_like_a_loaded_one(make_set, make_run, instrument
 
 
 @pytest.mark.parametrize(("asked", "charged"), [(None, 5.94), (11.5, 11.5)])
-def test_costs_are_the_instruments_own_unless_set(asked, charged, make_set, make_run, fake, instrument):
+def test_costs_are_the_instruments_own_unless_set(requested, charged, make_set, make_run, fake, instrument):
     frame = make_set(strength=0.3)
-    config = resolve("smoke", {} if asked is None else {"evaluation.round_turn_cost": asked})
+    config = resolve("smoke", {} if requested is None else {"evaluation.round_turn_cost": requested})
     cheap = replace(instrument, cost_per_side=2.97, slippage_ticks=0.0)
     found = evaluate_model(make_run(frame), config, fake(frame), instrument=cheap)
     assert found.backtest.round_turn_cost == pytest.approx(charged)

@@ -14,7 +14,7 @@ from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import compare, correlation, describe, hits, huber, reduce
 
 
-def judged(ret, y=None, sessions=3) -> LabelledRows:
+def evaluated(ret, y=None, sessions=3) -> LabelledRows:
     ret = np.asarray(ret, dtype=float)
     y = rankdata(ret) / len(ret) if y is None else np.asarray(y, dtype=float)
     block = np.arange(len(ret)) * sessions // len(ret)
@@ -26,7 +26,7 @@ def described(forecast: Forecast, rows: LabelledRows) -> dict:
 
 
 def test_direction_accuracy_leaves_out_unchanged_prices_and_gives_half_for_no_opinion():
-    rows = judged([0.1, -0.1, 0.0, 0.2, -0.3, 0.1])
+    rows = evaluated([0.1, -0.1, 0.0, 0.2, -0.3, 0.1])
     forecast = Forecast("m", np.array([0.6, 0.6, 0.9, 0.5, 0.2, 0.4]), 0.5)
     # right, wrong, (unchanged), no opinion, right, wrong
     assert hits(forecast, rows.ret).tolist() == [1, 0, 0.5, 0.5, 1, 0]
@@ -34,13 +34,13 @@ def test_direction_accuracy_leaves_out_unchanged_prices_and_gives_half_for_no_op
 
 
 def test_threshold_is_the_models_own():
-    rows = judged([0.1, -0.1, 0.1])
+    rows = evaluated([0.1, -0.1, 0.1])
     assert described(Forecast("m", np.full(3, 0.45), 0.4), rows).direction_accuracy.value == pytest.approx(2 / 3)
 
 
 def test_huber_and_mae_by_hand():
     assert huber(np.array([0.05, -0.1, 0.3, -1.0]), 0.1) == pytest.approx([0.00125, 0.005, 0.025, 0.095])
-    rows = judged([1, 2, 3], y=[0.2, 0.5, 0.9])
+    rows = evaluated([1, 2, 3], y=[0.2, 0.5, 0.9])
     result = described(Forecast("m", np.array([0.25, 0.5, 0.6]), 0.5), rows)
     assert result.huber.value == pytest.approx((0.00125 + 0 + 0.025) / 3)
     assert result.mae.value == pytest.approx((0.05 + 0 + 0.3) / 3)
@@ -76,14 +76,14 @@ def test_constant_has_the_published_losses(zero_share, published, mae):
     n = 200_000
     ret = np.linspace(-1, 1, n)
     ret[np.abs(ret) < zero_share] = 0.0
-    rows = judged(ret, y=(rankdata(ret) - 0.5) / n)
+    rows = evaluated(ret, y=(rankdata(ret) - 0.5) / n)
     result = described(Forecast("constant", np.full(n, 0.5), 0.5), rows)
     assert result.huber.value == pytest.approx(constant_huber(0.1, zero_share), abs=2e-6)
     assert result.mae.value == pytest.approx(mae, abs=1e-4)
 
 
 def test_constant_has_no_rank_ic_and_a_direction_no_loss():
-    rows = judged([0.1, -0.2, 0.3, 0.0])
+    rows = evaluated([0.1, -0.2, 0.3, 0.0])
     assert described(Forecast("constant", np.full(4, 0.5), 0.5), rows).rank_ic is None
     only = described(Forecast("majority", np.full(4, 0.75), 0.5, direction_only=True), rows)
     assert (only.rank_ic, only.huber, only.mae) == (None, None, None)
@@ -94,7 +94,7 @@ def test_constant_has_no_rank_ic_and_a_direction_no_loss():
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-3, 3)), min_size=6, max_size=60))
 def test_rank_ic_is_spearmans_rho_with_ties(pairs):
     prediction, ret = np.asarray(pairs, dtype=float).T
-    value = described(Forecast("m", prediction, 0.0), judged(ret)).rank_ic
+    value = described(Forecast("m", prediction, 0.0), evaluated(ret)).rank_ic
     if np.ptp(prediction) == 0 or np.ptp(ret) == 0:
         assert value is None
     else:
@@ -103,7 +103,7 @@ def test_rank_ic_is_spearmans_rho_with_ties(pairs):
 
 def test_resampled_rank_ic_equals_correlation_of_the_repeated_rows():
     rng = np.random.default_rng(3)
-    rows = judged(rng.standard_normal(90), sessions=9)
+    rows = evaluated(rng.standard_normal(90), sessions=9)
     prediction = rows.ret + rng.standard_normal(90)
     resamples = draw(9, samples=100, confidence=0.9, seed=2)
     draws = resamples.draws(reduce(Forecast("m", prediction, 0.0), rows, 0.1).rank_ic, correlation)
@@ -115,7 +115,7 @@ def test_resampled_rank_ic_equals_correlation_of_the_repeated_rows():
 
 def test_gains_are_paired_and_positive_where_the_candidate_is_better():
     rng = np.random.default_rng(5)
-    rows = judged(rng.standard_normal(3000), y=None, sessions=30)
+    rows = evaluated(rng.standard_normal(3000), y=None, sessions=30)
     good = Forecast("good", rows.y * 0.3 + 0.35, 0.5)
     poor = Forecast("poor", 0.5 + 0.3 * rng.standard_normal(3000), 0.5)
     resamples = draw(30, samples=300, confidence=0.95, seed=1)

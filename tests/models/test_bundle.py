@@ -25,8 +25,8 @@ def saved(tmp_path):
     config = ModelConfig(hidden_dims=(8,), dropout=0.5)
     net = build_model(config, NetworkInputs(features=FEATURES, median=[1.0, 2.0, 3.0], scale=[0.5, 1.0, 2.0]))
     torch.nn.init.normal_(net.body.head.weight)
-    card = ModelCard(features=FEATURES, model=config, zero_rank=0.51)
-    return save_model(tmp_path, "best_model", net, card), net
+    model_card = ModelCard(features=FEATURES, model=config, zero_rank=0.51)
+    return save_model(tmp_path, "best_model", net, model_card), net
 
 
 def test_saved_model_predicts_the_same_numbers_in_eval_mode(saved):
@@ -60,8 +60,8 @@ def test_predict_refuses_another_number_of_columns(saved):
 
 def test_saving_twice_writes_the_same_bytes(saved, tmp_path):
     path, net = saved
-    card = ModelCard.model_validate(json.loads(path.read_text()))
-    again = save_model(tmp_path / "again", "best_model", net, card)
+    model_card = ModelCard.model_validate(json.loads(path.read_text()))
+    again = save_model(tmp_path / "again", "best_model", net, model_card)
     assert again.read_bytes() == path.read_bytes()
     assert again.with_suffix(".safetensors").read_bytes() == path.with_suffix(".safetensors").read_bytes()
 

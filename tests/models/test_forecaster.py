@@ -68,7 +68,7 @@ def test_weights_of_equal_parts_and_of_constants_are_numbers(parts):
     assert weights.sum() == pytest.approx(1)
 
 
-def test_parts_that_tell_nothing_or_the_opposite_count_alike():
+def test_parts_that_report_nothing_or_the_opposite_count_alike():
     ranks = np.linspace(0, 1, 9)
     np.testing.assert_allclose(best_weights(np.stack((np.full(9, 0.5), 1 - ranks)), ranks), [0.5, 0.5])
 
@@ -128,8 +128,8 @@ def test_a_stored_blend_predicts_the_same_and_says_its_parts(fitted_trees, tmp_p
     )
     net = build_model(config, statistics_of(NAMES)).eval()
     parts = [{"name": n, "weight": w} for n, w in (("all", 0.5), ("price", 0.2), ("lightgbm", 0.3))]
-    card = ModelCard(features=NAMES, model=config, zero_rank=0.5, parts=parts, groups=net.body.columns)
-    path = save_model(tmp_path, "best_model", net, card, trees)
+    model_card = ModelCard(features=NAMES, model=config, zero_rank=0.5, parts=parts, groups=net.body.columns)
+    path = save_model(tmp_path, "best_model", net, model_card, trees)
     loaded = load_model(path)
     expected = Forecaster(net.body, None, trees, np.array([0.5, 0.2, 0.3])).scores(net.guard(torch.tensor(inputs)))
     assert np.array_equal(loaded.predict(inputs), expected)
@@ -139,7 +139,7 @@ def test_a_stored_blend_predicts_the_same_and_says_its_parts(fitted_trees, tmp_p
 @pytest.mark.parametrize("parts", [[], [{"name": "all", "weight": 1.0}], [{"name": "price", "weight": 1.0}] * 2])
 def test_parts_that_are_not_the_models_are_refused(fitted_trees, tmp_path, parts):
     net = build_model(ModelConfig(hidden_dims=(8,)), statistics_of(NAMES))
-    card = ModelCard(features=NAMES, model=ModelConfig(hidden_dims=(8,)), zero_rank=0.5, parts=parts)
-    path = save_model(tmp_path, "best_model", net, card, fitted_trees[0])
+    model_card = ModelCard(features=NAMES, model=ModelConfig(hidden_dims=(8,)), zero_rank=0.5, parts=parts)
+    path = save_model(tmp_path, "best_model", net, model_card, fitted_trees[0])
     with pytest.raises(CheckpointError, match="expected the parts all, lightgbm"):
         load_model(path)

@@ -112,13 +112,13 @@ def test_one_output_has_no_axis_of_its_own():
 
 def slow_encoding(value: float, edges: list[float]) -> list[float]:
     """Bin by bin, in words of the definition."""
-    told = []
+    reported = []
     for low, high in itertools.pairwise(edges):
         if low == high or value <= low:
-            told.append(0.0)
+            reported.append(0.0)
         else:
-            told.append(1.0 if value >= high else (value - low) / (high - low))
-    return told
+            reported.append(1.0 if value >= high else (value - low) / (high - low))
+    return reported
 
 
 @given(
@@ -128,15 +128,15 @@ def slow_encoding(value: float, edges: list[float]) -> list[float]:
 @settings(max_examples=100, deadline=None)
 def test_encoding_agrees_with_the_slow_one(edges, values):
     edges = sorted(edges)
-    told = PiecewiseLinear(torch.tensor([edges]))(torch.tensor(values).unsqueeze(1))
+    reported = PiecewiseLinear(torch.tensor([edges]))(torch.tensor(values).unsqueeze(1))
     expected = torch.tensor([slow_encoding(value, edges) for value in values])
-    torch.testing.assert_close(told, expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(reported, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_encoding_keeps_the_bins_of_a_feature_together():
     edges = torch.tensor([[0.0, 1.0, 2.0], [-1.0, 0.0, 4.0]])
-    told = PiecewiseLinear(edges)(torch.tensor([[1.5, 1.0]]))
-    torch.testing.assert_close(told, torch.tensor([[1.0, 0.5, 1.0, 0.25]]))
+    reported = PiecewiseLinear(edges)(torch.tensor([[1.5, 1.0]]))
+    torch.testing.assert_close(reported, torch.tensor([[1.0, 0.5, 1.0, 0.25]]))
 
 
 def test_edges_pass_the_guard_as_the_features_do():
@@ -144,8 +144,8 @@ def test_edges_pass_the_guard_as_the_features_do():
         update={"median": [100.0], "scale": [3.0], "edges": [[91.0, 100.0, 103.0, 160.0, 1e30]]}
     )
     net = build_model(config_of("residual", encoding="piecewise_linear"), statistics)
-    told = net.body.encoding(net.guard(torch.tensor([[100.0], [103.0], [1e30]])))
-    torch.testing.assert_close(told, torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]))
+    reported = net.body.encoding(net.guard(torch.tensor([[100.0], [103.0], [1e30]])))
+    torch.testing.assert_close(reported, torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]))
 
 
 @pytest.mark.parametrize("edges", [[], [[0.0, 1.0]] * 5])

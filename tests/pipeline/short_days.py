@@ -27,15 +27,15 @@ def bars_of(code: str, first: int, last: int, closes: npt.NDArray[np.float64], b
     """Bars of the days ``first`` to ``last``; a contract trades much on the ``busy`` days only."""
     table = CALENDAR.slice(first, last + 1 - first)
     day = np.arange(first, last + 1).repeat(MINUTES)
-    stamps = [begin + timedelta(minutes=minute) for begin in table["rth_open"] for minute in range(MINUTES)]
+    timestamps = [begin + timedelta(minutes=minute) for begin in table["rth_open"] for minute in range(MINUTES)]
     return pl.DataFrame(
         {
-            "ts": pl.Series(stamps, dtype=pl.Datetime("us", "UTC")),
-            "contract": [code] * len(stamps),
+            "ts": pl.Series(timestamps, dtype=pl.Datetime("us", "UTC")),
+            "contract": [code] * len(timestamps),
             "session": [each for each in table["session"] for _ in range(MINUTES)],
-            "rth": [True] * len(stamps),
+            "rth": [True] * len(timestamps),
             **{name: closes + shift for name, shift in (("open", 0), ("high", 0.5), ("low", -0.5), ("close", 0))},
             "volume": np.where((day >= busy.start) & (day < busy.stop), 500, 20 + day % 7),
-            "vix": np.full(len(stamps), 15.0),
+            "vix": np.full(len(timestamps), 15.0),
         }
     )

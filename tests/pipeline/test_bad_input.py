@@ -133,7 +133,7 @@ def test_vix_file_of_another_index_is_named_as_such(lake, start, delivery):
         pipeline.plan_contracts(lake, "night")
 
 
-def test_unknown_recipe_key_and_value(lake, start):
+def test_unknown_preset_key_and_value(lake, start):
     with pytest.raises(UnknownPresetError):
         start(preset="weekly")
     with pytest.raises(UnknownKeyError, match=r"training\.epochs"):
@@ -150,7 +150,7 @@ def test_run_name_that_cannot_be_a_folder(lake, start, name):
         start(name=name)
 
 
-def test_unreadable_or_absent_contract_asked_for(lake, start):
+def test_unreadable_or_absent_contract_requested(lake, start):
     start(overrides={"data.contracts": "ES someday"})
     with pytest.raises(ContractCodeError):
         pipeline.plan_contracts(lake, "night")

@@ -39,13 +39,13 @@ def test_training_names_the_file_what_is_wrong_and_what_to_do(tmp_path, content,
     (tmp_path / "config.json").write_bytes(stored)
     with pytest.raises(UnreadableFileError) as caught:
         read(tmp_path)
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path / 'config.json'}: expected the configuration of a run; found ")
-    assert wrong in told
-    assert told.endswith("Start the run again with its settings, or restore the file.")
+    reported = str(caught.value)
+    assert reported.startswith(f"{tmp_path / 'config.json'}: expected the configuration of a run; found ")
+    assert wrong in reported
+    assert reported.endswith("Start the run again with its settings, or restore the file.")
 
 
-def test_training_process_and_seeds_tell_the_same(tmp_path, capsys):
+def test_training_process_and_seeds_report_the_same(tmp_path, capsys):
     for name in INPUTS:
         (tmp_path / name).touch()
     (tmp_path / "config.json").write_bytes(b"{")
@@ -55,7 +55,7 @@ def test_training_process_and_seeds_tell_the_same(tmp_path, capsys):
         seed_study.train_seeds(tmp_path, [1], 1)
 
 
-def test_stages_and_commands_tell_the_same(start, lake, monkeypatch, capsys):
+def test_stages_and_commands_report_the_same(start, lake, monkeypatch, capsys):
     run = start()
     path = Path(lake) / "runs" / run / "config.json"
     assert pipeline.summarize(lake, run).preset == "smoke"
@@ -67,8 +67,8 @@ def test_stages_and_commands_tell_the_same(start, lake, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 5
-    told = capsys.readouterr().err.replace("\n", "")  # which is folded to the width of a terminal
-    assert "config.json: expected the configuration of a run" in told
+    reported = capsys.readouterr().err.replace("\n", "")  # which is folded to the width of a terminal
+    assert "config.json: expected the configuration of a run" in reported
 
 
 def test_run_without_a_configuration_is_not_damaged(tmp_path):

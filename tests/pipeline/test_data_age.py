@@ -28,7 +28,7 @@ def gate(market, tmp_path_factory):
     return run
 
 
-def test_bars_up_to_the_last_session_pass_and_their_age_is_told(gate):
+def test_bars_up_to_the_last_session_pass_and_their_age_is_reported(gate):
     result, summary = gate("fresh", NOW)
     assert (result.newest_bar, result.age_sessions) == ("2023-03-17T13:29:00+00:00", 0)
     assert summary.data.to_json() == {"newest_bar": "2023-03-17T13:29:00+00:00", "age_sessions": 0}
@@ -55,7 +55,7 @@ def test_a_run_of_one_contract_must_reach_its_roll_and_no_clock(gate):
     assert result.passed
 
 
-def test_a_bad_bar_is_told_with_its_file_line_and_text(delivery, lake):
+def test_a_bad_bar_is_reported_with_its_file_line_and_text(delivery, lake):
     path = next(delivery.glob("ES*.txt"))
     lines = path.read_bytes().splitlines(keepends=True)
     parts = lines[5000].split(b";")

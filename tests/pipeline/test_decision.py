@@ -207,7 +207,7 @@ def test_answer_needs_a_name(lake):
     assert stored(lake, "first")["state"] == "waiting"
 
 
-def test_approval_against_a_champion_that_was_replaced_is_asked_for_again(lake, evaluated_again):
+def test_approval_against_a_champion_that_was_replaced_is_requested_again(lake, evaluated_again):
     night(lake, "first", ASK)
     night(lake, "rival")
     again = pipeline.approve(str(lake), "first", NOW, "anna", "go")
@@ -308,7 +308,7 @@ def test_decision_of_the_champion_by_an_earlier_version_is_kept_and_has_a_state(
     assert path.read_bytes() == before
 
 
-def test_refusal_of_a_promotion_by_hand_names_who_asked_in_the_ledger_and_approves_nothing(lake, reports):
+def test_refusal_of_a_promotion_by_hand_names_who_requested_in_the_ledger_and_approves_nothing(lake, reports):
     night(lake, "first")
     evaluated(lake, "second", gain=BAD)
     refused = pipeline.promote_by_hand(str(lake), "second", NOW, "I like it")

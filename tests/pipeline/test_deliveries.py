@@ -43,7 +43,7 @@ def test_torn_file_leaves_its_contract_as_it_was_and_the_others_go_on(lake, star
     assert Lake(lake).manifest("bars/ES/ESM23.parquet").rows == built["ESM23"]
 
 
-def test_torn_contract_that_was_asked_for_is_the_error(lake, start, two):
+def test_torn_contract_that_was_requested_is_the_error(lake, start, two):
     torn = two / "later" / "ES 06-23.Last.txt"
     torn.write_bytes(torn.read_bytes()[:-9])
     start(overrides={"data.contracts": ["ESM23"]})

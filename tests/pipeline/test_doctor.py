@@ -51,7 +51,7 @@ def doctor(tmp_path):
     return run
 
 
-def test_healthy_rocm_worker_is_told_part_by_part(doctor):
+def test_healthy_rocm_worker_is_reported_part_by_part(doctor):
     found = doctor(RADEON)
     assert not stops(doctor.diagnostics)
     assert found["ROCm"].found.startswith("HIP 7.2")
@@ -62,7 +62,7 @@ def test_healthy_rocm_worker_is_told_part_by_part(doctor):
     json.dumps(as_json(doctor.diagnostics), allow_nan=False)
 
 
-def test_machine_without_a_card_trains_on_the_cpu_unless_that_is_forbidden(doctor):
+def test_machine_without_a_gpu_trains_on_the_cpu_unless_that_is_forbidden(doctor):
     assert doctor()["device"].level == "ok"
     assert not stops(doctor.diagnostics)
     forbidden = doctor(config=MachineConfig(allow_cpu=False))
@@ -71,7 +71,7 @@ def test_machine_without_a_card_trains_on_the_cpu_unless_that_is_forbidden(docto
     assert stops(doctor.diagnostics)
 
 
-def test_trap_of_the_card_stops_only_who_needs_the_card(doctor):
+def test_known_issue_of_the_gpu_stops_only_who_needs_the_gpu(doctor):
     closed = replace(RADEON, gpus=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, error="no GPU")
     spared = doctor(closed)
     assert spared["device nodes"].level == "warning"
@@ -168,7 +168,7 @@ def test_sqlite_path_after_three_slashes_begins_in_the_working_folder(doctor, tm
         "redis://host:99999/0",
     ],
 )
-def test_url_that_cannot_be_read_is_told_by_its_variable_alone(doctor, url):
+def test_url_that_cannot_be_read_is_reported_by_its_variable_alone(doctor, url):
     def connect(name, port):
         raise AssertionError("there is nothing to connect to")
 
@@ -204,7 +204,7 @@ def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkey
     assert "a run trains on cpu" in good.stdout
     bad = CliRunner().invoke(app, [*places, "--json", "-o", "machine.allow_cpu=false"])
     assert bad.exit_code == 2
-    told = json.loads(bad.stdout)
-    assert told["ok"] is False
-    (device,) = [diagnostic for diagnostic in told["diagnostics"] if diagnostic["subject"] == "device"]
+    reported = json.loads(bad.stdout)
+    assert reported["ok"] is False
+    (device,) = [diagnostic for diagnostic in reported["diagnostics"] if diagnostic["subject"] == "device"]
     assert "sees no GPU" in device["found"]

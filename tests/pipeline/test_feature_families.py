@@ -68,8 +68,8 @@ def world(tmp_path: Path) -> World:
 def test_without_families_the_features_are_the_registrys_and_with_them_more(world: World) -> None:
     world.run("plain", "ES")
     assert world.features("ESM24").columns == ["ts", "contract", "session", *FEATURE_NAMES]
-    why = world.run("more", "ES", {"features.extras": "hurst, fracdiff"})
-    assert set(why.values()) == {"config changed"}
+    reasons = world.run("more", "ES", {"features.extras": "hurst, fracdiff"})
+    assert set(reasons.values()) == {"config changed"}
     assert world.features("ESM24").columns[-2:] == ["hurst_390m", "fracdiff_04"]
     assert set(world.run("again", "ES", {"features.extras": "fracdiff, hurst"}).values()) == {"unchanged"}
 
@@ -93,12 +93,12 @@ def test_the_pair_is_read_from_the_lake_and_its_change_makes_the_features_stale(
     ("code", "kept", "told"),
     [("NQM24", slice(60 * MINUTES), "bars up to"), ("NQH24", slice(9 * MINUTES, None), "bars from")],
 )
-def test_a_pair_that_ends_before_the_bars_or_begins_after_them_is_refused(world, code, kept, told) -> None:
+def test_a_pair_that_ends_before_the_bars_or_begins_after_them_is_refused(world, code, kept, reported) -> None:
     world.deliver("NQ", 18_000.0)
     bars = world.lake.read_frame(f"bars/NQ/{code}.parquet")
     world.lake.write_frame(f"bars/NQ/{code}.parquet", bars[kept], BuildKey({"raw": "cut"}, "", ""))
     world.run("nq", "NQ")
-    with pytest.raises(ArtifactError, match=told):
+    with pytest.raises(ArtifactError, match=reported):
         world.run("night", "ES", PAIR)
 
 
@@ -131,7 +131,7 @@ def missing_columns(world: World, run: str) -> set[str]:
     return {each["column"] for each in caught.value.verdict["failures"] if each["check"] in ("schema", "missing")}
 
 
-def test_the_gate_asks_for_the_columns_of_the_chosen_families(world: World) -> None:
+def test_the_gate_requires_the_columns_of_the_chosen_families(world: World) -> None:
     world.run("hurst", "ES", {"features.extras": "hurst"})
     assert missing_columns(world, "hurst") == set()
     world.run("plain", "ES")

@@ -58,7 +58,9 @@ def test_corrected_vix_close_rebuilds_bars_and_features_only_where_seen(lake, st
     lines = vix.read_text().splitlines()
     manifest = Lake(lake).manifest("bars/ES/ESH23.parquet")
     seen = Lake(lake).read_frame("vix/VIX.parquet")
-    row = next(number for number, stamp in enumerate(seen["available_at"]) if stamp.isoformat() > manifest.first_ts)
+    row = next(
+        number for number, timestamp in enumerate(seen["available_at"]) if timestamp.isoformat() > manifest.first_ts
+    )
     day, open_, high, low, _ = lines[1 + row].split(",")
     corrected = round(float(low) + 0.03, 2)
     lines[1 + row] = f"{day},{open_},{high},{low},{corrected}"

@@ -28,7 +28,7 @@ def new(code):
     return {(stage, code, "new") for stage in ("ingest", "profile", "features")}
 
 
-def grown(code, features="bars, developing, sessions"):
+def append(code, features="bars, developing, sessions"):
     """What a contract does whose file has other rows."""
     changed = {"ingest": "raw", "profile": "bars", "features": features}
     return {(stage, code, f"inputs changed: {inputs}") for stage, inputs in changed.items()}
@@ -75,21 +75,21 @@ def test_longer_file(place):
     night(here)
     path.write_bytes(whole)
     worked, _ = night(here)
-    assert worked == {*grown("ESU23", "bars, developing, sessions, vix"), rolls("ESU23")}
+    assert worked == {*append("ESU23", "bars, developing, sessions, vix"), rolls("ESU23")}
 
 
 def test_corrected_file(place):
     """Rows that the next contract's features do not read touch their own contract only."""
     here = place(H, M, U)
     correct(here / "raw" / M, b"20230301 1")
-    assert night(here)[0] == {*grown("ESM23"), rolls("ESM23")}
+    assert night(here)[0] == {*append("ESM23"), rolls("ESM23")}
 
 
 def test_corrected_file_that_the_next_contract_reads(place):
     here = place(H, M, U)
     correct(here / "raw" / H, b"20230306 1")
     worked, _ = night(here)
-    assert worked == {*grown("ESH23"), rolls("ESH23"), ("features", "ESM23", "inputs changed: predecessor")}
+    assert worked == {*append("ESH23"), rolls("ESH23"), ("features", "ESM23", "inputs changed: predecessor")}
 
 
 def correct(path, begin):
@@ -133,7 +133,7 @@ def test_file_that_is_still_growing(place):
     assert contents(here / "lake") == before
     more = whole.splitlines(keepends=True)[-1].replace(b"20230707 ", b"20230710 ")
     path.write_bytes(whole + more)
-    assert night(here)[0] == {*grown("ESU23", "bars, developing, sessions, vix"), rolls("ESU23")}
+    assert night(here)[0] == {*append("ESU23", "bars, developing, sessions, vix"), rolls("ESU23")}
 
 
 def test_damage_is_repaired_and_nothing_else(place):

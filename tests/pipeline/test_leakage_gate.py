@@ -37,10 +37,10 @@ class Prover:
     """Stands for the seconds of the real proof, which ``tests/leakage`` makes; counts how often it was asked."""
 
     def __init__(self) -> None:
-        self.proof, self.asked = SOUND, 0
+        self.proof, self.requested = SOUND, 0
 
     def __call__(self, config) -> LeakageProof:
-        self.asked += 1
+        self.requested += 1
         return self.proof
 
 
@@ -89,7 +89,7 @@ def test_a_proof_is_made_once_for_a_build_key_on_a_machine(place, prover):
     leakage_stage.KNOWN.clear()
     lake.storage.delete(ARTIFACT)
     assert reason() == "new"  # in another process of the same machine
-    assert prover.asked == 1
+    assert prover.requested == 1
 
 
 def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prover):
@@ -102,16 +102,16 @@ def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prov
     assert reason() == "changed: code, libraries"
     lake.write_checksummed_json(ARTIFACT, BROKEN.to_json() | {"build_key": stored["build_key"]})
     assert reason() == "the stored proof failed"
-    assert prover.asked == 1
+    assert prover.requested == 1
     (file,) = (place.parent / "cache" / "proofs").glob("*.json")
     file.write_text("{")
     leakage_stage.KNOWN.clear()
     lake.storage.delete(ARTIFACT)
     assert reason() == "new"
-    assert prover.asked == 2
+    assert prover.requested == 2
 
 
-def test_broken_promise_of_the_code_fails_the_run_and_is_not_remembered(place, prover):
+def test_a_violated_check_of_the_code_fails_the_run_and_is_not_cached(place, prover):
     prover.proof = BROKEN
     with pytest.raises(GateFailedError, match="rv_30: expected") as caught:
         gate(place)
@@ -120,10 +120,10 @@ def test_broken_promise_of_the_code_fails_the_run_and_is_not_remembered(place, p
     assert (failure["check"], failure["severity"], failure["count"]) == ("proof_placebo", "critical", 1)
     prover.proof = SOUND
     assert gate(place).passed
-    assert prover.asked == 2
+    assert prover.requested == 2
 
 
-def test_promise_that_was_never_tested_is_broken(place, prover):
+def test_check_that_was_never_tested_is_broken(place, prover):
     prover.proof = SOUND.model_copy(update={"comparisons": SOUND.comparisons | {"rolls": 0}})
     with pytest.raises(GateFailedError, match="nothing was compared"):
         gate(place)

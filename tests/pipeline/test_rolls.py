@@ -143,10 +143,10 @@ def test_a_second_build_makes_nothing_and_reads_no_predecessor(world: World, mon
 def test_predecessor_corrected_in_its_last_thirty_sessions_makes_its_successor_stale_and_no_other(world: World) -> None:
     world.build()
     world.deliver("ESH24", cheaper(40))
-    why = world.build()
-    assert why["ESM24"] == "inputs changed: predecessor"
-    assert "bars" in why["ESH24"]
-    assert why["ESU24"] == "unchanged"
+    reasons = world.build()
+    assert reasons["ESM24"] == "inputs changed: predecessor"
+    assert "bars" in reasons["ESH24"]
+    assert reasons["ESU24"] == "unchanged"
 
 
 def test_predecessor_corrected_before_its_last_thirty_sessions_leaves_its_successor_alone(world: World) -> None:
@@ -167,10 +167,14 @@ def test_a_new_session_of_the_front_contract_rebuilds_its_own_features_only(worl
     world.deliver("ESU24", lambda bars: bars.filter(pl.col("session") < DAYS[120]))
     world.build()
     world.deliver("ESU24")
-    why = world.build()
-    assert {code: text == "unchanged" for code, text in why.items()} == {"ESH24": True, "ESM24": True, "ESU24": False}
-    assert "predecessor" not in why["ESU24"]
-    assert "roll" not in why["ESU24"]
+    reasons = world.build()
+    assert {code: text == "unchanged" for code, text in reasons.items()} == {
+        "ESH24": True,
+        "ESM24": True,
+        "ESU24": False,
+    }
+    assert "predecessor" not in reasons["ESU24"]
+    assert "roll" not in reasons["ESU24"]
 
 
 def test_spliced_rows_stay_the_same_when_the_contract_grows(world: World) -> None:
@@ -186,10 +190,10 @@ def test_a_moved_roll_makes_the_successor_stale(world: World) -> None:
     world.build()
     # on the session of the crossover the old contract now trades more: the roll comes a session later
     world.deliver("ESH24", lambda bars: bars.with_columns(volume=pl.when(on(44)).then(900).otherwise("volume")))
-    why = world.build()
+    reasons = world.build()
     assert world.rolls()["ESM24"]["first_session"] == DAYS[46]
-    assert why["ESM24"] == "inputs changed: predecessor, roll"
-    assert why["ESU24"] == "unchanged"
+    assert reasons["ESM24"] == "inputs changed: predecessor, roll"
+    assert reasons["ESU24"] == "unchanged"
 
 
 def test_a_changed_ratio_makes_the_successor_stale(world: World) -> None:
@@ -311,7 +315,7 @@ def test_open_interest_rule_reads_its_file(world: World, tmp_path: Path) -> None
     assert world.rolls()["ESM24"]["first_session"] == DAYS[41], "the old contract still held 100, so 39 decides"
 
 
-def test_open_interest_rule_without_figures_is_told(world: World, tmp_path: Path) -> None:
+def test_open_interest_rule_without_figures_is_reported(world: World, tmp_path: Path) -> None:
     world.begin("bare", {"data.roll_rule": "open_interest"})
     words = r"open interest of ES.* No stage makes these figures: name the exchange's with data\.open_interest=FILE"
     with pytest.raises(MissingInputError, match=words):

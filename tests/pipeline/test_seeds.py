@@ -21,17 +21,17 @@ from .conftest import NOW
 
 
 def test_command_trains_each_seed_in_the_runs_folder(start, lake, monkeypatch):
-    run, asked = start(), []
+    run, requested = start(), []
 
     def train(folder, chosen, processes, on_progress):
-        asked.append((folder.name, list(chosen), processes))
+        requested.append((folder.name, list(chosen), processes))
         return {"seeds": list(chosen), "best": "2"}
 
     monkeypatch.setattr(training, "train_seeds", train)
     arguments = ["seeds", run, "--seed", "1", "--seed", "2", "--processes", "2", "--lake", lake, "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
-    assert asked == [(run, [1, 2], 2)]
+    assert requested == [(run, [1, 2], 2)]
     assert json.loads(result.stdout)["best"] == "2"
     assert json.loads((Path(lake) / "runs" / run / "stages" / "seeds.json").read_text())["seeds"] == [1, 2]
 
@@ -53,6 +53,6 @@ def test_stdout_of_the_command_is_its_result_and_nothing_else(lake):
     assert [json.loads(text)["folder"] for text in epochs] == ["1", "2"], "the progress of each seed"
 
 
-def test_run_without_a_training_set_is_told_what_is_missing(start, lake):
+def test_run_without_a_training_set_reports_what_is_missing(start, lake):
     with pytest.raises(MissingInputError, match="Build the training set first"):
         pipeline.train_seeds(lake, start(), [1], 1)

@@ -31,10 +31,10 @@ def deliver(market: Path, folder: Path, sessions: int) -> Path:
     shutil.copy(next(market.glob("VIX*")), folder)
     prices = next(market.glob("ES*.txt"))
     lines = prices.read_text().splitlines(keepends=True)
-    stamps = [datetime.strptime(line[:15], "%Y%m%d %H%M%S").replace(tzinfo=UTC) for line in lines]
+    timestamps = [datetime.strptime(line[:15], "%Y%m%d %H%M%S").replace(tzinfo=UTC) for line in lines]
     starts = [
         0,
-        *(i + 1 for i, (one, other) in enumerate(pairwise(stamps)) if (other - one).total_seconds() >= 45 * 60),
+        *(i + 1 for i, (one, other) in enumerate(pairwise(timestamps)) if (other - one).total_seconds() >= 45 * 60),
     ]
     (folder / prices.name).write_text("".join(lines[starts[-sessions] :]))
     return folder

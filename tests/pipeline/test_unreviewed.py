@@ -33,7 +33,7 @@ def test_earlier_contracts_are_left_out_with_a_note_and_the_others_go_on(lake, s
     assert pipeline.summarize(lake, "night").notes == plan.notes
 
 
-def test_contract_that_was_asked_for_is_left_out_as_well(lake, start, delivery):
+def test_contract_that_was_requested_is_left_out_as_well(lake, start, delivery):
     write_bars(delivery / "ES 03-11.Last.txt", date(2011, 1, 3), 5)
     start(overrides={"data.contracts": ["ESH11", "ESH23"]})
     assert pipeline.plan_contracts(lake, "night").contracts == ("ESH23",)

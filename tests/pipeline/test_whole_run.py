@@ -94,11 +94,11 @@ def test_an_ensemble_passes_evaluation_and_registry_with_its_groups_and_trees(pr
     store = model_store(Lake(promoted), KEY)
     version = next(model.version for model in store.list_models() if model.run == "groups")
     stored = load_model(store.get(version).folder / "best_model.json")
-    assert [part.name for part in stored.card.parts] == ["price", "volume", "volatility", "lightgbm"]
+    assert [part.name for part in stored.model_card.parts] == ["price", "volume", "volatility", "lightgbm"]
     run = Lake(promoted).root / "runs" / "groups"
-    judged = pl.read_parquet(run / "training_set.parquet").filter(split="test", weight=1).sort("ts", "contract")
-    told = pl.read_parquet(run / "predictions.parquet")["candidate"].to_numpy()
-    assert np.array_equal(stored.predict(judged.select(stored.features).to_numpy()), told)
+    evaluated = pl.read_parquet(run / "training_set.parquet").filter(split="test", weight=1).sort("ts", "contract")
+    reported = pl.read_parquet(run / "predictions.parquet")["candidate"].to_numpy()
+    assert np.array_equal(stored.predict(evaluated.select(stored.features).to_numpy()), reported)
 
 
 def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp_path):

@@ -354,7 +354,7 @@ def test_a_run_without_reports_does_not_show_those_of_an_earlier_versions_folder
     assert "runs/night-1/report.html" in client.get("/run/vpoc_nightly/night-1").text
 
 
-def test_plugin_imports_no_web_framework_until_the_server_asks(plugin):
+def test_plugin_imports_no_web_framework_until_the_server_needs_it(plugin):
     views = {view["destination"] for view in plugin.VpocReports.external_views}
     assert views == {"nav", "dag_run"}
     assert "fastapi_apps" not in vars(plugin.VpocReports())

@@ -57,8 +57,8 @@ def make(kind: Kind, edge: float, rows: int, seed: int = 1) -> Signal:
     """
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(rows, FEATURES))
-    told = _smooth(latent) if kind == "smooth" else _steps(latent)
-    up = 0.5 + edge * (told - told.mean()) / told.std()
+    reported = _smooth(latent) if kind == "smooth" else _steps(latent)
+    up = 0.5 + edge * (reported - reported.mean()) / reported.std()
     sizes = np.abs(rng.standard_t(3, size=rows)) * np.exp(0.6 * rng.normal(size=rows)) * 1.6e-4
     signs = np.where(rng.uniform(size=rows) < up, 1, -1)
     raw = np.sinh(1.2 * latent) * np.array([1e-4, 1.0, 30.0, 1e3, 1e6]) + np.array([0, 0, 5000.0, 0, 0])
@@ -68,14 +68,14 @@ def make(kind: Kind, edge: float, rows: int, seed: int = 1) -> Signal:
 
 
 def _smooth(z: np.ndarray) -> np.ndarray:
-    told: np.ndarray = np.tanh(z[:, 0]) + 0.8 * np.sin(1.2 * z[:, 1]) - 0.4 * z[:, 2] * np.tanh(z[:, 3])
-    return told
+    reported: np.ndarray = np.tanh(z[:, 0]) + 0.8 * np.sin(1.2 * z[:, 1]) - 0.4 * z[:, 2] * np.tanh(z[:, 3])
+    return reported
 
 
 def _steps(z: np.ndarray) -> np.ndarray:
     corner = (z[:, 2] > 0.2) & (z[:, 3] < 0.5)
-    told: np.ndarray = np.sign(z[:, 0] - 0.3) + 0.8 * np.where(np.abs(z[:, 1]) < 0.8, 1, -1) + 1.6 * corner
-    return told
+    reported: np.ndarray = np.sign(z[:, 0] - 0.3) + 0.8 * np.where(np.abs(z[:, 1]) < 0.8, 1, -1) + 1.6 * corner
+    return reported
 
 
 def write(folder: Path, signal: Signal, preset: str = "nightly", **overrides: Any) -> Path:

@@ -40,8 +40,8 @@ def choose(config=AUTO, hardware=None, smoke=passing, **more):
 
 
 @pytest.mark.parametrize("asked", ["auto", "cuda", "rocm"])
-def test_card_that_works_is_taken_and_recorded(asked):
-    choice = choose(MachineConfig(device=asked))
+def test_gpu_that_works_is_taken_and_recorded(requested):
+    choice = choose(MachineConfig(device=requested))
     assert choice.device == torch.device("cuda", 0)
     assert choice.reason == "AMD Radeon RX 7900 XT (gfx1100) passed the smoke test"
     assert choice.report["hardware"]["hip"] == "7.2.26015"
@@ -50,7 +50,7 @@ def test_card_that_works_is_taken_and_recorded(asked):
     assert choice.report["known_issues"] == []
 
 
-def test_cpu_is_taken_when_asked_without_a_look_at_cards():
+def test_cpu_is_taken_when_requested_without_a_look_at_gpus():
     choice = choose_device(MachineConfig(device="cpu"), smoke=failing)
     assert (choice.device.type, choice.reason, choice.report) == ("cpu", "machine.device is cpu", {})
 
@@ -73,17 +73,17 @@ def test_auto_falls_back_to_the_cpu_and_says_why_unless_that_is_forbidden(hardwa
             choose(strict, hardware, smoke)
 
 
-def test_rocm_is_not_satisfied_by_an_nvidia_card():
+def test_rocm_is_not_satisfied_by_an_nvidia_gpu():
     with pytest.raises(DeviceError, match=r"built for cuda, not for ROCm.*vpoc-ml doctor"):
         choose(MachineConfig(device="rocm"), hopper())
 
 
-def test_forbidden_cpu_that_is_asked_for_is_a_contradiction():
+def test_forbidden_cpu_that_is_requested_is_a_contradiction():
     with pytest.raises(DeviceError, match=r"machine\.allow_cpu is false"):
         choose(MachineConfig(device="cpu", allow_cpu=False))
 
 
-def test_busy_card_is_a_fault_of_the_machine_with_a_remedy():
+def test_busy_gpu_is_a_fault_of_the_machine_with_a_remedy():
     left = radeon(drm=(DrmGpu("card0", "0x1002", int(6.1 * GIB), 20 * GIB),))
     with pytest.raises(GpuBusyError, match=r"GPU 0 .*6\.1 GiB are in use, the limit is 1 GiB .*restart"):
         choose(STRICT, left)
@@ -91,14 +91,14 @@ def test_busy_card_is_a_fault_of_the_machine_with_a_remedy():
     assert choose(MachineConfig(allow_cpu=False, vram_limit_gib=0), left).device.type == "cuda", "0: not looked at"
 
 
-def test_cpu_that_stands_in_for_a_busy_card_says_so():
+def test_cpu_that_stands_in_for_a_busy_gpu_says_so():
     left = radeon(drm=(DrmGpu("card0", "0x1002", 6 * GIB, 20 * GIB),))
     assert isinstance(choose(AUTO, left).busy, GpuBusyError)
     assert choose(AUTO, radeon(), failing).busy is None, "a card that computes wrongly is not waited for"
     assert choose(AUTO).busy is None
 
 
-def test_room_that_others_take_is_a_busy_card_and_room_that_is_not_there_is_not():
+def test_room_that_others_take_is_a_busy_gpu_and_room_that_is_not_there_is_not():
     held = replace(hopper(), gpus=(Gpu(0, "NVIDIA H100", "sm_90", 80 * GIB, 2 * GIB),))
     with pytest.raises(GpuBusyError, match="77"):
         choose(STRICT, held, needed=4 * GIB)
@@ -109,7 +109,7 @@ def test_room_that_others_take_is_a_busy_card_and_room_that_is_not_there_is_not(
         choose(unasked, held, needed=4 * GIB)
 
 
-def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make_run, monkeypatch):
+def test_run_that_was_begun_on_the_gpu_waits_for_a_gpu_that_is_busy(tiny, make_run, monkeypatch):
     """The CPU would begin anew: checkpoints of the card are of no use to it."""
     short = {"machine__device": "auto", "training__epochs": 1, "training__batch_size": 256}
     run = make_run(tiny, **short, model__hidden_dims=(8,))
@@ -125,8 +125,8 @@ def test_run_that_was_begun_on_the_card_waits_for_a_card_that_is_busy(tiny, make
         with pytest.raises(GpuBusyError, match="GPU 0"):
             train_run(run)
         assert read_checkpoint(path).resume_key == on_gpu.resume_key, "the card goes on with it"
-    asked = replace(waiting, busy=None)
-    monkeypatch.setattr(job, "choose_device", lambda *rest, **more: asked)
+    requested = replace(waiting, busy=None)
+    monkeypatch.setattr(job, "choose_device", lambda *rest, **more: requested)
     assert train_run(run).resumed_from_step == 0
 
 
@@ -136,7 +136,7 @@ def test_without_the_kernels_count_torchs_own_is_used_less_its_context():
         choose(STRICT, held)
 
 
-def test_card_too_small_for_the_run_is_refused(tmp_path):
+def test_gpu_too_small_for_the_run_is_refused(tmp_path):
     rows = pl.DataFrame({"y": pl.zeros(1000, pl.Float32, eager=True)})
     rows.write_parquet(tmp_path / "training_set.parquet")
     assert memory_needed(tmp_path / "training_set.parquet", 54) == CONTEXT_BYTES + 4 * 4 * 1000 * 56
@@ -159,7 +159,7 @@ def test_smoke_test_agrees_with_itself_on_the_cpu():
 
 
 @pytest.mark.parametrize(("dtype", "what"), [(torch.float32, "float32 product"), (torch.bfloat16, "bfloat16 product")])
-def test_smoke_test_finds_a_card_that_multiplies_wrongly(dtype, what, monkeypatch):
+def test_smoke_test_finds_a_gpu_that_multiplies_wrongly(dtype, what, monkeypatch):
     """The wrong card is the CPU, for tensors that were sent to a device."""
     keep, marked = [], set()
     move, multiply = torch.Tensor.to, torch.Tensor.__matmul__

@@ -85,7 +85,7 @@ def test_scoring_repeats_bit_for_bit_what_training_weighed(make_run, tiny, weigh
     rows = tiny.split == "validation"
     mixed = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert np.array_equal(loaded.predict(tiny.raw[rows]), mixed)
-    assert result.parts == loaded.card.parts
+    assert result.parts == loaded.model_card.parts
     expected = (*model.get("groups", ("all",)), *(["lightgbm"] if "blend" in model else []))
     assert tuple(part.name for part in result.parts) == expected
     assert sum(part.weight for part in result.parts) == pytest.approx(1)
@@ -170,7 +170,7 @@ def test_a_dead_group_does_not_make_the_model_dead(make_run, planter):
 def test_settings_of_one_net_store_no_parts(make_run, tiny):
     folder = make_run(tiny, **QUICK)
     assert train_run(folder).parts is None
-    card = load_model(folder / "best_model.json").card
-    assert card.parts is None
-    assert card.groups is None
-    assert card.model.members == 1
+    model_card = load_model(folder / "best_model.json").model_card
+    assert model_card.parts is None
+    assert model_card.groups is None
+    assert model_card.model.members == 1

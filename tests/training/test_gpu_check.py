@@ -86,7 +86,7 @@ def test_failed_check_is_reported_and_the_others_still_run(monkeypatch):
     assert report["ok"] is False
 
 
-def test_script_without_a_card_says_so(monkeypatch, capsys):
+def test_script_without_a_gpu_says_so(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main([]) == 2
     assert "vpoc-ml doctor" in capsys.readouterr().err

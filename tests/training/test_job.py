@@ -59,7 +59,7 @@ def test_pure_noise_shows_no_skill(planter, make_run):
     assert result.best_validation_loss > 0.995 * result.validation_constant
 
 
-def test_published_recipe_trains_with_299_parameters(tiny, make_run):
+def test_published_preset_trains_with_299_parameters(tiny, make_run):
     result = train_run(make_run(tiny, preset="top5", training__epochs=1))
     assert (result.parameters, result.steps, result.rollbacks) == (299, 2800 // 16, 0)
 
@@ -207,7 +207,7 @@ def test_early_stopping_keeps_the_best_epoch(planter, make_run):
         line["validation_loss"] for line in map(json.loads, (run / "progress.jsonl").open()) if line["kind"] == "epoch"
     ]
     assert result.best_validation_loss == min(losses)
-    assert load_model(run / "best_model.json").card.best_epoch == result.best_epoch
+    assert load_model(run / "best_model.json").model_card.best_epoch == result.best_epoch
 
 
 def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):
@@ -225,7 +225,7 @@ def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):
         train_run(run)
 
 
-def test_gpu_that_is_asked_for_and_absent_is_a_configuration_error(tiny, make_run, monkeypatch):
+def test_gpu_that_is_requested_and_absent_is_a_configuration_error(tiny, make_run, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match="sees no GPU"):
         train_run(make_run(tiny, machine__device="cuda"))

@@ -212,9 +212,9 @@ def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_not_held_agains
         (("model.kind=mlp|mlp_batchnorm", "training.accumulation=2..4"), "whole batches"),
     ],
 )
-def test_values_that_no_trial_can_have_are_refused_before_any_work(texts, told, run_dir):
+def test_values_that_no_trial_can_have_are_refused_before_any_work(texts, reported, run_dir):
     bowl = Bowl()
-    with pytest.raises(InvalidValueError, match=told):
+    with pytest.raises(InvalidValueError, match=reported):
         search(run_dir, bowl, 3, texts)
     assert not bowl.trained
     assert not (run_dir / "search").exists()
@@ -266,7 +266,7 @@ def test_missing_training_set_and_no_trials_are_refused(run_dir):
 # ---------------------------------------------------------------- space
 
 
-def test_default_space_is_within_the_settings_limits_and_holds_the_nightly_recipe():
+def test_default_space_is_within_the_settings_limits_and_holds_the_nightly_preset():
     space = parse_space(DEFAULT_SPACE, NIGHTLY)
     assert all(each.own(NIGHTLY) is not None for each in space)
     assert [each.to_text() for each in parse_space([each.to_text() for each in space], NIGHTLY)] == [
@@ -314,6 +314,6 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
         (("training.learning_rat=1e-4..1e-2",), UnknownKeyError, "learning_rate"),
     ],
 )
-def test_spaces_that_cannot_be_searched_are_refused(texts, error, told):
-    with pytest.raises(error, match=told):
+def test_spaces_that_cannot_be_searched_are_refused(texts, error, reported):
+    with pytest.raises(error, match=reported):
         parse_space(texts, NIGHTLY)

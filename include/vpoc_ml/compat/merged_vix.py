@@ -62,32 +62,32 @@ def _columns(path: Path, config: IngestConfig) -> pl.DataFrame:
     parquet = path.suffix.lower() in (".parquet", ".pq")
     scan = pl.scan_parquet(path) if parquet else pl.scan_csv(path, infer_schema=False)
     names = {name.strip().lower(): name for name in scan.collect_schema().names()}
-    stamps = [names[name] for name in merged_reader.timestamp_columns(names) if name in names]
-    stamps = stamps or [names[name] for name in _TIMESTAMPS if name in names][:1]
-    if not stamps or "vix" not in names:
+    timestamps = [names[name] for name in merged_reader.timestamp_columns(names) if name in names]
+    timestamps = timestamps or [names[name] for name in _TIMESTAMPS if name in names][:1]
+    if not timestamps or "vix" not in names:
         found = ", ".join(names) or "no columns"
         raise UnreadableFileError(path, f"the columns VIX and {' or '.join(_TIMESTAMPS[:2])}", found, remedy=_REMEDY)
-    written = pl.col(stamps[0])
-    if len(stamps) > 1:
-        written = pl.concat_str(pl.col(stamps).cast(pl.String).str.strip_chars(), separator=" ")
+    written = pl.col(timestamps[0])
+    if len(timestamps) > 1:
+        written = pl.concat_str(pl.col(timestamps).cast(pl.String).str.strip_chars(), separator=" ")
     frame = scan.select(stamp=written, vix=pl.col(names["vix"]).cast(pl.Float64, strict=False)).collect()
     return frame.with_columns(_utc(path, frame["stamp"], config)).sort("stamp")
 
 
-def _utc(path: Path, stamps: pl.Series, config: IngestConfig) -> pl.Series:
-    if isinstance(stamps.dtype, pl.Datetime) and stamps.dtype.time_zone is not None:
-        return stamps.dt.convert_time_zone("UTC")
-    if isinstance(stamps.dtype, pl.Datetime):
-        stamps = stamps.dt.to_string("%Y-%m-%d %H:%M:%S")
-    if stamps.dtype != pl.String:
-        raise UnreadableFileError(path, "a column of date-times", str(stamps.dtype), remedy=_REMEDY)
-    file, first = FileRef(path), stamps.drop_nulls().head(_SAMPLED).to_list()
+def _utc(path: Path, timestamps: pl.Series, config: IngestConfig) -> pl.Series:
+    if isinstance(timestamps.dtype, pl.Datetime) and timestamps.dtype.time_zone is not None:
+        return timestamps.dt.convert_time_zone("UTC")
+    if isinstance(timestamps.dtype, pl.Datetime):
+        timestamps = timestamps.dt.to_string("%Y-%m-%d %H:%M:%S")
+    if timestamps.dtype != pl.String:
+        raise UnreadableFileError(path, "a column of date-times", str(timestamps.dtype), remedy=_REMEDY)
+    file, first = FileRef(path), timestamps.drop_nulls().head(_SAMPLED).to_list()
     formats = merged_reader.formats(file, first, config)
     stamp, _ = timestamp_format(
         file, merged_reader.READER.name, config, first, formats, label_side="start", default="UTC"
     )
-    known = stamps.to_frame("stamp").select(stamp.to_utc(pl.col("stamp"))).to_series()
+    known = timestamps.to_frame("stamp").select(stamp.to_utc(pl.col("stamp"))).to_series()
     if known.has_nulls():
         line = int(known.is_null().arg_true()[0])
-        raise UnreadableFileError(path, "stamps such as 2025-01-31 09:30:00", repr(stamps[line]), line=line + 2)
+        raise UnreadableFileError(path, "stamps such as 2025-01-31 09:30:00", repr(timestamps[line]), line=line + 2)
     return known

@@ -38,7 +38,7 @@ class LoadedModel:
     ``weights`` [parts] belong to blends and groups, see ``Forecaster``.
     """
 
-    card: ModelCard
+    model_card: ModelCard
     net: GuardedNet
     target: Target | None = None
     scaler: Scaler | None = None
@@ -48,12 +48,12 @@ class LoadedModel:
     @property
     def features(self) -> tuple[str, ...]:
         """Feature columns in model order."""
-        return self.card.features
+        return self.model_card.features
 
     @property
     def zero_rank(self) -> float:
         """Score at which the model expects an unchanged price."""
-        return self.card.zero_rank
+        return self.model_card.zero_rank
 
     def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
         """Return the score of each row in rank units, float64 [n].
@@ -79,7 +79,7 @@ class LoadedModel:
         return out
 
 
-def save_model(folder: Path, name: str, net: GuardedNet, card: ModelCard, trees: Trees | None = None) -> Path:
+def save_model(folder: Path, name: str, net: GuardedNet, model_card: ModelCard, trees: Trees | None = None) -> Path:
     """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
 
     LightGBM's text is stored beside the weights, as bytes. The JSON file is written last. It holds the SHA-256 of the
@@ -89,7 +89,11 @@ def save_model(folder: Path, name: str, net: GuardedNet, card: ModelCard, trees:
     if trees is not None:
         tensors[TREES] = torch.frombuffer(bytearray(trees.text.encode()), dtype=torch.uint8)
     weights = safetensors.torch.save(tensors)
-    content = card.to_json() | {"format": FORMAT, "weights": f"{name}.safetensors", "weights_sha256": _sha256(weights)}
+    content = model_card.to_json() | {
+        "format": FORMAT,
+        "weights": f"{name}.safetensors",
+        "weights_sha256": _sha256(weights),
+    }
     content["sha256"] = _digest(content)
     write_bytes(folder / f"{name}.safetensors", weights)
     write_json(folder / f"{name}.json", content)
@@ -103,31 +107,31 @@ def load_model(path: Path) -> LoadedModel:
         CheckpointError: a file is missing, damaged, of another format, too large, or does not fit the network. Sizes
             are compared before any memory is allocated for the weights.
     """
-    card = _read_card(path)
-    file = path.with_name(card.weights)
+    model_card = _read_model_card(path)
+    file = path.with_name(model_card.weights)
     shapes = stored_shapes(file)
     shapes.pop(TREES, None)
-    inputs = card.network_inputs()
+    inputs = model_card.network_inputs()
     try:
-        require_same_shapes(path, card.model, inputs, shapes)
-        tensors = _read_weights(file, card.weights_sha256)
+        require_same_shapes(path, model_card.model, inputs, shapes)
+        tensors = _read_weights(file, model_card.weights_sha256)
         stored = tensors.pop(TREES, None)
         trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
-        net = build_model(card.model, inputs)
+        net = build_model(model_card.model, inputs)
         net.load_state_dict(tensors, strict=True)
         target = stored_target(inputs)
-        scaler = None if card.scaler is None else scaler_from_json(card.scaler)
+        scaler = None if model_card.scaler is None else scaler_from_json(model_card.scaler)
     except (RuntimeError, ValidationError, InvalidValueError) as error:
         raise CheckpointError(path, "weights of the network it names", f"others ({error})") from error
-    weights = None if card.parts is None else np.array([part.weight for part in card.parts])
+    weights = None if model_card.parts is None else np.array([part.weight for part in model_card.parts])
     expected = Forecaster(net.body, trees=trees).names
-    found = expected[:1] if card.parts is None else tuple(part.name for part in card.parts)
+    found = expected[:1] if model_card.parts is None else tuple(part.name for part in model_card.parts)
     if found != expected:
         raise CheckpointError(path, f"the parts {', '.join(expected)}", ", ".join(found))
-    return LoadedModel(card, net.eval(), target, scaler, trees, weights)
+    return LoadedModel(model_card, net.eval(), target, scaler, trees, weights)
 
 
-def _read_card(path: Path) -> StoredModelCard:
+def _read_model_card(path: Path) -> StoredModelCard:
     require_at_most(path, MAX_JSON_BYTES)
     try:
         meta = json.loads(_read(path))

@@ -63,11 +63,11 @@ def appended(
         or not _only_raw_changed((stored, bad), build_key)
     ):
         return None
-    grown = detect_append(sources[0], known["size"])
+    append = detect_append(sources[0], known["size"])
     if (
-        grown is None
-        or _raw(grown.hash_before) != stored.inputs["raw"]
-        or _raw(grown.hash_now) != build_key.inputs["raw"]
+        append is None
+        or _raw(append.hash_before) != stored.inputs["raw"]
+        or _raw(append.hash_now) != build_key.inputs["raw"]
     ):
         return None
     try:
@@ -78,7 +78,7 @@ def appended(
         return None
     details = stored.details
     before = BuiltBars(bars, quarantine, details["rows_in"], details["reasons"], details["notes"], details["left_out"])
-    return append_bars(before, grown, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
+    return append_bars(before, append, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 
 def _only_raw_changed(stored: tuple[Manifest, ...], build_key: BuildKey) -> bool:

@@ -55,7 +55,7 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
         for one in segments
     ]
     closes = continuous_closes(parts)
-    first, last = (datetime.fromisoformat(str(stamp)) for stamp in (bars.first_ts, bars.last_ts))
+    first, last = (datetime.fromisoformat(str(timestamp)) for timestamp in (bars.first_ts, bars.last_ts))
     oldest, newest = closes["ts"].min(), closes["ts"].max()
     if not isinstance(oldest, datetime) or oldest > first + LATE:
         raise _missing(run, f"bars from {first.isoformat()} on", str(oldest))
@@ -65,7 +65,7 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
 
 
 def _segments(run: Run, bars: Manifest) -> list[Segment]:
-    start, end = (datetime.fromisoformat(str(stamp)).date() for stamp in (bars.first_ts, bars.last_ts))
+    start, end = (datetime.fromisoformat(str(timestamp)).date() for timestamp in (bars.first_ts, bars.last_ts))
     start, end = start - BEFORE, end + LATE
     found: list[Segment] = []
     for row in _rolls(run):

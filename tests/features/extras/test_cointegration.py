@@ -35,10 +35,10 @@ def test_degenerate_pairs_give_no_infinity_and_few_bars_no_line():
     flat = fit(own, np.full(300, 9.0))
     assert flat is not None
     assert flat.hedge == 0
-    twin = fit(own, own)
-    assert twin is not None
-    assert twin.hedge == pytest.approx(1)
-    assert twin.spread == 1e-5
+    other = fit(own, own)
+    assert other is not None
+    assert other.hedge == pytest.approx(1)
+    assert other.spread == 1e-5
     assert fit(own[:99], own[:99]) is None
     assert fit(own, np.full(300, np.nan)) is None
 

@@ -97,7 +97,7 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
             trainer.resume(checkpoint)
         trainer.fit()
     result = summarize(trainer, record, resumed)
-    parts, trees = save_models(run_dir, trainer, net, config, statistics, _card(statistics, record, result))
+    parts, trees = save_models(run_dir, trainer, net, config, statistics, _model_card(statistics, record, result))
     result = result.model_copy(update={"parts": parts, "trees": trees})
     write_json(run_dir / "training_result.json", result.to_json())
     log.info("done: best epoch %s, validation loss %.6f", result.best_epoch, result.best_validation_loss)
@@ -132,7 +132,7 @@ def summarize(trainer: Trainer, record: TrainingRecord, resumed: int) -> Trainin
     )
 
 
-def _card(statistics: FeatureStatistics, record: TrainingRecord, result: TrainingResult) -> ModelCard:
+def _model_card(statistics: FeatureStatistics, record: TrainingRecord, result: TrainingResult) -> ModelCard:
     return ModelCard(
         features=statistics.features,
         zero_rank=statistics.zero_rank,

@@ -60,7 +60,7 @@ def save_models(
     net: GuardedNet,
     config: RunConfig,
     statistics: FeatureStatistics,
-    card: ModelCard,
+    model_card: ModelCard,
 ) -> tuple[tuple[ModelPart, ...] | None, int | None]:
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
 
@@ -83,13 +83,13 @@ def save_models(
     ranks = Ranks.read(run_dir, statistics) if several else None
     trees = _trees(trainer, ranks) if ranks and blended else None
     if config.model.groups and isinstance(net.body, Ensemble):
-        card = card.model_copy(update={"groups": net.body.columns})
-    saved = card
+        model_card = model_card.model_copy(update={"groups": net.body.columns})
+    saved = model_card
     weights: dict[str, Tensor] = {"final_model": trainer.engine.state[AVERAGE].clone(), "best_model": trainer.best}
     for name, flat in weights.items():
         with trainer.engine.using(flat):
             forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees)
-            saved = card if ranks is None else _with_parts(card, forecaster, trainer.data.validation, ranks)
+            saved = model_card if ranks is None else _with_parts(model_card, forecaster, trainer.data.validation, ranks)
             save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees)
     log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
     return saved.parts, trees.rounds if trees else None
@@ -110,11 +110,11 @@ def _on_cpu(body: nn.Module) -> nn.Module:
     return own.cpu()
 
 
-def _with_parts(card: ModelCard, forecaster: Forecaster, validation: Rows, ranks: Ranks) -> ModelCard:
+def _with_parts(model_card: ModelCard, forecaster: Forecaster, validation: Rows, ranks: Ranks) -> ModelCard:
     """Return the card with the weights that fit the validation rows best and the blend's score of a zero return."""
     guarded = validation.inputs.cpu()
     blocks = [forecaster.parts(guarded[at : at + BATCH_ROWS]) for at in range(0, len(guarded), BATCH_ROWS)]
     weights = best_weights(np.concatenate(blocks, axis=1), ranks.validation)
-    zeros = [ranks.zero if name == TREES else card.zero_rank for name in forecaster.names]
+    zeros = [ranks.zero if name == TREES else model_card.zero_rank for name in forecaster.names]
     parts = tuple(ModelPart(name=n, weight=float(w)) for n, w in zip(forecaster.names, weights, strict=True))
-    return card.model_copy(update={"parts": parts, "zero_rank": float(weights @ np.array(zeros))})
+    return model_card.model_copy(update={"parts": parts, "zero_rank": float(weights @ np.array(zeros))})

@@ -16,7 +16,7 @@ from vpoc_ml.config import TrainingConfig
 UPDATES, LOG_NORM, LOG_SPREAD, LOG_DELTA, SCALE, STREAK = range(6)
 ROWS = 6
 
-FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**12, 2.0**16, 2000
+FIRST_SCALE, LARGEST_SCALE, DOUBLING_STEPS = 2.0**12, 2.0**16, 2000
 
 NORM_DECAY, DEVIATIONS, LEAST_SPREAD, NORM_STEPS = 0.98, 2.5, 0.1, 50
 
@@ -85,5 +85,5 @@ def next_scale(step_state: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
     halves until its reciprocal is infinite, and then writes NaN into the weights.
     """
     streak = torch.where(finite, step_state[STREAK] + 1, 0.0)
-    grown = torch.where(streak >= GROWTH_STEPS, (2 * step_state[SCALE]).clamp_max(LARGEST_SCALE), step_state[SCALE])
-    return torch.where(finite, grown, (step_state[SCALE] / 2).clamp_min(1.0)), streak.remainder(GROWTH_STEPS)
+    doubled = torch.where(streak >= DOUBLING_STEPS, (2 * step_state[SCALE]).clamp_max(LARGEST_SCALE), step_state[SCALE])
+    return torch.where(finite, doubled, (step_state[SCALE] / 2).clamp_min(1.0)), streak.remainder(DOUBLING_STEPS)
