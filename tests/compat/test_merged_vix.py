@@ -100,7 +100,7 @@ def test_timestamps_without_a_zone_are_of_the_zone_that_is_set(tmp_path):
         ("timestamp,close\n2025-01-06 10:00:00,1\n", "columns VIX and timestamp or date; found timestamp, close"),
         ("when,vix\n2025-01-06 10:00:00,15\n", "found when, vix"),
         ("timestamp,VIX\n2025-01-06 10:00:00,\n", "positive closes; found none"),
-        ("timestamp,VIX\nyesterday,15\n", "stamps such as"),
+        ("timestamp,VIX\nyesterday,15\n", "timestamps such as"),
     ],
 )
 def test_file_without_closes_is_refused_with_the_way_out(text, message, tmp_path):

@@ -51,7 +51,7 @@ class Bowl:
         if config.training.learning_rate > 5e-2:
             raise TrainingUnstableError("more than 8 rollbacks")
 
-    def judge(self, folder, config) -> dict:
+    def evaluate(self, folder, config) -> dict:
         away = math.log10(config.training.learning_rate) + 2
         return {"value": -(away**2) + 0.1 * (config.model.hidden_dims == (64, 64))}
 
@@ -65,7 +65,7 @@ def run_dir(tmp_path):
 
 
 def search(run_dir, bowl: Bowl, trials: int, texts=SPACE, seed: int = 1) -> dict:
-    return Search(run_dir, parse_space(texts, NIGHTLY), seed, bowl.train, bowl.judge).run(trials)
+    return Search(run_dir, parse_space(texts, NIGHTLY), seed, bowl.train, bowl.evaluate).run(trials)
 
 
 def without_names(found: dict) -> list[dict]:

@@ -42,8 +42,8 @@ def write_closes(merged: Path, target: Path, config: IngestConfig | None = None)
         UnreadableFileError: no such columns, or no positive VIX in them.
     """
     frame = _columns(merged, config or IngestConfig())
-    stamp = frame["stamp"].dt.convert_time_zone(NEW_YORK)
-    known = frame.with_columns(date=stamp.dt.date(), clock=stamp.dt.time()).filter(
+    local = frame["ts"].dt.convert_time_zone(NEW_YORK)
+    known = frame.with_columns(date=local.dt.date(), clock=local.dt.time()).filter(
         pl.col("vix").is_finite() & (pl.col("vix") > 0)
     )
     if known.is_empty():
@@ -58,7 +58,7 @@ def write_closes(merged: Path, target: Path, config: IngestConfig | None = None)
 
 
 def _columns(path: Path, config: IngestConfig) -> pl.DataFrame:
-    """Return stamp Datetime[us, UTC] and vix f64, sorted by stamp."""
+    """Return ts Datetime[us, UTC] and vix f64, sorted by ts."""
     parquet = path.suffix.lower() in (".parquet", ".pq")
     scan = pl.scan_parquet(path) if parquet else pl.scan_csv(path, infer_schema=False)
     names = {name.strip().lower(): name for name in scan.collect_schema().names()}
@@ -70,8 +70,8 @@ def _columns(path: Path, config: IngestConfig) -> pl.DataFrame:
     written = pl.col(timestamps[0])
     if len(timestamps) > 1:
         written = pl.concat_str(pl.col(timestamps).cast(pl.String).str.strip_chars(), separator=" ")
-    frame = scan.select(stamp=written, vix=pl.col(names["vix"]).cast(pl.Float64, strict=False)).collect()
-    return frame.with_columns(_utc(path, frame["stamp"], config)).sort("stamp")
+    frame = scan.select(ts=written, vix=pl.col(names["vix"]).cast(pl.Float64, strict=False)).collect()
+    return frame.with_columns(_utc(path, frame["ts"], config)).sort("ts")
 
 
 def _utc(path: Path, timestamps: pl.Series, config: IngestConfig) -> pl.Series:
@@ -83,11 +83,11 @@ def _utc(path: Path, timestamps: pl.Series, config: IngestConfig) -> pl.Series:
         raise UnreadableFileError(path, "a column of date-times", str(timestamps.dtype), remedy=_REMEDY)
     file, first = FileRef(path), timestamps.drop_nulls().head(_SAMPLED).to_list()
     formats = merged_reader.formats(file, first, config)
-    stamp, _ = timestamp_format(
+    parsed, _ = timestamp_format(
         file, merged_reader.READER.name, config, first, formats, label_side="start", default="UTC"
     )
-    known = timestamps.to_frame("stamp").select(stamp.to_utc(pl.col("stamp"))).to_series()
+    known = timestamps.to_frame("ts").select(parsed.to_utc(pl.col("ts"))).to_series()
     if known.has_nulls():
         line = int(known.is_null().arg_true()[0])
-        raise UnreadableFileError(path, "stamps such as 2025-01-31 09:30:00", repr(timestamps[line]), line=line + 2)
+        raise UnreadableFileError(path, "timestamps such as 2025-01-31 09:30:00", repr(timestamps[line]), line=line + 2)
     return known

@@ -131,9 +131,9 @@ def _merged_parquet(data: Path) -> bool:
     if data.suffix.lower() not in (".parquet", ".pq"):
         return False
     columns = {name.lower(): kind for name, kind in pl.read_parquet_schema(data).items()}
-    stamp = columns.get("timestamp", columns.get("date"))
-    naive = stamp == pl.String or (isinstance(stamp, pl.Datetime) and stamp.time_zone in (None, "UTC"))
-    naive = naive or (stamp == pl.Date and "time" in columns)
+    dtype = columns.get("timestamp", columns.get("date"))
+    naive = dtype == pl.String or (isinstance(dtype, pl.Datetime) and dtype.time_zone in (None, "UTC"))
+    naive = naive or (dtype == pl.Date and "time" in columns)
     own = {"contract", "vix", "session"} & set(columns)
     return naive and bool(own) and {"open", "high", "low", "close", "volume"} <= set(columns)
 

@@ -54,7 +54,7 @@ def distinct(values: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
 
 
 class DataConfig(Section):
-    """Which futures a run is about."""
+    """Which futures a run reads."""
 
     instrument: str = Field("ES", description="Root symbol of the futures to read.")
     contracts: tuple[str, ...] = Field(
@@ -71,13 +71,21 @@ class DataConfig(Section):
         description="Whether bars and features have the VIX; instrument: as its entry says; none: no VIX file is needed"
         " and family vix is left out.",
     )
-    fraction: float = Field(1.0, gt=0, le=1, description="First share of the front sessions that a run uses.")
+    fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="First share of the front sessions that a run uses; a lower one trains and tests on older data.",
+    )
 
 
 class IngestConfig(Section):
     """How vendor files become canonical bars."""
 
-    quarantine_limit: Share = Field(0.01, description="Largest share of bad rows in one file; more is an error.")
+    quarantine_limit: Share = Field(
+        0.01,
+        description="Largest share of bad rows in one file; more is an error. A higher one lets damaged files pass.",
+    )
     bad_prints: int = Field(
         5,
         ge=0,
@@ -91,7 +99,7 @@ class IngestConfig(Section):
         description="Smallest price in points that can be a price, unless the instrument allows negative_prices.",
     )
     reader: str = Field(
-        "auto", description="Reader of the files, or pattern=reader pairs such as *.csv=kibot; auto judges content."
+        "auto", description="Reader of the files, or pattern=reader pairs such as *.csv=kibot; auto: by content."
     )
     timezone: str = Field(
         "auto", description="Zone of timestamps that do not carry one (America/Chicago), or pattern=zone pairs."
@@ -123,16 +131,18 @@ class IngestConfig(Section):
         " time that is too early lets bars see values that nobody knew.",
     )
     conflicts: Literal["error", "latest"] = Field(
-        "error", description="Bars that two files tell differently: refuse, or take the file that reaches latest."
+        "error", description="Bars that differ between two files: reject them, or take the file whose bars end last."
     )
 
 
 class ProfileConfig(Section):
     """How a volume profile is built."""
 
-    value_area: float = Field(0.70, gt=0, le=1, description="Share of volume inside the value area.")
+    value_area: float = Field(
+        0.70, gt=0, le=1, description="Share of volume inside the value area; a higher one widens it."
+    )
     value_area_rule: Literal["two_price", "one_price"] = Field(
-        "two_price", description="Rows compared at each step of the value area's growth."
+        "two_price", description="Rows compared at each step that extends the value area."
     )
     spread: Literal["uniform", "close_only", "triangular"] = Field(
         "uniform", description="How a bar's volume lies on its ticks: even, all at the close, or rising to the close."
@@ -173,10 +183,27 @@ class DatasetConfig(ChangedSection):
     """Labels and chronological splits."""
 
     horizon_minutes: int = Field(1, ge=1, le=240, description="Label horizon in minutes; never crosses a session.")
-    return_clip: float = Field(0.10, gt=0, le=1, description="Largest absolute log return a label may have.")
-    train_share: float = Field(0.60, gt=0, lt=1, description="Share of the sessions that train.")
-    validation_share: float = Field(0.20, gt=0, lt=1, description="Share of the sessions for early stopping.")
-    embargo_sessions: int = Field(1, ge=0, le=60, description="Whole sessions dropped between two splits.")
+    return_clip: float = Field(
+        0.10,
+        gt=0,
+        le=1,
+        description="Largest absolute log return of a label; larger ones are clipped, so a low value hides crashes.",
+    )
+    train_share: float = Field(
+        0.60,
+        gt=0,
+        lt=1,
+        description="Share of the sessions that train; a higher one leaves fewer sessions for the test.",
+    )
+    validation_share: float = Field(
+        0.20, gt=0, lt=1, description="Share of the sessions for early stopping; a low one stops on noise."
+    )
+    embargo_sessions: int = Field(
+        1,
+        ge=0,
+        le=60,
+        description="Sessions dropped between two splits; 0 lets features of one split reach into the other.",
+    )
     min_sessions: int = Field(
         10,
         ge=5,
@@ -213,8 +240,12 @@ class ModelConfig(ChangedSection):
     hidden_dims: tuple[int, ...] = Field(
         (32, 32), description="Widths; residual and attention take the first and use one block per entry."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability while training.")
-    guard_clip: float = Field(6.0, gt=0, le=50, description="Bound of the guard's output after asinh.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout probability while training; a higher one fits less and needs more epochs."
+    )
+    guard_clip: float = Field(
+        6.0, gt=0, le=50, description="Bound of the guard's output after asinh; a lower one clips more of the tails."
+    )
     encoding: Encoding = Field(
         Encoding(),
         description="none, or piecewise_linear(bins=24): each feature becomes its progress through bins of training"
@@ -243,12 +274,28 @@ class TrainingConfig(Section):
     """Optimisation and stability."""
 
     epochs: int = Field(12, ge=1, le=10_000, description="Largest number of passes over the training rows.")
-    batch_size: int = Field(1024, ge=1, le=1_048_576, description="Rows per step.")
-    learning_rate: float = Field(4e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(1e-2, ge=0, le=10, description="Decoupled weight decay of AdamW.")
-    warmup_steps: int = Field(50, ge=0, le=1_000_000, description="Steps of linear warm-up.")
+    batch_size: int = Field(
+        1024, ge=1, le=1_048_576, description="Rows per step; larger batches need a higher learning rate."
+    )
+    learning_rate: float = Field(
+        4e-3,
+        gt=0,
+        le=10,
+        description="Peak learning rate of AdamW; too high a rate rolls back, too low a rate does not learn.",
+    )
+    weight_decay: float = Field(
+        1e-2, ge=0, le=10, description="Decoupled weight decay of AdamW; a higher one fits less."
+    )
+    warmup_steps: int = Field(
+        50,
+        ge=0,
+        le=1_000_000,
+        description="Steps of linear warm-up; too few destabilise the first steps of a high rate.",
+    )
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
-    gradient_clip: float = Field(1.0, gt=0, le=1000, description="Largest norm of the gradient.")
+    gradient_clip: float = Field(
+        1.0, gt=0, le=1000, description="Largest norm of the gradient; a lower one slows training after outliers."
+    )
     clipping: Literal["fixed", "adaptive"] = Field(
         "fixed", description="adaptive: also clip norms 2.5 standard deviations above their running mean, in logs."
     )
@@ -263,9 +310,18 @@ class TrainingConfig(Section):
         0.1, gt=0, le=10, description="Delta of the Huber loss in rank units; adaptive_huber starts there."
     )
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights; 0 turns averaging off.")
-    patience: int = Field(4, ge=1, le=1000, description="Epochs without a better validation loss before stopping.")
-    monitor_steps: int = Field(100, ge=1, le=100_000, description="Steps between two reads of the monitor.")
-    max_rollbacks: int = Field(8, ge=0, le=1000, description="Rollbacks before training gives up.")
+    patience: int = Field(
+        4, ge=1, le=1000, description="Epochs without a better validation loss before stopping; few may stop too early."
+    )
+    monitor_steps: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="Steps between two reads of the monitor; more find a failure later and cost less.",
+    )
+    max_rollbacks: int = Field(
+        8, ge=0, le=1000, description="Rollbacks before training fails and the next more conservative preset is tried."
+    )
     seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Number format inside the network; weights and loss stay in float32."
@@ -305,11 +361,15 @@ class MachineConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Honest numbers on rows never seen."""
+    """Evaluation on rows that no model was trained on."""
 
     huber_delta: float = Field(0.1, gt=0, le=10, description="Delta at which every Huber loss is reported.")
-    bootstrap_samples: int = Field(500, ge=100, le=100_000, description="Resamples of the block bootstrap.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every interval.")
+    bootstrap_samples: int = Field(
+        500, ge=100, le=100_000, description="Resamples of the block bootstrap; fewer make the intervals less exact."
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="Confidence of every interval; a higher one promotes less often."
+    )
     round_turn_cost: float | None = Field(
         None,
         ge=0,
@@ -430,18 +490,23 @@ def thresholds_of(level: str, overrides: tuple[str, ...]) -> QualityThresholds:
 
 
 class PromotionConfig(Section):
-    """What a candidate must earn."""
+    """What a candidate must show before it becomes champion."""
 
-    min_rank_ic: float = Field(0.0, ge=0, le=1, description="The rank IC's lower bound must exceed this.")
-    require_net_profit: bool = Field(False, description="Also ask for a positive backtest after costs.")
+    min_rank_ic: float = Field(
+        0.0, ge=0, le=1, description="The rank IC's lower bound must exceed this; a higher value promotes less often."
+    )
+    require_net_profit: bool = Field(False, description="Also require a positive backtest after costs.")
     champion_margin: float = Field(
-        0.002, ge=-1, le=1, description="Accuracy to gain over the champion on the same rows; 0.002 is 0.2 points."
+        0.002,
+        ge=-1,
+        le=1,
+        description="Accuracy to gain over the champion on the same rows (0.002: 0.2 points); 0 changes it on noise.",
     )
     require_approval: bool = Field(False, description="Wait for a person before the champion changes.")
 
 
 class RunConfig(Section):
-    """One whole run. ``preset`` tells where the values came from."""
+    """The configuration of one run. ``preset`` names the preset that the values started from."""
 
     preset: str = Field("nightly", description="Named preset the values start from.")
     data: DataConfig = DataConfig()
