@@ -198,7 +198,7 @@ def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "cache"))
     requested = []
-    monkeypatch.setattr(cli, "_train_and_evaluate", lambda *arguments, as_json: requested.append(arguments))
+    monkeypatch.setattr(cli, "train_and_evaluate", lambda *arguments, as_json: requested.append(arguments))
     line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]
     assert CliRunner().invoke(app, line).exit_code == 0
     raw, vix = map(Path, requested[0][4:6])

@@ -10,7 +10,7 @@ import pytest
 
 from vpoc_ml.config import TOP5_FEATURES, ProfileConfig
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.features.build import _FAMILIES, FUNCTIONS, build_features, in_warmup, warmup_sessions
+from vpoc_ml.features.build import FAMILIES, FUNCTIONS, build_features, in_warmup, warmup_sessions
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
@@ -24,7 +24,7 @@ def real_features(real, compute) -> pl.DataFrame:
 def test_the_registry_is_complete_and_consistent():
     assert len(FEATURE_NAMES) == 54
     families = [feature.family for feature in REGISTRY.values()]
-    assert [family for family, _ in itertools.groupby(families)] == list(_FAMILIES)
+    assert [family for family, _ in itertools.groupby(families)] == list(FAMILIES)
     assert tuple(FUNCTIONS) == FEATURE_NAMES
     assert set(TOP5_FEATURES) <= set(FEATURE_NAMES)
     for name, feature in REGISTRY.items():

@@ -240,7 +240,7 @@ def test_promotion_killed_before_its_record_is_completed_by_the_retry(lake, monk
     evaluated(lake, "first")
     pipeline.decide(str(lake), "first", NOW)
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, "_write", lambda run, decision: (_ for _ in ()).throw(SystemExit(137)))
+        patch.setattr(decisions, "write_decision", lambda run, decision: (_ for _ in ()).throw(SystemExit(137)))
         with pytest.raises(SystemExit):
             pipeline.promote(str(lake), "first", NOW)
     assert (champion(lake), stored(lake, "first")["state"]) == ("first", "accepted")
@@ -252,7 +252,7 @@ def test_promotion_killed_before_its_record_is_completed_by_the_retry(lake, monk
 def test_approval_killed_before_its_record_can_be_completed_but_not_turned_down(lake, monkeypatch, turned_down):
     night(lake, "first", ASK)
     with monkeypatch.context() as patch:
-        patch.setattr(decisions, "_write", lambda run, decision: (_ for _ in ()).throw(SystemExit(137)))
+        patch.setattr(decisions, "write_decision", lambda run, decision: (_ for _ in ()).throw(SystemExit(137)))
         with pytest.raises(SystemExit):
             pipeline.approve(str(lake), "first", NOW, "anna")
     assert (champion(lake), stored(lake, "first")["state"]) == ("first", "waiting")

@@ -124,7 +124,7 @@ def test_a_kill_within_the_write_leaves_a_ledger_that_goes_on(ledger, anchor, mo
         raise SystemExit(137)
 
     with monkeypatch.context() as patch:
-        patch.setattr(book, "_append", torn)
+        patch.setattr(book, "append_bytes", torn)
         append_and_die(ledger)
     assert len(ledger.entries()) == 3
     ledger.append("refuse", version=5, key=KEY, now=NOW)

@@ -230,7 +230,7 @@ def _no_rollback() -> Any:
 @contextmanager
 def _no_delta_guard() -> Iterator[None]:
     """Let the adaptive delta follow whatever comes: no finite check, no bounds, also in a step that is skipped."""
-    guarded = adamw_step._next_step_state
+    guarded = adamw_step.next_step_state
 
     def careless(step_state: Any, counted: Any, batch: Any, norm: Any, limit: Any, finite: Any, config: Any) -> Any:
         moved = guarded(step_state, counted, batch, norm, limit, finite, config)
@@ -245,7 +245,7 @@ def _no_delta_guard() -> Iterator[None]:
         record = finite_or_not(*facts, **more)
         return record.model_copy(update={key: _finite(value) for key, value in record.to_json().items()})
 
-    with mock.patch.object(adamw_step, "_next_step_state", careless), mock.patch.object(epochs, "window_record", shown):
+    with mock.patch.object(adamw_step, "next_step_state", careless), mock.patch.object(epochs, "window_record", shown):
         yield
 
 
@@ -277,7 +277,7 @@ SWITCHES = {
 @contextmanager
 def shock(first: int, steps: int, factor: float = 1e6) -> Iterator[None]:
     """Multiply the inputs of ``steps`` steps by ``factor``, behind the guard, where nothing bounds them any more."""
-    plain, taken = Engine._step, WeakKeyDictionary[Any, int]()
+    plain, taken = Engine.single_step, WeakKeyDictionary[Any, int]()
 
     def shaken(self: Engine, inputs: torch.Tensor, *rest: Any) -> torch.Tensor:
         number = taken.get(self.net, 0)
@@ -285,5 +285,5 @@ def shock(first: int, steps: int, factor: float = 1e6) -> Iterator[None]:
         hit = first <= number < first + steps
         return plain(self, inputs * factor if hit else inputs, *rest)
 
-    with mock.patch.object(Engine, "_step", shaken):
+    with mock.patch.object(Engine, "single_step", shaken):
         yield

@@ -183,20 +183,20 @@ def test_smoke_test_finds_a_gpu_that_multiplies_wrongly(dtype, what, monkeypatch
 def test_smoke_test_finds_a_wrong_step_and_a_fault(monkeypatch):
     from vpoc_ml.training.hardware import smoke
 
-    right = smoke._step
+    right = smoke.training_step
     calls = []
 
     def step(net, rows, device):
         calls.append(device)
         return right(net, rows, device) * (1.0 if len(calls) % 2 else 1.2)
 
-    monkeypatch.setattr(smoke, "_step", step)
+    monkeypatch.setattr(smoke, "training_step", step)
     assert "one training step differs" in smoke_test(torch.device("cpu"), seconds=0).error
 
     def fault(*arguments):
         raise RuntimeError("HIP error: the operation cannot be performed\nmore lines")
 
-    monkeypatch.setattr(smoke, "_products", fault)
+    monkeypatch.setattr(smoke, "matrix_products", fault)
     assert smoke_test(torch.device("cpu"), seconds=0).error == "cpu: HIP error: the operation cannot be performed"
 
 

@@ -74,7 +74,7 @@ def test_step_equals_torch_adamw_with_clipping():
 
 def test_plain_step_calls_torch_no_more_often_than_stated():
     engine, rows = make_engine(), batches(1)[0]
-    batch = engine._backward(*rows)
+    batch = engine.compute_gradient(*rows)
     with torch.no_grad(), CountedCalls() as counted:
         adamw_step(
             engine.rows,

@@ -32,14 +32,14 @@ def test_every_check_holds_on_the_cpu():
 
 @pytest.mark.parametrize("read", [lambda loss: float(loss.sum()), lambda loss: bool((loss > 0).all())])
 def test_step_that_reads_a_value_is_found(read, monkeypatch):
-    right = Engine._backward
+    right = Engine.compute_gradient
 
     def reading(self, *rows):
         batch = right(self, *rows)
         read(batch.losses)
         return batch
 
-    monkeypatch.setattr(Engine, "_backward", reading)
+    monkeypatch.setattr(Engine, "compute_gradient", reading)
     with pytest.raises(CheckFailed, match="no host read in a step"):
         gpu_check.no_host_read(CPU)
 
@@ -57,7 +57,7 @@ def test_state_that_a_bad_batch_touches_is_found(monkeypatch):
 
 
 def test_bits_that_do_not_repeat_are_found(monkeypatch):
-    right = Engine._step
+    right = Engine.single_step
 
     def noisy(self, *arguments):
         record = right(self, *arguments)
@@ -66,7 +66,7 @@ def test_bits_that_do_not_repeat_are_found(monkeypatch):
 
     torch.seed()
     monkeypatch.setattr("vpoc_ml.training.engines.eager.reseed_dropout", lambda device, seed: None)
-    monkeypatch.setattr(Engine, "_step", noisy)
+    monkeypatch.setattr(Engine, "single_step", noisy)
     with pytest.raises(CheckFailed, match="they differ"):
         gpu_check.repeats(CPU)
 

@@ -221,10 +221,10 @@ def train(
     if legacy.data:
         settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, legacy.output)
         raw, vix = train_command.deliver(legacy.data, vix, folder, settings.ingest, settings.data.contracts)
-    _train_and_evaluate(lake, run, preset, overrides, raw, vix, legacy.output, as_json=as_json)
+    train_and_evaluate(lake, run, preset, overrides, raw, vix, legacy.output, as_json=as_json)
 
 
-def _train_and_evaluate(
+def train_and_evaluate(
     lake: str,
     run: str,
     preset: str,

@@ -21,7 +21,7 @@ from vpoc_ml.features.registry import REGISTRY, PriceLookback
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.tick_bars import session_starts
 
-_FAMILIES = {
+FAMILIES = {
     "price": price,
     "volume": volume,
     "volatility": volatility,
@@ -30,7 +30,7 @@ _FAMILIES = {
     "calendar": calendar_features,
 }
 FUNCTIONS: dict[str, Callable[[Inputs], Floats]] = {
-    name: getattr(_FAMILIES[feature.family], name) for name, feature in REGISTRY.items()
+    name: getattr(FAMILIES[feature.family], name) for name, feature in REGISTRY.items()
 }
 
 

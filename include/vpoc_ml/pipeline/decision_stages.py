@@ -110,7 +110,7 @@ def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetim
     with _not_promoted(run, store, now):
         answer = _answer(run, "rejected", name, note, answered or now)
         store.reject(answer.candidate, answer.remarks, now)
-        decision = _write(run, answer.replaced(state=DecisionState.REJECTED))
+        decision = write_decision(run, answer.replaced(state=DecisionState.REJECTED))
     return _published(run, decision)
 
 
@@ -127,7 +127,7 @@ def expire(run: Run, now: datetime) -> DecisionResult:
     with _not_promoted(run, store, now):
         answer = _waiting(run).replaced(approval=approval)
         store.expire(answer.candidate, answer.remarks, now)
-        decision = _write(run, answer.replaced(state=DecisionState.EXPIRED))
+        decision = write_decision(run, answer.replaced(state=DecisionState.EXPIRED))
     return _published(run, decision)
 
 
@@ -159,14 +159,14 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
     decision = _decision(run, verdict, metrics, champion, state, now).replaced(version=version, remark=remark)
     if state == DecisionState.REFUSED:
         store.refuse(version, [*verdict.reasons, *decision.remarks], now)
-    return _write(run, decision)
+    return write_decision(run, decision)
 
 
 def _simulated(run: Run, now: datetime) -> DecisionResult:
     champion = current_champion(run)
     verdict, metrics = _verdict(run, champion)
     state = DecisionState.ACCEPTED if verdict.promote else DecisionState.REFUSED
-    return _write(run, _decision(run, verdict, metrics, champion, state, now).replaced(simulated=True))
+    return write_decision(run, _decision(run, verdict, metrics, champion, state, now).replaced(simulated=True))
 
 
 def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Metrics]:
@@ -233,7 +233,7 @@ def _promoted_before(run: Run, store: ModelStore, version: int) -> DecisionResul
         reasons=tuple(entries[-1].reasons),
         version=version,
     )
-    return _write(run, restored).replaced(note=note)
+    return write_decision(run, restored).replaced(note=note)
 
 
 def settled(run: Run, store: ModelStore, decision: DecisionResult, now: datetime) -> DecisionResult:
@@ -247,7 +247,7 @@ def settled(run: Run, store: ModelStore, decision: DecisionResult, now: datetime
                 raise ApprovalError(run.name, known)  # another process has answered since
             if current in (decision.champion_before, decision.version):
                 store.promote(decision.candidate, [*decision.remarks, *decision.reasons], now)
-                return _write(run, decision.replaced(state=DecisionState.PROMOTED))
+                return write_decision(run, decision.replaced(state=DecisionState.PROMOTED))
         before = decision.champion_before
         against = "no champion" if before is None else f"version {before}"
         changed = f"Decided again: the decision before was made against {against}."
@@ -287,7 +287,7 @@ def _read(run: Run) -> DecisionResult | None:
         raise ArtifactError(run.uri(layout.DECISION), "a decision", str(error)) from error
 
 
-def _write(run: Run, decision: DecisionResult) -> DecisionResult:
+def write_decision(run: Run, decision: DecisionResult) -> DecisionResult:
     """Store the decision without the fields that only its stage's result has."""
     content = Decision.model_validate(decision.to_json()).to_json()
     run.lake.write_json(layout.run_file(run.name, layout.DECISION), content)

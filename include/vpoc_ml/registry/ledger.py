@@ -177,20 +177,20 @@ class Ledger:
             entry = _parse(torn, str(self.path))
             _check_chain([*entries, entry], str(self.path), None)
         except RegistryError:
-            _append(self.torn_path, torn + b"\n")
+            append_bytes(self.torn_path, torn + b"\n")
             os.truncate(self.path, self.path.stat().st_size - len(torn))
             reason = f"A torn last line of {len(torn)} bytes was moved to {self.torn_path.name}: an append was killed."
             logger.warning("%s: %s", self.path, reason)
             return [*entries, self._write(entries, _next(entries, REPAIR, None, (reason,), now))]
         if self.anchor:
             _check_head([*entries, entry], str(self.path), self.anchor.head())
-        _append(self.path, b"\n")
+        append_bytes(self.path, b"\n")
         return [*entries, entry]
 
     def _write(self, entries: Sequence[LedgerEntry], entry: LedgerEntry) -> LedgerEntry:
         if self.anchor:
             self.anchor.set_head(LedgerHead(len(entries), entry.previous, announced=entry.digest()))
-        _append(self.path, entry.line() + b"\n")
+        append_bytes(self.path, entry.line() + b"\n")
         if self.anchor:
             self.anchor.set_head(LedgerHead(entry.seq, entry.digest()))
         return entry
@@ -266,7 +266,7 @@ def _broken(where: str, expected: str, found: str) -> RegistryError:
     )
 
 
-def _append(path: Path, data: bytes) -> None:
+def append_bytes(path: Path, data: bytes) -> None:
     """Append in one write and fsync file and folder."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

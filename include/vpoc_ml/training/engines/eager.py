@@ -123,14 +123,14 @@ class Engine:
         batches = zip(inputs.unbind(), target.unbind(), shares(weight).unbind(), strict=True)
         rates = torch.tensor(step_schedule.rates).to(self.factor.device, non_blocking=True).unsqueeze(1) * self.factor
         numbers = zip(map(StepRates, rates.unbind(), step_schedule.decays), step_schedule.seeds, strict=True)
-        records = [self._step(*batch, *number) for batch, number in zip(batches, numbers, strict=True)]
+        records = [self.single_step(*batch, *number) for batch, number in zip(batches, numbers, strict=True)]
         self.records[self.steps_taken : self.steps_taken + len(records)] = torch.stack(records)
         self.steps_taken += len(records)
 
-    def _step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: StepRates, seed: int) -> Tensor:
+    def single_step(self, inputs: Tensor, target: Tensor, share: Tensor, rates: StepRates, seed: int) -> Tensor:
         """Take one step and return its record [5, members]; share [batch] is each row's share of the batch's weight."""
         reseed_dropout(inputs.device, seed)
-        batch = self._backward(inputs, target, share)
+        batch = self.compute_gradient(inputs, target, share)
         with torch.inference_mode():  # like no_grad, without any preparation for a backward pass
             if self.config.gradient_noise:
                 noise = torch.randn_like(self.gradient)
@@ -159,7 +159,7 @@ class Engine:
             return nullcontext()
         return torch.autocast(device.type, FORMATS[self.config.precision])
 
-    def _backward(self, inputs: Tensor, target: Tensor, share: Tensor) -> Batch:
+    def compute_gradient(self, inputs: Tensor, target: Tensor, share: Tensor) -> Batch:
         """Fill the gradient, ``batch_size`` rows at a time; but for dropout the sum is that of all at once."""
         self.gradient.zero_()
         if len(inputs) <= self.config.batch_size:

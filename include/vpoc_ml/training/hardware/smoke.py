@@ -82,9 +82,9 @@ def smoke_test(device: torch.device, probe: Probe = NIGHTLY, seconds: float = SE
 def _round(net: nn.Module, inputs: int, device: torch.device, seed: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(seed)
     shapes = sorted({tuple(weight.shape[-2:]) for weight in net.parameters() if weight.dim() >= 2})
-    products = [_products(shape[0], shape[1], device, generator) for shape in shapes]
+    products = [matrix_products(shape[0], shape[1], device, generator) for shape in shapes]
     rows = torch.randn(ROWS, inputs, generator=generator)
-    here, there = _step(net, rows, torch.device("cpu")), _step(net, rows, device)
+    here, there = training_step(net, rows, torch.device("cpu")), training_step(net, rows, device)
     return {
         "fp32": max((pair[0] for pair in products), default=0.0),
         "bf16": max((pair[1] for pair in products), default=0.0),
@@ -92,7 +92,7 @@ def _round(net: nn.Module, inputs: int, device: torch.device, seed: int) -> dict
     }
 
 
-def _products(outputs: int, inputs: int, device: torch.device, generator: torch.Generator) -> tuple[float, float]:
+def matrix_products(outputs: int, inputs: int, device: torch.device, generator: torch.Generator) -> tuple[float, float]:
     """Return the relative errors of one float32 and one bfloat16 product [ROWS, inputs] x [inputs, outputs]."""
     left = torch.randn(ROWS, inputs, generator=generator)
     right = torch.randn(inputs, outputs, generator=generator)
@@ -102,7 +102,7 @@ def _products(outputs: int, inputs: int, device: torch.device, generator: torch.
     return _relative(single, left @ right), _relative(half, rounded[0].float() @ rounded[1].float())
 
 
-def _step(net: nn.Module, rows: Tensor, device: torch.device) -> Tensor:
+def training_step(net: nn.Module, rows: Tensor, device: torch.device) -> Tensor:
     """Return how forward, backward and update change the weights, [parameters]; every output is pulled to 0.25."""
     copied = copy.deepcopy(net).to(device)
     before = _flat(copied)

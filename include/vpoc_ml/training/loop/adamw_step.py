@@ -126,7 +126,7 @@ def adamw_step(
     new_average = torch.lerp(average, new_theta, 1 - rates.decay, out=out[AVERAGE])
 
     record = torch.stack((batch.losses, norm, excess, members.norm(move), members.norm(theta)))
-    new_control = _next_step_state(step_state, counted, batch, norm, limit, finite, config)
+    new_control = next_step_state(step_state, counted, batch, norm, limit, finite, config)
     return StepResult((new_theta, new_mean, new_square, new_average), new_control, finite, record)
 
 
@@ -145,7 +145,7 @@ def _unscaled(gradient: Tensor, step_state: Tensor, members: Members, config: Tr
     return gradient / members.spread(step_state[SCALE].float()) if config.precision == "fp16" else gradient
 
 
-def _next_step_state(
+def next_step_state(
     step_state: Tensor,
     counted: Tensor,
     batch: Batch,
