@@ -47,7 +47,7 @@ def train(store: Any) -> dict[str, Any]:
         store.delete(KEY)
 
     def on_progress(record: ProgressRecord) -> None:
-        notify(StageEvent("progress", "train", progress=record.to_json()))
+        notify(StageEvent("progress", "train", progress=record))
         if isinstance(record, EpochRecord):
             log.info("%s", record.to_sentence())
             newest = stored_checkpoints(folder / "checkpoints")[-1:]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vpoc_ml.artifacts.training_progress import EpochRecord
 from vpoc_ml.pipeline.events import StageEvent
 
 
@@ -47,10 +48,14 @@ class Progress:
         elif event.kind != "progress":
             colour = {"finished": "green", "skipped": "yellow"}.get(event.kind, "bold red")
             text = f"[{colour}]{event.kind:>9}[/] {name} [dim]{event.seconds:.1f} s[/]"
-        elif training.get("kind") == "epoch":
-            losses = f"train {training['train_loss']:.5f} validation {training['validation_loss']:.5f}"
-            text = f"[dim]    epoch {training['epoch']} {losses}{' best' if training.get('best') else ''}[/]"
+        elif isinstance(training, EpochRecord):
+            losses = f"train {_loss(training.train_loss)} validation {_loss(training.validation_loss)}"
+            text = f"[dim]    epoch {training.epoch} {losses}{' best' if training.best else ''}[/]"
         else:
             return
         self.console.print(text, highlight=False)
         self.console.file.flush()
+
+
+def _loss(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.5f}"

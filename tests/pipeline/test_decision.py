@@ -82,7 +82,7 @@ def metrics(gain: dict, champion_gain: dict | None) -> dict:
 def compare(lake: Path, name: str, gain: dict) -> None:
     """Leave what stage evaluate leaves, compared with the current champion."""
     folder = lake / "runs" / name
-    key = ModelKey.of_stored(json.loads((folder / "config.json").read_text()))
+    key = ModelKey.of_stored((folder / "config.json").read_text())
     champion = ModelStore.local(lake / "registry", key).champion()
     (folder / "metrics.json").write_text(json.dumps(metrics(gain, gain if champion else None)))
     record = {"stage": "evaluate", "champion": champion and champion.version, **ROWS, "metrics": "", "report": ""}

@@ -144,7 +144,7 @@ def test_search_goes_on_without_mlflow(run, lake, monkeypatch, caplog):
     assert pipeline.search(lake, run, 1, VARY).finished == 1
     assert "trial 0 is not in MLflow: no route to host" in caplog.text
     logged = []
-    monkeypatch.setattr(mlflow_trials, "log_trial", lambda uri, name, record: logged.append(record["number"]))
+    monkeypatch.setattr(mlflow_trials, "log_trial", lambda uri, name, record: logged.append(record.number))
     assert pipeline.search(lake, run, 1, VARY).finished == 1
     assert logged == [0], "the next call makes up for it"
 

@@ -12,6 +12,7 @@ from tests.training.conftest import plant, write_run
 from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts.seed_comparison import SeedComparison
 from vpoc_ml.cli import app
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json
@@ -25,7 +26,15 @@ def test_command_trains_each_seed_in_the_runs_folder(start, lake, monkeypatch):
 
     def train(folder, chosen, processes, on_progress):
         requested.append((folder.name, list(chosen), processes))
-        return {"seeds": list(chosen), "best": "2"}
+        return SeedComparison(
+            seeds=tuple(chosen),
+            validation_losses={"1": 0.2, "2": 0.1},
+            spread=0.05,
+            best="2",
+            correlations={"1": 0.01, "2": None},
+            mean_correlation=None,
+            models={seed: f"seeds/{seed}/best_model.json" for seed in ("1", "2")},
+        )
 
     monkeypatch.setattr(training, "train_seeds", train)
     arguments = ["seeds", run, "--seed", "1", "--seed", "2", "--processes", "2", "--lake", lake, "--json"]

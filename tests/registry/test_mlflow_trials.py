@@ -6,10 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from vpoc_ml.artifacts.metrics import ValidationMetrics
+from vpoc_ml.artifacts.trial_record import TrialRecord
 from vpoc_ml.registry import mlflow_trials
 
-RECORD = {"number": 3, "trial": "abc", "params": {"model.dropout": 0.1, "training.batch_size": 64}}
-RECORD |= {"status": "scored", "value": 0.02, "metrics": {"net": 5.0}}
+RECORD = TrialRecord(
+    number=3,
+    trial="abc",
+    params={"model.dropout": 0.1, "training.batch_size": 64},
+    status="scored",
+    value=0.02,
+    metrics=ValidationMetrics(rank_ic=None, direction_accuracy=None, huber=None, net=5.0, sharpe=None),
+)
 
 
 class Client:
@@ -60,7 +68,7 @@ def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypa
         mlflow_trials.log_trial("uri", "night", RECORD)
     (run,) = client.runs
     assert (run.info.status, run.name) == ("FINISHED", "night trial 3")
-    assert run.data.params == RECORD["params"]
+    assert run.data.params == RECORD.params
     assert run.data.metrics == {"value": 0.02, "validation_net": 5.0}
     assert sorted(run.points) == ["validation_net", "value"], "a value has one point"
 
@@ -69,5 +77,5 @@ def test_another_trial_is_another_run_and_one_without_value_failed(monkeypatch):
     client = Client()
     monkeypatch.setattr(mlflow_trials, "connect_client", lambda uri: client)
     mlflow_trials.log_trial("uri", "night", RECORD)
-    mlflow_trials.log_trial("uri", "night", {**RECORD, "number": 4, "value": None, "metrics": None})
+    mlflow_trials.log_trial("uri", "night", RECORD.model_copy(update={"number": 4, "value": None, "metrics": None}))
     assert [run.info.status for run in client.runs] == ["FINISHED", "FAILED"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from vpoc_ml import config
@@ -26,7 +28,7 @@ def test_other_texts_are_refused_with_an_example(text):
 
 
 def test_stored_configuration_of_an_earlier_version_has_a_key_whatever_its_other_settings_are():
-    assert ModelKey.of_stored({"data": {"instrument": "NQ"}, "dataset": {"gone": 3}}) == ModelKey("NQ", 1, "rank")
-    assert ModelKey.of_stored({"recipe": "nightly"}) == ModelKey("ES", 1, "rank")
+    assert ModelKey.of_stored('{"data": {"instrument": "NQ"}, "dataset": {"gone": 3}}') == ModelKey("NQ", 1, "rank")
+    assert ModelKey.of_stored(b'{"recipe": "nightly"}') == ModelKey("ES", 1, "rank")
     stored = {"data": {"instrument": "ES"}, "dataset": {"horizon_minutes": 5, "target": "binary"}, "gone": {}}
-    assert str(ModelKey.of_stored(stored)) == "ES-5m-binary"
+    assert str(ModelKey.of_stored(json.dumps(stored))) == "ES-5m-binary"

@@ -26,7 +26,7 @@ def test_rocm_machine_is_read_from_torch_and_the_kernel(tmp_path):
     assert hardware.driver == "6.16.6"
     assert hardware.access == {"/dev/kfd": True, "/dev/dri/renderD128": True}
     assert hardware.environment == {"HIP_VISIBLE_DEVICES": "0"}, "nothing else of the environment is kept"
-    assert hardware.summary()["gpus"][0]["arch"] == "gfx1100"
+    assert hardware.summary().gpus[0].arch == "gfx1100"
 
 
 def test_a_device_node_without_permission_is_reported(tmp_path, monkeypatch):

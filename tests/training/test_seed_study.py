@@ -6,12 +6,23 @@ import json
 
 import pytest
 
+from vpoc_ml.artifacts.seed_comparison import SeedComparison
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 from vpoc_ml.errors import InvalidValueError, MissingInputError, TooManyRollbacksError
 from vpoc_ml.training.hardware.device import WORKER_VARIABLE
 from vpoc_ml.training.launch import seed_study
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.seed_study import train_seeds
+
+COMPARISON = SeedComparison(
+    seeds=(5,),
+    validation_losses={"5": 0.1},
+    spread=0.0,
+    best="5",
+    correlations={"5": None},
+    mean_correlation=None,
+    models={"5": "seeds/5/best_model.json"},
+)
 
 
 def test_each_seed_trains_as_it_does_alone(tiny, make_run):
@@ -22,14 +33,14 @@ def test_each_seed_trains_as_it_does_alone(tiny, make_run):
     records: list[tuple[str, ProgressRecord]] = []
     comparison = train_seeds(run, [1, 2, 3], 2, lambda *record: records.append(record))
     assert (run / "seeds/2/best_model.safetensors").read_bytes() == (alone / "best_model.safetensors").read_bytes()
-    assert comparison["seeds"] == [1, 2, 3]
-    assert set(comparison["validation_losses"]) == {"1", "2", "3"}
-    assert comparison["best"] == min(comparison["validation_losses"], key=comparison["validation_losses"].get)
-    assert -1 < comparison["mean_correlation"] < 1
-    assert json.loads((run / "seeds.json").read_text()) == comparison
+    assert comparison.seeds == (1, 2, 3)
+    assert set(comparison.validation_losses) == {"1", "2", "3"}
+    assert comparison.best == min(comparison.validation_losses, key=comparison.validation_losses.get)
+    assert -1 < comparison.mean_correlation < 1
+    assert json.loads((run / "seeds.json").read_text()) == comparison.to_json()
     assert sorted(folder for folder, record in records if record.kind == "epoch") == ["1", "2", "3"]
     assert not [path for path in (run / "seeds").rglob("*") if path.is_symlink()], "links go when the seeds are done"
-    assert train_seeds(run, [1], processes=1)["seeds"] == [1], "and come back when they are needed again"
+    assert train_seeds(run, [1], processes=1).seeds == (1,), "and come back when they are needed again"
 
 
 def test_seeds_are_distinct_and_need_a_training_set(tiny, make_run):
@@ -49,7 +60,7 @@ def test_each_worker_takes_every_nth_seed_on_its_own_gpu(tiny, make_run, monkeyp
         launched[folder.name] = environment[WORKER_VARIABLE]
 
     monkeypatch.setattr(seed_study, "launch", launch)
-    monkeypatch.setattr(seed_study, "compare_seeds", lambda run_dir, folders: {})
+    monkeypatch.setattr(seed_study, "compare_seeds", lambda run_dir, folders: COMPARISON)
     train_seeds(make_run(tiny), [5, 6, 7, 8, 9], 2)
     assert launched == {"5": "0", "7": "0", "9": "0", "6": "1", "8": "1"}
 

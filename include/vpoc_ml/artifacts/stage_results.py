@@ -9,6 +9,7 @@ from pydantic import AliasChoices, ConfigDict, Field, JsonValue
 from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.seed_comparison import SeedComparison
 from vpoc_ml.config import RunConfig
 
 UNCHANGED = "unchanged"
@@ -208,16 +209,8 @@ class AnalysisResult(WorkResult):
     report: str
 
 
-class SeedsResult(StageResult):
-    """Result of ``seeds``: the content of ``seeds.json``; values by seed have the seed as text for a key."""
-
-    seeds: tuple[int, ...]
-    validation_losses: dict[str, float]
-    spread: float
-    best: str
-    correlations: dict[str, float | None]
-    mean_correlation: float | None
-    models: dict[str, str]
+class SeedsResult(SeedComparison, StageResult):
+    """Result of ``seeds``: the content of ``seeds.json``."""
 
 
 class SearchResult(StageResult):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from vpoc_ml.artifacts.training_progress import ProgressRecord
 
 Kind = Literal["started", "finished", "skipped", "failed", "progress"]
 
@@ -18,14 +21,14 @@ class StageEvent:
         stage: name of the stage's function.
         label: contract of a mapped task; "" for a stage that runs once.
         seconds: how long the stage ran; 0 while it runs.
-        progress: one record of the training, for ``progress``.
+        progress: one record of the training, for ``progress``; None for the other kinds.
     """
 
     kind: Kind
     stage: str
     label: str = ""
     seconds: float = 0.0
-    progress: dict[str, Any] = field(default_factory=dict)
+    progress: ProgressRecord | None = None
 
 
 observers: list[Callable[[StageEvent], None]] = []

@@ -12,6 +12,7 @@ import polars as pl
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import AnalysisResult, SearchResult, SeedsResult
 from vpoc_ml.artifacts.training_progress import ProgressRecord
+from vpoc_ml.artifacts.trial_record import TrialRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.pipeline.run import Run, stage
@@ -55,7 +56,7 @@ def train_seeds(
     """
     from vpoc_ml.training.launch.seed_study import train_seeds as train
 
-    return SeedsResult.model_validate(train(run.folder, seeds, processes, on_progress))
+    return SeedsResult.model_validate(train(run.folder, seeds, processes, on_progress).to_json())
 
 
 @stage
@@ -152,6 +153,6 @@ def _log_trial(run: Run, record: Record) -> None:
     from vpoc_ml.registry.mlflow_trials import log_trial
 
     try:
-        log_trial(registry_of(run.lake).mlflow.tracking_uri, run.name, record)
+        log_trial(registry_of(run.lake).mlflow.tracking_uri, run.name, TrialRecord.model_validate(record))
     except Exception as error:  # noqa: BLE001 - MLflow raises what its transport raises
         log.warning("trial %d is not in MLflow: %s", record["number"], error)

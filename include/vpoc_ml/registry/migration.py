@@ -8,7 +8,6 @@ migration.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -82,7 +81,7 @@ def _key(item: ModelVersion) -> ModelKey:
     with tempfile.TemporaryDirectory() as folder:
         try:
             download(where, Path(folder, "config"))
-            return ModelKey.of_stored(json.loads(Path(folder, "config", "config.json").read_bytes()))
+            return ModelKey.of_stored(Path(folder, "config", "config.json").read_bytes())
         except (ArtifactError, OSError, ValueError, TypeError, AttributeError) as error:
             raise RegistryError(
                 f"Expected the configuration of version {item.version} (run {item.run}) at {where}; {error}."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError
@@ -33,8 +32,15 @@ class ModelKey:
         return cls(config.data.instrument, config.dataset.horizon_minutes, config.dataset.target.kind)
 
     @classmethod
-    def of_stored(cls, config: Mapping[str, Any]) -> ModelKey:
-        """Return the key in a run's config.json, also of an older release with settings that no longer exist."""
+    def of_stored(cls, text: str | bytes) -> ModelKey:
+        """Return the key in the text of a run's config.json.
+
+        The file may be of an older release, with settings that no longer exist.
+
+        Raises:
+            ValueError: the text is not JSON, or a setting of the key is not valid.
+        """
+        config = json.loads(text)
         data, dataset = config.get("data", {}), config.get("dataset", {})
         known = {name: dataset[name] for name in ("horizon_minutes", "target") if name in dataset}
         instrument = {"instrument": data["instrument"]} if "instrument" in data else {}

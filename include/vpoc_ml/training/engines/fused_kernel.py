@@ -468,9 +468,8 @@ def take_steps(
     for step in range(len(rates)):
         first = step * batch
         for f in range(features):
-            row = work[f]
             for b in range(batch):
-                row[b] = inputs[first + b, f]
+                work[f, b] = inputs[first + b, f]
         forward(state[THETA], work, operations, numbers, seeds[step])
         for row in slopes:
             fill(row, ZERO)
@@ -488,10 +487,8 @@ def take_steps(
         finite = math.isfinite(loss) and math.isfinite(size)
         move, length = 0.0, 0.0
         if finite or not select:
-            shrink = 1.0 / max(1.0, size / limit)
-            count, rate = step_state[UPDATES] + 1.0, rates[step]
-            fade = rate * weight_decay
-            move, length = adam(state, gradient, decayed, shrink, count, rate, fade, decays[step], rules)
+            shrink, count, rate = 1.0 / max(1.0, size / limit), step_state[UPDATES] + 1.0, rates[step]
+            move, length = adam(state, gradient, decayed, shrink, count, rate, rate * weight_decay, decays[step], rules)
             if adaptive:
                 learn_norm(step_state, size, limit, rules)
             if kind == ADAPTIVE_HUBER:

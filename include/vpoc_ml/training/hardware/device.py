@@ -72,7 +72,7 @@ def choose_device(
         return DeviceChoice(cpu, "machine.device is cpu")
     hardware = hardware or probe_hardware()
     report: dict[str, JsonValue] = {
-        "hardware": hardware.summary(),
+        "hardware": hardware.summary().to_json(),
         "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
     obstacle = gpu_obstacle(hardware, config, needed)

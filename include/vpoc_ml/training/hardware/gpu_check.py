@@ -44,7 +44,7 @@ def run_checks(device: torch.device) -> Facts:
     hardware = probe_hardware()
     report: Facts = {
         "device": str(device),
-        "hardware": hardware.summary(),
+        "hardware": hardware.summary().to_json(),
         "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
     report["checks"] = {name: _run(check, device) for name, check in CHECKS.items()}

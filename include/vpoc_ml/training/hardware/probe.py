@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.artifacts.hardware_summary import GpuSummary, HardwareSummary
+
 GIB = 1024**3
 AMD = "0x1002"
 RELEVANT = ("HIP_", "ROCR_", "CUDA_", "HSA_", "PYTORCH_", "TORCH_", "MIOPEN_")
@@ -81,21 +83,21 @@ class Hardware:
         """Whether the machine has a GPU, even if torch cannot use it."""
         return bool(self.amd) or "/dev/kfd" in self.access or "/dev/nvidiactl" in self.access
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> HardwareSummary:
         """Return the part that is stored in the record of a run."""
-        return {
-            "platform": self.platform,
-            "torch": self.torch,
-            "hip": self.hip,
-            "cuda": self.cuda,
-            "blas": self.blas,
-            "driver": self.driver,
-            "gpus": [
-                {"name": gpu.name, "arch": gpu.arch, "total_bytes": gpu.total, "free_bytes": gpu.free}
+        return HardwareSummary(
+            platform=self.platform,
+            torch=self.torch,
+            hip=self.hip,
+            cuda=self.cuda,
+            blas=self.blas,
+            driver=self.driver,
+            gpus=tuple(
+                GpuSummary(name=gpu.name, arch=gpu.arch, total_bytes=gpu.total, free_bytes=gpu.free)
                 for gpu in self.gpus
-            ],
-            "environment": dict(self.environment),
-        }
+            ),
+            environment=dict(self.environment),
+        )
 
 
 def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Hardware:

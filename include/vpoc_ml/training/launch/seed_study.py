@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from vpoc_ml.artifacts.seed_comparison import SeedComparison
 from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import InvalidValueError
@@ -33,7 +34,7 @@ SeedProgress = Callable[[str, ProgressRecord], None]
 
 def train_seeds(
     run_dir: Path, seeds: Sequence[int], processes: int, on_progress: SeedProgress = lambda folder, record: None
-) -> dict[str, Any]:
+) -> SeedComparison:
     """Train the run once per seed and return the content of ``seeds.json``.
 
     An error of one seed ends the other processes at their next progress record; their checkpoints stay.
@@ -54,7 +55,7 @@ def train_seeds(
     folders = [_prepare(run_dir, seed) for seed in seeds]
     _SeedWorkers(folders, min(processes, len(folders)), on_progress).train()
     comparison = compare_seeds(run_dir, folders)
-    write_json(run_dir / "seeds.json", comparison)
+    write_json(run_dir / "seeds.json", comparison.to_json())
     for folder in folders:
         drop_inputs(folder)  # copies of the run would follow the links
     return comparison
@@ -110,7 +111,7 @@ class _SeedWorkers:
             self.on_progress(folder, record)
 
 
-def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> dict[str, Any]:
+def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> SeedComparison:
     """Return each seed's result, their spread, and how their mean prediction performs on the validation rows.
 
     ``mean_correlation`` and ``correlations`` are rank correlations with the target. An ensemble is worth its cost
@@ -125,15 +126,15 @@ def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> dict[str, Any]:
         model = load_model(folder / "best_model.json")
         scores.append(_ranks(model.predict(labelled.select(model.features).to_numpy())))
     target = _ranks(labelled["y"].to_numpy())
-    return {
-        "seeds": [int(folder.name) for folder in folders],
-        "validation_losses": losses,
-        "spread": statistics.pstdev(losses.values()),
-        "best": min(losses, key=lambda seed: losses[seed]),
-        "correlations": dict(zip(losses, (_correlation(score, target) for score in scores), strict=True)),
-        "mean_correlation": _correlation(np.mean(scores, axis=0), target),
-        "models": {folder.name: str((folder / "best_model.json").relative_to(run_dir)) for folder in folders},
-    }
+    return SeedComparison(
+        seeds=tuple(int(folder.name) for folder in folders),
+        validation_losses=losses,
+        spread=statistics.pstdev(losses.values()),
+        best=min(losses, key=lambda seed: losses[seed]),
+        correlations=dict(zip(losses, (_correlation(score, target) for score in scores), strict=True)),
+        mean_correlation=_correlation(np.mean(scores, axis=0), target),
+        models={folder.name: str((folder / "best_model.json").relative_to(run_dir)) for folder in folders},
+    )
 
 
 def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
