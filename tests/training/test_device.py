@@ -39,7 +39,7 @@ def choose(config=AUTO, hardware=None, smoke=passing, **more):
     return choose_device(config, hardware=hardware or radeon(), smoke=smoke, **more)
 
 
-@pytest.mark.parametrize("asked", ["auto", "cuda", "rocm"])
+@pytest.mark.parametrize("requested", ["auto", "cuda", "rocm"])
 def test_gpu_that_works_is_taken_and_recorded(requested):
     choice = choose(MachineConfig(device=requested))
     assert choice.device == torch.device("cuda", 0)

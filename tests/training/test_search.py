@@ -205,7 +205,7 @@ def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_not_held_agains
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "reported"),
     [
         (("model.encoding=none|piecewise_linear",), "build the training set with it"),
         (("training.loss=huber|pinball",), "one of auto, huber"),
@@ -288,7 +288,7 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
 
 
 @pytest.mark.parametrize(
-    ("texts", "error", "told"),
+    ("texts", "error", "reported"),
     [
         ((), InvalidValueError, "one or more settings"),
         (("model.dropout=0..0.3", "model.dropout=0|0.1"), InvalidValueError, "named once"),
@@ -299,8 +299,8 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
         (("model.dropout=0..2",), InvalidValueError, "less than 1"),
         (("model.kind=mlp|forest",), InvalidValueError, "residual"),
         (("training.seed=1..100",), InvalidValueError, "other than the seed"),
-        (("machine.fallback=true|false",), InvalidValueError, "and the ladder"),
-        (("machine.fallback=0..1",), InvalidValueError, "and the ladder"),
+        (("machine.fallback=true|false",), InvalidValueError, "other than the seed: data and split stay fixed"),
+        (("machine.fallback=0..1",), InvalidValueError, "other than the seed: data and split stay fixed"),
         (("model=1..2",), UnknownKeyError, "dotted name"),
         (("training.a.b=1..2",), UnknownKeyError, "dotted name"),
         (("training.a.b=1|2",), UnknownKeyError, "dotted name"),
