@@ -192,7 +192,7 @@ def test_data_in_the_private_folder_and_a_file_in_the_place_of_the_link_are_refu
 
 @pytest.mark.parametrize(
     ("lake", "place"),
-    [("memory://bucket/es", "cache"), ("file://{}/lake", "lake/runs/manual"), ("lake", "lake/runs/manual")],
+    [("s3://bucket/es", "cache"), ("file://{}/lake", "lake/runs/manual"), ("lake", "lake/runs/manual")],
 )
 def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_path, monkeypatch, lake, place):
     monkeypatch.chdir(tmp_path)
@@ -205,7 +205,7 @@ def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_pa
     assert raw.absolute().is_relative_to(tmp_path / place)
     assert [path.name for path in raw.iterdir()] == ["merged_es_vix_test.csv"]
     assert vix.is_file()
-    assert [path.name for path in tmp_path.iterdir()] == [place.partition("/")[0]], "no folder called memory: or file:"
+    assert [path.name for path in tmp_path.iterdir()] == [place.partition("/")[0]], "no folder called s3: or file:"
 
 
 def test_run_is_named_after_the_output_folder(tmp_path, monkeypatch):

@@ -310,8 +310,10 @@ def migrate(
     from vpoc_ml import pipeline
 
     report = pipeline.migrate(lake)
-    content = report.to_json() if as_json else report.to_json() | {"rewritten": len(report.rewritten)}
-    output.emit(content, as_json)
+    if as_json:
+        output.emit(report, as_json)
+    else:
+        typer.echo(f"rewritten: {len(report.rewritten)}\ndamaged: {'; '.join(report.damaged) or 'none'}")
 
 
 @app.command()

@@ -10,11 +10,10 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from typing import Any
 
 from vpoc_ml import environment
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.lake.atomic import json_bytes
@@ -36,18 +35,13 @@ LOCKS = ("vix", "roll", "leakage")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(JsonArtifact):
     """What a migration changed: the keys of rewritten files, and of damaged files that it left as they were."""
 
     rewritten: tuple[str, ...]
     damaged: tuple[str, ...]
     registry: str | None
     """Location of the registry that was checked and, if necessary, migrated; None: there is none."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        return asdict(self)
 
 
 def migrate(lake: str) -> Migration:
@@ -69,7 +63,7 @@ def migrate(lake: str) -> Migration:
         except (ValueError, RecursionError, UnreadableFileError) as error:
             log.warning("%s is damaged and stays as it is: %s", opened.location(key), error)
             damaged.append(key)
-    return Migration(tuple(rewritten), tuple(damaged), _migrate_registry(opened))
+    return Migration(rewritten=tuple(rewritten), damaged=tuple(damaged), registry=_migrate_registry(opened))
 
 
 def _migrate_file(lake: Lake, key: str) -> bool:
