@@ -23,6 +23,8 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.reports.feature_report import findings, render_analysis, write_analysis
 from vpoc_ml.reports.inline_svg import histogram_svg, path_svg, three_digits
 
+pytestmark = pytest.mark.slow
+
 CONFIG = resolve("smoke")
 NOW = datetime(2025, 3, 17, 22, 30, tzinfo=UTC)
 

@@ -24,6 +24,8 @@ from vpoc_ml.pipeline import order
 from vpoc_ml.pipeline.run_names import run_name
 from vpoc_ml.pipeline.stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 COMMAND = """train --data DATA/MERGED/merged_es_vix_test.csv --output_dir TRAINING_ROBUST --epochs 3 --batch_size 16
     --learning_rate 1e-4 --hidden_dims 16 8 --dropout_rate 0.1 --verbose"""
 SESSIONS = 18

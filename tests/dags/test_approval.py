@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ANSWERED = datetime(2026, 3, 3, 7, 15, tzinfo=UTC)
 ANNA = {"id": "1", "name": "anna"}
 

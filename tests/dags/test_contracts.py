@@ -9,6 +9,8 @@ import pytest
 from vpoc_ml import config
 from vpoc_ml.config import form_fields
 
+pytestmark = pytest.mark.slow
+
 WORK = ["ingest_contract", "gate_bars", "profile_contract", "build_rolls", "features_contract", "features_successor"]
 
 

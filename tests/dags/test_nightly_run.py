@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BEFORE_GATE = Counter(
     start_run=1,
     plan_contracts=1,

@@ -9,6 +9,8 @@ import pytest
 
 from vpoc_ml.config import form_fields
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def search_dag(bag):

@@ -141,7 +141,7 @@ def test_stored_model_is_evaluated_like_a_loaded_one(make_set, make_run, instrum
     assert np.array_equal(pl.read_parquet(run / "predictions.parquet")["candidate"].to_numpy(), predicted)
 
 
-@pytest.mark.parametrize(("asked", "charged"), [(None, 5.94), (11.5, 11.5)])
+@pytest.mark.parametrize(("requested", "charged"), [(None, 5.94), (11.5, 11.5)])
 def test_costs_are_the_instruments_own_unless_set(requested, charged, make_set, make_run, fake, instrument):
     frame = make_set(strength=0.3)
     config = resolve("smoke", {} if requested is None else {"evaluation.round_turn_cost": requested})

@@ -19,7 +19,7 @@ from vpoc_ml.synthetic.generate import write_market
 from vpoc_ops import backfill, parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CHAIN = ["ESH23", "ESM23", "ESU23", "ESZ23", "ESH24"]
 LATER = "ESM24"

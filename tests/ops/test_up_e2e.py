@@ -17,7 +17,7 @@ from airflow_client.client import ImportErrorApi
 from vpoc_ops import parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = (

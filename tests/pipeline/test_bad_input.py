@@ -21,6 +21,8 @@ from vpoc_ml.lake.store import Lake
 
 from .conftest import NOW, ROWS
 
+pytestmark = pytest.mark.slow
+
 BARS = "bars/ES/ESH23.parquet"
 
 

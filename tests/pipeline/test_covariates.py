@@ -15,6 +15,8 @@ from vpoc_ml.lake.store import BuildKey, Lake
 
 from .conftest import NOW
 
+pytestmark = pytest.mark.slow
+
 BARS, FEATURES = "bars/ES/ESH23.parquet", "features/ES/ESH23.parquet"
 BOTH = {"ingest.covariates": "VVIX,DGS2=rates.csv@08:30+1"}
 DAYS = [day for n in range(120) if (day := date(2022, 12, 1) + timedelta(days=n)).weekday() < 5]

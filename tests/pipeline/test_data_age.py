@@ -11,6 +11,8 @@ from vpoc_ml.errors import GateFailedError
 
 from .conftest import NOW
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def gate(market, tmp_path_factory):

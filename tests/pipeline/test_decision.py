@@ -22,6 +22,8 @@ from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import REQUIRED, ModelStore
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
 ES = ModelKey("ES", 1, "rank")
 GOOD = {"value": 0.02, "low": 0.01, "high": 0.03}

@@ -90,7 +90,7 @@ def test_the_pair_is_read_from_the_lake_and_its_change_makes_the_features_stale(
 
 
 @pytest.mark.parametrize(
-    ("code", "kept", "told"),
+    ("code", "kept", "reported"),
     [("NQM24", slice(60 * MINUTES), "bars up to"), ("NQH24", slice(9 * MINUTES, None), "bars from")],
 )
 def test_a_pair_that_ends_before_the_bars_or_begins_after_them_is_refused(world, code, kept, reported) -> None:

@@ -1,10 +1,14 @@
 """A rerun does nothing; a change rebuilds what depends on it and nothing else."""
 
+import pytest
+
 from vpoc_ml import pipeline
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.instrument_files import INSTRUMENTS_VARIABLE
 
 from .conftest import BEGIN, NOW, ROWS
+
+pytestmark = pytest.mark.slow
 
 LAST = "features"
 BUILT = ("ingest", "rolls", "profile", "features")

@@ -13,6 +13,8 @@ from vpoc_ml.pipeline import contract_stages
 
 from .nights import H, M, U, contents, deliver, night
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(built, tmp_path):

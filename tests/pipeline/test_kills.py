@@ -14,6 +14,8 @@ from vpoc_ml import environment
 
 from . import killed_run
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(environment.read(environment.KILLS) or 2)
 PER_ROUND = 5
 DAMAGES = {

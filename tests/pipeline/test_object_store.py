@@ -12,7 +12,7 @@ from vpoc_ml.pipeline.champion_stages import model_store
 
 from .conftest import KEY, LEARNS, NOW
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 KINDS = ("bars", "quarantine", "sessions", "developing", "features")
 
 

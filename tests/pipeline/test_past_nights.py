@@ -20,6 +20,8 @@ from vpoc_ml.pipeline.run import open_run
 
 from .short_days import DAYS, bars_of, walk
 
+pytestmark = pytest.mark.slow
+
 CALENDAR, NEW_YORK = "CME Globex Equity", ZoneInfo("America/New_York")
 NOW = datetime(2024, 7, 1, 22, 30, tzinfo=UTC)
 

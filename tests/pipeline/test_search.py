@@ -24,6 +24,8 @@ from vpoc_ml.registry import mlflow_trials
 from vpoc_ml.training.launch import subprocess
 from vpoc_ml.training.launch.job import train_run
 
+pytestmark = pytest.mark.slow
+
 LOG_TRIAL = mlflow_trials.log_trial
 NAMES = ("signal", "noise", "flat")
 SESSIONS, BARS = 13, 200

@@ -20,6 +20,8 @@ from vpoc_ml.training.launch import seed_study as training
 
 from .conftest import NOW
 
+pytestmark = pytest.mark.slow
+
 
 def test_command_trains_each_seed_in_the_runs_folder(start, lake, monkeypatch):
     run, requested = start(), []

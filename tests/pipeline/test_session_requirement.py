@@ -21,6 +21,8 @@ from vpoc_ml.pipeline.stages import STAGE_NAMES
 
 from .conftest import NOW
 
+pytestmark = pytest.mark.slow
+
 WARM_UP = 22
 SPLITS = sessions_needed(config.resolve("smoke").dataset, MIN_PART_SESSIONS)
 

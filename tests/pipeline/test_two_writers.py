@@ -12,6 +12,8 @@ from vpoc_ml.lake.store import Lake
 
 from .nights import H, M, U, contents, night
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import sys
 from datetime import UTC, datetime

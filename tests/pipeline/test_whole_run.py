@@ -18,7 +18,7 @@ from vpoc_ml.synthetic.generate import write_market
 
 from .conftest import KEY, LEARNS, NOW
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 README = Path(__file__).resolve().parents[2] / "README.md"
 ARTIFACTS = {
     "best_model.safetensors",

@@ -12,6 +12,8 @@ from vpoc_ml.lake.store import Lake
 
 from .conftest import NOW
 
+pytestmark = pytest.mark.slow
+
 WITHOUT = {"data.vix": "none"}
 
 

@@ -12,7 +12,7 @@ from vpoc_ml.config import PRESETS, resolve
 from vpoc_ml.models.build import build_model, count_parameters
 
 from . import stress
-from .stress import EVALUATED_ROWS, GRID, NETS, PARAMETERS, Case, dirty_market, run_case, shock, without
+from .stress import EVALUATED, GRID, NETS, PARAMETERS, Case, dirty_market, run_case, shock, without
 
 STEPS = 60
 CALM = Case("residual", "fp32", 64, 2e-3)
@@ -26,14 +26,14 @@ def market(rows: int) -> stress.Market:
 
 def test_market_is_as_dirty_as_promised():
     made = market(64 * STEPS * 5)
-    train = made.raw[:-EVALUATED_ROWS].astype(np.float64)
+    train = made.raw[:-EVALUATED].astype(np.float64)
     assert 1 - np.isfinite(train).all(axis=1).mean() == pytest.approx(0.0131, abs=0.003)
     assert np.isnan(made.returns).mean() + np.isinf(made.returns).mean() == pytest.approx(0.001, abs=0.0007)
     assert np.abs(train[np.isfinite(train)]).max() > 1e24
     assert 1e14 < np.abs(made.clean[:, 9]).max() < 1e15
     spread = made.clean[:, :5] / made.clean[:, :5].std(axis=0)
     assert (spread**4).mean(axis=0).max() > 300, "kurtosis"
-    assert made.captured(made.up[-EVALUATED_ROWS:]) == pytest.approx(1.0)
+    assert made.captured(made.up[-EVALUATED:]) == pytest.approx(1.0)
 
 
 def test_grid_has_36_configurations_of_a_small_and_the_ambitious_net():
