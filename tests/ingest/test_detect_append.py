@@ -225,7 +225,7 @@ def test_bad_new_line_is_a_rebuild_with_the_right_numbers(lines, nights):
     lake, made = nights
     lake.run(lines[:3_000])
     content = unparsable(lines[:6_000][3_000:])
-    assert lake.run(lines[:3_000] + content)["quarantined"] == len(BAD) + 1
+    assert lake.run(lines[:3_000] + content).quarantined == len(BAD) + 1
     assert made == [None]
     lake.equals_rebuild(lines[:3_000] + content)
     bad = Lake(lake.lake).read_frame(f"quarantine/ES/{CODE}.parquet")
