@@ -64,7 +64,7 @@ def test_checkpoint_of_other_data_is_ignored_with_the_reason(tmp_path, caplog):
     write_checkpoint(tmp_path, checkpoint(50, resume_key="other"))
     with caplog.at_level(logging.WARNING):
         assert latest_checkpoint(tmp_path, "mine") is None
-    assert "other data or settings" in caplog.text
+    assert "other data, settings or code" in caplog.text
 
 
 def test_checkpoints_of_others_stay_until_a_training_saves_its_own(tmp_path):

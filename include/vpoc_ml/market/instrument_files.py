@@ -7,7 +7,6 @@ Its table ``calendars`` holds calendars in the form of ``overrides.toml``.
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 from collections.abc import Iterable
 from datetime import date, time
@@ -19,9 +18,10 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from vpoc_ml import environment
 from vpoc_ml.errors import InvalidValueError, MissingInputError, UnreadableFileError
 
-INSTRUMENTS_VARIABLE = "VPOC_INSTRUMENTS"
+INSTRUMENTS_VARIABLE = environment.INSTRUMENTS
 MAX_BYTES = 1024**2
 """Largest size of the user's file; a hundred instruments take a tenth of it."""
 MAX_NESTING = 16
@@ -176,7 +176,7 @@ def specs() -> Specs:
         UnreadableFileError: the file is not TOML.
         InvalidValueError: an entry is incomplete or invalid; the error names file, entry and key.
     """
-    named = os.environ.get(INSTRUMENTS_VARIABLE)
+    named = environment.read(INSTRUMENTS_VARIABLE)
     if not named:
         return _loaded(None, 0)
     path = Path(named)
