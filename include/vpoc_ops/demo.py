@@ -140,13 +140,15 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
 
     folder = lake / "runs" / done.run
     if (folder / "config.json").is_file():
+        content: dict[str, Any] = {}
         try:
-            summary: dict[str, Any] = pipeline.summarize(str(lake), done.run).to_json()
+            summary = pipeline.summarize(str(lake), done.run)
         except VpocError as error:
-            summary = {}
             console.print(f"no summary: {error}", highlight=False, soft_wrap=True, markup=False)
-        render(console, summary)
-        write_json(folder / "summary.json", summary | {"run": done.run, "state": done.state})
+        else:
+            render(console, summary)
+            content = summary.to_json()
+        write_json(folder / "summary.json", content | {"run": done.run, "state": done.state})
     files = sorted((folder / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     failures = [StageFailure.model_validate_json(path.read_bytes()) for path in files]
     for failure in failures:

@@ -14,6 +14,7 @@ import pytest
 from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml import config, pipeline
+from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.pipeline import decision_stages as decisions
 from vpoc_ml.pipeline.stages import GATES
@@ -177,7 +178,7 @@ def test_evidence_shows_the_costs_the_gains_with_intervals_and_the_reasons(lake)
 def test_rejection_is_in_ledger_decision_and_report(lake, reports):
     night(lake, "first", ASK)
     rejected = pipeline.reject(str(lake), "first", NOW, "bob", "too costly")
-    assert (rejected.state, title_of(rejected.to_json())) == ("rejected", "Rejected by a person")
+    assert (rejected.state, title_of(rejected)) == ("rejected", "Rejected by a person")
     assert ledger(lake) == [("reject", "ES-1m-rank", 1)]
     assert Registry.local(lake / "registry").entries()[0].reasons == (
         "Rejected by bob at 2026-03-02 23:30 UTC: too costly",
@@ -329,7 +330,7 @@ def test_past_night_is_decided_against_the_champion_of_then_and_changes_nothing(
     decided = pipeline.decide(str(lake), "may", NOW + timedelta(days=9))
     assert evaluated_again == ["may"]  # this double compares with today's champion, not with the one of then
     assert (decided.simulated, decided.state, decided.champion_before) == (True, "accepted", 2)
-    assert title_of(decided.to_json()) == "Simulated: would be promoted"
+    assert title_of(decided) == "Simulated: would be promoted"
     assert pipeline.promote(str(lake), "may", NOW).simulated is stored(lake, "may")["simulated"] is True
     with pytest.raises(InputError, match="simulation"):
         pipeline.promote_by_hand(str(lake), "may", NOW, "please")
@@ -359,7 +360,7 @@ def test_rollback_names_the_champion_and_needs_its_key_where_there_are_several(l
 
 @pytest.mark.parametrize(("promote", "state"), [(True, "Promoted"), (False, "Refused")])
 def test_decision_of_an_earlier_version_is_shown_by_the_verdict_of_its_rule(promote, state):
-    assert title_of({"promote": promote, "reasons": []}) == state
+    assert title_of(Decision.model_validate({"promote": promote, "reasons": []})) == state
 
 
 @pytest.fixture

@@ -6,24 +6,27 @@ import io
 
 from rich.console import Console
 
+from vpoc_ml.artifacts.model_summary import ModelSummary
 from vpoc_ml.reports.terminal_tables import render_models
 
 REASONS = ["The rank IC is 0.0021 [-0.0104, 0.0146]; its lower bound does not exceed 0.0000: no evidence of skill."] * 7
 
 
-def model(version: int, key: str, **changed) -> dict:
-    return {
+def model(version: int, key: str, **changed) -> ModelSummary:
+    fields = {
         "version": version,
         "key": key,
+        "fingerprint": "0" * 16,
         "run": f"scheduled__2026-03-0{version}T23-30-00.000000-00-00",
         "registered": f"2026-03-0{version}T23:41:07+00:00",
         "champion": False,
         "metrics": {"rank_ic": 0.0021, "direction_accuracy": 0.5012, "net": -1_234_567.5},
         "decision": {"action": "refuse", "time": "2026-03-02T23:45:00+00:00", "reasons": REASONS},
-    } | changed
+    }
+    return ModelSummary.model_validate(fields | changed)
 
 
-def printed(*models: dict) -> list[str]:
+def printed(*models: ModelSummary) -> list[str]:
     console = Console(width=80, file=io.StringIO())
     render_models(console, models)
     return console.file.getvalue().splitlines()

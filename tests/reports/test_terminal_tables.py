@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from vpoc_ml.artifacts.stage_results import RunSummary
 from vpoc_ml.reports.terminal_tables import render
 
 METRICS = {
@@ -22,6 +23,20 @@ METRICS = {
 @pytest.mark.parametrize(("promote", "word"), [(True, "PROMOTED"), (False, "REFUSED")])
 def test_decision_line_has_the_net_result_after_costs(promote, word):
     text = io.StringIO()
-    render(Console(file=text, width=60), {"metrics": METRICS, "decision": {"promote": promote, "reasons": []}})
+    summary = RunSummary(
+        run="first",
+        preset="demo",
+        config_hash="0",
+        stages=(),
+        gates=(),
+        data=None,
+        metrics=METRICS,
+        decision={"promote": promote, "reasons": []},
+        unreadable=(),
+        notes=(),
+        lost=(),
+        reports={},
+    )
+    render(Console(file=text, width=60), summary)
     line = f"Promotion: {word}; predictive, not tradeable: net -$512,345 at $29.50 a round turn"
     assert line in text.getvalue().splitlines()

@@ -407,10 +407,10 @@ def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption
     """List the registered models by key, with each key's champion, and the newest decision about each model."""
     from vpoc_ml import pipeline
 
-    found = [model.model_dump(mode="json") for model in pipeline.models(lake, key)]
+    found = pipeline.models(lake, key)
     if as_json:
         for model in found:
-            typer.echo(json.dumps(model))
+            typer.echo(json.dumps(model.model_dump(mode="json")))
     else:
         output.show_models(found)
 

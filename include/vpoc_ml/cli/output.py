@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.model_summary import ModelSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummary, SeedsResult, StageResult, WorkResult
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 
@@ -61,16 +62,15 @@ def log_to_stderr() -> None:
 
 def show_summary(summary: RunSummary, as_json: bool) -> None:
     """Print the summary of a run."""
-    content = summary.to_json()
     if as_json:
-        typer.echo(json.dumps(content))
+        typer.echo(json.dumps(summary.to_json()))
         return
     from vpoc_ml.reports.terminal_tables import render
 
-    render(Console(), content)
+    render(Console(), summary)
 
 
-def show_models(models: list[dict[str, Any]]) -> None:
+def show_models(models: list[ModelSummary]) -> None:
     """Print the registered models."""
     if not models:
         typer.echo("no model is registered")
@@ -82,13 +82,12 @@ def show_models(models: list[dict[str, Any]]) -> None:
 
 def show_decision(decision: DecisionResult, as_json: bool) -> None:
     """Print a decision about a candidate."""
-    content = decision.to_json()
     if as_json:
-        typer.echo(json.dumps(content))
+        typer.echo(json.dumps(decision.to_json()))
         return
     from vpoc_ml.reports.terminal_tables import render_decision
 
-    render_decision(Console(), content)
+    render_decision(Console(), decision)
 
 
 def show_seeds(result: SeedsResult, as_json: bool) -> None:

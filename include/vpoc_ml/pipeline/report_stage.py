@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.artifacts.stage_results import EvaluateResult, GateResult, ReportsResult, RollsResult, TrainResult
@@ -16,7 +17,7 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.stages import GATES
-from vpoc_ml.registry.decision import remarks_of, title_of, tone_of
+from vpoc_ml.registry.decision import title_of, tone_of
 from vpoc_ml.reports.terminal_tables import age_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
     bars, levels = _last_test_session(run)
     stored, summary = run.lake.read_json(layout.run_file(run.name, layout.DECISION)), None
     if stored is not None:
-        summary = DecisionSummary(title_of(stored), tone_of(stored), stored["reasons"], remarks_of(stored))
+        decision = Decision.model_validate(stored)
+        summary = DecisionSummary(title_of(decision), tone_of(decision), list(decision.reasons), decision.remarks)
     stages = [f"gate-{gate}" for gate in GATES]
     context = ReportContext(
         run.instrument,

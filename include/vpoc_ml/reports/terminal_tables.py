@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vpoc_ml.artifacts.decision import DecisionState
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
-from vpoc_ml.artifacts.stage_results import DataAge, SeedsResult
-from vpoc_ml.registry.decision import DecisionState, remarks_of, state_of, title_of, tone_of
+from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.stage_results import DataAge, DecisionResult, RunSummary, SeedsResult
+from vpoc_ml.registry.decision import title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
 _TEXT = ("stage", "contract", "gate", "check", "name", "reason", "model", "baseline")
@@ -22,36 +24,36 @@ _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
 _DIGITS = {"huber": 6, "huber_gain": 6}
 
 
-def render(console: Console, summary: Mapping[str, Any]) -> None:
+def render(console: Console, summary: RunSummary) -> None:
     """Print the sections of a run's summary that are not empty.
 
     These are stages, gates, unreadable files, notes, losses at rolls, age of the bars, metrics, decision and reports.
     """
+    content: Mapping[str, Any] = summary.to_json()
     tables = (
         ("Stages", ("stage", "contract", "rows_in", "rows_out", "quarantined", "seconds", "reason"), "stages"),
         ("Gates", ("gate", "passed", "critical", "warning", "checks"), "gates"),
         ("Unreadable files", ("name", "reason"), "unreadable"),
     )
     for title, columns, key in tables:
-        if rows := summary.get(key):
+        if rows := content[key]:
             _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
-    for title, key in (("Set apart", "notes"), ("Lost at rolls", "lost")):
-        if notes := summary.get(key):
+    for title, notes in (("Set apart", summary.notes), ("Lost at rolls", summary.lost)):
+        if notes:
             console.print(f"\n[bold]{title}[/]")
             for note in notes:
                 console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
-    if data := summary.get("data"):
-        console.print(f"Newest bar: {age_text(DataAge.model_validate(data))}", highlight=False)
-    metrics = summary.get("metrics") or {}
+    if summary.data:
+        console.print(f"Newest bar: {age_text(summary.data)}", highlight=False)
+    metrics = content["metrics"] or {}
     _print_metrics(console, metrics)
-    if decision := summary.get("decision"):
-        render_decision(console, decision, metrics)
-        if state_of(decision) == DecisionState.WAITING:
-            answer = (
-                f"vpoc-ml approve {summary['run']} --as NAME, or vpoc-ml reject {summary['run']} --as NAME --note WHY"
-            )
+    if summary.decision:
+        decision = DecisionResult.model_validate(summary.decision)
+        render_decision(console, decision, _after_costs(metrics) if metrics else None)
+        if decision.state == DecisionState.WAITING:
+            answer = f"vpoc-ml approve {summary.run} --as NAME, or vpoc-ml reject {summary.run} --as NAME --note WHY"
             console.print(f"Answer with {answer}", soft_wrap=True, highlight=False, markup=False)
-    for name, path in (summary.get("reports") or {}).items():
+    for name, path in summary.reports.items():
         console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
 
 
@@ -104,44 +106,44 @@ def _correlation(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def render_models(console: Console, models: Sequence[Mapping[str, Any]]) -> None:
+def render_models(console: Console, models: Sequence[ModelSummary]) -> None:
     """Print a table for each key, newest version first; it fits 80 columns. ``*`` marks the champion."""
-    for key in dict.fromkeys(model["key"] for model in models):
+    for key in dict.fromkeys(model.key for model in models):
         table = Table(header_style="bold", pad_edge=False, box=SIMPLE_HEAD, width=min(console.width, 120))
         for name in ("version", "registered", "rank IC", "accuracy", "net, $"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("run, newest decision and its first reason", ratio=1, overflow="fold")
-        for model in reversed([each for each in models if each["key"] == key]):
+        for model in reversed([each for each in models if each.key == key]):
             table.add_row(*_model_row(model))
         console.print(f"\n[bold]{escape(key)}[/]")
         console.print(table)
 
 
-def _model_row(model: Mapping[str, Any]) -> list[str]:
-    metrics, decision = model["metrics"], model["decision"]
+def _model_row(model: ModelSummary) -> list[str]:
+    metrics, decision = model.metrics, model.decision
     shown = [
         format(metrics[name], form) if name in metrics else "-"
         for name, form in (("rank_ic", ".4f"), ("direction_accuracy", ".4f"), ("net", ",.0f"))
     ]
-    lines = [escape(model["run"])]
+    lines = [escape(model.run)]
     if decision is not None:
-        lines.append(f"{decision['action']} {decision['time'][:10]}")
-        lines += [escape(reason) for reason in decision["reasons"][:1]]
-        if (more := len(decision["reasons"]) - 1) > 0:
+        lines.append(f"{decision.action} {decision.time[:10]}")
+        lines += [escape(reason) for reason in decision.reasons[:1]]
+        if (more := len(decision.reasons) - 1) > 0:
             lines.append(f"(and {more} more)")
-    return [f"{'*' if model['champion'] else ''}{model['version']}", model["registered"][:10], *shown, "\n".join(lines)]
+    return [f"{'*' if model.champion else ''}{model.version}", model.registered[:10], *shown, "\n".join(lines)]
 
 
-def render_decision(console: Console, decision: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
+def render_decision(console: Console, decision: DecisionResult, result: str | None = None) -> None:
     """Print the state of a candidate, the remarks on the decision, the rule's reasons, and the next step.
 
-    With the run's ``metrics`` the first line ends with the result after costs.
+    The first line ends with ``result``, the sentence about the result after costs, if it is given.
     """
     colour = {"good": "bold green", "bad": "bold yellow", "": "bold cyan"}[tone_of(decision)]
-    costs = f"; {escape(_after_costs(metrics))}" if metrics else ""
-    key = f" ({decision['key']})" if "key" in decision else ""
+    costs = f"; {escape(result)}" if result else ""
+    key = f" ({decision.key})" if decision.key is not None else ""
     console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]{costs}", highlight=False, soft_wrap=True)
-    for text in (decision.get("note"), *remarks_of(decision), *(f"  - {reason}" for reason in decision["reasons"])):
+    for text in (decision.note, *decision.remarks, *(f"  - {reason}" for reason in decision.reasons)):
         if text:
             console.print(text, soft_wrap=True, highlight=False, markup=False)
 
