@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml import cli, pipeline
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult, StageResult
+from vpoc_ml.artifacts.stage_results import DecisionResult, RunSummary, SeedsResult, StageResult
 from vpoc_ml.errors import ArtifactError
 
 SEEDS = {
@@ -48,13 +48,29 @@ def named(monkeypatch):
         approval=None,
     )
 
+    summary = RunSummary(
+        run="night",
+        preset="demo",
+        config_hash="0",
+        stages=(),
+        gates=(),
+        data=None,
+        metrics=None,
+        decision=None,
+        unreadable=(),
+        notes=(),
+        lost=(),
+        reports={},
+    )
+
     def stand_in(result):
         return lambda lake, run, *args, **kwargs: names.append(run) or result
 
-    for name in ("search", "summarize", "analyze_features", "start_run", "run_until", "publish_reports", "score"):
+    for name in ("search", "analyze_features", "start_run", "run_until", "publish_reports", "score"):
         monkeypatch.setattr(pipeline, name, stand_in(JsonArtifact()), raising=False)
     for name in ("promote_by_hand", "approve", "reject"):
         monkeypatch.setattr(pipeline, name, stand_in(decision), raising=False)
+    monkeypatch.setattr(pipeline, "summarize", stand_in(summary), raising=False)
     monkeypatch.setattr(pipeline, "train_seeds", stand_in(SeedsResult.model_validate(SEEDS)), raising=False)
     monkeypatch.setattr(pipeline, "evaluate", stand_in(StageResult(stage="evaluate")), raising=False)
     return names
