@@ -20,6 +20,8 @@ from vpoc_ml.evaluation.evaluate import evaluate_model
 from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 from vpoc_ml.reports.sentences import CONTAINS_ZERO, skill_sentence, verdict_on
 
+pytestmark = pytest.mark.slow
+
 CONFIG = resolve("smoke")
 LEVELS = {"vpoc": 5001.0, "vah": 5003.0, "val": 4999.5}
 REFUSED = DecisionSummary("Refused", "bad", ["The rank IC is 0.0010 <script>alert(1)</script>."])

@@ -11,6 +11,8 @@ from vpoc_ml.features.chunks import build_in_chunks
 
 from .comparing import bits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("rows", "skip"), [(1, 2_300), (7, 2_100), (83, 0), (1_000, 0), (1_000_000, 0), (40, 2_333)])
 def test_chunks_of_any_size_give_the_features_of_all_bars(rows, skip, rough, compute, es):

@@ -11,6 +11,8 @@ from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from . import oracle_calendar, oracle_levels, oracle_price, oracle_vix, oracle_volatility, oracle_volume
 from .oracle_market import Definition, Slow
 
+pytestmark = pytest.mark.slow
+
 OPTIONAL_FAMILIES = {
     "price": oracle_price,
     "volume": oracle_volume,

@@ -24,6 +24,8 @@ from vpoc_ml.profile.sessions import build_sessions
 
 from .comparing import PRICES, bits, predecessor_of
 
+pytestmark = pytest.mark.slow
+
 ROLL_AT = 26  # of 36 sessions
 
 

@@ -24,6 +24,8 @@ from vpoc_ml.market.instruments import instrument
 from vpoc_ml.pipeline import incremental_ingest as stage
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 
+pytestmark = pytest.mark.slow
+
 ES, CODE = instrument("ES"), "ESH23"
 CONFIG = IngestConfig(quarantine_limit=0.05)
 NOW = datetime(2023, 3, 17, 22, 30, tzinfo=UTC)

@@ -20,6 +20,8 @@ from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.market.instruments import instrument
 
+pytestmark = pytest.mark.slow
+
 ES = instrument("ES")
 LINE = b"20230308 150100;4000;4001;3999.5;4000.5;101\n"
 ZEROS = bytes(2**20)

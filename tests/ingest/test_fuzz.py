@@ -22,6 +22,8 @@ from vpoc_ml.market.instruments import instrument
 
 from . import vendor_files as vendor
 
+pytestmark = pytest.mark.slow
+
 ES = instrument("ES")
 MINUTES = 40
 DAMAGES = ("truncated", "shuffled", "nan", "separators", "line ends", "bom", "long line", "bytes", "repeated")

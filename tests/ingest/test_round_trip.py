@@ -18,6 +18,8 @@ from vpoc_ml.market.instruments import instrument
 
 from . import vendor_files as vendor
 
+pytestmark = pytest.mark.slow
+
 ES, ESH25 = instrument("ES"), parse_contract("ESH25")
 BEGIN = datetime(2025, 1, 15, 23, 0, tzinfo=UTC)  # the opening of the session of the 16th
 

@@ -24,6 +24,8 @@ from vpoc_ml.market.instruments import instrument
 
 from . import vendor_files as vendor
 
+pytestmark = pytest.mark.slow
+
 ES, ESH25 = instrument("ES"), parse_contract("ESH25")
 CODES = ["ESH3", "ESM3", "ESU3", "ESZ3", "ESH4", "ESM4", "ESU4", "ESZ4"]
 MEASURED = """

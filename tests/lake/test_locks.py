@@ -11,6 +11,8 @@ import pytest
 from vpoc_ml.errors import WriterBusyError
 from vpoc_ml.lake.store import Lake
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys, time
 from vpoc_ml.lake.store import Lake

@@ -9,6 +9,8 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.hashing import hash_frame
 from vpoc_ml.lake.store import BuildKey, Lake
 
+pytestmark = pytest.mark.slow
+
 KEY = "bars/ES/ESH25.parquet"
 BUILD_KEY = BuildKey({"raw": "aa", "vix": "bb"}, "cfg", "code")
 

@@ -19,6 +19,8 @@ from vpoc_ml.leakage.product_builders import feature_builder, streamed, training
 from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, prove
 from vpoc_ml.leakage.violations import differences
 
+pytestmark = pytest.mark.slow
+
 CONFIG = nightly()
 PROFILE = ProfileConfig()
 

@@ -18,6 +18,8 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.manifest import CHECKSUM, with_checksum
 from vpoc_ml.lake.store import BuildKey, Lake
 
+pytestmark = pytest.mark.slow
+
 RUN = "runs/2026-03-02"
 BUILD_KEY = BuildKey({"raw": "aa"}, "config", "code")
 ARTIFACTS = ("bars/ES/ESH25.parquet", "vix/VIX.parquet", "roll/ES.parquet", "nights/2026-05-14T223000Z/roll/ES.parquet")

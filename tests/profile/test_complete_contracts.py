@@ -20,6 +20,8 @@ from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.profile.tick_bars import profile_rule, tick_bars
 from vpoc_ml.synthetic.generate import write_market
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory, es) -> pl.DataFrame:

@@ -18,6 +18,8 @@ from vpoc_ml.profile import kernels
 from vpoc_ml.profile.kernels import Ints, Rule, TickBars
 from vpoc_ml.profile.tick_bars import SPREADS
 
+pytestmark = pytest.mark.slow
+
 SHARE = Fraction(7, 10)
 TWO_PRICE = Rule(7, 10, 2, kernels.UNIFORM)
 

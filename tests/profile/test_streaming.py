@@ -17,6 +17,8 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.developing import ProfileState, build_developing, extend_developing
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ProfileConfig()
 
 

@@ -13,6 +13,8 @@ from vpoc_ml.reports.data_docs import VENDOR, publish
 from vpoc_ml.reports.data_docs_view import VENDORED, offline
 from vpoc_ml.reports.gates_page import write_gates_page
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),

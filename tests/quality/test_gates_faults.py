@@ -11,6 +11,8 @@ from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.quality.gates import raise_if_failed, validate_bars
 from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
+pytestmark = pytest.mark.slow
+
 INF, NAN = float("inf"), float("nan")
 
 

@@ -19,7 +19,7 @@ from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.quality.gates import validate_bars, validate_features
 from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 def test_real_contract_passes_without_warning_and_a_planted_fault_is_found(real_data, world):

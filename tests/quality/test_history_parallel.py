@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 
 import polars as pl
+import pytest
 
 from vpoc_ml.artifacts.schemas import GATE_HISTORY
 from vpoc_ml.quality import history
@@ -15,6 +16,8 @@ from vpoc_ml.quality.gates import validate_bars
 from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 from vpoc_ml.reports import data_docs
 from vpoc_ml.reports.gates_page import read_verdicts, write_gates_page
+
+pytestmark = pytest.mark.slow
 
 GATES = ("bars", "features")
 

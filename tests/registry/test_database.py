@@ -10,6 +10,8 @@ import pytest
 
 from vpoc_ml.registry import mlflow_store
 
+pytestmark = pytest.mark.slow
+
 
 def open_at(folder: Path) -> list[str]:
     client = mlflow_store.connect_client(f"sqlite:///{folder / 'mlflow.db'}")

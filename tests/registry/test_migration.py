@@ -16,6 +16,8 @@ from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
 ES, NQ, SLOW = ModelKey("ES", 1, "rank"), ModelKey("NQ", 1, "rank"), ModelKey("ES", 15, "rank")
 RUNS = {1: ES, 2: ES, 3: NQ, 4: SLOW, 5: ES}

@@ -16,6 +16,8 @@ from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
 KEY = ModelKey("ES", 1, "rank")
 

@@ -25,6 +25,8 @@ from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 from vpoc_ml.synthetic.price_path import simulate
 from vpoc_ml.synthetic.trading_days import most_contracts, plan_market
 
+pytestmark = pytest.mark.slow
+
 ES = instrument("ES")
 FEATURES = ("change", "ratio", "volatility", "range", "change_5", "body")
 

@@ -20,6 +20,8 @@ from vpoc_ml.market.instruments import instrument
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 from vpoc_ml.synthetic.planted_faults import FAULT_KINDS, check_kinds, plant_faults
 
+pytestmark = pytest.mark.slow
+
 ES = instrument("ES")
 CODES = ("ESH23", "ESM23")
 ROWS = tuple(

@@ -19,6 +19,8 @@ from vpoc_ml.market.roll_table import front_periods
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.synthetic.generate import write_market
 
+pytestmark = pytest.mark.slow
+
 ES = instrument("ES")
 PROFILE = ["contract", "session", *(f"rth_{name}" for name in ("bars", "vpoc", "vah", "val", "high", "low", "range"))]
 BUSY = 22  # sessions until the volume of the first contract has arrived

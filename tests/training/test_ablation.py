@@ -16,6 +16,8 @@ from vpoc_ml.training.loop.step_state import SCALE
 from . import stress
 from .stress import Case, CaseResult, dirty_market, run_case, shock, without
 
+pytestmark = pytest.mark.slow
+
 STEPS, BATCH, FEATURES = 300, 64, 5
 CALM, HOT = Case("residual", "fp32", BATCH, 2e-3), Case("residual", "fp16", BATCH, 2e-2)
 

@@ -20,6 +20,8 @@ from vpoc_ml.scoring.batch import score_bars
 from vpoc_ml.training.launch import saving
 from vpoc_ml.training.launch.job import train_run
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["mom_60m", "mom_15m", "vwap", "rv_30", "tod_sin"]
 QUICK = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}
 GROUPS = ("price", "volume", "volatility")

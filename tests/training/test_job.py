@@ -15,6 +15,8 @@ from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.loop import monitor
 
+pytestmark = pytest.mark.slow
+
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__warmup_steps": 5, "model__hidden_dims": (8,)}
 WINDOW = {"kind", "step", "epoch", "loss", "grad_norm_max", "grad_norm_mean", "lr", "skipped", "clip_share"}
 WINDOW |= {"update_ratio_max", "rollbacks", "clip_limit", "loss_scale", "delta", "steps_total"}

@@ -14,6 +14,8 @@ from vpoc_ml.training.launch import seed_study
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.seed_study import train_seeds
 
+pytestmark = pytest.mark.slow
+
 COMPARISON = SeedComparison(
     seeds=(5,),
     validation_losses={"5": 0.1},

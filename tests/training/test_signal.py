@@ -15,6 +15,8 @@ from vpoc_ml.training.launch.job import train_run
 from . import signals
 from .signals import STRONG, WEAK, Signal
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"training__epochs": 4, "model__blend": "lightgbm"}
 STEPS = {**QUICK, "model__encoding": "piecewise_linear"}
 

@@ -14,6 +14,8 @@ from vpoc_ml.models.build import build_model, count_parameters
 from . import stress
 from .stress import EVALUATED, GRID, NETS, PARAMETERS, Case, dirty_market, run_case, shock, without
 
+pytestmark = pytest.mark.slow
+
 STEPS = 60
 CALM = Case("residual", "fp32", 64, 2e-3)
 PLAIN = {"model.kind": "mlp", "model.hidden_dims": (64, 32)}

@@ -44,6 +44,8 @@ from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.subprocess import launch, process_error
 from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = {"training__epochs": 10_000, "training__patience": 1000, "training__batch_size": 64}
 STEPWISE = {"training__monitor_steps": 10, "machine__checkpoint_seconds": 0, "training__patience": 1000}
 

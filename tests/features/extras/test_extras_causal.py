@@ -17,6 +17,8 @@ from vpoc_ml.features.optional_registry import EXTRA_HISTORY, OPTIONAL_FAMILIES,
 
 from .conftest import VIX
 
+pytestmark = pytest.mark.slow
+
 NAMES = list(OPTIONAL_FEATURES)
 PRICES = ("open", "high", "low", "close")
 ROLL_AT = 60
