@@ -15,6 +15,8 @@ from typing import Any
 
 import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.stage_results import RunSummary
 from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress
 from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableError
 from vpoc_ml.pipeline import stages
@@ -51,13 +53,13 @@ class FakePipeline:
     def stages(self) -> list[str]:
         return [stage for stage, _, _ in self.calls]
 
-    def function(self, stage: str) -> Callable[..., Result]:
-        def run(lake: str, run: str, *args: Any, **kwargs: Any) -> Result:
+    def function(self, stage: str) -> Callable[..., JsonArtifact | FakeResult]:
+        def run(lake: str, run: str, *args: Any, **kwargs: Any) -> JsonArtifact | FakeResult:
             self.calls.append((stage, args, kwargs))
             if stage == self.fail_at and self.error:
                 raise self.error
             result = getattr(self, stage, lambda *_, **__: {"stage": stage})(Path(lake), run, *args, **kwargs)
-            return FakeResult(result)
+            return result if isinstance(result, JsonArtifact) else FakeResult(result)
 
         run.__name__ = stage
         return run
@@ -125,10 +127,28 @@ class FakePipeline:
         report.write_text("<h1>report</h1>")
         return {"report": str(report)}
 
-    def summarize(self, lake: Path, run: str) -> Result:
+    def summarize(self, lake: Path, run: str) -> RunSummary:
         interval = {"value": 0.51, "low": 0.49, "high": 0.53}
-        return {
-            "stages": [{"stage": "ingest", "contract": "ESH25", "rows_in": 12345, "rows_out": 12340, "quarantined": 5}],
+        content = {
+            "run": run,
+            "preset": "nightly",
+            "config_hash": "0" * 16,
+            "data": None,
+            "notes": (),
+            "lost": (),
+            "stages": [
+                {
+                    "stage": "ingest",
+                    "contract": "ESH25",
+                    "rows_in": 12345,
+                    "rows_out": 12340,
+                    "quarantined": 5,
+                    "skipped": False,
+                    "seconds": 0.1,
+                    "error": None,
+                    "reason": None,
+                }
+            ],
             "gates": [{"gate": "bars", "passed": True, "critical": 0, "warning": 1, "checks": 20}],
             "metrics": {
                 "models": {"candidate": {"direction_accuracy": interval, "rank_ic": None}},
@@ -139,6 +159,7 @@ class FakePipeline:
             "reports": {"report": str(lake / "runs" / run / "report.html")},
             "unreadable": [{"name": "notes.txt", "reason": "no bars"}],
         }
+        return RunSummary.model_validate(content)
 
 
 def install(fake: FakePipeline, setitem: Callable[..., None] = operator.setitem) -> FakePipeline:
