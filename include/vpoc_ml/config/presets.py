@@ -78,7 +78,11 @@ def conservative() -> RunConfig:
 
 
 def medium() -> RunConfig:
-    """The published medium run, between ambitious and conservative. What is not published is the nightly's."""
+    """The published medium run, between ambitious and conservative.
+
+    Published are widths, rate, batch and dropout. Weight decay, warm-up and clipping lie between those two presets;
+    every other value is that of the nightly preset.
+    """
     return RunConfig(
         preset="medium",
         model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.25),
@@ -94,10 +98,10 @@ def medium() -> RunConfig:
 
 
 def ambitious() -> RunConfig:
-    """The published ambitious run, which once collapsed: 180,117 parameters on 10 features.
+    """The published ambitious run: 180,117 parameters on 10 features. The legacy system collapsed on it.
 
-    One value differs, for protection: the published run used fp16, this one fp32. fp16 overflows at 65,504, which raw
-    features exceed; set ``training.precision=fp16`` for the published value.
+    One value differs, for protection: the published run used fp16, this preset uses fp32. fp16 overflows at 65,504,
+    which raw features exceed. Set ``training.precision=fp16`` for the published value.
     """
     return RunConfig(
         preset="ambitious",
@@ -117,7 +121,7 @@ def ambitious() -> RunConfig:
 
 
 def ensemble() -> RunConfig:
-    """Three networks of own seeds for price, volume and volatility each, and boosted trees of all features."""
+    """Three networks of different seeds per feature group (price, volume, volatility), and boosted trees of all."""
     return RunConfig(
         preset="ensemble",
         model=ModelConfig(groups=("price", "volume", "volatility"), members=3, blend="lightgbm"),

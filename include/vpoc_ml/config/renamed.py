@@ -26,11 +26,10 @@ RENAMED = {
 REMOVED = {
     "training.processes": "one process trains one network",
 }
-"""Setting that had no successor -> reason. It is ignored."""
+"""Setting without a successor -> reason. It is ignored."""
 
 REPLACED = {("machine.engine", "compiled"): "auto"}
-"""Setting and value of the previous release -> value now."""
-
+"""Setting, in its name of today, and value of the previous release -> value now."""
 
 PARAMETERS: dict[str, tuple[str, str, type[Choice]]] = {
     "dataset.target_classes": ("dataset.target", "classes", Target),
@@ -39,7 +38,6 @@ PARAMETERS: dict[str, tuple[str, str, type[Choice]]] = {
     "model.bins": ("model.encoding", "bins", Encoding),
 }
 """Setting of the previous release -> setting, its parameter and its kinds, as in ``multiclass(classes=5)``."""
-
 
 THRESHOLDS = frozenset(
     f"quality.{name}"
@@ -104,9 +102,10 @@ def current_document(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged_parameters(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a section in which parameters of a choice are part of the choice.
+    """Return a section's content with former settings inside the setting that now holds them.
 
-    ``{"encoding": "piecewise_linear", "bins": 8}`` becomes ``{"encoding": {"kind": "piecewise_linear", "bins": 8}}``.
+    Parameters join their choice: ``{"encoding": "piecewise_linear", "bins": 8}`` becomes
+    ``{"encoding": {"kind": "piecewise_linear", "bins": 8}}``. Thresholds join ``overrides`` as ``name=value``.
     """
     merged = dict(section)
     for old, (new, parameter, kinds) in PARAMETERS.items():
@@ -116,9 +115,8 @@ def merged_parameters(section: Mapping[str, Any]) -> dict[str, Any]:
             kind = str(chosen.get("kind", kinds().kind) if isinstance(chosen, Mapping) else chosen).partition("(")[0]
             if kinds.PARAMETERS.get(kind) == parameter:  # parameters of other kinds never counted
                 merged[choice] = {"kind": kind, parameter: value}
-    thresholds = [f"quality.{name}" for name in merged if f"quality.{name}" in THRESHOLDS]
-    if thresholds:
-        names = [key.removeprefix("quality.") for key in thresholds]
+    names = [name for name in merged if f"quality.{name}" in THRESHOLDS]
+    if names:
         merged["overrides"] = (*merged.get("overrides", ()), *(f"{name}={merged.pop(name)}" for name in names))
     return merged
 
