@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -159,10 +160,16 @@ def imported_elsewhere(package: Path) -> dict[str, set[str]]:
     for path in sources("include"):
         if package in path.parents:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                used.setdefault(node.module, set()).update(each.name for each in node.names)
+        for module, name in imported_names(path):
+            used.setdefault(module, set()).add(name)
     return used
+
+
+@cache
+def imported_names(path: Path) -> tuple[tuple[str, str], ...]:
+    """Return module and name of every ``from module import name`` in a file."""
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return tuple((node.module, each.name) for node in imports if node.module for each in node.names)
 
 
 def untyped_across_packages() -> list[str]:

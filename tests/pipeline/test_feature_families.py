@@ -131,6 +131,7 @@ def missing_columns(world: World, run: str) -> set[str]:
     return {each["column"] for each in caught.value.verdict["failures"] if each["check"] in ("schema", "missing")}
 
 
+@pytest.mark.slow
 def test_the_gate_requires_the_columns_of_the_chosen_families(world: World) -> None:
     world.run("hurst", "ES", {"features.extras": "hurst"})
     assert missing_columns(world, "hurst") == set()

@@ -118,6 +118,7 @@ def test_charts_of_removed_features_are_deleted(tmp_path, monkeypatch):
     assert [file.name for file in (tmp_path / "features").iterdir()] == ["mom_15m.svg"]
 
 
+@pytest.mark.slow
 def test_charts_are_reproducible_and_match_the_stored_ones(monkeypatch):
     features = feature_sketches.synthetic_features()
     monkeypatch.setattr(feature_sketches, "synthetic_features", lambda: features)
