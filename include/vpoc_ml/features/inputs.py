@@ -16,13 +16,13 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.bar_history import BarHistory
 from vpoc_ml.features.clock import MinuteGrid, minutes_since_open
 from vpoc_ml.features.daily import mean_range_before, yang_zhang_before
-from vpoc_ml.features.history import DAILY, NEEDED_BARS, BarColumns, Floats, Past, empty_past
+from vpoc_ml.features.history import DAILY, NEEDED_BARS, BarColumns, Floats, Ints, Past, empty_past
 from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_squares
 from vpoc_ml.features.series import lagged
 from vpoc_ml.features.windows import above_vwap
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import Ints, TickBars
+from vpoc_ml.profile.kernels import TickBars
 from vpoc_ml.profile.naked import ABSENT, follow_naked
 from vpoc_ml.profile.tick_bars import SPREADS, require_matching_sessions, session_starts
 from vpoc_ml.profile.volume_at_or_below import volume_at_or_below

@@ -100,13 +100,13 @@ def _windows(bars: int) -> Iterable[Feature]:
 
 _RELATIVE_SHAPES = ("kmid", "kup", "klow", "ksft", "klen", "high0", "low0")
 _RELATIVE_WINDOWS = ("roc", "ma", "max", "min", "qtlu", "qtld", "std", "beta", "resi", "cord", "wvma")
-_RELATIVE = {
+_OPTIONAL_RELATIVE = {
     *(feature.name for feature in _MODELS),
     *(f"alpha_{name}" for name in _RELATIVE_SHAPES),
     *(f"alpha_{name}_{bars}m" for name in _RELATIVE_WINDOWS for bars in ALPHA_WINDOWS),
 }
 OPTIONAL_FEATURES: dict[str, Feature] = {
-    feature.name: feature._replace(relative=feature.name in _RELATIVE)
+    feature.name: feature._replace(relative=feature.name in _OPTIONAL_RELATIVE)
     for feature in (*_MODELS, *_BAR_SHAPES, *(one for bars in ALPHA_WINDOWS for one in _windows(bars)))
 }
 OPTIONAL_FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(feature.family for feature in OPTIONAL_FEATURES.values()))

@@ -14,8 +14,8 @@ from vpoc_ml.leakage.lookback import DeclaredFeature, declared_lookback
 from vpoc_ml.leakage.market import Build, Market
 from vpoc_ml.leakage.violations import changed, feature_columns, matrix
 
-CHECK = "as_of"
-REMEDY = "Give every close the time it was published, and join backward, strictly earlier."
+AS_OF = "as_of"
+AS_OF_REMEDY = "Give every close the time it was published, and join backward, strictly earlier."
 
 
 class _Deviation(NamedTuple):
@@ -40,7 +40,7 @@ def check_as_of(
         return []
     if "available_at" not in vix.columns or vix["available_at"].has_nulls():
         expected = "available_at, the time of publication, beside every close"
-        return [Violation(CHECK, "vix", None, None, expected, f"columns {', '.join(vix.columns)}", REMEDY)]
+        return [Violation(AS_OF, "vix", None, None, expected, f"columns {', '.join(vix.columns)}", AS_OF_REMEDY)]
     times, known = market.bars["ts"], vix["available_at"]
     at = _close_to_replace(vix, times)
     close = pl.when(pl.int_range(pl.len()) == at).then(pl.col("close") * 1.5).otherwise("close")
@@ -54,7 +54,7 @@ def check_as_of(
     for column, name in enumerate(names):
         deviation = _deviation(registry[name], np.flatnonzero(responses[:, column]), newer, first_known)
         if deviation is not None:
-            violations.append(Violation(CHECK, name, times[deviation.row], *deviation, REMEDY))
+            violations.append(Violation(AS_OF, name, times[deviation.row], *deviation, AS_OF_REMEDY))
     return violations
 
 

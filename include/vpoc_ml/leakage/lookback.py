@@ -20,8 +20,8 @@ from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.leakage.market import Build, Market, shift_prices
 from vpoc_ml.leakage.violations import changed, feature_columns, matrix
 
-CHECK = "lookback"
-REMEDY = "Make the formula, its window in the registry and its name say the same."
+LOOKBACK = "lookback"
+LOOKBACK_REMEDY = "Make the formula, its window in the registry and its name say the same."
 SPIKES = (40, -40)
 """Ticks by which the old bar moves: up and down, so that a maximum and a minimum both change."""
 _NAMED = re.compile(r"_(\d+)([md])(?:_|$)")
@@ -154,7 +154,7 @@ def _reporter(name: str, declared: Lookback, market: Market, bar: int) -> Report
 
     def report(age: int, expected: str, found: str) -> Violation:
         row = min(max(bar + age, 0), market.rows - 1) if declared.unit == "m" else bar
-        return Violation(CHECK, name, market.bars["ts"][row], row, expected, found, REMEDY)
+        return Violation(LOOKBACK, name, market.bars["ts"][row], row, expected, found, LOOKBACK_REMEDY)
 
     return report
 
@@ -199,4 +199,4 @@ def _compare_name(name: str, feature: DeclaredFeature) -> list[Violation]:
     if window is not None and window.group(1, 2) in allowed:
         return []
     expected = f"a window of {length} {unit}, as the name says"
-    return [Violation(CHECK, name, None, None, expected, f"the window {feature.window!r}", REMEDY)]
+    return [Violation(LOOKBACK, name, None, None, expected, f"the window {feature.window!r}", LOOKBACK_REMEDY)]

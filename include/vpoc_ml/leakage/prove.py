@@ -23,8 +23,8 @@ CHECK_DESCRIPTIONS = {
     invariance.CHUNKS: "the same features for any number of bars per chunk",
     invariance.FUTURE_PERTURBATION: "the same features for any later prices, volumes and VIX closes",
     invariance.ROLLS: "the same features for any price gap of a roll, and contracts that never mix",
-    lookback.CHECK: "a lookback as long as name and window say",
-    as_of.CHECK: "only VIX closes that were published before the bar",
+    lookback.LOOKBACK: "a lookback as long as name and window say",
+    as_of.AS_OF: "only VIX closes that were published before the bar",
     degenerate.CHECK: "features that vary, each with information of its own, and no raw price",
     placebo.CHECK: "no feature that correlates with what follows on a market nothing can predict",
     training_set.CHECK: "training rows, labels and fitted numbers that depend on no later session",
@@ -125,7 +125,7 @@ def _check_awkward(build: Build, registry: Mapping[str, DeclaredFeature], histor
         invariance.PREFIX: len(cuts),
         invariance.FUTURE_PERTURBATION: len(cuts),
         invariance.ROLLS: invariance.ROLL_COMPARISONS,
-        as_of.CHECK: 1,
+        as_of.AS_OF: 1,
         invariance.CHUNKS: len(SIZES),
     }
     count = len(feature_columns(features))
@@ -142,7 +142,7 @@ def _check_regular(build: Build, registry: Mapping[str, DeclaredFeature]) -> _Ch
         *invariance.check_chunks(build, market, features, (LARGE,)),
     ]
     count = len(feature_columns(features))
-    return _Checked({lookback.CHECK: count, invariance.CHUNKS: count}, violations)
+    return _Checked({lookback.LOOKBACK: count, invariance.CHUNKS: count}, violations)
 
 
 def _check_martingale(build: Build, contracts: int, seed: int) -> tuple[dict[str, Skill], list[str], _Checked]:

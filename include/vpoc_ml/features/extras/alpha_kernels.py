@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from vpoc_ml.features.history import Floats
 
 
 @numba.njit(cache=True, nogil=True)

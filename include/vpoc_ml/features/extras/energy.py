@@ -7,8 +7,8 @@ import numpy as np
 from vpoc_ml.features.history import Floats
 from vpoc_ml.features.windows import rolling_sum
 
-ONE = 2.0**58
-LARGEST = 2.0**-4
+ENERGY_UNIT = 2.0**58
+LARGEST_ENERGY = 2.0**-4
 """Fixed point of a square and the largest square: 500 of them fit in an int64, and 1/64 tick is resolved."""
 
 
@@ -23,7 +23,7 @@ def rolling_energy(values: Floats, bars: int, *, first: int) -> Floats:
         first: rows at the start that have no value.
     """
     squares = np.zeros(values.size, np.int64)
-    squares[first:] = np.rint(np.minimum(values[first:] ** 2, LARGEST) * ONE).astype(np.int64)
-    total = rolling_sum(squares, bars) / ONE
+    squares[first:] = np.rint(np.minimum(values[first:] ** 2, LARGEST_ENERGY) * ENERGY_UNIT).astype(np.int64)
+    total = rolling_sum(squares, bars) / ENERGY_UNIT
     total[: first + bars - 1] = np.nan
     return np.asarray(total, np.float64)
