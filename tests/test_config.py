@@ -221,7 +221,7 @@ def test_importing_the_configuration_stays_light():
 
 
 def test_optional_families_are_off_by_default_and_cointegration_needs_its_pair():
-    from vpoc_ml.features.optional_registry import OPTIONAL_FAMILIES
+    from vpoc_ml.features.registry import OPTIONAL_FAMILIES
 
     assert config.resolve("nightly").features.extras == ()
     every = config.resolve("nightly", {"features.extras": ", ".join(OPTIONAL_FAMILIES), "features.pair": "NQ"})

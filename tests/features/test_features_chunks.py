@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.build import build_in_chunks
 
 from .comparing import bits
 

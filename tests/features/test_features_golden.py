@@ -7,14 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from vpoc_ml.features.pointwise import fixed_point, ratio
-from vpoc_ml.features.series import rolling_extreme
-from vpoc_ml.features.windows import (
+from vpoc_ml.features.series import (
     RUN_IN,
     above_vwap,
+    fixed_point,
     macd_histogram,
+    ratio,
     ratios_to_rows_before,
     rolling_correlation,
+    rolling_extreme,
     rolling_score,
     rolling_slope,
     rolling_sum,

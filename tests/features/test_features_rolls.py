@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
-from vpoc_ml.features.build import build_features, in_warmup
-from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.build import build_features, build_in_chunks, in_warmup
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.profile.developing import build_developing
-from vpoc_ml.profile.nodes import build_nodes
+from vpoc_ml.profile.histogram import build_nodes
 from vpoc_ml.profile.sessions import build_sessions
 
 from .comparing import PRICES, bits, predecessor_of

@@ -12,8 +12,7 @@ import pytest
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.dataset.labels import label_bars
 from vpoc_ml.features.build import build_features
-from vpoc_ml.features.optional_registry import OPTIONAL_FAMILIES, selected_features
-from vpoc_ml.features.registry import REGISTRY, for_prices_near_zero
+from vpoc_ml.features.registry import OPTIONAL_FAMILIES, REGISTRY, for_prices_near_zero, selected_features
 from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument

@@ -8,9 +8,8 @@ import pytest
 from vpoc_ml.features import levels
 from vpoc_ml.features.build import FUNCTIONS
 from vpoc_ml.features.registry import REGISTRY, Feature
-from vpoc_ml.leakage.as_of import check_as_of
 from vpoc_ml.leakage.invariance import check_future_perturbation, check_prefix, check_rolls
-from vpoc_ml.leakage.lookback import Lookback, check_lookback, declared_lookback
+from vpoc_ml.leakage.lookback import Lookback, check_as_of, check_lookback, declared_lookback
 from vpoc_ml.leakage.product_builders import feature_builder
 
 UNBOUNDED = (-np.inf, np.inf)

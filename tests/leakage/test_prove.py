@@ -13,7 +13,7 @@ import pytest
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.config import ProfileConfig, nightly
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
-from vpoc_ml.leakage.nightly_sample import check_sample
+from vpoc_ml.leakage.invariance import check_sample
 from vpoc_ml.leakage.placebo import LARGEST
 from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
 from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, prove

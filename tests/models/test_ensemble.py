@@ -9,8 +9,7 @@ import torch
 
 from vpoc_ml.config import ModelConfig, TrainingConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.features.optional_registry import ALL_FEATURES
-from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
+from vpoc_ml.features.registry import ALL_FEATURES, FEATURE_NAMES, REGISTRY
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.feature_groups import EVERY, GROUP_OF, group_columns

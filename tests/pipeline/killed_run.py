@@ -26,7 +26,7 @@ PRELOADED += [
     "vpoc_ml.registry.store",
 ]
 PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.features.build"]
-PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.nightly_sample"]
+PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.invariance"]
 PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
     "vpoc_ml.reports.data_docs_view",

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.naked import ABSENT, follow_naked
+from vpoc_ml.profile.sessions import ABSENT, follow_naked
 from vpoc_ml.profile.tick_bars import tick_bars
 
 NAMES = ("count", "above", "below", "above_age", "below_age")

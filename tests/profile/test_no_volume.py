@@ -6,10 +6,8 @@ import pytest
 from tests.profile.reference import Bar
 
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.profile.composite import build_composites
 from vpoc_ml.profile.developing import build_developing, extend_developing
-from vpoc_ml.profile.naked import naked_levels
-from vpoc_ml.profile.sessions import build_sessions
+from vpoc_ml.profile.sessions import build_composites, build_sessions, naked_levels
 
 CONFIG = ProfileConfig()
 LEVELS = ("vpoc", "vah", "val")

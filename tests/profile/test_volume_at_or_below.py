@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from tests.profile import reference
 from tests.profile.reference import Bar
 
-from vpoc_ml.profile.kernels import TickBars
+from vpoc_ml.profile.kernels import TickBars, volume_at_or_below
 from vpoc_ml.profile.tick_bars import SPREADS
-from vpoc_ml.profile.volume_at_or_below import volume_at_or_below
 
 BAR = st.builds(
     lambda low, up, more, volume: Bar(low, low + up + more, low + up, volume),

@@ -11,8 +11,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.features.build import FUNCTIONS
-from vpoc_ml.features.optional_registry import ALL_FEATURES, OPTIONAL_FEATURES
-from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.features.registry import ALL_FEATURES, OPTIONAL_FEATURES, REGISTRY
 from vpoc_ml.reports import feature_reference, feature_sketches
 from vpoc_ml.reports.feature_reference import bounds_text, page, warmup_text, write_page
 from vpoc_ml.reports.feature_sketches import envelope, pictured, sketch

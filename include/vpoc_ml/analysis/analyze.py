@@ -21,7 +21,7 @@ from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, 
 from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
-from vpoc_ml.features.optional_registry import ALL_FEATURES
+from vpoc_ml.features.registry import ALL_FEATURES
 
 
 def analyze(run_dir: Path, config: RunConfig) -> FeatureAnalysis:

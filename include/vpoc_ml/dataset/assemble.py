@@ -21,7 +21,7 @@ from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
 from vpoc_ml.features.non_positive_prices import reads_non_positive
-from vpoc_ml.features.optional_registry import ALL_FEATURES
+from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")

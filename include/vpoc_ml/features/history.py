@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.clock import minutes_since_open
-from vpoc_ml.features.optional_registry import EXTRA_HISTORY, selected_features
-from vpoc_ml.features.registry import REGISTRY
+from vpoc_ml.features.registry import EXTRA_HISTORY, REGISTRY, selected_features
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.tick_bars import session_starts
 

@@ -1,9 +1,14 @@
-"""What every feature is computed from: the contract's own bars, their sessions and the bars of the past."""
+"""What every feature is computed from: the contract's own bars, their sessions and the bars of the past.
+
+Volatility from completed sessions: arrays with one entry per session in and out.
+
+Bars of a contract behind bars of its past: what windows over bars read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,19 +18,166 @@ from numpy.typing import NDArray
 
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.features.bar_history import BarHistory
 from vpoc_ml.features.clock import MinuteGrid, minutes_since_open
-from vpoc_ml.features.daily import mean_range_before, yang_zhang_before
 from vpoc_ml.features.history import DAILY, NEEDED_BARS, BarColumns, Floats, Ints, Past, empty_past
 from vpoc_ml.features.non_positive_prices import positive
-from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_squares
-from vpoc_ml.features.series import lagged
-from vpoc_ml.features.windows import above_vwap
+from vpoc_ml.features.series import (
+    SQUARE_BITS,
+    above_vwap,
+    change_over,
+    fixed_point,
+    fixed_squares,
+    lagged,
+    rolling_sum,
+    sums_before,
+)
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.profile.kernels import TickBars
-from vpoc_ml.profile.naked import ABSENT, follow_naked
+from vpoc_ml.profile.kernels import TickBars, volume_at_or_below
+from vpoc_ml.profile.sessions import ABSENT, follow_naked
 from vpoc_ml.profile.tick_bars import SPREADS, require_matching_sessions, session_starts
-from vpoc_ml.profile.volume_at_or_below import volume_at_or_below
+
+CHANGE_BITS, LOG_BITS = 14, 20
+"""Fixed point of a change of the close in ticks, and of a logarithm of volume."""
+LARGEST_CHANGE = 2.0**12
+"""Largest change of the close in ticks in a moment (1024 points of ES): products of 60 rows fit in int64."""
+
+
+@dataclass(frozen=True)
+class BarHistory:
+    """Bars of the past, then the contract's own bars: one entry per bar, oldest first.
+
+    Prices are in ticks; those of a predecessor are ratio-adjusted and not whole. Volumes are as traded. The last
+    ``own_rows`` entries are the contract's own bars, and ``own`` selects them. ``day`` is the row of the bar's session
+    in ``Inputs.daily``, ``minute`` the minutes since the session's open, ``ts`` the start in microseconds UTC.
+    ``log_return`` is 0 in the first bar of the full history. ``squares`` and ``log_volume`` (of 1 + V) are in fixed
+    point of ``SQUARE_BITS`` and ``LOG_BITS``. No array may be written to.
+    """
+
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Ints
+    minute: Ints
+    day: Ints
+    ts: Ints
+    log_close: Floats
+    log_return: Floats
+    squares: Ints
+    log_volume: Ints
+    own_rows: int
+
+    @classmethod
+    def join(cls, past: BarColumns, own: BarColumns) -> BarHistory:
+        """Return the full history: all bars of the past, then the contract's own."""
+        pairs = zip(past, own, strict=True)
+        bars = BarColumns._make(np.concatenate(each) if each[0].size else each[1] for each in pairs)
+        log_close = np.asarray(np.log(positive(bars.close)), np.float64)
+        log_return = change_over(log_close, 1)
+        log_return[:1] = 0
+        log_volume = np.asarray(fixed_point(np.log(1.0 + bars.volume), LOG_BITS), np.int64)
+        return cls(*bars, log_close, log_return, fixed_squares(log_return), log_volume, own.close.size)
+
+    def pad(self, bars: int) -> BarHistory:
+        """Return the contract's own bars behind at most ``bars`` bars of the past; the arrays are views."""
+        first = max(self.close.size - self.own_rows - bars, 0)
+        columns = (field.name for field in fields(self) if field.name != "own_rows")
+        return replace(self, **{name: getattr(self, name)[first:] for name in columns})
+
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the entries of the contract's own bars, of an array over this history."""
+        return values[len(values) - self.own_rows :]
+
+    def own_after(self, values: Floats, bars: int) -> Floats:
+        """Return ``own(values)``, with NaN where a bar has fewer than ``bars`` bars before it.
+
+        The NaN are written into ``values``.
+        """
+        values[:bars] = np.nan
+        return self.own(values)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """First row of each session, then the number of rows."""
+        changes = np.flatnonzero(self.day[1:] != self.day[:-1]) + 1
+        return np.concatenate(([0], changes, [self.day.size])).astype(np.int64)
+
+    @cached_property
+    def own_starts(self) -> Ints:
+        """First row of each session of the contract's own bars, then the number of rows."""
+        past = self.close.size - self.own_rows
+        return self.starts[self.starts >= past]
+
+    @cached_property
+    def change(self) -> Floats:
+        """Change of the close over one bar in ticks; 0 in the first bar."""
+        change = change_over(self.close, 1)
+        change[:1] = 0
+        return change
+
+    @cached_property
+    def fixed_change(self) -> Ints:
+        """``change``, at most 4096 ticks, in fixed point of ``CHANGE_BITS``."""
+        change = np.clip(self.change, -LARGEST_CHANGE, LARGEST_CHANGE)
+        return np.asarray(fixed_point(change, CHANGE_BITS), np.int64)
+
+    @cached_property
+    def flow(self) -> Ints:
+        """Volume with the sign of ``change``."""
+        return np.asarray(np.sign(self.change).astype(np.int64) * self.volume, np.int64)
+
+    @cached_property
+    def square_sum_30(self) -> Floats:
+        """Sum of the last 30 ``squares``."""
+        return np.asarray(rolling_sum(self.squares, 30), np.float64)
+
+    @cached_property
+    def square_sum_390(self) -> Floats:
+        """Sum of the last 390 ``squares``."""
+        return np.asarray(rolling_sum(self.squares, 390), np.float64)
+
+
+ATR_SESSIONS = 14
+YANG_ZHANG_SESSIONS = 20
+DAYS_A_YEAR = 252
+LEAST_YEARLY = 0.1
+"""Smallest volatility, percent per year."""
+
+
+def mean_range_before(daily: Mapping[str, Floats]) -> Floats:
+    """Return the mean true range of the 14 sessions before each, at least 1 tick; NaN before the 15th.
+
+    Args:
+        daily: open, high, low and close of each session in ticks, oldest first.
+    """
+    high, low, close = daily["high"], daily["low"], daily["close"]
+    before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
+    true_range = np.maximum(high, before) - np.minimum(low, before)
+    return np.asarray(np.maximum(sums_before(true_range, ATR_SESSIONS) / ATR_SESSIONS, 1.0), np.float64)
+
+
+def yang_zhang_before(daily: Mapping[str, Floats]) -> Floats:
+    """Return the Yang-Zhang volatility of the 20 sessions before each, percent per year; NaN before the 22nd.
+
+    The result is at least 0.1. The docstring of feature ``yz_20d`` states the formula.
+
+    Args:
+        daily: as for ``mean_range_before``.
+    """
+    n = YANG_ZHANG_SESSIONS
+    opened, high, low, close = (np.log(positive(daily[name])) for name in ("open", "high", "low", "close"))
+    inside = (high - opened) * (high - close) + (low - opened) * (low - close)
+    k = 0.34 / (1.34 + (n + 1) / (n - 1))
+    overnight, session = (_variance_before(values, n) for values in (opened - lagged(close, 1), close - opened))
+    variance = overnight + k * session + (1 - k) * sums_before(inside, n) / n
+    return np.asarray(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY), np.float64)
+
+
+def _variance_before(values: Floats, count: int) -> Floats:
+    """Return the sample variance of the ``count`` entries before each."""
+    mean = sums_before(values, count) / count
+    deviations = sum(((lagged(values, ago) - mean) ** 2 for ago in range(1, count + 1)), np.zeros(values.size))
+    return deviations / (count - 1)
+
 
 NO_VALUES = pl.DataFrame(schema={"date": pl.Date, "close": pl.Float64, "available_at": pl.Datetime("us", "UTC")})
 """The closes of an index that is not used."""

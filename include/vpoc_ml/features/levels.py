@@ -7,8 +7,8 @@ import numpy as np
 from vpoc_ml.features.history import Floats, Ints
 from vpoc_ml.features.inputs import NAKED_SESSIONS, Inputs
 from vpoc_ml.features.series import lagged
-from vpoc_ml.profile.naked import ABSENT
-from vpoc_ml.profile.nodes import high_nodes_before
+from vpoc_ml.profile.histogram import high_nodes_before
+from vpoc_ml.profile.sessions import ABSENT
 from vpoc_ml.profile.tick_bars import SPREADS
 
 NARROWEST = 4

@@ -7,9 +7,16 @@ import numpy as np
 from vpoc_ml.features.history import Floats
 from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
-from vpoc_ml.features.pointwise import fixed_point, ratio
-from vpoc_ml.features.series import change_over, rolling_extreme
-from vpoc_ml.features.windows import RUN_IN, macd_histogram, rolling_score, wilder_rsi
+from vpoc_ml.features.series import (
+    RUN_IN,
+    change_over,
+    fixed_point,
+    macd_histogram,
+    ratio,
+    rolling_extreme,
+    rolling_score,
+    wilder_rsi,
+)
 
 PRICE_BITS = 10
 """Fixed point of a past price in ticks. The variance of 20 prices fits in int64 up to 10 million ticks."""

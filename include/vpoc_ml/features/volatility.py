@@ -8,8 +8,7 @@ from vpoc_ml.features.clock import SESSION_MINUTES
 from vpoc_ml.features.history import Floats
 from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
-from vpoc_ml.features.pointwise import SQUARE_BITS, fixed_point, fixed_squares, ratio
-from vpoc_ml.features.windows import rolling_sum, sums_before
+from vpoc_ml.features.series import SQUARE_BITS, fixed_point, fixed_squares, ratio, rolling_sum, sums_before
 
 LEAST_VARIANCE = 1e-4
 """Smallest variance of a session in percent^2 (a move of a hundredth of a percent), so that its logarithm is finite."""

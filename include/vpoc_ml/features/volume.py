@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.bar_history import CHANGE_BITS, LOG_BITS
 from vpoc_ml.features.history import Floats
-from vpoc_ml.features.inputs import Inputs
+from vpoc_ml.features.inputs import CHANGE_BITS, LOG_BITS, Inputs
 from vpoc_ml.features.non_positive_prices import positive
-from vpoc_ml.features.pointwise import fixed_point, ratio
-from vpoc_ml.features.windows import (
+from vpoc_ml.features.series import (
+    fixed_point,
+    ratio,
     ratios_to_rows_before,
     rolling_correlation,
     rolling_slope,

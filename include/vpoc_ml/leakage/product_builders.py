@@ -6,8 +6,7 @@ import polars as pl
 
 from vpoc_ml.config import ProfileConfig, RunConfig
 from vpoc_ml.dataset.assemble import assemble
-from vpoc_ml.features.build import build_features
-from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.build import build_features, build_in_chunks
 from vpoc_ml.leakage.market import Build, Market
 from vpoc_ml.leakage.training_set import Fit, Tables, TrainingSet
 from vpoc_ml.profile.developing import build_developing

@@ -11,7 +11,7 @@ from vpoc_ml.artifacts.leakage_proof import LeakageProof, Skill, Violation
 from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.dataset.splits import sessions_needed
 from vpoc_ml.features.history import HISTORY_SESSIONS
-from vpoc_ml.leakage import as_of, degenerate, invariance, lookback, placebo, training_set
+from vpoc_ml.leakage import degenerate, invariance, lookback, placebo, training_set
 from vpoc_ml.leakage.generated_markets import awkward, martingale, regular, rolled
 from vpoc_ml.leakage.lookback import DeclaredFeature
 from vpoc_ml.leakage.market import Build
@@ -24,7 +24,7 @@ CHECK_DESCRIPTIONS = {
     invariance.FUTURE_PERTURBATION: "the same features for any later prices, volumes and VIX closes",
     invariance.ROLLS: "the same features for any price gap of a roll, and contracts that never mix",
     lookback.LOOKBACK: "a lookback as long as name and window say",
-    as_of.AS_OF: "only VIX closes that were published before the bar",
+    lookback.AS_OF: "only VIX closes that were published before the bar",
     degenerate.CHECK: "features that vary, each with information of its own, and no raw price",
     placebo.CHECK: "no feature that correlates with what follows on a market nothing can predict",
     training_set.CHECK: "training rows, labels and fitted numbers that depend on no later session",
@@ -118,14 +118,14 @@ def _check_awkward(build: Build, registry: Mapping[str, DeclaredFeature], histor
         *invariance.check_prefix(build, market, features, cuts),
         *invariance.check_future_perturbation(build, market, features, cuts, seed),
         *invariance.check_rolls(build, market, features),
-        *as_of.check_as_of(build, market, features, registry),
+        *lookback.check_as_of(build, market, features, registry),
         *invariance.check_chunks(build, small, build(small, None), SIZES),
     ]
     times = {
         invariance.PREFIX: len(cuts),
         invariance.FUTURE_PERTURBATION: len(cuts),
         invariance.ROLLS: invariance.ROLL_COMPARISONS,
-        as_of.AS_OF: 1,
+        lookback.AS_OF: 1,
         invariance.CHUNKS: len(SIZES),
     }
     count = len(feature_columns(features))

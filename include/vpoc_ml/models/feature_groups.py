@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.features.optional_registry import ALL_FEATURES
+from vpoc_ml.features.registry import ALL_FEATURES
 
 EVERY = "every group"
 # Profile levels depend on volume, VIX is a volatility, and the time of day matters for all groups

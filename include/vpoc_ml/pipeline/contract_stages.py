@@ -13,8 +13,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, RollsResult, SuccessorResult, WorkResult
-from vpoc_ml.features.build import build_features
-from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.build import build_features, build_in_chunks
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.detect_append import append_bars

@@ -83,8 +83,7 @@ def gate_features(run: Run, contracts: list[str]) -> GateResult:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
-    from vpoc_ml.features.optional_registry import selected_features
-    from vpoc_ml.features.registry import for_prices_near_zero
+    from vpoc_ml.features.registry import for_prices_near_zero, selected_features
     from vpoc_ml.quality.gates import raise_if_failed, validate_features
 
     registry = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))

@@ -14,7 +14,7 @@ from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult, LeakageProof
 from vpoc_ml.artifacts.stage_results import UNCHANGED, LeakageGateResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.features.history import required_history
-from vpoc_ml.features.optional_registry import ALL_FEATURES, selected_features
+from vpoc_ml.features.registry import ALL_FEATURES, selected_features
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.code_digest import code_digest, library_versions
 from vpoc_ml.lake.mirror import cache_folder
@@ -153,8 +153,8 @@ def _newest(run: Run, contracts: list[str]) -> str:
 
 def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:
     """Return the results of the nightly sample: stored features compared with those of fewer and of other bars."""
+    from vpoc_ml.leakage.invariance import check_sample
     from vpoc_ml.leakage.market import Market
-    from vpoc_ml.leakage.nightly_sample import check_sample
     from vpoc_ml.leakage.product_builders import feature_builder, streamed
     from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
     from vpoc_ml.leakage.violations import check_results

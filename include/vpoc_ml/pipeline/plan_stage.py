@@ -24,8 +24,7 @@ from vpoc_ml.errors import (
     UnreadableFileError,
     UnreviewedSessionsError,
 )
-from vpoc_ml.features.optional_registry import ALL_FEATURES, COVARIATES, covariate_features, selected_features
-from vpoc_ml.features.registry import REGISTRY, Feature
+from vpoc_ml.features.registry import ALL_FEATURES, COVARIATES, REGISTRY, Feature, covariate_features, selected_features
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.row_filters import (
     BAR_LENGTH,

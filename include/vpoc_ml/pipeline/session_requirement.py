@@ -13,8 +13,7 @@ from vpoc_ml.dataset.share import first_sessions
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.history import required_history
-from vpoc_ml.features.optional_registry import selected_features
-from vpoc_ml.features.registry import Feature
+from vpoc_ml.features.registry import Feature, selected_features
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.pipeline.run import Run
 from vpoc_ml.pipeline.stages import is_after

@@ -14,8 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from vpoc_ml.features.build import FUNCTIONS
-from vpoc_ml.features.optional_registry import OPTIONAL_FEATURES
-from vpoc_ml.features.registry import REGISTRY, Bounds, Feature
+from vpoc_ml.features.registry import OPTIONAL_FEATURES, REGISTRY, Bounds, Feature
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.reports.feature_sketches import SEED, pictured, sketches
 

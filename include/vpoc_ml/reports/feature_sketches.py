@@ -12,8 +12,7 @@ import polars as pl
 from vpoc_ml.config import IngestConfig, ProfileConfig
 from vpoc_ml.evaluation.forecasts import Floats
 from vpoc_ml.features.build import build_features
-from vpoc_ml.features.optional_registry import ALL_FEATURES, OPTIONAL_FAMILIES
-from vpoc_ml.features.registry import Feature
+from vpoc_ml.features.registry import ALL_FEATURES, OPTIONAL_FAMILIES, Feature
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract

@@ -14,7 +14,7 @@ from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features import build
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.history import Predecessor
-from vpoc_ml.features.optional_registry import OPTIONAL_FAMILIES
+from vpoc_ml.features.registry import OPTIONAL_FAMILIES
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.developing import build_developing

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vpoc_ml.features.extras import alpha_kernels
+from vpoc_ml.features.extras import alpha158
 from vpoc_ml.features.extras.alpha158 import Series, bar_shapes, rolling
-from vpoc_ml.features.optional_registry import ALPHA_WINDOWS, OPTIONAL_FEATURES
+from vpoc_ml.features.registry import ALPHA_WINDOWS, OPTIONAL_FEATURES
 
 ROWS = 260
 
@@ -132,8 +132,8 @@ def test_the_list_names_each_formula_once(series):
 def test_series_shorter_than_the_window_have_no_value():
     few = np.arange(4.0)
     for found in (
-        alpha_kernels.totals(few, 5), alpha_kernels.trends(few, 5), alpha_kernels.extremes(few, few, 5),
-        alpha_kernels.orders(few, 5, 0.2, 0.8), alpha_kernels.correlations(few, few, 5),
+        alpha158.totals(few, 5), alpha158.trends(few, 5), alpha158.extremes(few, few, 5),
+        alpha158.orders(few, 5, 0.2, 0.8), alpha158.correlations(few, few, 5),
     ):  # fmt: skip
         assert np.isnan(found).all()
 
@@ -141,5 +141,5 @@ def test_series_shorter_than_the_window_have_no_value():
 def test_a_level_a_million_times_the_moves_costs_no_digits():
     """The kernels sum distances from the newest value: the spread of small moves on a high level stays exact."""
     moves = np.random.default_rng(1).integers(-5, 6, 200).astype(float)
-    near, far = (alpha_kernels.trends(moves + level, 20) for level in (0.0, 2.0**40))
+    near, far = (alpha158.trends(moves + level, 20) for level in (0.0, 2.0**40))
     np.testing.assert_array_equal(near[1:], far[1:])

@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
-from vpoc_ml.features.build import in_warmup
-from vpoc_ml.features.chunks import build_in_chunks
+from vpoc_ml.features.build import build_in_chunks, in_warmup
 from vpoc_ml.features.extras import garch
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
-from vpoc_ml.features.optional_registry import EXTRA_HISTORY, OPTIONAL_FAMILIES, OPTIONAL_FEATURES
+from vpoc_ml.features.registry import EXTRA_HISTORY, OPTIONAL_FAMILIES, OPTIONAL_FEATURES
 
 from .conftest import VIX
 

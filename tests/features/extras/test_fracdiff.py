@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vpoc_ml.features.extras.fracdiff import ORDER, THRESHOLD, fixed_width_weights, fractional_difference
-from vpoc_ml.features.optional_registry import OPTIONAL_FEATURES
+from vpoc_ml.features.registry import OPTIONAL_FEATURES
 
 
 def test_weights_by_hand():

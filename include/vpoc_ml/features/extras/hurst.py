@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpoc_ml.features.extras.energy import rolling_energy
 from vpoc_ml.features.history import Floats
 from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
+from vpoc_ml.features.series import rolling_energy
 
 BARS = 390
 LAGS = (1, 2, 4, 8, 16, 32)

@@ -13,7 +13,7 @@ import polars as pl
 from vpoc_ml.artifacts.gate_report import ALL, YOUNG
 from vpoc_ml.artifacts.schemas import SPLITS, TRAINING_KEYS
 from vpoc_ml.config import DatasetConfig, QualityThresholds
-from vpoc_ml.features.optional_registry import ALL_FEATURES
+from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
 from vpoc_ml.quality.measure import (
     EXAMPLES,
