@@ -15,7 +15,7 @@ from vpoc_ml.training.launch.fingerprint import PRODUCER as TRAINING_PRODUCER
 
 PACKAGE = Path(vpoc_ml.__file__).parent
 BARS = ("vpoc_ml.ingest.bars", "vpoc_ml.ingest.detect_append")
-FEATURES = ("vpoc_ml.features.build", "vpoc_ml.features.build")
+FEATURES = ("vpoc_ml.features.build",)
 TRAINING = (TRAINING_PRODUCER,)
 PREDICTIONS = ("vpoc_ml.scoring.batch", "vpoc_ml.models.bundle")
 PRODUCERS = (BARS, FEATURES, TRAINING, PREDICTIONS)

@@ -5,7 +5,7 @@ the session as developed so far, sessions that were completed before, and VIX cl
 bar started. Sums run over integers (ticks, contracts, squared returns in fixed point), so a value is bit-identical
 wherever a file or a chunk begins.
 
-Two types carry the data. ``inputs.Inputs`` holds the contract's own bars: one entry per bar of the result.
-``bar_history.BarHistory`` holds bars of the past followed by the own bars, either all of them (``full_history``) or as
+Two types of ``inputs`` carry the data. ``Inputs`` holds the contract's own bars: one entry per bar of the result.
+``BarHistory`` holds bars of the past followed by the own bars, either all of them (``full_history``) or as
 many as the longest window of bars reads (``padded``). ``BarHistory.own`` converts the second form into the first.
 """

@@ -1,7 +1,4 @@
-"""All features of one contract, and the rows in which they may be NaN.
-
-Features chunk by chunk: only the last sessions are carried from one chunk to the next.
-"""
+"""All features of one contract, at once or chunk by chunk, and the rows in which they may be NaN."""
 
 from __future__ import annotations
 

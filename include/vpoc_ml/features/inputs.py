@@ -1,8 +1,7 @@
 """What every feature is computed from: the contract's own bars, their sessions and the bars of the past.
 
-Volatility from completed sessions: arrays with one entry per session in and out.
-
-Bars of a contract behind bars of its past: what windows over bars read.
+``Inputs`` holds the own bars and one entry per session. ``BarHistory`` holds the own bars behind bars of the past; the
+windows over bars read it.
 """
 
 from __future__ import annotations

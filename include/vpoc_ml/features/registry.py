@@ -1,11 +1,9 @@
-"""The list of features: names, formulas, bounds and warm-up. Imports nothing heavy.
+"""The lists of the standard and the optional features: names, formulas, bounds, warm-up. Imports nothing heavy.
 
 Symbols: C, H, L, V are close, high, low and volume of the bar; r is the one-bar log return; s is the bar's session; D
 is the profile of s so far; ATR is the mean true range of the 14 sessions before s, at least one tick. "d" counts
 sessions, "m" counts bars. Windows span the daily break. While the contract is the front one they also span the roll:
 sessions and prices before it are the predecessor's, ratio-adjusted. Volumes are as traded.
-
-The list of the optional features. ``registry`` lists the others. Imports nothing heavy.
 """
 
 from __future__ import annotations

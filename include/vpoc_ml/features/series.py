@@ -1,17 +1,11 @@
-"""Lags, changes and windows of series, oldest row first. Results do not depend on where a series begins.
+"""Arithmetic on series of bars, oldest row first: lags, quotients, fixed point, rolling windows, recursions.
 
-Compiled elementwise arithmetic: one pass where numpy would write and read an array at every step.
+A value depends only on the rows of its window, to the last bit, so results do not depend on where a series begins.
+Moments are sums of integers in fixed point, and a recursion restarts a fixed number of bars before every session.
 
-``error_model="numpy"`` selects numpy's rules for a division by zero. With Python's rules every division is checked
-and no loop is vectorised.
-
-Compiled loops over rows.
-
-A value depends only on the rows of its window, to the last bit: moments are sums of integers, and a recursion restarts
-a fixed number of bars before every session. All kernels are in this file, because numba's cache on disk checks only
-the file of the compiled function. Kernels that divide use numpy's rules, see ``pointwise``.
-
-Exact sums of squares over windows, shared by the families hurst and wavelet.
+Loops are compiled where numpy would write and read an array at every step. All kernels are in this file, because
+numba's cache on disk checks only the file of the compiled function. Kernels that divide use ``error_model="numpy"``:
+with Python's rules every division is checked and no loop is vectorised.
 """
 
 from __future__ import annotations

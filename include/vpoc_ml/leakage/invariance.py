@@ -1,6 +1,7 @@
 """Bit-identity of features under changes that must not matter: the end of the market, chunks, later data, rolls.
 
-Nightly sample: stored features of the newest contract, compared with features of less and of other data.
+``check_sample`` repeats some of these checks on the run's own bars: it compares the stored features of the newest
+contract with features of fewer bars and of other later data.
 """
 
 from __future__ import annotations

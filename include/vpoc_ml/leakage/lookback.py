@@ -1,9 +1,10 @@
-"""Lookback of features: how far back a feature reads, measured and compared with what it declares.
+"""Which values of the past a feature reads, measured and compared with what it declares.
 
-One old bar, or one old session, is replaced. The last row that changes is where the lookback ends. A window in the
-wrong unit, or one bar too long, too short or too late, is found this way.
+``check_lookback`` replaces one old bar, or one old session. The last row that changes is where the lookback ends. This
+finds a window in the wrong unit, or one bar too long, too short or too late.
 
-As-of check of index values: each carries the time it was published, and a bar reads strictly earlier ones only.
+``check_as_of`` replaces one close of the VIX. Each close carries the time it was published, and a bar may read strictly
+earlier ones only.
 """
 
 from __future__ import annotations

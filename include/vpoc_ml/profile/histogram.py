@@ -1,6 +1,6 @@
-"""The volume on every price, as a profile chart draws it.
+"""The volume on every price of any span of bars, and its high and low volume nodes (HVN, LVN).
 
-High and low volume nodes (HVN, LVN): prominent maxima and minima of a profile.
+A node is a prominent maximum or minimum of the smoothed profile.
 """
 
 from __future__ import annotations

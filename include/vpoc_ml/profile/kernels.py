@@ -5,8 +5,6 @@ per session times ``SCALE`` times the denominator of the share, at most 10000, s
 
 All kernels that call each other are in this file. Numba's cache on disk checks only the file of the compiled
 function, so it would not notice a change of a called function in another file.
-
-Volume at or below each close in the profile of its session so far, in exact units.
 """
 
 from __future__ import annotations
@@ -118,7 +116,7 @@ def _spread(low: int, high: int, close: int, volume: int, spread: int) -> tuple[
 
 @numba.njit(cache=True, nogil=True)
 def spread_bars(bars: TickBars, spread: int) -> Ints:
-    """Return ``_spread`` of every bar, (bars, 4), for kernels of other files."""
+    """Return ``_spread`` of every bar, shape (bars, 4)."""
     shares = np.empty((bars.low.size, 4), np.int64)
     for bar in range(bars.low.size):
         flat, rise, fall, rest = _spread(bars.low[bar], bars.high[bar], bars.close[bar], bars.volume[bar], spread)
@@ -353,7 +351,7 @@ def _follow_close(
 ) -> Ints:
     """Keep the units at or below one row, the last close: a bar adds to them, then the row moves to its close.
 
-    ``scale`` is an argument because the disk cache of a kernel does not notice a changed constant of another file.
+    ``shares`` is the result of ``spread_bars``, ``scale`` the units of one contract.
     """
     found = np.empty((low.size, 3), np.int64)
     base = low.min()

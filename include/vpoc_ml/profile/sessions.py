@@ -1,11 +1,11 @@
-"""One row per session: prices, volume and levels of the full session, of RTH and of the night before it.
+"""Levels of completed sessions: of each session, of composites of several sessions, and naked VPOCs.
 
-Composite profiles: several sessions as one profile.
+``build_sessions`` returns one row per session with prices, volume and levels of the full session, of RTH and of the
+night before it. ``build_composites`` treats several sessions as one profile.
 
-Naked VPOCs: levels of completed sessions that price has not traded again.
-
-A VPOC becomes naked when its session ends. The first later bar with low <= VPOC <= high ends that. A price that was
-jumped over stays naked. Levels belong to one contract: they do not survive a roll.
+A naked VPOC is one that price has not traded again. A VPOC becomes naked when its session ends. The first later bar
+with low <= VPOC <= high ends that. A price that was jumped over stays naked. Levels belong to one contract: they do not
+survive a roll.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from vpoc_ml.profile.tick_bars import (
 
 COLUMNS = tuple(SESSION_FIGURES)
 """Figures of the full session. The variants of RTH and of the night have the prefix ``rth_`` or ``overnight_``."""
+ABSENT = np.iinfo(np.int64).min
+"""Stands for a session without VPOC, and for no naked VPOC on one side."""
 
 
 def build_sessions(bars: pl.DataFrame, instrument: Instrument, config: ProfileConfig) -> pl.DataFrame:
@@ -131,10 +133,6 @@ def build_composites(
         pl.Series(name, levels[:, at] * instrument.tick_size).set(empty, None) for at, name in enumerate(LEVELS)
     )
     return frame.with_columns(pl.Series("va_volume", levels[:, 3] / SCALE))
-
-
-ABSENT = np.iinfo(np.int64).min
-"""Stands for a session without VPOC, and for no naked VPOC on one side."""
 
 
 def naked_levels(

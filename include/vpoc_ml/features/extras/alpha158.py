@@ -7,11 +7,6 @@ window or an empty bar leaves undefined is 0, and 0.5 for shares and positions, 
 value. A volume in a denominator is at least one contract. Left out as exact functions of another feature: OPEN0 (KMID),
 SUMN and SUMD (SUMP), VSUMN and VSUMD (VSUMP). VWAP0 is left out too: bars have no VWAP, and with (H + L + C) / 3 in its
 place it equals KSFT.
-
-Compiled windows of Alpha158. Every row reads its own window only, so no carried state can drift.
-
-All functions take (rows,) float64 series, oldest first, and return (outputs, rows) float64 with NaN until the window is
-full. All are in this file, because numba's cache on disk checks only the file of the compiled function.
 """
 
 from __future__ import annotations
@@ -25,6 +20,12 @@ from vpoc_ml.features.history import Floats
 from vpoc_ml.features.inputs import Inputs
 from vpoc_ml.features.non_positive_prices import positive
 from vpoc_ml.features.registry import ALPHA_WINDOWS
+
+# ---------------------------------------------------------------- compiled windows
+#
+# Every row reads its own window only, so no carried state can drift. All kernels take (rows,) float64 series, oldest
+# first, and return (outputs, rows) float64 with NaN until the window is full. All are in this file, because numba's
+# cache on disk checks only the file of the compiled function.
 
 
 @numba.njit(cache=True, nogil=True)
@@ -143,6 +144,8 @@ def correlations(left: Floats, right: Floats, bars: int) -> Floats:
         out[row] = min(max(lr / scale, -1.0), 1.0) if scale > 0 else 0.0
     return out
 
+
+# ---------------------------------------------------------------- features
 
 LOW_QUANTILE, HIGH_QUANTILE = 0.2, 0.8
 

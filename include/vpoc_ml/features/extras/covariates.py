@@ -10,7 +10,7 @@ from vpoc_ml.features.series import dates_before, when_published
 
 
 def compute(x: Inputs) -> dict[str, Floats]:
-    """Return the features that ``optional_registry.covariate_features`` lists, by name."""
+    """Return the features that ``registry.covariate_features`` lists, by name."""
     found = {}
     for name, values in x.covariates.items():
         known = values["available_at"].to_physical().to_numpy()
