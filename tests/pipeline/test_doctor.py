@@ -193,7 +193,7 @@ def test_closed_port_is_refused_and_an_open_one_answers():
 
 
 def test_absent_meminfo_is_a_note(tmp_path):
-    assert host_checks.memory(tmp_path).level == "note"
+    assert host_checks.check_memory(tmp_path).level == "note"
 
 
 def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkeypatch):

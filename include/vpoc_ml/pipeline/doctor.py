@@ -40,11 +40,11 @@ def examine(
     """
     hardware = hardware or probe_hardware(environment=environment, root=root)
     device, chosen = _device(config, hardware, smoke)
-    diagnostics = [host_checks.python(hardware.python), *_software(hardware)]
+    diagnostics = [host_checks.check_python(hardware.python), *_software(hardware)]
     diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
     diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
-    diagnostics += [device, host_checks.memory(root)]
-    return [*diagnostics, *host_checks.lake(lake), *host_checks.services(environment, connect)]
+    diagnostics += [device, host_checks.check_memory(root)]
+    return [*diagnostics, *host_checks.check_lake(lake), *host_checks.check_services(environment, connect)]
 
 
 def stops(diagnostics: list[Diagnostic]) -> bool:

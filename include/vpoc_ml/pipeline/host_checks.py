@@ -29,7 +29,7 @@ SERVICES = {
 Connect = Callable[[str, int], str | None]
 
 
-def python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
     """The lock is made for one Python: images such as rocm/pytorch bring others."""
     shown = ".".join(map(str, version))
     if version == PYTHON:
@@ -43,7 +43,7 @@ def python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
     )
 
 
-def memory(root: Path = Path("/")) -> Diagnostic:
+def check_memory(root: Path = Path("/")) -> Diagnostic:
     """A training set of ten years and its shuffled copy take about one GiB."""
     with suppress(OSError, StopIteration):
         lines = (root / "proc/meminfo").read_text().splitlines()
@@ -53,7 +53,7 @@ def memory(root: Path = Path("/")) -> Diagnostic:
     return Diagnostic("memory", "note", "unknown: no /proc/meminfo")
 
 
-def lake(root: str) -> Iterator[Diagnostic]:
+def check_lake(root: str) -> Iterator[Diagnostic]:
     """Write, read and delete a small object in the lake; report the free space of a local lake."""
     try:
         yield _written(Lake(root))
@@ -88,7 +88,7 @@ def reachable(host: str, port: int) -> str | None:
     return None
 
 
-def services(environment: Mapping[str, str], connect: Connect = reachable) -> Iterator[Diagnostic]:
+def check_services(environment: Mapping[str, str], connect: Connect = reachable) -> Iterator[Diagnostic]:
     """Try every service that a variable names; passwords in the URLs are never shown."""
     for name, variable in SERVICES.items():
         url = environment.get(variable, "")

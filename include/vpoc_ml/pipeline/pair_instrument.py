@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -49,11 +49,11 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
     """
     if "cointegration" not in run.config.features.extras:
         return None
-    segments = _segments(run, bars)
-    parts = [
-        (_front(run.lake.read_frame(_bars_key(run, one.contract), ("ts", "session", "close")), one), one.ratio or 1.0)
-        for one in segments
-    ]
+    parts = []
+    for one in _segments(run, bars):
+        bars_of_one = run.lake.read_frame(_bars_key(run, one.contract), ("ts", "session", "close"))
+        front = bars_of_one.filter(pl.col("session").is_between(one.first, one.last))
+        parts.append((front.select("ts", "close"), one.ratio or 1.0))
     closes = continuous_closes(parts)
     first, last = (datetime.fromisoformat(str(timestamp)) for timestamp in (bars.first_ts, bars.last_ts))
     oldest, newest = closes["ts"].min(), closes["ts"].max()
@@ -67,8 +67,11 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
 def _segments(run: Run, bars: Manifest) -> list[Segment]:
     start, end = (datetime.fromisoformat(str(timestamp)).date() for timestamp in (bars.first_ts, bars.last_ts))
     start, end = start - BEFORE, end + LATE
+    roll_key = run.roll_key(run.config.features.pair)
+    if run.lake.manifest(roll_key) is None:
+        raise _missing(run, "a roll table", "none")
     found: list[Segment] = []
-    for row in _rolls(run):
+    for row in run.lake.read_cached(roll_key).sort("first_session").iter_rows(named=True):
         if row["last_session"] < start or row["first_session"] > end:
             continue
         manifest = run.lake.manifest(_bars_key(run, row["contract"]))
@@ -79,17 +82,6 @@ def _segments(run: Run, bars: Manifest) -> list[Segment]:
     if not found:
         raise _missing(run, f"front contracts from {start} to {end}", "none")
     return found
-
-
-def _rolls(run: Run) -> list[dict[str, Any]]:
-    key = run.roll_key(run.config.features.pair)
-    if run.lake.manifest(key) is None:
-        raise _missing(run, "a roll table", "none")
-    return run.lake.read_cached(key).sort("first_session").to_dicts()
-
-
-def _front(bars: pl.DataFrame, one: Segment) -> pl.DataFrame:
-    return bars.filter(pl.col("session").is_between(one.first, one.last)).select("ts", "close")
 
 
 def _bars_key(run: Run, contract: str) -> str:
