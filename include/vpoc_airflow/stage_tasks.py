@@ -147,7 +147,7 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
     Raises:
         AirflowFailException: the block raised a ``VpocError`` that no retry can correct.
     """
-    from vpoc_ml.pipeline.failures import record_failure, remove_failure
+    from vpoc_ml.pipeline.run import record_failure, remove_failure
 
     begin = time.monotonic()
     _report(StageEvent("started", stage, label))

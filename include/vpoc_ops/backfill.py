@@ -23,7 +23,7 @@ from vpoc_ml import config
 from vpoc_ml.config.renamed import current_names
 from vpoc_ml.errors import ConfigError, InvalidValueError, VpocError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.failures import read_failures
+from vpoc_ml.pipeline.run import read_failures
 from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ops import command_line
 from vpoc_ops.airflow_home import UP_HOME

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from vpoc_ml.compat.merged_vix import write_closes
+from vpoc_ml.compat.train_command import write_closes
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.vix.vix_closes import read_vix

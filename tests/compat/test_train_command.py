@@ -20,7 +20,7 @@ from vpoc_ml.compat import train_command
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline import order
+from vpoc_ml.pipeline import stages
 from vpoc_ml.pipeline.run_names import run_name
 from vpoc_ml.pipeline.stages import STAGES
 
@@ -54,7 +54,7 @@ def merged(market, tmp_path_factory):
 def command(merged, monkeypatch):
     """Run a command line in the folder of the merged file, without the gates: they have tests of their own."""
     monkeypatch.chdir(merged)
-    monkeypatch.setattr(order, "STAGES", tuple(stage for stage in STAGES if not stage.is_gate))
+    monkeypatch.setattr(stages, "STAGES", tuple(stage for stage in STAGES if not stage.is_gate))
 
     def run(line: str):
         result = CliRunner().invoke(app, shlex.split(line))

@@ -21,7 +21,7 @@ from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.pipeline import incremental_ingest as stage
+from vpoc_ml.pipeline import contract_stages as stage
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
 
 pytestmark = pytest.mark.slow

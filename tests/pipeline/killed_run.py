@@ -17,7 +17,7 @@ from vpoc_ml.pipeline.stages import STAGE_NAMES, STAGES
 from .conftest import NOW
 
 WORK = (*STAGE_NAMES, "publish-reports")
-PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.order", "vpoc_ml.pipeline.report_stage"]
+PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.stages", "vpoc_ml.pipeline.report_stage"]
 PRELOADED += sorted({f"vpoc_ml.pipeline.{stage.module}" for stage in STAGES})
 PRELOADED += [
     "vpoc_ml.quality.gates",

@@ -16,7 +16,7 @@ from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.ingest.vix.vix_closes import available_at
 from vpoc_ml.lake.store import BuildKey, Lake, Manifest
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.pipeline import predecessor_sessions, roll_stage
+from vpoc_ml.pipeline import feature_inputs, roll_stage
 
 from .short_days import DAYS, bars_of, walk
 
@@ -266,7 +266,7 @@ def test_short_front_periods_chain_to_the_contract_before(tmp_path: Path, monkey
     world.build()
     table = world.rolls()
     assert table["ESU24"]["predecessor"] == "ESM24"
-    monkeypatch.setattr(predecessor_sessions, "HISTORY_SESSIONS", 70)
+    monkeypatch.setattr(feature_inputs, "HISTORY_SESSIONS", 70)
     world.lake.path("features/ES/ESU24.parquet").unlink()
     assert world.build()["ESU24"].startswith("damaged")
     assert world.manifest("ESU24").details["predecessors"] == ["ESM24", "ESH24"]

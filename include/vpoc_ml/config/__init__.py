@@ -7,7 +7,6 @@ the standard library only, because DAG files import it while they are parsed.
 """
 
 from vpoc_ml.config.form import form_fields, number_field
-from vpoc_ml.config.numbers import number
 from vpoc_ml.config.overrides import change, parse_override, resolve
 from vpoc_ml.config.presets import (
     PRESETS,
@@ -21,6 +20,7 @@ from vpoc_ml.config.presets import (
     smoke,
     top5,
 )
+from vpoc_ml.config.schema import number
 from vpoc_ml.config.settings import (
     DataConfig,
     DatasetConfig,

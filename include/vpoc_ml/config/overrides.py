@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vpoc_ml.config.numbers import KINDS, number
 from vpoc_ml.config.presets import preset
 from vpoc_ml.config.renamed import PARAMETERS, THRESHOLDS, current_names
+from vpoc_ml.config.schema import KINDS, number
 from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys, setting_schema
 from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
 

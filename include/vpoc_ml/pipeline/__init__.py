@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.decision_stages import reject as reject
     from vpoc_ml.pipeline.leakage_stage import prove_code as prove_code
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
-    from vpoc_ml.pipeline.order import run_until as run_until
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
     from vpoc_ml.pipeline.report_stage import publish_reports as publish_reports
+    from vpoc_ml.pipeline.run import summarize as summarize
+    from vpoc_ml.pipeline.stages import run_until as run_until
     from vpoc_ml.pipeline.study_stages import analyze_features as analyze_features
     from vpoc_ml.pipeline.study_stages import search as search
     from vpoc_ml.pipeline.study_stages import train_seeds as train_seeds
-    from vpoc_ml.pipeline.summary import summarize as summarize
 
 OPERATIONS = {
     "start_run": "plan_stage",

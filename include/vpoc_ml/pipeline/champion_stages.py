@@ -20,8 +20,8 @@ from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryE
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import Champion, ModelStore

@@ -1,21 +1,149 @@
-"""Diagnostics of a machine before it trains, each problem with a remedy."""
+"""Diagnostics of a machine before it trains, each problem with a remedy.
+
+Diagnostics of this machine apart from its GPUs: Python, memory, disk, the lake, configured services.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import VpocError
-from vpoc_ml.pipeline import host_checks
+from vpoc_ml.lake.store import Lake
 from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_gpu
 from vpoc_ml.training.hardware.diagnostics import Diagnostic
 from vpoc_ml.training.hardware.known_issues import find_known_issues
-from vpoc_ml.training.hardware.probe import Hardware, probe_hardware
+from vpoc_ml.training.hardware.probe import GIB, Hardware, probe_hardware
 from vpoc_ml.training.hardware.smoke import smoke_test
+
+PYTHON = (3, 11)
+MEMORY_GIB, DISK_GIB = 2.0, 5.0
+CONNECT_SECONDS = 2.0
+PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "rediss": 6379, "amqp": 5672, "http": 80, "https": 443}
+SERVICES = {
+    "Airflow metadata database": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "Celery broker": "AIRFLOW__CELERY__BROKER_URL",
+    "Airflow API server": "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+    "MLflow": "MLFLOW_TRACKING_URI",
+    "object store": "AWS_ENDPOINT_URL",
+}
+Connect = Callable[[str, int], str | None]
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
+    """The lock is made for one Python: images such as rocm/pytorch bring others."""
+    shown = ".".join(map(str, version))
+    if version == PYTHON:
+        return Diagnostic("Python", "ok", shown)
+    return Diagnostic(
+        "Python",
+        "problem",
+        f"{shown}; the requirements are locked for {PYTHON[0]}.{PYTHON[1]}",
+        "Build the worker from an image with Python 3.11 and install torch's ROCm wheel into it;"
+        " the wheel brings ROCm's libraries, the host needs the driver only.",
+    )
+
+
+def check_memory(root: Path = Path("/")) -> Diagnostic:
+    """A training set of ten years and its shuffled copy take about one GiB."""
+    with suppress(OSError, StopIteration):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024 / GIB
+        remedy = "" if free >= MEMORY_GIB else "End other programs, or give the container more."
+        return Diagnostic("memory", "warning" if remedy else "ok", f"{free:.1f} GiB available", remedy)
+    return Diagnostic("memory", "note", "unknown: no /proc/meminfo")
+
+
+def check_lake(root: str) -> Iterator[Diagnostic]:
+    """Write, read and delete a small object in the lake; report the free space of a local lake."""
+    try:
+        yield _written(Lake(root))
+    except Exception as error:  # noqa: BLE001 - every store has errors of its own, all of them mean "not usable"
+        remedy = "Correct --lake or VPOC_LAKE, its permissions, or the credentials in the environment."
+        yield Diagnostic("lake", "problem", f"{root} cannot be written: {type(error).__name__}: {error}", remedy)
+        return
+    if "://" not in root:
+        free = shutil.disk_usage(root).free / GIB
+        remedy = "" if free >= DISK_GIB else "Free space, or put the lake elsewhere (--lake)."
+        level: str = "ok" if not remedy else "warning" if free >= 1 else "problem"
+        yield Diagnostic("disk", level, f"{free:.1f} GiB free below {root}", remedy)  # type: ignore[arg-type]
+
+
+def _written(opened: Lake) -> Diagnostic:
+    key, text = f".doctor-{uuid.uuid4().hex}.json", "written by vpoc-ml doctor"
+    opened.write_text(key, text)
+    try:
+        if opened.read_text(key) != text:
+            raise OSError("what was written was not what was read")
+    finally:
+        opened.storage.delete(key)
+    return Diagnostic("lake", "ok", f"{opened.storage.root} can be written and read")
+
+
+def reachable(host: str, port: int) -> str | None:
+    """Return the error of a TCP connection, or None."""
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
+        return str(error)
+    return None
+
+
+def check_services(environment: Mapping[str, str], connect: Connect = reachable) -> Iterator[Diagnostic]:
+    """Try every service that a variable names; passwords in the URLs are never shown."""
+    for name, variable in SERVICES.items():
+        url = environment.get(variable, "")
+        if url:
+            yield _service(name, variable, url, connect)
+
+
+def _service(name: str, variable: str, url: str, connect: Connect) -> Diagnostic:
+    parts = _parts(url)
+    if parts is None:
+        remedy = "Percent-encode / ? # @ [ ] in its user and password, such as %2F for /."
+        return Diagnostic(name, "warning", f"{variable} cannot be read as a URL", remedy)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme in ("sqlite", "file", ""):
+        return _file_service(name, variable, _file_of(scheme, parts.path))
+    host, port = parts.hostname, parts.port or PORTS.get(scheme)
+    if host is None or port is None:
+        return Diagnostic(name, "warning", f"{variable} names no host and port", "Write it as scheme://host:port/...")
+    place = f"{host}:{port}"
+    trouble = connect(host, port)
+    if trouble is None:
+        return Diagnostic(name, "ok", f"{place} answers")
+    return Diagnostic(name, "problem", f"{place} does not answer: {trouble}", f"Start it, or correct {variable}.")
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of a URL; None where they cannot be told apart, for then any of them may be of the password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read only now, and not a number where a password ends the host early
+    except ValueError:  # its text holds part of the URL
+        return None
+    return None if parts.netloc and "@" in parts.path + parts.query + parts.fragment else parts
+
+
+def _file_of(scheme: str, path: str) -> Path:
+    """Return the file of a URL; of SQLite, three slashes begin a path from the working folder, four an absolute one."""
+    return Path(path.removeprefix("/") if scheme == "sqlite" else path).absolute()
+
+
+def _file_service(name: str, variable: str, path: Path) -> Diagnostic:
+    if path.exists() or path.parent.is_dir():
+        return Diagnostic(name, "ok", str(path))
+    return Diagnostic(name, "problem", f"no folder {path.parent}", f"Make it, or correct {variable}.")
 
 
 def examine(
@@ -24,7 +152,7 @@ def examine(
     *,
     hardware: Hardware | None = None,
     environment: Mapping[str, str] = os.environ,
-    connect: host_checks.Connect = host_checks.reachable,
+    connect: Connect = reachable,
     smoke: Try = smoke_test,
     root: Path = Path("/"),
 ) -> list[Diagnostic]:
@@ -40,11 +168,11 @@ def examine(
     """
     hardware = hardware or probe_hardware(environment=environment, root=root)
     device, chosen = _device(config, hardware, smoke)
-    diagnostics = [host_checks.check_python(hardware.python), *_software(hardware)]
+    diagnostics = [check_python(hardware.python), *_software(hardware)]
     diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
     diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
-    diagnostics += [device, host_checks.check_memory(root)]
-    return [*diagnostics, *host_checks.check_lake(lake), *host_checks.check_services(environment, connect)]
+    diagnostics += [device, check_memory(root)]
+    return [*diagnostics, *check_lake(lake), *check_services(environment, connect)]
 
 
 def stops(diagnostics: list[Diagnostic]) -> bool:

@@ -1,7 +1,11 @@
-"""The gates as stages: each validates files of the stages before it and ends the run if a critical check failed."""
+"""The gates as stages: each validates files of the stages before it and ends the run if a critical check failed.
+
+Daily figures of every contract that the lake holds, by which the gate ``bars`` compares contracts.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -10,20 +14,47 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.schemas import DAILY_FIGURES
 from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, TrainingSetResult
 from vpoc_ml.ingest.row_text import source_lines_at
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
-from vpoc_ml.pipeline.daily_figures import daily_figures
-from vpoc_ml.pipeline.data_age import data_age, due_sessions
 from vpoc_ml.pipeline.plan_stage import vix_closes
 from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run_sessions import data_age, due_sessions
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.reports.gates_page import write_gates_page
 
 if TYPE_CHECKING:
     from vpoc_ml.artifacts.gate_report import Verdict
+
+
+_COLUMNS = ("contract", "session", "ts", "open", "high", "low", "close", "volume")
+
+
+def daily_figures(run: Run) -> pl.DataFrame:
+    """Return one row a contract and session (``schemas.DAILY_FIGURES``); only bars that changed are read again."""
+    keys = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
+    texts = [run.lake.cached(key, "daily figures", _COLUMNS, _daily) for key in keys]
+    rows = [row for text in texts for row in json.loads(text)]
+    plain: dict[str, pl.DataType] = DAILY_FIGURES | {"session": pl.Int32(), "last": pl.Int64()}
+    return pl.DataFrame(rows, schema=plain, orient="row").cast(pl.Schema(DAILY_FIGURES))
+
+
+def _daily(bars: pl.DataFrame) -> str:
+    """Return the figures as JSON; sessions as days, timestamps as microseconds since 1970."""
+    daily = bars.group_by("contract", "session", maintain_order=True).agg(
+        pl.col("ts").last().to_physical().alias("last"),
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume").sum().cast(pl.Float64),
+        pl.len().alias("bars"),
+    )
+    return json.dumps(daily.with_columns(pl.col("session").to_physical()).select(DAILY_FIGURES.keys()).rows())
+
 
 MARGIN = timedelta(days=10)
 

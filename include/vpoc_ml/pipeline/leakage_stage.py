@@ -19,9 +19,8 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.code_digest import code_digest, library_versions
 from vpoc_ml.lake.mirror import cache_folder
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.pipeline.pair_instrument import pair_closes
+from vpoc_ml.pipeline.feature_inputs import History, pair_closes
 from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
-from vpoc_ml.pipeline.predecessor_sessions import History
 from vpoc_ml.pipeline.run import Run, stage
 
 PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")

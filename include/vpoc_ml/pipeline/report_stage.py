@@ -14,8 +14,8 @@ from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.artifacts.stage_results import EvaluateResult, GateResult, ReportsResult, RollsResult, TrainResult
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.pipeline.data_age import data_age
 from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.decision import title_of, tone_of
 from vpoc_ml.reports.terminal_tables import age_text

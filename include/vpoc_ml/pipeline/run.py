@@ -2,6 +2,10 @@
 
 A stage is a function of an opened run. Called from outside it takes the lake and the run's name, so
 that a DAG task, the command line and a test all say ``ingest_contract("data", "2025-02-27", "ESH25")``.
+
+Records of failed stages in the folder of a run. Airflow's tasks write them; reports and command lines read them.
+
+The summary of a run, from the records of its stages.
 """
 
 from __future__ import annotations
@@ -14,17 +18,18 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.failure import FOLDER, StageFailure, failure_file
 from vpoc_ml.artifacts.plan import Plan
-from vpoc_ml.artifacts.stage_results import FailedStage, StageResult
+from vpoc_ml.artifacts.stage_results import UNCHANGED, DataAge, FailedStage, RunSummary, StageResult, StageRow
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.instruments import Instrument, instrument
-from vpoc_ml.pipeline.stages import stage_of_function
+from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES, stage_of_function
 from vpoc_ml.registry.model_key import ModelKey
 
 P = ParamSpec("P")
@@ -207,3 +212,76 @@ def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, s
         return result
 
     return call
+
+
+def record_failure(lake: Lake, run: str, stage: str, label: str, error: Exception) -> None:
+    """Write the record of ``error``; exit code 1 unless the error is the project's own."""
+    code = error.exit_code if isinstance(error, VpocError) else 1
+    failure = StageFailure(stage=stage, label=label, error=type(error).__name__, message=str(error), exit_code=code)
+    lake.write_json(f"runs/{run}/{FOLDER}/{failure.file_name}", failure.model_dump())
+
+
+def remove_failure(lake: Lake, run: str, stage: str, label: str) -> None:
+    """Delete the record of an earlier failure of a stage; without one nothing happens."""
+    lake.storage.delete(f"runs/{run}/{FOLDER}/{failure_file(stage, label)}")
+
+
+def read_failures(lake: Lake, run: str) -> list[StageFailure]:
+    """Return the records of a run, in the order of their files' names."""
+    keys = sorted(lake.storage.version_tokens(f"runs/{run}/{FOLDER}"))
+    return [StageFailure.model_validate(lake.read_json(key)) for key in keys]
+
+
+Record = dict[str, JsonValue]
+
+
+def summarize(lake: str, run: str) -> RunSummary:
+    """Return the summary of a run, also of a failed one.
+
+    Raises:
+        ArtifactError: no such run was started in this lake.
+    """
+    opened, key = Lake(lake), layout.run_file(run, layout.CONFIG)
+    stored = opened.storage.read(key)
+    if stored is None:
+        raise ArtifactError(opened.location(layout.run_folder(run)), "a started run with its config.json", "none")
+    config = load_stored(stored, opened.location(key))
+    records = [opened.read_json(each) for each in opened.names(layout.stages_folder(run), ".json")]
+    records.sort(key=lambda record: (_position(record["stage"]), record.get("contract", "")))
+    by_stage = {record["stage"]: record for record in records if "contract" not in record}
+    plan, bars = by_stage.get("plan", {}), by_stage.get("gate-bars", {})
+    unreviewed = [f"{record['contract']}: {record['left_out']}" for record in records if record.get("left_out")]
+    reports = {
+        "evaluation": layout.run_file(run, layout.REPORT),
+        "gates": layout.gates_page(run),
+        "data docs": layout.DATA_DOCS_PAGE,
+    }
+    return RunSummary(
+        run=run,
+        preset=config.preset,
+        config_hash=config.digest(),
+        stages=tuple(_row(record) for record in records if "rows_in" in record or "error" in record),
+        gates=tuple(by_stage[f"gate-{gate}"] for gate in GATES if f"gate-{gate}" in by_stage),
+        data=DataAge.model_validate(bars) if "age_sessions" in bars else None,
+        metrics=opened.read_json(layout.run_file(run, layout.METRICS)),
+        decision=opened.read_json(layout.run_file(run, layout.DECISION)),
+        unreadable=plan.get("unreadable", ()),
+        notes=(*plan.get("notes", ()), *unreviewed),
+        lost=by_stage.get("rolls", {}).get("lost", ()),
+        reports={title: str(opened.location(key)) for title, key in reports.items() if opened.exists(key)},
+    )
+
+
+def _position(stage: str) -> int:
+    return STAGE_NAMES.index(stage) if stage in STAGE_NAMES else len(STAGE_NAMES)
+
+
+def _row(record: Record) -> StageRow:
+    """Return the row of a record; its reason says why the stage computed anything, did not, or failed."""
+    reason = record.get("reason") or record.get("why")  # the former name
+    if "error" in record:
+        reason = f"failed: {record.get('error_type', 'error')}"
+    elif not reason and record.get("skipped"):
+        reason = UNCHANGED
+    fields = dict.fromkeys(StageRow.model_fields) | record
+    return StageRow.model_validate(fields | {"reason": reason})

@@ -2,6 +2,8 @@
 
 Standard library only, so DAG files may import it. Functions are imported when they are first used. To add a gate,
 write its function, add a row here, and add tests and documentation.
+
+Runs the stages in their order for the command line. The DAGs run the same stages, contracts in parallel.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from typing import Any, Literal
+
+from vpoc_ml.artifacts.plan import Plan
+from vpoc_ml.artifacts.stage_results import StageResult
+from vpoc_ml.artifacts.training_progress import OnProgress
 
 Scope = Literal["contract", "contracts", "run"]
 """How often a stage is called in a run: once per contract, once with the list of contracts, or once without."""
@@ -241,3 +247,30 @@ def stage_of_function(function_name: str) -> Stage:
 def is_after(name: str, other: str) -> bool:
     """Return whether stage ``name`` comes after ``other`` in the run order; a stage does not come after itself."""
     return STAGE_NAMES.index(name) > STAGE_NAMES.index(other)
+
+
+def run_until(
+    lake: str,
+    run: str,
+    last: str,
+    now: datetime,
+    *,
+    on_stage: Callable[[StageResult], None] = lambda result: None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Run the stages of a started run up to and including ``last``; unchanged ones skip themselves.
+
+    Where they make a training set, too few sessions for it end the run with the roll table, before any profile.
+
+    ``on_stage`` receives each stage's result, ``on_progress`` each progress record of the training.
+    """
+    options: dict[str, dict[str, Any]] = {"rolls": {"last": last}, "train": {"on_progress": on_progress}}
+    contracts: list[str] = []
+    for stage in STAGES:
+        if is_after(stage.name, last):
+            break
+        for arguments in stage.arguments(contracts, now):
+            result = stage.function(lake, run, *arguments, **options.get(stage.name, {}))
+            if isinstance(result, Plan):
+                contracts = list(result.contracts)
+            on_stage(result)
