@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from vpoc_ml import config
 from vpoc_ml.config import renamed
-from vpoc_ml.config.settings import every_setting, field_of, shown
+from vpoc_ml.config.schema import every_setting, field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownPresetError
 
 

@@ -16,7 +16,7 @@ from vpoc_airflow.schedule import instrument_override
 from vpoc_ml import config, pipeline
 from vpoc_ml.config import form_fields, setting_keys
 from vpoc_ml.config.renamed import current_names
-from vpoc_ml.config.settings import field_of, shown
+from vpoc_ml.config.schema import field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.market.nights import CHICAGO

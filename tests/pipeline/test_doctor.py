@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,7 @@ from typer.testing import CliRunner
 
 from vpoc_ml.cli import app
 from vpoc_ml.config import MachineConfig
-from vpoc_ml.pipeline import doctor
-from vpoc_ml.pipeline.doctor import as_json, examine, stops
+from vpoc_ml.pipeline.doctor import as_json, check_memory, examine, reachable, stops
 from vpoc_ml.training.hardware.probe import AMD, GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import Smoke
 
@@ -106,9 +106,7 @@ def test_full_disk_is_named(doctor, monkeypatch):
     from types import SimpleNamespace
 
     for free, level in ((0.5, "problem"), (3.0, "warning"), (50.0, "ok")):
-        monkeypatch.setattr(
-            doctor.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free * GIB, total=0)
-        )
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free * GIB, total=0))
         assert doctor()["disk"].level == level
 
 
@@ -178,7 +176,7 @@ def test_url_that_cannot_be_read_is_reported_by_its_variable_alone(doctor, url):
 
 
 def test_host_that_cannot_be_one_is_not_reachable():
-    assert "idna" in doctor.reachable("a" * 64 + ".example", 80)
+    assert "idna" in reachable("a" * 64 + ".example", 80)
 
 
 def test_closed_port_is_refused_and_an_open_one_answers():
@@ -187,13 +185,13 @@ def test_closed_port_is_refused_and_an_open_one_answers():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        assert doctor.reachable("127.0.0.1", server.getsockname()[1]) is None
+        assert reachable("127.0.0.1", server.getsockname()[1]) is None
         port = server.getsockname()[1]
-    assert "refused" in doctor.reachable("127.0.0.1", port)
+    assert "refused" in reachable("127.0.0.1", port)
 
 
 def test_absent_meminfo_is_a_note(tmp_path):
-    assert doctor.check_memory(tmp_path).level == "note"
+    assert check_memory(tmp_path).level == "note"
 
 
 def test_command_prints_what_was_found_and_exits_2_on_a_problem(tmp_path, monkeypatch):

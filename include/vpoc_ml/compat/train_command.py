@@ -1,8 +1,7 @@
 """Input and output of the legacy trainer: one merged data file in, a folder with the model out.
 
-Daily VIX closes from the VIX column of the legacy system's merged file, without its look-ahead.
-
-That column carries a daily close at every minute, joined by an undocumented rule: by UTC date or by trade date,
+``write_closes`` makes daily VIX closes of the merged file's VIX column, without its look-ahead. That
+column carries a daily close at every minute, joined by an undocumented rule: by UTC date or by trade date,
 with or without a lag. Under every such rule a bar that ends by 16:15 New York of a date carries the close of that
 date or an older one. So the last value until 16:15 is taken as the date's close and published at 16:15: where the
 rule had a lag the closes are a day late, and they are never early.
@@ -123,7 +122,7 @@ def deliver(
 
     A folder is taken as it is. A file is linked into a private folder below ``output``, the merged file as Parquet
     becomes the CSV it was; its VIX file is the one named, else one beside it, else made of its VIX column (see
-    ``ingest.merged_vix``). If the file's name has no contract, the only one of ``contracts`` becomes part of the
+    ``write_closes``). If the file's name has no contract, the only one of ``contracts`` becomes part of the
     link's name. Nothing is ever removed: each data file has a folder of its own there.
 
     Raises:

@@ -20,7 +20,7 @@ from vpoc_ml.config.presets import (
     smoke,
     top5,
 )
-from vpoc_ml.config.schema import number
+from vpoc_ml.config.schema import number, setting_keys
 from vpoc_ml.config.settings import (
     DataConfig,
     DatasetConfig,
@@ -36,7 +36,6 @@ from vpoc_ml.config.settings import (
     RunConfig,
     Section,
     TrainingConfig,
-    setting_keys,
 )
 
 __all__ = [

@@ -13,8 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from vpoc_ml.config.presets import PRESETS, preset
-from vpoc_ml.config.schema import KINDS, LIMITS, describe
-from vpoc_ml.config.settings import every_setting, setting_schema, shown
+from vpoc_ml.config.schema import KINDS, LIMITS, describe, every_setting, setting_schema, shown
 
 
 def form_fields() -> dict[str, dict[str, Any]]:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from vpoc_ml.config.presets import preset
 from vpoc_ml.config.renamed import PARAMETERS, THRESHOLDS, current_names
-from vpoc_ml.config.schema import KINDS, number
-from vpoc_ml.config.settings import RunConfig, field_of, is_list, setting_keys, setting_schema
+from vpoc_ml.config.schema import KINDS, field_of, is_list, number, setting_keys, setting_schema
+from vpoc_ml.config.settings import RunConfig
 from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
 
 
@@ -37,7 +37,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """Return the preset ``name`` with dotted ``overrides`` applied.
 
     Raises:
-        UnknownRecipeError: no such preset.
+        UnknownPresetError: no such preset.
         UnknownKeyError: an override names no setting; the nearest settings are suggested.
         InvalidValueError: a value is outside the setting's type or limits.
     """

@@ -1,12 +1,19 @@
-"""Numbers that people type: one parser for the trigger form, the command line and a run's conf."""
+"""The settings one by one: dotted key, field, JSON schema, text for a person, and the parser of typed numbers.
+
+The trigger form, the command line and a run's conf all use it.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, get_origin
 
+from pydantic.fields import FieldInfo
+
+from vpoc_ml.config.settings import RunConfig, Section
 from vpoc_ml.errors import InvalidValueError
 
 KINDS = ("integer", "number")  # of a JSON schema
@@ -70,3 +77,52 @@ def _within(value: float, schema: Mapping[str, Any]) -> bool:
         value <= schema.get("maximum", math.inf),
     )
     return all(inside)
+
+
+def setting_keys() -> tuple[str, ...]:
+    """Return the dotted key of every setting, in the order of the sections."""
+    return tuple(f"{section}.{name}" for section, name, _ in every_setting())
+
+
+def every_setting() -> Iterable[tuple[str, str, FieldInfo]]:
+    """Yield section, name and field of every setting, in order."""
+    for section in RunConfig.model_fields:
+        if section != "preset":
+            for name, field in section_class(section).model_fields.items():
+                yield section, name, field
+
+
+def section_class(section: str) -> type[Section]:
+    """Return the class of a section of ``RunConfig``."""
+    return type(RunConfig.model_fields[section].default)
+
+
+def field_of(section: str, name: str) -> FieldInfo:
+    """Return a setting's field."""
+    return section_class(section).model_fields[name]
+
+
+def setting_schema(section: str, name: str) -> dict[str, Any]:
+    """Return the JSON schema of a setting; of one that may be none, the schema of its other values."""
+    properties = _properties(section)[name]
+    other: dict[str, Any] = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
+    return {**properties, **other}
+
+
+@cache
+def _properties(section: str) -> dict[str, dict[str, Any]]:
+    properties: dict[str, dict[str, Any]] = section_class(section).model_json_schema()["properties"]
+    return properties
+
+
+def shown(field: FieldInfo, value: Any) -> str:
+    """Return a setting's value as text for a person; an empty one in the words of its ``empty``."""
+    if value is None or value in ("", (), []):
+        extra = field.json_schema_extra
+        return str(extra.get("empty", "none")) if isinstance(extra, dict) else "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Return whether a setting holds several values."""
+    return get_origin(field.annotation) is tuple

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,7 +18,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from vpoc_ml.config.choices import Encoding, Target
 from vpoc_ml.config.renamed import current_document, merged_parameters
@@ -535,52 +534,3 @@ class RunConfig(Section):
         part = self.model_dump(mode="json", include=set(sections) or None, exclude={"machine"})
         text = json.dumps(part, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def setting_keys() -> tuple[str, ...]:
-    """Return the dotted key of every setting, in the order of the sections."""
-    return tuple(f"{section}.{name}" for section, name, _ in every_setting())
-
-
-def every_setting() -> Iterable[tuple[str, str, FieldInfo]]:
-    """Yield section, name and field of every setting, in order."""
-    for section in RunConfig.model_fields:
-        if section != "preset":
-            for name, field in section_class(section).model_fields.items():
-                yield section, name, field
-
-
-def section_class(section: str) -> type[Section]:
-    """Return the class of a section of ``RunConfig``."""
-    return type(RunConfig.model_fields[section].default)
-
-
-def field_of(section: str, name: str) -> FieldInfo:
-    """Return a setting's field."""
-    return section_class(section).model_fields[name]
-
-
-def setting_schema(section: str, name: str) -> dict[str, Any]:
-    """Return the JSON schema of a setting; of one that may be none, the schema of its other values."""
-    properties = _properties(section)[name]
-    other: dict[str, Any] = next((each for each in properties.get("anyOf", ()) if each.get("type") != "null"), {})
-    return {**properties, **other}
-
-
-@cache
-def _properties(section: str) -> dict[str, dict[str, Any]]:
-    properties: dict[str, dict[str, Any]] = section_class(section).model_json_schema()["properties"]
-    return properties
-
-
-def shown(field: FieldInfo, value: Any) -> str:
-    """Return a setting's value as text for a person; an empty one in the words of its ``empty``."""
-    if value is None or value in ("", (), []):
-        extra = field.json_schema_extra
-        return str(extra.get("empty", "none")) if isinstance(extra, dict) else "none"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def is_list(field: FieldInfo) -> bool:
-    """Return whether a setting holds several values."""
-    return get_origin(field.annotation) is tuple

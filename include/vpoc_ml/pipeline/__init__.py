@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 OPERATIONS = {
     "start_run": "plan_stage",
-    "run_until": "order",
+    "run_until": "stages",
     "prove_code": "leakage_stage",
     "rollback": "champion_stages",
     "models": "champion_stages",
-    "summarize": "summary",
+    "summarize": "run",
     "migrate": "migration",
 }
 """Module of each function that is no stage: it leaves no record in the run."""

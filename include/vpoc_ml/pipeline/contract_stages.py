@@ -1,6 +1,6 @@
-"""Stages of one contract: vendor file -> bars -> sessions and developing levels -> features; and the roll table.
+"""Stages of one contract: vendor file -> bars -> sessions and developing levels -> features.
 
-Whether a contract's only file grew at its end since its bars were built, and the bars made of that.
+Where a contract's only file has grown at its end since its bars were built, ``appended`` reads the new lines only.
 """
 
 from __future__ import annotations
@@ -9,32 +9,25 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts.sources import Source
-from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, RollsResult, SuccessorResult, WorkResult
+from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, SuccessorResult, WorkResult
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features, build_in_chunks
 from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append, source_identity
 from vpoc_ml.ingest.fingerprints import combined_hash, hash_source
-from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.lake.code_digest import code_digest
-from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Manifest
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.market.exchange_calendar import sessions
-from vpoc_ml.market.roll_table import front_periods, roll_problems, roll_table
 from vpoc_ml.pipeline.feature_inputs import History, pair_closes, pair_inputs
 from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
-from vpoc_ml.pipeline.roll_stage import Measure, daily_volumes, roll_rule, with_open_interest
-from vpoc_ml.pipeline.run import Run, stage
-from vpoc_ml.pipeline.run_sessions import refuse_too_few
+from vpoc_ml.pipeline.run import Run, result_of_manifest, stage
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
@@ -118,7 +111,6 @@ def _raw(fingerprint: str) -> str:
 
 Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
 """The VIX closes, None without the VIX, and the values of each covariate by its column."""
-W = TypeVar("W", bound=WorkResult)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -142,7 +134,7 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         build_key = _bars_build_key(run, raw, (vix, others), before.last_ts if before else None)
         reason = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
         if before and reason is None:
-            return _from_manifest(IngestResult, before, None)
+            return result_of_manifest(IngestResult, before, None)
         built = appended(run, contract, sources, build_key, vix, others) if run.as_of is None else None
         given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
         built = built or build_bars(*given, as_of=run.as_of)
@@ -158,7 +150,7 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         }
         run.lake.write_frame(quarantine_key, built.quarantine, build_key)
         made = run.lake.write_frame(key, built.bars, build_key, details | whole_file(sources, size))
-        return _from_manifest(IngestResult, made, reason or "new")
+        return result_of_manifest(IngestResult, made, reason or "new")
 
 
 @stage
@@ -250,50 +242,6 @@ def features_successor(run: Run, contract: str) -> SuccessorResult:
     )
 
 
-@stage
-def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> RollsResult:
-    """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
-
-    ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
-    ``last`` names the stage that the run ends with: where the front contracts hold too few sessions for it, the run
-    ends here, before anything expensive is computed.
-
-    Raises:
-        MissingInputError: the roll rule needs open interest and there is none.
-        InsufficientSessionsError: too few sessions for the stages up to ``last``.
-    """
-    result = _rolls(run, contracts)
-    refuse_too_few(run, contracts, last)
-    return result
-
-
-def _rolls(run: Run, contracts: list[str]) -> RollsResult:
-    """Build the roll table unless it is fresh."""
-    rule, interest = roll_rule(run), run.config.data.open_interest
-    key = run.roll_key()
-    with run.lake.writing("roll"):  # list the bars inside the lock: another run may have added a contract
-        keys = sorted({run.key("bars", contract) for contract in contracts} | _stored(run, "bars"))
-        inputs = {key: run.lake.content_hash(key) for key in keys}
-        if interest and Path(interest).is_file():
-            inputs["open_interest"] = hash_file(Path(interest))
-        code = code_digest(roll_table, sessions, read_open_interest)
-        build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", code)
-        reason = run.lake.stale_reason(key, build_key)
-        if reason is None:
-            stored = run.lake.require_manifest(key)
-            return _from_manifest(RollsResult, stored, None)
-        daily = with_open_interest(run, daily_volumes(run, keys))
-        table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
-        days = [day for day in daily["session"].unique().sort() if day is not None]
-        calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
-        details = {"rows_in": daily.height, "quarantined": 0, "lost": roll_problems(daily, table, calendar)}
-        return _from_manifest(RollsResult, run.lake.write_frame(key, table, build_key, details), reason)
-
-
-def _stored(run: Run, kind: str) -> set[str]:
-    return set(run.lake.keys(run.shared_key(f"{kind}/{run.config.data.instrument}")))
-
-
 def _fingerprint(run: Run, source: Source) -> str:
     """Return the source's fingerprint without reading a file again that has not been touched since the last time."""
     return run.lake.cached_for_file(source.path, source.key, partial(hash_source, source))
@@ -327,9 +275,3 @@ def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:
 def _counted(rows_in: int, rows_out: int, *, reason: str | None) -> WorkResult:
     """Return a stage's counts; ``reason`` is why its artifact was built, None if it was up to date."""
     return WorkResult(rows_in=rows_in, rows_out=rows_out, skipped=reason is None, reason=reason or UNCHANGED)
-
-
-def _from_manifest(kind: type[W], manifest: Manifest, reason: str | None) -> W:
-    """Return the result of a stage from the details of its artifact's manifest."""
-    own = {"rows_out": manifest.rows, "skipped": reason is None, "reason": reason or UNCHANGED}
-    return kind.model_validate(manifest.details | own)

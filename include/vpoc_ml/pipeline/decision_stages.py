@@ -3,7 +3,7 @@
 ``decision.json`` in the run's folder holds the newest decision. A decision is valid for the champion that the
 candidate was compared with. If the champion has changed since, the rule decides again.
 
-The evidence that a person reads before approving a promotion, as Markdown.
+``approval_text`` is the evidence that a person reads before approving a promotion, as Markdown.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What a contract's features read of the contracts that were front before it: from the roll table and the lake.
+"""What a contract's features read besides its own bars: the contracts that were front before it, and a second market.
 
-The features' build key names the roll (``roll``) and the content of the bars they read (``predecessor``), so a rebuilt
-predecessor or a moved roll makes its successor stale, and a change elsewhere in the predecessor does not.
+``History`` follows the roll table back to the predecessors' last front sessions. The features' build key names the
+roll (``roll``) and the content of the bars they read (``predecessor``), so a rebuilt predecessor or a moved roll makes
+its successor stale, and a change elsewhere in the predecessor does not.
 
-The other instrument of family cointegration: its front closes, out of the same lake.
+``pair_closes`` are the front closes of the other instrument of family cointegration, out of the same lake (``pair``).
 """
 
 from __future__ import annotations

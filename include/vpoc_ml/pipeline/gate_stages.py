@@ -1,6 +1,6 @@
 """The gates as stages: each validates files of the stages before it and ends the run if a critical check failed.
 
-Daily figures of every contract that the lake holds, by which the gate ``bars`` compares contracts.
+The gate on look-ahead has a module of its own, ``leakage_stage``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _COLUMNS = ("contract", "session", "ts", "open", "high", "low", "close", "volume
 
 
 def daily_figures(run: Run) -> pl.DataFrame:
-    """Return one row a contract and session (``schemas.DAILY_FIGURES``); only bars that changed are read again."""
+    """Return one row a contract and session (``schemas.DAILY_FIGURES``), by which gate ``bars`` compares contracts.
+
+    Covers every contract of the lake; only bars that changed are read again.
+    """
     keys = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
     texts = [run.lake.cached(key, "daily figures", _COLUMNS, _daily) for key in keys]
     rows = [row for text in texts for row in json.loads(text)]

@@ -1,4 +1,4 @@
-"""Helpers of the roll stage: daily figures, and the steps that need not be measured again."""
+"""Stage of the roll table: daily volumes or open interest of every contract -> front periods, gaps and ratios."""
 
 from __future__ import annotations
 
@@ -9,12 +9,58 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.stage_results import RollsResult
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.open_interest import read_open_interest
+from vpoc_ml.lake.code_digest import code_digest
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Manifest
+from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.nights import CHICAGO
-from vpoc_ml.market.roll_table import MEASURE_DAYS, RollStep, measure_roll
-from vpoc_ml.pipeline.run import Run
+from vpoc_ml.market.roll_table import MEASURE_DAYS, RollStep, front_periods, measure_roll, roll_problems, roll_table
+from vpoc_ml.pipeline.run import Run, result_of_manifest, stage
+from vpoc_ml.pipeline.run_sessions import refuse_too_few
+
+_REMEDY = (
+    "No stage makes these figures: name the exchange's with data.open_interest=FILE (a LEAN zip, or a CSV with the"
+    " columns contract,session,open_interest), or choose data.roll_rule=volume."
+)
+
+
+@stage
+def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> RollsResult:
+    """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
+
+    ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
+    ``last`` names the stage that the run ends with: where the front contracts hold too few sessions for it, the run
+    ends here, before anything expensive is computed.
+
+    Raises:
+        MissingInputError: the roll rule needs open interest and there is none.
+        InsufficientSessionsError: too few sessions for the stages up to ``last``.
+    """
+    rule, interest = roll_rule(run), run.config.data.open_interest
+    key = run.roll_key()
+    with run.lake.writing("roll"):  # list the bars inside the lock: another run may have added a contract
+        stored_bars = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
+        bars = sorted({run.key("bars", contract) for contract in contracts} | set(stored_bars))
+        inputs = {each: run.lake.content_hash(each) for each in bars}
+        if interest and Path(interest).is_file():
+            inputs["open_interest"] = hash_file(Path(interest))
+        code = code_digest(roll_table, sessions, read_open_interest)
+        build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", code)
+        reason = run.lake.stale_reason(key, build_key)
+        if reason is None:
+            made = run.lake.require_manifest(key)
+        else:
+            daily = with_open_interest(run, daily_volumes(run, bars))
+            table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
+            days = [day for day in daily["session"].unique().sort() if day is not None]
+            calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
+            details = {"rows_in": daily.height, "quarantined": 0, "lost": roll_problems(daily, table, calendar)}
+            made = run.lake.write_frame(key, table, build_key, details)
+    refuse_too_few(run, contracts, last)
+    return result_of_manifest(RollsResult, made, reason)
 
 
 def daily_volumes(run: Run, keys: Sequence[str]) -> pl.DataFrame:
@@ -36,12 +82,6 @@ def roll_rule(run: Run) -> str:
     """Return the run's rule: the configuration's, else the instrument's."""
     setting = run.config.data.roll_rule
     return run.instrument.roll_rule if setting == "instrument" else setting
-
-
-_REMEDY = (
-    "No stage makes these figures: name the exchange's with data.open_interest=FILE (a LEAN zip, or a CSV with the"
-    " columns contract,session,open_interest), or choose data.roll_rule=volume."
-)
 
 
 def open_interest_file(run: Run) -> Path | None:
@@ -83,8 +123,11 @@ class Measure:
 
     def __init__(self, run: Run, key: str, build_key: BuildKey, stored: Manifest | None) -> None:
         self._run, self._build_key = run, build_key
-        usable = stored is not None and stored.code == build_key.code and run.lake.up_to_date(key, _made_of(stored))
-        self._before = stored if usable else None
+        if stored is not None and stored.code == build_key.code:
+            made_with = BuildKey(stored.inputs, stored.config, stored.code)
+            self._before = stored if run.lake.up_to_date(key, made_with) else None
+        else:
+            self._before = None
         rows = run.lake.read_frame(key).iter_rows(named=True) if self._before else ()
         self._steps = {
             (row["predecessor"], row["contract"], row["first_session"]): RollStep(row["gap"], row["ratio"])
@@ -105,8 +148,3 @@ class Measure:
     def _week(self, contract: str, switch: date) -> pl.DataFrame:
         bars = self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "close", "volume"])
         return bars.filter(pl.col("session").is_between(switch - timedelta(days=MEASURE_DAYS), switch, closed="left"))
-
-
-def _made_of(manifest: Manifest) -> BuildKey:
-    """Return the build key an artifact was made with."""
-    return BuildKey(manifest.inputs, manifest.config, manifest.code)

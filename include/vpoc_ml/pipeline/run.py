@@ -3,9 +3,8 @@
 A stage is a function of an opened run. Called from outside it takes the lake and the run's name, so
 that a DAG task, the command line and a test all say ``ingest_contract("data", "2025-02-27", "ESH25")``.
 
-Records of failed stages in the folder of a run. Airflow's tasks write them; reports and command lines read them.
-
-The summary of a run, from the records of its stages.
+Every stage leaves its result or its typed error in ``stages/``. Airflow's tasks also record each exception as a
+``StageFailure``, which the pages of a run and the backfill read.
 """
 
 from __future__ import annotations
@@ -23,17 +22,26 @@ from pydantic import JsonValue, ValidationError
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.failure import FOLDER, StageFailure, failure_file
 from vpoc_ml.artifacts.plan import Plan
-from vpoc_ml.artifacts.stage_results import UNCHANGED, DataAge, FailedStage, RunSummary, StageResult, StageRow
+from vpoc_ml.artifacts.stage_results import (
+    UNCHANGED,
+    DataAge,
+    FailedStage,
+    RunSummary,
+    StageResult,
+    StageRow,
+    WorkResult,
+)
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
-from vpoc_ml.lake.store import Lake
+from vpoc_ml.lake.store import Lake, Manifest
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES, stage_of_function
 from vpoc_ml.registry.model_key import ModelKey
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=StageResult)
+W = TypeVar("W", bound=WorkResult)
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,12 @@ def _parsed(stored: bytes, kind: type[StageResult]) -> StageResult:
 def _loaded(stored: bytes, where: str) -> RunConfig:
     """Return the configuration, which is frozen, of a file; a process that runs many stages reads it once."""
     return load_stored(stored, where)
+
+
+def result_of_manifest(kind: type[W], manifest: Manifest, reason: str | None) -> W:
+    """Return the result of a stage from its artifact's manifest; ``reason`` says why it was built, None: it was not."""
+    own = {"rows_out": manifest.rows, "skipped": reason is None, "reason": reason or UNCHANGED}
+    return kind.model_validate(manifest.details | own)
 
 
 def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, str, P], R]:

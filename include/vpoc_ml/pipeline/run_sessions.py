@@ -1,6 +1,6 @@
-"""Whether the front contracts hold enough sessions for a training set, known before any feature is computed.
+"""The sessions of a run: how old its newest bar is, which session each contract must reach, and whether they suffice.
 
-Age of a run's bars at its clock, and the session that each contract's bars must include.
+Too few sessions for a training set are known before any feature is computed.
 """
 
 from __future__ import annotations

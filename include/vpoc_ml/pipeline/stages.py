@@ -1,9 +1,8 @@
 """The one table of stages. Command line, run order, DAG tasks, list of gates and test doubles derive from it.
 
 Standard library only, so DAG files may import it. Functions are imported when they are first used. To add a gate,
-write its function, add a row here, and add tests and documentation.
-
-Runs the stages in their order for the command line. The DAGs run the same stages, contracts in parallel.
+write its function, add a row here, and add tests and documentation. ``run_until`` runs the stages one after the
+other for the command line; the DAGs run the same stages, contracts in parallel.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from vpoc_ml.artifacts.plan import Plan
-from vpoc_ml.artifacts.stage_results import StageResult
-from vpoc_ml.artifacts.training_progress import OnProgress
+if TYPE_CHECKING:
+    from vpoc_ml.artifacts.stage_results import StageResult
+    from vpoc_ml.artifacts.training_progress import OnProgress
 
 Scope = Literal["contract", "contracts", "run"]
 """How often a stage is called in a run: once per contract, once with the list of contracts, or once without."""
@@ -103,7 +102,7 @@ STAGES = (
     ),
     Stage(
         "rolls",
-        "contract_stages:build_rolls",
+        "roll_stage:build_rolls",
         "contracts",
         needs=("gate-bars",),
         produces=("roll/{symbol}.parquet",),
@@ -271,6 +270,6 @@ def run_until(
             break
         for arguments in stage.arguments(contracts, now):
             result = stage.function(lake, run, *arguments, **options.get(stage.name, {}))
-            if isinstance(result, Plan):
+            if stage.name == "plan":
                 contracts = list(result.contracts)
             on_stage(result)

@@ -12,7 +12,7 @@ from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.artifacts.training_progress import read_progress
 from vpoc_ml.config import RunConfig
-from vpoc_ml.config.settings import every_setting, shown
+from vpoc_ml.config.schema import every_setting, shown
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.reports import charts
