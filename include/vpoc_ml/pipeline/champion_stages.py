@@ -143,25 +143,18 @@ def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> R
     """
     if not reason.strip():
         raise InputError("Expected a reason for the rollback; was empty. Give one with --reason.")
-    opened = Lake(lake)
-    of = _chosen(registry_of(opened), key)
-    restored = model_store(opened, of).rollback(reason, now)
-    return RollbackResult(key=str(of), champion=restored.version, run=restored.run, reason=reason)
-
-
-def _chosen(registry: Registry, key: str | None) -> ModelKey:
+    registry = registry_of(Lake(lake))
     known = registry.keys()
     listed = ", ".join(map(str, known)) or "none yet"
-    if key is not None:
-        chosen = ModelKey.parse(key)
-        if chosen not in known:
-            raise InvalidValueError("the key (--key)", key, f"one of those in the ledger: {listed}")
-        return chosen
-    if len(known) > 1:
-        raise ConfigError(f"Expected the key of one champion; the ledger has {listed}. Name it with --key.")
-    if not known:
+    if key is None and not known:
         raise RegistryError("Expected an earlier champion to go back to; the ledger has no decision yet.")
-    return known[0]
+    if key is None and len(known) > 1:
+        raise ConfigError(f"Expected the key of one champion; the ledger has {listed}. Name it with --key.")
+    chosen = known[0] if key is None else ModelKey.parse(key)
+    if chosen not in known:
+        raise InvalidValueError("the key (--key)", key, f"one of those in the ledger: {listed}")
+    restored = ModelStore(registry, chosen).rollback(reason, now)
+    return RollbackResult(key=str(chosen), champion=restored.version, run=restored.run, reason=reason)
 
 
 def models(lake: str, key: str | None = None) -> list[ModelSummary]:

@@ -18,12 +18,11 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, SuccessorResult, WorkResult
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features, build_in_chunks
-from vpoc_ml.features.history import Predecessor
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append, source_identity
 from vpoc_ml.ingest.fingerprints import combined_hash, hash_source
 from vpoc_ml.lake.code_digest import code_digest
-from vpoc_ml.lake.store import BuildKey, Manifest
+from vpoc_ml.lake.store import BuildKey
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.feature_inputs import History, pair_closes, pair_inputs
 from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
@@ -31,86 +30,10 @@ from vpoc_ml.pipeline.run import Run, result_of_manifest, stage
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
-FILE = "file"
-
-
-def plain_size(sources: Sequence[Source]) -> int | None:
-    """Return the size in bytes of the only source; None of several, of a part of a file, and of a missing one."""
-    if len(sources) != 1 or sources[0].member or sources[0].symbol or not sources[0].path.is_file():
-        return None
-    return sources[0].path.stat().st_size
-
-
-def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
-    """Return the detail of a manifest from which ``appended`` knows the file again.
-
-    Args:
-        sources: what the bars were built of.
-        size: its ``plain_size`` before it was hashed; a file that grew since gets no detail.
-    """
-    if size is None or plain_size(sources) != size:
-        return {}
-    return {FILE: {"size": size, "source": source_identity(sources[0])}}
-
-
-def appended(
-    run: Run,
-    contract: str,
-    sources: Sequence[Source],
-    build_key: BuildKey,
-    vix: pl.DataFrame | None,
-    covariates: Mapping[str, pl.DataFrame],
-) -> BuiltBars | None:
-    """Return the bars and the quarantine of the stored ones and the lines that were appended to their file.
-
-    None unless the file is the only thing that changed and its old content is the beginning of the new one.
-    ``build_key`` is the current key of the stored bars: with the file's new fingerprint, and the closes published up to
-    the last stored bar.
-    """
-    key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
-    stored, bad = run.lake.manifest(key), run.lake.manifest(quarantine_key)
-    if stored is None or bad is None or len(sources) != 1 or stored.inputs != bad.inputs:
-        return None
-    known = stored.details.get(FILE)
-    if (
-        known is None
-        or known["source"] != source_identity(sources[0])
-        or not _only_raw_changed((stored, bad), build_key)
-    ):
-        return None
-    append = detect_append(sources[0], known["size"])
-    if (
-        append is None
-        or _raw(append.hash_before) != stored.inputs["raw"]
-        or _raw(append.hash_now) != build_key.inputs["raw"]
-    ):
-        return None
-    try:
-        (bars, made), (quarantine, _) = run.lake.load(key), run.lake.load(quarantine_key)
-    except ArtifactError:
-        return None
-    if made != stored:
-        return None
-    details = stored.details
-    before = BuiltBars(bars, quarantine, details["rows_in"], details["reasons"], details["notes"], details["left_out"])
-    return append_bars(before, append, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
-
-
-def _only_raw_changed(stored: tuple[Manifest, ...], build_key: BuildKey) -> bool:
-    others = {**build_key.inputs, "raw": ""}
-    return all(
-        {**each.inputs, "raw": ""} == others and each.config == build_key.config and each.code == build_key.code
-        for each in stored
-    )
-
-
-def _raw(fingerprint: str) -> str:
-    """Return the combined fingerprint of one source."""
-    return hashlib.sha256(fingerprint.encode()).hexdigest()
-
-
 Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
 """The VIX closes, None without the VIX, and the values of each covariate by its column."""
+FILE = "file"
+"""Detail of a manifest of bars: the only file that they were built of."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -128,9 +51,13 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
     sources = run.plan().sources[contract]
     vix, others = vix_closes(run), covariate_values(run)
     key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
+
+    def fingerprint(source: Source) -> str:  # a file that has not been touched is not read again
+        return run.lake.cached_for_file(source.path, source.key, partial(hash_source, source))
+
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
-        raw = combined_hash(sources, partial(_fingerprint, run))
+        raw = combined_hash(sources, fingerprint)
         build_key = _bars_build_key(run, raw, (vix, others), before.last_ts if before else None)
         reason = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
         if before and reason is None:
@@ -196,26 +123,15 @@ def features_contract(run: Run, contract: str) -> WorkResult:
             return _counted(bars_manifest.rows, run.lake.require_manifest(key).rows, reason=None)
         bars, sessions, developing = (run.lake.read_frame(run.key(kind, contract)) for kind in kinds)
         predecessor = history.predecessor()
-        pair = pair_closes(run, bars_manifest)
-        features = _features(run, (bars, sessions, developing), indices, predecessor, pair)
+        market = indices[0], run.instrument, predecessor
+        options: dict[str, Any] = {"profile": run.config.profile, "extras": extras}
+        options |= {"pair": pair_closes(run, bars_manifest), "covariates": indices[1]}
+        if rows := run.config.machine.chunk_rows:  # bounds the memory
+            features = pl.concat(build_in_chunks(bars, *market, rows=rows, **options))
+        else:
+            features = build_features(bars, sessions, developing, *market, **options)
         run.lake.write_frame(key, features, build_key, history.details(predecessor))
         return _counted(bars.height, features.height, reason=reason)
-
-
-def _features(
-    run: Run,
-    frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
-    indices: Indices,
-    predecessor: Predecessor | None,
-    pair: pl.DataFrame | None,
-) -> pl.DataFrame:
-    """Return the features of bars, sessions and developing levels; ``machine.chunk_rows`` bounds its memory."""
-    vix, others = indices
-    options: dict[str, Any] = {"profile": run.config.profile, "extras": run.config.features.extras}
-    options |= {"pair": pair, "covariates": others}
-    if rows := run.config.machine.chunk_rows:
-        return pl.concat(build_in_chunks(frames[0], vix, run.instrument, predecessor, rows=rows, **options))
-    return build_features(*frames, vix, run.instrument, predecessor, **options)
 
 
 @stage
@@ -242,9 +158,67 @@ def features_successor(run: Run, contract: str) -> SuccessorResult:
     )
 
 
-def _fingerprint(run: Run, source: Source) -> str:
-    """Return the source's fingerprint without reading a file again that has not been touched since the last time."""
-    return run.lake.cached_for_file(source.path, source.key, partial(hash_source, source))
+def plain_size(sources: Sequence[Source]) -> int | None:
+    """Return the size in bytes of the only source; None of several, of a part of a file, and of a missing one."""
+    if len(sources) != 1 or sources[0].member or sources[0].symbol or not sources[0].path.is_file():
+        return None
+    return sources[0].path.stat().st_size
+
+
+def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
+    """Return the detail of a manifest from which ``appended`` knows the file again.
+
+    Args:
+        sources: what the bars were built of.
+        size: its ``plain_size`` before it was hashed; a file that grew since gets no detail.
+    """
+    if size is None or plain_size(sources) != size:
+        return {}
+    return {FILE: {"size": size, "source": source_identity(sources[0])}}
+
+
+def appended(
+    run: Run,
+    contract: str,
+    sources: Sequence[Source],
+    build_key: BuildKey,
+    vix: pl.DataFrame | None,
+    covariates: Mapping[str, pl.DataFrame],
+) -> BuiltBars | None:
+    """Return the bars and the quarantine of the stored ones and the lines that were appended to their file.
+
+    None unless the file is the only thing that changed and its old content is the beginning of the new one.
+    ``build_key`` is the current key of the stored bars: with the file's new fingerprint, and the closes published up to
+    the last stored bar.
+    """
+    key, quarantine_key = run.key("bars", contract), run.key("quarantine", contract)
+    stored, bad = run.lake.manifest(key), run.lake.manifest(quarantine_key)
+    if stored is None or bad is None or len(sources) != 1 or stored.inputs != bad.inputs:
+        return None
+    known = stored.details.get(FILE)
+    if known is None or known["source"] != source_identity(sources[0]):
+        return None
+    others = {**build_key.inputs, "raw": ""}
+    for made_with in (stored, bad):
+        same_settings = made_with.config == build_key.config and made_with.code == build_key.code
+        if not same_settings or {**made_with.inputs, "raw": ""} != others:
+            return None
+    append = detect_append(sources[0], known["size"])
+    if append is None:
+        return None
+    raw_before = combined_hash(sources, lambda source: append.hash_before)
+    raw_now = combined_hash(sources, lambda source: append.hash_now)
+    if (raw_before, raw_now) != (stored.inputs["raw"], build_key.inputs["raw"]):
+        return None
+    try:
+        (bars, made), (quarantine, _) = run.lake.load(key), run.lake.load(quarantine_key)
+    except ArtifactError:
+        return None
+    if made != stored:
+        return None
+    details = stored.details
+    before = BuiltBars(bars, quarantine, details["rows_in"], details["reasons"], details["notes"], details["left_out"])
+    return append_bars(before, append, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 
 def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -> BuildKey:
@@ -253,23 +227,24 @@ def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -
 
 
 def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:
-    """Return the build-key inputs that represent the VIX and the covariates."""
+    """Return the build-key inputs that represent the VIX and the covariates.
+
+    Only the closes published before ``last_ts`` count, so a longer VIX file changes no old contract.
+    """
+
+    def published_hash(closes: pl.DataFrame) -> str:
+        times = closes["available_at"].to_physical().to_numpy()  # microseconds, in order: closes are sorted by date
+        known = len(times)
+        if last_ts is not None:
+            last = (datetime.fromisoformat(last_ts) - _EPOCH) // timedelta(microseconds=1)
+            known = int(np.searchsorted(times, last))
+        digest = hashlib.sha256(times[:known].tobytes())
+        digest.update(closes["close"].to_numpy()[:known].tobytes())
+        return digest.hexdigest()
+
     vix, others = indices
-    named = {f"covariate {name}": _vix_hash(values, last_ts) for name, values in others.items()}
-    return {"vix": _vix_hash(vix, last_ts), **named}
-
-
-def _vix_hash(vix: pl.DataFrame | None, last_ts: str | None) -> str:
-    """Hash only the closes published before ``last_ts``, so a longer VIX file changes no old contract."""
-    if vix is None:
-        return "none"
-    published = vix["available_at"].to_physical().to_numpy()  # microseconds, in order: the VIX is sorted by date
-    known = len(published)
-    if last_ts is not None:
-        known = int(np.searchsorted(published, (datetime.fromisoformat(last_ts) - _EPOCH) // timedelta(microseconds=1)))
-    digest = hashlib.sha256(published[:known].tobytes())
-    digest.update(vix["close"].to_numpy()[:known].tobytes())
-    return digest.hexdigest()
+    named = {f"covariate {name}": published_hash(values) for name, values in others.items()}
+    return {"vix": "none" if vix is None else published_hash(vix), **named}
 
 
 def _counted(rows_in: int, rows_out: int, *, reason: str | None) -> WorkResult:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState
-from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics, read_metrics
+from vpoc_ml.artifacts.metrics import Interval, Metrics, read_metrics
 from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, TrainResult
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
 from vpoc_ml.pipeline.champion_stages import current_champion, model_store
@@ -35,49 +35,6 @@ GAINS = (
 )
 
 
-def approval_text(run: str, decision: Decision, metrics: Metrics) -> str:
-    """Return the decision box: what would change, result after costs, gains with intervals, and the rule's reasons."""
-    before = decision.champion_before
-    instead = "there is no champion yet" if before is None else f"in place of version {before}"
-    test = metrics.backtest
-    period = f"{metrics.sessions} test sessions from {metrics.first[:10]} to {metrics.last[:10]}"
-    costs = f"before costs {_dollars(test.gross)}, {test.trades:,} round turns, {period}"
-    versus = sorted(metrics.versus.items(), key=lambda item: item[0] != "champion")
-    confidence = f"{100 * metrics.confidence:g} %"
-    return "\n".join(
-        [
-            f"Promote version {decision.version} (run `{run}`) to champion of **{decision.key}**; {instead}.",
-            "",
-            f"Result after costs: **{_dollars(test.net)}** ({costs}).",
-            "",
-            f"| candidate against | {' | '.join(title for _, title, _, _ in GAINS)} |",
-            f"|---|{'---|' * len(GAINS)}",
-            *(f"| {name} | {_gains(gains)} |" for name, gains in versus),
-            "",
-            f"Differences on the same rows with {confidence} intervals; above zero the candidate is better.",
-            "",
-            "The promotion rule accepts the candidate:",
-            "",
-            *(f"* {reason}" for reason in decision.reasons),
-        ]
-    )
-
-
-def _gains(gains: Gains) -> str:
-    return " | ".join(_interval(getattr(gains, name), factor, form) for name, _, factor, form in GAINS)
-
-
-def _interval(value: Interval | None, factor: float, form: str) -> str:
-    if value is None:
-        return "n/a"
-    point, low, high = (format(factor * getattr(value, part), form) for part in ("value", "low", "high"))
-    return f"{point} [{low}, {high}]"
-
-
-def _dollars(value: float) -> str:
-    return f"{value:,.2f} dollars"
-
-
 @stage
 def decide(run: Run, now: datetime) -> DecisionResult:
     """Register the candidate and apply the promotion rule; nothing is promoted yet.
@@ -87,14 +44,17 @@ def decide(run: Run, now: datetime) -> DecisionResult:
     ledger nor registry.
     """
     if run.as_of is not None:
-        return _simulated(run, now)
+        champion = current_champion(run)
+        verdict, metrics = _verdict(run, champion)
+        state = DecisionState.ACCEPTED if verdict.promote else DecisionState.REFUSED
+        return write_decision(run, _decision(run, verdict, metrics, champion, state, now).replaced(simulated=True))
     store = model_store(run.lake, run.model_key)
     store.recover(now)
     decision = _decided(run, store, now)
     if decision.state != DecisionState.WAITING:
         return decision
     write_evaluation_report(run)
-    return decision.replaced(evidence=approval_text(run.name, decision, _metrics(run)))
+    return decision.replaced(evidence=approval_text(run.name, decision, read_metrics(run.folder)))
 
 
 @stage
@@ -127,7 +87,9 @@ def promote_by_hand(run: Run, now: datetime, reason: str) -> DecisionResult:
     decision = _decided(run, store, now, f"Requested by hand: {reason}")
     if decision.note is not None:
         return decision
-    return _published(run, settled(run, store, decision, now))
+    decision = settled(run, store, decision, now)
+    write_evaluation_report(run)
+    return decision
 
 
 @stage
@@ -150,7 +112,9 @@ def approve(run: Run, now: datetime, name: str, note: str = "", answered: dateti
     """
     answer = _answer(run, "approved", name, note, answered or now)
     store = model_store(run.lake, run.model_key)
-    return _published(run, settled(run, store, answer.replaced(state=DecisionState.ACCEPTED), now))
+    decision = settled(run, store, answer.replaced(state=DecisionState.ACCEPTED), now)
+    write_evaluation_report(run)
+    return decision
 
 
 @stage
@@ -161,7 +125,8 @@ def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetim
         answer = _answer(run, "rejected", name, note, answered or now)
         store.reject(answer.candidate, answer.remarks, now)
         decision = write_decision(run, answer.replaced(state=DecisionState.REJECTED))
-    return _published(run, decision)
+    write_evaluation_report(run)
+    return decision
 
 
 @stage
@@ -178,7 +143,8 @@ def expire(run: Run, now: datetime) -> DecisionResult:
         answer = _waiting(run).replaced(approval=approval)
         store.expire(answer.candidate, answer.remarks, now)
         decision = write_decision(run, answer.replaced(state=DecisionState.EXPIRED))
-    return _published(run, decision)
+    write_evaluation_report(run)
+    return decision
 
 
 @contextmanager
@@ -196,9 +162,10 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
     """Apply the rule, record the decision and, if it is a refusal, put it into the ledger."""
     champion = store.champion()
     verdict, metrics = _verdict(run, champion)
+    estimates = {name: interval.value for name, interval in metrics.candidate if interval is not None}
     version = store.log_run(
         run.folder,
-        metrics=_headline(metrics),
+        metrics=estimates | {"net": metrics.backtest.net},
         params=_flat(json.loads(run.config.to_json())),
         tags={"fingerprint": run.result("train", TrainResult).fingerprint, "config_hash": run.config.digest()},
     )
@@ -212,19 +179,12 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
     return write_decision(run, decision)
 
 
-def _simulated(run: Run, now: datetime) -> DecisionResult:
-    champion = current_champion(run)
-    verdict, metrics = _verdict(run, champion)
-    state = DecisionState.ACCEPTED if verdict.promote else DecisionState.REFUSED
-    return write_decision(run, _decision(run, verdict, metrics, champion, state, now).replaced(simulated=True))
-
-
 def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Metrics]:
     """Return the rule's decision and the metrics; a run that was compared with another champion is evaluated again."""
     against = champion.version if champion else None
     if run.result("evaluate", EvaluateResult).champion != against:
         evaluate(str(run.lake.root), run.name)
-    metrics = _metrics(run)
+    metrics = read_metrics(run.folder)
     evidence = Evidence.of(
         metrics,
         fingerprint=run.result("train", TrainResult).fingerprint,
@@ -344,22 +304,6 @@ def write_decision(run: Run, decision: DecisionResult) -> DecisionResult:
     return decision
 
 
-def _published(run: Run, decision: DecisionResult) -> DecisionResult:
-    """Write the evaluation's page with the decision."""
-    write_evaluation_report(run)
-    return decision
-
-
-def _metrics(run: Run) -> Metrics:
-    return read_metrics(run.folder)
-
-
-def _headline(metrics: Metrics) -> dict[str, float]:
-    """Return the candidate's point estimates and the net result, for MLflow's charts."""
-    values = {name: interval.value for name, interval in metrics.candidate if interval is not None}
-    return {**values, "net": metrics.backtest.net}
-
-
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in tree.items():
@@ -368,3 +312,44 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{name}"] = str(value)
     return flat
+
+
+def approval_text(run: str, decision: Decision, metrics: Metrics) -> str:
+    """Return the decision box: what would change, result after costs, gains with intervals, and the rule's reasons."""
+
+    def dollars(value: float) -> str:
+        return f"{value:,.2f} dollars"
+
+    def cell(value: Interval | None, factor: float, form: str) -> str:
+        if value is None:
+            return "n/a"
+        point, low, high = (format(factor * part, form) for part in (value.value, value.low, value.high))
+        return f"{point} [{low}, {high}]"
+
+    before = decision.champion_before
+    instead = "there is no champion yet" if before is None else f"in place of version {before}"
+    test = metrics.backtest
+    period = f"{metrics.sessions} test sessions from {metrics.first[:10]} to {metrics.last[:10]}"
+    costs = f"before costs {dollars(test.gross)}, {test.trades:,} round turns, {period}"
+    rows = []
+    for rival, gains in sorted(metrics.versus.items(), key=lambda item: item[0] != "champion"):
+        cells = (cell(getattr(gains, name), factor, form) for name, _, factor, form in GAINS)
+        rows.append(f"| {rival} | {' | '.join(cells)} |")
+    confidence = f"{100 * metrics.confidence:g} %"
+    return "\n".join(
+        [
+            f"Promote version {decision.version} (run `{run}`) to champion of **{decision.key}**; {instead}.",
+            "",
+            f"Result after costs: **{dollars(test.net)}** ({costs}).",
+            "",
+            f"| candidate against | {' | '.join(title for _, title, _, _ in GAINS)} |",
+            f"|---|{'---|' * len(GAINS)}",
+            *rows,
+            "",
+            f"Differences on the same rows with {confidence} intervals; above zero the candidate is better.",
+            "",
+            "The promotion rule accepts the candidate:",
+            "",
+            *(f"* {reason}" for reason in decision.reasons),
+        ]
+    )

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.training.hardware.device import DeviceChoice, Try, choose_device, describe_gpu
+from vpoc_ml.training.hardware.device import Try, choose_device, describe_gpu
 from vpoc_ml.training.hardware.diagnostics import Diagnostic
 from vpoc_ml.training.hardware.known_issues import find_known_issues
 from vpoc_ml.training.hardware.probe import GIB, Hardware, probe_hardware
@@ -66,28 +66,25 @@ def check_memory(root: Path = Path("/")) -> Diagnostic:
 
 def check_lake(root: str) -> Iterator[Diagnostic]:
     """Write, read and delete a small object in the lake; report the free space of a local lake."""
+    key, text = f".doctor-{uuid.uuid4().hex}.json", "written by vpoc-ml doctor"
     try:
-        yield _written(Lake(root))
+        opened = Lake(root)
+        opened.write_text(key, text)
+        try:
+            if opened.read_text(key) != text:
+                raise OSError("what was written was not what was read")
+        finally:
+            opened.storage.delete(key)
     except Exception as error:  # noqa: BLE001 - every store has errors of its own, all of them mean "not usable"
         remedy = "Correct --lake or VPOC_LAKE, its permissions, or the credentials in the environment."
         yield Diagnostic("lake", "problem", f"{root} cannot be written: {type(error).__name__}: {error}", remedy)
         return
+    yield Diagnostic("lake", "ok", f"{opened.storage.root} can be written and read")
     if "://" not in root:
         free = shutil.disk_usage(root).free / GIB
         remedy = "" if free >= DISK_GIB else "Free space, or put the lake elsewhere (--lake)."
         level: str = "ok" if not remedy else "warning" if free >= 1 else "problem"
         yield Diagnostic("disk", level, f"{free:.1f} GiB free below {root}", remedy)  # type: ignore[arg-type]
-
-
-def _written(opened: Lake) -> Diagnostic:
-    key, text = f".doctor-{uuid.uuid4().hex}.json", "written by vpoc-ml doctor"
-    opened.write_text(key, text)
-    try:
-        if opened.read_text(key) != text:
-            raise OSError("what was written was not what was read")
-    finally:
-        opened.storage.delete(key)
-    return Diagnostic("lake", "ok", f"{opened.storage.root} can be written and read")
 
 
 def reachable(host: str, port: int) -> str | None:
@@ -114,7 +111,11 @@ def _service(name: str, variable: str, url: str, connect: Connect) -> Diagnostic
         return Diagnostic(name, "warning", f"{variable} cannot be read as a URL", remedy)
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("sqlite", "file", ""):
-        return _file_service(name, variable, _file_of(scheme, parts.path))
+        # of SQLite, three slashes begin a path from the working folder, four an absolute one
+        path = Path(parts.path.removeprefix("/") if scheme == "sqlite" else parts.path).absolute()
+        if path.exists() or path.parent.is_dir():
+            return Diagnostic(name, "ok", str(path))
+        return Diagnostic(name, "problem", f"no folder {path.parent}", f"Make it, or correct {variable}.")
     host, port = parts.hostname, parts.port or PORTS.get(scheme)
     if host is None or port is None:
         return Diagnostic(name, "warning", f"{variable} names no host and port", "Write it as scheme://host:port/...")
@@ -135,17 +136,6 @@ def _parts(url: str) -> SplitResult | None:
     return None if parts.netloc and "@" in parts.path + parts.query + parts.fragment else parts
 
 
-def _file_of(scheme: str, path: str) -> Path:
-    """Return the file of a URL; of SQLite, three slashes begin a path from the working folder, four an absolute one."""
-    return Path(path.removeprefix("/") if scheme == "sqlite" else path).absolute()
-
-
-def _file_service(name: str, variable: str, path: Path) -> Diagnostic:
-    if path.exists() or path.parent.is_dir():
-        return Diagnostic(name, "ok", str(path))
-    return Diagnostic(name, "problem", f"no folder {path.parent}", f"Make it, or correct {variable}.")
-
-
 def examine(
     lake: str,
     config: MachineConfig,
@@ -164,14 +154,28 @@ def examine(
     Args:
         lake: root of the lake.
         config: ``device``, ``allow_cpu`` and ``vram_limit_gib`` are read.
-        machine, environment, connect, smoke, root: what is examined; the real ones by default.
+        hardware, environment, connect, smoke, root: what is examined; the real ones by default.
     """
     hardware = hardware or probe_hardware(environment=environment, root=root)
-    device, chosen = _device(config, hardware, smoke)
-    diagnostics = [check_python(hardware.python), *_software(hardware)]
+    diagnostics = [check_python(hardware.python)]
+    diagnostics.append(Diagnostic("torch", "ok", f"{hardware.torch}, built for {hardware.platform}"))
+    if hardware.platform == "rocm":
+        driver = hardware.driver or "of the kernel"
+        diagnostics.append(Diagnostic("ROCm", "ok", f"HIP {hardware.hip}, driver {driver}"))
+    elif hardware.platform == "cuda":
+        diagnostics.append(Diagnostic("CUDA", "ok", f"{hardware.cuda}, driver {hardware.driver or 'unknown'}"))
     diagnostics += [describe_gpu(hardware, gpu) for gpu in hardware.gpus]
-    diagnostics += [_weighed(diagnostic, chosen) for diagnostic in find_known_issues(hardware)]
-    diagnostics += [device, check_memory(root)]
+    issues = list(find_known_issues(hardware))
+    try:
+        chosen = choose_device(config, hardware=hardware, smoke=smoke)
+    except VpocError as error:
+        device = Diagnostic("device", "problem", str(error))
+    else:  # a run can train, so a problem of a GPU is only a warning
+        issues = [replace(each, level="warning") if each.level == "problem" else each for each in issues]
+        fallback = chosen.device.type == "cpu" and hardware.has_gpu and config.device != "cpu"
+        found = f"a run trains on {chosen.device}: {chosen.reason}"
+        device = Diagnostic("device", "warning" if fallback else "ok", found)
+    diagnostics += [*issues, device, check_memory(root)]
     return [*diagnostics, *check_lake(lake), *check_services(environment, connect)]
 
 
@@ -183,27 +187,3 @@ def stops(diagnostics: list[Diagnostic]) -> bool:
 def as_json(diagnostics: list[Diagnostic]) -> dict[str, Any]:
     """Return the diagnostics as one JSON-ready object; ``ok`` is false if a problem stops training."""
     return {"ok": not stops(diagnostics), "diagnostics": [asdict(diagnostic) for diagnostic in diagnostics]}
-
-
-def _software(hardware: Hardware) -> Iterator[Diagnostic]:
-    yield Diagnostic("torch", "ok", f"{hardware.torch}, built for {hardware.platform}")
-    if hardware.platform == "rocm":
-        yield Diagnostic("ROCm", "ok", f"HIP {hardware.hip}, driver {hardware.driver or 'of the kernel'}")
-    elif hardware.platform == "cuda":
-        yield Diagnostic("CUDA", "ok", f"{hardware.cuda}, driver {hardware.driver or 'unknown'}")
-
-
-def _device(config: MachineConfig, hardware: Hardware, smoke: Try) -> tuple[Diagnostic, DeviceChoice | None]:
-    try:
-        chosen = choose_device(config, hardware=hardware, smoke=smoke)
-    except VpocError as error:
-        return Diagnostic("device", "problem", str(error)), None
-    fallback = chosen.device.type == "cpu" and hardware.has_gpu and config.device != "cpu"
-    found = f"a run trains on {chosen.device}: {chosen.reason}"
-    return Diagnostic("device", "warning" if fallback else "ok", found), chosen
-
-
-def _weighed(diagnostic: Diagnostic, chosen: DeviceChoice | None) -> Diagnostic:
-    """Return a GPU problem as a warning if training on the CPU is allowed."""
-    spared = diagnostic.level == "problem" and chosen is not None
-    return replace(diagnostic, level="warning") if spared else diagnostic

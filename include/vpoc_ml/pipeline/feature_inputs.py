@@ -59,7 +59,9 @@ class History:
         self._run, self._contract = run, contract
         self._needed = required_history(run.config.features.extras)
         self._wanted = max(HISTORY_SESSIONS, self._needed.history)
-        self._rolls = _rolls(run)
+        built = run.lake.manifest(run.roll_key()) is not None
+        rows = run.lake.read_cached(run.roll_key()).iter_rows(named=True) if built else ()
+        self._rolls: dict[str, dict[str, Any]] = {row["contract"]: row for row in rows}
         self._known: dict[str, Any] = stored.details.get("history", {}) if stored else {}
         if self._known.get("sessions", HISTORY_SESSIONS) != self._wanted:
             self._known = {}
@@ -130,7 +132,11 @@ class History:
             reach = len(known) if self._known["complete"] else None
             if [link.to_json() for link in islice(self._links(), reach)] == known:
                 return self._stored
-        return ", ".join(_named(one) for one in self.slices) or NONE
+        named = []
+        for link, bars in self.slices:
+            text = f"{link.ratio!r}/{link.successor_from}/{hash_frame(bars.drop('contract'))}"
+            named.append(f"{link.contract} {hashlib.sha256(text.encode()).hexdigest()[:16]}")
+        return ", ".join(named) or NONE
 
     def _links(self) -> Iterator[Link]:
         """Follow the rolls back while they could be measured and the bars are in the lake."""
@@ -143,19 +149,6 @@ class History:
             period = before["first_session"], before["last_session"]
             yield Link(before["contract"], *period, row["ratio"], row["first_session"], bars.sha256)
             row = before
-
-
-def _named(one: Slice) -> str:
-    text = f"{one.link.ratio!r}/{one.link.successor_from}/{hash_frame(one.bars.drop('contract'))}"
-    return f"{one.link.contract} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _rolls(run: Run) -> dict[str, dict[str, Any]]:
-    """Return the rows of the roll table by contract; none before the first one was built."""
-    key = run.roll_key()
-    if run.lake.manifest(key) is None:
-        return {}
-    return {row["contract"]: row for row in run.lake.read_cached(key).iter_rows(named=True)}
 
 
 BEFORE = timedelta(days=60)

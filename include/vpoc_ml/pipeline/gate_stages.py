@@ -6,9 +6,7 @@ The gate on look-ahead has a module of its own, ``leakage_stage``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from functools import partial
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -30,33 +28,30 @@ if TYPE_CHECKING:
     from vpoc_ml.artifacts.gate_report import Verdict
 
 
-_COLUMNS = ("contract", "session", "ts", "open", "high", "low", "close", "volume")
-
-
 def daily_figures(run: Run) -> pl.DataFrame:
     """Return one row a contract and session (``schemas.DAILY_FIGURES``), by which gate ``bars`` compares contracts.
 
     Covers every contract of the lake; only bars that changed are read again.
     """
+
+    def daily(bars: pl.DataFrame) -> str:  # sessions as days, timestamps as microseconds since 1970
+        figures = bars.group_by("contract", "session", maintain_order=True).agg(
+            pl.col("ts").last().to_physical().alias("last"),
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume").sum().cast(pl.Float64),
+            pl.len().alias("bars"),
+        )
+        return json.dumps(figures.with_columns(pl.col("session").to_physical()).select(DAILY_FIGURES.keys()).rows())
+
     keys = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
-    texts = [run.lake.cached(key, "daily figures", _COLUMNS, _daily) for key in keys]
+    columns = ("contract", "session", "ts", "open", "high", "low", "close", "volume")
+    texts = [run.lake.cached(key, "daily figures", columns, daily) for key in keys]
     rows = [row for text in texts for row in json.loads(text)]
     plain: dict[str, pl.DataType] = DAILY_FIGURES | {"session": pl.Int32(), "last": pl.Int64()}
     return pl.DataFrame(rows, schema=plain, orient="row").cast(pl.Schema(DAILY_FIGURES))
-
-
-def _daily(bars: pl.DataFrame) -> str:
-    """Return the figures as JSON; sessions as days, timestamps as microseconds since 1970."""
-    daily = bars.group_by("contract", "session", maintain_order=True).agg(
-        pl.col("ts").last().to_physical().alias("last"),
-        pl.col("open").first(),
-        pl.col("high").max(),
-        pl.col("low").min(),
-        pl.col("close").last(),
-        pl.col("volume").sum().cast(pl.Float64),
-        pl.len().alias("bars"),
-    )
-    return json.dumps(daily.with_columns(pl.col("session").to_physical()).select(DAILY_FIGURES.keys()).rows())
 
 
 MARGIN = timedelta(days=10)
@@ -102,7 +97,9 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
         now=run.started,
         config=run.config.quality,
         daily=daily_figures(run),
-        quote=partial(_source_lines, run),
+        quote=lambda contract, timestamps: source_lines_at(
+            timestamps, run.plan().sources[contract], run.instrument, run.config.ingest
+        ),
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return BarsGateResult.of(verdict, **data_age(run, contracts).to_json())
@@ -173,12 +170,6 @@ def published_verdict(run: Run, verdict: Verdict) -> Verdict:
     """Write the run's gates page; return the verdict with the page's URI in the lake, which every machine can reach."""
     page = write_gates_page(run.reports, run.name, GATES)
     return verdict.model_copy(update={"report": run.lake.uri(page)})
-
-
-def _source_lines(run: Run, contract: str, timestamps: Sequence[datetime]) -> list[str]:
-    """Return file, line and text of a contract's bars in the vendor's files."""
-    sources = run.plan().sources[contract]
-    return source_lines_at(timestamps, sources, run.instrument, run.config.ingest)
 
 
 def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -78,7 +78,12 @@ def prove_code(config: RunConfig) -> LeakageProof:
 
 def stored_proof(run: Run) -> tuple[LeakageProof, str | None]:
     """Return the proof of this code and the reason it was made, None if it was stored. A failed one is made again."""
-    build_key = _build_key(run)
+    build_key = {
+        "code": code_digest(*PROVEN),
+        "config": run.config.digest("profile", "features", "dataset"),
+        "features": ", ".join(selected_features(run.config.features.extras)),
+        "libraries": ", ".join(f"{name} {version}" for name, version in library_versions(*PROVEN).items()),
+    }
     stored = _parse(run.lake.read_checksummed_json(layout.LEAKAGE_PROOF))
     reason = _stale_reason(stored, build_key)
     if stored is not None and reason is None:
@@ -91,24 +96,19 @@ def stored_proof(run: Run) -> tuple[LeakageProof, str | None]:
 
 def _made(config: RunConfig, build_key: ProofKey) -> LeakageProof:
     """Return a proof for the build key: this process's, else this machine's, else a new one."""
-    digest = _digest(build_key)
+    digest = hashlib.sha256(json.dumps(build_key, sort_keys=True).encode()).hexdigest()[:16]
     local = cache_folder() / "proofs" / f"{digest}.json"
-    proof = KNOWN.get(digest) or _remembered(local, build_key)
+    proof = KNOWN.get(digest)
+    if proof is None:
+        with suppress(OSError, ValueError):  # not there, or damaged: a new proof replaces it
+            stored = _parse(json.loads(local.read_text()))
+            proof = stored if _stale_reason(stored, build_key) is None else None
     if proof is None:
         proof = prove_code(config).model_copy(update={"build_key": build_key})
         write_json(local, proof.to_json())
     if proof.passed:
         KNOWN[digest] = proof
     return proof
-
-
-def _build_key(run: Run) -> ProofKey:
-    return {
-        "code": code_digest(*PROVEN),
-        "config": run.config.digest("profile", "features", "dataset"),
-        "features": ", ".join(selected_features(run.config.features.extras)),
-        "libraries": ", ".join(f"{name} {version}" for name, version in library_versions(*PROVEN).items()),
-    }
 
 
 def _parse(stored: Any) -> LeakageProof | None:
@@ -127,19 +127,6 @@ def _stale_reason(stored: LeakageProof | None, build_key: ProofKey) -> str | Non
         return "the stored proof failed"
     changed = sorted(name for name in build_key if stored.build_key.get(name) != build_key[name])
     return f"changed: {', '.join(changed)}" if changed else None
-
-
-def _remembered(path: Path, build_key: ProofKey) -> LeakageProof | None:
-    """Return the valid proof this machine has stored for the build key, None if there is none."""
-    try:
-        stored = _parse(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return None
-    return stored if _stale_reason(stored, build_key) is None else None
-
-
-def _digest(build_key: ProofKey) -> str:
-    return hashlib.sha256(json.dumps(build_key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _newest(run: Run, contracts: list[str]) -> str:

@@ -63,7 +63,13 @@ def migrate(lake: str) -> Migration:
         except (ValueError, RecursionError, UnreadableFileError) as error:
             log.warning("%s is damaged and stays as it is: %s", opened.location(key), error)
             damaged.append(key)
-    return Migration(rewritten=tuple(rewritten), damaged=tuple(damaged), registry=_migrate_registry(opened))
+    registry = None
+    if not opened.remote or environment.read(environment.REGISTRY) is not None:
+        folder = registry_folder(opened)
+        if (folder / "ledger.jsonl").is_file():
+            registry_of(opened).entries()  # the first use migrates it
+            registry = str(folder)
+    return Migration(rewritten=tuple(rewritten), damaged=tuple(damaged), registry=registry)
 
 
 def _migrate_file(lake: Lake, key: str) -> bool:
@@ -100,14 +106,3 @@ def _current(lake: Lake, key: str) -> bytes | None:
         return None
     content = {names.get(name, name): value for name, value in checked(stored).items()}
     return with_checksum(content) if CHECKSUM in document else json_bytes(content)
-
-
-def _migrate_registry(lake: Lake) -> str | None:
-    """Migrate the registry, if there is one, as its first use would; return where it is."""
-    if lake.remote and environment.read(environment.REGISTRY) is None:
-        return None
-    folder = registry_folder(lake)
-    if not (folder / "ledger.jsonl").is_file():
-        return None
-    registry_of(lake).entries()
-    return str(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -21,8 +20,6 @@ from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
 
-"""Receives each record of ``progress.jsonl``."""
-
 
 @stage
 def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
@@ -32,6 +29,7 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
         InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
     """
     from vpoc_ml.dataset.assemble import assemble
+    from vpoc_ml.dataset.share import first_sessions
 
     loaded = {
         f"{kind}/{each}": run.lake.load(run.key(kind, each)) for kind in ("bars", "features") for each in contracts
@@ -39,7 +37,8 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
     roll, roll_manifest = run.lake.load(run.roll_key())
     share = run.config.data.fraction
-    front = _front(roll.filter(pl.col("contract").is_in(contracts)), features, share)
+    periods = roll.filter(pl.col("contract").is_in(contracts))
+    front = first_sessions(periods, {each: frame["session"] for each, frame in features.items()}, share)
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
     build_key = BuildKey(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
@@ -59,13 +58,6 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
         features=tuple(built.features),
         sha256=manifest.sha256,
     )
-
-
-def _front(periods: pl.DataFrame, features: dict[str, pl.DataFrame], share: float) -> pl.DataFrame:
-    """Return the front periods of the first ``share`` of all front sessions."""
-    from vpoc_ml.dataset.share import first_sessions
-
-    return first_sessions(periods, {contract: frame["session"] for contract, frame in features.items()}, share)
 
 
 @stage
@@ -88,8 +80,19 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     source = _reused(run, pointer)
     if source is None:
         curves = Curves(lambda: registry_of(run.lake).mlflow, run.name)
+
+        def on_record(record: ProgressRecord) -> None:
+            curves(record)
+            if record.kind == "epoch":
+                try:
+                    run.push()  # the checkpoint, from which another machine can go on
+                except OSError as error:  # the next epoch tries again
+                    log.warning("the checkpoint could not be sent to the lake: %s", error)
+            if on_progress is not None:
+                on_progress(record)
+
         try:
-            launch(run.folder, on_progress=_pushing(run, curves, on_progress))
+            launch(run.folder, on_progress=on_record)
         finally:
             curves.close()
         run.push()  # before the pointer: a run that reads it finds the files
@@ -118,25 +121,6 @@ def _reused(run: Run, pointer: str) -> str | None:
     return str(known["run"])
 
 
-def _pushing(run: Run, curves: OnProgress, on_progress: OnProgress | None) -> OnProgress:
-    """Return ``on_progress`` that also feeds the curves and sends each epoch's checkpoint to the lake.
-
-    Another machine can go on from it.
-    """
-
-    def call(record: ProgressRecord) -> None:
-        curves(record)
-        if record.kind == "epoch":
-            try:
-                run.push()
-            except OSError as error:  # the next epoch tries again
-                log.warning("the checkpoint could not be sent to the lake: %s", error)
-        if on_progress is not None:
-            on_progress(record)
-
-    return call
-
-
 @stage
 def evaluate(run: Run) -> EvaluateResult:
     """Compare the model with baselines and the champion on the test rows; write metrics and report."""
@@ -146,13 +130,16 @@ def evaluate(run: Run) -> EvaluateResult:
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
     champion = current_champion(run)
-    rival = load_model(champion.folder / layout.BEST_MODEL_CARD) if champion else None
+    rival, rival_features = None, None
+    if champion is not None:
+        rival = load_model(champion.folder / layout.BEST_MODEL_CARD)
+        frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan().contracts]
+        rival_features = pl.concat(  # as far as they exist
+            frame.select("ts", "contract", *(name for name in rival.features if name in frame.columns))
+            for frame in frames
+        )
     metrics = evaluate_run(
-        run.folder,
-        run.config,
-        champion=rival,
-        instrument=run.instrument,
-        more_features=_features(run, rival.features) if rival else None,
+        run.folder, run.config, champion=rival, instrument=run.instrument, more_features=rival_features
     )
     report = write_evaluation_report(run, champion)
     test_rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
@@ -164,9 +151,3 @@ def evaluate(run: Run) -> EvaluateResult:
         metrics=run.uri(layout.METRICS),
         report=run.lake.uri(report),
     )
-
-
-def _features(run: Run, names: Sequence[str]) -> pl.DataFrame:
-    """Return the named features of the run's contracts as far as they exist: what a champion may need."""
-    frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan().contracts]
-    return pl.concat(frame.select("ts", "contract", *(n for n in names if n in frame.columns)) for frame in frames)

@@ -24,7 +24,7 @@ from vpoc_ml.errors import (
     UnreadableFileError,
     UnreviewedSessionsError,
 )
-from vpoc_ml.features.registry import ALL_FEATURES, COVARIATES, REGISTRY, Feature, covariate_features, selected_features
+from vpoc_ml.features.registry import ALL_FEATURES, COVARIATES, REGISTRY, covariate_features, selected_features
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.row_filters import (
     BAR_LENGTH,
@@ -97,17 +97,14 @@ def _refuse_unknown_features(config: RunConfig) -> None:
     if not unknown:
         return
     possible = known | ALL_FEATURES | covariate_features(columns)
-    hints = [_feature_hint(name, possible) for name in unknown]
-    expected = f"names of features ({', '.join(filter(None, hints)) or 'docs/features.md lists them'})"
+    hints = []
+    for name in unknown:
+        if name in possible:
+            hints.append(f"{name} needs features.extras={possible[name].family}")
+        elif near := difflib.get_close_matches(name.lower(), possible, n=1):
+            hints.append(f"did you mean {near[0]} for {name}?")
+    expected = f"names of features ({', '.join(hints) or 'docs/features.md lists them'})"
     raise InvalidValueError("features.names", ", ".join(unknown), expected)
-
-
-def _feature_hint(name: str, possible: Mapping[str, Feature]) -> str:
-    """Return what to write instead of a name: its family in ``features.extras``, or the nearest name."""
-    if name in possible:
-        return f"{name} needs features.extras={possible[name].family}"
-    near = difflib.get_close_matches(name.lower(), possible, n=1)
-    return f"did you mean {near[0]} for {name}?" if near else ""
 
 
 @stage
@@ -214,7 +211,16 @@ def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) ->
 
 def _store_vix(run: Run, folder: Path, found: Discovery) -> Path:
     """Read the VIX file into the lake unless the same file is there already; return its path."""
-    path = _vix_file(run, folder, found)
+    given = run.inputs["vix"]
+    remedy = (
+        "Give one VIX file with --vix (VIX= for make demo, vix in the form), or put exactly one into the raw folder;"
+        " data.vix=none goes without."
+    )
+    if given is None and len(found.vix) > 1:
+        raise UnreadableFileError(folder, "one VIX file", ", ".join(path.name for path in found.vix), remedy=remedy)
+    path = Path(given) if given else next(iter(found.vix), None)
+    if path is None or not path.is_file():
+        raise MissingInputError(path or folder, "a VIX file", remedy)
     _store_index(run, layout.VIX, "vix", path, {"name": path.name}, partial(read_vix, path, run.config.ingest))
     return path
 
@@ -233,23 +239,23 @@ def _store_covariates(run: Run, folder: Path, found: Discovery) -> dict[str, str
 def _store_index(
     run: Run, key: str, lock: str, path: Path, inputs: Mapping[str, str], read: Callable[[], pl.DataFrame]
 ) -> None:
-    """Store what ``read`` returns of an index's file unless it is there for the same file, ``inputs`` and settings."""
+    """Store what ``read`` returns of an index's file unless it is there for the same file, ``inputs`` and settings.
+
+    A run of a past night stores the values that were published when that night began.
+    """
     hashes, code = {"file": run.lake.hash_file(path), **inputs}, code_digest(read_vix, read_index)
     build_key = BuildKey(hashes, run.config.digest("ingest"), code)
     shared = run.shared_key(key)
     with run.lake.writing(lock):
-        if not run.lake.up_to_date(shared, build_key):
-            run.lake.write_frame(shared, _published(run, read(), path), build_key)
-
-
-def _published(run: Run, values: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Return the values that were published when the run's night began; all of them for a live run."""
-    if run.as_of is None:
-        return values
-    known = values.filter(pl.col("available_at") <= run.as_of)
-    if known.is_empty():
-        raise MissingInputError(path, f"a value published by {run.as_of:%Y-%m-%d %H:%M} UTC", "Choose a later session.")
-    return known
+        if run.lake.up_to_date(shared, build_key):
+            return
+        values = read()
+        if run.as_of is not None:
+            values = values.filter(pl.col("available_at") <= run.as_of)
+            if values.is_empty():
+                expected = f"a value published by {run.as_of:%Y-%m-%d %H:%M} UTC"
+                raise MissingInputError(path, expected, "Choose a later session.")
+        run.lake.write_frame(shared, values, build_key)
 
 
 def _covariate_file(covariate: Covariate, folder: Path, found: Discovery) -> Path:
@@ -293,17 +299,3 @@ def _refuse_absent_indices(run: Run) -> None:
         raise InvalidValueError(
             "ingest.covariates", "empty", "the indices that family covariates of features.extras reads"
         )
-
-
-def _vix_file(run: Run, folder: Path, found: Discovery) -> Path:
-    given = run.inputs["vix"]
-    remedy = (
-        "Give one VIX file with --vix (VIX= for make demo, vix in the form), or put exactly one into the raw folder;"
-        " data.vix=none goes without."
-    )
-    if given is None and len(found.vix) > 1:
-        raise UnreadableFileError(folder, "one VIX file", ", ".join(path.name for path in found.vix), remedy=remedy)
-    path = Path(given) if given else next(iter(found.vix), None)
-    if path is None or not path.is_file():
-        raise MissingInputError(path or folder, "a VIX file", remedy)
-    return path

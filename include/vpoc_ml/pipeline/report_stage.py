@@ -53,6 +53,18 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
     if stored is not None:
         decision = Decision.model_validate(stored)
         summary = DecisionSummary(title_of(decision), tone_of(decision), list(decision.reasons), decision.remarks)
+    trained, plan = run.result("train", TrainResult), run.plan()
+    facts = {
+        "model": str(run.model_key),
+        "contracts": ", ".join(plan.contracts),
+        "raw files": plan.raw,
+        "newest bar": age_text(data_age(run, plan.contracts)),
+        "training fingerprint": trained.fingerprint,
+        "device": trained.device,
+        "parameters": f"{trained.parameters:,}",
+    }
+    if trained.trained_in != run.name:
+        facts["model reused from"] = trained.trained_in
     stages = [f"gate-{gate}" for gate in GATES]
     context = ReportContext(
         run.instrument,
@@ -60,7 +72,7 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
         levels,
         decision=summary,
         gates=[run.result(stage, GateResult) for stage in stages if run.has_result(stage)],
-        facts=_facts(run),
+        facts=facts,
         notes=_notes(run, rival),
     )
     return write_report(run.folder, run.config, context)
@@ -82,7 +94,14 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
     lost = [f"Lost at a roll: {each}." for each in run.result("rolls", RollsResult).lost]
     if "champion" not in metrics.models:
         return lost
-    champion = rival or _compared(run)
+    champion = rival
+    if champion is None:  # the one that stage evaluate recorded, which the run may have replaced since
+        from vpoc_ml.pipeline.champion_stages import model_store  # imports mlflow: seconds, for a champion only
+
+        version = run.result("evaluate", EvaluateResult).champion
+        if version is None:
+            raise ArtifactError(run.uri(layout.METRICS), "metrics of the comparison that was recorded", "another one")
+        champion = model_store(run.lake, run.model_key).get(version)
     learned = read_feature_statistics(champion.folder).last_label_end("validation")
     if learned <= datetime.fromisoformat(metrics.first):
         return lost
@@ -91,29 +110,3 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
         " among this run's test rows: the comparison flatters the champion."
     )
     return [*lost, note]
-
-
-def _compared(run: Run) -> Champion:
-    """Return the champion that stage ``evaluate`` compared the run with, which the run may have replaced since."""
-    from vpoc_ml.pipeline.champion_stages import model_store  # imports mlflow: seconds, for a champion only
-
-    version = run.result("evaluate", EvaluateResult).champion
-    if version is None:
-        raise ArtifactError(run.uri(layout.METRICS), "metrics of the comparison that was recorded", "another one")
-    return model_store(run.lake, run.model_key).get(version)
-
-
-def _facts(run: Run) -> dict[str, str]:
-    trained, plan, age = run.result("train", TrainResult), run.plan(), data_age(run, run.plan().contracts)
-    facts = {
-        "model": str(run.model_key),
-        "contracts": ", ".join(plan.contracts),
-        "raw files": plan.raw,
-        "newest bar": age_text(age),
-        "training fingerprint": trained.fingerprint,
-        "device": trained.device,
-        "parameters": f"{trained.parameters:,}",
-    }
-    if trained.trained_in != run.name:
-        facts["model reused from"] = trained.trained_in
-    return facts

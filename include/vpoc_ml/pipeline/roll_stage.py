@@ -65,17 +65,16 @@ def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Rolls
 
 def daily_volumes(run: Run, keys: Sequence[str]) -> pl.DataFrame:
     """Return contract, session and volume of each session of the bars at ``keys``; read again only what changed."""
+
+    def daily(bars: pl.DataFrame) -> str:  # sessions as days since 1970
+        volumes = bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
+        return json.dumps(volumes.with_columns(pl.col("session").to_physical()).rows())
+
     columns = ("contract", "session", "volume")
-    texts = [run.lake.cached(key, "daily volumes", columns, _daily_volume) for key in keys]
+    texts = [run.lake.cached(key, "daily volumes", columns, daily) for key in keys]
     rows = [row for text in texts for row in json.loads(text)]
     table = pl.DataFrame(rows, schema=dict(zip(columns, (pl.String, pl.Int32, pl.Int64), strict=True)), orient="row")
     return table.with_columns(pl.col("session").cast(pl.Date))
-
-
-def _daily_volume(bars: pl.DataFrame) -> str:
-    """Return contract, session (days since 1970) and volume of each session as JSON."""
-    daily = bars.group_by("contract", "session", maintain_order=True).agg(pl.col("volume").sum())
-    return json.dumps(daily.with_columns(pl.col("session").to_physical()).rows())
 
 
 def roll_rule(run: Run) -> str:

@@ -91,24 +91,34 @@ def _warm_up(run: Run) -> WarmUp:
 
 def _fronts(run: Run, contracts: Sequence[str], warm_up: WarmUp) -> list[Front]:
     """Return what each front period of these contracts holds, in order of time."""
+
+    def counts(bars: pl.DataFrame) -> str:
+        rows = bars.group_by("session").len().sort("session").rows()
+        return json.dumps([(day.isoformat(), count) for day, count in rows])
+
     table = run.lake.read_frame(run.roll_key())
     periods = {row["contract"]: row for row in table.iter_rows(named=True)}
-    held = {code: _session_bars(run, code) for code in periods if run.lake.manifest(run.key("bars", code))}
+    held = {}
+    for code in periods:
+        key = run.key("bars", code)
+        if run.lake.manifest(key) is not None:
+            text = run.lake.cached(key, "bars a session", ("session",), counts)
+            held[code] = {date.fromisoformat(day): bars for day, bars in json.loads(text)}
     days = {code: pl.Series(list(bars), dtype=pl.Date) for code, bars in held.items()}
     chosen_periods = table.filter(pl.col("contract").is_in(contracts)).sort("first_session")
     cut = first_sessions(chosen_periods, days, run.config.data.fraction)
-    return [_front(row, held, warm_up, _is_covered(run, periods, held, row)) for row in cut.iter_rows(named=True)]
-
-
-def _front(period: Mapping[str, Any], held: Mapping[str, Mapping[date, int]], warm_up: WarmUp, covered: bool) -> Front:
-    sessions = usable = before = 0
-    own = held[period["contract"]]
-    for index, (day, bars) in enumerate(own.items()):
-        before += bars
-        if period["first_session"] <= day <= period["last_session"]:
-            sessions += 1
-            usable += covered or (index >= warm_up.sessions and before > warm_up.bars)
-    return Front(sessions, usable, 0 if usable else max(warm_up.sessions - len(own), 0))
+    fronts = []
+    for period in cut.iter_rows(named=True):
+        own = held[period["contract"]]
+        covered = _is_covered(run, periods, held, period)
+        count = usable = before = 0
+        for index, (day, bars) in enumerate(own.items()):
+            before += bars
+            if period["first_session"] <= day <= period["last_session"]:
+                count += 1
+                usable += covered or (index >= warm_up.sessions and before > warm_up.bars)
+        fronts.append(Front(count, usable, 0 if usable else max(warm_up.sessions - len(own), 0)))
+    return fronts
 
 
 def _is_covered(run: Run, periods: Periods, held: Mapping[str, Mapping[date, int]], period: Mapping[str, Any]) -> bool:
@@ -123,18 +133,6 @@ def _is_covered(run: Run, periods: Periods, held: Mapping[str, Mapping[date, int
             history += [bars for day, bars in reversed(list(held[row["contract"]].items())) if first <= day <= last]
     history = history[: needed.history]
     return len(history) >= needed.sessions and sum(history) >= needed.bars
-
-
-def _session_bars(run: Run, contract: str) -> dict[date, int]:
-    """Return the number of bars of each session of a contract, oldest first; read again only when they changed."""
-    text = run.lake.cached(run.key("bars", contract), "bars a session", ("session",), _counts)
-    return {date.fromisoformat(day): bars for day, bars in json.loads(text)}
-
-
-def _counts(bars: pl.DataFrame) -> str:
-    return json.dumps(
-        [(day.isoformat(), count) for day, count in bars.group_by("session").len().sort("session").rows()]
-    )
 
 
 def data_age(run: Run, contracts: Sequence[str]) -> DataAge:

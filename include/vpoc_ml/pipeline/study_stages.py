@@ -87,6 +87,8 @@ def search(
         MissingInputError: the run has no training set.
         WriterBusyError: the run is being searched already.
     """
+    from vpoc_ml.evaluation.evaluate import evaluate_validation
+    from vpoc_ml.models.bundle import load_model
     from vpoc_ml.training.launch.subprocess import launch
     from vpoc_ml.training.search.space import DEFAULT_SPACE, parse_space
     from vpoc_ml.training.search.study import Search
@@ -94,7 +96,13 @@ def search(
     space = parse_space(tuple(vary) or DEFAULT_SPACE, run.config)
 
     def validate(folder: Path, config: RunConfig) -> Record:
-        return _validated(run, folder, config)
+        model = load_model(folder / layout.BEST_MODEL_CARD)
+        metrics, returns = evaluate_validation(folder / layout.TRAINING_SET, model, config, run.instrument)
+        with replacing(folder / layout.VALIDATION_RETURNS) as temporary:
+            returns.write_parquet(temporary)
+        ic = metrics.rank_ic
+        # one number for every row has no rank correlation: no skill
+        return {"value": ic.value if ic else 0.0, "dead": ic is None, "metrics": metrics.model_dump(mode="json")}
 
     def keep(record: Record) -> None:
         _log_trial(run, record)
@@ -120,19 +128,6 @@ def search(
         search=run.uri(layout.SEARCH_RESULT),
         returns=run.uri(layout.SEARCH_RETURNS),
     )
-
-
-def _validated(run: Run, folder: Path, config: RunConfig) -> Record:
-    from vpoc_ml.evaluation.evaluate import evaluate_validation
-    from vpoc_ml.models.bundle import load_model
-
-    model = load_model(folder / layout.BEST_MODEL_CARD)
-    metrics, returns = evaluate_validation(folder / layout.TRAINING_SET, model, config, run.instrument)
-    with replacing(folder / layout.VALIDATION_RETURNS) as temporary:
-        returns.write_parquet(temporary)
-    ic = metrics.rank_ic
-    # one number for every row has no rank correlation: no skill
-    return {"value": ic.value if ic else 0.0, "dead": ic is None, "metrics": metrics.model_dump(mode="json")}
 
 
 def _write_returns(folder: Path, records: Sequence[Record]) -> None:
