@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.evaluation.example_metrics import example_metrics
+
 import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
@@ -149,12 +151,22 @@ class FakePipeline:
                     "reason": None,
                 }
             ],
-            "gates": [{"gate": "bars", "passed": True, "critical": 0, "warning": 1, "checks": 20}],
-            "metrics": {
-                "models": {"candidate": {"direction_accuracy": interval, "rank_ic": None}},
-                "versus": {"ridge": {"direction_accuracy_gain": interval}},
-                "backtest": {"net": -512345.0, "net_per_session": None, "round_turn_cost": 2.5},
-            },
+            "gates": [
+                {
+                    "gate": "bars",
+                    "run": run,
+                    "contracts": ["ESH25"],
+                    "checks": 20,
+                    "failures": [],
+                    "report": "gates.html",
+                    "data_docs": "bars.html",
+                }
+            ],
+            "metrics": example_metrics(
+                models={"candidate": {"direction_accuracy": interval, "rank_ic": None}},
+                versus={"ridge": {"direction_accuracy_gain": interval}},
+                backtest={"net": -512345.0, "net_per_session": None, "round_turn_cost": 2.5},
+            ),
             "decision": {"promote": False, "reasons": ["rank IC's lower bound [low] -0.01 is not above 0"]},
             "reports": {"report": str(lake / "runs" / run / "report.html")},
             "unreadable": [{"name": "notes.txt", "reason": "no bars"}],

@@ -77,7 +77,7 @@ def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
     page = (place / "lake" / "reports" / "runs" / "night" / "gates.html").read_text()
     assert 'id="leakage"' in page
     assert gate(place).proof == "unchanged"
-    assert [one["gate"] for one in pipeline.summarize(str(place / "lake"), "night").gates] == ["leakage"]
+    assert [one.gate for one in pipeline.summarize(str(place / "lake"), "night").gates] == ["leakage"]
 
 
 def test_a_proof_is_made_once_for_a_build_key_on_a_machine(place, prover):

@@ -37,10 +37,10 @@ def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, wor
     pipeline.publish_reports(lake, "first", NOW)
     workers()
     summary = pipeline.summarize(lake, "first")
-    assert summary.decision["promote"], summary.decision["reasons"]
+    assert summary.decision.promote, summary.decision.reasons
     assert set(summary.reports) == {"evaluation", "gates", "data docs"}
     assert all(place.startswith(f"{lake}/") for place in summary.reports.values())
-    assert [gate["report"] for gate in summary.gates] == [f"{lake}/reports/runs/first/gates.html"] * 4
+    assert [gate.report for gate in summary.gates] == [f"{lake}/reports/runs/first/gates.html"] * 4
     assert model_store(Lake(lake), KEY).champion().run == "first"
     check_store(lake)
     check_second_run(lake, market, workers)

@@ -14,6 +14,7 @@ from vpoc_ml.errors import GateFailedError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion_stages import model_store
+from vpoc_ml.pipeline.stages import STAGES
 from vpoc_ml.synthetic.generate import write_market
 
 from .conftest import KEY, LEARNS, NOW
@@ -33,29 +34,53 @@ ARTIFACTS = {
 
 
 @pytest.fixture(scope="module")
-def promoted(market, tmp_path_factory):
+def written():
+    """The keys that each stage of the run ``first`` wrote, by the stage's name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def promoted(market, tmp_path_factory, written):
     """A lake in which one run on a market with a signal went from file to champion."""
     lake = str(tmp_path_factory.mktemp("lake"))
-    run_all(lake, "first", market)
+    storage, before = Lake(lake).storage, {}
+
+    def note_keys(result):
+        now = storage.version_tokens("")
+        written.setdefault(result.stage, set()).update(key for key in now if before.get(key) != now[key])
+        before.update(now)
+
+    run_all(lake, "first", market, on_stage=note_keys)
     return lake
 
 
-def run_all(lake, name, raw, overrides=None):
+def run_all(lake, name, raw, overrides=None, on_stage=lambda result: None):
     pipeline.start_run(lake, name, "smoke", LEARNS | (overrides or {}), str(raw), None, NOW)
-    pipeline.run_until(lake, name, "score", NOW)
+    pipeline.run_until(lake, name, "score", NOW, on_stage=on_stage)
     pipeline.publish_reports(lake, name, NOW)
     return pipeline.summarize(lake, name)
 
 
 def test_signal_is_promoted_with_every_artifact(promoted):
     summary = pipeline.summarize(promoted, "first")
-    assert summary.decision["promote"], summary.decision["reasons"]
+    assert summary.decision.promote, summary.decision.reasons
     assert {path.name for path in (Lake(promoted).root / "runs" / "first").iterdir()} >= ARTIFACTS
     assert set(summary.reports) == {"evaluation", "gates", "data docs"}
-    assert [gate["passed"] for gate in summary.gates] == [True, True, True, True]
-    assert set(summary.metrics["models"]) == {"candidate", "constant", "majority", "last_sign", "ridge"}
+    assert [gate.passed for gate in summary.gates] == [True, True, True, True]
+    assert set(summary.metrics.models) == {"candidate", "constant", "majority", "last_sign", "ridge"}
     champion = model_store(Lake(promoted), KEY).champion()
     assert champion.run == "first"
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_table_of_stages_names_what_each_stage_writes(promoted, written, stage):
+    patterns = [re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(each))) for each in stage.produces]
+    keys = written[stage.name]
+    absent = [pattern.pattern for pattern in patterns if not any(map(pattern.fullmatch, keys))]
+    assert absent == [], "the table names what the stage did not write"
+    tables = [key for key in keys if key.endswith(".parquet") and f"{key.removesuffix('.parquet')}.json" in keys]
+    unnamed = [key for key in tables if not any(pattern.fullmatch(key) for pattern in patterns)]
+    assert unnamed == [], "the stage wrote tables that the table of stages does not name"
 
 
 def test_the_readmes_notebook_example_runs(promoted):
@@ -82,8 +107,8 @@ def test_same_night_again_reuses_the_model_and_keeps_the_champion(promoted, mark
     stages = {(row.stage, row.contract): row.skipped for row in summary.stages}
     assert stages["train", None]
     assert stages["ingest", "ESH23"]
-    assert not summary.decision["promote"]
-    assert any("champion" in reason for reason in summary.decision["reasons"])
+    assert not summary.decision.promote
+    assert any("champion" in reason for reason in summary.decision.reasons)
     assert model_store(Lake(promoted), KEY).champion().run == "first"
 
 
@@ -115,7 +140,7 @@ def test_failed_gate_stops_the_run_and_leaves_the_champion(promoted, market, tmp
     pipeline.publish_reports(promoted, "third", NOW)
     summary = pipeline.summarize(promoted, "third")
     assert summary.reports.keys() >= {"gates", "data docs"}
-    assert summary.gates[0]["critical"] >= 1
+    assert summary.to_json()["gates"][0]["critical"] >= 1
     assert not (Lake(promoted).root / "runs" / "third" / "training_set.parquet").exists()
     assert model_store(Lake(promoted), KEY).champion() == before
 
@@ -124,8 +149,8 @@ def test_martingale_is_refused_and_nothing_is_scored(tmp_path):
     raw, lake = tmp_path / "raw", str(tmp_path / "lake")
     write_market(raw, contracts=1, seed=7, mode="martingale")
     summary = run_all(lake, "night", raw)
-    assert not summary.decision["promote"]
-    assert any("rank IC" in reason for reason in summary.decision["reasons"])
+    assert not summary.decision.promote
+    assert any("rank IC" in reason for reason in summary.decision.reasons)
     assert model_store(Lake(lake), KEY).champion() is None
     ledger = [json.loads(line) for line in (Lake(lake).root / "registry" / "ledger.jsonl").read_text().splitlines()]
     assert [entry["action"] for entry in ledger] == ["refuse"]

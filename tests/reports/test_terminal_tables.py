@@ -6,18 +6,21 @@ import io
 
 import pytest
 from rich.console import Console
+from tests.evaluation.example_metrics import example_metrics
 
+from vpoc_ml.artifacts.decision import Decision
+from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.artifacts.stage_results import RunSummary
 from vpoc_ml.reports.terminal_tables import render
 
-METRICS = {
-    "models": {"candidate": {"rank_ic": {"value": 0.05, "low": 0.03, "high": 0.07}}},
-    "backtest": {
+METRICS = example_metrics(
+    models={"candidate": {"rank_ic": {"value": 0.05, "low": 0.03, "high": 0.07}}},
+    backtest={
         "net": -512_345.0,
         "round_turn_cost": 29.5,
         "net_per_session": {"value": -9.0, "low": -12.0, "high": -6.0},
     },
-}
+)
 
 
 @pytest.mark.parametrize(("promote", "word"), [(True, "PROMOTED"), (False, "REFUSED")])
@@ -30,8 +33,8 @@ def test_decision_line_has_the_net_result_after_costs(promote, word):
         stages=(),
         gates=(),
         data=None,
-        metrics=METRICS,
-        decision={"promote": promote, "reasons": []},
+        metrics=Metrics.model_validate(METRICS),
+        decision=Decision.model_validate({"promote": promote, "reasons": []}),
         unreadable=(),
         notes=(),
         lost=(),

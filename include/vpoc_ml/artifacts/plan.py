@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from vpoc_ml.artifacts.sources import Source
+from vpoc_ml.artifacts.sources import Source, UnreadableFile
 from vpoc_ml.artifacts.stage_results import StageResult
-
-
-class UnreadableFile(BaseModel):
-    """A delivered file that the run does not use, and the reason."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    reason: str
 
 
 class Plan(StageResult):

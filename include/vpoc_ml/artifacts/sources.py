@@ -1,4 +1,4 @@
-"""Delivered sources: the part of one vendor file that belongs to one contract. A plan lists them by contract."""
+"""Delivered files: sources, the part of a vendor file that belongs to one contract, and files that are not used."""
 
 from __future__ import annotations
 
@@ -53,3 +53,12 @@ class Source(BaseModel):
     def key(self) -> str:
         """The source as compact JSON without empty fields; equal for equal sources."""
         return self.model_dump_json(exclude_none=True)
+
+
+class UnreadableFile(BaseModel):
+    """A delivered file that the run does not use, and the reason."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    reason: str

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, JsonValue
 
 from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.artifacts.seed_comparison import SeedComparison
+from vpoc_ml.artifacts.sources import UnreadableFile
 from vpoc_ml.config import RunConfig
 
 UNCHANGED = "unchanged"
@@ -254,6 +256,10 @@ class FailedStage(StageResult):
     exit_code: int
 
 
+GateRecord = Annotated[FailedStage | BarsGateResult | LeakageGateResult | GateResult, Field(union_mode="left_to_right")]
+"""The record of a gate; each class has required fields that the ones after it lack."""
+
+
 class RollbackResult(JsonArtifact):
     """A rollback: key of the model, version and run of the restored champion, and the reason given."""
 
@@ -295,11 +301,11 @@ class RunSummary(JsonArtifact):
     Attributes:
         run, preset, config_hash: the run and its configuration.
         stages: one row per record, in the order of the stages.
-        gates: the records of the gates.
+        gates: the records of the gates; of a failed one, its error and its verdict.
         data: age of the bars; None before the gate on bars passed.
-        metrics: content of ``metrics.json``; None before the evaluation.
-        decision: content of ``decision.json``; None before the decision.
-        unreadable: files that were not used, each with ``name`` and ``reason``.
+        metrics: None before the evaluation.
+        decision: None before the decision.
+        unreadable: files that were not used.
         notes: sentences about files, contracts and sessions that were left out.
         lost: front sessions that no file holds.
         reports: path of each report by its title.
@@ -309,11 +315,19 @@ class RunSummary(JsonArtifact):
     preset: str
     config_hash: str
     stages: tuple[StageRow, ...]
-    gates: tuple[dict[str, JsonValue], ...]
+    gates: tuple[GateRecord, ...]
     data: DataAge | None
-    metrics: JsonValue
-    decision: JsonValue
-    unreadable: tuple[dict[str, JsonValue], ...]
+    metrics: Metrics | None
+    decision: Decision | None
+    unreadable: tuple[UnreadableFile, ...]
     notes: tuple[str, ...]
     lost: tuple[str, ...]
     reports: dict[str, str]
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the JSON object; gates, metrics and decision as their own files have them."""
+        return super().to_json() | {
+            "gates": [gate.to_json() for gate in self.gates],
+            "metrics": self.metrics.to_json() if self.metrics else None,
+            "decision": self.decision.to_json() if self.decision else None,
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,20 +168,18 @@ def _run_until(
 ) -> None:
     """Start a run at ``now``, or as of the night of ``session``, and take it up to ``last``."""
     from vpoc_ml import pipeline
-
-    if last != "score":
-        overrides = HISTORY | overrides
-    as_of = None if session is None else _night(session.date(), preset, overrides, now)
-    places = str(raw) if raw else None, str(vix) if vix else None
-    pipeline.start_run(lake, run, preset, overrides, *places, now=now, as_of=as_of)
-    pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
-
-
-def _night(session: date, preset: str, overrides: dict[str, Any], now: datetime) -> datetime | None:
     from vpoc_ml.market.instruments import instrument
     from vpoc_ml.market.nights import past_night
 
-    return past_night(instrument(configuration.resolve(preset, overrides).data.instrument).calendar, session, now)
+    if last != "score":
+        overrides = HISTORY | overrides
+    as_of = None
+    if session is not None:
+        calendar = instrument(configuration.resolve(preset, overrides).data.instrument).calendar
+        as_of = past_night(calendar, session.date(), now)
+    places = str(raw) if raw else None, str(vix) if vix else None
+    pipeline.start_run(lake, run, preset, overrides, *places, now=now, as_of=as_of)
+    pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
 
 
 for _stage in STAGES:

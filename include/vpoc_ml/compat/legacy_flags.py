@@ -1,4 +1,7 @@
-"""The legacy trainer's command line as settings of a run."""
+"""The legacy trainer's command line as settings of a run.
+
+``argparse`` reads these flags, because ``--hidden_dims 16 8`` takes any number of values: an option of Typer does not.
+"""
 
 from __future__ import annotations
 
@@ -77,19 +80,6 @@ def parse(arguments: Sequence[str]) -> LegacyArguments | None:
     """
     if not arguments:
         return None
-    values = vars(_parser().parse_args(list(arguments)))
-    settings = {key: values[flag] for flag, (_, key) in NUMBERS.items() if values[flag] is not None}
-    settings |= {key: value for flag, (key, value) in SWITCHES.items() if values[flag]}
-    if settings.get("training.gradient_clip") == 0:
-        settings["training.gradient_clip"] = NO_CLIP
-    if values["hidden_dims"]:
-        settings["model.hidden_dims"] = _widths(values["hidden_dims"])
-    return LegacyArguments(
-        values["data"], values["output_dir"], {"training.patience": PATIENCE, **settings}, values["verbose"]
-    )
-
-
-def _parser() -> _Parser:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--output_dir", "--output", type=Path)
@@ -100,11 +90,16 @@ def _parser() -> _Parser:
         parser.add_argument(f"--{flag}", type=kind)
     for flag in (*SWITCHES, "verbose"):
         parser.add_argument(f"--{flag}", action="store_true")
-    return parser
-
-
-def _widths(texts: Sequence[str]) -> tuple[int, ...]:
-    parts = [part for text in texts for part in text.replace(",", " ").split()]
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InvalidValueError("--hidden_dims", " ".join(texts), "widths such as 16 8")
-    return tuple(map(int, parts))
+    values = vars(parser.parse_args(list(arguments)))
+    settings = {key: values[flag] for flag, (_, key) in NUMBERS.items() if values[flag] is not None}
+    settings |= {key: value for flag, (key, value) in SWITCHES.items() if values[flag]}
+    if settings.get("training.gradient_clip") == 0:
+        settings["training.gradient_clip"] = NO_CLIP
+    if texts := values["hidden_dims"]:
+        parts = [part for text in texts for part in text.replace(",", " ").split()]
+        if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise InvalidValueError("--hidden_dims", " ".join(texts), "widths such as 16 8")
+        settings["model.hidden_dims"] = tuple(map(int, parts))
+    return LegacyArguments(
+        values["data"], values["output_dir"], {"training.patience": PATIENCE, **settings}, values["verbose"]
+    )

@@ -54,7 +54,19 @@ def write_closes(merged: Path, target: Path, config: IngestConfig | None = None)
     Raises:
         UnreadableFileError: no such columns, or no positive VIX in them.
     """
-    frame = _columns(merged, config or IngestConfig())
+    parquet = merged.suffix.lower() in (".parquet", ".pq")
+    scan = pl.scan_parquet(merged) if parquet else pl.scan_csv(merged, infer_schema=False)
+    names = {name.strip().lower(): name for name in scan.collect_schema().names()}
+    timestamps = [names[name] for name in merged_reader.timestamp_columns(names) if name in names]
+    timestamps = timestamps or [names[name] for name in _TIMESTAMPS if name in names][:1]
+    if not timestamps or "vix" not in names:
+        found = ", ".join(names) or "no columns"
+        raise UnreadableFileError(merged, f"the columns VIX and {' or '.join(_TIMESTAMPS[:2])}", found, remedy=_REMEDY)
+    written = pl.col(timestamps[0])
+    if len(timestamps) > 1:
+        written = pl.concat_str(pl.col(timestamps).cast(pl.String).str.strip_chars(), separator=" ")
+    frame = scan.select(ts=written, vix=pl.col(names["vix"]).cast(pl.Float64, strict=False)).collect()
+    frame = frame.with_columns(_utc(merged, frame["ts"], config or IngestConfig())).sort("ts")
     local = frame["ts"].dt.convert_time_zone(NEW_YORK)
     known = frame.with_columns(date=local.dt.date(), clock=local.dt.time()).filter(
         pl.col("vix").is_finite() & (pl.col("vix") > 0)
@@ -68,23 +80,6 @@ def write_closes(merged: Path, target: Path, config: IngestConfig | None = None)
     rows = [(first["date"] - timedelta(days=1), first["vix"]), *daily.iter_rows()]
     write_text(target, "DATE,CLOSE\n" + "".join(f"{day.isoformat()},{close}\n" for day, close in rows))
     return target
-
-
-def _columns(path: Path, config: IngestConfig) -> pl.DataFrame:
-    """Return ts Datetime[us, UTC] and vix f64, sorted by ts."""
-    parquet = path.suffix.lower() in (".parquet", ".pq")
-    scan = pl.scan_parquet(path) if parquet else pl.scan_csv(path, infer_schema=False)
-    names = {name.strip().lower(): name for name in scan.collect_schema().names()}
-    timestamps = [names[name] for name in merged_reader.timestamp_columns(names) if name in names]
-    timestamps = timestamps or [names[name] for name in _TIMESTAMPS if name in names][:1]
-    if not timestamps or "vix" not in names:
-        found = ", ".join(names) or "no columns"
-        raise UnreadableFileError(path, f"the columns VIX and {' or '.join(_TIMESTAMPS[:2])}", found, remedy=_REMEDY)
-    written = pl.col(timestamps[0])
-    if len(timestamps) > 1:
-        written = pl.concat_str(pl.col(timestamps).cast(pl.String).str.strip_chars(), separator=" ")
-    frame = scan.select(ts=written, vix=pl.col(names["vix"]).cast(pl.Float64, strict=False)).collect()
-    return frame.with_columns(_utc(path, frame["ts"], config)).sort("ts")
 
 
 def _utc(path: Path, timestamps: pl.Series, config: IngestConfig) -> pl.Series:
@@ -133,7 +128,9 @@ def deliver(
         UnreadableFileError: no VIX file and no VIX column.
     """
     private = output / PRIVATE
-    if _below(data, private):
+    names = Path(os.path.abspath(data)), data.resolve()  # by its name or by what it links to
+    roots = Path(os.path.abspath(private)), private.resolve()
+    if any(name.is_relative_to(root) for name in names for root in roots):
         expected = f"a folder or file outside {private}, where vpoc-ml keeps its own links and copies"
         raise InvalidValueError("--data", str(data), expected)
     if data.is_dir():
@@ -143,9 +140,19 @@ def deliver(
     name = _name(data, contracts)
     place = str(data.absolute()) if name == data.name else f"{data.absolute()} as {name}"
     own = private / hashlib.sha256(place.encode()).hexdigest()[:16]
-    merged = _merged_parquet(data)
-    raw = _converted(data, own / "converted", name) if merged else _linked(data, own / "linked", name)
-    return raw, vix or _vix_beside(data) or write_closes(data, own / "vix.csv", config)
+    if _merged_parquet(data):
+        raw = own / "converted"
+        with replacing(raw / f"{Path(name).stem}.csv") as target:
+            pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
+    else:
+        raw = own / "linked"
+        _link(data, raw / name)
+    if vix is None:
+        siblings = (path for path in sorted(data.parent.iterdir()) if path.suffix.lower() == ".csv" and path != data)
+        plain = IngestConfig()
+        found = (path for path in siblings if identify_index(path.name, read_head(path, None).lines, plain) == VIX)
+        vix = next(found, None)
+    return raw, vix or write_closes(data, own / "vix.csv", config)
 
 
 def _name(data: Path, contracts: Sequence[str]) -> str:
@@ -179,32 +186,16 @@ def output_of(lake: str, run: str, named: Path | None) -> Path:
     return named or opened.folder(f"input/{run}" if opened.remote else layout.run_folder(run))
 
 
-def _below(path: Path, folder: Path) -> bool:
-    """Return whether a path lies in ``folder``, by its name or by what it links to."""
-    names = (Path(os.path.abspath(path)), path.resolve())
-    return any(
-        name.is_relative_to(root) for name in names for root in (Path(os.path.abspath(folder)), folder.resolve())
-    )
-
-
-def _linked(data: Path, raw: Path, name: str) -> Path:
-    """Return ``raw`` with a link to ``data``; two commands at once make the same link."""
-    raw.mkdir(parents=True, exist_ok=True)
-    link, target = raw / name, data.absolute()
+def _link(data: Path, link: Path) -> None:
+    """Make ``link`` a link to ``data``; two commands at once make the same link."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    target = data.absolute()
     with suppress(FileExistsError):
         link.symlink_to(target)
     if not link.is_symlink() or link.readlink() != target:
         raise ConfigError(
             f"Expected {link} to be the link to {target}; found something else there. Move it away and start again."
         )
-    return raw
-
-
-def _converted(data: Path, raw: Path, name: str) -> Path:
-    """Return ``raw`` with the CSV file that ``data``, a merged file as Parquet, was made from."""
-    with replacing(raw / f"{Path(name).stem}.csv") as target:
-        pl.scan_parquet(data).sink_csv(target, datetime_format="%Y-%m-%d %H:%M:%S")
-    return raw
 
 
 def _merged_parquet(data: Path) -> bool:
@@ -217,14 +208,6 @@ def _merged_parquet(data: Path) -> bool:
     naive = naive or (dtype == pl.Date and "time" in columns)
     own = {"contract", "vix", "session"} & set(columns)
     return naive and bool(own) and {"open", "high", "low", "close", "volume"} <= set(columns)
-
-
-def _vix_beside(data: Path) -> Path | None:
-    siblings = (path for path in sorted(data.parent.iterdir()) if path.suffix.lower() == ".csv" and path != data)
-    config = IngestConfig()
-    return next(
-        (path for path in siblings if identify_index(path.name, read_head(path, None).lines, config) == VIX), None
-    )
 
 
 def hand_over(lake: str, run: str, folder: Path) -> list[str]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from vpoc_ml.config.presets import PRESETS, preset
 from vpoc_ml.config.schema import KINDS, LIMITS, describe, every_setting, setting_schema, shown
 
@@ -37,13 +35,15 @@ def form_fields() -> dict[str, dict[str, Any]]:
     for section, name, field in every_setting():
         values = {each: getattr(getattr(config, section), name) for each, config in presets.items()}
         schema = setting_schema(section, name)
+        limits = f" {describe(schema).capitalize()}." if schema.get("type") in KINDS else ""
+        distinct = {each: value for each, value in values.items() if each == "nightly" or value != values["nightly"]}
+        listed = "; ".join(f"{each}: {shown(field, value)}" for each, value in distinct.items())
         fields[f"{section}.{name}"] = {
             "default": None,
             **_typed(schema, [shown(field, value) for value in values.values() if value not in (None, ())]),
             "section": section.capitalize(),
             "title": f"{section}.{name}",
-            "description": f"{field.description}{_limited(schema)}"
-            f" Empty: as the preset says ({_listed(field, values)}).",
+            "description": f"{field.description}{limits} Empty: as the preset says ({listed}).",
         }
     return fields
 
@@ -68,13 +68,3 @@ def _typed(schema: Mapping[str, Any], examples: Iterable[str]) -> dict[str, Any]
         **({"enum": [None, *schema["enum"]]} if "enum" in schema else {}),
         **({"examples": schema["examples"]} if "examples" in schema else {}),
     }
-
-
-def _limited(schema: Mapping[str, Any]) -> str:
-    return f" {describe(schema).capitalize()}." if schema.get("type") in KINDS else ""
-
-
-def _listed(field: FieldInfo, values: Mapping[str, Any]) -> str:
-    """Return the nightly preset's value, and those of the presets that differ from it."""
-    distinct = {name: value for name, value in values.items() if name == "nightly" or value != values["nightly"]}
-    return "; ".join(f"{name}: {shown(field, value)}" for name, value in distinct.items())

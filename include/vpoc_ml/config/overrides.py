@@ -70,7 +70,8 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         for each in error.errors():
             key, *inner = ".".join(map(str, each["loc"][:2])), *map(str, each["loc"][2:])
-            expected = " ".join([*(part for part in inner if not part.isdigit()), _expectation(each["msg"])])
+            message = each["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            expected = " ".join([*(part for part in inner if not part.isdigit()), message])
             given = overrides.get(key, each["input"]) if inner else each["input"]
             wrong.setdefault(key, InvalidValueError(key, given, expected))
     if wrong:
@@ -102,7 +103,3 @@ def _as_given(key: str, value: Any) -> Any:
         value = [value]
     items = schema.get("items", {})
     return tuple(number(key, each, items) if items.get("type") in KINDS else each for each in value)
-
-
-def _expectation(message: str) -> str:
-    return message.removeprefix("Input should be ").removeprefix("Value error, ")

@@ -45,7 +45,13 @@ def number(key: str, value: Any, schema: Mapping[str, Any]) -> int | float:
     """
     found = _parsed(value)
     whole = schema["type"] == "integer"
-    if not math.isfinite(found) or (whole and not float(found).is_integer()) or not _within(found, schema):
+    inside = (
+        found > schema.get("exclusiveMinimum", -math.inf)
+        and found >= schema.get("minimum", -math.inf)
+        and found < schema.get("exclusiveMaximum", math.inf)
+        and found <= schema.get("maximum", math.inf)
+    )
+    if not math.isfinite(found) or (whole and not float(found).is_integer()) or not inside:
         comma = isinstance(value, str) and "," in value
         hint = ", written with a decimal point and without thousands separators" if comma else ""
         raise InvalidValueError(key, value, describe(schema) + hint)
@@ -67,16 +73,6 @@ def _parsed(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     return value if abs(value) < EXACT else math.inf
-
-
-def _within(value: float, schema: Mapping[str, Any]) -> bool:
-    inside = (
-        value > schema.get("exclusiveMinimum", -math.inf),
-        value >= schema.get("minimum", -math.inf),
-        value < schema.get("exclusiveMaximum", math.inf),
-        value <= schema.get("maximum", math.inf),
-    )
-    return all(inside)
 
 
 def setting_keys() -> tuple[str, ...]:

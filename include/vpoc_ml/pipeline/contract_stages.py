@@ -58,7 +58,13 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
         raw = combined_hash(sources, fingerprint)
-        build_key = _bars_build_key(run, raw, (vix, others), before.last_ts if before else None)
+
+        def build_key_of(last_ts: str | None) -> BuildKey:
+            config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
+            inputs = {"raw": raw, **_index_hashes((vix, others), last_ts)}
+            return BuildKey(inputs, config, code_digest(build_bars, append_bars))
+
+        build_key = build_key_of(before.last_ts if before else None)
         reason = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
         if before and reason is None:
             return result_of_manifest(IngestResult, before, None)
@@ -66,7 +72,7 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
         built = built or build_bars(*given, as_of=run.as_of)
         last = built.bars["ts"].max()
-        build_key = _bars_build_key(run, raw, (vix, others), last.isoformat() if isinstance(last, datetime) else None)
+        build_key = build_key_of(last.isoformat() if isinstance(last, datetime) else None)
         details = {
             "rows_in": built.rows_in,
             "quarantined": built.quarantine.height,
@@ -219,11 +225,6 @@ def appended(
     details = stored.details
     before = BuiltBars(bars, quarantine, details["rows_in"], details["reasons"], details["notes"], details["left_out"])
     return append_bars(before, append, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
-
-
-def _bars_build_key(run: Run, raw: str, indices: Indices, last_ts: str | None) -> BuildKey:
-    config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
-    return BuildKey({"raw": raw, **_index_hashes(indices, last_ts)}, config, code_digest(build_bars, append_bars))
 
 
 def _index_hashes(indices: Indices, last_ts: str | None) -> dict[str, str]:

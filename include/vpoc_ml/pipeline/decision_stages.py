@@ -22,7 +22,7 @@ from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
 from vpoc_ml.pipeline.champion_stages import current_champion, model_store
 from vpoc_ml.pipeline.model_stages import evaluate
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
-from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry import ledger, promotion
 from vpoc_ml.registry.promotion import Evidence
@@ -221,7 +221,7 @@ def _promoted_before(run: Run, store: ModelStore, version: int) -> DecisionResul
     """Return the decision that promoted ``version``; one that was lost or overwritten is restored from the ledger."""
     key = str(run.model_key)
     note = f"Version {version} of run {run.name} is the champion of {key} already: nothing was changed."
-    stored = _read(run)
+    stored = read_artifact(run.lake, layout.run_file(run.name, layout.DECISION), DecisionResult, "a decision")
     if stored is not None and stored.state == DecisionState.PROMOTED:
         return stored.replaced(key=stored.key or key, note=note)
     entries = [entry for entry in store.entries() if (entry.action, entry.version) == (ledger.PROMOTE, version)]
@@ -283,18 +283,10 @@ def _waiting(run: Run) -> DecisionResult:
 
 
 def _stored(run: Run) -> DecisionResult:
-    decision = _read(run)
+    decision = read_artifact(run.lake, layout.run_file(run.name, layout.DECISION), DecisionResult, "a decision")
     if decision is None:
         raise ArtifactError(run.uri(layout.DECISION), "the decision about the candidate", "none")
     return decision
-
-
-def _read(run: Run) -> DecisionResult | None:
-    stored = run.lake.read_json(layout.run_file(run.name, layout.DECISION))
-    try:
-        return None if stored is None else DecisionResult.model_validate(stored)
-    except ValueError as error:
-        raise ArtifactError(run.uri(layout.DECISION), "a decision", str(error)) from error
 
 
 def write_decision(run: Run, decision: DecisionResult) -> DecisionResult:

@@ -188,8 +188,9 @@ def pair_closes(run: Run, bars: Manifest) -> pl.DataFrame | None:
         return None
     parts = []
     for one in _segments(run, bars):
-        bars_of_one = run.lake.read_frame(_bars_key(run, one.contract), ("ts", "session", "close"))
-        front = bars_of_one.filter(pl.col("session").is_between(one.first, one.last))
+        key = run.key("bars", one.contract, run.config.features.pair)
+        front = run.lake.read_frame(key, ("ts", "session", "close"))
+        front = front.filter(pl.col("session").is_between(one.first, one.last))
         parts.append((front.select("ts", "close"), one.ratio or 1.0))
     closes = continuous_closes(parts)
     first, last = (datetime.fromisoformat(str(timestamp)) for timestamp in (bars.first_ts, bars.last_ts))
@@ -211,7 +212,7 @@ def _segments(run: Run, bars: Manifest) -> list[Segment]:
     for row in run.lake.read_cached(roll_key).sort("first_session").iter_rows(named=True):
         if row["last_session"] < start or row["first_session"] > end:
             continue
-        manifest = run.lake.manifest(_bars_key(run, row["contract"]))
+        manifest = run.lake.manifest(run.key("bars", row["contract"], run.config.features.pair))
         if manifest is None or (found and row["ratio"] is None):
             raise _missing(run, "bars of every front contract and a measured ratio at every roll", row["contract"])
         ratio = row["ratio"] if found else None
@@ -219,10 +220,6 @@ def _segments(run: Run, bars: Manifest) -> list[Segment]:
     if not found:
         raise _missing(run, f"front contracts from {start} to {end}", "none")
     return found
-
-
-def _bars_key(run: Run, contract: str) -> str:
-    return run.shared_key(f"bars/{run.config.features.pair}/{contract}.parquet")
 
 
 def _missing(run: Run, expected: str, found: str) -> ArtifactError:

@@ -15,7 +15,6 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.schemas import DAILY_FIGURES
 from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, TrainingSetResult
 from vpoc_ml.ingest.row_text import source_lines_at
-from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
 from vpoc_ml.pipeline.plan_stage import vix_closes
@@ -87,7 +86,7 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
         has_vix=run.uses_vix,
         vix_implied=run.uses_vix and run.instrument.is_equity_index,
         vix_closes=vix_closes(run),
-        covariates=_covariates(run),
+        covariates=run.covariates,
     )
     verdict = validate_bars(
         facts,
@@ -117,7 +116,7 @@ def gate_features(run: Run, contracts: list[str]) -> GateResult:
     from vpoc_ml.features.registry import for_prices_near_zero, selected_features
     from vpoc_ml.quality.gates import raise_if_failed, validate_features
 
-    registry = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=_covariates(run))
+    registry = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=run.covariates)
     verdict = validate_features(
         {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
         bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
@@ -159,11 +158,6 @@ def gate_training_set(run: Run) -> GateResult:
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return GateResult.of(verdict)
-
-
-def _covariates(run: Run) -> tuple[str, ...]:
-    """Return the bars' columns of further indices."""
-    return tuple(each.column for each in covariates(run.config.ingest))
 
 
 def published_verdict(run: Run, verdict: Verdict) -> Verdict:

@@ -77,7 +77,10 @@ def prove_code(config: RunConfig) -> LeakageProof:
 
 
 def stored_proof(run: Run) -> tuple[LeakageProof, str | None]:
-    """Return the proof of this code and the reason it was made, None if it was stored. A failed one is made again."""
+    """Return the proof of this code and the reason it was made, None if the lake has it. A failed one is made again.
+
+    A proof for the same build key comes from this process, else from this machine, else it is made.
+    """
     build_key = {
         "code": code_digest(*PROVEN),
         "config": run.config.digest("profile", "features", "dataset"),
@@ -89,26 +92,20 @@ def stored_proof(run: Run) -> tuple[LeakageProof, str | None]:
     if stored is not None and reason is None:
         return stored, None
     with run.lake.writing("leakage"):
-        proof = _made(run.config, build_key)
+        digest = hashlib.sha256(json.dumps(build_key, sort_keys=True).encode()).hexdigest()[:16]
+        local = cache_folder() / "proofs" / f"{digest}.json"
+        proof = KNOWN.get(digest)
+        if proof is None:
+            with suppress(OSError, ValueError):  # not there, or damaged: a new proof replaces it
+                remembered = _parse(json.loads(local.read_text()))
+                proof = remembered if _stale_reason(remembered, build_key) is None else None
+        if proof is None:
+            proof = prove_code(run.config).model_copy(update={"build_key": build_key})
+            write_json(local, proof.to_json())
+        if proof.passed:
+            KNOWN[digest] = proof
         run.lake.write_checksummed_json(layout.LEAKAGE_PROOF, proof.to_json())
     return proof, reason
-
-
-def _made(config: RunConfig, build_key: ProofKey) -> LeakageProof:
-    """Return a proof for the build key: this process's, else this machine's, else a new one."""
-    digest = hashlib.sha256(json.dumps(build_key, sort_keys=True).encode()).hexdigest()[:16]
-    local = cache_folder() / "proofs" / f"{digest}.json"
-    proof = KNOWN.get(digest)
-    if proof is None:
-        with suppress(OSError, ValueError):  # not there, or damaged: a new proof replaces it
-            stored = _parse(json.loads(local.read_text()))
-            proof = stored if _stale_reason(stored, build_key) is None else None
-    if proof is None:
-        proof = prove_code(config).model_copy(update={"build_key": build_key})
-        write_json(local, proof.to_json())
-    if proof.passed:
-        KNOWN[digest] = proof
-    return proof
 
 
 def _parse(stored: Any) -> LeakageProof | None:

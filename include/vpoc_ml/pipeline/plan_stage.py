@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.plan import Plan, UnreadableFile
-from vpoc_ml.artifacts.sources import Source
+from vpoc_ml.artifacts.plan import Plan
+from vpoc_ml.artifacts.sources import Source, UnreadableFile
 from vpoc_ml.artifacts.stage_results import StartedRun
 from vpoc_ml.config import RunConfig, resolve
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed

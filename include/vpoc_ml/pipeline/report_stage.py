@@ -14,7 +14,7 @@ from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.artifacts.stage_results import EvaluateResult, GateResult, ReportsResult, RollsResult, TrainResult
 from vpoc_ml.errors import ArtifactError
-from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.decision import title_of, tone_of
@@ -49,9 +49,9 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
     from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 
     bars, levels = _last_test_session(run)
-    stored, summary = run.lake.read_json(layout.run_file(run.name, layout.DECISION)), None
-    if stored is not None:
-        decision = Decision.model_validate(stored)
+    decision = read_artifact(run.lake, layout.run_file(run.name, layout.DECISION), Decision, "a decision")
+    summary = None
+    if decision is not None:
         summary = DecisionSummary(title_of(decision), tone_of(decision), list(decision.reasons), decision.remarks)
     trained, plan = run.result("train", TrainResult), run.plan()
     facts = {

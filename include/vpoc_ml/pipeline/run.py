@@ -21,10 +21,10 @@ from pydantic import JsonValue, ValidationError
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.failure import FOLDER, StageFailure, failure_file
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.plan import Plan
 from vpoc_ml.artifacts.stage_results import (
     UNCHANGED,
-    DataAge,
     FailedStage,
     RunSummary,
     StageResult,
@@ -34,12 +34,14 @@ from vpoc_ml.artifacts.stage_results import (
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
+from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.lake.store import Lake, Manifest
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES, stage_of_function
 from vpoc_ml.registry.model_key import ModelKey
 
 P = ParamSpec("P")
+A = TypeVar("A", bound=JsonArtifact)
 R = TypeVar("R", bound=StageResult)
 W = TypeVar("W", bound=WorkResult)
 
@@ -90,6 +92,11 @@ class Run:
         return self.instrument.vix if setting == "instrument" else setting == "required"
 
     @property
+    def covariates(self) -> tuple[str, ...]:
+        """The bars' columns of further indices."""
+        return tuple(each.column for each in covariates(self.config.ingest))
+
+    @property
     def reports(self) -> Path:
         """Local folder of the reports of all runs."""
         return self.lake.folder(layout.REPORTS)
@@ -108,9 +115,12 @@ class Run:
         """The run's clock, the same for every stage and every retry: ``as_of``, else when the run was started."""
         return self.as_of or datetime.fromisoformat(str(self.inputs["started"]))
 
-    def key(self, kind: str, contract: str) -> str:
-        """Return the lake key of a contract's artifact, such as ``bars/ES/ESH25.parquet`` of a live run."""
-        return self.shared_key(layout.contract_key(kind, self.config.data.instrument, contract))
+    def key(self, kind: str, contract: str, symbol: str | None = None) -> str:
+        """Return the lake key of a contract's artifact, such as ``bars/ES/ESH25.parquet`` of a live run.
+
+        ``symbol`` names the instrument, the run's own when None.
+        """
+        return self.shared_key(layout.contract_key(kind, symbol or self.config.data.instrument, contract))
 
     def roll_key(self, symbol: str | None = None) -> str:
         """Return the lake key of the roll table of an instrument, the run's own when None."""
@@ -144,10 +154,8 @@ class Run:
         try:
             found = _parsed(stored, kind)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"])) or "the file"
             expected = f"the record of a finished stage {stage!r}"
-            raise ArtifactError(self.lake.path(key), expected, f"{field}: {first['msg']}") from error
+            raise ArtifactError(self.lake.path(key), expected, _first_problem(error)) from error
         assert isinstance(found, kind)
         return found
 
@@ -177,6 +185,30 @@ def open_run(lake: str, name: str) -> Run:
     if stored is None or inputs is None:
         raise ArtifactError(opened.location(layout.run_folder(name)), "a started run with its config.json", "none")
     return Run(opened, name, _loaded(stored, str(opened.location(key))), inputs)
+
+
+def read_artifact(lake: Lake, key: str, kind: type[A], what: str) -> A | None:
+    """Return an artifact of the lake as a model; None where there is none.
+
+    Args:
+        lake: the lake.
+        key: the artifact's key.
+        kind: class of the model.
+        what: name of the artifact, for the error.
+
+    Raises:
+        ArtifactError: the file holds something else.
+    """
+    stored = lake.read_json(key)
+    try:
+        return None if stored is None else kind.model_validate(stored)
+    except ValidationError as error:
+        raise ArtifactError(lake.location(key), what, _first_problem(error)) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
 
 
 @lru_cache(maxsize=16)
@@ -253,7 +285,7 @@ def summarize(lake: str, run: str) -> RunSummary:
     """Return the summary of a run, also of a failed one.
 
     Raises:
-        ArtifactError: no such run was started in this lake.
+        ArtifactError: no such run was started in this lake, or a record of it is damaged.
     """
     opened, key = Lake(lake), layout.run_file(run, layout.CONFIG)
     stored = opened.storage.read(key)
@@ -261,7 +293,8 @@ def summarize(lake: str, run: str) -> RunSummary:
         raise ArtifactError(opened.location(layout.run_folder(run)), "a started run with its config.json", "none")
     config = load_stored(stored, opened.location(key))
     records = [opened.read_json(each) for each in opened.names(layout.stages_folder(run), ".json")]
-    records.sort(key=lambda record: (_position(record["stage"]), record.get("contract", "")))
+    position = {name: index for index, name in enumerate(STAGE_NAMES)}
+    records.sort(key=lambda record: (position.get(record["stage"], len(position)), record.get("contract", "")))
     by_stage = {record["stage"]: record for record in records if "contract" not in record}
     plan, bars = by_stage.get("plan", {}), by_stage.get("gate-bars", {})
     unreviewed = [f"{record['contract']}: {record['left_out']}" for record in records if record.get("left_out")]
@@ -270,24 +303,25 @@ def summarize(lake: str, run: str) -> RunSummary:
         "gates": layout.gates_page(run),
         "data docs": layout.DATA_DOCS_PAGE,
     }
-    return RunSummary(
-        run=run,
-        preset=config.preset,
-        config_hash=config.digest(),
-        stages=tuple(_row(record) for record in records if "rows_in" in record or "error" in record),
-        gates=tuple(by_stage[f"gate-{gate}"] for gate in GATES if f"gate-{gate}" in by_stage),
-        data=DataAge.model_validate(bars) if "age_sessions" in bars else None,
-        metrics=opened.read_json(layout.run_file(run, layout.METRICS)),
-        decision=opened.read_json(layout.run_file(run, layout.DECISION)),
-        unreadable=plan.get("unreadable", ()),
-        notes=(*plan.get("notes", ()), *unreviewed),
-        lost=by_stage.get("rolls", {}).get("lost", ()),
-        reports={title: str(opened.location(key)) for title, key in reports.items() if opened.exists(key)},
-    )
-
-
-def _position(stage: str) -> int:
-    return STAGE_NAMES.index(stage) if stage in STAGE_NAMES else len(STAGE_NAMES)
+    content = {
+        "run": run,
+        "preset": config.preset,
+        "config_hash": config.digest(),
+        "stages": [_row(record) for record in records if "rows_in" in record or "error" in record],
+        "gates": [by_stage[f"gate-{gate}"] for gate in GATES if f"gate-{gate}" in by_stage],
+        "data": bars if "age_sessions" in bars else None,
+        "metrics": opened.read_json(layout.run_file(run, layout.METRICS)),
+        "decision": opened.read_json(layout.run_file(run, layout.DECISION)),
+        "unreadable": plan.get("unreadable", ()),
+        "notes": (*plan.get("notes", ()), *unreviewed),
+        "lost": by_stage.get("rolls", {}).get("lost", ()),
+        "reports": {title: str(opened.location(key)) for title, key in reports.items() if opened.exists(key)},
+    }
+    try:
+        return RunSummary.model_validate(content)
+    except ValidationError as error:
+        place = opened.location(layout.run_folder(run))
+        raise ArtifactError(place, "the records of a run", _first_problem(error)) from error
 
 
 def _row(record: Record) -> StageRow:

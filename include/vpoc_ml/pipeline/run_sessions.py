@@ -19,7 +19,6 @@ from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_n
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.registry import Feature, selected_features
-from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.nights import LONGEST_BREAK
@@ -75,8 +74,7 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
 
 def _warm_up(run: Run) -> WarmUp:
     """Return what the features of the training set need before a row that is complete."""
-    columns = tuple(each.column for each in covariates(run.config.ingest))
-    known = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=columns)
+    known = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=run.covariates)
     features = [known[name] for name in run.config.features.names or known if name in known]
     # a window of bars declares sessions too, because a file may begin late in one; its bars are what it needs
     daily: list[Feature] = [each for each in features if not each.warmup_bars]

@@ -32,7 +32,8 @@ class Stage:
         target: ``module:function`` below ``vpoc_ml.pipeline``. The function's name is also the task's id in a DAG.
         scope: how often the stage is called in a run.
         needs: names of the stages that must have finished before.
-        produces: what it writes, as keys of the lake; ``{symbol}``, ``{contract}`` and ``{run}`` are placeholders.
+        produces: the tables and results that it writes, as keys of the lake with placeholders: ``{symbol}``,
+            ``{contract}``, ``{run}``, ``{model}`` and ``{version}``. Without the VIX there is no ``vix/VIX.parquet``.
         takes_now: whether the function takes the current time as its last argument.
         files: folders of the lake that it needs as plain files: ``raw``, ``run`` (the run's folder) or ``reports``.
         command: the command that runs every stage up to this one; none by default.
@@ -79,7 +80,13 @@ class Stage:
 
 
 STAGES = (
-    Stage("plan", "plan_stage:plan_contracts", "run", produces=("runs/{run}/stages/plan.json",), files=("raw",)),
+    Stage(
+        "plan",
+        "plan_stage:plan_contracts",
+        "run",
+        produces=("runs/{run}/stages/plan.json", "vix/VIX.parquet"),
+        files=("raw",),
+    ),
     Stage(
         "ingest",
         "contract_stages:ingest_contract",
@@ -198,6 +205,7 @@ STAGES = (
         "champion_stages:score",
         "run",
         needs=("evaluate", "promote"),
+        produces=("predictions/{model}/v{version}/{contract}.parquet",),
         takes_now=True,
         command="run",
         help="Run all stages, from ingest to promotion and scoring, and publish the reports.",

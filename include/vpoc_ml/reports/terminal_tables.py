@@ -13,7 +13,6 @@ from rich.table import Table
 
 from vpoc_ml.artifacts.decision import DecisionState
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
-from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
 from vpoc_ml.artifacts.model_summary import ModelSummary
 from vpoc_ml.artifacts.stage_results import DataAge, DecisionResult, RunSummary, SeedsResult
 from vpoc_ml.registry.decision import title_of, tone_of
@@ -45,11 +44,12 @@ def render(console: Console, summary: RunSummary) -> None:
                 console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
     if summary.data:
         console.print(f"Newest bar: {age_text(summary.data)}", highlight=False)
-    metrics = content["metrics"] or {}
-    _print_metrics(console, metrics)
+    metrics = summary.metrics
+    _print_metrics(console, content["metrics"] or {})
     if summary.decision:
-        decision = DecisionResult.model_validate(summary.decision)
-        render_decision(console, decision, _after_costs(metrics) if metrics else None)
+        decision = DecisionResult.model_validate(summary.decision.to_json())
+        costs = after_costs(metrics.backtest, metrics.candidate.rank_ic) if metrics else None
+        render_decision(console, decision, costs)
         if decision.state == DecisionState.WAITING:
             answer = f"vpoc-ml approve {summary.run} --as NAME, or vpoc-ml reject {summary.run} --as NAME --note WHY"
             console.print(f"Answer with {answer}", soft_wrap=True, highlight=False, markup=False)
@@ -146,15 +146,6 @@ def render_decision(console: Console, decision: DecisionResult, result: str | No
     for text in (decision.note, *decision.remarks, *(f"  - {reason}" for reason in decision.reasons)):
         if text:
             console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _after_costs(metrics: Mapping[str, Any]) -> str:
-    rank_ic = metrics["models"]["candidate"]["rank_ic"]
-    session = metrics["backtest"]["net_per_session"]
-    backtest = BacktestMetrics.model_construct(
-        **metrics["backtest"] | {"net_per_session": None if session is None else Interval(**session)}
-    )
-    return after_costs(backtest, None if rank_ic is None else Interval(**rank_ic))
 
 
 def _print_table(console: Console, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:
