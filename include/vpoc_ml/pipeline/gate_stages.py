@@ -27,32 +27,6 @@ if TYPE_CHECKING:
     from vpoc_ml.artifacts.gate_report import Verdict
 
 
-def daily_figures(run: Run) -> pl.DataFrame:
-    """Return one row a contract and session (``schemas.DAILY_FIGURES``), by which gate ``bars`` compares contracts.
-
-    Covers every contract of the lake; only bars that changed are read again.
-    """
-
-    def daily(bars: pl.DataFrame) -> str:  # sessions as days, timestamps as microseconds since 1970
-        figures = bars.group_by("contract", "session", maintain_order=True).agg(
-            pl.col("ts").last().to_physical().alias("last"),
-            pl.col("open").first(),
-            pl.col("high").max(),
-            pl.col("low").min(),
-            pl.col("close").last(),
-            pl.col("volume").sum().cast(pl.Float64),
-            pl.len().alias("bars"),
-        )
-        return json.dumps(figures.with_columns(pl.col("session").to_physical()).select(DAILY_FIGURES.keys()).rows())
-
-    keys = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
-    columns = ("contract", "session", "ts", "open", "high", "low", "close", "volume")
-    texts = [run.lake.cached(key, "daily figures", columns, daily) for key in keys]
-    rows = [row for text in texts for row in json.loads(text)]
-    plain: dict[str, pl.DataType] = DAILY_FIGURES | {"session": pl.Int32(), "last": pl.Int64()}
-    return pl.DataFrame(rows, schema=plain, orient="row").cast(pl.Schema(DAILY_FIGURES))
-
-
 MARGIN = timedelta(days=10)
 
 
@@ -182,3 +156,29 @@ def _calendar(run: Run, contract: str, due: date | None) -> pl.DataFrame:
     if due is None or due <= end:
         return traded
     return pl.concat([traded, sessions(calendar, end + timedelta(days=1), due)])
+
+
+def daily_figures(run: Run) -> pl.DataFrame:
+    """Return one row a contract and session (``schemas.DAILY_FIGURES``), by which gate ``bars`` compares contracts.
+
+    Covers every contract of the lake; only bars that changed are read again.
+    """
+
+    def daily(bars: pl.DataFrame) -> str:  # sessions as days, timestamps as microseconds since 1970
+        figures = bars.group_by("contract", "session", maintain_order=True).agg(
+            pl.col("ts").last().to_physical().alias("last"),
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume").sum().cast(pl.Float64),
+            pl.len().alias("bars"),
+        )
+        return json.dumps(figures.with_columns(pl.col("session").to_physical()).select(DAILY_FIGURES.keys()).rows())
+
+    keys = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
+    columns = ("contract", "session", "ts", "open", "high", "low", "close", "volume")
+    texts = [run.lake.cached(key, "daily figures", columns, daily) for key in keys]
+    rows = [row for text in texts for row in json.loads(text)]
+    plain: dict[str, pl.DataType] = DAILY_FIGURES | {"session": pl.Int32(), "last": pl.Int64()}
+    return pl.DataFrame(rows, schema=plain, orient="row").cast(pl.Schema(DAILY_FIGURES))

@@ -32,7 +32,7 @@ from vpoc_ml.ingest.row_filters import (
     first_timestamp,
     has_reviewed_bar,
 )
-from vpoc_ml.ingest.vix.covariates import Covariate, covariates
+from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.code_digest import code_digest
@@ -229,7 +229,19 @@ def _store_covariates(run: Run, folder: Path, found: Discovery) -> dict[str, str
     """Read the files of the covariates into the lake unless the same ones are there already; return them by column."""
     paths = {}
     for each in covariates(run.config.ingest):
-        path = _covariate_file(each, folder, found)
+        remedy = f"Name its file in ingest.covariates, as {each.symbol}=FILE, or put exactly one into the raw folder."
+        files = found.indices.get(each.symbol, ())
+        if each.file is not None:
+            path = folder / each.file
+            if not path.is_file():
+                raise MissingInputError(path, f"the file of {each.symbol}", "Correct ingest.covariates.")
+        elif len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise UnreadableFileError(folder, f"one file of {each.symbol}", names, remedy=remedy)
+        elif not files:
+            raise MissingInputError(folder, f"a file of {each.symbol}", remedy)
+        else:
+            path = files[0]
         read = partial(read_index, path, each.symbol, run.config.ingest, each.published)
         _store_index(run, layout.index_key(each.column), each.column, path, {}, read)
         paths[each.column] = str(path)
@@ -256,23 +268,6 @@ def _store_index(
                 expected = f"a value published by {run.as_of:%Y-%m-%d %H:%M} UTC"
                 raise MissingInputError(path, expected, "Choose a later session.")
         run.lake.write_frame(shared, values, build_key)
-
-
-def _covariate_file(covariate: Covariate, folder: Path, found: Discovery) -> Path:
-    symbol = covariate.symbol
-    remedy = f"Name its file in ingest.covariates, as {symbol}=FILE, or put exactly one into the raw folder."
-    if covariate.file is not None and (folder / covariate.file).is_file():
-        return folder / covariate.file
-    if covariate.file is not None:
-        raise MissingInputError(folder / covariate.file, f"the file of {symbol}", "Correct ingest.covariates.")
-    files = found.indices.get(symbol, ())
-    if len(files) > 1:
-        raise UnreadableFileError(
-            folder, f"one file of {symbol}", ", ".join(each.name for each in files), remedy=remedy
-        )
-    if not files:
-        raise MissingInputError(folder, f"a file of {symbol}", remedy)
-    return files[0]
 
 
 def covariate_values(run: Run) -> dict[str, pl.DataFrame]:
