@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState
@@ -163,10 +162,13 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
     champion = store.champion()
     verdict, metrics = _verdict(run, champion)
     estimates = {name: interval.value for name, interval in metrics.candidate if interval is not None}
+    settings = json.loads(run.config.to_json())
+    params = {"preset": settings.pop("preset")}
+    params |= {f"{section}.{name}": str(value) for section in settings for name, value in settings[section].items()}
     version = store.log_run(
         run.folder,
         metrics=estimates | {"net": metrics.backtest.net},
-        params=_flat(json.loads(run.config.to_json())),
+        params=params,
         tags={"fingerprint": run.result("train", TrainResult).fingerprint, "config_hash": run.config.digest()},
     )
     if champion is not None and champion.version == version:
@@ -294,16 +296,6 @@ def write_decision(run: Run, decision: DecisionResult) -> DecisionResult:
     content = Decision.model_validate(decision.to_json()).to_json()
     run.lake.write_json(layout.run_file(run.name, layout.DECISION), content)
     return decision
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = str(value)
-    return flat
 
 
 def approval_text(run: str, decision: Decision, metrics: Metrics) -> str:

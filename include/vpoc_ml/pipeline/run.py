@@ -44,6 +44,8 @@ P = ParamSpec("P")
 A = TypeVar("A", bound=JsonArtifact)
 R = TypeVar("R", bound=StageResult)
 W = TypeVar("W", bound=WorkResult)
+_load_config = lru_cache(maxsize=16)(load_stored)
+"""Reads a configuration, which is frozen; a process that runs many stages reads it once."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def open_run(lake: str, name: str) -> Run:
     stored, inputs = opened.storage.read(key), opened.read_json(layout.run_file(name, layout.INPUTS))
     if stored is None or inputs is None:
         raise ArtifactError(opened.location(layout.run_folder(name)), "a started run with its config.json", "none")
-    return Run(opened, name, _loaded(stored, str(opened.location(key))), inputs)
+    return Run(opened, name, _load_config(stored, str(opened.location(key))), inputs)
 
 
 def read_artifact(lake: Lake, key: str, kind: type[A], what: str) -> A | None:
@@ -215,12 +217,6 @@ def _first_problem(error: ValidationError) -> str:
 def _parsed(stored: bytes, kind: type[StageResult]) -> StageResult:
     """Return the record that bytes hold; a process that runs many stages reads it once."""
     return kind.model_validate_json(stored)
-
-
-@lru_cache(maxsize=16)
-def _loaded(stored: bytes, where: str) -> RunConfig:
-    """Return the configuration, which is frozen, of a file; a process that runs many stages reads it once."""
-    return load_stored(stored, where)
 
 
 def result_of_manifest(kind: type[W], manifest: Manifest, reason: str | None) -> W:
