@@ -11,7 +11,7 @@ import pytest
 import vpoc_ml
 from vpoc_ml.lake import code_digest as module
 from vpoc_ml.lake.code_digest import ParsedFiles, SourceTree, code_digest, library_version, library_versions
-from vpoc_ml.training.launch.fingerprint import PRODUCER as TRAINING_PRODUCER
+from vpoc_ml.training.launch.run_inputs import PRODUCER as TRAINING_PRODUCER
 
 PACKAGE = Path(vpoc_ml.__file__).parent
 BARS = ("vpoc_ml.ingest.bars", "vpoc_ml.ingest.detect_append")

@@ -17,9 +17,8 @@ from vpoc_ml.training.hardware.probe import GIB, DrmGpu, Gpu, Hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Smoke, smoke_test
 from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.fallback import fallback_configs
-from vpoc_ml.training.launch.fingerprint import resume_key, training_fingerprint
 from vpoc_ml.training.launch.job import train_run
-from vpoc_ml.training.launch.run_inputs import hash_inputs
+from vpoc_ml.training.launch.run_inputs import hash_inputs, resume_key, training_fingerprint
 from vpoc_ml.training.loop.checkpoint import read_checkpoint, write_checkpoint
 
 from .simulated_hardware import hopper, radeon

@@ -13,7 +13,7 @@ from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines.eager import AVERAGE, MEAN, SQUARE, THETA, Engine
 from vpoc_ml.training.loop.adamw_step import StepRates, adamw_step
-from vpoc_ml.training.loop.loss import huber, mask_targets, shares
+from vpoc_ml.training.loop.objective import huber, mask_targets, shares
 
 STEPS, BATCH, FEATURES = 40, 32, 5
 

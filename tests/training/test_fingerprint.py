@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vpoc_ml.config import MachineConfig, resolve
-from vpoc_ml.training.launch import fingerprint
-from vpoc_ml.training.launch.fingerprint import resume_key, training_fingerprint
+from vpoc_ml.training.launch import run_inputs
 from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.run_inputs import resume_key, training_fingerprint
 
 MACHINE = {"device": "cuda", "allow_cpu": False, "vram_limit_gib": 8.0, "checkpoint_seconds": 1.0, "fallback": False}
 MACHINE |= {"threads": 2, "engine": "eager", "chunk_rows": 1000, "docs_limit": 5}
@@ -48,7 +48,7 @@ def test_data_and_model_settings_change_the_fingerprint():
 
 def test_the_code_that_trains_changes_the_fingerprint(monkeypatch):
     before = of()
-    monkeypatch.setattr(fingerprint, "code_digest", lambda module: "other code or other libraries")
+    monkeypatch.setattr(run_inputs, "code_digest", lambda module: "other code or other libraries")
     assert of() != before
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from vpoc_ml.artifacts.training_result import ColumnReport
 from vpoc_ml.training.launch.job import train_run
-from vpoc_ml.training.loop.preflight import column_problems, preflight
+from vpoc_ml.training.loop.data import column_problems, preflight
 
 RNG = np.random.default_rng(1)
 GOOD = RNG.normal(size=10_000)

@@ -41,8 +41,7 @@ from vpoc_ml.errors import (
 from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.job import train_run
-from vpoc_ml.training.launch.subprocess import launch, process_error
-from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
+from vpoc_ml.training.launch.subprocess import PARENT_VARIABLE, launch, process_error
 
 pytestmark = pytest.mark.slow
 

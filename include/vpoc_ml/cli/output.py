@@ -18,7 +18,7 @@ from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummar
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 
 if TYPE_CHECKING:
-    from vpoc_ml.training.hardware.diagnostics import Diagnostic
+    from vpoc_ml.training.hardware.known_issues import Diagnostic
 
 progress = Console(stderr=True)
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vpoc_ml.errors import VpocError
-from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE, die_with_parent
+from vpoc_ml.training.launch.subprocess import PARENT_VARIABLE, die_with_parent
 
 USAGE_EXIT = 2
 

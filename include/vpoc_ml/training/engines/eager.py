@@ -30,11 +30,9 @@ from vpoc_ml.training.loop.adamw_step import (
     add_noise,
     finite_steps,
 )
-from vpoc_ml.training.loop.loss import shares
-from vpoc_ml.training.loop.members import Members
-from vpoc_ml.training.loop.objective import Objective
+from vpoc_ml.training.loop.objective import Objective, shares
 from vpoc_ml.training.loop.schedule import StepSchedule
-from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, clip_limit, first_step_state
+from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, Members, clip_limit, first_step_state
 
 __all__ = ["AVERAGE", "MEAN", "SQUARE", "THETA", "Engine", "Window", "reseed_dropout"]
 

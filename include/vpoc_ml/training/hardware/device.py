@@ -13,8 +13,7 @@ from pydantic import JsonValue
 
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import DeviceError, GpuBusyError
-from vpoc_ml.training.hardware.diagnostics import Diagnostic
-from vpoc_ml.training.hardware.known_issues import find_known_issues
+from vpoc_ml.training.hardware.known_issues import Diagnostic, find_known_issues
 from vpoc_ml.training.hardware.probe import GIB, Gpu, Hardware, probe_hardware
 from vpoc_ml.training.hardware.smoke import NIGHTLY, Probe, Smoke, smoke_test
 

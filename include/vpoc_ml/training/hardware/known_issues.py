@@ -3,15 +3,37 @@
 Sources: ROCm documentation (environment variables, GPU isolation, running in containers) and issue threads of
 pytorch, ROCm and TheRock; docs/gpu.md lists them. An issue that prevents training is a ``problem``. One that costs
 speed or fails later is a ``warning``.
+
+The result of one check of the machine.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from vpoc_ml.training.hardware.diagnostics import Diagnostic, Level
 from vpoc_ml.training.hardware.probe import Hardware
+
+Level = Literal["ok", "note", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """What was checked, what was found and what to do.
+
+    A ``problem`` prevents training, a ``warning`` costs speed or safety, ``note`` and ``ok`` require nothing.
+    """
+
+    subject: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.found}. {self.remedy}".rstrip()
+
 
 Check = Callable[[Hardware], Diagnostic | None]
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")

@@ -19,9 +19,8 @@ from vpoc_ml.models.build import build_model
 from vpoc_ml.training.hardware.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.hardware.smoke import Probe
 from vpoc_ml.training.launch.fallback import fallback_configs, train_with_fallback
-from vpoc_ml.training.launch.fingerprint import resume_key, training_fingerprint
 from vpoc_ml.training.launch.fit import FitContext, fit_run
-from vpoc_ml.training.launch.run_inputs import hash_inputs
+from vpoc_ml.training.launch.run_inputs import hash_inputs, resume_key, training_fingerprint
 from vpoc_ml.training.launch.validate_config import validate_training_config
 from vpoc_ml.training.loop.checkpoint import resume_keys
 from vpoc_ml.training.loop.log import log_to

@@ -1,4 +1,10 @@
-"""Run a training job as a process of its own, follow it, and never leave it behind."""
+"""Run a training job as a process of its own, follow it, and never leave it behind.
+
+A training process ends when the process that started it disappears.
+
+The kernel's parent-death signal is bound to the *thread* that started the child, and threads of a task runner end
+early. So the child polls whether another process has become its parent.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +15,37 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml import environment
 from vpoc_ml.artifacts.training_progress import OnProgress, parse_progress
 from vpoc_ml.artifacts.training_result import FILE, TrainingResult
 from vpoc_ml.errors import TrainingKilledError, TrainingProcessError, VpocError, error_from_record
-from vpoc_ml.training.launch.watchdog import PARENT_VARIABLE
+
+PARENT_VARIABLE = environment.TRAINING_PARENT
+POLL_SECONDS = 0.25
+
+
+def die_with_parent(parent: int) -> None:
+    """Kill this process group as soon as the process ``parent`` is no longer its parent.
+
+    For a process that leads its own group only, so that no other process is killed.
+    """
+    threading.Thread(target=_watch, args=(parent,), name="parent-watchdog", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 
 STDERR_LINES = 40
 log = logging.getLogger(__name__)

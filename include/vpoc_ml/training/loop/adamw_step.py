@@ -10,8 +10,7 @@ from torch import Tensor
 
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.training.loop import step_state as columns
-from vpoc_ml.training.loop.members import Members
-from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, UPDATES
+from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, UPDATES, Members
 
 THETA, MEAN, SQUARE, AVERAGE = range(4)  # rows of the state
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

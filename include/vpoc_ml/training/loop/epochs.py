@@ -17,8 +17,7 @@ from vpoc_ml.errors import NoFiniteValidationLossError
 from vpoc_ml.training.engines.eager import AVERAGE, Engine, Window
 from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.loop.data import Rows, TrainingData, shuffled
-from vpoc_ml.training.loop.early_stopping import EarlyStoppingState, Progress, window_record
-from vpoc_ml.training.loop.monitor import Monitor, is_dead
+from vpoc_ml.training.loop.monitor import EarlyStoppingState, Monitor, Progress, is_dead, window_record
 from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
 
 EVALUATED_ROWS = 65_536

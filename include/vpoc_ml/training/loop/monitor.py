@@ -1,10 +1,17 @@
-"""Checks windows of steps: continue, roll back with half the learning rate, or end the training."""
+"""Checks windows of steps: continue, roll back with half the learning rate, or end the training.
+
+Progress of a run, its early-stopping states, and the record of a window.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from vpoc_ml.artifacts.training_progress import WindowRecord
 from vpoc_ml.errors import TooManyRollbacksError
 from vpoc_ml.training.engines.eager import Window
 
@@ -68,3 +75,86 @@ def is_dead(spread: float) -> bool:
     constant is the right answer, and the promotion rule rejects it.
     """
     return spread < DEAD_SPREAD
+
+
+@dataclass
+class EarlyStoppingState:
+    """Best epoch of one member. Epochs count from 1; 0: no epoch was finite yet."""
+
+    best_epoch: int = 0
+    best_loss: float | None = None
+    best_dead: bool = False
+    epochs_without_gain: int = 0
+
+    def update(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
+        """Take an epoch's validation loss; return whether it is the best so far.
+
+        A member whose patience has run out is finished: its epochs while others continue do not count.
+        """
+        if self.finished(patience):
+            return False
+        best = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
+        if best:
+            self.best_epoch, self.best_loss, self.best_dead = epoch, loss, dead
+        self.epochs_without_gain = 0 if best else self.epochs_without_gain + 1
+        return best
+
+    def finished(self, patience: int) -> bool:
+        """Return whether ``patience`` epochs have passed without a better loss."""
+        return self.epochs_without_gain >= patience
+
+
+@dataclass
+class Progress:
+    """State of a run apart from its tensors; all of it is stored in the checkpoint."""
+
+    step: int = 0
+    epoch_loss: float = 0.0
+    epoch_steps: int = 0
+    seconds: float = 0.0
+    early_stopping: list[EarlyStoppingState] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Progress:
+        """Return what ``to_json`` stored."""
+        early_stopping = [EarlyStoppingState(**stopping) for stopping in stored["early_stopping"]]
+        return cls(**{**stored, "early_stopping": early_stopping})
+
+
+def window_record(
+    windows: Sequence[Window], monitors: Sequence[Monitor], *, step: int, epoch: int, steps_total: int, rate: float
+) -> WindowRecord:
+    """Return a window over all members: means of losses and shares, extremes of norms, sums of events.
+
+    ``rate`` is that of the schedule. The record holds it after the rollbacks of the member with most of them.
+    """
+    taken = [window for window in windows if window.accepted]
+    return WindowRecord(
+        step=step,
+        epoch=epoch,
+        steps_total=steps_total,
+        loss=_finite(_mean([window.loss for window in taken])) if taken else None,
+        grad_norm_max=_finite(max(window.norm_max for window in windows)),
+        grad_norm_mean=_finite(_mean([window.norm_mean for window in windows])),
+        lr=rate * min(monitor.rate_factor for monitor in monitors),
+        skipped=sum(window.steps - window.accepted for window in windows),
+        clip_share=_mean([window.clip_share for window in windows]),
+        clip_limit=_finite(min(window.clip_limit for window in windows)),
+        update_ratio_max=_finite(max(window.update_ratio_max for window in windows)),
+        rollbacks=sum(monitor.rollbacks for monitor in monitors),
+        loss_scale=min(window.loss_scale for window in windows),
+        delta=_mean([window.delta for window in windows]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, None if it is not finite, which JSON cannot represent."""
+    return value if math.isfinite(value) else None
