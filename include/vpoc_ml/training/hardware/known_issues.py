@@ -2,9 +2,7 @@
 
 Sources: ROCm documentation (environment variables, GPU isolation, running in containers) and issue threads of
 pytorch, ROCm and TheRock; docs/gpu.md lists them. An issue that prevents training is a ``problem``. One that costs
-speed or fails later is a ``warning``.
-
-The result of one check of the machine.
+speed or fails later is a ``warning``. Each check returns a ``Diagnostic``, or None if it does not apply.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The files that training reads beside ``config.json``, and run folders that share another run's by links.
 
-The training fingerprint, which identifies a trained model, and the key of what may be resumed bit for bit.
+The training fingerprint identifies a trained model. The resume key says which checkpoints can be resumed bit for bit.
 """
 
 from __future__ import annotations

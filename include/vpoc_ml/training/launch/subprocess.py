@@ -1,9 +1,8 @@
 """Run a training job as a process of its own, follow it, and never leave it behind.
 
-A training process ends when the process that started it disappears.
-
-The kernel's parent-death signal is bound to the *thread* that started the child, and threads of a task runner end
-early. So the child polls whether another process has become its parent.
+A training process ends when the process that started it disappears. The kernel's parent-death signal is bound to the
+*thread* that started the child, and threads of a task runner end early. So the child polls whether another process has
+become its parent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The training set on the device: guarded once, targets masked, shuffled by (seed, epoch).
 
-Defects of the training rows by column, reported before the first step.
-
-The input guard tolerates all of them. A defective column still costs the model its information.
+``preflight`` reports defects of the training rows by column before the first step. The input guard tolerates all of
+them. A defective column still costs the model its information.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks windows of steps: continue, roll back with half the learning rate, or end the training.
 
-Progress of a run, its early-stopping states, and the record of a window.
+The state of these checks, of early stopping and of the run's progress is stored in the checkpoint.
 """
 
 from __future__ import annotations

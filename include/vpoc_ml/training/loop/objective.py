@@ -1,6 +1,6 @@
 """What training minimises: one loss per member of an ensemble, and the fixed loss that validation reports.
 
-Losses of single rows and their weighted mean. A row that does not count has weight 0, never a NaN target.
+A loss is computed row by row and averaged with weights. A row that does not count has weight 0, never a NaN target.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 All of it is on the device in float64, is part of every snapshot and checkpoint, and changes with finite steps
 only. The loss scale is the exception: it must decrease when a step overflows.
 
-Which member of an ensemble each parameter belongs to: members share a batch and nothing else.
+``Members`` says which member of an ensemble each parameter belongs to. Members share a batch and nothing else.
 """
 
 from __future__ import annotations
