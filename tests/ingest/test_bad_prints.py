@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import IngestConfig
-from vpoc_ml.ingest.bad_prints import isolated_prints
 from vpoc_ml.ingest.bars import build_bars
+from vpoc_ml.ingest.clean import isolated_prints
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument

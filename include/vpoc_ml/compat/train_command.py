@@ -22,13 +22,13 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import read_head
-from vpoc_ml.ingest.parsing import header
-from vpoc_ml.ingest.parsing.contract_names import contract_in_name
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.file_settings import timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.symbol_column import contract_in_name
 from vpoc_ml.ingest.readers import merged as merged_reader
 from vpoc_ml.ingest.vix.index_files import PublicationTime, identify_index
-from vpoc_ml.ingest.vix.index_symbols import VIX
+from vpoc_ml.ingest.vix.index_header import VIX
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK
 from vpoc_ml.lake.atomic import replacing, write_text
 from vpoc_ml.lake.store import Lake
@@ -106,7 +106,7 @@ def _name(data: Path, contracts: Sequence[str]) -> str:
         if len(contracts) == 1:
             return f"{parse_contract(contracts[0], where='setting data.contracts').code} {data.name}"
         head = read_head(data)
-        if merged_reader.READER.recognises(head) and "contract" not in header.names(head):
+        if merged_reader.READER.recognises(head) and "contract" not in text_layout.names(head):
             reason = "the file has no column contract either; name it with --contract, such as --contract ESH25"
             raise ContractCodeError(data.name, where="file name", reason=reason) from error
     return data.name

@@ -15,12 +15,11 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
 from vpoc_ml.ingest.clean import clean
 from vpoc_ml.ingest.convention import check_side, check_unadjusted, check_zone
+from vpoc_ml.ingest.discover import choose_reader
 from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.merge import merge
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.row_filters import reviewed_rows
-from vpoc_ml.ingest.row_text import with_text
-from vpoc_ml.ingest.sniff import choose_reader
+from vpoc_ml.ingest.row_filters import reviewed_rows, with_text
 from vpoc_ml.ingest.vix.vix_closes import check_coverage, join_index, join_vix
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_range

@@ -14,7 +14,7 @@ import polars as pl
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.schemas import DAILY_FIGURES
 from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, TrainingSetResult
-from vpoc_ml.ingest.row_text import source_lines_at
+from vpoc_ml.ingest.row_filters import source_lines_at
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
 from vpoc_ml.pipeline.plan_stage import vix_closes

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.market.instruments import Instrument
-from vpoc_ml.synthetic.intraday_curves import curves
+from vpoc_ml.synthetic.price_path import curves
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.instruments import Instrument, instrument
-from vpoc_ml.synthetic.intraday_curves import next_contract_share
+from vpoc_ml.synthetic.price_path import next_contract_share
 
 ROOT = "ES"
 LEAD = 22  # sessions over which volume moves to a contract before it is the front one

@@ -26,12 +26,15 @@ from vpoc_ml.ingest.file_streams import (
     read_tail,
     unterminated_last_line,
 )
-from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.parsing.file_settings import setting_for
-from vpoc_ml.ingest.parsing.header import describe_line
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import index_symbols, refuse_without_contract, rows_of_symbol
-from vpoc_ml.ingest.parsing.text_layout import Layout, explain_malformed, parse_lines
+from vpoc_ml.ingest.parsing.symbol_column import (
+    contract_in_name,
+    index_symbols,
+    refuse_without_contract,
+    rows_of_symbol,
+)
+from vpoc_ml.ingest.parsing.text_layout import Layout, describe_line, explain_malformed, parse_lines
 from vpoc_ml.ingest.parsing.trades import to_minutes
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument

@@ -1,4 +1,7 @@
-"""Time zones in the text of timestamps: offsets, abbreviations and names."""
+"""Time zones in the text of timestamps: offsets, abbreviations and names.
+
+The order of month and day in slashed dates: the order that every date of the file fits.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,11 @@ from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import polars as pl
+
+from vpoc_ml.config import IngestConfig
+from vpoc_ml.errors import UnreadableFileError
+from vpoc_ml.ingest.file_streams import blocks, open_unpacked
+from vpoc_ml.ingest.parsing.reader import FileRef
 
 _ABBREVIATIONS = {
     "UTC": "+0000",
@@ -71,3 +79,30 @@ def remedy(timestamp: str, zone: str | None) -> str:
     if (named := _NAME.search(timestamp)) and named[1].upper() not in ("AM", "PM"):
         return f"{named[1]} is no known zone: write an offset such as -05:00 or a name such as America/New_York."
     return "Add the format of the timestamps to ingest.mapping, such as format=%d.%m.%Y %H:%M."
+
+
+MONTH_FIRST, DAY_FIRST = "%m/%d/%Y", "%d/%m/%Y"
+_DATE = r"^[^\d]{0,2}(?<one>\d{1,2})/(?<two>\d{1,2})/\d{4}"
+
+
+def order_of(file: FileRef, config: IngestConfig) -> str:
+    """Return the chrono format of slashed dates at the start of lines; the file is read until a day above 12.
+
+    Raises:
+        UnreadableFileError: no day is above 12, so both orders fit, and ``ingest.date_order`` is not set.
+    """
+    if config.date_order != "auto":
+        return MONTH_FIRST if config.date_order == "month_first" else DAY_FIRST
+    with open_unpacked(file.path, file.member, ratio=config.expansion_limit) as stream:
+        for block in blocks(stream):
+            parts = pl.Series("text", [block.text]).str.split("\n").explode().str.extract_groups(_DATE).struct.unnest()
+            days = parts.select(pl.all().cast(pl.Int32, strict=False).max())
+            one, two = days.row(0)
+            if (one or 0) > 12 or (two or 0) > 12:
+                return DAY_FIRST if (one or 0) > 12 else MONTH_FIRST
+    raise UnreadableFileError(
+        file.shown,
+        "dates that show the order of month and day",
+        "no day above 12",
+        remedy="Set ingest.date_order to month_first or day_first.",
+    )

@@ -11,12 +11,12 @@ import re
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head, last_line
-from vpoc_ml.ingest.parsing import header
-from vpoc_ml.ingest.parsing.date_order import order_of
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.zones import order_of
 
 EXPECTED = "a Barchart export (Time,Open,High,Low,Latest,Change,%Change,Volume)"
 _NAME = "barchart"
@@ -27,7 +27,7 @@ _ROLES |= {"time": "timestamp", "date": "timestamp", "latest": "close", "last": 
 
 
 def _recognise(head: Head) -> bool:
-    columns = header.names(head)
+    columns = text_layout.names(head)
     return (
         columns[:4] == ["time", "open", "high", "low"] and "volume" in columns and bool({"latest", "last"} & {*columns})
     )
@@ -37,11 +37,11 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     foot = re.search(r"Downloaded from Barchart.* ([CE])[DS]T", last_line(file.path, file.member))
     zone = zone_of(file, _NAME, config, _ZONES[foot[1]] if foot else None)
     side = label_side_of(file, _NAME, config, "start")
-    day = order_of(file, config) if "/" in header.value(head, 0) else "%Y-%m-%d"
+    day = order_of(file, config) if "/" in text_layout.value(head, 0) else "%Y-%m-%d"
     note = describe_format("Barchart export, newest first", f"{zone} local times", side)
     return Layout(
         ",",
-        header.roles(header.names(head), _ROLES),
+        text_layout.roles(text_layout.names(head), _ROLES),
         TimestampFormat((f"{day} %H:%M", f"{day} %H:%M:%S"), zone, side),
         note,
         header=1,

@@ -12,7 +12,7 @@ from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format
 from vpoc_ml.ingest.parsing.reader import FileRef
@@ -25,23 +25,23 @@ _NEEDED = {"ts_event", "rtype", "instrument_id", *OHLCV}
 
 
 def _recognise(head: Head) -> bool:
-    return set(header.names(head)) >= _NEEDED
+    return set(text_layout.names(head)) >= _NEEDED
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    columns = header.names(head)
-    rtype = header.value(head, header.position(head, "rtype", file))
+    columns = text_layout.names(head)
+    rtype = text_layout.value(head, text_layout.position(head, "rtype", file))
     if rtype and rtype != _MINUTE:
         raise UnreadableFileError(
             file.shown, "bars of one minute (rtype 33)", f"rtype {rtype[:20]}", line=2, remedy="Request ohlcv-1m."
         )
-    raw_time = header.value(head, header.position(head, "ts_event", file)).isdigit()
-    raw_price = "." not in header.value(head, header.position(head, "open", file))
+    raw_time = text_layout.value(head, text_layout.position(head, "ts_event", file)).isdigit()
+    raw_price = "." not in text_layout.value(head, text_layout.position(head, "open", file))
     symbol = "symbol" if "symbol" in columns else "instrument_id"
     wanted = {"ts_event": "timestamp", symbol: "symbol", **{name: name for name in OHLCV}}
     return Layout(
         ",",
-        header.roles(columns, wanted),
+        text_layout.roles(columns, wanted),
         TimestampFormat(("epoch:ns",) if raw_time else ("%Y-%m-%dT%H:%M:%S%.fZ",)),
         describe_format("Databento ohlcv-1m CSV", "UTC", "start"),
         header=1,

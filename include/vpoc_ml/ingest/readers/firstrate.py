@@ -12,7 +12,7 @@ from dataclasses import replace
 from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
@@ -26,7 +26,7 @@ _LAYOUT = Layout(",", ("timestamp", *OHLCV), TimestampFormat(("%Y-%m-%d %H:%M:%S
 
 
 def _recognise(head: Head) -> bool:
-    return mostly(head, replace(_LAYOUT, header=int(header.names(head) in _HEADERS)))
+    return mostly(head, replace(_LAYOUT, header=int(text_layout.names(head) in _HEADERS)))
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
@@ -34,7 +34,7 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     side = label_side_of(file, _NAME, config, "start")
     note = describe_format("FirstRate Data minute file", f"{zone} local times", side)
     timestamp = replace(_LAYOUT.timestamp, zone=zone, label_side=side)
-    return replace(_LAYOUT, timestamp=timestamp, note=note, header=int(header.names(head) in _HEADERS))
+    return replace(_LAYOUT, timestamp=timestamp, note=note, header=int(text_layout.names(head) in _HEADERS))
 
 
 READER = TextReader(_NAME, EXPECTED, _recognise, _layout)

@@ -16,7 +16,7 @@ from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
@@ -62,7 +62,7 @@ class ColumnMapping:
 
     def columns_of(self, head: Head) -> list[str]:
         """Return the columns of the first line: their names in lower case, or their positions."""
-        columns = header.names(head, self.separator)
+        columns = text_layout.names(head, self.separator)
         return [str(n + 1) for n in range(len(columns))] if self.by_position else columns
 
     def layout(self, head: Head) -> Layout | None:
@@ -71,11 +71,11 @@ class ColumnMapping:
         if not set(self.roles) <= set(columns):
             return None
         if self.by_position:  # no header, unless the first line has no digits as its open
-            opens = header.values(head, int(self.columns["open"]) - 1, self.separator, lines=0)
+            opens = text_layout.values(head, int(self.columns["open"]) - 1, self.separator, lines=0)
             lines = int(not any(letter.isdecimal() for letter in opens[0])) if opens else 0
         return Layout(
             self.separator,
-            header.roles(columns, self.roles),
+            text_layout.roles(columns, self.roles),
             TimestampFormat(ISO),
             "",
             header=lines,
@@ -88,7 +88,7 @@ class ColumnMapping:
         """Return the timestamps of the rows below the ``lines`` of the header, as written."""
         columns, roles = self.columns_of(head), ["timestamp"] if "timestamp" in self.columns else ["date", "time"]
         positions = [columns.index(self.columns[role].lower()) for role in roles]
-        written = [header.values(head, position, self.separator, lines) for position in positions]
+        written = [text_layout.values(head, position, self.separator, lines) for position in positions]
         return [" ".join(each) for each in zip(*written, strict=False)]
 
 

@@ -19,7 +19,6 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ExpansionLimitError, InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, expanded_limit, open_unpacked
-from vpoc_ml.ingest.parsing.contract_names import contract_in_name
 from vpoc_ml.ingest.parsing.file_settings import (
     describe_format,
     label_side_of,
@@ -28,7 +27,7 @@ from vpoc_ml.ingest.parsing.file_settings import (
     zone_of,
 )
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import contents_by_month, rows_of_symbol
+from vpoc_ml.ingest.parsing.symbol_column import contents_by_month, contract_in_name, rows_of_symbol
 from vpoc_ml.ingest.readers import generic
 from vpoc_ml.ingest.readers.generic import ColumnMapping, parse_mapping
 from vpoc_ml.market.contracts import parse_contract

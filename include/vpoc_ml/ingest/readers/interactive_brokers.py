@@ -11,7 +11,7 @@ from __future__ import annotations
 from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
@@ -23,18 +23,18 @@ _FORMATS = (*ISO, "%Y%m%d %H:%M:%S", "%Y%m%d  %H:%M:%S")
 
 
 def _recognise(head: Head) -> bool:
-    columns = header.names(head)
+    columns = text_layout.names(head)
     return columns[-8:] == ["date", *OHLCV, "average", "barcount"]
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    columns = header.names(head)
+    columns = text_layout.names(head)
     side = label_side_of(file, _NAME, config, "start")
-    timestamps = header.values(head, header.position(head, "date", file))
+    timestamps = text_layout.values(head, text_layout.position(head, "date", file))
     timestamp, shown = timestamp_format(file, _NAME, config, timestamps, _FORMATS, label_side=side)
     return Layout(
         ",",
-        header.roles(columns, {"date": "timestamp", **{name: name for name in OHLCV}}),
+        text_layout.roles(columns, {"date": "timestamp", **{name: name for name in OHLCV}}),
         timestamp,
         describe_format("Interactive Brokers bars", shown, side),
         header=1,

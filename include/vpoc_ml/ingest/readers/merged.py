@@ -16,12 +16,12 @@ from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
-from vpoc_ml.ingest.parsing.date_order import order_of
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, setting_for, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import ISO, Layout
+from vpoc_ml.ingest.parsing.zones import order_of
 
 EXPECTED = "the legacy system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"
 _NAME = "merged"
@@ -32,16 +32,16 @@ _RTH = ("09:30", "16:00")
 
 
 def _recognise(head: Head) -> bool:
-    columns = header.names(head)
+    columns = text_layout.names(head)
     named = set(columns)
     plain = columns in ([name, *OHLCV] for name in _TIMESTAMPS)
     return bool(named & {*_TIMESTAMPS}) and named >= {*OHLCV} and (plain or bool(named & _OWN))
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    columns = header.names(head)
+    columns = text_layout.names(head)
     parts = timestamp_columns(columns)
-    written = [header.values(head, header.position(head, part, file)) for part in parts]
+    written = [text_layout.values(head, text_layout.position(head, part, file)) for part in parts]
     timestamps = [" ".join(each) for each in zip(*written, strict=False)]
     side = label_side_of(file, _NAME, config, "end")
     chosen = setting_for(config.reader, file) == _NAME
@@ -59,7 +59,7 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     roles = parts if len(parts) > 1 else ("timestamp",)
     wanted = {**dict(zip(parts, roles, strict=True)), "contract": "symbol", **{name: name for name in OHLCV}}
     note = describe_format("merged CSV of NinjaTrader minute exports", zone, side)
-    return Layout(",", header.roles(columns, wanted), form, note, header=1, quoted=True)
+    return Layout(",", text_layout.roles(columns, wanted), form, note, header=1, quoted=True)
 
 
 def timestamp_columns(columns: Collection[str]) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def _convention_known(columns: list[str], timestamps: Sequence[str], head: Head)
     """Return whether the session column is what the legacy system writes for UTC timestamps at the end of a bar."""
     if "session" not in columns:
         return "contract" in columns or "vix" in columns
-    sessions = header.values(head, columns.index("session"))
+    sessions = text_layout.values(head, columns.index("session"))
     rows = [(timestamp[11:16], session) for timestamp, session in zip(timestamps, sessions, strict=False)]
     by_clock = all((_RTH[0] <= clock < _RTH[1]) == (name == "RTH") for clock, name in rows)
     return by_clock or all(name == "RTH" for _, name in rows)

@@ -18,15 +18,15 @@ from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
 
 EXPECTED = "a NinjaTrader tick export (yyyyMMdd HHmmss fffffff;last;bid;ask;volume)"
-_NAME = "ninjatrader_tick"
+_TICK_NAME = "ninjatrader_tick"
 _NOTE = "NinjaTrader tick export: trades with {zone} timestamps are aggregated to bars labelled with their start"
 _LINE = re.compile(r"\d{8} \d{6} \d{7};-?[\d.]+;-?[\d.]+;-?[\d.]+;\d+")
 LAYOUT = Layout(";", ("timestamp", "price", "", "", "volume"), TimestampFormat(("%Y%m%d %H%M%S",), length=15), _NOTE)
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    zone = zone_of(file, _NAME, config, "UTC")
+    zone = zone_of(file, _TICK_NAME, config, "UTC")
     return replace(LAYOUT, timestamp=replace(LAYOUT.timestamp, zone=zone), note=_NOTE.format(zone=zone))
 
 
-READER = TextReader(_NAME, EXPECTED, lambda head: mostly_match(head, _LINE), _layout)
+READER = TextReader(_TICK_NAME, EXPECTED, lambda head: mostly_match(head, _LINE), _layout)

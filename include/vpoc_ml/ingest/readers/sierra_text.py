@@ -10,7 +10,7 @@ from __future__ import annotations
 from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
@@ -23,13 +23,13 @@ _FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
 
 
 def _recognise(head: Head) -> bool:
-    return header.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"]
+    return text_layout.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"]
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     zone = zone_of(file, _NAME, config, None)
     side = label_side_of(file, _NAME, config, "start")
-    fields = header.roles(header.names(head), _ROLES)
+    fields = text_layout.roles(text_layout.names(head), _ROLES)
     note = describe_format("Sierra Chart text export", f"{zone} local times (ingest.timezone)", side)
     return Layout(",", fields, TimestampFormat(_FORMATS, zone, side), note, header=1)
 

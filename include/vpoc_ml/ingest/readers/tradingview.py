@@ -12,7 +12,7 @@ from vpoc_ml.artifacts.schemas import OHLCV, PRICES
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import header
+from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
@@ -23,11 +23,11 @@ _NAME = "tradingview"
 
 
 def _recognise(head: Head) -> bool:
-    return header.names(head)[:5] == ["time", *PRICES]
+    return text_layout.names(head)[:5] == ["time", *PRICES]
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    columns = header.names(head)
+    columns = text_layout.names(head)
     if "volume" not in columns:
         raise UnreadableFileError(
             file.shown,
@@ -37,11 +37,11 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
             remedy="Show the Volume indicator on the chart and export again.",
         )
     side = label_side_of(file, _NAME, config, "start")
-    timestamps = header.values(head, 0)
+    timestamps = text_layout.values(head, 0)
     formats = ("epoch:s",) if timestamps and timestamps[0].isdigit() else ISO
     timestamp, shown = timestamp_format(file, _NAME, config, timestamps, formats, label_side=side)
     note = describe_format("TradingView export", "Unix seconds (UTC)" if formats != ISO else shown, side)
-    fields = header.roles(columns, {"time": "timestamp", **{name: name for name in OHLCV}})
+    fields = text_layout.roles(columns, {"time": "timestamp", **{name: name for name in OHLCV}})
     return Layout(",", fields, timestamp, note, header=1, final_newline_optional=True)
 
 

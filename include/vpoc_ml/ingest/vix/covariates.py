@@ -17,7 +17,7 @@ from vpoc_ml.artifacts.schemas import BARS
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.ingest.vix.index_files import PublicationTime
-from vpoc_ml.ingest.vix.index_symbols import VIX
+from vpoc_ml.ingest.vix.index_header import VIX
 
 _ENTRY = re.compile(
     r"(?P<name>[A-Za-z][A-Za-z0-9_]*)\s*(?:=\s*(?P<file>.+?))?\s*(?:@\s*(?P<at>\d{2}:\d{2})(?:\+(?P<days>\d{1,2}))?)?"

@@ -14,7 +14,7 @@ import polars as pl
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VixCoverageError
 from vpoc_ml.ingest.vix.index_files import PublicationTime, read_index
-from vpoc_ml.ingest.vix.index_symbols import VIX
+from vpoc_ml.ingest.vix.index_header import VIX
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 
 MAX_STALE_SESSIONS = 5

@@ -14,7 +14,7 @@ from math import inf
 import polars as pl
 
 from vpoc_ml.artifacts.schemas import PRICES
-from vpoc_ml.ingest.bad_prints import isolated_prices, isolated_volumes, median_bar_range
+from vpoc_ml.ingest.clean import isolated_prices, isolated_volumes, median_bar_range
 from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
 from vpoc_ml.quality.rules import vix_dates
 from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
