@@ -2,13 +2,17 @@
 
 Exit codes: 0 the run succeeded (a rejected promotion is a success), 1 something unexpected, 2 configuration,
 3 a gate failed, 4 training unstable, 5 input missing or unreadable.
+
+Progress on the terminal, Airflow's log lines in a file.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,14 +24,63 @@ from rich.console import Console
 
 from vpoc_ml import config
 from vpoc_ml.artifacts.failure import FOLDER, StageFailure
+from vpoc_ml.artifacts.training_progress import EpochRecord
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.environment import PROJECT
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
+from vpoc_ml.pipeline.events import StageEvent
 from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ml.reports.terminal_tables import render
 from vpoc_ops import airflow_home, command_line
 from vpoc_ops.command_line import HomeOption, OverrideOption
-from vpoc_ops.console_capture import Progress, captured_output
+
+
+@contextmanager
+def captured_output(log_file: Path) -> Iterator[Console]:
+    """Send stdout and stderr, those of child processes too, to ``log_file``; yield a console on the real stdout."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log_file.open("a") as log, os.fdopen(os.dup(1), "w") as terminal:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield Console(file=terminal, force_terminal=os.isatty(saved[0]) or None)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(saved, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+class Progress:
+    """Prints one line when a task starts and one when it ends, and one per training epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(self, event: StageEvent) -> None:
+        """Print ``event``."""
+        name, training = f"{event.stage} {event.label}".strip(), event.progress
+        if event.kind == "started":
+            text = f"[dim]  . {name}[/]"
+        elif event.kind != "progress":
+            colour = {"finished": "green", "skipped": "yellow"}.get(event.kind, "bold red")
+            text = f"[{colour}]{event.kind:>9}[/] {name} [dim]{event.seconds:.1f} s[/]"
+        elif isinstance(training, EpochRecord):
+            losses = f"train {_loss(training.train_loss)} validation {_loss(training.validation_loss)}"
+            text = f"[dim]    epoch {training.epoch} {losses}{' best' if training.best else ''}[/]"
+        else:
+            return
+        self.console.print(text, highlight=False)
+        self.console.file.flush()
+
+
+def _loss(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.5f}"
+
 
 DAG = "vpoc_nightly"
 app = command_line.new_app(__doc__)

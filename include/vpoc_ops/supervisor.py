@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from vpoc_ml import environment
-from vpoc_ops import command_line, parts, readiness
+from vpoc_ops import command_line, parts
 from vpoc_ops.airflow_home import UP_HOME
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 from vpoc_ops.command_line import HomeOption
@@ -124,7 +124,7 @@ def _complete(home: Path, state: PartsState, running: Sequence[str], lake: str |
         if ended:
             _start(home, ended, state, timeout)
         else:
-            readiness.wait_until_healthy(home, state.url, {}, None, timeout)
+            parts.wait_until_healthy(home, state.url, {}, None, timeout)
     except BaseException as error:
         parts.end_parts(home, ended)
         if not isinstance(error, StartError):
@@ -152,9 +152,9 @@ def _start(home: Path, names: Sequence[str], state: PartsState, timeout: float) 
     since, deadline = datetime.now(UTC), time.monotonic() + timeout
     started = parts.spawn_parts(home, names, state)
     try:
-        readiness.wait_until_healthy(home, state.url, started, since, timeout)
+        parts.wait_until_healthy(home, state.url, started, since, timeout)
         if "dag-processor" in started:
-            readiness.wait_for_dags(lambda: Airflow(home), since, deadline)
+            parts.wait_for_dags(lambda: Airflow(home), since, deadline)
     except (NotUpError, RefusedError) as error:
         raise StartError(f"Its API refused a request: {error}") from error
 

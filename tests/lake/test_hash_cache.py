@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from vpoc_ml.lake import hash_cache
-from vpoc_ml.lake.hash_cache import HashCache
-from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake import hashing
+from vpoc_ml.lake.hashing import HashCache, hash_file
 
 LATER = 10_000_000_000
 
@@ -22,7 +21,7 @@ def work(monkeypatch):
         read.append(path.name)
         return hash_file(path)
 
-    monkeypatch.setattr(hash_cache, "hash_file", counted)
+    monkeypatch.setattr(hashing, "hash_file", counted)
     return read
 
 
@@ -94,9 +93,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_cached(cache, file, monkeyp
         append(path)
         return found
 
-    monkeypatch.setattr(hash_cache, "hash_file", grow)
+    monkeypatch.setattr(hashing, "hash_file", grow)
     cache.hash_file(file)
-    monkeypatch.setattr(hash_cache, "hash_file", hash_file)
+    monkeypatch.setattr(hashing, "hash_file", hash_file)
     assert cache.hash_file(file) == hash_file(file)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ml.lake import hash_cache
-from vpoc_ml.lake.hash_cache import RACY_NS
+from vpoc_ml.lake import hashing
+from vpoc_ml.lake.hashing import RACY_NS
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline import contract_stages
 
@@ -164,7 +164,7 @@ def test_quiet_night_reads_no_file_again(place, monkeypatch):
     def refuse(*_):
         raise AssertionError("a file was read")
 
-    monkeypatch.setattr(hash_cache, "hash_file", refuse)
+    monkeypatch.setattr(hashing, "hash_file", refuse)
     monkeypatch.setattr(contract_stages, "hash_source", refuse)
     assert night(here) == (set(), {})
     correct(here / "raw" / U, b"20230626 1")

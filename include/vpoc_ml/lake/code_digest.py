@@ -29,8 +29,7 @@ from typing import Any
 
 from vpoc_ml.errors import StorageError
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ml.lake.hash_cache import written_just_now
-from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.hashing import hash_file, written_just_now
 from vpoc_ml.lake.mirror import cache_folder
 from vpoc_ml.lake.storage import file_version_token
 

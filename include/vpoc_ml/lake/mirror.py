@@ -18,8 +18,7 @@ from filelock import FileLock
 
 from vpoc_ml import environment
 from vpoc_ml.lake.atomic import replacing, write_json
-from vpoc_ml.lake.hash_cache import HashCache
-from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.hashing import HashCache, hash_file
 from vpoc_ml.lake.storage import LocalStorage, ObjectStorage, file_version_token
 
 GIGABYTE = 2**30

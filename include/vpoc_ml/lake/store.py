@@ -23,8 +23,7 @@ import polars as pl
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import json_bytes, replacing
-from vpoc_ml.lake.hash_cache import HashCache
-from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.hashing import HashCache, hash_file
 from vpoc_ml.lake.locks import locks_of
 from vpoc_ml.lake.manifest import BuildKey, Manifest, changes, checked, read_manifest, span, with_checksum
 from vpoc_ml.lake.mirror import ContentCache, Mirror, cache_folder
