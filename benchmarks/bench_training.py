@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import resolve
 from vpoc_ml.models.build import build_model
-from vpoc_ml.models.reference_mlp import ReferenceMLP
+from vpoc_ml.models.mlp import ReferenceMLP
 from vpoc_ml.training.engines import eager
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.fused import FusedEngine

@@ -12,9 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from vpoc_ml.analysis.clusters import cluster, spearman
-from vpoc_ml.analysis.distribution import describe, extremes, histogram
-from vpoc_ml.analysis.drift import drift, psi
-from vpoc_ml.analysis.scaler_effects import scaler_effects
+from vpoc_ml.analysis.distribution import describe, drift, extremes, histogram, psi, scaler_effects
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS
 

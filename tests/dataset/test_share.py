@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from vpoc_ml.dataset.share import first_sessions
+from vpoc_ml.dataset.splits import first_sessions
 
 DAYS = [date(2025, 3, 3) + timedelta(days=n) for n in range(10)]
 FRONT = pl.DataFrame(

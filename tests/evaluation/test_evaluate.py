@@ -14,9 +14,9 @@ from vpoc_ml.artifacts.metrics import Interval, read_metrics
 from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInputError
-from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.evaluate import evaluate_model, evaluate_run
 from vpoc_ml.evaluation.forecasts import LabelledRows
+from vpoc_ml.evaluation.metrics import calibration
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.bundle import load_model, save_model
 

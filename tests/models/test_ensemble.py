@@ -12,7 +12,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.registry import ALL_FEATURES, FEATURE_NAMES, REGISTRY
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.calibrated import set_reference
-from vpoc_ml.models.feature_groups import EVERY, GROUP_OF, group_columns
+from vpoc_ml.models.ensemble import EVERY, GROUP_OF, group_columns
 from vpoc_ml.training.engines.eager import THETA, Engine
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import StepSchedule

@@ -15,8 +15,7 @@ from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.models.build import build_model
-from vpoc_ml.models.bundle import load_model, save_model
-from vpoc_ml.models.stored_size import MAX_JSON_BYTES, MAX_WEIGHTS_BYTES, require_same_shapes
+from vpoc_ml.models.bundle import MAX_JSON_BYTES, MAX_WEIGHTS_BYTES, load_model, require_same_shapes, save_model
 
 FEATURES = [f"f{number}" for number in range(5)]
 MIB = 1024**2

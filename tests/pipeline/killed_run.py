@@ -31,7 +31,7 @@ PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
     "vpoc_ml.reports.data_docs_view",
     "vpoc_ml.quality.validate",
-    "vpoc_ml.dataset.share",
+    "vpoc_ml.dataset.splits",
 ]
 PRELOADED += [
     "great_expectations.data_context.data_context.ephemeral_data_context",

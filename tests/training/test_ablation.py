@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.models.reference_mlp import ReferenceMLP
+from vpoc_ml.models.mlp import ReferenceMLP
 from vpoc_ml.training.engines.eager import THETA, Engine
 from vpoc_ml.training.loop.step_state import SCALE
 

@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.models.reference_mlp import ReferenceMLP
+from vpoc_ml.models.mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines.eager import AVERAGE, MEAN, SQUARE, THETA, Engine
 from vpoc_ml.training.loop.adamw_step import StepRates, adamw_step

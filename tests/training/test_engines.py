@@ -12,9 +12,8 @@ from numba.core.errors import NumbaError
 from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import TrainingConfig, resolve
 from vpoc_ml.models.build import build_model
-from vpoc_ml.models.mlp import PlainMLP
+from vpoc_ml.models.mlp import PlainMLP, ReferenceMLP
 from vpoc_ml.models.outputs import Shifted
-from vpoc_ml.models.reference_mlp import ReferenceMLP
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines import fused, fused_kernel, select
 from vpoc_ml.training.engines.eager import THETA, Engine

@@ -12,9 +12,7 @@ import polars as pl
 
 from vpoc_ml.analysis.ablation import MODELS, ablation
 from vpoc_ml.analysis.clusters import cluster, spearman
-from vpoc_ml.analysis.distribution import describe, extremes
-from vpoc_ml.analysis.drift import drift
-from vpoc_ml.analysis.scaler_effects import scaler_effects
+from vpoc_ml.analysis.distribution import describe, drift, extremes, scaler_effects
 from vpoc_ml.analysis.skill import critical_t, skills
 from vpoc_ml.analysis.target_distributions import target_distributions
 from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view

@@ -1,12 +1,22 @@
-"""Distribution of one feature: moments, quantiles, histogram and tails."""
+"""Distribution of one feature: moments, quantiles, histogram and tails.
+
+Difference of a feature's distribution between one contract and all others.
+
+Effect of each kind of scaler on the shape of the features.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from vpoc_ml.evaluation.forecasts import Floats
+from vpoc_ml.analysis.train_validation_view import TrainValidationView
+from vpoc_ml.config import DatasetConfig
+from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
+from vpoc_ml.dataset.scalers import KINDS, apply_column, fit_scaler
+from vpoc_ml.evaluation.forecasts import Floats, Ints
 
 TAIL_DISTANCES = (3.0, 5.0, 10.0, 20.0)
 BINS = 40
@@ -51,3 +61,95 @@ def extremes(values: Floats, median: float, scale: float) -> dict[str, float]:
     """Return the share of the finite ``values`` farther than 3, 5, 10 and 20 scales from the median."""
     distance = np.abs(values[np.isfinite(values)] - median) / scale
     return {f"{limit:g}": float((distance > limit).mean()) if distance.size else 0.0 for limit in TAIL_DISTANCES}
+
+
+DRIFT_BINS = 10
+_PSEUDO = 0.5
+
+
+def drift(values: Floats, contract: Ints, codes: Sequence[str], scale: float) -> dict[str, dict[str, Any]]:
+    """Compare each contract's values with those of all other contracts.
+
+    Args:
+        values: one feature, (n,), raw; non-finite values are left out.
+        contract: index in ``codes`` of the contract of each row, (n,).
+        codes: codes of the contracts.
+        scale: the feature's robust scale (IQR of the training rows in units of a normal's sigma).
+
+    Returns:
+        By code: ``rows``; ``psi``, the population stability index over the deciles of all rows; ``shift``, the
+        difference of the means in scales. Both are None if the contract or all others have no rows.
+    """
+    finite = np.isfinite(values)
+    values, contract = values[finite], contract[finite]
+    edges = np.unique(np.quantile(values, np.arange(1, DRIFT_BINS) / DRIFT_BINS)) if values.size else np.zeros(0)
+    bin_of = np.searchsorted(edges, values, side="left")
+    bins = edges.size + 1
+    cells = np.bincount(contract * bins + bin_of, minlength=bins * len(codes)).astype(np.int64)
+    counts = cells.reshape(len(codes), bins)
+    sums = np.bincount(contract, values, len(codes)).astype(np.float64)
+    return {code: _against_others(counts, sums, at, scale) for at, code in enumerate(codes)}
+
+
+def _against_others(counts: Ints, sums: Floats, at: int, scale: float) -> dict[str, Any]:
+    own, others = counts[at], counts.sum(axis=0) - counts[at]
+    rows, left = int(own.sum()), int(others.sum())
+    if not rows or not left:
+        return {"rows": rows, "psi": None, "shift": None}
+    shift = float(sums[at] / rows - (sums.sum() - sums[at]) / left) / scale
+    return {"rows": rows, "psi": psi(own, others), "shift": shift}
+
+
+def psi(own: Ints, others: Ints) -> float:
+    """Return the population stability index of two histograms over the same bins: sum (p - q) ln(p / q).
+
+    It is symmetric and 0 for equal shares; the credit-scoring convention (Siddiqi 2006) calls less than 0.1
+    stable and more than 0.25 a change. Half a row is added to each bin, so that empty bins have a finite index.
+    """
+    p, q = ((counts + _PSEUDO) / (counts + _PSEUDO).sum() for counts in (own, others))
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+ROWS = 6_000
+FAR = 5.0
+
+
+def scaler_effects(view: TrainValidationView, config: DatasetConfig, rows: int = ROWS) -> dict[str, dict[str, Any]]:
+    """Fit every kind of scaler on at most ``rows`` evenly spaced training rows of each feature; return its effect.
+
+    By kind, with ``none`` for the raw values: ``formula``, ``chosen`` (this run uses the kind), and ``features``. Each
+    feature has ``skewness`` and excess ``kurtosis`` of the scaled values, and ``far``, the share of values beyond 5 of
+    their robust scales, which does not depend on the unit of a scaler.
+    """
+    train = np.flatnonzero(view.mask("train"))
+    chosen = train[:: -(-train.size // rows)]
+    kinds = ("none", *KINDS)
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for name in view.features:
+        column = view.column(name)[chosen]
+        for kind in kinds:
+            scaled = column if kind == "none" else apply_column(fit_scaler(kind, [column]).columns[0], column)
+            found[kind][name] = _shape(scaled)
+    return {
+        kind: {
+            "formula": KINDS[kind].formula if kind in KINDS else "unchanged",
+            "chosen": kind == config.scaler,
+            "features": features,
+        }
+        for kind, features in found.items()
+    }
+
+
+def _shape(values: Floats) -> dict[str, float]:
+    """Return skewness, excess kurtosis and far share of the finite values; all 0 for a constant or without any."""
+    finite = values[np.isfinite(values)]
+    sd = float(finite.std()) if finite.size else 0.0
+    if not sd > 0:
+        return {"skewness": 0.0, "kurtosis": 0.0, "far": 0.0}
+    standard = (finite - finite.mean()) / sd
+    square, known = standard * standard, fit_robust_scaling(finite)
+    return {
+        "skewness": float((square * standard).mean()),
+        "kurtosis": float((square * square).mean() - 3.0),
+        "far": float((np.abs(finite - known.median) > FAR * known.scale).mean()),
+    }

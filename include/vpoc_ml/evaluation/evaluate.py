@@ -15,9 +15,8 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInpu
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.backtest import backtest
 from vpoc_ml.evaluation.bootstrap import Resamples, draw
-from vpoc_ml.evaluation.calibration import calibration
 from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, RankModel
-from vpoc_ml.evaluation.metrics import compare, describe, reduce
+from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 

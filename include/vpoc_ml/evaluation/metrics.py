@@ -3,6 +3,8 @@
 At a horizon of minutes a loss curve cannot show skill: even a model with the attainable 53 % accuracy lowers the Huber
 loss by only 0.4 %. Direction accuracy and rank IC, compared with baselines on the same rows, can show it. All Huber
 losses use one fixed delta, because losses at different deltas are not comparable.
+
+Calibration: the realised rank and the share of rises by decile of the prediction.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpoc_ml.artifacts.metrics import Gains, Interval, ModelMetrics
+from vpoc_ml.artifacts.metrics import CalibrationBin, Gains, Interval, ModelMetrics
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic
 from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, centred_ranks
 
@@ -124,3 +126,29 @@ def _rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
         return None
     x, y = centred_ranks(prediction), rows.ret_rank
     return rows.per_session(np.ones(len(x)), x, y, x * x, y * y, x * y)
+
+
+BINS = 10
+
+
+def calibration(prediction: Floats, rows: LabelledRows, bins: int = BINS) -> tuple[CalibrationBin, ...]:
+    """Return rows, mean prediction, mean realised rank and share of rises of each decile of ``prediction`` (n,).
+
+    ``up_share`` is the share of rises among the rows that moved; None if none did. Equal predictions are in one bin, so
+    a model with few distinct predictions has fewer bins.
+    """
+    edges = np.unique(np.quantile(prediction, np.arange(1, bins) / bins))
+    bin_of = np.searchsorted(edges, prediction, side="right")
+    found = []
+    for number in np.unique(bin_of):
+        members = bin_of == number
+        up, moved = int((rows.ret[members] > 0).sum()), int((rows.ret[members] != 0).sum())
+        found.append(
+            CalibrationBin(
+                rows=int(members.sum()),
+                prediction=float(prediction[members].mean()),
+                realised=float(rows.y[members].mean()),
+                up_share=up / moved if moved else None,
+            )
+        )
+    return tuple(found)

@@ -15,12 +15,10 @@ from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.attention import FeatureAttention
 from vpoc_ml.models.encoding import Encoded, PiecewiseLinear
-from vpoc_ml.models.ensemble import Ensemble, Group, seeded
-from vpoc_ml.models.feature_groups import group_columns
+from vpoc_ml.models.ensemble import Ensemble, Group, group_columns, seeded
 from vpoc_ml.models.guard import Guard, GuardedNet
-from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP
+from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP, ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.outputs import output_for
-from vpoc_ml.models.reference_mlp import ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.residual import ResidualNet
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vpoc_ml.dataset.targets import Target
-from vpoc_ml.models.ensemble import Ensemble
-from vpoc_ml.models.feature_groups import ALL
+from vpoc_ml.models.ensemble import ALL, Ensemble
 from vpoc_ml.models.trees import Trees
 
 Floats = npt.NDArray[np.float64]

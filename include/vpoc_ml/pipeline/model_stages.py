@@ -29,7 +29,7 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
         InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
     """
     from vpoc_ml.dataset.assemble import assemble
-    from vpoc_ml.dataset.share import first_sessions
+    from vpoc_ml.dataset.splits import first_sessions
 
     loaded = {
         f"{kind}/{each}": run.lake.load(run.key(kind, each)) for kind in ("bars", "features") for each in contracts
@@ -43,7 +43,7 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     build_key = BuildKey(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
         run.config.digest("features", "dataset"),
-        code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.dataset.share"),
+        code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.dataset.splits"),
     )
     built = assemble(bars, features, front, run.instrument, run.config)
     run_lake = Lake(run.folder)

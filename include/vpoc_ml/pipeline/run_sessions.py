@@ -14,8 +14,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.stage_results import DataAge
 from vpoc_ml.config.settings import ANY_AGE
-from vpoc_ml.dataset.share import first_sessions
-from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, sessions_needed
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, first_sessions, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.registry import Feature, selected_features

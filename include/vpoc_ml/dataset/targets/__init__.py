@@ -18,10 +18,8 @@ from __future__ import annotations
 from vpoc_ml.artifacts.feature_statistics import FittedTarget
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.targets.base import Floats, Target
-from vpoc_ml.dataset.targets.classes import BinaryTarget, MulticlassTarget
-from vpoc_ml.dataset.targets.quantiles import QuantilesTarget
-from vpoc_ml.dataset.targets.rank import RankTarget
-from vpoc_ml.dataset.targets.scaled import RankGaussTarget, ReturnTarget, VolScaledTarget
+from vpoc_ml.dataset.targets.classes import BinaryTarget, MulticlassTarget, QuantilesTarget
+from vpoc_ml.dataset.targets.scaled import RankGaussTarget, RankTarget, ReturnTarget, VolScaledTarget
 from vpoc_ml.errors import InvalidValueError
 
 KINDS: dict[str, type[Target]] = {

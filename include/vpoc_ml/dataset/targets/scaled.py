@@ -3,6 +3,8 @@
 The linear map brings the quantity to rank units. One Huber delta, one starting prediction and one meaning of a score
 therefore suit all of them. A network of this size that is trained on unscaled returns of 1e-4 loses a fifth of the
 signal.
+
+Rank target: the rank of a return among the training returns.
 """
 
 from __future__ import annotations
@@ -19,7 +21,49 @@ from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.quantiles import even_quantiles, interpolated_rank
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets.base import MIDDLE, Floats, RankUnits, finite_returns
-from vpoc_ml.dataset.targets.rank import RankTarget
+
+
+@dataclass(frozen=True)
+class RankTarget(RankUnits):
+    """The empirical distribution of the training returns. ``returns`` are finite and sorted.
+
+    A zero return gets the middle of the ranks of all zero returns. The scores of every other kind are on this scale,
+    and the evaluation measures losses on it.
+    """
+
+    kind: ClassVar[str] = "rank"
+    predicts: ClassVar[str] = "the expected rank of the return among the training returns, in [0, 1]"
+
+    returns: Floats
+
+    @classmethod
+    def fit(cls, returns: Floats, volatility: Floats | None = None, config: DatasetConfig | None = None) -> RankTarget:
+        """Fit on the finite returns of the training rows.
+
+        Raises:
+            InputError: there is none.
+        """
+        return cls(finite_returns(returns))
+
+    def apply(self, returns: Floats, volatility: Floats | None = None) -> Floats:
+        """Return the mid-rank of each return in [0, 1]; tied returns get the middle of their ranks; NaN stays NaN.
+
+        Mid-ranks keep the mean of the training targets at exactly 0.5, however many returns are zero.
+        """
+        below = np.searchsorted(self.returns, returns, side="left")
+        up_to = np.searchsorted(self.returns, returns, side="right")
+        ranks: Floats = (below + up_to) / (2 * self.returns.size)
+        return np.where(np.isfinite(returns), ranks, np.nan)
+
+    @property
+    def zero_score(self) -> float:
+        """Mid-rank of an unchanged price. A higher prediction means a rise."""
+        return float(self.apply(np.zeros(1))[0])
+
+    def quantiles(self) -> list[float]:
+        """Return the 1001 quantiles 0, 0.001, ..., 1 of the training returns. They turn a rank into a return."""
+        return [float(value) for value in even_quantiles(self.returns)]
+
 
 FLOOR_PERCENTILE = 5.0
 NORMAL_STEP = 0.1

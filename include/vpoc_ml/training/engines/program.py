@@ -9,9 +9,8 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from vpoc_ml.config import TrainingConfig
-from vpoc_ml.models.mlp import PlainMLP
+from vpoc_ml.models.mlp import PlainMLP, ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.outputs import Shifted
-from vpoc_ml.models.reference_mlp import ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.residual import Block, ResidualNet
 from vpoc_ml.training.loop.objective import Objective
 

@@ -6,7 +6,7 @@ from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.models.build import guarded_edges, stored_target
-from vpoc_ml.models.feature_groups import group_columns
+from vpoc_ml.models.ensemble import group_columns
 from vpoc_ml.models.guard import Guard
 from vpoc_ml.training.loop.objective import Objective
 
