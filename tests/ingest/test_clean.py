@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpoc_ml.artifacts import quarantine_reasons
+from vpoc_ml.artifacts import schemas
 from vpoc_ml.artifacts.schemas import BARS, QUARANTINE
 from vpoc_ml.ingest.clean import Cleaned, clean
 from vpoc_ml.ingest.parsing.text_layout import parse_lines
@@ -57,7 +57,7 @@ def test_minutes_of_a_session_and_nothing_else_are_its_bars(session: date, code:
     bars = result.bars.filter(pl.col("session") == session)
     assert bars.height == minutes
     assert bars["rth"].sum() == rth
-    assert set(result.quarantine["reason"]) <= {quarantine_reasons.OUTSIDE_HOURS}
+    assert set(result.quarantine["reason"]) <= {schemas.OUTSIDE_HOURS}
 
 
 def test_rth_is_half_past_nine_to_one_minute_before_four_start_stamped() -> None:
@@ -88,7 +88,7 @@ def test_rth_is_half_past_nine_to_one_minute_before_four_start_stamped() -> None
 def test_session_of_a_minute(start: datetime, session: date | None) -> None:
     result = cleaned([line(start)])
     if session is None:
-        assert result.quarantine["reason"].to_list() == [quarantine_reasons.OUTSIDE_HOURS]
+        assert result.quarantine["reason"].to_list() == [schemas.OUTSIDE_HOURS]
     else:
         assert result.bars["session"].to_list() == [session]
 
@@ -96,15 +96,15 @@ def test_session_of_a_minute(start: datetime, session: date | None) -> None:
 @pytest.mark.parametrize(
     ("prices", "reason"),
     [
-        ("6000;6000.5;5999.75", quarantine_reasons.UNPARSABLE),
-        ("0;6000.5;0;6000.25;10", quarantine_reasons.BELOW_MIN_PRICE),
-        ("-6000;6000.5;-6000;6000.25;10", quarantine_reasons.BELOW_MIN_PRICE),
-        ("6000.1;6000.5;5999.75;6000.25;10", quarantine_reasons.OFF_TICK),
-        ("6000;6000.5;5999.76;6000.25;10", quarantine_reasons.OFF_TICK),
-        ("6000;6000;5999.75;6000.25;10", quarantine_reasons.OHLC),
-        ("6000;6000.5;6000.25;6000.25;10", quarantine_reasons.OHLC),
-        ("6000;5999;6000.5;6000.25;10", quarantine_reasons.OHLC),
-        ("6000;6000.5;5999.75;6000.25;-1", quarantine_reasons.NEGATIVE_VOLUME),
+        ("6000;6000.5;5999.75", schemas.UNPARSABLE),
+        ("0;6000.5;0;6000.25;10", schemas.BELOW_MIN_PRICE),
+        ("-6000;6000.5;-6000;6000.25;10", schemas.BELOW_MIN_PRICE),
+        ("6000.1;6000.5;5999.75;6000.25;10", schemas.OFF_TICK),
+        ("6000;6000.5;5999.76;6000.25;10", schemas.OFF_TICK),
+        ("6000;6000;5999.75;6000.25;10", schemas.OHLC),
+        ("6000;6000.5;6000.25;6000.25;10", schemas.OHLC),
+        ("6000;5999;6000.5;6000.25;10", schemas.OHLC),
+        ("6000;6000.5;5999.75;6000.25;-1", schemas.NEGATIVE_VOLUME),
     ],
 )
 def test_bad_row_is_kept_with_its_reason_line_and_text(prices: str, reason: str) -> None:
@@ -124,15 +124,15 @@ def test_the_first_row_of_equal_timestamps_is_the_bar() -> None:
     result = cleaned([line(NOON), line(NOON, other), line(NOON), line(NOON + timedelta(minutes=1))])
     assert result.bars["volume"].to_list() == [10, 10]
     assert result.quarantine.select("line", "reason").rows() == [
-        (2, quarantine_reasons.CONFLICTING),
-        (3, quarantine_reasons.DUPLICATE),
+        (2, schemas.CONFLICTING),
+        (3, schemas.DUPLICATE),
     ]
 
 
 def test_a_bad_row_does_not_shadow_a_good_one_of_its_timestamp() -> None:
     result = cleaned([line(NOON, "6000.1;6000.5;5999.75;6000.25;10"), line(NOON)])
     assert result.bars.height == 1
-    assert result.quarantine["reason"].to_list() == [quarantine_reasons.OFF_TICK]
+    assert result.quarantine["reason"].to_list() == [schemas.OFF_TICK]
 
 
 def test_out_of_order_rows_are_sorted_and_counted() -> None:
@@ -186,4 +186,4 @@ def test_prices_at_or_below_zero_are_bars_where_the_instrument_allows_them() -> 
     assert allowed.bars["close"].to_list() == [0.01, -0.02, -37.63]
     refused = clean(rows, parse_contract("CLK20"), replace(crude, negative_prices=False), min_price=0.25)
     assert refused.bars.is_empty()
-    assert refused.quarantine["reason"].to_list() == [quarantine_reasons.BELOW_MIN_PRICE] * 3
+    assert refused.quarantine["reason"].to_list() == [schemas.BELOW_MIN_PRICE] * 3

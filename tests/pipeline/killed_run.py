@@ -29,7 +29,7 @@ PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.
 PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.invariance"]
 PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
-    "vpoc_ml.reports.data_docs_view",
+    "vpoc_ml.reports.data_docs",
     "vpoc_ml.quality.validate",
     "vpoc_ml.dataset.splits",
 ]

@@ -18,8 +18,8 @@ from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.pipeline import decision_stages as decisions
 from vpoc_ml.pipeline.stages import GATES
-from vpoc_ml.registry.decision import title_of
 from vpoc_ml.registry.model_key import ModelKey
+from vpoc_ml.registry.promotion import title_of
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import REQUIRED, ModelStore
 

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.reports.terminal_tables import render_models
 
 REASONS = ["The rank IC is 0.0021 [-0.0104, 0.0146]; its lower bound does not exceed 0.0000: no evidence of skill."] * 7

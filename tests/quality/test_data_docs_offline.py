@@ -9,8 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vpoc_ml.reports.data_docs import VENDOR, publish
-from vpoc_ml.reports.data_docs_view import VENDORED, offline
+from vpoc_ml.reports.data_docs import VENDOR, VENDORED, offline, publish
 from vpoc_ml.reports.gates_page import write_gates_page
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ml.artifacts.model_summary import VersionDecision
+from vpoc_ml.artifacts.model_card import VersionDecision
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore

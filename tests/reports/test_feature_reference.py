@@ -12,9 +12,8 @@ import pytest
 
 from vpoc_ml.features.build import FUNCTIONS
 from vpoc_ml.features.registry import ALL_FEATURES, OPTIONAL_FEATURES, REGISTRY
-from vpoc_ml.reports import feature_reference, feature_sketches
-from vpoc_ml.reports.feature_reference import bounds_text, page, warmup_text, write_page
-from vpoc_ml.reports.feature_sketches import envelope, pictured, sketch
+from vpoc_ml.reports import feature_reference
+from vpoc_ml.reports.feature_reference import bounds_text, envelope, page, pictured, sketch, warmup_text, write_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LARGEST = 6_000
@@ -119,10 +118,10 @@ def test_charts_of_removed_features_are_deleted(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_charts_are_reproducible_and_match_the_stored_ones(monkeypatch):
-    features = feature_sketches.synthetic_features()
-    monkeypatch.setattr(feature_sketches, "synthetic_features", lambda: features)
-    first = dict(feature_sketches.sketches())
-    assert first == dict(feature_sketches.sketches())
+    features = feature_reference.synthetic_features()
+    monkeypatch.setattr(feature_reference, "synthetic_features", lambda: features)
+    first = dict(feature_reference.sketches())
+    assert first == dict(feature_reference.sketches())
     stored = {name: (DOCS / "features" / f"{name}.svg").read_text() for name in REGISTRY}
     changed = [name for name in REGISTRY if first[name] + "\n" != stored[name]]
     assert not changed, "run `make features-page`"

@@ -1,4 +1,7 @@
-"""Columns of the stored tables: names, order and dtypes. Prices in points, volumes in contracts, times in UTC."""
+"""Columns of the stored tables: names, order and dtypes. Prices in points, volumes in contracts, times in UTC.
+
+Reasons for which a row is no bar: the values of column ``reason`` in the quarantine.
+"""
 
 from __future__ import annotations
 
@@ -128,3 +131,14 @@ COLUMN_PROFILE: Schema = {
 }
 """One row a contract and column: counts of defects, statistics of the finite values, and the size of the sample that
 ``median`` and ``mad`` are of."""
+
+
+UNPARSABLE = "unparsable"
+OUTSIDE_HOURS = "outside exchange hours"
+BELOW_MIN_PRICE = "price below minimum"
+OFF_TICK = "price off the tick grid"
+OHLC = "high or low does not bound open and close"
+NEGATIVE_VOLUME = "negative volume"
+DUPLICATE = "duplicate"
+CONFLICTING = "conflicting duplicate"
+BAD_PRINT = "isolated bad print"

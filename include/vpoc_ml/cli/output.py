@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummary, SeedsResult, StageResult, WorkResult
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.artifacts.quarantine_reasons import OUTSIDE_HOURS
+from vpoc_ml.artifacts.schemas import OUTSIDE_HOURS
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError

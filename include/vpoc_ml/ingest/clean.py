@@ -13,18 +13,21 @@ from datetime import timedelta
 
 import polars as pl
 
-from vpoc_ml.artifacts.quarantine_reasons import (
+from vpoc_ml.artifacts.schemas import (
     BAD_PRINT,
+    BARS,
     BELOW_MIN_PRICE,
     CONFLICTING,
     DUPLICATE,
     NEGATIVE_VOLUME,
     OFF_TICK,
     OHLC,
+    OHLCV,
     OUTSIDE_HOURS,
+    PRICES,
+    QUARANTINE,
     UNPARSABLE,
 )
-from vpoc_ml.artifacts.schemas import BARS, OHLCV, PRICES, QUARANTINE
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, reviewed_range
 from vpoc_ml.market.instruments import TICK_TOLERANCE, Instrument

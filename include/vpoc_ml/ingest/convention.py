@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from vpoc_ml.artifacts.quarantine_reasons import OFF_TICK, OUTSIDE_HOURS
+from vpoc_ml.artifacts.schemas import OFF_TICK, OUTSIDE_HOURS
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.clean import Cleaned, hours, within_hours
 from vpoc_ml.market.contracts import Contract

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.artifacts.quarantine_reasons import BAD_PRINT
+from vpoc_ml.artifacts.schemas import BAD_PRINT
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VpocError

@@ -13,7 +13,7 @@ import polars as pl
 from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
-from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, RollbackResult, ScoreResult, WorkResult
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryError

@@ -17,7 +17,7 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
-from vpoc_ml.registry.decision import title_of, tone_of
+from vpoc_ml.registry.promotion import title_of, tone_of
 from vpoc_ml.reports.terminal_tables import age_text
 
 if TYPE_CHECKING:

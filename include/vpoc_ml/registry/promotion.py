@@ -5,6 +5,8 @@ nothing. The rule is monotone: a better value in the evidence never turns a prom
 one night at a time. On each night an interval lies above zero by chance with a probability of 2.5 %, so over many
 nights a lucky candidate would pass a single condition. Several conditions must therefore hold together, and every
 decision is recorded in the ledger.
+
+The states of a decision about a candidate, from the rule to the promotion.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from vpoc_ml.artifacts.decision import Decision, DecisionState
 from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics
 from vpoc_ml.config import PromotionConfig
 from vpoc_ml.evaluation.baselines import BASELINES
@@ -181,3 +184,25 @@ def _excludes_zero(name: str, shown: str, gain: Interval) -> PromotionCheck:
 
 def _points(gain: Interval) -> str:
     return f"{100 * gain.value:.2f} points [{100 * gain.low:.2f}, {100 * gain.high:.2f}]"
+
+
+TITLES = {
+    DecisionState.REFUSED: "Refused",
+    DecisionState.ACCEPTED: "Accepted, not yet promoted",
+    DecisionState.WAITING: "Waiting for approval",
+    DecisionState.PROMOTED: "Promoted",
+    DecisionState.REJECTED: "Rejected by a person",
+    DecisionState.EXPIRED: "Expired: nobody approved it in time",
+}
+SIMULATED = {DecisionState.REFUSED: "Simulated: refused", DecisionState.ACCEPTED: "Simulated: would be promoted"}
+
+
+def title_of(decision: Decision) -> str:
+    """Return the headline of a decision."""
+    return (SIMULATED if decision.simulated else TITLES)[decision.state]
+
+
+def tone_of(decision: Decision) -> str:
+    """Return the colour class of a decision: ``good``, ``bad``, or empty while it is open or simulated."""
+    tones = {DecisionState.PROMOTED: "good", DecisionState.ACCEPTED: "", DecisionState.WAITING: ""}
+    return "" if decision.simulated else tones.get(decision.state, "bad")

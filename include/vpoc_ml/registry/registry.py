@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vpoc_ml.artifacts.model_summary import ModelSummary, VersionDecision
+from vpoc_ml.artifacts.model_card import ModelSummary, VersionDecision
 from vpoc_ml.registry.champion_history import keys
 from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Ledger, LedgerEntry
 from vpoc_ml.registry.migration import migrate

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book

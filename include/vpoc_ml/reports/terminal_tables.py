@@ -13,9 +13,9 @@ from rich.table import Table
 
 from vpoc_ml.artifacts.decision import DecisionState
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
-from vpoc_ml.artifacts.model_summary import ModelSummary
+from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.stage_results import DataAge, DecisionResult, RunSummary, SeedsResult
-from vpoc_ml.registry.decision import title_of, tone_of
+from vpoc_ml.registry.promotion import title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
 _TEXT = ("stage", "contract", "gate", "check", "name", "reason", "model", "baseline")

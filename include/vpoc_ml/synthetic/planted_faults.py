@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from vpoc_ml.artifacts import quarantine_reasons
+from vpoc_ml.artifacts import schemas
 from vpoc_ml.errors import InvalidValueError
 
 Effect = Literal["quarantine", "sorted", "hole", "file"]
@@ -73,24 +73,24 @@ def _changed(column: int, change: Callable[[list[str]], str]) -> Callable[[list[
 
 
 _REWRITTEN: dict[str, tuple[str, Callable[[list[str]], str]]] = {
-    "off-tick": (quarantine_reasons.OFF_TICK, _changed(_OPEN, lambda f: f"{float(f[_OPEN]) + 0.1:.2f}")),
-    "ohlc": (quarantine_reasons.OHLC, _changed(_HIGH, lambda f: f"{float(f[_LOW]) - 0.25:g}")),
-    "zero-price": (quarantine_reasons.BELOW_MIN_PRICE, _changed(_LOW, lambda f: "0")),
-    "negative-volume": (quarantine_reasons.NEGATIVE_VOLUME, _changed(_VOLUME, lambda f: f"-{f[_VOLUME]}")),
-    "nan": (quarantine_reasons.UNPARSABLE, _changed(_CLOSE, lambda f: "NaN")),
-    "missing-field": (quarantine_reasons.UNPARSABLE, lambda f: ";".join(f[:_CLOSE])),
-    "unparsable": (quarantine_reasons.UNPARSABLE, lambda f: "*** connection to data feed lost ***"),
+    "off-tick": (schemas.OFF_TICK, _changed(_OPEN, lambda f: f"{float(f[_OPEN]) + 0.1:.2f}")),
+    "ohlc": (schemas.OHLC, _changed(_HIGH, lambda f: f"{float(f[_LOW]) - 0.25:g}")),
+    "zero-price": (schemas.BELOW_MIN_PRICE, _changed(_LOW, lambda f: "0")),
+    "negative-volume": (schemas.NEGATIVE_VOLUME, _changed(_VOLUME, lambda f: f"-{f[_VOLUME]}")),
+    "nan": (schemas.UNPARSABLE, _changed(_CLOSE, lambda f: "NaN")),
+    "missing-field": (schemas.UNPARSABLE, lambda f: ";".join(f[:_CLOSE])),
+    "unparsable": (schemas.UNPARSABLE, lambda f: "*** connection to data feed lost ***"),
 }
 _REPEATED: dict[str, tuple[str, Callable[[list[str]], str]]] = {
-    "duplicate": (quarantine_reasons.DUPLICATE, lambda f: ";".join(f)),
-    "conflicting-duplicate": (quarantine_reasons.CONFLICTING, _changed(_VOLUME, lambda f: str(int(f[_VOLUME]) + 1))),
+    "duplicate": (schemas.DUPLICATE, lambda f: ";".join(f)),
+    "conflicting-duplicate": (schemas.CONFLICTING, _changed(_VOLUME, lambda f: str(int(f[_VOLUME]) + 1))),
 }
 _STRAY = ("weekend-bar", "maintenance-bar")
 _HOLES = ("missing-hour", "missing-session")
 TRUNCATED = "truncated"
 FAULT_KINDS = (*_REWRITTEN, *_REPEATED, *_STRAY, "out-of-order", *_HOLES, TRUNCATED)
 _REASONS = {kind: reason for kind, (reason, _) in {**_REWRITTEN, **_REPEATED}.items()} | dict.fromkeys(
-    _STRAY, quarantine_reasons.OUTSIDE_HOURS
+    _STRAY, schemas.OUTSIDE_HOURS
 )
 
 

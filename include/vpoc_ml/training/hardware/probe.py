@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml.artifacts.hardware_summary import GpuSummary, HardwareSummary
+from vpoc_ml.artifacts.training_result import GpuSummary, HardwareSummary
 
 GIB = 1024**3
 AMD = "0x1002"
