@@ -20,13 +20,13 @@ from vpoc_ml.evaluation.forecasts import centred_ranks
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.registry import mlflow_curves
+from vpoc_ml.registry import mlflow_copies
 from vpoc_ml.training.launch import subprocess
 from vpoc_ml.training.launch.job import train_run
 
 pytestmark = pytest.mark.slow
 
-LOG_TRIAL = mlflow_curves.log_trial
+LOG_TRIAL = mlflow_copies.log_trial
 NAMES = ("signal", "noise", "flat")
 SESSIONS, BARS = 13, 200
 VARY = ("training.learning_rate=1e-3..1e-2 log", "model.hidden_dims=8|16")
@@ -77,7 +77,7 @@ def run(start, lake, monkeypatch):
     name = start(overrides=QUICK)
     write_training_set(Path(lake) / "runs" / name)
     monkeypatch.setattr(subprocess, "launch", train_run)
-    monkeypatch.setattr(mlflow_curves, "log_trial", lambda *_: None)
+    monkeypatch.setattr(mlflow_copies, "log_trial", lambda *_: None)
     return name
 
 
@@ -127,11 +127,11 @@ def test_trials_are_in_mlflow_once(run, lake, monkeypatch):
 
     from vpoc_ml.pipeline.champion_stages import registry_of
 
-    monkeypatch.setattr(mlflow_curves, "log_trial", LOG_TRIAL)
+    monkeypatch.setattr(mlflow_copies, "log_trial", LOG_TRIAL)
     for count in (2, 3):
         pipeline.search(lake, run, count, VARY)
     client = MlflowClient(registry_of(Lake(lake)).mlflow.tracking_uri)
-    logged = client.search_runs([client.get_experiment_by_name(mlflow_curves.EXPERIMENT).experiment_id])
+    logged = client.search_runs([client.get_experiment_by_name(mlflow_copies.EXPERIMENT).experiment_id])
     assert sorted(each.data.tags["number"] for each in logged) == ["0", "1", "2"]
     assert all(each.data.params["model.hidden_dims"] in ("8", "16") for each in logged)
     assert all(-1 <= each.data.metrics["validation_rank_ic"] == each.data.metrics["value"] for each in logged)
@@ -142,11 +142,11 @@ def test_search_goes_on_without_mlflow(run, lake, monkeypatch, caplog):
     def unreachable(*_):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(mlflow_curves, "log_trial", unreachable)
+    monkeypatch.setattr(mlflow_copies, "log_trial", unreachable)
     assert pipeline.search(lake, run, 1, VARY).finished == 1
     assert "trial 0 is not in MLflow: no route to host" in caplog.text
     logged = []
-    monkeypatch.setattr(mlflow_curves, "log_trial", lambda uri, name, record: logged.append(record.number))
+    monkeypatch.setattr(mlflow_copies, "log_trial", lambda uri, name, record: logged.append(record.number))
     assert pipeline.search(lake, run, 1, VARY).finished == 1
     assert logged == [0], "the next call makes up for it"
 

@@ -12,7 +12,7 @@ from tests.training.conftest import plant, write_run
 from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
-from vpoc_ml.artifacts.seed_comparison import SeedComparison
+from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.cli import app
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json

@@ -6,8 +6,8 @@ import json
 import logging
 
 from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
-from vpoc_ml.registry import mlflow_curves as module
-from vpoc_ml.registry.mlflow_curves import Curves, points, stored_points
+from vpoc_ml.registry import mlflow_copies as module
+from vpoc_ml.registry.mlflow_copies import Curves, points, stored_points
 from vpoc_ml.registry.mlflow_store import EXPERIMENT, MlflowStore
 
 WINDOW = WindowRecord(step=100, epoch=1, loss=0.02, lr=1e-3)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from vpoc_ml.artifacts.metrics import ValidationMetrics
-from vpoc_ml.artifacts.seed_comparison import TrialRecord
-from vpoc_ml.registry import mlflow_curves
+from vpoc_ml.artifacts.studies import TrialRecord
+from vpoc_ml.registry import mlflow_copies
 
 RECORD = TrialRecord(
     number=3,
@@ -60,12 +60,12 @@ class Client:
 @pytest.mark.parametrize("broken", [None, 1, 2, 4, 5])
 def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypatch):
     client = Client(broken)
-    monkeypatch.setattr(mlflow_curves, "connect_client", lambda uri: client)
+    monkeypatch.setattr(mlflow_copies, "connect_client", lambda uri: client)
     if broken:
         with pytest.raises(ConnectionError):
-            mlflow_curves.log_trial("uri", "night", RECORD)
+            mlflow_copies.log_trial("uri", "night", RECORD)
     for _ in range(2):
-        mlflow_curves.log_trial("uri", "night", RECORD)
+        mlflow_copies.log_trial("uri", "night", RECORD)
     (run,) = client.runs
     assert (run.info.status, run.name) == ("FINISHED", "night trial 3")
     assert run.data.params == RECORD.params
@@ -75,7 +75,7 @@ def test_trial_is_logged_once_and_completed_where_logging_broke(broken, monkeypa
 
 def test_another_trial_is_another_run_and_one_without_value_failed(monkeypatch):
     client = Client()
-    monkeypatch.setattr(mlflow_curves, "connect_client", lambda uri: client)
-    mlflow_curves.log_trial("uri", "night", RECORD)
-    mlflow_curves.log_trial("uri", "night", RECORD.model_copy(update={"number": 4, "value": None, "metrics": None}))
+    monkeypatch.setattr(mlflow_copies, "connect_client", lambda uri: client)
+    mlflow_copies.log_trial("uri", "night", RECORD)
+    mlflow_copies.log_trial("uri", "night", RECORD.model_copy(update={"number": 4, "value": None, "metrics": None}))
     assert [run.info.status for run in client.runs] == ["FINISHED", "FAILED"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vpoc_ml.artifacts.seed_comparison import SeedComparison
+from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 from vpoc_ml.errors import InvalidValueError, MissingInputError, TooManyRollbacksError
 from vpoc_ml.training.hardware.device import WORKER_VARIABLE

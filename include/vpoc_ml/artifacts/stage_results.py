@@ -10,8 +10,8 @@ from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.metrics import Metrics
-from vpoc_ml.artifacts.seed_comparison import SeedComparison
 from vpoc_ml.artifacts.sources import UnreadableFile
+from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.config import RunConfig
 
 UNCHANGED = "unchanged"

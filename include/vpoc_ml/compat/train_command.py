@@ -25,7 +25,7 @@ from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.file_settings import timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.symbol_column import contract_in_name
+from vpoc_ml.ingest.parsing.symbols import contract_in_name
 from vpoc_ml.ingest.readers import merged as merged_reader
 from vpoc_ml.ingest.vix.index_files import PublicationTime, identify_index
 from vpoc_ml.ingest.vix.index_header import VIX

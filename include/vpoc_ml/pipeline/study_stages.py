@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.seed_comparison import TrialRecord
 from vpoc_ml.artifacts.stage_results import AnalysisResult, SearchResult, SeedsResult
+from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.lake.atomic import replacing
@@ -145,7 +145,7 @@ def _write_returns(folder: Path, records: Sequence[Record]) -> None:
 def _log_trial(run: Run, record: Record) -> None:
     """Put the trial into MLflow; a search does not end because MLflow cannot be reached."""
     from vpoc_ml.pipeline.champion_stages import registry_of
-    from vpoc_ml.registry.mlflow_curves import log_trial
+    from vpoc_ml.registry.mlflow_copies import log_trial
 
     try:
         log_trial(registry_of(run.lake).mlflow.tracking_uri, run.name, TrialRecord.model_validate(record))

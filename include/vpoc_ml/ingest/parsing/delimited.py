@@ -28,7 +28,7 @@ from vpoc_ml.ingest.file_streams import (
 )
 from vpoc_ml.ingest.parsing.file_settings import setting_for
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import (
+from vpoc_ml.ingest.parsing.symbols import (
     contract_in_name,
     index_symbols,
     refuse_without_contract,

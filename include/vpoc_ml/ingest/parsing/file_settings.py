@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import InvalidValueError, UnreadableFileError
-from vpoc_ml.ingest.parsing import zones
+from vpoc_ml.ingest.parsing import time_text
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import LabelSide, TimestampFormat
 
@@ -81,11 +81,11 @@ def timestamp_format(
     """
     if all(form.startswith("epoch") or "%z" in form or form.endswith("Z") for form in formats):
         return TimestampFormat(formats, None, label_side), "with their zone"
-    if name := zones.name_in(timestamps):
+    if name := time_text.name_in(timestamps):
         form = TimestampFormat(formats, name, label_side, zone_name=name)
         return form, f"local times of the zone {name} in their text"
-    carried = any(map(zones.carries_offset, timestamps))
-    if carried and not any(map(zones.is_local, timestamps)):
+    carried = any(map(time_text.carries_offset, timestamps))
+    if carried and not any(map(time_text.is_local, timestamps)):
         known = default or setting_for(config.timezone, file, reader)
         zone = zone_of(file, reader, config, default) if known else None
         return TimestampFormat(formats, zone, label_side, offset=True), "with their offset"

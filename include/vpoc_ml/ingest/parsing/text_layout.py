@@ -18,7 +18,7 @@ import polars as pl
 from vpoc_ml.artifacts.schemas import OHLCV, PRICES
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import zones
+from vpoc_ml.ingest.parsing import time_text
 from vpoc_ml.ingest.parsing.reader import FileRef
 
 LabelSide = Literal["start", "end"]
@@ -64,7 +64,7 @@ class TimestampFormat:
         without_zone = [form for form in self.formats if form not in with_zone]
         if self.offset:
             with_zone += [f"{form}%z" for form in without_zone]
-            text = zones.with_offsets(text)
+            text = time_text.with_offsets(text)
         parsed = [self._parsed(text, form) for form in with_zone]
         if self.zone is not None:
             local = (text.str.to_datetime(form, strict=False, time_unit="us") for form in without_zone)
@@ -154,7 +154,7 @@ def explain_malformed(line: str, layout: Layout) -> tuple[str, str, str]:
         fields = dict(zip(layout.fields, written, strict=True))
         text = fields.get("timestamp") or f"{fields.get('date')} {fields.get('time')}"
         expected = f"a timestamp as {' or '.join(dict.fromkeys(layout.timestamp.formats))}"
-        return expected, repr(text[:40]), zones.remedy(text, layout.timestamp.zone)
+        return expected, repr(text[:40]), time_text.remedy(text, layout.timestamp.zone)
     for role, text in zip(layout.fields, written, strict=True):
         if role not in (*PRICES, "price", "volume"):
             continue

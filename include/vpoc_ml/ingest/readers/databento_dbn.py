@@ -22,7 +22,7 @@ from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, is_gzip, open_unpacked
 from vpoc_ml.ingest.parsing.file_settings import describe_format
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import contents_by_month, rows_of_symbol
+from vpoc_ml.ingest.parsing.symbols import contents_by_month, rows_of_symbol
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 

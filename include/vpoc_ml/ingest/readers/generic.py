@@ -21,7 +21,7 @@ from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import ISO, Layout, TimestampFormat
-from vpoc_ml.ingest.parsing.zones import name_in
+from vpoc_ml.ingest.parsing.time_text import name_in
 
 EXPECTED = "a CSV with the columns of ingest.mapping"
 NAME = "generic"

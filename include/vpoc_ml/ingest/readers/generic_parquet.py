@@ -27,7 +27,7 @@ from vpoc_ml.ingest.parsing.file_settings import (
     zone_of,
 )
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import contents_by_month, contract_in_name, rows_of_symbol
+from vpoc_ml.ingest.parsing.symbols import contents_by_month, contract_in_name, rows_of_symbol
 from vpoc_ml.ingest.readers import generic
 from vpoc_ml.ingest.readers.generic import ColumnMapping, parse_mapping
 from vpoc_ml.market.contracts import parse_contract

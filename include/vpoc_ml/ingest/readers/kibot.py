@@ -16,7 +16,7 @@ from vpoc_ml.ingest.parsing.delimited import TextReader, mostly_match
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
-from vpoc_ml.ingest.parsing.zones import order_of
+from vpoc_ml.ingest.parsing.time_text import order_of
 
 EXPECTED = "a Kibot minute file (mm/dd/yyyy,hh:mm,open,high,low,close,volume)"
 _NAME = "kibot"

@@ -21,7 +21,7 @@ from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, setting_for, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import ISO, Layout
-from vpoc_ml.ingest.parsing.zones import order_of
+from vpoc_ml.ingest.parsing.time_text import order_of
 
 EXPECTED = "the legacy system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"
 _NAME = "merged"

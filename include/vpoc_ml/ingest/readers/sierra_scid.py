@@ -21,7 +21,7 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, open_unpacked
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbol_column import contract_in_name
+from vpoc_ml.ingest.parsing.symbols import contract_in_name
 from vpoc_ml.ingest.parsing.trades import to_minutes
 from vpoc_ml.market.instruments import Instrument
 

@@ -16,7 +16,7 @@ from vpoc_ml.ingest.parsing.delimited import TextReader
 from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
-from vpoc_ml.ingest.parsing.zones import order_of
+from vpoc_ml.ingest.parsing.time_text import order_of
 
 EXPECTED = "a TradeStation or MultiCharts export (Date,Time,Open,High,Low,Close,Up,Down or Vol)"
 _NAME = "tradestation"

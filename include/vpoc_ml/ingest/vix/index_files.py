@@ -21,7 +21,7 @@ from vpoc_ml.artifacts.schemas import INDEX_VALUES
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ContractCodeError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import is_compressed, open_unpacked, read_head, zip_members
-from vpoc_ml.ingest.parsing.symbol_column import contract_in_name
+from vpoc_ml.ingest.parsing.symbols import contract_in_name
 from vpoc_ml.ingest.vix.index_header import VIX, IndexHeader, find_header, split, symbol_of, symbols_in
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK, parse_times
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from vpoc_ml.artifacts.seed_comparison import SeedComparison
+from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import InvalidValueError

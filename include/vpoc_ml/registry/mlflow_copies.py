@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vpoc_ml.artifacts.metrics import Interval
-from vpoc_ml.artifacts.seed_comparison import TrialRecord
+from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, read_progress
 from vpoc_ml.registry.mlflow_store import CURVES, MlflowStore, connect_client
 
