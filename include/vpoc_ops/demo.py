@@ -1,9 +1,8 @@
 """``python -m vpoc_ops.demo``: one run of the nightly DAG in this process, its final table and an exit code.
 
 Exit codes: 0 the run succeeded (a rejected promotion is a success), 1 something unexpected, 2 configuration,
-3 a gate failed, 4 training unstable, 5 input missing or unreadable.
-
-Progress on the terminal, Airflow's log lines in a file.
+3 a gate failed, 4 training unstable, 5 input missing or unreadable. Progress goes to the terminal, Airflow's log lines
+to a file.
 """
 
 from __future__ import annotations

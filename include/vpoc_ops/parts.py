@@ -1,10 +1,8 @@
-"""The processes of Airflow's four parts: what is stored of them, which live, how they start and end.
+"""The processes of Airflow's four parts: what is stored of them, which live, how they start, get ready and end.
 
 A home's ``parts.json`` names the main process of each part. A process belongs to the home if it is in the session of
 one of these, or if its environment carries ``VPOC_SUPERVISED_HOME``. Neither sign is enough: a process that sets its
 title loses the environment that the system shows, and a training's process group may leave the session.
-
-Whether the parts of an Airflow are healthy and have read the DAGs.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def append(line):
     [
         "vpoc_ml/models/guard.py",
         "vpoc_ml/models/mlp.py",
-        "vpoc_ml/dataset/scalers/__init__.py",
+        "vpoc_ml/dataset/scalers.py",
         "vpoc_ml/dataset/targets/scaled.py",
         "vpoc_ml/scoring/batch.py",
     ],
@@ -75,7 +75,7 @@ def test_predictions_become_stale_when_code_of_the_model_changes(closure, change
     "path",
     [
         "vpoc_ml/models/guard.py",
-        "vpoc_ml/dataset/scalers/__init__.py",
+        "vpoc_ml/dataset/scalers.py",
         "vpoc_ml/training/loop/adamw_step.py",
     ],
 )

@@ -16,8 +16,8 @@ from airflow_client.client import DAGApi, HealthInfoResponse
 from airflow_client.client.exceptions import NotFoundException
 
 from vpoc_ml.environment import SUPERVISED_HOME
-from vpoc_ops import parts, supervisor
 from vpoc_ops import parts as processes
+from vpoc_ops import supervisor
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 from vpoc_ops.parts import PARTS, PartsState, StartError
 
@@ -39,19 +39,19 @@ def free_port() -> int:
 
 
 def test_all_parts_are_unhealthy_until_the_api_server_answers():
-    assert parts.unhealthy(None, NOW) == list(PARTS)
+    assert processes.unhealthy(None, NOW) == list(PARTS)
 
 
 def test_a_started_part_needs_a_heartbeat_from_after_its_start():
-    assert parts.unhealthy(report(), NOW) == []
-    assert parts.unhealthy(report(), NOW + timedelta(minutes=1)) == ["scheduler", "dag-processor", "triggerer"]
-    assert parts.unhealthy(report(), NOW + timedelta(minutes=1), ["triggerer"]) == ["triggerer"]
-    assert parts.unhealthy(report(triggerer={"status": None}), NOW) == ["triggerer"]
+    assert processes.unhealthy(report(), NOW) == []
+    assert processes.unhealthy(report(), NOW + timedelta(minutes=1)) == ["scheduler", "dag-processor", "triggerer"]
+    assert processes.unhealthy(report(), NOW + timedelta(minutes=1), ["triggerer"]) == ["triggerer"]
+    assert processes.unhealthy(report(triggerer={"status": None}), NOW) == ["triggerer"]
 
 
 def test_a_part_that_airflow_calls_unhealthy_is_named_whenever_it_was_started():
     silent = {"status": "unhealthy", "latest_scheduler_heartbeat": BEAT}
-    assert parts.unhealthy(report(scheduler=silent), None) == ["scheduler"]
+    assert processes.unhealthy(report(scheduler=silent), None) == ["scheduler"]
 
 
 class SlowProcessor:
@@ -70,22 +70,22 @@ class SlowProcessor:
 
 def test_up_waits_until_every_dag_can_be_triggered():
     airflow = SlowProcessor(delay=1)
-    parts.wait_for_dags(lambda: airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    processes.wait_for_dags(lambda: airflow, NOW + timedelta(seconds=1), time.monotonic() + 60)
     assert sorted(airflow.calls) == sorted(2 * ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
 
 
 def test_a_dag_that_does_not_import_is_reported_with_its_trace():
     with pytest.raises(StartError, match=r"vpoc_nightly.py does not import.\nSyntaxError: line 3"):
-        parts.wait_for_dags(lambda: SlowProcessor(delay=1), NOW, time.monotonic() + 60)
+        processes.wait_for_dags(lambda: SlowProcessor(delay=1), NOW, time.monotonic() + 60)
 
 
 def test_a_file_that_does_not_import_is_reported_though_every_dag_was_read():
     with pytest.raises(StartError, match=r"vpoc_nightly.py does not import"):
-        parts.wait_for_dags(lambda: SlowProcessor(delay=0), NOW, time.monotonic() + 60)
+        processes.wait_for_dags(lambda: SlowProcessor(delay=0), NOW, time.monotonic() + 60)
 
 
 def test_import_errors_are_requested_again_after_no_answer(monkeypatch):
-    monkeypatch.setattr(parts.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: None)
     airflow, silent = SlowProcessor(delay=0), iter([True])
     errors = airflow.import_errors
 
@@ -96,7 +96,7 @@ def test_import_errors_are_requested_again_after_no_answer(monkeypatch):
 
     airflow.import_errors = slow
     with pytest.raises(StartError, match=r"vpoc_nightly.py does not import"):
-        parts.wait_for_dags(lambda: airflow, NOW, time.monotonic() + 60)
+        processes.wait_for_dags(lambda: airflow, NOW, time.monotonic() + 60)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def logged_in() -> Airflow:
 
 def test_a_dag_that_is_never_read_is_named():
     with pytest.raises(StartError, match="not read vpoc_contracts, vpoc_nightly, vpoc_search in time"):
-        parts.wait_for_dags(lambda: SlowProcessor(delay=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
+        processes.wait_for_dags(lambda: SlowProcessor(delay=9), NOW + timedelta(seconds=1), time.monotonic() - 1)
 
 
 def test_an_api_that_does_not_answer_is_called_again_until_the_deadline(monkeypatch):
-    monkeypatch.setattr(parts.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: None)
     airflow, silent = SlowProcessor(delay=1), iter([True, False])
 
     def connect():
@@ -154,13 +154,13 @@ def test_an_api_that_does_not_answer_is_called_again_until_the_deadline(monkeypa
         return was_read(dag, since)
 
     airflow.was_read = slow
-    parts.wait_for_dags(connect, NOW + timedelta(seconds=1), time.monotonic() + 60)
+    processes.wait_for_dags(connect, NOW + timedelta(seconds=1), time.monotonic() + 60)
 
     def never():
         raise NotUpError("nobody answers")
 
     with pytest.raises(StartError, match=r"vpoc_search in time.*nobody answers"):
-        parts.wait_for_dags(never, NOW, time.monotonic() - 1)
+        processes.wait_for_dags(never, NOW, time.monotonic() - 1)
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def sleeping_parts(monkeypatch):
     """Parts are processes that only sleep; the database is not made, and all parts are healthy at once."""
     monkeypatch.setattr(supervisor, "prepare_database", lambda home, state: None)
     monkeypatch.setattr(processes, "spawn", sleeping)
-    monkeypatch.setattr(parts, "wait_until_healthy", lambda *arguments: None)
-    monkeypatch.setattr(parts, "wait_for_dags", lambda *arguments: None)
+    monkeypatch.setattr(processes, "wait_until_healthy", lambda *arguments: None)
+    monkeypatch.setattr(processes, "wait_for_dags", lambda *arguments: None)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_failed_up_leaves_no_process_behind(tmp_path, monkeypatch, sleeping_pa
         assert len(processes.supervised(tmp_path)) == len(PARTS)
         raise error
 
-    monkeypatch.setattr(parts, where, fail)
+    monkeypatch.setattr(processes, where, fail)
     with pytest.raises(raised[0], match=raised[1]):
         supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60)
     assert processes.supervised(tmp_path) == []
@@ -257,7 +257,7 @@ def test_a_part_that_does_not_start_again_is_named_and_the_others_go_on(parts, c
     def fail(*arguments):
         raise StartError("scheduler ended with code 1.")
 
-    monkeypatch.setattr(parts, "wait_until_healthy", fail)
+    monkeypatch.setattr(processes, "wait_until_healthy", fail)
     assert supervisor.up(parts, None, 1, 60) == 1
     printed = capsys.readouterr().out
     assert "scheduler did not start again. Running: api-server, dag-processor, triggerer" in printed
@@ -272,7 +272,7 @@ def test_a_part_that_runs_without_being_healthy_is_reported_and_not_killed(parts
     def fail(*arguments):
         raise StartError("Not healthy after 60 s: triggerer.")
 
-    monkeypatch.setattr(parts, "wait_until_healthy", fail)
+    monkeypatch.setattr(processes, "wait_until_healthy", fail)
     assert supervisor.up(parts, None, 1, 60) == 1
     assert "run, but not all are healthy" in capsys.readouterr().out
     assert processes.living(parts) == list(PARTS)

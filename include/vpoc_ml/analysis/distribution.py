@@ -1,9 +1,4 @@
-"""Distribution of one feature: moments, quantiles, histogram and tails.
-
-Difference of a feature's distribution between one contract and all others.
-
-Effect of each kind of scaler on the shape of the features.
-"""
+"""Distribution of one feature: moments, quantiles, histogram, tails, drift by contract, effect of each scaler."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The JSON file beside a model's weights: what a model needs to predict, and how it was trained.
-
-What the registry reports about a registered model version.
-"""
+"""The JSON file beside a model's weights (what it needs to predict, how it was trained), and its summary."""
 
 from __future__ import annotations
 

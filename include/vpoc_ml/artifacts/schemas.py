@@ -1,6 +1,6 @@
 """Columns of the stored tables: names, order and dtypes. Prices in points, volumes in contracts, times in UTC.
 
-Reasons for which a row is no bar: the values of column ``reason`` in the quarantine.
+Column ``reason`` of the quarantine holds one of the reasons below.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""``seeds.json`` of a run: the seeds of a study compared.
-
-One trial of a search, as ``search.json`` holds it.
-"""
+"""``seeds.json`` and ``search.json`` of a run: the seeds of a study compared, and the trials of a search."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""``training_result.json`` and ``training_config.json``: what came of training a run, and how it was trained.
-
-The part of a machine's description that is stored in the record of a run.
-"""
+"""``training_result.json`` and ``training_config.json``: the result of training a run, and how it was trained."""
 
 from __future__ import annotations
 

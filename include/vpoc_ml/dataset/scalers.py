@@ -2,13 +2,7 @@
 
 A scaler runs before the model's guard. The guard is fitted on the scaled values. Every kind keeps these rules: a
 non-finite value becomes NaN, which the guard replaces; a finite value stays finite; the order of the values is kept; a
-constant column stays constant.
-
-The interface of all scalers of one column.
-
-Scalings by a centre and a spread, and by bounds.
-
-Scalings that bring a column close to a standard normal: by quantiles, or by a power.
+constant column stays constant. A new kind is a subclass of ``ColumnScaler`` and an entry in ``KINDS``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Chronological split by session, with an embargo between the splits and purged labels.
 
-The first share of the history: what a run is made of when it shall not use everything.
+A run may also use only the first share of its history.
 """
 
 from __future__ import annotations

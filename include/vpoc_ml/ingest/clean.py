@@ -1,9 +1,8 @@
 """Separate the rows that are bars from the rows that are not. No value is changed, no row is lost.
 
-Isolated bad prints: one bar whose price or volume no bar around it supports.
-
-After a real move the following bars trade at the new level, or between both. A bad print is a single bar that leaves
-the range of its neighbours on both sides. An error that lasts longer than one bar is not detected here.
+Isolated bad prints are among the latter: one bar whose price or volume no bar around it supports. After a real move the
+following bars trade at the new level, or between both. A bad print is a single bar that leaves the range of its
+neighbours on both sides. An error that lasts longer than one bar is not detected here.
 """
 
 from __future__ import annotations

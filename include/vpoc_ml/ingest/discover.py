@@ -1,6 +1,6 @@
-"""Find the vendor files of an instrument below a folder; list every other file with the reason.
+"""Find the vendor files of an instrument below a folder, and choose the reader of each by its content.
 
-Choose the reader of a file by its content.
+Every other file is listed with the reason.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Rows that ingestion leaves out: sessions without reviewed hours, and bars that had not ended at an as-of time.
+"""Rows that ingestion leaves out, and the text of rows that it reports.
 
-Such rows are no bad rows: they do not go to the quarantine.
-
-The text of selected source rows, read in a second pass so that the first pass holds no text.
+Left out are sessions without reviewed hours, and bars that had not ended at an as-of time. Such rows are no bad rows:
+they do not go to the quarantine. The text of selected rows is read in a second pass, so the first pass holds no text.
 """
 
 from __future__ import annotations

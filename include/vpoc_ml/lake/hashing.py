@@ -1,6 +1,4 @@
-"""Content hashes of files and of frames.
-
-A cache of file hashes, so that a night does not read every file again to find that nothing changed.
+"""Content hashes of files and of frames, with a cache so that a night does not read unchanged files again.
 
 An entry is valid while size, modification time, change time and inode of a file are what they were when the file was
 hashed. File times are coarse: a file can be written twice within one tick. A file that was touched within the last two

@@ -1,6 +1,6 @@
 """Stored models: weights in safetensors, everything else in JSON. Loading runs no pickled code.
 
-Checks of a stored model's size and shapes before memory is allocated for it.
+Size and shapes of a stored model are checked before memory is allocated for it.
 """
 
 from __future__ import annotations

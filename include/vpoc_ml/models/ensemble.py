@@ -1,7 +1,4 @@
-"""Several networks as one module: members with different seeds for each group of features.
-
-Groups of features. In an ensemble each group has its own networks.
-"""
+"""Several networks as one module: members with different seeds for each group of features."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Plain networks without normalisation and with batch normalisation.
-
-The published reference network: 5 inputs, 16-8, 299 parameters.
-"""
+"""Plain networks: without normalisation, with batch normalisation, and the published reference (299 parameters)."""
 
 from __future__ import annotations
 

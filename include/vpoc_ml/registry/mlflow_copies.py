@@ -1,8 +1,7 @@
-"""Training curves in MLflow: live during a long training, otherwise when its model is registered.
+"""Copies in MLflow: training curves, live or when the model is registered, and the trials of a search.
 
-MLflow only receives a copy. If it fails, training continues and ``progress.jsonl`` is complete.
-
-Trials of a search in MLflow: a separate experiment with one run per trial and no model.
+MLflow only receives a copy. If it fails, training continues and ``progress.jsonl`` is complete. Trials are in a
+separate experiment with one run per trial and no model.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ nothing. The rule is monotone: a better value in the evidence never turns a prom
 one night at a time. On each night an interval lies above zero by chance with a probability of 2.5 %, so over many
 nights a lucky candidate would pass a single condition. Several conditions must therefore hold together, and every
 decision is recorded in the ledger.
-
-The states of a decision about a candidate, from the rule to the promotion.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Publishes the Data Docs: pages are built once a run from the stored results, only the newest are kept, and they need
-no network.
+"""Publishes the Data Docs: pages are built once a run from the stored results, and only the newest are kept.
 
-Views of the Data Docs that need no network: scripts, styles and images come from the site's own folder.
-
-The templates of Great Expectations load them from seven remote hosts. Its index draws the list of runs with one of
-those scripts, so without a network the list would be empty.
+The pages need no network: scripts, styles and images come from the site's own folder. The templates of Great
+Expectations load them from seven remote hosts. Its index draws the list of runs with one of those scripts, so without
+a network the list would be empty.
 """
 
 from __future__ import annotations

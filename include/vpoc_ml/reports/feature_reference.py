@@ -1,9 +1,7 @@
-"""``python -m vpoc_ml.reports.feature_reference [DOCS]`` writes ``features.md`` and a chart of every feature.
+"""``python -m vpoc_ml.reports.feature_reference [DOCS]`` writes ``features.md`` and a small chart of every feature.
 
 The page is made from the registry, the list of optional features and the docstrings of the functions, the charts from
 the synthetic market. The same code makes the same bytes.
-
-A small chart of every feature on the synthetic market.
 """
 
 from __future__ import annotations

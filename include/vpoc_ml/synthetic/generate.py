@@ -3,8 +3,6 @@
 ``mode="signal"`` plants a weak non-linear next-minute signal (see ``price_path``) that linear rules and the sign of the
 last return do not detect; ``mode="martingale"`` plants none. Equal arguments give equal bytes. A contract is written as
 soon as its minutes exist, then its minutes are released: memory does not depend on the number of contracts.
-
-The files of a synthetic market: NinjaTrader minute exports and a Cboe VIX history.
 """
 
 from __future__ import annotations

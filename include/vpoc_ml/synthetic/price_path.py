@@ -4,9 +4,8 @@ It is simulated one year at a time, so that memory does not depend on its length
 the end of the year before. Prices are integer ticks. A minute moves by ``floor(x + u)`` with u uniform, which has mean
 x: rounding to the grid adds no drift and no bounce, so without a planted signal the closes are a martingale.
 
-Shape of a synthetic ES session: volume and volatility by time of day, and volume across a roll.
-
-The half-hour values are measured on ES minute bars of 2021-2023; the single minutes are the outliers among them.
+Volume and volatility follow the time of day. The half-hour values are measured on ES minute bars of 2021-2023; the
+single minutes are the outliers among them.
 """
 
 from __future__ import annotations

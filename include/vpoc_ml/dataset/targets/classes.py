@@ -1,6 +1,6 @@
-"""Targets that are classes: down or up, or one of n classes cut at quantiles of the training returns.
+"""Targets with several outputs: classes cut at quantiles of the training returns, and quantiles of the return.
 
-Quantile targets: one output per level, trained with the pinball loss.
+Classes are down or up, or one of n. Quantiles have one output per level and are trained with the pinball loss.
 """
 
 from __future__ import annotations

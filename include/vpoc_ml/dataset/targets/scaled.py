@@ -1,10 +1,8 @@
-"""Targets that are linear in a quantity: the return, its normal score, or the return divided by its volatility.
+"""The rank target, and targets linear in a quantity: the return, its normal score, or the return per volatility.
 
 The linear map brings the quantity to rank units. One Huber delta, one starting prediction and one meaning of a score
 therefore suit all of them. A network of this size that is trained on unscaled returns of 1e-4 loses a fifth of the
 signal.
-
-Rank target: the rank of a return among the training returns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Texts that hold several contracts: find the contracts, the bytes that hold their lines, and the lines of one.
-
-Read the contract from a file name or a vendor's symbol.
-"""
+"""Contracts by name: in file names, in vendors' symbols, and in the symbol column of a text with several contracts."""
 
 from __future__ import annotations
 

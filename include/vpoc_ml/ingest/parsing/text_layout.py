@@ -1,7 +1,4 @@
-"""The layout of a delimited text, and its lines as typed rows.
-
-Columns by the names in a header line, and what an unknown first line shows.
-"""
+"""The layout of a delimited text: its columns by the names in a header line, and its lines as typed rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Time zones in the text of timestamps: offsets, abbreviations and names.
-
-The order of month and day in slashed dates: the order that every date of the file fits.
-"""
+"""Timestamps in texts: time zones (offsets, abbreviations, names), and the order of month and day in slashed dates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Find the columns of a text that hold an index's dates and closes.
-
-Names under which publishers list an index: VIX and its relatives.
-"""
+"""Find the columns of a text that hold an index's dates and closes, and the index by its publisher's name for it."""
 
 from __future__ import annotations
 
