@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from importlib import import_module
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -81,33 +80,20 @@ def build_features(
             pl.lit(None, pl.Float32).alias(name)
             for name in selected_features(extras, vix=vix is not None, covariates=covariates or ())
         )
-    parts = [_Part(bars, sessions, developing, None)]
+    parts: list[tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Past | None]] = [(bars, sessions, developing, None)]
     if predecessor is not None:
         past = past_of(predecessor, bars["contract"][0], instrument, required_history(extras))
-        parts = _split(parts[0], predecessor.first_session, past)
+        front = pl.col("session") >= predecessor.first_session
+        parts = [  # before it is front, a contract has no past but its own
+            (bars.filter(rows), sessions.filter(rows), developing.filter(rows), before)
+            for rows, before in ((~front, None), (front, past))
+        ]
     inputs = (
-        build_inputs(one.bars, one.sessions, one.developing, vix, instrument, one.past, profile, pair, covariates)
-        for one in parts
+        build_inputs(own, completed, developed, vix, instrument, before, profile, pair, covariates)
+        for own, completed, developed, before in parts
+        if not own.is_empty()
     )
     return pl.concat([compute(each, extras) for each in inputs])
-
-
-class _Part(NamedTuple):
-    """Rows of a contract that share one past."""
-
-    bars: pl.DataFrame
-    sessions: pl.DataFrame
-    developing: pl.DataFrame
-    past: Past | None
-
-
-def _split(rows: _Part, first: date, past: Past) -> list[_Part]:
-    """Return the rows before the contract was front, with only their own past, and the rows from then on."""
-    parts = (
-        _Part(rows.bars.filter(chosen), rows.sessions.filter(chosen), rows.developing.filter(chosen), before)
-        for chosen, before in ((pl.col("session") < first, None), (pl.col("session") >= first, past))
-    )
-    return [part for part in parts if not part.bars.is_empty()]
 
 
 def compute(inputs: Inputs, extras: Iterable[str] = ()) -> pl.DataFrame:
@@ -121,7 +107,17 @@ def compute(inputs: Inputs, extras: Iterable[str] = ()) -> pl.DataFrame:
     features = inputs.frame.select(*FEATURE_KEYS).with_columns(
         *tabulate(inputs, functions), *(pl.Series(name, values.astype(np.float32)) for name, values in optional.items())
     )
-    return _without_non_positive(features, inputs) if (inputs.full_history.low <= 0).any() else features
+    history = inputs.full_history
+    if not (history.low <= 0).any():
+        return features
+    by_lookback: dict[PriceLookback, list[str]] = {}
+    for name in features.columns:
+        if name in ALL_FEATURES and (lookback := ALL_FEATURES[name].price_lookback) is not None:
+            by_lookback.setdefault(lookback, []).append(name)
+    for lookback, names in by_lookback.items():
+        bad = pl.Series(history.own(reads_non_positive(history.low, history.day, lookback)))
+        features = features.with_columns(pl.when(~bad).then(pl.col(names)).otherwise(float("nan")).cast(pl.Float32))
+    return features
 
 
 def optional_values(inputs: Inputs, families: Iterable[str]) -> dict[str, Floats]:
@@ -141,19 +137,6 @@ def tabulate(inputs: Inputs, functions: Mapping[str, Callable[[Inputs], Floats]]
     for column, function in zip(block, functions.values(), strict=True):
         column[:] = function(inputs)
     return [pl.Series(name, column) for name, column in zip(functions, block, strict=True)]
-
-
-def _without_non_positive(features: pl.DataFrame, x: Inputs) -> pl.DataFrame:
-    """Return the features with NaN where a relative one reads a price at or below 0."""
-    by_lookback: dict[PriceLookback, list[str]] = {}
-    for name in features.columns:
-        if name in ALL_FEATURES and (lookback := ALL_FEATURES[name].price_lookback) is not None:
-            by_lookback.setdefault(lookback, []).append(name)
-    for lookback, names in by_lookback.items():
-        history = x.full_history
-        bad = pl.Series(history.own(reads_non_positive(history.low, history.day, lookback)))
-        features = features.with_columns(pl.when(~bad).then(pl.col(names)).otherwise(float("nan")).cast(pl.Float32))
-    return features
 
 
 def warmup_sessions(names: Iterable[str]) -> int:

@@ -81,14 +81,29 @@ class Predecessor:
         """Sessions of history, including those of the contracts before it."""
         return sum(one.sessions.height for one in self.chain)
 
-    @property
-    def bar_count(self) -> int:
-        """Bars of history, including those of the contracts before it."""
-        return sum(one.bars.height for one in self.chain)
-
     def covers(self, required: RequiredHistory) -> bool:
         """Return whether this history is at least as long as the longest warm-up."""
-        return self.session_count >= required.sessions and self.bar_count >= required.bars
+        bars = sum(one.bars.height for one in self.chain)
+        return self.session_count >= required.sessions and bars >= required.bars
+
+    def require_before(self, successor: str) -> None:
+        """Check that this contract can be front before ``successor``.
+
+        Raises:
+            ArtifactError: it is the successor itself, its rows are out of order, the ratio is not above 0, or it has
+                sessions in the successor's front period.
+        """
+        codes = set(self.bars["contract"].unique()) | set(self.sessions["contract"].unique())
+        if len(codes) != 1 or successor in codes:
+            expected = "bars and sessions of one other contract"
+            raise ArtifactError(f"predecessor of {successor}", expected, ", ".join(codes))
+        if not self.bars["ts"].is_sorted() or not self.sessions["session"].is_sorted():
+            raise ArtifactError(f"predecessor of {successor}", "rows in order", "rows out of order")
+        if not self.ratio > 0:
+            raise ArtifactError(f"predecessor of {successor}", "a ratio above 0", str(self.ratio))
+        last = max(self.bars["session"].max(), self.sessions["session"].max())  # type: ignore[type-var]
+        if last >= self.first_session:  # type: ignore[operator]
+            raise ArtifactError(f"predecessor of {successor}", f"sessions before {self.first_session}", str(last))
 
 
 class BarColumns(NamedTuple):
@@ -195,22 +210,9 @@ def past_of(
         raise InsufficientSessionsError(f"the history of {contract}", found, required.sessions, reason)
     chain, successor = predecessor.chain, contract
     for one in chain:
-        _validate(one, successor)
+        one.require_before(successor)
         successor = one.bars["contract"][0]
     past, ratios = empty_past(), np.cumprod([one.ratio for one in chain])
     for one, ratio in zip(reversed(chain), reversed(ratios), strict=True):
         past = extend_past(past, one.bars, one.sessions, instrument, float(ratio), keep=required.history)
     return past
-
-
-def _validate(one: Predecessor, successor: str) -> None:
-    codes = set(one.bars["contract"].unique()) | set(one.sessions["contract"].unique())
-    if len(codes) != 1 or successor in codes:
-        raise ArtifactError(f"predecessor of {successor}", "bars and sessions of one other contract", ", ".join(codes))
-    if not one.bars["ts"].is_sorted() or not one.sessions["session"].is_sorted():
-        raise ArtifactError(f"predecessor of {successor}", "rows in order", "rows out of order")
-    if not one.ratio > 0:
-        raise ArtifactError(f"predecessor of {successor}", "a ratio above 0", str(one.ratio))
-    last = max(one.bars["session"].max(), one.sessions["session"].max())  # type: ignore[type-var]
-    if last >= one.first_session:  # type: ignore[operator]
-        raise ArtifactError(f"predecessor of {successor}", f"sessions before {one.first_session}", str(last))

@@ -142,42 +142,6 @@ LEAST_YEARLY = 0.1
 """Smallest volatility, percent per year."""
 
 
-def mean_range_before(daily: Mapping[str, Floats]) -> Floats:
-    """Return the mean true range of the 14 sessions before each, at least 1 tick; NaN before the 15th.
-
-    Args:
-        daily: open, high, low and close of each session in ticks, oldest first.
-    """
-    high, low, close = daily["high"], daily["low"], daily["close"]
-    before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
-    true_range = np.maximum(high, before) - np.minimum(low, before)
-    return np.asarray(np.maximum(sums_before(true_range, ATR_SESSIONS) / ATR_SESSIONS, 1.0), np.float64)
-
-
-def yang_zhang_before(daily: Mapping[str, Floats]) -> Floats:
-    """Return the Yang-Zhang volatility of the 20 sessions before each, percent per year; NaN before the 22nd.
-
-    The result is at least 0.1. The docstring of feature ``yz_20d`` states the formula.
-
-    Args:
-        daily: as for ``mean_range_before``.
-    """
-    n = YANG_ZHANG_SESSIONS
-    opened, high, low, close = (np.log(positive(daily[name])) for name in ("open", "high", "low", "close"))
-    inside = (high - opened) * (high - close) + (low - opened) * (low - close)
-    k = 0.34 / (1.34 + (n + 1) / (n - 1))
-    overnight, session = (_variance_before(values, n) for values in (opened - lagged(close, 1), close - opened))
-    variance = overnight + k * session + (1 - k) * sums_before(inside, n) / n
-    return np.asarray(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY), np.float64)
-
-
-def _variance_before(values: Floats, count: int) -> Floats:
-    """Return the sample variance of the ``count`` entries before each."""
-    mean = sums_before(values, count) / count
-    deviations = sum(((lagged(values, ago) - mean) ** 2 for ago in range(1, count + 1)), np.zeros(values.size))
-    return deviations / (count - 1)
-
-
 NO_VALUES = pl.DataFrame(schema={"date": pl.Date, "close": pl.Float64, "available_at": pl.Datetime("us", "UTC")})
 """The closes of an index that is not used."""
 NAKED_SESSIONS = 20
@@ -267,7 +231,10 @@ class Inputs:
     @cached_property
     def session_atr(self) -> Floats:
         """Mean true range of the 14 sessions before each session, in ticks, at least 1; NaN before the 15th."""
-        return mean_range_before(self.daily)
+        high, low, close = self.daily["high"], self.daily["low"], self.daily["close"]
+        before = np.concatenate((close[:1], close[:-1]))  # the first session has only its own range
+        true_range = np.maximum(high, before) - np.minimum(low, before)
+        return np.asarray(np.maximum(sums_before(true_range, ATR_SESSIONS) / ATR_SESSIONS, 1.0), np.float64)
 
     @cached_property
     def atr(self) -> Floats:
@@ -276,8 +243,23 @@ class Inputs:
 
     @cached_property
     def yang_zhang(self) -> Floats:
-        """Volatility of the 20 sessions before each session, percent per year."""
-        return yang_zhang_before(self.daily)
+        """Yang-Zhang volatility of the 20 sessions before each, percent per year, at least 0.1; NaN before the 22nd.
+
+        The docstring of feature ``yz_20d`` states the formula.
+        """
+        n, variances = YANG_ZHANG_SESSIONS, []
+        opened, high, low, close = (np.log(positive(self.daily[name])) for name in ("open", "high", "low", "close"))
+        for values in (opened - lagged(close, 1), close - opened):
+            mean = sums_before(values, n) / n
+            deviations = np.zeros(values.size)
+            for ago in range(1, n + 1):
+                deviations += (lagged(values, ago) - mean) ** 2
+            variances.append(deviations / (n - 1))
+        overnight, session = variances
+        inside = (high - opened) * (high - close) + (low - opened) * (low - close)
+        k = 0.34 / (1.34 + (n + 1) / (n - 1))
+        variance = overnight + k * session + (1 - k) * sums_before(inside, n) / n
+        return np.asarray(np.maximum(100 * np.sqrt(DAYS_A_YEAR * variance), LEAST_YEARLY), np.float64)
 
     @cached_property
     def variance(self) -> Floats:
@@ -335,7 +317,16 @@ def build_inputs(
         ArtifactError: the bars hold several contracts or are out of order, or developing levels or sessions are not
             those of the bars.
     """
-    _require_one_contract(bars, sessions, developing)
+    contract = bars["contract"][:1]
+    if not bars["ts"].is_sorted() or (bars["contract"] != contract).any():
+        raise ArtifactError(
+            "bars", "the bars of one contract, sorted by time", "several contracts or rows out of order"
+        )
+    if not developing["ts"].equals(bars["ts"]) or (developing["contract"] != contract).any():
+        raise ArtifactError("developing levels", "one row for each bar, in order", "other rows")
+    codes = sessions["contract"].unique().to_list()
+    if codes != contract.to_list() or not sessions["session"].is_sorted():
+        raise ArtifactError("sessions", "the sessions of the bars' contract, in order", f"contracts {codes}")
 
     def ticks(frame: pl.DataFrame, *names: str) -> dict[str, Floats]:
         return {name: instrument.level_ticks(frame[name]) for name in names}
@@ -369,15 +360,3 @@ def build_inputs(
         pair=pair,
         **price,
     )
-
-
-def _require_one_contract(bars: pl.DataFrame, sessions: pl.DataFrame, developing: pl.DataFrame) -> None:
-    if not bars["ts"].is_sorted() or (bars["contract"] != bars["contract"][:1]).any():
-        raise ArtifactError(
-            "bars", "the bars of one contract, sorted by time", "several contracts or rows out of order"
-        )
-    if not developing["ts"].equals(bars["ts"]) or (developing["contract"] != bars["contract"][:1]).any():
-        raise ArtifactError("developing levels", "one row for each bar, in order", "other rows")
-    codes = sessions["contract"].unique().to_list()
-    if codes != bars["contract"][:1].to_list() or not sessions["session"].is_sorted():
-        raise ArtifactError("sessions", "the sessions of the bars' contract, in order", f"contracts {codes}")

@@ -49,16 +49,13 @@ def awkward(
         parts.append(random_path(picked, draw, rough=True).canonical_bars(part, code, es))
     before = Predecessor(parts[0], build_sessions(parts[0], es, ProfileConfig()), 1.0, table["session"][roll])
     vix = _index_closes(table["session"].tail(history + 60).to_list(), draw)
-    pair, other = _pair(parts, draw), _index_closes(vix["date"].to_list(), draw)
-    return Market(join_vix(parts[1], vix), vix, es, before, pair, {"other": other})
-
-
-def _pair(parts: list[pl.DataFrame], draw: np.random.Generator) -> pl.DataFrame:
-    """Return another instrument's closes at most of the same minutes, with half the moves in common."""
+    # another instrument: closes at most of the same minutes, with half the moves in common
     closes = pl.concat([part.select("ts", "close") for part in parts]).unique("ts", keep="last").sort("ts")
     noise = np.cumsum(0.0004 * draw.standard_normal(closes.height))
-    other = 3 * np.sqrt(closes["close"].to_numpy()) * np.exp(noise)
-    return closes.with_columns(close=pl.Series(other)).filter(pl.Series(draw.random(closes.height) < 0.8))
+    moved = 3 * np.sqrt(closes["close"].to_numpy()) * np.exp(noise)
+    pair = closes.with_columns(close=pl.Series(moved)).filter(pl.Series(draw.random(closes.height) < 0.8))
+    other = _index_closes(vix["date"].to_list(), draw)
+    return Market(join_vix(parts[1], vix), vix, es, before, pair, {"other": other})
 
 
 def _index_closes(days: list[date], draw: np.random.Generator) -> pl.DataFrame:

@@ -146,7 +146,11 @@ def check_sample(
         history: sessions that the features read of the past.
     """
     short, known, first = _last_sessions(market, stored, history)
-    cuts = _sample_cuts(short, first, np.random.default_rng(seed))
+    draw = np.random.default_rng(seed)
+    opened = int(draw.choice(first + session_starts(short.bars["session"][first:])[:-1])) + 1
+    anywhere = int(draw.integers(first + 1, max(short.rows, first + 2)))
+    # after the first checked bar, one bar into a session, anywhere, and all bars: the newest is scored this night
+    cuts = [first + 1, opened, anywhere, short.rows]
     violations = []
     for cut in cuts:
         found = build(short.head(cut), None).slice(first)
@@ -177,14 +181,3 @@ def _last_sessions(market: Market, stored: pl.DataFrame, history: int) -> tuple[
     rolled_before = past is not None and past.first_session < begin
     short = replace(market, bars=market.bars.filter(kept), predecessor=None if rolled_before else past)
     return short, stored.filter(kept), int(short.bars["session"].search_sorted(checked))
-
-
-def _sample_cuts(market: Market, first: int, draw: np.random.Generator) -> list[int]:
-    """Return four numbers of bars: after the first checked bar, one bar into a session, anywhere, and all of them.
-
-    All of them, so that the newest bar is checked: its features are scored this night.
-    """
-    starts = first + session_starts(market.bars["session"][first:])[:-1]
-    opened = int(draw.choice(starts)) + 1
-    anywhere = int(draw.integers(first + 1, max(market.rows, first + 2)))
-    return [first + 1, opened, anywhere, market.rows]

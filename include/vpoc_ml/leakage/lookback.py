@@ -233,7 +233,11 @@ def check_as_of(
         expected = "available_at, the time of publication, beside every close"
         return [Violation(AS_OF, "vix", None, None, expected, f"columns {', '.join(vix.columns)}", AS_OF_REMEDY)]
     times, known = market.bars["ts"], vix["available_at"]
-    at = _close_to_replace(vix, times)
+    # a close near the middle, published at the very start of a bar where there is one
+    inside = vix.with_row_index("row").filter(pl.col("available_at").is_between(times.min(), times.max()))
+    exact = inside.filter(pl.col("available_at").is_in(times.implode()))
+    candidates = (exact if exact.height else inside)["row"]
+    at = int(candidates[(candidates.len() - 1) // 2])
     close = pl.when(pl.int_range(pl.len()) == at).then(pl.col("close") * 1.5).otherwise("close")
     found = build(market.with_vix(vix.with_columns(close=close)), None)
     names = [name for name in feature_columns(features) if name in registry]
@@ -263,11 +267,3 @@ def _deviation(
         return _Deviation(first, "no response to the VIX outside the family vix", "one")
     most, read = declared_lookback(feature).most, int(newer[last])
     return _Deviation(last, f"a lookback of {most} closes", f"one of {read}") if read > most else None
-
-
-def _close_to_replace(vix: pl.DataFrame, times: pl.Series) -> int:
-    """Return the row of a VIX close near the middle, published at the very start of a bar where there is one."""
-    inside = vix.with_row_index("row").filter(pl.col("available_at").is_between(times.min(), times.max()))
-    exact = inside.filter(pl.col("available_at").is_in(times.implode()))
-    candidates = exact if exact.height else inside
-    return int(candidates["row"][(candidates.height - 1) // 2])

@@ -108,24 +108,17 @@ def _check_fitted(original: TrainingSet, perturbed: TrainingSet) -> list[Violati
         found = f"{other.height} and {other.width}, or others, when later sessions are replaced"
         violations.append(Violation(CHECK, ALL, None, None, expected, found, _FIT))
     else:
-        violations += _check_cells(one, other)
+        for name in (name for name in one.columns if one[name].dtype.is_float()):
+            was, now = (each[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for each in (one, other))
+            wrong = np.flatnonzero(changed(was, now))
+            if wrong.size:
+                row = int(wrong[0])
+                found = f"{now[row]:.9g} when later sessions are replaced ({wrong.size} training rows differ)"
+                violations.append(Violation(CHECK, name, one["ts"][row], row, f"{was[row]:.9g}", found, _FIT))
     for name, value in original.statistics.items():
         if repr(value) != repr(perturbed.statistics.get(name)):
             expected, found = "the same when later sessions are replaced", "another value"
             violations.append(Violation(CHECK, name, None, None, expected, found, _FIT))
-    return violations
-
-
-def _check_cells(one: pl.DataFrame, other: pl.DataFrame) -> list[Violation]:
-    """Compare the float columns of two frames with the same rows."""
-    violations = []
-    for name in (name for name in one.columns if one[name].dtype.is_float()):
-        cells = [frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for frame in (one, other)]
-        wrong = np.flatnonzero(changed(cells[0], cells[1]))
-        if wrong.size:
-            row = int(wrong[0])
-            found = f"{cells[1][row]:.9g} when later sessions are replaced ({wrong.size} training rows differ)"
-            violations.append(Violation(CHECK, name, one["ts"][row], row, f"{cells[0][row]:.9g}", found, _FIT))
     return violations
 
 

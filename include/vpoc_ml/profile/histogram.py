@@ -107,24 +107,23 @@ def high_nodes_before(bars: TickBars, spread: int, length: int) -> list[Ints]:
     The list is empty for the first ``length`` sessions and for composites without volume. Every other composite has
     at least one HVN, its maximum.
     """
-    profiles = []
+    profiles, found = [], []
     for begin, end in zip(bars.starts[:-1], bars.starts[1:], strict=True):
         own = bars._replace(**{name: getattr(bars, name)[begin:end] for name in ("low", "high", "close", "volume")})
         profiles.append((int(own.low.min()), session_profile(own, spread)))
-    few = min(length, len(profiles))
-    composites = (profiles[at - length : at] for at in range(length, len(profiles)))
-    return [np.empty(0, np.int64)] * few + [_high_nodes(composite) for composite in composites]
-
-
-def _high_nodes(profiles: list[tuple[int, Ints]]) -> Ints:
-    """Return the ticks of the HVN of the sum of profiles, each given with its lowest tick."""
-    base = min(low for low, _ in profiles)
-    units = np.zeros(max(low + own.size for low, own in profiles) - base, np.int64)
-    for low, own in profiles:
-        units[low - base : low - base + own.size] += own
-    smooth = _smooth(units)
-    least = NUMERATOR * int(smooth.max())
-    return base + _peaks(smooth, least)[:, 0] - 1 if least else np.empty(0, np.int64)
+    for at in range(len(profiles)):
+        if at < length:
+            found.append(np.empty(0, np.int64))
+            continue
+        composite = profiles[at - length : at]
+        base = min(low for low, _ in composite)
+        units = np.zeros(max(low + own.size for low, own in composite) - base, np.int64)
+        for low, own in composite:
+            units[low - base : low - base + own.size] += own
+        smooth = _smooth(units)
+        least = NUMERATOR * int(smooth.max())
+        found.append(base + _peaks(smooth, least)[:, 0] - 1 if least else np.empty(0, np.int64))
+    return found
 
 
 @numba.njit(cache=True, nogil=True)

@@ -182,55 +182,38 @@ def bar_shapes(opened: Floats, high: Floats, low: Floats, close: Floats) -> dict
 
 def rolling(series: Series, bars: int) -> dict[str, Floats]:
     """Return qlib's rolling features of a window by lower-case name; NaN in the first ``bars`` rows at most."""
-    highs_lows = extremes(series.high, series.low, bars)
-    found = _levels(series, bars, highs_lows) | _positions(series, bars, highs_lows)
-    return found | _counts(series, bars) | _volumes(series, bars)
+    close, volume = series.close, series.volume
+    price = positive(close)
 
-
-def _levels(s: Series, bars: int, highs_lows: Floats) -> dict[str, Floats]:
-    mean, deviation, slope, fit, residual = trends(s.close, bars)
-    low, high, rank = orders(s.close, bars, LOW_QUANTILE, HIGH_QUANTILE)
-    ago = np.full(s.close.size, np.nan)
-    ago[bars:] = s.close[:-bars]
-    levels = {"roc": ago, "ma": mean, "max": highs_lows[0], "min": highs_lows[1], "qtlu": high, "qtld": low}
+    highest, lowest, top, bottom = extremes(series.high, series.low, bars)
+    mean, deviation, slope, fit, residual = trends(close, bars)
+    low, high, rank = orders(close, bars, LOW_QUANTILE, HIGH_QUANTILE)
+    ago = np.full(close.size, np.nan)
+    ago[bars:] = close[:-bars]
+    levels = {"roc": ago, "ma": mean, "max": highest, "min": lowest, "qtlu": high, "qtld": low}
+    found = {name: 1e4 * (level - close) / price for name, level in levels.items()}
     moves = {"std": deviation, "beta": slope, "resi": residual}
-    found = {name: 1e4 * (level - s.close) / positive(s.close) for name, level in levels.items()}
-    return found | {name: 1e4 * move / positive(s.close) for name, move in moves.items()} | {"rsqr": fit, "rank": rank}
+    found |= {name: 1e4 * move / price for name, move in moves.items()}
+    position = _over(close - lowest, highest - lowest, undefined=0.5)
+    found |= {"rsqr": fit, "rank": rank, "rsv": position}
+    found |= {"imax": top / bars, "imin": bottom / bars, "imxd": (top - bottom) / bars}
 
+    steps = np.diff(close, prepend=close[:1])
+    up, down = (_from_first_step(totals(each.astype(np.float64), bars), bars) / bars for each in (steps > 0, steps < 0))
+    found |= {"cntp": up, "cntn": down, "cntd": up - down, "sump": _gain_share(steps, bars)}
 
-def _positions(s: Series, bars: int, highs_lows: Floats) -> dict[str, Floats]:
-    highest, lowest, top, bottom = highs_lows
-    position = _over(s.close - lowest, highest - lowest, undefined=0.5)
-    return {"rsv": position, "imax": top / bars, "imin": bottom / bars, "imxd": (top - bottom) / bars}
-
-
-def _counts(s: Series, bars: int) -> dict[str, Floats]:
-    step = _steps(s.close)
-    moves = ((step > 0).astype(np.float64), (step < 0).astype(np.float64))
-    up, down = (_from_first_step(totals(each, bars), bars) / bars for each in moves)
-    return {"cntp": up, "cntn": down, "cntd": up - down, "sump": _gain_share(step, bars)}
-
-
-def _volumes(s: Series, bars: int) -> dict[str, Floats]:
-    traded, before = np.maximum(s.volume, 1), np.concatenate((s.volume[:1], s.volume[:-1]))
-    mean, deviation, *_ = trends(s.volume, bars)
-    close = positive(s.close)
-    returns = close / np.concatenate((close[:1], close[:-1]))
-    weighted_mean, weighted_deviation, *_ = trends(np.abs(returns - 1) * s.volume, bars)
-    change = np.log(s.volume / np.maximum(before, 1) + 1)
-    return {
-        "corr": correlations(s.close, np.log(s.volume + 1), bars),
+    mean_volume, volume_deviation, *_ = trends(volume, bars)
+    returns = price / np.concatenate((price[:1], price[:-1]))
+    change = np.log(volume / np.maximum(np.concatenate((volume[:1], volume[:-1])), 1) + 1)
+    mean_move, move_deviation, *_ = trends(np.abs(returns - 1) * volume, bars)
+    return found | {
+        "corr": correlations(close, np.log(volume + 1), bars),
         "cord": _from_first_step(correlations(returns, change, bars), bars),
-        "vma": mean / traded,
-        "vstd": deviation / traded,
-        "wvma": _from_first_step(_over(weighted_deviation, weighted_mean), bars),
-        "vsump": _gain_share(_steps(s.volume), bars),
+        "vma": mean_volume / np.maximum(volume, 1),
+        "vstd": volume_deviation / np.maximum(volume, 1),
+        "wvma": _from_first_step(_over(move_deviation, mean_move), bars),
+        "vsump": _gain_share(np.diff(volume, prepend=volume[:1]), bars),
     }
-
-
-def _steps(values: Floats) -> Floats:
-    """Return the change from the row before; the first row, which has none, holds 0."""
-    return np.concatenate((np.zeros(1), np.diff(values)))
 
 
 def _gain_share(steps: Floats, bars: int) -> Floats:

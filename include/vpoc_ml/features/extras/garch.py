@@ -148,7 +148,12 @@ def forecasts(minute: Ints, close: Floats, model: Garch, window: Sequence[Steps]
     at = before.size + np.maximum(under_way - minute[0] // STEP_MINUTES - 1, 0)
     now = np.minimum(under_way // SLOT_STEPS, SLOTS - 1)
     forecast, floor = conditional[at], max(SMALLEST_SHARE * variance, 1e-9)
-    ratio = np.log(np.maximum(forecast, floor) / np.maximum(_last_hour(values)[at], floor)) / 2
+    # mean square of the last 12 values before each row; missing ones count as 0
+    squares = np.concatenate((np.zeros(HOUR_STEPS), values**2))
+    last_hour = np.zeros(conditional.size)
+    for ago in range(HOUR_STEPS):
+        last_hour += squares[ago : ago + conditional.size]
+    ratio = np.log(np.maximum(forecast, floor) / np.maximum(last_hour[at] / HOUR_STEPS, floor)) / 2
     volatility = np.sqrt(DAY_STEPS * forecast * season[now]) / 100
     return np.stack((volatility, ratio, np.full(at.size, model.alpha + model.beta)))
 
@@ -181,12 +186,3 @@ def converged_fit(values: bytes) -> tuple[float, float, float] | None:
 def _targeted(values: Floats, alpha: float, beta: float, age: int) -> Garch:
     """Return the model with these parameters whose unconditional variance is that of ``values``."""
     return Garch(float(np.mean(values**2)) * (1 - alpha - beta), alpha, beta, age)
-
-
-def _last_hour(values: Floats) -> Floats:
-    """Return (rows + 1,) mean square of the last 12 values before each row; missing ones count as 0."""
-    padded = np.concatenate((np.zeros(HOUR_STEPS), values**2))
-    total = np.zeros(values.size + 1)
-    for ago in range(HOUR_STEPS):
-        total += padded[ago : ago + values.size + 1]
-    return total / HOUR_STEPS
