@@ -59,9 +59,7 @@ def test_empty_space_is_the_default_one(run_search):
     assert calls["search"] == (30, (), 0)
 
 
-@pytest.mark.parametrize(
-    "conf", [{"vary": ["dataset.horizon_minutes=1|5"]}, {"vary": ["training.rate=1..2"]}, {"trails": 7}]
-)
+@pytest.mark.parametrize("conf", [{"vary": ["dataset.horizon=1m|5m"]}, {"vary": ["training.rate=1..2"]}, {"trails": 7}])
 def test_an_invalid_space_and_unknown_fields_are_rejected_before_any_work(run_search, conf):
     run = run_search(**conf)
     assert run.state == "failed"

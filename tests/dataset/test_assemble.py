@@ -53,7 +53,7 @@ def test_assemble_takes_front_rows_after_warmup_with_expected_dates(market):
 
 def test_last_rows_of_a_session_stay_without_label_and_weight(market):
     bars, features, front, _ = market
-    frame = assemble(bars, features, front, ES, resolve("nightly", {"dataset.horizon_minutes": 5})).frame
+    frame = assemble(bars, features, front, ES, resolve("nightly", {"dataset.horizon": "5m"})).frame
     unlabelled = frame.filter(pl.col("weight") == 0)
     assert unlabelled["ret"].is_nan().all()
     assert unlabelled["y"].is_nan().all()

@@ -11,6 +11,7 @@ import torch
 
 from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.config import ModelConfig, resolve
+from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset import scalers, targets
 from vpoc_ml.dataset.assemble import LEADING, assemble
 from vpoc_ml.dataset.labels import known_volatility, label_bars
@@ -100,8 +101,8 @@ def test_the_future_changes_nothing_that_is_fitted(market, chosen):
 
 def test_known_volatility_is_the_root_mean_square_up_to_its_bar(make):
     bars = make.bars("ESH25", make.weekdays(date(2025, 3, 3), 3), minutes=20)
-    last = label_bars(bars, 5, 0.1)["last_ret"]
-    found = known_volatility(last, horizon_minutes=5, bars=7).to_numpy()
+    last = label_bars(bars, Horizon.of("5m"), "close", 0.1)["last_ret"]
+    found = known_volatility(last, minutes=5, bars=7).to_numpy()
     expected = [
         np.sqrt(5 * np.mean([value**2 for value in last[row - 6 : row + 1]])) if row >= 6 else np.nan
         for row in range(len(last))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset.labels import label_bars
 
 
@@ -28,7 +29,7 @@ def bars_at(minutes: list[int], closes: list[float], sessions: list[date] | None
 
 def test_label_golden_example_with_a_missing_minute():
     bars = bars_at([0, 1, 2, 4, 5], [100.0, 101.0, 100.0, 102.0, 102.0])
-    labels = label_bars(bars, horizon_minutes=2, return_clip=0.1)
+    labels = label_bars(bars, Horizon.of("2m"), "close", 0.1)
     nan = float("nan")
     np.testing.assert_allclose(labels["ret"], [0.0, nan, math.log(1.02), nan, nan])
     np.testing.assert_allclose(labels["exit_price"], [100.0, nan, 102.0, nan, nan])
@@ -42,14 +43,14 @@ def test_label_golden_example_with_a_missing_minute():
 
 def test_label_never_crosses_a_session_even_when_timestamps_adjoin():
     days = [date(2025, 1, 2)] * 2 + [date(2025, 1, 3)] * 2
-    labels = label_bars(bars_at([0, 1, 2, 3], [100.0, 101.0, 150.0, 151.0], days), 1, 0.1)
+    labels = label_bars(bars_at([0, 1, 2, 3], [100.0, 101.0, 150.0, 151.0], days), Horizon(), "close", 0.1)
     assert labels["ret"].is_finite().to_list() == [True, False, True, False]
     assert math.isnan(labels["entry_price"][1])
     assert labels["last_ret"][2] == pytest.approx(math.log(150 / 149.75)), "the gap is not a bar's return"
 
 
 def test_label_is_clipped_and_unusable_prices_have_none():
-    labels = label_bars(bars_at([0, 1, 2, 3], [100.0, 150.0, 0.0, 100.0]), 1, 0.1)
+    labels = label_bars(bars_at([0, 1, 2, 3], [100.0, 150.0, 0.0, 100.0]), Horizon(), "close", 0.1)
     assert labels["ret"][0] == 0.1
     assert math.isnan(labels["ret"][1])
     assert math.isnan(labels["ret"][2])
@@ -65,7 +66,7 @@ def test_label_is_clipped_and_unusable_prices_have_none():
 def test_labels_equal_a_lookup_one_row_at_a_time(minutes, cut, horizon, seed):
     closes = (5000 + np.random.default_rng(seed).integers(-40, 40, len(minutes)) * 0.25).tolist()
     days = [date(2025, 1, 2) if minute < cut else date(2025, 1, 3) for minute in minutes]
-    labels = label_bars(bars_at(minutes, closes, days), horizon, 0.1)
+    labels = label_bars(bars_at(minutes, closes, days), Horizon.of(horizon), "close", 0.1)
     for row, minute in enumerate(minutes):
         end = minutes.index(minute + horizon) if minute + horizon in minutes else None
         if end is None or days[end] != days[row]:

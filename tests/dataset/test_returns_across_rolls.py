@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import DatasetConfig, RunConfig
+from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset.assemble import assemble
 from vpoc_ml.market.instruments import instrument
 
@@ -32,7 +33,9 @@ def rolled(make):
             "ratio": [None, 1.01],
         }
     )
-    config = RunConfig(dataset=DatasetConfig(horizon_minutes=5, embargo_sessions=0, min_sessions=5))
+    config = RunConfig(
+        dataset=DatasetConfig(horizon=Horizon.of("5m"), label="close", embargo_sessions=0, min_sessions=5)
+    )
     features = {code: make.features(frame) for code, frame in bars.items()}
     return assemble(bars, features, front, instrument("ES"), config).frame, bars, days
 

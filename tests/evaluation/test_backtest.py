@@ -16,9 +16,9 @@ from vpoc_ml.evaluation.bootstrap import draw
 COST = 29.50
 
 
-def rows(*spans: tuple[int, int, float, float]) -> pl.DataFrame:
-    """Rows of (day, minute, entry, exit)."""
-    return pl.DataFrame(
+def rows(*spans: tuple[int, int, float, float], horizon: int = 1) -> pl.DataFrame:
+    """Rows of (day, minute, entry, exit); labels end ``horizon`` minutes later."""
+    frame = pl.DataFrame(
         {
             "ts": pl.Series(
                 [datetime(2025, 1, 6, 14, tzinfo=UTC) + timedelta(days=d, minutes=m) for d, m, *_ in spans],
@@ -30,6 +30,7 @@ def rows(*spans: tuple[int, int, float, float]) -> pl.DataFrame:
             "exit_price": [float(leave) for *_, leave in spans],
         }
     )
+    return frame.with_columns(label_end=pl.col("ts") + pl.duration(minutes=horizon))
 
 
 GOLDEN = rows(
@@ -46,12 +47,12 @@ SIDES = np.array([1, 1, -1, -1, -1, 0, 1, 1], dtype=float)
 
 
 def run(frame, sides, **changes):
-    settings = {"horizon_minutes": 1, "point_value": 50.0, "round_turn_cost": COST} | changes
+    settings = {"point_value": 50.0, "round_turn_cost": COST} | changes
     return backtest(frame, sides, draw(frame["session"].n_unique(), samples=100, confidence=0.95, seed=1), **settings)
 
 
 def test_golden_days_by_hand():
-    held = trades(GOLDEN, SIDES, horizon_minutes=1, point_value=50.0)
+    held = trades(GOLDEN, SIDES, point_value=50.0)
     assert held.gross.tolist() == [100.0, 25.0, -50.0, 50.0, 12.5, -50.0]
     result = run(GOLDEN, SIDES)
     assert (result.trades, result.gross, result.costs) == (6, 87.5, 6 * COST)
@@ -90,20 +91,20 @@ def test_no_trades_have_no_ratios():
 
 def test_absent_price_means_no_position():
     frame = rows((0, 0, 100, 101), (0, 1, float("nan"), 102), (0, 2, 102, 103))
-    held = trades(frame, np.ones(3), horizon_minutes=1, point_value=1.0)
+    held = trades(frame, np.ones(3), point_value=1.0)
     assert held.gross.tolist() == [1.0, 1.0]
 
 
 def test_new_contract_closes_the_position():
     frame = rows((0, 0, 100, 101), (0, 1, 150, 151)).with_columns(contract=pl.Series(["ESH25", "ESM25"]))
-    assert trades(frame, np.ones(2), horizon_minutes=1, point_value=1.0).gross.tolist() == [1.0, 1.0]
+    assert trades(frame, np.ones(2), point_value=1.0).gross.tolist() == [1.0, 1.0]
 
 
 def test_longer_horizon_decides_only_after_the_last_exit():
     # the label of minute m runs from the open of m+1 to the close of m+3
-    frame = rows(*[(0, m, 100 + m, 103 + m) for m in range(7)])
+    frame = rows(*[(0, m, 100 + m, 103 + m) for m in range(7)], horizon=3)
     sides = np.array([1, -1, -1, 1, -1, -1, -1], dtype=float)
-    held = trades(frame, sides, horizon_minutes=3, point_value=1.0)
+    held = trades(frame, sides, point_value=1.0)
     assert held.direction.tolist() == [1.0, -1.0]  # minutes 0 and 3 agree, minute 6 turns
     assert held.gross.tolist() == [(103 + 3) - 100, -(109 - 106)]
 
@@ -126,7 +127,7 @@ def test_held_run_earns_exactly_its_last_exit_minus_its_first_entry(steps, days)
         if ends or session[i + 1] != session[i]:
             expected += [side * (entry[i] + 0.5 - entry[first])] if side else []
             first = None
-    assert trades(frame, sides, horizon_minutes=1, point_value=1.0).gross.tolist() == expected
+    assert trades(frame, sides, point_value=1.0).gross.tolist() == expected
 
 
 def test_sharpe_without_spread_is_undefined():

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import ProfileConfig
+from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset.labels import label_bars
 from vpoc_ml.features.build import build_features
 from vpoc_ml.features.registry import OPTIONAL_FAMILIES, REGISTRY, for_prices_near_zero, selected_features
@@ -178,7 +179,7 @@ def test_gate_features_allows_these_gaps_and_finds_any_other(tmp_path, bars, fea
 
 
 def test_labels_at_or_below_zero_are_missing(bars):
-    labels = label_bars(bars, 1, 0.1)
+    labels = label_bars(bars, Horizon.of("1m"), "close", 0.1)
     close, follow = bars["close"].to_numpy(), np.append(bars["close"].to_numpy()[1:], np.nan)
     known = np.isfinite(labels["ret"].to_numpy())
     assert not known[(close <= 0) | (follow <= 0)].any()

@@ -32,7 +32,7 @@ TARGETS = kinds("target", Target.model_fields["kind"])
 SCALERS = kinds("scaler", DatasetConfig.model_fields["scaler"])
 
 
-@pytest.mark.parametrize("chosen", [*TARGETS, *SCALERS, "dataset.horizon_minutes=15"])
+@pytest.mark.parametrize("chosen", [*TARGETS, *SCALERS, "dataset.horizon=15m"])
 def test_training_set_of_every_target_and_scaling_depends_on_its_training_rows_only(two_contracts, chosen):
     key, value = chosen.split("=")
     config = resolve("nightly", {key: int(value) if value.isdigit() else value})

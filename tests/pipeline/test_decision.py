@@ -26,7 +26,7 @@ from vpoc_ml.registry.store import REQUIRED, ModelStore
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
-ES = ModelKey("ES", 1, "rank")
+ES = ModelKey("ES", "1m", "rank")
 GOOD = {"value": 0.02, "low": 0.01, "high": 0.03}
 BAD = {"value": 0.0, "low": -0.01, "high": 0.01}
 ASK = {"promotion.require_approval": True}
@@ -138,7 +138,7 @@ def test_accepted_candidate_is_promoted_and_a_refused_one_is_recorded(lake, repo
 
 
 @pytest.mark.parametrize(
-    "overrides", [{"data.instrument": "NQ"}, {"dataset.horizon_minutes": 15}, {"dataset.target": "rank_gauss"}]
+    "overrides", [{"data.instrument": "NQ"}, {"dataset.horizon": "15m"}, {"dataset.target": "rank_gauss"}]
 )
 def test_run_of_another_key_is_never_compared_with_or_promoted_over_this_champion(lake, overrides):
     night(lake, "first")
@@ -355,7 +355,7 @@ def test_rollback_names_the_champion_and_needs_its_key_where_there_are_several(l
         pipeline.rollback(str(lake), "drift", NOW, "CL-1m-rank")
     with pytest.raises(RegistryError, match="Expected a previous champion"):
         pipeline.rollback(str(lake), "drift", NOW, "NQ-1m-rank")
-    assert (champion(lake), champion(lake, ModelKey("NQ", 1, "rank"))) == ("first", "other")
+    assert (champion(lake), champion(lake, ModelKey("NQ", "1m", "rank"))) == ("first", "other")
 
 
 @pytest.mark.parametrize(("promote", "state"), [(True, "Promoted"), (False, "Refused")])

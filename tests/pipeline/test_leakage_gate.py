@@ -145,10 +145,10 @@ def test_stored_features_that_know_the_next_bar_fail_the_run(place, prover):
 
 def test_proof_takes_the_run_s_settings_as_far_as_its_markets_hold(prover):
     requested = config.resolve(
-        "nightly", {"dataset.min_sessions": 400, "dataset.horizon_minutes": 5, "dataset.target": "binary"}
+        "nightly", {"dataset.min_sessions": 400, "dataset.horizon": "5m", "dataset.target": "binary"}
     )
     sized = config_for_proof(requested)
-    assert (sized.dataset.min_sessions, sized.dataset.horizon_minutes, sized.dataset.target.kind) == (10, 5, "binary")
+    assert (sized.dataset.min_sessions, str(sized.dataset.horizon), sized.dataset.target.kind) == (10, "5m", "binary")
     assert sized.profile == requested.profile
 
 

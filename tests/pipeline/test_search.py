@@ -175,7 +175,7 @@ def test_command_prints_the_best_and_refuses_a_bad_space(run, lake):
     assert "trial 0" in result.stderr
     assert json.loads(result.stdout)["space"] == ["training.learning_rate=0.001..0.01 log"]
     with pytest.raises(InvalidValueError, match="data and split stay"):
-        pipeline.search(lake, run, 1, ["dataset.horizon_minutes=1|5"])
+        pipeline.search(lake, run, 1, ["dataset.horizon=1m|5m"])
 
 
 def test_run_that_is_being_searched_and_run_without_training_set_are_refused(run, lake, folder, monkeypatch):

@@ -10,7 +10,7 @@ from vpoc_ml.registry.champion_history import champions_of
 from vpoc_ml.registry.ledger import LedgerEntry
 from vpoc_ml.registry.model_key import ModelKey
 
-KEY = ModelKey("ES", 1, "rank")
+KEY = ModelKey("ES", "1m", "rank")
 
 
 def entries(*decisions: tuple[str, str, int]) -> list[LedgerEntry]:

@@ -19,7 +19,7 @@ from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
-ES, NQ, SLOW = ModelKey("ES", 1, "rank"), ModelKey("NQ", 1, "rank"), ModelKey("ES", 15, "rank")
+ES, NQ, SLOW = ModelKey("ES", "1m", "rank"), ModelKey("NQ", "1m", "rank"), ModelKey("ES", "15m", "rank")
 RUNS = {1: ES, 2: ES, 3: NQ, 4: SLOW, 5: ES}
 DECISIONS = [("promote", 1), ("promote", 2), ("refuse", 4), ("promote", 5), ("rollback", 2), ("promote", 3)]
 
@@ -36,7 +36,7 @@ def template(tmp_path_factory) -> Path:
         run.mkdir(parents=True)
         for name in REQUIRED:
             (run / name).write_text(f"{version} {name}")
-        settings = {"data": {"instrument": key.instrument}, "dataset": {"horizon_minutes": key.horizon_minutes}}
+        settings = {"data": {"instrument": key.instrument}, "dataset": {"horizon_minutes": int(key.horizon[:-1])}}
         (run / "config.json").write_text(json.dumps(settings | {"of_another_time": True}))
         tags = {"run": run.name, "fingerprint": f"f{version}", "weights": hash_file(run / WEIGHTS)}
         mlflow.register(run.name, [run / name for name in REQUIRED], metrics={}, params={}, tags=tags)

@@ -19,7 +19,7 @@ from vpoc_ml.registry.store import REQUIRED, WEIGHTS, ModelStore
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
-KEY = ModelKey("ES", 1, "rank")
+KEY = ModelKey("ES", "1m", "rank")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_sigkill_between_ledger_and_alias_keeps_the_old_champion(store):
         "import datetime, os, pathlib, signal, sys\n"
         "from vpoc_ml.registry.model_key import ModelKey\n"
         "from vpoc_ml.registry.store import ModelStore\n"
-        "store = ModelStore.local(pathlib.Path(sys.argv[1]), ModelKey('ES', 1, 'rank'))\n"
+        "store = ModelStore.local(pathlib.Path(sys.argv[1]), ModelKey('ES', '1m', 'rank'))\n"
         "store.mlflow.move_alias = lambda key, version: os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.promote(2, ['better'], datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC))"
     )
@@ -243,7 +243,7 @@ def test_damaged_artifact_is_not_promoted(store):
 
 
 def test_models_of_another_key_have_a_champion_of_their_own(store, tmp_path):
-    other = ModelStore(store.registry, ModelKey("NQ", 1, "rank"))
+    other = ModelStore(store.registry, ModelKey("NQ", "1m", "rank"))
     version = other.log_run(run_folder(tmp_path, "nasdaq"))
     store.promote(1, ["first"], NOW)
     store.promote(2, ["better"], NOW)
@@ -258,7 +258,7 @@ def test_models_of_another_key_have_a_champion_of_their_own(store, tmp_path):
 
 
 def test_version_of_another_key_is_neither_promoted_nor_read(store):
-    other = ModelStore(store.registry, ModelKey("ES", 15, "rank"))
+    other = ModelStore(store.registry, ModelKey("ES", "15m", "rank"))
     for use in (lambda: other.promote(1, ["by mistake"], NOW), lambda: other.get(1)):
         with pytest.raises(
             RegistryError, match=r"Expected a version of ES-15m-rank; version 1 \(run one\) is of ES-1m"
@@ -268,7 +268,7 @@ def test_version_of_another_key_is_neither_promoted_nor_read(store):
 
 
 def test_run_is_registered_under_one_key(store, tmp_path):
-    other = ModelStore(store.registry, ModelKey("NQ", 1, "rank"))
+    other = ModelStore(store.registry, ModelKey("NQ", "1m", "rank"))
     with pytest.raises(RegistryError, match="run one"):
         other.log_run(run_folder(tmp_path, "one"))
 

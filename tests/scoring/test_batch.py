@@ -13,7 +13,7 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.scoring.batch import score_bars
 
-KEY = ModelKey("ES", 15, "rank_gauss")
+KEY = ModelKey("ES", "15m", "rank_gauss")
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)
 
 
@@ -58,7 +58,7 @@ def test_predictions_are_stamped_and_rows_with_holes_are_counted_not_guessed():
             "direction": direction,
             "model_version": 3,
             "instrument": "ES",
-            "horizon_minutes": 15,
+            "horizon": "15m",
             "target": "rank_gauss",
         }
         for minute, prediction, direction in ((0, 0.75, 1), (1, 0.25, -1), (3, 0.5, 0))

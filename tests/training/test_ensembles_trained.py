@@ -109,7 +109,7 @@ def test_scored_bars_are_those_predictions(make_run, tiny):
         }
     ).with_columns(contract=pl.lit("ESH25"), session=pl.lit(date(2025, 3, 3)))  # fmt: skip
     cells = [pl.Series(name, tiny.raw[: bars.height, at]) for at, name in enumerate(NAMES)]
-    scores = score_bars(loaded, bars.with_columns(cells), model_version=1, key=ModelKey("ES", 1, "rank"))
+    scores = score_bars(loaded, bars.with_columns(cells), model_version=1, key=ModelKey("ES", "1m", "rank"))
     assert np.array_equal(scores.frame["prediction"].to_numpy(), loaded.predict(tiny.raw[: bars.height]))
     up = loaded.predict(tiny.raw[: bars.height]) > loaded.zero_rank
     assert np.array_equal(scores.frame["direction"].to_numpy() == 1, up)

@@ -39,7 +39,7 @@ def test_fallback_presets_follow_the_run_s_own(preset, names):
 
 
 def test_a_fallback_preset_keeps_data_and_machine_and_brings_network_and_rates():
-    own = config.resolve("nightly", {"training.seed": 5, "machine.threads": 2, "dataset.horizon_minutes": 7})
+    own = config.resolve("nightly", {"training.seed": 5, "machine.threads": 2, "dataset.horizon": "7m"})
     below = fallback.fallback_configs(own)
     assert (below[1].model.hidden_dims, below[1].training.learning_rate) == ((128, 64, 32), 8e-5)
     assert [each.training.learning_rate for each in below[2:]] == [5e-5, 1e-5]

@@ -43,7 +43,7 @@ def test_training_settings_change_the_fingerprint(name):
 
 def test_data_and_model_settings_change_the_fingerprint():
     assert len({of(), of(inputs=("rows", "others")), of({"model.dropout": 0.1})}) == 3
-    assert of({"dataset.horizon_minutes": 7}) == of(), "it is in the rows"
+    assert of({"dataset.horizon": "7m"}) == of(), "it is in the rows"
 
 
 def test_the_code_that_trains_changes_the_fingerprint(monkeypatch):

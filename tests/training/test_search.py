@@ -310,7 +310,7 @@ def test_whole_numbers_stay_whole_and_choices_keep_their_kind():
         (("training.batch_size=16.7..64",), InvalidValueError, "two whole numbers"),
         (("training.batch_size=16..inf",), InvalidValueError, "two whole numbers"),
         (("training.learning_rate=nan..1",), InvalidValueError, "low below high"),
-        (("dataset.horizon_minutes=1|5",), InvalidValueError, "data and split stay"),
+        (("dataset.horizon=1m|5m",), InvalidValueError, "data and split stay"),
         (("training.learning_rat=1e-4..1e-2",), UnknownKeyError, "learning_rate"),
     ],
 )

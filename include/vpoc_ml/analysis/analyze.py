@@ -115,7 +115,7 @@ def _about(view: TrainValidationView, config: RunConfig) -> dict[str, Any]:
         "first": str(view.keys["session"].min()),
         "last": str(view.keys["session"].max()),
         "contracts": view.contracts,
-        "horizon_minutes": config.dataset.horizon_minutes,
+        "horizon": str(config.dataset.horizon),
         "guard_clip": config.model.guard_clip,
         "zero_return_share": float((ret[np.isfinite(ret)] == 0).mean()),
         "confidence": settings.confidence,

@@ -55,7 +55,7 @@ def _volatility(view: TrainValidationView, config: DatasetConfig) -> Floats:
     known = view.keys.select(
         pl.col("last_ret")
         .map_batches(
-            lambda column: known_volatility(column, config.horizon_minutes, config.target.bars),
+            lambda column: known_volatility(column, config.horizon.minutes, config.target.bars),
             return_dtype=pl.Float64,
         )
         .over("contract")

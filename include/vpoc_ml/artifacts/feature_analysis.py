@@ -20,7 +20,7 @@ class AnalysisScope(_Section):
     first: str
     last: str
     contracts: tuple[str, ...]
-    horizon_minutes: int
+    horizon: str
     guard_clip: float
     zero_return_share: float | None
     confidence: float

@@ -79,6 +79,7 @@ class FeatureStatistics(NetworkInputs):
         target_quantiles: quantiles 0, 0.001, ..., 1 of the training returns; they turn a rank into a log return.
         rows: rows by split.
         labelled_rows: rows with a label by split.
+        effective_rows: independent labels that these rows are worth, because labels overlap; empty in older files.
         splits: period of each split.
         embargo_sessions: sessions left out between two splits.
     """
@@ -90,6 +91,7 @@ class FeatureStatistics(NetworkInputs):
     target_quantiles: tuple[float, ...]
     rows: dict[str, int] = Field(default_factory=dict)
     labelled_rows: dict[str, int] = Field(default_factory=dict)
+    effective_rows: dict[str, float] = Field(default_factory=dict)
     splits: dict[str, SplitSpan] = Field(default_factory=dict)
     embargo_sessions: int = 0
 

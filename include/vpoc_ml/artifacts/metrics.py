@@ -122,6 +122,29 @@ class CalibrationBin(_Section):
     up_share: float | None
 
 
+class LabelSkill(_Section):
+    """Skill of one model against the executable return and against the close-to-close return of the same rows.
+
+    Attributes:
+        executable: rank IC from the next open to the exit; None for a model without ranks.
+        close: rank IC from the close of the decision bar to the same exit.
+        bounce_share: 1 - executable / close, the share of the close-to-close rank IC that no order can reach. Most of
+            it is bid-ask bounce. None unless the close-to-close rank IC is above 0.
+    """
+
+    executable: Interval | None = None
+    close: Interval | None = None
+    bounce_share: float | None = None
+
+
+class DelaySkill(_Section):
+    """Rank IC by model when the position is opened ``minutes`` later, with the holding time unchanged, on ``rows``."""
+
+    minutes: int
+    rows: int
+    rank_ic: dict[str, float | None]
+
+
 class Metrics(JsonArtifact):
     """Metrics of a run on its test rows.
 
@@ -142,6 +165,9 @@ class Metrics(JsonArtifact):
         champion_unscored: the reason if there is a champion that was not scored.
         train_rows: labelled training rows.
         validation_rows: labelled validation rows.
+        label: where the label begins, ``next_open`` or ``close``; files of the previous release: ``close``.
+        label_skill: skill by model against both returns; empty in files of the previous release.
+        entry_delays: skill by delay of the entry; empty in files of the previous release.
     """
 
     rows: int
@@ -160,6 +186,9 @@ class Metrics(JsonArtifact):
     champion_unscored: str | None
     train_rows: int
     validation_rows: int
+    label: str = "close"
+    label_skill: dict[str, LabelSkill] = Field(default_factory=dict)
+    entry_delays: tuple[DelaySkill, ...] = ()
 
     @property
     def candidate(self) -> ModelMetrics:

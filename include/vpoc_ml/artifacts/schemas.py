@@ -82,6 +82,7 @@ TRAINING_KEYS: Schema = {
     "split": pl.String(),
     "label_end": TIME,
     "ret": pl.Float64(),
+    "ret_close": pl.Float64(),
     "y": pl.Float32(),
     "weight": pl.Float32(),
     "entry_price": pl.Float64(),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 _FORM = re.compile(r"\s*(?P<kind>\w+)\s*(?:\((?P<parameters>.*)\))?\s*", re.DOTALL)
+_HORIZON = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[ms]?)")
+LONGEST_HORIZON = {"minutes": 1380, "sessions": 20}
+"""Largest count of a horizon by kind; 1380 minutes are a session of 23 hours."""
 
 
 class Choice(BaseModel):
@@ -62,6 +65,53 @@ class Choice(BaseModel):
         """Return the text form of every kind, with its parameter."""
         kinds = cls.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
         return [str(cls(kind=kind)) for kind in kinds]
+
+
+class Horizon(BaseModel):
+    """How long a label runs. Text form: ``15m`` minutes, ``close`` (to the session's close), ``5s`` sessions.
+
+    A number without a unit counts minutes. ``count`` is 0 for ``close``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["minutes", "close", "sessions"] = "minutes"
+    count: int = Field(1, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, (str, int)) or isinstance(value, bool):
+            return value
+        text = str(value).strip()
+        if text == "close":
+            return {"kind": "close", "count": 0}
+        found = _HORIZON.fullmatch(text)
+        kind = "sessions" if found is not None and found["unit"] == "s" else "minutes"
+        if found is None or not 1 <= int(found["count"]) <= LONGEST_HORIZON[kind]:
+            raise ValueError(
+                f"1m to {LONGEST_HORIZON['minutes']}m (minutes), close (the session's close)"
+                f" or 1s to {LONGEST_HORIZON['sessions']}s (sessions)"
+            )
+        return {"kind": kind, "count": int(found["count"])}
+
+    @model_serializer
+    def __str__(self) -> str:
+        return "close" if self.kind == "close" else f"{self.count}{self.kind[0]}"
+
+    @property
+    def minutes(self) -> int:
+        """Minutes of trading that the label covers at most."""
+        return self.count if self.kind == "minutes" else LONGEST_HORIZON["minutes"] * max(self.count, 1)
+
+    @classmethod
+    def of(cls, text: str | int) -> Self:
+        """Return the horizon with this text form.
+
+        Raises:
+            ValidationError: the text is of another form.
+        """
+        return cls.model_validate(text)
 
 
 class Target(Choice):

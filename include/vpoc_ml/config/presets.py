@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vpoc_ml.config.settings import (
     ANY_AGE,
     DataConfig,
+    DatasetConfig,
     EvaluationConfig,
     FeaturesConfig,
     ModelConfig,
@@ -36,9 +37,10 @@ def smoke() -> RunConfig:
 
 
 def top5() -> RunConfig:
-    """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000."""
+    """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000, close label."""
     return RunConfig(
         preset="top5",
+        dataset=DatasetConfig(label="close"),
         features=FeaturesConfig(names=TOP5_FEATURES),
         model=ModelConfig(kind="reference_mlp", hidden_dims=(16, 8), dropout=0.1),
         training=TrainingConfig(

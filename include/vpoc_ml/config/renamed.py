@@ -11,6 +11,7 @@ from vpoc_ml.config.choices import Choice, Encoding, Target
 RENAMED = {
     "recipe": "preset",
     "data.chunk_rows": "machine.chunk_rows",
+    "dataset.horizon_minutes": "dataset.horizon",
     "ingest.stamp": "ingest.label_side",
     "quality.docs_limit": "machine.docs_limit",
     "training.allow_cpu": "machine.allow_cpu",
@@ -85,6 +86,8 @@ def current_names(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 def current_document(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a run's config.json, also that of the previous release, in today's names and values."""
     document = {key: dict(value) if isinstance(value, Mapping) else value for key, value in stored.items()}
+    if "horizon_minutes" in document.get("dataset", ()):
+        document["dataset"].setdefault("label", "close")  # the only label of the previous release
     for old in [*RENAMED, *REMOVED]:
         section, _, name = old.rpartition(".")
         source = document.get(section) if section else document

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from vpoc_ml.config.choices import Encoding, Target
+from vpoc_ml.config.choices import Encoding, Horizon, Target
 from vpoc_ml.config.renamed import current_document, merged_parameters
 
 ANY_AGE = 10_000
@@ -181,7 +181,18 @@ class FeaturesConfig(Section):
 class DatasetConfig(ChangedSection):
     """Labels and chronological splits."""
 
-    horizon_minutes: int = Field(1, ge=1, le=240, description="Label horizon in minutes; never crosses a session.")
+    label: Literal["next_open", "close"] = Field(
+        "next_open",
+        description="Price at which a label begins. next_open: the open of the bar after the decision, where an order"
+        " can be filled. close: the published definition, which counts bid-ask bounce as a return.",
+    )
+    horizon: Horizon = Field(
+        Horizon(),
+        description="Where a label ends: 1m to 1380m (minutes later in the same session), close (the session's close)"
+        " or 1s to 20s (close of a later session, across rolls on adjusted prices). Labels of a longer horizon"
+        " overlap, so there is less independent evidence.",
+        json_schema_extra={"examples": ["1m", "15m", "60m", "close", "1s", "5s"]},
+    )
     return_clip: float = Field(
         0.10,
         gt=0,

@@ -12,7 +12,7 @@ import polars as pl
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, SplitSpan
 from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.dataset import targets
-from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars
+from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars, label_uniqueness, session_exits
 from vpoc_ml.dataset.quantiles import quantile_edges
 from vpoc_ml.dataset.robust_scaling import Floats, fit_robust_scaling
 from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
@@ -25,7 +25,8 @@ from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
-LEADING = (*KEYS, "split", "label_end", "ret", "y", "weight", "entry_price", "exit_price", "last_ret")
+RETURNS = ("ret", "ret_close")
+LEADING = (*KEYS, "split", "label_end", "ret", "ret_close", "y", "weight", "entry_price", "exit_price", "last_ret")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def assemble(
     Args:
         bars: bars of each contract (ts, contract, session, open, close, ...), sorted by ts.
         features: features of each contract at the same timestamps: ts, contract, session, Float32 columns.
-        front: contract, first_session, last_session (inclusive Dates).
+        front: contract, first_session, last_session (inclusive Dates); for a horizon in sessions also ``ratio``,
+            the step at the roll to each contract.
         instrument: the futures all contracts belong to.
         config: sections ``dataset`` and ``features`` are read.
 
@@ -74,9 +76,10 @@ def assemble(
     if front.is_empty():
         raise ArtifactError("the roll table", "at least one front period", "none")
     names = _feature_names(features, config.features.names)
+    exits = _session_exits(front, bars, config.dataset)
     rows = pl.concat(
         [
-            _contract_rows(period, bars, features, names, instrument, config)
+            _contract_rows(period, bars, features, names, instrument, config, exits.get(period["contract"]))
             for period in front.sort("first_session").iter_rows(named=True)
         ]
     ).sort("ts")
@@ -121,6 +124,7 @@ def _contract_rows(
     names: list[str],
     instrument: Instrument,
     config: RunConfig,
+    exits: pl.DataFrame | None,
 ) -> pl.DataFrame:
     """Return the rows of one contract's front period after its warm-up: keys, labels, features."""
     code = period["contract"]
@@ -138,14 +142,33 @@ def _contract_rows(
             f"features of {code}", f"all features at the timestamps of its {bars[code].height} bars", found
         )
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
-    labels = label_bars(bars[code], config.dataset.horizon_minutes, config.dataset.return_clip).select(LABEL_COLUMNS)
-    if targets.KINDS[config.dataset.target.kind].needs_volatility:
-        last, window = labels["last_ret"], config.dataset.target.bars
-        labels = labels.with_columns(known_volatility(last, config.dataset.horizon_minutes, window))
+    dataset = config.dataset
+    labels = label_bars(bars[code], dataset.horizon, dataset.label, dataset.return_clip, exits).select(LABEL_COLUMNS)
+    if targets.KINDS[dataset.target.kind].needs_volatility:
+        labels = labels.with_columns(known_volatility(labels["last_ret"], dataset.horizon.minutes, dataset.target.bars))
     labels = _without_non_positive(labels, bars[code], names)
     rows = own.select(*KEYS, *cells).with_columns(labels)
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     return rows.filter(_usable(rows, names) & in_front)
+
+
+def _session_exits(
+    front: pl.DataFrame, bars: dict[str, pl.DataFrame], config: DatasetConfig
+) -> dict[str, pl.DataFrame]:
+    """Return the exits of labels over sessions by contract; empty for other horizons."""
+    if config.horizon.kind != "sessions":
+        return {}
+    closes = [
+        bars[period["contract"]]
+        .filter(pl.col("session").is_between(period["first_session"], period["last_session"]))
+        .group_by("session", maintain_order=True)
+        .agg(pl.col("ts").last(), pl.col("close").last())
+        .select(pl.lit(period["contract"]).alias("contract"), "session", "ts", "close")
+        for period in front.sort("first_session").iter_rows(named=True)
+    ]
+    ratios = dict(front.select("contract", "ratio").iter_rows()) if "ratio" in front.columns else {}
+    known = {contract: ratios.get(contract) for contract in front["contract"]}
+    return session_exits(pl.concat(closes), known, config.horizon.count)
 
 
 def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[str]) -> pl.DataFrame:
@@ -163,7 +186,7 @@ def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[
     }
     missing = [pl.Series(reads_non_positive(low, day, lookback)) for lookback in lookbacks]
     gap = pl.any_horizontal(*missing, pl.lit(value=False))
-    return labels.with_columns(ret=pl.when(gap).then(float("nan")).otherwise("ret"))
+    return labels.with_columns(pl.when(gap).then(float("nan")).otherwise(name).alias(name) for name in RETURNS)
 
 
 def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
@@ -203,6 +226,7 @@ def _statistics(
         target_quantiles=tuple(rank.quantiles()),
         rows={name: part.height for name, part in parts.items()},
         labelled_rows={name: int(part["weight"].sum()) for name, part in parts.items()},
+        effective_rows={name: _effective_rows(part) for name, part in parts.items()},
         splits={name: _span(part) for name, part in parts.items()},
         embargo_sessions=config.dataset.embargo_sessions,
     )
@@ -214,6 +238,15 @@ def _nonfinite_row_share(features: pl.DataFrame) -> float:
     It is counted per row. The share of batches with a bad value is close to 1 in most cases and does not differ enough.
     """
     return float(1.0 - np.isfinite(features.to_numpy()).all(axis=1).mean()) if features.height else 0.0
+
+
+def _effective_rows(part: pl.DataFrame) -> float:
+    """Return the number of independent labels that the labelled rows of a split, sorted by ts, are worth."""
+    times = part["ts"].to_numpy()
+    labelled = part.filter(pl.col("weight") > 0)
+    starts = np.searchsorted(times, labelled["ts"].to_numpy(), side="right").clip(max=times.size - 1)
+    ends = np.searchsorted(times, labelled["label_end"].to_numpy(), side="right") - 1
+    return float(label_uniqueness(starts, np.maximum(starts, ends), times.size).sum())
 
 
 def _edges(columns: Iterator[Floats], config: RunConfig) -> tuple[tuple[float, ...], ...] | None:

@@ -1,8 +1,9 @@
 """A next-bar backtest of one contract, in dollars.
 
 The decision is made at the close of bar t. The position is opened at the open of bar t+1 and held until the close of
-the bar where the label ends. If the next decision is equal, the position is held, without closing and reopening it.
-Every position is closed at the end of its session and wherever decisions are not adjacent.
+the bar where the label ends. The next decision falls there. If it is equal, the position is held, without closing and
+reopening it. Every position of a horizon within the session is closed at the end of its session and wherever decisions
+are not adjacent. A position of a horizon in sessions is held overnight and closed at its exit.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ class Trades:
     gross: Floats
 
 
-def trades(test: pl.DataFrame, direction: Floats, *, horizon_minutes: int, point_value: float) -> Trades:
+def trades(test: pl.DataFrame, direction: Floats, *, point_value: float) -> Trades:
     """Join decisions into held positions.
 
-    ``test`` is sorted by time and has ts, contract, session, entry_price (open of the bar after t) and
-    exit_price (close of the bar where the label ends); ``direction`` (n,) is -1, 0 or +1. A position
-    earns exactly direction * (exit of its last bar - entry of its first bar) * ``point_value``.
+    ``test`` is sorted by time and has ts, label_end (start of the bar where the label ends), contract, session,
+    entry_price (open of the bar after t) and exit_price (close of the bar where the label ends). ``direction`` (n,) is
+    -1, 0 or +1. A position earns exactly direction * (exit of its last bar - entry of its first bar) * ``point_value``.
     """
-    keep = decision_rows(test, horizon_minutes)
+    keep = decision_rows(test)
     rows, side = test[keep], direction[keep].copy()
     entry, exit_ = rows["entry_price"].to_numpy(), rows["exit_price"].to_numpy()
     side[~(np.isfinite(entry) & np.isfinite(exit_))] = 0.0
-    joined = _adjacent(rows, horizon_minutes) & (side[1:] == side[:-1])
+    joined = _adjacent(rows) & (side[1:] == side[:-1])
     first = np.flatnonzero(np.concatenate([[True], ~joined]))
     last = np.concatenate([first[1:] - 1, [len(side) - 1]])
     held = side[first] != 0
@@ -54,21 +55,19 @@ def trades(test: pl.DataFrame, direction: Floats, *, horizon_minutes: int, point
     return Trades(block[first], side[first], entry[first], exit_[last], gross)
 
 
-def decision_rows(test: pl.DataFrame, horizon_minutes: int) -> Ints:
-    """Return the rows that are traded: all for a horizon of one minute, otherwise the first one after each exit.
+def decision_rows(test: pl.DataFrame) -> Ints:
+    """Return the rows that are traded: the first one, and each first row at or after the exit of the one before.
 
-    With a longer horizon the labels of neighbouring rows overlap. Trading all of them would hold several contracts at
-    once.
+    With a horizon of more than a minute the labels of neighbouring rows overlap. Trading all of them would hold several
+    contracts at once.
     """
-    if horizon_minutes == 1:
-        return np.arange(test.height)
-    minute = _minutes(test)
-    session = test["session"].to_physical().to_numpy()
-    chosen: list[int] = []
-    for row in range(test.height):
-        last = chosen[-1] if chosen else None
-        if last is None or session[row] != session[last] or minute[row] - minute[last] >= horizon_minutes:
-            chosen.append(row)
+    times = test["ts"].to_physical().to_numpy()
+    following = np.searchsorted(times, test["label_end"].to_physical().to_numpy(), side="left")
+    following = np.maximum(following, np.arange(1, test.height + 1))
+    chosen, row = [], 0
+    while row < test.height:
+        chosen.append(row)
+        row = int(following[row])
     return np.asarray(chosen, dtype=np.int64)
 
 
@@ -77,7 +76,6 @@ def backtest(
     direction: Floats,
     resamples: Resamples,
     *,
-    horizon_minutes: int,
     point_value: float,
     round_turn_cost: float,
 ) -> BacktestMetrics:
@@ -86,7 +84,7 @@ def backtest(
     Sharpe ratios refer to daily dollars, annualised by sqrt(252). Their intervals resample sessions. Ratios without a
     denominator (no trade, no variance) are None.
     """
-    held = trades(test, direction, horizon_minutes=horizon_minutes, point_value=point_value)
+    held = trades(test, direction, point_value=point_value)
     sessions = resamples.sessions
     gross: Floats = np.bincount(held.block, held.gross, sessions).astype(np.float64)
     count = np.bincount(held.block, minlength=sessions)
@@ -135,15 +133,11 @@ def max_drawdown(daily: Floats) -> float:
     return float((np.maximum.accumulate(equity) - equity).max())
 
 
-def _adjacent(rows: pl.DataFrame, horizon_minutes: int) -> npt.NDArray[np.bool_]:
-    """Return which rows follow the previous row without a gap within one session of one contract, (n - 1,)."""
-    same = pl.struct("contract", "session")
-    steps = rows.select((same == same.shift(1)).alias("same"))["same"].to_numpy()[1:].astype(bool)
-    return np.asarray(steps & (np.diff(_minutes(rows)) == horizon_minutes), dtype=np.bool_)
-
-
-def _minutes(frame: pl.DataFrame) -> Ints:
-    return frame["ts"].dt.epoch("s").to_numpy() // 60
+def _adjacent(rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return which rows fall at the exit of the previous row, within one session of one contract, (n - 1,)."""
+    same = [pl.col(name) == pl.col(name).shift(1) for name in ("contract", "session")]
+    at_exit = pl.col("ts") == pl.col("label_end").shift(1)
+    return rows.select(adjacent=pl.all_horizontal(*same, at_exit))["adjacent"].to_numpy()[1:].astype(np.bool_)
 
 
 def _interval(daily: Floats, resamples: Resamples, statistic: Statistic) -> Interval | None:

@@ -15,6 +15,7 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInpu
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.backtest import backtest
 from vpoc_ml.evaluation.bootstrap import Resamples, draw
+from vpoc_ml.evaluation.executable import entry_delays, label_skill
 from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, RankModel
 from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
 from vpoc_ml.lake.atomic import replacing, write_json
@@ -106,6 +107,9 @@ def evaluate_model(
         champion_unscored=unscored,
         train_rows=train.height,
         validation_rows=validation.height,
+        label=config.dataset.label,
+        label_skill=label_skill(test, forecasts, resamples),
+        entry_delays=entry_delays(test, forecasts),
     )
     _write_predictions(run_dir / "predictions.parquet", test, forecasts)
     write_json(run_dir / "metrics.json", metrics.to_json())
@@ -173,6 +177,8 @@ def _read_splits(path: Path, features: Sequence[str]) -> tuple[pl.DataFrame, pl.
     absent = [name for name in features if name not in frame.columns]
     if absent:
         raise ArtifactError(path, f"the model's features {', '.join(absent)}", "no such columns")
+    if "ret_close" not in frame.columns:  # a training set of the previous release, whose label begins at the close
+        frame = frame.with_columns(ret_close="ret")
     labelled = frame.filter(pl.col("weight") == 1).sort("ts", "contract")
     parts = {name: labelled.filter(pl.col("split") == name) for name in SPLITS}
     for name, part in parts.items():
@@ -198,7 +204,6 @@ def _backtest(
         rows,
         candidate.direction,
         resamples,
-        horizon_minutes=config.dataset.horizon_minutes,
         point_value=instrument.point_value,
         round_turn_cost=instrument.round_turn_cost if cost is None else cost,
     )

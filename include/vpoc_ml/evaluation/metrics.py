@@ -70,7 +70,7 @@ def reduce(forecast: Forecast, rows: LabelledRows, delta: float) -> SessionSums:
     error = forecast.rank - rows.y
     return SessionSums(
         accuracy,
-        _rank_moments(forecast.rank, rows),
+        rank_moments(forecast.rank, rows),
         rows.per_session(huber(error, delta), one),
         rows.per_session(np.abs(error), one),
     )
@@ -118,7 +118,7 @@ def correlation_gain(sums: Floats) -> Floats:
     return correlation(sums[..., :6]) - correlation(sums[..., 6:])
 
 
-def _rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
+def rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
     """Return the sums n, x, y, xx, yy, xy of centred ranks by session; None for a constant forecast."""
     if np.ptp(prediction) == 0 or np.ptp(rows.ret) == 0:
         return None

@@ -98,6 +98,15 @@ def shift_prices(bars: pl.DataFrame, ticks: NDArray[np.int64], instrument: Instr
     return bars.with_columns(pl.col(name) + step for name in PRICES)
 
 
+def shift_closes(bars: pl.DataFrame, ticks: NDArray[np.int64], instrument: Instrument) -> pl.DataFrame:
+    """Return the bars with each close moved by its number of ticks, and high and low extended to hold it.
+
+    The return from open to close changes, which ``shift_prices`` leaves nearly as it is.
+    """
+    moved = bars.with_columns(close=pl.col("close") + pl.Series(ticks * instrument.tick_size))
+    return moved.with_columns(high=pl.max_horizontal("high", "close"), low=pl.min_horizontal("low", "close"))
+
+
 def rescale(predecessor: Predecessor, factor: float) -> Predecessor:
     """Return the predecessor with all prices times ``factor``, and with the ratio that compensates it.
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.leakage_proof import LeakageProof, Skill, Violation
 from vpoc_ml.config import DatasetConfig, RunConfig
+from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset.splits import sessions_needed
 from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import degenerate, invariance, lookback, placebo, training_set
@@ -47,13 +48,19 @@ def config_for_proof(config: RunConfig) -> RunConfig:
     smaller = {
         "min_sessions": min(dataset.min_sessions, 10),
         "embargo_sessions": min(dataset.embargo_sessions, 5),
-        "horizon_minutes": min(dataset.horizon_minutes, 30),
+        "horizon": shorter(dataset.horizon),
     }
     dataset = dataset.model_copy(update=smaller)
     if sessions_needed(dataset) > USABLE:
         dataset = dataset.model_copy(update=_DEFAULT_SHARES)
     features = config.features.model_copy(update={"names": (), "extras": ()})
     return config.model_copy(update={"dataset": dataset, "features": features})
+
+
+def shorter(horizon: Horizon) -> Horizon:
+    """Return a horizon that leaves labels in the short sessions of the proof: at most 30 minutes or 2 sessions."""
+    most = {"minutes": 30, "sessions": 2, "close": 0}[horizon.kind]
+    return horizon.model_copy(update={"count": min(horizon.count, most)})
 
 
 class _Checked(NamedTuple):

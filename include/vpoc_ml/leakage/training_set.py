@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -13,14 +13,14 @@ import polars as pl
 
 from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.leakage.market import Build, Market, shift_prices
+from vpoc_ml.leakage.market import Build, Market, shift_closes, shift_prices
 from vpoc_ml.leakage.violations import ALL, changed
 from vpoc_ml.market.instruments import Instrument
 
 CHECK = "training"
 _FIT = "Fit on the training rows only, and store what was fitted."
 _ROWS = "Choose rows by what is known at their bar; the label contains what happened later."
-_LABEL = "Take the close exactly the horizon later in the same session, else no label."
+_LABEL = "Take the close exactly the horizon later, from the next open or the close, else no label."
 _GAP = "Drop full sessions between two splits, and purge labels that end in the next one."
 KEYS = ("ts", "contract", "session", "split")
 
@@ -96,6 +96,7 @@ def _perturb_sessions_after(market: Market, last: date, seed: int) -> Market:
     after = (market.bars["session"] > last).to_numpy()
     ticks = np.where(after, draw.integers(30, 600, market.rows), 0)
     bars = shift_prices(market.bars, ticks, market.instrument)
+    bars = shift_closes(bars, np.where(after, draw.integers(-40, 40, market.rows), 0), market.instrument)
     return replace(market, bars=bars.with_columns(pl.col("volume") + pl.Series(ticks)))
 
 
@@ -125,10 +126,10 @@ def _check_fitted(original: TrainingSet, perturbed: TrainingSet) -> list[Violati
 def _check_rows(fit: Fit, tables: Tables, original: TrainingSet, seed: int) -> list[Violation]:
     """Compare the rows with those for other prices after every bar and the same features."""
     draw = np.random.default_rng([seed, 1])
-    bars = {
-        code: shift_prices(frame, draw.integers(-400, 400, frame.height), tables.instrument)
-        for code, frame in tables.bars.items()
-    }
+    bars = {}
+    for code, frame in tables.bars.items():
+        moved = shift_prices(frame, draw.integers(-400, 400, frame.height), tables.instrument)
+        bars[code] = shift_closes(moved, draw.integers(-400, 400, frame.height), tables.instrument)
     rows, others = (each.frame.select(KEYS).sort("ts") for each in (original, fit(replace(tables, bars=bars))))
     if rows.equals(others):
         return []
@@ -140,14 +141,12 @@ def _check_rows(fit: Fit, tables: Tables, original: TrainingSet, seed: int) -> l
 
 def _check_labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
     """Compare every label with its definition, computed row by row."""
-    closes: dict[tuple[str, date, datetime], float] = {}
-    for bars in tables.bars.values():
-        closes |= {(c, s, t): p for c, s, t, p in bars.select("contract", "session", "ts", "close").iter_rows()}
-    horizon, clip = timedelta(minutes=config.horizon_minutes), config.return_clip
-    for row, (contract, session, ts, ret) in enumerate(frame.select("contract", "session", "ts", "ret").iter_rows()):
-        end = closes.get((contract, session, ts + horizon))
-        start = closes[contract, session, ts]
-        label = math.nan if end is None or min(start, end) <= 0 else math.log(end / start)
+    clip = config.return_clip
+    wanted: dict[tuple[str, datetime], float] = {}
+    for contract, bars in tables.bars.items():
+        wanted |= {(contract, ts): label for ts, label in _labels_by_definition(bars, config)}
+    for row, (contract, ts, ret) in enumerate(frame.select("contract", "ts", "ret").iter_rows()):
+        label = wanted[contract, ts]
         expected = label if math.isnan(label) else min(max(label, -clip), clip)
         found = math.nan if ret is None else ret
         if not (math.isclose(found, expected, abs_tol=1e-12) or (math.isnan(found) and math.isnan(expected))):
@@ -155,17 +154,42 @@ def _check_labels(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) ->
     return []
 
 
+def _labels_by_definition(bars: pl.DataFrame, config: DatasetConfig) -> Iterator[tuple[datetime, float]]:
+    """Yield ts and unclipped label of every bar of one contract, without a common path with the product's labels.
+
+    The roll table of the check has no ratio, so a label over sessions ends in its own contract or not at all.
+    """
+    days = [part.rows(named=True) for part in bars.partition_by("session", maintain_order=True)]
+    horizon = config.horizon
+    for number, day in enumerate(days):
+        at = {bar["ts"]: bar for bar in day}
+        for place, bar in enumerate(day):
+            if horizon.kind == "minutes":
+                last = at.get(bar["ts"] + timedelta(minutes=horizon.count))
+            elif horizon.kind == "close":
+                last = day[-1]
+            else:
+                last = days[number + horizon.count][-1] if number + horizon.count < len(days) else None
+            label = math.nan
+            if last is not None and place + 1 < len(day) and day[place + 1]["ts"] <= last["ts"]:
+                start = day[place + 1]["open"] if config.label == "next_open" else bar["close"]
+                if min(start, day[place + 1]["open"], last["close"]) > 0:
+                    label = math.log(last["close"] / start)
+            yield bar["ts"], label
+
+
 def _check_gaps(frame: pl.DataFrame, tables: Tables, config: DatasetConfig) -> list[Violation]:
     """Report splits out of order, and pairs with less than the embargo or an overlapping label between them."""
     days = pl.concat([bars["session"] for bars in tables.bars.values()]).unique().sort()
-    violations = []
+    horizon, violations = config.horizon, []
     for before, after in (("train", "validation"), ("validation", "test")):
         one, other = (frame.filter(pl.col("split") == name) for name in (before, after))
         ends, begins = one["ts"].max(), other["ts"].min()
         assert isinstance(ends, datetime)
         assert isinstance(begins, datetime)
         between = int(days.is_between(one["session"].max(), other["session"].min(), closed="none").sum())
-        known = ends + timedelta(minutes=config.horizon_minutes)
+        known = ends + timedelta(minutes=horizon.count) if horizon.kind == "minutes" else one["label_end"].max()
+        assert isinstance(known, datetime)
         if between < config.embargo_sessions or known >= begins:
             expected = f"{config.embargo_sessions} sessions between {before} and {after}, and no label across"
             found = f"{between} sessions; the last label ends {known.isoformat()}"

@@ -21,7 +21,7 @@ class Scores:
 
     ``frame``: ts, contract, session, known_at (end of the bar, the earliest time at which the prediction can exist),
     prediction (f64, rank units), direction (i8: -1, 0, +1), model_version (i64), and the model's key: instrument,
-    horizon_minutes (i16), target. ``rows`` is the number of new bars; ``skipped`` of them lack a feature.
+    horizon (such as 1m), target. ``rows`` is the number of new bars; ``skipped`` of them lack a feature.
     """
 
     frame: pl.DataFrame
@@ -69,7 +69,7 @@ def score_bars(
         pl.Series("direction", np.sign(prediction - champion.zero_rank).astype(np.int8)),
         pl.lit(model_version, dtype=pl.Int64).alias("model_version"),
         pl.lit(key.instrument).alias("instrument"),
-        pl.lit(key.horizon_minutes, dtype=pl.Int16).alias("horizon_minutes"),
+        pl.lit(key.horizon).alias("horizon"),
         pl.lit(key.target).alias("target"),
     )
     return Scores(frame, due.height, due.height - usable.height)

@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 from sklearn.feature_selection import f_regression
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
+from vpoc_ml.config.choices import Horizon
 from vpoc_ml.leakage.lookback import check_lookback
 from vpoc_ml.leakage.training_set import check_training
 
@@ -138,7 +139,7 @@ def test_a_horizon_of_minutes_is_checked_in_minutes(two_contracts):
 
     from .planted_builders import NIGHTLY
 
-    config = NIGHTLY.model_copy(update={"dataset": DATASET.model_copy(update={"horizon_minutes": 5})})
+    config = NIGHTLY.model_copy(update={"dataset": DATASET.model_copy(update={"horizon": Horizon.of("5m")})})
     fit = training_set_builder(config)
     assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations == []
     assert caught(check_training(fit, PLAIN, two_contracts, DATASET, SEED).violations, "ret", "training")
