@@ -279,6 +279,31 @@ def test_a_stored_configuration_of_the_previous_release_is_read():
     assert config.RunConfig.model_validate(old) == now
 
 
+def test_a_stored_label_of_the_previous_release_begins_at_the_close():
+    old = config.RunConfig.model_validate({"dataset": {"horizon_minutes": 15}})
+    assert (str(old.dataset.horizon), old.dataset.label) == ("15m", "close")
+    with pytest.warns(FutureWarning, match="dataset.horizon_minutes is now called dataset.horizon"):
+        now = config.resolve("nightly", {"dataset.horizon_minutes": 15})
+    assert (str(now.dataset.horizon), now.dataset.label) == ("15m", "next_open")
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "minutes"),
+    [("1m", "1m", 1), (240, "240m", 240), ("60", "60m", 60), ("1380m", "1380m", 1380), ("close", "close", 1380)]
+    + [(" 5s ", "5s", 5 * 1380), ("20s", "20s", 20 * 1380)],
+)
+def test_a_horizon_is_minutes_the_close_or_sessions(given, text, minutes):
+    run = config.resolve("nightly", {"dataset.horizon": given})
+    assert (str(run.dataset.horizon), run.dataset.horizon.minutes) == (text, minutes)
+    assert config.RunConfig.model_validate_json(run.to_json()) == run
+
+
+@pytest.mark.parametrize("given", ["0m", "1381m", "21s", "5d", "-1m", "1.5m", "", "m", True, 0, None])
+def test_an_impossible_horizon_names_the_limits(given):
+    with pytest.raises(InvalidValueError, match=r"dataset.horizon"):
+        config.resolve("nightly", {"dataset.horizon": given})
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "own"),
     [

@@ -61,6 +61,39 @@ def test_last_rows_of_a_session_stay_without_label_and_weight(market):
     assert set(counts) == {5}, "the last five bars of every session, also at the roll"
 
 
+def test_overlapping_labels_are_worth_fewer_rows(market):
+    bars, features, front, _ = market
+    rows = {
+        text: assemble(bars, features, front, ES, resolve("nightly", {"dataset.horizon": text})).statistics
+        for text in ("1m", "5m", "close")
+    }
+    assert rows["1m"].effective_rows == rows["1m"].labelled_rows
+    # of 30 bars a session 25 have a label of 5 minutes: 5 bars of overlap, less at both ends
+    share = rows["5m"].effective_rows["train"] / rows["5m"].labelled_rows["train"]
+    assert 1 / 5 < share < 1 / 4
+
+    def worth(size: int) -> float:
+        """Bar b of a session of ``size`` bars has b labels alive; the label of row i lives on bars i + 1 to the last."""
+        return sum(sum(1 / bar for bar in range(row + 1, size)) / (size - 1 - row) for row in range(size - 1))
+
+    assert rows["close"].effective_rows["train"] == pytest.approx(worth(20) + 6 * worth(30)), "warm-up ends at bar 10"
+
+
+def test_labels_over_sessions_end_in_a_later_session_and_are_purged(market):
+    bars, features, front, days = market
+    ratio = front.with_columns(ratio=pl.Series([None, 1.0]))
+    made = assemble(bars, features, ratio, ES, resolve("nightly", {"dataset.horizon": "2s"}))
+    frame = made.frame.filter(pl.col("weight") == 1)
+    ends = pl.concat(bars.values()).select("contract", label_end="ts", ends="session").unique(["label_end", "contract"])
+    joined = frame.join(ends.drop("contract").unique("label_end"), on="label_end", how="left")
+    order = {day: number for number, day in enumerate(days)}
+    assert {order[e] - order[s] for s, e in joined.select("session", "ends").iter_rows()} == {2}
+    assert part(made, "train")["label_end"].max() < part(made, "validation")["ts"].min()
+    without = assemble(bars, features, front, ES, resolve("nightly", {"dataset.horizon": "2s"})).frame
+    lost = frame.join(without.filter(pl.col("weight") == 1), on=["ts", "contract"], how="anti")
+    assert lost.is_empty() or set(lost["contract"]) == {"ESH25"}, "labels across the roll need its ratio"
+
+
 def test_future_rows_change_nothing_that_is_fitted(market):
     bars, features, front, _ = market
     config = resolve("nightly")

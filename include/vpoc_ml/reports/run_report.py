@@ -16,7 +16,7 @@ from vpoc_ml.config.schema import every_setting, shown
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.reports import charts
-from vpoc_ml.reports.sentences import after_costs, loss_sentence, skill_sentence
+from vpoc_ml.reports.sentences import after_costs, bounce_sentence, loss_sentence, skill_sentence
 from vpoc_ml.reports.templating import render
 
 
@@ -80,6 +80,7 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         settings=list(sections.items()),
         metrics=metrics,
         skill=skill_sentence(metrics),
+        bounce=bounce_sentence(metrics),
         decision=context.decision,
         after_costs=after_costs(metrics.backtest, metrics.candidate.rank_ic),
         loss_sentence=loss_sentence(progress),

@@ -71,6 +71,19 @@ def skill_sentence(metrics: Metrics) -> str:
     return f"{rank}. In direction there is no evidence that the candidate is better than {_listed(unbeaten)}{also}."
 
 
+def bounce_sentence(metrics: Metrics) -> str:
+    """Return one sentence on the share of the candidate's close-to-close skill that no order can reach."""
+    skill = metrics.label_skill.get("candidate")
+    if skill is None or skill.executable is None or skill.bounce_share is None:
+        return "The candidate shows no close-to-close skill of which a share could be bid-ask bounce."
+    if skill.bounce_share <= 0:
+        return "None of the candidate's close-to-close rank IC is lost by an entry at the next open."
+    return (
+        f"{min(skill.bounce_share, 1.0):.0%} of the candidate's close-to-close rank IC is lost by an entry at the next"
+        " open. Most of that share is bid-ask bounce, which no order can earn."
+    )
+
+
 def verdict_text(ic: Interval | None) -> str:
     """Return a rank IC with its interval and the conclusion that the interval allows."""
     if ic is None:
