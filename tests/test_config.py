@@ -289,8 +289,15 @@ def test_a_stored_label_of_the_previous_release_begins_at_the_close():
 
 @pytest.mark.parametrize(
     ("given", "text", "minutes"),
-    [("1m", "1m", 1), (240, "240m", 240), ("60", "60m", 60), ("1380m", "1380m", 1380), ("close", "close", 1380)]
-    + [(" 5s ", "5s", 5 * 1380), ("20s", "20s", 20 * 1380)],
+    [
+        ("1m", "1m", 1),
+        (240, "240m", 240),
+        ("60", "60m", 60),
+        ("1380m", "1380m", 1380),
+        ("close", "close", 1380),
+        (" 5s ", "5s", 5 * 1380),
+        ("20s", "20s", 20 * 1380),
+    ],
 )
 def test_a_horizon_is_minutes_the_close_or_sessions(given, text, minutes):
     run = config.resolve("nightly", {"dataset.horizon": given})

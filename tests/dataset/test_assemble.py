@@ -73,7 +73,7 @@ def test_overlapping_labels_are_worth_fewer_rows(market):
     assert 1 / 5 < share < 1 / 4
 
     def worth(size: int) -> float:
-        """Bar b of a session of ``size`` bars has b labels alive; the label of row i lives on bars i + 1 to the last."""
+        """Bar b of a session has b labels alive, from bar 0 on; the label of row i lives on bars i + 1 to the last."""
         return sum(sum(1 / bar for bar in range(row + 1, size)) / (size - 1 - row) for row in range(size - 1))
 
     assert rows["close"].effective_rows["train"] == pytest.approx(worth(20) + 6 * worth(30)), "warm-up ends at bar 10"

@@ -57,6 +57,7 @@ def write_training_set(folder: Path) -> None:
             "exit_price": 4000.0 * np.exp(ret),
         }
     )
+    frame = frame.with_columns(label_end=pl.col("ts") + pl.duration(minutes=1))
     matrix = pl.DataFrame(features.astype(np.float32), schema=NAMES)
     pl.concat([frame, matrix], how="horizontal").write_parquet(folder / "training_set.parquet")
     columns = [fit_robust_scaling(features[split == "train", index]) for index in range(len(NAMES))]

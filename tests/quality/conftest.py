@@ -133,6 +133,7 @@ def make_training(bars: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
         split=pl.col("session").replace_strict(split, default=None, return_dtype=pl.String),
         label_end=pl.col("ts") + pl.duration(minutes=1),
         ret=ret.fill_null(float("nan")),
+        ret_close=ret.fill_null(float("nan")),
         entry_price=pl.col("open"),
         exit_price=pl.col("close"),
         last_ret=pl.lit(0.001) * pl.col("volume"),
@@ -142,7 +143,7 @@ def make_training(bars: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
         y=pl.when(has).then(0.5 + 100 * pl.col("ret")).otherwise(float("nan")).cast(pl.Float32),
         weight=has.cast(pl.Float32),
     ).filter(pl.col("split").is_not_null())
-    keys = ["ts", "contract", "session", "split", "label_end", "ret", "y", "weight"]
+    keys = ["ts", "contract", "session", "split", "label_end", "ret", "ret_close", "y", "weight"]
     frame = frame.select(*keys, "entry_price", "exit_price", "last_ret")
     return frame.join(features.select("ts", *REGISTRY), on="ts", how="left", maintain_order="left")
 
