@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from vpoc_ml.errors import ArtifactError, MissingInputError
+
+JsonObject: TypeAlias = Mapping[str, JsonValue]
+"""A JSON object of any content."""
 
 
 class JsonArtifact(BaseModel):

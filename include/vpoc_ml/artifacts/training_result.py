@@ -71,6 +71,13 @@ class FailedPreset(BaseModel):
     rollbacks: int
 
 
+class TrainedPointer(JsonArtifact):
+    """``trained/<fingerprint>.json``: the run that trained this fingerprint, and the SHA-256 of its model files."""
+
+    run: str
+    files: dict[str, str]
+
+
 class TrainingResult(JsonArtifact):
     """What came of training a run.
 

@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import JsonValue, ValidationError
 
+from vpoc_ml.artifacts.json_artifact import JsonArtifact, JsonObject
 from vpoc_ml.lake.atomic import json_bytes
 
 SCHEMA_VERSION = 1
 CHECKSUM = "checksum"
+D = TypeVar("D", bound=JsonArtifact)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class BuildKey:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Description of one artifact. ``details`` is the small result of the stage that built it.
+    """Description of one artifact. ``details`` is the small result of the stage that built it, see ``details_as``.
 
     ``version_token`` is the one that an object store gave the file: while it is the same, so is the content.
     """
@@ -40,9 +43,16 @@ class Manifest:
     inputs: dict[str, str]
     config: str
     code: str
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, JsonValue] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     version_token: str | None = None
+
+    def details_as(self, kind: type[D]) -> D | None:
+        """Return the details as a model of ``artifacts.manifest_details``; None if they hold something else."""
+        try:
+            return kind.model_validate(self.details)
+        except ValidationError:
+            return None
 
     def to_bytes(self) -> bytes:
         """Return the manifest as JSON with ``checksum``, the SHA-256 of everything else in it."""
@@ -55,7 +65,7 @@ def read_manifest(stored: bytes, key: str) -> Manifest | None:
     The first release wrote no checksum; key and fields of its manifests are checked all the same.
     """
     try:
-        content = checked(stored)
+        content: dict[str, Any] = dict(checked(stored))
         if "stamp" in content:  # the name of the field in the earlier release
             content["version_token"] = content.pop("stamp")
         manifest = Manifest(**content)
@@ -64,13 +74,13 @@ def read_manifest(stored: bytes, key: str) -> Manifest | None:
     return manifest if manifest.schema_version == SCHEMA_VERSION and manifest.key == key else None
 
 
-def with_checksum(content: Mapping[str, Any]) -> bytes:
+def with_checksum(content: JsonObject) -> bytes:
     """Return ``content`` as JSON with ``checksum``, the SHA-256 of everything else in it."""
     read = json.loads(json_bytes(content))  # keys as a reader will see them
     return json_bytes({**read, CHECKSUM: _checksum(read)})
 
 
-def checked(stored: bytes) -> dict[str, Any]:
+def checked(stored: bytes) -> dict[str, JsonValue]:
     """Return the content that ``with_checksum`` wrote. Content of the first release has no checksum to check.
 
     Raises:
@@ -86,7 +96,7 @@ def checked(stored: bytes) -> dict[str, Any]:
     return content
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
+def _checksum(content: JsonObject) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

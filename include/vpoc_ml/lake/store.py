@@ -12,7 +12,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from hashlib import sha256 as sha256_of
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import JsonValue
 
+from vpoc_ml.artifacts.json_artifact import JsonObject
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import json_bytes, replacing
 from vpoc_ml.lake.hashing import HashCache, hash_file
@@ -100,7 +102,7 @@ class Lake:
         return None if self._is_intact(manifest, version_token) else "damaged: content does not match its manifest"
 
     def write_frame(
-        self, key: str, frame: pl.DataFrame, build_key: BuildKey, details: Mapping[str, Any] | None = None
+        self, key: str, frame: pl.DataFrame, build_key: BuildKey, details: JsonObject | None = None
     ) -> Manifest:
         """Write ``frame`` to ``key`` by one atomic write, then its manifest; return the manifest.
 
@@ -263,7 +265,7 @@ class Lake:
         """Write ``value`` to ``key`` as strict JSON by one atomic write."""
         self.storage.write(key, json_bytes(value))
 
-    def read_checksummed_json(self, key: str) -> dict[str, Any] | None:
+    def read_checksummed_json(self, key: str) -> dict[str, JsonValue] | None:
         """Return the object that ``write_checksummed_json`` wrote to ``key``; None when it is absent or damaged."""
         stored = self.storage.read(key)
         try:
@@ -272,7 +274,7 @@ class Lake:
             logger.warning("%s is damaged (%s) and is rebuilt", self.location(key), error)
             return None
 
-    def write_checksummed_json(self, key: str, value: Mapping[str, Any]) -> None:
+    def write_checksummed_json(self, key: str, value: JsonObject) -> None:
         """Write ``value``, which can be rebuilt, to ``key`` as JSON with a checksum by one atomic write."""
         self.storage.write(key, with_checksum(value))
 

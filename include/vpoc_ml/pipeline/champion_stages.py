@@ -13,6 +13,7 @@ import polars as pl
 from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
+from vpoc_ml.artifacts.manifest_details import ScoresDetails
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, RollbackResult, ScoreResult, WorkResult
 from vpoc_ml.config.settings import ANY_AGE
@@ -20,7 +21,7 @@ from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryE
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
-from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run import Run, result_of_manifest, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
@@ -112,7 +113,7 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     reason = run.lake.stale_reason(out, build_key)
     if reason is None:
         stored = run.lake.require_manifest(out)
-        return WorkResult(**stored.details, rows_out=stored.rows, skipped=True)
+        return result_of_manifest(WorkResult, stored, None)
     learned = read_feature_statistics(champion.folder).last_label_end("validation")
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     scores = score_bars(
@@ -122,9 +123,9 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
         key=run.model_key,
         model_version=champion.version,
     )
-    details = {"rows_in": scores.rows, "quarantined": scores.skipped}
-    made = run.lake.write_frame(out, scores.frame, build_key, details)
-    return WorkResult(**details, rows_out=made.rows, skipped=False, reason=reason)
+    details = ScoresDetails(rows_in=scores.rows, quarantined=scores.skipped)
+    made = run.lake.write_frame(out, scores.frame, build_key, details.to_json())
+    return result_of_manifest(WorkResult, made, reason)
 
 
 def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> RollbackResult:

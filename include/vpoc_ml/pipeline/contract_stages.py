@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from vpoc_ml.artifacts.manifest_details import BarsDetails, WholeFile
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, SuccessorResult, WorkResult
 from vpoc_ml.errors import ArtifactError
@@ -32,7 +33,6 @@ from vpoc_ml.profile.sessions import build_sessions
 
 Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
 """The VIX closes, None without the VIX, and the values of each covariate by its column."""
-FILE = "file"
 """Detail of a manifest of bars: the only file that they were built of."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -73,16 +73,17 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         built = built or build_bars(*given, as_of=run.as_of)
         last = built.bars["ts"].max()
         build_key = build_key_of(last.isoformat() if isinstance(last, datetime) else None)
-        details = {
-            "rows_in": built.rows_in,
-            "quarantined": built.quarantine.height,
-            "reasons": built.reasons,
-            "notes": list(built.notes),
-            "left_out": built.left_out,
-            "sessions": built.bars["session"].n_unique(),
-        }
+        details = BarsDetails(
+            rows_in=built.rows_in,
+            quarantined=built.quarantine.height,
+            reasons=built.reasons,
+            notes=tuple(built.notes),
+            left_out=built.left_out,
+            sessions=built.bars["session"].n_unique(),
+            file=whole_file(sources, size),
+        )
         run.lake.write_frame(quarantine_key, built.quarantine, build_key)
-        made = run.lake.write_frame(key, built.bars, build_key, details | whole_file(sources, size))
+        made = run.lake.write_frame(key, built.bars, build_key, details.to_json())
         return result_of_manifest(IngestResult, made, reason or "new")
 
 
@@ -136,7 +137,7 @@ def features_contract(run: Run, contract: str) -> WorkResult:
             features = pl.concat(build_in_chunks(bars, *market, rows=rows, **options))
         else:
             features = build_features(bars, sessions, developing, *market, **options)
-        run.lake.write_frame(key, features, build_key, history.details(predecessor))
+        run.lake.write_frame(key, features, build_key, history.details(predecessor).to_json())
         return _counted(bars.height, features.height, reason=reason)
 
 
@@ -171,16 +172,16 @@ def plain_size(sources: Sequence[Source]) -> int | None:
     return sources[0].path.stat().st_size
 
 
-def whole_file(sources: Sequence[Source], size: int | None) -> dict[str, Any]:
-    """Return the detail of a manifest from which ``appended`` knows the file again.
+def whole_file(sources: Sequence[Source], size: int | None) -> WholeFile | None:
+    """Return the detail of a manifest by which ``appended`` recognises the file.
 
     Args:
         sources: what the bars were built of.
         size: its ``plain_size`` before it was hashed; a file that grew since gets no detail.
     """
     if size is None or plain_size(sources) != size:
-        return {}
-    return {FILE: {"size": size, "source": source_identity(sources[0])}}
+        return None
+    return WholeFile(size=size, source=source_identity(sources[0]))
 
 
 def appended(
@@ -201,15 +202,15 @@ def appended(
     stored, bad = run.lake.manifest(key), run.lake.manifest(quarantine_key)
     if stored is None or bad is None or len(sources) != 1 or stored.inputs != bad.inputs:
         return None
-    known = stored.details.get(FILE)
-    if known is None or known["source"] != source_identity(sources[0]):
+    details = stored.details_as(BarsDetails)
+    if details is None or details.file is None or details.file.source != source_identity(sources[0]):
         return None
     others = {**build_key.inputs, "raw": ""}
     for made_with in (stored, bad):
         same_settings = made_with.config == build_key.config and made_with.code == build_key.code
         if not same_settings or {**made_with.inputs, "raw": ""} != others:
             return None
-    append = detect_append(sources[0], known["size"])
+    append = detect_append(sources[0], details.file.size)
     if append is None:
         return None
     raw_before = combined_hash(sources, lambda source: append.hash_before)
@@ -222,8 +223,7 @@ def appended(
         return None
     if made != stored:
         return None
-    details = stored.details
-    before = BuiltBars(bars, quarantine, details["rows_in"], details["reasons"], details["notes"], details["left_out"])
+    before = BuiltBars(bars, quarantine, details.rows_in, details.reasons, list(details.notes), details.left_out)
     return append_bars(before, append, parse_contract(contract), run.instrument, vix, run.config.ingest, covariates)
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from vpoc_ml.artifacts.manifest_details import FeaturesDetails, FeaturesHistory
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.extras.cointegration import continuous_closes
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
@@ -40,9 +41,10 @@ class Link(NamedTuple):
     successor_from: date
     bars: str
 
-    def to_json(self) -> list[str]:
-        """Return what identifies the link without reading its bars."""
-        return [str(part) for part in self]
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What identifies the link without reading its bars."""
+        return tuple(str(part) for part in self)
 
 
 class Slice(NamedTuple):
@@ -62,9 +64,8 @@ class History:
         built = run.lake.manifest(run.roll_key()) is not None
         rows = run.lake.read_cached(run.roll_key()).iter_rows(named=True) if built else ()
         self._rolls: dict[str, dict[str, Any]] = {row["contract"]: row for row in rows}
-        self._known: dict[str, Any] = stored.details.get("history", {}) if stored else {}
-        if self._known.get("sessions", HISTORY_SESSIONS) != self._wanted:
-            self._known = {}
+        details = stored.details_as(FeaturesDetails) if stored else None
+        self._known = details.history if details and details.history.sessions == self._wanted else None
         self._stored = stored.inputs.get("predecessor") if stored else None
         self._slices: list[Slice] | None = None
 
@@ -84,19 +85,19 @@ class History:
             found = Predecessor(one.bars, sessions, one.link.ratio, one.link.successor_from, found)
         return found if found is not None and found.covers(self._needed) else None
 
-    def details(self, predecessor: Predecessor | None) -> dict[str, Any]:
-        """Return the details of the features' manifest: sessions of history, predecessors, first session."""
-        spliced = predecessor is not None
-        return {
-            "history_sessions": min(predecessor.session_count, self._wanted) if predecessor else 0,
-            "predecessors": [one.link.contract for one in self.slices] if spliced else [],
-            "spliced_from": predecessor.first_session.isoformat() if predecessor else None,
-            "history": {
-                "links": [one.link.to_json() for one in self.slices],
-                "complete": self._complete(),
-                "sessions": self._wanted,
-            },
-        }
+    def details(self, predecessor: Predecessor | None) -> FeaturesDetails:
+        """Return the details of the features' manifest."""
+        read = sum(one.bars["session"].n_unique() for one in self.slices)
+        return FeaturesDetails(
+            history_sessions=min(predecessor.session_count, self._wanted) if predecessor else 0,
+            predecessors=tuple(one.link.contract for one in self.slices) if predecessor else (),
+            spliced_from=predecessor.first_session.isoformat() if predecessor else None,
+            history=FeaturesHistory(
+                links=tuple(one.link.identity for one in self.slices),
+                complete=read == self._wanted,
+                sessions=self._wanted,
+            ),
+        )
 
     @property
     def slices(self) -> list[Slice]:
@@ -122,15 +123,12 @@ class History:
             if wanted == 0:
                 return
 
-    def _complete(self) -> bool:
-        return sum(one.bars["session"].n_unique() for one in self.slices) == self._wanted
-
     def _content(self) -> str:
         """Return contract and content hash of each slice; the stored answer while all it was made of is the same."""
-        known = self._known.get("links")
+        known = self._known
         if self._stored is not None and known is not None:
-            reach = len(known) if self._known["complete"] else None
-            if [link.to_json() for link in islice(self._links(), reach)] == known:
+            most = len(known.links) if known.complete else None
+            if tuple(link.identity for link in islice(self._links(), most)) == known.links:
                 return self._stored
         named = []
         for link, bars in self.slices:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.manifest_details import BarsDetails
 from vpoc_ml.artifacts.schemas import DAILY_FIGURES
 from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, TrainingSetResult
 from vpoc_ml.ingest.row_filters import source_lines_at
@@ -44,10 +45,11 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
     facts = {}
     for contract in contracts:
         code, manifest = parse_contract(contract), run.lake.manifest(run.key("bars", contract))
+        details = manifest.details_as(BarsDetails) if manifest else None
         facts[contract] = ContractFacts(
             path=run.lake.local(run.key("bars", contract)),
             calendar=_calendar(run, contract, due.get(contract)),
-            quarantined=manifest.details["quarantined"] if manifest else 0,
+            quarantined=details.quarantined if details else 0,
             # the scheduled rolls and not the volumes: a contract's verdict must not depend on the others in the lake
             front=(code.previous.scheduled_roll, code.scheduled_roll),
             due=due.get(contract),

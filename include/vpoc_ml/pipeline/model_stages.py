@@ -12,6 +12,7 @@ import polars as pl
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import EvaluateResult, TrainingSetResult, TrainResult
 from vpoc_ml.artifacts.training_progress import OnProgress, ProgressRecord
+from vpoc_ml.artifacts.training_result import TrainedPointer
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
@@ -97,7 +98,7 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
             curves.close()
         run.push()  # before the pointer: a run that reads it finds the files
         made = {name: hash_file(run.folder / name) for name in layout.MODEL_FILES}
-        run.lake.write_checksummed_json(pointer, {"run": run.name, "files": made})
+        run.lake.write_checksummed_json(pointer, TrainedPointer(run=run.name, files=made).to_json())
     trained = read_json(run.folder / layout.TRAINING_RESULT)
     rows = trained.get("rows", 0)
     own = {"rows_in": rows, "rows_out": rows, "quarantined": 0, "fingerprint": fingerprint}
@@ -106,19 +107,20 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
 
 def _reused(run: Run, pointer: str) -> str | None:
     """Take over the files of the run that trained this fingerprint, if all are still the same; return its name."""
-    known = run.lake.read_checksummed_json(pointer)
-    if known is None:
+    stored = run.lake.read_checksummed_json(pointer)
+    if stored is None:
         return None
+    known = TrainedPointer.model_validate(stored)
     with tempfile.TemporaryDirectory() as temporary:
-        for name, sha256 in known["files"].items():
+        for name, sha256 in known.files.items():
             file = Path(temporary, name)
-            if not run.lake.fetch(layout.run_file(known["run"], name), file) or hash_file(file) != sha256:
+            if not run.lake.fetch(layout.run_file(known.run, name), file) or hash_file(file) != sha256:
                 return None
-        if known["run"] != run.name:
-            for name in known["files"]:
+        if known.run != run.name:
+            for name in known.files:
                 with replacing(run.folder / name) as target:
                     shutil.copyfile(Path(temporary, name), target)
-    return str(known["run"])
+    return known.run
 
 
 @stage

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts.manifest_details import RollDetails
 from vpoc_ml.artifacts.stage_results import RollsResult
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.open_interest import read_open_interest
@@ -57,8 +58,9 @@ def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> Rolls
             table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
             days = [day for day in daily["session"].unique().sort() if day is not None]
             calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
-            details = {"rows_in": daily.height, "quarantined": 0, "lost": roll_problems(daily, table, calendar)}
-            made = run.lake.write_frame(key, table, build_key, details)
+            lost = tuple(roll_problems(daily, table, calendar))
+            details = RollDetails(rows_in=daily.height, quarantined=0, lost=lost)
+            made = run.lake.write_frame(key, table, build_key, details.to_json())
     refuse_too_few(run, contracts, last)
     return result_of_manifest(RollsResult, made, reason)
 

@@ -1,0 +1,85 @@
+"""The details in an artifact's manifest: the small result of the stage that built it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from vpoc_ml.artifacts.json_artifact import JsonArtifact
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class WholeFile(_Part):
+    """The only file that bars were built from: size in bytes and identity of the source. Appended lines extend it."""
+
+    size: int
+    source: str
+
+
+class BarsDetails(JsonArtifact):
+    """Details of ``bars/``.
+
+    Attributes:
+        rows_in: rows of the vendor files.
+        quarantined: rows of the quarantine.
+        reasons: number of quarantined rows by reason.
+        notes: remarks about the files.
+        left_out: sentence on rows that are neither bars nor quarantined; empty without any.
+        sessions: number of sessions.
+        file: the file, where there is only one and nothing was written to it meanwhile.
+    """
+
+    rows_in: int
+    quarantined: int
+    reasons: dict[str, int]
+    notes: tuple[str, ...]
+    left_out: str
+    sessions: int
+    file: WholeFile | None = None
+
+
+class FeaturesHistory(_Part):
+    """The predecessors that features may have read.
+
+    Attributes:
+        links: identity of each predecessor, nearest first, as texts.
+        complete: whether they hold all sessions that were wanted.
+        sessions: sessions that were wanted.
+    """
+
+    links: tuple[tuple[str, ...], ...]
+    complete: bool
+    sessions: int
+
+
+class FeaturesDetails(JsonArtifact):
+    """Details of ``features/``.
+
+    Attributes:
+        history_sessions: sessions of predecessors that the features read.
+        predecessors: contracts of these sessions, nearest first.
+        spliced_from: first session of the predecessors, ISO date; None without any.
+        history: what is needed to see whether the predecessors have changed.
+    """
+
+    history_sessions: int
+    predecessors: tuple[str, ...]
+    spliced_from: str | None
+    history: FeaturesHistory
+
+
+class RollDetails(JsonArtifact):
+    """Details of ``roll/``: rows of the daily figures, and a sentence for each session or roll that is missing."""
+
+    rows_in: int
+    quarantined: int
+    lost: tuple[str, ...]
+
+
+class ScoresDetails(JsonArtifact):
+    """Details of ``predictions/``: new bars, and those of them without a prediction."""
+
+    rows_in: int
+    quarantined: int
