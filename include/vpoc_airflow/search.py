@@ -12,6 +12,7 @@ from airflow.sdk import Param
 from vpoc_airflow import stage_tasks, start
 from vpoc_airflow.schedule import instrument_override
 from vpoc_ml import config, pipeline
+from vpoc_ml.artifacts.studies import TrialRecord
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,9 @@ def search(params: Mapping[str, Any]) -> dict[str, Any]:
     return stage_tasks.call(pipeline.search, *arguments(params), on_trial=_log_trial)
 
 
-def _log_trial(record: Mapping[str, Any]) -> None:
-    value = record["status"] if record["value"] is None else f"rank IC on validation rows {record['value']:+.5f}"
-    log.info("Trial %s: %s with %s", record["number"], value, " ".join(record["overrides"]) or "the run's own settings")
+def _log_trial(record: TrialRecord) -> None:
+    value = record.status if record.value is None else f"rank IC on validation rows {record.value:+.5f}"
+    log.info("Trial %s: %s with %s", record.number, value, " ".join(record.overrides) or "the run's own settings")
 
 
 def arguments(params: Mapping[str, Any]) -> tuple[int, Sequence[str], int]:

@@ -19,6 +19,7 @@ import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.stage_results import RunSummary
+from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress
 from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableError
 from vpoc_ml.pipeline import stages
@@ -113,9 +114,9 @@ class FakePipeline:
         vary: Sequence[str],
         seed: int,
         *,
-        on_trial: Callable[[Result], None],
+        on_trial: Callable[[TrialRecord], None],
     ) -> Result:
-        on_trial({"number": 0, "value": 0.0123, "outcome": "finished", "overrides": vary})
+        on_trial(TrialRecord(trial="fake", status="scored", value=0.0123, number=0, params={}, overrides=tuple(vary)))
         return {"finished": trials, "best": ["training.learning_rate=0.003"]}
 
     def decide(self, lake: Path, run: str, now: datetime) -> Result:

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from vpoc_ml import config as configuration
+from vpoc_ml.artifacts.studies import TrialScore
 from vpoc_ml.config import resolve
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
@@ -51,9 +52,9 @@ class Bowl:
         if config.training.learning_rate > 5e-2:
             raise TrainingUnstableError("more than 8 rollbacks")
 
-    def evaluate(self, folder, config) -> dict:
+    def evaluate(self, folder, config) -> TrialScore:
         away = math.log10(config.training.learning_rate) + 2
-        return {"value": -(away**2) + 0.1 * (config.model.hidden_dims == (64, 64))}
+        return TrialScore(value=-(away**2) + 0.1 * (config.model.hidden_dims == (64, 64)))
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def run_dir(tmp_path):
 
 
 def search(run_dir, bowl: Bowl, trials: int, texts=SPACE, seed: int = 1) -> dict:
-    return Search(run_dir, parse_space(texts, NIGHTLY), seed, bowl.train, bowl.evaluate).run(trials)
+    return Search(run_dir, parse_space(texts, NIGHTLY), seed, bowl.train, bowl.evaluate).run(trials).to_json()
 
 
 def without_names(found: dict) -> list[dict]:

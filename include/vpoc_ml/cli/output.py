@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummary, SeedsResult, StageResult, WorkResult
+from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ class TrainingProgress:
 show_progress = TrainingProgress(progress)
 
 
-def show_trial(record: dict[str, Any]) -> None:
+def show_trial(record: TrialRecord) -> None:
     """Print a trial of a search: its value on validation rows, and its settings."""
-    value = record["status"] if record["value"] is None else f"{record['value']:+.5f}"
-    own = "  (the run's own)" if record["own"] else ""
-    progress.print(f"  trial {record['number']:<4} {value:>9}  {' '.join(record['overrides'])}{own}", highlight=False)
+    value = record.status if record.value is None else f"{record.value:+.5f}"
+    own = "  (the run's own)" if record.own else ""
+    progress.print(f"  trial {record.number:<4} {value:>9}  {' '.join(record.overrides)}{own}", highlight=False)

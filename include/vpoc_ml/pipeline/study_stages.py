@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import AnalysisResult, SearchResult, SeedsResult
-from vpoc_ml.artifacts.studies import TrialRecord
+from vpoc_ml.artifacts.studies import TrialRecord, TrialScore
 from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
-Record = dict[str, Any]
-"""The record of a trial as JSON."""
 
 
 @stage
@@ -66,7 +63,7 @@ def search(
     vary: Sequence[str] = (),
     seed: int = 0,
     *,
-    on_trial: Callable[[Record], None] = lambda record: None,
+    on_trial: Callable[[TrialRecord], None] = lambda record: None,
 ) -> SearchResult:
     """Try settings of the model and of training on the run's training set until ``trials`` trials are finished.
 
@@ -95,16 +92,16 @@ def search(
 
     space = parse_space(tuple(vary) or DEFAULT_SPACE, run.config)
 
-    def validate(folder: Path, config: RunConfig) -> Record:
+    def validate(folder: Path, config: RunConfig) -> TrialScore:
         model = load_model(folder / layout.BEST_MODEL_CARD)
         metrics, returns = evaluate_validation(folder / layout.TRAINING_SET, model, config, run.instrument)
         with replacing(folder / layout.VALIDATION_RETURNS) as temporary:
             returns.write_parquet(temporary)
         ic = metrics.rank_ic
         # one number for every row has no rank correlation: no skill
-        return {"value": ic.value if ic else 0.0, "dead": ic is None, "metrics": metrics.model_dump(mode="json")}
+        return TrialScore(value=ic.value if ic else 0.0, dead=ic is None, metrics=metrics)
 
-    def keep(record: Record) -> None:
+    def keep(record: TrialRecord) -> None:
         _log_trial(run, record)
         run.push()
         on_trial(record)
@@ -112,42 +109,42 @@ def search(
     with run.lake.writing(f"search-{run.name}", wait_seconds=5.0):
         made = Search(run.folder, space, seed, launch, validate)
         found = made.run(trials, keep)
-        for record in found["records"]:  # again, for those that MLflow did not receive
+        for record in found.records:  # again, for those that MLflow did not receive
             _log_trial(run, record)
-        _write_returns(made.folder, found["records"])
-    best = found["best"]
+        _write_returns(made.folder, found.records)
+    best = found.best
     return SearchResult(
-        finished=found["finished"],
-        unstable=found["unstable"],
-        impossible=found["impossible"],
-        space=found["space"],
-        seed=found["seed"],
-        best=best["overrides"] if best else None,
-        value=best["value"] if best else None,
-        own_value=next((record["value"] for record in found["records"] if record["own"]), None),
+        finished=found.finished,
+        unstable=found.unstable,
+        impossible=found.impossible,
+        space=found.space,
+        seed=found.seed,
+        best=best.overrides if best else None,
+        value=best.value if best else None,
+        own_value=next((record.value for record in found.records if record.own), None),
         search=run.uri(layout.SEARCH_RESULT),
         returns=run.uri(layout.SEARCH_RETURNS),
     )
 
 
-def _write_returns(folder: Path, records: Sequence[Record]) -> None:
+def _write_returns(folder: Path, records: Sequence[TrialRecord]) -> None:
     """Write session, gross, net and trades of all evaluated trials, with the trial's number in front."""
     parts = [
-        pl.read_parquet(path).select(pl.lit(record["number"], pl.Int32).alias("trial"), pl.all())
+        pl.read_parquet(path).select(pl.lit(record.number, pl.Int32).alias("trial"), pl.all())
         for record in records
-        if (path := folder / "trials" / record["trial"] / layout.VALIDATION_RETURNS).is_file()
+        if (path := folder / "trials" / record.trial / layout.VALIDATION_RETURNS).is_file()
     ]
     if parts:
         with replacing(folder / "returns.parquet") as temporary:
             pl.concat(parts).write_parquet(temporary)
 
 
-def _log_trial(run: Run, record: Record) -> None:
+def _log_trial(run: Run, record: TrialRecord) -> None:
     """Put the trial into MLflow; a search does not end because MLflow cannot be reached."""
     from vpoc_ml.pipeline.champion_stages import registry_of
     from vpoc_ml.registry.mlflow_copies import log_trial
 
     try:
-        log_trial(registry_of(run.lake).mlflow.tracking_uri, run.name, TrialRecord.model_validate(record))
+        log_trial(registry_of(run.lake).mlflow.tracking_uri, run.name, record)
     except Exception as error:  # noqa: BLE001 - MLflow raises what its transport raises
-        log.warning("trial %d is not in MLflow: %s", record["number"], error)
+        log.warning("trial %d is not in MLflow: %s", record.number, error)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpoc_ml import config as configuration
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
+from vpoc_ml.artifacts.studies import SearchSummary, TrialOutcome, TrialRecord, TrialScore
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
@@ -44,7 +45,8 @@ CODE = (__name__, "vpoc_ml.training.launch.fit", "vpoc_ml.evaluation.evaluate")
 SCORED, UNSTABLE, IMPOSSIBLE = "scored", "unstable", "impossible"
 TRIES = 3  # of one trial that the machine ends: others may fit
 FAILURES = "machine_errors.json"
-Record = dict[str, Any]
+Params = dict[str, Any]
+"""Values of the varied settings by key."""
 log = logging.getLogger(__name__)
 
 
@@ -57,17 +59,16 @@ class Search:
         space: what to vary.
         seed: of the suggestions.
         train: trains a run folder; raises TrainingUnstableError where the settings do not hold.
-        score: reads a trained folder and returns a record whose ``value`` is to be maximised. It must read
-            validation rows only.
+        score: reads a trained folder and returns its score. It must read validation rows only.
     """
 
     run_dir: Path
     space: tuple[Dimension, ...]
     seed: int
     train: Callable[[Path], Any]
-    score: Callable[[Path, RunConfig], Record]
+    score: Callable[[Path, RunConfig], TrialScore]
 
-    def run(self, trials: int, on_trial: Callable[[Record], None] = lambda record: None) -> Record:
+    def run(self, trials: int, on_trial: Callable[[TrialRecord], None] = lambda record: None) -> SearchSummary:
         """Continue until ``trials`` trials are finished; return the summary and write it to ``search.json``.
 
         The first trial has the run's own settings if they lie in the space. Trials run without fallback presets:
@@ -93,11 +94,11 @@ class Search:
             self._enqueue_own(study, base)
         while len(_finished(study)) < trials:
             record = self._run_trial(study, base, trial_key)
-            log.info("trial %d: %s, value %s", record["number"], record["status"], record["value"])
+            log.info("trial %d: %s, value %s", record.number, record.status, record.value)
             on_trial(record)
-            write_json(self.folder / "search.json", self.summary(study, trials))
+            write_json(self.folder / "search.json", self.summary(study, trials).to_json())
         summary = self.summary(study, trials)
-        write_json(self.folder / "search.json", summary)
+        write_json(self.folder / "search.json", summary.to_json())
         return summary
 
     @property
@@ -105,23 +106,22 @@ class Search:
         """Folder of the search."""
         return self.run_dir / "search"
 
-    def summary(self, study: Study, trials: int) -> Record:
-        """Return every trial's record in order, and the best one; None if no trial was scored."""
-        records = [each.user_attrs["record"] for each in _finished(study)]
-        scored = [record for record in records if record["status"] == SCORED]
-        best = max(scored, key=lambda record: record["value"], default=None)
-        return {
-            "space": [each.to_text() for each in self.space],
-            "seed": self.seed,
-            "trials": trials,
-            "finished": len(records),
-            "unstable": sum(record["status"] == UNSTABLE for record in records),
-            "impossible": sum(record["status"] == IMPOSSIBLE for record in records),
-            "best": best,
-            "records": records,
-        }
+    def summary(self, study: Study, trials: int) -> SearchSummary:
+        """Return every trial's record in order, and the best one."""
+        records = tuple(TrialRecord.model_validate(each.user_attrs["record"]) for each in _finished(study))
+        scored = [(record.value, -record.number, record) for record in records if record.value is not None]
+        return SearchSummary(
+            space=tuple(each.to_text() for each in self.space),
+            seed=self.seed,
+            trials=trials,
+            finished=len(records),
+            unstable=sum(record.status == UNSTABLE for record in records),
+            impossible=sum(record.status == IMPOSSIBLE for record in records),
+            best=max(scored)[2] if scored else None,  # of equal ones the first
+            records=records,
+        )
 
-    def _run_trial(self, study: Study, base: RunConfig, trial_key: str) -> Record:
+    def _run_trial(self, study: Study, base: RunConfig, trial_key: str) -> TrialRecord:
         """Take the trial that a killed process left, or the next one; train, score and report it to the sampler."""
         from optuna import Trial
         from optuna.trial import TrialState
@@ -129,37 +129,39 @@ class Search:
         left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         trial = Trial(study, left[0]._trial_id) if left else study.ask()
         params = {each.key: each.suggest(trial) for each in self.space}
-        record: Record = {"number": trial.number, "params": params, "overrides": overrides(params)}
-        record["own"] = params == self._own(base)
-        record |= self._evaluate(base, params, trial_key)
-        trial.set_user_attr("record", record)
-        if record["status"] == SCORED:
-            study.tell(trial, record["value"])
+        record = TrialRecord(
+            number=trial.number,
+            params=params,
+            overrides=tuple(overrides(params)),
+            own=params == self._own(base),
+            **dict(self._evaluate(base, params, trial_key)),
+        )
+        trial.set_user_attr("record", record.to_json())
+        if record.value is not None:
+            study.tell(trial, record.value)
         else:
             study.tell(trial, state=TrialState.PRUNED)
         return record
 
-    def _evaluate(self, base: RunConfig, params: Record, trial_key: str) -> Record:
+    def _evaluate(self, base: RunConfig, params: Params, trial_key: str) -> TrialOutcome:
         """Train and score one set of parameters, unless the same were tried before."""
         config = configuration.change(base, params)
         name = _short(config.digest("model", "training"), trial_key)
         folder = self.folder / "trials" / name
         known = folder / "trial.json"
         if known.is_file():
-            stored: Record = json.loads(known.read_text())
-            return stored
+            return TrialOutcome.model_validate_json(known.read_text())
         share_inputs(folder, self.run_dir, config)
         try:
             self.train(folder)
-            found = {"status": SCORED, **self.score(folder, config)}
+            outcome = TrialOutcome(trial=name, status=SCORED, **dict(self.score(folder, config)))
         except (TrainingUnstableError, ConfigError, MachineError) as error:
             status = _status_of(error, folder)
             log.warning("trial %s is %s: %s", overrides(params), status, error)
-            found = {"status": status, "value": None, "error": str(error)}
-        found = {"trial": name, **found}
-        write_json(known, found)
+            outcome = TrialOutcome(trial=name, status=status, value=None, error=str(error))
+        write_json(known, outcome.to_json())
         _clear(folder)
-        return found
+        return outcome
 
     def _base(self) -> RunConfig:
         return configuration.change(read_config(self.run_dir), {"machine.fallback": False})
@@ -195,7 +197,7 @@ class Search:
         if None not in own.values():
             study.enqueue_trial(own)
 
-    def _own(self, base: RunConfig) -> Record:
+    def _own(self, base: RunConfig) -> Params:
         return {each.key: each.own(base) for each in self.space}
 
 
@@ -206,7 +208,7 @@ def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistic
         InvalidValueError: of the first value that cannot, as training would raise it.
     """
     decisive = [[{each.key: value} for value in each.ends()] for each in space if each.key in VALIDATED_SETTINGS]
-    combined: list[Record] = [dict(ChainMap(*each)) for each in itertools.product(*decisive)]
+    combined: list[Params] = [dict(ChainMap(*each)) for each in itertools.product(*decisive)]
     for fixed in itertools.chain.from_iterable(decisive or [[{}]]):
         errors = [_validation_error(configuration.change(base, {**others, **fixed}), statistics) for others in combined]
         if all(errors):
