@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.manifest_details import BarsDetails
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.hashing import hash_frame
 from vpoc_ml.lake.store import BuildKey, Lake
@@ -36,6 +37,15 @@ def test_a_written_frame_is_read_with_its_manifest(lake, frame):
     )
     assert lake.manifest(KEY) == manifest
     assert manifest.details == {"reasons": {"duplicate": 1}}
+
+
+def test_details_are_read_as_a_model_also_those_of_earlier_releases(lake, frame):
+    details = BarsDetails(rows_in=9, quarantined=7, reasons={"duplicate": 7}, notes=("a",), left_out="", sessions=2)
+    assert lake.write_frame(KEY, frame, BUILD_KEY, details.to_json()).details_as(BarsDetails) == details
+    assert "file" not in lake.require_manifest(KEY).details, "what is not there is not stored"
+    earlier = lake.write_frame(KEY, frame, BUILD_KEY, {"rows_in": 9, "quarantined": 7}).details_as(BarsDetails)
+    assert (earlier.quarantined, earlier.left_out, earlier.sessions) == (7, "", 0)
+    assert lake.write_frame(KEY, frame, BUILD_KEY).details_as(BarsDetails) is None
 
 
 def test_an_artifact_with_the_same_build_key_is_up_to_date(lake, frame):

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts import layout
 from vpoc_ml.cli import app
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.dataset.targets import RankTarget
@@ -187,3 +188,14 @@ def test_run_that_is_being_searched_and_run_without_training_set_are_refused(run
     (folder / "training_set.parquet").unlink()
     with pytest.raises(MissingInputError, match="Build the training set first"):
         pipeline.search(lake, run, 1, VARY)
+
+
+def test_a_pointer_to_a_trained_model_that_holds_something_else_trains_again(run, lake):
+    first = pipeline.train(lake, run)
+    assert not first.skipped
+    assert pipeline.train(lake, run).skipped
+    pointer = f"trained/{first.fingerprint}.json"
+    Lake(lake).write_checksummed_json(pointer, {"run": run})
+    again = pipeline.train(lake, run)
+    assert (again.skipped, again.fingerprint) == (False, first.fingerprint)
+    assert set(Lake(lake).read_checksummed_json(pointer)["files"]) == set(layout.MODEL_FILES)

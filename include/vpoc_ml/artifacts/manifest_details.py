@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 
@@ -19,7 +19,7 @@ class WholeFile(_Part):
 
 
 class BarsDetails(JsonArtifact):
-    """Details of ``bars/``.
+    """Details of ``bars/``. Manifests of earlier releases lack the fields with a default.
 
     Attributes:
         rows_in: rows of the vendor files.
@@ -33,10 +33,10 @@ class BarsDetails(JsonArtifact):
 
     rows_in: int
     quarantined: int
-    reasons: dict[str, int]
-    notes: tuple[str, ...]
-    left_out: str
-    sessions: int
+    reasons: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    left_out: str = ""
+    sessions: int = 0
     file: WholeFile | None = None
 
 

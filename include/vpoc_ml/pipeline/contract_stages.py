@@ -33,7 +33,6 @@ from vpoc_ml.profile.sessions import build_sessions
 
 Indices = tuple[pl.DataFrame | None, dict[str, pl.DataFrame]]
 """The VIX closes, None without the VIX, and the values of each covariate by its column."""
-"""Detail of a manifest of bars: the only file that they were built of."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -15,6 +15,7 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.manifest_details import BarsDetails
 from vpoc_ml.artifacts.schemas import DAILY_FIGURES
 from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, TrainingSetResult
+from vpoc_ml.errors import ArtifactError
 from vpoc_ml.ingest.row_filters import source_lines_at
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions, sessions
@@ -46,6 +47,8 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
     for contract in contracts:
         code, manifest = parse_contract(contract), run.lake.manifest(run.key("bars", contract))
         details = manifest.details_as(BarsDetails) if manifest else None
+        if manifest and details is None:
+            raise ArtifactError(manifest.key, "the number of quarantined rows in its manifest", "no such number")
         facts[contract] = ContractFacts(
             path=run.lake.local(run.key("bars", contract)),
             calendar=_calendar(run, contract, due.get(contract)),

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import polars as pl
+from pydantic import ValidationError
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import EvaluateResult, TrainingSetResult, TrainResult
@@ -110,7 +111,11 @@ def _reused(run: Run, pointer: str) -> str | None:
     stored = run.lake.read_checksummed_json(pointer)
     if stored is None:
         return None
-    known = TrainedPointer.model_validate(stored)
+    try:
+        known = TrainedPointer.model_validate(stored)
+    except ValidationError as error:
+        log.warning("%s holds no pointer to a trained model (%s): the model is trained again", pointer, error)
+        return None
     with tempfile.TemporaryDirectory() as temporary:
         for name, sha256 in known.files.items():
             file = Path(temporary, name)
