@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from pathlib import Path
 from typing import Any
 
 from vpoc_airflow import stage_tasks
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.training_progress import EpochRecord, ProgressRecord
+from vpoc_ml.config.stored import read_config
+from vpoc_ml.errors import InputError
 from vpoc_ml.pipeline.events import StageEvent, notify
+from vpoc_ml.training.launch.run_inputs import run_fingerprint
 from vpoc_ml.training.loop.checkpoint_files import stored_checkpoints
 
 log = logging.getLogger(__name__)
 
 KEY = "checkpoint"
-_INPUTS = ("config.json", "training_set.parquet", "feature_statistics.json")
-
-
-def fingerprint(run_dir: Path) -> str:
-    """Return 16 hex digits over the files that training reads; an absent file counts as empty."""
-    digest = hashlib.sha256()
-    for name in _INPUTS:
-        path = run_dir / name
-        digest.update(name.encode())
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def train(store: Any) -> dict[str, Any]:
-    """Train in a subprocess; after every epoch put the newest checkpoint and its fingerprint into ``store``.
+    """Train in a subprocess; after every epoch put the newest checkpoint and the run's fingerprint into ``store``.
 
     ``store`` is the task's state store, which survives retries and killed workers. A pointer with another fingerprint
     belongs to another configuration or training set: it is deleted and its checkpoint is not used.
     """
     folder = stage_tasks.run_dir(stage_tasks.current_run())
-    current = fingerprint(folder)
+    try:
+        current = run_fingerprint(folder, read_config(folder))
+    except InputError:  # the stage reports what is missing
+        current = ""
     known = store.get(KEY, None)
     if known and known["fingerprint"] == current:
-        log.info("Resuming after epoch %s from %s", known["epoch"], known["path"])
+        log.info(
+            "Checkpoint after epoch %s found: %s. It is resumed on the same device, engine and threads.",
+            known["epoch"],
+            known["path"],
+        )
     elif known:
         log.warning("Configuration or training set changed: the checkpoint %s is not used", known["path"])
         store.delete(KEY)
@@ -50,7 +46,7 @@ def train(store: Any) -> dict[str, Any]:
         notify(StageEvent("progress", "train", progress=record))
         if isinstance(record, EpochRecord):
             log.info("%s", record.to_sentence())
-            newest = stored_checkpoints(folder / "checkpoints")[-1:]
+            newest = stored_checkpoints(folder / layout.CHECKPOINTS)[-1:]
             path = str(newest[0]) if newest else None
             store.set(KEY, {"fingerprint": current, "epoch": record.epoch, "path": path})
 

@@ -92,7 +92,8 @@ def test_plan_without_contracts_fails_instead_of_skipping_everything(run_dag):
 
 
 def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
-    from vpoc_airflow.train import fingerprint
+    from vpoc_ml.config.stored import read_config
+    from vpoc_ml.training.launch.run_inputs import run_fingerprint
 
     run = run_dag()
     from airflow.models.task_state_store import TaskStateStoreModel
@@ -103,7 +104,9 @@ def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
     pointer = json.loads(rows[-1].value)
     assert pointer["epoch"] == 1
     assert pointer["path"].endswith("step-000000000001.ckpt")
-    assert fingerprint(run.folder) in {json.loads(row.value)["fingerprint"] for row in rows}
+    assert run_fingerprint(run.folder, read_config(run.folder)) in {
+        json.loads(row.value)["fingerprint"] for row in rows
+    }
 
 
 def test_the_champion_is_scored_also_after_a_rejected_promotion(run_dag):

@@ -17,6 +17,7 @@ from tests.evaluation.example_metrics import example_metrics
 
 import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.stage_results import RunSummary
 from vpoc_ml.artifacts.studies import TrialRecord
@@ -98,6 +99,11 @@ class FakePipeline:
 
     def features_successor(self, lake: Path, run: str, contract: str) -> Result:
         return {"successor": "ESM25", "rebuilt": ["ESM25"], "skipped": False}
+
+    def build_training_set(self, lake: Path, run: str, contracts: list[str]) -> Result:
+        for name in (layout.TRAINING_SET, layout.FEATURE_STATISTICS):
+            (lake / "runs" / run / name).write_text("rows")
+        return {"rows_in": 100, "rows_out": 100, "skipped": False, "reason": "new"}
 
     def train(self, lake: Path, run: str, *, on_progress: OnProgress) -> Result:
         checkpoints = lake / "runs" / run / "checkpoints"

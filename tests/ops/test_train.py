@@ -11,7 +11,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from vpoc_airflow import stage_tasks
 from vpoc_airflow import train as training
 from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
+from vpoc_ml.config import RunConfig, change
 from vpoc_ml.errors import GpuBusyError, MachineError, TrainingUnstableError
+from vpoc_ml.training.launch.run_inputs import run_fingerprint
 
 EPOCH = {"kind": "epoch", "epoch": 3, "epochs_total": 12, "train_loss": 0.0206, "validation_loss": 0.0203}
 EPOCH |= {"validation_constant": 0.0204, "best": True, "lr": 0.00351, "rows": 98_304, "seconds": 8.0}
@@ -34,8 +36,9 @@ class Store(dict):
 def folder(tmp_path, monkeypatch):
     """A run's folder; the pipeline's train writes one checkpoint and reports one epoch."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text(RunConfig().to_json())
     (tmp_path / "training_set.parquet").write_bytes(b"rows")
+    (tmp_path / "feature_statistics.json").write_text("{}")
 
     def call(name, *, on_progress):
         (tmp_path / "checkpoints" / "step-000000000010.ckpt").write_bytes(b"weights")
@@ -54,7 +57,7 @@ def test_pointer_of_the_newest_checkpoint_survives_the_task(folder):
     assert training.train(store) == {"epochs": 1}
     assert store[training.KEY]["epoch"] == 3
     assert store[training.KEY]["path"].endswith("step-000000000010.ckpt")
-    assert store[training.KEY]["fingerprint"] == training.fingerprint(folder)
+    assert store[training.KEY]["fingerprint"] == run_fingerprint(folder, RunConfig())
 
 
 def test_the_pointer_names_the_checkpoint_of_the_last_step_whatever_the_file_times(folder):
@@ -73,10 +76,11 @@ def test_a_retry_resumes_only_a_checkpoint_of_the_same_settings_and_data(folder,
     training.train(store)
     caplog.set_level("INFO")
     training.train(store)
-    assert "Resuming after epoch 3" in caplog.text
-    for name in ("config.json", "training_set.parquet"):
+    assert "Checkpoint after epoch 3 found" in caplog.text
+    other_settings = change(RunConfig(), {"training.seed": RunConfig().training.seed + 1}).to_json()
+    for name, content in (("config.json", other_settings), ("training_set.parquet", "other rows")):
         caplog.clear()
-        (folder / name).write_bytes(b"other " + name.encode())
+        (folder / name).write_text(content)
         training.train(store)
         assert "the checkpoint" in caplog.text
         assert "is not used" in caplog.text
