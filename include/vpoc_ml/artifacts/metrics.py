@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -103,6 +103,92 @@ class BacktestMetrics(_Section):
     daily: tuple[SessionResult, ...]
 
 
+HoldingRule = Literal["none", "horizon", "reversal", "decay"]
+"""When a position is left: when the label's horizon has passed since the last signal (``horizon``), when the expected
+move exceeds the band on the other side (``reversal``), or when it falls below a share of the band (``decay``)."""
+
+PolicyVerdict = Literal["tradeable", "predictive, not tradeable", "no evidence"]
+
+
+class Policy(_Section):
+    """When a forecast is traded. Moves are in ticks.
+
+    Attributes:
+        slope: expected ticks per unit of (score - zero rank), shrunk; 0: no forecast.
+        slope_error: standard error of the unshrunk slope over sessions.
+        band: expected move above which a position is opened; None: the policy does not trade.
+        rule: when a position is left.
+        keep: share of the band below which rule ``decay`` leaves.
+        hold_minutes: how long rule ``horizon`` holds.
+        score: mean net ticks a session minus one standard error on the rows of the choice.
+        sessions: sessions of the choice.
+    """
+
+    slope: float
+    slope_error: float
+    band: float | None
+    rule: HoldingRule
+    keep: float = 0.0
+    hold_minutes: int = 1
+    score: float = 0.0
+    sessions: int
+
+
+class CostResult(_Section):
+    """Result of a policy at a multiple of the costs, in dollars; Sharpe ratio annualised from sessions."""
+
+    multiple: float
+    round_turn_cost: float
+    net: float
+    net_per_session: Interval | None
+    sharpe: Interval | None
+    max_drawdown: float
+
+
+class RegimeResult(_Section):
+    """Result of a policy in one regime, in dollars; ``net_per_session`` is per session of the evaluation."""
+
+    kind: str
+    name: str
+    rows: int
+    round_turns: float
+    gross: float
+    net: float
+    net_per_session: Interval | None
+
+
+class PolicyMetrics(_Section):
+    """A policy with one contract, measured on rows after those it was chosen on; results in dollars.
+
+    Attributes:
+        policy: the policy.
+        verdict: what the intervals allow to say.
+        round_turns: positions opened and closed; a change of side counts as one.
+        gross: result before costs.
+        gross_per_session: mean result a session before costs.
+        costs: results at 1, 2 and 3 times the costs.
+        break_even_cost: cost of a round turn at which the net result is zero; None without trades.
+        break_even_ticks: the same in ticks.
+        turnover: round turns a session.
+        exposure: share of the minutes with a position.
+        regimes: results by volatility, trading hours, hour and contract.
+        daily: result of each session at the full cost; ``trades`` are its round turns.
+    """
+
+    policy: Policy
+    verdict: PolicyVerdict
+    round_turns: int
+    gross: float
+    gross_per_session: Interval | None
+    costs: tuple[CostResult, ...]
+    break_even_cost: Interval | None
+    break_even_ticks: float | None
+    turnover: float
+    exposure: float
+    regimes: tuple[RegimeResult, ...]
+    daily: tuple[SessionResult, ...]
+
+
 class ValidationMetrics(_Section):
     """Metrics of one search trial on validation rows; ``net`` in dollars."""
 
@@ -168,6 +254,7 @@ class Metrics(JsonArtifact):
         label: where the label begins, ``next_open`` or ``close``; files of the previous release: ``close``.
         label_skill: skill by model against both returns; empty in files of the previous release.
         entry_delays: skill by delay of the entry; empty in files of the previous release.
+        policy: position policy of the candidate; None in files of the previous release.
     """
 
     rows: int
@@ -189,6 +276,7 @@ class Metrics(JsonArtifact):
     label: str = "close"
     label_skill: dict[str, LabelSkill] = Field(default_factory=dict)
     entry_delays: tuple[DelaySkill, ...] = ()
+    policy: PolicyMetrics | None = None
 
     @property
     def candidate(self) -> ModelMetrics:

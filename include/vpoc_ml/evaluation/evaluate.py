@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from vpoc_ml.artifacts.metrics import BacktestMetrics, Metrics, ValidationMetrics
+from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics, PolicyMetrics, ValidationMetrics
 from vpoc_ml.config import EvaluationConfig, RunConfig
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, SPLITS
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInputError
@@ -18,6 +18,7 @@ from vpoc_ml.evaluation.bootstrap import Resamples, draw
 from vpoc_ml.evaluation.executable import entry_delays, label_skill
 from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, RankModel
 from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
+from vpoc_ml.evaluation.policy import DecisionRows, choose_policy, evaluate_policy
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 
@@ -36,7 +37,8 @@ def evaluate_run(
 
     Only test rows with ``weight`` = 1 count. They are the same for every model. All predictions are scores in rank
     units, whatever target a model was trained on. Huber loss and MAE of every model, the champion included, are
-    measured against this run's rank target. The direction of each model uses its own ``zero_rank``. A champion that
+    measured against this run's rank target. The direction of each model uses its own ``zero_rank``. The position policy
+    of the candidate is chosen on the validation rows and measured on the test rows. A champion that
     needs features this run does not have is not scored; ``champion_unscored`` holds the reason.
 
     Args:
@@ -90,6 +92,8 @@ def evaluate_model(
     resamples = _resamples(rows, settings)
     sums = {forecast.name: reduce(forecast, rows, settings.huber_delta) for forecast in forecasts}
     others = {name: each for name, each in sums.items() if name != CANDIDATE}
+    models = {name: describe(each, resamples) for name, each in sums.items()}
+    chosen_on = _forecast(CANDIDATE, candidate, validation)
     metrics = Metrics(
         rows=test.height,
         sessions=rows.sessions,
@@ -100,7 +104,7 @@ def evaluate_model(
         confidence=settings.confidence,
         bootstrap_samples=settings.bootstrap_samples,
         huber_delta=settings.huber_delta,
-        models={name: describe(each, resamples) for name, each in sums.items()},
+        models=models,
         versus={name: compare(sums[CANDIDATE], each, resamples) for name, each in others.items()},
         backtest=_backtest(test, forecasts[0], resamples, config, instrument),
         calibration=calibration(forecasts[0].rank, rows),
@@ -110,6 +114,9 @@ def evaluate_model(
         label=config.dataset.label,
         label_skill=label_skill(test, forecasts, resamples),
         entry_delays=entry_delays(test, forecasts),
+        policy=_policy(
+            (validation, chosen_on), (test, forecasts[0]), models[CANDIDATE].rank_ic, resamples, config, instrument
+        ),
     )
     _write_predictions(run_dir / "predictions.parquet", test, forecasts)
     write_json(run_dir / "metrics.json", metrics.to_json())
@@ -199,14 +206,41 @@ def _resamples(rows: LabelledRows, settings: EvaluationConfig) -> Resamples:
 def _backtest(
     rows: pl.DataFrame, candidate: Forecast, resamples: Resamples, config: RunConfig, instrument: Instrument
 ) -> BacktestMetrics:
-    cost = config.evaluation.round_turn_cost
     return backtest(
         rows,
         candidate.direction,
         resamples,
         point_value=instrument.point_value,
-        round_turn_cost=instrument.round_turn_cost if cost is None else cost,
+        round_turn_cost=_round_turn_cost(config, instrument),
     )
+
+
+def _policy(
+    earlier: tuple[pl.DataFrame, Forecast],
+    later: tuple[pl.DataFrame, Forecast],
+    rank_ic: Interval | None,
+    resamples: Resamples,
+    config: RunConfig,
+    instrument: Instrument,
+) -> PolicyMetrics:
+    """Choose a position policy on the earlier rows with their forecast and measure it on the later ones."""
+    chosen_on, measured_on = (DecisionRows.of(*part, instrument.tick_size) for part in (earlier, later))
+    cost = _round_turn_cost(config, instrument)
+    policy = choose_policy(chosen_on, cost / instrument.tick_value)
+    return evaluate_policy(
+        policy,
+        chosen_on,
+        measured_on,
+        resamples,
+        rank_ic=rank_ic,
+        instrument=instrument,
+        round_turn_cost=cost,
+    )
+
+
+def _round_turn_cost(config: RunConfig, instrument: Instrument) -> float:
+    cost = config.evaluation.round_turn_cost
+    return instrument.round_turn_cost if cost is None else cost
 
 
 def _join_features(test: pl.DataFrame, more: pl.DataFrame | None) -> pl.DataFrame:
