@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.evaluation.example_metrics import example_metrics
 
-from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval
+from vpoc_ml.artifacts.metrics import BacktestMetrics, CostResult, Interval, Metrics, Policy, PolicyMetrics
 from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
-from vpoc_ml.reports.sentences import after_costs, loss_sentence, money
+from vpoc_ml.reports.sentences import after_costs, bounce_sentence, loss_sentence, money, policy_rule, policy_sentence
 
 LOSS, WITHIN, GAIN = (Interval(0, low, high) for low, high in ((-3, -1), (-1, 2), (1, 2)))
 
@@ -54,3 +54,71 @@ def test_loss_sentence_follows_the_best_validation_loss(losses, words):
     sentence = loss_sentence([WindowRecord(loss=1.0), *epochs])
     assert words.replace(" %", "%") in sentence
     assert ("is normal" in sentence) == ("normal" in words or "0.20 %" in words)
+
+
+@pytest.mark.parametrize(
+    ("executable", "close", "share", "words"),
+    [
+        (0.02, 0.19, 0.893, "89% of the candidate's close-to-close rank IC is lost"),
+        (-0.02, 0.1, 1.2, "100% of the candidate's close-to-close rank IC is lost"),
+        (0.2, 0.19, -0.05, "None of the candidate's close-to-close rank IC is lost"),
+        (0.02, -0.1, None, "no close-to-close skill"),
+    ],
+)
+def test_bounce_is_the_share_that_the_next_open_loses(executable, close, share, words):
+    skill = {
+        "executable": {"value": executable, "low": -1, "high": 1},
+        "close": {"value": close, "low": -1, "high": 1},
+        "bounce_share": share,
+    }
+    assert words in bounce_sentence(Metrics.model_validate(example_metrics(label_skill={"candidate": skill})))
+
+
+def example_policy(band: float | None, rule: str, keep: float = 0.0) -> PolicyMetrics:
+    costs = tuple(
+        CostResult(
+            multiple=multiple,
+            round_turn_cost=29.5 * multiple,
+            net=1000.0 - 400.0 * multiple,
+            net_per_session=Interval(15.0, -4.0, 31.0),
+            sharpe=None,
+            max_drawdown=0.0,
+        )
+        for multiple in (1.0, 2.0, 3.0)
+    )
+    return PolicyMetrics(
+        policy=Policy(slope=8.0, slope_error=1.0, band=band, rule=rule, keep=keep, hold_minutes=15, sessions=39),
+        verdict="predictive, not tradeable",
+        round_turns=40,
+        gross=1000.0,
+        gross_per_session=None,
+        costs=costs,
+        break_even_cost=None,
+        break_even_ticks=None,
+        turnover=1.0,
+        exposure=0.1,
+        regimes=(),
+        daily=(),
+    )
+
+
+def test_policy_sentence_has_verdict_interval_and_result_at_twice_the_costs():
+    text = policy_sentence(example_policy(1.5, "decay"))
+    assert text.startswith(
+        "Predictive, not tradeable: the position policy earns $15 [-$4, $31] a session net of $29.50"
+    )
+    assert text.endswith("and $200 in all at twice the costs.")
+    assert policy_sentence(example_policy(None, "none")).endswith("so the policy does not trade.")
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (example_policy(1.5, "horizon"), "exceeds 1.50 ticks; leave after 15 min without a new signal"),
+        (example_policy(1.5, "reversal"), "leave when the expected move exceeds the band on the other side"),
+        (example_policy(3.0, "decay", 0.5), "leave when the expected move falls below 1.50 ticks"),
+        (example_policy(None, "none"), "No trade."),
+    ],
+)
+def test_policy_rule_says_when_a_position_is_opened_and_left(policy, words):
+    assert words in policy_rule(policy)

@@ -16,7 +16,14 @@ from vpoc_ml.config.schema import every_setting, shown
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.reports import charts
-from vpoc_ml.reports.sentences import after_costs, bounce_sentence, loss_sentence, skill_sentence
+from vpoc_ml.reports.sentences import (
+    after_costs,
+    bounce_sentence,
+    loss_sentence,
+    policy_rule,
+    policy_sentence,
+    skill_sentence,
+)
 from vpoc_ml.reports.templating import render
 
 
@@ -81,6 +88,8 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         metrics=metrics,
         skill=skill_sentence(metrics),
         bounce=bounce_sentence(metrics),
+        policy=policy_sentence(metrics.policy) if metrics.policy else None,
+        policy_rule=policy_rule(metrics.policy) if metrics.policy else None,
         decision=context.decision,
         after_costs=after_costs(metrics.backtest, metrics.candidate.rank_ic),
         loss_sentence=loss_sentence(progress),
@@ -94,6 +103,9 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
             "gains": charts.gains_chart(metrics.versus),
             "calibration": charts.calibration_chart(metrics.calibration),
             "equity": charts.equity_chart(metrics.backtest.daily),
+            "policy": charts.equity_chart(metrics.policy.daily)
+            if metrics.policy and metrics.policy.round_turns
+            else None,
             "profile": charts.profile_chart(bars, levels, context.instrument) if has_session else None,
         },
     )

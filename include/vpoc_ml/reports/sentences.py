@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics
+from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics, PolicyMetrics
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 
 NEAR = 0.005
@@ -26,6 +26,36 @@ def after_costs(backtest: BacktestMetrics, rank_ic: Interval | None) -> str:
     else:
         words = "predictive, not tradeable" if predictive else "neither predictive nor tradeable"
     return f"{words}: net {money(backtest.net)} at ${backtest.round_turn_cost:,.2f} a round turn"
+
+
+def policy_sentence(policy: PolicyMetrics) -> str:
+    """Return the verdict on the position policy and the numbers it rests on."""
+    verdict = f"{policy.verdict[0].upper()}{policy.verdict[1:]}"
+    if policy.policy.band is None:
+        return (
+            f"{verdict}: on the rows of the choice no band and holding rule earned its costs beyond noise, so the"
+            " policy does not trade."
+        )
+    session = policy.costs[0].net_per_session
+    bounds = f" [{money(session.low)}, {money(session.high)}]" if session else ""
+    net = f"{money(session.value)}{bounds}" if session else money(policy.costs[0].net)
+    return (
+        f"{verdict}: the position policy earns {net} a session net of ${policy.costs[0].round_turn_cost:,.2f} a round"
+        f" turn, and {money(policy.costs[1].net)} in all at twice the costs."
+    )
+
+
+def policy_rule(policy: PolicyMetrics) -> str:
+    """Return in words when the policy trades and when it leaves a position."""
+    chosen = policy.policy
+    if chosen.band is None:
+        return "No trade."
+    leave = {
+        "horizon": f"after {chosen.hold_minutes} min without a new signal",
+        "reversal": "when the expected move exceeds the band on the other side",
+        "decay": f"when the expected move falls below {chosen.keep * chosen.band:.2f} ticks",
+    }[chosen.rule]
+    return f"Enter where the expected move exceeds {chosen.band:.2f} ticks; leave {leave} or at the end of the session."
 
 
 def money(dollars: float) -> str:
