@@ -22,6 +22,7 @@ from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
 from vpoc_ml.market.instruments import TICK_TOLERANCE, instrument
 from vpoc_ml.market.roll_table import front_periods
 from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
+from vpoc_ml.synthetic.planted_rules import Planted
 from vpoc_ml.synthetic.price_path import simulate
 from vpoc_ml.synthetic.trading_days import most_contracts, plan_market
 
@@ -207,7 +208,7 @@ def test_a_longer_lead_fills_the_deferred_months(tmp_path: Path) -> None:
 
 def test_late_close_and_halt_of_earlier_years(tmp_path: Path) -> None:
     table = sessions(ES.calendar, date(2015, 9, 14), date(2015, 9, 22))
-    path = next(simulate(table, dict.fromkeys(table["session"], 0), np.random.SeedSequence(1), True))
+    path = next(simulate(table, dict.fromkeys(table["session"], 0), np.random.SeedSequence(1), Planted()))
     counted = path.minutes.group_by("session", maintain_order=True).len()["len"]
     assert counted.to_list() == table["minutes"].to_list()
     inside = path.minutes.filter(pl.col("session") == pl.col("session").shift(-1))
@@ -217,7 +218,7 @@ def test_late_close_and_halt_of_earlier_years(tmp_path: Path) -> None:
 def test_blocks_of_a_long_market_join_continuously() -> None:
     table = sessions(ES.calendar, date(2022, 1, 3), date(2023, 6, 1))
     offsets = dict.fromkeys(table["session"], 0)
-    parts = list(simulate(table, offsets, np.random.SeedSequence(3), True))
+    parts = list(simulate(table, offsets, np.random.SeedSequence(3), Planted()))
     assert len(parts) == 2
     last, first = parts[0].minutes["close"][-1], parts[1].minutes["open"][0]
     assert abs(last - first) < 0.02 * last

@@ -65,16 +65,27 @@ def synth(
     out: Annotated[Path, typer.Option("--out", help="Folder to write the vendor files into.")] = Path("synthetic"),
     contracts: Annotated[int, typer.Option(help="Number of quarterly contracts; 40 are ten years.")] = 12,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
-    mode: Annotated[str, typer.Option(help="signal: a weak planted signal; martingale: none.")] = "signal",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="What is planted. signal: weak, not linear; linear: weak, one minute; overlap: over hours;"
+            " drifting: linear, its sign changes; martingale: nothing."
+        ),
+    ] = "signal",
     faults: Annotated[str, typer.Option(help="Data faults to plant: all, or kinds separated by commas.")] = "",
     lead: Annotated[int, typer.Option(help="Sessions of a file before its contract becomes front; 190: a year.")] = 22,
+    switch: Annotated[int, typer.Option(help="Session from which on the sign of mode drifting is reversed.")] = 252,
+    bounce: Annotated[
+        float, typer.Option(help="Bid-ask bounce: probability that a print is on the other side of the spread.")
+    ] = 0.0,
 ) -> None:
     """Write a synthetic ES and VIX market as vendor files, with the truth beside it."""
     from vpoc_ml.synthetic.generate import write_market
     from vpoc_ml.synthetic.planted_faults import FAULT_KINDS
 
     kinds = FAULT_KINDS if faults == "all" else [kind.strip() for kind in faults.split(",") if kind.strip()]
-    made = write_market(out, contracts=contracts, seed=seed, mode=mode, faults=kinds, lead=lead)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"mode": mode, "faults": kinds, "lead": lead, "switch": switch, "bounce": bounce}
+    made = write_market(out, contracts=contracts, seed=seed, **options)
     for path in [*made.files.values(), made.vix, made.truth, *([made.faults] if made.faults else [])]:
         typer.echo(path)
 

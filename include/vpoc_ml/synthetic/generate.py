@@ -1,8 +1,9 @@
 """A synthetic ES and VIX market, written as vendor files: NinjaTrader minute exports and a Cboe VIX history.
 
-``mode="signal"`` plants a weak non-linear next-minute signal (see ``price_path``) that linear rules and the sign of the
-last return do not detect; ``mode="martingale"`` plants none. Equal arguments give equal bytes. A contract is written as
-soon as its minutes exist, then its minutes are released: memory does not depend on the number of contracts.
+The mode is the rule that is planted (see ``planted_rules``): ``signal`` is a weak non-linear next-minute signal that
+linear rules and the sign of the last return do not detect, ``linear``, ``overlap`` and ``drifting`` are weak linear
+ones, and ``martingale`` plants none. Bid-ask bounce can be added. Equal arguments give equal bytes. A contract is
+written as soon as its minutes exist, then its minutes are released: memory does not depend on the number of contracts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -28,6 +28,7 @@ from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.synthetic import price_path
 from vpoc_ml.synthetic.planted_faults import TRUNCATED, PlantedFault, check_kinds, plant_faults
+from vpoc_ml.synthetic.planted_rules import YEAR, Mode, Planted
 from vpoc_ml.synthetic.trading_days import LEAD, VIX_LEAD, MarketPlan, plan_market
 
 
@@ -95,7 +96,6 @@ def vix_history(vix: pl.DataFrame, table: pl.DataFrame, es: Instrument, rng: np.
     return ("DATE,OPEN,HIGH,LOW,CLOSE\r\n" + "\r\n".join(lines.to_series().to_list()) + "\r\n").encode()
 
 
-Mode = Literal["signal", "martingale"]
 _GAP_TICKS = 144  # next contract minus this one: 4000 points x (rate - dividend yield) / 4, in ticks
 _DEFERRED = 4.0  # contracts a minute in a deferred month whose file begins early: nearly every minute has a bar
 _TRUTH = ("ts", "contract", "session", "p_up", "attainable")
@@ -123,6 +123,8 @@ def write_market(
     mode: Mode = "signal",
     faults: Sequence[str] = (),
     lead: int = LEAD,
+    switch: int = YEAR,
+    bounce: float = 0.0,
 ) -> SyntheticMarket:
     """Write ``contracts`` overlapping quarterly contracts, VIX closes and the truth under ``folder``.
 
@@ -136,15 +138,18 @@ def write_market(
     ``planted_faults.FAULT_KINDS``; they are planted into every file (``truncated``: the last one only) and listed in
     ``truth/faults.json``. The rest of the market is the same as without them.
 
+    ``switch`` is the session of the market, counted from its first, from which on the sign of ``drifting`` is reversed:
+    3 contracts have 212 sessions, 5 have 338. ``bounce`` is the probability that a print is on the other side of the
+    spread of one tick than the print before it (see ``Planted``); p_up does not know it.
+
     Raises:
-        InvalidValueError: more contracts than the calendar holds, a lead outside 22..250, a seed below 0, an unknown
-            mode or fault.
+        InvalidValueError: more contracts than the calendar holds, a lead outside 22..250, a seed or a switch below 0, a
+            bounce outside 0..1, an unknown mode or fault.
         StorageError: the file system refuses the folder.
     """
     if seed < 0:
         raise InvalidValueError("seed", str(seed), "0 or more")
-    if mode not in ("signal", "martingale"):
-        raise InvalidValueError("mode", mode, "signal or martingale")
+    planted = Planted(mode, switch, bounce)
     kinds = check_kinds(faults)
     plan = plan_market(contracts, lead)
     path_seed, volume_seed = np.random.SeedSequence([seed, contracts]).spawn(2)
@@ -155,7 +160,7 @@ def write_market(
     files = {}
     with writing_to(folder), _truth_file(truth, plan) as add_truth:
         offsets = {day: _GAP_TICKS * front for day, front in plan.front.items()}
-        simulated = price_path.simulate(plan.table, offsets, path_seed, mode == "signal")
+        simulated = price_path.simulate(plan.table, offsets, path_seed, planted)
         for index, minutes in _by_contract(_recorded(simulated, closes, add_truth), plan):
             contract = plan.chain[index]
             name = f"{contract.root} {contract.month:02d}-{contract.year % 100:02d}.Last.txt"

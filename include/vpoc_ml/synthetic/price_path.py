@@ -11,6 +11,7 @@ single minutes are the outliers among them.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -20,6 +21,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.special import stdtr
+
+from vpoc_ml.synthetic.planted_rules import SLOPE, THRESHOLD, Planted, Rule
 
 Floats = NDArray[np.float64]
 
@@ -87,13 +90,6 @@ _VIX_MEAN, _VIX_KEEP, _VIX_BETA, _VIX_NOISE = math.log(19.0), 0.95, -5.0, 0.042
 _SESSION_VOL = 0.75  # realised volatility of a full session, as a share of VIX
 _GAP_BP, _WEEKEND_GAP_BP = 8.0, 36.0
 
-# The planted signal: the drift of minute t+1, in its own standard deviations, is
-#   STRENGTH tanh(close_change_pct_t / CHANGE_SCALE) tanh(SLOPE (log vol_ratio_30_t - THRESHOLD)):
-# momentum after unusual volume, reversal after little. THRESHOLD makes the two cancel in every linear rule.
-STRENGTH = 0.20
-CHANGE_SCALE = 0.008
-SLOPE = 3.0
-THRESHOLD = 0.02
 _RATIO_BARS = 30
 _BLOCK_SESSIONS = 252
 
@@ -108,9 +104,14 @@ class MarketBlock:
 
 @dataclass
 class _State:
-    """State of the market between two blocks."""
+    """State of the market between two blocks; ``closes`` are the last ones in ticks, as many as the rule reads.
 
-    last: int = round(START_PRICE / TICK)
+    ``on_ask`` says whether the last print was on the ask, ``sessions`` how many sessions came before.
+    """
+
+    closes: deque[int]
+    on_ask: bool = False
+    sessions: int = 0
     reference: int = round(START_PRICE / TICK)
     log_vix: float = _VIX_MEAN
     closed: datetime | None = None
@@ -128,34 +129,40 @@ class _State:
 
 
 def simulate(
-    table: pl.DataFrame, front_offset: dict[date, int], seed: np.random.SeedSequence, signal: bool
+    table: pl.DataFrame, front_offset: dict[date, int], seed: np.random.SeedSequence, planted: Planted
 ) -> Iterator[MarketBlock]:
     """Yield the market over the sessions of ``table`` (as ``exchange_calendar.sessions`` returns them), year by year.
 
     ``front_offset`` is the front contract's price minus the path's, in ticks, by session: the planted rule reads
     the front contract's returns. ``minutes`` has ts, session, open, high, low, close (i64 ticks), volume (f64,
-    all contracts together), p_up: the probability that the next close is above this one, given that it differs.
+    all contracts together), p_up: the probability that the next close is above this one, given that it differs,
+    both without bounce.
     """
-    state = _State()
+    state = _State(deque([round(START_PRICE / TICK)], maxlen=planted.closes))
     for part in table.iter_slices(_BLOCK_SESSIONS):
         rng = np.random.default_rng(seed)
-        yield _block(part, front_offset, state, rng, signal)
+        yield _block(part, front_offset, state, rng, planted)
         (seed,) = seed.spawn(1)
 
 
 def _block(
-    table: pl.DataFrame, front_offset: dict[date, int], state: _State, rng: np.random.Generator, signal: bool
+    table: pl.DataFrame, front_offset: dict[date, int], state: _State, rng: np.random.Generator, planted: Planted
 ) -> MarketBlock:
     grid = _grid(table)
     clock = grid["clock"].to_numpy()
     days = grid["day"].to_numpy()
     volume, effect = _volumes(clock, days, table.height, state, rng)
     relative = _relative_volatility(clock, days, effect, state, rng)
-    tilt = _tilt(volume, state) if signal else np.zeros(len(volume))
-    closes, drift, deviation, vix = _walk(table, grid, relative, tilt, front_offset, state, rng)
-    minutes = grid.select("ts", "session").with_columns(
-        **_candles(closes, grid["first"].to_numpy(), deviation, rng), volume=volume, p_up=_p_up(drift, deviation)
-    )
+    if planted.mode == "signal":
+        factor = _tilt(volume, state)
+    else:
+        factor = np.array([planted.sign(state.sessions + day) for day in range(table.height)])[days]
+    closes, drift, deviation, vix = _walk(table, grid, relative, factor, front_offset, state, planted.rule, rng)
+    state.sessions += table.height
+    candles = _candles(closes, grid["first"].to_numpy(), deviation, rng)
+    if planted.bounce:
+        candles = _bounced(candles, planted.bounce, state, rng)
+    minutes = grid.select("ts", "session").with_columns(**candles, volume=volume, p_up=_p_up(drift, deviation))
     return MarketBlock(minutes, vix)
 
 
@@ -211,9 +218,10 @@ def _walk(
     table: pl.DataFrame,
     grid: pl.DataFrame,
     relative: Floats,
-    tilt: Floats,
+    factor: Floats,
     front_offset: dict[date, int],
     state: _State,
+    rule: Rule,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, Floats, Floats, pl.DataFrame]:
     """Simulate session by session: the VIX sets a session's volatility and depends on its return."""
@@ -227,15 +235,15 @@ def _walk(
     vix: list[float] = []
     for day, (session, opened, closed) in enumerate(table.select("session", "open", "close").iter_rows()):
         rows = slice(edges[day], edges[day + 1])
-        sd = math.exp(state.log_vix) / 100 / math.sqrt(252) * _SESSION_VOL * extra[day] * state.last
-        gap = state.last * _gap_bp(state.closed, opened) / 1e4 * rng.standard_normal()
+        sd = math.exp(state.log_vix) / 100 / math.sqrt(252) * _SESSION_VOL * extra[day] * state.closes[-1]
+        gap = state.closes[-1] * _gap_bp(state.closed, opened) / 1e4 * rng.standard_normal()
         deviation[rows] = sd * relative[rows]
         moves = deviation[rows] * shock[rows] + uniform[rows]
-        path, drift[rows] = _steps(state.last, gap, moves, deviation[rows], tilt[rows], front_offset[session])
-        closes[rows] = path
+        offset = front_offset[session]
+        closes[rows], drift[rows] = _steps(state.closes, gap, moves, deviation[rows], factor[rows], offset, rule)
         fixed = int(closes[fixing[day]])
         state.log_vix = _next_log_vix(state.log_vix, math.log(fixed / state.reference), rng)
-        state.last, state.reference, state.closed = path[-1], fixed, closed
+        state.reference, state.closed = fixed, closed
         vix.append(round(math.exp(state.log_vix), 2))
     return closes, drift, deviation, pl.DataFrame({"date": table["session"], "close": vix})
 
@@ -246,18 +254,19 @@ def _gap_bp(closed: datetime | None, opened: datetime) -> float:
 
 
 def _steps(
-    last: int, gap: float, moves: Floats, deviation: Floats, tilt: Floats, offset: int
+    last: deque[int], gap: float, moves: Floats, deviation: Floats, factors: Floats, offset: int, rule: Rule
 ) -> tuple[list[int], list[float]]:
-    """Return closes in ticks and, for each, the drift of the next minute in its standard deviations."""
+    """Return closes in ticks and, for each, the drift of the next minute in its standard deviations.
+
+    ``last`` holds the closes before and is moved on to the newest.
+    """
     path, drifts = [], []
     drift, jump = 0.0, gap
-    for move, sd, factor in zip(moves.tolist(), deviation.tolist(), tilt.tolist(), strict=True):
-        close = last + math.floor(move + sd * drift + jump)
-        change = 100.0 * (close - last) / (last + offset)
-        drift = STRENGTH * math.tanh(change / CHANGE_SCALE) * factor
-        path.append(close)
+    for move, sd, factor in zip(moves.tolist(), deviation.tolist(), factors.tolist(), strict=True):
+        last.append(last[-1] + math.floor(move + sd * drift + jump))
+        drift, jump = rule(last, offset, factor), 0.0
+        path.append(last[-1])
         drifts.append(drift)
-        last, jump = close, 0.0
     return path, drifts
 
 
@@ -286,6 +295,18 @@ def _candles(
     high = np.maximum(np.rint(middle + reach[0]).astype(np.int64), np.maximum(opens, closes))
     low = np.minimum(np.rint(middle - reach[1]).astype(np.int64), np.minimum(opens, closes))
     return {"open": opens, "high": high, "low": low, "close": closes}
+
+
+def _bounced(
+    candles: dict[str, np.ndarray], change: float, state: _State, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Return the candles with each open and close on the bid or on the ask, a tick above it."""
+    size = len(candles["close"])
+    on_ask = np.logical_xor.accumulate(np.append(state.on_ask, rng.random(2 * size) < change))[1:].astype(np.int64)
+    state.on_ask = bool(on_ask[-1])
+    opens, closes = candles["open"] + on_ask[::2], candles["close"] + on_ask[1::2]
+    high = np.maximum(candles["high"], np.maximum(opens, closes))
+    return {"open": opens, "high": high, "low": candles["low"], "close": closes}
 
 
 def _p_up(drift: Floats, deviation: Floats) -> Floats:
