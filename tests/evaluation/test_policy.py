@@ -220,10 +220,10 @@ def test_new_contract_and_absent_price_open_nothing():
     assert trades.sides.tolist() == [1, 1, 0]
 
 
-def random_market(strength, *, sessions=60, bars=120, seed=3):
-    """Steps of two ticks around a forecast of ``strength`` ticks per unit of signal; the label is the next step."""
+def random_market(strength, *, sessions=60, bars=120, seed=3, kept=10):
+    """Steps of noise plus ``strength`` times a signal that changes every ``kept`` bars; the label is the next step."""
     rng = np.random.default_rng(seed)
-    signal = np.repeat(rng.standard_normal(sessions * bars // 10), 10)
+    signal = np.repeat(rng.standard_normal(sessions * bars // kept), kept)
     steps = strength * signal + 2.0 * rng.standard_normal(signal.size)
     entry = 20_000 + np.concatenate([[0.0], np.cumsum(steps)[:-1]])
     day, minute = np.divmod(np.arange(signal.size), bars)
@@ -255,6 +255,12 @@ def test_prohibitive_cost_ends_in_no_trade():
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_with_costs_ends_in_no_trade(seed):
     assert choose_policy(random_market(0.0, seed=seed), cost=2.36).band is None
+
+
+def test_slow_noise_rarely_ends_in_trades():
+    """A slow signal is nearly one bet a session, so that luck of many bands and rules is largest."""
+    chosen = [choose_policy(random_market(0.0, seed=seed, kept=120), cost=2.36) for seed in range(40)]
+    assert sum(policy.band is not None for policy in chosen) <= 2
 
 
 def test_four_sessions_are_too_few_to_choose_a_policy():

@@ -120,7 +120,7 @@ class Policy(_Section):
         rule: when a position is left.
         keep: share of the band below which rule ``decay`` leaves.
         hold_minutes: how long rule ``horizon`` holds.
-        score: mean net ticks a session minus one standard error on the rows of the choice.
+        score: mean net ticks a session minus two standard errors on the rows of the choice.
         sessions: sessions of the choice.
     """
 

@@ -5,8 +5,8 @@ A decision falls at the close of bar t and is executed at the open of the next b
 last entry price of each session of each contract.
 
 The expected move of a row is a slope times (score - zero rank). A position is opened where it exceeds a no-trade band.
-Slope, band and holding rule come from earlier rows only. The choice needs a mean net result above its standard error;
-otherwise the policy does not trade. All prices and moves here are in ticks.
+Slope, band and holding rule come from earlier rows only. The choice needs a slope and a mean net result above two
+standard errors; otherwise the policy does not trade. All prices and moves here are in ticks.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ BAND_QUANTILES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99)
 """Bands that are tried, as quantiles of the absolute expected move; at quantile 0 the band is 0."""
 RULES: tuple[tuple[HoldingRule, float], ...] = (("horizon", 0.0), ("reversal", 0.0), ("decay", 0.0), ("decay", 0.5))
 """Holding rules that are tried, with the share of the band below which ``decay`` leaves."""
+EVIDENCE = 2.0
+"""Standard errors by which the slope and the net result of the choice must exceed 0; a lower one trades more noise."""
 MIN_TRADED_SESSIONS = 5
 """A band and rule that traded in fewer sessions are not chosen: their result is a few trades' luck."""
 EXCHANGE_ZONE = "America/Chicago"
@@ -154,9 +156,9 @@ class PolicyTrades:
 
 
 def choose_policy(earlier: DecisionRows, cost: float) -> Policy:
-    """Return slope, band and holding rule with the best mean net result a session minus one standard error.
+    """Return slope, band and holding rule with the best mean net result a session minus two standard errors.
 
-    Not trading is a candidate with a result of 0. Noise therefore ends in a policy that does not trade.
+    Not trading is a candidate with a result of 0. Noise therefore rarely ends in trades.
 
     Args:
         earlier: rows before all rows that the policy will be measured on.
@@ -172,7 +174,7 @@ def choose_policy(earlier: DecisionRows, cost: float) -> Policy:
             trades = PolicyTrades.of(_positions(expected, earlier, band, rule, keep, earlier.hold), earlier)
             sides = earlier.per_session(trades.sides)
             net = earlier.per_session(trades.gross) - 0.5 * cost * sides
-            score = float(net.mean() - net.std(ddof=1) / math.sqrt(earlier.sessions))
+            score = float(net.mean() - EVIDENCE * net.std(ddof=1) / math.sqrt(earlier.sessions))
             if score > best.score and int((sides > 0).sum()) >= MIN_TRADED_SESSIONS:
                 found = {"band": band, "rule": rule, "keep": keep, "hold_minutes": earlier.hold, "score": score}
                 best = best.model_copy(update=found)
@@ -184,6 +186,7 @@ def fit_slope(rows: DecisionRows) -> tuple[float, float]:
 
     Least squares through the origin, so that a drift of the prices is no forecast. The slope b with the sandwich error
     s over sessions is shrunk by (1 - (s / b)^2)+, the positive part of James and Stein's estimator.
+    Up to ``EVIDENCE`` errors it is 0.
     """
     known = np.isfinite(rows.move)
     x, y = np.where(known, rows.signal, 0.0), np.where(known, rows.move, 0.0)
@@ -192,7 +195,7 @@ def fit_slope(rows: DecisionRows) -> tuple[float, float]:
         return 0.0, 0.0
     slope = float(x @ y) / spread
     error = math.sqrt(float((rows.per_session(x * (y - slope * x)) ** 2).sum())) / spread
-    return (slope * (1.0 - (error / slope) ** 2), error) if slope > error else (0.0, error)
+    return (slope * (1.0 - (error / slope) ** 2), error) if slope > EVIDENCE * error else (0.0, error)
 
 
 def apply_policy(policy: Policy, rows: DecisionRows) -> PolicyTrades:
