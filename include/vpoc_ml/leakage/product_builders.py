@@ -12,7 +12,7 @@ from vpoc_ml.leakage.training_set import Fit, Tables, TrainingSet
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
-_COUNTED = {"rows", "labelled_rows", "splits", "nonfinite_row_share"}
+_COUNTED = {"rows", "labelled_rows", "effective_rows", "splits", "nonfinite_row_share"}
 """Statistics that describe all three splits. Every other one is fitted on the training rows only."""
 
 
