@@ -93,7 +93,18 @@ def _resolved(rows: pl.DataFrame, sources: Sequence[Source], config: IngestConfi
     if not contested.height:
         return distinct, notes
     if config.conflicts == "error":
-        raise _conflict(distinct, contested["ts"].min(), sources)
+        timestamp = contested.select(pl.col("ts").min()).item()
+        differing = distinct.filter(pl.col("ts") == timestamp).unique("file", keep="first", maintain_order=True)
+        shown = [
+            f"{sources[row['file']].name}, line {row['line']}: {[row[name] for name in OHLCV]}"
+            for row in differing.iter_rows(named=True)
+        ]
+        raise UnreadableFileError(
+            sources[0].path.parent,
+            f"files of {sources[0].contract} that agree",
+            f"at {timestamp} " + " and ".join(shown),
+            remedy="Keep the correct file, or set ingest.conflicts=latest to take the file whose last bar is latest.",
+        )
     # of contested timestamps keep the rows of the file with the latest bar; of equal files the last by name
     order = distinct.group_by("file").agg(pl.col("ts").max()).sort("ts", "file").with_row_index("rank")
     ranked = distinct.join(order.select("file", "rank"), on="file", how="left", maintain_order="left")
@@ -110,17 +121,3 @@ def _in_several_files(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the timestamps that come from more than one file."""
     timed = rows.filter(pl.col("ts").is_not_null())
     return timed.group_by("ts").agg(pl.col("file").n_unique()).filter(pl.col("file") > 1)
-
-
-def _conflict(rows: pl.DataFrame, timestamp: object, sources: Sequence[Source]) -> UnreadableFileError:
-    differing = rows.filter(pl.col("ts") == timestamp).unique("file", keep="first", maintain_order=True)
-    shown = [
-        f"{sources[row['file']].name}, line {row['line']}: {[row[name] for name in OHLCV]}"
-        for row in differing.iter_rows(named=True)
-    ]
-    return UnreadableFileError(
-        sources[0].path.parent,
-        f"files of {sources[0].contract} that agree",
-        f"at {timestamp} " + " and ".join(shown),
-        remedy="Keep the correct file, or set ingest.conflicts=latest to take the file whose last bar is latest.",
-    )

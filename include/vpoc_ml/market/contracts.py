@@ -88,7 +88,11 @@ def parse_contract(text: str, *, where: str = "contract name", near: date | None
     found = next((match.groupdict() for form in _PATTERNS if (match := form.fullmatch(clean))), None)
     if found is None:
         raise ContractCodeError(text, where=where)
-    root, month, year = found["root"], _month(found), found["year"]
+    root, year = found["root"], found["year"]
+    if "number" in found:
+        month = int(found["number"])
+    else:
+        month = MONTH_CODES.index(found["letter"]) + 1 if "letter" in found else _MONTHS.index(found["name"]) + 1
     if root not in symbols():
         raise ContractCodeError(text, where=where, reason=f"no instrument {root}; known: {', '.join(symbols())}")
     listed = instrument(root).months
@@ -103,9 +107,3 @@ def parse_contract(text: str, *, where: str = "contract name", near: date | None
     if len(year) == 1:
         raise ContractCodeError(text, where=where, reason="a one-digit year needs a date of the data")
     return Contract(root, int(year) + (1900 if int(year) >= 70 else 2000), month)
-
-
-def _month(found: dict[str, str]) -> int:
-    if letter := found.get("letter"):
-        return MONTH_CODES.index(letter) + 1
-    return int(found["number"]) if "number" in found else _MONTHS.index(found["name"]) + 1

@@ -165,9 +165,15 @@ def write_market(
             contract = plan.chain[index]
             name = f"{contract.root} {contract.month:02d}-{contract.year % 100:02d}.Last.txt"
             path = files[contract.code] = folder / name
-            rows = traded(minutes, plan.chain[index], plan.es, *_volumes(plan, index, lead), rng)
+            rows = traded(minutes, contract, plan.es, *_volumes(plan, index, lead), rng)
             chosen = tuple(kind for kind in kinds if kind != TRUNCATED or index == contracts)
-            answers += _write_contract(path, plan, index, rows, chosen, seed)
+            lines = export_lines(rows, _GAP_TICKS * index)
+            if chosen:
+                fault_rng = np.random.default_rng([seed, zlib.crc32(contract.code.encode())])
+                lines, found = plant_faults(lines, rows, chosen, name, contract.code, fault_rng)
+                answers += found
+            ending = "" if TRUNCATED in chosen else "\r\n"
+            write_bytes(path, ("\r\n".join(lines) + ending).encode())
     write_bytes(vix, vix_history(pl.concat(closes), plan.table, plan.es, rng))
     answer_file = folder / "truth" / "faults.json" if kinds else None
     if answer_file:
@@ -204,20 +210,6 @@ def _volumes(plan: MarketPlan, index: int, lead: int) -> tuple[dict[date, float]
     days = [day for day in plan.days[begin:] if day <= plan.chain[index].expiry]
     share = dict(zip(days, plan.shares[index, begin:].tolist(), strict=False))
     return share, {day: _DEFERRED if lead > LEAD and front[day] < index else 0.0 for day in days}
-
-
-def _write_contract(
-    path: Path, plan: MarketPlan, index: int, rows: pl.DataFrame, kinds: tuple[str, ...], seed: int
-) -> list[PlantedFault]:
-    """Write one vendor file and return the faults planted into it."""
-    code, lines = plan.chain[index].code, export_lines(rows, _GAP_TICKS * index)
-    planted: list[PlantedFault] = []
-    if kinds:
-        rng = np.random.default_rng([seed, zlib.crc32(code.encode())])
-        lines, planted = plant_faults(lines, rows, kinds, path.name, code, rng)
-    ending = "" if TRUNCATED in kinds else "\r\n"
-    write_bytes(path, ("\r\n".join(lines) + ending).encode())
-    return planted
 
 
 @contextmanager

@@ -120,11 +120,25 @@ def plant_faults(
     edits: list[tuple[_Edit, str]] = []
     for kind in (kind for kind in kinds if kind != TRUNCATED):
         for _ in range(1 if kind in _HOLES else _PER_FILE):
-            found = next(((day, edit) for day in free if (edit := _edit(file, kind, day, rng))), None)
+            found = next(((day, each) for day in free if (each := _edit(file, kind, day, rng))), None)
             if found:
                 free.remove(found[0])
                 edits.append((found[1], kind))
-    written, answers = _applied(file, edits, name, contract)
+    written: list[str] = []
+    answers = []
+    done = 0
+    for edit, kind in sorted(edits, key=lambda pair: pair[0].start):
+        written += lines[done : edit.start]
+        line = len(written) + edit.faulty + 1
+        written += edit.lines
+        done = edit.stop
+        if kind in _HOLES:
+            first, last = file.timestamps[edit.start], file.timestamps[edit.stop - 1]
+            answers.append(PlantedFault(name, contract, kind, "hole", line, None, edit.stop - edit.start, first, last))
+        else:
+            effect: Effect = "quarantine" if kind in _REASONS else "sorted"
+            answers.append(PlantedFault(name, contract, kind, effect, line, _REASONS.get(kind)))
+    written += lines[done:]
     if TRUNCATED in kinds:
         written[-1] = written[-1].rsplit(";", 2)[0]
         answers.append(PlantedFault(name, contract, TRUNCATED, "file", len(written)))
@@ -138,7 +152,9 @@ def _edit(file: _File, kind: str, day: int, rng: np.random.Generator) -> _Edit |
     if kind == "missing-session":
         return _Edit(start, stop, ())
     if kind == "missing-hour":
-        return _hour(file, start, stop)
+        # 15:00-16:00 UTC is an hour of RTH in winter and summer; most of its minutes must have traded
+        rows = start + np.flatnonzero(file.timestamps[start:stop].dt.hour().to_numpy() == 15)
+        return _Edit(int(rows[0]), int(rows[-1]) + 1, ()) if len(rows) > 50 else None
     if stop - start < 10:
         return None
     row = int(rng.integers(start + 1, stop - 2))
@@ -163,30 +179,3 @@ def _stray(file: _File, kind: str, row: int) -> _Edit | None:
         return None
     price = file.lines[row].split(";")[_CLOSE]
     return _Edit(row, row + 1, (file.lines[row], ";".join([f"{timestamp:%Y%m%d %H%M%S}", *[price] * 4, "3"])), faulty=1)
-
-
-def _hour(file: _File, start: int, stop: int) -> _Edit | None:
-    """Return the removal of 15:00-16:00 UTC, an hour of RTH in winter and summer, if most of its minutes traded."""
-    hour = file.timestamps[start:stop].dt.hour().to_numpy() == 15
-    rows = np.flatnonzero(hour)
-    return _Edit(start + int(rows[0]), start + int(rows[-1]) + 1, ()) if len(rows) > 50 else None
-
-
-def _applied(
-    file: _File, edits: list[tuple[_Edit, str]], name: str, contract: str
-) -> tuple[list[str], list[PlantedFault]]:
-    written: list[str] = []
-    answers = []
-    done = 0
-    for edit, kind in sorted(edits, key=lambda pair: pair[0].start):
-        written += file.lines[done : edit.start]
-        line = len(written) + edit.faulty + 1
-        written += edit.lines
-        done = edit.stop
-        if kind in _HOLES:
-            first, last = file.timestamps[edit.start], file.timestamps[edit.stop - 1]
-            answers.append(PlantedFault(name, contract, kind, "hole", line, None, edit.stop - edit.start, first, last))
-        else:
-            effect: Effect = "quarantine" if kind in _REASONS else "sorted"
-            answers.append(PlantedFault(name, contract, kind, effect, line, _REASONS.get(kind)))
-    return written + file.lines[done:], answers

@@ -230,27 +230,28 @@ def _walk(
     uniform = rng.random(size)
     extra = np.exp(0.36 * state.ar1("session", rng, table.height, 0.85))
     closes, drift, deviation = np.empty(size, np.int64), np.empty(size), np.empty(size)
-    fixing = _fixing_rows(grid)
+    # the last bar of a session that has ended at 16:15 New York, when the VIX is published
+    before = (pl.col("clock") < 16 * 60 + 15) | (pl.col("clock") >= 18 * 60)
+    fixing = grid.with_row_index("row").filter(before).group_by("day", maintain_order=True).last()["row"].to_list()
     edges = np.append(np.flatnonzero(grid["first"].to_numpy()), size)
     vix: list[float] = []
     for day, (session, opened, closed) in enumerate(table.select("session", "open", "close").iter_rows()):
         rows = slice(edges[day], edges[day + 1])
         sd = math.exp(state.log_vix) / 100 / math.sqrt(252) * _SESSION_VOL * extra[day] * state.closes[-1]
-        gap = state.closes[-1] * _gap_bp(state.closed, opened) / 1e4 * rng.standard_normal()
+        long_break = state.closed is not None and (opened - state.closed).total_seconds() > 6 * 3600
+        gap_bp = _WEEKEND_GAP_BP if long_break else _GAP_BP
+        gap = state.closes[-1] * gap_bp / 1e4 * rng.standard_normal()
         deviation[rows] = sd * relative[rows]
         moves = deviation[rows] * shock[rows] + uniform[rows]
         offset = front_offset[session]
         closes[rows], drift[rows] = _steps(state.closes, gap, moves, deviation[rows], factor[rows], offset, rule)
         fixed = int(closes[fixing[day]])
-        state.log_vix = _next_log_vix(state.log_vix, math.log(fixed / state.reference), rng)
+        news = _VIX_BETA * math.log(fixed / state.reference) + _VIX_NOISE * rng.standard_normal()
+        log_vix = _VIX_MEAN + _VIX_KEEP * (state.log_vix - _VIX_MEAN) + news
+        state.log_vix = min(max(log_vix, math.log(9.0)), math.log(80.0))
         state.reference, state.closed = fixed, closed
         vix.append(round(math.exp(state.log_vix), 2))
     return closes, drift, deviation, pl.DataFrame({"date": table["session"], "close": vix})
-
-
-def _gap_bp(closed: datetime | None, opened: datetime) -> float:
-    long_break = closed is not None and (opened - closed).total_seconds() > 6 * 3600
-    return _WEEKEND_GAP_BP if long_break else _GAP_BP
 
 
 def _steps(
@@ -268,17 +269,6 @@ def _steps(
         path.append(last[-1])
         drifts.append(drift)
     return path, drifts
-
-
-def _fixing_rows(grid: pl.DataFrame) -> list[int]:
-    """Return for each session the row of the last bar that has ended at 16:15 New York, when the VIX is published."""
-    before = (pl.col("clock") < 16 * 60 + 15) | (pl.col("clock") >= 18 * 60)
-    return grid.with_row_index("row").filter(before).group_by("day", maintain_order=True).last()["row"].to_list()
-
-
-def _next_log_vix(log_vix: float, ret: float, rng: np.random.Generator) -> float:
-    shock = _VIX_BETA * ret + _VIX_NOISE * rng.standard_normal()
-    return min(max(_VIX_MEAN + _VIX_KEEP * (log_vix - _VIX_MEAN) + shock, math.log(9.0)), math.log(80.0))
 
 
 def _candles(

@@ -86,7 +86,9 @@ class TextReader:
                 return FileContents((self._numbered_source(file, head, layout, parts),), truncation=truncation)
             index = index_symbols(parts)
         if not (index.spans or index.spreads or index.others):
-            _refuse_malformed_head(file, head, layout)
+            lines = [(n, line) for n, line in enumerate(head.lines[layout.header :], layout.header + 1) if line.strip()]
+            if lines and not parse_lines(pl.Series([line for _, line in lines]), layout)["volume"].count():
+                raise _all_malformed(file, lines[0][1], lines[0][0], layout)
         refuse_without_contract(index, any_contract=bool(index.spans))
         sources = (file.source(self.name, contract, symbol, span) for (symbol, contract), span in index.spans.items())
         return FileContents(tuple(sources), index.notes(), truncation=truncation)
@@ -225,13 +227,6 @@ def _last_row_is_plausible(file: FileRef, layout: Layout) -> bool:
         return False
     lengths = [len(line.rstrip().rpartition(layout.separator)[2]) for line in rows.drop_nulls("volume")["text"]]
     return len(lengths) > 1 and lengths[-1] >= min(lengths[:-1])
-
-
-def _refuse_malformed_head(file: FileRef, head: Head, layout: Layout) -> None:
-    """Raise if every one of the first rows is malformed."""
-    lines = [(n, line) for n, line in enumerate(head.lines[layout.header :], layout.header + 1) if line.strip()]
-    if lines and not parse_lines(pl.Series([line for _, line in lines]), layout)["volume"].count():
-        raise _all_malformed(file, lines[0][1], lines[0][0], layout)
 
 
 def _all_malformed(file: FileRef, text: str, line: int, layout: Layout) -> UnreadableFileError:

@@ -1,4 +1,4 @@
-"""One reader per vendor format; ``READERS`` holds them by name, in the order in which ``sniff`` tries them."""
+"""One reader per vendor format. ``READERS`` holds them by name, in the order in which ``choose_reader`` tries them."""
 
 from __future__ import annotations
 

@@ -24,10 +24,6 @@ _MINUTE = "33"
 _NEEDED = {"ts_event", "rtype", "instrument_id", *OHLCV}
 
 
-def _recognise(head: Head) -> bool:
-    return set(text_layout.names(head)) >= _NEEDED
-
-
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = text_layout.names(head)
     rtype = text_layout.value(head, text_layout.position(head, "rtype", file))
@@ -50,4 +46,4 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     )
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
+READER = TextReader(_NAME, EXPECTED, lambda head: set(text_layout.names(head)) >= _NEEDED, _layout)

@@ -71,18 +71,28 @@ class DbnReader:
         return describe_format("Databento DBN ohlcv-1m", "UTC", "start")
 
     def _rows(self, file: FileRef, config: IngestConfig) -> Iterator[pl.DataFrame]:
-        databento = _package(file)
-        failures = _failures()
+        try:
+            databento = importlib.import_module("databento")
+        except ImportError as error:
+            raise MissingInputError(
+                file.shown, "the package databento to read DBN", "Install it with pip install 'vpoc-ml[databento]'."
+            ) from error
+        dbn, zstandard = importlib.import_module("databento_dbn"), importlib.import_module("zstandard")
+        of_package = (ValueError, KeyError, TypeError, EOFError, RuntimeError, dbn.DBNError, zstandard.ZstdError)
         try:
             _check_whole(file, config)
-            store = _store(databento, file, config)
+            if file.member is None and not is_gzip(file.path):
+                store = databento.DBNStore.from_file(file.path)
+            else:  # the content of a zip or gzip is unpacked into memory
+                with open_unpacked(file.path, file.member, ratio=config.expansion_limit) as stream:
+                    store = databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
             if str(store.schema) != "ohlcv-1m":
                 raise UnreadableFileError(file.shown, "schema ohlcv-1m", str(store.schema), remedy="Request ohlcv-1m.")
             line = 1
             for frame in store.to_df(price_type="fixed", pretty_ts=False, count=_RECORDS):
                 yield _typed(frame.reset_index(), line)
                 line += len(frame)
-        except failures as error:
+        except of_package as error:  # what the package raises on an incomplete file
             raise UnreadableFileError(
                 file.shown, self.expected, f"{error} (cut off or damaged)"[:300], remedy="Deliver the file again."
             ) from error
@@ -100,29 +110,6 @@ def _typed(frame: Any, line: int) -> pl.DataFrame:
         pl.format("record {}", number).alias("text"),
         "symbol",
     )
-
-
-def _package(file: FileRef) -> Any:
-    try:
-        return importlib.import_module("databento")
-    except ImportError as error:
-        raise MissingInputError(
-            file.shown, "the package databento to read DBN", "Install it with pip install 'vpoc-ml[databento]'."
-        ) from error
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Return the errors that the package raises on an incomplete DBN file."""
-    dbn, zstandard = importlib.import_module("databento_dbn"), importlib.import_module("zstandard")
-    return (ValueError, KeyError, TypeError, EOFError, RuntimeError, dbn.DBNError, zstandard.ZstdError)
-
-
-def _store(databento: Any, file: FileRef, config: IngestConfig) -> Any:
-    """Return the package's view of a file; the content of a zip or gzip is unpacked into memory."""
-    if file.member is None and not is_gzip(file.path):
-        return databento.DBNStore.from_file(file.path)
-    with open_unpacked(file.path, file.member, ratio=config.expansion_limit) as stream:
-        return databento.DBNStore.from_bytes(io.BytesIO(stream.read()))
 
 
 def _check_whole(file: FileRef, config: IngestConfig) -> None:

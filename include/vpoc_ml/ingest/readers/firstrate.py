@@ -25,10 +25,6 @@ _HEADERS = (["timestamp", *OHLCV], ["datetime", *OHLCV])
 _LAYOUT = Layout(",", ("timestamp", *OHLCV), TimestampFormat(("%Y-%m-%d %H:%M:%S",), _ZONE), "")
 
 
-def _recognise(head: Head) -> bool:
-    return mostly(head, replace(_LAYOUT, header=int(text_layout.names(head) in _HEADERS)))
-
-
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     zone = zone_of(file, _NAME, config, _ZONE)
     side = label_side_of(file, _NAME, config, "start")
@@ -37,4 +33,9 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     return replace(_LAYOUT, timestamp=timestamp, note=note, header=int(text_layout.names(head) in _HEADERS))
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
+READER = TextReader(
+    _NAME,
+    EXPECTED,
+    lambda head: mostly(head, replace(_LAYOUT, header=int(text_layout.names(head) in _HEADERS))),
+    _layout,
+)

@@ -149,10 +149,6 @@ def fits_positions(head: Head, config: IngestConfig) -> bool:
     return mapping.layout(head) is not None
 
 
-def _recognise(head: Head) -> bool:
-    return False  # only a declared mapping makes a file generic; see sniff
-
-
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     mapping = parse_mapping(config)
     layout = mapping.layout(head)
@@ -169,4 +165,5 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     return replace(layout, timestamp=replace(form, label_side=side), note=note)
 
 
-READER = TextReader(NAME, EXPECTED, _recognise, _layout, forced=True)
+# only a declared mapping makes a file generic; see ``ingest.discover.choose_reader``
+READER = TextReader(NAME, EXPECTED, lambda head: False, _layout, forced=True)

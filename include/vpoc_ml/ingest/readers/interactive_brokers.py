@@ -19,12 +19,8 @@ from vpoc_ml.ingest.parsing.text_layout import ISO, Layout
 
 EXPECTED = "Interactive Brokers bars (date,open,high,low,close,volume,average,barCount)"
 _NAME = "interactive_brokers"
+_COLUMNS = ["date", *OHLCV, "average", "barcount"]
 _FORMATS = (*ISO, "%Y%m%d %H:%M:%S", "%Y%m%d  %H:%M:%S")
-
-
-def _recognise(head: Head) -> bool:
-    columns = text_layout.names(head)
-    return columns[-8:] == ["date", *OHLCV, "average", "barcount"]
 
 
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
@@ -41,4 +37,4 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     )
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
+READER = TextReader(_NAME, EXPECTED, lambda head: text_layout.names(head)[-8:] == _COLUMNS, _layout)

@@ -59,7 +59,10 @@ class ScidReader:
         first = _rows(np.frombuffer(head.raw[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES], RECORD), 1, instrument)
         near = first["ts"].drop_nulls().dt.date().to_list()
         contract = contract_in_name(file.name, near=near[0] if near else None)
-        truncation = _cut_off(file)
+        truncation = None
+        if file.member is None:
+            complete, rest = divmod(max(file.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
+            truncation = _partial(file, complete + 1) if rest else None
         return FileContents((file.source(self.name, contract),), truncation=truncation)
 
     def batches(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
@@ -134,13 +137,6 @@ def _check_header(file: FileRef, raw: bytes) -> None:
     else:
         found = repr(raw[:4])
     raise UnreadableFileError(file.shown, "SCID, a header of 56 and records of 40 bytes", found, line=1)
-
-
-def _cut_off(file: FileRef) -> UnreadableFileError | None:
-    if file.member is not None:
-        return None
-    complete, rest = divmod(max(file.path.stat().st_size - HEADER_BYTES, 0), RECORD_BYTES)
-    return _partial(file, complete + 1) if rest else None
 
 
 def _partial(file: FileRef, record: int) -> UnreadableFileError:

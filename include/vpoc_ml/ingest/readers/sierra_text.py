@@ -22,10 +22,6 @@ _ROLES = {name: name for name in ("date", "time", *OHLCV)} | {"last": "close"}
 _FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
 
 
-def _recognise(head: Head) -> bool:
-    return text_layout.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"]
-
-
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     zone = zone_of(file, _NAME, config, None)
     side = label_side_of(file, _NAME, config, "start")
@@ -34,4 +30,9 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     return Layout(",", fields, TimestampFormat(_FORMATS, zone, side), note, header=1)
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
+READER = TextReader(
+    _NAME,
+    EXPECTED,
+    lambda head: text_layout.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"],
+    _layout,
+)

@@ -22,10 +22,6 @@ EXPECTED = "a TradingView export (time,open,high,low,close,...,Volume)"
 _NAME = "tradingview"
 
 
-def _recognise(head: Head) -> bool:
-    return text_layout.names(head)[:5] == ["time", *PRICES]
-
-
 def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     columns = text_layout.names(head)
     if "volume" not in columns:
@@ -45,4 +41,4 @@ def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
     return Layout(",", fields, timestamp, note, header=1, final_newline_optional=True)
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
+READER = TextReader(_NAME, EXPECTED, lambda head: text_layout.names(head)[:5] == ["time", *PRICES], _layout)

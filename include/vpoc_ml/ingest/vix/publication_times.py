@@ -62,15 +62,10 @@ def parse_times(path: Path, written: pl.DataFrame, config: IngestConfig, form: s
     if (clock == timedelta(0)).all():
         return RowTimes(day, nothing)
     local = day.cast(pl.Datetime("us")) + clock
-    if offset.has_nulls():
-        return _without_offset(path, day, local, nothing, config)
-    start = (local - offset).dt.replace_time_zone("UTC")
-    day = start.dt.convert_time_zone(NEW_YORK).dt.date()
-    return RowTimes(day, nothing if day.is_unique().all() else start)
-
-
-def _without_offset(path: Path, day: pl.Series, local: pl.Series, nothing: pl.Series, config: IngestConfig) -> RowTimes:
-    """Return the times of rows without an offset: daily, or in the zone ``ingest.timezone``."""
+    if not offset.has_nulls():
+        start = (local - offset).dt.replace_time_zone("UTC")
+        day = start.dt.convert_time_zone(NEW_YORK).dt.date()
+        return RowTimes(day, nothing if day.is_unique().all() else start)
     if day.is_unique().all():
         return RowTimes(day, nothing)
     zone = zone_of(FileRef(path), "vix", config, None)
