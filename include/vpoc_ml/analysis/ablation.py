@@ -8,7 +8,7 @@ choice of the validation sessions, not that of the training rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from vpoc_ml.analysis.skill import critical_t, draws, t_value
 from vpoc_ml.analysis.train_validation_view import TrainValidationView
 from vpoc_ml.config import RunConfig
-from vpoc_ml.evaluation.bootstrap import Resamples
 from vpoc_ml.evaluation.forecasts import Floats, Forecast
 from vpoc_ml.evaluation.metrics import SessionSums, compare, correlation_gain, describe, reduce
 
@@ -90,39 +89,28 @@ def ablation(
     fitted, rows = (fit_ridge if model == "ridge" else fit_trees)(view, columns, clip)
     labelled_rows = view.labelled_rows("validation")
     resamples = draws(labelled_rows, config.evaluation)
-    sums = {
-        name: reduce(Forecast(name, rank, view.target.zero_score), labelled_rows, config.evaluation.huber_delta)
-        for name, rank in _predictions(view, fitted, clip)
-    }
-    tested = {name: members for name, members in {**families, **clusters}.items() if f"without {name}" in sums}
-    bar = critical_t(config.evaluation.confidence, len(tested), labelled_rows.sessions)
-    groups = {
-        name: {
-            "features": list(members),
-            **_gain(sums[FULL], sums[f"without {name}"], resamples, bar),
-            "alone": describe(sums[f"only {name}"], resamples).model_dump() if f"only {name}" in sums else None,
-        }
-        for name, members in tested.items()
-    }
-    return {"model": model, "rows": rows, "full": describe(sums[FULL], resamples).model_dump(), "groups": groups}
-
-
-def _gain(full: SessionSums, without: SessionSums, resamples: Resamples, bar: float) -> dict[str, Any]:
-    gain = compare(full, without, resamples).model_dump()
-    if full.rank_ic is None or without.rank_ic is None:
-        return {"gain": gain, "stands": False}
-    t = t_value(np.hstack([full.rank_ic, without.rank_ic]), resamples, correlation_gain)
-    return {"gain": gain, "stands": t is not None and abs(t) > bar}
-
-
-def _predictions(view: TrainValidationView, fitted: Mapping[str, Predict], clip: float) -> Iterator[tuple[str, Floats]]:
-    """Yield the forecast of each model for the validation rows. The features are read once, in blocks."""
     parts: dict[str, list[Floats]] = {name: [] for name in fitted}
-    for block in view.blocks("validation", clip):
+    for block in view.blocks("validation", clip):  # the features are read once, for all models
         for name, predict in fitted.items():
             parts[name].append(predict(block))
+    sums: dict[str, SessionSums] = {}
     for name in fitted:
-        yield name, np.concatenate(parts.pop(name))
+        forecast = Forecast(name, np.concatenate(parts.pop(name)), view.target.zero_score)
+        sums[name] = reduce(forecast, labelled_rows, config.evaluation.huber_delta)
+    tested = {name: members for name, members in {**families, **clusters}.items() if f"without {name}" in sums}
+    bar = critical_t(config.evaluation.confidence, len(tested), labelled_rows.sessions)
+    full, groups = sums[FULL], {}
+    for name, members in tested.items():
+        without, t = sums[f"without {name}"], None
+        if full.rank_ic is not None and without.rank_ic is not None:
+            t = t_value(np.hstack([full.rank_ic, without.rank_ic]), resamples, correlation_gain)
+        groups[name] = {
+            "features": list(members),
+            "gain": compare(full, without, resamples).model_dump(),
+            "stands": t is not None and abs(t) > bar,
+            "alone": describe(sums[f"only {name}"], resamples).model_dump() if f"only {name}" in sums else None,
+        }
+    return {"model": model, "rows": rows, "full": describe(full, resamples).model_dump(), "groups": groups}
 
 
 def fit_ridge(
@@ -140,14 +128,14 @@ def fit_ridge(
         total, products, rows = total + joined.sum(axis=0), products + joined.T @ joined, rows + len(block)
     mean = total / rows
     covariance = products / rows - np.outer(mean, mean)
-    return {name: _solve(covariance, mean, chosen) for name, chosen in columns.items()}, rows
 
+    def solve(chosen: list[int]) -> Predict:
+        penalised = covariance[np.ix_(chosen, chosen)] + RIDGE_PENALTY * np.eye(len(chosen))
+        weights = np.linalg.solve(penalised, covariance[chosen, -1])
+        offset = float(mean[-1] - weights @ mean[chosen])
+        return lambda block: np.asarray(block[:, chosen] @ weights + offset, np.float64)
 
-def _solve(covariance: Floats, mean: Floats, chosen: list[int]) -> Predict:
-    penalised = covariance[np.ix_(chosen, chosen)] + RIDGE_PENALTY * np.eye(len(chosen))
-    weights = np.linalg.solve(penalised, covariance[chosen, -1])
-    offset = float(mean[-1] - weights @ mean[chosen])
-    return lambda block: np.asarray(block[:, chosen] @ weights + offset, np.float64)
+    return {name: solve(chosen) for name, chosen in columns.items()}, rows
 
 
 def fit_trees(

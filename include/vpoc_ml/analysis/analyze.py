@@ -35,10 +35,24 @@ def analyze(run_dir: Path, config: RunConfig) -> FeatureAnalysis:
     families = by_family(view.features)
     groups = clusters_beside_families(clusters, families)
     skill = skills(view, config.evaluation)
-    features = {
-        name: _described(name) | _distributed(view, name, config.model.guard_clip) | {"skill": skill[name]}
-        for name in view.features
-    }
+    clip, features = config.model.guard_clip, {}
+    for name in view.features:
+        values, known = view.column(name), ALL_FEATURES.get(name)
+        train = values[view.mask("train")]
+        after, robust = view.guarded(name, train, clip), fit_robust_scaling(train)
+        features[name] = {
+            "family": _family(name),
+            "unit": known.unit if known else "",
+            "formula": known.formula if known else "",
+            "median": robust.median,
+            "scale": robust.scale,
+            "before": describe(train),
+            "after": describe(after),
+            "extremes": extremes(train, robust.median, robust.scale),
+            "clipped": float((np.abs(after) >= clip).mean()),
+            "drift": drift(values, view.contract, view.contracts, robust.scale),
+            "skill": skill[name],
+        }
     result = _null_nonfinite(
         {
             "about": _about(view, config),
@@ -79,30 +93,8 @@ def clusters_beside_families(clusters: Mapping[str, Any], families: Mapping[str,
     }
 
 
-def _described(name: str) -> dict[str, Any]:
-    """Return family, unit and formula of a feature; an unknown column has no unit."""
-    known = ALL_FEATURES.get(name)
-    return {"family": _family(name), "unit": known.unit if known else "", "formula": known.formula if known else ""}
-
-
 def _family(name: str) -> str:
     return ALL_FEATURES[name].family if name in ALL_FEATURES else "other"
-
-
-def _distributed(view: TrainValidationView, name: str, clip: float) -> dict[str, Any]:
-    """Return the distribution on the training rows, and the drift between contracts on all rows of the view."""
-    values, codes = view.column(name), view.contracts
-    train = values[view.mask("train")]
-    after, known = view.guarded(name, train, clip), fit_robust_scaling(train)
-    return {
-        "median": known.median,
-        "scale": known.scale,
-        "before": describe(train),
-        "after": describe(after),
-        "extremes": extremes(train, known.median, known.scale),
-        "clipped": float((np.abs(after) >= clip).mean()),
-        "drift": drift(values, view.contract, codes, known.scale),
-    }
 
 
 def _about(view: TrainValidationView, config: RunConfig) -> dict[str, Any]:

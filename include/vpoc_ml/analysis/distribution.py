@@ -83,16 +83,15 @@ def drift(values: Floats, contract: Ints, codes: Sequence[str], scale: float) ->
     cells = np.bincount(contract * bins + bin_of, minlength=bins * len(codes)).astype(np.int64)
     counts = cells.reshape(len(codes), bins)
     sums = np.bincount(contract, values, len(codes)).astype(np.float64)
-    return {code: _against_others(counts, sums, at, scale) for at, code in enumerate(codes)}
-
-
-def _against_others(counts: Ints, sums: Floats, at: int, scale: float) -> dict[str, Any]:
-    own, others = counts[at], counts.sum(axis=0) - counts[at]
-    rows, left = int(own.sum()), int(others.sum())
-    if not rows or not left:
-        return {"rows": rows, "psi": None, "shift": None}
-    shift = float(sums[at] / rows - (sums.sum() - sums[at]) / left) / scale
-    return {"rows": rows, "psi": psi(own, others), "shift": shift}
+    compared: dict[str, dict[str, Any]] = {}
+    for at, code in enumerate(codes):
+        own, others = counts[at], counts.sum(axis=0) - counts[at]
+        rows, left = int(own.sum()), int(others.sum())
+        compared[code] = {"rows": rows, "psi": None, "shift": None}
+        if rows and left:
+            shift = float(sums[at] / rows - (sums.sum() - sums[at]) / left) / scale
+            compared[code] |= {"psi": psi(own, others), "shift": shift}
+    return compared
 
 
 def psi(own: Ints, others: Ints) -> float:

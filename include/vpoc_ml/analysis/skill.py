@@ -31,7 +31,28 @@ def skills(view: TrainValidationView, settings: EvaluationConfig) -> dict[str, d
     labelled_rows = {split: view.labelled_rows(split) for split in ("train", "validation")}
     resamples = {split: draws(rows, settings) for split, rows in labelled_rows.items()}
     bar = critical_t(settings.confidence, len(view.features), labelled_rows["validation"].sessions)
-    return {name: _skill(view, name, labelled_rows, resamples, bar) for name in view.features}
+    found = {}
+    for name in view.features:
+        values = view.column(name)
+        middle = fit_robust_scaling(values[view.mask("train")]).median
+        centred = np.where(np.isfinite(values), values - middle, 0.0)
+        train, validation = (centred[view.mask(split, labelled=True)] for split in ("train", "validation"))
+        train_ic = _ic(reduce(Forecast("feature", train, 0.0), labelled_rows["train"], 1.0), resamples["train"])
+        direction = -1.0 if train_ic is not None and train_ic.value < 0 else 1.0
+        sums = reduce(Forecast("feature", direction * validation, 0.0), labelled_rows["validation"], 1.0)
+        ic = _ic(sums, resamples["validation"])
+        if ic is not None and direction < 0:  # the IC of the feature itself
+            ic = Interval(-ic.value, -ic.high, -ic.low)
+        accuracy = resamples["validation"].interval(sums.accuracy, ratio)
+        t = None if sums.rank_ic is None else t_value(sums.rank_ic, resamples["validation"], correlation)
+        found[name] = {
+            "train_ic": None if train_ic is None else asdict(train_ic),
+            "validation_ic": None if ic is None else asdict(ic),
+            "t": None if t is None else direction * t,
+            "stands": t is not None and abs(t) > bar,
+            "accuracy": asdict(accuracy) if accuracy is not None and ic is not None else None,
+        }
+    return found
 
 
 def draws(rows: LabelledRows, settings: EvaluationConfig) -> Resamples:
@@ -51,37 +72,5 @@ def t_value(sums: Floats, resamples: Resamples, statistic: Statistic) -> float |
     return value / error if math.isfinite(value) and error > 0 else None
 
 
-def _skill(
-    view: TrainValidationView,
-    name: str,
-    labelled_rows: dict[str, LabelledRows],
-    resamples: dict[str, Resamples],
-    bar: float,
-) -> dict[str, Any]:
-    values = view.column(name)
-    middle = fit_robust_scaling(values[view.mask("train")]).median
-    centred = np.where(np.isfinite(values), values - middle, 0.0)
-    train, validation = (centred[view.mask(split, labelled=True)] for split in ("train", "validation"))
-    train_ic = _ic(_sums(train, labelled_rows["train"]).rank_ic, resamples["train"])
-    direction = -1.0 if train_ic is not None and train_ic.value < 0 else 1.0
-    sums = _sums(direction * validation, labelled_rows["validation"])
-    ic = _ic(sums.rank_ic, resamples["validation"])
-    if ic is not None and direction < 0:  # the IC of the feature itself
-        ic = Interval(-ic.value, -ic.high, -ic.low)
-    accuracy = resamples["validation"].interval(sums.accuracy, ratio)
-    t = None if sums.rank_ic is None else t_value(sums.rank_ic, resamples["validation"], correlation)
-    return {
-        "train_ic": None if train_ic is None else asdict(train_ic),
-        "validation_ic": None if ic is None else asdict(ic),
-        "t": None if t is None else direction * t,
-        "stands": t is not None and abs(t) > bar,
-        "accuracy": asdict(accuracy) if accuracy is not None and ic is not None else None,
-    }
-
-
-def _sums(values: Floats, rows: LabelledRows) -> SessionSums:
-    return reduce(Forecast("feature", values, 0.0), rows, 1.0)
-
-
-def _ic(sums: Floats | None, resamples: Resamples) -> Interval | None:
-    return None if sums is None else resamples.interval(sums, correlation)
+def _ic(sums: SessionSums, resamples: Resamples) -> Interval | None:
+    return None if sums.rank_ic is None else resamples.interval(sums.rank_ic, correlation)

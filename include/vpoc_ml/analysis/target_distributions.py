@@ -13,7 +13,6 @@ from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.labels import known_volatility
 from vpoc_ml.dataset.targets import KINDS, fit_target
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.evaluation.forecasts import Floats
 
 
 def target_distributions(view: TrainValidationView, config: DatasetConfig) -> dict[str, dict[str, Any]]:
@@ -27,37 +26,29 @@ def target_distributions(view: TrainValidationView, config: DatasetConfig) -> di
     ``validation``. A kind whose options do not suit these returns has only ``predicts``, ``chosen`` and ``refused``,
     the reason.
     """
-    volatility = _volatility(view, config)
-    return {kind: _described(view, kind, volatility, config) for kind in KINDS}
-
-
-def _described(view: TrainValidationView, kind: str, volatility: Floats, config: DatasetConfig) -> dict[str, Any]:
-    head = {"predicts": KINDS[kind].predicts, "chosen": kind == config.target.kind}
-    returns, train = view.keys["ret"].to_numpy(), view.mask("train", labelled=True)
-    try:
-        target = fit_target(kind, returns[train], volatility[train], config)
-    except InvalidValueError as error:
-        return head | {"refused": str(error)}
-    made = view.column("y") if head["chosen"] else target.apply(view.keys["ret"].to_numpy(), volatility)
-    values = {split: made[view.mask(split, labelled=True)] for split in SPLITS}
-    _, counts = np.unique(values["train"], return_counts=True)
-    return head | {
-        "loss": target.loss,
-        "outputs": target.outputs,
-        "distinct": int(counts.size),
-        "commonest": float(counts.max() / counts.sum()),
-        **{split: describe(found) for split, found in values.items()},
-    }
-
-
-def _volatility(view: TrainValidationView, config: DatasetConfig) -> Floats:
-    """Return the volatility of each row's label known at the row, from the earlier returns of its contract."""
-    known = view.keys.select(
-        pl.col("last_ret")
-        .map_batches(
-            lambda column: known_volatility(column, config.horizon.minutes, config.target.bars),
-            return_dtype=pl.Float64,
-        )
-        .over("contract")
+    # the volatility of each row's label that is known at the row, from the earlier returns of its contract
+    known = pl.col("last_ret").map_batches(
+        lambda column: known_volatility(column, config.horizon.minutes, config.target.bars), return_dtype=pl.Float64
     )
-    return known.to_series().to_numpy()
+    volatility = view.keys.select(known.over("contract")).to_series().to_numpy()
+    returns, train = view.keys["ret"].to_numpy(), view.mask("train", labelled=True)
+    described: dict[str, dict[str, Any]] = {}
+    for kind in KINDS:
+        chosen = kind == config.target.kind
+        described[kind] = {"predicts": KINDS[kind].predicts, "chosen": chosen}
+        try:
+            target = fit_target(kind, returns[train], volatility[train], config)
+        except InvalidValueError as error:
+            described[kind]["refused"] = str(error)
+            continue
+        made = view.column("y") if chosen else target.apply(returns, volatility)
+        values = {split: made[view.mask(split, labelled=True)] for split in SPLITS}
+        _, counts = np.unique(values["train"], return_counts=True)
+        described[kind] |= {
+            "loss": target.loss,
+            "outputs": target.outputs,
+            "distinct": int(counts.size),
+            "commonest": float(counts.max() / counts.sum()),
+            **{split: describe(found) for split, found in values.items()},
+        }
+    return described

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
 from vpoc_ml.dataset.robust_scaling import robust_scale
 from vpoc_ml.dataset.scalers import Scaler, apply_column, scaler_from_json
@@ -110,29 +111,19 @@ def open_train_validation_view(run_dir: Path) -> TrainValidationView:
         ArtifactError: training set and statistics do not belong together, test rows do not come last, or a
             split has no labelled row.
     """
-    path = run_dir / "training_set.parquet"
+    path = run_dir / layout.TRAINING_SET
     if not path.is_file():
         raise MissingInputError(path, "a training set", "Build the training set of this run first.")
     statistics = read_feature_statistics(run_dir)
-    _require_columns(path, statistics.features)
-    view = TrainValidationView(path, _read_keys(path), statistics)
+    known = pl.read_parquet_schema(path)
+    if absent := [name for name in (*_KEYS, *statistics.features) if name not in known]:
+        raise ArtifactError(path, f"the columns {', '.join(absent)}", "no such columns")
+    rows, in_view = pl.scan_parquet(path), pl.col("split").is_in(SPLITS)
+    keys = rows.filter(in_view).select(_KEYS).collect()
+    if not rows.head(keys.height).select(in_view.all()).collect().item():
+        raise ArtifactError(path, "the test rows after those of train and validation", "test rows between them")
+    view = TrainValidationView(path, keys, statistics)
     for split in SPLITS:
         if not view.mask(split, labelled=True).any():
             raise ArtifactError(path, f"labelled rows in the {split} split", "none")
     return view
-
-
-def _read_keys(path: Path) -> pl.DataFrame:
-    rows = pl.scan_parquet(path)
-    in_view = pl.col("split").is_in(SPLITS)
-    keys = rows.filter(in_view).select(_KEYS).collect()
-    if not rows.head(keys.height).select(in_view.all()).collect().item():
-        raise ArtifactError(path, "the test rows after those of train and validation", "test rows between them")
-    return keys
-
-
-def _require_columns(path: Path, features: Sequence[str]) -> None:
-    known = pl.read_parquet_schema(path)
-    absent = [name for name in (*_KEYS, *features) if name not in known]
-    if absent:
-        raise ArtifactError(path, f"the columns {', '.join(absent)}", "no such columns")
