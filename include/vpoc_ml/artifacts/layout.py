@@ -48,6 +48,8 @@ VALIDATION_RETURNS = "validation_returns.parquet"
 """In a trial's folder, ``search/trials/<trial>/``."""
 
 VIX = "vix/VIX.parquet"
+LEDGER = "ledger.jsonl"
+"""In the registry's folder."""
 LEAKAGE_PROOF = "leakage/proof.json"
 DATA_DOCS_PAGE = f"{REPORTS}/data_docs/index.html"
 

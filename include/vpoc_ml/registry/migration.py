@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry.champion_history import champion_history, champions_of, keys
@@ -40,7 +41,11 @@ def migrate(ledger: Ledger, mlflow: MlflowStore) -> None:
         _check_champion(entries, versions, mlflow.alias(None))
         for item in unkeyed:
             key = _key(item)
-            _assign(ledger, item, key)
+            about = [entry for entry in ledger.entries() if entry.version == item.version]
+            if about and not any(entry.key for entry in about):
+                reason = f"The key is that of the configuration of run {item.run}."
+                then = datetime.fromisoformat(about[-1].time)  # the key applied since then: this decides nothing
+                ledger.append(book.ASSIGN, version=item.version, key=str(key), reasons=[reason], now=then)
             mlflow.set_key(item.version, key)
         entries = ledger.entries()
         for key in keys(entries):
@@ -67,21 +72,12 @@ def _check_champion(entries: Sequence[LedgerEntry], versions: Sequence[ModelVers
         )
 
 
-def _assign(ledger: Ledger, item: ModelVersion, key: ModelKey) -> None:
-    """Record the key of a version in the ledger, unless it is recorded."""
-    about = [entry for entry in ledger.entries() if entry.version == item.version]
-    if about and not any(entry.key for entry in about):
-        reason = f"The key is that of the configuration of run {item.run}."
-        then = datetime.fromisoformat(about[-1].time)  # the key applied since then: the migration decides nothing
-        ledger.append(book.ASSIGN, version=item.version, key=str(key), reasons=[reason], now=then)
-
-
 def _key(item: ModelVersion) -> ModelKey:
-    where = f"{item.source.rstrip('/')}/config.json"
+    where = f"{item.source.rstrip('/')}/{layout.CONFIG}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             download(where, Path(folder, "config"))
-            return ModelKey.of_stored(Path(folder, "config", "config.json").read_bytes())
+            return ModelKey.of_stored(Path(folder, "config", layout.CONFIG).read_bytes())
         except (ArtifactError, OSError, ValueError, TypeError, AttributeError) as error:
             raise RegistryError(
                 f"Expected the configuration of version {item.version} (run {item.run}) at {where}; {error}."

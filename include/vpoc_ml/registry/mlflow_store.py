@@ -192,23 +192,21 @@ class MlflowStore:
         token: str | None = ""
         while token is not None:
             page = self.client.search_model_versions(wanted, page_token=token or None)
-            found += [_registered(item) for item in page]
+            found += [
+                ModelVersion(
+                    version=int(item.version),
+                    run=item.tags["run"],
+                    fingerprint=item.tags["fingerprint"],
+                    weights=item.tags["weights"],
+                    source=item.source,
+                    created_ms=int(item.creation_timestamp),
+                    key=ModelKey.parse(item.tags["key"]) if "key" in item.tags else None,
+                    run_id=item.run_id,
+                )
+                for item in page
+            ]
             token = page.token or None
         return found
-
-
-def _registered(item: Any) -> ModelVersion:
-    tags = item.tags
-    return ModelVersion(
-        version=int(item.version),
-        run=tags["run"],
-        fingerprint=tags["fingerprint"],
-        weights=tags["weights"],
-        source=item.source,
-        created_ms=int(item.creation_timestamp),
-        key=ModelKey.parse(tags["key"]) if "key" in tags else None,
-        run_id=item.run_id,
-    )
 
 
 def _alias(key: ModelKey | None) -> str:

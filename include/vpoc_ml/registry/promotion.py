@@ -93,23 +93,26 @@ class PromotionDecision:
 
 def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
     """Return whether the candidate becomes champion, with every reason."""
-    checks = [
-        _gates(evidence),
-        _rank_ic(evidence, rules),
-        *(_baseline(name, evidence.accuracy_gain.get(name)) for name in BASELINES),
-        _huber(evidence),
-        *_net(evidence, rules),
-        *_champion(evidence, rules),
-    ]
+    failures = evidence.gate_failures
+    text = f"{len(failures)} gate failure(s): {'; '.join(failures)}." if failures else ""
+    checks = [PromotionCheck("gates", not failures, text or "Every gate of the run passed (0 failures).")]
+    checks.append(_rank_ic(evidence, rules))
+    for name in BASELINES:
+        gain, what = evidence.accuracy_gain.get(name), f"The gain in direction accuracy over {name}"
+        shown = f"{what} could not be measured." if gain is None else f"{what} is {_points(gain)}"
+        checks.append(_excludes_zero(f"accuracy_vs_{name}", shown, gain))
+    gain, shown = evidence.huber_gain, "The Huber loss against the constant could not be measured."
+    if gain is not None:
+        shown = f"The Huber loss is lower than the constant's by {gain.value:.6f} [{gain.low:.6f}, {gain.high:.6f}]"
+    checks.append(_excludes_zero("huber_vs_constant", shown, gain))
+    if rules.require_net_profit:
+        net, text = evidence.net, "The result after costs could not be measured."
+        if net is not None:
+            text = f"The backtest's result after costs is {net:,.2f} dollars; a profit is required."
+        checks.append(PromotionCheck("net_profit", net is not None and net > 0, text))
+    checks += _champion(evidence, rules)
     against = tuple(check.text for check in checks if not check.passed)
     return PromotionDecision(not against, against or tuple(check.text for check in checks), tuple(checks))
-
-
-def _gates(evidence: Evidence) -> PromotionCheck:
-    failures = evidence.gate_failures
-    if not failures:
-        return PromotionCheck("gates", True, "Every gate of the run passed (0 failures).")
-    return PromotionCheck("gates", False, f"{len(failures)} gate failure(s): {'; '.join(failures)}.")
 
 
 def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> PromotionCheck:
@@ -124,31 +127,6 @@ def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> PromotionCheck:
     return PromotionCheck(
         "rank_ic", False, f"{shown}; its lower bound does not exceed {least:.4f}: no evidence of skill."
     )
-
-
-def _baseline(name: str, gain: Interval | None) -> PromotionCheck:
-    check = f"accuracy_vs_{name}"
-    if gain is None:
-        return PromotionCheck(check, False, f"The gain in direction accuracy over {name} could not be measured.")
-    shown = f"The gain in direction accuracy over {name} is {_points(gain)}"
-    return _excludes_zero(check, shown, gain)
-
-
-def _huber(evidence: Evidence) -> PromotionCheck:
-    gain = evidence.huber_gain
-    if gain is None:
-        return PromotionCheck("huber_vs_constant", False, "The Huber loss against the constant could not be measured.")
-    shown = f"The Huber loss is lower than the constant's by {gain.value:.6f} [{gain.low:.6f}, {gain.high:.6f}]"
-    return _excludes_zero("huber_vs_constant", shown, gain)
-
-
-def _net(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck]:
-    if not rules.require_net_profit:
-        return []
-    if evidence.net is None:
-        return [PromotionCheck("net_profit", False, "The result after costs could not be measured.")]
-    text = f"The backtest's result after costs is {evidence.net:,.2f} dollars; a profit is required."
-    return [PromotionCheck("net_profit", evidence.net > 0, text)]
 
 
 def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck]:
@@ -173,7 +151,10 @@ def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck
     return checks
 
 
-def _excludes_zero(name: str, shown: str, gain: Interval) -> PromotionCheck:
+def _excludes_zero(name: str, shown: str, gain: Interval | None) -> PromotionCheck:
+    """Return the check that a gain lies above zero; a gain that was not measured fails with ``shown`` as it is."""
+    if gain is None:
+        return PromotionCheck(name, False, shown)
     if gain.low > 0:
         return PromotionCheck(name, True, f"{shown}; the interval lies above zero.")
     where = "contains zero: no evidence of skill" if gain.high >= 0 else "lies below zero: worse than this baseline"

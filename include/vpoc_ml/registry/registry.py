@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.model_card import ModelSummary, VersionDecision
 from vpoc_ml.registry.champion_history import keys
 from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Ledger, LedgerEntry
@@ -27,7 +28,7 @@ class Registry:
     def __init__(self, tracking_uri: str, *, folder: Path, artifacts: str | None = None) -> None:
         self.folder = folder.resolve()
         self.mlflow = MlflowStore(tracking_uri, artifacts)
-        self.ledger = Ledger(self.folder / "ledger.jsonl", self.mlflow)
+        self.ledger = Ledger(self.folder / layout.LEDGER, self.mlflow)
         self._migrated = False
 
     @classmethod

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
@@ -29,9 +30,9 @@ from vpoc_ml.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "best_model.safetensors"
-REQUIRED = (WEIGHTS, "best_model.json", "config.json", "metrics.json", "feature_statistics.json")
-OPTIONAL = ("report.html", "training_config.json")
+WEIGHTS = f"{layout.BEST_MODEL}.safetensors"
+REQUIRED = (WEIGHTS, layout.BEST_MODEL_CARD, layout.CONFIG, layout.METRICS, layout.FEATURE_STATISTICS)
+OPTIONAL = (layout.REPORT, layout.TRAINING_CONFIG)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,14 @@ class ModelStore:
         self.entries()
         item = self.mlflow.get(version)
         self._check_key(item)
-        target = self.folder / "models" / str(version)
-        folder = local_copy(item.source, target, check=lambda found: _check_weights(found, item))
+
+        def check_weights(folder: Path) -> None:
+            path = folder / WEIGHTS
+            found = hash_file(path) if path.is_file() else "no file"
+            if found != item.weights:
+                raise ArtifactError(path, f"the registered weights {item.weights[:12]}", found[:12])
+
+        folder = local_copy(item.source, self.folder / "models" / str(version), check=check_weights)
         return Champion(version, item.run, item.fingerprint, folder)
 
     def promote(self, version: int, reasons: Sequence[str], now: datetime) -> Champion:
@@ -170,7 +177,18 @@ class ModelStore:
             history = champions_of(self.entries(), self.key)
             if completed is not None and completed.action == book.ROLLBACK:
                 return self.get(history[-1])
-            previous = self.get(_previous(history, expected))
+            current = history[-1] if history else None
+            if expected is not None and expected != current:
+                raise RegistryError(
+                    f"Expected version {expected} as the champion to roll back; found {current}."
+                    " It may have been rolled back already: check the ledger."
+                )
+            if len(history) < 2:
+                raise RegistryError(
+                    f"Expected a previous champion to restore; the ledger has {len(history)} champion(s) in its"
+                    " history. Promote another version instead."
+                )
+            previous = self.get(history[-2])
             self._append(book.ROLLBACK, previous.version, [reason], now)
             self.mlflow.move_alias(self.key, previous.version)
         return previous
@@ -209,25 +227,3 @@ class ModelStore:
                 f"Expected a version of {self.key}; version {item.version} (run {item.run}) is of {item.key}."
                 " A model is compared with and replaced by models of its own key only."
             )
-
-
-def _previous(history: Sequence[int], expected: int | None) -> int:
-    current = history[-1] if history else None
-    if expected is not None and expected != current:
-        raise RegistryError(
-            f"Expected version {expected} as the champion to roll back; found {current}."
-            " It may have been rolled back already: check the ledger."
-        )
-    if len(history) < 2:
-        raise RegistryError(
-            f"Expected a previous champion to restore; the ledger has {len(history)} champion(s) in its history."
-            " Promote another version instead."
-        )
-    return history[-2]
-
-
-def _check_weights(folder: Path, item: ModelVersion) -> None:
-    path = folder / WEIGHTS
-    found = hash_file(path) if path.is_file() else "no file"
-    if found != item.weights:
-        raise ArtifactError(path, f"the registered weights {item.weights[:12]}", found[:12])
