@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.failure import FOLDER, StageFailure
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord, read_progress, split_records
 
@@ -66,7 +67,7 @@ def failures(folder: Path) -> list[FailureRecord]:
 
 def running_training(folder: Path, now: datetime) -> RunningTraining | None:
     """Return the training that is in progress at ``now`` (aware); None when there is none."""
-    file, result = folder / "progress.jsonl", folder / "training_result.json"
+    file, result = folder / layout.PROGRESS, folder / layout.TRAINING_RESULT
     if not file.is_file() or (result.is_file() and result.stat().st_mtime_ns >= file.stat().st_mtime_ns):
         return None
     written = datetime.fromtimestamp(file.stat().st_mtime, UTC)

@@ -22,6 +22,7 @@ import typer
 from rich.console import Console
 
 from vpoc_ml import config
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.failure import FOLDER, StageFailure
 from vpoc_ml.artifacts.training_progress import EpochRecord
 from vpoc_ml.config.settings import ANY_AGE
@@ -191,7 +192,7 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
     from vpoc_ml.lake.atomic import write_json
 
     folder = lake / "runs" / done.run
-    if (folder / "config.json").is_file():
+    if (folder / layout.CONFIG).is_file():
         content: dict[str, Any] = {}
         try:
             summary = pipeline.summarize(str(lake), done.run)
@@ -200,7 +201,7 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
         else:
             render(console, summary)
             content = summary.to_json()
-        write_json(folder / "summary.json", content | {"run": done.run, "state": done.state})
+        write_json(folder / layout.SUMMARY, content | {"run": done.run, "state": done.state})
     files = sorted((folder / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     failures = [StageFailure.model_validate_json(path.read_bytes()) for path in files]
     for failure in failures:

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from fnmatch import fnmatch
 
 from vpoc_ml import environment
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.config.stored import load_stored
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
@@ -66,7 +67,7 @@ def migrate(lake: str) -> Migration:
     registry = None
     if not opened.remote or environment.read(environment.REGISTRY) is not None:
         folder = registry_folder(opened)
-        if (folder / "ledger.jsonl").is_file():
+        if (folder / layout.LEDGER).is_file():
             registry_of(opened).entries()  # the first use migrates it
             registry = str(folder)
     return Migration(rewritten=tuple(rewritten), damaged=tuple(damaged), registry=registry)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict, safe_name
 from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult
 from vpoc_ml.config import DatasetConfig, QualityConfig, QualityThresholds
@@ -211,7 +212,7 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
         contracts=gate_input.contracts,
         checks=sum(len(check.scope(gate_input.contracts)) for check in gate_input.checks),
         failures=tuple(failures),
-        report=str(folder / "gates.html"),
+        report=str(folder / layout.GATES_PAGE),
         data_docs=data_docs,
     )
     history.store(reports_dir, verdict, gate_input, {key: found[0] for key, found in worst.items()}, now=now)

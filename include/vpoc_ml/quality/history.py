@@ -14,13 +14,11 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import Severity, Verdict, safe_name
 from vpoc_ml.artifacts.schemas import GATE_HISTORY
 from vpoc_ml.lake.atomic import replacing
 from vpoc_ml.quality.checks import GateInput
-
-HISTORY = "history.parquet"
-PROFILES = "profiles.parquet"
 
 
 def store(
@@ -49,10 +47,10 @@ def store(
             counts = (each.count, each.rows, each.share) if each else (None, None, None)
             limits = (limit.share if limit else None for limit in (check.warn_if, check.error_if))
             rows.append((verdict.run, now, verdict.gate, *key, failed.get(key), *counts, *limits))
-    tables = {HISTORY: pl.DataFrame(rows, schema=GATE_HISTORY, orient="row")}
+    tables = {layout.HISTORY: pl.DataFrame(rows, schema=GATE_HISTORY, orient="row")}
     if profiles := [profile for profile in gate_input.profiles if profile.width]:
         names = pl.lit(verdict.run).alias("run"), pl.lit(verdict.gate).alias("gate")
-        tables[PROFILES] = pl.concat(profiles).select(*names, pl.all())
+        tables[layout.PROFILES] = pl.concat(profiles).select(*names, pl.all())
     for table, frame in tables.items():
         file = reports_dir / table / f"{verdict.gate}__{safe_name(verdict.run)}.parquet"
         with replacing(file) as temporary:
@@ -61,5 +59,5 @@ def store(
 
 def scan(reports_dir: Path) -> pl.LazyFrame:
     """Return the history of all runs, columns as ``schemas.GATE_HISTORY``; empty when no gate has run yet."""
-    files = sorted((reports_dir / HISTORY).glob("*.parquet"))
+    files = sorted((reports_dir / layout.HISTORY).glob("*.parquet"))
     return pl.scan_parquet(files) if files else pl.LazyFrame(schema=GATE_HISTORY)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import ALL, Verdict, safe_name
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.reports.templating import render
 
-NAME = "gates.html"
 DATA_DOCS = "../../data_docs"
 """Relative path from a run's page to the Data Docs."""
 EXPIRED = "<small>Data Docs expired; this page has every failure</small>"
@@ -31,12 +31,12 @@ def write_gates_page(reports_dir: Path, run: str, gates: Sequence[str]) -> Path:
         run: Name of the run.
         gates: Names of the gates in the order of the page.
     """
-    path = reports_dir / "runs" / safe_name(run) / NAME
+    path = reports_dir / "runs" / safe_name(run) / layout.GATES_PAGE
     verdicts = read_verdicts(reports_dir, run, gates)
     contracts = sorted({code for verdict in verdicts for code in verdict.contracts})
     failing_run = any(failure.contract == ALL for verdict in verdicts for failure in verdict.failures)
     page = render(
-        NAME,
+        "gates.html",
         run=run,
         verdicts=verdicts,
         contracts=[*contracts, *([ALL] if failing_run else [])],
@@ -57,7 +57,7 @@ def expire_data_docs(reports_dir: Path, run: str, data_docs: str) -> None:
         run: Name of the run's folder.
         data_docs: Path of the deleted page below the Data Docs folder.
     """
-    path = reports_dir / "runs" / run / NAME
+    path = reports_dir / "runs" / run / layout.GATES_PAGE
     if path.is_file():
         page = path.read_text()
         write_text(path, page.replace(f'<a href="{DATA_DOCS}/{data_docs}">Data Docs</a>', EXPIRED))

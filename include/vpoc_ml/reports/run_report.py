@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.metrics import read_metrics
 from vpoc_ml.artifacts.training_progress import read_progress
@@ -109,6 +110,6 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
             "profile": charts.profile_chart(bars, levels, context.instrument) if has_session else None,
         },
     )
-    path = run_dir / "report.html"
+    path = run_dir / layout.REPORT
     write_text(path, page)
     return path
