@@ -61,11 +61,12 @@ def sketch(column: pl.DataFrame, feature: Feature) -> str:
         column: ``session`` and the feature's own column, one row per bar.
         feature: The feature.
     """
-    days = column["session"].unique(maintain_order=True)
-    two = [_values(column, day) for day in days[FIRST : FIRST + 2]]
+    sessions = column.partition_by("session", maintain_order=True)
+    values = [session.to_series(1).to_numpy().astype(np.float64) for session in sessions]
+    two = values[FIRST : FIRST + 2]
     if len(np.unique(np.concatenate(two))) > FEW or feature.unit == "0/1":
         return path_svg([envelope(part, COLUMNS) for part in two], f"{feature.name}, two sessions")
-    ends = np.array([_values(column, day)[-1] for day in days])
+    ends = np.array([session[-1] for session in values])
     known = ends[np.isfinite(ends).argmax() :]
     return path_svg([known], f"{feature.name}, end of {known.size} sessions", step=True)
 
@@ -82,11 +83,14 @@ def envelope(values: Floats, columns: int) -> Floats:
 
 def synthetic_features() -> pl.DataFrame:
     """Return all features of one synthetic contract; a market of another seed is the paired instrument."""
-    es = instrument("ES")
+    es, contract, config = instrument("ES"), parse_contract("ESH23"), ProfileConfig()
+    markets = []
     with tempfile.TemporaryDirectory() as folder:
-        bars, vix = _market(Path(folder, "market"), SEED)
-        pair, _ = _market(Path(folder, "pair"), SEED + 1)
-    config = ProfileConfig()
+        for name, seed in (("market", SEED), ("pair", SEED + 1)):
+            made = write_market(Path(folder, name), contracts=1, seed=seed)
+            closes = read_vix(made.vix)
+            markets.append((build_bars(made.files[contract.code], contract, es, closes, IngestConfig()).bars, closes))
+    (bars, vix), (pair, _) = markets
     features = build_features(
         bars,
         build_sessions(bars, es, config),
@@ -99,18 +103,8 @@ def synthetic_features() -> pl.DataFrame:
     return features.select("session", *ALL_FEATURES)
 
 
-def _market(folder: Path, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return bars and VIX closes of a synthetic market of one contract."""
-    made = write_market(folder, contracts=1, seed=seed)
-    vix, contract = read_vix(made.vix), parse_contract("ESH23")
-    return build_bars(made.files[contract.code], contract, instrument("ES"), vix, IngestConfig()).bars, vix
-
-
-def _values(column: pl.DataFrame, day: object) -> Floats:
-    return column.filter(pl.col("session") == day).to_series(1).to_numpy().astype(np.float64)
-
-
 PAGE, FOLDER = "features.md", "features"
+_IMAGE = f"![{{0}}, synthetic market]({FOLDER}/{{0}}.svg)"
 _HEAD = "| formula | window | unit | hard bounds | usual range | NaN only in the first |\n|---|---|---|---|---|---|"
 
 
@@ -148,7 +142,7 @@ def page() -> str:
         parts.append(f"## {family}")
         for feature in members:
             text = inspect.cleandoc(FUNCTIONS[feature.name].__doc__ or "")
-            parts += [f"### {feature.name}", text, _image(feature), f"{_HEAD}\n{_row(feature)}"]
+            parts += [f"### {feature.name}", text, _IMAGE.format(feature.name), f"{_HEAD}\n{_row(feature)}"]
     parts += [
         "# Optional features",
         "Off by default; `-o features.extras=garch,hurst` adds families. The text of a family says how it is computed.",
@@ -157,7 +151,12 @@ def page() -> str:
     for family, members in families(OPTIONAL_FEATURES.values()):
         text = inspect.cleandoc(import_module(f"vpoc_ml.features.extras.{family}").__doc__ or "")
         table = "\n".join([head, *(f"| `{feature.name}` {_row(feature)}" for feature in members)])
-        parts += [f"## {family}", text, table, "\n".join(_image(each) for each in members if pictured(each))]
+        parts += [
+            f"## {family}",
+            text,
+            table,
+            "\n".join(_IMAGE.format(each.name) for each in members if pictured(each)),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -199,10 +198,6 @@ def warmup_text(feature: Feature) -> str:
     """Return the warm-up of a feature in words: ``-``, ``1 session, 30 bars``."""
     counts = (("session", feature.warmup_sessions), ("bar", feature.warmup_bars))
     return ", ".join(f"{count} {unit}{'s' if count > 1 else ''}" for unit, count in counts if count) or "-"
-
-
-def _image(feature: Feature) -> str:
-    return f"![{feature.name}, synthetic market]({FOLDER}/{feature.name}.svg)"
 
 
 def _row(feature: Feature) -> str:

@@ -8,20 +8,20 @@ from statistics import median
 from typing import Any
 
 from vpoc_ml.analysis.distribution import TAIL_DISTANCES
+from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.reports import charts
 from vpoc_ml.reports.templating import render
 
-NAME = "feature-analysis"
 _DRIFTED, _STABLE = 0.25, 0.1
 
 
 def write_analysis(folder: Path, run: str, analysis: FeatureAnalysis) -> Path:
     """Write ``feature-analysis.json`` and ``.html`` of ``analyze`` into ``folder``; return the page's path."""
     content = analysis.to_json()
-    write_json(folder / f"{NAME}.json", content)
-    path = folder / f"{NAME}.html"
+    write_json(folder / layout.FEATURE_ANALYSIS, content)
+    path = folder / layout.FEATURE_ANALYSIS_PAGE
     write_text(path, render_analysis(run, content))
     return path
 
@@ -36,6 +36,22 @@ def render_analysis(run: str, analysis: Mapping[str, Any]) -> str:
         "skill": charts.skill_chart(features),
         "ablation": charts.ablation_chart(analysis["ablation"]),
     }
+    scaler_rows = []  # median and largest of each measure over the features
+    for kind, scaler in analysis["scalers"].items():
+        shapes = scaler["features"]
+        sizes = {key: [abs(shape[key]) for shape in shapes.values()] for key in ("skewness", "far")}
+        kurtosis = {name: shape["kurtosis"] for name, shape in shapes.items()}
+        worst = max(kurtosis, key=lambda name: kurtosis[name])
+        scaler_rows.append(
+            {
+                "kind": kind,
+                "formula": scaler["formula"],
+                "chosen": scaler["chosen"],
+                **{key: (median(values), max(values)) for key, values in sizes.items()},
+                "kurtosis": (median(kurtosis.values()), kurtosis[worst]),
+                "worst": worst,
+            }
+        )
     return render(
         "feature_analysis.html",
         run=run,
@@ -45,24 +61,8 @@ def render_analysis(run: str, analysis: Mapping[str, Any]) -> str:
         reaches=[f"{reach:g}" for reach in TAIL_DISTANCES],
         missing=[(name, feature) for name, feature in features.items() if feature["before"]["nonfinite"]],
         scaler=next(kind for kind, scaler in analysis["scalers"].items() if scaler["chosen"]),
-        scaler_rows=[_scaler_row(kind, scaler) for kind, scaler in analysis["scalers"].items()],
+        scaler_rows=scaler_rows,
     )
-
-
-def _scaler_row(kind: str, scaler: Mapping[str, Any]) -> dict[str, Any]:
-    """Return median and largest of each measure over the features, and the feature of the largest kurtosis."""
-    shapes = scaler["features"]
-    sizes = {key: [abs(shape[key]) for shape in shapes.values()] for key in ("skewness", "far")}
-    kurtosis = {name: shape["kurtosis"] for name, shape in shapes.items()}
-    worst = max(kurtosis, key=lambda name: kurtosis[name])
-    return {
-        "kind": kind,
-        "formula": scaler["formula"],
-        "chosen": scaler["chosen"],
-        **{key: (median(values), max(values)) for key, values in sizes.items()},
-        "kurtosis": (median(kurtosis.values()), kurtosis[worst]),
-        "worst": worst,
-    }
 
 
 def findings(analysis: Mapping[str, Any]) -> list[str]:
@@ -81,12 +81,20 @@ def findings(analysis: Mapping[str, Any]) -> list[str]:
             f" alone would give about {chance:.1f}. Significant after the correction for {len(features)} tests:"
             f" {'; '.join(significant) or 'none'}."
         ),
-        *(_ablation_finding(result) for result in analysis["ablation"]),
-        (
-            f"Values farther than 20 scales from the median: {'; '.join(far) or 'none'}."
-            f" Clipped by the guard: {'; '.join(clipped) or 'none'}."
-        ),
     ]
+    for result in analysis["ablation"]:
+        gains = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items() if group["stands"]}
+        needed = "; ".join(name for name, gain in gains.items() if gain["value"] > 0)
+        harmful = "; ".join(name for name, gain in gains.items() if gain["value"] < 0)
+        ic = result["full"]["rank_ic"]
+        value = f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}]" if ic else "not measurable"
+        text = f"{result['model'].capitalize()} with all features: rank IC {value}."
+        text += f" It loses without {needed}." if needed else " No group is shown to be needed."
+        sentences.append(text + (f" It gains without {harmful}." if harmful else ""))
+    sentences.append(
+        f"Values farther than 20 scales from the median: {'; '.join(far) or 'none'}."
+        f" Clipped by the guard: {'; '.join(clipped) or 'none'}."
+    )
     if len(about["contracts"]) > 1:
         worst = [
             max((each["psi"] for each in feature["drift"].values() if each["psi"] is not None), default=None)
@@ -103,15 +111,3 @@ def findings(analysis: Mapping[str, Any]) -> list[str]:
         f" {clusters['same']:g}; {several} hold more than one feature."
     )
     return sentences
-
-
-def _ablation_finding(result: Mapping[str, Any]) -> str:
-    """Return which groups one model needs, and which harm it."""
-    gains = {name: group["gain"]["rank_ic_gain"] for name, group in result["groups"].items() if group["stands"]}
-    needed = "; ".join(name for name, gain in gains.items() if gain["value"] > 0)
-    harmful = "; ".join(name for name, gain in gains.items() if gain["value"] < 0)
-    ic = result["full"]["rank_ic"]
-    value = f"{ic['value']:.4f} [{ic['low']:.4f}, {ic['high']:.4f}]" if ic else "not measurable"
-    text = f"{result['model'].capitalize()} with all features: rank IC {value}."
-    text += f" It loses without {needed}." if needed else " No group is shown to be needed."
-    return text + (f" It gains without {harmful}." if harmful else "")

@@ -38,7 +38,8 @@ def environment() -> Environment:
         "count": _or_no_value(lambda value: f"{value:,}"),
         "percent": _or_no_value(lambda value: f"{100 * value:.2f} %"),
         "number": _or_no_value(lambda value: three_digits(0.0 if abs(value) < 1e-12 else value)),
-        "share": _or_no_value(_share),
+        # percent without the sign; zero stays a plain 0, which makes other values visible
+        "share": _or_no_value(lambda value: "0" if not value else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"),
         "spark": _spark,
         "loss_curves": _loss_curves,
         "verdict_on": lambda gain: verdict_on(_as_interval(gain)),
@@ -62,11 +63,6 @@ def _interval(value: Mapping[str, float] | Interval | None, digits: int, factor:
         return NO_VALUE
     shown, low, high = (f"{factor * each:.{digits}f}" for each in (interval.value, interval.low, interval.high))
     return Markup("{} <small>[{}, {}]</small>").format(shown, low, high)
-
-
-def _share(value: float) -> str:
-    """Return a share in percent without the sign; zero stays a plain 0, which makes other values visible."""
-    return "0" if value == 0 else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"
 
 
 def _loss_curves(progress: Sequence[ProgressRecord]) -> str:

@@ -59,13 +59,15 @@ def render(console: Console, summary: RunSummary) -> None:
 
 def _print_metrics(console: Console, metrics: Mapping[str, Any]) -> None:
     """Print the metrics of every model and the gains of the candidate, as far as there are any."""
-    if models := metrics.get("models"):
-        rows = _metric_rows(models, _METRICS)
-        _print_table(console, "Held-out metrics [low, high]", ("model", *_METRICS), rows)
-    if versus := metrics.get("versus"):
-        gains = list(dict.fromkeys(key for values in versus.values() for key in values))
-        rows = _metric_rows(versus, gains)
-        _print_table(console, "Candidate minus baseline, same rows [low, high]", ("baseline", *gains), rows)
+    versus = metrics.get("versus") or {}
+    gains = list(dict.fromkeys(key for values in versus.values() for key in values))
+    for title, column, names, models in (
+        ("Held-out metrics [low, high]", "model", _METRICS, metrics.get("models")),
+        ("Candidate minus baseline, same rows [low, high]", "baseline", gains, versus),
+    ):
+        if models:
+            rows = ([name, *(_interval(values.get(key), key) for key in names)] for name, values in models.items())
+            _print_table(console, title, (column, *names), rows)
 
 
 def age_text(age: DataAge) -> str:
@@ -90,20 +92,20 @@ def render_proof(console: Console, proof: LeakageProof) -> None:
 
 def render_seeds(console: Console, result: SeedsResult) -> None:
     """Print one row per seed, the best marked ``*``, the spread of the losses, and the correlation of the mean."""
+
+    def shown(correlation: float | None) -> str:
+        return "-" if correlation is None else f"{correlation:.4f}"
+
     rows = []
     for seed, loss in result.validation_losses.items():
         mark = "*" if seed == result.best else ""
-        rows.append([f"{mark}{seed}", f"{loss:.6f}", _correlation(result.correlations[seed])])
+        rows.append([f"{mark}{seed}", f"{loss:.6f}", shown(result.correlations[seed])])
     _print_table(console, "Seeds, validation rows", ("seed", "validation loss", "rank correlation"), rows)
-    mean = _correlation(result.mean_correlation)
+    mean = shown(result.mean_correlation)
     console.print(f"rank correlation of the mean prediction {mean}", highlight=False)
     console.print(f"standard deviation of the validation losses {result.spread:.2g}", highlight=False)
     for seed, path in result.models.items():
         console.print(f"model {seed:<9} {path}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _correlation(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def render_models(console: Console, models: Sequence[ModelSummary]) -> None:
@@ -114,24 +116,21 @@ def render_models(console: Console, models: Sequence[ModelSummary]) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("run, newest decision and its first reason", ratio=1, overflow="fold")
         for model in reversed([each for each in models if each.key == key]):
-            table.add_row(*_model_row(model))
+            metrics, decision = model.metrics, model.decision
+            shown = [
+                format(metrics[name], form) if name in metrics else "-"
+                for name, form in (("rank_ic", ".4f"), ("direction_accuracy", ".4f"), ("net", ",.0f"))
+            ]
+            lines = [escape(model.run)]
+            if decision is not None:
+                lines.append(f"{decision.action} {decision.time[:10]}")
+                lines += [escape(reason) for reason in decision.reasons[:1]]
+                if (more := len(decision.reasons) - 1) > 0:
+                    lines.append(f"(and {more} more)")
+            version = f"{'*' if model.champion else ''}{model.version}"
+            table.add_row(version, model.registered[:10], *shown, "\n".join(lines))
         console.print(f"\n[bold]{escape(key)}[/]")
         console.print(table)
-
-
-def _model_row(model: ModelSummary) -> list[str]:
-    metrics, decision = model.metrics, model.decision
-    shown = [
-        format(metrics[name], form) if name in metrics else "-"
-        for name, form in (("rank_ic", ".4f"), ("direction_accuracy", ".4f"), ("net", ",.0f"))
-    ]
-    lines = [escape(model.run)]
-    if decision is not None:
-        lines.append(f"{decision.action} {decision.time[:10]}")
-        lines += [escape(reason) for reason in decision.reasons[:1]]
-        if (more := len(decision.reasons) - 1) > 0:
-            lines.append(f"(and {more} more)")
-    return [f"{'*' if model.champion else ''}{model.version}", model.registered[:10], *shown, "\n".join(lines)]
 
 
 def render_decision(console: Console, decision: DecisionResult, result: str | None = None) -> None:
@@ -166,11 +165,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def _metric_rows(models: Mapping[str, Mapping[str, Any]], metrics: Iterable[str]) -> Iterable[list[str]]:
-    metrics = list(metrics)
-    return ([name, *(_interval(values.get(key), key) for key in metrics)] for name, values in models.items())
 
 
 def _interval(value: Any, metric: str) -> str:

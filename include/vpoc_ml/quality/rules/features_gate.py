@@ -154,7 +154,11 @@ def measure(
                     cold[name] = f"needs {needed} before, has {len(starts)} in all"
             measurements = excuse_young(lazy, contract, measurements, checked, cold)
         if "ts" in names:
-            measurements = [*measurements, *_key_measurements(lazy, pl.scan_parquet(bars), contract, profile.rows)]
+            ours, theirs, measurements = lazy.select("ts"), pl.scan_parquet(bars).select("ts"), list(measurements)
+            for check, left, right in (("missing_bars", theirs, ours), ("unknown_bars", ours, theirs)):
+                lost = left.join(right, on="ts", how="anti").collect(engine="streaming")["ts"].sort()
+                first, count = tuple(lost.head(EXAMPLES)), lost.len()
+                measurements.append(Measurement(contract, "ts", check, count, max(profile.rows, count), first))
         return Profile(contract, profile.rows, profile.frame, measurements)
 
     return measure_file(path, contract, columns(registry), measure_rows)
@@ -217,17 +221,6 @@ def _without_levels(bars: pl.LazyFrame) -> pl.DataFrame | None:
     joined = bars.select("ts", "session").join(table, on="session").filter(missing)
     found = joined.select("ts", pl.lit(value=True).alias(NO_LEVEL)).collect(engine="streaming")
     return None if found.is_empty() else found
-
-
-def _key_measurements(features: pl.LazyFrame, bars: pl.LazyFrame, contract: str, rows: int) -> list[Measurement]:
-    """Measure bars without a feature row and feature rows without a bar."""
-    ours, theirs = features.select("ts"), bars.select("ts")
-    measurements = []
-    for check, left, right in (("missing_bars", theirs, ours), ("unknown_bars", ours, theirs)):
-        lost = left.join(right, on="ts", how="anti").collect(engine="streaming")["ts"].sort()
-        first = tuple(lost.head(EXAMPLES))
-        measurements.append(Measurement(contract, "ts", check, lost.len(), max(rows, lost.len()), first))
-    return measurements
 
 
 def _interval(bounds: Bounds) -> str:

@@ -96,6 +96,10 @@ def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, market
     outside = rows.filter((pl.col("low") < low) | (pl.col("high") > high))
     implausible = _bars(contract, "close", "plausible", outside, rows.height, "close")
     note = f"expected {low:g} to {high:g} points" if outside.height else ""
+    # hardly any volume as the front contract: another contract's bars, or a broken feed
+    inside = days.filter("steady", _within(facts.front)).head(-3)  # volume leaves the contract in its last sessions
+    middle = inside["volume"].median()
+    quiet = inside.filter(pl.col("volume") < _QUIET_SHARE * (middle if isinstance(middle, float) else 0.0))
     # the range of a session against the daily move that the VIX known at its start implies
     steady = days.filter("steady", pl.col("vix").is_not_null(), pl.lit(market.vix_implied))
     implied = pl.col("vix") / 100 / 252**0.5 * pl.col("close").abs()
@@ -108,7 +112,7 @@ def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, market
         _bars(contract, "volume", "outlier", rows.filter(isolated_volumes()), rows.height, "volume"),
         _sessions(contract, "volume", "idle", days.filter(idle), days),
         _sessions(contract, "volume", "profile", volumes.filter(pl.col("volume") == 0), volumes),
-        _low_volume(days, contract, facts.front),
+        _sessions(contract, "volume", "quiet", quiet, inside),
         _fades(days, contract, facts.front),
         replace(implausible, note=note),
         _sessions(contract, "vix", "implied", wide, steady),
@@ -189,14 +193,6 @@ def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement
     note = list_ranges(zip(found["ts"], found["to"], found["bars"], strict=True), "bars")
     first, values = tuple(found["ts"].head(3)), tuple(found["close"].head(3))
     return Measurement(contract, "close", "stale", int(found["bars"].sum()), rows.height, first, values, note)
-
-
-def _low_volume(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
-    """Measure sessions as the front contract with hardly any volume: another contract's bars, or a broken feed."""
-    inside = days.filter("steady", _within(front)).head(-3)  # volume leaves the contract in its last sessions
-    usual = inside["volume"].median()
-    low = inside.filter(pl.col("volume") < _QUIET_SHARE * (usual if isinstance(usual, float) else 0.0))
-    return _sessions(contract, "volume", "quiet", low, inside)
 
 
 def _fades(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:

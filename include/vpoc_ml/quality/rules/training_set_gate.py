@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -131,7 +130,16 @@ def split_measurements(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: Data
         pl.col("session").max().alias("last"),
     )
     splits = {row["split"]: row for row in table.collect(engine="streaming").iter_rows(named=True)}
-    measurements = [each for split in SPLITS for each in _balance(f"split {split}", splits.get(split, {}))]
+    measurements = []
+    for split in SPLITS:
+        counts, column = splits.get(split, {}), f"split {split}"
+        up, down, zero, rows_labelled = (counts.get(name, 0) for name in ("up", "down", "zero", "labelled"))
+        note, empty = f"{up:,} up, {down:,} down, {zero:,} unchanged", "" if rows_labelled else "split is empty"
+        measurements += [
+            Measurement(ALL, column, "rows", int(rows_labelled == 0), 1, note=empty, unit="splits"),
+            Measurement(ALL, column, "balance", max(up, down, 1), up + down, note=note, unit="moves"),
+            Measurement(ALL, column, "zero", zero, rows_labelled, note=note),
+        ]
     for before, after in pairwise(SPLITS):
         if before in splits and after in splits:
             column = f"split {after}"
@@ -148,17 +156,6 @@ def split_measurements(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: Data
                 Measurement(ALL, column, "embargo", short, required, note=note, unit="sessions"),
             ]
     return measurements
-
-
-def _balance(column: str, counts: Mapping[str, Any]) -> list[Measurement]:
-    """Measure the labelled rows of a split: whether there are any, and how many rise, fall and do not move."""
-    up, down, zero, labelled = (counts.get(name, 0) for name in ("up", "down", "zero", "labelled"))
-    note, empty = f"{up:,} up, {down:,} down, {zero:,} unchanged", "" if labelled else "split is empty"
-    return [
-        Measurement(ALL, column, "rows", int(labelled == 0), 1, note=empty, unit="splits"),
-        Measurement(ALL, column, "balance", max(up, down, 1), up + down, note=note, unit="moves"),
-        Measurement(ALL, column, "zero", zero, labelled, note=note),
-    ]
 
 
 def _split_checks(dataset: DatasetConfig, config: QualityThresholds) -> list[Check]:
