@@ -41,7 +41,7 @@ $(INSTALLED):
 
 venv: $(INSTALLED) ## The virtual environment .venv, from the lock
 
-demo: $(INSTALLED) ## One complete run in this process [DATA= VIX= MODE=signal|martingale PRESET= LAKE= O="key=value ..."]
+demo: $(INSTALLED) ## One complete run in this process [DATA= VIX= MODE=signal|linear|overlap|drifting|martingale PRESET= LAKE= O="key=value ..."]
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
 		--preset $(PRESET) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +30,7 @@ from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
 from vpoc_ml.pipeline.events import StageEvent
 from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ml.reports.terminal_tables import render
+from vpoc_ml.synthetic.planted_rules import Mode
 from vpoc_ops import airflow_home, command_line
 from vpoc_ops.command_line import HomeOption, OverrideOption
 
@@ -85,14 +85,8 @@ def _loss(value: float | None) -> str:
 DAG = "vpoc_nightly"
 app = command_line.new_app(__doc__)
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of vendor files; default: a synthetic market.")]
+ModeOption = Annotated[Mode, typer.Option("--mode", help="What is planted into the synthetic market.")]
 VixOption = Annotated[Path | None, typer.Option("--vix", help="VIX file; default: the one in the lake's raw folder.")]
-
-
-class Mode(StrEnum):
-    """Kind of synthetic market."""
-
-    SIGNAL = "signal"
-    MARTINGALE = "martingale"
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ class DagResult:
 def demo(
     data: DataOption = None,
     vix: VixOption = None,
-    mode: Annotated[Mode, typer.Option("--mode", help="Kind of synthetic market.")] = Mode.SIGNAL,
+    mode: ModeOption = "signal",
     preset: Annotated[str, typer.Option("--preset", help="Named preset.")] = "nightly",
     lake: Annotated[Path | None, typer.Option("--lake", help="Lake folder; default: one below data/.")] = None,
     home: HomeOption = airflow_home.DEMO_HOME,
@@ -118,7 +112,7 @@ def demo(
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
         folder = lake.absolute() if lake else _default_lake(data, mode)
-        conf = _conf(preset, overrides) | _input(data, vix, folder, mode)
+        conf = _conf(preset, overrides) | input_conf(data, vix, folder, mode)
     except VpocError as error:
         console.print(f"[bold red]{type(error).__name__}[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
@@ -150,11 +144,15 @@ def _conf(preset: str, given: list[str]) -> dict[str, Any]:
 def _default_lake(data: Path | None, mode: Mode) -> Path:
     if data:
         return PROJECT / "data" / f"demo-{data.absolute().name}"
-    return PROJECT / "data" / ("demo" if mode is Mode.SIGNAL else f"demo-{mode}")
+    return PROJECT / "data" / ("demo" if mode == "signal" else f"demo-{mode}")
 
 
-def _input(data: Path | None, vix: Path | None, lake: Path, mode: Mode) -> dict[str, Any]:
-    """Return the conf's ``raw`` and ``vix``; without ``data`` write the synthetic market, once per lake."""
+def input_conf(data: Path | None, vix: Path | None, lake: Path, mode: Mode) -> dict[str, Any]:
+    """Return the conf's ``raw`` and ``vix``; without ``data`` write the synthetic market, once per lake.
+
+    Raises:
+        MissingInputError: ``data`` or ``vix`` does not exist.
+    """
     for path, expected in ((data, "a folder of contract files"), (vix, "a file of VIX closes")):
         if path and not path.exists():
             raise MissingInputError(path, expected, "Check the path.")
@@ -162,7 +160,8 @@ def _input(data: Path | None, vix: Path | None, lake: Path, mode: Mode) -> dict[
     if not data and (not raw.is_dir() or not any(raw.iterdir())):
         from vpoc_ml.synthetic.generate import write_market
 
-        write_market(raw, contracts=3, seed=7, mode=mode.value)
+        contracts = 5 if mode == "drifting" else 3  # the sign changes after a year
+        write_market(raw, contracts=contracts, seed=7, mode=mode)
     return {"raw": data and str(data.absolute()), "vix": vix and str(vix.absolute())}
 
 

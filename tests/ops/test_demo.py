@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vpoc_ops.demo import input_conf
+
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
@@ -99,3 +101,16 @@ def test_wrong_arguments_are_rejected_before_anything_starts(demo, arguments, co
     assert done.returncode == code
     assert text in done.stdout
     assert not (demo.lake / "logs").exists()
+
+
+def test_a_market_whose_signal_drifts_holds_more_than_a_year(tmp_path):
+    given = input_conf(data=None, vix=None, lake=tmp_path, mode="drifting")
+    assert given == {"raw": None, "vix": None}
+    names = {path.name for path in (tmp_path / "raw").glob("ES *.txt")}
+    assert names == {f"ES {month}.Last.txt" for month in ("03-23", "06-23", "09-23", "12-23", "03-24")}
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones(demo):
+    done = demo("--mode", "trend")
+    assert done.returncode == 2
+    assert "'trend' is not one of 'signal', 'martingale', 'linear', 'overlap', 'drifting'" in done.stderr
