@@ -8,7 +8,8 @@ import math
 import pytest
 
 from vpoc_ml import config as configuration
-from vpoc_ml.artifacts.studies import TrialScore
+from vpoc_ml.artifacts.metrics import ValidationMetrics
+from vpoc_ml.artifacts.studies import TrialRecord, TrialScore
 from vpoc_ml.config import resolve
 from vpoc_ml.config.stored import read_config
 from vpoc_ml.errors import (
@@ -85,6 +86,21 @@ def test_search_finds_what_is_best_and_writes_it_down(run_dir):
     assert json.loads((run_dir / "search" / "search.json").read_text()) == found
     settings = dict(map(configuration.parse_override, best["overrides"]))
     assert configuration.change(NIGHTLY, settings).model.hidden_dims == (64, 64)
+
+
+def test_fields_of_a_trial_keep_their_order_in_the_files(run_dir):
+    scored = ["number", "params", "overrides", "own", "trial", "status", "value", "dead"]
+    search(run_dir, Bowl(), 2)
+    written = json.loads((run_dir / "search" / "search.json").read_text())
+    journal = (run_dir / "search" / "journal.log").read_text().splitlines()
+    kept = [each["user_attr"]["record"] for each in map(json.loads, journal) if "record" in each.get("user_attr", {})]
+    assert len(written["records"]) == len(kept) == 2
+    assert [list(record) for record in [*written["records"], written["best"], *kept]] == 5 * [scored]
+    metrics = ValidationMetrics(rank_ic=None, direction_accuracy=None, huber=None, net=5.0, sharpe=None)
+    whole = TrialRecord(
+        error="none", metrics=metrics, dead=False, value=0.1, status="scored", trial="abc", params={}, number=0
+    )
+    assert list(whole.to_json()) == [*scored, "metrics", "error"]
 
 
 def test_first_trial_is_the_run_s_own_settings(run_dir):

@@ -64,20 +64,27 @@ class TrialOutcome(JsonArtifact):
     error: str | None = None
 
 
-class TrialRecord(TrialOutcome):
-    """A finished trial of a search.
+class TrialRecord(JsonArtifact):
+    """A finished trial of a search. It does not inherit the fields of its outcome, which would come first in the JSON.
 
     Attributes:
         number: number of the trial in its search, from 0.
         params: values of the varied settings.
         overrides: the same as ``key=value``, as ``-o`` takes them.
         own: whether these are the run's own settings.
+        trial, status, value, dead, metrics, error: those of its ``TrialOutcome``.
     """
 
     number: int
     params: dict[str, str | int | float | bool | None]
     overrides: tuple[str, ...] = ()
     own: bool = False
+    trial: str
+    status: str
+    value: float | None
+    dead: bool | None = None
+    metrics: ValidationMetrics | None = None
+    error: str | None = None
 
 
 class SearchSummary(JsonArtifact):
