@@ -24,17 +24,18 @@ def train(store: Any) -> dict[str, Any]:
     """Train in a subprocess; after every epoch put the newest checkpoint and the run's fingerprint into ``store``.
 
     ``store`` is the task's state store, which survives retries and killed workers. A pointer with another fingerprint
-    belongs to another configuration or training set: it is deleted and its checkpoint is not used.
+    belongs to another configuration or training set: it is deleted and its checkpoint is not used. Without a
+    fingerprint, because an input is missing, the pointer stays and the stage reports the input.
     """
     folder = stage_tasks.run_dir(stage_tasks.current_run())
     try:
         current = run_fingerprint(folder, read_config(folder))
-    except InputError:  # the stage reports what is missing
-        current = ""
-    known = store.get(KEY, None)
+    except InputError:
+        current = None
+    known = store.get(KEY, None) if current else None
     if known and known["fingerprint"] == current:
         log.info(
-            "Checkpoint after epoch %s found: %s. It is resumed on the same device, engine and threads.",
+            "Checkpoint after epoch %s found: %s. Training decides whether to resume it.",
             known["epoch"],
             known["path"],
         )

@@ -10,9 +10,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from vpoc_airflow import stage_tasks
 from vpoc_airflow import train as training
+from vpoc_ml import pipeline
 from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
 from vpoc_ml.config import RunConfig, change
-from vpoc_ml.errors import GpuBusyError, MachineError, TrainingUnstableError
+from vpoc_ml.errors import GpuBusyError, MachineError, MissingInputError, TrainingUnstableError
 from vpoc_ml.training.launch.run_inputs import run_fingerprint
 
 EPOCH = {"kind": "epoch", "epoch": 3, "epochs_total": 12, "train_loss": 0.0206, "validation_loss": 0.0203}
@@ -85,6 +86,36 @@ def test_a_retry_resumes_only_a_checkpoint_of_the_same_settings_and_data(folder,
         assert "the checkpoint" in caplog.text
         assert "is not used" in caplog.text
         assert "Resuming" not in caplog.text
+
+
+def test_a_changed_machine_setting_keeps_the_checkpoint(folder, caplog):
+    store = Store()
+    training.train(store)
+    (folder / "config.json").write_text(change(RunConfig(), {"machine.checkpoint_seconds": 7}).to_json())
+    caplog.set_level("INFO")
+    training.train(store)
+    assert "Checkpoint after epoch 3 found" in caplog.text
+    assert "is not used" not in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["training_set.parquet", "config.json"])
+def test_a_missing_input_is_left_to_the_stage_and_the_checkpoint_stays(folder, monkeypatch, caplog, missing):
+    store, calls = Store(), []
+    training.train(store)
+    before = dict(store)
+    (folder / missing).unlink()
+
+    def call(name, *, on_progress):
+        calls.append(name)
+        raise MissingInputError(folder / missing, "an input of training", "Assemble it first.")
+
+    monkeypatch.setattr(stage_tasks, "call", call)
+    caplog.set_level("INFO")
+    with pytest.raises(MissingInputError, match="Assemble it first"):
+        training.train(store)
+    assert calls == [pipeline.train]
+    assert store == before
+    assert "is not used" not in caplog.text
 
 
 def test_the_task_log_has_one_line_per_epoch(folder, caplog):
