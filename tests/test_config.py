@@ -39,6 +39,13 @@ def test_groups_differ():
         config.resolve("nightly", {"model.groups": "price,price"})
 
 
+def test_steps_at_rolls_are_stated_in_one_way():
+    assert config.resolve("nightly", {"data.rolls": "rolls.csv"}).data.adjusted is False
+    assert config.resolve("nightly", {"data.adjusted": "true"}).data.adjusted is True
+    with pytest.raises(InvalidValueError, match=r"data\.adjusted.*false where data\.rolls names a file"):
+        config.resolve("nightly", {"data.rolls": "rolls.csv", "data.adjusted": True})
+
+
 def test_unknown_preset_names_the_known_ones():
     with pytest.raises(UnknownPresetError, match=r"nightly, smoke, top5, .*; was 'nightyl'"):
         config.resolve("nightyl")

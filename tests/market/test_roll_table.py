@@ -7,6 +7,7 @@ import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,22 @@ from hypothesis import strategies as st
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instrument_files import ROLL_RULES
-from vpoc_ml.market.roll_table import RollStep, front_periods, measure_roll, roll_problems, roll_table
+from vpoc_ml.market.roll_table import (
+    COMMON,
+    ESTIMATED,
+    NO_STEP,
+    RollStep,
+    describe_steps,
+    estimate_roll,
+    front_periods,
+    measure_roll,
+    roll_problems,
+    roll_table,
+    stated_step,
+)
+from vpoc_ml.synthetic.planted_rules import Planted
+from vpoc_ml.synthetic.price_path import simulate
+from vpoc_ml.synthetic.trading_days import plan_market
 
 CODES = ["ESH24", "ESM24", "ESU24"]
 MONDAY = date(2024, 3, 4)
@@ -261,14 +277,14 @@ FRIDAY, SWITCH = date(2024, 3, 8), date(2024, 3, 11)
 def test_gap_and_ratio_by_hand() -> None:
     old = quotes(FRIDAY, [5000.0, 5001.0, 5002.0, 5003.0, 5004.0, 5005.0])
     new = quotes(FRIDAY, [5050.0, 5051.0, 5052.25, 5053.0, 5500.0], first=0)  # the last is a bad print
-    assert measure_roll(old, new, SWITCH) == (50.0, pytest.approx(1.01))
+    assert measure_roll(old, new, SWITCH) == (50.0, pytest.approx(1.01), COMMON, None)
 
 
 def test_only_common_minutes_in_which_both_traded_count() -> None:
     old = quotes(FRIDAY, [5000.0] * 20)
     new = pl.concat([quotes(FRIDAY, [4994.0] * 6, first=10), quotes(FRIDAY, [100.0] * 4, volume=0, first=16)])
     new = pl.concat([new, quotes(FRIDAY, [9000.0] * 50, first=20)])
-    assert measure_roll(old, new, SWITCH) == (-6.0, 4994.0 / 5000.0)
+    assert measure_roll(old, new, SWITCH) == (-6.0, 4994.0 / 5000.0, COMMON, None)
 
 
 def test_the_last_session_before_the_switch_is_measured_never_a_later_one() -> None:
@@ -283,8 +299,8 @@ def test_the_last_session_before_the_switch_is_measured_never_a_later_one() -> N
 def test_contracts_without_common_minutes_have_no_gap() -> None:
     old, new = quotes(FRIDAY, [5000.0] * 9), quotes(FRIDAY, [5010.0] * 9)
     for nothing in (new.head(4), new.head(0), quotes(date(2024, 3, 1), [5010.0] * 9)):
-        assert measure_roll(old, nothing, SWITCH) == (None, None)
-    assert measure_roll(quotes(FRIDAY, [-37.63] * 9), quotes(FRIDAY, [20.43] * 9), SWITCH) == (58.06, None)
+        assert measure_roll(old, nothing, SWITCH) == NO_STEP
+    assert measure_roll(quotes(FRIDAY, [-37.63] * 9), quotes(FRIDAY, [20.43] * 9), SWITCH)[:2] == (58.06, None)
 
 
 @given(st.floats(0.5, 2.0), st.lists(st.integers(1000, 30_000), min_size=5, max_size=40))
@@ -303,13 +319,13 @@ def test_roll_table_names_predecessors_and_measures_each_roll_once() -> None:
 
     def measure(old: str, new: str, switch: date) -> RollStep:
         measured.append((old, new, switch))
-        return RollStep(50.0, 1.01)
+        return RollStep(50.0, 1.01, COMMON)
 
     table = roll_table(front, measure)
     switch = MONDAY + timedelta(days=3)
     assert table.rows() == [
-        ("ESH24", MONDAY, switch - timedelta(days=1), None, None, None),
-        ("ESM24", switch, switch + timedelta(days=1), "ESH24", 50.0, 1.01),
+        ("ESH24", MONDAY, switch - timedelta(days=1), *[None] * 5),
+        ("ESM24", switch, switch + timedelta(days=1), "ESH24", 50.0, 1.01, COMMON, None),
     ]
     assert measured == [("ESH24", "ESM24", switch)]
     assert roll_table(front.head(0), measure).schema == table.schema
@@ -423,3 +439,158 @@ def test_a_roll_at_a_price_below_zero_has_a_gap_and_says_that_it_has_no_ratio() 
         table, roll_table(front, lambda old, new, switch: RollStep(58.06, None)), sorted(set(table["session"]))
     )
     assert "a gap of 58.06 points and no ratio" in note
+
+
+# ---------------------------------------------------------------- steps without common minutes
+
+
+def last_and_first(opens: list[float], closes: list[float], skip: int = 0) -> pl.DataFrame:
+    """Two bars a session, the first and the last minute of trading: one weekday each, from Monday 26 February 2024."""
+    days = [day for n in range(60) if (day := date(2024, 2, 26) + timedelta(days=n)).weekday() < 5]
+    rows = []
+    for day, opened, closed in zip(days[skip:], opens, closes, strict=False):
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        rows.append((midnight + timedelta(hours=-1), day, opened, opened))  # 23:00 the day before
+        rows.append((midnight + timedelta(hours=21, minutes=59), day, closed, closed))
+    schema = {"ts": pl.Datetime("us", "UTC"), "session": pl.Date, "open": pl.Float64, "close": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(volume=pl.lit(9, pl.Int64))
+
+
+# ten sessions, 26 February to 8 March; eight breaks of one hour move by 4 and 2 in turn, the weekend by 7, a day by 20
+BREAKS = [0.0, 4.0, -2.0, 4.0, -2.0, 7.0, -2.0, 4.0, -2.0, 4.0]
+CLOSES = [5000.0 + 20 * (n % 2) for n in range(10)]
+OPENS = [before + step for before, step in zip([5000.0, *CLOSES], BREAKS, strict=False)]
+TUESDAY = date(2024, 3, 12)
+
+
+def test_an_estimated_step_by_hand() -> None:
+    old = last_and_first([*OPENS, 5024.0], [*CLOSES, 5006.0])  # Monday 11 March closes at 5006
+    new = last_and_first([5059.0, 5070.0], [5064.0, 5080.0], skip=11)
+    step = estimate_roll(old, new, TUESDAY)
+    # breaks of one hour: 4 four times, 2 four times; not the weekends of 49 hours (7 and, into Monday, 4)
+    assert step == (53.0, 5059.0 / 5006.0, ESTIMATED, pytest.approx(((4 * 16 + 4 * 4) / 8) ** 0.5))
+
+
+def test_a_step_over_few_breaks_of_its_length_is_scaled_from_days_and_too_uncertain() -> None:
+    old, new = last_and_first(OPENS, CLOSES), last_and_first([5070.0], [5080.0], skip=10)
+    assert estimate_roll(old, new, SWITCH) == NO_STEP, "one weekend is no measure, and 49 hours are longer than a day"
+    assert estimate_roll(old, last_and_first([5070.0], [5080.0], skip=11), TUESDAY) == NO_STEP, "a session is missing"
+
+
+def test_no_later_price_than_the_open_of_the_first_bar_enters_an_estimate() -> None:
+    old = last_and_first([*OPENS, 5024.0], [*CLOSES, 5006.0])
+    new = last_and_first([5059.0, 5070.0], [5064.0, 5080.0], skip=11)
+    step = estimate_roll(old, new, TUESDAY)
+    later = pl.int_range(pl.len()) > 0
+    changed = new.with_columns(
+        pl.when(later).then(1.0).otherwise("open").alias("open"), pl.lit(2.0).alias("close"), volume=pl.lit(5)
+    )
+    assert estimate_roll(old, changed, TUESDAY) == step
+    assert estimate_roll(old, new.head(1), TUESDAY) == step
+    longer = last_and_first([*OPENS, 5024.0, 9000.0], [*CLOSES, 5006.0, 9500.0])
+    assert estimate_roll(longer, new, TUESDAY) == step, "the old contract's bars from the switch on"
+    assert estimate_roll(old, new.with_columns(pl.col("open") + 1), TUESDAY).gap == 54.0
+
+
+def test_the_pair_nearest_in_time_is_used() -> None:
+    old = last_and_first([*OPENS, 5024.0], [*CLOSES, 5006.0])
+    thin = last_and_first([5060.0], [5041.0], skip=10).tail(1)  # one common minute on Monday: too few to measure
+    assert measure_roll(old, thin, TUESDAY) == NO_STEP
+    new = pl.concat([thin, last_and_first([5059.0], [5064.0], skip=11)])
+    assert estimate_roll(old, new, TUESDAY).gap == 35.0
+
+
+def test_there_is_no_estimate_without_trades_or_history() -> None:
+    old = last_and_first([*OPENS, 5024.0], [*CLOSES, 5006.0])
+    new = last_and_first([5059.0], [5064.0], skip=11)
+    untraded = new.with_columns(volume=pl.Series([0, 9]))
+    assert estimate_roll(old, untraded, TUESDAY) == NO_STEP, "its second bar is known too late"
+    assert estimate_roll(old, new.head(0), TUESDAY) == NO_STEP
+    assert estimate_roll(old.tail(10), new, TUESDAY) == NO_STEP, "five sessions have four moves"
+    scaled = (((4 * 400 + 14 * 14) / 5) / 24) ** 0.5  # five days: 20 four times, 14 once; an hour is a 24th of a day
+    assert estimate_roll(old.tail(12), new, TUESDAY)[2:] == (ESTIMATED, pytest.approx(scaled)), "four breaks of an hour"
+    assert estimate_roll(old.with_columns(pl.col("open", "close") - 6000), new, TUESDAY)[:2] == (6053.0, None)
+
+
+@pytest.mark.slow
+def test_estimated_steps_lie_around_the_true_gap_as_their_uncertainty_says() -> None:
+    """Synthetic markets, cut at every third session: the true gap is 36 points at each cut."""
+    errors = []
+    for seed in range(4):
+        plan = plan_market(3, 22)
+        blocks = simulate(plan.table, dict.fromkeys(plan.days, 0), np.random.SeedSequence(seed), Planted("martingale"))
+        minutes = pl.concat([block.minutes for block in blocks])
+        prices = [(pl.col(name) * 0.25).alias(name) for name in ("open", "close")]
+        market = minutes.select("ts", "session", *prices, "volume")
+        for at in range(70, len(plan.days), 3):
+            old = market.filter(pl.col("session").is_between(plan.days[at - 64], plan.days[at - 1]))
+            first = market.filter(pl.col("session") == plan.days[at]).with_columns(pl.col("open", "close") + 36)
+            step = estimate_roll(old, first, plan.days[at])
+            if step.gap is not None and step.uncertainty is not None:
+                errors.append((step.gap - 36) / step.uncertainty)
+    within = [float(np.mean(np.abs(errors) < limit)) for limit in (1, 2, 3)]
+    assert len(errors) > 150
+    assert 0.60 < within[0] < 0.85
+    assert within[1] > 0.90
+    assert within[2] > 0.97
+    assert abs(np.mean(errors)) < 0.2
+
+
+@pytest.mark.real
+def test_a_real_contract_cut_at_each_session_has_no_step(real_data: Path) -> None:
+    """The true gap is 0. Real breaks have fatter tails than a normal distribution."""
+    source = real_data / "es_ninjatrader" / "ES 03-25.Last.txt"
+    names = ["time", "open", "high", "low", "close", "volume"]
+    raw = pl.read_csv(source, has_header=False, separator=";", new_columns=names)
+    end = pl.col("time").str.to_datetime("%Y%m%d %H%M%S", time_unit="us", time_zone="UTC")
+    bars = raw.select(end.dt.offset_by("-1m").alias("ts"), pl.col("open", "close").cast(pl.Float64), "volume").sort(
+        "ts"
+    )
+    chicago = pl.col("ts").dt.convert_time_zone("America/Chicago")
+    bars = bars.with_columns(session=(chicago + pl.duration(hours=7)).dt.date())
+    bars = bars.filter(pl.col("session").dt.weekday() < 6)
+    days = bars["session"].unique().sort().to_list()
+    steps = [
+        estimate_roll(bars.filter(pl.col("session") < day), bars.filter(pl.col("session") == day), day)
+        for day in days[7:]
+    ]
+    errors = [step.gap / step.uncertainty for step in steps if step.gap is not None and step.uncertainty]
+    assert len(errors) > 40
+    assert np.mean(np.abs(errors) < 1) > 0.65
+    assert np.mean(np.abs(errors) < 3) > 0.9
+
+
+def test_a_hole_in_the_old_file_is_no_move() -> None:
+    old = last_and_first([*OPENS, 5024.0], [*CLOSES, 5006.0])
+    new = last_and_first([5059.0], [5064.0], skip=11)
+    month = pl.duration(days=28)
+    before = old.with_columns(pl.col("ts") - month, pl.col("session") - month, pl.col("open", "close") - 900)
+    assert estimate_roll(pl.concat([before, old]), new, TUESDAY)[:3] == (53.0, 5059.0 / 5006.0, ESTIMATED)
+    twice = estimate_roll(pl.concat([before, old]), new, TUESDAY).uncertainty
+    assert twice == pytest.approx(10.0**0.5), "the same breaks twice, and no 900 points between them"
+
+
+def test_a_stated_gap_gives_a_ratio_at_the_last_close_before_the_roll() -> None:
+    old = last_and_first(OPENS, CLOSES)
+    assert stated_step(50.5, None, old, SWITCH) == (50.5, 5070.5 / 5020.0, "file", None)
+    assert stated_step(50.5, None, old, date(2024, 3, 8)).ratio == 5050.5 / 5000.0
+    assert stated_step(50.5, 1.02, old, SWITCH).ratio == 1.02
+    assert stated_step(-6000.0, None, old, SWITCH).ratio is None
+    assert stated_step(50.5, None, old.head(0), SWITCH).ratio is None
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (RollStep(50.25, 1.01, "file"), "ESM24: gap of 50.25 points to ESH24, as data.rolls states"),
+        (RollStep(0.0, 1.0, "adjusted"), "ESM24: gap of 0 points to ESH24, because data.adjusted says"),
+        (RollStep(50.0, 1.01, "estimated", 3.149), "nearest in time, uncertainty 3.15 points"),
+        (RollStep(50.0, 1.01, "common"), None),
+        (NO_STEP, None),
+    ],
+)
+def test_a_step_that_was_not_measured_is_described(step: RollStep, words: str | None) -> None:
+    front = front_periods(daily({"ESH24": [90, 80, 40, 10, 10], "ESM24": [1, 20, 60, 90, 90]}))
+    found = describe_steps(roll_table(front, lambda old, new, switch: step))
+    assert list(found) == ([] if words is None else ["ESM24"])
+    assert words is None or words in found["ESM24"]

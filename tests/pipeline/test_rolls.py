@@ -291,6 +291,117 @@ def test_only_a_step_whose_bars_changed_is_measured_again(world: World, monkeypa
     assert world.rolls()["ESM24"]["gap"] == GAP
 
 
+# ---------------------------------------------------------------- steps without common minutes
+
+
+def front_only(world: World, first: str = "ESH24", last: str = "ESU24") -> None:
+    """Deliver files that hold only the front period of each contract from ``first`` to ``last``."""
+    starts = [start for _, _, start in FILES.values()] + [len(DAYS)]
+    for code, begin, end in zip(FILES, starts, starts[1:], strict=False):
+        if first <= code <= last:
+            period = pl.col("session").is_between(DAYS[begin], DAYS[end - 1])
+            world.deliver(code, lambda bars, period=period: bars.filter(period))
+
+
+def step(world: World, code: str = "ESM24") -> tuple[str | None, float | None]:
+    row = world.rolls()[code]
+    return row["source"], row["gap"]
+
+
+def test_files_of_front_periods_have_estimated_steps_and_no_second_warm_up(tmp_path: Path) -> None:
+    world = World(tmp_path / "lake")
+    front_only(world)
+    world.build()
+    for code, row in world.rolls().items():
+        if code == "ESH24":
+            assert (row["source"], row["uncertainty"]) == (None, None)
+            continue
+        assert row["source"] == "estimated"
+        assert abs(row["gap"] - GAP) <= 0.75, "one step of the walk"
+        assert 0.25 < row["uncertainty"] < 0.75, "steps of -3 to 3 ticks: 2 ticks"
+        assert world.manifest(code).details["history_sessions"] == 30
+        assert not world.features(code).select(pl.any_horizontal(pl.col(FEATURE_NAMES).is_nan().any())).item()
+    notes = pipeline.summarize(world.root, world.run).steps
+    assert [note.partition(",")[0] for note in notes] == [
+        f"{code}: gap of {world.rolls()[code]['gap']:g} points to {world.rolls()[code]['predecessor']}"
+        for code in ("ESM24", "ESU24")
+    ]
+    assert pipeline.summarize(world.root, world.run).lost == ()
+
+
+def test_a_stated_step_is_used_before_a_measured_one(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "rolls.csv"
+    file.write_text("contract,gap\nES 06-24,48.5\n")
+    world.build()
+    world.begin("stated", {"data.rolls": str(file)})
+    reasons = world.build()
+    assert (step(world), step(world, "ESU24")) == (("file", 48.5), ("common", GAP))
+    assert (reasons["ESM24"], reasons["ESU24"]) == ("inputs changed: predecessor, roll", "unchanged")
+    assert pipeline.summarize(world.root, "stated").steps == (
+        "ESM24: gap of 48.5 points to ESH24, as data.rolls states",
+    )
+    assert world.build() == FRESH
+    file.write_text("contract,gap\nESM24,49\n")
+    world.build()
+    assert step(world) == ("file", 49.0)
+    world.begin("adjusted", {"data.adjusted": True})
+    world.build()
+    assert (step(world), world.rolls()["ESM24"]["ratio"]) == (("adjusted", 0.0), 1.0)
+    world.begin("measured")
+    world.build()
+    assert step(world) == ("common", GAP), "a stated step is not kept"
+
+
+def test_a_run_without_the_file_of_stated_steps_ends(world: World, tmp_path: Path) -> None:
+    world.begin("lost", {"data.rolls": str(tmp_path / "nowhere.csv")})
+    with pytest.raises(MissingInputError, match=r"the steps of the rolls that data\.rolls names"):
+        world.build()
+    (tmp_path / "bad.csv").write_text("contract,gap\nESM24,wide\n")
+    world.begin("bad", {"data.rolls": str(tmp_path / "bad.csv")})
+    with pytest.raises(UnreadableFileError, match=r"bad\.csv"):
+        world.build()
+
+
+def test_an_estimated_step_stays_once_the_first_bar_is_there(tmp_path: Path, monkeypatch) -> None:
+    world = World(tmp_path / "lake")
+    front_only(world, last="ESH24")
+    period = make_bars("ESM24", 45, 104, 45, 105)
+    for bars in (1, 20, 21, 30 * 20):
+        world.deliver("ESM24", lambda _, bars=bars: period.head(bars))
+        world.build()
+        if bars == 1:
+            found, first = world.rolls()["ESM24"], world.features("ESM24")
+        for name in ("source", "gap", "ratio", "uncertainty"):
+            assert world.rolls()["ESM24"][name] == found[name], name
+        assert world.features("ESM24").head(1).equals(first, null_equal=True), "no later price in the first bar's row"
+    assert found["source"] == "estimated"
+    other = pl.when(pl.int_range(pl.len()) > 0)
+    prices = [other.then(pl.col(n) * 1.3).otherwise(n).alias(n) for n in ("open", "high", "low", "close")]
+    world.deliver("ESM24", lambda _: period.with_columns(prices))
+    world.build()
+    assert world.features("ESM24").head(1).equals(first, null_equal=True)
+    measured: list[date] = []
+    original = roll_stage.estimate_roll
+    monkeypatch.setattr(roll_stage, "estimate_roll", lambda *args: measured.append(args[2]) or original(*args))
+    front_only(world, first="ESU24")
+    world.build()
+    assert measured == [DAYS[105]]
+
+
+def test_no_label_over_sessions_crosses_an_estimated_step(tmp_path: Path) -> None:
+    """The estimate takes the market's move at the roll for a part of the step, so such a return would lack it."""
+    missing = {}
+    for name, deliver in (("common", lambda each: [each.deliver(code) for code in FILES]), ("estimated", front_only)):
+        world = World(tmp_path / name, {"dataset.horizon": "1s", "dataset.min_sessions": 30})
+        deliver(world)
+        world.build()
+        pipeline.build_training_set(world.root, world.run, list(FILES))
+        rows = pl.read_parquet(Path(world.root) / "runs" / world.run / "training_set.parquet")
+        none = rows.group_by("session").agg(pl.col("ret").is_nan().all()).filter("ret")["session"]
+        missing[name] = {DAYS.index(day) for day in none}
+    assert missing == {"common": {120}, "estimated": {44, 104, 120}}, "120 is the last session of the data"
+
+
 # ---------------------------------------------------------------- rules
 
 

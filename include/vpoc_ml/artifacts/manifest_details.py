@@ -71,11 +71,19 @@ class FeaturesDetails(JsonArtifact):
 
 
 class RollDetails(JsonArtifact):
-    """Details of ``roll/``: rows of the daily figures, and a sentence for each session or roll that is missing."""
+    """Details of ``roll/``.
+
+    Attributes:
+        rows_in: rows of the daily figures.
+        quarantined: always 0.
+        lost: a sentence for each front session that no file holds and for each roll without a step.
+        steps: a sentence for each step that was stated or estimated.
+    """
 
     rows_in: int
     quarantined: int
     lost: tuple[str, ...]
+    steps: tuple[str, ...] = ()
 
 
 class ScoresDetails(JsonArtifact):

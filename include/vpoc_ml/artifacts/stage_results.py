@@ -76,9 +76,15 @@ class IngestResult(WorkResult):
 
 
 class RollsResult(WorkResult):
-    """Result of ``rolls``. ``lost`` describes front sessions that no file holds and rolls that were not measured."""
+    """Result of ``rolls``.
+
+    Attributes:
+        lost: a sentence for each front session that no file holds and for each roll without a step.
+        steps: a sentence for each step that was stated or estimated.
+    """
 
     lost: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 class SuccessorResult(StageResult):
@@ -307,7 +313,8 @@ class RunSummary(JsonArtifact):
         decision: None before the decision.
         unreadable: files that were not used.
         notes: sentences about files, contracts and sessions that were left out.
-        lost: front sessions that no file holds.
+        lost: front sessions that no file holds, and rolls without a step.
+        steps: steps at rolls that were stated or estimated.
         reports: path of each report by its title.
     """
 
@@ -322,6 +329,7 @@ class RunSummary(JsonArtifact):
     unreadable: tuple[UnreadableFile, ...]
     notes: tuple[str, ...]
     lost: tuple[str, ...]
+    steps: tuple[str, ...] = ()
     reports: dict[str, str]
 
     def to_json(self) -> dict[str, JsonValue]:

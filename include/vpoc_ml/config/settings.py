@@ -65,6 +65,16 @@ class DataConfig(Section):
     open_interest: str = Field(
         "", description="File of daily open interest for that rule: LEAN zip, or CSV contract,session,open_interest."
     )
+    rolls: str = Field(
+        "",
+        description="CSV contract,gap[,ratio] of price steps at rolls, new minus old in points; they replace the"
+        " measured ones, and a wrong step shifts the whole past of its contract.",
+    )
+    adjusted: bool = Field(
+        False,
+        description="The files are pieces of one adjusted series: no step at any roll. On unadjusted files every"
+        " contract then sees a false return at its roll.",
+    )
     vix: Literal["instrument", "required", "none"] = Field(
         "instrument",
         description="Whether bars and features have the VIX; instrument: as its entry says; none: no VIX file is needed"
@@ -76,6 +86,13 @@ class DataConfig(Section):
         le=1,
         description="First share of the front sessions that a run uses; a lower one trains and tests on older data.",
     )
+
+    @field_validator("adjusted")
+    @classmethod
+    def _one_statement(cls, adjusted: bool, others: ValidationInfo) -> bool:
+        if adjusted and others.data.get("rolls"):
+            raise ValueError("false where data.rolls names a file")
+        return adjusted
 
 
 class IngestConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import cache
@@ -20,6 +21,20 @@ MEASURE_DAYS = 7
 MEASURE_MINUTES = 5
 """Smallest number of common minutes of that session."""
 
+COMMON, FILE, ADJUSTED, ESTIMATED = "common", "file", "adjusted", "estimated"
+"""Sources of a step: common minutes, ``data.rolls``, ``data.adjusted``, the two closes nearest in time."""
+STATED = (FILE, ADJUSTED)
+"""Sources that follow from the settings alone."""
+MOVE_SESSIONS = 60
+"""Sessions of the old contract whose moves give the uncertainty of an estimated step: about one quarter."""
+LEAST_MOVES = 5
+"""Smallest number of moves that give a standard deviation."""
+SAME_BREAK = timedelta(hours=2)
+"""Breaks whose lengths differ by no more are of like length; so are those that differ by a quarter of the length."""
+LONGEST_MOVE = timedelta(days=5)
+"""A longer time from one session's close to the next one's is a hole in the file."""
+_MINUTE = timedelta(minutes=1)
+
 ENDS_BEFORE = timedelta(days=14)
 """A file without bars from this long before the expiry on has ended for the roll; an earlier gap is missing data."""
 
@@ -33,6 +48,8 @@ ROLLS: dict[str, pl.DataType] = {
     "predecessor": pl.String(),
     "gap": pl.Float64(),
     "ratio": pl.Float64(),
+    "source": pl.String(),
+    "uncertainty": pl.Float64(),
 }
 
 
@@ -45,10 +62,18 @@ class _Day(NamedTuple):
 
 
 class RollStep(NamedTuple):
-    """Price difference of a roll: ``new = old + gap`` (points) and ``new = old * ratio``."""
+    """Price difference of a roll: ``new = old + gap`` (points) and ``new = old * ratio``.
+
+    ``source`` is one of the four sources; ``uncertainty`` is the standard deviation of an estimated gap in points.
+    """
 
     gap: float | None
     ratio: float | None
+    source: str | None = None
+    uncertainty: float | None = None
+
+
+NO_STEP = RollStep(None, None)
 
 
 def front_periods(daily: pl.DataFrame, rule: str = "volume") -> pl.DataFrame:
@@ -114,13 +139,14 @@ def roll_table(front: pl.DataFrame, measure: Callable[[str, str, date], RollStep
             ``measure_roll`` does.
 
     Returns:
-        contract, first_session, last_session, predecessor, gap (points, new minus old) and ratio (new over old);
-        all three null for the first contract, gap and ratio also if nothing could be measured.
+        contract, first_session, last_session, predecessor, gap (points, new minus old), ratio (new over old), source
+        and uncertainty (points, one standard deviation; null unless estimated). All five are null for the first
+        contract, all but predecessor also where no step is known.
     """
     rows = []
     before: str | None = None
     for contract, first, last in front.select(*FRONT_PERIODS).iter_rows():
-        step = measure(before, contract, first) if before is not None else RollStep(None, None)
+        step = measure(before, contract, first) if before is not None else NO_STEP
         rows.append((contract, first, last, before, *step))
         before = contract
     return pl.DataFrame(rows, schema=ROLLS, orient="row")
@@ -150,13 +176,29 @@ def roll_problems(daily: pl.DataFrame, table: pl.DataFrame, calendar: Sequence[d
             )
         elif row["predecessor"] and row["ratio"] is None:
             problems.append(
-                f"{code}: no session of the week before {first} in which {row['predecessor']} and {code} both traded:"
-                f" no gap and ratio, so its features begin without the history of {row['predecessor']}"
+                f"{code}: no session of the week before {first} in which {row['predecessor']} and {code} both traded,"
+                f" and no pair of closes near enough for an estimate: no gap and ratio, so its features begin without"
+                f" the history of {row['predecessor']}"
             )
         if days:
             lacking = f"{len(days)} sessions, {days[0]} to {days[-1]}," if len(days) > 1 else f"session {days[0]}"
             problems.append(f"{code}: {lacking} without a bar of the front contract; deliver a longer file of {code}")
     return problems
+
+
+def describe_steps(table: pl.DataFrame) -> dict[str, str]:
+    """Return for each contract whose step was stated or estimated a sentence with source, gap and uncertainty."""
+    origins = {
+        FILE: "as data.rolls states",
+        ADJUSTED: "because data.adjusted says that the files are pieces of one adjusted series",
+        ESTIMATED: "estimated from the two closes nearest in time, uncertainty {:.2f} points",
+    }
+    return {
+        row["contract"]: f"{row['contract']}: gap of {row['gap']:g} points to {row['predecessor']},"
+        f" {origins[row['source']].format(row['uncertainty'])}"
+        for row in table.iter_rows(named=True)
+        if row["source"] in origins
+    }
 
 
 def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> RollStep:
@@ -181,12 +223,112 @@ def measure_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> RollStep
     both = both.filter(pl.col("session").is_between(earliest, switch, closed="left"))
     enough = both.group_by("session").len().filter(pl.col("len") >= MEASURE_MINUTES)["session"].max()
     if enough is None:
-        return RollStep(None, None)
+        return NO_STEP
     both = both.filter(pl.col("session") == enough)
     old_close, new_close = pl.col("close"), pl.col("new")
     measured = both.select(gap=(new_close - old_close).median(), ratio=(new_close / old_close).median())
     positive = (both["new"] > 0).all() and (both["close"] > 0).all()
-    return RollStep(measured["gap"][0], measured["ratio"][0] if positive else None)
+    return RollStep(measured["gap"][0], measured["ratio"][0] if positive else None, COMMON)
+
+
+def estimate_roll(old: pl.DataFrame, new: pl.DataFrame, switch: date) -> RollStep:
+    """Estimate the step between two contracts without common minutes from the two closes nearest in time.
+
+    Candidates are the closes of both contracts in the week before ``switch``, each known at the end of its bar, and
+    the open of the new contract's first bar from ``switch`` on. That open is known at the end of the same bar, and no
+    earlier bar of the new contract reads the step, so nothing is used before it is known.
+
+    What the market moved between the two closes is part of the estimate, and the cost of carry of that time is not
+    removed. ``_move_between`` gives the uncertainty. There is no estimate where that exceeds the old contract's usual
+    move from one close to the next: a past that is wrong by more than a usual day is no better than none. That is so
+    where a whole session lies between the files.
+
+    Args:
+        old: bars of the front contract before the switch: ts, session, open, close (points), volume, sorted by ts.
+        new: bars of the front contract from the switch on.
+        switch: first session of ``new`` as the front contract.
+
+    Returns:
+        Gap, ratio, source and uncertainty; all null without an estimate, the ratio also if a price is not positive.
+    """
+    traded, end = pl.col("volume") > 0, pl.col("ts") + _MINUTE
+    week = pl.col("session").is_between(switch - timedelta(days=MEASURE_DAYS), switch, closed="left")
+    closes = old.filter(traded & week).select(end.alias("at"), end.alias("old_at"), pl.col("close").alias("old"))
+    first = new.filter(pl.col("session") >= switch).head(1).filter(traded)
+    quotes = pl.concat(
+        [
+            new.filter(traded & week).select(end.alias("at"), pl.col("close").alias("new")),
+            first.select(pl.col("ts").alias("at"), pl.col("open").alias("new")),
+        ]
+    )
+    pairs = quotes.join_asof(closes, on="at", strategy="nearest").drop_nulls("old")
+    pairs = pairs.with_columns(apart=(pl.col("at") - pl.col("old_at")).abs())
+    if pairs.is_empty():
+        return NO_STEP
+    nearest = pairs.sort("apart", "at", descending=[False, True]).row(0, named=True)
+    uncertainty = _move_between(old.filter(traded & (pl.col("session") < switch)), nearest["apart"])
+    if uncertainty is None:
+        return NO_STEP
+    gap, positive = nearest["new"] - nearest["old"], nearest["old"] > 0 and nearest["new"] > 0
+    return RollStep(gap, nearest["new"] / nearest["old"] if positive else None, ESTIMATED, uncertainty)
+
+
+def _move_between(old: pl.DataFrame, apart: timedelta) -> float | None:
+    """Return the standard deviation of the market's move between two closes, in points; None if it is too large.
+
+    It is that of the contract's last 60 moves, with a mean of zero; moves over a hole in the file do not count:
+
+    * with at least five breaks of like length, from a session's last close to the next session's first open: their
+      root mean square. A closed market moves less in an hour than an open one (French and Roll 1986, Journal of
+      Financial Economics 17, 5-26), so breaks are compared with breaks.
+    * otherwise the root mean square of the moves from close to close, scaled with the square root of the time over
+      the median of theirs. For a closed market this is too large rather than too small.
+
+    Args:
+        old: traded bars of the contract before the roll: ts, session, open, close (points), sorted by ts.
+        apart: time between the two closes.
+
+    Returns:
+        The standard deviation; None if it exceeds that of the moves from close to close, or there are too few moves.
+    """
+    end = pl.col("ts").last() + _MINUTE
+    days = old.group_by("session", maintain_order=True).agg(
+        pl.col("ts").first(), end.alias("end"), pl.col("open").first(), pl.col("close").last()
+    )
+    before = days.select("end", "close").shift(1)
+    moves = days.select(
+        length=pl.col("ts") - before["end"],
+        over_break=pl.col("open") - before["close"],
+        day=pl.col("end") - before["end"],
+        over_day=pl.col("close") - before["close"],
+    )
+    moves = moves.filter(pl.col("day") <= LONGEST_MOVE).tail(MOVE_SESSIONS)
+    if moves.height < LEAST_MOVES:
+        return None
+    usual_day, day = _root_mean_square(moves["over_day"]), moves["day"].median()
+    assert isinstance(day, timedelta)
+    alike = moves.filter((pl.col("length") - apart).abs() <= max(SAME_BREAK, apart / 4))["over_break"]
+    found = _root_mean_square(alike) if alike.len() >= LEAST_MOVES else usual_day * math.sqrt(apart / day)
+    return found if found <= usual_day else None
+
+
+def stated_step(gap: float, ratio: float | None, old: pl.DataFrame, switch: date) -> RollStep:
+    """Return the step that ``data.rolls`` states.
+
+    Args:
+        gap: new minus old, points.
+        ratio: new over old; None: it follows from the gap at the old contract's last close before ``switch``.
+        old: bars of the front contract before the switch: session, close (points), volume, sorted by ts.
+        switch: first session of the new front contract.
+    """
+    closes = old.filter((pl.col("volume") > 0) & (pl.col("session") < switch))["close"]
+    if ratio is None and not closes.is_empty() and closes[-1] > 0 and closes[-1] + gap > 0:
+        ratio = (closes[-1] + gap) / closes[-1]
+    return RollStep(gap, ratio, FILE)
+
+
+def _root_mean_square(moves: pl.Series) -> float:
+    return math.sqrt((moves**2).mean())  # type: ignore[arg-type]
 
 
 def _days(daily: pl.DataFrame) -> list[_Day]:

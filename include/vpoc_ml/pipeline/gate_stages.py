@@ -87,7 +87,7 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
 def gate_features(run: Run, contracts: list[str]) -> GateResult:
     """Validate the features of every contract against the registry's bounds and warm-ups, and against their bars.
 
-    ``features.names`` limits the checks to those features.
+    ``features.names`` limits the checks to those features. A step at a roll that was not measured is a warning.
 
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
@@ -105,6 +105,7 @@ def gate_features(run: Run, contracts: list[str]) -> GateResult:
         config=run.config.quality.thresholds,
         registry=for_prices_near_zero(registry) if run.instrument.negative_prices else registry,
         names=run.config.features.names,
+        rolls=run.lake.read_frame(run.roll_key()) if run.lake.manifest(run.roll_key()) else None,
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return GateResult.of(verdict)

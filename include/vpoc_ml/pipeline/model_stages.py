@@ -18,6 +18,7 @@ from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake
+from vpoc_ml.market.roll_table import ESTIMATED
 from vpoc_ml.pipeline.run import Run, stage
 
 log = logging.getLogger(__name__)
@@ -41,13 +42,16 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     share = run.config.data.fraction
     periods = roll.filter(pl.col("contract").is_in(contracts))
     front = first_sessions(periods, {each: frame["session"] for each, frame in features.items()}, share)
+    # an estimated step hides the market's move at the roll, so a label over sessions that reads one would be wrong
+    exact = pl.when(pl.col("source") != ESTIMATED).then("ratio")
+    labelled = front.with_columns(exact.alias("ratio"))
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
     build_key = BuildKey(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
         run.config.digest("features", "dataset"),
         code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.dataset.splits"),
     )
-    built = assemble(bars, features, front, run.instrument, run.config)
+    built = assemble(bars, features, labelled, run.instrument, run.config)
     run_lake = Lake(run.folder)
     write_json(run.folder / layout.FEATURE_STATISTICS, built.statistics.to_json())
     manifest = run_lake.write_frame(layout.TRAINING_SET, built.frame, build_key)

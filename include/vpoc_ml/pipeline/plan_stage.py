@@ -39,7 +39,7 @@ from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
-from vpoc_ml.pipeline.roll_stage import open_interest_file
+from vpoc_ml.pipeline.roll_stage import open_interest_file, stated_rolls
 from vpoc_ml.pipeline.run import Run, stage
 from vpoc_ml.pipeline.run_names import run_name
 
@@ -113,9 +113,9 @@ def plan_contracts(run: Run) -> Plan:
 
     Raises:
         MissingInputError: the folder is missing, nothing in it is readable, a required contract
-            is missing, or there is no VIX file though the run uses the VIX, or no file of open interest
-            though it rolls by that.
-        UnreadableFileError: the VIX file is in no known format.
+            is missing, or there is no VIX file though the run uses the VIX, no file of open interest
+            though it rolls by that, or no file that ``data.rolls`` names.
+        UnreadableFileError: the VIX file is in no known format, or the file of ``data.rolls`` cannot be read.
         UnreviewedSessionsError: no contract has a bar of a session whose hours were reviewed.
         InvalidValueError: ``features.names`` names features of the VIX in a run without it.
     """
@@ -136,6 +136,7 @@ def plan_contracts(run: Run) -> Plan:
     sources = _known_sources(run, folder, reviewed_sources)
     _refuse_absent_indices(run)
     open_interest_file(run)
+    stated_rolls(run)
     vix_file = _store_vix(run, folder, found) if run.uses_vix else None
     others = _store_covariates(run, folder, found)
     unused = [f"{path.name}: VIX closes that this run does not use" for path in found.vix if path != vix_file]

@@ -12,7 +12,13 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.metrics import read_metrics
-from vpoc_ml.artifacts.stage_results import EvaluateResult, GateResult, ReportsResult, RollsResult, TrainResult
+from vpoc_ml.artifacts.stage_results import (
+    EvaluateResult,
+    GateResult,
+    ReportsResult,
+    RollsResult,
+    TrainResult,
+)
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
@@ -89,9 +95,11 @@ def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
 
 
 def _notes(run: Run, rival: Champion | None) -> list[str]:
-    """Return what a reader must know: data lost at rolls, and a comparison that flatters the champion."""
+    """Return what a reader must know: data lost at rolls, steps that were not measured, a flattering comparison."""
     metrics = read_metrics(run.folder)
-    lost = [f"Lost at a roll: {each}." for each in run.result("rolls", RollsResult).lost]
+    rolls = run.result("rolls", RollsResult)
+    lost = [f"Lost at a roll: {each}." for each in rolls.lost]
+    lost += [f"Step at a roll, not measured: {each}." for each in rolls.steps]
     if "champion" not in metrics.models:
         return lost
     champion = rival

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -13,12 +13,24 @@ from vpoc_ml.artifacts.manifest_details import RollDetails
 from vpoc_ml.artifacts.stage_results import RollsResult
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.ingest.open_interest import read_open_interest
+from vpoc_ml.ingest.stated_rolls import StatedRoll, read_stated_rolls
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.store import BuildKey, Manifest
+from vpoc_ml.lake.store import BuildKey
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.nights import CHICAGO
-from vpoc_ml.market.roll_table import MEASURE_DAYS, RollStep, front_periods, measure_roll, roll_problems, roll_table
+from vpoc_ml.market.roll_table import (
+    ADJUSTED,
+    STATED,
+    RollStep,
+    describe_steps,
+    estimate_roll,
+    front_periods,
+    measure_roll,
+    roll_problems,
+    roll_table,
+    stated_step,
+)
 from vpoc_ml.pipeline.run import Run, result_of_manifest, stage
 from vpoc_ml.pipeline.run_sessions import refuse_too_few
 
@@ -32,34 +44,40 @@ _REMEDY = (
 def build_rolls(run: Run, contracts: list[str], *, last: str = "rolls") -> RollsResult:
     """Build ``roll/<instrument>.parquet`` from the daily figures of every contract of the lake.
 
-    ``lost`` of the result says which front sessions no file holds, and which rolls could not be measured.
+    ``lost`` of the result says which front sessions no file holds and which rolls have no step, ``steps`` which steps
+    were stated or estimated.
     ``last`` names the stage that the run ends with: where the front contracts hold too few sessions for it, the run
     ends here, before anything expensive is computed.
 
     Raises:
-        MissingInputError: the roll rule needs open interest and there is none.
+        MissingInputError: the roll rule needs open interest and there is none, or there is no file of ``data.rolls``.
+        UnreadableFileError: the file of ``data.rolls`` cannot be read.
         InsufficientSessionsError: too few sessions for the stages up to ``last``.
     """
-    rule, interest = roll_rule(run), run.config.data.open_interest
+    rule, data, stated = roll_rule(run), run.config.data, stated_rolls(run)
     key = run.roll_key()
     with run.lake.writing("roll"):  # list the bars inside the lock: another run may have added a contract
         stored_bars = run.lake.keys(run.shared_key(f"bars/{run.config.data.instrument}"))
         bars = sorted({run.key("bars", contract) for contract in contracts} | set(stored_bars))
         inputs = {each: run.lake.content_hash(each) for each in bars}
-        if interest and Path(interest).is_file():
-            inputs["open_interest"] = hash_file(Path(interest))
-        code = code_digest(roll_table, sessions, read_open_interest)
-        build_key = BuildKey(inputs, f"{rule}/{interest}/{run.instrument.digest}", code)
+        if data.open_interest and Path(data.open_interest).is_file():
+            inputs["open_interest"] = hash_file(Path(data.open_interest))
+        if data.rolls:
+            inputs["rolls"] = hash_file(Path(data.rolls))
+        code = code_digest(roll_table, sessions, read_open_interest, read_stated_rolls)
+        config = f"{rule}/{data.open_interest}/{data.adjusted}/{run.instrument.digest}"
+        build_key = BuildKey(inputs, config, code)
         reason = run.lake.stale_reason(key, build_key)
         if reason is None:
             made = run.lake.require_manifest(key)
         else:
             daily = with_open_interest(run, daily_volumes(run, bars))
-            table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, run.lake.manifest(key)))
+            table = roll_table(front_periods(daily, rule), Measure(run, key, build_key, stated))
             days = [day for day in daily["session"].unique().sort() if day is not None]
             calendar = sessions(run.instrument.calendar, days[0], days[-1])["session"].to_list() if days else []
             lost = tuple(roll_problems(daily, table, calendar))
-            details = RollDetails(rows_in=daily.height, quarantined=0, lost=lost)
+            steps = tuple(describe_steps(table).values())
+            details = RollDetails(rows_in=daily.height, quarantined=0, lost=lost, steps=steps)
             made = run.lake.write_frame(key, table, build_key, details.to_json())
     refuse_too_few(run, contracts, last)
     return result_of_manifest(RollsResult, made, reason)
@@ -83,6 +101,17 @@ def roll_rule(run: Run) -> str:
     """Return the run's rule: the configuration's, else the instrument's."""
     setting = run.config.data.roll_rule
     return run.instrument.roll_rule if setting == "instrument" else setting
+
+
+def stated_rolls(run: Run) -> dict[str, StatedRoll]:
+    """Return the steps of the file that ``data.rolls`` names by contract; nothing where none is named.
+
+    Raises:
+        MissingInputError: the file is not there.
+        UnreadableFileError: it cannot be read.
+    """
+    named = run.config.data.rolls
+    return read_stated_rolls(Path(named), run.instrument) if named else {}
 
 
 def open_interest_file(run: Run) -> Path | None:
@@ -120,10 +149,14 @@ def with_open_interest(run: Run, daily: pl.DataFrame) -> pl.DataFrame:
 
 
 class Measure:
-    """Measures a switch of the front; takes the stored step where both contracts' bars and the code are unchanged."""
+    """Finds the step of a roll: the stated one, else the measured one, else an estimate.
 
-    def __init__(self, run: Run, key: str, build_key: BuildKey, stored: Manifest | None) -> None:
-        self._run, self._build_key = run, build_key
+    A stored step is taken where it was not stated and both contracts' bars and the code are unchanged.
+    """
+
+    def __init__(self, run: Run, key: str, build_key: BuildKey, stated: Mapping[str, StatedRoll]) -> None:
+        self._run, self._build_key, self._stated = run, build_key, stated
+        stored = run.lake.manifest(key)
         if stored is not None and stored.code == build_key.code:
             made_with = BuildKey(stored.inputs, stored.config, stored.code)
             self._before = stored if run.lake.up_to_date(key, made_with) else None
@@ -131,21 +164,29 @@ class Measure:
             self._before = None
         rows = run.lake.read_frame(key).iter_rows(named=True) if self._before else ()
         self._steps = {
-            (row["predecessor"], row["contract"], row["first_session"]): RollStep(row["gap"], row["ratio"])
+            (row["predecessor"], row["contract"], row["first_session"]): RollStep(
+                row["gap"], row["ratio"], row["source"], row["uncertainty"]
+            )
             for row in rows
+            if row["source"] not in STATED
         }
 
     def __call__(self, old: str, new: str, switch: date) -> RollStep:
-        """Return gap and ratio between two contracts before ``switch``."""
+        """Return the step from the front contract before ``switch`` to the one from it on."""
+        if self._run.config.data.adjusted:
+            return RollStep(0.0, 1.0, ADJUSTED)
+        if new in self._stated:
+            return stated_step(*self._stated[new], self._bars(old), switch)
         known = self._steps.get((old, new, switch))
         if known is not None and self._same(old) and self._same(new):
             return known
-        return measure_roll(self._week(old, switch), self._week(new, switch), switch)
+        before, after = self._bars(old), self._bars(new)
+        measured = measure_roll(before, after, switch)
+        return measured if measured.gap is not None else estimate_roll(before, after, switch)
 
     def _same(self, contract: str) -> bool:
         key = self._run.key("bars", contract)
         return self._before is not None and self._before.inputs.get(key) == self._build_key.inputs[key]
 
-    def _week(self, contract: str, switch: date) -> pl.DataFrame:
-        bars = self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "close", "volume"])
-        return bars.filter(pl.col("session").is_between(switch - timedelta(days=MEASURE_DAYS), switch, closed="left"))
+    def _bars(self, contract: str) -> pl.DataFrame:
+        return self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "open", "close", "volume"])

@@ -311,6 +311,7 @@ def summarize(lake: str, run: str) -> RunSummary:
         "unreadable": plan.get("unreadable", ()),
         "notes": (*plan.get("notes", ()), *unreviewed),
         "lost": by_stage.get("rolls", {}).get("lost", ()),
+        "steps": by_stage.get("rolls", {}).get("steps", ()),
         "reports": {title: str(opened.location(key)) for title, key in reports.items() if opened.exists(key)},
     }
     try:

@@ -84,6 +84,7 @@ def validate_features(
     now: datetime,
     registry: Mapping[str, FeatureBounds] = REGISTRY,
     names: Sequence[str] = (),
+    rolls: pl.DataFrame | None = None,
     config: QualityThresholds | None = None,
 ) -> Verdict:
     """Validate the feature files of a run against their bars and the registry's bounds.
@@ -96,6 +97,7 @@ def validate_features(
         now: Time of the validation, aware.
         registry: Feature name -> hard and soft bounds and warm-up, in column order.
         names: Features of ``registry`` to check; empty: all. The file must have the columns of all either way.
+        rolls: The roll table, whose steps are checked; None: no such check.
         config: Thresholds.
 
     Raises:
@@ -107,6 +109,9 @@ def validate_features(
     profiles = [features_gate.measure(contracts[code], code, bars[code], registry, chosen) for code in codes]
     measurements = [each for profile in profiles for each in profile.measurements]
     checks, frames = features_gate.checks(registry, config, chosen), [profile.frame for profile in profiles]
+    if rolls is not None:
+        checks.append(features_gate.roll_check())
+        measurements += features_gate.roll_measurements(codes, rolls)
     return validate_and_store(GateInput("features", codes, checks, measurements, frames), run, reports_dir, now)
 
 

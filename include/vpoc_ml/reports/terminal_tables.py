@@ -26,7 +26,8 @@ _DIGITS = {"huber": 6, "huber_gain": 6}
 def render(console: Console, summary: RunSummary) -> None:
     """Print the sections of a run's summary that are not empty.
 
-    These are stages, gates, unreadable files, notes, losses at rolls, age of the bars, metrics, decision and reports.
+    These are stages, gates, unreadable files, notes, losses and steps at rolls, age of the bars, metrics,
+    decision and reports.
     """
     content: Mapping[str, Any] = summary.to_json()
     tables = (
@@ -37,7 +38,12 @@ def render(console: Console, summary: RunSummary) -> None:
     for title, columns, key in tables:
         if rows := content[key]:
             _print_table(console, title, columns, ([_cell(row.get(name)) for name in columns] for row in rows))
-    for title, notes in (("Set apart", summary.notes), ("Lost at rolls", summary.lost)):
+    texts = (
+        ("Set apart", summary.notes),
+        ("Lost at rolls", summary.lost),
+        ("Steps at rolls that were not measured", summary.steps),
+    )
+    for title, notes in texts:
         if notes:
             console.print(f"\n[bold]{title}[/]")
             for note in notes:

@@ -15,6 +15,7 @@ from vpoc_ml.artifacts.schemas import FEATURE_KEYS
 from vpoc_ml.config import QualityThresholds
 from vpoc_ml.features.non_positive_prices import reads_non_positive
 from vpoc_ml.features.registry import PriceLookback
+from vpoc_ml.market.roll_table import describe_steps
 from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
 from vpoc_ml.quality.measure import (
     EXAMPLES,
@@ -30,6 +31,8 @@ from vpoc_ml.quality.rules.young_contracts import excuse_young
 
 NO_LEVEL = "no_level"
 """Flag of the rows whose level features have no value, because a volume profile that they read holds no volume."""
+ROLL = "roll"
+"""Column of the check on the step at the roll, which no feature column has."""
 LEVEL_SESSIONS = 6
 """Sessions before its own that a level feature reads. Naked levels read more, but count a missing session as none."""
 
@@ -110,6 +113,27 @@ def checks(
             usual = f"values in the usual range {_interval(known.soft)}"
             result.append(Check("soft", name, usual, None, warn_if=Limit(share=config.soft_range_warn)))
     return result
+
+
+def roll_check() -> Check:
+    """Return the warning about a contract whose step at the roll is not measured."""
+    return Check("step", ROLL, "a step measured in minutes in which both contracts traded", None, warn_if=NONE)
+
+
+def roll_measurements(contracts: Sequence[str], rolls: pl.DataFrame) -> list[Measurement]:
+    """Return for each contract whether its step at the roll is stated, estimated or unknown, with source and gap.
+
+    Args:
+        contracts: Contracts of the run.
+        rolls: The roll table. A contract that is not in it or has no predecessor has no roll.
+    """
+    unknown = rolls.filter(pl.col("predecessor").is_not_null() & pl.col("ratio").is_null())
+    notes = describe_steps(rolls)
+    notes |= {code: f"no ratio to {before}" for code, before in unknown.select("contract", "predecessor").iter_rows()}
+    return [
+        Measurement(code, ROLL, "step", int(code in notes), 1, note=notes.get(code, ""), unit="rolls")
+        for code in contracts
+    ]
 
 
 def outlier_checks(name: str, known: FeatureBounds | None, config: QualityThresholds) -> list[Check]:
