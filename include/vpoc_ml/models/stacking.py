@@ -1,0 +1,204 @@
+"""Weights and slope of a stack of learners, fitted on predictions that were made out of sample.
+
+The weights start at the best simple learner and move to the weights that fit best only as far as held-out sessions
+show a gain. The slope makes the Huber loss no worse than that of the constant beyond noise. All errors are sandwich
+errors over sessions, because rows of one session are not independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vpoc_ml.artifacts.model_card import ModelPart
+from vpoc_ml.artifacts.stack import Stack
+from vpoc_ml.models.forecaster import TREES, mix
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+MIDDLE = 0.5
+"""Mean of rank targets: mid-ranks have it by construction. The constant predicts it."""
+RIDGE = "ridge"
+SIMPLE = (RIDGE, TREES)
+MAX_SLOPE = 1.5
+"""Largest slope. A learner of mean ranks needs about this much for the median rank, which a small delta estimates."""
+GROUPS = 5
+"""Groups of consecutive sessions. Weights are fitted on all but one and measured on that one."""
+TIE = 1e-6
+"""Penalty, as a share of the mean variance of the scores, that divides a weight evenly among equal learners."""
+FLAT = 1e-9
+"""Standard deviation below which a learner's scores are a constant and have no weight."""
+NEWTON_STEPS = 50
+
+
+def fit_stack(
+    scores: Floats, y: Floats, session: Ints, names: Sequence[str], zero_rank: float, delta: float = 0.1
+) -> Stack:
+    """Fit weights and slope on rows that none of the learners was fitted on.
+
+    Weights: b is the non-negative least squares fit (Lawson & Hanson) of the deviations of ``y`` from their mean, s the
+    best simple learner (ridge or LightGBM; any other one if both are missing) with its own slope. Both are fitted on
+    four of five groups of sessions. On the fifth, what s leaves unexplained is regressed on the difference of the two
+    predictions. With the coefficient a and its error e over sessions, the result is s + a (1 - (e / a)^2)+ (b - s),
+    divided by its sum. The factor is the positive part of James and Stein's estimator; the step is at most 1.
+
+    Slope: Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin, shrunk by
+    (1 - (e / slope)^2)+ and limited to [0, 1.5]. The origin is 0.5 and not ``zero_rank``: a slope of 0 is then the
+    constant, also where prices rise more often than they fall.
+
+    Args:
+        scores: [learners, rows] in rank units.
+        y: rank targets [rows]; rows with a NaN in ``y`` or in a score do not count.
+        session: number of the session of each row [rows], increasing with time.
+        names: learners, in the order of ``scores``.
+        zero_rank: rank of a zero return, the learners' threshold between down and up.
+        delta: of the Huber loss, in rank units.
+
+    Returns:
+        The stack. With fewer than five sessions it is the constant, with all weight on a simple learner. A common
+        factor of a learner's deviations from 0.5 changes its weight, not the stack's score.
+    """
+    known = np.isfinite(y) & np.isfinite(scores).all(axis=0)
+    scores, target = scores[:, known], y[known] - MIDDLE
+    days, block = np.unique(session[known], return_inverse=True)
+    simple = _simple_candidates(names)
+    constant = Stack(parts=_parts(names, np.eye(len(names))[simple[0]]), simple=names[simple[0]], sessions=len(days))
+    if len(days) < GROUPS:
+        return constant
+    gram, cross = _moments(scores, target, block, len(days))
+    group = np.arange(len(days)) * GROUPS // len(days)
+    held = [
+        (_best_simple(gram[group != g], cross[group != g], simple), _best(gram[group != g], cross[group != g]))
+        for g in range(GROUPS)
+    ]
+    alone, together = (np.stack(each)[group] for each in zip(*held, strict=True))
+    shrinkage = min(_shrunk(*_step(alone, together, gram, cross)), 1.0)
+    held_weights = np.stack([_weights(*pair, shrinkage, simple[0]) for pair in zip(alone, together, strict=True)])
+    held_score = sum(weight[block] * (score - MIDDLE) for weight, score in zip(held_weights.T, scores, strict=True))
+    slope, error = _huber_slope(held_score, target, block, delta)
+    slope = min(_shrunk(slope, error), MAX_SLOPE)
+    start = _best_simple(gram, cross, simple)
+    return constant.model_copy(
+        update={
+            "parts": _parts(names, _weights(start, _best(gram, cross), shrinkage, simple[0])),
+            "slope": slope,
+            "slope_error": error,
+            "simple": names[int(np.argmax(start)) if start.any() else simple[0]],
+            "shrinkage": shrinkage,
+            "zero_rank": MIDDLE + slope * (zero_rank - MIDDLE),
+        }
+    )
+
+
+def apply_stack(stack: Stack, scores: Floats) -> Floats:
+    """Return the score of the stack [rows] for the scores of its learners [learners, rows].
+
+    The score of a row does not depend on other rows. The sign of its difference from ``stack.zero_rank`` is that of the
+    weighted scores' difference from the learners' zero rank.
+    """
+    weights = np.array([part.weight for part in stack.parts])
+    return MIDDLE + stack.slope * (mix(scores, weights) - MIDDLE)
+
+
+def _simple_candidates(names: Sequence[str]) -> list[int]:
+    """Return the indices of ridge and LightGBM; of all learners if both are missing."""
+    return [names.index(name) for name in SIMPLE if name in names] or list(range(len(names)))
+
+
+def _moments(scores: Floats, target: Floats, block: Ints, sessions: int) -> tuple[Floats, Floats]:
+    """Return, by session, the products of the scores' deviations with each other and with the target's.
+
+    Returns:
+        [sessions, learners, learners] and [sessions, learners]. A learner whose scores do not vary has zeros.
+    """
+    learners = len(scores)
+    spread = scores.std(axis=1)
+    deviations = np.where(spread > FLAT, 1.0, 0.0)[:, None] * (scores - scores.mean(axis=1, keepdims=True))
+    centred = target - target.mean()
+    gram, cross = np.empty((sessions, learners, learners)), np.empty((sessions, learners))
+    for k, column in enumerate(deviations):
+        cross[:, k] = np.bincount(block, column * centred, sessions)
+        for other in range(k + 1):
+            gram[:, k, other] = gram[:, other, k] = np.bincount(block, column * deviations[other], sessions)
+    return gram, cross
+
+
+def _best_simple(gram: Floats, cross: Floats, candidates: list[int]) -> Floats:
+    """Return the slope of the candidate that explains most, zeros elsewhere [learners]; all 0 if none has skill."""
+    variance, covariance = np.diagonal(gram.sum(axis=0)), cross.sum(axis=0)
+    slopes = np.divide(covariance.clip(0.0), variance, out=np.zeros_like(variance), where=variance > 0)
+    best = max(candidates, key=lambda k: slopes[k] * covariance[k])
+    return np.where(np.arange(len(slopes)) == best, slopes, 0.0)
+
+
+def _best(gram: Floats, cross: Floats) -> Floats:
+    """Return the non-negative least squares coefficients [learners] from the sums by session."""
+    from scipy.optimize import nnls
+
+    total = gram.sum(axis=0)
+    size = float(np.trace(total)) / len(total)
+    if size == 0.0:
+        return np.zeros(len(total))
+    root = np.linalg.cholesky(total + TIE * size * np.eye(len(total))).T
+    return np.asarray(nnls(root, np.linalg.solve(root.T, cross.sum(axis=0)))[0], dtype=np.float64)
+
+
+def _step(alone: Floats, together: Floats, gram: Floats, cross: Floats) -> tuple[float, float]:
+    """Return how far to go from ``alone`` to ``together`` [sessions, learners], and the error over sessions.
+
+    It is the regression of what ``alone`` leaves unexplained on the difference of the two predictions.
+    """
+    move = together - alone
+    left = cross - np.einsum("skl,sl->sk", gram, alone)
+    covariance = np.einsum("sk,sk->s", move, left)
+    variance = np.einsum("sk,skl,sl->s", move, gram, move)
+    if variance.sum() <= 0.0:
+        return 0.0, 0.0
+    step = float(covariance.sum() / variance.sum())
+    return step, _sandwich(covariance - step * variance, float(variance.sum()))
+
+
+def _sandwich(scores: Floats, curvature: float) -> float:
+    """Return the standard error of an estimate from the derivatives of its loss by session."""
+    return math.sqrt(float(scores @ scores) * len(scores) / (len(scores) - 1)) / curvature
+
+
+def _shrunk(estimate: float, error: float) -> float:
+    """Return the estimate times (1 - (error / estimate)^2)+, and 0 if it is not positive."""
+    return estimate * max(0.0, 1.0 - (error / estimate) ** 2) if estimate > 0 else 0.0
+
+
+def _weights(start: Floats, best: Floats, shrinkage: float, fallback: int) -> Floats:
+    """Return weights with sum 1 between two sets of coefficients; without any, all weight is on ``fallback``."""
+    coefficients = start + shrinkage * (best - start)
+    total = float(coefficients.sum())
+    return coefficients / total if total > 0 else np.eye(len(start))[fallback]
+
+
+def _huber_slope(x: Floats, target: Floats, block: Ints, delta: float) -> tuple[float, float]:
+    """Return the slope through the origin with the smallest Huber loss, at least 0, and its error over sessions."""
+    from scipy.optimize import brentq
+
+    def falling(slope: float) -> float:  # minus the derivative of the loss
+        return float(x @ (target - slope * x).clip(-delta, delta))
+
+    if float(x @ x) <= FLAT**2 * len(x) or falling(0.0) <= 0:
+        return 0.0, 0.0
+    high = 1.0
+    while falling(high) > 0:
+        high *= 2.0
+    slope = float(brentq(falling, 0.0, high, xtol=1e-9))
+    error = target - slope * x
+    inside = x[np.abs(error) <= delta]
+    if not inside.any():  # a flat loss: too few rows
+        return 0.0, 0.0
+    daily = np.bincount(block, x * error.clip(-delta, delta)).astype(np.float64)
+    return slope, _sandwich(daily, float(inside @ inside))
+
+
+def _parts(names: Sequence[str], weights: Floats) -> tuple[ModelPart, ...]:
+    return tuple(ModelPart(name=name, weight=float(weight)) for name, weight in zip(names, weights, strict=True))
