@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from scipy.special import ndtri
 
 from vpoc_ml.dataset import scalers, targets
@@ -15,6 +16,9 @@ from vpoc_ml.dataset.quantiles import quantile_edges
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
+from vpoc_ml.models.forecaster import Forecaster
+from vpoc_ml.models.ridge import fit_ridge
+from vpoc_ml.models.stacking import apply_stack, fit_stack
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.scoring.batch import score_bars
 from vpoc_ml.training.launch import saving
@@ -176,3 +180,29 @@ def test_settings_of_one_net_store_no_parts(make_run, tiny):
     assert model_card.parts is None
     assert model_card.groups is None
     assert model_card.model.members == 1
+
+
+@pytest.mark.parametrize("learners", [("ridge", "net"), ("lightgbm", "net"), ("net", "lightgbm", "ridge")])
+def test_a_trained_stack_scores_what_was_fitted_on_validation(make_run, tiny, learners):
+    folder = known_features(make_run(tiny, **QUICK, model__members=2, model__learners=learners), tiny)
+    path = folder / "training_set.parquet"
+    sessions = pl.int_range(pl.len()).cast(pl.Int32) // (tiny.y.size // 60)
+    pl.read_parquet(path).with_columns(session=sessions.cast(pl.Date)).write_parquet(path)
+    result = train_run(folder)
+    loaded = load_model(folder / "best_model.json")
+    names = ["all", *(name for name in ("ridge", "lightgbm") if name in learners)]
+    assert [part.name for part in result.parts] == names
+    rows = tiny.split == "validation"
+    with torch.inference_mode():
+        guarded = loaded.net.guard(torch.tensor(tiny.raw))
+        parts = Forecaster(loaded.net.body, None, loaded.trees, ridge=loaded.ridge).parts(guarded)
+    days = pl.read_parquet(path)["session"].cast(pl.Int32).to_numpy()
+    stack = fit_stack(parts[:, rows], tiny.y[rows].astype(np.float32).astype(float), days[rows], names, 0.5)
+    assert [part.weight for part in stack.parts] == pytest.approx([part.weight for part in result.parts], abs=1e-6)
+    assert loaded.model_card.slope == pytest.approx(stack.slope, abs=1e-6)
+    assert stack.slope > 0
+    assert loaded.predict(tiny.raw) == pytest.approx(apply_stack(stack, parts), abs=1e-6)
+    if loaded.ridge is not None:
+        train = tiny.split == "train"
+        fitted = fit_ridge(*((guarded[part].numpy(), tiny.y[part]) for part in (train, rows)))
+        assert loaded.ridge.values == pytest.approx(fitted.values, abs=1e-5)

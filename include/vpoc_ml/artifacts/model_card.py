@@ -10,7 +10,7 @@ from vpoc_ml.config import ModelConfig
 
 
 class ModelPart(BaseModel):
-    """One part of a blended model (a group of networks, or the trees) and its weight in the blend."""
+    """One part of a model (a group of networks, ridge, or the trees) and its weight in the mix."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,8 @@ class ModelCard(JsonArtifact):
         best_validation_loss: that loss.
         dead: the predictions of the best epoch do not vary.
         groups: feature columns of each group of an ensemble.
-        parts: parts of a blend with their weights; None for a single part.
+        parts: parts of a blend or stack with their weights; None for a single part.
+        slope: slope of a stack's output, 0 to 1.5; None without a stack.
         name: file name of the model without its ending.
     """
 
@@ -55,6 +56,7 @@ class ModelCard(JsonArtifact):
     dead: bool | None = None
     groups: dict[str, list[int]] | None = None
     parts: tuple[ModelPart, ...] | None = None
+    slope: float | None = None
     name: str | None = None
 
     def network_inputs(self) -> NetworkInputs:

@@ -286,6 +286,12 @@ class ModelConfig(ChangedSection):
     blend: Literal["none", "lightgbm"] = Field(
         "none", description="lightgbm: mix with boosted trees of the same rows, weighted on validation."
     )
+    learners: tuple[Literal["ridge", "lightgbm", "net"], ...] = Field(
+        ("net",),
+        description="Learners of a stack: net, and ridge or lightgbm or both. Weights and slope come from validation"
+        " rows; where these show no skill, the stack is the constant. net: no stack.",
+        json_schema_extra={"examples": ["net", "ridge lightgbm net"]},
+    )
 
     @field_validator("hidden_dims")
     @classmethod
@@ -294,7 +300,16 @@ class ModelConfig(ChangedSection):
             raise ValueError("one or more widths of at least 1")
         return widths
 
-    _distinct = field_validator("groups")(distinct)
+    _distinct = field_validator("groups", "learners")(distinct)
+
+    @field_validator("learners")
+    @classmethod
+    def _with_the_net(cls, learners: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if "net" not in learners:
+            raise ValueError("net among them: a stack is stored with its network")
+        if len(learners) > 1 and others.data.get("blend", "none") != "none":
+            raise ValueError("net alone, as long as model.blend is not none")
+        return learners
 
 
 class TrainingConfig(Section):

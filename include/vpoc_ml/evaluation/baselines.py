@@ -12,11 +12,9 @@ import polars as pl
 
 from vpoc_ml.dataset.robust_scaling import CLIP, fit_robust_scaling
 from vpoc_ml.evaluation.forecasts import Floats, Forecast
+from vpoc_ml.models.ridge import fit_ridge
 
 BASELINES = ("constant", "majority", "last_sign", "ridge")
-
-RIDGE_ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Tested penalties, as shares of the number of training rows. A longer history is penalised equally."""
 
 _DIRECTION_STEP = 0.25
 
@@ -60,20 +58,14 @@ def ridge(
     The scaling is fitted on training rows and bounded by ``clip``. The penalty with the smallest squared error on the
     validation rows is chosen. Early stopping gives the candidate the same advantage.
     """
-    from sklearn.linear_model import Ridge
-
     scalings = {name: fit_robust_scaling(train[name].to_numpy()) for name in features}
 
     def scaled(rows: pl.DataFrame) -> Floats:
         wide = {name: rows[name].to_numpy().astype(np.float64) for name in features}
         return np.column_stack([scaling.apply(wide[name], clip) for name, scaling in scalings.items()])
 
-    x, y = scaled(train), train["y"].to_numpy().astype(np.float64)
-    x_validation, y_validation = scaled(validation), validation["y"].to_numpy()
-    fits = [Ridge(alpha=share * len(y), solver="cholesky").fit(x, y) for share in RIDGE_ALPHAS]
-    errors = [float(np.square(fit.predict(x_validation) - y_validation).mean()) for fit in fits]
-    best = fits[int(np.argmin(errors))]
-    return Forecast("ridge", best.predict(scaled(test)).astype(np.float64), zero_rank)
+    fitted = fit_ridge((scaled(train), train["y"].to_numpy()), (scaled(validation), validation["y"].to_numpy()))
+    return Forecast("ridge", fitted.predict(scaled(test)), zero_rank)
 
 
 def _mean_rank(train: pl.DataFrame) -> float:

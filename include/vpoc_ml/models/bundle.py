@@ -26,8 +26,9 @@ from vpoc_ml.dataset.targets import Target
 from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
 from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
-from vpoc_ml.models.forecaster import TREES, Forecaster
+from vpoc_ml.models.forecaster import RIDGE, TREES, Forecaster
 from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.ridge import Ridge
 from vpoc_ml.models.trees import Trees
 
 MAX_JSON_BYTES = 16 * 1024**2
@@ -108,8 +109,8 @@ Floats = npt.NDArray[np.floating]
 class LoadedModel:
     """A stored model, ready to predict.
 
-    ``target`` None is the rank target. ``scaler`` None means that the guard alone scales the features. ``trees`` and
-    ``weights`` [parts] belong to blends and groups, see ``Forecaster``.
+    ``target`` None is the rank target. ``scaler`` None means that the guard alone scales the features. ``trees``,
+    ``ridge`` and ``weights`` [parts] belong to blends, stacks and groups, see ``Forecaster``.
     """
 
     model_card: ModelCard
@@ -118,6 +119,7 @@ class LoadedModel:
     scaler: Scaler | None = None
     trees: Trees | None = None
     weights: npt.NDArray[np.float64] | None = None
+    ridge: Ridge | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -143,7 +145,8 @@ class LoadedModel:
                 f"Expected {len(self.features)} feature columns in the order of the model"
                 f" ({', '.join(self.features[:3])}, ...); was an array of shape {raw.shape}."
             )
-        forecaster = Forecaster(self.net.eval().body, self.target, self.trees, self.weights)
+        body, slope = self.net.eval().body, self.model_card.slope
+        forecaster = Forecaster(body, self.target, self.trees, self.weights, self.ridge, slope)
         out = np.empty(len(raw), dtype=np.float64)
         with torch.inference_mode():
             for start in range(0, len(raw), BATCH_ROWS):
@@ -153,15 +156,24 @@ class LoadedModel:
         return out
 
 
-def save_model(folder: Path, name: str, net: GuardedNet, model_card: ModelCard, trees: Trees | None = None) -> Path:
+def save_model(
+    folder: Path,
+    name: str,
+    net: GuardedNet,
+    model_card: ModelCard,
+    trees: Trees | None = None,
+    ridge: Ridge | None = None,
+) -> Path:
     """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
 
-    LightGBM's text is stored beside the weights, as bytes. The JSON file is written last. It holds the SHA-256 of the
-    weights file and of its own content.
+    LightGBM's text is stored beside the weights, as bytes, and ridge as a tensor [features + 1]. The JSON file is
+    written last. It holds the SHA-256 of the weights file and of its own content.
     """
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in net.state_dict().items()}
     if trees is not None:
         tensors[TREES] = torch.frombuffer(bytearray(trees.text.encode()), dtype=torch.uint8)
+    if ridge is not None:
+        tensors[RIDGE] = torch.from_numpy(ridge.values)
     weights = safetensors.torch.save(tensors)
     content = model_card.to_json() | {
         "format": FORMAT,
@@ -186,11 +198,15 @@ def load_model(path: Path) -> LoadedModel:
     shapes = stored_shapes(file)
     shapes.pop(TREES, None)
     inputs = model_card.network_inputs()
+    linear = (len(inputs.features) + 1,)
+    if shapes.pop(RIDGE, linear) != linear:
+        raise CheckpointError(path, f"tensor {RIDGE} of shape {linear}", "another")
     try:
         require_same_shapes(path, model_card.model, inputs, shapes)
         tensors = _read_weights(file, model_card.weights_sha256)
-        stored = tensors.pop(TREES, None)
+        stored, values = tensors.pop(TREES, None), tensors.pop(RIDGE, None)
         trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
+        ridge = None if values is None else Ridge(values.double().numpy())
         net = build_model(model_card.model, inputs)
         net.load_state_dict(tensors, strict=True)
         target = stored_target(inputs)
@@ -198,11 +214,11 @@ def load_model(path: Path) -> LoadedModel:
     except (RuntimeError, ValidationError, InvalidValueError) as error:
         raise CheckpointError(path, "weights of the network it names", f"others ({error})") from error
     weights = None if model_card.parts is None else np.array([part.weight for part in model_card.parts])
-    expected = Forecaster(net.body, trees=trees).names
+    expected = Forecaster(net.body, trees=trees, ridge=ridge).names
     found = expected[:1] if model_card.parts is None else tuple(part.name for part in model_card.parts)
     if found != expected:
         raise CheckpointError(path, f"the parts {', '.join(expected)}", ", ".join(found))
-    return LoadedModel(model_card, net.eval(), target, scaler, trees, weights)
+    return LoadedModel(model_card, net.eval(), target, scaler, trees, weights, ridge)
 
 
 def _read_model_card(path: Path) -> StoredModelCard:

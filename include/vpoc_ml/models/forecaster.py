@@ -1,4 +1,4 @@
-"""Scores from guarded features: the networks of each group, the trees, and the weights of their blend."""
+"""Scores from guarded features: the networks of each group, ridge, the trees, and the weights of their mix."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from vpoc_ml.dataset.targets import Target
+from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.models.ensemble import ALL, Ensemble
+from vpoc_ml.models.ridge import Ridge
 from vpoc_ml.models.trees import Trees
 
 Floats = npt.NDArray[np.float64]
-TREES = "lightgbm"
+RIDGE, TREES = "ridge", "lightgbm"
 PRIOR = 0.5
 
 
@@ -23,26 +25,30 @@ PRIOR = 0.5
 class Forecaster:
     """Computes scores from guarded rows, in training and in scoring.
 
-    A part is one group of networks, or the trees. ``weights`` [parts], non-negative with sum 1, blend their scores. The
-    networks of one group differ only by their seeds and have equal weights. The trees always predict ranks, whatever
-    the ``target`` of the networks.
+    A part is one group of networks, ridge, or the trees. ``weights`` [parts], non-negative with sum 1, mix their
+    scores. The networks of one group differ only by their seeds and have equal weights. Ridge and the trees always
+    predict ranks, whatever the ``target`` of the networks. ``slope`` multiplies the mix's distance from rank 0.5.
     """
 
     body: nn.Module
     target: Target | None = None
     trees: Trees | None = None
     weights: Floats | None = None
+    ridge: Ridge | None = None
+    slope: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parts: groups, then the trees."""
+        """Names of the parts: groups, then ridge, then the trees."""
         groups = self.body.names if isinstance(self.body, Ensemble) else (ALL,)
-        return groups if self.trees is None else (*groups, TREES)
+        return (*groups, *([RIDGE] if self.ridge else []), *([TREES] if self.trees else []))
 
     def scores(self, guarded: Tensor) -> Floats:
         """Return the score of each row [rows], in rank units, for guarded features [rows, features] on the CPU."""
         parts = self.parts(guarded)
-        return parts[0] if len(parts) == 1 else mix(parts, self.weights if self.weights is not None else even(parts))
+        if len(parts) == 1:
+            return np.asarray(parts[0])
+        return mix(parts, self.weights if self.weights is not None else even(parts), self.slope)
 
     def parts(self, guarded: Tensor) -> Floats:
         """Return the score of each part [parts, rows]."""
@@ -54,14 +60,15 @@ class Forecaster:
             parts = np.add.reduceat(scored, starts, axis=0) / np.array(self.body.counts)[:, None]
         else:
             parts = self._score(outputs)[None]
-        return parts if self.trees is None else np.vstack((parts, self.trees.predict(guarded.numpy())))
+        others = [other.predict(guarded.numpy()) for other in (self.ridge, self.trees) if other is not None]
+        return np.vstack((parts, *others)) if others else parts
 
     def _score(self, outputs: Floats) -> Floats:
         return outputs if self.target is None else self.target.score(outputs)
 
 
-def mix(parts: Floats, weights: Floats) -> Floats:
-    """Return the weighted sum of parts [parts, rows], added part by part.
+def mix(parts: Floats, weights: Floats, slope: float | None = None) -> Floats:
+    """Return the weighted sum of parts [parts, rows], added part by part; ``slope`` multiplies its distance from 0.5.
 
     The sum of a row then does not depend on other rows. In a matrix product the order of the additions depends on the
     number of rows.
@@ -69,7 +76,7 @@ def mix(parts: Floats, weights: Floats) -> Floats:
     mixed = np.zeros(parts.shape[1])
     for part, weight in zip(parts, weights, strict=True):
         mixed += weight * part
-    return mixed
+    return mixed if slope is None else MIDDLE + slope * (mixed - MIDDLE)
 
 
 def even(parts: Sequence[object] | Floats) -> Floats:

@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from vpoc_ml.artifacts.model_card import ModelPart
 from vpoc_ml.artifacts.stack import Stack
-from vpoc_ml.models.forecaster import TREES, mix
+from vpoc_ml.dataset.targets.base import MIDDLE
+from vpoc_ml.models.forecaster import RIDGE, TREES, mix
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MIDDLE = 0.5
-"""Mean of rank targets: mid-ranks have it by construction. The constant predicts it."""
-RIDGE = "ridge"
 SIMPLE = (RIDGE, TREES)
 MAX_SLOPE = 1.5
 """Largest slope. A learner of mean ranks needs about this much for the median rank, which a small delta estimates."""
@@ -101,7 +99,7 @@ def apply_stack(stack: Stack, scores: Floats) -> Floats:
     weighted scores' difference from the learners' zero rank.
     """
     weights = np.array([part.weight for part in stack.parts])
-    return MIDDLE + stack.slope * (mix(scores, weights) - MIDDLE)
+    return mix(scores, weights, stack.slope)
 
 
 def _simple_candidates(names: Sequence[str]) -> list[int]:

@@ -1,0 +1,50 @@
+"""Ridge regression of ranks on guarded features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Inputs = npt.NDArray[np.floating]
+
+ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Tested penalties, as shares of the number of training rows. A longer history is penalised equally."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A linear function of guarded features that predicts the rank of the return.
+
+    ``values`` holds the coefficients and then the intercept, [features + 1].
+    """
+
+    values: Floats
+
+    def predict(self, guarded: Inputs) -> Floats:
+        """Return the predicted rank [rows] for guarded features [rows, features]."""
+        return np.asarray(guarded.astype(np.float64) @ self.values[:-1] + self.values[-1], dtype=np.float64)
+
+
+def fit_ridge(train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats]) -> Ridge:
+    """Fit the training rows with the penalty that has the smallest squared error on the validation rows.
+
+    Args:
+        train: guarded features [rows, features] and rank targets [rows]; rows with a NaN target do not count.
+        validation: the same of the validation rows.
+    """
+    from sklearn import linear_model
+
+    (x, y), (x_validation, y_validation) = _labelled(train), _labelled(validation)
+    fits = [linear_model.Ridge(alpha=share * len(y), solver="cholesky").fit(x, y) for share in ALPHAS]
+    ridges = [Ridge(np.append(fit.coef_, fit.intercept_)) for fit in fits]
+    errors = [float(np.square(ridge.predict(x_validation) - y_validation).mean()) for ridge in ridges]
+    return ridges[int(np.argmin(errors))]
+
+
+def _labelled(rows: tuple[Inputs, Floats]) -> tuple[Floats, Floats]:
+    inputs, ranks = rows
+    known = np.isfinite(ranks)
+    return inputs[known].astype(np.float64), ranks[known].astype(np.float64)
