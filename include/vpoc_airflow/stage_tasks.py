@@ -30,6 +30,9 @@ P = ParamSpec("P")
 PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
 PER_CONTRACT = frozenset(stage.function_name for stage in (*STAGES, *SEPARATE) if stage.scope == "contract")
 
+NOTED = {"lost": "Lost at a roll", "steps": "Step at a roll, not measured", "lost_rows": "Lost to warm-ups"}
+"""Fields of results that state in sentences what a stage lost or assumed, and their titles."""
+
 
 class TaskDefaults(TypedDict):
     """Default arguments of a DAG's tasks."""
@@ -77,7 +80,7 @@ def call(
 
 
 def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:
-    """Run a stage of the table that is called once in a run; return its result.
+    """Run a stage of the table that is called once in a run; log what it lost or assumed, return its result.
 
     Args:
         stage_name: name in ``vpoc_ml.pipeline.stages``.
@@ -86,6 +89,9 @@ def run_stage(stage_name: str, contracts: list[str]) -> dict[str, Any]:
     stage = stage_named(stage_name)
     (arguments,) = stage.arguments(list(contracts), datetime.now(UTC))
     result: dict[str, Any] = call(stage.function, *arguments)
+    for field, title in NOTED.items():
+        for note in result.get(field, ()):
+            log.warning("%s: %s", title, note)
     return result
 
 

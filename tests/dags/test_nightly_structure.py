@@ -22,6 +22,18 @@ def test_dag_folder_has_no_import_errors(bag):
     assert sorted(bag.dags) == ["vpoc_contracts", "vpoc_nightly", "vpoc_search"]
 
 
+def test_what_a_stage_lost_or_assumed_is_in_the_log_of_its_task(airflow_home, monkeypatch, caplog):
+    from vpoc_airflow import stage_tasks
+
+    result = {"stage": "rolls", "lost": ["ESM24: no gap"], "steps": ["ESU24: gap of 50 points"], "rows_in": 3}
+    monkeypatch.setattr(stage_tasks, "call", lambda function, *args: result)
+    assert stage_tasks.run_stage("rolls", ["ESM24"]) == result
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "Lost at a roll: ESM24: no gap"),
+        ("WARNING", "Step at a roll, not measured: ESU24: gap of 50 points"),
+    ]
+
+
 @pytest.mark.parametrize("dag_id", ["vpoc_contracts", "vpoc_nightly", "vpoc_search"])
 def test_dag_file_imports_nothing_heavy(bag, airflow_home, dag_id):
     # a fresh process: this one may have imported anything

@@ -51,6 +51,15 @@ def test_assemble_takes_front_rows_after_warmup_with_expected_dates(market):
     assert frame.schema["y"] == frame.schema["weight"] == pl.Float32
 
 
+def test_rows_lost_to_warm_ups_are_counted_by_contract(market):
+    bars, features, front, _ = market
+    made = assemble(bars, features, front, ES, resolve("nightly"))
+    assert made.front_rows == {"ESH25": 8 * 30, "ESM25": 6 * 30}
+    assert made.lost_rows == {"ESH25": 40, "ESM25": 0}, "the 40 rows of ESM25 lie before its front period"
+    later = front.with_columns(first_session=pl.Series([front["first_session"][0], bars["ESM25"]["session"][0]]))
+    assert assemble(bars, features, later.tail(1), ES, resolve("nightly")).lost_rows == {"ESM25": 40}
+
+
 def test_last_rows_of_a_session_stay_without_label_and_weight(market):
     bars, features, front, _ = market
     frame = assemble(bars, features, front, ES, resolve("nightly", {"dataset.horizon": "5m"})).frame

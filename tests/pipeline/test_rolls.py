@@ -402,6 +402,21 @@ def test_no_label_over_sessions_crosses_an_estimated_step(tmp_path: Path) -> Non
     assert missing == {"common": {120}, "estimated": {44, 104, 120}}, "120 is the last session of the data"
 
 
+def test_rows_lost_to_warm_ups_have_a_reason(tmp_path: Path) -> None:
+    world = World(tmp_path / "lake", {"dataset.min_sessions": 30})
+    world.deliver("ESH24", lambda bars: bars.filter(pl.col("session") >= DAYS[35]))
+    world.deliver("ESM24", lambda bars: bars.filter(pl.col("session") >= DAYS[35]))
+    world.deliver("ESU24", lambda bars: bars.filter(pl.col("session") >= DAYS[107]))
+    world.build()
+    first, second, third = pipeline.build_training_set(world.root, world.run, list(FILES)).losses
+    assert (first.rows, first.lost, first.reason) == (200, 200, "warm-up of the first contract")
+    assert second.reason == "its own warm-up: the history of ESH24 is too short or holds a price at or below 0"
+    assert 0 < second.lost < second.rows
+    assert (third.lost, third.text) == (0, f"ESU24: 0 of {third.rows:,}, ")
+    summary = pipeline.summarize(world.root, world.run)
+    assert summary.lost_rows[1:] == (first.text, second.text)
+
+
 # ---------------------------------------------------------------- rules
 
 

@@ -1,4 +1,4 @@
-"""Warnings about steps at rolls that were not measured."""
+"""Warnings about steps at rolls that were not measured, and about rows that warm-ups cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.stage_results import RowLoss, TrainingSetResult
 from vpoc_ml.market.roll_table import ROLLS
 
 
@@ -39,3 +40,38 @@ def test_a_step_that_was_not_measured_is_a_warning(world, validated, rolls, note
     found = warnings(verdict, "step")
     assert [each[:2] for each in found] == ([] if note is None else [("warning", "ESH25")])
     assert note is None or note in found[0][2]
+
+
+def losses(*lost: int) -> tuple[RowLoss, ...]:
+    reasons = ["warm-up of the first contract", "its own warm-up: no step from the prices of ESZ24"]
+    return tuple(
+        RowLoss(contract=code, rows=1000, lost=count, reason=reason if count else "")
+        for code, count, reason in zip(("ESZ24", "ESH25"), lost, reasons, strict=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"), [((100, 0), []), ((102, 0), ["ESZ24"]), ((60, 300), ["ESZ24", "ESH25"]), ((0, 0), [])]
+)
+def test_more_than_a_twentieth_of_the_rows_lost_is_a_warning_with_contracts_and_reasons(
+    world, validated, lost, expected
+):
+    rows = losses(*lost)
+    found = warnings(validated("training-set", world.training, losses=rows), "warm_up")
+    made = TrainingSetResult(rows_in=2000, rows_out=1900, splits={}, features=(), sha256="", skipped=False, losses=rows)
+    if not expected:
+        assert found == []
+        assert made.lost_rows == ()
+        return
+    ((severity, _, note),) = found
+    assert severity == "warning"
+    assert note == "; ".join(made.lost_rows[1:])
+    assert [text[:5] for text in made.lost_rows[1:]] == expected
+    assert made.to_json()["lost_rows"] == list(made.lost_rows), "the record states them in words"
+    assert made.lost_rows[0].startswith(f"{sum(lost)} of 2,000 rows of the front periods ({sum(lost) / 2000:.1%})")
+
+
+def test_records_without_losses_say_nothing(world, validated):
+    assert warnings(validated("training-set", world.training), "warm_up") == []
+    record = {"rows_in": 1, "rows_out": 1, "splits": {}, "features": [], "sha256": "", "skipped": False}
+    assert TrainingSetResult.model_validate(record).lost_rows == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AliasChoices, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, ConfigDict, Field, JsonValue, computed_field
 
 from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.gate_report import Verdict
@@ -15,6 +15,8 @@ from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.config import RunConfig
 
 UNCHANGED = "unchanged"
+LOST_ROWS_WARN = 0.05
+"""Share of the front periods' rows lost to warm-ups from which on a run says so."""
 
 
 class StartedRun(JsonArtifact):
@@ -138,12 +140,51 @@ class LeakageGateResult(GateResult):
     proof: str
 
 
+class RowLoss(JsonArtifact):
+    """Rows of one contract's front period that lack the history of their features.
+
+    Attributes:
+        contract: code of the contract.
+        rows: rows of the front period.
+        lost: rows of it that are not in the training set.
+        reason: why; empty if none is lost.
+    """
+
+    contract: str
+    rows: int
+    lost: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """The loss in words, such as ``ESH24: 19,320 of 60,720, warm-up of the first contract``."""
+        return f"{self.contract}: {self.lost:,} of {self.rows:,}, {self.reason}"
+
+
 class TrainingSetResult(WorkResult):
-    """Result of ``training-set``: rows by split, the features, and the content hash of the file."""
+    """Result of ``training-set``.
+
+    Attributes:
+        splits: rows by split.
+        features: feature columns in model order.
+        sha256: content hash of the file.
+        losses: rows that warm-ups cost, by contract in order of time; empty in older records.
+    """
 
     splits: dict[str, int]
     features: tuple[str, ...]
     sha256: str
+    losses: tuple[RowLoss, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def lost_rows(self) -> tuple[str, ...]:
+        """Sentences on the rows that warm-ups cost; none where it is no more than ``LOST_ROWS_WARN``."""
+        lost, rows = sum(each.lost for each in self.losses), sum(each.rows for each in self.losses)
+        if lost <= LOST_ROWS_WARN * rows:
+            return ()
+        total = f"{lost:,} of {rows:,} rows of the front periods ({lost / rows:.1%}) lack the history of their features"
+        return (total, *(each.text for each in self.losses if each.lost))
 
 
 class TrainResult(WorkResult):
@@ -315,6 +356,7 @@ class RunSummary(JsonArtifact):
         notes: sentences about files, contracts and sessions that were left out.
         lost: front sessions that no file holds, and rolls without a step.
         steps: steps at rolls that were stated or estimated.
+        lost_rows: rows that warm-ups cost, if they are many: the share first, then each contract.
         reports: path of each report by its title.
     """
 
@@ -330,6 +372,7 @@ class RunSummary(JsonArtifact):
     notes: tuple[str, ...]
     lost: tuple[str, ...]
     steps: tuple[str, ...] = ()
+    lost_rows: tuple[str, ...] = ()
     reports: dict[str, str]
 
     def to_json(self) -> dict[str, JsonValue]:

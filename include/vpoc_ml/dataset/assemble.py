@@ -31,10 +31,15 @@ LEADING = (*KEYS, "split", "label_end", "ret", "ret_close", "y", "weight", "entr
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows of ``training_set.parquet`` and their statistics."""
+    """Rows of ``training_set.parquet`` and their statistics.
+
+    ``front_rows`` are the rows of each contract's front period, ``lost_rows`` those of them that its warm-up cost.
+    """
 
     frame: pl.DataFrame
     statistics: FeatureStatistics
+    front_rows: dict[str, int]
+    lost_rows: dict[str, int]
 
     @property
     def features(self) -> list[str]:
@@ -77,22 +82,24 @@ def assemble(
         raise ArtifactError("the roll table", "at least one front period", "none")
     names = _feature_names(features, config.features.names)
     exits = _session_exits(front, bars, config.dataset)
-    rows = pl.concat(
-        [
-            _contract_rows(period, bars, features, names, instrument, config, exits.get(period["contract"]))
-            for period in front.sort("first_session").iter_rows(named=True)
-        ]
-    ).sort("ts")
+    parts, front_rows = {}, {}
+    for period in front.sort("first_session").iter_rows(named=True):
+        code = period["contract"]
+        parts[code] = _contract_rows(period, bars, features, names, instrument, config, exits.get(code))
+        in_front = features[code]["session"].is_between(period["first_session"], period["last_session"])
+        front_rows[code] = int(in_front.sum())
+    lost_rows = {code: front_rows[code] - part.height for code, part in parts.items()}
+    rows = pl.concat(list(parts.values())).sort("ts")
     split = split_rows(rows, split_sessions(rows["session"].unique().to_list(), config.dataset))
     rank = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
     ranks = pl.Series("y", rank.apply(split["ret"].to_numpy()), dtype=pl.Float32)
     ranked = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32))
     if config.dataset.target.kind == rank.kind:
         frame = ranked.select(*LEADING, *names)
-        return TrainingSet(frame, _statistics(frame, names, rank, rank, config))
+        return TrainingSet(frame, _statistics(frame, names, rank, rank, config), front_rows, lost_rows)
     target, values = _own_target(split, config.dataset)
     frame = ranked.with_columns(values).select(*LEADING, "target", *names)
-    return TrainingSet(frame, _statistics(frame, names, rank, target, config))
+    return TrainingSet(frame, _statistics(frame, names, rank, target, config), front_rows, lost_rows)
 
 
 def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.Series]:

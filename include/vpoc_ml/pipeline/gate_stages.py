@@ -113,20 +113,21 @@ def gate_features(run: Run, contracts: list[str]) -> GateResult:
 
 @stage
 def gate_training_set(run: Run) -> GateResult:
-    """Validate labels, class balance, splits and embargo of the run's training set.
+    """Validate labels, class balance, splits and embargo of the run's training set; many lost rows are a warning.
 
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
     from vpoc_ml.quality.gates import raise_if_failed, validate_training_set
 
-    path = run.folder / layout.TRAINING_SET
+    path, made = run.folder / layout.TRAINING_SET, run.result("training-set", TrainingSetResult)
     days = pl.scan_parquet(path).select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     first, last = days.collect().row(0)
     calendar = run.instrument.calendar
     verdict = validate_training_set(
         path,
-        features=run.result("training-set", TrainingSetResult).features,
+        features=made.features,
+        losses=made.losses,
         run=run.name,
         reports_dir=run.reports,
         now=run.started,

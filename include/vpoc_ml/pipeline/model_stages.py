@@ -5,21 +5,27 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import ValidationError
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.stage_results import EvaluateResult, TrainingSetResult, TrainResult
+from vpoc_ml.artifacts.manifest_details import FeaturesDetails
+from vpoc_ml.artifacts.stage_results import EvaluateResult, RowLoss, TrainingSetResult, TrainResult
 from vpoc_ml.artifacts.training_progress import OnProgress, ProgressRecord
 from vpoc_ml.artifacts.training_result import TrainedPointer
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.lake.store import BuildKey, Lake
+from vpoc_ml.lake.store import BuildKey, Lake, Manifest
 from vpoc_ml.market.roll_table import ESTIMATED
 from vpoc_ml.pipeline.run import Run, stage
+
+if TYPE_CHECKING:
+    from vpoc_ml.dataset.assemble import TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +69,27 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
         splits=splits,
         features=tuple(built.features),
         sha256=manifest.sha256,
+        losses=tuple(
+            _loss(period, built, loaded[f"features/{period['contract']}"][1])
+            for period in front.sort("first_session").iter_rows(named=True)
+        ),
     )
+
+
+def _loss(period: Mapping[str, Any], built: TrainingSet, features: Manifest) -> RowLoss:
+    """Return the rows that a contract of the roll table loses, and why, by what its features read of predecessors."""
+    code, before, details = period["contract"], period["predecessor"], features.details_as(FeaturesDetails)
+    if not (lost := built.lost_rows[code]):
+        reason = ""
+    elif before is None:
+        reason = "warm-up of the first contract"
+    elif period["ratio"] is None:
+        reason = f"its own warm-up: no step from the prices of {before}"
+    elif details is not None and not details.history_sessions:
+        reason = f"its own warm-up: the history of {before} is too short or holds a price at or below 0"
+    else:
+        reason = "incomplete features"
+    return RowLoss(contract=code, rows=built.front_rows[code], lost=lost, reason=reason)
 
 
 @stage

@@ -17,6 +17,7 @@ from vpoc_ml.artifacts.stage_results import (
     GateResult,
     ReportsResult,
     RollsResult,
+    TrainingSetResult,
     TrainResult,
 )
 from vpoc_ml.errors import ArtifactError
@@ -100,6 +101,7 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
     rolls = run.result("rolls", RollsResult)
     lost = [f"Lost at a roll: {each}." for each in rolls.lost]
     lost += [f"Step at a roll, not measured: {each}." for each in rolls.steps]
+    lost += [f"Lost to warm-ups: {each}." for each in run.result("training-set", TrainingSetResult).lost_rows]
     if "champion" not in metrics.models:
         return lost
     champion = rival

@@ -312,6 +312,7 @@ def summarize(lake: str, run: str) -> RunSummary:
         "notes": (*plan.get("notes", ()), *unreviewed),
         "lost": by_stage.get("rolls", {}).get("lost", ()),
         "steps": by_stage.get("rolls", {}).get("steps", ()),
+        "lost_rows": by_stage.get("training-set", {}).get("lost_rows", ()),
         "reports": {title: str(opened.location(key)) for title, key in reports.items() if opened.exists(key)},
     }
     try:

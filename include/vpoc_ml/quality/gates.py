@@ -22,6 +22,7 @@ import polars as pl
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict, safe_name
 from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult
+from vpoc_ml.artifacts.stage_results import RowLoss
 from vpoc_ml.config import DatasetConfig, QualityConfig, QualityThresholds
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
@@ -124,6 +125,7 @@ def validate_training_set(
     now: datetime,
     calendar: pl.DataFrame,
     dataset: DatasetConfig | None = None,
+    losses: Sequence[RowLoss] = (),
     config: QualityThresholds | None = None,
 ) -> Verdict:
     """Validate the training set of a run.
@@ -136,6 +138,7 @@ def validate_training_set(
         now: Time of the validation, aware.
         calendar: Sessions around the splits (session, minutes), to count the embargo's sessions.
         dataset: Clip and embargo of the set.
+        losses: Rows that warm-ups cost, by contract; none: no such check.
         config: Thresholds.
     """
     dataset, config = dataset or DatasetConfig(), config or QualityThresholds()
@@ -143,6 +146,9 @@ def validate_training_set(
     checks = training_set_gate.checks(features, dataset, config)
     checks = checks if codes else [check for check in checks if check.whole_run]
     measurements = [each for profile in profiles for each in profile.measurements]
+    if losses:
+        checks.append(training_set_gate.loss_check())
+        measurements.append(training_set_gate.loss_measurement(losses))
     frames = [profile.frame for profile in profiles]
     gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames)
     return validate_and_store(gate_input, run, reports_dir, now)

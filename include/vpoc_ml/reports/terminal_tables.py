@@ -26,8 +26,8 @@ _DIGITS = {"huber": 6, "huber_gain": 6}
 def render(console: Console, summary: RunSummary) -> None:
     """Print the sections of a run's summary that are not empty.
 
-    These are stages, gates, unreadable files, notes, losses and steps at rolls, age of the bars, metrics,
-    decision and reports.
+    These are stages, gates, unreadable files, notes, losses and steps at rolls, rows lost to warm-ups, age of the bars,
+    metrics, decision and reports.
     """
     content: Mapping[str, Any] = summary.to_json()
     tables = (
@@ -42,6 +42,7 @@ def render(console: Console, summary: RunSummary) -> None:
         ("Set apart", summary.notes),
         ("Lost at rolls", summary.lost),
         ("Steps at rolls that were not measured", summary.steps),
+        ("Lost to warm-ups", summary.lost_rows),
     )
     for title, notes in texts:
         if notes:

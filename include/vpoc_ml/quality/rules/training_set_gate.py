@@ -9,8 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from vpoc_ml.artifacts.gate_report import ALL, YOUNG
+from vpoc_ml.artifacts.gate_report import ALL, SHOWN, YOUNG
 from vpoc_ml.artifacts.schemas import SPLITS, TRAINING_KEYS
+from vpoc_ml.artifacts.stage_results import LOST_ROWS_WARN, RowLoss
 from vpoc_ml.config import DatasetConfig, QualityThresholds
 from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
@@ -115,6 +116,20 @@ def measure(
             profile = replace(profile, measurements=excuse_young(own, code, profile.measurements, varying, {}))
         profiles.append(profile)
     return contracts, profiles
+
+
+def loss_check() -> Check:
+    """Return the warning about rows that the warm-ups of the features cost."""
+    few = Limit(share=LOST_ROWS_WARN)
+    return Check("warm_up", ALL, "front periods with the history of their features", None, warn_if=few, whole_run=True)
+
+
+def loss_measurement(losses: Sequence[RowLoss]) -> Measurement:
+    """Return the rows of all front periods that warm-ups cost; the note names the contracts and the reasons."""
+    texts = [loss.text for loss in losses if loss.lost]
+    note = "; ".join(texts[:SHOWN]) + (f"; and {len(texts) - SHOWN} more contracts" if len(texts) > SHOWN else "")
+    lost, rows = sum(loss.lost for loss in losses), sum(loss.rows for loss in losses)
+    return Measurement(ALL, ALL, "warm_up", lost, rows, note=note)
 
 
 def split_measurements(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: DatasetConfig) -> list[Measurement]:
