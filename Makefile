@@ -77,6 +77,7 @@ airflow: $(INSTALLED) ## Airflow's own command line on the running Airflow [A="d
 
 bench: $(INSTALLED) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@echo "== benchmarks/learners.py --short"; $(BIN)/python benchmarks/learners.py --short
 
 features-page: $(INSTALLED) ## docs/features.md and its pictures, from the code
 	@$(BIN)/python -m vpoc_ml.reports.feature_reference docs
