@@ -57,7 +57,8 @@ def test_pure_noise_shows_no_skill(planter, make_run):
     result = train_run(run)
     predicted = load_model(run / "best_model.json").predict(noise.raw)[noise.split == "test"]
     target = noise.y[noise.split == "test"]
-    assert abs(np.corrcoef(predicted, target)[0, 1]) < 4 / np.sqrt(len(target))
+    assert result.dead or abs(np.corrcoef(predicted, target)[0, 1]) < 4 / np.sqrt(len(target))
+    assert predicted.std() < 0.02
     assert result.best_validation_loss > 0.995 * result.validation_constant
 
 
@@ -169,6 +170,7 @@ def test_learning_rate_times_1000_recovers_or_gives_up_with_the_right_error(pres
 def test_rollback_rescues_a_run_that_dies_without_it(planted, make_run, monkeypatch):
     hot = {"training__learning_rate": 10.0, "training__batch_size": 256, "training__monitor_steps": 10}
     hot |= {"training__gradient_clip": 1000.0, "training__epochs": 4, "training__max_rollbacks": 30}
+    hot |= {"training__keep_start": False}
     rescued = train_run(make_run(planted, "rescued", **hot))
     assert rescued.rollbacks > 0
     monkeypatch.setattr(monitor, "LOSS_FACTOR", float("inf"))
@@ -202,7 +204,9 @@ def test_dead_model_is_reported_not_raised(planter, make_run):
 
 def test_early_stopping_keeps_the_best_epoch(planter, make_run):
     noise = planter(3_000, strength=0.0)
-    run = make_run(noise, training__epochs=60, training__patience=2, training__batch_size=64)
+    run = make_run(
+        noise, training__epochs=60, training__patience=2, training__batch_size=64, training__keep_start=False
+    )
     result = train_run(run)
     assert result.epochs == result.best_epoch + 2 < 60
     losses = [
@@ -210,6 +214,60 @@ def test_early_stopping_keeps_the_best_epoch(planter, make_run):
     ]
     assert result.best_validation_loss == min(losses)
     assert load_model(run / "best_model.json").model_card.best_epoch == result.best_epoch
+
+
+def test_the_start_is_kept_where_training_only_loses(planter, make_run):
+    planted = planter(4_000)
+    against = replace(planted, y=np.where(planted.split == "validation", 1 - planted.y, planted.y))
+    run = make_run(against, "kept", **FAST, training__keep_start=True)
+    result = train_run(run)
+    model = load_model(run / "best_model.json")
+    assert (result.best_epoch, result.epochs, result.dead) == (0, 2, True)
+    assert result.best_validation_loss == pytest.approx(result.validation_constant, rel=1e-3)
+    assert model.predict(planted.raw) == pytest.approx(np.full(len(planted.y), 0.5))
+    lost = train_run(make_run(against, "lost", **FAST, training__keep_start=False))
+    assert lost.best_epoch > 0
+    assert lost.best_validation_loss > result.best_validation_loss
+
+
+def test_more_validations_find_better_weights_on_the_same_path(planter, make_run):
+    planted = planter(6_000)
+    against = replace(planted, y=np.where(planted.split == "validation", 1 - planted.y, planted.y))
+    found = {}
+    for count in (1, 5):
+        chosen = FAST | {"training__keep_start": False, "training__monitor_steps": 3}
+        run = make_run(against, f"v{count}", **chosen, training__validations_per_epoch=count)
+        found[count] = train_run(run), (run / "final_model.safetensors").read_bytes()
+        steps = {json.loads(line)["step"] for line in (run / "progress.jsonl").open()}
+        assert {16 * part // count for part in range(count + 1)} - {0} <= steps
+    assert found[1][1] == found[5][1]
+    assert found[5][0].best_validation_loss < found[1][0].best_validation_loss
+    assert (found[5][0].epochs, found[5][0].steps) == (2, 32)
+
+
+@pytest.mark.parametrize(("horizon", "count"), [("1m", 1), ("15m", 8), ("1s", 8)])
+def test_overlapping_labels_are_validated_more_often(tiny, make_run, horizon, count):
+    run = make_run(tiny, preset="nightly", **FAST, dataset__horizon=horizon)
+    train_run(run)
+    assert json.loads((run / "training_config.json").read_text())["training"]["validations_per_epoch"] == count
+
+
+def test_a_run_killed_between_validations_gives_the_same_bytes(tiny, make_run, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        if line.kind == "window" and line.step == 10 + 7:
+            raise Killed
+
+    chosen = FAST | {"training__validations_per_epoch": 4, "training__monitor_steps": 3}
+    whole = make_run(tiny, "whole", **chosen, training__keep_start=True)
+    train_run(whole)
+    half = make_run(tiny, "half", **chosen, training__keep_start=True, machine__checkpoint_seconds=0.001)
+    with pytest.raises(Killed):
+        train_run(half, on_progress=kill)
+    assert train_run(half).resumed_from_step == 15
+    assert weights(half) == weights(whole)
 
 
 def test_unusable_run_folders_are_named(tiny, make_run, tmp_path):

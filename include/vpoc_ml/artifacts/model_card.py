@@ -32,7 +32,7 @@ class ModelCard(JsonArtifact):
         fingerprint: identity of the training data, settings and code.
         torch: version of PyTorch.
         splits: period of each split of the training set.
-        best_epoch: epoch with the lowest validation loss, from 1.
+        best_epoch: epoch with the lowest validation loss, from 1; 0: the start.
         best_validation_loss: that loss.
         dead: the predictions of the best epoch do not vary.
         groups: feature columns of each group of an ensemble.

@@ -43,7 +43,7 @@ class PreflightReport(BaseModel):
 
 
 class MemberResult(BaseModel):
-    """Best epoch of one ensemble member. Epochs count from 1; 0: no epoch had a finite validation loss.
+    """Best epoch of one ensemble member. Epochs count from 1; 0: the start was better, which ``keep_start`` allows.
 
     Attributes:
         best_epoch: epoch with the lowest validation loss.
@@ -86,7 +86,7 @@ class TrainingResult(JsonArtifact):
         failed_presets: presets that were unstable before it.
         epochs, steps: completed ones, those of earlier processes included.
         seconds: wall time of training, that of earlier processes included.
-        best_epoch: latest best epoch of any member, from 1.
+        best_epoch: latest best epoch of any member, from 1; 0: the start.
         best_validation_loss: mean over the members of their lowest validation loss.
         validation_constant: validation loss of the best constant prediction.
         parameters: number of trained values.

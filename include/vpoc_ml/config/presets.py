@@ -20,9 +20,13 @@ from vpoc_ml.errors import UnknownPresetError
 TOP5_FEATURES = ("close_change_pct", "vwap", "price_range", "price_mom_3d", "price_mom_5d")
 
 
+STOPPED_EARLY = TrainingConfig(validations_per_epoch=0, keep_start=True)
+"""A network is not worse than its start on validation rows. The published presets stop as they did."""
+
+
 def nightly() -> RunConfig:
     """The default: guard in the model, pre-norm residual net, batch 1024 with a square-root scaled rate."""
-    return RunConfig(preset="nightly")
+    return RunConfig(preset="nightly", training=STOPPED_EARLY)
 
 
 def smoke() -> RunConfig:
@@ -127,6 +131,7 @@ def ensemble() -> RunConfig:
     return RunConfig(
         preset="ensemble",
         model=ModelConfig(groups=("price", "volume", "volatility"), members=3, blend="lightgbm"),
+        training=STOPPED_EARLY,
     )
 
 

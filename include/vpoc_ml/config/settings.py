@@ -355,6 +355,18 @@ class TrainingConfig(Section):
     patience: int = Field(
         4, ge=1, le=1000, description="Epochs without a better validation loss before stopping; few may stop too early."
     )
+    validations_per_epoch: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Validations in an epoch; 0: 8 where labels overlap, else 1. With overlapping labels one epoch may"
+        " already be too much. Each validation costs a pass over its rows.",
+    )
+    keep_start: bool = Field(
+        False,
+        description="Whether early stopping may choose the untrained network, the constant. Off, a network that only"
+        " loses is stored all the same.",
+    )
     monitor_steps: int = Field(
         100,
         ge=1,

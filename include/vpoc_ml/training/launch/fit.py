@@ -14,7 +14,7 @@ from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.artifacts.training_progress import OnProgress
 from vpoc_ml.artifacts.training_result import FailedPreset, MemberResult, TrainingRecord, TrainingResult
-from vpoc_ml.config import RunConfig
+from vpoc_ml.config import RunConfig, TrainingConfig
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
@@ -26,6 +26,7 @@ from vpoc_ml.training.loop.epochs import Trainer, step_rows
 from vpoc_ml.training.loop.log import progress_lines
 from vpoc_ml.training.loop.objective import Objective
 
+OVERLAP_VALIDATIONS = 8
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +60,7 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
         NoLabelledRowsError: a split has no row with a target.
         TooManyRollbacksError, NoFiniteValidationLossError: training is unstable.
     """
-    statistics, settings = context.statistics, config.training
+    statistics, settings = context.statistics, _with_validations(config)
     torch.manual_seed(settings.seed)
     net = build_model(config.model, statistics)
     data = load(run_dir, statistics, net.guard, context.device, settings.batch_size * settings.accumulation)
@@ -102,6 +103,14 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     write_json(run_dir / "training_result.json", result.to_json())
     log.info("done: best epoch %s, validation loss %.6f", result.best_epoch, result.best_validation_loss)
     return result
+
+
+def _with_validations(config: RunConfig) -> TrainingConfig:
+    """Return the training settings with a number of validations: one epoch sees an overlapping return many times."""
+    if config.training.validations_per_epoch:
+        return config.training
+    several = OVERLAP_VALIDATIONS if str(config.dataset.horizon) != "1m" else 1
+    return config.training.model_copy(update={"validations_per_epoch": several})
 
 
 def summarize(trainer: Trainer, record: TrainingRecord, resumed: int) -> TrainingResult:

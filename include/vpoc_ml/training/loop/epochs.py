@@ -40,6 +40,8 @@ class Trainer:
         self.config, self.objective, self.count = self.engine.config, self.engine.objective, self.engine.members.count
         self.batch = step_rows(self.config.batch_size * self.config.accumulation, len(self.data.train))
         self.steps_per_epoch = len(self.data.train) // self.batch  # the last, partial batch is dropped
+        parts = min(self.config.validations_per_epoch, self.steps_per_epoch)
+        self.validated = [self.steps_per_epoch * part // parts for part in range(1, parts + 1)]
         self.schedule = LearningRateSchedule.of(self.config, self.steps_per_epoch * self.config.epochs)
         self.good = self.engine.snapshot()
         self.best = self.engine.state[AVERAGE].clone()
@@ -57,12 +59,14 @@ class Trainer:
             TooManyRollbacksError: more rollbacks than ``max_rollbacks``.
             NoFiniteValidationLossError: no epoch with a finite loss.
         """
+        if self.config.keep_start and self.progress.step == 0:
+            self._validate(0)
         while not all(stopping.finished(self.config.patience) for stopping in self.progress.early_stopping):
             epoch, offset = divmod(self.progress.step, self.steps_per_epoch)
             if epoch == self.config.epochs:
                 break
             self._run_epoch(epoch, offset)
-        if any(stopping.best_epoch == 0 for stopping in self.progress.early_stopping):
+        if any(stopping.best_loss is None for stopping in self.progress.early_stopping):
             raise NoFiniteValidationLossError(self.config.epochs)
 
     def predict(self, rows: Rows) -> Tensor:
@@ -82,12 +86,15 @@ class Trainer:
         started, begun = time.monotonic(), offset
         rows = shuffled(self.data.train, self.config.seed, epoch)
         while offset < self.steps_per_epoch:
-            count = min(self.config.monitor_steps, self.steps_per_epoch - offset)
+            following = next(step for step in self.validated if step > offset)
+            count = min(self.config.monitor_steps, following - offset)
             step_schedule = StepSchedule.of(self.schedule, self.config.seed, self.progress.step, count, self.batch)
             self.engine.steps((rows.inputs, rows.target, rows.weight), offset, step_schedule)
             self.progress.step += count
             offset += count
             self._close_window(epoch)
+            if offset == following < self.steps_per_epoch:
+                self._validate(epoch + 1)
             if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.checkpoint_seconds:
                 self.save()
         # Of this process alone: a resumed epoch counts from its checkpoint on
@@ -129,20 +136,30 @@ class Trainer:
             self.engine.factor[member] = monitor.rate_factor
         return bad
 
-    def _close_epoch(self, epoch: int, *, seconds: float, rows: int) -> None:
-        """Validate, keep each member's best, store everything. ``seconds`` and ``rows`` are those of this process."""
+    def _validate(self, epoch: int) -> tuple[list[float], list[bool]]:
+        """Validate and keep each member's best; return each member's loss and whether it is dead.
+
+        ``epoch`` is the current one, from 1; 0 is the start.
+        """
         progress = self.progress
         predicted = self.predict(self.data.validation)
         losses = self._mean_losses(predicted, self.data.validation)
         spreads = predicted.reshape(self.count, len(self.data.validation), -1).std(dim=1).amax(dim=1).tolist()
-        warm = progress.step > self.schedule.warmup
+        warm = epoch == 0 or progress.step > self.schedule.warmup
         dead = [warm and is_dead(spread) for spread in spreads]
         best = [
-            stopping.update(epoch + 1, loss, end, self.config.patience)
+            stopping.update(epoch, loss, end, self.config.patience)
             for stopping, loss, end in zip(progress.early_stopping, losses, dead, strict=True)
         ]
         improved = self.engine.members.spread(torch.tensor(best, device=self.best.device))
         self.best = torch.where(improved, self.engine.state[AVERAGE], self.best)
+        return losses, dead
+
+    def _close_epoch(self, epoch: int, *, seconds: float, rows: int) -> None:
+        """Validate and store everything. ``seconds`` and ``rows`` are those of this process."""
+        progress = self.progress
+        losses, dead = self._validate(epoch + 1)
+        best = [stopping.close_epoch(epoch + 1, self.config.patience) for stopping in progress.early_stopping]
         if any(dead):
             who = f"member {dead.index(True)}" if self.count > 1 else "the net"
             log.warning("epoch %d: %s is dead: it predicts one number", epoch + 1, who)

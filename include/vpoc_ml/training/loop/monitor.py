@@ -79,7 +79,7 @@ def is_dead(spread: float) -> bool:
 
 @dataclass
 class EarlyStoppingState:
-    """Best epoch of one member. Epochs count from 1; 0: no epoch was finite yet."""
+    """Best epoch of one member. Epochs count from 1; 0: the start, or no epoch was finite yet."""
 
     best_epoch: int = 0
     best_loss: float | None = None
@@ -87,7 +87,7 @@ class EarlyStoppingState:
     epochs_without_gain: int = 0
 
     def update(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
-        """Take an epoch's validation loss; return whether it is the best so far.
+        """Take a validation loss of an epoch; return whether it is the best so far.
 
         A member whose patience has run out is finished: its epochs while others continue do not count.
         """
@@ -96,6 +96,13 @@ class EarlyStoppingState:
         best = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
         if best:
             self.best_epoch, self.best_loss, self.best_dead = epoch, loss, dead
+        return best
+
+    def close_epoch(self, epoch: int, patience: int) -> bool:
+        """Count an epoch whose validations were all taken; return whether one of them was the best so far."""
+        if self.finished(patience):
+            return False
+        best = self.best_epoch == epoch
         self.epochs_without_gain = 0 if best else self.epochs_without_gain + 1
         return best
 
