@@ -362,6 +362,13 @@ class TrainingConfig(Section):
         description="Validations in an epoch; 0: 8 where labels overlap, else 1. With overlapping labels one epoch may"
         " already be too much. Each validation costs a pass over its rows.",
     )
+    stride: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="One row in so many is in an epoch; the next epoch has the rows after those. A stride of a horizon"
+        " keeps overlapping labels apart and makes an epoch cheaper.",
+    )
     keep_start: bool = Field(
         False,
         description="Whether early stopping may choose the untrained network, the constant. Off, a network that only"

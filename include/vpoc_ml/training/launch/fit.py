@@ -67,7 +67,7 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     set_reference(net.body.to(context.device), data.train.inputs)
     objective = Objective.of(settings, stored_target(statistics))
     rows = (data.train.inputs, data.train.target, data.train.weight)
-    batch = step_rows(settings.batch_size * settings.accumulation, len(data.train))
+    batch = step_rows(settings.batch_size * settings.accumulation, len(data.train) // settings.stride)
     engine, reason = choose_engine(net.body.train(), settings, objective, rows, batch, config.machine.engine)
     record = TrainingRecord(
         model=config.model,

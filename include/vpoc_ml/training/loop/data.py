@@ -186,8 +186,11 @@ def _rows(frame: pl.DataFrame, name: str, preparation: Preparation, device: torc
     return Rows(torch.cat(blocks).to(device), target.to(device), weight.to(device))
 
 
-def shuffled(rows: Rows, seed: int, epoch: int) -> Rows:
-    """Return the rows in the order of an epoch: a function of (seed, epoch), so it needs no storing."""
+def shuffled(rows: Rows, seed: int, epoch: int, stride: int = 1) -> Rows:
+    """Return the rows of an epoch in its order: a function of (seed, epoch), so it needs no storing.
+
+    An epoch has one row in ``stride``, the next epoch the rows after those; the number of rows is the same in each.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(rows), generator=generator)
+    order = torch.randperm(len(rows) // stride, generator=generator) * stride + epoch % stride
     return rows[order.to(rows.inputs.device)]

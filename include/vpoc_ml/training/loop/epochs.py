@@ -38,8 +38,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.config, self.objective, self.count = self.engine.config, self.engine.objective, self.engine.members.count
-        self.batch = step_rows(self.config.batch_size * self.config.accumulation, len(self.data.train))
-        self.steps_per_epoch = len(self.data.train) // self.batch  # the last, partial batch is dropped
+        rows = len(self.data.train) // self.config.stride
+        self.batch = step_rows(self.config.batch_size * self.config.accumulation, rows)
+        self.steps_per_epoch = rows // self.batch  # the last, partial batch is dropped
         parts = min(self.config.validations_per_epoch, self.steps_per_epoch)
         self.validated = [self.steps_per_epoch * part // parts for part in range(1, parts + 1)]
         self.schedule = LearningRateSchedule.of(self.config, self.steps_per_epoch * self.config.epochs)
@@ -84,7 +85,7 @@ class Trainer:
 
     def _run_epoch(self, epoch: int, offset: int) -> None:
         started, begun = time.monotonic(), offset
-        rows = shuffled(self.data.train, self.config.seed, epoch)
+        rows = shuffled(self.data.train, self.config.seed, epoch, self.config.stride)
         while offset < self.steps_per_epoch:
             following = next(step for step in self.validated if step > offset)
             count = min(self.config.monitor_steps, following - offset)
