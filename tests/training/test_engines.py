@@ -259,3 +259,17 @@ def test_rows_without_labels_do_not_cost_the_fast_engine():
     unlabelled = inputs, target, torch.zeros(40 * BATCH)
     engine, reason = choose_engine(net, TrainingConfig(), Objective(), unlabelled, BATCH, "fused")
     assert engine.name == "fused", reason
+
+
+def test_a_linear_path_trains_with_the_eager_engine_from_ridge_on(tiny, make_run):
+    short = {
+        "training__epochs": 1,
+        "training__batch_size": 64,
+        "model__hidden_dims": (8,),
+        "training__keep_start": True,
+    }
+    run = make_run(tiny, **short, model__linear_path="ridge", machine__engine="fused")
+    result = train_run(run)
+    assert (result.engine, result.dead) == ("eager", False)
+    assert "cannot compute LinearPath" in result.engine_reason
+    assert result.best_validation_loss < result.validation_constant

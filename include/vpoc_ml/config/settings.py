@@ -300,6 +300,19 @@ class ModelConfig(ChangedSection):
             raise ValueError("one or more widths of at least 1")
         return widths
 
+    linear_path: Literal["none", "ridge"] = Field(
+        "none",
+        description="ridge: add a linear function of the features that starts at ridge and is trained too, so that the"
+        " untrained network is ridge. With model.kind residual and dataset.target rank only.",
+    )
+
+    @field_validator("linear_path")
+    @classmethod
+    def _beside_residual(cls, path: str, others: ValidationInfo) -> str:
+        if path != "none" and others.data.get("kind") != "residual":
+            raise ValueError("none, unless model.kind is residual")
+        return path
+
     _distinct = field_validator("groups", "learners")(distinct)
 
     @field_validator("learners")

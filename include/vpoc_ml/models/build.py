@@ -17,6 +17,7 @@ from vpoc_ml.models.attention import FeatureAttention
 from vpoc_ml.models.encoding import Encoded, PiecewiseLinear
 from vpoc_ml.models.ensemble import Ensemble, Group, group_columns, seeded
 from vpoc_ml.models.guard import Guard, GuardedNet
+from vpoc_ml.models.linear_path import LinearPath
 from vpoc_ml.models.mlp import BatchNormMLP, PlainMLP, ReferenceMLP, ReferenceOutputs
 from vpoc_ml.models.outputs import output_for
 from vpoc_ml.models.residual import ResidualNet
@@ -30,8 +31,11 @@ def build_model(config: ModelConfig, statistics: NetworkInputs) -> GuardedNet:
         statistics: features with the guard's median and scale; target, edges of the encoding, and groups.
 
     Raises:
-        InvalidValueError: an encoding without edges; a group without features.
+        InvalidValueError: an encoding without edges; a group without features; a linear path beside another target
+            than the rank.
     """
+    if config.linear_path == "ridge" and statistics.target is not None:
+        raise InvalidValueError("model.linear_path", "ridge", "none, unless dataset.target is rank")
     guard = Guard(statistics.median, statistics.scale, config.guard_clip)
     edges = guarded_edges(config, statistics, guard)
     groups = group_columns(config, statistics)
@@ -45,9 +49,11 @@ def build_model(config: ModelConfig, statistics: NetworkInputs) -> GuardedNet:
 def _network(config: ModelConfig, target: Target | None, edges: Tensor | None, columns: Sequence[int]) -> nn.Module:
     """Return one network on ``columns`` of the guarded features."""
     if edges is None:
-        return _plain_network(config, target, len(columns), 1)
-    encoding = PiecewiseLinear(edges[list(columns)])
-    return Encoded(encoding, _plain_network(config, target, len(columns), encoding.values))
+        net = _plain_network(config, target, len(columns), 1)
+    else:
+        encoding = PiecewiseLinear(edges[list(columns)])
+        net = Encoded(encoding, _plain_network(config, target, len(columns), encoding.values))
+    return LinearPath(len(columns), net) if config.linear_path == "ridge" else net
 
 
 def _plain_network(config: ModelConfig, target: Target | None, features: int, values: int) -> nn.Module:

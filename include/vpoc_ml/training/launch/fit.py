@@ -18,10 +18,12 @@ from vpoc_ml.config import RunConfig, TrainingConfig
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
+from vpoc_ml.models.linear_path import start_at_ridge
+from vpoc_ml.models.ridge import Floats, Inputs
 from vpoc_ml.training.engines.select import choose_engine
 from vpoc_ml.training.launch.saving import save_models
 from vpoc_ml.training.loop.checkpoint import latest_checkpoint
-from vpoc_ml.training.loop.data import load
+from vpoc_ml.training.loop.data import Rows, load
 from vpoc_ml.training.loop.epochs import Trainer, step_rows
 from vpoc_ml.training.loop.log import progress_lines
 from vpoc_ml.training.loop.objective import Objective
@@ -64,6 +66,8 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     torch.manual_seed(settings.seed)
     net = build_model(config.model, statistics)
     data = load(run_dir, statistics, net.guard, context.device, settings.batch_size * settings.accumulation)
+    if config.model.linear_path == "ridge":
+        start_at_ridge(net.body, *(_inputs_and_ranks(rows) for rows in (data.train, data.validation)))
     set_reference(net.body.to(context.device), data.train.inputs)
     objective = Objective.of(settings, stored_target(statistics))
     rows = (data.train.inputs, data.train.target, data.train.weight)
@@ -103,6 +107,11 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     write_json(run_dir / "training_result.json", result.to_json())
     log.info("done: best epoch %s, validation loss %.6f", result.best_epoch, result.best_validation_loss)
     return result
+
+
+def _inputs_and_ranks(rows: Rows) -> tuple[Inputs, Floats]:
+    known = torch.where(rows.weight > 0, rows.target, torch.nan)
+    return rows.inputs.cpu().numpy(), known.double().cpu().numpy()
 
 
 def _with_validations(config: RunConfig) -> TrainingConfig:
