@@ -143,10 +143,12 @@ def measure_run(market: Market, horizon: str, folder: Path, truth: Path) -> list
         rank_of_zero(train["ret"].to_numpy()),
     )
     known = test.join(pl.read_parquet(truth), on=["ts", "contract"], how="left", maintain_order="left")["p_up"]
+    fitted = baselines.fit_baselines(train, train, model.features[:1], zero)
+    simple = {each.name: each for each in baselines.forecasts(fitted, test)}
     forecasts = [
         Forecast("truth", known.fill_null(0.5).to_numpy(), 0.5),
-        baselines.constant(train, test, zero),
-        baselines.last_sign(train, test, zero),
+        simple["constant"],
+        simple["last_sign"],
         *(Forecast(name, rank, zero) for name, rank in zip(SINGLE, learner_scores(model, test), strict=True)),
         Forecast("stack", model.predict(test.select(model.features).to_numpy()), model.zero_rank),
     ]

@@ -4,8 +4,9 @@ Every weekday at 17:30 America/Chicago, after the exchange's close, this DAG tur
 VIX closes into a model that is **promoted or explicitly rejected**, and scores the newest bars with the champion.
 
 `resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → roll table → volume profiles
-and features per contract → **gate: features** → **gate: leakage** → training set → **gate: training set** → `train` →
-`evaluate` → `decide` (the promotion rule) → a person's approval, if the rule accepts the candidate and
+and features per contract → **gate: features** → **gate: leakage** → training set → **gate: training set** → one
+`train_fold` per walk-forward fold → track record → `train` (the shipped model, on all sessions) → `evaluate` →
+`decide` (the promotion rule) → a person's approval, if the rule accepts the candidate and
 `promotion.require_approval` is set → `promote` → `score`.
 
 * **Manual start:** every field of the form is one setting. An empty field keeps the preset's value. An unknown key of
@@ -40,6 +41,8 @@ from vpoc_ml import environment
 from vpoc_ml.pipeline.stages import STAGES
 
 AFTER_APPROVAL = "none_failed_min_one_success"
+RULES = {"track-record": "none_failed", "score": AFTER_APPROVAL}
+"""Without folds the mapped task is skipped; what follows it runs all the same."""
 
 
 @task
@@ -69,11 +72,25 @@ def build_rolls(contracts: list[str]) -> dict[str, Any]:
     return stage_tasks.call(pipeline.build_rolls, list(contracts), last=STAGES[-1].name)
 
 
-@task(
-    queue="rocm",
-    pool=environment.read(environment.TRAIN_POOL) or "default_pool",
-    executor=environment.read(environment.TRAIN_EXECUTOR),
-)
+TRAINING: dict[str, Any] = {
+    "queue": "rocm",
+    "pool": environment.read(environment.TRAIN_POOL) or "default_pool",
+    "executor": environment.read(environment.TRAIN_EXECUTOR),
+}
+"""Where the tasks that train a network run."""
+
+
+@task
+def plan_folds() -> list[str]:
+    return stage_tasks.planned_folds()
+
+
+@task(map_index_template="fold {{ fold }}", **TRAINING)
+def train_fold(fold: str) -> dict[str, Any]:
+    return stage_tasks.run_fold_stage("train-fold", fold)
+
+
+@task(**TRAINING)
 def train(task_state_store: Any = None) -> dict[str, Any]:
     from vpoc_airflow.train import train as train_resumably
 
@@ -110,6 +127,8 @@ def publish_reports() -> dict[str, Any]:
 def vpoc_nightly() -> None:
     config, contracts = resolve_config(), plan_contracts()
     tasks: dict[str, Any] = {"plan": contracts, "rolls": build_rolls(contracts), "train": train(), "promote": promote()}
+    folds = plan_folds()
+    tasks |= {"plan-folds": folds, "train-fold": train_fold.expand(fold=folds)}
     for scope, stages in groupby(STAGES[1:], key=lambda stage: stage.scope):
         if scope == "contract":
             chain = list(stages)
@@ -117,7 +136,7 @@ def vpoc_nightly() -> None:
             continue
         for stage in stages:
             if stage.name not in tasks:
-                rule = {"trigger_rule": AFTER_APPROVAL} if stage.name == "score" else {}
+                rule = {"trigger_rule": RULES[stage.name]} if stage.name in RULES else {}
                 named = run_stage.override(task_id=stage.function_name, **rule)
                 tasks[stage.name] = named(stage.name, contracts if scope == "contracts" else [])
     stage_tasks.connect([stage for stage in STAGES if stage.name != "promote"], tasks)

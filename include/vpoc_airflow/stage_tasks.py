@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 PROGRAM_ERRORS: list[type[BaseException] | str] = [AssertionError, AttributeError, ImportError, LookupError, TypeError]
-PER_CONTRACT = frozenset(stage.function_name for stage in (*STAGES, *SEPARATE) if stage.scope == "contract")
+NAMED = frozenset(stage.function_name for stage in (*STAGES, *SEPARATE) if stage.scope in ("contract", "fold"))
+"""Functions whose first argument names a contract or a fold."""
 
 NOTED = {"lost": "Lost at a roll", "steps": "Step at a roll, not measured", "lost_rows": "Lost to warm-ups"}
 """Fields of results that state in sentences what a stage lost or assumed, and their titles."""
@@ -70,11 +71,11 @@ def call(
 ) -> dict[str, Any]:
     """Call ``function(lake, run, *args, **kwargs)`` of ``vpoc_ml.pipeline`` for the current run; return its JSON.
 
-    ``recorded`` says what happens to errors. The record of a stage that runs once per contract names the contract,
-    its first argument.
+    ``recorded`` says what happens to errors. The record of a stage that runs once per contract or fold names it, the
+    first argument.
     """
     run, name = current_run(), function.__name__
-    with recorded(run, name, label=str(args[0]) if name in PER_CONTRACT else ""):
+    with recorded(run, name, label=str(args[0]) if name in NAMED else ""):
         result = function(lake_uri(), run, *args, **kwargs)
     return {} if result is None else result.to_json()
 
@@ -99,6 +100,20 @@ def run_contract_stage(stage_name: str, contract: str) -> dict[str, Any]:
     """Run a stage of the table for one contract; the contract's code is the name of the mapped task."""
     get_current_context()["contract"] = contract
     result: dict[str, Any] = call(stage_named(stage_name).function, contract)
+    return result
+
+
+def planned_folds() -> list[str]:
+    """Plan the folds of the walk-forward evaluation; return their names, none for one split of the sessions."""
+    from vpoc_ml.pipeline import plan_folds
+
+    return list(call(plan_folds)["folds"])
+
+
+def run_fold_stage(stage_name: str, fold: str) -> dict[str, Any]:
+    """Run a stage of the table for one fold; its name is that of the mapped task."""
+    get_current_context()["fold"] = fold
+    result: dict[str, Any] = call(stage_named(stage_name).function, fold)
     return result
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from vpoc_airflow import stage_tasks
@@ -27,11 +29,17 @@ def train(store: Any) -> dict[str, Any]:
     belongs to another configuration or training set: it is deleted and its checkpoint is not used. Without a
     fingerprint, because an input is missing, the pointer stays and the stage reports the input.
     """
-    folder = stage_tasks.run_dir(stage_tasks.current_run())
-    try:
-        current = run_fingerprint(folder, read_config(folder))
-    except InputError:
-        current = None
+    run = stage_tasks.run_dir(stage_tasks.current_run())
+
+    def folder_and_fingerprint() -> tuple[Path, str | None]:
+        """Return where the model is trained: in the run's folder, or with walk-forward folds in ``refit`` below it."""
+        folder = run / layout.REFIT if (run / layout.REFIT / layout.CONFIG).is_file() else run
+        try:
+            return folder, run_fingerprint(folder, read_config(folder))
+        except InputError:
+            return folder, None
+
+    _, current = folder_and_fingerprint()
     known = store.get(KEY, None) if current else None
     if known and known["fingerprint"] == current:
         log.info(
@@ -43,12 +51,15 @@ def train(store: Any) -> dict[str, Any]:
         log.warning("Configuration or training set changed: the checkpoint %s is not used", known["path"])
         store.delete(KEY)
 
+    trained = cache(folder_and_fingerprint)  # first called in training: the stage prepares a refit before
+
     def on_progress(record: ProgressRecord) -> None:
         notify(StageEvent("progress", "train", progress=record))
         if isinstance(record, EpochRecord):
             log.info("%s", record.to_sentence())
+            folder, fingerprint = trained()
             newest = stored_checkpoints(folder / layout.CHECKPOINTS)[-1:]
             path = str(newest[0]) if newest else None
-            store.set(KEY, {"fingerprint": current, "epoch": record.epoch, "path": path})
+            store.set(KEY, {"fingerprint": fingerprint, "epoch": record.epoch, "path": path})
 
     return stage_tasks.call(pipeline.train, on_progress=on_progress)

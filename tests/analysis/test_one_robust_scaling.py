@@ -45,7 +45,7 @@ def test_all_users_scale_a_zero_inflated_column_alike(nonzero_share, source):
 
     # the ridge predicts a line of the network's input exactly only if its own input is the same up to a line
     part = pl.DataFrame({"rare": column, "y": 0.5 + 0.01 * in_network})
-    predicted = baselines.ridge(part, part, part, ["rare"], 0.5).rank
+    predicted = baselines.predict_ridge(baselines.fit_ridge_baseline(part, part, ["rare"]), part)
     slope, offset = np.polyfit(in_network, predicted, 1)
     np.testing.assert_allclose(predicted, offset + slope * in_network, atol=1e-9)
     assert slope == pytest.approx(0.01, rel=0.05)

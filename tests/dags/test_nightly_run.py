@@ -25,7 +25,7 @@ def test_a_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
     assert run.state == "success"
     calls = Counter(run.fake.stages())
     assert calls == Counter({stage: 1 for stage in fakes.STAGES if stage != "summarize"}) + Counter(
-        ingest_contract=1, profile_contract=1, features_contract=1
+        ingest_contract=1, profile_contract=1, features_contract=1, train_fold=1
     )
     order = run.fake.stages()
     assert order.index("gate_bars") < order.index("profile_contract") < order.index("gate_features")
@@ -45,6 +45,15 @@ def test_mapped_tasks_have_the_name_of_their_contract(run_dag):
     states = run_dag().states
     assert states["ingest_contract", "ESH25"] == "success"
     assert states["contract.features_contract", "ESM25"] == "success"
+    assert states["train_fold", "fold ESH25"] == states["train_fold", "fold ESM25"] == "success"
+
+
+def test_a_run_without_folds_trains_on_one_split(run_dag, fakes, monkeypatch):
+    monkeypatch.setattr(fakes, "FOLDS", [])
+    run = run_dag()
+    assert run.state == "success"
+    assert "train_fold" not in run.fake.stages()
+    assert run.states["train", ""] == run.states["build_track_record", ""] == "success"
 
 
 def test_after_a_failed_gate_only_the_reports_are_published(run_dag):

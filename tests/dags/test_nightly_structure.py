@@ -96,8 +96,9 @@ def test_publish_reports_is_a_teardown_and_a_failed_run_stays_failed(dag):
     assert not reports.on_failure_fail_dagrun
 
 
-def test_training_waits_for_its_queue_and_retries_with_backoff(dag):
-    train = dag.get_task("train")
+@pytest.mark.parametrize("task_id", ["train", "train_fold"])
+def test_training_waits_for_its_queue_and_retries_with_backoff(dag, task_id):
+    train = dag.get_task(task_id)
     assert train.queue == "rocm"
     assert train.retries == 2
     assert train.retry_exponential_backoff == 2.0

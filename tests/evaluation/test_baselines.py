@@ -6,11 +6,23 @@ import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.fitted_baselines import FittedBaselines
 from vpoc_ml.evaluation import baselines
 
 
 def frame(ret, y, last_ret) -> pl.DataFrame:
-    return pl.DataFrame({"ret": ret, "y": y, "last_ret": last_ret}, schema_overrides={"ret": pl.Float64})
+    content = {"ret": ret, "y": y, "last_ret": last_ret, "a": 0.0}
+    return pl.DataFrame(content, schema_overrides={"ret": pl.Float64})
+
+
+def forecast_of(name, train, test, zero_rank):
+    found = baselines.forecasts(baselines.fit_baselines(train, train, ["a"], zero_rank), test)
+    assert tuple(each.name for each in found) == baselines.BASELINES
+    return next(each for each in found if each.name == name)
+
+
+def ridge_ranks(train, validation, test, features):
+    return baselines.predict_ridge(baselines.fit_ridge_baseline(train, validation, features), test)
 
 
 TRAIN = frame([1.0, 2.0, -1.0, 0.0, 3.0], [0.5, 0.7, 0.1, 0.3, 0.9], [1.0, -1.0, 1.0, 0.0, -2.0])
@@ -18,7 +30,7 @@ TEST = frame([0.0] * 4, [0.0] * 4, [-3.0, 0.0, 5.0, float("nan")])
 
 
 def test_constant_is_the_training_mean():
-    forecast = baselines.constant(TRAIN, TEST, 0.25)
+    forecast = forecast_of("constant", TRAIN, TEST, 0.25)
     assert forecast.rank.tolist() == pytest.approx([0.5] * 4)
     assert forecast.direction.tolist() == [1.0] * 4
 
@@ -26,24 +38,24 @@ def test_constant_is_the_training_mean():
 @pytest.mark.parametrize(("flip", "direction"), [(1, 1.0), (-1, -1.0)])
 def test_majority_follows_the_larger_class_whatever_the_size_of_the_moves(flip, direction):
     train = TRAIN.with_columns(ret=flip * pl.Series([0.1, 0.1, -50.0, 0.0, 0.1]))
-    forecast = baselines.majority(train, TEST, 0.4)
+    forecast = forecast_of("majority", train, TEST, 0.4)
     assert forecast.direction.tolist() == [direction] * 4
     assert forecast.direction_only
 
 
 def test_last_sign_predicts_what_followed_that_sign():
-    forecast = baselines.last_sign(TRAIN, TEST, 0.5)
+    forecast = forecast_of("last_sign", TRAIN, TEST, 0.5)
     assert forecast.rank.tolist() == pytest.approx([0.8, 0.3, 0.3, 0.3])
 
 
 def test_last_sign_follows_or_fades_the_sign_and_never_says_one_direction_for_all():
-    train = pl.DataFrame({"y": [0.51, 0.52, 0.58, 0.57], "last_ret": [0.1, 0.2, -0.1, -0.3]})
-    forecast = baselines.last_sign(train, pl.DataFrame({"last_ret": [0.4, -0.4]}), zero_rank=0.5)
+    train = frame([0.0] * 4, [0.51, 0.52, 0.58, 0.57], [0.1, 0.2, -0.1, -0.3])
+    forecast = forecast_of("last_sign", train, frame([0.0] * 2, [0.0] * 2, [0.4, -0.4]), 0.5)
     assert forecast.direction.tolist() == [-1.0, 1.0], "after a rise less follows than after a fall: fade it"
 
 
 def test_last_sign_never_seen_gets_the_mean():
-    forecast = baselines.last_sign(TRAIN.filter(pl.col("last_ret") != 0), TEST, 0.5)
+    forecast = forecast_of("last_sign", TRAIN.filter(pl.col("last_ret") != 0), TEST, 0.5)
     assert forecast.rank[1] == pytest.approx((0.5 + 0.7 + 0.1 + 0.9) / 4)
 
 
@@ -55,8 +67,8 @@ def ridge_frames(rng, n=3000):
 
 def test_ridge_finds_a_linear_signal_among_columns_of_any_scale():
     train, validation, test = ridge_frames(np.random.default_rng(1))
-    forecast = baselines.ridge(train, validation, test, ["a", "b", "flat"], 0.5)
-    assert np.corrcoef(forecast.rank, test["y"])[0, 1] > 0.99
+    ranks = ridge_ranks(train, validation, test, ["a", "b", "flat"])
+    assert np.corrcoef(ranks, test["y"])[0, 1] > 0.99
 
 
 def test_ridge_survives_values_that_are_not_finite():
@@ -65,11 +77,23 @@ def test_ridge_survives_values_that_are_not_finite():
         part.with_columns(b=pl.when(pl.int_range(pl.len()) % 7 == 0).then(float("inf")).otherwise("b"))
         for part in (train, validation, test)
     ]
-    assert np.isfinite(baselines.ridge(*broken, ["a", "b", "flat"], 0.5).rank).all()
+    assert np.isfinite(ridge_ranks(*broken, ["a", "b", "flat"])).all()
 
 
 def test_ridge_does_not_see_the_test_rows():
     train, validation, test = ridge_frames(np.random.default_rng(1))
-    alone = baselines.ridge(train, validation, test[:10], ["a", "b"], 0.5).rank
+    alone = ridge_ranks(train, validation, test[:10], ["a", "b"])
     shifted = test.with_columns(y=pl.lit(0.0), a=pl.when(pl.int_range(pl.len()) < 10).then("a").otherwise(1e9))
-    assert baselines.ridge(train, validation, shifted, ["a", "b"], 0.5).rank[:10] == pytest.approx(alone)
+    assert ridge_ranks(train, validation, shifted, ["a", "b"])[:10] == pytest.approx(alone)
+
+
+def test_stored_baselines_predict_the_same_numbers():
+    train, validation, test = (
+        part.with_columns(ret=pl.col("y") - 0.5, last_ret=-pl.col("a"))
+        for part in ridge_frames(np.random.default_rng(1))
+    )
+    fitted = baselines.fit_baselines(train, validation, ["a", "b"], 0.5)
+    stored = FittedBaselines.model_validate_json(fitted.model_dump_json())
+    for now, later in zip(baselines.forecasts(fitted, test), baselines.forecasts(stored, test), strict=True):
+        assert np.array_equal(now.rank, later.rank)
+        assert now.zero_rank == later.zero_rank

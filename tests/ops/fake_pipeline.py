@@ -26,6 +26,7 @@ from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableE
 from vpoc_ml.pipeline import stages
 
 CONTRACTS = ["ESH25", "ESM25"]
+FOLDS = ["ESH25", "ESM25"]
 Result = dict[str, Any]
 FAILURES: dict[str, tuple[str, Exception]] = {
     "gate": ("gate_features", GateFailedError("DATA GATE FAILED  features: 3 critical", {"passed": False})),
@@ -104,6 +105,9 @@ class FakePipeline:
         for name in (layout.TRAINING_SET, layout.FEATURE_STATISTICS):
             (lake / "runs" / run / name).write_text("rows")
         return {"rows_in": 100, "rows_out": 100, "skipped": False, "reason": "new"}
+
+    def plan_folds(self, lake: Path, run: str) -> Result:
+        return {"folds": FOLDS}
 
     def train(self, lake: Path, run: str, *, on_progress: OnProgress) -> Result:
         checkpoints = lake / "runs" / run / "checkpoints"

@@ -42,6 +42,7 @@ PRELOADED += ["mlflow.store.model_registry.sqlalchemy_store"]
 """What the stages import, loaded once for all runs."""
 SETTINGS = {"training.epochs": 2, "machine.engine": "eager", "model.hidden_dims": "4"}
 SETTINGS |= {"features.names": "tod_sin,mom_15m", "dataset.train_share": 0.4, "dataset.embargo_sessions": 0}
+SETTINGS |= {"evaluation.fold": "contract", "evaluation.min_history_sessions": 8}
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(PRELOADED)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(environment.read(environment.KILLS) or 2)
 PER_ROUND = 5
+FOLD_FILES = ("fold.json", "predictions.parquet", "predictions.json", "best_model.safetensors")
 DAMAGES = {
     "a flipped bit": lambda content, at: content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :],
     "a halved file": lambda content, at: content[: len(content) // 2],
@@ -36,6 +37,7 @@ def damage(lake, chance):
     """Damage every artifact of the contract, of the VIX and of the rolls, with its manifest, and the trained model."""
     stored = [path for path in sorted(lake.glob("*/ES/ESH23.*")) if path.parts[-3] != "reports"]
     stored += [*sorted(lake.glob("vix/*.*")), *sorted(lake.glob("roll/*.*"))]
+    stored += sorted(file for file in lake.glob("track/ES/*/*") if file.name in FOLD_FILES)
     stored += [*sorted(lake.glob("trained/*.json")), *sorted(lake.glob("leakage/*.json"))]
     assert len(stored) >= 16
     for path in stored:

@@ -10,7 +10,7 @@ from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.run_inputs import resume_key, training_fingerprint
 
 MACHINE = {"device": "cuda", "allow_cpu": False, "vram_limit_gib": 8.0, "checkpoint_seconds": 1.0, "fallback": False}
-MACHINE |= {"threads": 2, "engine": "eager", "chunk_rows": 1000, "docs_limit": 5}
+MACHINE |= {"threads": 2, "engine": "eager", "chunk_rows": 1000, "docs_limit": 5, "processes": 3}
 TRAINING = {"monitor_steps": 50, "seed": 8, "precision": "bf16", "learning_rate": 1e-3}
 FAST = {"training__epochs": 2, "training__batch_size": 256, "training__monitor_steps": 4, "model__hidden_dims": (8,)}
 
@@ -44,6 +44,10 @@ def test_training_settings_change_the_fingerprint(name):
 def test_data_and_model_settings_change_the_fingerprint():
     assert len({of(), of(inputs=("rows", "others")), of({"model.dropout": 0.1})}) == 3
     assert of({"dataset.horizon": "7m"}) == of(), "it is in the rows"
+
+
+def test_when_the_model_is_refitted_is_no_part_of_it():
+    assert of({"training.refit": "nightly"}) == of(), "it chooses the rows"
 
 
 def test_the_code_that_trains_changes_the_fingerprint(monkeypatch):

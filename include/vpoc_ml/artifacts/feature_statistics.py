@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.errors import ArtifactError
 
 FILE = "feature_statistics.json"
 
@@ -94,17 +92,6 @@ class FeatureStatistics(NetworkInputs):
     effective_rows: dict[str, float] = Field(default_factory=dict)
     splits: dict[str, SplitSpan] = Field(default_factory=dict)
     embargo_sessions: int = 0
-
-    def last_label_end(self, split: str) -> datetime:
-        """Return the end of the last label of a split, UTC.
-
-        Raises:
-            ArtifactError: the statistics hold no such time.
-        """
-        end = self.splits[split].last_label_end if split in self.splits else None
-        if end is None:
-            raise ArtifactError(FILE, f"the end of the last {split} label", "none")
-        return datetime.fromisoformat(end)
 
 
 def read_feature_statistics(folder: Path) -> FeatureStatistics:

@@ -22,6 +22,12 @@ TRAINING_LOG = "training_log.txt"
 PROGRESS = "progress.jsonl"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.json"
+LABELLED_SESSIONS = "sessions.json"
+FOLDS = "folds.json"
+TRACK_RECORD = "track_record.json"
+TRACK_RECORD_PREDICTIONS = "track_record_predictions.parquet"
+REFIT = "refit"
+"""Folder in a run's folder where the shipped model is trained on all sessions."""
 DECISION = "decision.json"
 REPORT = "report.html"
 SUMMARY = "summary.json"
@@ -120,6 +126,26 @@ def failures_folder(run: str) -> str:
 def trained_key(fingerprint: str) -> str:
     """Return the key of the pointer from a training fingerprint to the run that trained it."""
     return f"trained/{fingerprint}.json"
+
+
+def fold_folder(run: str, fold: str) -> str:
+    """Return the folder in which a run trains a fold, until the fold is complete."""
+    return run_file(run, f"folds/{fold}")
+
+
+def track_folder(symbol: str, key: str) -> str:
+    """Return the folder of a complete fold, which all runs share."""
+    return f"track/{symbol}/{key}"
+
+
+def fold_model_key(symbol: str, key: str) -> str:
+    """Return the key of the record of a complete fold's model."""
+    return f"{track_folder(symbol, key)}/fold.json"
+
+
+def fold_predictions_key(symbol: str, key: str) -> str:
+    """Return the key of a fold's predictions."""
+    return f"{track_folder(symbol, key)}/predictions.parquet"
 
 
 def predictions_key(model_key: str, version: int, contract: str) -> str:

@@ -59,6 +59,13 @@ class SessionResult(_Section):
     trades: int
 
 
+class SessionGain(_Section):
+    """A gain cumulated up to the end of a session. ``session`` is an ISO date."""
+
+    session: str
+    gain: float
+
+
 class StressResult(_Section):
     """Backtest result at twice the costs, in dollars."""
 
@@ -254,7 +261,10 @@ class Metrics(JsonArtifact):
         label: where the label begins, ``next_open`` or ``close``; files of the previous release: ``close``.
         label_skill: skill by model against both returns; empty in files of the previous release.
         entry_delays: skill by delay of the entry; empty in files of the previous release.
-        policy: position policy of the candidate; None in files of the previous release.
+        policy: position policy of the candidate; None in files of the previous release, or with too few sessions.
+        folds: folds of the track record that the metrics were computed on; 0: one split of the sessions.
+        preset_key: identity of settings and code that the folds share; None for one split.
+        champion_sessions: sessions on which candidate and champion were compared; None where they are all of them.
     """
 
     rows: int
@@ -277,6 +287,9 @@ class Metrics(JsonArtifact):
     label_skill: dict[str, LabelSkill] = Field(default_factory=dict)
     entry_delays: tuple[DelaySkill, ...] = ()
     policy: PolicyMetrics | None = None
+    folds: int = 0
+    preset_key: str | None = None
+    champion_sessions: int | None = None
 
     @property
     def candidate(self) -> ModelMetrics:

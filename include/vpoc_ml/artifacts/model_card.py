@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from vpoc_ml.artifacts.feature_statistics import FittedScaler, FittedTarget, NetworkInputs, SplitSpan
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.config import ModelConfig
+from vpoc_ml.errors import ArtifactError
 
 
 class ModelPart(BaseModel):
@@ -58,6 +61,18 @@ class ModelCard(JsonArtifact):
     parts: tuple[ModelPart, ...] | None = None
     slope: float | None = None
     name: str | None = None
+
+    def learned_until(self) -> datetime:
+        """Return the end of the last label that the model was trained or stopped on, UTC.
+
+        Raises:
+            ArtifactError: the card holds no such time.
+        """
+        ends = [span.last_label_end for name, span in self.splits.items() if name in ("train", "validation")]
+        known = [datetime.fromisoformat(end) for end in ends if end is not None]
+        if not known:
+            raise ArtifactError("the model card", "the end of the last training label", "none")
+        return max(known)
 
     def network_inputs(self) -> NetworkInputs:
         """Return what the network is built from, with zeros for all values that the weights file holds."""

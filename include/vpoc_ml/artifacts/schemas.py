@@ -90,6 +90,17 @@ TRAINING_KEYS: Schema = {
     "last_ret": pl.Float64(),
 }
 
+TRACK_KEYS: Schema = {
+    **FEATURE_KEYS,
+    "label_end": TIME,
+    "ret": pl.Float64(),
+    "ret_close": pl.Float64(),
+    "y": pl.Float64(),
+    "entry_price": pl.Float64(),
+    "exit_price": pl.Float64(),
+}
+"""Rows of a track record, before the columns of its learners: for each one its rank and ``<learner>_zero``, Float64."""
+
 SPLITS = ("train", "validation", "test")
 
 DAILY_FIGURES: Schema = {

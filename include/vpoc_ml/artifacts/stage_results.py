@@ -187,6 +187,26 @@ class TrainingSetResult(WorkResult):
         return (total, *(each.text for each in self.losses if each.lost))
 
 
+class FoldsResult(StageResult):
+    """Result of ``plan-folds``: the names of the folds, oldest first; empty for one split of the sessions."""
+
+    folds: tuple[str, ...]
+
+
+class FoldResult(WorkResult):
+    """Result of ``train-fold``: key and best epoch of the fold's model; ``rows_out`` are the predicted rows."""
+
+    key: str
+    best_epoch: int
+
+
+class TrackRecordResult(WorkResult):
+    """Result of ``track-record``: number of folds and of predicted sessions."""
+
+    folds: int
+    sessions: int = 0
+
+
 class TrainResult(WorkResult):
     """Result of ``train``: the content of ``training_result.json`` and where it was trained.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
@@ -9,6 +11,7 @@ from vpoc_ml.artifacts.model_card import ModelPart
 from vpoc_ml.config import ModelConfig, TrainingConfig
 
 FILE = "training_result.json"
+REFIT_FILE = "refit.json"
 
 
 class ColumnReport(BaseModel):
@@ -49,6 +52,7 @@ class MemberResult(BaseModel):
         best_epoch: epoch with the lowest validation loss.
         best_loss: that loss.
         best_dead: the predictions of that epoch do not vary.
+        trained_epochs: training behind its weights, 0.125 being an eighth of an epoch.
         epochs_without_gain: epochs since then.
     """
 
@@ -57,6 +61,7 @@ class MemberResult(BaseModel):
     best_epoch: int = 0
     best_loss: float | None = None
     best_dead: bool = False
+    trained_epochs: float = 0.0
     epochs_without_gain: int = 0
 
 
@@ -87,6 +92,7 @@ class TrainingResult(JsonArtifact):
         epochs, steps: completed ones, those of earlier processes included.
         seconds: wall time of training, that of earlier processes included.
         best_epoch: latest best epoch of any member, from 1; 0: the start.
+        trained_epochs: training behind the best weights of that member, 0.125 being an eighth of an epoch.
         best_validation_loss: mean over the members of their lowest validation loss.
         validation_constant: validation loss of the best constant prediction.
         parameters: number of trained values.
@@ -101,7 +107,9 @@ class TrainingResult(JsonArtifact):
         preflight: defects of the training rows.
         members: one entry per ensemble member.
         parts: parts of a blend with their weights; None for a single part.
+        slope: calibration slope of a stack; None without one.
         trees: number of boosted trees in the blend; None without trees.
+        ridge_penalty: penalty of the ridge part, a share of the training rows; None without one.
     """
 
     preset: str = Field(validation_alias=AliasChoices("preset", "rung"))
@@ -110,6 +118,7 @@ class TrainingResult(JsonArtifact):
     steps: int
     seconds: float
     best_epoch: int
+    trained_epochs: float = 0.0
     best_validation_loss: float
     validation_constant: float
     parameters: int
@@ -125,7 +134,9 @@ class TrainingResult(JsonArtifact):
     preflight: PreflightReport
     members: tuple[MemberResult, ...]
     parts: tuple[ModelPart, ...] | None = None
+    slope: float | None = None
     trees: int | None = None
+    ridge_penalty: float | None = None
 
 
 class TrainingRecord(JsonArtifact):
@@ -188,3 +199,36 @@ class HardwareSummary(JsonArtifact):
     driver: str | None
     gpus: tuple[GpuSummary, ...]
     environment: dict[str, str]
+
+
+class RefitChoices(JsonArtifact):
+    """``refit.json`` beside a training set without validation rows: what the folds chose for the shipped model.
+
+    Attributes:
+        epochs: epochs after which training ends, the median of what the folds' weights were trained for; 0.125 is an
+            eighth of an epoch.
+        weights: weight of each part of a blend, the mean over the folds; empty for a single part.
+        slope: calibration slope of a stack, the mean over the folds; None without one.
+        trees: number of boosted trees, the median over the folds; None without trees.
+        ridge_penalty: penalty of the ridge part, the median over the folds; None without one.
+        folds: names of the folds.
+    """
+
+    epochs: float
+    weights: dict[str, float]
+    slope: float | None
+    trees: int | None
+    ridge_penalty: float | None
+    folds: tuple[str, ...]
+
+
+def read_refit_choices(folder: Path) -> RefitChoices | None:
+    """Return the choices of a refit; None for a training set with validation rows.
+
+    Raises:
+        ArtifactError: the file holds something else.
+    """
+    path = folder / REFIT_FILE
+    if not path.is_file():
+        return None
+    return RefitChoices.read(path, what="the choices of a refit", remedy="Prepare the refit again.")

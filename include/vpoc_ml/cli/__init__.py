@@ -226,7 +226,8 @@ def train(
         return
     if legacy.verbose:
         output.log_to_stderr()
-    preset, overrides = preset or legacy_flags.PRESET, legacy.settings | _overrides(override, contract)
+    preset, own = preset or legacy_flags.PRESET, legacy.settings | _overrides(override, contract)
+    overrides = {"evaluation.fold": "off"} | own  # the legacy trainer fits one model on one split
     if legacy.data:
         settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, legacy.output)
         raw, vix = train_command.deliver(legacy.data, vix, folder, settings.ingest, settings.data.contracts)

@@ -19,6 +19,9 @@ from vpoc_ml.errors import UnknownPresetError
 
 TOP5_FEATURES = ("close_change_pct", "vwap", "price_range", "price_mom_3d", "price_mom_5d")
 
+ONE_SPLIT = EvaluationConfig(fold="off")
+"""The evaluation of the published runs."""
+
 
 STOPPED_EARLY = TrainingConfig(validations_per_epoch=0, keep_start=True)
 """A network is not worse than its start on validation rows. The published presets stop as they did."""
@@ -35,7 +38,7 @@ def smoke() -> RunConfig:
         preset="smoke",
         model=ModelConfig(hidden_dims=(16,)),
         training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
-        evaluation=EvaluationConfig(bootstrap_samples=200),
+        evaluation=EvaluationConfig(fold="off", bootstrap_samples=200),
         quality=QualityConfig(max_age_sessions=ANY_AGE),
     )
 
@@ -44,6 +47,7 @@ def top5() -> RunConfig:
     """The published reference run: 5 features, 16-8, 299 parameters, batch 16, Huber 0.1, warm-up 1000, close label."""
     return RunConfig(
         preset="top5",
+        evaluation=ONE_SPLIT,
         dataset=DatasetConfig(label="close"),
         features=FeaturesConfig(names=TOP5_FEATURES),
         model=ModelConfig(kind="reference_mlp", hidden_dims=(16, 8), dropout=0.1),
@@ -67,6 +71,7 @@ def conservative() -> RunConfig:
     """The published conservative run, and the last fallback preset: a small network, a low rate, a long warm-up."""
     return RunConfig(
         preset="conservative",
+        evaluation=ONE_SPLIT,
         data=DataConfig(fraction=0.8),
         model=ModelConfig(kind="reference_mlp", hidden_dims=(64, 32, 16), dropout=0.3),
         training=TrainingConfig(
@@ -91,6 +96,7 @@ def medium() -> RunConfig:
     """
     return RunConfig(
         preset="medium",
+        evaluation=ONE_SPLIT,
         model=ModelConfig(kind="reference_mlp", hidden_dims=(128, 64, 32), dropout=0.25),
         training=TrainingConfig(
             batch_size=48,
@@ -111,6 +117,7 @@ def ambitious() -> RunConfig:
     """
     return RunConfig(
         preset="ambitious",
+        evaluation=ONE_SPLIT,
         model=ModelConfig(kind="reference_mlp", hidden_dims=(512, 256, 128, 64), dropout=0.15),
         training=TrainingConfig(
             epochs=100,

@@ -237,6 +237,13 @@ class DatasetConfig(ChangedSection):
         le=5000,
         description="Smallest number of usable sessions for a run; three a split and the embargoes may need more.",
     )
+    history_sessions: int = Field(
+        0,
+        ge=0,
+        le=5000,
+        description="Sessions before a fold on which its model is trained; 0: all. A rolling window forgets old markets"
+        " and has less data.",
+    )
     target: Target = Field(
         Target(),
         description="What the network is trained on: rank, rank_gauss, return, vol_scaled(bars=30), binary,"
@@ -396,6 +403,12 @@ class TrainingConfig(Section):
     max_rollbacks: int = Field(
         8, ge=0, le=1000, description="Rollbacks before training fails and the next more conservative preset is tried."
     )
+    refit: Literal["nightly", "weekly", "on_change"] = Field(
+        "weekly",
+        description="When the shipped model is trained again on all sessions, with walk-forward folds. nightly: with"
+        " every session; weekly: with the sessions up to the last Friday; on_change: with those before the newest fold."
+        " A rarer refit costs less and uses older data.",
+    )
     seed: int = Field(7, ge=0, le=2**31 - 1, description="Seed of weights, dropout and permutations.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Number format inside the network; weights and loss stay in float32."
@@ -425,6 +438,13 @@ class MachineConfig(Section):
     fallback: bool = Field(
         True, description="Whether training goes on with the next more conservative preset after it has given up."
     )
+    processes: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Folds that the command line trains at the same time; each needs memory of its own. In a DAG the"
+        " pool of the training task decides.",
+    )
     chunk_rows: int = Field(
         0,
         ge=0,
@@ -437,6 +457,20 @@ class MachineConfig(Section):
 class EvaluationConfig(Section):
     """Evaluation on rows that no model was trained on."""
 
+    fold: str = Field(
+        "contract",
+        pattern="^(contract|off|[1-9][0-9]{0,3})$",
+        description="Test period of a walk-forward fold: contract (one front contract), a number of sessions, or off."
+        " More folds cost more training. off: one split, and the model is trained on the oldest sessions only.",
+        json_schema_extra={"examples": ["contract", "20", "60", "off"]},
+    )
+    min_history_sessions: int = Field(
+        30,
+        ge=8,
+        le=5000,
+        description="Usable sessions before the first fold; fewer give a longer track record that begins with models of"
+        " little data.",
+    )
     huber_delta: float = Field(0.1, gt=0, le=10, description="Delta at which every Huber loss is reported.")
     bootstrap_samples: int = Field(
         500, ge=100, le=100_000, description="Resamples of the block bootstrap; fewer make the intervals less exact."
@@ -452,6 +486,11 @@ class EvaluationConfig(Section):
         json_schema_extra={"empty": "the instrument's own"},
     )
     seed: int = Field(11, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
+
+    @field_validator("fold", mode="before")
+    @classmethod
+    def _as_text(cls, fold: Any) -> Any:
+        return str(fold) if isinstance(fold, int) and not isinstance(fold, bool) else fold
 
 
 class QualityThresholds(Section):
@@ -605,7 +644,11 @@ class RunConfig(Section):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def digest(self, *sections: str) -> str:
-        """Return 16 hex digits of SHA-256 over the named sections; over all but ``machine`` when none is named."""
-        part = self.model_dump(mode="json", include=set(sections) or None, exclude={"machine"})
+        """Return 16 hex digits of SHA-256 over the named sections; over all but ``machine`` when none is named.
+
+        With sections named, ``training.refit`` does not count: it chooses sessions, which are inputs of a model.
+        """
+        left_out: dict[str, Any] = {"machine": True} | ({"training": {"refit"}} if sections else {})
+        part = self.model_dump(mode="json", include=set(sections) or None, exclude=left_out)
         text = json.dumps(part, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

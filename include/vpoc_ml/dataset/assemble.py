@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
 RETURNS = ("ret", "ret_close")
+LABELLED = (*KEYS, "label_end", "ret", "ret_close", "entry_price", "exit_price", "last_ret")
 LEADING = (*KEYS, "split", "label_end", "ret", "ret_close", "y", "weight", "entry_price", "exit_price", "last_ret")
 
 
@@ -47,6 +48,21 @@ class TrainingSet:
         return list(self.statistics.features)
 
 
+@dataclass(frozen=True)
+class LabelledFrame:
+    """Labelled rows of all contracts before any split: nothing in them was fitted.
+
+    ``frame`` is sorted by ts and has the columns of ``LABELLED``, for some targets ``volatility``, and the Float32
+    columns ``features``. ``front_rows`` are the rows of each contract's front period, ``lost_rows`` those of them that
+    its warm-up cost.
+    """
+
+    frame: pl.DataFrame
+    features: list[str]
+    front_rows: dict[str, int]
+    lost_rows: dict[str, int]
+
+
 def assemble(
     bars: dict[str, pl.DataFrame],
     features: dict[str, pl.DataFrame],
@@ -56,10 +72,31 @@ def assemble(
 ) -> TrainingSet:
     """Label, split and rank the rows of every contract while it is the front contract.
 
-    Targets, scaler and guard statistics are fitted on training rows only. Incomplete rows of a contract's warm-up are
-    dropped. Later non-finite cells stay and are counted; the model's guard replaces them. ``y`` is always the rank
-    target, because every model is evaluated on it. Another kind of target has an additional column ``target``, which
-    the trainer uses.
+    The arguments and errors are those of ``label_rows`` and ``fit_training_set``.
+
+    Raises:
+        InvalidValueError: the shares leave no test sessions.
+        InsufficientSessionsError: too few usable sessions.
+    """
+    return assemble_rows(label_rows(bars, features, front, instrument, config), config)
+
+
+def assemble_rows(rows: LabelledFrame, config: RunConfig) -> TrainingSet:
+    """Split labelled rows and fit the training set, as ``assemble`` does."""
+    split = split_rows(rows.frame, split_sessions(rows.frame["session"].unique().to_list(), config.dataset))
+    return fit_training_set(replace(rows, frame=split), config)
+
+
+def label_rows(
+    bars: dict[str, pl.DataFrame],
+    features: dict[str, pl.DataFrame],
+    front: pl.DataFrame,
+    instrument: Instrument,
+    config: RunConfig,
+) -> LabelledFrame:
+    """Label the rows of every contract while it is the front contract.
+
+    Incomplete rows of a contract's warm-up are dropped. Later non-finite cells stay; the model's guard replaces them.
 
     Args:
         bars: bars of each contract (ts, contract, session, open, close, ...), sorted by ts.
@@ -74,9 +111,7 @@ def assemble(
 
     Raises:
         ArtifactError: no front period; a front contract lacks bars or features, or their timestamps differ.
-        InvalidValueError: a chosen feature does not exist, or the shares leave no test sessions.
-        InsufficientSessionsError: too few usable sessions.
-        InputError: no training row has a label.
+        InvalidValueError: a chosen feature does not exist.
     """
     if front.is_empty():
         raise ArtifactError("the roll table", "at least one front period", "none")
@@ -89,17 +124,32 @@ def assemble(
         in_front = features[code]["session"].is_between(period["first_session"], period["last_session"])
         front_rows[code] = int(in_front.sum())
     lost_rows = {code: front_rows[code] - part.height for code, part in parts.items()}
-    rows = pl.concat(list(parts.values())).sort("ts")
-    split = split_rows(rows, split_sessions(rows["session"].unique().to_list(), config.dataset))
+    return LabelledFrame(pl.concat(list(parts.values())).sort("ts"), names, front_rows, lost_rows)
+
+
+def fit_training_set(rows: LabelledFrame, config: RunConfig) -> TrainingSet:
+    """Fit targets, scaler and guard statistics on the rows with ``split`` = "train" and apply the targets to all rows.
+
+    ``y`` is always the rank target, because every model is evaluated on it. Another kind of target has an additional
+    column ``target``, which the trainer uses.
+
+    Args:
+        rows: labelled rows with a column ``split``.
+        config: sections ``dataset`` and ``model`` are read.
+
+    Raises:
+        InputError: no training row has a label.
+    """
+    split, names = rows.frame, rows.features
     rank = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
     ranks = pl.Series("y", rank.apply(split["ret"].to_numpy()), dtype=pl.Float32)
     ranked = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32))
     if config.dataset.target.kind == rank.kind:
         frame = ranked.select(*LEADING, *names)
-        return TrainingSet(frame, _statistics(frame, names, rank, rank, config), front_rows, lost_rows)
+        return TrainingSet(frame, _statistics(frame, names, rank, rank, config), rows.front_rows, rows.lost_rows)
     target, values = _own_target(split, config.dataset)
     frame = ranked.with_columns(values).select(*LEADING, "target", *names)
-    return TrainingSet(frame, _statistics(frame, names, rank, target, config), front_rows, lost_rows)
+    return TrainingSet(frame, _statistics(frame, names, rank, target, config), rows.front_rows, rows.lost_rows)
 
 
 def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.Series]:

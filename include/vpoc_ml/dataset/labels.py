@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -97,18 +99,15 @@ def session_exits(closes: pl.DataFrame, ratios: dict[str, float | None], count: 
     rolled = (contract != contract.shift(1)).fill_null(value=False)
     ratio = contract.replace_strict(ratios, return_dtype=pl.Float64)
     steps = closes.with_columns(step=pl.when(rolled).then(ratio).otherwise(1.0))
-    factors = steps.with_columns(
-        factor=pl.col("step").fill_null(1.0).cum_prod(), unknown=pl.col("step").is_null().cum_sum()
-    )
-    later = {name: pl.col(name).shift(-count) for name in ("ts", "close", "factor", "unknown")}
-    exits = factors.select(
+    # of these rolls alone, so that no label depends on how far back the series goes; null where a ratio is unknown
+    rolls = reduce(operator.mul, [pl.col("step").shift(-sessions) for sessions in range(1, count + 1)])
+    exits = steps.select(
         "contract",
         "session",
-        label_end=later["ts"],
-        exit_price=later["close"] * pl.col("factor") / later["factor"],
-        known=later["unknown"] == pl.col("unknown"),
-    ).filter("known")
-    parts = exits.drop("known").partition_by("contract", as_dict=True, include_key=False)
+        label_end=pl.col("ts").shift(-count),
+        exit_price=pl.col("close").shift(-count) / rolls,
+    ).filter(pl.col("exit_price").is_not_null())
+    parts = exits.partition_by("contract", as_dict=True, include_key=False)
     return {code: part for (code,), part in parts.items()}
 
 

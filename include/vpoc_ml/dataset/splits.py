@@ -22,7 +22,8 @@ LARGEST = 5000
 """Upper limit of ``dataset.min_sessions``, about twenty years."""
 REMEDY = (
     "deliver longer files or earlier contracts, choose features with a shorter warm-up (features.names), or change"
-    " dataset.min_sessions, dataset.embargo_sessions or the shares"
+    " dataset.min_sessions, dataset.embargo_sessions, the shares or evaluation.min_history_sessions;"
+    " evaluation.fold=off evaluates on one split"
 )
 
 

@@ -10,62 +10,109 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from vpoc_ml.dataset.robust_scaling import CLIP, fit_robust_scaling
+from vpoc_ml.artifacts.fitted_baselines import FittedBaselines, FittedRidge
+from vpoc_ml.dataset.robust_scaling import CLIP, fit_robust_scaling, robust_scale
 from vpoc_ml.evaluation.forecasts import Floats, Forecast
 from vpoc_ml.models.ridge import fit_ridge
 
 BASELINES = ("constant", "majority", "last_sign", "ridge")
+DIRECTION_ONLY = frozenset({"majority"})
+"""Baselines whose distance from the threshold has no meaning."""
+UNRANKED = frozenset({"constant"})
+"""Baselines that do not order rows."""
 
 _DIRECTION_STEP = 0.25
 
 
-def constant(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
-    """Predict the mean rank of the training rows for every row (0.5 by the construction of mid-ranks)."""
-    return Forecast("constant", np.full(test.height, _mean_rank(train)), zero_rank)
-
-
-def majority(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
-    """Predict the more frequent direction of the training rows for every row; unchanged prices do not count."""
-    direction = float(np.sign(np.sign(train["ret"].to_numpy()).sum()))
-    return Forecast("majority", np.full(test.height, zero_rank + _DIRECTION_STEP * direction), zero_rank, True)
-
-
-def last_sign(train: pl.DataFrame, test: pl.DataFrame, zero_rank: float) -> Forecast:
-    """Predict the mean training rank after a fall, no change or a rise of the last bar.
-
-    This is momentum or reversal, depending on the training rows. The threshold lies midway between the means after a
-    fall and after a rise, so the baseline always follows or opposes the sign and never predicts one direction for all
-    rows. If a sign is missing from the training rows, it gets their mean, and ``zero_rank`` is the threshold.
-    """
-    overall = _mean_rank(train)
-    signs, y = _last_signs(train), train["y"].to_numpy().astype(np.float64)
-    fall, unchanged, rise = (y[signs == sign] for sign in (-1, 0, 1))
-    followed = [float(ranks.mean()) if ranks.size else overall for ranks in (fall, unchanged, rise)]
-    threshold = (followed[0] + followed[2]) / 2 if fall.size and rise.size else zero_rank
-    return Forecast("last_sign", np.asarray(followed)[_last_signs(test) + 1], threshold)
-
-
-def ridge(
+def fit_baselines(
     train: pl.DataFrame,
     validation: pl.DataFrame,
-    test: pl.DataFrame,
     features: Sequence[str],
     zero_rank: float,
     clip: float = CLIP,
-) -> Forecast:
-    """Predict the rank by ridge regression on features scaled as in the model's input guard.
+) -> FittedBaselines:
+    """Fit every baseline.
+
+    Args:
+        train: labelled training rows: y, ret, last_ret and ``features``.
+        validation: labelled rows after them, on which the ridge penalty is chosen.
+        features: features of the model that the baselines are compared with.
+        zero_rank: mid-rank of a zero return among the training returns.
+        clip: bound of the scaled features, ``model.guard_clip``.
+    """
+    mean_rank, y = _mean_rank(train), train["y"].to_numpy().astype(np.float64)
+    signs = _last_signs(train)
+    fall, unchanged, rise = (y[signs == sign] for sign in (-1, 0, 1))
+    followed = [float(ranks.mean()) if ranks.size else mean_rank for ranks in (fall, unchanged, rise)]
+    return FittedBaselines(
+        zero_rank=zero_rank,
+        mean_rank=mean_rank,
+        majority=float(np.sign(np.sign(train["ret"].to_numpy()).sum())),
+        followed=(followed[0], followed[1], followed[2]),
+        threshold=(followed[0] + followed[2]) / 2 if fall.size and rise.size else zero_rank,
+        ridge=fit_ridge_baseline(train, validation, features, clip),
+    )
+
+
+def forecasts(fitted: FittedBaselines, rows: pl.DataFrame) -> list[Forecast]:
+    """Return the forecast of every baseline for ``rows`` (last_ret and the features), in the order of ``BASELINES``.
+
+    * ``constant`` predicts the mean rank of the training rows (0.5 by the construction of mid-ranks).
+    * ``majority`` predicts the more frequent direction of the training rows; unchanged prices do not count.
+    * ``last_sign`` predicts the mean training rank after a fall, no change or a rise of the last bar. This is momentum
+      or reversal, depending on the training rows. The threshold lies midway between the means after a fall and after a
+      rise, so the baseline always follows or opposes the sign and never predicts one direction for all rows. If a sign
+      is missing from the training rows, it gets their mean, and ``zero_rank`` is the threshold.
+    * ``ridge`` predicts the rank by ridge regression.
+    """
+    zero = fitted.zero_rank
+    return [
+        Forecast("constant", np.full(rows.height, fitted.mean_rank), zero, ranked=False),
+        Forecast("majority", np.full(rows.height, zero + _DIRECTION_STEP * fitted.majority), zero, True),
+        Forecast("last_sign", np.asarray(fitted.followed)[_last_signs(rows) + 1], fitted.threshold),
+        Forecast("ridge", predict_ridge(fitted.ridge, rows), zero),
+    ]
+
+
+def fit_ridge_baseline(
+    train: pl.DataFrame, validation: pl.DataFrame, features: Sequence[str], clip: float = CLIP
+) -> FittedRidge:
+    """Fit the rank ``y`` by ridge regression on features scaled as in the model's input guard.
 
     The scaling is fitted on training rows and bounded by ``clip``. The penalty with the smallest squared error on the
     validation rows is chosen. Early stopping gives the candidate the same advantage.
     """
-    scalings = {name: fit_robust_scaling(train[name].to_numpy()) for name in features}
+    fits = [fit_robust_scaling(train[name].to_numpy()) for name in features]
+    median, scale = tuple(each.median for each in fits), tuple(each.scale for each in fits)
 
     def scaled(rows: pl.DataFrame) -> Floats:
-        wide = {name: rows[name].to_numpy().astype(np.float64) for name in features}
-        return np.column_stack([scaling.apply(wide[name], clip) for name, scaling in scalings.items()])
+        return _scaled(rows, features, median, scale, clip)
 
     fitted = fit_ridge((scaled(train), train["y"].to_numpy()), (scaled(validation), validation["y"].to_numpy()))
-    return Forecast("ridge", fitted.predict(scaled(test)), zero_rank)
+    return FittedRidge(
+        features=tuple(features),
+        median=median,
+        scale=scale,
+        clip=clip,
+        coefficients=tuple(float(each) for each in fitted.values[:-1]),
+        intercept=float(fitted.values[-1]),
+    )
+
+
+def predict_ridge(fitted: FittedRidge, rows: pl.DataFrame) -> Floats:
+    """Return the predicted rank of each row, (n,)."""
+    x = _scaled(rows, fitted.features, fitted.median, fitted.scale, fitted.clip)
+    return np.asarray(x @ np.asarray(fitted.coefficients) + fitted.intercept, dtype=np.float64)
+
+
+def _scaled(
+    rows: pl.DataFrame, features: Sequence[str], median: Sequence[float], scale: Sequence[float], clip: float
+) -> Floats:
+    """Return the scaled features, (rows, features), column by column to save memory."""
+    x = np.empty((rows.height, len(features)))
+    for index, name in enumerate(features):
+        x[:, index] = robust_scale(rows[name].to_numpy().astype(np.float64), median[index], scale[index], clip)
+    return x
 
 
 def _mean_rank(train: pl.DataFrame) -> float:

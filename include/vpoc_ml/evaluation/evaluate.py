@@ -16,13 +16,11 @@ from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.backtest import backtest
 from vpoc_ml.evaluation.bootstrap import Resamples, draw
 from vpoc_ml.evaluation.executable import entry_delays, label_skill
-from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows, RankModel
+from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows, RankModel, predict
 from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
 from vpoc_ml.evaluation.policy import DecisionRows, choose_policy, evaluate_policy
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.market.instruments import Instrument
-
-CANDIDATE, CHAMPION = "candidate", "champion"
 
 
 def evaluate_run(
@@ -74,27 +72,68 @@ def evaluate_model(
     """Evaluate a loaded model as ``evaluate_run`` does."""
     train, validation, test = _read_splits(run_dir / "training_set.parquet", candidate.features)
     zero_rank = rank_of_zero(train["ret"].to_numpy())
-    clip = config.model.guard_clip
-    forecasts = [
-        _forecast(CANDIDATE, candidate, test),
-        baselines.constant(train, test, zero_rank),
-        baselines.majority(train, test, zero_rank),
-        baselines.last_sign(train, test, zero_rank),
-        baselines.ridge(train, validation, test, candidate.features, zero_rank, clip),
-    ]
+    fitted = baselines.fit_baselines(train, validation, candidate.features, zero_rank, config.model.guard_clip)
+    forecast = predict(CANDIDATE, candidate, test)
     known = _join_features(test, more_features)
     absent = [name for name in champion.features if name not in known.columns] if champion else []
-    unscored = f"the champion needs {', '.join(absent)}, which this run's training set lacks" if absent else None
-    if champion is not None and unscored is None:
-        forecasts.append(_forecast(CHAMPION, champion, known))
-    settings = config.evaluation
     rows = LabelledRows.of(test)
-    resamples = _resamples(rows, settings)
+    resamples = resamples_of(rows, config.evaluation)
+    chosen_on = predict(CANDIDATE, candidate, validation)
+    forecasts = [forecast, *baselines.forecasts(fitted, test)]
+    rival = predict(CHAMPION, champion, known) if champion is not None and not absent else None
+    metrics = measure(test, forecasts, resamples, config, instrument, champion=rival)
+    policy = _policy(
+        (validation, chosen_on), (test, forecast), metrics.candidate.rank_ic, resamples, config, instrument
+    )
+    _write_predictions(run_dir / "predictions.parquet", test, [*forecasts, *([rival] if rival else [])])
+    unscored = f"the champion needs {', '.join(absent)}, which this run's training set lacks" if absent else None
+    own = {"train_rows": train.height, "validation_rows": validation.height, "policy": policy}
+    metrics = metrics.model_copy(update=own | {"champion_unscored": unscored})
+    write_json(run_dir / "metrics.json", metrics.to_json())
+    return metrics
+
+
+def measure(
+    test: pl.DataFrame,
+    forecasts: Sequence[Forecast],
+    resamples: Resamples,
+    config: RunConfig,
+    instrument: Instrument,
+    *,
+    champion: Forecast | None = None,
+) -> Metrics:
+    """Return the metrics of forecasts of the same rows; the candidate's comes first.
+
+    The champion may have predicted only some of the rows: elsewhere its rank is NaN. It is compared on the common rows,
+    whose sessions are then resampled on their own.
+
+    Args:
+        test: labelled rows sorted by time: ts, contract, session, label_end, y, ret, ret_close and both
+            prices.
+        forecasts: of the candidate and the baselines.
+        resamples: of the sessions of ``test``.
+        config: sections ``dataset`` and ``evaluation`` are read.
+        instrument: point value and costs of the backtest.
+        champion: forecast of the champion; None without one.
+
+    Raises:
+        InsufficientSessionsError: the common rows have fewer than three sessions.
+    """
+    settings, rows, candidate = config.evaluation, LabelledRows.of(test), forecasts[0]
     sums = {forecast.name: reduce(forecast, rows, settings.huber_delta) for forecast in forecasts}
-    others = {name: each for name, each in sums.items() if name != CANDIDATE}
     models = {name: describe(each, resamples) for name, each in sums.items()}
-    chosen_on = _forecast(CANDIDATE, candidate, validation)
-    metrics = Metrics(
+    versus = {name: compare(sums[CANDIDATE], each, resamples) for name, each in sums.items() if name != CANDIDATE}
+    shown, common_sessions = list(forecasts), None
+    if champion is not None:
+        common, own_rows, own_resamples = np.isfinite(champion.rank), rows, resamples
+        if common.all():
+            shown.append(champion)
+        else:
+            own_rows = LabelledRows.of(test.filter(pl.Series(common)))
+            own_resamples, common_sessions = resamples_of(own_rows, settings), own_rows.sessions
+        own = [reduce(each.where(common), own_rows, settings.huber_delta) for each in (candidate, champion)]
+        models[CHAMPION], versus[CHAMPION] = describe(own[1], own_resamples), compare(own[0], own[1], own_resamples)
+    return Metrics(
         rows=test.height,
         sessions=rows.sessions,
         first=test["ts"][0].isoformat(),
@@ -105,22 +144,17 @@ def evaluate_model(
         bootstrap_samples=settings.bootstrap_samples,
         huber_delta=settings.huber_delta,
         models=models,
-        versus={name: compare(sums[CANDIDATE], each, resamples) for name, each in others.items()},
-        backtest=_backtest(test, forecasts[0], resamples, config, instrument),
-        calibration=calibration(forecasts[0].rank, rows),
-        champion_unscored=unscored,
-        train_rows=train.height,
-        validation_rows=validation.height,
+        versus=versus,
+        backtest=_backtest(test, candidate, resamples, config, instrument),
+        calibration=calibration(candidate.rank, rows),
+        champion_unscored=None,
+        train_rows=0,
+        validation_rows=0,
         label=config.dataset.label,
-        label_skill=label_skill(test, forecasts, resamples),
-        entry_delays=entry_delays(test, forecasts),
-        policy=_policy(
-            (validation, chosen_on), (test, forecasts[0]), models[CANDIDATE].rank_ic, resamples, config, instrument
-        ),
+        label_skill=label_skill(test, shown, resamples),
+        entry_delays=entry_delays(test, shown),
+        champion_sessions=common_sessions,
     )
-    _write_predictions(run_dir / "predictions.parquet", test, forecasts)
-    write_json(run_dir / "metrics.json", metrics.to_json())
-    return metrics
 
 
 def evaluate_validation(
@@ -152,8 +186,8 @@ def evaluate_validation(
         raise InsufficientSessionsError(
             "the validation split", sessions, MIN_PART_SESSIONS, "intervals come from resampling whole sessions"
         )
-    rows, forecast = LabelledRows.of(frame), _forecast(CANDIDATE, model, frame)
-    resamples = _resamples(rows, config.evaluation)
+    rows, forecast = LabelledRows.of(frame), predict(CANDIDATE, model, frame)
+    resamples = resamples_of(rows, config.evaluation)
     found = describe(reduce(forecast, rows, config.evaluation.huber_delta), resamples)
     result = _backtest(frame, forecast, resamples, config, instrument)
     returns = pl.DataFrame([day.model_dump() for day in result.daily]).select(
@@ -194,12 +228,12 @@ def _read_splits(path: Path, features: Sequence[str]) -> tuple[pl.DataFrame, pl.
     return parts["train"], parts["validation"], parts["test"]
 
 
-def _forecast(name: str, model: RankModel, rows: pl.DataFrame) -> Forecast:
-    predicted = model.predict(rows.select(model.features).to_numpy())
-    return Forecast(name, np.asarray(predicted, dtype=np.float64), float(model.zero_rank))
+def resamples_of(rows: LabelledRows, settings: EvaluationConfig) -> Resamples:
+    """Draw the resamples of the sessions of ``rows``.
 
-
-def _resamples(rows: LabelledRows, settings: EvaluationConfig) -> Resamples:
+    Raises:
+        InsufficientSessionsError: fewer than three sessions.
+    """
     return draw(rows.sessions, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed)
 
 
@@ -211,7 +245,7 @@ def _backtest(
         candidate.direction,
         resamples,
         point_value=instrument.point_value,
-        round_turn_cost=_round_turn_cost(config, instrument),
+        round_turn_cost=round_turn_cost(config, instrument),
     )
 
 
@@ -225,7 +259,7 @@ def _policy(
 ) -> PolicyMetrics:
     """Choose a position policy on the earlier rows with their forecast and measure it on the later ones."""
     chosen_on, measured_on = (DecisionRows.of(*part, instrument.tick_size) for part in (earlier, later))
-    cost = _round_turn_cost(config, instrument)
+    cost = round_turn_cost(config, instrument)
     policy = choose_policy(chosen_on, cost / instrument.tick_value)
     return evaluate_policy(
         policy,
@@ -238,7 +272,8 @@ def _policy(
     )
 
 
-def _round_turn_cost(config: RunConfig, instrument: Instrument) -> float:
+def round_turn_cost(config: RunConfig, instrument: Instrument) -> float:
+    """Return the costs of a round turn in dollars: the configuration's, else the instrument's."""
     cost = config.evaluation.round_turn_cost
     return instrument.round_turn_cost if cost is None else cost
 

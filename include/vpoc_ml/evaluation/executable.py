@@ -38,7 +38,10 @@ def label_skill(test: pl.DataFrame, forecasts: Sequence[Forecast], resamples: Re
     for forecast in forecasts:
         if forecast.direction_only:
             continue
-        moments = {name: rank_moments(forecast.rank, replace(rows, ret=ret)) for name, ret in returns.items()}
+        moments = {
+            name: rank_moments(forecast.rank, replace(rows, ret=ret)) if forecast.ranked else None
+            for name, ret in returns.items()
+        }
         ic = {name: None if m is None else resamples.interval(m, correlation) for name, m in moments.items()}
         executable, close = ic["executable"], ic["close"]
         known = executable is not None and close is not None and close.value > 0
@@ -58,6 +61,7 @@ def entry_delays(test: pl.DataFrame, forecasts: Sequence[Forecast]) -> tuple[Del
         forecasts: predictions of these rows; those without ranks are left out.
     """
     own = test.select("ts", "contract", "session").with_columns(executable=executable_returns(test))
+    constants = {each.name for each in forecasts if not each.ranked}
     found = []
     for minutes in DELAYS:
         later = own.with_columns(ts=pl.col("ts") - pl.duration(minutes=minutes))
@@ -68,7 +72,9 @@ def entry_delays(test: pl.DataFrame, forecasts: Sequence[Forecast]) -> tuple[Del
         known = np.isfinite(returns)
         ranked = {each.name: each.rank[known] for each in forecasts if not each.direction_only}
         rank_ic = {
-            name: float(spearmanr(rank, returns[known]).statistic) if np.ptp(rank) > 0 else None
+            name: float(spearmanr(rank, returns[known]).statistic)
+            if name not in constants and np.ptp(rank) > 0
+            else None
             for name, rank in ranked.items()
             if rank.size > 1
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+CANDIDATE, CHAMPION = "candidate", "champion"
 
 
 class RankModel(Protocol):
@@ -35,19 +37,33 @@ class RankModel(Protocol):
 class Forecast:
     """The forecast of one model for every evaluated row.
 
-    ``rank`` is (n,) in rank units. ``zero_rank`` is the model's threshold between down and up. ``direction_only`` marks
+    ``rank`` is (n,) in rank units. ``zero_rank`` is the model's threshold between down and up, (n,) where the rows have
+    several models, as those of a track record. ``direction_only`` marks
     a forecast whose distance from the threshold has no meaning. Such a forecast has no loss and no rank correlation.
+    ``ranked`` is False for a constant, which does not order rows even where its value differs between folds.
     """
 
     name: str
     rank: Floats
-    zero_rank: float
+    zero_rank: float | Floats
     direction_only: bool = False
+    ranked: bool = True
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Forecast:
+        """Return the forecast of the chosen rows; ``chosen`` is (n,)."""
+        zero = self.zero_rank if isinstance(self.zero_rank, float) else self.zero_rank[chosen]
+        return replace(self, rank=self.rank[chosen], zero_rank=zero)
 
     @property
     def direction(self) -> Floats:
         """Return -1, 0 or +1 for each row; 0 where the prediction equals the threshold."""
         return np.sign(self.rank - self.zero_rank)
+
+
+def predict(name: str, model: RankModel, rows: pl.DataFrame) -> Forecast:
+    """Return the forecast of a model for ``rows``, which hold its features."""
+    predicted = model.predict(rows.select(model.features).to_numpy())
+    return Forecast(name, np.asarray(predicted, dtype=np.float64), float(model.zero_rank))
 
 
 @dataclass(frozen=True)

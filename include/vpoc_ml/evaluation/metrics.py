@@ -70,7 +70,7 @@ def reduce(forecast: Forecast, rows: LabelledRows, delta: float) -> SessionSums:
     error = forecast.rank - rows.y
     return SessionSums(
         accuracy,
-        rank_moments(forecast.rank, rows),
+        rank_moments(forecast.rank, rows) if forecast.ranked else None,
         rows.per_session(huber(error, delta), one),
         rows.per_session(np.abs(error), one),
     )

@@ -12,7 +12,7 @@ standard errors; otherwise the policy does not trade. All prices and moves here 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -155,6 +155,12 @@ class PolicyTrades:
         return cls(position, position * rows.step, np.abs(position - before))
 
 
+def joined_trades(parts: Sequence[PolicyTrades]) -> PolicyTrades:
+    """Return the trades on consecutive rows as one."""
+    names = ("position", "gross", "sides")
+    return PolicyTrades(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
 def choose_policy(earlier: DecisionRows, cost: float) -> Policy:
     """Return slope, band and holding rule with the best mean net result a session minus two standard errors.
 
@@ -217,6 +223,7 @@ def evaluate_policy(
     rank_ic: Interval | None,
     instrument: Instrument,
     round_turn_cost: float,
+    trades: PolicyTrades | None = None,
 ) -> PolicyMetrics:
     """Measure a policy on rows that it was not chosen on.
 
@@ -228,8 +235,11 @@ def evaluate_policy(
         rank_ic: of the candidate on ``later``, for the verdict.
         instrument: tick value and calendar.
         round_turn_cost: dollars a contract.
+        trades: what was done on ``later`` where the policy was chosen anew several times, ``policy`` being the last
+            one; None: what ``policy`` does.
     """
-    trades = apply_policy(policy, later)
+    if trades is None:
+        trades = apply_policy(policy, later)
     tick = instrument.tick_value
     gross, sides = later.per_session(trades.gross) * tick, later.per_session(trades.sides)
     costs = [_at_cost(gross, sides, multiple, round_turn_cost, resamples) for multiple in COST_MULTIPLES]

@@ -92,15 +92,20 @@ def huber(delta: float) -> Settings:
 
 
 def fit_trees(
-    train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats], seed: int, loss: Settings = SQUARED
+    train: tuple[Inputs, Floats],
+    validation: tuple[Inputs, Floats] | None,
+    seed: int,
+    loss: Settings = SQUARED,
+    rounds: int = ROUNDS,
 ) -> Trees:
-    """Fit trees on training rows, at most 400 rounds, until 30 rounds do not improve the validation rows.
+    """Fit trees on training rows, at most ``rounds``, until 30 rounds do not improve the validation rows.
 
     Args:
         train: guarded features [rows, features] and rank targets [rows]; rows with a NaN target do not count.
-        validation: the same of the validation rows.
+        validation: the same of the validation rows; None: all rounds are fitted.
         seed: seed of LightGBM.
         loss: ``SQUARED``, ``huber(delta)`` or ``weak_signal(rows)``.
+        rounds: largest number of trees.
 
     Returns:
         The trees up to the best round, read from their text: the blend is fitted on the stored trees.
@@ -109,9 +114,11 @@ def fit_trees(
 
     settings = {**SETTINGS, **loss, "seed": seed}
     data = lightgbm.Dataset(*_labelled(train), params=settings, free_raw_data=True)
+    if validation is None:
+        return Trees(lightgbm.train(settings, data, rounds).model_to_string())
     held = lightgbm.Dataset(*_labelled(validation), reference=data, params=settings)
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-    booster = lightgbm.train(settings, data, ROUNDS, valid_sets=[held], callbacks=[stop])
+    booster = lightgbm.train(settings, data, rounds, valid_sets=[held], callbacks=[stop])
     return Trees(booster.model_to_string(num_iteration=booster.best_iteration))
 
 

@@ -12,7 +12,6 @@ import polars as pl
 
 from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.manifest_details import ScoresDetails
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, RollbackResult, ScoreResult, WorkResult
@@ -114,12 +113,12 @@ def _score_contract(run: Run, champion: Champion, period: Mapping[str, Any]) -> 
     if reason is None:
         stored = run.lake.require_manifest(out)
         return result_of_manifest(WorkResult, stored, None)
-    learned = read_feature_statistics(champion.folder).last_label_end("validation")
+    model = load_model(champion.folder / layout.BEST_MODEL_CARD)
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     scores = score_bars(
-        load_model(champion.folder / layout.BEST_MODEL_CARD),
+        model,
         run.lake.read_frame(key).filter(in_front),
-        since=learned,
+        since=model.model_card.learned_until(),
         key=run.model_key,
         model_version=champion.version,
     )

@@ -191,6 +191,7 @@ def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDe
         metrics,
         fingerprint=run.result("train", TrainResult).fingerprint,
         champion_fingerprint=champion.fingerprint if champion else None,
+        champion_preset_key=read_metrics(champion.folder).preset_key if champion else None,
         gate_failures=[gate for gate in GATES if not run.result(f"gate-{gate}", GateResult).passed],
     )
     return promotion.decide(evidence, run.config.promotion), metrics

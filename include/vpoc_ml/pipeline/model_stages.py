@@ -14,18 +14,22 @@ from pydantic import ValidationError
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.manifest_details import FeaturesDetails
+from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.artifacts.stage_results import EvaluateResult, RowLoss, TrainingSetResult, TrainResult
+from vpoc_ml.artifacts.track_record import LabelledSessions
 from vpoc_ml.artifacts.training_progress import OnProgress, ProgressRecord
 from vpoc_ml.artifacts.training_result import TrainedPointer
 from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake, Manifest
-from vpoc_ml.market.roll_table import ESTIMATED
+from vpoc_ml.pipeline.fold_stages import fold_plan, prepare_refit, refit_key
+from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, stage
 
 if TYPE_CHECKING:
     from vpoc_ml.dataset.assemble import TrainingSet
+    from vpoc_ml.registry.store import Champion
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,8 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     Raises:
         InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
     """
-    from vpoc_ml.dataset.assemble import assemble
+    from vpoc_ml.dataset.assemble import assemble_rows, label_rows
+    from vpoc_ml.dataset.folds import labelled_sessions
     from vpoc_ml.dataset.splits import first_sessions
 
     loaded = {
@@ -48,29 +53,33 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     share = run.config.data.fraction
     periods = roll.filter(pl.col("contract").is_in(contracts))
     front = first_sessions(periods, {each: frame["session"] for each, frame in features.items()}, share)
-    # an estimated step hides the market's move at the roll, so a label over sessions that reads one would be wrong
-    exact = pl.when(pl.col("source") != ESTIMATED).then("ratio")
-    labelled = front.with_columns(exact.alias("ratio"))
     inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
     build_key = BuildKey(
         {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
         run.config.digest("features", "dataset"),
         code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.dataset.splits"),
     )
-    built = assemble(bars, features, labelled, run.instrument, run.config)
+    rows = label_rows(bars, features, with_exact_ratios(front), run.instrument, run.config)
+    last = front["last_session"].max()
+    sessions = LabelledSessions.model_validate({"last": last, "sessions": labelled_sessions(rows.frame)})
+    write_json(run.folder / layout.LABELLED_SESSIONS, sessions.to_json())
+    rows_in = sum(frame.height for frame in features.values())
+    manifests = {contract: loaded[f"features/{contract}"][1] for contract in contracts}
+    del loaded, bars, features
+    built = assemble_rows(rows, run.config)
     run_lake = Lake(run.folder)
     write_json(run.folder / layout.FEATURE_STATISTICS, built.statistics.to_json())
     manifest = run_lake.write_frame(layout.TRAINING_SET, built.frame, build_key)
     splits = dict(built.frame.group_by("split").len().sort("split").iter_rows())
     return TrainingSetResult(
-        rows_in=sum(frame.height for frame in features.values()),
+        rows_in=rows_in,
         rows_out=manifest.rows,
         skipped=False,
         splits=splits,
         features=tuple(built.features),
         sha256=manifest.sha256,
         losses=tuple(
-            _loss(period, built, loaded[f"features/{period['contract']}"][1])
+            _loss(period, built, manifests[period["contract"]])
             for period in front.sort("first_session").iter_rows(named=True)
         ),
     )
@@ -94,7 +103,10 @@ def _loss(period: Mapping[str, Any], built: TrainingSet, features: Manifest) -> 
 
 @stage
 def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
-    """Train in a subprocess, resuming its last checkpoint; reuse the model of a run with the same fingerprint.
+    """Train the shipped model in a subprocess, resuming its last checkpoint; reuse the model of an equal training.
+
+    With walk-forward folds it is trained on all sessions, up to the epoch that the folds chose; ``training.refit`` says
+    how often. With one split it is trained on the training rows of the run's training set.
 
     ``on_progress`` receives each progress record as it arrives.
 
@@ -107,10 +119,12 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     from vpoc_ml.training.launch.subprocess import launch
 
     registry_folder(run.lake)  # fails now rather than after hours of training
-    fingerprint = run_fingerprint(run.folder, run.config)
+    plan = fold_plan(run)
+    fingerprint = run_fingerprint(run.folder, run.config) if plan is None else refit_key(run, plan)
     pointer = layout.trained_key(fingerprint)
     source = _reused(run, pointer)
     if source is None:
+        folder = run.folder if plan is None else prepare_refit(run, plan)
         curves = Curves(lambda: registry_of(run.lake).mlflow, run.name)
 
         def on_record(record: ProgressRecord) -> None:
@@ -124,9 +138,14 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
                 on_progress(record)
 
         try:
-            launch(run.folder, on_progress=on_record)
+            launch(folder, on_progress=on_record)
         finally:
             curves.close()
+        if plan is not None:
+            for name in layout.MODEL_FILES:
+                with replacing(run.folder / name) as target:
+                    shutil.copyfile(folder / name, target)
+            shutil.rmtree(folder)
         run.push()  # before the pointer: a run that reads it finds the files
         made = {name: hash_file(run.folder / name) for name in layout.MODEL_FILES}
         run.lake.write_checksummed_json(pointer, TrainedPointer(run=run.name, files=made).to_json())
@@ -160,13 +179,29 @@ def _reused(run: Run, pointer: str) -> str | None:
 
 @stage
 def evaluate(run: Run) -> EvaluateResult:
-    """Compare the model with baselines and the champion on the test rows; write metrics and report."""
+    """Compare the model with baselines and the champion; write metrics and report.
+
+    With walk-forward folds the metrics are those of the track record, on which every prediction is out of sample. With
+    one split they are those of the run's model on the test rows.
+    """
     from vpoc_ml.evaluation.evaluate import evaluate_run
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.pipeline.champion_stages import current_champion
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
     champion = current_champion(run)
+    plan = fold_plan(run)
+    if plan is not None:
+        metrics = _evaluate_track(run, plan.preset_key, champion)
+        report = write_evaluation_report(run, champion)
+        return EvaluateResult(
+            rows_in=metrics.rows,
+            rows_out=metrics.rows,
+            skipped=False,
+            champion=champion.version if champion else None,
+            metrics=run.uri(layout.METRICS),
+            report=run.lake.uri(report),
+        )
     rival, rival_features = None, None
     if champion is not None:
         rival = load_model(champion.folder / layout.BEST_MODEL_CARD)
@@ -188,3 +223,49 @@ def evaluate(run: Run) -> EvaluateResult:
         metrics=run.uri(layout.METRICS),
         report=run.lake.uri(report),
     )
+
+
+def _evaluate_track(run: Run, preset_key: str, champion: Champion | None) -> Metrics:
+    """Evaluate the track record, the champion on the rows of it that the champion was not trained on."""
+    from vpoc_ml.evaluation.walk_forward import evaluate_track
+
+    track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS)
+    trained_rows = read_json(run.folder / layout.TRAINING_RESULT)["rows"]
+    return evaluate_track(
+        run.folder,
+        track,
+        preset_key,
+        run.config,
+        run.instrument,
+        champion=None if champion is None else _champion_scores(run, champion, track),
+        train_rows=trained_rows,
+    )
+
+
+def _champion_scores(run: Run, champion: Champion, track: pl.DataFrame) -> pl.DataFrame:
+    """Return the champion's out-of-sample predictions: ts, contract, ``champion``, ``champion_zero``.
+
+    Up to the end of its training data they are those of its own track record, which came with it; later ones are those
+    of its model. A champion without a track record has only the later ones.
+    """
+    from vpoc_ml.evaluation.fold_predictions import forecast_columns
+    from vpoc_ml.evaluation.forecasts import CHAMPION, predict
+    from vpoc_ml.models.bundle import load_model
+
+    model = load_model(champion.folder / layout.BEST_MODEL_CARD)
+    learned, parts = model.model_card.learned_until(), []
+    stored = champion.folder / layout.TRACK_RECORD_PREDICTIONS
+    if stored.is_file():
+        own = pl.read_parquet(stored).filter(pl.col("ts") < learned)
+        names = {"candidate": CHAMPION, "candidate_zero": f"{CHAMPION}_zero"}
+        parts.append(own.select("ts", "contract", *names).rename(names))
+    later = track.filter(pl.col("ts") >= learned)
+    for contract in later["contract"].unique().sort():
+        features = run.lake.read_frame(run.key("features", contract))
+        if absent := [name for name in model.features if name not in features.columns]:
+            log.warning("the champion needs %s, which %s lacks", ", ".join(absent), run.key("features", contract))
+            continue
+        rows = later.select("ts", "contract").join(features, on=["ts", "contract"], how="inner", maintain_order="left")
+        parts.append(rows.select("ts", "contract").with_columns(forecast_columns(predict(CHAMPION, model, rows))))
+    empty = {"ts": track["ts"].dtype, "contract": pl.String(), CHAMPION: pl.Float64(), f"{CHAMPION}_zero": pl.Float64()}
+    return pl.concat([pl.DataFrame(schema=empty), *parts])

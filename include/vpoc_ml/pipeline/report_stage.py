@@ -10,8 +10,8 @@ import polars as pl
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.decision import Decision
-from vpoc_ml.artifacts.feature_statistics import read_feature_statistics
 from vpoc_ml.artifacts.metrics import read_metrics
+from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.artifacts.stage_results import (
     EvaluateResult,
     GateResult,
@@ -21,6 +21,7 @@ from vpoc_ml.artifacts.stage_results import (
     TrainResult,
 )
 from vpoc_ml.errors import ArtifactError
+from vpoc_ml.pipeline.fold_stages import fold_plan
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
@@ -86,8 +87,11 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
 
 
 def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:
-    """Return bars and levels of the newest session of the test rows; no level where it has no volume."""
-    rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
+    """Return bars and levels of the newest predicted session; no level where it has no volume."""
+    if fold_plan(run) is not None:
+        rows = pl.scan_parquet(run.folder / layout.TRACK_RECORD_PREDICTIONS)
+    else:
+        rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
     contract, session = rows.select("contract", "session", "ts").sort("ts").last().collect().row(0)[:2]
     bars = run.lake.read_frame(run.key("bars", contract)).filter(pl.col("session") == session)
     found = run.lake.read_frame(run.key("sessions", contract)).filter(pl.col("session") == session)
@@ -102,7 +106,7 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
     lost = [f"Lost at a roll: {each}." for each in rolls.lost]
     lost += [f"Step at a roll, not measured: {each}." for each in rolls.steps]
     lost += [f"Lost to warm-ups: {each}." for each in run.result("training-set", TrainingSetResult).lost_rows]
-    if "champion" not in metrics.models:
+    if "champion" not in metrics.models or metrics.folds:  # in a track record every prediction is out of sample
         return lost
     champion = rival
     if champion is None:  # the one that stage evaluate recorded, which the run may have replaced since
@@ -112,7 +116,8 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
         if version is None:
             raise ArtifactError(run.uri(layout.METRICS), "metrics of the comparison that was recorded", "another one")
         champion = model_store(run.lake, run.model_key).get(version)
-    learned = read_feature_statistics(champion.folder).last_label_end("validation")
+    described = champion.folder / layout.BEST_MODEL_CARD
+    learned = ModelCard.read(described, what="the champion's model", remedy="Restore the registry.").learned_until()
     if learned <= datetime.fromisoformat(metrics.first):
         return lost
     note = (

@@ -21,6 +21,7 @@ from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.market.roll_table import (
     ADJUSTED,
+    ESTIMATED,
     STATED,
     RollStep,
     describe_steps,
@@ -190,3 +191,12 @@ class Measure:
 
     def _bars(self, contract: str) -> pl.DataFrame:
         return self._run.lake.read_frame(self._run.key("bars", contract), ["ts", "session", "open", "close", "volume"])
+
+
+def with_exact_ratios(front: pl.DataFrame) -> pl.DataFrame:
+    """Return front periods without estimated ratios, for labels over sessions.
+
+    An estimated step hides the market's move at the roll, so a label that reads one would be wrong.
+    """
+    exact = pl.when(pl.col("source") != ESTIMATED).then("ratio")
+    return front.with_columns(exact.alias("ratio"))

@@ -72,9 +72,13 @@ class Run:
         """Local folder of the vendor files: the one that was named, else ``raw/`` of the lake."""
         return Path(self.inputs["raw"] or self.lake.folder(layout.RAW))
 
-    def mirrors(self, files: tuple[str, ...]) -> list[str]:
+    def mirrors(self, files: tuple[str, ...], fold: str = "") -> list[str]:
         """Return the folders of the lake that a stage which works on ``files`` needs as plain files."""
-        known = {"run": layout.run_folder(self.name), "raw": None if self.inputs["raw"] else layout.RAW}
+        known = {
+            "run": layout.run_folder(self.name),
+            "fold": layout.fold_folder(self.name, fold),
+            "raw": None if self.inputs["raw"] else layout.RAW,
+        }
         return [prefix for each in files if (prefix := known.get(each, each)) is not None]
 
     @property
@@ -240,7 +244,7 @@ def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, s
         contract = args[0] if args and isinstance(args[0], str) else None
         begun = time.perf_counter()
         try:
-            with opened.lake.mirrored(*opened.mirrors(row.files)) as push:
+            with opened.lake.mirrored(*opened.mirrors(row.files, contract or "")) as push:
                 result = work(replace(opened, push=push), *args, **kwargs)
         except VpocError as error:
             verdict = error.verdict if isinstance(error, GateFailedError) else {}

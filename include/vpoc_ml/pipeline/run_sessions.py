@@ -14,6 +14,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.stage_results import DataAge
 from vpoc_ml.config.settings import ANY_AGE
+from vpoc_ml.dataset.folds import first_test_session
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, first_sessions, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.history import required_history
@@ -54,17 +55,22 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
     """
     if is_after("training-set", last):
         return
-    least = 1 if is_after("evaluate", last) else MIN_PART_SESSIONS
+    folds = run.config.evaluation.fold != "off" and not is_after("plan-folds", last)
+    least = 1 if folds or is_after("evaluate", last) else MIN_PART_SESSIONS
     needed, warm_up = sessions_needed(run.config.dataset, least), _warm_up(run)
+    reason = explain_sessions_needed(run.config.dataset, least)
+    if folds:
+        history = first_test_session(run.config.dataset, run.config.evaluation)
+        if history + MIN_PART_SESSIONS > needed:
+            needed = history + MIN_PART_SESSIONS
+            reason = f"{history} before the first walk-forward fold + {MIN_PART_SESSIONS} in it (evaluation.fold)"
     fronts = _fronts(run, contracts, warm_up)
     usable = sum(front.usable for front in fronts)
     if usable >= needed:
         return
     found = sum(front.sessions for front in fronts)
     lost = found - usable + (fronts[-1].missing if fronts else warm_up.sessions)
-    arithmetic = (
-        f"{lost} in the warm-up of the features ({warm_up.text}) + {explain_sessions_needed(run.config.dataset, least)}"
-    )
+    arithmetic = f"{lost} in the warm-up of the features ({warm_up.text}) + {reason}"
     share = run.config.data.fraction
     cut = f" in the first {share:g} of the history (data.fraction)" if share < 1 else ""
     what = f"the front periods of {', '.join(contracts)}{cut}"

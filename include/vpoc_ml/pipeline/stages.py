@@ -8,17 +8,19 @@ other for the command line; the DAGs run the same stages, contracts in parallel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from vpoc_ml.artifacts.stage_results import StageResult
     from vpoc_ml.artifacts.training_progress import OnProgress
 
-Scope = Literal["contract", "contracts", "run"]
-"""How often a stage is called in a run: once per contract, once with the list of contracts, or once without."""
+Scope = Literal["contract", "contracts", "fold", "run"]
+"""How often a stage is called in a run: once per contract or fold, once with the list of contracts, or once without."""
 
 GATE = "gate-"
 
@@ -33,9 +35,11 @@ class Stage:
         scope: how often the stage is called in a run.
         needs: names of the stages that must have finished before.
         produces: the tables and results that it writes, as keys of the lake with placeholders: ``{symbol}``,
-            ``{contract}``, ``{run}``, ``{model}`` and ``{version}``. Without the VIX there is no ``vix/VIX.parquet``.
+            ``{contract}``, ``{run}``, ``{fold}`` (its key), ``{model}`` and ``{version}``. Without the VIX there is no
+            ``vix/VIX.parquet``, and without folds no artifact of a fold.
         takes_now: whether the function takes the current time as its last argument.
-        files: folders of the lake that it needs as plain files: ``raw``, ``run`` (the run's folder) or ``reports``.
+        files: folders of the lake that it needs as plain files: ``raw``, ``run`` (the run's folder), ``fold`` (in
+            which the run trains a fold) or ``reports``.
         command: the command that runs every stage up to this one; none by default.
         help: help text of that command.
     """
@@ -71,11 +75,11 @@ class Stage:
         """Whether the stage validates data and can end the run."""
         return self.name.startswith(GATE)
 
-    def arguments(self, contracts: Sequence[str], now: datetime) -> list[tuple[Any, ...]]:
+    def arguments(self, contracts: Sequence[str], now: datetime, folds: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """Return the arguments after lake and run, one tuple per call of the stage."""
         clock = (now,) if self.takes_now else ()
-        if self.scope == "contract":
-            return [(contract, *clock) for contract in contracts]
+        if self.scope in ("contract", "fold"):
+            return [(name, *clock) for name in (contracts if self.scope == "contract" else folds)]
         return [(list(contracts), *clock)] if self.scope == "contracts" else [clock]
 
 
@@ -157,7 +161,11 @@ STAGES = (
         "model_stages:build_training_set",
         "contracts",
         needs=("gate-leakage",),
-        produces=("runs/{run}/training_set.parquet", "runs/{run}/feature_statistics.json"),
+        produces=(
+            "runs/{run}/training_set.parquet",
+            "runs/{run}/feature_statistics.json",
+            "runs/{run}/sessions.json",
+        ),
         files=("run",),
         command="training-set",
         help="Run every stage up to the training set.",
@@ -173,10 +181,31 @@ STAGES = (
         help="Run every stage up to the gate on the training set.",
     ),
     Stage(
+        "plan-folds", "fold_stages:plan_folds", "run", needs=("gate-training-set",), produces=("runs/{run}/folds.json",)
+    ),
+    Stage(
+        "train-fold",
+        "fold_stages:train_fold",
+        "fold",
+        needs=("plan-folds",),
+        produces=("track/{symbol}/{fold}/fold.json", "track/{symbol}/{fold}/predictions.parquet"),
+        files=("fold",),
+    ),
+    Stage(
+        "track-record",
+        "fold_stages:build_track_record",
+        "run",
+        needs=("train-fold",),
+        produces=("runs/{run}/track_record.json", "runs/{run}/track_record_predictions.parquet"),
+        files=("run",),
+        command="walk-forward",
+        help="Run every stage up to the walk-forward track record.",
+    ),
+    Stage(
         "train",
         "model_stages:train",
         "run",
-        needs=("gate-training-set",),
+        needs=("track-record",),
         produces=("runs/{run}/best_model.safetensors", "runs/{run}/training_result.json"),
         files=("run",),
     ),
@@ -273,11 +302,44 @@ def run_until(
     """
     options: dict[str, dict[str, Any]] = {"rolls": {"last": last}, "train": {"on_progress": on_progress}}
     contracts: list[str] = []
+    folds: list[str] = []
     for stage in STAGES:
         if is_after(stage.name, last):
             break
+        if stage.scope == "fold":
+            _run_parallel(stage, lake, run, folds, on_stage)
+            continue
         for arguments in stage.arguments(contracts, now):
             result = stage.function(lake, run, *arguments, **options.get(stage.name, {}))
             if stage.name == "plan":
                 contracts = list(result.contracts)
+            elif stage.name == "plan-folds":
+                folds = list(result.folds)
             on_stage(result)
+
+
+class _Stopped(Exception):
+    """Ends the training of a fold because another fold raised an error."""
+
+
+def _run_parallel(
+    stage: Stage, lake: str, run: str, folds: Sequence[str], on_stage: Callable[[StageResult], None]
+) -> None:
+    """Run a stage for all folds, ``machine.processes`` at a time; the first error ends the others."""
+    from vpoc_ml.pipeline.run import open_run
+
+    stop = Event()
+
+    def check(_: object) -> None:
+        if stop.is_set():
+            raise _Stopped
+
+    with ThreadPoolExecutor(open_run(lake, run).config.machine.processes) as pool:
+        waiting = [pool.submit(stage.function, lake, run, fold, on_progress=check) for fold in folds]
+        try:
+            for done in as_completed(waiting):
+                on_stage(done.result())
+        finally:  # also when the caller is interrupted
+            stop.set()
+            for future in waiting:
+                future.cancel()

@@ -25,7 +25,8 @@ class Evidence:
     """The evidence about a candidate. None is a value that could not be measured.
 
     ``accuracy_gain`` holds the candidate's paired gain in direction accuracy over each baseline.
-    ``champion_fingerprint`` is None if there is no champion.
+    ``champion_fingerprint`` is None if there is no champion. ``is_refit`` says that candidate and champion are two
+    trainings of one preset, with the same settings and code, which share one track record.
     """
 
     rank_ic: Interval | None
@@ -37,6 +38,7 @@ class Evidence:
     champion_fingerprint: str | None = None
     champion_gain: Interval | None = None
     champion_unscored: str | None = None
+    is_refit: bool = False
 
     @classmethod
     def of(
@@ -45,9 +47,10 @@ class Evidence:
         *,
         fingerprint: str,
         champion_fingerprint: str | None = None,
+        champion_preset_key: str | None = None,
         gate_failures: Sequence[str] = (),
     ) -> Evidence:
-        """Take the evidence from the metrics of a run."""
+        """Take the evidence from the metrics of a run; ``champion_preset_key`` is that of the champion's metrics."""
 
         def gains(name: str) -> Gains:
             return metrics.versus.get(name, Gains())
@@ -62,6 +65,7 @@ class Evidence:
             champion_fingerprint=champion_fingerprint,
             champion_gain=gains("champion").direction_accuracy_gain,
             champion_unscored=metrics.champion_unscored,
+            is_refit=champion_preset_key is not None and champion_preset_key == metrics.preset_key,
         )
 
 
@@ -136,6 +140,12 @@ def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck
     if evidence.champion_fingerprint == evidence.fingerprint:
         same = f"The candidate is already champion (fingerprint {evidence.fingerprint[:12]}): nothing to promote."
         checks.append(PromotionCheck("not_champion", False, same))
+    if evidence.is_refit:
+        text = (
+            "The candidate is a new training of the champion's preset on newer sessions. Settings and code are the"
+            " same, and both have one track record, so no margin over the champion is required."
+        )
+        return [*checks, PromotionCheck("champion", True, text)]
     gain, margin = evidence.champion_gain, rules.champion_margin
     if gain is None:
         reason = evidence.champion_unscored or "it was not measured on this run's rows"

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = f"{layout.BEST_MODEL}.safetensors"
 REQUIRED = (WEIGHTS, layout.BEST_MODEL_CARD, layout.CONFIG, layout.METRICS, layout.FEATURE_STATISTICS)
-OPTIONAL = (layout.REPORT, layout.TRAINING_CONFIG)
+OPTIONAL = (layout.REPORT, layout.TRAINING_CONFIG, layout.TRACK_RECORD, layout.TRACK_RECORD_PREDICTIONS)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vpoc_ml.artifacts.metrics import CalibrationBin, Gains, SessionResult
+from vpoc_ml.artifacts.metrics import CalibrationBin, Gains, SessionGain, SessionResult
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.histogram import volume_profile
@@ -119,6 +120,20 @@ def equity_chart(daily: Sequence[SessionResult]) -> str:
             axis.plot(days, np.cumsum([getattr(day, name) for day in daily]), color=colour, label=name)
         axis.set(title="Cumulated result of one contract, dollars")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        _dates(axis)
+        axis.legend(fontsize=8)
+        return data_uri(figure)
+
+
+def track_chart(cumulative: Mapping[str, Sequence[SessionGain]]) -> str:
+    """Draw the cumulated Huber gain over each baseline, session by session; return a data URI."""
+    with rc_context(STYLE):
+        figure, (axis,) = axes(1, 1, 9.0, 2.9)
+        axis.axhline(0, color=INK, linewidth=0.8)
+        for (name, gains), colour in zip(cumulative.items(), cycle((GREY, GREEN, BLUE, ORANGE, RED))):
+            days = [np.datetime64(each.session) for each in gains]
+            axis.plot(days, [1e5 * each.gain for each in gains], color=colour, label=f"over {name}")
+        axis.set(title="Cumulated Huber gain of the candidate, mean of each session times 1e-5")
         _dates(axis)
         axis.legend(fontsize=8)
         return data_uri(figure)

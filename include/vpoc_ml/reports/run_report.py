@@ -11,6 +11,7 @@ import polars as pl
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.metrics import read_metrics
+from vpoc_ml.artifacts.track_record import TrackRecord
 from vpoc_ml.artifacts.training_progress import read_progress
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.schema import every_setting, shown
@@ -24,6 +25,7 @@ from vpoc_ml.reports.sentences import (
     policy_rule,
     policy_sentence,
     skill_sentence,
+    track_sentence,
 )
 from vpoc_ml.reports.templating import render
 
@@ -75,6 +77,10 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         MissingInputError: the run has not been evaluated.
     """
     metrics, progress = read_metrics(run_dir), read_progress(run_dir)
+    track = None
+    if metrics.folds:
+        what = "the track record of the run"
+        track = TrackRecord.read(run_dir / layout.TRACK_RECORD, what=what, remedy="Run the stage track-record again.")
     bars, levels = context.session_bars, context.session_levels
     sections: dict[str, list[tuple[str, str]]] = {}
     for section, name, setting in every_setting():
@@ -88,6 +94,8 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         settings=list(sections.items()),
         metrics=metrics,
         skill=skill_sentence(metrics),
+        track=track,
+        track_sentence=track_sentence(track) if track else None,
         bounce=bounce_sentence(metrics),
         policy=policy_sentence(metrics.policy) if metrics.policy else None,
         policy_rule=policy_rule(metrics.policy) if metrics.policy else None,
@@ -101,6 +109,7 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         levels=levels,
         images={
             "training": charts.training_chart(progress) if progress else None,
+            "track": charts.track_chart(track.cumulative) if track else None,
             "gains": charts.gains_chart(metrics.versus),
             "calibration": charts.calibration_chart(metrics.calibration),
             "equity": charts.equity_chart(metrics.backtest.daily),

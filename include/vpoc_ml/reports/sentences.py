@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics, PolicyMetrics
+from vpoc_ml.artifacts.track_record import TrackRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 
 NEAR = 0.005
@@ -88,6 +89,18 @@ def verdict_on(gain: Interval | None) -> str:
     if gain.low > 0:
         return "better"
     return "worse" if gain.high < 0 else CONTAINS_ZERO
+
+
+def track_sentence(track: TrackRecord) -> str:
+    """Return how long the track record is, in how many folds the candidate ranked well, and what is unknown."""
+    ranked = [each.models["candidate"].rank_ic for each in track.folds if each.models]
+    above = sum(ic is not None and ic.value > 0 for ic in ranked)
+    folds = f"{len(track.folds)} fold{'s' if len(track.folds) != 1 else ''}"
+    return (
+        f"How sure are we: the track record has {track.sessions} sessions in {folds}; the rank IC was above zero in"
+        f" {above} of {len(ranked)}. Sessions are the unit of evidence. Few folds of one market regime say little about"
+        " another regime."
+    )
 
 
 def skill_sentence(metrics: Metrics) -> str:

@@ -13,7 +13,13 @@ from pydantic import JsonValue
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.artifacts.training_progress import OnProgress
-from vpoc_ml.artifacts.training_result import FailedPreset, MemberResult, TrainingRecord, TrainingResult
+from vpoc_ml.artifacts.training_result import (
+    FailedPreset,
+    MemberResult,
+    TrainingRecord,
+    TrainingResult,
+    read_refit_choices,
+)
 from vpoc_ml.config import RunConfig, TrainingConfig
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
@@ -58,6 +64,8 @@ class FitContext:
 def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: OnProgress) -> TrainingResult:
     """Train ``config`` from its last checkpoint if there is one; write models, progress, record and result.
 
+    With ``refit.json`` in the folder all rows train, up to the epoch that it names.
+
     Raises:
         NoLabelledRowsError: a split has no row with a target.
         TooManyRollbacksError, NoFiniteValidationLossError: training is unstable.
@@ -65,13 +73,18 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     statistics, settings = context.statistics, _with_validations(config)
     torch.manual_seed(settings.seed)
     net = build_model(config.model, statistics)
-    data = load(run_dir, statistics, net.guard, context.device, settings.batch_size * settings.accumulation)
+    choices = read_refit_choices(run_dir)
+    batch_rows = settings.batch_size * settings.accumulation
+    data = load(run_dir, statistics, net.guard, context.device, batch_rows, refit=choices is not None)
     if config.model.linear_path == "ridge":
-        start_at_ridge(net.body, *(_inputs_and_ranks(rows) for rows in (data.train, data.validation)))
+        fitted, held = data.train, data.validation
+        if choices is not None:  # a refit has no validation rows: its newest training rows choose the penalty
+            fitted, held = data.train[: -len(data.train) // 5], data.train[-len(data.train) // 5 :]
+        start_at_ridge(net.body, *(_inputs_and_ranks(rows) for rows in (fitted, held)))
     set_reference(net.body.to(context.device), data.train.inputs)
     objective = Objective.of(settings, stored_target(statistics))
     rows = (data.train.inputs, data.train.target, data.train.weight)
-    batch = step_rows(settings.batch_size * settings.accumulation, len(data.train) // settings.stride)
+    batch = step_rows(batch_rows, len(data.train) // settings.stride)
     engine, reason = choose_engine(net.body.train(), settings, objective, rows, batch, config.machine.engine)
     record = TrainingRecord(
         model=config.model,
@@ -96,14 +109,16 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     resumed = checkpoint.step if checkpoint else 0
     with progress_lines(run_dir / "progress.jsonl", resumed, on_progress) as report:
         interval = config.machine.checkpoint_seconds
-        trainer = Trainer(engine, data, run_dir / "checkpoints", context.resume_key, report, interval)
+        stop_epochs = choices.epochs if choices else None
+        trainer = Trainer(engine, data, run_dir / "checkpoints", context.resume_key, report, interval, stop_epochs)
         if checkpoint:
             log.info("resumed after step %d", resumed)
             trainer.resume(checkpoint)
         trainer.fit()
     result = summarize(trainer, record, resumed)
-    parts, trees = save_models(run_dir, trainer, net, config, statistics, _model_card(statistics, record, result))
-    result = result.model_copy(update={"parts": parts, "trees": trees})
+    model_card = _model_card(statistics, record, result)
+    saved = save_models(run_dir, trainer, net, config, statistics, model_card, choices)
+    result = result.model_copy(update=asdict(saved) | {"parts": saved.parts})
     write_json(run_dir / "training_result.json", result.to_json())
     log.info("done: best epoch %s, validation loss %.6f", result.best_epoch, result.best_validation_loss)
     return result
@@ -133,6 +148,7 @@ def summarize(trainer: Trainer, record: TrainingRecord, resumed: int) -> Trainin
         steps=progress.step,
         seconds=round(progress.seconds, 3),
         best_epoch=max(member.best_epoch for member in members),
+        trained_epochs=max(member.trained_epochs for member in members),
         best_validation_loss=sum(losses) / len(losses),
         validation_constant=trainer.constant,
         parameters=record.parameters,

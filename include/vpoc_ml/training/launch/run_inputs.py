@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from vpoc_ml.artifacts.training_result import REFIT_FILE
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_text
@@ -19,13 +20,14 @@ INPUTS = ("training_set.parquet", "feature_statistics.json")
 
 
 def hash_inputs(run_dir: Path) -> list[str]:
-    """Return the SHA-256 of each input of a run, in the order of ``INPUTS``.
+    """Return the SHA-256 of each input of a run, in the order of ``INPUTS``; of a refit also that of its choices.
 
     Raises:
         MissingInputError: there is no training set.
     """
     require_inputs(run_dir)
-    return [hash_file(run_dir / name) for name in INPUTS]
+    own = [REFIT_FILE] if (run_dir / REFIT_FILE).is_file() else []
+    return [hash_file(run_dir / name) for name in (*INPUTS, *own)]
 
 
 def require_inputs(run_dir: Path) -> None:

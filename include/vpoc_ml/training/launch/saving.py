@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
+from vpoc_ml.artifacts.training_result import RefitChoices
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.quantiles import interpolated_rank
 from vpoc_ml.dataset.targets.base import MIDDLE
@@ -26,7 +28,7 @@ from vpoc_ml.models.forecaster import RIDGE, TREES, Floats, Forecaster, best_wei
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.ridge import Ridge, fit_ridge
 from vpoc_ml.models.stacking import fit_stack
-from vpoc_ml.models.trees import SQUARED, Trees, fit_trees, huber, weak_signal
+from vpoc_ml.models.trees import ROUNDS, SQUARED, Trees, fit_trees, huber, weak_signal
 from vpoc_ml.training.engines.eager import AVERAGE
 from vpoc_ml.training.loop.data import Rows
 from vpoc_ml.training.loop.epochs import Trainer
@@ -59,6 +61,16 @@ class Ranks:
         return cls(train, validation, float(interpolated_rank(np.zeros(1), quantiles)[0]))
 
 
+@dataclass(frozen=True)
+class SavedParts:
+    """Parts of a stored model with their weights, None for a single part; slope of a stack; trees; ridge penalty."""
+
+    parts: tuple[ModelPart, ...] | None
+    slope: float | None
+    trees: int | None
+    ridge_penalty: float | None
+
+
 def save_models(
     run_dir: Path,
     trainer: Trainer,
@@ -66,12 +78,13 @@ def save_models(
     config: RunConfig,
     statistics: FeatureStatistics,
     model_card: ModelCard,
-) -> tuple[tuple[ModelPart, ...] | None, int | None]:
+    choices: RefitChoices | None = None,
+) -> SavedParts:
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
 
     Ridge and trees are fitted on the rows that trained the networks. Weights of several parts, and the slope of a
     stack, are fitted on the validation rows, for each of the two models; their scores come from the code that scores
-    new bars.
+    new bars. A refit takes weights, slope, penalty and number of trees from its choices.
 
     Args:
         run_dir: folder of the run.
@@ -80,18 +93,19 @@ def save_models(
         config: sections ``model`` and ``training`` are read.
         statistics: ``feature_statistics.json``.
         card: description of the models; name, groups and parts are added here.
+        choices: what the folds chose; None for a training set with validation rows.
 
     Returns:
-        Parts of the best model with their weights, None for a single part; number of trees, None without trees.
+        What the parts of the best model are.
     """
     learners = config.model.learners
     stacked = len(learners) > 1
     blended = config.model.blend == "lightgbm"
     several = blended or stacked or len(config.model.groups) > 1
     ranks = Ranks.read(run_dir, statistics) if several else None
-    trees = _trees(trainer, ranks, stacked) if ranks and (blended or TREES in learners) else None
-    ridge = _ridge(trainer, ranks) if ranks and RIDGE in learners else None
-    session = _validation_sessions(run_dir) if stacked else None
+    trees = _trees(trainer, ranks, stacked, choices) if ranks and (blended or TREES in learners) else None
+    ridge = _ridge(trainer, ranks, choices) if ranks and RIDGE in learners else None
+    session = _validation_sessions(run_dir) if stacked and choices is None else None
     if config.model.groups and isinstance(net.body, Ensemble):
         model_card = model_card.model_copy(update={"groups": net.body.columns})
     saved = model_card
@@ -100,14 +114,19 @@ def save_models(
         with trainer.engine.using(flat):
             forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees, ridge=ridge)
             if ranks is not None:
-                saved = _with_parts(model_card, forecaster, trainer.data.validation, ranks, session)
+                fitted = _weights(forecaster, trainer.data.validation, ranks, session, choices)
+                saved = _with_parts(model_card, forecaster.names, ranks.zero, *fitted)
             save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees, ridge)
     log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
-    return saved.parts, trees.rounds if trees else None
+    return SavedParts(
+        saved.parts, saved.slope, trees.rounds if trees else None, ridge.penalty if ridge is not None else None
+    )
 
 
-def _ridge(trainer: Trainer, ranks: Ranks) -> Ridge:
+def _ridge(trainer: Trainer, ranks: Ranks, choices: RefitChoices | None) -> Ridge:
     train, validation = (rows.inputs.cpu().numpy() for rows in (trainer.data.train, trainer.data.validation))
+    if choices is not None and choices.ridge_penalty is not None:
+        return fit_ridge((train, ranks.train), None, (choices.ridge_penalty,))
     return fit_ridge((train, ranks.train), (validation, ranks.validation))
 
 
@@ -117,12 +136,14 @@ def _validation_sessions(run_dir: Path) -> Ints:
     return chosen.select(pl.col("session").rank("dense").cast(pl.Int64)).collect()["session"].to_numpy()
 
 
-def _trees(trainer: Trainer, ranks: Ranks, stacked: bool) -> Trees:
+def _trees(trainer: Trainer, ranks: Ranks, stacked: bool, choices: RefitChoices | None) -> Trees:
     train, validation = (rows.inputs.cpu().numpy() for rows in (trainer.data.train, trainer.data.validation))
     objective = trainer.objective
     loss = huber(objective.delta) if objective.kind in ("huber", "adaptive_huber") else SQUARED
     loss = weak_signal(len(train)) if stacked else loss
-    trees = fit_trees((train, ranks.train), (validation, ranks.validation), trainer.config.seed, loss)
+    held = None if choices else (validation, ranks.validation)
+    rounds = choices.trees if choices and choices.trees else ROUNDS
+    trees = fit_trees((train, ranks.train), held, trainer.config.seed, loss, rounds)
     log.info("%d trees fitted on %d rows", trees.rounds, len(train))
     return trees
 
@@ -133,23 +154,29 @@ def _on_cpu(body: nn.Module) -> nn.Module:
     return own.cpu()
 
 
-def _with_parts(
-    model_card: ModelCard, forecaster: Forecaster, validation: Rows, ranks: Ranks, session: Ints | None
-) -> ModelCard:
-    """Return the card with the weights that fit the validation rows, and the score of a zero return.
+def _weights(
+    forecaster: Forecaster, validation: Rows, ranks: Ranks, session: Ints | None, choices: RefitChoices | None
+) -> tuple[Floats, float | None]:
+    """Return the weight of each part, and the slope of a stack.
 
-    With ``session`` [rows] they are those of a stack, and its slope is added.
+    They come from the choices of a refit, else from the validation rows; with ``session`` [rows] they are a stack's.
     """
+    if choices is not None:
+        return np.array([choices.weights[name] for name in forecaster.names]), choices.slope
     guarded = validation.inputs.cpu()
     blocks = [forecaster.parts(guarded[at : at + BATCH_ROWS]) for at in range(0, len(guarded), BATCH_ROWS)]
     scores = np.concatenate(blocks, axis=1)
-    zeros = np.array([ranks.zero if name in (RIDGE, TREES) else model_card.zero_rank for name in forecaster.names])
     if session is None:
-        weights, slope = best_weights(scores, ranks.validation), None
-        parts = tuple(ModelPart(name=n, weight=float(w)) for n, w in zip(forecaster.names, weights, strict=True))
-    else:
-        stack = fit_stack(scores, ranks.validation, session, forecaster.names, MIDDLE)
-        parts, slope = stack.parts, stack.slope
-        weights = np.array([part.weight for part in parts])
-    zero_rank = float(mix(zeros[:, None], weights, slope)[0]) if slope is not None else float(weights @ zeros)
-    return model_card.model_copy(update={"parts": parts, "slope": slope, "zero_rank": zero_rank})
+        return best_weights(scores, ranks.validation), None
+    stack = fit_stack(scores, ranks.validation, session, forecaster.names, MIDDLE)
+    return np.array([part.weight for part in stack.parts]), stack.slope
+
+
+def _with_parts(
+    model_card: ModelCard, names: Sequence[str], zero_rank: float, weights: Floats, slope: float | None
+) -> ModelCard:
+    """Return the card with the parts, the slope and the score of a zero return, ``zero_rank`` for ridge and trees."""
+    zeros = np.array([zero_rank if name in (RIDGE, TREES) else model_card.zero_rank for name in names])
+    parts = tuple(ModelPart(name=n, weight=float(w)) for n, w in zip(names, weights, strict=True))
+    zero = float(mix(zeros[:, None], weights, slope)[0]) if slope is not None else float(weights @ zeros)
+    return model_card.model_copy(update={"parts": parts, "slope": slope, "zero_rank": zero})

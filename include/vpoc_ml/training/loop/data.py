@@ -89,6 +89,7 @@ def column_problems(finite: npt.NDArray[np.float64]) -> list[str]:
 
 
 GUARD_ROWS = 65_536
+MONITOR_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,18 @@ class Preparation:
 
 
 def load(
-    run_dir: Path, statistics: FeatureStatistics, guard: Guard, device: torch.device, batch: int = 1
+    run_dir: Path,
+    statistics: FeatureStatistics,
+    guard: Guard,
+    device: torch.device,
+    batch: int = 1,
+    *,
+    refit: bool = False,
 ) -> TrainingData:
     """Read ``training_set.parquet`` of a run with its ``feature_statistics.json``.
+
+    A refit has no validation rows: its newest training rows take their place. They show whether the network is alive;
+    their loss says nothing about new rows and stops nothing.
 
     Scaler and guard have no parameters, so applying them to all rows once gives the network the same
     inputs as applying them in every step.
@@ -165,9 +175,10 @@ def load(
     frame = pl.read_parquet(path, columns=columns)
     train = frame.filter(pl.col("split") == "train")
     report = preflight(train, features, preparation.target_column, batch)
+    held = train.tail(MONITOR_ROWS) if refit else frame.filter(pl.col("split") == "validation")
     return TrainingData(
         _rows(train, "train", preparation, device),
-        _rows(frame.filter(pl.col("split") == "validation"), "validation", preparation, device),
+        _rows(held, "validation", preparation, device),
         starting_outputs(statistics),
         report,
     )

@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Trainer:
-    """One run. ``fit`` continues from ``progress``; ``folder`` receives the checkpoints."""
+    """One run. ``fit`` continues from ``progress``; ``folder`` receives the checkpoints.
+
+    ``stop_epochs`` ends the training after that many epochs of the schedule, 0.125 being an eighth of one, and takes
+    the last weights whatever the validation loss is; None: early stopping.
+    """
 
     engine: Engine
     data: TrainingData
@@ -34,6 +38,7 @@ class Trainer:
     resume_key: str
     report: OnProgress
     checkpoint_seconds: float = 30.0
+    stop_epochs: float | None = None
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -43,6 +48,8 @@ class Trainer:
         self.steps_per_epoch = rows // self.batch  # the last, partial batch is dropped
         parts = min(self.config.validations_per_epoch, self.steps_per_epoch)
         self.validated = [self.steps_per_epoch * part // parts for part in range(1, parts + 1)]
+        wanted = self.config.epochs if self.stop_epochs is None else min(self.stop_epochs, self.config.epochs)
+        self.last_step = round(wanted * self.steps_per_epoch)
         self.schedule = LearningRateSchedule.of(self.config, self.steps_per_epoch * self.config.epochs)
         self.good = self.engine.snapshot()
         self.best = self.engine.state[AVERAGE].clone()
@@ -60,14 +67,15 @@ class Trainer:
             TooManyRollbacksError: more rollbacks than ``max_rollbacks``.
             NoFiniteValidationLossError: no epoch with a finite loss.
         """
-        if self.config.keep_start and self.progress.step == 0:
+        if self.progress.step == 0 and (self.config.keep_start or self.last_step == 0):
             self._validate(0)
-        while not all(stopping.finished(self.config.patience) for stopping in self.progress.early_stopping):
+        while self.progress.step < self.last_step and (
+            self.stop_epochs is not None
+            or not all(stopping.finished(self.config.patience) for stopping in self.progress.early_stopping)
+        ):
             epoch, offset = divmod(self.progress.step, self.steps_per_epoch)
-            if epoch == self.config.epochs:
-                break
             self._run_epoch(epoch, offset)
-        if any(stopping.best_loss is None for stopping in self.progress.early_stopping):
+        if self.last_step and not all(stopping.finite for stopping in self.progress.early_stopping):
             raise NoFiniteValidationLossError(self.config.epochs)
 
     def predict(self, rows: Rows) -> Tensor:
@@ -86,17 +94,18 @@ class Trainer:
     def _run_epoch(self, epoch: int, offset: int) -> None:
         started, begun = time.monotonic(), offset
         rows = shuffled(self.data.train, self.config.seed, epoch, self.config.stride)
-        while offset < self.steps_per_epoch:
-            following = next(step for step in self.validated if step > offset)
+        end = min(self.steps_per_epoch, self.last_step - epoch * self.steps_per_epoch)
+        while offset < end:
+            following = min(end, next(step for step in self.validated if step > offset))
             count = min(self.config.monitor_steps, following - offset)
             step_schedule = StepSchedule.of(self.schedule, self.config.seed, self.progress.step, count, self.batch)
             self.engine.steps((rows.inputs, rows.target, rows.weight), offset, step_schedule)
             self.progress.step += count
             offset += count
             self._close_window(epoch)
-            if offset == following < self.steps_per_epoch:
+            if offset == following < end:
                 self._validate(epoch + 1)
-            if offset < self.steps_per_epoch and time.monotonic() - self.saved >= self.checkpoint_seconds:
+            if offset < end and time.monotonic() - self.saved >= self.checkpoint_seconds:
                 self.save()
         # Of this process alone: a resumed epoch counts from its checkpoint on
         self._close_epoch(epoch, seconds=time.monotonic() - started, rows=(offset - begun) * self.batch)
@@ -148,8 +157,11 @@ class Trainer:
         spreads = predicted.reshape(self.count, len(self.data.validation), -1).std(dim=1).amax(dim=1).tolist()
         warm = epoch == 0 or progress.step > self.schedule.warmup
         dead = [warm and is_dead(spread) for spread in spreads]
+        trained = progress.step / self.steps_per_epoch
         best = [
-            stopping.update(epoch, loss, end, self.config.patience)
+            stopping.update(epoch, loss, end, self.config.patience, trained)
+            if self.stop_epochs is None
+            else stopping.take(epoch, loss, end, trained)
             for stopping, loss, end in zip(progress.early_stopping, losses, dead, strict=True)
         ]
         improved = self.engine.members.spread(torch.tensor(best, device=self.best.device))

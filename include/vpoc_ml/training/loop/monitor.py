@@ -79,23 +79,30 @@ def is_dead(spread: float) -> bool:
 
 @dataclass
 class EarlyStoppingState:
-    """Best epoch of one member. Epochs count from 1; 0: the start, or no epoch was finite yet."""
+    """Best epoch of one member. Epochs count from 1; 0: the start, or no epoch was finite yet.
+
+    ``trained_epochs`` is the training behind the best weights, 0.125 being an eighth of an epoch. ``finite`` says
+    whether the loss was finite after some training.
+    """
 
     best_epoch: int = 0
     best_loss: float | None = None
     best_dead: bool = False
+    trained_epochs: float = 0.0
+    finite: bool = False
     epochs_without_gain: int = 0
 
-    def update(self, epoch: int, loss: float, dead: bool, patience: int) -> bool:
+    def update(self, epoch: int, loss: float, dead: bool, patience: int, trained: float = 0.0) -> bool:
         """Take a validation loss of an epoch; return whether it is the best so far.
 
         A member whose patience has run out is finished: its epochs while others continue do not count.
         """
         if self.finished(patience):
             return False
+        self.finite |= epoch > 0 and math.isfinite(loss)
         best = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
         if best:
-            self.best_epoch, self.best_loss, self.best_dead = epoch, loss, dead
+            self.best_epoch, self.best_loss, self.best_dead, self.trained_epochs = epoch, loss, dead, trained
         return best
 
     def close_epoch(self, epoch: int, patience: int) -> bool:
@@ -105,6 +112,13 @@ class EarlyStoppingState:
         best = self.best_epoch == epoch
         self.epochs_without_gain = 0 if best else self.epochs_without_gain + 1
         return best
+
+    def take(self, epoch: int, loss: float, dead: bool, trained: float) -> bool:
+        """Take the weights whatever their loss is, as long as it is finite; return whether they were taken."""
+        self.finite |= epoch > 0 and math.isfinite(loss)
+        if math.isfinite(loss):
+            self.best_epoch, self.best_loss, self.best_dead, self.trained_epochs = epoch, loss, dead, trained
+        return math.isfinite(loss)
 
     def finished(self, patience: int) -> bool:
         """Return whether ``patience`` epochs have passed without a better loss."""

@@ -1,0 +1,207 @@
+"""The walk-forward track record: the predictions of all folds as one table, and their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from vpoc_ml.artifacts.metrics import Metrics, PolicyMetrics, SessionGain
+from vpoc_ml.artifacts.track_record import Fold, FoldMetrics, FoldModel, TrackRecord
+from vpoc_ml.config import RunConfig
+from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
+from vpoc_ml.evaluation import baselines
+from vpoc_ml.evaluation.bootstrap import Resamples
+from vpoc_ml.evaluation.evaluate import measure, resamples_of, round_turn_cost
+from vpoc_ml.evaluation.fold_predictions import LEARNERS
+from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows
+from vpoc_ml.evaluation.metrics import compare, describe, huber, reduce
+from vpoc_ml.evaluation.policy import (
+    DecisionRows,
+    apply_policy,
+    choose_policy,
+    evaluate_policy,
+    joined_trades,
+)
+from vpoc_ml.lake.atomic import write_json
+from vpoc_ml.market.instruments import Instrument
+
+POLICY_SESSIONS = 250
+"""Sessions before a fold on which its policy is chosen, about a year; more cost more and react later."""
+
+
+def forecasts_of(track: pl.DataFrame, names: Sequence[str] = LEARNERS) -> list[Forecast]:
+    """Return the forecasts that a track record holds of these learners; NaN where one has none."""
+    ranks, zeros = (
+        {name: track[f"{name}{end}"].fill_null(float("nan")).to_numpy() for name in names} for end in ("", "_zero")
+    )
+    return [
+        Forecast(name, ranks[name], zeros[name], name in baselines.DIRECTION_ONLY, name not in baselines.UNRANKED)
+        for name in names
+    ]
+
+
+def evaluate_track(
+    run_dir: Path,
+    track: pl.DataFrame,
+    preset_key: str,
+    config: RunConfig,
+    instrument: Instrument,
+    *,
+    champion: pl.DataFrame | None = None,
+    train_rows: int,
+) -> Metrics:
+    """Evaluate a preset on its track record and write ``metrics.json`` to ``run_dir``.
+
+    No number here was computed with a model that saw the rows it is measured on. The policy of a fold is chosen on the
+    folds before it.
+
+    Args:
+        run_dir: folder of the run.
+        track: predictions of all folds, sorted by ts, with the column ``fold``.
+        preset_key: identity of the folds' settings and code.
+        config: sections ``dataset`` and ``evaluation`` are read.
+        instrument: tick value, point value, costs and calendar.
+        champion: ts, contract, ``champion``, ``champion_zero``: out-of-sample predictions of the champion, as far as
+            there are any; None without a champion.
+        train_rows: labelled rows on which the shipped model was trained.
+
+    Raises:
+        InsufficientSessionsError: fewer than three sessions.
+    """
+    resamples = resamples_of(LabelledRows.of(track), config.evaluation)
+    forecasts, rival, unscored = forecasts_of(track), None, None
+    if champion is not None:
+        joined = track.join(champion, on=["ts", "contract"], how="left", maintain_order="left")
+        common = joined.filter(pl.col(CHAMPION).is_finite())["session"].n_unique()
+        if common >= MIN_PART_SESSIONS:
+            (rival,) = forecasts_of(joined, (CHAMPION,))
+        else:
+            unscored = (
+                f"its out-of-sample predictions cover {common} of the track record's {resamples.sessions} sessions;"
+                f" {MIN_PART_SESSIONS} are needed"
+            )
+    metrics = measure(track, forecasts, resamples, config, instrument, champion=rival).model_copy(
+        update={
+            "champion_unscored": unscored,
+            "train_rows": train_rows,
+            "folds": track["fold"].n_unique(),
+            "preset_key": preset_key,
+        }
+    )
+    policy = policy_by_fold(track, forecasts[0], config, instrument)
+    metrics = metrics.model_copy(update={"policy": policy})
+    write_json(run_dir / "metrics.json", metrics.to_json())
+    return metrics
+
+
+def policy_by_fold(
+    track: pl.DataFrame, candidate: Forecast, config: RunConfig, instrument: Instrument
+) -> PolicyMetrics | None:
+    """Choose a policy before every fold but the first, on the sessions before it, and measure it on the fold.
+
+    A single fold is cut into two halves by its sessions. None with fewer than three sessions to measure on.
+    """
+    periods = track.select("session", "fold").unique().sort("session")
+    if periods["fold"].n_unique() == 1:
+        half = pl.int_range(periods.height) < periods.height // 2
+        periods = periods.with_columns(fold=pl.when(half).then(pl.lit("first")).otherwise(pl.lit("second")))
+    parts = [part["session"] for part in periods.partition_by("fold", maintain_order=True)]
+    if sum(len(part) for part in parts[1:]) < MIN_PART_SESSIONS:
+        return None
+    cost = round_turn_cost(config, instrument)
+
+    def rows_of(sessions: pl.Series) -> DecisionRows:
+        chosen = track["session"].is_in(sessions.implode())
+        return DecisionRows.of(track.filter(chosen), candidate.where(chosen.to_numpy()), instrument.tick_size)
+
+    traded, before, policy = [], parts[0], None
+    for part in parts[1:]:
+        policy = choose_policy(rows_of(before.tail(POLICY_SESSIONS)), cost / instrument.tick_value)
+        traded.append(apply_policy(policy, rows_of(part)))
+        before = pl.concat([before, part])
+    assert policy is not None
+    measured = pl.concat(parts[1:])
+    of_measured = track["session"].is_in(measured.implode())
+    rows = LabelledRows.of(track.filter(of_measured))
+    resamples = resamples_of(rows, config.evaluation)
+    sums = reduce(candidate.where(of_measured.to_numpy()), rows, config.evaluation.huber_delta)
+    return evaluate_policy(
+        policy,
+        rows_of(parts[0]),
+        rows_of(measured),
+        resamples,
+        rank_ic=describe(sums, resamples).rank_ic,
+        instrument=instrument,
+        round_turn_cost=cost,
+        trades=joined_trades(traded),
+    )
+
+
+def track_record(
+    track: pl.DataFrame, folds: Sequence[Fold], models: Mapping[str, FoldModel], preset_key: str, config: RunConfig
+) -> TrackRecord:
+    """Return the metrics of each fold, and over all folds the cumulated Huber gain over each baseline.
+
+    Args:
+        track: predictions of all folds, sorted by ts, with the column ``fold``.
+        folds: the run's folds, oldest first.
+        models: the trained fold of each name.
+        preset_key: identity of the folds' settings and code.
+        config: section ``evaluation`` is read.
+    """
+    return TrackRecord(
+        preset_key=preset_key,
+        rows=track.height,
+        sessions=track["session"].n_unique(),
+        folds=tuple(
+            _fold_metrics(fold, models[fold.name], track.filter(pl.col("fold") == fold.name), config) for fold in folds
+        ),
+        cumulative=_cumulative_gains(track, config.evaluation.huber_delta),
+    )
+
+
+def _fold_metrics(fold: Fold, model: FoldModel, track: pl.DataFrame, config: RunConfig) -> FoldMetrics:
+    empty = FoldMetrics(
+        fold=fold,
+        rows=track.height,
+        sessions=track["session"].n_unique(),
+        best_epoch=model.best_epoch,
+        preset=model.preset,
+        models={},
+        versus={},
+    )
+    if empty.sessions < MIN_PART_SESSIONS:
+        return empty
+    rows = LabelledRows.of(track)
+    resamples: Resamples = resamples_of(rows, config.evaluation)
+    sums = {each.name: reduce(each, rows, config.evaluation.huber_delta) for each in forecasts_of(track)}
+    own = {
+        "models": {name: describe(each, resamples) for name, each in sums.items()},
+        "versus": {name: compare(sums[CANDIDATE], each, resamples) for name, each in sums.items() if name != CANDIDATE},
+    }
+    return empty.model_copy(update=own)
+
+
+def _cumulative_gains(track: pl.DataFrame, delta: float) -> dict[str, tuple[SessionGain, ...]]:
+    """Return by baseline the sum, session by session, of the mean Huber loss that the candidate saves."""
+    rows = LabelledRows.of(track)
+    days = track["session"].unique().sort().to_list()
+    rows_per_session = rows.per_session(np.ones_like(rows.y))[:, 0]
+    forecasts = {each.name: each for each in forecasts_of(track) if not each.direction_only}
+
+    def mean_losses(forecast: Forecast) -> Floats:
+        losses: Floats = rows.per_session(huber(forecast.rank - rows.y, delta))[:, 0] / rows_per_session
+        return losses
+
+    own = mean_losses(forecasts[CANDIDATE])
+    return {
+        name: tuple(
+            SessionGain(session=day.isoformat(), gain=float(gain))
+            for day, gain in zip(days, np.cumsum(mean_losses(forecast) - own), strict=True)
+        )
+        for name, forecast in forecasts.items()
+        if name != CANDIDATE
+    }
