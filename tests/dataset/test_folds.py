@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vpoc_ml.artifacts.track_record import LabelledSession
 from vpoc_ml.config import DatasetConfig, EvaluationConfig
-from vpoc_ml.dataset.folds import first_test_session, gap_sessions, labelled_sessions, plan_folds
+from vpoc_ml.dataset.folds import first_test_session, gap_sessions, labelled_sessions, plan_folds, window_rows
 from vpoc_ml.errors import InvalidValueError
 
 MONDAY = date(2024, 1, 1)
@@ -130,3 +130,11 @@ def test_the_digest_of_a_session_covers_its_own_values_only():
     assert other[1].digest != plain[1].digest
     fewer = labelled_sessions(frame([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]).drop("mom_5m"))
     assert fewer[0].digest != plain[0].digest
+
+
+def test_the_rows_of_a_window_leave_out_gaps_and_test_sessions():
+    first, second, third, last = (MONDAY + timedelta(days=at) for at in (1, 3, 5, 6))
+    rows = pl.DataFrame({"session": [MONDAY + timedelta(days=at) for at in range(9)]})
+    window = window_rows(rows, (first, second), (third, last))
+    assert numbers(window["session"]) == [1, 2, 3, 5, 6]
+    assert window["split"].to_list() == ["train"] * 3 + ["validation"] * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from vpoc_ml.artifacts.track_record import Fold, FoldModel, Period
 from vpoc_ml.config import resolve
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.fold_predictions import LEARNERS, predict_fold
-from vpoc_ml.evaluation.walk_forward import evaluate_track, forecasts_of, policy_by_fold, track_record
+from vpoc_ml.evaluation.walk_forward import evaluate_track, forecasts_of, policies_by_fold, policy_by_fold, track_record
 
 CONFIG = resolve("smoke")
 QUANTILES = tuple(np.linspace(-0.002, 0.002, 1001))
@@ -155,6 +155,17 @@ def test_no_policy_knows_the_fold_that_it_trades(track, instrument):
     middle = SIZES[1]
     assert before.daily[:middle] == after.daily[:middle]
     assert before.policy == after.policy, "the newest choice is made on the folds before the newest one"
+
+
+def test_no_policy_knows_a_label_that_ends_in_the_fold_that_it_trades(track, instrument):
+    """Labels that end a session later: those of the last session before a fold are not known when it begins."""
+    days = track["session"].unique().sort()
+    later = pl.DataFrame({"session": days, "label_end": days.shift(-1).fill_null(days[-1] + timedelta(days=1))})
+    ends = later.with_columns(pl.col("label_end").cast(pl.Datetime("us", "UTC")) + timedelta(hours=22))
+    over = track.drop("label_end").join(ends, on="session").sort("ts")
+    known, found = (policies_by_fold(each, forecasts_of(each)[0], CONFIG, instrument) for each in (track, over))
+    assert [policy.sessions for policy in known.values()] == [20, 32]
+    assert [policy.sessions for policy in found.values()] == [19, 31]
 
 
 def test_a_single_fold_is_cut_into_halves(track, instrument):

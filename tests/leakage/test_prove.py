@@ -15,7 +15,7 @@ from vpoc_ml.config import ProfileConfig, nightly
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
 from vpoc_ml.leakage.invariance import check_sample
 from vpoc_ml.leakage.placebo import LARGEST
-from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
+from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder, walk_forward_builder
 from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, prove
 from vpoc_ml.leakage.violations import differences
 
@@ -27,7 +27,9 @@ PROFILE = ProfileConfig()
 
 @pytest.fixture(scope="module")
 def proof() -> LeakageProof:
-    return prove(feature_builder(), REGISTRY, training_set_builder(CONFIG), CONFIG.dataset)
+    return prove(
+        feature_builder(), REGISTRY, training_set_builder(CONFIG), walk_forward_builder(CONFIG), CONFIG.dataset
+    )
 
 
 def stream(market, rows, skip):
@@ -63,7 +65,9 @@ def test_one_feature_that_uses_the_session_s_end_fails_the_proof():
         end = market.bars.select(pl.col("close").last().over("session") - pl.col("close")).to_series()
         return made.select("ts", "contract", "session", "rv_30", mom_15m=end.cast(pl.Float32))
 
-    failed = prove(build, REGISTRY, training_set_builder(CONFIG), CONFIG.dataset, contracts=2)
+    failed = prove(
+        build, REGISTRY, training_set_builder(CONFIG), walk_forward_builder(CONFIG), CONFIG.dataset, contracts=2
+    )
     assert not failed.passed
     checks = {one.check for one in failed.violations if one.feature == "mom_15m"}
     assert {"prefix", "future_perturbation", "lookback", "placebo"} <= checks

@@ -107,6 +107,19 @@ def gap_sessions(dataset: DatasetConfig) -> int:
     return max(dataset.embargo_sessions, sessions)
 
 
+def window_rows(rows: pl.DataFrame, train: tuple[date, date], validation: tuple[date, date]) -> pl.DataFrame:
+    """Return the rows of a fold's window with ``split``, train or validation. Gaps and test sessions are left out.
+
+    Args:
+        rows: the frame of ``assemble.label_rows``.
+        train: first and last training session.
+        validation: first and last validation session.
+    """
+    in_train, in_validation = pl.col("session").is_between(*train), pl.col("session").is_between(*validation)
+    split = pl.when(in_train).then(pl.lit("train")).otherwise(pl.lit("validation"))
+    return rows.filter(in_train | in_validation).with_columns(split=split)
+
+
 def labelled_sessions(rows: pl.DataFrame) -> tuple[LabelledSession, ...]:
     """Return the sessions of labelled rows with a hash of all their values.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from vpoc_ml.artifacts.metrics import Metrics, PolicyMetrics, SessionGain
+from vpoc_ml.artifacts.metrics import Metrics, Policy, PolicyMetrics, SessionGain
 from vpoc_ml.artifacts.track_record import Fold, FoldMetrics, FoldModel, TrackRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
@@ -104,40 +105,57 @@ def policy_by_fold(
 
     A single fold is cut into two halves by its sessions. None with fewer than three sessions to measure on.
     """
+    parts = _parts(track)
+    if sum(len(part) for part in parts[1:]) < MIN_PART_SESSIONS:
+        return None
+    chosen = policies_by_fold(track, candidate, config, instrument)
+    decided = [_decision_rows(track, candidate, track["session"].is_in(part.implode()), instrument) for part in parts]
+    traded = [apply_policy(policy, rows) for policy, rows in zip(chosen.values(), decided[1:], strict=True)]
+    measured = track["session"].is_in(pl.concat(parts[1:]).implode())
+    rows = LabelledRows.of(track.filter(measured))
+    resamples = resamples_of(rows, config.evaluation)
+    sums = reduce(candidate.where(measured.to_numpy()), rows, config.evaluation.huber_delta)
+    return evaluate_policy(
+        list(chosen.values())[-1],
+        decided[0],
+        _decision_rows(track, candidate, measured, instrument),
+        resamples,
+        rank_ic=describe(sums, resamples).rank_ic,
+        instrument=instrument,
+        round_turn_cost=round_turn_cost(config, instrument),
+        trades=joined_trades(traded),
+    )
+
+
+def policies_by_fold(
+    track: pl.DataFrame, candidate: Forecast, config: RunConfig, instrument: Instrument
+) -> dict[date, Policy]:
+    """Return the policy of every fold but the first by the fold's first session, oldest first.
+
+    It is chosen on the last ``POLICY_SESSIONS`` sessions before the fold. A row whose label ends in the fold does not
+    count: its return is not known when the fold begins. A single fold is cut into two halves by its sessions.
+    """
+    parts, chosen = _parts(track), {}
+    cost = round_turn_cost(config, instrument) / instrument.tick_value
+    for number, part in enumerate(parts[1:], start=1):
+        before = pl.concat(parts[:number]).tail(POLICY_SESSIONS)
+        begin = track.filter(pl.col("session") == part[0])["ts"].min()
+        earlier = track.select(pl.col("session").is_in(before.implode()) & (pl.col("label_end") < begin)).to_series()
+        chosen[part[0]] = choose_policy(_decision_rows(track, candidate, earlier, instrument), cost)
+    return chosen
+
+
+def _parts(track: pl.DataFrame) -> list[pl.Series]:
+    """Return the sessions of each fold, oldest first; of a single fold its two halves."""
     periods = track.select("session", "fold").unique().sort("session")
     if periods["fold"].n_unique() == 1:
         half = pl.int_range(periods.height) < periods.height // 2
         periods = periods.with_columns(fold=pl.when(half).then(pl.lit("first")).otherwise(pl.lit("second")))
-    parts = [part["session"] for part in periods.partition_by("fold", maintain_order=True)]
-    if sum(len(part) for part in parts[1:]) < MIN_PART_SESSIONS:
-        return None
-    cost = round_turn_cost(config, instrument)
+    return [part["session"] for part in periods.partition_by("fold", maintain_order=True)]
 
-    def rows_of(sessions: pl.Series) -> DecisionRows:
-        chosen = track["session"].is_in(sessions.implode())
-        return DecisionRows.of(track.filter(chosen), candidate.where(chosen.to_numpy()), instrument.tick_size)
 
-    traded, before, policy = [], parts[0], None
-    for part in parts[1:]:
-        policy = choose_policy(rows_of(before.tail(POLICY_SESSIONS)), cost / instrument.tick_value)
-        traded.append(apply_policy(policy, rows_of(part)))
-        before = pl.concat([before, part])
-    assert policy is not None
-    measured = pl.concat(parts[1:])
-    of_measured = track["session"].is_in(measured.implode())
-    rows = LabelledRows.of(track.filter(of_measured))
-    resamples = resamples_of(rows, config.evaluation)
-    sums = reduce(candidate.where(of_measured.to_numpy()), rows, config.evaluation.huber_delta)
-    return evaluate_policy(
-        policy,
-        rows_of(parts[0]),
-        rows_of(measured),
-        resamples,
-        rank_ic=describe(sums, resamples).rank_ic,
-        instrument=instrument,
-        round_turn_cost=cost,
-        trades=joined_trades(traded),
-    )
+def _decision_rows(track: pl.DataFrame, candidate: Forecast, chosen: pl.Series, instrument: Instrument) -> DecisionRows:
+    return DecisionRows.of(track.filter(chosen), candidate.where(chosen.to_numpy()), instrument.tick_size)
 
 
 def track_record(

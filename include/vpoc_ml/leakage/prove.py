@@ -12,11 +12,12 @@ from vpoc_ml.config import DatasetConfig, RunConfig
 from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset.splits import sessions_needed
 from vpoc_ml.features.history import HISTORY_SESSIONS
-from vpoc_ml.leakage import degenerate, invariance, lookback, placebo, training_set
+from vpoc_ml.leakage import degenerate, folds, invariance, lookback, placebo, training_set
+from vpoc_ml.leakage.folds import WalkForward
 from vpoc_ml.leakage.generated_markets import awkward, martingale, regular, rolled
 from vpoc_ml.leakage.lookback import DeclaredFeature
 from vpoc_ml.leakage.market import Build
-from vpoc_ml.leakage.training_set import Fit
+from vpoc_ml.leakage.training_set import Fit, Tables
 from vpoc_ml.leakage.violations import feature_columns
 
 CHECK_DESCRIPTIONS = {
@@ -29,6 +30,7 @@ CHECK_DESCRIPTIONS = {
     degenerate.CHECK: "features that vary, each with information of its own, and no raw price",
     placebo.CHECK: "no feature that correlates with what follows on a market nothing can predict",
     training_set.CHECK: "training rows, labels and fitted numbers that depend on no later session",
+    folds.CHECK: "folds whose fitted numbers, policy and predictions depend on earlier sessions only",
 }
 """What each check expects, as reports show it."""
 
@@ -74,6 +76,7 @@ def prove(
     build: Build,
     registry: Mapping[str, DeclaredFeature],
     fit: Fit,
+    walk: WalkForward,
     dataset: DatasetConfig,
     *,
     extended: Build | None = None,
@@ -88,7 +91,8 @@ def prove(
         build: the feature builder to check.
         registry: the declared family, window and warm-up of each feature it computes.
         fit: the builder of the training set from those features.
-        dataset: horizon, clip and embargo that ``fit`` works with.
+        walk: the folds of those features.
+        dataset: horizon, clip and embargo that ``fit`` and ``walk`` work with.
         extended: the same builder with optional features added; the checks that compare bits use it.
         history: sessions that these features read of a predecessor.
         contracts: contracts of the placebo market; fewer have less statistical power.
@@ -98,8 +102,12 @@ def prove(
     on_check("bits")
     parts = [_check_awkward(extended or build, registry, history, seed), _check_regular(build, registry)]
     on_check(training_set.CHECK)
-    checked = training_set.check_training(fit, build, rolled(), dataset, seed)
+    markets = rolled()
+    checked = training_set.check_training(fit, build, markets, dataset, seed)
     parts.append(_Checked({training_set.CHECK: checked.rows}, checked.violations))
+    on_check(folds.CHECK)
+    by_fold = folds.check_folds(walk, Tables.of_markets(markets, build), dataset, seed)
+    parts.append(_Checked({folds.CHECK: by_fold.comparisons}, by_fold.violations))
     on_check(placebo.CHECK)
     skills, names, last = _check_martingale(build, contracts, seed)
     parts.append(last)

@@ -102,24 +102,36 @@ def _perturb_sessions_after(market: Market, last: date, seed: int) -> Market:
 
 def _check_fitted(original: TrainingSet, perturbed: TrainingSet) -> list[Violation]:
     """Compare training rows and fitted values with those of perturbed later sessions."""
-    one, other = (each.frame.filter(pl.col("split") == "train") for each in (original, perturbed))
+    one, other = (each._replace(frame=each.frame.filter(pl.col("split") == "train")) for each in (original, perturbed))
+    return fitted_differences(CHECK, one, other, "when later sessions are replaced", _FIT)
+
+
+def fitted_differences(check: str, one: TrainingSet, other: TrainingSet, how: str, remedy: str) -> list[Violation]:
+    """Return a violation for each column and each fitted value in which two training sets differ.
+
+    Args:
+        check: name of the check.
+        one: the training set as it should be.
+        other: the same rows, columns and values, as they are.
+        how: how ``other`` was computed, such as "when later sessions are replaced".
+        remedy: what to do about a difference.
+    """
     violations = []
-    if one.columns != other.columns or not one.select(KEYS).equals(other.select(KEYS)):
-        expected = f"the same {one.height} training rows and {one.width} columns"
-        found = f"{other.height} and {other.width}, or others, when later sessions are replaced"
-        violations.append(Violation(CHECK, ALL, None, None, expected, found, _FIT))
+    if one.frame.columns != other.frame.columns or not one.frame.select(KEYS).equals(other.frame.select(KEYS)):
+        expected = f"the same {one.frame.height} rows and {one.frame.width} columns"
+        found = f"{other.frame.height} and {other.frame.width}, or others, {how}"
+        violations.append(Violation(check, ALL, None, None, expected, found, remedy))
     else:
-        for name in (name for name in one.columns if one[name].dtype.is_float()):
-            was, now = (each[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for each in (one, other))
+        for name in (name for name in one.frame.columns if one.frame[name].dtype.is_float()):
+            was, now = (each.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for each in (one, other))
             wrong = np.flatnonzero(changed(was, now))
             if wrong.size:
                 row = int(wrong[0])
-                found = f"{now[row]:.9g} when later sessions are replaced ({wrong.size} training rows differ)"
-                violations.append(Violation(CHECK, name, one["ts"][row], row, f"{was[row]:.9g}", found, _FIT))
-    for name, value in original.statistics.items():
-        if repr(value) != repr(perturbed.statistics.get(name)):
-            expected, found = "the same when later sessions are replaced", "another value"
-            violations.append(Violation(CHECK, name, None, None, expected, found, _FIT))
+                found = f"{now[row]:.9g} {how} ({wrong.size} rows differ)"
+                violations.append(Violation(check, name, one.frame["ts"][row], row, f"{was[row]:.9g}", found, remedy))
+    for name, value in one.statistics.items():
+        if repr(value) != repr(other.statistics.get(name)):
+            violations.append(Violation(check, name, None, None, f"the same {how}", "another value", remedy))
     return violations
 
 

@@ -179,6 +179,7 @@ def _fetch(run: Run, fold: Fold, trained: FoldModel, folder: Path) -> bool:
 def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, int]:
     """Train a fold in a folder of the run and store it; return its record and the number of rows read."""
     from vpoc_ml.dataset.assemble import fit_training_set
+    from vpoc_ml.dataset.folds import window_rows
     from vpoc_ml.evaluation.baselines import fit_baselines
     from vpoc_ml.evaluation.evaluate import rank_of_zero
     from vpoc_ml.models.bundle import load_model
@@ -186,10 +187,8 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
 
     symbol, config = run.config.data.instrument, run.config
     rows = labelled_rows(run, fold.train.first, fold.validation.last)
-    windows = pl.col("session").is_between(fold.train.first, fold.train.last)
-    held = pl.col("session").is_between(fold.validation.first, fold.validation.last)
-    split = pl.when(windows).then(pl.lit("train")).otherwise(pl.lit("validation"))
-    frame = rows.frame.filter(windows | held).with_columns(split=split)
+    train_days, held_days = ((part.first, part.last) for part in (fold.train, fold.validation))
+    frame = window_rows(rows.frame, train_days, held_days)
     built = fit_training_set(replace(rows, frame=frame), config)
     folder = run.lake.folder(layout.fold_folder(run.name, fold.name))
     write_training_folder(folder, built.frame, built.statistics.to_json(), config, fold.key)

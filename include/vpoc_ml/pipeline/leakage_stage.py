@@ -60,8 +60,8 @@ def gate_leakage(run: Run, contracts: list[str]) -> LeakageGateResult:
 
 
 def prove_code(config: RunConfig) -> LeakageProof:
-    """Return the leakage proof of the features and the training set that ``config`` selects."""
-    from vpoc_ml.leakage.product_builders import feature_builder, training_set_builder
+    """Return the leakage proof of the features, the training set and the folds that ``config`` selects."""
+    from vpoc_ml.leakage.product_builders import feature_builder, training_set_builder, walk_forward_builder
     from vpoc_ml.leakage.prove import config_for_proof, prove
 
     extras, profile = config.features.extras, config.profile
@@ -70,6 +70,7 @@ def prove_code(config: RunConfig) -> LeakageProof:
         feature_builder(profile),
         ALL_FEATURES,
         training_set_builder(sized),
+        walk_forward_builder(sized),
         sized.dataset,
         extended=feature_builder(profile, extras) if extras else None,
         history=required_history(extras).history,
