@@ -47,14 +47,16 @@ def test_folds_of_some_sessions_are_named_by_their_first_one():
 
 
 def test_a_rolling_window_keeps_its_length():
-    folds = plan_folds(days(60), DatasetConfig(history_sessions=20), EvaluationConfig(fold="10"))
+    folds = plan_folds(
+        days(60), DatasetConfig(history_sessions=20), EvaluationConfig(fold="10", min_history_sessions=30)
+    )
     assert [len(fold.train) + len(fold.validation) for fold in folds] == [19, 19, 19]
     assert numbers(folds[-1].train)[0] == 50 - 1 - 20
 
 
 def test_no_folds_where_they_are_off_or_the_history_is_short():
     assert plan_folds(days(60), DatasetConfig(), EvaluationConfig(fold="off")) == ()
-    assert plan_folds(days(30), DatasetConfig(), EvaluationConfig()) == ()
+    assert plan_folds(days(25), DatasetConfig(), EvaluationConfig()) == ()
 
 
 def test_labels_over_sessions_widen_the_gap():
@@ -68,7 +70,7 @@ def test_labels_over_sessions_widen_the_gap():
 def test_a_long_gap_delays_the_first_fold():
     # training, gap, a quarter of these 31 for validation, gap
     assert first_test_session(DatasetConfig(horizon="20s"), EvaluationConfig()) == 3 + 20 + 8 + 20
-    assert first_test_session(DatasetConfig(), EvaluationConfig()) == 30
+    assert first_test_session(DatasetConfig(), EvaluationConfig()) == 25
 
 
 def test_a_window_without_training_sessions_is_refused():

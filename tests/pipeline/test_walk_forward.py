@@ -177,6 +177,28 @@ def test_a_fold_refuses_rows_that_changed_after_the_plan(nights, tmp_path):
         sessions.write_bytes(stored)
 
 
+def test_a_damaged_model_is_trained_again_to_the_same_bits(nights):
+    lake, _, _ = nights
+    fold = plan_of(lake, "second").folds[-1]
+    weights = lake / layout.track_folder("ES", fold.key) / "best_model.safetensors"
+    content, stored = weights.read_bytes(), predictions(lake, fold.key)
+    weights.write_bytes(content[:-1])
+    (lake / layout.fold_predictions_key("ES", fold.key)).unlink()
+    assert pipeline.train_fold(str(lake), "second", fold.name).reason == "new"
+    assert weights.read_bytes() == content
+    assert predictions(lake, fold.key).equals(stored)
+
+
+def test_a_run_with_fewer_sessions_takes_no_prediction_away(nights, tmp_path):
+    lake, _, delivery = nights  # its bars are those of the fewer sessions from here on
+    key = plan_of(lake, "second").folds[-1].key
+    before = predictions(lake, key)
+    run(lake, "again", first_sessions(delivery, tmp_path / "raw", 11), "track-record")
+    assert predictions(lake, key).equals(before)
+    track = pl.read_parquet(lake / "runs" / "again" / layout.TRACK_RECORD_PREDICTIONS)
+    assert track["session"].max() < before["session"].max(), "it does not read sessions that it does not have"
+
+
 def test_an_unknown_fold_is_refused(nights):
     lake, _, _ = nights
     with pytest.raises(ArtifactError, match="a fold 2020-01-01"):

@@ -465,7 +465,7 @@ class EvaluationConfig(Section):
         json_schema_extra={"examples": ["contract", "20", "60", "off"]},
     )
     min_history_sessions: int = Field(
-        30,
+        25,
         ge=8,
         le=5000,
         description="Usable sessions before the first fold; fewer give a longer track record that begins with models of"

@@ -11,7 +11,7 @@ import logging
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -121,10 +121,9 @@ def train_fold(run: Run, name: str, *, on_progress: OnProgress = lambda record: 
         for each in labelled_sessions(run).sessions
         if fold.test.first <= each.session <= fold.test.last
     }
-    build_key = BuildKey(test, fold.key, code_digest("vpoc_ml.evaluation.fold_predictions"))
     key = layout.fold_predictions_key(run.config.data.instrument, fold.key)
-    trained, reason = read_fold_model(run, fold), run.lake.stale_reason(key, build_key)
-    if trained is not None and reason is None:
+    trained, known = read_fold_model(run, fold), _known_sessions(run, key, fold, test)
+    if trained is not None and known == test.keys():
         rows = run.lake.require_manifest(key).rows
         return FoldResult(rows_in=rows, rows_out=rows, skipped=True, key=fold.key, best_epoch=trained.best_epoch)
     rows_read, why = 0, "new sessions"
@@ -133,7 +132,9 @@ def train_fold(run: Run, name: str, *, on_progress: OnProgress = lambda record: 
             trained, rows_read = _train(run, fold, on_progress)
             _fetch(run, fold, trained, Path(temporary))
             why = "new"
-        predicted, rows_new = _predict(run, fold, trained, Path(temporary), build_key)
+        with run.lake.writing(f"track-{fold.key}"):  # another run may predict the same fold
+            known = _known_sessions(run, key, fold, test)
+            predicted, rows_new = _predict(run, fold, trained, Path(temporary), test, known)
     return FoldResult(
         rows_in=rows_read + rows_new,
         rows_out=predicted,
@@ -142,6 +143,20 @@ def train_fold(run: Run, name: str, *, on_progress: OnProgress = lambda record: 
         key=fold.key,
         best_epoch=trained.best_epoch,
     )
+
+
+def _known_sessions(run: Run, key: str, fold: Fold, test: Mapping[str, str]) -> set[str]:
+    """Return the sessions of ``test`` (session: digest) whose stored predictions are valid; none of a damaged file."""
+    manifest = run.lake.manifest(key)
+    if manifest is None or (manifest.config, manifest.code) != (fold.key, _prediction_code()):
+        return set()
+    if not run.lake.up_to_date(key, BuildKey(manifest.inputs, manifest.config, manifest.code)):
+        return set()
+    return {day for day, digest in test.items() if manifest.inputs.get(day) == digest}
+
+
+def _prediction_code() -> str:
+    return code_digest("vpoc_ml.evaluation.fold_predictions")
 
 
 def read_fold_model(run: Run, fold: Fold) -> FoldModel | None:
@@ -226,33 +241,41 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
     return trained, rows.frame.height
 
 
-def _predict(run: Run, fold: Fold, trained: FoldModel, folder: Path, build_key: BuildKey) -> tuple[int, int]:
+def _predict(
+    run: Run, fold: Fold, trained: FoldModel, folder: Path, test: Mapping[str, str], known: set[str]
+) -> tuple[int, int]:
     """Add the predictions of sessions that are new or have changed; return the rows of the fold and the new ones.
 
-    ``folder`` holds the fold's model.
-    Stored predictions of all other sessions stay as they are, to the bit.
+    Stored predictions of all other sessions stay as they are, to the bit. So do later ones, where the run is of a past
+    night.
+
+    Args:
+        run: the run.
+        fold: the fold.
+        trained: its record.
+        folder: holds the fold's model.
+        test: the fold's test sessions with their digests.
+        known: those whose stored predictions are valid.
     """
     from vpoc_ml.evaluation.fold_predictions import predict_fold
     from vpoc_ml.models.bundle import load_model
 
-    symbol = run.config.data.instrument
-    key = layout.fold_predictions_key(symbol, fold.key)
+    key = layout.fold_predictions_key(run.config.data.instrument, fold.key)
     manifest = run.lake.manifest(key)
-    kept: list[pl.DataFrame] = []
-    known: set[str] = set()
-    if manifest is not None and (manifest.config, manifest.code) == (build_key.config, build_key.code):
-        known = {day for day, digest in build_key.inputs.items() if manifest.inputs.get(day) == digest}
-        stored = run.lake.read_frame(key)
-        kept = [stored.filter(pl.col("session").is_in([date.fromisoformat(day) for day in known]))]
-    wanted = sorted(date.fromisoformat(day) for day in build_key.inputs.keys() - known)
-    rows = labelled_rows(run, wanted[0], wanted[-1]).frame if wanted else None
-    new = []
-    if rows is not None:
+    wanted = sorted(date.fromisoformat(day) for day in test.keys() - known)
+    parts: list[pl.DataFrame] = []
+    inputs = dict(test)
+    if known and manifest is not None:
+        inputs = {**manifest.inputs, **test}
+        parts.append(run.lake.read_frame(key).filter(~pl.col("session").is_in(wanted)))
+    new = 0
+    if wanted:
+        rows = labelled_rows(run, wanted[0], wanted[-1]).frame.filter(pl.col("session").is_in(wanted))
         model = load_model(folder / layout.BEST_MODEL_CARD)
-        own = rows.filter(pl.col("session").is_in(wanted))
-        new = [predict_fold(own, model, trained.baselines, trained.target_quantiles)]
-    made = run.lake.write_frame(key, pl.concat([*kept, *new]).sort("ts"), build_key)
-    return made.rows, new[0].height if new else 0
+        parts.append(predict_fold(rows, model, trained.baselines, trained.target_quantiles))
+        new = parts[-1].height
+    build_key = BuildKey(inputs, fold.key, _prediction_code())
+    return run.lake.write_frame(key, pl.concat(parts).sort("ts"), build_key).rows, new
 
 
 @stage
@@ -268,11 +291,15 @@ def build_track_record(run: Run) -> TrackRecordResult:
     if plan is None:
         return TrackRecordResult(rows_in=0, rows_out=0, skipped=True, reason="one split: there are no folds", folds=0)
     symbol, parts, models = run.config.data.instrument, [], {}
+    days = [day.session for day in labelled_sessions(run).sessions]
     for fold in plan.folds:
         models[fold.name] = _require_fold_model(run, fold)
-        frame = run.lake.read_frame(layout.fold_predictions_key(symbol, fold.key))
-        inside = pl.col("session").is_between(fold.test.first, fold.test.last)
-        parts.append(frame.filter(inside).with_columns(fold=pl.lit(fold.name)))
+        key = layout.fold_predictions_key(symbol, fold.key)
+        test = [day for day in days if fold.test.first <= day <= fold.test.last]
+        frame, manifest = run.lake.load(key)
+        if absent := sorted({day.isoformat() for day in test} - manifest.inputs.keys()):
+            raise ArtifactError(run.lake.location(key), f"predictions of session {absent[0]}", "none")
+        parts.append(frame.filter(pl.col("session").is_in(test)).with_columns(fold=pl.lit(fold.name)))
     track = pl.concat(parts).sort("ts")
     record = track_record(track, plan.folds, models, plan.preset_key, run.config)
     inputs = {fold.name: fold.key for fold in plan.folds}
@@ -305,11 +332,7 @@ def prepare_refit(run: Run, plan: FoldPlan) -> Path:
     inside = pl.col("label_end") <= end + timedelta(minutes=1)  # type: ignore[operator]
     frame = frame.filter(inside).with_columns(split=pl.lit("train"))
     built = fit_training_set(replace(rows, frame=frame), run.config)
-    newest = plan.folds[-1]
-    stored = run.lake.read_json(
-        f"{layout.track_folder(run.config.data.instrument, newest.key)}/{layout.TRAINING_CONFIG}"
-    )
-    record = TrainingRecord.model_validate(stored)
+    record = _require_fold_model(run, plan.folds[-1])
     config = run.config.model_copy(
         update={
             "preset": record.preset,
