@@ -26,7 +26,6 @@ from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
 RETURNS = ("ret", "ret_close")
-LABELLED = (*KEYS, "label_end", "ret", "ret_close", "entry_price", "exit_price", "last_ret")
 LEADING = (*KEYS, "split", "label_end", "ret", "ret_close", "y", "weight", "entry_price", "exit_price", "last_ret")
 
 
@@ -52,8 +51,8 @@ class TrainingSet:
 class LabelledFrame:
     """Labelled rows of all contracts before any split: nothing in them was fitted.
 
-    ``frame`` is sorted by ts and has the columns of ``LABELLED``, for some targets ``volatility``, and the Float32
-    columns ``features``. ``front_rows`` are the rows of each contract's front period, ``lost_rows`` those of them that
+    ``frame`` is sorted by ts. It has keys, labels and prices, for some targets ``volatility``, and the Float32 columns
+    ``features``. ``front_rows`` are the rows of each contract's front period, ``lost_rows`` those of them that
     its warm-up cost.
     """
 

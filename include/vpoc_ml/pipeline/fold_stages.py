@@ -208,8 +208,9 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
     folder = run.lake.folder(layout.fold_folder(run.name, fold.name))
     write_training_folder(folder, built.frame, built.statistics.to_json(), config, fold.key)
     launch(folder, on_progress=on_progress)
-    result = TrainingResult.read(folder / layout.TRAINING_RESULT, what="the result of the training", remedy="")
-    record = TrainingRecord.read(folder / layout.TRAINING_CONFIG, what="the record of the training", remedy="")
+    remedy = f"Run the stage train-fold again for fold {fold.name}."
+    result = TrainingResult.read(folder / layout.TRAINING_RESULT, what="the result of the training", remedy=remedy)
+    record = TrainingRecord.read(folder / layout.TRAINING_CONFIG, what="the record of the training", remedy=remedy)
     model = load_model(folder / layout.BEST_MODEL_CARD)
     labelled = built.frame.filter(pl.col("weight") == 1)
     train, validation = (labelled.filter(pl.col("split") == name) for name in ("train", "validation"))
@@ -316,8 +317,10 @@ def refit_key(run: Run, plan: FoldPlan) -> str:
     return _digest(plan.preset_key, _choices(run, plan).model_dump_json(), " ".join(day.digest for day in days))
 
 
-def prepare_refit(run: Run, plan: FoldPlan) -> Path:
+def prepare_refit(run: Run, plan: FoldPlan, key: str) -> Path:
     """Write the training set of the shipped model, all rows of it training rows; return its folder in the run's.
+
+    ``key`` is its ``refit_key``.
 
     The network's settings are those of the newest fold, which a fallback preset may have trained. Training does not
     fall back to another preset: the track record would no longer be that of the model.
@@ -342,7 +345,7 @@ def prepare_refit(run: Run, plan: FoldPlan) -> Path:
         }
     )
     folder = run.folder / layout.REFIT
-    write_training_folder(folder, built.frame, built.statistics.to_json(), config, refit_key(run, plan))
+    write_training_folder(folder, built.frame, built.statistics.to_json(), config, key)
     write_json(folder / REFIT_FILE, _choices(run, plan).to_json())
     return folder
 

@@ -124,7 +124,7 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     pointer = layout.trained_key(fingerprint)
     source = _reused(run, pointer)
     if source is None:
-        folder = run.folder if plan is None else prepare_refit(run, plan)
+        folder = run.folder if plan is None else prepare_refit(run, plan, fingerprint)
         curves = Curves(lambda: registry_of(run.lake).mlflow, run.name)
 
         def on_record(record: ProgressRecord) -> None:
