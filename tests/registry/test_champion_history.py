@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from vpoc_ml.registry.champion_history import champions_of
-from vpoc_ml.registry.ledger import LedgerEntry
+from vpoc_ml.registry.ledger import LedgerEntry, champions_of
 from vpoc_ml.registry.model_key import ModelKey
 
 KEY = ModelKey("ES", "1m", "rank")

@@ -10,6 +10,8 @@ Both are valid, and the next append continues from there. Any other last line wa
 
 If the process is killed while it writes, the last line is torn. The next ``append`` moves it to ``<ledger>.torn`` and
 records that in an entry of its own.
+
+``champions_of`` replays the entries: they say which version was the champion of a key at any time.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Protocol
 from filelock import FileLock
 
 from vpoc_ml.errors import InvalidValueError, RegistryError
+from vpoc_ml.registry.model_key import ModelKey
 
 logger = logging.getLogger(__name__)
 
@@ -281,3 +284,50 @@ def append_bytes(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def champions_of(entries: Sequence[LedgerEntry], key: ModelKey, until: datetime | None = None) -> list[int]:
+    """Return the champions of ``key`` in the order of their promotion, the current one last.
+
+    A rollback removes the last champion.
+
+    Args:
+        entries: all entries of the ledger. Keys assigned by the migration apply to earlier entries too.
+        key: key of the champions.
+        until: timezone-aware; later decisions are left out. The order of the ledger counts: a decision is included
+            if any following decision is, even if a wrong clock gave it a later time.
+    """
+    return [version for version, of in champion_history(entries, until) if of == str(key)]
+
+
+def champion_history(entries: Sequence[LedgerEntry], until: datetime | None = None) -> list[tuple[int, str | None]]:
+    """Return version and key of the champions of all keys, in the order of their promotion.
+
+    The first ledgers had one champion for all keys. Their rollbacks removed the last champion of any key.
+    """
+    assigned = _assigned(entries)
+    history: list[tuple[int, str | None]] = []
+    decisions = [entry for entry in entries if entry.action in (PROMOTE, ROLLBACK)]
+    while until is not None and decisions and datetime.fromisoformat(decisions[-1].time) > until:
+        decisions.pop()
+    for entry in decisions:
+        if entry.action == PROMOTE and entry.version is not None:
+            history.append((entry.version, entry.key or assigned.get(entry.version)))
+        elif entry.action == ROLLBACK:
+            history.pop(max(index for index, (_, of) in enumerate(history) if entry.key in (None, of)))
+    return history
+
+
+def key_of(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> str | None:
+    """Return the text of the entry's key, also for an entry written before there were keys."""
+    return entry.key or _assigned(entries).get(entry.version)
+
+
+def _assigned(entries: Sequence[LedgerEntry]) -> dict[int | None, str | None]:
+    """Return the keys that the migration assigned to versions registered before there were keys."""
+    return {entry.version: entry.key for entry in entries if entry.action == ASSIGN}
+
+
+def keys(entries: Sequence[LedgerEntry]) -> list[ModelKey]:
+    """Return all keys in the ledger, sorted."""
+    return sorted({ModelKey.parse(entry.key) for entry in entries if entry.key is not None})

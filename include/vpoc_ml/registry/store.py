@@ -20,11 +20,9 @@ from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.champion_history import champions_of, key_of
-from vpoc_ml.registry.download import local_copy
-from vpoc_ml.registry.ledger import LedgerEntry
+from vpoc_ml.registry.ledger import LedgerEntry, champions_of, key_of
 from vpoc_ml.registry.mlflow_copies import stored_points
-from vpoc_ml.registry.mlflow_store import ModelVersion
+from vpoc_ml.registry.mlflow_store import ModelVersion, local_copy
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 
