@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from vpoc_ml import config as configuration
 from vpoc_ml import pipeline
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
 from vpoc_ml.evaluation.evaluate import rank_of_zero

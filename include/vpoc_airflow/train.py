@@ -11,7 +11,7 @@ from vpoc_airflow import stage_tasks
 from vpoc_ml import pipeline
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.training_progress import EpochRecord, ProgressRecord
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import InputError
 from vpoc_ml.pipeline.events import StageEvent, notify
 from vpoc_ml.training.launch.run_inputs import run_fingerprint

@@ -9,10 +9,9 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student
 from sklearn.linear_model import Ridge
 
-from vpoc_ml.analysis import ablation as module
-from vpoc_ml.analysis.ablation import FULL, RIDGE_PENALTY, ablation, variants
+from vpoc_ml.analysis import skill as module
 from vpoc_ml.analysis.analyze import by_family, clusters_beside_families
-from vpoc_ml.analysis.skill import critical_t, skills
+from vpoc_ml.analysis.skill import FULL, RIDGE_PENALTY, ablation, critical_t, skills, variants
 from vpoc_ml.config import resolve
 
 CONFIG = resolve("smoke")

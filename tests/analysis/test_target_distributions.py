@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.analysis.target_distributions import target_distributions
+from vpoc_ml.analysis.distribution import target_distributions
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.labels import known_volatility
 from vpoc_ml.dataset.targets import KINDS, fit_target

@@ -101,7 +101,7 @@ def test_plan_without_contracts_fails_instead_of_skipping_everything(run_dag):
 
 
 def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
-    from vpoc_ml.config.stored import read_config
+    from vpoc_ml.config.overrides import read_config
     from vpoc_ml.training.launch.run_inputs import run_fingerprint
 
     run = run_dag()

@@ -17,8 +17,7 @@ from vpoc_ml.config import ProfileConfig
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile import kernels
 from vpoc_ml.profile.kernels import Rule, TickBars
-from vpoc_ml.profile.rth_structure import bracket_counts, find_prints, opening_ranges
-from vpoc_ml.profile.sessions import build_sessions, naked_levels
+from vpoc_ml.profile.sessions import bracket_counts, build_sessions, find_prints, naked_levels, opening_ranges
 from vpoc_ml.profile.tick_bars import SPREADS
 
 ONE_PRICE, TWO_PRICE = 1, 2

@@ -29,9 +29,9 @@ from vpoc_ml.market.roll_table import (
     roll_table,
     stated_step,
 )
+from vpoc_ml.synthetic.generate import plan_market
 from vpoc_ml.synthetic.planted_rules import Planted
 from vpoc_ml.synthetic.price_path import simulate
-from vpoc_ml.synthetic.trading_days import plan_market
 
 CODES = ["ESH24", "ESM24", "ESU24"]
 MONDAY = date(2024, 3, 4)

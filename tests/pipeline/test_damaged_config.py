@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml import cli, config, pipeline
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.launch import seed_study

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from vpoc_ml import pipeline
 from vpoc_ml.cli import app
 from vpoc_ml.config import resolve
-from vpoc_ml.config.stored import load_stored
+from vpoc_ml.config.overrides import load_stored
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.manifest import CHECKSUM, with_checksum

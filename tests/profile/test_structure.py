@@ -15,8 +15,7 @@ from tests.profile.reference import Bar
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import ArtifactError, InvalidValueError
 from vpoc_ml.profile.histogram import build_nodes, find_nodes, high_nodes_before
-from vpoc_ml.profile.rth_structure import build_prints, opening_ranges
-from vpoc_ml.profile.sessions import build_composites, build_sessions, naked_levels
+from vpoc_ml.profile.sessions import build_composites, build_prints, build_sessions, naked_levels, opening_ranges
 from vpoc_ml.profile.tick_bars import SPREADS, tick_bars
 
 CONFIG = ProfileConfig()

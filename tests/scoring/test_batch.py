@@ -11,7 +11,7 @@ import pytest
 
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.registry.model_key import ModelKey
-from vpoc_ml.scoring.batch import score_bars
+from vpoc_ml.scoring import score_bars
 
 KEY = ModelKey("ES", "15m", "rank_gauss")
 START = datetime(2025, 1, 6, 14, 30, tzinfo=UTC)

@@ -21,10 +21,9 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions, sessions
 from vpoc_ml.market.instruments import TICK_TOLERANCE, instrument
 from vpoc_ml.market.roll_table import front_periods
-from vpoc_ml.synthetic.generate import SyntheticMarket, write_market
+from vpoc_ml.synthetic.generate import SyntheticMarket, most_contracts, plan_market, write_market
 from vpoc_ml.synthetic.planted_rules import Planted
 from vpoc_ml.synthetic.price_path import simulate
-from vpoc_ml.synthetic.trading_days import most_contracts, plan_market
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.synthetic import price_path
-from vpoc_ml.synthetic.generate import write_market
+from vpoc_ml.synthetic.generate import LEAD, plan_market, write_market
 from vpoc_ml.synthetic.planted_rules import (
     CHANGE_SCALE,
     LINEAR,
@@ -39,7 +39,6 @@ from vpoc_ml.synthetic.planted_rules import (
     overlap_drift,
 )
 from vpoc_ml.synthetic.price_path import MarketBlock, simulate
-from vpoc_ml.synthetic.trading_days import LEAD, plan_market
 
 ES = instrument("ES")
 DAYS = sessions(ES.calendar, date(2022, 1, 3), date(2022, 3, 1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vpoc_ml.config import MachineConfig
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import DeviceError, GpuBusyError
 from vpoc_ml.training.hardware.device import CONTEXT_BYTES, WORKER_VARIABLE, DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.hardware.probe import GIB, DrmGpu, Gpu, Hardware

@@ -20,7 +20,7 @@ from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.models.ridge import fit_ridge
 from vpoc_ml.models.stacking import apply_stack, fit_stack
 from vpoc_ml.registry.model_key import ModelKey
-from vpoc_ml.scoring.batch import score_bars
+from vpoc_ml.scoring import score_bars
 from vpoc_ml.training.launch import saving
 from vpoc_ml.training.launch.job import train_run
 

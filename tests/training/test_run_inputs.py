@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vpoc_ml.config import resolve
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.training.launch.run_inputs import INPUTS, drop_inputs, hash_inputs, share_inputs
 

@@ -11,7 +11,7 @@ from vpoc_ml import config as configuration
 from vpoc_ml.artifacts.metrics import ValidationMetrics
 from vpoc_ml.artifacts.studies import TrialRecord, TrialScore
 from vpoc_ml.config import resolve
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import (
     ArtifactError,
     ConfigError,

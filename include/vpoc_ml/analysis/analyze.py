@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from vpoc_ml.analysis.ablation import MODELS, ablation
 from vpoc_ml.analysis.clusters import cluster, spearman
-from vpoc_ml.analysis.distribution import describe, drift, extremes, scaler_effects
-from vpoc_ml.analysis.skill import critical_t, skills
-from vpoc_ml.analysis.target_distributions import target_distributions
+from vpoc_ml.analysis.distribution import describe, drift, extremes, scaler_effects, target_distributions
+from vpoc_ml.analysis.skill import MODELS, ablation, critical_t, skills
 from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view
 from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.config import RunConfig

@@ -6,7 +6,6 @@ the DAG is generated from the same fields, limits and descriptions. This package
 the standard library only, because DAG files import it while they are parsed.
 """
 
-from vpoc_ml.config.form import form_fields, number_field
 from vpoc_ml.config.overrides import change, parse_override, resolve
 from vpoc_ml.config.presets import (
     PRESETS,
@@ -20,7 +19,7 @@ from vpoc_ml.config.presets import (
     smoke,
     top5,
 )
-from vpoc_ml.config.schema import number, setting_keys
+from vpoc_ml.config.schema import form_fields, number, number_field, setting_keys
 from vpoc_ml.config.settings import (
     DataConfig,
     DatasetConfig,

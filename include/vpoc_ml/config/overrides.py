@@ -1,10 +1,11 @@
-"""Single settings changed by dotted key: from a command line, a form, a run's conf."""
+"""A configuration made of text: settings changed by dotted key (command line, form, conf), or a run's stored file."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +14,13 @@ from vpoc_ml.config.presets import preset
 from vpoc_ml.config.renamed import PARAMETERS, THRESHOLDS, current_names
 from vpoc_ml.config.schema import KINDS, field_of, is_list, number, setting_keys, setting_schema
 from vpoc_ml.config.settings import RunConfig
-from vpoc_ml.errors import InvalidValueError, InvalidValuesError, UnknownKeyError
+from vpoc_ml.errors import (
+    InvalidValueError,
+    InvalidValuesError,
+    MissingInputError,
+    UnknownKeyError,
+    UnreadableFileError,
+)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -103,3 +110,39 @@ def _as_given(key: str, value: Any) -> Any:
         value = [value]
     items = schema.get("items", {})
     return tuple(number(key, each, items) if items.get("type") in KINDS else each for each in value)
+
+
+WHAT = "the configuration of a run"
+
+
+def load_stored(stored: bytes, where: object) -> RunConfig:
+    """Return the configuration that ``RunConfig.to_json`` wrote.
+
+    Args:
+        stored: content of a run's config.json.
+        where: the path or URL of that file, for the error.
+
+    Raises:
+        UnreadableFileError: the content is damaged or holds what is no setting.
+    """
+    try:
+        return RunConfig.model_validate_json(stored)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        found = f"{place}: {first['msg']}" if place else str(first["msg"])
+        remedy = "Start the run again with its settings, or restore the file."
+        raise UnreadableFileError(where, WHAT, found, remedy=remedy) from error
+
+
+def read_config(run_dir: Path) -> RunConfig:
+    """Return the configuration in the folder of a run.
+
+    Raises:
+        MissingInputError: there is no config.json.
+        UnreadableFileError: it is damaged or holds what is no setting.
+    """
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise MissingInputError(path, WHAT, "Start the run first.")
+    return load_stored(path.read_bytes(), path)

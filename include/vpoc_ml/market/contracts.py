@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from vpoc_ml.errors import ContractCodeError
-from vpoc_ml.market.expiry import weekdays_before
 from vpoc_ml.market.instrument_files import MONTH_CODES
-from vpoc_ml.market.instruments import instrument, symbols
+from vpoc_ml.market.instruments import instrument, symbols, weekdays_before
 
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _ROOT = r"(?P<root>[A-Z0-9]{1,4}?)"

@@ -25,7 +25,7 @@ from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import Champion, ModelStore
-from vpoc_ml.scoring.batch import score_bars
+from vpoc_ml.scoring import score_bars
 
 
 def registry_folder(lake: Lake) -> Path:

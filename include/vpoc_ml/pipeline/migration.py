@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.config.stored import load_stored
+from vpoc_ml.config.overrides import load_stored
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.lake.atomic import json_bytes
 from vpoc_ml.lake.manifest import CHECKSUM, checked, with_checksum

@@ -32,7 +32,7 @@ from vpoc_ml.artifacts.stage_results import (
     WorkResult,
 )
 from vpoc_ml.config import RunConfig
-from vpoc_ml.config.stored import load_stored
+from vpoc_ml.config.overrides import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
 from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.lake.store import Lake, Manifest

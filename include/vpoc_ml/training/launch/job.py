@@ -14,7 +14,7 @@ from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature
 from vpoc_ml.artifacts.training_progress import OnProgress
 from vpoc_ml.artifacts.training_result import FailedPreset, TrainingResult
 from vpoc_ml.config import RunConfig
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.models.build import build_model
 from vpoc_ml.training.hardware.device import DeviceChoice, choose_device, memory_needed
 from vpoc_ml.training.hardware.smoke import Probe

@@ -20,7 +20,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.artifacts.training_progress import ProgressRecord
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.lake.atomic import read_json, write_json
 from vpoc_ml.models.bundle import load_model

@@ -22,7 +22,7 @@ from vpoc_ml import config as configuration
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
 from vpoc_ml.artifacts.studies import SearchSummary, TrialOutcome, TrialRecord, TrialScore
 from vpoc_ml.config import RunConfig
-from vpoc_ml.config.stored import read_config
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import (
     ConfigError,
     DeviceError,
