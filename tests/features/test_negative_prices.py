@@ -19,8 +19,8 @@ from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.gates import validate_bars, validate_features
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 CL = instrument("CL")
 CRASH = date(2020, 4, 20)

@@ -17,7 +17,7 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append
-from vpoc_ml.ingest.fingerprints import hash_source
+from vpoc_ml.ingest.merge import hash_source
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract

@@ -16,7 +16,7 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ExpansionLimitError, MissingInputError
 from vpoc_ml.ingest.discover import discover
 from vpoc_ml.ingest.file_streams import hash_content, open_unpacked
-from vpoc_ml.ingest.open_interest import read_open_interest
+from vpoc_ml.ingest.roll_inputs import read_open_interest
 from vpoc_ml.ingest.vix.index_files import read_index
 from vpoc_ml.market.instruments import instrument
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vpoc_ml.errors import MissingInputError, UnreadableFileError
-from vpoc_ml.ingest.stated_rolls import read_stated_rolls
+from vpoc_ml.ingest.roll_inputs import read_stated_rolls
 from vpoc_ml.market.instruments import instrument
 
 ES = instrument("ES")

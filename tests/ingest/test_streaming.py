@@ -17,7 +17,7 @@ from vpoc_ml.ingest import file_streams
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.discover import discover
 from vpoc_ml.ingest.file_streams import blocks, open_unpacked
-from vpoc_ml.ingest.fingerprints import hash_source
+from vpoc_ml.ingest.merge import hash_source
 from vpoc_ml.ingest.readers import READERS
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument

@@ -19,8 +19,8 @@ from vpoc_ml.errors import (
 )
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.discover import Discovery, discover
-from vpoc_ml.ingest.open_interest import read_open_interest
 from vpoc_ml.ingest.parsing.symbols import contract_in_name
+from vpoc_ml.ingest.roll_inputs import read_open_interest
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument

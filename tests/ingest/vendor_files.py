@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from vpoc_ml.ingest.readers.sierra_scid import RECORD
+from vpoc_ml.ingest.readers.sierra import RECORD
 
 VALUES = ("open", "high", "low", "close", "volume")
 NEW_YORK, CHICAGO = ZoneInfo("America/New_York"), ZoneInfo("America/Chicago")

@@ -465,7 +465,7 @@ def test_open_interest_rule_without_figures_is_reported(world: World, tmp_path: 
 
 @pytest.mark.real
 def test_open_interest_of_december_2013_is_read_from_the_vendors_zip(real_data: Path) -> None:
-    from vpoc_ml.ingest.open_interest import read_open_interest
+    from vpoc_ml.ingest.roll_inputs import read_open_interest
 
     table = read_open_interest(real_data / "es_lean" / "daily" / "es_openinterest.zip", instrument("ES"))
     monday = dict(table.filter(session=date(2013, 12, 16)).select("contract", "open_interest").iter_rows())

@@ -159,8 +159,8 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def validated(world: World) -> Callable[..., object]:
     """Return a function that validates a frame with one of the gates."""
+    from vpoc_ml.quality.checks import ContractFacts, MarketFacts
     from vpoc_ml.quality.gates import validate_bars, validate_features, validate_training_set
-    from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
     def run(gate: str, frame: pl.DataFrame, *, name: str = "run1", **options: Any) -> object:
         common: dict[str, Any] = {"run": name, "reports_dir": world.reports, "now": NOW}

@@ -14,8 +14,8 @@ from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.rules import bars_gate
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 ES = instrument("ES")
 ESH25 = parse_contract("ESH25")

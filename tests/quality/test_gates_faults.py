@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from vpoc_ml.errors import GateFailedError, MissingInputError
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.gates import raise_if_failed, validate_bars
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 pytestmark = pytest.mark.slow
 

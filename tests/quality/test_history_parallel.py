@@ -12,8 +12,8 @@ import pytest
 
 from vpoc_ml.artifacts.schemas import GATE_HISTORY
 from vpoc_ml.quality import history
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.gates import validate_bars
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 from vpoc_ml.reports import data_docs
 from vpoc_ml.reports.gates_page import read_verdicts, write_gates_page
 
@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 import polars as pl
 from vpoc_ml.quality.gates import validate_bars
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 root, worker = Path(sys.argv[1]), sys.argv[2]
 calendar = pl.read_parquet(root / "calendar.parquet")
 for night in range(2):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.gates import validate_bars, validate_features
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 NAN = float("nan")
 

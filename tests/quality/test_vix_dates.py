@@ -14,8 +14,8 @@ from vpoc_ml.ingest.vix.vix_closes import available_at, read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import instrument
+from vpoc_ml.quality.checks import MarketFacts
 from vpoc_ml.quality.rules import vix_dates
-from vpoc_ml.quality.rules.facts import MarketFacts
 from vpoc_ml.quality.rules.plausibility import readable_rows, session_figures
 
 ES = instrument("ES")

@@ -24,11 +24,14 @@ from vpoc_ml.ingest.convention import check_side
 from vpoc_ml.ingest.file_streams import HEAD_BYTES, LONGEST_LINE, blocks, is_compressed
 from vpoc_ml.ingest.merge import GRID_ROWS, ROW_SCHEMA
 from vpoc_ml.ingest.parsing.delimited import TextReader, rows_of
-from vpoc_ml.ingest.readers import READERS, barchart, kibot
+from vpoc_ml.ingest.readers import READERS, data_vendors
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.instruments import Instrument
 
-_NEED_WHOLE_FILE = (barchart.READER.name, kibot.READER.name)  # all lines together decide the order of dates
+_NEED_WHOLE_FILE = (
+    data_vendors.BARCHART_READER.name,
+    data_vendors.KIBOT_READER.name,
+)  # all lines together decide the order of dates
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features, build_in_chunks
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append, source_identity
-from vpoc_ml.ingest.fingerprints import combined_hash, hash_source
+from vpoc_ml.ingest.merge import combined_hash, hash_source
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey
 from vpoc_ml.market.contracts import parse_contract

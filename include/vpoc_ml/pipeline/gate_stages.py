@@ -39,8 +39,8 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
+    from vpoc_ml.quality.checks import ContractFacts, MarketFacts
     from vpoc_ml.quality.gates import raise_if_failed, validate_bars
-    from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
     due = due_sessions(run, contracts)
     facts = {}

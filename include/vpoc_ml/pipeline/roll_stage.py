@@ -12,8 +12,7 @@ import polars as pl
 from vpoc_ml.artifacts.manifest_details import RollDetails
 from vpoc_ml.artifacts.stage_results import RollsResult
 from vpoc_ml.errors import MissingInputError
-from vpoc_ml.ingest.open_interest import read_open_interest
-from vpoc_ml.ingest.stated_rolls import StatedRoll, read_stated_rolls
+from vpoc_ml.ingest.roll_inputs import StatedRoll, read_open_interest, read_stated_rolls
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey

@@ -1,10 +1,11 @@
-"""The vocabulary of the gates: measurements, limits, checks, and the checks that several gates share."""
+"""The vocabulary of the gates: measurements, limits, checks, shared checks, and the facts that gate ``bars`` takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 
 import polars as pl
 
@@ -130,3 +131,52 @@ FILE_CHECKS = (
 def schema_check(name: str, dtype: pl.DataType) -> Check:
     """Return the check that a column exists with its dtype."""
     return Check("schema", name, f"a column of type {dtype}")
+
+
+NEVER = (date.max, date.min)
+"""The front period of a contract that never was the front one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFacts:
+    """A contract's file of bars and what is known of the contract.
+
+    Args:
+        path: Parquet file of the bars.
+        calendar: Sessions around the bars, as ``market.exchange_calendar.sessions`` gives them.
+        quarantined: Rows of the delivery that went to quarantine.
+        front: First and last session as the front contract, whose coverage of the calendar is checked; ``NEVER`` if it
+            never was. None: not known, all sessions are checked.
+        due: Session that the bars must include. None: they may end anywhere.
+    """
+
+    path: Path
+    calendar: pl.DataFrame
+    quarantined: int = 0
+    front: tuple[date, date] | None = None
+    due: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarketFacts:
+    """What is known of the market that the contracts belong to.
+
+    Args:
+        tick_size: Smallest price step in points.
+        price_range: Lowest and highest price in points that the instrument can plausibly have. None: any.
+        negative_prices: Whether a price at or below 0 is possible.
+        equity_index: Whether the instrument is an equity index, whose neighbouring contracts cost about the same.
+        has_vix: Whether the bars have the VIX.
+        vix_implied: Whether the VIX measures the instrument's volatility.
+        vix_closes: date, close, available_at (UTC) of the VIX file that the bars were joined with. None: not known.
+        covariates: Columns of further indices, after the VIX.
+    """
+
+    tick_size: float
+    price_range: tuple[float, float] | None = None
+    negative_prices: bool = False
+    equity_index: bool = False
+    has_vix: bool = True
+    vix_implied: bool = False
+    vix_closes: pl.DataFrame | None = None
+    covariates: tuple[str, ...] = ()

@@ -1,40 +1,37 @@
-"""One reader per vendor format. ``READERS`` holds them by name, in the order in which ``choose_reader`` tries them."""
+"""Readers of vendor formats. ``READERS`` holds them by name, in the order in which ``choose_reader`` tries them.
+
+A module holds the formats of one vendor, or similar ones: ``data_vendors`` those of FirstRate Data, Kibot and Barchart,
+``platforms`` those of TradeStation, TradingView and Interactive Brokers.
+"""
 
 from __future__ import annotations
 
 from vpoc_ml.ingest.parsing.reader import Reader
 from vpoc_ml.ingest.readers import (
-    barchart,
-    databento_csv,
-    databento_dbn,
-    firstrate,
+    data_vendors,
+    databento,
     generic,
     generic_parquet,
-    interactive_brokers,
-    kibot,
     lean,
     merged,
     ninjatrader,
-    ninjatrader_tick,
-    sierra_scid,
-    sierra_text,
-    tradestation,
-    tradingview,
+    platforms,
+    sierra,
 )
 
 _READERS: tuple[Reader, ...] = (
     ninjatrader.READER,
-    ninjatrader_tick.READER,
-    databento_csv.READER,
-    databento_dbn.READER,
-    firstrate.READER,
-    sierra_text.READER,
-    sierra_scid.READER,
-    interactive_brokers.READER,
-    tradingview.READER,
-    tradestation.READER,
-    kibot.READER,
-    barchart.READER,
+    ninjatrader.TICK_READER,
+    databento.CSV_READER,
+    databento.DBN_READER,
+    data_vendors.FIRSTRATE_READER,
+    sierra.TEXT_READER,
+    sierra.SCID_READER,
+    platforms.BROKERS_READER,
+    platforms.TRADINGVIEW_READER,
+    platforms.TRADESTATION_READER,
+    data_vendors.KIBOT_READER,
+    data_vendors.BARCHART_READER,
     lean.READER,
     lean.DAILY_READER,
     merged.READER,

@@ -11,10 +11,18 @@ import polars as pl
 from vpoc_ml.artifacts.gate_report import ALL
 from vpoc_ml.artifacts.schemas import BARS, PRICES, TIME
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
+from vpoc_ml.quality.checks import (
+    FILE_CHECKS,
+    NONE,
+    Check,
+    ContractFacts,
+    Limit,
+    MarketFacts,
+    Measurement,
+    schema_check,
+)
 from vpoc_ml.quality.measure import UNBOUNDED, Column, Profile, RowRule, measure_file, profile_frame
 from vpoc_ml.quality.rules import coverage, neighbours, plausibility, vix_dates
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 Quote = Callable[[str, Sequence[datetime]], Sequence[str]]
 """(contract, timestamps) -> file, line and text of those bars."""

@@ -9,8 +9,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL
 from vpoc_ml.config import QualityConfig
-from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
-from vpoc_ml.quality.rules.facts import ContractFacts
+from vpoc_ml.quality.checks import NONE, Check, ContractFacts, Limit, Measurement
 from vpoc_ml.quality.rules.plausibility import STEADY, at_daily_limit, list_ranges
 
 _MINUTE = pl.duration(minutes=1)

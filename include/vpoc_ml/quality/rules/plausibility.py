@@ -15,9 +15,8 @@ import polars as pl
 
 from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.ingest.clean import isolated_prices, isolated_volumes, median_bar_range
-from vpoc_ml.quality.checks import NONE, Check, Limit, Measurement
+from vpoc_ml.quality.checks import NONE, Check, ContractFacts, Limit, MarketFacts, Measurement
 from vpoc_ml.quality.rules import vix_dates
-from vpoc_ml.quality.rules.facts import ContractFacts, MarketFacts
 
 SHOWN = 5
 SINGLE_BARS = frozenset({"print", "jump", "outlier", "plausible"})

@@ -9,8 +9,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL
 from vpoc_ml.ingest.vix.publication_times import NEW_YORK
-from vpoc_ml.quality.checks import NONE, Check, Measurement
-from vpoc_ml.quality.rules.facts import MarketFacts
+from vpoc_ml.quality.checks import NONE, Check, MarketFacts, Measurement
 
 MAX_AGE = 5
 """Sessions that may lie between a VIX close and the session that it is joined to. Holidays give one or two."""

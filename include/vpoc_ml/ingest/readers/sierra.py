@@ -1,10 +1,4 @@
-"""Sierra Chart intraday files (``ESH25-CME.scid``), binary, of trades or bars, aggregated to minute bars.
-
-A header of 56 bytes (``SCID``, its size, the size of a record) and records of 40 bytes: int64 microseconds since
-1899-12-30 UTC, open, high, low, close float32, number of trades, total, bid and ask volume uint32. A record of one
-trade keeps ask and bid in high and low and may have no open: its price is the close. Timestamps are the moment of the
-trade or the START of a bar; prices in points, float32, rounded to the tick they stand for; volume in contracts.
-"""
+"""Sierra Chart: text exports of minute bars, and binary intraday files (``ESH25-CME.scid``)."""
 
 from __future__ import annotations
 
@@ -20,10 +14,40 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, open_unpacked
+from vpoc_ml.ingest.parsing import text_layout
+from vpoc_ml.ingest.parsing.delimited import TextReader, to_minutes
+from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.symbols import contract_in_name
-from vpoc_ml.ingest.parsing.trades import to_minutes
+from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
 from vpoc_ml.market.instruments import Instrument
+
+_TEXT = "sierra_text"
+_TEXT_ROLES = {name: name for name in ("date", "time", *OHLCV)} | {"last": "close"}
+_TEXT_FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
+
+
+def _text_layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+    """Sierra Chart text exports of minute bars.
+
+    ``Date, Time, Open, High, Low, Last, Volume, ...`` / ``2025/12/8, 17:30:00, 4222.0, ...``: a space after the comma,
+    month and day not padded, the time perhaps with a fraction. Timestamps mark the START of the bar in the chart's time
+    zone. The file does not state that zone: ``ingest.timezone`` is needed. Prices in points, volume in contracts.
+    """
+    zone = zone_of(file, _TEXT, config, None)
+    side = label_side_of(file, _TEXT, config, "start")
+    fields = text_layout.roles(text_layout.names(head), _TEXT_ROLES)
+    note = describe_format("Sierra Chart text export", f"{zone} local times (ingest.timezone)", side)
+    return Layout(",", fields, TimestampFormat(_TEXT_FORMATS, zone, side), note, header=1)
+
+
+TEXT_READER = TextReader(
+    _TEXT,
+    "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)",
+    lambda head: text_layout.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"],
+    _text_layout,
+)
+
 
 HEADER_BYTES, RECORD_BYTES = 56, 40
 RECORD = np.dtype(
@@ -35,7 +59,7 @@ RECORD = np.dtype(
 )
 _EPOCH_US = int((datetime(1970, 1, 1) - datetime(1899, 12, 30)).total_seconds()) * 1_000_000  # noqa: DTZ001
 _RECORDS = 100_000
-_NOTE = "Sierra Chart .scid: microseconds UTC; records are aggregated to bars labelled with their start; contracts"
+_SCID_NOTE = "Sierra Chart .scid: microseconds UTC; records are aggregated to bars labelled with their start; contracts"
 
 
 class ScidReader:
@@ -75,7 +99,7 @@ class ScidReader:
 
     def note(self, source: Source, config: IngestConfig) -> str:
         """Return the sentence about the conversion, for the run's report."""
-        return _NOTE
+        return _SCID_NOTE
 
     def _records(self, source: Source, instrument: Instrument, config: IngestConfig) -> Iterator[pl.DataFrame]:
         file = FileRef(source.path, source.member)
@@ -149,4 +173,4 @@ def _partial(file: FileRef, record: int) -> UnreadableFileError:
     )
 
 
-READER = ScidReader()
+SCID_READER = ScidReader()
