@@ -23,9 +23,9 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.parsing import text_layout
-from vpoc_ml.ingest.parsing.file_settings import timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
 from vpoc_ml.ingest.parsing.symbols import contract_in_name
+from vpoc_ml.ingest.parsing.timestamps import timestamp_format
 from vpoc_ml.ingest.readers import merged as merged_reader
 from vpoc_ml.ingest.vix.index_files import PublicationTime, identify_index
 from vpoc_ml.ingest.vix.index_header import VIX

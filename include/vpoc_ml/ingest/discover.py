@@ -22,8 +22,7 @@ from vpoc_ml.errors import (
     VpocError,
 )
 from vpoc_ml.ingest.file_streams import Head, has_compressed_magic, read_head, zip_members
-from vpoc_ml.ingest.parsing.file_settings import setting_for
-from vpoc_ml.ingest.parsing.reader import FileContents, FileRef, Reader
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef, Reader, setting_for
 from vpoc_ml.ingest.parsing.text_layout import describe_line
 from vpoc_ml.ingest.readers import READERS, generic
 from vpoc_ml.ingest.vix import covariates

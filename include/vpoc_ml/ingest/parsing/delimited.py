@@ -29,8 +29,7 @@ from vpoc_ml.ingest.file_streams import (
     read_tail,
     unterminated_last_line,
 )
-from vpoc_ml.ingest.parsing.file_settings import setting_for
-from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef, setting_for
 from vpoc_ml.ingest.parsing.symbols import contract_in_name, index_symbols, refuse_without_contract, rows_of_symbol
 from vpoc_ml.ingest.parsing.text_layout import Layout, describe_line, explain_malformed, parse_lines
 from vpoc_ml.market.contracts import parse_contract

@@ -1,9 +1,13 @@
-"""The interface of a vendor reader: recognise a file, list its contracts, yield its rows in batches."""
+"""The interface of a vendor reader: recognise a file, list its contracts, yield its rows in batches.
+
+A setting for files has one value for all, or ``pattern=value`` pairs (``setting_for``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +43,20 @@ class FileRef:
         return Source(
             path=self.path, reader=reader, contract=contract.code, member=self.member, symbol=symbol, span=span
         )
+
+
+def setting_for(setting: str, file: FileRef, reader: str = "") -> str | None:
+    """Return the value that a setting has for a file; None for ``auto``.
+
+    ``America/Chicago`` holds for every file. ``sierra_text=America/Chicago, *.csv=America/New_York`` holds for files
+    whose name matches a pattern or whose reader has this name; the first match counts.
+    """
+    for part in setting.split(","):
+        pattern, separator, value = part.strip().rpartition("=")
+        names = (file.name, file.path.name, reader)
+        if not separator or any(fnmatch(name, pattern.strip()) for name in names):
+            return None if value.strip() in ("", "auto") else value.strip()
+    return None
 
 
 @dataclass(frozen=True)

@@ -7,77 +7,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Literal
 
 import polars as pl
 
 from vpoc_ml.artifacts.schemas import OHLCV, PRICES
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
-from vpoc_ml.ingest.parsing import time_text
 from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_unreadable
 
-LabelSide = Literal["start", "end"]
-"""The side of a bar that its timestamp marks."""
-
-ISO = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")
 _QUOTED_THOUSANDS = r'"([+-]?\d+),([\d,.]+)"'
 _QUOTED_DECIMALS, _DECIMAL = r'"([+-]?[\d.]*),(\d*)"', "\x1f"
-_EPOCHS = {"epoch:s": 1_000_000, "epoch:ms": 1_000, "epoch:us": 1, "epoch:ns": -1_000}
-_UNIX_EPOCH = date(1970, 1, 1)
-
-
-@dataclass(frozen=True)
-class TimestampFormat:
-    """The notation of a timestamp.
-
-    Attributes:
-        formats: tried in order. Chrono formats (with ``%z`` or a final ``Z`` if the text holds its zone), or
-            ``epoch:s``, ``epoch:ms``, ``epoch:us``, ``epoch:ns``.
-        zone: time zone of timestamps without one; None: such timestamps are not read.
-        label_side: the side of the bar that timestamps mark.
-        origin: the day from which ``epoch`` formats count.
-        length: only this many characters are read; None: all.
-        offset: an offset, ``Z`` or a zone's abbreviation may follow the formats.
-        zone_name: this zone name always follows the formats.
-    """
-
-    formats: tuple[str, ...]
-    zone: str | None = "UTC"
-    label_side: LabelSide = "start"
-    origin: date = _UNIX_EPOCH
-    length: int | None = None
-    offset: bool = False
-    zone_name: str = ""
-
-    def to_utc(self, text: pl.Expr) -> pl.Expr:
-        """Return START-of-bar UTC timestamps of text; null if it does not parse or the local time is ambiguous."""
-        text = text if self.length is None else text.str.slice(0, self.length)
-        if self.zone_name:
-            text = pl.when(text.str.ends_with(self.zone_name)).then(text.str.strip_suffix(self.zone_name))
-            text = text.str.strip_chars_end(" ")
-        with_zone = [form for form in self.formats if form in _EPOCHS or "%z" in form or form.endswith("Z")]
-        without_zone = [form for form in self.formats if form not in with_zone]
-        if self.offset:
-            with_zone += [f"{form}%z" for form in without_zone]
-            text = time_text.with_offsets(text)
-        parsed = [self._parsed(text, form) for form in with_zone]
-        if self.zone is not None:
-            local = (text.str.to_datetime(form, strict=False, time_unit="us") for form in without_zone)
-            zoned = (each.dt.replace_time_zone(self.zone, ambiguous="null", non_existent="null") for each in local)
-            parsed += [each.dt.convert_time_zone("UTC") for each in zoned]
-        timestamp = pl.coalesce(*parsed)
-        return timestamp - pl.duration(minutes=1) if self.label_side == "end" else timestamp
-
-    def _parsed(self, text: pl.Expr, form: str) -> pl.Expr:
-        """Return UTC timestamps of a format that holds the zone."""
-        if form in _EPOCHS:
-            factor, number = _EPOCHS[form], text.cast(pl.Int64, strict=False)
-            micros = number * factor if factor > 0 else number // -factor
-            return micros.cast(pl.Datetime("us", "UTC")) + (self.origin - _UNIX_EPOCH)
-        parsed = text.str.to_datetime(form, strict=False, time_unit="us")
-        return parsed.dt.convert_time_zone("UTC") if "%z" in form else parsed.dt.replace_time_zone("UTC")
 
 
 @dataclass(frozen=True)
@@ -151,7 +91,7 @@ def explain_malformed(line: str, layout: Layout) -> tuple[str, str, str]:
         fields = dict(zip(layout.fields, written, strict=True))
         text = fields.get("timestamp") or f"{fields.get('date')} {fields.get('time')}"
         expected = f"a timestamp as {' or '.join(dict.fromkeys(layout.timestamp.formats))}"
-        return expected, repr(text[:40]), time_text.remedy(text, layout.timestamp.zone)
+        return expected, repr(text[:40]), describe_unreadable(text, layout.timestamp.zone)
     for role, text in zip(layout.fields, written, strict=True):
         if role not in (*PRICES, "price", "volume"):
             continue

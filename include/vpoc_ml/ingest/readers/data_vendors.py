@@ -10,10 +10,9 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head, last_line
 from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly, mostly_match
-from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
-from vpoc_ml.ingest.parsing.time_text import order_of
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format, label_side_of, order_of, zone_of
 
 _NEW_YORK = "America/New_York"
 

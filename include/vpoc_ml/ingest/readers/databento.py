@@ -17,10 +17,10 @@ from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, is_gzip, open_unpacked
 from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import describe_format
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.symbols import contents_by_month, rows_of_symbol
-from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import Instrument
 

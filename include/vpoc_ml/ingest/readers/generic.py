@@ -18,10 +18,16 @@ from vpoc_ml.errors import InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly
-from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import ISO, Layout, TimestampFormat
-from vpoc_ml.ingest.parsing.time_text import name_in
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import (
+    ISO,
+    TimestampFormat,
+    describe_format,
+    label_side_of,
+    name_in,
+    timestamp_format,
+)
 
 EXPECTED = "a CSV with the columns of ingest.mapping"
 NAME = "generic"

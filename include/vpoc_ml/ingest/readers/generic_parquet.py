@@ -19,15 +19,14 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ExpansionLimitError, InvalidValueError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, expanded_limit, open_unpacked
-from vpoc_ml.ingest.parsing.file_settings import (
+from vpoc_ml.ingest.parsing.reader import FileContents, FileRef, setting_for
+from vpoc_ml.ingest.parsing.symbols import contents_by_month, contract_in_name, rows_of_symbol
+from vpoc_ml.ingest.parsing.timestamps import (
     describe_format,
     label_side_of,
-    setting_for,
     timestamp_format,
     zone_of,
 )
-from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.symbols import contents_by_month, contract_in_name, rows_of_symbol
 from vpoc_ml.ingest.readers import generic
 from vpoc_ml.ingest.readers.generic import ColumnMapping, parse_mapping
 from vpoc_ml.market.contracts import parse_contract

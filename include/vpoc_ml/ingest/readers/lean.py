@@ -20,9 +20,9 @@ from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import describe_format
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
-from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format
 from vpoc_ml.market.instruments import Instrument
 
 EXPECTED = "QuantConnect LEAN minutes (ms since midnight,open,high,low,close,volume)"

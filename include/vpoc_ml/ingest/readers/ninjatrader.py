@@ -8,9 +8,9 @@ from dataclasses import replace
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing.delimited import TextReader, mostly, mostly_match
-from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format, label_side_of, zone_of
 
 _NAME = "ninjatrader"
 LAYOUT = Layout(

@@ -8,10 +8,17 @@ from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head
 from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader
-from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, timestamp_format, zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
-from vpoc_ml.ingest.parsing.text_layout import ISO, Layout, TimestampFormat
-from vpoc_ml.ingest.parsing.time_text import order_of
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import (
+    ISO,
+    TimestampFormat,
+    describe_format,
+    label_side_of,
+    order_of,
+    timestamp_format,
+    zone_of,
+)
 
 _TRADESTATION = "tradestation"
 _SEPARATORS = (",", ";", "\t")

@@ -16,10 +16,10 @@ from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import Head, open_unpacked
 from vpoc_ml.ingest.parsing import text_layout
 from vpoc_ml.ingest.parsing.delimited import TextReader, to_minutes
-from vpoc_ml.ingest.parsing.file_settings import describe_format, label_side_of, zone_of
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef
 from vpoc_ml.ingest.parsing.symbols import contract_in_name
-from vpoc_ml.ingest.parsing.text_layout import Layout, TimestampFormat
+from vpoc_ml.ingest.parsing.text_layout import Layout
+from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format, label_side_of, zone_of
 from vpoc_ml.market.instruments import Instrument
 
 _TEXT = "sierra_text"

@@ -10,8 +10,8 @@ import polars as pl
 
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.parsing.file_settings import zone_of
 from vpoc_ml.ingest.parsing.reader import FileRef
+from vpoc_ml.ingest.parsing.timestamps import zone_of
 
 NEW_YORK = "America/New_York"
 _PARTS = (
