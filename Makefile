@@ -73,7 +73,7 @@ contract: $(INSTALLED) ## One contract by its partition key, on the running Airf
 	@$(BIN)/python -m vpoc_ops.backfill one "$(KEY)" --conf '$(CONF)' $(SETTINGS)
 
 airflow: $(INSTALLED) ## Airflow's own command line on the running Airflow [A="dags list"]
-	@$(BIN)/python -m vpoc_ops.airflow_cli $(A)
+	@$(BIN)/python -m vpoc_ops.supervisor airflow $(A)
 
 bench: $(INSTALLED) ## Benchmarks against peers, as ratios
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

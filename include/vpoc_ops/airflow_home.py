@@ -1,4 +1,7 @@
-"""The environment variables of one Airflow home on this machine."""
+"""One Airflow home on this machine: its environment variables, its database and pool.
+
+``python -m vpoc_ops.airflow_home`` prepares the database of this environment.
+"""
 
 from __future__ import annotations
 
@@ -64,3 +67,20 @@ def apply(env: dict[str, str]) -> None:
     replaced = merged(env)
     os.environ.clear()
     os.environ.update(replaced)
+
+
+def prepare() -> None:
+    """Create or migrate the database of this environment and the pool that admits one training at a time."""
+    from airflow.models.pool import Pool
+    from airflow.utils.db import initdb
+    from airflow.utils.session import create_session
+
+    initdb()
+    with create_session() as session:
+        Pool.create_or_update_pool(
+            name="gpu", slots=1, description="One training at a time", include_deferred=False, session=session
+        )
+
+
+if __name__ == "__main__":
+    prepare()

@@ -210,6 +210,7 @@ def _create(airflow: Airflow, backfill: BackfillPostBody) -> None:
 
 
 def _table(airflow: Airflow, contracts: Sequence[ContractRun], runs: Mapping[str, DAGRunResponse]) -> Table:
+    """Return a row for each run: the stages that ran, each with its reason, or why the run failed."""
     table = Table("contract", "state", "seconds", "rows", "configuration", "what was done")
     for contract, run_id, existed in contracts:
         if not run_id:
@@ -218,24 +219,18 @@ def _table(airflow: Airflow, contracts: Sequence[ContractRun], runs: Mapping[str
         run = runs[run_id]
         result = airflow.result(DAG, run_id, "contract_result") or {}
         rows = f"{result['rows']:,}" if result else ""
-        done = _stages_run(result) if result else _failure(airflow.lake, run_id)
+        if result:
+            stages = {name: stage for name, stage in result["stages"].items() if not stage.get("skipped")}
+            reasons = {name: stage.get("reason", stage.get("why", "made")) for name, stage in stages.items()}
+            done = ", ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "unchanged"
+        else:
+            failures = read_failures(Lake(airflow.lake), run_folder(DAG, run_id))
+            done = "; ".join(failure.message for failure in failures) or "see the log of the run"
         if existed:
             done = ALREADY_RUN if result else f"{ALREADY_RUN}: {done}"
         seconds = f"{run.duration:.0f}" if run.duration else ""
         table.add_row(contract, run.state.value, seconds, rows, result.get("config_hash", ""), done)
     return table
-
-
-def _stages_run(result: Mapping[str, Any]) -> str:
-    """Return the stages that ran, each with its reason, or that everything was unchanged."""
-    stages = {name: stage for name, stage in result["stages"].items() if not stage.get("skipped")}
-    reasons = {name: stage.get("reason", stage.get("why", "made")) for name, stage in stages.items()}
-    return ", ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "unchanged"
-
-
-def _failure(lake: str, run_id: str) -> str:
-    failures = read_failures(Lake(lake), run_folder(DAG, run_id))
-    return "; ".join(failure.message for failure in failures) or "see the log of the run"
 
 
 if __name__ == "__main__":

@@ -111,8 +111,14 @@ def demo(
     """Run the nightly DAG in this process."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     try:
-        folder = lake.absolute() if lake else _default_lake(data, mode)
-        conf = _conf(preset, overrides) | input_conf(data, vix, folder, mode)
+        settings = dict(config.parse_override(text) for text in overrides)
+        settings.setdefault("quality.max_age_sessions", ANY_AGE)  # the synthetic market ends in a past year
+        if config.resolve(preset, settings).promotion.require_approval:
+            key, expected = "promotion.require_approval", "false here: nobody can approve without `make up`"
+            raise InvalidValueError(key, True, expected)
+        name = f"demo-{data.absolute().name}" if data else "demo" if mode == "signal" else f"demo-{mode}"
+        folder = lake.absolute() if lake else PROJECT / "data" / name
+        conf = {"preset": preset, "overrides": settings, **input_conf(data, vix, folder, mode)}
     except VpocError as error:
         console.print(f"[bold red]{type(error).__name__}[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
@@ -131,20 +137,6 @@ def demo(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     return command_line.run(app, arguments)
-
-
-def _conf(preset: str, given: list[str]) -> dict[str, Any]:
-    overrides = dict(config.parse_override(text) for text in given)
-    overrides.setdefault("quality.max_age_sessions", ANY_AGE)  # the synthetic market ends in a past year
-    if config.resolve(preset, overrides).promotion.require_approval:
-        raise InvalidValueError("promotion.require_approval", True, "false here: nobody can approve without `make up`")
-    return {"preset": preset, "overrides": overrides}
-
-
-def _default_lake(data: Path | None, mode: Mode) -> Path:
-    if data:
-        return PROJECT / "data" / f"demo-{data.absolute().name}"
-    return PROJECT / "data" / ("demo" if mode == "signal" else f"demo-{mode}")
 
 
 def input_conf(data: Path | None, vix: Path | None, lake: Path, mode: Mode) -> dict[str, Any]:

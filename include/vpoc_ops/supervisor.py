@@ -1,7 +1,8 @@
-"""``python -m vpoc_ops.supervisor up|down``: Airflow's four parts on this machine, on the loopback interface.
+"""``python -m vpoc_ops.supervisor up|down|airflow``: Airflow's four parts on this machine, on the loopback interface.
 
 Airflow's own ``standalone`` leaves its children running after SIGTERM and opens log servers on every interface. Here
-each part is started and stopped by itself, and ``down`` leaves no process behind.
+each part is started and stopped by itself, and ``down`` leaves no process behind. ``airflow`` is Airflow's own command
+line on what ``up`` started.
 """
 
 from __future__ import annotations
@@ -52,6 +53,21 @@ def up_command(
 def down_command(home: HomeOption = UP_HOME) -> None:
     """Stop what ``up`` started."""
     raise typer.Exit(down(home.absolute()))
+
+
+# --help is that of Airflow
+@app.command("airflow", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def airflow_command(
+    words: Annotated[list[str], typer.Argument(help="Words of Airflow's command line.")] = [],  # noqa: B006
+    home: HomeOption = UP_HOME,
+) -> None:
+    """Run ``airflow`` with the environment of the running home; its exit code is this one's."""
+    home = home.absolute()
+    if not parts.living(home):
+        typer.echo(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
+        raise typer.Exit(2)
+    command = [sys.executable, "-m", "airflow", *words]
+    raise typer.Exit(subprocess.run(command, env=parts.environment_of(home), check=False).returncode)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -217,7 +233,7 @@ def prepare_database(home: Path, state: PartsState) -> None:
     """
     log = parts.log_of(home, "prepare")
     with log.open("w") as file:
-        command = [sys.executable, "-m", "vpoc_ops.prepare"]
+        command = [sys.executable, "-m", "vpoc_ops.airflow_home"]
         variables = parts.environment_of(home, state)
         done = subprocess.run(command, env=variables, stdout=file, stderr=file, cwd=environment.PROJECT, check=False)
     if done.returncode:

@@ -10,7 +10,7 @@ import pytest
 from airflow_client.client import DagRunState
 
 from vpoc_ml.artifacts.failure import StageFailure
-from vpoc_ops import airflow_cli, backfill
+from vpoc_ops import backfill, supervisor
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 
 RESULT = {"contract": "ESH23", "config_hash": "abc", "rows": 1234, "stages": {"ingest": {"reason": "new"}}}
@@ -190,7 +190,7 @@ def test_wrong_settings_are_rejected_before_anything_starts(run, arguments, text
 
 def test_a_command_without_a_running_airflow_names_make_up(tmp_path, capsys):
     assert backfill.main(["one", "ESH25", "--home", str(tmp_path)]) == 2
-    assert airflow_cli.main(["--home", str(tmp_path), "dags", "list"]) == 2
+    assert supervisor.main(["airflow", "--home", str(tmp_path), "dags", "list"]) == 2
     assert capsys.readouterr().out.count("make up") == 2
 
 

@@ -57,7 +57,7 @@ def world(tmp_path_factory):
 
 
 def cli(world, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vpoc_ops.airflow_cli", "--home", str(world.home), *arguments]
+    command = [sys.executable, "-m", "vpoc_ops.supervisor", "airflow", "--home", str(world.home), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
