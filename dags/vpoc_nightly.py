@@ -35,7 +35,6 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_group, teardown
 
 from vpoc_airflow import stage_tasks, start
-from vpoc_airflow.approval import APPROVE, REJECT, REQUEST, conclude
 from vpoc_airflow.schedule import NIGHTLY_CRON, TIMEZONE, dag_instrument
 from vpoc_ml import environment
 from vpoc_ml.pipeline.stages import STAGES
@@ -105,7 +104,7 @@ def approval(decision: dict[str, Any]) -> str:
 @result
 @task(trigger_rule=AFTER_APPROVAL)
 def promote(ti: Any = None) -> dict[str, Any]:
-    return conclude(ti.xcom_pull(task_ids="approve"))
+    return stage_tasks.conclude(ti.xcom_pull(task_ids="approve"))
 
 
 @teardown
@@ -144,11 +143,11 @@ def vpoc_nightly() -> None:
     approve = HITLOperator(
         task_id="approve",
         subject="Promote the candidate of {{ run_id }} to champion of {{ ti.xcom_pull(task_ids='decide')['key'] }}?",
-        body=REQUEST,
-        options=[APPROVE, REJECT],
+        body=stage_tasks.REQUEST,
+        options=[stage_tasks.APPROVE, stage_tasks.REJECT],
         params={"note": Param("", type=["null", "string"], description="Reason; goes to the ledger and the report.")},
         response_timeout=timedelta(hours=12),
-        defaults=[REJECT],
+        defaults=[stage_tasks.REJECT],
     )
     branch, reports = approval(tasks["decide"]), publish_reports()
     config >> contracts

@@ -1,4 +1,7 @@
-"""What every task of a DAG does: find the run's folder, call one function of the pipeline, translate its errors."""
+"""What every task of a DAG does: find the run's folder, call one function of the pipeline, translate its errors.
+
+``conclude`` carries out the answer to the nightly run's request for approval.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from vpoc_ml import pipeline
 from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ArtifactError, MachineError, VpocError
 from vpoc_ml.pipeline.events import StageEvent, notify
@@ -22,6 +26,7 @@ from vpoc_ml.pipeline.stages import SEPARATE, STAGES, Stage, stage_named
 if TYPE_CHECKING:
     from vpoc_ml.artifacts.json_artifact import JsonArtifact
     from vpoc_ml.lake.store import Lake
+
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,14 @@ NAMED = frozenset(stage.function_name for stage in (*STAGES, *SEPARATE) if stage
 
 NOTED = {"lost": "Lost at a roll", "steps": "Step at a roll, not measured", "lost_rows": "Lost to warm-ups"}
 """Fields of results that state in sentences what a stage lost or assumed, and their titles."""
+
+
+APPROVE, REJECT = "Approve", "Reject"
+REQUEST = """{{ ti.xcom_pull(task_ids='decide')['evidence'] }}
+
+[Report and gates of this run](/vpoc-reports/run/{{ dag.dag_id }}/{{ run_id | urlencode }})
+"""
+"""Body of the form, a template of Airflow: the evidence that stage ``decide`` returned, and the run's pages."""
 
 
 class TaskDefaults(TypedDict):
@@ -105,9 +118,7 @@ def run_contract_stage(stage_name: str, contract: str) -> dict[str, Any]:
 
 def planned_folds() -> list[str]:
     """Plan the folds of the walk-forward evaluation; return their names, none for one split of the sessions."""
-    from vpoc_ml.pipeline import plan_folds
-
-    return list(call(plan_folds)["folds"])
+    return list(call(pipeline.plan_folds)["folds"])
 
 
 def run_fold_stage(stage_name: str, fold: str) -> dict[str, Any]:
@@ -136,9 +147,7 @@ def planned() -> list[str]:
     Raises:
         AirflowFailException: there is no contract. Mapped tasks over an empty list would end in a skipped, green run.
     """
-    from vpoc_ml.pipeline import plan_contracts
-
-    plan = call(plan_contracts)
+    plan = call(pipeline.plan_contracts)
     for file in plan.get("unreadable", ()):
         log.warning("Unreadable, left out: %s (%s)", file["name"], file["reason"])
     for note in plan.get("notes", ()):
@@ -150,11 +159,30 @@ def planned() -> list[str]:
 
 def publish_reports() -> dict[str, Any]:
     """Publish the run's reports; skip the task if the run has no stored configuration, hence nothing to report."""
-    from vpoc_ml import pipeline
-
     if not open_lake().exists(f"runs/{current_run()}/config.json"):
         raise AirflowSkipException("The run never started: there is nothing to report.")
     return call(pipeline.publish_reports, datetime.now(UTC))
+
+
+def conclude(answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Promote the candidate, or carry out the answer to the request; return the decision.
+
+    An answer that came from the command line in the meantime stays.
+
+    Args:
+        answer: what the form's operator returned; None if no approval was required. It has no user if nobody answered
+            in time.
+    """
+    now = datetime.now(UTC)
+    decision: dict[str, Any] = call(pipeline.promote, now)
+    if answer is None or decision["state"] != "waiting":
+        return decision
+    user = answer.get("responded_by_user")
+    if user is None:
+        return call(pipeline.expire, now)
+    stage = pipeline.approve if answer["chosen_options"] == [APPROVE] else pipeline.reject
+    note = (answer.get("params_input") or {}).get("note") or ""
+    return call(stage, now, name=user["name"], note=note, answered=answer["responded_at"])
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk import Param
@@ -108,19 +108,15 @@ def night_of(calendar: str, run_type: str, run_after: datetime, session: str | N
     from vpoc_ml.market.nights import past_night
 
     if session:
-        return past_night(calendar, _day(session), now)
+        try:  # of ISO's forms only the one with dashes
+            day = datetime.strptime(session.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
+        except ValueError as error:
+            raise InvalidValueError("session", session, "a day, year first, such as 2025-03-17") from error
+        return past_night(calendar, day, now)
     day = run_after.astimezone(CHICAGO).date()
     if run_type in ("scheduled", "backfill") and not is_session(calendar, day):
         raise AirflowSkipException(f"{calendar} has no session on {day}: nothing to do tonight.")
     return past_night(calendar, day, now) if run_type == "backfill" else None
-
-
-def _day(session: str) -> date:
-    """Return the day that ``session`` names; of ISO's forms only the one with dashes."""
-    try:
-        return datetime.strptime(session.strip(), "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
-    except ValueError as error:
-        raise InvalidValueError("session", session, "a day, year first, such as 2025-03-17") from error
 
 
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
@@ -156,19 +152,9 @@ def begin(
     )
     if as_of is not None:
         log.info("Run of a past night: it uses only what was known at %s.", as_of.isoformat())
-    _show(result, settings)
-    return result
-
-
-def _show(result: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     log.info("Preset %s, configuration %s, as of this run:", result["preset"], result["config_hash"])
-    for section, settings in result["config"].items():
-        if isinstance(settings, Mapping):
-            for name, value in settings.items():
-                key = f"{section}.{name}"
-                log.info(
-                    "  %-32s %s%s",
-                    key,
-                    shown(field_of(section, name), value),
-                    "   <- override" if key in overrides else "",
-                )
+    for section, values in result["config"].items():
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            key, text = f"{section}.{name}", shown(field_of(section, name), value)
+            log.info("  %-32s %s%s", key, text, "   <- override" if key in settings else "")
+    return result
