@@ -13,7 +13,7 @@ import polars as pl
 from vpoc_ml.analysis.clusters import cluster, spearman
 from vpoc_ml.analysis.distribution import describe, drift, extremes, scaler_effects, target_distributions
 from vpoc_ml.analysis.skill import MODELS, ablation, critical_t, skills
-from vpoc_ml.analysis.train_validation_view import SPLITS, TrainValidationView, open_train_validation_view
+from vpoc_ml.analysis.train_validation_view import SPLITS, open_train_validation_view
 from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
@@ -51,9 +51,26 @@ def analyze(run_dir: Path, config: RunConfig) -> FeatureAnalysis:
             "drift": drift(values, view.contract, view.contracts, robust.scale),
             "skill": skill[name],
         }
+    parts = {split: view.keys.filter(pl.col("split") == split) for split in SPLITS}
+    returns = parts["train"]["ret"].to_numpy()
     result = _null_nonfinite(
         {
-            "about": _about(view, config),
+            "about": {
+                "rows": {split: part.height for split, part in parts.items()},
+                "sessions": {split: part["session"].n_unique() for split, part in parts.items()},
+                "first": str(view.keys["session"].min()),
+                "last": str(view.keys["session"].max()),
+                "contracts": view.contracts,
+                "horizon": str(config.dataset.horizon),
+                "guard_clip": config.model.guard_clip,
+                "zero_return_share": float((returns[np.isfinite(returns)] == 0).mean()),
+                "confidence": config.evaluation.confidence,
+                "bootstrap_samples": config.evaluation.bootstrap_samples,
+                "critical_t": critical_t(
+                    config.evaluation.confidence, len(view.features), view.labelled_rows("validation").sessions
+                ),
+                "test_rows_read": 0,
+            },
             "features": features,
             "clusters": clusters,
             "ablation": [ablation(view, config, families, groups, model) for model in MODELS],
@@ -93,23 +110,3 @@ def clusters_beside_families(clusters: Mapping[str, Any], families: Mapping[str,
 
 def _family(name: str) -> str:
     return ALL_FEATURES[name].family if name in ALL_FEATURES else "other"
-
-
-def _about(view: TrainValidationView, config: RunConfig) -> dict[str, Any]:
-    parts = {split: view.keys.filter(pl.col("split") == split) for split in SPLITS}
-    ret = parts["train"]["ret"].to_numpy()
-    settings = config.evaluation
-    return {
-        "rows": {split: part.height for split, part in parts.items()},
-        "sessions": {split: part["session"].n_unique() for split, part in parts.items()},
-        "first": str(view.keys["session"].min()),
-        "last": str(view.keys["session"].max()),
-        "contracts": view.contracts,
-        "horizon": str(config.dataset.horizon),
-        "guard_clip": config.model.guard_clip,
-        "zero_return_share": float((ret[np.isfinite(ret)] == 0).mean()),
-        "confidence": settings.confidence,
-        "bootstrap_samples": settings.bootstrap_samples,
-        "critical_t": critical_t(settings.confidence, len(view.features), view.labelled_rows("validation").sessions),
-        "test_rows_read": 0,
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,9 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
             whole[section][field] = value
             continue
         if key not in known:
-            raise UnknownKeyError(key, _nearest(key, known))
+            last = key.rpartition(".")[2]
+            same_name = [each for each in known if each.rpartition(".")[2] == last]
+            raise UnknownKeyError(key, same_name or difflib.get_close_matches(key, known, n=2, cutoff=0.6))
         try:
             whole[section][field] = _as_given(key, value)
         except InvalidValueError as error:
@@ -86,14 +88,6 @@ def change(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     if changed.features.pair == changed.data.instrument:
         raise InvalidValueError("features.pair", changed.features.pair, "another instrument than data.instrument")
     return changed
-
-
-def _nearest(key: str, known: Iterable[str]) -> list[str]:
-    """Return the settings a mistyped key probably means: by spelling, or by the same last part."""
-    known = list(known)
-    last = key.rsplit(".", 1)[-1]
-    same_name = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
-    return same_name or difflib.get_close_matches(key, known, n=2, cutoff=0.6)
 
 
 def _as_given(key: str, value: Any) -> Any:

@@ -47,7 +47,13 @@ def number(key: str, value: Any, schema: Mapping[str, Any]) -> int | float:
         InvalidValueError: no number, a comma in it, not finite, not whole where the field is an integer, or outside
             the limits.
     """
-    found = _parsed(value)
+    if isinstance(value, str):
+        text = value.strip()
+        found: int | float = float(text) if _NUMBER.fullmatch(text) else math.nan
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        found = math.nan
+    else:
+        found = value if abs(value) < EXACT else math.inf
     whole = schema["type"] == "integer"
     inside = (
         found > schema.get("exclusiveMinimum", -math.inf)
@@ -67,16 +73,6 @@ def describe(schema: Mapping[str, Any]) -> str:
     limits = [f"{words} {schema[name]:.15g}" for name, words in LIMITS.items() if name in schema]
     kind = "a valid integer" if schema["type"] == "integer" else "a valid number"
     return " ".join([kind, " and ".join(limits)]).rstrip()
-
-
-def _parsed(value: Any) -> int | float:
-    """Return the number, NaN where there is none, infinity where it is too large to be exact."""
-    if isinstance(value, str):
-        text = value.strip()
-        return float(text) if _NUMBER.fullmatch(text) else math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    return value if abs(value) < EXACT else math.inf
 
 
 def setting_keys() -> tuple[str, ...]:

@@ -203,23 +203,19 @@ def _check_gap(
 def _check_plan(walk: WalkForward, tables: Tables, folds: Sequence[FoldSessions]) -> list[Violation]:
     """Compare the folds with those that are planned when nothing after a fold's first test session exists."""
     for number, fold in enumerate(folds):
-        known = walk.plan(_until(tables, fold.test[0]))
+        last = fold.test[0]
+        front = tables.front.filter(pl.col("first_session") <= last)
+        front = front.with_columns(pl.min_horizontal("last_session", pl.lit(last)))
+        bars, features = (
+            {code: frames[code].filter(pl.col("session") <= last) for code in front["contract"]}
+            for frames in (tables.bars, tables.features)
+        )
+        known = walk.plan(replace(tables, bars=bars, features=features, front=front))
         expected = [*folds[:number], replace(fold, test=fold.test[:1])]
         if list(known) != expected:
-            text = f"the same folds up to {fold.name} without the sessions after {fold.test[0]}"
+            text = f"the same folds up to {fold.name} without the sessions after {last}"
             return [Violation(CHECK, "plan", None, None, text, f"{len(known)} folds, or others", _PLAN)]
     return []
-
-
-def _until(tables: Tables, last: date) -> Tables:
-    """Return the tables as they were after the session ``last``."""
-    front = tables.front.filter(pl.col("first_session") <= last)
-    front = front.with_columns(pl.min_horizontal("last_session", pl.lit(last)))
-    bars, features = (
-        {code: frames[code].filter(pl.col("session") <= last) for code in front["contract"]}
-        for frames in (tables.bars, tables.features)
-    )
-    return replace(tables, bars=bars, features=features, front=front)
 
 
 def _idle_sessions(fold: FoldSessions, days: Sequence[date], config: DatasetConfig) -> list[date]:

@@ -81,8 +81,9 @@ def check_training(
     last = original.frame.filter(pl.col("split") == "train")["session"].max()
     assert isinstance(last, date)
     perturbed = fit(Tables.of_markets([_perturb_sessions_after(each, last, seed) for each in markets], build))
+    one, other = (each._replace(frame=each.frame.filter(pl.col("split") == "train")) for each in (original, perturbed))
     violations = [
-        *_check_fitted(original, perturbed),
+        *fitted_differences(CHECK, one, other, "when later sessions are replaced", _FIT),
         *_check_rows(fit, tables, original, seed),
         *_check_labels(original.frame, tables, config),
         *_check_gaps(original.frame, tables, config),
@@ -98,12 +99,6 @@ def _perturb_sessions_after(market: Market, last: date, seed: int) -> Market:
     bars = shift_prices(market.bars, ticks, market.instrument)
     bars = shift_closes(bars, np.where(after, draw.integers(-40, 40, market.rows), 0), market.instrument)
     return replace(market, bars=bars.with_columns(pl.col("volume") + pl.Series(ticks)))
-
-
-def _check_fitted(original: TrainingSet, perturbed: TrainingSet) -> list[Violation]:
-    """Compare training rows and fitted values with those of perturbed later sessions."""
-    one, other = (each._replace(frame=each.frame.filter(pl.col("split") == "train")) for each in (original, perturbed))
-    return fitted_differences(CHECK, one, other, "when later sessions are replaced", _FIT)
 
 
 def fitted_differences(check: str, one: TrainingSet, other: TrainingSet, how: str, remedy: str) -> list[Violation]:

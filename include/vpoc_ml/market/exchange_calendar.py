@@ -101,21 +101,9 @@ def _all_sessions(calendar: str, _rules_text: str) -> pl.DataFrame:
         raise InvalidValueError("calendar", calendar, "a name pandas_market_calendars knows") from error
     local = schedule["market_close"].dt.tz_convert(rules.timezone)
     table = pl.DataFrame({"session": schedule.index.date.tolist(), "close_time": local.dt.time.tolist()})
-    table = _corrected(table.filter(~pl.col("session").is_in(rules.closed)), rules)
-    zone, day = rules.timezone, pl.col("session")
-    table = table.select(
-        "session",
-        open=_utc(day.dt.offset_by("-1d"), pl.lit(time(17)), zone),
-        close=_utc(day, pl.col("close_time"), zone),
-        halt_start=_utc(day, pl.col("halt_start"), zone),
-        halt_end=_utc(day, pl.col("halt_end"), zone),
-    )
-    return _with_rth_and_minutes(table, calendar)
-
-
-def _corrected(table: pl.DataFrame, rules: CalendarEntry) -> pl.DataFrame:
-    """Apply early closes, former regular closes and halts to (session, close_time); adds halt_start, halt_end."""
-    day, close = pl.col("session"), pl.col("close_time")
+    table = table.filter(~pl.col("session").is_in(rules.closed))
+    zone, day, close = rules.timezone, pl.col("session"), pl.col("close_time")
+    # the corrections: former regular closes, early closes and halts
     for former in rules.regular_close:
         applies = (day <= former.until) & (close == time(16))
         table = table.with_columns(close_time=pl.when(applies).then(time.fromisoformat(former.close)).otherwise(close))
@@ -130,7 +118,14 @@ def _corrected(table: pl.DataFrame, rules: CalendarEntry) -> pl.DataFrame:
             halt_start=pl.when(halted).then(time.fromisoformat(halt.start)).otherwise("halt_start"),
             halt_end=pl.when(halted).then(time.fromisoformat(halt.end)).otherwise("halt_end"),
         )
-    return table
+    table = table.select(
+        "session",
+        open=_utc(day.dt.offset_by("-1d"), pl.lit(time(17)), zone),
+        close=_utc(day, pl.col("close_time"), zone),
+        halt_start=_utc(day, pl.col("halt_start"), zone),
+        halt_end=_utc(day, pl.col("halt_end"), zone),
+    )
+    return _with_rth_and_minutes(table, calendar)
 
 
 def _with_rth_and_minutes(table: pl.DataFrame, calendar: str) -> pl.DataFrame:

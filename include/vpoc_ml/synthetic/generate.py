@@ -9,6 +9,7 @@ written as soon as its minutes exist, then its minutes are released: memory does
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,25 +92,17 @@ def plan_market(contracts: int, lead: int = LEAD) -> MarketPlan:
     front_from = table.select((pl.col("session") > begin).arg_max()).item()
     table = table.slice(front_from - lead)
     days = table["session"].to_list()
-    mondays = [_row_of(days, contract.scheduled_roll) for contract in chain]
+    mondays = [bisect_left(days, contract.scheduled_roll) for contract in chain]
     begins = [max(mondays[max(index - 1, 0)] + 1 - lead, 0) for index in range(len(chain))]
-    return MarketPlan(chain, table, _shares(chain, days), begins, es)
-
-
-def _shares(chain: list[Contract], days: list[date]) -> np.ndarray:
     shares = np.zeros((len(chain), len(days)))
     shares[0] = 1.0
     for index in range(1, len(chain)):
-        monday, expired = _row_of(days, chain[index - 1].scheduled_roll), chain[index - 1].expiry
-        for row in range(max(monday + 1 - LEAD, 0), len(days)):
-            share = next_contract_share(row - monday) if days[row] <= expired else 1.0
+        expired = chain[index - 1].expiry
+        for row in range(max(mondays[index - 1] + 1 - LEAD, 0), len(days)):
+            share = next_contract_share(row - mondays[index - 1]) if days[row] <= expired else 1.0
             shares[index, row] = shares[index - 1, row] * share
             shares[index - 1, row] *= 1.0 - share
-    return shares
-
-
-def _row_of(days: list[date], day: date) -> int:
-    return next((row for row, each in enumerate(days) if each >= day), len(days))
+    return MarketPlan(chain, table, shares, begins, es)
 
 
 def _ordinal(year: int, month: int) -> int:

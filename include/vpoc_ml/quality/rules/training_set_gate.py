@@ -71,9 +71,23 @@ def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityThres
         Check("after", "label_end", "labels that end after their bar"),
         Check("price", "entry_price", "an entry price above 0 in every labelled row"),
         Check("price", "exit_price", "an exit price above 0 in every labelled row"),
-        *_split_checks(dataset, config),
-        Check(YOUNG, ALL, "enough sessions to check every one of its columns", None, info_if=NONE),
     ]
+    smaller = f"the smaller of up and down at least {config.class_share_min:.0%} of both"
+    balance, zero = Limit(share=1 - config.class_share_min), Limit(share=config.zero_share_max)
+    for split in SPLITS:
+        column = f"split {split}"
+        result += [
+            Check("rows", column, "labelled rows", whole_run=True),
+            Check("balance", column, smaller, balance, whole_run=True),
+            Check("zero", column, "returns that are not zero", None, warn_if=zero, whole_run=True),
+        ]
+    for before, after in pairwise(SPLITS):
+        column, embargo = f"split {after}", f"{dataset.embargo_sessions} whole sessions between {before} and {after}"
+        result += [
+            Check("purged", column, f"rows after the last label of {before} has ended", whole_run=True),
+            Check("embargo", column, embargo, whole_run=True),
+        ]
+    result.append(Check(YOUNG, ALL, "enough sessions to check every one of its columns", None, info_if=NONE))
     for name in _own_target(dataset):
         result += [
             Check("finite", name, "a finite target in every labelled row"),
@@ -171,26 +185,6 @@ def split_measurements(lazy: pl.LazyFrame, calendar: pl.DataFrame, dataset: Data
                 Measurement(ALL, column, "embargo", short, required, note=note, unit="sessions"),
             ]
     return measurements
-
-
-def _split_checks(dataset: DatasetConfig, config: QualityThresholds) -> list[Check]:
-    smaller = f"the smaller of up and down at least {config.class_share_min:.0%} of both"
-    balance, zero = Limit(share=1 - config.class_share_min), Limit(share=config.zero_share_max)
-    result = []
-    for split in SPLITS:
-        column = f"split {split}"
-        result += [
-            Check("rows", column, "labelled rows", whole_run=True),
-            Check("balance", column, smaller, balance, whole_run=True),
-            Check("zero", column, "returns that are not zero", None, warn_if=zero, whole_run=True),
-        ]
-    for before, after in pairwise(SPLITS):
-        column, embargo = f"split {after}", f"{dataset.embargo_sessions} whole sessions between {before} and {after}"
-        result += [
-            Check("purged", column, f"rows after the last label of {before} has ended", whole_run=True),
-            Check("embargo", column, embargo, whole_run=True),
-        ]
-    return result
 
 
 def _own_target(dataset: DatasetConfig) -> list[str]:
