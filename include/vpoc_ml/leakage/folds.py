@@ -203,7 +203,7 @@ def _check_gap(
 def _check_plan(walk: WalkForward, tables: Tables, folds: Sequence[FoldSessions]) -> list[Violation]:
     """Compare the folds with those that are planned when nothing after a fold's first test session exists."""
     for number, fold in enumerate(folds):
-        last = fold.test[0]
+        last = fold.test[0]  # the tables as they were after this session
         front = tables.front.filter(pl.col("first_session") <= last)
         front = front.with_columns(pl.min_horizontal("last_session", pl.lit(last)))
         bars, features = (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import polars as pl
@@ -40,29 +40,38 @@ BLANK = " \t\r\x1a"
 _HEAD = 20
 
 
-@dataclass(frozen=True)
-class TextReader:
+class TextReader(ABC):
     """A vendor's text format.
 
     Attributes:
         name: of the reader, as ``ingest.reader`` takes it.
         expected: description of the format, for errors.
-        recognise: whether the first lines have the format.
-        layout: returns the layout of a recognised text, or raises a typed error that names the missing setting.
-        contract_text: the part of a file name that names the contract.
         forced: the reader is chosen by a setting only, never by content.
     """
 
     name: str
     expected: str
-    recognise: Callable[[Head], bool]
-    layout: Callable[[FileRef, Head, IngestConfig], Layout]
-    contract_text: Callable[[str], str] = str
     forced: bool = False
+
+    @abstractmethod
+    def fits(self, head: Head) -> bool:
+        """Return whether the first lines, of which there is at least one, have the format."""
+
+    @abstractmethod
+    def layout(self, file: FileRef, head: Head, config: IngestConfig) -> Layout:
+        """Return the layout of a recognised text.
+
+        Raises:
+            UnreadableFileError: naming the setting that is missing.
+        """
+
+    def contract_text(self, name: str) -> str:
+        """Return the part of a file name that names the contract."""
+        return name
 
     def recognises(self, head: Head) -> bool:
         """Return whether the first lines have this format. The file's name does not count."""
-        return bool(head.lines) and self.recognise(head)
+        return bool(head.lines) and self.fits(head)
 
     def contents(self, file: FileRef, head: Head, instrument: Instrument, config: IngestConfig) -> FileContents:
         """Return a source for each contract of the symbol column, else for the one contract of the file name.

@@ -29,7 +29,6 @@ from vpoc_ml.ingest.parsing.timestamps import (
     timestamp_format,
 )
 
-EXPECTED = "a CSV with the columns of ingest.mapping"
 NAME = "generic"
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _OPTIONS = {"separator": tuple(SEPARATORS), "decimal": ("point", "comma")}
@@ -155,21 +154,31 @@ def fits_positions(head: Head, config: IngestConfig) -> bool:
     return mapping.layout(head) is not None
 
 
-def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    mapping = parse_mapping(config)
-    layout = mapping.layout(head)
-    if layout is None:
-        columns = mapping.columns_of(head)
-        missing = ", ".join(column for column in mapping.roles if column not in columns)
-        raise UnreadableFileError(
-            file.shown, f"the columns of ingest.mapping ({missing})", ", ".join(columns)[:80], line=1
-        )
-    written = mapping.timestamps(head, layout.header)
-    form, zone = timestamp_format(file, NAME, config, written, mapping.formats, label_side="start")
-    side = label_side_of(file, NAME, config, None)
-    note = describe_format("columns of ingest.mapping", zone, side)
-    return replace(layout, timestamp=replace(form, label_side=side), note=note)
-
-
 # only a declared mapping makes a file generic; see ``ingest.discover.choose_reader``
-READER = TextReader(NAME, EXPECTED, lambda head: False, _layout, forced=True)
+class GenericReader(TextReader):
+    """Reader of the columns that ``ingest.mapping`` names; no content chooses it."""
+
+    name = NAME
+    expected = "a CSV with the columns of ingest.mapping"
+    forced = True
+
+    def fits(self, head: Head) -> bool:
+        return False
+
+    def layout(self, file: FileRef, head: Head, config: IngestConfig) -> Layout:
+        mapping = parse_mapping(config)
+        layout = mapping.layout(head)
+        if layout is None:
+            columns = mapping.columns_of(head)
+            missing = ", ".join(column for column in mapping.roles if column not in columns)
+            raise UnreadableFileError(
+                file.shown, f"the columns of ingest.mapping ({missing})", ", ".join(columns)[:80], line=1
+            )
+        written = mapping.timestamps(head, layout.header)
+        form, zone = timestamp_format(file, self.name, config, written, mapping.formats, label_side="start")
+        side = label_side_of(file, self.name, config, None)
+        note = describe_format("columns of ingest.mapping", zone, side)
+        return replace(layout, timestamp=replace(form, label_side=side), note=note)
+
+
+READER = GenericReader()

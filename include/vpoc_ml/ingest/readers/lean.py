@@ -25,41 +25,10 @@ from vpoc_ml.ingest.parsing.text_layout import Layout
 from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format
 from vpoc_ml.market.instruments import Instrument
 
-EXPECTED = "QuantConnect LEAN minutes (ms since midnight,open,high,low,close,volume)"
-_NAME = "lean"
 _DAY_MS = 24 * 3600 * 1000
 _LINE = re.compile(r"(\d{1,8})(,-?[\d.]+){4},\d+(\.0+)?")
 _DAILY_LINE = re.compile(r"\d{8} \d{2}:\d{2}(,-?[\d.]+){4},\d+(\.0+)?|\d{8} \d{2}:\d{2},\d+(\.0+)?")
 _MEMBER = re.compile(r"(\d{8})_([a-z0-9]+)_minute_trade_(\d{6})(?:_\d+)?\.csv", re.IGNORECASE)
-
-
-def _recognise(head: Head) -> bool:
-    lines = head.lines[:20]
-    matches = [match for line in lines if (match := _LINE.fullmatch(line)) and int(match[1]) < _DAY_MS]
-    return 2 * len(matches) > len(lines)
-
-
-def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    named = _MEMBER.fullmatch(file.name)
-    try:
-        day = date(int(named[1][:4]), int(named[1][4:6]), int(named[1][6:])) if named else None
-    except ValueError:
-        day = None
-    if day is None:
-        raise UnreadableFileError(
-            file.shown,
-            "a LEAN file with the day in its name (20131218_es_minute_trade_201312.csv)",
-            file.name,
-            remedy="Keep the vendor's names: the rows hold only milliseconds since midnight.",
-        )
-    note = describe_format("QuantConnect LEAN minutes", "milliseconds since midnight UTC", "start")
-    return Layout(",", ("timestamp", *OHLCV), TimestampFormat(("epoch:ms",), origin=day), note)
-
-
-def _contract_text(name: str) -> str:
-    """Return root and month of a member's name as a code, such as ``ES 201312``."""
-    named = _MEMBER.fullmatch(name)
-    return f"{named[2]} {named[3]}" if named else name
 
 
 class DailyReader:
@@ -89,5 +58,38 @@ class DailyReader:
         return "QuantConnect LEAN daily rows: volume and open interest for rolls"
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout, contract_text=_contract_text)
+class LeanReader(TextReader):
+    """Reader of one member of a LEAN zip."""
+
+    name = "lean"
+    expected = "QuantConnect LEAN minutes (ms since midnight,open,high,low,close,volume)"
+
+    def fits(self, head: Head) -> bool:
+        lines = head.lines[:20]
+        matches = [match for line in lines if (match := _LINE.fullmatch(line)) and int(match[1]) < _DAY_MS]
+        return 2 * len(matches) > len(lines)
+
+    def layout(self, file: FileRef, head: Head, config: IngestConfig) -> Layout:
+        named = _MEMBER.fullmatch(file.name)
+        try:
+            day = date(int(named[1][:4]), int(named[1][4:6]), int(named[1][6:])) if named else None
+        except ValueError:
+            day = None
+        if day is None:
+            raise UnreadableFileError(
+                file.shown,
+                "a LEAN file with the day in its name (20131218_es_minute_trade_201312.csv)",
+                file.name,
+                remedy="Keep the vendor's names: the rows hold only milliseconds since midnight.",
+            )
+        note = describe_format("QuantConnect LEAN minutes", "milliseconds since midnight UTC", "start")
+        return Layout(",", ("timestamp", *OHLCV), TimestampFormat(("epoch:ms",), origin=day), note)
+
+    def contract_text(self, name: str) -> str:
+        """Return root and month of a member's name as a code, such as ``ES 201312``."""
+        named = _MEMBER.fullmatch(name)
+        return f"{named[2]} {named[3]}" if named else name
+
+
+READER = LeanReader()
 DAILY_READER = DailyReader()

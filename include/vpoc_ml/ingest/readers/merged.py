@@ -28,43 +28,10 @@ from vpoc_ml.ingest.parsing.timestamps import (
     timestamp_format,
 )
 
-EXPECTED = "the legacy system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"
-_NAME = "merged"
 _TIMESTAMPS = ("timestamp", "date")
 _OWN = {"vix", "contract", "session", "bar_range", "bar_return"}
 _FORMATS = (*ISO, "%Y%m%d %H%M%S")
 _RTH = ("09:30", "16:00")
-
-
-def _recognise(head: Head) -> bool:
-    columns = text_layout.names(head)
-    named = set(columns)
-    plain = columns in ([name, *OHLCV] for name in _TIMESTAMPS)
-    return bool(named & {*_TIMESTAMPS}) and named >= {*OHLCV} and (plain or bool(named & _OWN))
-
-
-def _layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
-    columns = text_layout.names(head)
-    parts = timestamp_columns(columns)
-    written = [text_layout.values(head, text_layout.position(head, part, file)) for part in parts]
-    timestamps = [" ".join(each) for each in zip(*written, strict=False)]
-    side = label_side_of(file, _NAME, config, "end")
-    chosen = setting_for(config.reader, file) == _NAME
-    stated = setting_for(config.timezone, file, _NAME) and setting_for(config.label_side, file, _NAME)
-    if not (chosen or stated or _convention_known(columns, timestamps, head)):
-        raise UnreadableFileError(
-            file.shown,
-            "timestamps whose zone and label side are known",
-            "a session column that is not the legacy system's rule (RTH where 09:30 <= UTC timestamp < 16:00)",
-            remedy="Set ingest.timezone (such as UTC) and ingest.label_side (start or end).",
-        )
-    form, zone = timestamp_format(
-        file, _NAME, config, timestamps, formats(file, timestamps, config), label_side=side, default="UTC"
-    )
-    roles = parts if len(parts) > 1 else ("timestamp",)
-    wanted = {**dict(zip(parts, roles, strict=True)), "contract": "symbol", **{name: name for name in OHLCV}}
-    note = describe_format("merged CSV of NinjaTrader minute exports", zone, side)
-    return Layout(",", text_layout.roles(columns, wanted), form, note, header=1, quoted=True)
 
 
 def timestamp_columns(columns: Collection[str]) -> tuple[str, ...]:
@@ -96,4 +63,40 @@ def _convention_known(columns: list[str], timestamps: Sequence[str], head: Head)
     return by_clock or all(name == "RTH" for _, name in rows)
 
 
-READER = TextReader(_NAME, EXPECTED, _recognise, _layout)
+class MergedReader(TextReader):
+    """Reader of the merged CSV."""
+
+    name = "merged"
+    expected = "the legacy system's merged CSV (timestamp|date,open,high,low,close,volume,VIX,contract,session)"
+
+    def fits(self, head: Head) -> bool:
+        columns = text_layout.names(head)
+        named = set(columns)
+        plain = columns in ([name, *OHLCV] for name in _TIMESTAMPS)
+        return bool(named & {*_TIMESTAMPS}) and named >= {*OHLCV} and (plain or bool(named & _OWN))
+
+    def layout(self, file: FileRef, head: Head, config: IngestConfig) -> Layout:
+        columns = text_layout.names(head)
+        parts = timestamp_columns(columns)
+        written = [text_layout.values(head, text_layout.position(head, part, file)) for part in parts]
+        timestamps = [" ".join(each) for each in zip(*written, strict=False)]
+        side = label_side_of(file, self.name, config, "end")
+        chosen = setting_for(config.reader, file) == self.name
+        stated = setting_for(config.timezone, file, self.name) and setting_for(config.label_side, file, self.name)
+        if not (chosen or stated or _convention_known(columns, timestamps, head)):
+            raise UnreadableFileError(
+                file.shown,
+                "timestamps whose zone and label side are known",
+                "a session column that is not the legacy system's rule (RTH where 09:30 <= UTC timestamp < 16:00)",
+                remedy="Set ingest.timezone (such as UTC) and ingest.label_side (start or end).",
+            )
+        form, zone = timestamp_format(
+            file, self.name, config, timestamps, formats(file, timestamps, config), label_side=side, default="UTC"
+        )
+        roles = parts if len(parts) > 1 else ("timestamp",)
+        wanted = {**dict(zip(parts, roles, strict=True)), "contract": "symbol", **{name: name for name in OHLCV}}
+        note = describe_format("merged CSV of NinjaTrader minute exports", zone, side)
+        return Layout(",", text_layout.roles(columns, wanted), form, note, header=1, quoted=True)
+
+
+READER = MergedReader()

@@ -22,31 +22,33 @@ from vpoc_ml.ingest.parsing.text_layout import Layout
 from vpoc_ml.ingest.parsing.timestamps import TimestampFormat, describe_format, label_side_of, zone_of
 from vpoc_ml.market.instruments import Instrument
 
-_TEXT = "sierra_text"
 _TEXT_ROLES = {name: name for name in ("date", "time", *OHLCV)} | {"last": "close"}
 _TEXT_FORMATS = ("%Y/%m/%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f")
 
 
-def _text_layout(file: FileRef, head: Head, config: IngestConfig) -> Layout:
+class SierraTextReader(TextReader):
     """Sierra Chart text exports of minute bars.
 
     ``Date, Time, Open, High, Low, Last, Volume, ...`` / ``2025/12/8, 17:30:00, 4222.0, ...``: a space after the comma,
     month and day not padded, the time perhaps with a fraction. Timestamps mark the START of the bar in the chart's time
     zone. The file does not state that zone: ``ingest.timezone`` is needed. Prices in points, volume in contracts.
     """
-    zone = zone_of(file, _TEXT, config, None)
-    side = label_side_of(file, _TEXT, config, "start")
-    fields = text_layout.roles(text_layout.names(head), _TEXT_ROLES)
-    note = describe_format("Sierra Chart text export", f"{zone} local times (ingest.timezone)", side)
-    return Layout(",", fields, TimestampFormat(_TEXT_FORMATS, zone, side), note, header=1)
+
+    name = "sierra_text"
+    expected = "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)"
+
+    def fits(self, head: Head) -> bool:
+        return text_layout.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"]
+
+    def layout(self, file: FileRef, head: Head, config: IngestConfig) -> Layout:
+        zone = zone_of(file, self.name, config, None)
+        side = label_side_of(file, self.name, config, "start")
+        fields = text_layout.roles(text_layout.names(head), _TEXT_ROLES)
+        note = describe_format("Sierra Chart text export", f"{zone} local times (ingest.timezone)", side)
+        return Layout(",", fields, TimestampFormat(_TEXT_FORMATS, zone, side), note, header=1)
 
 
-TEXT_READER = TextReader(
-    _TEXT,
-    "a Sierra Chart text export (Date, Time, Open, High, Low, Last, Volume, ...)",
-    lambda head: text_layout.names(head)[:7] == ["date", "time", "open", "high", "low", "last", "volume"],
-    _text_layout,
-)
+TEXT_READER = SierraTextReader()
 
 
 HEADER_BYTES, RECORD_BYTES = 56, 40
