@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from vpoc_ml.analysis.clusters import cluster, spearman
+from vpoc_ml.analysis.analyze import cluster, spearman
 from vpoc_ml.analysis.distribution import describe, drift, extremes, histogram, psi, scaler_effects
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.scalers import KINDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from vpoc_ml.leakage.comparison import Market
 from vpoc_ml.leakage.generated_markets import awkward, martingale, regular, rolled
-from vpoc_ml.leakage.market import Market
 
 
 @pytest.fixture(scope="session")

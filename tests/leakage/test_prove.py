@@ -13,11 +13,11 @@ import pytest
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.config import ProfileConfig, nightly
 from vpoc_ml.features.registry import FEATURE_NAMES, REGISTRY
+from vpoc_ml.leakage.comparison import differences
 from vpoc_ml.leakage.invariance import check_sample
 from vpoc_ml.leakage.placebo import LARGEST
 from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder, walk_forward_builder
 from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, prove
-from vpoc_ml.leakage.violations import differences
 
 pytestmark = pytest.mark.slow
 

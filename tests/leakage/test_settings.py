@@ -12,12 +12,11 @@ from vpoc_ml.config.choices import Target
 from vpoc_ml.features.history import required_history
 from vpoc_ml.ingest.bars import build_bars
 from vpoc_ml.ingest.vix.vix_closes import read_vix
+from vpoc_ml.leakage.comparison import KEYS, Market
 from vpoc_ml.leakage.generated_markets import awkward
 from vpoc_ml.leakage.invariance import check_chunks, check_future_perturbation, check_prefix, check_rolls, check_sample
-from vpoc_ml.leakage.market import Market
 from vpoc_ml.leakage.product_builders import feature_builder, streamed, training_set_builder
 from vpoc_ml.leakage.training_set import check_training
-from vpoc_ml.leakage.violations import KEYS
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
 

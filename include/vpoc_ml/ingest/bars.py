@@ -13,8 +13,7 @@ from vpoc_ml.artifacts.schemas import OUTSIDE_HOURS
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import QuarantineLimitError, UnreviewedSessionsError
-from vpoc_ml.ingest.clean import clean
-from vpoc_ml.ingest.convention import check_side, check_unadjusted, check_zone
+from vpoc_ml.ingest.clean import check_side, check_unadjusted, check_zone, clean
 from vpoc_ml.ingest.discover import choose_reader
 from vpoc_ml.ingest.file_streams import read_head
 from vpoc_ml.ingest.merge import merge

@@ -19,8 +19,7 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.ingest.bars import BuiltBars, with_indices
-from vpoc_ml.ingest.clean import Cleaned, clean, isolated_prints
-from vpoc_ml.ingest.convention import check_side
+from vpoc_ml.ingest.clean import Cleaned, check_side, clean, isolated_prints
 from vpoc_ml.ingest.file_streams import HEAD_BYTES, LONGEST_LINE, blocks, is_compressed
 from vpoc_ml.ingest.merge import GRID_ROWS, ROW_SCHEMA
 from vpoc_ml.ingest.parsing.delimited import TextReader, rows_of

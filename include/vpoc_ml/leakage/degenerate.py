@@ -9,9 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.artifacts.leakage_proof import Violation
+from vpoc_ml.leakage.comparison import Market, feature_columns, matrix
 from vpoc_ml.leakage.lookback import DeclaredFeature, declared_lookback
-from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.violations import feature_columns, matrix
 
 CHECK = "degenerate"
 COLLINEAR = 0.999

@@ -18,9 +18,8 @@ import polars as pl
 from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.config import DatasetConfig
 from vpoc_ml.dataset.folds import FoldSessions
-from vpoc_ml.leakage.market import shift_closes, shift_prices
+from vpoc_ml.leakage.comparison import ALL, KEYS, differences, earliest, feature_columns, shift_closes, shift_prices
 from vpoc_ml.leakage.training_set import Tables, TrainingSet, fitted_differences
-from vpoc_ml.leakage.violations import ALL, KEYS, differences, earliest, feature_columns
 from vpoc_ml.market.instruments import Instrument
 
 CHECK = "folds"

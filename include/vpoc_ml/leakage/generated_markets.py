@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor
 from vpoc_ml.ingest.vix.vix_closes import available_at, join_vix
-from vpoc_ml.leakage.market import Market
+from vpoc_ml.leakage.comparison import Market
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import sessions
 from vpoc_ml.market.instruments import Instrument, instrument

@@ -16,8 +16,18 @@ import polars as pl
 from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.history import HISTORY_SESSIONS
-from vpoc_ml.leakage.market import Build, Market, perturb_after, rescale, shift_prices
-from vpoc_ml.leakage.violations import ALL, KEYS, differences, earliest, feature_columns
+from vpoc_ml.leakage.comparison import (
+    ALL,
+    KEYS,
+    Build,
+    Market,
+    differences,
+    earliest,
+    feature_columns,
+    perturb_after,
+    rescale,
+    shift_prices,
+)
 from vpoc_ml.profile.tick_bars import session_starts
 
 PREFIX, CHUNKS, FUTURE_PERTURBATION, ROLLS = "prefix", "chunks", "future_perturbation", "rolls"

@@ -20,8 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.artifacts.leakage_proof import Violation
-from vpoc_ml.leakage.market import Build, Market, shift_prices
-from vpoc_ml.leakage.violations import changed, feature_columns, matrix
+from vpoc_ml.leakage.comparison import Build, Market, changed, feature_columns, matrix, shift_prices
 
 LOOKBACK = "lookback"
 LOOKBACK_REMEDY = "Make the formula, its window in the registry and its name say the same."

@@ -22,9 +22,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.artifacts.leakage_proof import Skill, Violation
+from vpoc_ml.leakage.comparison import Market, feature_columns
 from vpoc_ml.leakage.generated_markets import HOUR
-from vpoc_ml.leakage.market import Market
-from vpoc_ml.leakage.violations import feature_columns
 
 CHECK = "placebo"
 LARGEST = 4.0

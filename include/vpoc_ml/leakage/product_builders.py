@@ -20,8 +20,8 @@ from vpoc_ml.evaluation.evaluate import rank_of_zero
 from vpoc_ml.evaluation.fold_predictions import predict_fold
 from vpoc_ml.evaluation.walk_forward import forecasts_of, policies_by_fold
 from vpoc_ml.features.build import build_features, build_in_chunks
+from vpoc_ml.leakage.comparison import Build, Market
 from vpoc_ml.leakage.folds import FittedFold, WalkForward
-from vpoc_ml.leakage.market import Build, Market
 from vpoc_ml.leakage.training_set import Fit, Tables, TrainingSet
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.developing import build_developing

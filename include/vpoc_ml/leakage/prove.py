@@ -13,12 +13,11 @@ from vpoc_ml.config.choices import Horizon
 from vpoc_ml.dataset.splits import sessions_needed
 from vpoc_ml.features.history import HISTORY_SESSIONS
 from vpoc_ml.leakage import degenerate, folds, invariance, lookback, placebo, training_set
+from vpoc_ml.leakage.comparison import Build, feature_columns
 from vpoc_ml.leakage.folds import WalkForward
 from vpoc_ml.leakage.generated_markets import awkward, martingale, regular, rolled
 from vpoc_ml.leakage.lookback import DeclaredFeature
-from vpoc_ml.leakage.market import Build
 from vpoc_ml.leakage.training_set import Fit, Tables
-from vpoc_ml.leakage.violations import feature_columns
 
 CHECK_DESCRIPTIONS = {
     invariance.PREFIX: "the same features whether or not later bars exist",

@@ -13,8 +13,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.config import DatasetConfig
-from vpoc_ml.leakage.market import Build, Market, shift_closes, shift_prices
-from vpoc_ml.leakage.violations import ALL, changed
+from vpoc_ml.leakage.comparison import ALL, Build, Market, changed, shift_closes, shift_prices
 from vpoc_ml.market.instruments import Instrument
 
 CHECK = "training"

@@ -39,8 +39,8 @@ def gate_leakage(run: Run, contracts: list[str]) -> LeakageGateResult:
     Raises:
         GateFailedError: a check found a violation; the error carries the verdict.
     """
+    from vpoc_ml.leakage.comparison import check_results
     from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
-    from vpoc_ml.leakage.violations import check_results
     from vpoc_ml.pipeline.gate_stages import published_verdict
     from vpoc_ml.quality.gates import raise_if_failed, validate_leakage
 
@@ -137,11 +137,10 @@ def _newest(run: Run, contracts: list[str]) -> str:
 
 def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:
     """Return the results of the nightly sample: stored features compared with those of fewer and of other bars."""
+    from vpoc_ml.leakage.comparison import Market, check_results
     from vpoc_ml.leakage.invariance import check_sample
-    from vpoc_ml.leakage.market import Market
     from vpoc_ml.leakage.product_builders import feature_builder, streamed
     from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS
-    from vpoc_ml.leakage.violations import check_results
 
     features, manifest = run.lake.load(run.key("features", contract))
     bars, described = run.lake.load(run.key("bars", contract))

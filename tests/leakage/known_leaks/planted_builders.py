@@ -10,10 +10,9 @@ import polars as pl
 from vpoc_ml.artifacts.leakage_proof import Violation
 from vpoc_ml.config import DatasetConfig, RunConfig, nightly
 from vpoc_ml.features.registry import Feature
-from vpoc_ml.leakage.market import Build, Market
+from vpoc_ml.leakage.comparison import KEYS, Build, Market
 from vpoc_ml.leakage.product_builders import training_set_builder
 from vpoc_ml.leakage.training_set import Fit, Tables, TrainingSet
-from vpoc_ml.leakage.violations import KEYS
 
 Columns = Callable[[pl.DataFrame], dict[str, pl.Expr | pl.Series]]
 NIGHTLY: RunConfig = nightly()

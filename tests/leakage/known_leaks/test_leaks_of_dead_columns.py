@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import polars as pl
 
+from vpoc_ml.leakage.comparison import KEYS
 from vpoc_ml.leakage.degenerate import check_degenerate
-from vpoc_ml.leakage.violations import KEYS
 
 from .planted_builders import caught
 

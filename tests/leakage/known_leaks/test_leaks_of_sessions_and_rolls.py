@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from vpoc_ml.config import ProfileConfig
+from vpoc_ml.leakage.comparison import KEYS
 from vpoc_ml.leakage.invariance import check_future_perturbation, check_prefix, check_rolls, cut_rows
 from vpoc_ml.leakage.lookback import check_as_of, check_lookback
 from vpoc_ml.leakage.placebo import check_placebo, skills
-from vpoc_ml.leakage.violations import KEYS
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 

@@ -34,7 +34,7 @@ _ABBREVIATIONS = {
     "MESZ": "+0200",
 }
 """Zones of the exchanges in America and Europe. Abbreviations are not unique in the world: if another zone was meant,
-the bars lie outside the exchange's hours and ``check_zone`` of ``ingest.convention`` refuses them."""
+the bars lie outside the exchange's hours and ``check_zone`` of ``ingest.clean`` refuses them."""
 _CLOCK = r"(?:\d:\d{2}(?:[.,]\d+)?|\d{6})"
 _OFFSET = re.compile(rf"{_CLOCK}\s*(?:Z|[+-]\d{{2}}(?::?\d{{2}})?|\s(?:{'|'.join(_ABBREVIATIONS)}))$")
 _LOCAL = re.compile(rf"{_CLOCK}(?:\s*[AaPp][Mm])?$")
