@@ -10,12 +10,12 @@ from typing import Any
 from vpoc_airflow import stage_tasks
 from vpoc_ml import pipeline
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.training_files import stored_checkpoints
 from vpoc_ml.artifacts.training_progress import EpochRecord, ProgressRecord
 from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import InputError
 from vpoc_ml.pipeline.events import StageEvent, notify
 from vpoc_ml.training.launch.run_inputs import run_fingerprint
-from vpoc_ml.training.loop.checkpoint_files import stored_checkpoints
 
 log = logging.getLogger(__name__)
 

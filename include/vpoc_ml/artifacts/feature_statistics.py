@@ -8,8 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-
-FILE = "feature_statistics.json"
+from vpoc_ml.artifacts.training_files import FEATURE_STATISTICS
 
 FittedTarget = dict[str, str | float | list[float]]
 """A fitted target as JSON: its ``kind`` and its parameters."""
@@ -102,5 +101,5 @@ def read_feature_statistics(folder: Path) -> FeatureStatistics:
         ArtifactError: the file does not hold these statistics.
     """
     return FeatureStatistics.read(
-        folder / FILE, what="the statistics of the training set", remedy="Build the training set first."
+        folder / FEATURE_STATISTICS, what="the statistics of the training set", remedy="Build the training set first."
     )

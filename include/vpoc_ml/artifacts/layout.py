@@ -1,26 +1,36 @@
 """Every file name and key of a lake. Keys are paths below the lake's root, with ``/`` on every system.
 
 ``data/`` of a live run is shared by all runs. A run of a past night keeps its shared artifacts below ``nights/``.
+Names of the files that training writes come from ``training_files``.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from vpoc_ml.artifacts.training_files import BEST_MODEL as BEST_MODEL
+from vpoc_ml.artifacts.training_files import BEST_MODEL_CARD as BEST_MODEL_CARD
+from vpoc_ml.artifacts.training_files import CHECKPOINTS as CHECKPOINTS
+from vpoc_ml.artifacts.training_files import CONFIG as CONFIG
+from vpoc_ml.artifacts.training_files import FEATURE_STATISTICS as FEATURE_STATISTICS
+from vpoc_ml.artifacts.training_files import FINAL_MODEL as FINAL_MODEL
+from vpoc_ml.artifacts.training_files import PROGRESS as PROGRESS
+from vpoc_ml.artifacts.training_files import REFIT_CHOICES as REFIT_CHOICES
+from vpoc_ml.artifacts.training_files import SEARCH_RESULT as SEARCH_RESULT
+from vpoc_ml.artifacts.training_files import SEARCH_RETURNS as SEARCH_RETURNS
+from vpoc_ml.artifacts.training_files import TRAINING_CONFIG as TRAINING_CONFIG
+from vpoc_ml.artifacts.training_files import TRAINING_LOG as TRAINING_LOG
+from vpoc_ml.artifacts.training_files import TRAINING_RESULT as TRAINING_RESULT
+from vpoc_ml.artifacts.training_files import TRAINING_SET as TRAINING_SET
+from vpoc_ml.artifacts.training_files import TRIALS as TRIALS
+from vpoc_ml.artifacts.training_files import VALIDATION_RETURNS as VALIDATION_RETURNS
+
 RAW = "raw"
 RUNS = "runs"
 REPORTS = "reports"
 REGISTRY = "registry"
 
-CONFIG = "config.json"
 INPUTS = "inputs.json"
-TRAINING_SET = "training_set.parquet"
-FEATURE_STATISTICS = "feature_statistics.json"
-TRAINING_CONFIG = "training_config.json"
-TRAINING_RESULT = "training_result.json"
-TRAINING_LOG = "training_log.txt"
-PROGRESS = "progress.jsonl"
-CHECKPOINTS = "checkpoints"
 METRICS = "metrics.json"
 LABELLED_SESSIONS = "sessions.json"
 FOLDS = "folds.json"
@@ -37,9 +47,6 @@ FEATURE_ANALYSIS_PAGE = "feature-analysis.html"
 HISTORY = "history.parquet"
 PROFILES = "profiles.parquet"
 """Both are folders of the reports: the results of all gates, and the column profiles."""
-BEST_MODEL = "best_model"
-FINAL_MODEL = "final_model"
-BEST_MODEL_CARD = f"{BEST_MODEL}.json"
 MODEL_FILES = (
     f"{BEST_MODEL}.safetensors",
     BEST_MODEL_CARD,
@@ -51,12 +58,6 @@ MODEL_FILES = (
     PROGRESS,
 )
 """Files of a run's folder that training writes and a run with the same training fingerprint takes over."""
-
-SEARCH = "search"
-SEARCH_RESULT = f"{SEARCH}/search.json"
-SEARCH_RETURNS = f"{SEARCH}/returns.parquet"
-VALIDATION_RETURNS = "validation_returns.parquet"
-"""In a trial's folder, ``search/trials/<trial>/``."""
 
 VIX = "vix/VIX.parquet"
 LEDGER = "ledger.jsonl"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-FILE = "progress.jsonl"
+from vpoc_ml.artifacts.training_files import PROGRESS
 
 
 class WindowRecord(BaseModel):
@@ -126,7 +126,7 @@ def parse_progress(line: object) -> ProgressRecord:
 
 def read_progress(run_dir: Path) -> list[ProgressRecord]:
     """Return the records of ``progress.jsonl``, none without the file. An incomplete last line is left out."""
-    path = run_dir / FILE
+    path = run_dir / PROGRESS
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     return [_ADAPTER.validate_json(line) for line in lines if line]

@@ -8,10 +8,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.model_card import ModelPart
+from vpoc_ml.artifacts.training_files import REFIT_CHOICES
 from vpoc_ml.config import ModelConfig, TrainingConfig
-
-FILE = "training_result.json"
-REFIT_FILE = "refit.json"
 
 
 class ColumnReport(BaseModel):
@@ -228,7 +226,7 @@ def read_refit_choices(folder: Path) -> RefitChoices | None:
     Raises:
         ArtifactError: the file holds something else.
     """
-    path = folder / REFIT_FILE
+    path = folder / REFIT_CHOICES
     if not path.is_file():
         return None
     return RefitChoices.read(path, what="the choices of a refit", remedy="Prepare the refit again.")

@@ -23,7 +23,7 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.stage_results import FoldResult, FoldsResult, TrackRecordResult
 from vpoc_ml.artifacts.track_record import Fold, FoldModel, FoldPlan, LabelledSession, LabelledSessions, Period
 from vpoc_ml.artifacts.training_progress import OnProgress
-from vpoc_ml.artifacts.training_result import REFIT_FILE, RefitChoices, TrainingRecord, TrainingResult
+from vpoc_ml.artifacts.training_result import RefitChoices, TrainingRecord, TrainingResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.assemble import LabelledFrame
 from vpoc_ml.errors import ArtifactError
@@ -346,7 +346,7 @@ def prepare_refit(run: Run, plan: FoldPlan, key: str) -> Path:
     )
     folder = run.folder / layout.REFIT
     write_training_folder(folder, built.frame, built.statistics.to_json(), config, key)
-    write_json(folder / REFIT_FILE, _choices(run, plan).to_json())
+    write_json(folder / layout.REFIT_CHOICES, _choices(run, plan).to_json())
     return folder
 
 

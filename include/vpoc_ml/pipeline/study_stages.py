@@ -107,11 +107,10 @@ def search(
         on_trial(record)
 
     with run.lake.writing(f"search-{run.name}", wait_seconds=5.0):
-        made = Search(run.folder, space, seed, launch, validate)
-        found = made.run(trials, keep)
+        found = Search(run.folder, space, seed, launch, validate).run(trials, keep)
         for record in found.records:  # again, for those that MLflow did not receive
             _log_trial(run, record)
-        _write_returns(made.folder, found.records)
+        _write_returns(run.folder, found.records)
     best = found.best
     return SearchResult(
         finished=found.finished,
@@ -127,15 +126,15 @@ def search(
     )
 
 
-def _write_returns(folder: Path, records: Sequence[TrialRecord]) -> None:
+def _write_returns(run_dir: Path, records: Sequence[TrialRecord]) -> None:
     """Write session, gross, net and trades of all evaluated trials, with the trial's number in front."""
     parts = [
         pl.read_parquet(path).select(pl.lit(record.number, pl.Int32).alias("trial"), pl.all())
         for record in records
-        if (path := folder / "trials" / record.trial / layout.VALIDATION_RETURNS).is_file()
+        if (path := run_dir / layout.TRIALS / record.trial / layout.VALIDATION_RETURNS).is_file()
     ]
     if parts:
-        with replacing(folder / "returns.parquet") as temporary:
+        with replacing(run_dir / layout.SEARCH_RETURNS) as temporary:
             pl.concat(parts).write_parquet(temporary)
 
 

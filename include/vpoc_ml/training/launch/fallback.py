@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vpoc_ml.artifacts.training_files import FALLBACK, PROGRESS
 from vpoc_ml.artifacts.training_progress import read_progress, split_records
 from vpoc_ml.artifacts.training_result import FailedPreset, TrainingResult
 from vpoc_ml.config import RunConfig, preset
@@ -56,7 +57,7 @@ def train_with_fallback(
     """
     failed: list[FailedPreset] = []
     for number, attempt in enumerate(fallback_configs(config), start=1):
-        path = run_dir / "fallback" / f"{number}-{attempt.preset}.json"
+        path = run_dir / FALLBACK / f"{number}-{attempt.preset}.json"
         key = resume_key(attempt)
         known = read_json(path) if path.is_file() else {}
         if known.get("resume_key") == key:
@@ -86,7 +87,7 @@ def _fallback(config: RunConfig, name: str, shown: str, **changes: float) -> Run
 
 def _record_failure(run_dir: Path, path: Path, config: RunConfig, key: str, error: Exception) -> FailedPreset:
     """Write the record of an unstable preset and move its progress records next to it."""
-    progress = run_dir / "progress.jsonl"
+    progress = run_dir / PROGRESS
     windows, _ = split_records(read_progress(run_dir))
     failure = FailedPreset(
         preset=config.preset,
@@ -98,6 +99,6 @@ def _record_failure(run_dir: Path, path: Path, config: RunConfig, key: str, erro
     skipped = sum(window.skipped for window in windows)
     path.parent.mkdir(exist_ok=True)
     if progress.is_file():
-        progress.replace(path.with_suffix(".progress.jsonl"))
+        progress.replace(path.with_suffix(f".{PROGRESS}"))
     write_json(path, {**failure.model_dump(), "skipped": skipped, **settings, "resume_key": key})
     return failure

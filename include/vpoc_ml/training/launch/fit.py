@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from pydantic import JsonValue
 
+from vpoc_ml.artifacts import training_files as files
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.artifacts.training_progress import OnProgress
@@ -101,16 +102,16 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
         engine=engine.name,
         engine_reason=reason,
     )
-    write_json(run_dir / "training_config.json", record.to_json())
+    write_json(run_dir / files.TRAINING_CONFIG, record.to_json())
     log.info("%d parameters on %s (%s)", record.parameters, context.device, context.device_reason)
     log.info("%s engine (%s)", engine.name, reason)
 
-    checkpoint = latest_checkpoint(run_dir / "checkpoints", context.resume_key)
+    checkpoint = latest_checkpoint(run_dir / files.CHECKPOINTS, context.resume_key)
     resumed = checkpoint.step if checkpoint else 0
-    with progress_lines(run_dir / "progress.jsonl", resumed, on_progress) as report:
+    with progress_lines(run_dir / files.PROGRESS, resumed, on_progress) as report:
         interval = config.machine.checkpoint_seconds
         stop_epochs = choices.epochs if choices else None
-        trainer = Trainer(engine, data, run_dir / "checkpoints", context.resume_key, report, interval, stop_epochs)
+        trainer = Trainer(engine, data, run_dir / files.CHECKPOINTS, context.resume_key, report, interval, stop_epochs)
         if checkpoint:
             log.info("resumed after step %d", resumed)
             trainer.resume(checkpoint)
@@ -119,7 +120,7 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     model_card = _model_card(statistics, record, result)
     saved = save_models(run_dir, trainer, net, config, statistics, model_card, choices)
     result = result.model_copy(update=asdict(saved) | {"parts": saved.parts})
-    write_json(run_dir / "training_result.json", result.to_json())
+    write_json(run_dir / files.TRAINING_RESULT, result.to_json())
     log.info("done: best epoch %s, validation loss %.6f", result.best_epoch, result.best_validation_loss)
     return result
 

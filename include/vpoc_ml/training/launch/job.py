@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from vpoc_ml.artifacts import training_files as files
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
 from vpoc_ml.artifacts.training_progress import OnProgress
 from vpoc_ml.artifacts.training_result import FailedPreset, TrainingResult
@@ -76,7 +77,7 @@ def train_run(run_dir: Path, on_progress: OnProgress = lambda record: None) -> T
         TrainingUnstableError: training is unstable with every fallback preset; without fallback, with the run's preset.
     """
     config = read_config(run_dir)
-    with log_to(run_dir / "training_log.txt"):
+    with log_to(run_dir / files.TRAINING_LOG):
         context = prepare(run_dir, config)
 
         def train(attempt: RunConfig, failed: Sequence[FailedPreset]) -> TrainingResult:
@@ -95,11 +96,11 @@ def prepare(run_dir: Path, config: RunConfig) -> TrainingContext:
     statistics, inputs = read_feature_statistics(run_dir), hash_inputs(run_dir)
     validate_training_config(config, statistics)
     probe = Probe(partial(build_model, config.model, statistics), len(statistics.features))
-    choice = choose_device(config.machine, probe, needed=memory_needed(run_dir / "training_set.parquet", probe.inputs))
+    choice = choose_device(config.machine, probe, needed=memory_needed(run_dir / files.TRAINING_SET, probe.inputs))
     if choice.busy is not None:
         configs = fallback_configs(config)
         of_gpu = {resume_key(training_fingerprint(inputs, each), each, "cuda") for each in configs}
-        if of_gpu & resume_keys(run_dir / "checkpoints"):
+        if of_gpu & resume_keys(run_dir / files.CHECKPOINTS):
             log.warning("the run has a checkpoint of the GPU and waits for it; machine.device=cpu starts without it")
             raise choice.busy
     return TrainingContext(statistics, inputs, choice)

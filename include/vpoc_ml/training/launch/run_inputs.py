@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpoc_ml.artifacts.training_result import REFIT_FILE
+from vpoc_ml.artifacts.training_files import CONFIG, FEATURE_STATISTICS, REFIT_CHOICES, TRAINING_SET
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 
-INPUTS = ("training_set.parquet", "feature_statistics.json")
+INPUTS = (TRAINING_SET, FEATURE_STATISTICS)
 
 
 def hash_inputs(run_dir: Path) -> list[str]:
@@ -26,7 +26,7 @@ def hash_inputs(run_dir: Path) -> list[str]:
         MissingInputError: there is no training set.
     """
     require_inputs(run_dir)
-    own = [REFIT_FILE] if (run_dir / REFIT_FILE).is_file() else []
+    own = [REFIT_CHOICES] if (run_dir / REFIT_CHOICES).is_file() else []
     return [hash_file(run_dir / name) for name in (*INPUTS, *own)]
 
 
@@ -48,7 +48,7 @@ def share_inputs(folder: Path, run_dir: Path, config: RunConfig) -> None:
     drop_inputs(folder)
     for name in INPUTS:
         (folder / name).symlink_to((run_dir / name).absolute())
-    write_text(folder / "config.json", config.to_json() + "\n")
+    write_text(folder / CONFIG, config.to_json() + "\n")
 
 
 def drop_inputs(folder: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
+from vpoc_ml.artifacts.training_files import BEST_MODEL, FINAL_MODEL, TRAINING_SET
 from vpoc_ml.artifacts.training_result import RefitChoices
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.quantiles import interpolated_rank
@@ -49,7 +50,7 @@ class Ranks:
     @classmethod
     def read(cls, run_dir: Path, statistics: FeatureStatistics) -> Ranks:
         """Read them: ``y``, which every training set has, whatever its target is."""
-        frame = pl.read_parquet(run_dir / "training_set.parquet", columns=["split", "y", "weight"])
+        frame = pl.read_parquet(run_dir / TRAINING_SET, columns=["split", "y", "weight"])
         known = frame.with_columns(pl.when(pl.col("weight") > 0).then(pl.col("y")).otherwise(float("nan")))
         train, validation = (
             known.filter(pl.col("split") == part)["y"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
@@ -109,7 +110,7 @@ def save_models(
     if config.model.groups and isinstance(net.body, Ensemble):
         model_card = model_card.model_copy(update={"groups": net.body.columns})
     saved = model_card
-    weights: dict[str, Tensor] = {"final_model": trainer.engine.state[AVERAGE].clone(), "best_model": trainer.best}
+    weights: dict[str, Tensor] = {FINAL_MODEL: trainer.engine.state[AVERAGE].clone(), BEST_MODEL: trainer.best}
     for name, flat in weights.items():
         with trainer.engine.using(flat):
             forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees, ridge=ridge)
@@ -132,7 +133,7 @@ def _ridge(trainer: Trainer, ranks: Ranks, choices: RefitChoices | None) -> Ridg
 
 def _validation_sessions(run_dir: Path) -> Ints:
     """Return the number of the session of each validation row [rows], increasing with time."""
-    chosen = pl.scan_parquet(run_dir / "training_set.parquet").filter(pl.col("split") == "validation")
+    chosen = pl.scan_parquet(run_dir / TRAINING_SET).filter(pl.col("split") == "validation")
     return chosen.select(pl.col("session").rank("dense").cast(pl.Int64)).collect()["session"].to_numpy()
 
 

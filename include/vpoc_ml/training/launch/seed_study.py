@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from vpoc_ml.artifacts import training_files as files
 from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.artifacts.training_progress import ProgressRecord
 from vpoc_ml.config.overrides import read_config
@@ -55,7 +56,7 @@ def train_seeds(
     folders = [_prepare(run_dir, seed) for seed in seeds]
     _SeedWorkers(folders, min(processes, len(folders)), on_progress).train()
     comparison = compare_seeds(run_dir, folders)
-    write_json(run_dir / "seeds.json", comparison.to_json())
+    write_json(run_dir / files.SEEDS_RESULT, comparison.to_json())
     for folder in folders:
         drop_inputs(folder)  # copies of the run would follow the links
     return comparison
@@ -63,7 +64,7 @@ def train_seeds(
 
 def _prepare(run_dir: Path, seed: int) -> Path:
     """Make the run folder of a seed; an existing checkpoint stays."""
-    folder = run_dir / "seeds" / str(seed)
+    folder = run_dir / files.SEEDS / str(seed)
     config = read_config(run_dir)
     own = config.training.model_copy(update={"seed": seed})
     share_inputs(folder, run_dir, config.model_copy(update={"training": own}))
@@ -117,13 +118,13 @@ def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> SeedComparison:
     ``mean_correlation`` and ``correlations`` are rank correlations with the target. An ensemble is worth its cost
     where the correlation of the mean exceeds those of the seeds.
     """
-    results = {folder.name: read_json(folder / "training_result.json") for folder in folders}
+    results = {folder.name: read_json(folder / files.TRAINING_RESULT) for folder in folders}
     losses = {seed: result["best_validation_loss"] for seed, result in results.items()}
-    rows = pl.read_parquet(run_dir / "training_set.parquet").filter(pl.col("split") == "validation")
+    rows = pl.read_parquet(run_dir / files.TRAINING_SET).filter(pl.col("split") == "validation")
     labelled = rows.filter(pl.col("y").is_finite() & (pl.col("weight") > 0))
     scores = []
     for folder in folders:
-        model = load_model(folder / "best_model.json")
+        model = load_model(folder / files.BEST_MODEL_CARD)
         scores.append(_ranks(model.predict(labelled.select(model.features).to_numpy())))
     target = _ranks(labelled["y"].to_numpy())
     return SeedComparison(
@@ -133,7 +134,7 @@ def compare_seeds(run_dir: Path, folders: Sequence[Path]) -> SeedComparison:
         best=min(losses, key=lambda seed: losses[seed]),
         correlations=dict(zip(losses, (_correlation(score, target) for score in scores), strict=True)),
         mean_correlation=_correlation(np.mean(scores, axis=0), target),
-        models={folder.name: str((folder / "best_model.json").relative_to(run_dir)) for folder in folders},
+        models={folder.name: str((folder / files.BEST_MODEL_CARD).relative_to(run_dir)) for folder in folders},
     )
 
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml import environment
+from vpoc_ml.artifacts.training_files import TRAINING_RESULT
 from vpoc_ml.artifacts.training_progress import OnProgress, parse_progress
-from vpoc_ml.artifacts.training_result import FILE, TrainingResult
+from vpoc_ml.artifacts.training_result import TrainingResult
 from vpoc_ml.errors import TrainingKilledError, TrainingProcessError, VpocError, error_from_record
 
 PARENT_VARIABLE = environment.TRAINING_PARENT
@@ -98,7 +99,9 @@ def launch(
         _kill_group(process)
     if code != 0:
         raise process_error(code, failure, "".join(last_lines).strip())
-    return TrainingResult.read(run_dir / FILE, what="the result of the training", remedy="Train the run again.")
+    return TrainingResult.read(
+        run_dir / TRAINING_RESULT, what="the result of the training", remedy="Train the run again."
+    )
 
 
 def process_error(code: int, failure: Mapping[str, Any] | None, last_lines: str) -> VpocError:

@@ -12,9 +12,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from vpoc_ml.artifacts.training_files import checkpoint_file, stored_checkpoints
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.lake.atomic import write_bytes
-from vpoc_ml.training.loop.checkpoint_files import checkpoint_file, stored_checkpoints
 
 FORMAT = "vpoc-ml-checkpoint/3"
 KEEP = 2

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
+from vpoc_ml.artifacts.training_files import TRAINING_SET
 from vpoc_ml.artifacts.training_result import ColumnReport, PreflightReport
 from vpoc_ml.dataset.scalers import Scaler, scaler_from_json
 from vpoc_ml.errors import ArtifactError, MissingInputError, NoLabelledRowsError
@@ -163,7 +164,7 @@ def load(
         ArtifactError: columns are missing.
         NoLabelledRowsError: a split has no row with a target.
     """
-    path = run_dir / "training_set.parquet"
+    path = run_dir / TRAINING_SET
     if not path.is_file():
         raise MissingInputError(path, "a training set", "Build the training set first.")
     preparation = Preparation.of(statistics, guard)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpoc_ml import config as configuration
+from vpoc_ml.artifacts import training_files as files
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics, read_feature_statistics
 from vpoc_ml.artifacts.studies import SearchSummary, TrialOutcome, TrialRecord, TrialScore
 from vpoc_ml.config import RunConfig
@@ -96,15 +97,10 @@ class Search:
             record = self._run_trial(study, base, trial_key)
             log.info("trial %d: %s, value %s", record.number, record.status, record.value)
             on_trial(record)
-            write_json(self.folder / "search.json", self.summary(study, trials).to_json())
+            write_json(self.run_dir / files.SEARCH_RESULT, self.summary(study, trials).to_json())
         summary = self.summary(study, trials)
-        write_json(self.folder / "search.json", summary.to_json())
+        write_json(self.run_dir / files.SEARCH_RESULT, summary.to_json())
         return summary
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the search."""
-        return self.run_dir / "search"
 
     def summary(self, study: Study, trials: int) -> SearchSummary:
         """Return every trial's record in order, and the best one."""
@@ -147,8 +143,8 @@ class Search:
         """Train and score one set of parameters, unless the same were tried before."""
         config = configuration.change(base, params)
         name = _short(config.digest("model", "training"), trial_key)
-        folder = self.folder / "trials" / name
-        known = folder / "trial.json"
+        folder = self.run_dir / files.TRIALS / name
+        known = folder / files.TRIAL_RESULT
         if known.is_file():
             return TrialOutcome.model_validate_json(known.read_text())
         share_inputs(folder, self.run_dir, config)
@@ -180,8 +176,8 @@ class Search:
         from vpoc_ml.training.search.suggestions import Repeatable
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.folder.mkdir(exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
+        (self.run_dir / files.SEARCH).mkdir(exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(self.run_dir / files.SEARCH_JOURNAL)))
         settings = base.digest("model", "training")
         name = _short(trial_key, settings, str(self.seed), *(each.to_text() for each in self.space))
         return optuna.create_study(
@@ -252,6 +248,6 @@ def _short(*parts: str) -> str:
 
 def _clear(folder: Path) -> None:
     """Drop what a finished trial needs no longer."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / files.CHECKPOINTS, ignore_errors=True)
     (folder / FAILURES).unlink(missing_ok=True)
     drop_inputs(folder)
