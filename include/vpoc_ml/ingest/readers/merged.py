@@ -45,7 +45,7 @@ def formats(file: FileRef, timestamps: Sequence[str], config: IngestConfig) -> t
     """Return the formats of the merged file's timestamps.
 
     Raises:
-        UnreadableFileError: slashed dates whose order is not known, see ``date_order.order_of``.
+        UnreadableFileError: slashed dates whose order is not known, see ``timestamps.order_of``.
     """
     if not timestamps or "/" not in timestamps[0]:
         return _FORMATS
