@@ -1,0 +1,218 @@
+"""A cold run and the nights after it: CPU time and peak memory of every stage, from the plan to the reports.
+
+    python benchmarks/bench_nights.py                 # 2 contracts: shows that it works
+    python benchmarks/bench_nights.py --sets 4 12 40  # the table of docs/performance.md
+    python benchmarks/bench_nights.py --sets 12 --keep FOLDER    # leaves the lakes there
+
+The synthetic market of each set lacks the last two sessions at first. A run builds the empty lake (cold), one more
+session arrives (night), the last one arrives, a Friday, after which the shipped model is trained again (refit), and
+nothing arrives (again). Each run is a process of its own and goes through every stage as ``vpoc-ml run`` does. The
+network is small and trains for one epoch, so that the other stages count. The proof against look-ahead is part of the
+cold run. Compiled kernels are ready; imports count.
+
+Peak: the largest resident set of the process and the training processes that it has started, together. Memory that
+several of them share is counted more than once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench_incremental_ingest import cut_vix, last_sessions
+from measuring import NOW, one_thread_each, peak_memory
+
+SHORT = (2,)
+RUNS = ("cold", "night", "refit", "again")
+SESSIONS_BACK = {"cold": 2, "night": 1, "refit": 0, "again": 0}
+OVERRIDES = {
+    "quality.max_age_sessions": 10_000,
+    "model.hidden_dims": (16,),
+    "training.epochs": 1,
+    "machine.device": "cpu",
+}
+POLL_SECONDS = 0.02
+MIB = 1024
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage of all contracts or folds cost; memory in MiB."""
+
+    stage: str
+    wall: float
+    cpu: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """Stages of one run in their order, and the size of what it worked on."""
+
+    bars: int
+    rows: int
+    stages: tuple[StageCost, ...]
+
+    @property
+    def cpu(self) -> float:
+        return sum(stage.cpu for stage in self.stages)
+
+    @property
+    def peak(self) -> float:
+        return max(stage.peak for stage in self.stages)
+
+    def stage(self, name: str) -> StageCost:
+        return next(stage for stage in self.stages if stage.stage == name)
+
+
+class Meter:
+    """Splits the cost of this process and its children by stage."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, StageCost] = {}
+        self.tree = 0.0
+        self.begun = time.perf_counter(), spent()
+        threading.Thread(target=self._poll, daemon=True).start()
+
+    def _poll(self) -> None:
+        while True:
+            own = resident(os.getpid())
+            others = [resident(child) for child in children()]
+            self.tree = max(self.tree, own + sum(others)) if others else self.tree
+            time.sleep(POLL_SECONDS)
+
+    def end(self, name: str) -> None:
+        """Add what was spent since the last call to the stage ``name``."""
+        now, before = (time.perf_counter(), spent()), self.stages.get(name, StageCost(name, 0, 0, 0))
+        peak = max(before.peak, peak_memory(), self.tree)
+        wall, cpu = (since + end - begin for since, end, begin in zip((before.wall, before.cpu), now, self.begun))
+        self.stages[name] = StageCost(name, wall, cpu, peak)
+        self.begun, self.tree = now, 0.0
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of the next stage begins at what is resident now
+
+
+def spent() -> float:
+    """Return the CPU seconds of this process and of the children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def children() -> Iterator[int]:
+    """Yield the processes that threads of this one have started."""
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            yield from map(int, (thread / "children").read_text().split())
+        except OSError:  # the thread has ended
+            continue
+
+
+def resident(process: int) -> float:
+    """Return the resident set of a process in MiB; 0 when it has ended."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, IndexError):
+        return 0.0
+
+
+def one_run(lake: Path, raw: Path, run: str, out: Path) -> None:
+    """Run every stage in this process and write its cost to ``out``."""
+    meter = Meter()
+    from vpoc_ml import pipeline
+    from vpoc_ml.artifacts.stage_results import StageResult
+
+    counts = {"ingest": 0, "training-set": 0}
+
+    def on_stage(result: StageResult) -> None:
+        if result.stage in counts:
+            counts[result.stage] += result.to_json()["rows_out"]
+        meter.end(result.stage)
+
+    pipeline.start_run(str(lake), run, "nightly", OVERRIDES, str(raw), None, now=NOW)
+    meter.end("imports")
+    pipeline.run_until(str(lake), run, "score", NOW, on_stage=on_stage)
+    pipeline.publish_reports(str(lake), run, NOW)
+    meter.end("reports")
+    cost = RunCost(counts["ingest"], counts["training-set"], tuple(meter.stages.values()))
+    out.write_text(json.dumps(asdict(cost)))
+
+
+def measure(contracts: int, folder: Path) -> dict[str, RunCost]:
+    """Return the cost of each run over a market of ``contracts`` contracts."""
+    from vpoc_ml.synthetic.generate import write_market
+
+    market = write_market(folder / "market", contracts=contracts)
+    raw = folder / "raw"
+    shutil.copytree(folder / "market", raw)
+    newest = list(market.files.values())[-1]
+    content, sizes = newest.read_bytes(), last_sessions(newest, 2)
+    costs = {}
+    for run in RUNS:
+        back = SESSIONS_BACK[run]
+        (raw / newest.name).write_bytes(content[: sizes[-1 - back]])
+        cut_vix(market.vix, raw / market.vix.name, back)
+        out = folder / f"{run}.json"
+        command = [sys.executable, __file__, "--one", str(folder / "lake"), str(raw), run, str(out)]
+        subprocess.run(command, check=True, env=os.environ | {"VPOC_CACHE": str(folder / "cache")})
+        stored = json.loads(out.read_text())
+        costs[run] = RunCost(stored["bars"], stored["rows"], tuple(StageCost(**each) for each in stored["stages"]))
+    return costs
+
+
+def show(tables: dict[int, dict[str, RunCost]]) -> None:
+    """Print one row a set, then one row a stage of each set."""
+    print("| contracts | bars | rows | cold, CPU s | night | refit | again | night / cold | refit / cold | peak MiB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for contracts, runs in tables.items():
+        cold, night, refit, again = (runs[name] for name in RUNS)
+        print(
+            f"| {contracts} | {cold.bars:,} | {cold.rows:,} | {cold.cpu:.1f} | {night.cpu:.1f} | {refit.cpu:.1f}"
+            f" | {again.cpu:.1f} | {night.cpu / cold.cpu:.1%} | {refit.cpu / cold.cpu:.1%}"
+            f" | {max(run.peak for run in runs.values()):,.0f} |"
+        )
+    for contracts, runs in tables.items():
+        print(f"\n{contracts} contracts: CPU s, wall s and peak MiB of each stage\n")
+        heads = " | ".join(f"{name} CPU | wall | peak" for name in RUNS)
+        print(f"| stage | {heads} |\n|---|{'---:|' * 3 * len(RUNS)}")
+        for stage in (each.stage for each in runs["cold"].stages):
+            cells = [runs[name].stage(stage) for name in RUNS]
+            print(f"| {stage} | " + " | ".join(f"{c.cpu:.2f} | {c.wall:.2f} | {c.peak:,.0f}" for c in cells) + " |")
+
+
+@contextmanager
+def place(keep: Path | None) -> Iterator[Path]:
+    """Yield the folder of the lakes, which is removed unless it is to be kept."""
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="nights-") as folder:
+        yield Path(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, nargs="+", default=SHORT, help="numbers of contracts")
+    parser.add_argument("--keep", type=Path, help="folder in which markets and lakes are left")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    one_thread_each()
+    if options.one:
+        lake, raw, run, out = options.one
+        one_run(Path(lake), Path(raw), run, Path(out))
+        return
+    with place(options.keep) as folder:
+        show({contracts: measure(contracts, folder / str(contracts)) for contracts in options.sets})
+
+
+if __name__ == "__main__":
+    main()
