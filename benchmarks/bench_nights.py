@@ -1,6 +1,6 @@
 """A cold run and the nights after it: CPU time and peak memory of every stage, from the plan to the reports.
 
-    python benchmarks/bench_nights.py                 # 2 contracts: shows that it works
+    python benchmarks/bench_nights.py                 # 1 contract: shows that it works
     python benchmarks/bench_nights.py --sets 4 12 40  # the table of docs/performance.md
     python benchmarks/bench_nights.py --sets 12 --keep FOLDER    # leaves the lakes there
 
@@ -33,7 +33,7 @@ from pathlib import Path
 from bench_incremental_ingest import cut_vix, last_sessions
 from measuring import NOW, one_thread_each, peak_memory
 
-SHORT = (2,)
+SHORT = (1,)
 RUNS = ("cold", "night", "refit", "again")
 SESSIONS_BACK = {"cold": 2, "night": 1, "refit": 0, "again": 0}
 OVERRIDES = {
@@ -43,7 +43,6 @@ OVERRIDES = {
     "machine.device": "cpu",
 }
 POLL_SECONDS = 0.02
-MIB = 1024
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ class Meter:
         """Add what was spent since the last call to the stage ``name``."""
         now, before = (time.perf_counter(), spent()), self.stages.get(name, StageCost(name, 0, 0, 0))
         peak = max(before.peak, peak_memory(), self.tree)
-        wall, cpu = (since + end - begin for since, end, begin in zip((before.wall, before.cpu), now, self.begun))
-        self.stages[name] = StageCost(name, wall, cpu, peak)
+        wall, cpu = (end - begin for end, begin in zip(now, self.begun, strict=True))
+        self.stages[name] = StageCost(name, before.wall + wall, before.cpu + cpu, peak)
         self.begun, self.tree = now, 0.0
         Path("/proc/self/clear_refs").write_text("5")  # the peak of the next stage begins at what is resident now
 

@@ -10,7 +10,7 @@ from scipy.stats import rankdata, spearmanr
 
 from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.evaluation.bootstrap import draw
-from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
+from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows, average_ranks
 from vpoc_ml.evaluation.metrics import compare, correlation, describe, hits, huber, reduce
 
 
@@ -99,6 +99,13 @@ def test_rank_ic_is_spearmans_rho_with_ties(pairs):
         assert value is None
     else:
         assert value.value == pytest.approx(spearmanr(prediction, ret).statistic, abs=1e-12)
+
+
+@given(st.lists(st.one_of(st.integers(-3, 3), st.floats(allow_infinity=False)), max_size=40))
+def test_ranks_are_those_of_scipy_whatever_sorts_equal_values(values):
+    values = np.asarray(values, dtype=float)
+    for order in (np.argsort(values), np.lexsort((-np.arange(values.size), values))):
+        np.testing.assert_array_equal(average_ranks(values, order), rankdata(values))
 
 
 def test_resampled_rank_ic_equals_correlation_of_the_repeated_rows():

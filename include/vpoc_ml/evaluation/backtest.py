@@ -63,11 +63,11 @@ def decision_rows(test: pl.DataFrame) -> Ints:
     """
     times = test["ts"].to_physical().to_numpy()
     following = np.searchsorted(times, test["label_end"].to_physical().to_numpy(), side="left")
-    following = np.maximum(following, np.arange(1, test.height + 1))
-    chosen, row = [], 0
-    while row < test.height:
+    following = np.maximum(following, np.arange(1, test.height + 1)).tolist()
+    chosen, row, end = [], 0, test.height
+    while row < end:
         chosen.append(row)
-        row = int(following[row])
+        row = following[row]
     return np.asarray(chosen, dtype=np.int64)
 
 

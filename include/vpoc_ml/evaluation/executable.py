@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
-from scipy.stats import spearmanr
 
 from vpoc_ml.artifacts.metrics import DelaySkill, LabelSkill
 from vpoc_ml.evaluation.bootstrap import Resamples
-from vpoc_ml.evaluation.forecasts import Floats, Forecast, LabelledRows
+from vpoc_ml.evaluation.forecasts import Floats, Forecast, Ints, LabelledRows, average_ranks
 from vpoc_ml.evaluation.metrics import correlation, rank_moments
 
 DELAYS = (0, 1, 2, 3, 5, 10)
 """Minutes by which the entry is delayed."""
+LONGEST_MARKET = 2**30
+"""Minutes, some 2000 years: more than between any two rows."""
 
 
 def executable_returns(rows: pl.DataFrame) -> Floats:
@@ -32,16 +34,13 @@ def label_skill(test: pl.DataFrame, forecasts: Sequence[Forecast], resamples: Re
         forecasts: predictions of these rows; those without ranks are left out.
         resamples: of the sessions of ``test``.
     """
-    rows = LabelledRows.of(test)
-    returns = {"executable": executable_returns(test), "close": test["ret_close"].to_numpy().astype(np.float64)}
+    labels = {"executable": executable_returns(test), "close": test["ret_close"].to_numpy().astype(np.float64)}
+    rows = {name: replace(LabelledRows.of(test), ret=ret) for name, ret in labels.items()}
     found = {}
     for forecast in forecasts:
         if forecast.direction_only:
             continue
-        moments = {
-            name: rank_moments(forecast.rank, replace(rows, ret=ret)) if forecast.ranked else None
-            for name, ret in returns.items()
-        }
+        moments = {name: rank_moments(forecast, each) for name, each in rows.items()}
         ic = {name: None if m is None else resamples.interval(m, correlation) for name, m in moments.items()}
         executable, close = ic["executable"], ic["close"]
         known = executable is not None and close is not None and close.value > 0
@@ -60,23 +59,41 @@ def entry_delays(test: pl.DataFrame, forecasts: Sequence[Forecast]) -> tuple[Del
         test: labelled rows in order of time: ts, contract, session, entry_price, exit_price.
         forecasts: predictions of these rows; those without ranks are left out.
     """
-    own = test.select("ts", "contract", "session").with_columns(executable=executable_returns(test))
-    constants = {each.name for each in forecasts if not each.ranked}
+    executable, minute = executable_returns(test), _minutes(test)
+    order = np.argsort(minute)
+    in_order = minute[order]
+    ranked = [each for each in forecasts if not each.direction_only]
     found = []
-    for minutes in DELAYS:
-        later = own.with_columns(ts=pl.col("ts") - pl.duration(minutes=minutes))
-        delayed = own.drop("executable").join(
-            later, on=["ts", "contract", "session"], how="left", maintain_order="left"
-        )["executable"]
-        returns = delayed.fill_null(float("nan")).to_numpy()
+    for delay in DELAYS:
+        place = np.searchsorted(in_order, minute + delay).clip(max=max(test.height - 1, 0))
+        returns = np.where(in_order[place] == minute + delay, executable[order[place]], np.nan)
         known = np.isfinite(returns)
-        ranked = {each.name: each.rank[known] for each in forecasts if not each.direction_only}
-        rank_ic = {
-            name: float(spearmanr(rank, returns[known]).statistic)
-            if name not in constants and np.ptp(rank) > 0
-            else None
-            for name, rank in ranked.items()
-            if rank.size > 1
-        }
-        found.append(DelaySkill(minutes=minutes, rows=int(known.sum()), rank_ic=rank_ic))
+        rows = int(known.sum())
+        ranks = average_ranks(returns[known], np.argsort(returns[known]))
+        rank_ic = {each.name: _rank_ic(each, known, ranks) for each in ranked} if rows > 1 else {}
+        found.append(DelaySkill(minutes=delay, rows=rows, rank_ic=rank_ic))
     return tuple(found)
+
+
+def _minutes(test: pl.DataFrame) -> Ints:
+    """Return a number for each row, (n,), that a row d minutes later in the same session of its contract exceeds by d.
+
+    No such pair exists between two sessions or contracts.
+    """
+    groups = test.select(pl.col("contract", "session").rank("dense").cast(pl.Int64))
+    group = groups["contract"].to_numpy() * (test["session"].n_unique() + 1) + groups["session"].to_numpy()
+    minutes: Ints = group * LONGEST_MARKET + test["ts"].dt.epoch("s").to_numpy() // 60
+    return minutes
+
+
+def _rank_ic(forecast: Forecast, known: npt.NDArray[np.bool_], ranks: Floats) -> float | None:
+    """Return Spearman's correlation of the ``known`` rows of a forecast, (n,), with the ``ranks`` of their returns.
+
+    None for a constant. The order of the known rows follows from that of all rows without another sort.
+    """
+    values = forecast.rank[known]
+    if not forecast.ranked or not np.ptp(values) > 0:
+        return None
+    position = np.cumsum(known) - 1
+    order = position[forecast.order[known[forecast.order]]]
+    return float(np.corrcoef(average_ranks(values, order), ranks)[1, 0])

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -59,6 +58,11 @@ class Forecast:
         """Return -1, 0 or +1 for each row; 0 where the prediction equals the threshold."""
         return np.sign(self.rank - self.zero_rank)
 
+    @cached_property
+    def order(self) -> Ints:
+        """The rows by ascending rank, (n,). Sorting costs more than all else that is done with a forecast."""
+        return np.argsort(self.rank)
+
 
 def predict(name: str, model: RankModel, rows: pl.DataFrame) -> Forecast:
     """Return the forecast of a model for ``rows``, which hold its features."""
@@ -98,8 +102,26 @@ class LabelledRows:
         return np.stack([np.bincount(self.block, column, self.sessions) for column in columns], axis=1)
 
 
-def centred_ranks(values: Floats) -> Floats:
-    """Return ranks minus their mean, divided by the number of rows, (n,); ties get average ranks."""
+def centred_ranks(values: Floats, order: Ints | None = None) -> Floats:
+    """Return ranks minus their mean, divided by the number of rows, (n,); ties get average ranks.
+
+    ``order`` sorts the values; None: it is computed.
+    """
     n = len(values)
-    ranks: Floats = (rankdata(values) - (n + 1) / 2.0) / n
+    ranks: Floats = (average_ranks(values, np.argsort(values) if order is None else order) - (n + 1) / 2.0) / n
+    return ranks
+
+
+def average_ranks(values: Floats, order: Ints) -> Floats:
+    """Return the ranks 1 to n of ``values`` (n,), average ranks for ties; NaN for all of them if one value is NaN.
+
+    They equal ``scipy.stats.rankdata``. ``order`` sorts the values, so several ranks of one forecast need one sort.
+    """
+    ordered = values[order]
+    if ordered.size and np.isnan(ordered[-1]):
+        return np.full(ordered.size, np.nan)
+    first = np.append(True, ordered[1:] != ordered[:-1])[: ordered.size]
+    starts = np.append(np.flatnonzero(first), ordered.size)
+    ranks = np.empty(ordered.size)
+    ranks[order] = np.repeat(0.5 * (starts[1:] + starts[:-1] + 1), np.diff(starts))
     return ranks

@@ -70,7 +70,7 @@ def reduce(forecast: Forecast, rows: LabelledRows, delta: float) -> SessionSums:
     error = forecast.rank - rows.y
     return SessionSums(
         accuracy,
-        rank_moments(forecast.rank, rows) if forecast.ranked else None,
+        rank_moments(forecast, rows),
         rows.per_session(huber(error, delta), one),
         rows.per_session(np.abs(error), one),
     )
@@ -118,11 +118,11 @@ def correlation_gain(sums: Floats) -> Floats:
     return correlation(sums[..., :6]) - correlation(sums[..., 6:])
 
 
-def rank_moments(prediction: Floats, rows: LabelledRows) -> Floats | None:
+def rank_moments(forecast: Forecast, rows: LabelledRows) -> Floats | None:
     """Return the sums n, x, y, xx, yy, xy of centred ranks by session; None for a constant forecast."""
-    if np.ptp(prediction) == 0 or np.ptp(rows.ret) == 0:
+    if not forecast.ranked or np.ptp(forecast.rank) == 0 or np.ptp(rows.ret) == 0:
         return None
-    x, y = centred_ranks(prediction), rows.ret_rank
+    x, y = centred_ranks(forecast.rank, forecast.order), rows.ret_rank
     return rows.per_session(np.ones(len(x)), x, y, x * x, y * y, x * y)
 
 
