@@ -1,4 +1,4 @@
-"""What only a card can prove. ``pytest -m gpu`` where there is one; skipped elsewhere."""
+"""What only a GPU can prove. ``pytest -m gpu`` where there is one; skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vpoc_ml.training.hardware import gpu_check
 from vpoc_ml.training.hardware.device import choose_device
 from vpoc_ml.training.launch.job import train_run
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no card")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")]
 
 
 @pytest.mark.parametrize("check", gpu_check.CHECKS.values(), ids=gpu_check.CHECKS)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_ops.demo import input_conf
+from vpoc_ops import airflow_home
+from vpoc_ops.demo import input_conf, main
 
 pytestmark = pytest.mark.slow
 
@@ -96,11 +97,13 @@ def test_a_failed_run_prints_its_error_and_exits_with_its_code(demo, fail, code,
         (("--vix", "/nowhere.csv"), 5, "/nowhere.csv"),
     ],
 )
-def test_wrong_arguments_are_rejected_before_anything_starts(demo, arguments, code, text):
-    done = demo(*arguments)
-    assert done.returncode == code
-    assert text in done.stdout
-    assert not (demo.lake / "logs").exists()
+def test_wrong_arguments_are_rejected_before_anything_starts(tmp_path, monkeypatch, capsys, arguments, code, text):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "anything.txt").touch()
+    monkeypatch.setattr(airflow_home, "apply", lambda env: pytest.fail("Airflow was about to start"))
+    assert main(["--lake", str(tmp_path), "--home", str(tmp_path / "home"), *arguments]) == code
+    assert text in capsys.readouterr().out
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_market_whose_signal_drifts_holds_more_than_a_year(tmp_path):
