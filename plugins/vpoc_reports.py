@@ -88,10 +88,10 @@ def index_page() -> str:
 def run_page(dag_id: str, run_id: str, now: datetime) -> str:
     """Return the page of one run at ``now`` (aware): why it failed, its training while it runs, links, the report."""
     from vpoc_airflow.run_page import REFRESH_SECONDS, failures, running_training
-    from vpoc_ml.pipeline.run_names import run_folder, run_name
+    from vpoc_ml.artifacts.layout import dag_run_name, run_name
     from vpoc_ml.reports.templating import render
 
-    names = run_folder(dag_id, run_id), run_name(run_id)  # the second: folders of an earlier version, without the DAG
+    names = dag_run_name(dag_id, run_id), run_name(run_id)  # the second: folders of an earlier version, without the DAG
     places = ((lake, name) for name in names for lake in lakes())
     place = next(((lake, name) for lake, name in places if (lake / "runs" / name).is_dir() or links(lake, name)), None)
     page: dict[str, Any] = dict.fromkeys(("failures", "training", "links", "gates_url"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.failure import FOLDER, StageFailure
+from vpoc_ml.artifacts.run_summary import StageFailure
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord, read_progress, split_records
 
 REFRESH_SECONDS = 10
@@ -58,9 +58,9 @@ def failures(folder: Path) -> list[FailureRecord]:
 
     A run of the command line has the records of its stages only. A stage that succeeds later removes its record.
     """
-    recorded = [_read(file) for file in (folder / FOLDER).glob("*.json")]
+    recorded = [_read(file) for file in (folder / layout.FAILURES).glob("*.json")]
     messages = {record.message for record in recorded}
-    stages = [_read(file) for file in (folder / "stages").glob("*.json") if b'"error_type"' in file.read_bytes()]
+    stages = [_read(file) for file in (folder / layout.STAGES).glob("*.json") if b'"error_type"' in file.read_bytes()]
     recorded += [stage for stage in stages if stage.message not in messages]
     return sorted(recorded, key=lambda record: (record.at, record.stage, record.label))
 

@@ -17,10 +17,10 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_curren
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts import layout
 from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ArtifactError, MachineError, VpocError
 from vpoc_ml.pipeline.events import StageEvent, notify
-from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ml.pipeline.stages import SEPARATE, STAGES, Stage, stage_named
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ RETRIES: TaskDefaults = {
 def current_run() -> str:
     """Return the folder name of the run whose task is executing."""
     context = get_current_context()
-    return run_folder(context["dag"].dag_id, context["run_id"])
+    return layout.dag_run_name(context["dag"].dag_id, context["run_id"])
 
 
 def run_dir(run: str) -> Path:
     """Return the local folder of a run: in the lake, or its mirror if the lake is an object store."""
-    return Path(open_lake().folder(f"runs/{run}"))
+    return Path(open_lake().folder(layout.run_folder(run)))
 
 
 def call(
@@ -159,7 +159,7 @@ def planned() -> list[str]:
 
 def publish_reports() -> dict[str, Any]:
     """Publish the run's reports; skip the task if the run has no stored configuration, hence nothing to report."""
-    if not open_lake().exists(f"runs/{current_run()}/config.json"):
+    if not open_lake().exists(layout.run_file(current_run(), layout.CONFIG)):
         raise AirflowSkipException("The run never started: there is nothing to report.")
     return call(pipeline.publish_reports, datetime.now(UTC))
 

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vpoc_ml import config
+from vpoc_ml.artifacts.layout import dag_run_name
 from vpoc_ml.config.renamed import current_names
 from vpoc_ml.errors import ConfigError, InvalidValueError, VpocError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.run import read_failures
-from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ops import command_line
 from vpoc_ops.airflow_home import UP_HOME
 from vpoc_ops.client import FINISHED, Airflow, NotUpError, RefusedError
@@ -224,7 +224,7 @@ def _table(airflow: Airflow, contracts: Sequence[ContractRun], runs: Mapping[str
             reasons = {name: stage.get("reason", stage.get("why", "made")) for name, stage in stages.items()}
             done = ", ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "unchanged"
         else:
-            failures = read_failures(Lake(airflow.lake), run_folder(DAG, run_id))
+            failures = read_failures(Lake(airflow.lake), dag_run_name(DAG, run_id))
             done = "; ".join(failure.message for failure in failures) or "see the log of the run"
         if existed:
             done = ALREADY_RUN if result else f"{ALREADY_RUN}: {done}"

@@ -22,13 +22,12 @@ from rich.console import Console
 
 from vpoc_ml import config
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.failure import FOLDER, StageFailure
+from vpoc_ml.artifacts.run_summary import StageFailure
 from vpoc_ml.artifacts.training_progress import EpochRecord
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.environment import PROJECT
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
 from vpoc_ml.pipeline.events import StageEvent
-from vpoc_ml.pipeline.run_names import run_folder
 from vpoc_ml.reports.terminal_tables import render
 from vpoc_ml.synthetic.planted_rules import Mode
 from vpoc_ops import airflow_home, command_line
@@ -174,7 +173,7 @@ def _run_dag(conf: dict[str, Any], progress: Progress) -> DagResult:
     finally:
         events.observers.remove(progress)
     failed = [ti.task_id for ti in run.get_task_instances() if ti.state == "failed"]
-    return DagResult(run_folder(DAG, run.run_id), str(getattr(run.state, "value", run.state)), failed)
+    return DagResult(layout.dag_run_name(DAG, run.run_id), str(getattr(run.state, "value", run.state)), failed)
 
 
 def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> int:
@@ -182,7 +181,7 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
     from vpoc_ml import pipeline
     from vpoc_ml.lake.atomic import write_json
 
-    folder = lake / "runs" / done.run
+    folder = lake / layout.run_folder(done.run)
     if (folder / layout.CONFIG).is_file():
         content: dict[str, Any] = {}
         try:
@@ -193,7 +192,7 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
             render(console, summary)
             content = summary.to_json()
         write_json(folder / layout.SUMMARY, content | {"run": done.run, "state": done.state})
-    files = sorted((folder / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = sorted((folder / layout.FAILURES).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     failures = [StageFailure.model_validate_json(path.read_bytes()) for path in files]
     for failure in failures:
         console.print(f"[bold red]FAILED[/] {failure.stage} {failure.label}", highlight=False)

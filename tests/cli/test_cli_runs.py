@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from vpoc_ml import cli, pipeline
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.artifacts.stage_results import DecisionResult, RunSummary, SeedsResult, StageResult
+from vpoc_ml.artifacts.run_summary import RunSummary
+from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult, StageResult
 from vpoc_ml.errors import ArtifactError
 
 SEEDS = {

@@ -15,13 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from vpoc_ml import cli
+from vpoc_ml.artifacts.layout import run_name
 from vpoc_ml.cli import app
 from vpoc_ml.compat import train_command
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError
 from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline import stages
-from vpoc_ml.pipeline.run_names import run_name
 from vpoc_ml.pipeline.stages import STAGES
 
 pytestmark = pytest.mark.slow

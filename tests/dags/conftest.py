@@ -108,9 +108,9 @@ def run_any(fakes: ModuleType, synced_once: None, monkeypatch: pytest.MonkeyPatc
         result = dag.test(run_conf=conf)
         instances = result.get_task_instances()
         states = {(ti.task_id, ti.rendered_map_index or ""): str(ti.state) for ti in instances}
-        from vpoc_ml.pipeline.run_names import run_folder
+        from vpoc_ml.artifacts.layout import dag_run_name
 
-        folder = tmp_path / "lake" / "runs" / run_folder(dag.dag_id, result.run_id)
+        folder = tmp_path / "lake" / "runs" / dag_run_name(dag.dag_id, result.run_id)
         returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in instances if ti.map_index < 0}
         return SimpleNamespace(
             state=str(result.state.value), states=states, fake=fake, folder=folder, id=result.run_id, returned=returned

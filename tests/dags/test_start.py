@@ -91,7 +91,7 @@ def test_a_conf_of_the_previous_release_is_accepted_with_a_warning():
     ],
 )
 def test_run_name_stays_inside_the_runs_folder(run_id, folder):
-    from vpoc_ml.pipeline.run_names import run_name
+    from vpoc_ml.artifacts.layout import run_name
 
     assert run_name(run_id) == folder
 
@@ -101,10 +101,10 @@ RUN_IDS = st.text(st.sampled_from("ab0:+-_.~ /é"), max_size=12) | st.text(max_s
 
 @given(RUN_IDS, RUN_IDS)
 def test_two_runs_of_airflow_never_share_a_folder(one, other):
-    from vpoc_ml.pipeline.run_names import run_folder, run_name
+    from vpoc_ml.artifacts.layout import dag_run_name, run_name
 
     pairs = {(dag, run) for dag in ("vpoc_nightly", "vpoc_contracts", "vpoc_search") for run in (one, other)}
-    folders = {run_folder(dag, run) for dag, run in pairs}
+    folders = {dag_run_name(dag, run) for dag, run in pairs}
     assert len(folders) == len(pairs)
     for folder in folders:
         assert folder == run_name(folder)
@@ -112,10 +112,10 @@ def test_two_runs_of_airflow_never_share_a_folder(one, other):
 
 
 def test_an_id_that_is_a_folder_name_is_kept_and_any_other_gets_a_hash():
-    from vpoc_ml.pipeline.run_names import run_folder
+    from vpoc_ml.artifacts.layout import dag_run_name
 
-    assert run_folder("vpoc_nightly", "may") == "vpoc_nightly--may"
-    colon, dash = (run_folder("vpoc_nightly", f"may-14T22{sign}30") for sign in ":-")
+    assert dag_run_name("vpoc_nightly", "may") == "vpoc_nightly--may"
+    colon, dash = (dag_run_name("vpoc_nightly", f"may-14T22{sign}30") for sign in ":-")
     assert dash == "vpoc_nightly--may-14T22-30"
     assert re.fullmatch(r"vpoc_nightly--may-14T22-30--[0-9a-f]{8}", colon)
-    assert run_folder("vpoc_nightly", colon.removeprefix("vpoc_nightly--")) != colon, "an id that imitates a hash"
+    assert dag_run_name("vpoc_nightly", colon.removeprefix("vpoc_nightly--")) != colon, "an id that imitates a hash"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear, minimize_scalar
 from scipy.stats import rankdata
 
-from vpoc_ml.artifacts.stack import Stack
+from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.evaluation.metrics import huber
 from vpoc_ml.models.stacking import GROUPS, apply_stack, fit_stack
 

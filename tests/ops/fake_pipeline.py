@@ -19,7 +19,7 @@ import vpoc_ml.pipeline as pipeline
 from vpoc_ml import config
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.artifacts.stage_results import RunSummary
+from vpoc_ml.artifacts.run_summary import RunSummary
 from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress
 from vpoc_ml.errors import GateFailedError, MissingInputError, TrainingUnstableError

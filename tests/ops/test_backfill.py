@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from airflow_client.client import DagRunState
 
-from vpoc_ml.artifacts.failure import StageFailure
+from vpoc_ml.artifacts.run_summary import StageFailure
 from vpoc_ops import backfill, supervisor
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 

@@ -337,10 +337,10 @@ def test_a_training_without_recent_records_is_not_shown_as_running(client, lake)
 
 
 def test_runs_of_two_dags_with_one_id_have_a_page_each(client, lake):
-    from vpoc_ml.pipeline.run_names import run_folder
+    from vpoc_ml.artifacts.layout import dag_run_name
 
     for dag in ("vpoc_nightly", "vpoc_contracts"):
-        folder = lake / "runs" / run_folder(dag, "may:1")
+        folder = lake / "runs" / dag_run_name(dag, "may:1")
         folder.mkdir()
         (folder / "report.html").write_text(dag)
         page = client.get(f"/run/{dag}/may%3A1").text

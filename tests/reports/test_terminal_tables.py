@@ -10,7 +10,7 @@ from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.metrics import Metrics
-from vpoc_ml.artifacts.stage_results import RunSummary
+from vpoc_ml.artifacts.run_summary import RunSummary
 from vpoc_ml.reports.terminal_tables import render
 
 METRICS = example_metrics(

@@ -1,11 +1,13 @@
 """Every file name and key of a lake. Keys are paths below the lake's root, with ``/`` on every system.
 
 ``data/`` of a live run is shared by all runs. A run of a past night keeps its shared artifacts below ``nights/``.
-Names of the files that training writes come from ``training_files``.
+Names of the files that training writes come from ``training_files``. Light: DAG files import this module.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import datetime
 
 from vpoc_ml.artifacts.training_files import BEST_MODEL as BEST_MODEL
@@ -25,12 +27,18 @@ from vpoc_ml.artifacts.training_files import TRAINING_SET as TRAINING_SET
 from vpoc_ml.artifacts.training_files import TRIALS as TRIALS
 from vpoc_ml.artifacts.training_files import VALIDATION_RETURNS as VALIDATION_RETURNS
 
+LONGEST_RUN_NAME = 200  # characters of a folder's name before its hash; file systems allow 255 bytes
+_HASHED = re.compile(r"--[0-9a-f]{8}$")
+
 RAW = "raw"
 RUNS = "runs"
 REPORTS = "reports"
 REGISTRY = "registry"
 
 INPUTS = "inputs.json"
+STAGES = "stages"
+FAILURES = "failures"
+"""Both are folders in a run's folder: the records that its stages leave, and those of failed tasks."""
 METRICS = "metrics.json"
 LABELLED_SESSIONS = "sessions.json"
 FOLDS = "folds.json"
@@ -74,6 +82,29 @@ CONTRACT_KINDS = (BARS, QUARANTINE, SESSIONS, DEVELOPING, FEATURES)
 """Artifacts that exist once per contract."""
 
 
+def run_name(text: str) -> str:
+    """Return ``text`` as the name of a run and its folder: anything but letters, digits and ``_.-`` becomes ``-``."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text).lstrip(".") or "run"
+
+
+def dag_run_name(dag_id: str, run_id: str) -> str:
+    """Return the name, and folder, of the run that Airflow calls ``run_id`` in the DAG ``dag_id``.
+
+    ``vpoc_nightly--may`` for the id ``may``. An id that cannot be a folder's name as it is, such as
+    ``scheduled__2026-05-14T22:30:00+00:00``, gets a hash at its end, so that two ids never share a folder.
+    """
+    text = f"{dag_id}--{run_id}"
+    name = run_name(text)
+    if name == text and len(name) <= LONGEST_RUN_NAME and not _HASHED.search(name):
+        return name
+    return hashed_name(name, text)
+
+
+def hashed_name(name: str, text: str) -> str:
+    """Return ``name``, cut to a folder's length, with a hash of ``text``: the name of nothing but ``text``."""
+    return f"{name[:LONGEST_RUN_NAME]}--{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def contract_folder(kind: str, symbol: str) -> str:
     """Return the folder of one kind of contract artifact, such as ``bars/ES``."""
     return f"{kind}/{symbol}"
@@ -111,7 +142,7 @@ def run_file(run: str, name: str) -> str:
 
 def stages_folder(run: str) -> str:
     """Return the folder of the records that a run's stages leave."""
-    return run_file(run, "stages")
+    return run_file(run, STAGES)
 
 
 def stage_key(run: str, stage: str, contract: str | None = None) -> str:
@@ -121,7 +152,12 @@ def stage_key(run: str, stage: str, contract: str | None = None) -> str:
 
 def failures_folder(run: str) -> str:
     """Return the folder of the records of failed tasks."""
-    return run_file(run, "failures")
+    return run_file(run, FAILURES)
+
+
+def failure_key(run: str, stage: str, label: str = "") -> str:
+    """Return the key of the record of a failed task; ``label`` is the contract or fold of a mapped task."""
+    return f"{failures_folder(run)}/{stage}.{label}.json" if label else f"{failures_folder(run)}/{stage}.json"
 
 
 def trained_key(fingerprint: str) -> str:

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.model_card import ModelSummary
-from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, RunSummary, SeedsResult, StageResult, WorkResult
+from vpoc_ml.artifacts.run_summary import RunSummary
+from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, SeedsResult, StageResult, WorkResult
 from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.layout import hashed_name, run_name
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import ConfigError, ContractCodeError, InvalidValueError, MissingInputError, UnreadableFileError
 from vpoc_ml.ingest.file_streams import read_head
@@ -33,7 +34,6 @@ from vpoc_ml.ingest.vix.publication_times import NEW_YORK
 from vpoc_ml.lake.atomic import replacing, write_text
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.pipeline.run_names import hashed_name, run_name
 
 _TIMESTAMPS = ("timestamp", "date", "datetime", "ts", "time")
 _SAMPLED = 200

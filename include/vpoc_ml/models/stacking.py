@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vpoc_ml.artifacts.model_card import ModelPart
-from vpoc_ml.artifacts.stack import Stack
+from vpoc_ml.artifacts.model_card import ModelPart, Stack
 from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.models.forecaster import RIDGE, TREES, mix
 

@@ -12,9 +12,8 @@ from typing import Any
 import polars as pl
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.plan import Plan
 from vpoc_ml.artifacts.sources import Source, UnreadableFile
-from vpoc_ml.artifacts.stage_results import StartedRun
+from vpoc_ml.artifacts.stage_results import Plan, StartedRun
 from vpoc_ml.config import RunConfig, resolve
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
@@ -41,7 +40,6 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
 from vpoc_ml.pipeline.roll_stage import open_interest_file, stated_rolls
 from vpoc_ml.pipeline.run import Run, stage
-from vpoc_ml.pipeline.run_names import run_name
 
 
 def start_run(
@@ -71,8 +69,10 @@ def start_run(
         ConfigError: unknown preset, key or feature, impossible value, a run name that cannot be a folder, an
             impossible ``as_of``, or shares and an embargo that no number of sessions up to 5000 satisfies.
     """
-    if run != run_name(run):
-        raise InvalidValueError("run", run, f"a name of letters, digits, '.', '-' and '_', such as {run_name(run)!r}")
+    if run != layout.run_name(run):
+        raise InvalidValueError(
+            "run", run, f"a name of letters, digits, '.', '-' and '_', such as {layout.run_name(run)!r}"
+        )
     if now is None or now.tzinfo is None:
         raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
     if as_of is not None and (as_of.tzinfo is None or as_of > now):

@@ -20,17 +20,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 from pydantic import JsonValue, ValidationError
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.failure import FOLDER, StageFailure, failure_file
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.artifacts.plan import Plan
-from vpoc_ml.artifacts.stage_results import (
-    UNCHANGED,
-    FailedStage,
-    RunSummary,
-    StageResult,
-    StageRow,
-    WorkResult,
-)
+from vpoc_ml.artifacts.run_summary import FailedStage, RunSummary, StageFailure, StageRow
+from vpoc_ml.artifacts.stage_results import UNCHANGED, Plan, StageResult, WorkResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.overrides import load_stored
 from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
@@ -264,17 +256,17 @@ def record_failure(lake: Lake, run: str, stage: str, label: str, error: Exceptio
     """Write the record of ``error``; exit code 1 unless the error is the project's own."""
     code = error.exit_code if isinstance(error, VpocError) else 1
     failure = StageFailure(stage=stage, label=label, error=type(error).__name__, message=str(error), exit_code=code)
-    lake.write_json(f"runs/{run}/{FOLDER}/{failure.file_name}", failure.model_dump())
+    lake.write_json(layout.failure_key(run, stage, label), failure.model_dump())
 
 
 def remove_failure(lake: Lake, run: str, stage: str, label: str) -> None:
     """Delete the record of an earlier failure of a stage; without one nothing happens."""
-    lake.storage.delete(f"runs/{run}/{FOLDER}/{failure_file(stage, label)}")
+    lake.storage.delete(layout.failure_key(run, stage, label))
 
 
 def read_failures(lake: Lake, run: str) -> list[StageFailure]:
     """Return the records of a run, in the order of their files' names."""
-    keys = sorted(lake.storage.version_tokens(f"runs/{run}/{FOLDER}"))
+    keys = sorted(lake.storage.version_tokens(layout.failures_folder(run)))
     return [StageFailure.model_validate(lake.read_json(key)) for key in keys]
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from vpoc_ml.artifacts.stage_results import DataAge
+from vpoc_ml.artifacts.run_summary import DataAge
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.dataset.folds import first_test_session
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, first_sessions, sessions_needed

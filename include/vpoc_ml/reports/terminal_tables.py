@@ -14,7 +14,8 @@ from rich.table import Table
 from vpoc_ml.artifacts.decision import DecisionState
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
 from vpoc_ml.artifacts.model_card import ModelSummary
-from vpoc_ml.artifacts.stage_results import DataAge, DecisionResult, RunSummary, SeedsResult
+from vpoc_ml.artifacts.run_summary import DataAge, RunSummary
+from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult
 from vpoc_ml.registry.promotion import title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs
 
