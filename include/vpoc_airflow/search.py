@@ -46,7 +46,7 @@ def form_params() -> dict[str, Param]:
 
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check conf and space, then start the run as the nightly does, and return its configuration."""
-    from vpoc_ml.training.search.space import DEFAULT_SPACE, parse_space
+    from vpoc_ml.training.launch.search_space import DEFAULT_SPACE, parse_space
 
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
         params = start.with_conf(params, dag_run.conf, form_params())

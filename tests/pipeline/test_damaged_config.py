@@ -14,7 +14,7 @@ from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.launch import seed_study
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.run_inputs import INPUTS
-from vpoc_ml.training.search.study import Search
+from vpoc_ml.training.launch.search import Search
 
 WHOLE = config.resolve("smoke").to_json().encode()
 DAMAGED = {

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from vpoc_ml.cli import app
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.pipeline.doctor import as_json, check_memory, examine, reachable, stops
+from vpoc_ml.training.hardware.device import Smoke
 from vpoc_ml.training.hardware.probe import AMD, GIB, DrmGpu, Gpu, Hardware
-from vpoc_ml.training.hardware.smoke import Smoke
 
 GPU = Gpu(0, "AMD Radeon RX 7900 XT", "gfx1100", 20 * GIB, 19 * GIB)
 RADEON = Hardware(

@@ -30,8 +30,8 @@ from vpoc_ml.models.bundle import load_model
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.loop import adamw_step, epochs
-from vpoc_ml.training.loop import step_state as columns
-from vpoc_ml.training.loop.step_state import LOG_DELTA
+from vpoc_ml.training.loop import adamw_step as columns
+from vpoc_ml.training.loop.adamw_step import LOG_DELTA
 
 FEATURES = 10
 BAD_ROWS, HUGE_ROWS, BAD_TARGETS, ZERO_DENOMINATORS = 0.0131, 0.001, 0.002, 0.003

@@ -11,7 +11,7 @@ import torch
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.mlp import ReferenceMLP
 from vpoc_ml.training.engines.eager import THETA, Engine
-from vpoc_ml.training.loop.step_state import SCALE
+from vpoc_ml.training.loop.adamw_step import SCALE
 
 from . import stress
 from .stress import Case, CaseResult, dirty_market, run_case, shock, without

@@ -12,12 +12,19 @@ import torch
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import DeviceError, GpuBusyError
-from vpoc_ml.training.hardware.device import CONTEXT_BYTES, WORKER_VARIABLE, DeviceChoice, choose_device, memory_needed
+from vpoc_ml.training.hardware.device import (
+    CONTEXT_BYTES,
+    NIGHTLY,
+    WORKER_VARIABLE,
+    DeviceChoice,
+    Smoke,
+    choose_device,
+    memory_needed,
+    smoke_test,
+)
 from vpoc_ml.training.hardware.probe import GIB, DrmGpu, Gpu, Hardware
-from vpoc_ml.training.hardware.smoke import NIGHTLY, Smoke, smoke_test
 from vpoc_ml.training.launch import job
-from vpoc_ml.training.launch.fallback import fallback_configs
-from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.job import fallback_configs, train_run
 from vpoc_ml.training.launch.run_inputs import hash_inputs, resume_key, training_fingerprint
 from vpoc_ml.training.loop.checkpoint import read_checkpoint, write_checkpoint
 
@@ -180,22 +187,22 @@ def test_smoke_test_finds_a_gpu_that_multiplies_wrongly(dtype, what, monkeypatch
 
 
 def test_smoke_test_finds_a_wrong_step_and_a_fault(monkeypatch):
-    from vpoc_ml.training.hardware import smoke
+    from vpoc_ml.training.hardware import device
 
-    right = smoke.training_step
+    right = device.training_step
     calls = []
 
     def step(net, rows, device):
         calls.append(device)
         return right(net, rows, device) * (1.0 if len(calls) % 2 else 1.2)
 
-    monkeypatch.setattr(smoke, "training_step", step)
+    monkeypatch.setattr(device, "training_step", step)
     assert "one training step differs" in smoke_test(torch.device("cpu"), seconds=0).error
 
     def fault(*arguments):
         raise RuntimeError("HIP error: the operation cannot be performed\nmore lines")
 
-    monkeypatch.setattr(smoke, "matrix_products", fault)
+    monkeypatch.setattr(device, "matrix_products", fault)
     assert smoke_test(torch.device("cpu"), seconds=0).error == "cpu: HIP error: the operation cannot be performed"
 
 

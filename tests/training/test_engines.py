@@ -20,9 +20,9 @@ from vpoc_ml.training.engines.eager import THETA, Engine
 from vpoc_ml.training.engines.fused import FusedEngine
 from vpoc_ml.training.engines.select import choose_engine, plan_engine
 from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.loop.adamw_step import LOG_DELTA
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import StepSchedule
-from vpoc_ml.training.loop.step_state import LOG_DELTA
 
 FEATURES, BATCH, STEPS = 5, 24, 40
 NETS = {

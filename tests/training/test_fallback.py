@@ -8,7 +8,7 @@ import pytest
 
 from vpoc_ml import config
 from vpoc_ml.errors import TrainingUnstableError
-from vpoc_ml.training.launch import fallback, job
+from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.job import train_run
 
 HOT = {"training__learning_rate": 10.0, "training__batch_size": 64, "training__monitor_steps": 5}
@@ -17,7 +17,7 @@ HOT |= {"training__max_rollbacks": 0, "training__epochs": 5, "training__gradient
 
 def short(monkeypatch, **settings):
     """Cut the fallback presets to a fraction of a second."""
-    for name in fallback.FALLBACK_PRESETS:
+    for name in job.FALLBACK_PRESETS:
         whole = config.preset(name)
         quick = whole.training.model_copy(update={"epochs": 1, "batch_size": 256, **settings})
         model = whole.model.model_copy(update={"hidden_dims": (8,)})
@@ -35,24 +35,24 @@ def short(monkeypatch, **settings):
     ],
 )
 def test_fallback_presets_follow_the_run_s_own(preset, names):
-    assert [each.preset for each in fallback.fallback_configs(config.preset(preset))] == names
+    assert [each.preset for each in job.fallback_configs(config.preset(preset))] == names
 
 
 def test_a_fallback_preset_keeps_data_and_machine_and_brings_network_and_rates():
     own = config.resolve("nightly", {"training.seed": 5, "machine.threads": 2, "dataset.horizon": "7m"})
-    below = fallback.fallback_configs(own)
+    below = job.fallback_configs(own)
     assert (below[1].model.hidden_dims, below[1].training.learning_rate) == ((128, 64, 32), 8e-5)
     assert [each.training.learning_rate for each in below[2:]] == [5e-5, 1e-5]
     for each in below[1:]:
         assert (each.training.seed, each.machine.threads, each.dataset, each.features) == (
             5, 2, own.dataset, own.features
         )  # fmt: skip
-    assert fallback.fallback_configs(config.resolve("nightly", {"machine.fallback": False}))[1:] == []
+    assert job.fallback_configs(config.resolve("nightly", {"machine.fallback": False}))[1:] == []
 
 
 def test_threads_belong_to_the_machine_and_precision_to_the_preset():
     own = config.resolve("nightly", {"machine.threads": 2, "training.precision": "fp16"})
-    assert [(each.machine.threads, each.training.precision) for each in fallback.fallback_configs(own)] == [
+    assert [(each.machine.threads, each.training.precision) for each in job.fallback_configs(own)] == [
         (2, "fp16"), (2, "fp32"), (2, "fp32"), (2, "fp32")
     ]  # fmt: skip
 

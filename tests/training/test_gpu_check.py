@@ -10,8 +10,8 @@ import torch
 
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.hardware import gpu_check
+from vpoc_ml.training.hardware.device import smoke_test
 from vpoc_ml.training.hardware.gpu_check import CheckFailed, main, run_checks
-from vpoc_ml.training.hardware.smoke import smoke_test
 
 CPU = torch.device("cpu")
 

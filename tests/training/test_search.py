@@ -23,9 +23,8 @@ from vpoc_ml.errors import (
     TrainingUnstableError,
     UnknownKeyError,
 )
-from vpoc_ml.training.search.space import DEFAULT_SPACE, Dimension, overrides, parse_space
-from vpoc_ml.training.search.study import TRIES, Search
-from vpoc_ml.training.search.suggestions import STARTUP
+from vpoc_ml.training.launch.search import STARTUP, TRIES, Search
+from vpoc_ml.training.launch.search_space import DEFAULT_SPACE, Dimension, overrides, parse_space
 
 SPACE = ("training.learning_rate=1e-4..1e-1 log", "model.hidden_dims=16|32,32|64,64", "training.batch_size=256..4096")
 NIGHTLY = resolve("nightly")

@@ -13,10 +13,10 @@ from torch.func import functional_call, stack_module_state, vmap
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines.eager import THETA, Engine
-from vpoc_ml.training.loop import step_state as columns
+from vpoc_ml.training.loop import adamw_step as columns
+from vpoc_ml.training.loop.adamw_step import LOG_DELTA, LOG_NORM, LOG_SPREAD, SCALE, UPDATES
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import StepSchedule
-from vpoc_ml.training.loop.step_state import LOG_DELTA, LOG_NORM, LOG_SPREAD, SCALE, UPDATES
 
 FEATURES, BATCH = 5, 32
 CPU = torch.device("cpu")

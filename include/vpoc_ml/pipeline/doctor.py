@@ -20,10 +20,9 @@ from urllib.parse import SplitResult, urlsplit
 from vpoc_ml.config import MachineConfig
 from vpoc_ml.errors import VpocError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.training.hardware.device import Try, choose_device, describe_gpu
+from vpoc_ml.training.hardware.device import Try, choose_device, describe_gpu, smoke_test
 from vpoc_ml.training.hardware.known_issues import Diagnostic, find_known_issues
 from vpoc_ml.training.hardware.probe import GIB, Hardware, probe_hardware
-from vpoc_ml.training.hardware.smoke import smoke_test
 
 PYTHON = (3, 11)
 MEMORY_GIB, DISK_GIB = 2.0, 5.0

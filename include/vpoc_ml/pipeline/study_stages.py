@@ -86,9 +86,9 @@ def search(
     """
     from vpoc_ml.evaluation.evaluate import evaluate_validation
     from vpoc_ml.models.bundle import load_model
+    from vpoc_ml.training.launch.search import Search
+    from vpoc_ml.training.launch.search_space import DEFAULT_SPACE, parse_space
     from vpoc_ml.training.launch.subprocess import launch
-    from vpoc_ml.training.search.space import DEFAULT_SPACE, parse_space
-    from vpoc_ml.training.search.study import Search
 
     space = parse_space(tuple(vary) or DEFAULT_SPACE, run.config)
 

@@ -3,5 +3,5 @@
 Read ``engines.eager`` first: one step in plain torch, whose arithmetic is ``loop.adamw_step``. ``engines.compiled``
 and ``engines.fused`` take the same steps faster; ``engines.select`` chooses. ``loop.epochs`` repeats steps,
 ``loop.monitor`` checks them, ``loop.checkpoint`` stores them. ``launch.job`` turns a run folder into a model,
-``launch.fallback`` takes a safer preset when that fails, ``launch.subprocess`` runs the job in a process.
+or takes a safer preset when that fails; ``launch.subprocess`` runs the job in a process.
 """

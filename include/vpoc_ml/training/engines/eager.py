@@ -19,20 +19,24 @@ from torch import Tensor, nn
 from vpoc_ml.config import TrainingConfig
 from vpoc_ml.training.loop.adamw_step import (
     AVERAGE,
+    LOG_DELTA,
     MEAN,
     RECORD,
+    SCALE,
     SQUARE,
     THETA,
     Batch,
     Constants,
+    Members,
     StepRates,
     adamw_step,
     add_noise,
+    clip_limit,
     finite_steps,
+    first_step_state,
 )
 from vpoc_ml.training.loop.objective import Objective, shares
 from vpoc_ml.training.loop.schedule import StepSchedule
-from vpoc_ml.training.loop.step_state import LOG_DELTA, SCALE, Members, clip_limit, first_step_state
 
 __all__ = ["AVERAGE", "MEAN", "SQUARE", "THETA", "Engine", "Window", "reseed_dropout"]
 

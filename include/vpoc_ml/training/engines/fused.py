@@ -14,7 +14,7 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.training.engines import fused_kernel as kernel
 from vpoc_ml.training.engines.eager import Engine
 from vpoc_ml.training.engines.program import LOSSES, fused_obstacle, program_of
-from vpoc_ml.training.loop import step_state
+from vpoc_ml.training.loop import adamw_step
 from vpoc_ml.training.loop.adamw_step import BETA1, BETA2, EPSILON
 from vpoc_ml.training.loop.schedule import StepSchedule
 
@@ -23,14 +23,14 @@ RULES = kernel.Rules(
     beta1=BETA1,
     beta2=BETA2,
     epsilon=EPSILON,
-    norm_decay=step_state.NORM_DECAY,
-    norm_steps=float(step_state.NORM_STEPS),
-    deviations=step_state.DEVIATIONS,
-    least_spread=step_state.LEAST_SPREAD,
-    delta_decay=step_state.DELTA_DECAY,
-    delta_quantile=step_state.DELTA_QUANTILE,
-    delta_range=step_state.DELTA_RANGE,
-    delta_rows=float(step_state.DELTA_ROWS),
+    norm_decay=adamw_step.NORM_DECAY,
+    norm_steps=float(adamw_step.NORM_STEPS),
+    deviations=adamw_step.DEVIATIONS,
+    least_spread=adamw_step.LEAST_SPREAD,
+    delta_decay=adamw_step.DELTA_DECAY,
+    delta_quantile=adamw_step.DELTA_QUANTILE,
+    delta_range=adamw_step.DELTA_RANGE,
+    delta_rows=float(adamw_step.DELTA_ROWS),
 )
 
 

@@ -25,7 +25,7 @@ from vpoc_ml.training.engines.program import (
     SHIFT,
     SIGMOID,
 )
-from vpoc_ml.training.loop import step_state as columns
+from vpoc_ml.training.loop import adamw_step as arithmetic
 from vpoc_ml.training.loop.adamw_step import AVERAGE, MEAN, SQUARE, THETA
 
 Floats = npt.NDArray[np.float32]
@@ -33,14 +33,14 @@ Wide = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SAFE = {"reassoc", "contract", "arcp", "nsz"}  # not nnan, ninf: the guards test for both
-UPDATES, LOG_NORM, LOG_SPREAD = columns.UPDATES, columns.LOG_NORM, columns.LOG_SPREAD
-LOG_DELTA = columns.LOG_DELTA
+UPDATES, LOG_NORM, LOG_SPREAD = arithmetic.UPDATES, arithmetic.LOG_NORM, arithmetic.LOG_SPREAD
+LOG_DELTA = arithmetic.LOG_DELTA
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 MASK = np.uint64(0xFFFFFFFF)
 
 
 class Rules(NamedTuple):
-    """Numbers of ``adamw_step`` and ``step_state``. Arguments: a cached kernel ignores changes of their files."""
+    """Numbers of ``adamw_step``. Arguments: a cached kernel ignores changes of its file."""
 
     beta1: float
     beta2: float
@@ -356,7 +356,7 @@ def adaptive_slope(predicted: Floats, target: Floats, weight: Floats, slope: Flo
 def next_log_delta(
     log_delta: float, predicted: Floats, target: Floats, weight: Floats, sizes: Floats, fixed: float, rules: Rules
 ) -> float:
-    """Return the logarithm of the adaptive delta after this batch; see ``step_state.next_log_delta``.
+    """Return the logarithm of the adaptive delta after this batch; see ``adamw_step.next_log_delta``.
 
     ``sizes`` [rows] is scratch. It takes the sizes of the usable residuals in ascending order.
     """
@@ -382,7 +382,7 @@ def next_log_delta(
 
 @helper
 def clip_limit(step_state: Wide, fixed: float, adaptive: bool, rules: Rules) -> float:
-    """Return the largest norm allowed; see ``step_state.clip_limit``."""
+    """Return the largest norm allowed; see ``adamw_step.clip_limit``."""
     if not adaptive or step_state[UPDATES] < rules.norm_steps:
         return fixed
     spread = max(math.sqrt(step_state[LOG_SPREAD]), rules.least_spread)
@@ -391,7 +391,7 @@ def clip_limit(step_state: Wide, fixed: float, adaptive: bool, rules: Rules) -> 
 
 @helper
 def learn_norm(step_state: Wide, size: float, limit: float, rules: Rules) -> None:
-    """Put one more norm into the running statistics; see ``step_state.norm_statistics``."""
+    """Put one more norm into the running statistics; see ``adamw_step.norm_statistics``."""
     value = math.log(max(min(size, limit), 1e-30))
     share = max(1.0 / (step_state[UPDATES] + 1.0), 1.0 - rules.norm_decay)
     away = value - step_state[LOG_NORM]

@@ -22,9 +22,9 @@ from vpoc_ml.config import TrainingConfig
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.residual import ResidualNet
 from vpoc_ml.training.engines.eager import THETA, Engine
+from vpoc_ml.training.hardware.device import smoke_test
 from vpoc_ml.training.hardware.known_issues import find_known_issues
 from vpoc_ml.training.hardware.probe import probe_hardware
-from vpoc_ml.training.hardware.smoke import smoke_test
 from vpoc_ml.training.loop.objective import Objective
 from vpoc_ml.training.loop.schedule import StepSchedule
 
@@ -47,18 +47,16 @@ def run_checks(device: torch.device) -> Facts:
         "hardware": hardware.summary().to_json(),
         "known_issues": [str(each) for each in find_known_issues(hardware)],
     }
-    report["checks"] = {name: _run(check, device) for name, check in CHECKS.items()}
+    report["checks"] = {}
+    for name, check in CHECKS.items():
+        begun = time.perf_counter()
+        try:
+            facts: Facts = {"ok": True, **check(device)}
+        except (CheckFailed, RuntimeError) as error:
+            facts = {"ok": False, "error": str(error).splitlines()[0]}
+        report["checks"][name] = {**facts, "seconds": round(time.perf_counter() - begun, 3)}
     report["ok"] = all(result["ok"] for result in report["checks"].values())
     return report
-
-
-def _run(check: Callable[[torch.device], Facts], device: torch.device) -> Facts:
-    begun = time.perf_counter()
-    try:
-        facts: Facts = {"ok": True, **check(device)}
-    except (CheckFailed, RuntimeError) as error:
-        facts = {"ok": False, "error": str(error).splitlines()[0]}
-    return {**facts, "seconds": round(time.perf_counter() - begun, 3)}
 
 
 def smoke(device: torch.device) -> Facts:

@@ -114,6 +114,8 @@ def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.enviro
         torch = torch_module
     drm = _drm_gpus(root)  # before torch: its own context takes memory
     gpus, error = _torch_gpus(torch)
+    nodes = [root / "dev/kfd", root / "dev/nvidiactl", *sorted(root.glob("dev/dri/renderD*"))]
+    there = [node for node in nodes if os.path.lexists(node)]
     return Hardware(
         python=(sys.version_info[0], sys.version_info[1]),
         torch=str(torch.__version__),
@@ -123,7 +125,7 @@ def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.enviro
         blas=_blas(torch) if gpus else None,
         gpus=gpus,
         drm=drm,
-        access=_access(root),
+        access={f"/{node.relative_to(root)}": os.access(node, os.R_OK | os.W_OK) for node in there},
         driver=_text(root / "sys/module/amdgpu/version") or _text(root / "sys/module/nvidia/version"),
         environment={name: value for name, value in sorted(environment.items()) if name.startswith(RELEVANT)},
         error=error,
@@ -131,24 +133,21 @@ def probe_hardware(torch: Any = None, environment: Mapping[str, str] = os.enviro
 
 
 def _torch_gpus(torch: Any) -> tuple[tuple[Gpu, ...], str | None]:
+    """Return the GPUs that torch can open, and the reason where there are none."""
     if not torch.cuda.is_available():
         return (), f"torch {torch.__version__} sees no GPU"
+    gpus = []
     try:
-        return tuple(_torch_gpu(torch, index) for index in range(torch.cuda.device_count())), None
+        for index in range(torch.cuda.device_count()):
+            found = torch.cuda.get_device_properties(index)
+            free, total = torch.cuda.mem_get_info(index)
+            # "gfx1100:sramecc-:xnack-" on ROCm; a CUDA build has major and minor instead
+            is_rocm = torch.version.hip is not None
+            arch = found.gcnArchName.split(":")[0] if is_rocm else f"sm_{found.major}{found.minor}"
+            gpus.append(Gpu(index, str(found.name), arch, int(total), int(free)))
     except RuntimeError as error:
         return (), f"torch {torch.__version__} cannot open its GPU: {error}"
-
-
-def _torch_gpu(torch: Any, index: int) -> Gpu:
-    properties = torch.cuda.get_device_properties(index)
-    free, total = torch.cuda.mem_get_info(index)
-    # "gfx1100:sramecc-:xnack-" on ROCm; a CUDA build has major and minor instead
-    arch = (
-        properties.gcnArchName.split(":")[0]
-        if torch.version.hip is not None
-        else f"sm_{properties.major}{properties.minor}"
-    )
-    return Gpu(index, str(properties.name), arch, int(total), int(free))
+    return tuple(gpus), None
 
 
 def _blas(torch: Any) -> str:
@@ -168,11 +167,6 @@ def _drm_gpus(root: Path) -> tuple[DrmGpu, ...]:
         )
         for folder in folders
     )
-
-
-def _access(root: Path) -> dict[str, bool]:
-    nodes = [root / "dev/kfd", root / "dev/nvidiactl", *sorted(root.glob("dev/dri/renderD*"))]
-    return {f"/{node.relative_to(root)}": os.access(node, os.R_OK | os.W_OK) for node in nodes if os.path.lexists(node)}
 
 
 def _text(path: Path) -> str | None:

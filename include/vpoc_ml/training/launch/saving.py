@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from torch import Tensor, nn
+from torch import Tensor
 
 from vpoc_ml.artifacts.feature_statistics import FeatureStatistics
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
@@ -106,14 +106,19 @@ def save_models(
     ranks = Ranks.read(run_dir, statistics) if several else None
     trees = _trees(trainer, ranks, stacked, choices) if ranks and (blended or TREES in learners) else None
     ridge = _ridge(trainer, ranks, choices) if ranks and RIDGE in learners else None
-    session = _validation_sessions(run_dir) if stacked and choices is None else None
+    session: Ints | None = None
+    if stacked and choices is None:
+        held = pl.scan_parquet(run_dir / TRAINING_SET).filter(pl.col("split") == "validation")
+        session = held.select(pl.col("session").rank("dense").cast(pl.Int64)).collect()["session"].to_numpy()
     if config.model.groups and isinstance(net.body, Ensemble):
         model_card = model_card.model_copy(update={"groups": net.body.columns})
     saved = model_card
     weights: dict[str, Tensor] = {FINAL_MODEL: trainer.engine.state[AVERAGE].clone(), BEST_MODEL: trainer.best}
     for name, flat in weights.items():
         with trainer.engine.using(flat):
-            forecaster = Forecaster(_on_cpu(net.body), stored_target(statistics), trees, ridge=ridge)
+            body = copy.deepcopy(net.body)
+            set_reference(body, None)
+            forecaster = Forecaster(body.cpu(), stored_target(statistics), trees, ridge=ridge)
             if ranks is not None:
                 fitted = _weights(forecaster, trainer.data.validation, ranks, session, choices)
                 saved = _with_parts(model_card, forecaster.names, ranks.zero, *fitted)
@@ -131,12 +136,6 @@ def _ridge(trainer: Trainer, ranks: Ranks, choices: RefitChoices | None) -> Ridg
     return fit_ridge((train, ranks.train), (validation, ranks.validation))
 
 
-def _validation_sessions(run_dir: Path) -> Ints:
-    """Return the number of the session of each validation row [rows], increasing with time."""
-    chosen = pl.scan_parquet(run_dir / TRAINING_SET).filter(pl.col("split") == "validation")
-    return chosen.select(pl.col("session").rank("dense").cast(pl.Int64)).collect()["session"].to_numpy()
-
-
 def _trees(trainer: Trainer, ranks: Ranks, stacked: bool, choices: RefitChoices | None) -> Trees:
     train, validation = (rows.inputs.cpu().numpy() for rows in (trainer.data.train, trainer.data.validation))
     objective = trainer.objective
@@ -147,12 +146,6 @@ def _trees(trainer: Trainer, ranks: Ranks, stacked: bool, choices: RefitChoices 
     trees = fit_trees((train, ranks.train), held, trainer.config.seed, loss, rounds)
     log.info("%d trees fitted on %d rows", trees.rounds, len(train))
     return trees
-
-
-def _on_cpu(body: nn.Module) -> nn.Module:
-    own = copy.deepcopy(body)
-    set_reference(own, None)
-    return own.cpu()
 
 
 def _weights(

@@ -53,22 +53,16 @@ def train_seeds(
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise InvalidValueError("seeds", list(seeds), "one or more distinct numbers")
-    folders = [_prepare(run_dir, seed) for seed in seeds]
+    config, folders = read_config(run_dir), [run_dir / files.SEEDS / str(seed) for seed in seeds]
+    for folder, seed in zip(folders, seeds, strict=True):  # a checkpoint that is there stays
+        own = config.training.model_copy(update={"seed": seed})
+        share_inputs(folder, run_dir, config.model_copy(update={"training": own}))
     _SeedWorkers(folders, min(processes, len(folders)), on_progress).train()
     comparison = compare_seeds(run_dir, folders)
     write_json(run_dir / files.SEEDS_RESULT, comparison.to_json())
     for folder in folders:
         drop_inputs(folder)  # copies of the run would follow the links
     return comparison
-
-
-def _prepare(run_dir: Path, seed: int) -> Path:
-    """Make the run folder of a seed; an existing checkpoint stays."""
-    folder = run_dir / files.SEEDS / str(seed)
-    config = read_config(run_dir)
-    own = config.training.model_copy(update={"seed": seed})
-    share_inputs(folder, run_dir, config.model_copy(update={"training": own}))
-    return folder
 
 
 class _Stopped(Exception):

@@ -34,13 +34,9 @@ def validate_training_config(config: RunConfig, statistics: FeatureStatistics) -
     Objective.of(config.training, stored_target(statistics))
     group_columns(config.model, statistics)
     guarded_edges(config.model, statistics, Guard(statistics.median, statistics.scale, config.model.guard_clip))
-    _reject_divided_batches(config)
-
-
-def _reject_divided_batches(config: RunConfig) -> None:
-    """Means over parts of a batch differ from those of the batch, and the gradient with them by tens of per cent."""
     settings = config.training
     if config.model.kind == "mlp_batchnorm" and settings.accumulation > 1:
+        # means over parts of a batch differ from those of the batch, and the gradient with them by tens of per cent
         expected = (
             f"another kind, or training.accumulation 1 instead of {settings.accumulation}:"
             " this kind normalises over whole batches"

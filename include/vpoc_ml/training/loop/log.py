@@ -40,7 +40,9 @@ def progress_lines(path: Path, kept_step: int, on_progress: OnProgress) -> Itera
 
     Lines beyond ``kept_step``, where the run resumes, are dropped first: those steps are taken again.
     """
-    write_text(path, "".join(_kept(path, kept_step)))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if kept_step and path.is_file() else []
+    whole = (line for line in lines if line.endswith("\n"))
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= kept_step))
     with path.open("a", encoding="utf-8") as stream:
 
         def report(record: ProgressRecord) -> None:
@@ -51,13 +53,6 @@ def progress_lines(path: Path, kept_step: int, on_progress: OnProgress) -> Itera
             on_progress(record)
 
         yield report
-
-
-def _kept(path: Path, step: int) -> Iterator[str]:
-    if step and path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                yield line
 
 
 def _sentence(record: ProgressRecord) -> str:

@@ -97,7 +97,10 @@ def parse_dimension(text: str, config: RunConfig) -> Dimension:
         raise InvalidValueError("what a search varies", key, expected)
     if key not in setting_keys():
         change(config, {key: None})  # raises, with the settings that are probably meant
-    made = _range(key, values, config) if ".." in values else Dimension(key, choices=_choices(values))
+    if ".." in values:
+        made = _range(key, values, config)
+    else:
+        made = Dimension(key, choices=tuple(parse_override(f"x={each.strip()}")[1] for each in values.split("|")))
     for value in made.ends():
         change(config, {key: value})
     return made
@@ -120,10 +123,6 @@ def _range(key: str, values: str, config: RunConfig) -> Dimension:
     if not low < high or (log and low <= 0):
         raise InvalidValueError(key, values, "low..high with low below high, and above 0 where it ends in log")
     return Dimension(key, low, high, log, integer)
-
-
-def _choices(values: str) -> tuple[Any, ...]:
-    return tuple(parse_override(f"x={choice.strip()}")[1] for choice in values.split("|"))
 
 
 def _text(value: Any) -> str:

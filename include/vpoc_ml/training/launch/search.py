@@ -13,10 +13,20 @@ import json
 import logging
 import shutil
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import optuna
+from optuna import Study, Trial
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from vpoc_ml import config as configuration
 from vpoc_ml.artifacts import training_files as files
@@ -35,15 +45,13 @@ from vpoc_ml.errors import (
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.training.launch.run_inputs import drop_inputs, hash_inputs, share_inputs
+from vpoc_ml.training.launch.search_space import Dimension, overrides
 from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
-from vpoc_ml.training.search.space import Dimension, overrides
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import FrozenTrial
 
 CODE = (__name__, "vpoc_ml.training.launch.fit", "vpoc_ml.evaluation.evaluate")
 SCORED, UNSTABLE, IMPOSSIBLE = "scored", "unstable", "impossible"
+STARTUP = 10
+"""Trials whose values are drawn at random."""
 TRIES = 3  # of one trial that the machine ends: others may fit
 FAILURES = "machine_errors.json"
 Params = dict[str, Any]
@@ -119,9 +127,6 @@ class Search:
 
     def _run_trial(self, study: Study, base: RunConfig, trial_key: str) -> TrialRecord:
         """Take the trial that a killed process left, or the next one; train, score and report it to the sampler."""
-        from optuna import Trial
-        from optuna.trial import TrialState
-
         left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         trial = Trial(study, left[0]._trial_id) if left else study.ask()
         params = {each.key: each.suggest(trial) for each in self.space}
@@ -156,7 +161,9 @@ class Search:
             log.warning("trial %s is %s: %s", overrides(params), status, error)
             outcome = TrialOutcome(trial=name, status=status, value=None, error=str(error))
         write_json(known, outcome.to_json())
-        _clear(folder)
+        shutil.rmtree(folder / files.CHECKPOINTS, ignore_errors=True)  # a finished trial needs neither
+        (folder / FAILURES).unlink(missing_ok=True)
+        drop_inputs(folder)
         return outcome
 
     def _base(self) -> RunConfig:
@@ -164,17 +171,11 @@ class Search:
 
     def _trial_key(self, base: RunConfig) -> str:
         """Return what a trial depends on besides its settings: training set, evaluation, code and libraries."""
-        files = hash_inputs(self.run_dir)
-        return _short(*files, base.digest("dataset", "evaluation"), code_digest(*CODE))
+        hashes = hash_inputs(self.run_dir)
+        return _short(*hashes, base.digest("dataset", "evaluation"), code_digest(*CODE))
 
     def _open(self, base: RunConfig, trial_key: str) -> Study:
         """Open the study of this space, seed, settings and training set; a change of one makes it another study."""
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        from vpoc_ml.training.search.suggestions import Repeatable
-
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         (self.run_dir / files.SEARCH).mkdir(exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(self.run_dir / files.SEARCH_JOURNAL)))
@@ -195,6 +196,39 @@ class Search:
 
     def _own(self, base: RunConfig) -> Params:
         return {each.key: each.own(base) for each in self.space}
+
+
+class Repeatable(BaseSampler):
+    """TPE (Bergstra et al. 2011) that draws by seed, number of the trial and, one by one, name of the setting.
+
+    TPE itself draws one stream of numbers from the first trial to the last. A new process cannot continue that stream,
+    neither with the next trial nor in the middle of one. Here the values of a trial depend on its number only.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the settings that are drawn together."""
+        return self._tpe(trial.number).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the trial's values of the settings that are drawn together."""
+        tpe = self._tpe(trial.number)
+        return tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return the trial's value of a setting that is drawn by itself, as all are in the first trials."""
+        tpe = self._tpe(trial.number, crc32(param_name.encode()))
+        return tpe.sample_independent(study, trial, param_name, param_distribution)
+
+    def _tpe(self, *position: int) -> TPESampler:
+        own = int(np.random.SeedSequence([self.seed, *position]).generate_state(1)[0])
+        return TPESampler(seed=own, n_startup_trials=STARTUP)
 
 
 def validate_search_space(base: RunConfig, space: Sequence[Dimension], statistics: FeatureStatistics) -> None:
@@ -244,10 +278,3 @@ def _finished(study: Study) -> Sequence[FrozenTrial]:
 
 def _short(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _clear(folder: Path) -> None:
-    """Drop what a finished trial needs no longer."""
-    shutil.rmtree(folder / files.CHECKPOINTS, ignore_errors=True)
-    (folder / FAILURES).unlink(missing_ok=True)
-    drop_inputs(folder)
