@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,42 +18,58 @@ from vpoc_ops.demo import input_conf, main
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-import sys
+import json, sys
 sys.path.insert(0, {folder!r})
 import fake_pipeline
-fake_pipeline.install(fake_pipeline.FakePipeline(fake_pipeline.requested_failure()))
 from vpoc_ops.demo import main
-sys.exit(main(sys.argv[1:]))
+fake_pipeline.validate_quickly(setattr)
+for fail, *arguments in json.loads(sys.argv[1]):
+    fake_pipeline.install(fake_pipeline.FakePipeline(fail))
+    code = main(arguments)
+    print({end!r}, code, flush=True)
+sys.exit(code)
 """
+END = "--- the demo ended with"
+RUNS = {"finished": (None, "-o", "training.epochs=3"), "program": ("program",), "gate": ("gate",)}
+"""What fails in the fake pipeline, and further arguments, by the name of the run."""
+
+
+def run_demo(runs: list[tuple[str | None, ...]]) -> subprocess.CompletedProcess[str]:
+    """Run the demo with the fake pipeline, once for each of ``runs``, in a process of its own."""
+    program = PROGRAM.format(folder=str(Path(__file__).parent), end=END)
+    return subprocess.run(
+        [sys.executable, "-c", program, json.dumps(runs)],
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def demos(tmp_path_factory):
+    """What each of ``RUNS`` printed, its exit code and its lake; Airflow is loaded once for all."""
+    root = tmp_path_factory.mktemp("demos")
+    lakes = {name: root / name for name in RUNS}
+    for lake in lakes.values():
+        (lake / "raw").mkdir(parents=True)
+        (lake / "raw" / "anything.txt").touch()
+    places = {name: ("--lake", str(lake), "--home", str(root / "home")) for name, lake in lakes.items()}
+    done = run_demo([(fail, *places[name], *arguments) for name, (fail, *arguments) in RUNS.items()])
+    *printed, rest = re.split(rf"{END} (\d+)\n", done.stdout)
+    assert rest == "", done.stdout + done.stderr
+    outputs, codes = printed[::2], [int(code) for code in printed[1::2]]
+    assert done.returncode == codes[-1] == 3
+    return {
+        name: SimpleNamespace(lake=lakes[name], stdout=output, stderr=done.stderr, code=code)
+        for name, output, code in zip(RUNS, outputs, codes, strict=True)
+    }
 
 
-@pytest.fixture
-def demo(tmp_path, home):
-    """Run the demo with the fake pipeline in a process of its own."""
-    lake = tmp_path / "lake"
-    (lake / "raw").mkdir(parents=True)
-    (lake / "raw" / "anything.txt").touch()
-
-    def run(*arguments: str, fail: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", PROGRAM.format(folder=str(Path(__file__).parent))]
-        places = ["--lake", str(lake), "--home", str(home)]
-        environment = os.environ | {"FAKE_FAIL": fail, "COLUMNS": "200"}
-        return subprocess.run(
-            [*command, *places, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-
-    run.lake = lake
-    return run
-
-
-def test_a_finished_run_prints_its_table_and_exits_with_zero(demo):
-    done = demo("-o", "training.epochs=3")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_finished_run_prints_its_table_and_exits_with_zero(demos):
+    done = demos["finished"]
+    assert done.code == 0, done.stdout + done.stderr
     for text in (
         "finished ingest_contract ESH25",
         "epoch 1",
@@ -62,9 +80,9 @@ def test_a_finished_run_prints_its_table_and_exits_with_zero(demo):
     ):
         assert text in done.stdout
     assert "[info" not in done.stdout + done.stderr, "Airflow's log belongs into the file"
-    (log,) = (demo.lake / "logs").glob("demo-*.log")
+    (log,) = (done.lake / "logs").glob("demo-*.log")
     assert "publish_reports" in log.read_text()
-    (summary,) = demo.lake.glob("runs/*/summary.json")
+    (summary,) = done.lake.glob("runs/*/summary.json")
     content = json.loads(summary.read_text())
     assert content["state"] == "success"
     assert content["decision"]["promote"] is False
@@ -79,9 +97,9 @@ def test_a_finished_run_prints_its_table_and_exits_with_zero(demo):
         ("program", 1, "TypeError: a mistake in the program"),
     ],
 )
-def test_a_failed_run_prints_its_error_and_exits_with_its_code(demo, fail, code, text):
-    done = demo(fail=fail)
-    assert done.returncode == code, done.stdout + done.stderr
+def test_a_failed_run_prints_its_error_and_exits_with_its_code(demos, fail, code, text):
+    done = demos[fail]
+    assert done.code == code, done.stdout + done.stderr
     assert text in done.stdout
 
 
@@ -113,7 +131,7 @@ def test_a_market_whose_signal_drifts_holds_more_than_a_year(tmp_path):
     assert names == {f"ES {month}.Last.txt" for month in ("03-23", "06-23", "09-23", "12-23", "03-24")}
 
 
-def test_an_unknown_mode_is_refused_with_the_known_ones(demo):
-    done = demo("--mode", "trend")
+def test_an_unknown_mode_is_refused_with_the_known_ones():
+    done = run_demo([(None, "--mode", "trend")])
     assert done.returncode == 2
     assert "'trend' is not one of 'signal', 'martingale', 'linear', 'overlap', 'drifting'" in done.stderr
