@@ -23,7 +23,7 @@ from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.registry.ledger import LedgerHead
 from vpoc_ml.registry.model_key import ModelKey
 
-BATCH_POINTS = 1000  # MLflow's limit per request
+BATCH_POINTS, BATCH_PARAMS = 1000, 100  # MLflow's limits per request
 _SQLITE = "sqlite:///"
 MODEL, EXPERIMENT = "vpoc", "vpoc"
 UNKEYED_ALIAS = "champion"
@@ -76,12 +76,13 @@ class MlflowStore:
         curves: Sequence[tuple[str, float, int]] = (),
     ) -> int:
         """Log a run and register it as a version. An unfinished MLflow run with the same weights is completed."""
+        from mlflow.entities import Param
+
         logged = self._open_run(run, tags)
-        for name, value in params.items():
-            self.client.log_param(logged.info.run_id, name, value)
-        for name, number in metrics.items():
-            self.client.log_metric(logged.info.run_id, name, number)
-        self.log_curves(logged.info.run_id, curves)
+        settings = [Param(name, value) for name, value in params.items()]
+        for start in range(0, len(settings), BATCH_PARAMS):
+            self.client.log_batch(logged.info.run_id, params=settings[start : start + BATCH_PARAMS])
+        self.log_curves(logged.info.run_id, [*((name, number, 0) for name, number in metrics.items()), *curves])
         for path in files:
             self.client.log_artifact(logged.info.run_id, str(path), "model")
         source = f"{logged.info.artifact_uri}/model"
