@@ -14,6 +14,9 @@ UP_HOME = PROJECT / ".airflow" / "up"
 """Default home of ``make up`` and of the commands that talk to it."""
 DEMO_HOME = PROJECT / ".airflow" / "demo"
 """Default home of ``make demo``."""
+PASSWORDS_FILE = "passwords.json"
+PARTS_FILE = "parts.json"
+"""Files of a home: the password of the administrator, and what runs."""
 
 
 def airflow_env(home: Path, lake: str | Path | None, *, port: int | None = None) -> dict[str, str]:
@@ -33,7 +36,7 @@ def airflow_env(home: Path, lake: str | Path | None, *, port: int | None = None)
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS_FILE),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",

@@ -29,6 +29,8 @@ from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
+from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE
+
 PAGE = 100
 TIMEOUT = 60.0
 """Seconds until an answer must have come."""
@@ -61,7 +63,7 @@ class Airflow:
     """
 
     def __init__(self, home: Path) -> None:
-        parts, passwords = home / "parts.json", home / "passwords.json"
+        parts, passwords = home / PARTS_FILE, home / PASSWORDS_FILE
         if not (parts.is_file() and passwords.is_file()):
             raise NotUpError(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
         state = json.loads(parts.read_text())

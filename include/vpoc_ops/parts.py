@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vpoc_ml.environment import INSTRUMENT, PROJECT, SUPERVISED_HOME
 from vpoc_ml.lake.atomic import write_json
-from vpoc_ops.airflow_home import airflow_env, merged
+from vpoc_ops.airflow_home import PARTS_FILE, airflow_env, merged
 from vpoc_ops.client import Airflow, NotUpError, health
 
 COMMANDS = {
@@ -67,7 +67,7 @@ class PartsState(BaseModel):
 
     def store(self, home: Path) -> None:
         """Write the state of ``home``."""
-        write_json(home / "parts.json", self.model_dump(mode="json"))
+        write_json(home / PARTS_FILE, self.model_dump(mode="json"))
 
     def main_ids(self) -> dict[str, int]:
         """Return the id of each part's main process, without ids that another program has got since."""
@@ -78,7 +78,7 @@ class PartsState(BaseModel):
 
 def stored_state(home: Path) -> PartsState | None:
     """Return the state of ``home``; None if nothing was started there."""
-    path = home / "parts.json"
+    path = home / PARTS_FILE
     return PartsState.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 

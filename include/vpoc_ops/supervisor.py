@@ -24,7 +24,7 @@ from rich.console import Console
 
 from vpoc_ml import environment
 from vpoc_ops import command_line, parts
-from vpoc_ops.airflow_home import UP_HOME
+from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE, UP_HOME
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 from vpoc_ops.command_line import HomeOption
 from vpoc_ops.parts import PARTS, PartsState, StartError
@@ -114,7 +114,7 @@ def up(home: Path, lake: str | None, port: int, timeout: float) -> int:
     except BaseException:
         down(home)  # Ctrl-C too leaves no process behind
         raise
-    login = f"admin / {password}" if password else f"admin, password in {home / 'passwords.json'}"
+    login = f"admin / {password}" if password else f"admin, password in {home / PASSWORDS_FILE}"
     console.print(
         f"Airflow is up after {time.monotonic() - begin:.0f} s: {', '.join(PARTS)} run.\n{state.url}, lake {lake}\n"
         f"login {login}\nlogs  {parts.log_of(home, PARTS[0]).parent}"
@@ -199,7 +199,7 @@ def down(home: Path, grace: float = 20.0) -> int:
         ids = ", ".join(str(process.pid) for process in remaining)
         console.print(f"[bold red]Airflow is not down.[/] Expected no process to be left; these still run: {ids}.")
         return 1
-    (home / "parts.json").unlink(missing_ok=True)
+    (home / PARTS_FILE).unlink(missing_ok=True)
     killed = f", {len(leftover)} had to be killed" if leftover else ""
     console.print(f"Airflow is down after {time.monotonic() - begin:.0f} s: {len(processes)} processes ended{killed}.")
     return 0
@@ -216,7 +216,7 @@ def _require_free(port: int) -> None:
 
 def _new_password(home: Path) -> str | None:
     """Write a random admin password once per home; return it if it is new."""
-    path = home / "passwords.json"
+    path = home / PASSWORDS_FILE
     if path.is_file():
         return None
     password = secrets.token_urlsafe(12)

@@ -45,7 +45,10 @@ def gate_leakage(run: Run, contracts: list[str]) -> LeakageGateResult:
     from vpoc_ml.quality.gates import raise_if_failed, validate_leakage
 
     proof, reason = stored_proof(run)
-    contract = _newest(run, contracts)
+    key = run.roll_key()
+    rolls = run.lake.read_cached(key).sort("first_session")["contract"].to_list() if run.lake.manifest(key) else []
+    fronts = [each for each in rolls if each in contracts]  # without a roll table, the contract that expires last
+    contract = fronts[-1] if fronts else max(contracts, key=lambda code: parse_contract(code).expiry)
     verdict = validate_leakage(
         contract,
         proved=check_results(proof.comparisons, proof.violations, CHECK_DESCRIPTIONS),
@@ -125,14 +128,6 @@ def _stale_reason(stored: LeakageProof | None, build_key: ProofKey) -> str | Non
         return "the stored proof failed"
     changed = sorted(name for name in build_key if stored.build_key.get(name) != build_key[name])
     return f"changed: {', '.join(changed)}" if changed else None
-
-
-def _newest(run: Run, contracts: list[str]) -> str:
-    """Return the run's contract that became front last; without a roll table, the one that expires last."""
-    key = run.roll_key()
-    rolls = run.lake.read_cached(key).sort("first_session")["contract"].to_list() if run.lake.manifest(key) else []
-    fronts = [contract for contract in rolls if contract in contracts]
-    return fronts[-1] if fronts else max(contracts, key=lambda code: parse_contract(code).expiry)
 
 
 def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.manifest_details import FeaturesDetails
-from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.artifacts.stage_results import EvaluateResult, RowLoss, TrainingSetResult, TrainResult
 from vpoc_ml.artifacts.track_record import LabelledSessions
 from vpoc_ml.artifacts.training_progress import OnProgress, ProgressRecord
@@ -185,60 +184,46 @@ def evaluate(run: Run) -> EvaluateResult:
     one split they are those of the run's model on the test rows.
     """
     from vpoc_ml.evaluation.evaluate import evaluate_run
+    from vpoc_ml.evaluation.walk_forward import evaluate_track
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.pipeline.champion_stages import current_champion
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
-    champion = current_champion(run)
-    plan = fold_plan(run)
+    champion, plan = current_champion(run), fold_plan(run)
     if plan is not None:
-        metrics = _evaluate_track(run, plan.preset_key, champion)
-        report = write_evaluation_report(run, champion)
-        return EvaluateResult(
-            rows_in=metrics.rows,
-            rows_out=metrics.rows,
-            skipped=False,
-            champion=champion.version if champion else None,
-            metrics=run.uri(layout.METRICS),
-            report=run.lake.uri(report),
+        track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS)
+        metrics = evaluate_track(
+            run.folder,
+            track,
+            plan.preset_key,
+            run.config,
+            run.instrument,
+            champion=None if champion is None else _champion_scores(run, champion, track),
+            train_rows=read_json(run.folder / layout.TRAINING_RESULT)["rows"],
         )
-    rival, rival_features = None, None
-    if champion is not None:
-        rival = load_model(champion.folder / layout.BEST_MODEL_CARD)
-        frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan().contracts]
-        rival_features = pl.concat(  # as far as they exist
-            frame.select("ts", "contract", *(name for name in rival.features if name in frame.columns))
-            for frame in frames
+        rows_in = metrics.rows
+    else:
+        rival, rival_features = None, None
+        if champion is not None:
+            rival = load_model(champion.folder / layout.BEST_MODEL_CARD)
+            frames = [run.lake.read_frame(run.key("features", contract)) for contract in run.plan().contracts]
+            rival_features = pl.concat(  # as far as they exist
+                frame.select("ts", "contract", *(name for name in rival.features if name in frame.columns))
+                for frame in frames
+            )
+        metrics = evaluate_run(
+            run.folder, run.config, champion=rival, instrument=run.instrument, more_features=rival_features
         )
-    metrics = evaluate_run(
-        run.folder, run.config, champion=rival, instrument=run.instrument, more_features=rival_features
-    )
+        test_rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
+        rows_in = int(test_rows.select(pl.len()).collect().item())
     report = write_evaluation_report(run, champion)
-    test_rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
     return EvaluateResult(
-        rows_in=int(test_rows.select(pl.len()).collect().item()),
+        rows_in=rows_in,
         rows_out=metrics.rows,
         skipped=False,
         champion=champion.version if champion else None,
         metrics=run.uri(layout.METRICS),
         report=run.lake.uri(report),
-    )
-
-
-def _evaluate_track(run: Run, preset_key: str, champion: Champion | None) -> Metrics:
-    """Evaluate the track record, the champion on the rows of it that the champion was not trained on."""
-    from vpoc_ml.evaluation.walk_forward import evaluate_track
-
-    track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS)
-    trained_rows = read_json(run.folder / layout.TRAINING_RESULT)["rows"]
-    return evaluate_track(
-        run.folder,
-        track,
-        preset_key,
-        run.config,
-        run.instrument,
-        champion=None if champion is None else _champion_scores(run, champion, track),
-        train_rows=trained_rows,
     )
 
 
