@@ -309,8 +309,8 @@ class ModelConfig(ChangedSection):
 
     linear_path: Literal["none", "ridge"] = Field(
         "none",
-        description="ridge: add a linear function of the features that starts at ridge and is trained too, so that the"
-        " untrained network is ridge. With model.kind residual and dataset.target rank only.",
+        description="ridge: add ridge, which is not trained further, so that the untrained network is ridge. With"
+        " model.kind residual and dataset.target rank only.",
     )
 
     @field_validator("linear_path")

@@ -1,4 +1,4 @@
-"""A linear function of the guarded features beside a network. It starts at ridge, so the network learns the rest."""
+"""Ridge beside a network: the network learns what ridge leaves."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from torch import Tensor, nn
 
 from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.models.ensemble import Ensemble, Group
-from vpoc_ml.models.mlp import zero_linear
 from vpoc_ml.models.ridge import Floats, Inputs, fit_ridge
 
 
 class LinearPath(nn.Module):
-    """net(x) + path(x). ``net`` starts as a constant and ``path`` at zero, until ``start_at_ridge`` sets it."""
+    """net(x) + weight x + bias. ``start_at_ridge`` sets the linear part, which is not trained.
+
+    At the learning rate of a network, steps of the linear weights are larger than a weak signal.
+    """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, features: int, net: nn.Module) -> None:
         super().__init__()
-        self.path = zero_linear(features, 1)
+        self.register_buffer("weight", torch.zeros(features))
+        self.register_buffer("bias", torch.zeros(()))
         self.net = net
 
     def forward(self, guarded: Tensor) -> Tensor:
         """Return the predicted rank [rows] for guarded features [rows, features]."""
-        ranks: Tensor = self.net(guarded) + self.path(guarded).squeeze(-1)
+        ranks: Tensor = self.net(guarded) + guarded @ self.weight + self.bias
         return ranks
 
 
@@ -40,6 +46,5 @@ def start_at_ridge(body: nn.Module, train: tuple[Inputs, Floats], validation: tu
     for net, columns in nets:
         if isinstance(net, LinearPath):
             ridge = fit_ridge((train[0][:, columns], train[1]), (validation[0][:, columns], validation[1]))
-            with torch.no_grad():
-                net.path.weight.copy_(torch.from_numpy(ridge.values[:-1]).expand_as(net.path.weight))
-                net.path.bias.fill_(float(ridge.values[-1]) - MIDDLE)
+            net.weight.copy_(torch.from_numpy(ridge.values[:-1]))
+            net.bias.fill_(float(ridge.values[-1]) - MIDDLE)
