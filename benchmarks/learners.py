@@ -4,11 +4,11 @@
     python benchmarks/learners.py --short         # 3 modes of one contract, 2 epochs: half a minute
     python benchmarks/learners.py --out FOLDER --modes overlap -o training.batch_size=4096
 
-A market goes through the stages of a run up to the training set of each horizon; the product's job trains the network
-and its stack with ridge and LightGBM. Training rows fit the learners, validation rows stop them and fit the stack, and
-test rows measure them: the rank IC over all rows, and the Huber gain, which is the loss of the constant minus that of
-the learner. Standard errors come from resampling test sessions. ``truth`` is the planted probability that the next
-close is higher, at every horizon.
+A market goes through the stages of a run up to the track record of each horizon: the product trains the network, ridge
+and LightGBM of every walk-forward fold, and stacks them by the predictions of earlier folds. All predictions of the
+track record are measured: the rank IC over all rows, and the Huber gain, which is the loss of the constant minus that
+of the learner. Standard errors come from resampling sessions. ``truth`` is the planted probability that the next close
+is higher, at every horizon.
 
 Every (mode, seed, horizon) is stored when it is measured, under a key of code and settings: a killed benchmark goes on
 where it ended. ``learners.csv`` and ``learners.md`` in FOLDER hold what was asked for.
@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -34,16 +35,14 @@ from numpy.typing import NDArray
 
 from vpoc_ml import config as configuration
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.track_record import TrackRecord
 from vpoc_ml.config.overrides import read_config
-from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
-from vpoc_ml.evaluation.evaluate import rank_of_zero
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import correlation, ratio_gain, reduce
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.lake.code_digest import code_digest
-from vpoc_ml.models.bundle import LoadedModel, load_model
-from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.synthetic.generate import write_market
 from vpoc_ml.synthetic.planted_rules import MODES, Mode
 from vpoc_ml.training.launch.job import train_run
@@ -51,6 +50,15 @@ from vpoc_ml.training.launch.job import train_run
 Floats = NDArray[np.float64]
 STAGES = ("ingest_contract", "build_rolls", "profile_contract", "features_contract", "build_training_set")
 OVER_ALL = ("build_rolls", "build_training_set")
+FORECASTS = {
+    "constant": "constant",
+    "last_sign": "last_sign",
+    "net": "part_all",
+    "ridge": "part_ridge",
+    "lightgbm": "part_lightgbm",
+    "stack": "candidate",
+}
+"""Learners by their columns in the track record."""
 COMPUTING = (
     "ingest.bars",
     "market.roll_table",
@@ -58,10 +66,12 @@ COMPUTING = (
     "profile.developing",
     "features.build",
     "dataset.assemble",
+    "dataset.folds",
     "training.launch.fit",
+    "evaluation.baselines",
+    "evaluation.stacked",
 )
 SINGLE = ("net", "ridge", "lightgbm")
-"""Parts of the stored stack, in its order."""
 LEARNERS = ("truth", "constant", "last_sign", *SINGLE, "stack")
 
 
@@ -77,7 +87,7 @@ class Market:
 
     def cell(self, horizon: str) -> str:
         """Return the file name of the results of one horizon; another one for other settings or code."""
-        functions = (write_market, baselines.last_sign, reduce, draw)
+        functions = (write_market, reduce, draw)
         code = code_digest(*functions, *(f"vpoc_ml.{module}" for module in COMPUTING))
         content = repr((self, horizon, code, Path(__file__).read_text()))
         return f"{self.mode}-{self.seed}-{horizon}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.csv"
@@ -111,78 +121,60 @@ def measure_market(market: Market, horizons: Sequence[str], cells: Path) -> None
         made = write_market(raw, contracts=market.contracts, seed=market.seed, mode=market.mode, switch=market.switch)
         for horizon in missing:
             begin = time.perf_counter()
-            found = measure_run(market, horizon, trained_run(lake, raw, horizon, market.overrides), made.truth)
+            found = measure_run(market, horizon, evaluated_run(lake, raw, horizon, market.overrides), made.truth)
             write_text(
                 cells / market.cell(horizon), pl.DataFrame(map(asdict, found), infer_schema_length=None).write_csv()
             )
             print(f"{market.mode} {market.seed} {horizon}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 
-def trained_run(lake: Path, raw: Path, horizon: str, overrides: Sequence[str]) -> Path:
-    """Return the folder of a run of the nightly preset with a training set and a trained stack."""
+def evaluated_run(lake: Path, raw: Path, horizon: str, overrides: Sequence[str]) -> Path:
+    """Return the folder of a run of the nightly preset with a stack's track record; folds train in this process."""
     settings = {"dataset.horizon": horizon, "machine.device": "cpu", "model.learners": ("ridge", "lightgbm", "net")}
     settings |= dict(map(configuration.parse_override, overrides))
-    pipeline.start_run(str(lake), horizon, "nightly", settings, str(raw), None, now=NOW)
-    contracts = list(pipeline.plan_contracts(str(lake), horizon).contracts)
+    place = str(lake)
+    pipeline.start_run(place, horizon, "nightly", settings, str(raw), None, now=NOW)
+    contracts = list(pipeline.plan_contracts(place, horizon).contracts)
     for stage in STAGES:
         for chosen in [contracts] if stage in OVER_ALL else contracts:
-            getattr(pipeline, stage)(str(lake), horizon, chosen)
-    folder = lake / "runs" / horizon
-    train_run(folder)
-    return folder
+            getattr(pipeline, stage)(place, horizon, chosen)
+    with patch("vpoc_ml.training.launch.subprocess.launch", lambda folder, on_progress: train_run(folder)):
+        for fold in pipeline.plan_folds(place, horizon).folds:
+            pipeline.train_fold(place, horizon, fold)
+    pipeline.build_track_record(place, horizon)
+    return lake / "runs" / horizon
 
 
 def measure_run(market: Market, horizon: str, folder: Path, truth: Path) -> list[Skill]:
-    """Measure the stack of a run, its learners, the simple baselines and the truth on the test rows."""
-    config = read_config(folder)
-    frame = pl.read_parquet(folder / "training_set.parquet").filter(pl.col("weight") == 1).sort("ts", "contract")
-    train, test = (frame.filter(pl.col("split") == name) for name in ("train", "test"))
-    model, settings, zero = (
-        load_model(folder / "best_model.json"),
-        config.evaluation,
-        rank_of_zero(train["ret"].to_numpy()),
-    )
-    known = test.join(pl.read_parquet(truth), on=["ts", "contract"], how="left", maintain_order="left")["p_up"]
-    fitted = baselines.fit_baselines(train, train, model.features[:1], zero)
-    simple = {each.name: each for each in baselines.forecasts(fitted, test)}
-    forecasts = [
-        Forecast("truth", known.fill_null(0.5).to_numpy(), 0.5),
-        simple["constant"],
-        simple["last_sign"],
-        *(Forecast(name, rank, zero) for name, rank in zip(SINGLE, learner_scores(model, test), strict=True)),
-        Forecast("stack", model.predict(test.select(model.features).to_numpy()), model.zero_rank),
-    ]
-    rows = LabelledRows.of(test)
+    """Measure the stack of a run, its learners, the simple baselines and the truth on the rows of the track record."""
+    settings = read_config(folder).evaluation
+    track = pl.read_parquet(folder / layout.TRACK_RECORD_PREDICTIONS)
+    known = track.join(pl.read_parquet(truth), on=["ts", "contract"], how="left", maintain_order="left")["p_up"]
+    forecasts = [Forecast("truth", known.fill_null(0.5).to_numpy(), 0.5)]
+    for name, column in FORECASTS.items():
+        rank, zero = (track[each].to_numpy() for each in (column, f"{column}_zero"))
+        forecasts.append(Forecast(name, rank, zero, ranked=name != "constant"))
+    rows = LabelledRows.of(track)
     samples = draw(rows.sessions, samples=settings.bootstrap_samples, confidence=0.95, seed=settings.seed)
     sums = {each.name: reduce(each, rows, settings.huber_delta) for each in forecasts}
-    chosen = chosen_by_validation(model)
+    record = TrackRecord.read(folder / layout.TRACK_RECORD, what="the track record", remedy="Run the benchmark again.")
+    chosen = chosen_by_fold(record)
     found = []
     for name, own in sums.items():
         both = None if name == "truth" else np.hstack([sums["constant"].huber, own.huber])
         ic, gain = estimate(own.rank_ic, correlation, samples), estimate(both, ratio_gain, samples)
         key = (market.mode, horizon, market.seed, name)
-        found.append(Skill(*key, *ic, *gain, test.height, rows.sessions, chosen.get(name, "")))
+        found.append(Skill(*key, *ic, *gain, track.height, rows.sessions, chosen.get(name, "")))
     return found
 
 
-def learner_scores(model: LoadedModel, rows: pl.DataFrame) -> Floats:
-    """Return the scores of the learners of a stack, [learners, rows]."""
-    raw = rows.select(model.features).to_numpy().astype(np.float64)
-    scaled = raw if model.scaler is None else model.scaler.apply(raw)
-    with torch.inference_mode():
-        guarded = model.net.guard(torch.from_numpy(scaled))
-    return Forecaster(model.net.body, model.target, model.trees, ridge=model.ridge).parts(guarded)
-
-
-def chosen_by_validation(model: LoadedModel) -> dict[str, str]:
-    """Return in words what the validation rows chose for a learner and for the stack."""
-    about = model.model_card
-    weights = " ".join(f"{name} {part.weight:.2f}" for name, part in zip(SINGLE, about.parts, strict=True))
-    return {
-        "net": f"epoch {about.best_epoch}",
-        "lightgbm": f"{model.trees.rounds} rounds",
-        "stack": f"{weights} slope {about.slope:.2f}",
-    }
+def chosen_by_fold(record: TrackRecord) -> dict[str, str]:
+    """Return in words what was chosen for the network and for the stack of each fold."""
+    stacks = [
+        " ".join(f"{weight:.2f}" for weight in each.weights.values()) + f" slope {each.slope:.2f}"
+        for each in record.folds
+    ]
+    return {"net": f"epochs {[each.best_epoch for each in record.folds]}", "stack": "; ".join(stacks)}
 
 
 def estimate(sums: Floats | None, statistic: Statistic, samples: Resamples) -> tuple[float | None, float | None]:

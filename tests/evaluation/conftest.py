@@ -28,6 +28,16 @@ class FakeModel:
     def predict(self, features: np.ndarray) -> np.ndarray:
         return np.clip(self.zero_rank + self.slope * np.tanh(features[:, 0]), 0, 1).astype(np.float32)
 
+    @property
+    def part_zero_ranks(self) -> dict[str, float]:
+        return {}
+
+    def parts(self, features: np.ndarray) -> np.ndarray:
+        return self.predict(features)[None].astype(np.float64)
+
+    def mixed(self, parts: np.ndarray) -> np.ndarray:
+        return parts[0]
+
 
 def training_set(*, strength: float = 0.0, sessions: int = 40, bars: int = 200, seed: int = 1) -> pl.DataFrame:
     """Bars of a tick-grid random walk whose next return is ``strength`` * sign(signal) ahead of chance.

@@ -50,7 +50,7 @@ def plan(track: pl.DataFrame) -> tuple[list[Fold], dict[str, FoldModel]]:
         days = track.filter(pl.col("fold") == name)["session"].unique().sort()
         test = Period(first=days[0], last=days[-1], sessions=len(days))
         folds.append(Fold(name=name, key=name.lower(), train=window, validation=window, test=test))
-        models[name] = FoldModel.model_construct(best_epoch=3, preset="smoke")
+        models[name] = FoldModel.model_construct(best_epoch=3, preset="smoke", train_rows=1000, parts={}, slope=None)
     return folds, models
 
 
@@ -77,7 +77,7 @@ def test_the_target_of_a_row_is_its_rank_among_the_training_returns(make_set, fa
 
 def test_metrics_of_each_fold_are_those_of_its_rows(track):
     folds, models = plan(track)
-    record = track_record(track, folds, models, "settings", CONFIG)
+    record = track_record(track, folds, models, {}, "settings", CONFIG)
     assert [(each.rows, each.sessions) for each in record.folds] == [(200 * size, size) for size in SIZES]
     for each in record.folds:
         alone = track.filter(pl.col("fold") == each.fold.name)
@@ -90,7 +90,7 @@ def test_metrics_of_each_fold_are_those_of_its_rows(track):
 
 def test_cumulated_gains_add_up_to_the_losses_saved(track):
     folds, models = plan(track)
-    record = track_record(track, folds, models, "settings", CONFIG)
+    record = track_record(track, folds, models, {}, "settings", CONFIG)
     assert set(record.cumulative) == {"constant", "last_sign", "ridge"}
 
     def loss(name: str) -> pl.DataFrame:
@@ -106,7 +106,7 @@ def test_cumulated_gains_add_up_to_the_losses_saved(track):
 def test_a_short_fold_has_no_intervals(track):
     two = track.filter(pl.col("session").is_in(track["session"].unique().sort().tail(2).implode()))
     folds, models = plan(two)
-    (only,) = track_record(two, folds, models, "settings", CONFIG).folds
+    (only,) = track_record(two, folds, models, {}, "settings", CONFIG).folds
     assert (only.sessions, only.models, only.versus) == (2, {}, {})
 
 

@@ -14,7 +14,8 @@ from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
 from vpoc_ml.models.build import build_model, stored_target
 from vpoc_ml.models.bundle import load_model, save_model
-from vpoc_ml.models.forecaster import Forecaster, best_weights, mix
+from vpoc_ml.models.forecaster import Forecaster, best_weights
+from vpoc_ml.models.stacking import mix
 from vpoc_ml.models.trees import Trees, fit_trees
 
 from .conftest import statistics_of

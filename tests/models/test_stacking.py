@@ -46,9 +46,10 @@ def slow(scores, y, session, zero_rank, delta):
         alone = np.array([own[k] * (k == best) for k in (0, 1)])
         return alone, lsq_linear(x[:, rows].T, target[rows], (0, np.inf), tol=1e-14).x
 
-    def shrunk(estimate, by_session, curvature):
+    def shrunk(estimate, by_session, curvature, towards=0.0):
         error = np.sqrt(sum(each**2 for each in by_session) * len(days) / (len(days) - 1)) / curvature
-        return estimate * max(0.0, 1 - (error / estimate) ** 2) if estimate > 0 else 0.0
+        distance = estimate - towards
+        return towards + (distance * max(0.0, 1 - (error / distance) ** 2))
 
     def mixed(alone, together, step):
         coefficients = alone + step * (together - alone)
@@ -60,13 +61,14 @@ def slow(scores, y, session, zero_rank, delta):
     left = np.array([target[i] - of_day[d][0] @ x[:, i] for i, d in enumerate(session)])
     step = move @ left / (move @ move)
     by_session = [sum((move * (left - step * move))[session == d]) for d in days]
-    step = min(1.0, shrunk(step, by_session, move @ move))
+    step = min(1.0, max(0.0, shrunk(step, by_session, move @ move)))
     score = np.array([mixed(*of_day[d], step) @ (scores[:, i] - 0.5) for i, d in enumerate(session)])
     loss = lambda slope: huber(y - 0.5 - slope * score, delta).sum()  # noqa: E731
-    slope = minimize_scalar(loss, bounds=(0, 20), method="bounded", options={"xatol": 1e-10}).x
+    slope = minimize_scalar(loss, bounds=(-20, 20), method="bounded", options={"xatol": 1e-10}).x
     error = y - 0.5 - slope * score
     by_session = [sum((score * error.clip(-delta, delta))[session == d]) for d in days]
-    slope = min(1.5, shrunk(slope, by_session, (score[np.abs(error) <= delta] ** 2).sum()))
+    slope = shrunk(slope, by_session, (score[np.abs(error) <= delta] ** 2).sum(), towards=1.0)
+    slope = min(1.5, max(0.0, slope))
     return mixed(*fits(np.full(len(y), True)), step), slope, 0.5 + slope * (zero_rank - 0.5)
 
 
@@ -96,14 +98,33 @@ def test_any_stack_is_a_bounded_average_and_the_order_of_learners_does_not_matte
 
 @given(seed=st.integers(0, 10_000), factor=st.floats(0.2, 5))
 @settings(max_examples=20, deadline=None)
-def test_the_unit_of_the_scores_does_not_matter(seed, factor):
+def test_the_unit_of_the_scores_does_not_matter_for_the_weights(seed, factor):
     scores, y, session = market(seed, scale=0.05)
     stack = fit_stack(scores, y, session, NAMES, 0.5)
-    scaled = 0.5 + factor * (scores - 0.5)
-    other = fit_stack(scaled, y, session, NAMES, 0.5)
+    other = fit_stack(0.5 + factor * (scores - 0.5), y, session, NAMES, 0.5)
     assert weights(other) == pytest.approx(weights(stack), abs=1e-6)
-    if max(stack.slope, other.slope) < 1.5:
-        assert apply_stack(other, scaled) == pytest.approx(apply_stack(stack, scores), abs=1e-6)
+
+
+def test_scores_that_are_too_wide_are_narrowed():
+    """The rank has a standard deviation of 0.29, of which a rank IC of .15 explains 0.04."""
+    for seed in range(5):
+        scores, y, session = market(seed, rows=1000, scale=1.0)
+        stack = fit_stack(scores, y, session, NAMES, 0.5)
+        assert stack.slope < 0.1
+        assert huber(y - apply_stack(stack, scores), 0.1).mean() < huber(y - 0.5, 0.1).mean()
+
+
+def test_a_few_sessions_do_not_change_the_learners_own_scale():
+    """Scores as wide as what they explain, over 20 sessions of 60 rows: the estimate is within its error of 1."""
+    found = [fit_stack(*market(s, ic=0.05, rows=60, scale=0.02), NAMES, 0.5) for s in range(20)]
+    assert sum(stack.slope == 1.0 for stack in found) >= 8
+    assert np.mean([stack.slope for stack in found]) > 0.8
+
+
+def test_a_signal_that_has_changed_its_sign_ends_the_stack():
+    scores, y, session = market(1, rows=1000)
+    turned = fit_stack(1 - scores, y, session, NAMES, 0.5)
+    assert turned.slope == 0
 
 
 @pytest.mark.parametrize("useless", range(3))
@@ -124,7 +145,6 @@ def test_equal_learners_share_their_weight():
 
 def test_without_evidence_the_stack_is_the_constant_with_a_simple_learner():
     found = [fit_stack(*market(seed, ic=0.0, rows=1000), NAMES, 0.48) for seed in range(20)]
-    assert sum(stack.slope == 0 for stack in found) >= 12
     assert np.mean([stack.slope for stack in found]) < 0.05
     few = fit_stack(*market(0, sessions=GROUPS - 1), NAMES, 0.48)
     assert (weights(few), few.slope, few.simple, few.zero_rank) == ([1, 0, 0], 0, "ridge", 0.5)
@@ -138,7 +158,7 @@ def test_constants_and_missing_values_do_not_count():
     stack = fit_stack(flat, y, session, ("constant", *NAMES), 0.5)
     assert weights(stack) == pytest.approx([0, *weights(plain)], abs=1e-5)
     only = fit_stack(flat[:1], y, session, ("constant",), 0.5)
-    assert (weights(only), only.slope) == ([1], 0)
+    assert (weights(only), only.slope) == ([1], 1), "a constant stays as it is"
     holes, gaps = scores.copy(), y.copy()
     holes[0, ::7], gaps[::5] = np.nan, np.nan
     known = np.isfinite(holes[0]) & np.isfinite(gaps)

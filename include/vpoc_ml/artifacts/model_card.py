@@ -16,12 +16,16 @@ from vpoc_ml.errors import ArtifactError
 
 
 class ModelPart(BaseModel):
-    """One part of a model (a group of networks, ridge, or the trees) and its weight in the mix."""
+    """One part of a model (a group of networks, ridge, or the trees) and its weight in the mix.
+
+    ``zero_rank`` is the part's score of an unchanged price. Models stored without it are no learners of a fold.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     weight: float
+    zero_rank: float = 0.5
 
 
 class Stack(JsonArtifact):

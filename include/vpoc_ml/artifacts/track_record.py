@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vpoc_ml.artifacts.fitted_baselines import FittedBaselines
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
@@ -133,6 +133,10 @@ class FoldMetrics(_Section):
         rows, sessions: predicted rows with a label, and their sessions.
         best_epoch: epoch of the fold's weights.
         preset: preset that trained it.
+        train_rows: labelled rows that trained it; None in records of older versions.
+        weights: weight of each part of the candidate, which earlier folds chose or, in the first folds, the validation
+            sessions; empty for a single part.
+        slope: slope of a stack; None without one.
         models: metrics by learner.
         versus: gains of the candidate over each other learner.
     """
@@ -142,6 +146,9 @@ class FoldMetrics(_Section):
     sessions: int
     best_epoch: int
     preset: str
+    train_rows: int | None = None
+    weights: dict[str, float] = Field(default_factory=dict)
+    slope: float | None = None
     models: dict[str, ModelMetrics]
     versus: dict[str, Gains]
 
@@ -154,6 +161,8 @@ class TrackRecord(JsonArtifact):
         rows, sessions: predicted rows with a label, and their sessions.
         folds: metrics of each fold, oldest first.
         cumulative: by baseline the cumulated Huber gain of the candidate over it, session by session.
+        learners: metrics of each part of the candidate alone, over all folds; empty for a single part.
+        learner_gains: gains of each part over the constant.
     """
 
     preset_key: str
@@ -161,3 +170,5 @@ class TrackRecord(JsonArtifact):
     sessions: int
     folds: tuple[FoldMetrics, ...]
     cumulative: dict[str, tuple[SessionGain, ...]]
+    learners: dict[str, ModelMetrics] = Field(default_factory=dict)
+    learner_gains: dict[str, Gains] = Field(default_factory=dict)

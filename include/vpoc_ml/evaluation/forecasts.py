@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -30,6 +30,20 @@ class RankModel(Protocol):
 
     def predict(self, features: npt.NDArray[np.floating], /) -> npt.NDArray[np.floating]:
         """Return the score of each row of ``features`` (n, f), raw and unscaled; ranks lie in [0, 1]."""
+
+
+class MixedModel(RankModel, Protocol):
+    """A trained model that mixes the scores of several parts."""
+
+    @property
+    def part_zero_ranks(self) -> Mapping[str, float]:
+        """Score of an unchanged price of each part, in the order of ``parts``; empty for a single part."""
+
+    def parts(self, features: npt.NDArray[np.floating], /) -> Floats:
+        """Return the score of each part [parts, n]; the argument is that of ``predict``."""
+
+    def mixed(self, parts: Floats, /) -> Floats:
+        """Return the score of each row [n] from the scores of the parts [parts, n]."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,12 @@ def predict(name: str, model: RankModel, rows: pl.DataFrame) -> Forecast:
     """Return the forecast of a model for ``rows``, which hold its features."""
     predicted = model.predict(rows.select(model.features).to_numpy())
     return Forecast(name, np.asarray(predicted, dtype=np.float64), float(model.zero_rank))
+
+
+def forecast_columns(forecast: Forecast) -> tuple[pl.Series, pl.Series]:
+    """Return a learner's two columns of a track record: its rank and its threshold, Float64."""
+    zero = np.broadcast_to(forecast.zero_rank, forecast.rank.shape)
+    return pl.Series(forecast.name, forecast.rank), pl.Series(f"{forecast.name}_zero", np.array(zero))
 
 
 @dataclass(frozen=True)

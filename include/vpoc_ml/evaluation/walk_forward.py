@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts.metrics import Metrics, Policy, PolicyMetrics, SessionGain
+from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.artifacts.track_record import Fold, FoldMetrics, FoldModel, TrackRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.bootstrap import Resamples
 from vpoc_ml.evaluation.evaluate import measure, resamples_of, round_turn_cost
-from vpoc_ml.evaluation.fold_predictions import LEARNERS
+from vpoc_ml.evaluation.fold_predictions import LEARNERS, PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import compare, describe, huber, reduce
 from vpoc_ml.evaluation.policy import (
@@ -26,8 +27,10 @@ from vpoc_ml.evaluation.policy import (
     evaluate_policy,
     joined_trades,
 )
+from vpoc_ml.evaluation.stacked import part_names
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.models.stacking import ALL
 
 POLICY_SESSIONS = 250
 """Sessions before a fold on which its policy is chosen, about a year; more cost more and react later."""
@@ -159,35 +162,61 @@ def _decision_rows(track: pl.DataFrame, candidate: Forecast, chosen: pl.Series, 
 
 
 def track_record(
-    track: pl.DataFrame, folds: Sequence[Fold], models: Mapping[str, FoldModel], preset_key: str, config: RunConfig
+    track: pl.DataFrame,
+    folds: Sequence[Fold],
+    models: Mapping[str, FoldModel],
+    stacks: Mapping[str, Stack],
+    preset_key: str,
+    config: RunConfig,
 ) -> TrackRecord:
-    """Return the metrics of each fold, and over all folds the cumulated Huber gain over each baseline.
+    """Return the metrics of each fold, and over all folds those of each part and the cumulated gain over each baseline.
 
     Args:
         track: predictions of all folds, sorted by ts, with the column ``fold``.
         folds: the run's folds, oldest first.
         models: the trained fold of each name.
+        stacks: the stack of each fold that earlier folds chose.
         preset_key: identity of the folds' settings and code.
         config: section ``evaluation`` is read.
     """
+    names, learners, gains = part_names(track), {}, {}
+    if names and track["session"].n_unique() >= MIN_PART_SESSIONS:
+        rows = LabelledRows.of(track)
+        resamples, delta = resamples_of(rows, config.evaluation), config.evaluation.huber_delta
+        constant, *alone = (
+            reduce(each, rows, delta) for each in forecasts_of(track, ("constant", *map(PART.__add__, names)))
+        )
+        learners = {_shown(name): describe(each, resamples) for name, each in zip(names, alone, strict=True)}
+        gains = {_shown(name): compare(each, constant, resamples) for name, each in zip(names, alone, strict=True)}
     return TrackRecord(
         preset_key=preset_key,
         rows=track.height,
         sessions=track["session"].n_unique(),
         folds=tuple(
-            _fold_metrics(fold, models[fold.name], track.filter(pl.col("fold") == fold.name), config) for fold in folds
+            _fold_metrics(
+                fold, models[fold.name], stacks.get(fold.name), track.filter(pl.col("fold") == fold.name), config
+            )
+            for fold in folds
         ),
         cumulative=_cumulative_gains(track, config.evaluation.huber_delta),
+        learners=learners,
+        learner_gains=gains,
     )
 
 
-def _fold_metrics(fold: Fold, model: FoldModel, track: pl.DataFrame, config: RunConfig) -> FoldMetrics:
+def _fold_metrics(
+    fold: Fold, model: FoldModel, stack: Stack | None, track: pl.DataFrame, config: RunConfig
+) -> FoldMetrics:
+    weights = model.parts if stack is None else {part.name: part.weight for part in stack.parts}
     empty = FoldMetrics(
         fold=fold,
         rows=track.height,
         sessions=track["session"].n_unique(),
         best_epoch=model.best_epoch,
         preset=model.preset,
+        train_rows=model.train_rows,
+        weights={_shown(name): weight for name, weight in weights.items()},
+        slope=model.slope if stack is None else stack.slope,
         models={},
         versus={},
     )
@@ -201,6 +230,11 @@ def _fold_metrics(fold: Fold, model: FoldModel, track: pl.DataFrame, config: Run
         "versus": {name: compare(sums[CANDIDATE], each, resamples) for name, each in sums.items() if name != CANDIDATE},
     }
     return empty.model_copy(update=own)
+
+
+def _shown(part: str) -> str:
+    """Return the name of a part in reports: the networks of all features are the net of ``model.learners``."""
+    return "net" if part == ALL else part
 
 
 def _cumulative_gains(track: pl.DataFrame, delta: float) -> dict[str, tuple[SessionGain, ...]]:

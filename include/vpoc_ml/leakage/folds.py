@@ -1,7 +1,7 @@
-"""Fold check: what a walk-forward fold fits, and the policy chosen for it, depend on earlier sessions only.
+"""Fold check: what a walk-forward fold fits, and stack and policy chosen for it, depend on earlier sessions only.
 
 Training reads one table, the rows of the fold's window, and no other. The check compares this table to the bit, so
-early stopping and the weights of a stack are covered without training a network.
+early stopping is covered without training a network.
 """
 
 from __future__ import annotations
@@ -54,11 +54,13 @@ class WalkForward:
 
     ``plan`` returns the folds, oldest first. ``fit`` fits one and predicts its test sessions. ``choose`` returns the
     policy of every fold but the first by the fold's first session, from the track record with the column ``fold``.
+    ``stack`` returns weights and slope of the folds that have enough sessions before them, likewise.
     """
 
     plan: Callable[[Tables], Sequence[FoldSessions]]
     fit: FitFold
     choose: Callable[[pl.DataFrame, Instrument], dict[date, object]]
+    stack: Callable[[pl.DataFrame], dict[date, object]]
 
 
 class FoldsResult(NamedTuple):
@@ -72,16 +74,16 @@ def check_folds(walk: WalkForward, tables: Tables, config: DatasetConfig, seed: 
     """Check a walk-forward evaluation.
 
     For each fold, prices, volumes and features of all sessions from its first test session on are replaced. Its
-    window, its fitted numbers, its policy and the predictions of the folds before it must stay the same. Other data in
-    the gaps must change nothing that the fold fits or predicts. Without the later sessions the folds must be the same.
-    Each session after the history must be predicted once, by a fold whose window and labels end before it.
+    window, its fitted numbers, its stack and policy, and the predictions of the folds before it must stay the same.
+    Other data in the gaps must change nothing that the fold fits or predicts. Without the later sessions the folds must
+    be the same. Each session after the history must be predicted once, by a fold whose window and labels end before it.
     """
     folds = walk.plan(tables)
     if len(folds) < 2:
         found = f"{len(folds)} folds"
         return FoldsResult(0, [Violation(CHECK, "plan", None, None, "two folds or more", found, _PLAN)])
-    fitted = [walk.fit(tables, fold) for fold in folds]
-    policies, days = walk.choose(_joined(fitted), tables.instrument), _days(tables)
+    fitted, days = [walk.fit(tables, fold) for fold in folds], _days(tables)
+    chosen = _chosen(walk, fitted, tables.instrument)
     violations = [*_check_order(folds, fitted, tables, config), *_check_plan(walk, tables, folds)]
     comparisons = 2 * len(folds)
     for number, fold in enumerate(folds):
@@ -93,8 +95,10 @@ def check_folds(walk: WalkForward, tables: Tables, config: DatasetConfig, seed: 
             violations += differences(CHECK, _forecasts(one.track), _forecasts(other.track), how, _EARLIER)
         violations += fitted_differences(CHECK, fitted[number].window, others[number].window, how, _FIT)
         comparisons += number + 1
-        if number and repr(policies.get(begin)) != repr(walk.choose(_joined(others), tables.instrument).get(begin)):
-            violations.append(Violation(CHECK, "policy", None, None, f"the same {how}", "another one", _EARLIER))
+        again = _chosen(walk, others, tables.instrument) if number else {}
+        for name, by_session in again.items():
+            if repr(chosen[name].get(begin)) != repr(by_session.get(begin)):
+                violations.append(Violation(CHECK, name, None, None, f"the same {how}", "another one", _EARLIER))
         idle = _idle_sessions(fold, days, config)
         if idle:
             how = f"when the gaps of fold {fold.name} are replaced"
@@ -104,6 +108,11 @@ def check_folds(walk: WalkForward, tables: Tables, config: DatasetConfig, seed: 
             violations += differences(CHECK, _forecasts(one.track), _forecasts(other.track), how, _GAP)
             comparisons += 1
     return FoldsResult(comparisons, earliest(violations))
+
+
+def _chosen(walk: WalkForward, fitted: Sequence[FittedFold], instrument: Instrument) -> dict[str, dict[date, object]]:
+    track = _joined(fitted)
+    return {"policy": walk.choose(track, instrument), "stack": walk.stack(track)}
 
 
 def replaced(tables: Tables, days: Collection[date], seed: int) -> Tables:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -18,6 +18,7 @@ from vpoc_ml.dataset.folds import FoldSessions, plan_folds, window_rows
 from vpoc_ml.evaluation.baselines import fit_baselines, predict_ridge
 from vpoc_ml.evaluation.evaluate import rank_of_zero
 from vpoc_ml.evaluation.fold_predictions import predict_fold
+from vpoc_ml.evaluation.stacked import stacked_track
 from vpoc_ml.evaluation.walk_forward import forecasts_of, policies_by_fold
 from vpoc_ml.features.build import build_features, build_in_chunks
 from vpoc_ml.leakage.comparison import Build, Market
@@ -75,6 +76,9 @@ _SHARES = {name: DatasetConfig.model_fields[name].default for name in ("train_sh
 _HISTORY_SESSIONS = 20
 """Shortest window of the proof, where a run limits its window: enough for three training sessions and the gaps."""
 
+_STACK_SESSIONS = 10
+"""Sessions from which the proof fits a stack; its folds have fewer than those of a run."""
+
 
 def walk_forward_builder(config: RunConfig) -> WalkForward:
     """Return the path from bars and features to the track record that a run takes, with ridge in the model's place.
@@ -100,7 +104,8 @@ def walk_forward_builder(config: RunConfig) -> WalkForward:
         zero_rank = rank_of_zero(train["ret"].to_numpy())
         baselines = fit_baselines(train, validation, made.features, zero_rank, config.model.guard_clip)
         test = rows.frame.filter(pl.col("session").is_in(fold.test))
-        track = predict_fold(test, RidgeModel(baselines.ridge, zero_rank), baselines, made.statistics.target_quantiles)
+        model = RidgeModel(baselines.ridge, zero_rank)
+        track = predict_fold(test, model, baselines, made.statistics.target_quantiles)
         numbers = made.statistics.model_dump() | baselines.model_dump()
         return FittedFold(TrainingSet(made.frame, numbers), track)
 
@@ -108,15 +113,24 @@ def walk_forward_builder(config: RunConfig) -> WalkForward:
         settings = config.model_copy(update={"evaluation": FOLDS})
         return dict(policies_by_fold(track, forecasts_of(track)[0], settings, traded))
 
+    def stack(track: pl.DataFrame) -> dict[date, object]:
+        fold = track.group_by("fold").agg(pl.col("session").min())
+        first = dict(fold.iter_rows())
+        stacks = stacked_track(track, config.evaluation.huber_delta, enough=_STACK_SESSIONS)[1]
+        return {first[name]: each for name, each in stacks.items()}
+
     def _labelled(tables: Tables) -> LabelledFrame:
         return label_rows(tables.bars, tables.features, tables.front, tables.instrument, config)
 
-    return WalkForward(plan, fit, choose)
+    return WalkForward(plan, fit, choose, stack)
 
 
 @dataclass(frozen=True)
 class RidgeModel:
-    """The ridge baseline in the form of a fold's model."""
+    """The ridge baseline in the form of a fold's model, with a second part that has every other coefficient.
+
+    The second part has weight 0 until a stack of the two is fitted.
+    """
 
     ridge: FittedRidge
     zero_rank: float
@@ -126,6 +140,22 @@ class RidgeModel:
         """Feature columns in model order."""
         return self.ridge.features
 
+    @property
+    def part_zero_ranks(self) -> Mapping[str, float]:
+        """Score of an unchanged price of both parts."""
+        return {"ridge": self.zero_rank, "half": self.zero_rank}
+
     def predict(self, features: npt.NDArray[np.floating], /) -> npt.NDArray[np.floating]:
         """Return the predicted rank of each row of ``features`` (n, f), raw and unscaled."""
-        return predict_ridge(self.ridge, pl.DataFrame(features, schema=list(self.ridge.features)))
+        return self.mixed(self.parts(features))
+
+    def parts(self, features: npt.NDArray[np.floating], /) -> npt.NDArray[np.float64]:
+        """Return the predicted rank by all coefficients and by every other one, [2, n]."""
+        rows = pl.DataFrame(features, schema=list(self.ridge.features))
+        half = [each * (index % 2) for index, each in enumerate(self.ridge.coefficients)]
+        both = (self.ridge, self.ridge.model_copy(update={"coefficients": tuple(half)}))
+        return np.stack([predict_ridge(each, rows) for each in both])
+
+    def mixed(self, parts: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """Return the first part."""
+        return np.asarray(parts[0])

@@ -26,9 +26,10 @@ from vpoc_ml.dataset.targets import Target
 from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
 from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
-from vpoc_ml.models.forecaster import RIDGE, TREES, Forecaster
+from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.ridge import Ridge
+from vpoc_ml.models.stacking import RIDGE, TREES
 from vpoc_ml.models.trees import Trees
 
 MAX_JSON_BYTES = 16 * 1024**2
@@ -131,6 +132,11 @@ class LoadedModel:
         """Score at which the model expects an unchanged price."""
         return self.model_card.zero_rank
 
+    @property
+    def part_zero_ranks(self) -> dict[str, float]:
+        """Score of an unchanged price of each part, in the order of ``parts``; empty for a single part."""
+        return {part.name: part.zero_rank for part in self.model_card.parts or ()}
+
     def predict(self, raw: Floats) -> npt.NDArray[np.float64]:
         """Return the score of each row in rank units, float64 [n].
 
@@ -140,20 +146,32 @@ class LoadedModel:
         Raises:
             InputError: another number of columns.
         """
+        return self.mixed(self.parts(raw))
+
+    def mixed(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the score of each row [n] from the scores of the parts [parts, n]."""
+        return self._forecaster.mixed(parts)
+
+    def parts(self, raw: Floats) -> npt.NDArray[np.float64]:
+        """Return the score of each part, float64 [parts, n]; arguments and errors are those of ``predict``."""
         if raw.ndim != 2 or raw.shape[1] != len(self.features):
             raise InputError(
                 f"Expected {len(self.features)} feature columns in the order of the model"
                 f" ({', '.join(self.features[:3])}, ...); was an array of shape {raw.shape}."
             )
-        body, slope = self.net.eval().body, self.model_card.slope
-        forecaster = Forecaster(body, self.target, self.trees, self.weights, self.ridge, slope)
-        out = np.empty(len(raw), dtype=np.float64)
+        forecaster = self._forecaster
+        out = np.empty((len(forecaster.names), len(raw)), dtype=np.float64)
         with torch.inference_mode():
             for start in range(0, len(raw), BATCH_ROWS):
                 rows = np.array(raw[start : start + BATCH_ROWS], dtype=np.float64)
                 scaled = rows if self.scaler is None else self.scaler.apply(rows)
-                out[start : start + BATCH_ROWS] = forecaster.scores(self.net.guard(torch.from_numpy(scaled)))
+                out[:, start : start + BATCH_ROWS] = forecaster.parts(self.net.guard(torch.from_numpy(scaled)))
         return out
+
+    @property
+    def _forecaster(self) -> Forecaster:
+        body, slope = self.net.eval().body, self.model_card.slope
+        return Forecaster(body, self.target, self.trees, self.weights, self.ridge, slope)
 
 
 def save_model(

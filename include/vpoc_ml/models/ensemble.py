@@ -15,6 +15,7 @@ from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.models.calibrated import Calibrated
+from vpoc_ml.models.stacking import ALL
 
 MOMENTS = "moments"
 
@@ -139,7 +140,6 @@ GROUP_OF = {
     "fracdiff": "price",
     "alpha158": "price",
 }
-ALL = "all"
 
 
 def group_columns(config: ModelConfig, statistics: NetworkInputs) -> dict[str, list[int]]:

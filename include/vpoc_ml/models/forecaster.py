@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vpoc_ml.dataset.targets import Target
-from vpoc_ml.dataset.targets.base import MIDDLE
-from vpoc_ml.models.ensemble import ALL, Ensemble
+from vpoc_ml.models.ensemble import Ensemble
 from vpoc_ml.models.ridge import Ridge
+from vpoc_ml.models.stacking import ALL, RIDGE, TREES, mix
 from vpoc_ml.models.trees import Trees
 
 Floats = npt.NDArray[np.float64]
-RIDGE, TREES = "ridge", "lightgbm"
 PRIOR = 0.5
 
 
@@ -45,7 +44,10 @@ class Forecaster:
 
     def scores(self, guarded: Tensor) -> Floats:
         """Return the score of each row [rows], in rank units, for guarded features [rows, features] on the CPU."""
-        parts = self.parts(guarded)
+        return self.mixed(self.parts(guarded))
+
+    def mixed(self, parts: Floats) -> Floats:
+        """Return the score [rows] of the scores of the parts [parts, rows]."""
         if len(parts) == 1:
             return np.asarray(parts[0])
         return mix(parts, self.weights if self.weights is not None else even(parts), self.slope)
@@ -65,18 +67,6 @@ class Forecaster:
 
     def _score(self, outputs: Floats) -> Floats:
         return outputs if self.target is None else self.target.score(outputs)
-
-
-def mix(parts: Floats, weights: Floats, slope: float | None = None) -> Floats:
-    """Return the weighted sum of parts [parts, rows], added part by part; ``slope`` multiplies its distance from 0.5.
-
-    The sum of a row then does not depend on other rows. In a matrix product the order of the additions depends on the
-    number of rows.
-    """
-    mixed = np.zeros(parts.shape[1])
-    for part, weight in zip(parts, weights, strict=True):
-        mixed += weight * part
-    return mixed if slope is None else MIDDLE + slope * (mixed - MIDDLE)
 
 
 def even(parts: Sequence[object] | Floats) -> Floats:

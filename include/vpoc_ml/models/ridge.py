@@ -11,8 +11,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Inputs = npt.NDArray[np.floating]
 
-ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Tested penalties, as shares of the number of training rows. A longer history is penalised equally."""
+ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Tested penalties, as shares of the number of training rows.
+
+The best share is about overlap x features / (rows x explained share of the variance): 0.03 for a million rows, one
+minute and a rank IC of 0.04, and 75 for twenty sessions and labels of an hour.
+"""
 
 
 @dataclass(frozen=True)

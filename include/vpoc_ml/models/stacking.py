@@ -1,8 +1,9 @@
 """Weights and slope of a stack of learners, fitted on predictions that were made out of sample.
 
 The weights start at the best simple learner and move to the weights that fit best only as far as held-out sessions
-show a gain. The slope makes the Huber loss no worse than that of the constant beyond noise. All errors are sandwich
-errors over sessions, because rows of one session are not independent.
+show a gain. The slope starts at 1 and falls where the scores are wider than what they explain: the Huber loss is then
+no worse than that of the constant beyond noise. All errors are sandwich errors over sessions, because rows of one
+session are not independent.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import numpy.typing as npt
 
 from vpoc_ml.artifacts.model_card import ModelPart, Stack
 from vpoc_ml.dataset.targets.base import MIDDLE
-from vpoc_ml.models.forecaster import RIDGE, TREES, mix
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+ALL, RIDGE, TREES = "all", "ridge", "lightgbm"
+"""Names of parts: the networks of all features, ridge, the trees."""
 SIMPLE = (RIDGE, TREES)
 MAX_SLOPE = 1.5
 """Largest slope. A learner of mean ranks needs about this much for the median rank, which a small delta estimates."""
@@ -43,9 +45,10 @@ def fit_stack(
     predictions. With the coefficient a and its error e over sessions, the result is s + a (1 - (e / a)^2)+ (b - s),
     divided by its sum. The factor is the positive part of James and Stein's estimator; the step is at most 1.
 
-    Slope: Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin, shrunk by
-    (1 - (e / slope)^2)+ and limited to [0, 1.5]. The origin is 0.5 and not ``zero_rank``: a slope of 0 is then the
-    constant, also where prices rise more often than they fall.
+    Slope: b is the Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin. The slope is
+    1 + (1 - (e / (b - 1))^2)+ (b - 1), limited to [0, 1.5]: the learners' own scale, unless sessions show another one.
+    With scores that are too wide, or a signal that has changed its sign, it falls to 0. The origin is 0.5 and not
+    ``zero_rank``: a slope of 0 is then the constant, also where prices rise more often than they fall.
 
     Args:
         scores: [learners, rows] in rank units.
@@ -73,11 +76,11 @@ def fit_stack(
         for g in range(GROUPS)
     ]
     alone, together = (np.stack(each)[group] for each in zip(*held, strict=True))
-    shrinkage = min(_shrunk(*_step(alone, together, gram, cross)), 1.0)
+    shrinkage = min(max(_shrunk(*_step(alone, together, gram, cross)), 0.0), 1.0)
     held_weights = np.stack([_weights(*pair, shrinkage, simple[0]) for pair in zip(alone, together, strict=True)])
     held_score = sum(weight[block] * (score - MIDDLE) for weight, score in zip(held_weights.T, scores, strict=True))
-    slope, error = _huber_slope(held_score, target, block, delta)
-    slope = min(_shrunk(slope, error), MAX_SLOPE)
+    found, error = _huber_slope(held_score, target, block, delta)
+    slope = min(max(1.0 + _shrunk(found - 1.0, error), 0.0), MAX_SLOPE)
     start = _best_simple(gram, cross, simple)
     return constant.model_copy(
         update={
@@ -99,6 +102,18 @@ def apply_stack(stack: Stack, scores: Floats) -> Floats:
     """
     weights = np.array([part.weight for part in stack.parts])
     return mix(scores, weights, stack.slope)
+
+
+def mix(parts: Floats, weights: Floats, slope: float | None = None) -> Floats:
+    """Return the weighted sum of parts [parts, rows], added part by part; ``slope`` multiplies its distance from 0.5.
+
+    The sum of a row then does not depend on other rows. In a matrix product the order of the additions depends on the
+    number of rows.
+    """
+    mixed = np.zeros(parts.shape[1])
+    for part, weight in zip(parts, weights, strict=True):
+        mixed += weight * part
+    return mixed if slope is None else MIDDLE + slope * (mixed - MIDDLE)
 
 
 def _simple_candidates(names: Sequence[str]) -> list[int]:
@@ -165,8 +180,8 @@ def _sandwich(scores: Floats, curvature: float) -> float:
 
 
 def _shrunk(estimate: float, error: float) -> float:
-    """Return the estimate times (1 - (error / estimate)^2)+, and 0 if it is not positive."""
-    return estimate * max(0.0, 1.0 - (error / estimate) ** 2) if estimate > 0 else 0.0
+    """Return the estimate times (1 - (error / estimate)^2)+."""
+    return estimate * max(0.0, 1.0 - (error / estimate) ** 2) if estimate else 0.0
 
 
 def _weights(start: Floats, best: Floats, shrinkage: float, fallback: int) -> Floats:
@@ -177,22 +192,25 @@ def _weights(start: Floats, best: Floats, shrinkage: float, fallback: int) -> Fl
 
 
 def _huber_slope(x: Floats, target: Floats, block: Ints, delta: float) -> tuple[float, float]:
-    """Return the slope through the origin with the smallest Huber loss, at least 0, and its error over sessions."""
+    """Return the slope through the origin with the smallest Huber loss, and its error over sessions.
+
+    The slope is 1 without an error where the scores do not vary or too few rows are within ``delta``.
+    """
     from scipy.optimize import brentq
 
     def falling(slope: float) -> float:  # minus the derivative of the loss
         return float(x @ (target - slope * x).clip(-delta, delta))
 
-    if float(x @ x) <= FLAT**2 * len(x) or falling(0.0) <= 0:
-        return 0.0, 0.0
-    high = 1.0
-    while falling(high) > 0:
-        high *= 2.0
-    slope = float(brentq(falling, 0.0, high, xtol=1e-9))
+    if float(x @ x) <= FLAT**2 * len(x):
+        return 1.0, 0.0
+    bound = 1.0
+    while falling(bound) > 0 or falling(-bound) < 0:
+        bound *= 2.0
+    slope = float(brentq(falling, -bound, bound, xtol=1e-9))
     error = target - slope * x
     inside = x[np.abs(error) <= delta]
-    if not inside.any():  # a flat loss: too few rows
-        return 0.0, 0.0
+    if not inside.any():  # a flat loss
+        return 1.0, 0.0
     daily = np.bincount(block, x * error.clip(-delta, delta)).astype(np.float64)
     return slope, _sandwich(daily, float(inside @ inside))
 

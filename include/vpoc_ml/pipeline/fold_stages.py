@@ -13,13 +13,14 @@ import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 from pydantic import ValidationError
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.artifacts.stage_results import FoldResult, FoldsResult, TrackRecordResult
 from vpoc_ml.artifacts.track_record import Fold, FoldModel, FoldPlan, LabelledSession, LabelledSessions, Period
 from vpoc_ml.artifacts.training_progress import OnProgress
@@ -44,6 +45,13 @@ MODEL_FILES = (
     layout.TRAINING_LOG,
 )
 """Files of a complete fold that its training writes."""
+PRODUCERS = (
+    "vpoc_ml.dataset.assemble",
+    "vpoc_ml.training.launch.fit",
+    "vpoc_ml.evaluation.baselines",
+    "vpoc_ml.evaluation.stacked",
+)
+"""Modules that compute a fold and the stack of its learners."""
 FRIDAY = 4
 FOLLOWING = 2
 """Contracts after the last one of a window in which labels over sessions can end."""
@@ -73,7 +81,7 @@ def plan_folds(run: Run) -> FoldsResult:
 
 def preset_key(config: RunConfig) -> str:
     """Return what identifies the folds of a preset, whatever their data: settings, code, libraries; 16 hex digits."""
-    code = code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.training.launch.fit", "vpoc_ml.evaluation.baselines")
+    code = code_digest(*PRODUCERS)
     return _digest(config.digest("features", "dataset", "model", "training"), code)
 
 
@@ -286,6 +294,7 @@ def build_track_record(run: Run) -> TrackRecordResult:
     Raises:
         ArtifactError: a fold is not complete.
     """
+    from vpoc_ml.evaluation.stacked import stacked_track
     from vpoc_ml.evaluation.walk_forward import track_record
 
     plan = fold_plan(run)
@@ -301,8 +310,11 @@ def build_track_record(run: Run) -> TrackRecordResult:
         if absent := sorted({day.isoformat() for day in test} - manifest.inputs.keys()):
             raise ArtifactError(run.lake.location(key), f"predictions of session {absent[0]}", "none")
         parts.append(frame.filter(pl.col("session").is_in(test)).with_columns(fold=pl.lit(fold.name)))
-    track = pl.concat(parts).sort("ts")
-    record = track_record(track, plan.folds, models, plan.preset_key, run.config)
+    track = pl.concat(parts, how="diagonal").sort("ts")  # a fallback preset can have other parts
+    stacks: Mapping[str, Stack] = {}
+    if len(run.config.model.learners) > 1:
+        track, stacks = stacked_track(track, run.config.evaluation.huber_delta)
+    record = track_record(track, plan.folds, models, stacks, plan.preset_key, run.config)
     inputs = {fold.name: fold.key for fold in plan.folds}
     Lake(run.folder).write_frame(layout.TRACK_RECORD_PREDICTIONS, track, BuildKey(inputs, plan.preset_key, ""))
     write_json(run.folder / layout.TRACK_RECORD, record.to_json())
@@ -311,16 +323,14 @@ def build_track_record(run: Run) -> TrackRecordResult:
     )
 
 
-def refit_key(run: Run, plan: FoldPlan) -> str:
+def refit_key(run: Run, plan: FoldPlan, choices: RefitChoices) -> str:
     """Return what identifies the shipped model: its training sessions, the folds' choices, settings and code."""
     days = refit_sessions(run, plan)
-    return _digest(plan.preset_key, _choices(run, plan).model_dump_json(), " ".join(day.digest for day in days))
+    return _digest(plan.preset_key, choices.model_dump_json(), " ".join(day.digest for day in days))
 
 
-def prepare_refit(run: Run, plan: FoldPlan, key: str) -> Path:
+def prepare_refit(run: Run, plan: FoldPlan, choices: RefitChoices) -> Path:
     """Write the training set of the shipped model, all rows of it training rows; return its folder in the run's.
-
-    ``key`` is its ``refit_key``.
 
     The network's settings are those of the newest fold, which a fallback preset may have trained. Training does not
     fall back to another preset: the track record would no longer be that of the model.
@@ -345,22 +355,38 @@ def prepare_refit(run: Run, plan: FoldPlan, key: str) -> Path:
         }
     )
     folder = run.folder / layout.REFIT
-    write_training_folder(folder, built.frame, built.statistics.to_json(), config, key)
-    write_json(folder / layout.REFIT_CHOICES, _choices(run, plan).to_json())
+    write_training_folder(folder, built.frame, built.statistics.to_json(), config, refit_key(run, plan, choices))
+    write_json(folder / layout.REFIT_CHOICES, choices.to_json())
     return folder
 
 
-def _choices(run: Run, plan: FoldPlan) -> RefitChoices:
-    """Return what the folds of the newest fold's preset chose."""
+def refit_choices(run: Run, plan: FoldPlan) -> RefitChoices:
+    """Return what the folds of the newest fold's preset chose.
+
+    Weights and slope of a stack are fitted on the predictions of all folds, as for a fold that begins after the
+    training sessions. Where these are few, and for a blend, they are the mean of the folds' own.
+    """
+    from vpoc_ml.evaluation.stacked import earlier_stack
+
     models = [_require_fold_model(run, fold) for fold in plan.folds]
     same = [model for model in models if model.preset == models[-1].preset]
     trees = [model.trees for model in same if model.trees is not None]
     slopes = [model.slope for model in same if model.slope is not None]
     penalties = [model.ridge_penalty for model in same if model.ridge_penalty is not None]
+    weights = {name: statistics.fmean(model.parts[name] for model in same) for name in same[-1].parts}
+    slope = statistics.fmean(slopes) if slopes else None
+    if slopes:
+        track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS)
+        known = track.filter(pl.col("session") <= refit_sessions(run, plan)[-1].session)
+        end = known["ts"].max()
+        if isinstance(end, datetime):
+            stack = earlier_stack(known, end + timedelta(minutes=1), run.config.evaluation.huber_delta)
+            if stack is not None:
+                weights, slope = {part.name: part.weight for part in stack.parts}, stack.slope
     return RefitChoices(
         epochs=statistics.median(model.trained_epochs for model in same),
-        weights={name: statistics.fmean(model.parts[name] for model in same) for name in same[-1].parts},
-        slope=statistics.fmean(slopes) if slopes else None,
+        weights=weights,
+        slope=slope,
         trees=round(statistics.median(trees)) if trees else None,
         ridge_penalty=statistics.median_low(penalties) if penalties else None,
         folds=tuple(model.fold.name for model in same),

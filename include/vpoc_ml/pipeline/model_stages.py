@@ -22,7 +22,7 @@ from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake, Manifest
-from vpoc_ml.pipeline.fold_stages import fold_plan, prepare_refit, refit_key
+from vpoc_ml.pipeline.fold_stages import fold_plan, prepare_refit, refit_choices, refit_key
 from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, stage
 
@@ -119,11 +119,15 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
 
     registry_folder(run.lake)  # fails now rather than after hours of training
     plan = fold_plan(run)
-    fingerprint = run_fingerprint(run.folder, run.config) if plan is None else refit_key(run, plan)
+    if plan is None:
+        fingerprint = run_fingerprint(run.folder, run.config)
+    else:
+        choices = refit_choices(run, plan)
+        fingerprint = refit_key(run, plan, choices)
     pointer = layout.trained_key(fingerprint)
     source = _reused(run, pointer)
     if source is None:
-        folder = run.folder if plan is None else prepare_refit(run, plan, fingerprint)
+        folder = run.folder if plan is None else prepare_refit(run, plan, choices)
         curves = Curves(lambda: registry_of(run.lake).mlflow, run.name)
 
         def on_record(record: ProgressRecord) -> None:
@@ -233,8 +237,7 @@ def _champion_scores(run: Run, champion: Champion, track: pl.DataFrame) -> pl.Da
     Up to the end of its training data they are those of its own track record, which came with it; later ones are those
     of its model. A champion without a track record has only the later ones.
     """
-    from vpoc_ml.evaluation.fold_predictions import forecast_columns
-    from vpoc_ml.evaluation.forecasts import CHAMPION, predict
+    from vpoc_ml.evaluation.forecasts import CHAMPION, forecast_columns, predict
     from vpoc_ml.models.bundle import load_model
 
     model = load_model(champion.folder / layout.BEST_MODEL_CARD)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vpoc_ml.artifacts.metrics import CalibrationBin, Gains, SessionGain, SessionResult
+from vpoc_ml.artifacts.track_record import FoldMetrics
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.histogram import volume_profile
@@ -24,6 +25,8 @@ from vpoc_ml.reports.inline_svg import BLUE, GREEN, GREY, INK, ORANGE, RED
 
 DRIFT_FULL = 0.5
 """Population stability index at the end of the colour scale."""
+MEASURED_FOLDS = 3
+"""Folds that a learning curve needs."""
 
 STYLE = {
     "svg.hashsalt": "vpoc_ml",
@@ -135,6 +138,30 @@ def track_chart(cumulative: Mapping[str, Sequence[SessionGain]]) -> str:
             axis.plot(days, [1e5 * each.gain for each in gains], color=colour, label=f"over {name}")
         axis.set(title="Cumulated Huber gain of the candidate, mean of each session times 1e-5")
         _dates(axis)
+        axis.legend(fontsize=8)
+        return data_uri(figure)
+
+
+def learning_chart(folds: Sequence[FoldMetrics]) -> str | None:
+    """Draw the rank IC of candidate and ridge over the sessions that trained each fold; return a data URI.
+
+    None with fewer than three measured folds.
+    """
+    measured = [each for each in folds if each.models]
+    if len(measured) < MEASURED_FOLDS:
+        return None
+    sessions = [each.fold.train.sessions for each in measured]
+    with rc_context(STYLE):
+        figure, (axis,) = axes(1, 1, 9.0, 2.6)
+        axis.axhline(0, color=INK, linewidth=0.8)
+        for name, colour in (("ridge", GREY), ("candidate", BLUE)):
+            skills = [each.models[name].rank_ic for each in measured]
+            values = [np.nan if ic is None else ic.value for ic in skills]
+            axis.plot(sessions, values, "o-", color=colour, label=name)
+        low, high = ([np.nan if ic is None else getattr(ic, end) for ic in skills] for end in ("low", "high"))
+        axis.vlines(sessions, low, high, color=BLUE, linewidth=1)
+        axis.set(title="Rank IC of the folds", xlabel="training sessions")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=8)
         return data_uri(figure)
 

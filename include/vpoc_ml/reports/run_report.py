@@ -110,6 +110,7 @@ def write_report(run_dir: Path, config: RunConfig, context: ReportContext) -> Pa
         images={
             "training": charts.training_chart(progress) if progress else None,
             "track": charts.track_chart(track.cumulative) if track else None,
+            "learning": charts.learning_chart(track.folds) if track else None,
             "gains": charts.gains_chart(metrics.versus),
             "calibration": charts.calibration_chart(metrics.calibration),
             "equity": charts.equity_chart(metrics.backtest.daily),

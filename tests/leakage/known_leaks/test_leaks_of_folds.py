@@ -150,13 +150,37 @@ def test_an_epoch_chosen_on_the_test_sessions_is_found(tables):
     assert caught(violations_of(with_number("best_epoch", plant), tables), "best_epoch", "folds")
 
 
-def test_weights_of_a_stack_fitted_on_the_fold_itself_are_found(tables):
-    def stack(made, rows):
-        scores = np.stack([made.track[name].to_numpy() for name in ("ridge", "last_sign")])
-        session = made.track["session"].rank("dense").to_numpy().astype(np.int64)
-        return fit_stack(scores, made.track["y"].to_numpy(), session, ("ridge", "last_sign"), 0.5)
+def stack_on(rows_for):
+    """The product's folds with the stack of a fold fitted on the rows ``rows_for(number)`` of the track record."""
 
-    assert caught(violations_of(with_number("parts", stack), tables), "parts", "folds")
+    def stack(track):
+        fitted = {}
+        for number in sorted(set(track["fold"])):
+            rows = track.filter(rows_for(number))
+            scores = np.stack([rows[f"part_{name}"].to_numpy() for name in ("ridge", "half")])
+            session = rows["session"].rank("dense").to_numpy().astype(np.int64)
+            first = track.filter(pl.col("fold") == number)["session"][0]
+            fitted[first] = fit_stack(scores, rows["y"].to_numpy(), session, ("ridge", "half"), 0.5)
+        return fitted
+
+    return replace(CORRECT, stack=stack)
+
+
+def test_a_stack_fitted_on_the_fold_itself_is_found(tables):
+    violations = violations_of(stack_on(lambda number: pl.col("fold") == number), tables)
+    assert [one.feature for one in violations] == ["stack"]
+    assert caught(violations, "stack", "folds")
+
+
+def test_a_stack_fitted_on_all_folds_is_found_and_one_of_earlier_folds_passes(tables):
+    assert caught(violations_of(stack_on(lambda number: pl.col("fold") >= "0"), tables), "stack", "folds")
+    assert violations_of(stack_on(lambda number: pl.col("fold") < number), tables) == []
+
+
+def test_the_product_s_stack_is_fitted_on_some_fold_of_the_proof(tables):
+    fitted = [CORRECT.fit(tables, fold) for fold in CORRECT.plan(tables)]
+    track = pl.concat(each.track.with_columns(fold=pl.lit(str(at))) for at, each in enumerate(fitted))
+    assert CORRECT.stack(track.sort("ts", "contract"))
 
 
 # ---------------------------------------------------------------- policies

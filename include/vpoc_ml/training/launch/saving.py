@@ -25,10 +25,10 @@ from vpoc_ml.models.build import stored_target
 from vpoc_ml.models.bundle import BATCH_ROWS, save_model
 from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.ensemble import Ensemble
-from vpoc_ml.models.forecaster import RIDGE, TREES, Floats, Forecaster, best_weights, mix
+from vpoc_ml.models.forecaster import Floats, Forecaster, best_weights
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.ridge import Ridge, fit_ridge
-from vpoc_ml.models.stacking import fit_stack
+from vpoc_ml.models.stacking import RIDGE, TREES, fit_stack, mix
 from vpoc_ml.models.trees import ROUNDS, SQUARED, Trees, fit_trees, huber, weak_signal
 from vpoc_ml.training.engines.eager import AVERAGE
 from vpoc_ml.training.loop.data import Rows
@@ -171,6 +171,9 @@ def _with_parts(
 ) -> ModelCard:
     """Return the card with the parts, the slope and the score of a zero return, ``zero_rank`` for ridge and trees."""
     zeros = np.array([zero_rank if name in (RIDGE, TREES) else model_card.zero_rank for name in names])
-    parts = tuple(ModelPart(name=n, weight=float(w)) for n, w in zip(names, weights, strict=True))
+    parts = tuple(
+        ModelPart(name=name, weight=float(weight), zero_rank=float(zero))
+        for name, weight, zero in zip(names, weights, zeros, strict=True)
+    )
     zero = float(mix(zeros[:, None], weights, slope)[0]) if slope is not None else float(weights @ zeros)
     return model_card.model_copy(update={"parts": parts, "slope": slope, "zero_rank": zero})
