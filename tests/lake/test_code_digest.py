@@ -198,10 +198,10 @@ def test_a_library_that_computes_nothing_for_an_artifact_does_not_count():
 
 
 def test_every_named_producer_is_a_module():
-    from vpoc_ml.pipeline import leakage_stage
+    from vpoc_ml.pipeline import gate_stages
     from vpoc_ml.training.launch import search
 
-    for producers in (leakage_stage.PROVEN, search.CODE, TRAINING):
+    for producers in (gate_stages.PROVEN, search.CODE, TRAINING):
         assert len(code_digest(*producers)) == 16
 
 

@@ -21,7 +21,7 @@ PRELOADED = ["mlflow", "torch", "vpoc_ml.pipeline.stages", "vpoc_ml.pipeline.rep
 PRELOADED += sorted({f"vpoc_ml.pipeline.{stage.module}" for stage in STAGES})
 PRELOADED += [
     "vpoc_ml.quality.gates",
-    "vpoc_ml.reports.data_docs",
+    "vpoc_ml.reports.gate_pages",
     "vpoc_ml.evaluation.evaluate",
     "vpoc_ml.registry.store",
 ]
@@ -29,7 +29,6 @@ PRELOADED += ["vpoc_ml.reports.run_report", "vpoc_ml.ingest.discover", "vpoc_ml.
 PRELOADED += ["vpoc_ml.reports.charts", "vpoc_ml.leakage.invariance"]
 PRELOADED += [
     "vpoc_ml.training.launch.subprocess",
-    "vpoc_ml.reports.data_docs",
     "vpoc_ml.quality.validate",
     "vpoc_ml.dataset.splits",
 ]

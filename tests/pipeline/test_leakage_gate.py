@@ -14,7 +14,7 @@ from vpoc_ml.errors import GateFailedError
 from vpoc_ml.features.registry import FEATURE_NAMES
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.leakage.prove import CHECK_DESCRIPTIONS, config_for_proof
-from vpoc_ml.pipeline import leakage_stage
+from vpoc_ml.pipeline import gate_stages
 from vpoc_ml.pipeline.run import open_run
 
 from .nights import H, M
@@ -48,9 +48,9 @@ class Prover:
 def prover(monkeypatch, tmp_path) -> Prover:
     """A machine that has proved nothing yet."""
     monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(leakage_stage, "KNOWN", {})
+    monkeypatch.setattr(gate_stages, "KNOWN", {})
     prover = Prover()
-    monkeypatch.setattr(leakage_stage, "prove_code", prover)
+    monkeypatch.setattr(gate_stages, "prove_code", prover)
     return prover
 
 
@@ -81,19 +81,19 @@ def test_gate_passes_and_leaves_proof_verdict_and_page(place, prover):
 
 
 def test_a_proof_is_made_once_for_a_build_key_on_a_machine(place, prover):
-    lake, reason = Lake(place / "lake"), lambda: leakage_stage.stored_proof(open_run(str(place / "lake"), "night"))[1]
+    lake, reason = Lake(place / "lake"), lambda: gate_stages.stored_proof(open_run(str(place / "lake"), "night"))[1]
     assert reason() == "new"
     assert reason() is None
     lake.storage.delete(ARTIFACT)
     assert reason() == "new"
-    leakage_stage.KNOWN.clear()
+    gate_stages.KNOWN.clear()
     lake.storage.delete(ARTIFACT)
     assert reason() == "new"  # in another process of the same machine
     assert prover.requested == 1
 
 
 def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prover):
-    lake, reason = Lake(place / "lake"), lambda: leakage_stage.stored_proof(open_run(str(place / "lake"), "night"))[1]
+    lake, reason = Lake(place / "lake"), lambda: gate_stages.stored_proof(open_run(str(place / "lake"), "night"))[1]
     reason()
     stored = lake.read_checksummed_json(ARTIFACT)
     lake.write_checksummed_json(
@@ -105,7 +105,7 @@ def test_changed_code_or_a_failed_proof_is_proved_again_and_says_why(place, prov
     assert prover.requested == 1
     (file,) = (place.parent / "cache" / "proofs").glob("*.json")
     file.write_text("{")
-    leakage_stage.KNOWN.clear()
+    gate_stages.KNOWN.clear()
     lake.storage.delete(ARTIFACT)
     assert reason() == "new"
     assert prover.requested == 2

@@ -9,8 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vpoc_ml.reports.data_docs import VENDOR, VENDORED, offline, publish
-from vpoc_ml.reports.gates_page import write_gates_page
+from vpoc_ml.reports.gate_pages import VENDOR, VENDORED, offline, publish_data_docs, write_gates_page
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +29,7 @@ def site(world, validated):
     validated("bars", broken, name="manual__2026-11-20T02:00:00+00:00")
     validated("features", world.features, name="manual__2026-11-20T02:00:00+00:00")
     write_gates_page(world.reports, "manual__2026-11-20T02:00:00+00:00", ["bars", "features"])
-    publish(world.reports)
+    publish_data_docs(world.reports)
     return world.reports
 
 
@@ -66,7 +65,7 @@ def test_results_of_the_previous_release_get_their_pages(world, validated):
     validated("bars", world.bars, name="old")
     for stored in (world.reports / "gx").rglob("*.json"):
         stored.write_text(stored.read_text().replace("expect_measurement_within_limit", "expect_tally_within_limit"))
-    publish(world.reports)
+    publish_data_docs(world.reports)
     (page,) = (world.reports / "data_docs" / "validations").rglob("*.html")
     assert "no row in quarantine" in page.read_text()
     assert "no row in quarantine" in (world.reports / "data_docs" / "expectations" / "bars.html").read_text()

@@ -14,8 +14,7 @@ from vpoc_ml.artifacts.schemas import GATE_HISTORY
 from vpoc_ml.quality import history
 from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.gates import validate_bars
-from vpoc_ml.reports import data_docs
-from vpoc_ml.reports.gates_page import read_verdicts, write_gates_page
+from vpoc_ml.reports.gate_pages import publish_data_docs, read_verdicts, write_gates_page
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +61,7 @@ def test_parallel_gates_lose_nothing(world):
     assert [worker.wait(timeout=300) for worker in workers] == [0, 0, 0]
     runs = {f"w{worker}n{night}" for worker in range(3) for night in range(2)}
     assert set(history.scan(world.reports).collect()["run"]) == runs
-    data_docs.publish(world.reports)
+    publish_data_docs(world.reports)
     pages = {
         page.relative_to(world.reports / "data_docs").parts[2] for page in world.reports.rglob("measurements-bars.html")
     }
@@ -77,7 +76,7 @@ def test_docs_keep_the_newest_results_and_delete_pages_of_the_others(world):
         contracts = {"ESH25": ContractFacts(path, world.calendar)}
         validate_bars(contracts, MarketFacts(0.25), run=f"night{night}", reports_dir=world.reports, now=now)
         write_gates_page(world.reports, f"night{night}", GATES)
-        data_docs.publish(world.reports, limit=2)
+        publish_data_docs(world.reports, limit=2)
     for kind, root in (("json", "gx"), ("html", "data_docs")):
         kept = {file.parts[-3] for file in (world.reports / root / "validations").rglob(f"*.{kind}")}
         assert kept == {"night2", "night3"}

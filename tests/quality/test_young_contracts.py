@@ -21,7 +21,7 @@ from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.quality.gates import validate_features
 from vpoc_ml.quality.rules import features_gate, training_set_gate
-from vpoc_ml.reports.gates_page import write_gates_page
+from vpoc_ml.reports.gate_pages import write_gates_page
 
 ES, PROFILE = instrument("ES"), ProfileConfig()
 TABLE = sessions(ES.calendar, date(2025, 3, 17), date(2025, 6, 13))

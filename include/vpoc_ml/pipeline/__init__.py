@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.decision_stages import approve as approve
     from vpoc_ml.pipeline.decision_stages import promote_by_hand as promote_by_hand
     from vpoc_ml.pipeline.decision_stages import reject as reject
-    from vpoc_ml.pipeline.leakage_stage import prove_code as prove_code
+    from vpoc_ml.pipeline.gate_stages import prove_code as prove_code
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OPERATIONS = {
     "start_run": "plan_stage",
     "run_until": "stages",
-    "prove_code": "leakage_stage",
+    "prove_code": "gate_stages",
     "rollback": "champion_stages",
     "models": "champion_stages",
     "summarize": "run",

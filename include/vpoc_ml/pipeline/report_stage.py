@@ -40,9 +40,9 @@ def publish_reports(run: Run, now: datetime) -> ReportsResult:
 
     A run that a gate ended has its gates' page and Data Docs all the same.
     """
-    from vpoc_ml.reports.data_docs import publish
+    from vpoc_ml.reports.gate_pages import publish_data_docs
 
-    docs = publish(run.reports, limit=run.config.machine.docs_limit)
+    docs = publish_data_docs(run.reports, limit=run.config.machine.docs_limit)
     published = {"data docs": run.lake.uri(docs)}
     if (run.folder / layout.METRICS).is_file():
         published["evaluation"] = run.lake.uri(write_evaluation_report(run))

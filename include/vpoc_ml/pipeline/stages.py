@@ -148,7 +148,7 @@ STAGES = (
     ),
     Stage(
         "gate-leakage",
-        "leakage_stage:gate_leakage",
+        "gate_stages:gate_leakage",
         "contracts",
         needs=("gate-features",),
         produces=("reports/runs/{run}/leakage.json", "leakage/proof.json"),

@@ -2,7 +2,7 @@
 
 Great Expectations never receives the data themselves, only one row per contract, column and check. Every gate uses
 its own ephemeral context. Gates of parallel tasks therefore share only the folder of results, in which every file is
-written atomically under its own name. ``reports.data_docs.publish`` builds the Data Docs from that folder.
+written atomically under its own name. ``reports.gate_pages.publish_data_docs`` builds the Data Docs from that folder.
 
 Importing this module imports great_expectations, which takes seconds: import it inside a function.
 """
