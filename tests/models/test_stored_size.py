@@ -55,7 +55,7 @@ def rewrite(path, **changes):
         {"hidden_dims": [1_000_000_000]},
         {"hidden_dims": [100_000, 100_000], "kind": "mlp"},
         {"hidden_dims": [8] * 500_000},
-        {"members": 1024, "hidden_dims": [4096]},
+        {"members": 256, "hidden_dims": [16_384]},
         {"kind": "attention", "hidden_dims": [65_536]},
     ],
 )

@@ -75,7 +75,7 @@ def test_known_issue_of_the_gpu_stops_only_who_needs_the_gpu(doctor):
     closed = replace(RADEON, gpus=(), access={"/dev/kfd": False, "/dev/dri/renderD128": True}, error="no GPU")
     spared = doctor(closed)
     assert spared["device nodes"].level == "warning"
-    assert spared["device"].level == "warning", "the card is there and is not used: that is worth a look"
+    assert spared["device"].level == "warning", "the GPU is there and is not used: that is worth a look"
     assert not stops(doctor.diagnostics)
     needed = doctor(closed, MachineConfig(device="rocm"))
     assert (needed["device nodes"].level, needed["device"].level) == ("problem", "problem")

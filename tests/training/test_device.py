@@ -100,7 +100,7 @@ def test_busy_gpu_is_a_fault_of_the_machine_with_a_remedy():
 def test_cpu_that_stands_in_for_a_busy_gpu_says_so():
     left = radeon(drm=(DrmGpu("card0", "0x1002", 6 * GIB, 20 * GIB),))
     assert isinstance(choose(AUTO, left).busy, GpuBusyError)
-    assert choose(AUTO, radeon(), failing).busy is None, "a card that computes wrongly is not waited for"
+    assert choose(AUTO, radeon(), failing).busy is None, "a GPU that computes wrongly is not waited for"
     assert choose(AUTO).busy is None
 
 
@@ -116,10 +116,10 @@ def test_room_that_others_take_is_a_busy_gpu_and_room_that_is_not_there_is_not()
 
 
 def test_run_that_was_begun_on_the_gpu_waits_for_a_gpu_that_is_busy(tiny, make_run, monkeypatch):
-    """The CPU would begin anew: checkpoints of the card are of no use to it."""
+    """The CPU would begin anew: checkpoints of the GPU are of no use to it."""
     short = {"machine__device": "auto", "training__epochs": 1, "training__batch_size": 256}
     run = make_run(tiny, **short, model__hidden_dims=(8,))
-    waiting = DeviceChoice(torch.device("cpu"), "the card is busy", busy=GpuBusyError(0, 6 * GIB, 1.0))
+    waiting = DeviceChoice(torch.device("cpu"), "the GPU is busy", busy=GpuBusyError(0, 6 * GIB, 1.0))
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: waiting)
     assert train_run(run).device == "cpu", "not begun yet: the CPU does"
     stored = read_checkpoint(max((run / "checkpoints").iterdir()))
@@ -130,7 +130,7 @@ def test_run_that_was_begun_on_the_gpu_waits_for_a_gpu_that_is_busy(tiny, make_r
         make_run(tiny, **short, model__hidden_dims=(8,), machine__checkpoint_seconds=7)
         with pytest.raises(GpuBusyError, match="GPU 0"):
             train_run(run)
-        assert read_checkpoint(path).resume_key == on_gpu.resume_key, "the card goes on with it"
+        assert read_checkpoint(path).resume_key == on_gpu.resume_key, "the GPU goes on with it"
     requested = replace(waiting, busy=None)
     monkeypatch.setattr(job, "choose_device", lambda *rest, **more: requested)
     assert train_run(run).resumed_from_step == 0
@@ -166,7 +166,7 @@ def test_smoke_test_agrees_with_itself_on_the_cpu():
 
 @pytest.mark.parametrize(("dtype", "what"), [(torch.float32, "float32 product"), (torch.bfloat16, "bfloat16 product")])
 def test_smoke_test_finds_a_gpu_that_multiplies_wrongly(dtype, what, monkeypatch):
-    """The wrong card is the CPU, for tensors that were sent to a device."""
+    """The wrong GPU is the CPU, for tensors that were sent to a device."""
     keep, marked = [], set()
     move, multiply = torch.Tensor.to, torch.Tensor.__matmul__
 

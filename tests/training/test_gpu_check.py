@@ -1,4 +1,4 @@
-"""The card's checks on the CPU: they hold there, and each finds what it is for when that is planted."""
+"""The GPU's checks on the CPU: they hold there, and each finds what it is for when that is planted."""
 
 from __future__ import annotations
 
