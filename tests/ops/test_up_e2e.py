@@ -104,16 +104,26 @@ def browser():
         started.close()
 
 
+@pytest.fixture(scope="module")
+def logged_in(airflow, browser):
+    """A browser session that has logged in to Airflow: once, because the pages of Airflow take long to draw."""
+    session = browser.new_context(reduced_motion="reduce")
+    session.set_default_timeout(1000 * PATIENCE)
+    page = session.new_page()
+    page.goto(f"{airflow.url}/auth/login")
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", airflow.password)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{airflow.url}/")
+    page.close()
+    yield session
+    session.close()
+
+
 @pytest.fixture
-def page(airflow, browser):
+def page(logged_in):
     """A page of Airflow, logged in."""
-    opened = browser.new_page()
-    opened.set_default_timeout(1000 * PATIENCE)
-    opened.goto(f"{airflow.url}/auth/login")
-    opened.fill("input[name=username]", "admin")
-    opened.fill("input[name=password]", airflow.password)
-    opened.keyboard.press("Enter")
-    opened.wait_for_url(f"{airflow.url}/")
+    opened = logged_in.new_page()
     yield opened
     opened.close()
 
