@@ -104,7 +104,8 @@ def render_node(hardware: Hardware) -> Diagnostic | None:
 
 def compiled_for(hardware: Hardware) -> Diagnostic | None:
     """A wheel without code for the GPU fails at its first kernel."""
-    unsupported = sorted({gpu.arch for gpu in hardware.gpus} - {_plain(arch) for arch in hardware.archs})
+    known = {arch.partition(":")[0].replace("compute_", "sm_") for arch in hardware.archs}
+    unsupported = sorted({gpu.arch for gpu in hardware.gpus} - known)
     if not unsupported or not hardware.archs:
         return None
     if hardware.platform == "cuda":  # CUDA code of a major version runs on its later minor versions
@@ -118,10 +119,6 @@ def compiled_for(hardware: Hardware) -> Diagnostic | None:
         f"no code for {', '.join(unsupported)} in torch {hardware.torch} (it has {', '.join(hardware.archs)})",
         "Install a wheel that lists the GPU. HSA_OVERRIDE_GFX_VERSION is no remedy.",
     )
-
-
-def _plain(arch: str) -> str:
-    return arch.partition(":")[0].replace("compute_", "sm_")
 
 
 def override(hardware: Hardware) -> Diagnostic | None:
@@ -164,7 +161,8 @@ def expandable_ignored(hardware: Hardware) -> Diagnostic | None:
     """ROCm builds before torch 2.11 warn and ignore expandable_segments."""
     if hardware.platform != "rocm" or not _allocator(hardware, "expandable_segments:True"):
         return None
-    if _release(hardware.torch) >= (2, 11):
+    release = [int(part) for part in re.findall(r"\d+", hardware.torch.partition("+")[0])[:2]]
+    if release >= [2, 11]:
         return None
     return Diagnostic(
         "PYTORCH_ALLOC_CONF", "warning", f"expandable_segments does nothing in torch {hardware.torch}", "Leave it out."
@@ -174,10 +172,6 @@ def expandable_ignored(hardware: Hardware) -> Diagnostic | None:
 def _allocator(hardware: Hardware, setting: str) -> bool:
     wanted = setting.lower()
     return any(wanted in hardware.environment.get(name, "").lower() for name in ALLOCATOR)
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:2])
 
 
 def two_filters(hardware: Hardware) -> Diagnostic | None:
