@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -17,8 +18,11 @@ from vpoc_ml.artifacts.training_progress import read_progress
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.evaluate import evaluate_model
+from vpoc_ml.market import instruments
 from vpoc_ml.reports.run_report import DecisionSummary, ReportContext, write_report
 from vpoc_ml.reports.sentences import CONTAINS_ZERO, skill_sentence, verdict_on
+
+from .conftest import FakeModel, training_set, zero_rank
 
 pytestmark = pytest.mark.slow
 
@@ -58,13 +62,29 @@ def progress_lines() -> str:
     return "".join(json.dumps(line) + "\n" for line in [*windows, *epochs])
 
 
-@pytest.fixture
-def run(make_set, make_run, fake, instrument):
-    frame = make_set(strength=0.0)
-    folder = make_run(frame)
-    evaluate_model(folder, CONFIG, fake(frame), champion=fake(frame, 0.02), instrument=instrument)
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A run that was evaluated and trained, without a report. Read only."""
+    frame = training_set(strength=0.0)
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    folder.mkdir()
+    frame.write_parquet(folder / "training_set.parquet")
+    model, champion = (FakeModel(slope, zero_rank(frame)) for slope in (0.05, 0.02))
+    evaluate_model(folder, CONFIG, model, champion=champion, instrument=instruments.instrument("ES"))
     (folder / "progress.jsonl").write_text(progress_lines())
     return folder
+
+
+@pytest.fixture
+def run(evaluated, tmp_path):
+    return shutil.copytree(evaluated, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def plain(evaluated, tmp_path_factory):
+    """The report of the run alone, without decision, gates and notes."""
+    folder = shutil.copytree(evaluated, tmp_path_factory.mktemp("plain") / "run")
+    return page(folder, instruments.instrument("ES"))
 
 
 def page(folder, instrument, **extra) -> str:
@@ -90,10 +110,9 @@ def test_report_shows_the_decision_and_escapes_it(run, instrument):
     assert "No decision yet" in page(run, instrument)
 
 
-def test_report_states_when_there_is_no_evidence_of_skill(run, instrument):
-    html = page(run, instrument)
-    assert CONTAINS_ZERO in html
-    assert "no evidence that the candidate is better" in html
+def test_report_states_when_there_is_no_evidence_of_skill(plain):
+    assert CONTAINS_ZERO in plain
+    assert "no evidence that the candidate is better" in plain
 
 
 def test_report_shows_gates_and_every_setting(run, instrument):
@@ -106,12 +125,11 @@ def test_report_shows_gates_and_every_setting(run, instrument):
             assert f">{name}</th>" in html
 
 
-def test_empty_settings_are_shown_in_words(run, instrument):
-    html = page(run, instrument)
-    shown = {name: re.search(rf">{name}</th><td>([^<]*)</td>", html)[1] for name in ("extras", "groups", "mapping")}
+def test_empty_settings_are_shown_in_words(plain):
+    shown = {name: re.search(rf">{name}</th><td>([^<]*)</td>", plain)[1] for name in ("extras", "groups", "mapping")}
     assert set(shown.values()) == {"none"}
-    assert re.search(r">contracts</th><td>all</td>", html)
-    assert re.search(r">round_turn_cost</th><td>the instrument&#39;s own</td>", html)
+    assert re.search(r">contracts</th><td>all</td>", plain)
+    assert re.search(r">round_turn_cost</th><td>the instrument&#39;s own</td>", plain)
 
 
 def test_decision_box_states_the_net_result_after_costs(run, instrument):
@@ -125,10 +143,9 @@ def test_decision_box_states_the_net_result_after_costs(run, instrument):
     assert f"<strong>{line}</strong>" in html
 
 
-def test_report_has_colours_for_dark_mode(run, instrument):
-    html = page(run, instrument)
-    assert "color-scheme: light dark" in html
-    assert "prefers-color-scheme: dark" in html
+def test_report_has_colours_for_dark_mode(plain):
+    assert "color-scheme: light dark" in plain
+    assert "prefers-color-scheme: dark" in plain
 
 
 def test_report_is_the_same_twice(run, instrument):
