@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn import linear_model
 
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
 from vpoc_ml.config import ModelConfig
@@ -36,6 +37,18 @@ def test_the_penalty_with_the_smallest_error_on_validation_rows_by_the_normal_eq
         predicted = held[0][held_known] @ beta + solutions[-1][-1]
         errors.append(((predicted - held[1][held_known]) ** 2).mean())
     assert fit_ridge(train, held).values == pytest.approx(solutions[int(np.argmin(errors))], abs=1e-9)
+
+
+def test_ridge_equals_sklearn_to_the_bit_and_changes_its_inputs_only_where_it_may():
+    rng = np.random.default_rng(8)
+    x, y = rng.standard_normal((500, 4)), rng.random(500)
+    given = x.copy()
+    own = fit_ridge((given, y), None, (1e-2,))
+    assert np.array_equal(given, x)
+    known = linear_model.Ridge(alpha=1e-2 * 500, solver="cholesky").fit(x, y)
+    assert np.array_equal(own.values, np.append(known.coef_, known.intercept_))
+    assert np.array_equal(fit_ridge((given, y), None, (1e-2,), overwrite=True).values, own.values)
+    assert not np.array_equal(given, x)
 
 
 def stored(folder, values):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from vpoc_ml.dataset import targets
 from vpoc_ml.dataset.labels import LABEL_COLUMNS, known_volatility, label_bars, label_uniqueness, session_exits
 from vpoc_ml.dataset.quantiles import quantile_edges
 from vpoc_ml.dataset.robust_scaling import Floats, fit_robust_scaling
+from vpoc_ml.dataset.row_runs import chunked_like, take_runs
 from vpoc_ml.dataset.scalers import Scaler, apply_column, fit_scaler
 from vpoc_ml.dataset.splits import SPLITS, split_rows, split_sessions
 from vpoc_ml.dataset.targets import RankTarget, Target
@@ -25,6 +26,8 @@ from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
+BAR_COLUMNS = ("ts", "session", "open", "low", "close")
+"""Columns of the bars that labels are made of."""
 RETURNS = ("ret", "ret_close")
 LEADING = (*KEYS, "split", "label_end", "ret", "ret_close", "y", "weight", "entry_price", "exit_price", "last_ret")
 
@@ -87,8 +90,8 @@ def assemble_rows(rows: LabelledFrame, config: RunConfig) -> TrainingSet:
 
 
 def label_rows(
-    bars: dict[str, pl.DataFrame],
-    features: dict[str, pl.DataFrame],
+    bars: Mapping[str, pl.DataFrame],
+    features: Mapping[str, pl.DataFrame],
     front: pl.DataFrame,
     instrument: Instrument,
     config: RunConfig,
@@ -96,9 +99,10 @@ def label_rows(
     """Label the rows of every contract while it is the front contract.
 
     Incomplete rows of a contract's warm-up are dropped. Later non-finite cells stay; the model's guard replaces them.
+    One contract is held at a time beside the result, where the mappings read a frame when it is asked for.
 
     Args:
-        bars: bars of each contract (ts, contract, session, open, close, ...), sorted by ts.
+        bars: bars of each contract with at least ``BAR_COLUMNS``, sorted by ts.
         features: features of each contract at the same timestamps: ts, contract, session, Float32 columns.
         front: contract, first_session, last_session (inclusive Dates); for a horizon in sessions also ``ratio``,
             the step at the roll to each contract.
@@ -119,11 +123,15 @@ def label_rows(
     parts, front_rows = {}, {}
     for period in front.sort("first_session").iter_rows(named=True):
         code = period["contract"]
-        parts[code] = _contract_rows(period, bars, features, names, instrument, config, exits.get(code))
-        in_front = features[code]["session"].is_between(period["first_session"], period["last_session"])
+        own = _own_frames(code, bars, features, names, instrument)
+        parts[code] = _contract_rows(period, *own, names, config, exits.get(code))
+        in_front = own[1]["session"].is_between(period["first_session"], period["last_session"])
         front_rows[code] = int(in_front.sum())
     lost_rows = {code: front_rows[code] - part.height for code, part in parts.items()}
-    return LabelledFrame(pl.concat(list(parts.values())).sort("ts"), names, front_rows, lost_rows)
+    rows = pl.concat(list(parts.values()))
+    if not rows["ts"].is_sorted():  # front periods follow each other, so they are; sorting would copy all rows
+        rows = rows.sort("ts")
+    return LabelledFrame(rows, names, front_rows, lost_rows)
 
 
 def fit_training_set(rows: LabelledFrame, config: RunConfig) -> TrainingSet:
@@ -140,9 +148,9 @@ def fit_training_set(rows: LabelledFrame, config: RunConfig) -> TrainingSet:
         InputError: no training row has a label.
     """
     split, names = rows.frame, rows.features
-    rank = RankTarget.fit(split.filter(pl.col("split") == "train")["ret"].to_numpy())
-    ranks = pl.Series("y", rank.apply(split["ret"].to_numpy()), dtype=pl.Float32)
-    ranked = split.with_columns(ranks, weight=ranks.is_finite().cast(pl.Float32))
+    rank = RankTarget.fit(take_runs(split, split["split"] == "train")["ret"].to_numpy())
+    ranks = chunked_like(pl.Series("y", rank.apply(split["ret"].to_numpy()), dtype=pl.Float32), split)
+    ranked = split.with_columns(ranks).with_columns(weight=pl.col("y").is_finite().cast(pl.Float32))
     if config.dataset.target.kind == rank.kind:
         frame = ranked.select(*LEADING, *names)
         return TrainingSet(frame, _statistics(frame, names, rank, rank, config), rows.front_rows, rows.lost_rows)
@@ -153,16 +161,16 @@ def fit_training_set(rows: LabelledFrame, config: RunConfig) -> TrainingSet:
 
 def _own_target(split: pl.DataFrame, config: DatasetConfig) -> tuple[Target, pl.Series]:
     """Fit a target other than the rank on the training rows and apply it to all rows."""
-    train = split.filter(pl.col("split") == "train")
+    train = take_runs(split, split["split"] == "train")
     known = "volatility" in split.columns
     target = targets.fit_target(
         config.target.kind, train["ret"].to_numpy(), train["volatility"].to_numpy() if known else None, config
     )
     values = target.apply(split["ret"].to_numpy(), split["volatility"].to_numpy() if known else None)
-    return target, pl.Series("target", values, dtype=pl.Float32)
+    return target, chunked_like(pl.Series("target", values, dtype=pl.Float32), split)
 
 
-def _feature_names(features: dict[str, pl.DataFrame], wanted: tuple[str, ...]) -> list[str]:
+def _feature_names(features: Mapping[str, pl.DataFrame], wanted: tuple[str, ...]) -> list[str]:
     """Return the chosen feature columns; without a choice, all columns of the first contract."""
     if not features:
         raise ArtifactError("features", "the features of at least one contract", "none")
@@ -173,43 +181,50 @@ def _feature_names(features: dict[str, pl.DataFrame], wanted: tuple[str, ...]) -
     return list(wanted) or known
 
 
-def _contract_rows(
-    period: dict[str, Any],
-    bars: dict[str, pl.DataFrame],
-    features: dict[str, pl.DataFrame],
+def _own_frames(
+    code: str,
+    bars: Mapping[str, pl.DataFrame],
+    features: Mapping[str, pl.DataFrame],
     names: list[str],
     instrument: Instrument,
-    config: RunConfig,
-    exits: pl.DataFrame | None,
-) -> pl.DataFrame:
-    """Return the rows of one contract's front period after its warm-up: keys, labels, features."""
-    code = period["contract"]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return bars and features of a front contract, which belong together."""
     if not code.startswith(instrument.symbol):
         raise ContractCodeError(code, where="roll table", reason=f"not a contract of {instrument.symbol}")
     if code not in bars or code not in features:
         raise ArtifactError(
             code, "bars and features of every front contract", f"no {'features' if code in bars else 'bars'}"
         )
-    own = features[code]
+    prices, own = bars[code], features[code]
     absent = [name for name in names if name not in own.columns]
-    if absent or not own["ts"].equals(bars[code]["ts"]):
+    if absent or not own["ts"].equals(prices["ts"]):
         found = f"without {', '.join(absent)}" if absent else f"{own.height} rows at other timestamps"
-        raise ArtifactError(
-            f"features of {code}", f"all features at the timestamps of its {bars[code].height} bars", found
-        )
+        raise ArtifactError(f"features of {code}", f"all features at the timestamps of its {prices.height} bars", found)
+    return prices, own
+
+
+def _contract_rows(
+    period: dict[str, Any],
+    bars: pl.DataFrame,
+    own: pl.DataFrame,
+    names: list[str],
+    config: RunConfig,
+    exits: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """Return the rows of one contract's front period after its warm-up: keys, labels, features."""
     cells = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in names]
     dataset = config.dataset
-    labels = label_bars(bars[code], dataset.horizon, dataset.label, dataset.return_clip, exits).select(LABEL_COLUMNS)
+    labels = label_bars(bars, dataset.horizon, dataset.label, dataset.return_clip, exits).select(LABEL_COLUMNS)
     if targets.KINDS[dataset.target.kind].needs_volatility:
         labels = labels.with_columns(known_volatility(labels["last_ret"], dataset.horizon.minutes, dataset.target.bars))
-    labels = _without_non_positive(labels, bars[code], names)
+    labels = _without_non_positive(labels, bars, names)
     rows = own.select(*KEYS, *cells).with_columns(labels)
     in_front = pl.col("session").is_between(period["first_session"], period["last_session"])
     return rows.filter(_usable(rows, names) & in_front)
 
 
 def _session_exits(
-    front: pl.DataFrame, bars: dict[str, pl.DataFrame], config: DatasetConfig
+    front: pl.DataFrame, bars: Mapping[str, pl.DataFrame], config: DatasetConfig
 ) -> dict[str, pl.DataFrame]:
     """Return the exits of labels over sessions by contract; empty for other horizons."""
     if config.horizon.kind != "sessions":
@@ -264,14 +279,18 @@ def _statistics(
     Median, scale and edges are those of the scaled features, which are the inputs of the guard.
     """
     kind = config.dataset.scaler
-    parts = {name: frame.filter(pl.col("split") == name) for name in SPLITS}
-    train = [parts["train"][name].to_numpy() for name in names]
-    scaler = None if kind == "none" else fit_scaler(kind, train)
-    columns = [fit_robust_scaling(column) for column in _scaled(train, scaler)]
+    parts = {name: take_runs(frame, frame["split"] == name) for name in SPLITS}
+
+    def train() -> Iterator[Floats]:
+        """Yield one column of the training rows after the other, so that only one is copied at a time."""
+        return (parts["train"][name].to_numpy() for name in names)
+
+    scaler = None if kind == "none" else fit_scaler(kind, train())
+    columns = [fit_robust_scaling(column) for column in _scaled(train(), scaler)]
     return FeatureStatistics(
         target=None if target is rank else target.to_json(),
         scaler=None if scaler is None else scaler.to_artifact(),
-        edges=_edges(_scaled(train, scaler), config),
+        edges=_edges(_scaled(train(), scaler), config),
         features=tuple(names),
         median=tuple(column.median for column in columns),
         scale=tuple(column.scale for column in columns),
@@ -293,13 +312,16 @@ def _nonfinite_row_share(features: pl.DataFrame) -> float:
 
     It is counted per row. The share of batches with a bad value is close to 1 in most cases and does not differ enough.
     """
-    return float(1.0 - np.isfinite(features.to_numpy()).all(axis=1).mean()) if features.height else 0.0
+    finite = np.ones(features.height, dtype=bool)
+    for column in features:
+        finite &= np.isfinite(column.to_numpy())
+    return float(1.0 - finite.mean()) if features.height else 0.0
 
 
 def _effective_rows(part: pl.DataFrame) -> float:
     """Return the number of independent labels that the labelled rows of a split, sorted by ts, are worth."""
     times = part["ts"].to_numpy()
-    labelled = part.filter(pl.col("weight") > 0)
+    labelled = part.select("ts", "label_end", "weight").filter(pl.col("weight") > 0)
     starts = np.searchsorted(times, labelled["ts"].to_numpy(), side="right").clip(max=times.size - 1)
     ends = np.searchsorted(times, labelled["label_end"].to_numpy(), side="right") - 1
     return float(label_uniqueness(starts, np.maximum(starts, ends), times.size).sum())
@@ -312,7 +334,7 @@ def _edges(columns: Iterator[Floats], config: RunConfig) -> tuple[tuple[float, .
     return tuple(tuple(quantile_edges(column, config.model.encoding.bins)) for column in columns)
 
 
-def _scaled(columns: list[Floats], scaler: Scaler | None) -> Iterator[Floats]:
+def _scaled(columns: Iterator[Floats], scaler: Scaler | None) -> Iterator[Floats]:
     """Yield each training column as input of the guard."""
     for index, column in enumerate(columns):
         yield column if scaler is None else apply_column(scaler.columns[index], column)

@@ -17,6 +17,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.track_record import LabelledSession
 from vpoc_ml.config import DatasetConfig, EvaluationConfig
+from vpoc_ml.dataset.row_runs import take_runs
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
 from vpoc_ml.errors import InvalidValueError
 
@@ -115,9 +116,9 @@ def window_rows(rows: pl.DataFrame, train: tuple[date, date], validation: tuple[
         train: first and last training session.
         validation: first and last validation session.
     """
-    in_train, in_validation = pl.col("session").is_between(*train), pl.col("session").is_between(*validation)
-    split = pl.when(in_train).then(pl.lit("train")).otherwise(pl.lit("validation"))
-    return rows.filter(in_train | in_validation).with_columns(split=split)
+    in_train, in_validation = (rows["session"].is_between(*part) for part in (train, validation))
+    split = pl.when(pl.col("session").is_between(*train)).then(pl.lit("train")).otherwise(pl.lit("validation"))
+    return take_runs(rows, in_train | in_validation).with_columns(split=split)
 
 
 def labelled_sessions(rows: pl.DataFrame) -> tuple[LabelledSession, ...]:
@@ -130,8 +131,12 @@ def labelled_sessions(rows: pl.DataFrame) -> tuple[LabelledSession, ...]:
         rows: the frame of ``assemble.label_rows``, sorted by ts.
     """
     columns = [name for name in rows.columns if name not in KEPT_BY_ROW]
-    found = []
-    for part in rows.partition_by("session", maintain_order=True):
+    if not rows["session"].is_sorted():
+        rows = rows.sort("session", maintain_order=True)
+    found, start = [], 0
+    for length in rows["session"].rle().struct.field("len"):
+        part = rows.slice(start, length)
+        start += length
         digest = hashlib.sha256("\n".join(columns).encode())
         digest.update(part["contract"][0].encode())
         digest.update(part["ts"].to_physical().to_numpy().tobytes())

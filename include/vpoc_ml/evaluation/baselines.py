@@ -88,7 +88,9 @@ def fit_ridge_baseline(
     def scaled(rows: pl.DataFrame) -> Floats:
         return _scaled(rows, features, median, scale, clip)
 
-    fitted = fit_ridge((scaled(train), train["y"].to_numpy()), (scaled(validation), validation["y"].to_numpy()))
+    fitted = fit_ridge(
+        (scaled(train), train["y"].to_numpy()), (scaled(validation), validation["y"].to_numpy()), overwrite=True
+    )
     return FittedRidge(
         features=tuple(features),
         median=median,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 Floats = npt.NDArray[np.float64]
 Inputs = npt.NDArray[np.floating]
@@ -36,7 +37,11 @@ class Ridge:
 
 
 def fit_ridge(
-    train: tuple[Inputs, Floats], validation: tuple[Inputs, Floats] | None, penalties: Sequence[float] = ALPHAS
+    train: tuple[Inputs, Floats],
+    validation: tuple[Inputs, Floats] | None,
+    penalties: Sequence[float] = ALPHAS,
+    *,
+    overwrite: bool = False,
 ) -> Ridge:
     """Fit the training rows with the penalty that has the smallest squared error on the validation rows.
 
@@ -44,22 +49,31 @@ def fit_ridge(
         train: guarded features [rows, features] and rank targets [rows]; rows with a NaN target do not count.
         validation: the same of the validation rows; None: the first penalty is taken.
         penalties: tested penalties, as shares of the number of training rows.
-    """
-    from sklearn import linear_model
+        overwrite: whether the training inputs may be changed, which saves a copy of them.
 
-    x, y = _labelled(train)
+    The coefficients are those of ``sklearn.linear_model.Ridge`` with the solver ``cholesky``, to the bit. The products
+    of the features are computed once for all penalties.
+    """
+    x, y = _labelled(train, copy=not overwrite)
+    mean, mean_y = x.mean(axis=0), y.mean()
+    x -= mean
+    products, projections = x.T @ x, x.T @ (y - mean_y)
     ridges = []
     for penalty in penalties if validation is not None else penalties[:1]:
-        fit = linear_model.Ridge(alpha=penalty * len(y), solver="cholesky").fit(x, y)
-        ridges.append(Ridge(np.append(fit.coef_, fit.intercept_), penalty))
+        penalised = products + np.diag(np.full(x.shape[1], penalty * len(y)))
+        coefficients = linalg.solve(penalised, projections, assume_a="pos")
+        ridges.append(Ridge(np.append(coefficients, mean_y - mean @ coefficients), penalty))
     if validation is None:
         return ridges[0]
-    x_validation, y_validation = _labelled(validation)
+    x_validation, y_validation = _labelled(validation, copy=False)
     errors = [float(np.square(ridge.predict(x_validation) - y_validation).mean()) for ridge in ridges]
     return ridges[int(np.argmin(errors))]
 
 
-def _labelled(rows: tuple[Inputs, Floats]) -> tuple[Floats, Floats]:
+def _labelled(rows: tuple[Inputs, Floats], *, copy: bool) -> tuple[Floats, Floats]:
+    """Return the rows with a target as float64; without ``copy`` the inputs may be those given."""
     inputs, ranks = rows
     known = np.isfinite(ranks)
-    return inputs[known].astype(np.float64), ranks[known].astype(np.float64)
+    if copy or not known.all():
+        inputs = inputs[known]
+    return inputs.astype(np.float64, copy=False), ranks[known].astype(np.float64, copy=False)

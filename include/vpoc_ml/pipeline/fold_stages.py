@@ -32,6 +32,7 @@ from vpoc_ml.lake.atomic import write_json, write_text
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake
+from vpoc_ml.lake.stored_frames import StoredFrames
 from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 
@@ -215,13 +216,16 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
     built = fit_training_set(replace(rows, frame=frame), config)
     folder = run.lake.folder(layout.fold_folder(run.name, fold.name))
     write_training_folder(folder, built.frame, built.statistics.to_json(), config, fold.key)
+    rows_read, target_quantiles = rows.frame.height, built.statistics.target_quantiles
+    del rows, frame, built  # the training process has rows of its own
     launch(folder, on_progress=on_progress)
     remedy = f"Run the stage train-fold again for fold {fold.name}."
     result = TrainingResult.read(folder / layout.TRAINING_RESULT, what="the result of the training", remedy=remedy)
     record = TrainingRecord.read(folder / layout.TRAINING_CONFIG, what="the record of the training", remedy=remedy)
     model = load_model(folder / layout.BEST_MODEL_CARD)
-    labelled = built.frame.filter(pl.col("weight") == 1)
-    train, validation = (labelled.filter(pl.col("split") == name) for name in ("train", "validation"))
+    columns = ["split", "ret", "y", "last_ret", *model.features]
+    stored = pl.scan_parquet(folder / layout.TRAINING_SET).filter(pl.col("weight") == 1).select(columns)
+    train, validation = (stored.filter(pl.col("split") == name).collect() for name in ("train", "validation"))
     zero_rank = rank_of_zero(train["ret"].to_numpy())
     trained = FoldModel(
         fold=fold,
@@ -234,7 +238,7 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
         best_validation_loss=result.best_validation_loss,
         train_rows=train.height,
         validation_rows=validation.height,
-        target_quantiles=built.statistics.target_quantiles,
+        target_quantiles=target_quantiles,
         baselines=fit_baselines(train, validation, model.features, zero_rank, config.model.guard_clip),
         parts={part.name: part.weight for part in result.parts or ()},
         slope=result.slope,
@@ -247,7 +251,7 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
         run.lake.storage.upload(folder / name, f"{layout.track_folder(symbol, fold.key)}/{name}")
     run.lake.write_checksummed_json(layout.fold_model_key(symbol, fold.key), trained.to_json())
     shutil.rmtree(folder)
-    return trained, rows.frame.height
+    return trained, rows_read
 
 
 def _predict(
@@ -422,8 +426,9 @@ def labelled_rows(run: Run, first: date, last: date) -> LabelledFrame:
         ArtifactError: a session's rows are not those that the training set was built from: another run has changed
             bars, features or rolls meanwhile.
     """
-    from vpoc_ml.dataset.assemble import label_rows
+    from vpoc_ml.dataset.assemble import BAR_COLUMNS, label_rows
     from vpoc_ml.dataset.folds import labelled_sessions as measured
+    from vpoc_ml.dataset.row_runs import take_runs
 
     stored = labelled_sessions(run)
     known = pl.col("contract").is_in(run.plan().contracts) & (pl.col("first_session") <= stored.last)
@@ -435,10 +440,11 @@ def labelled_rows(run: Run, first: date, last: date) -> LabelledFrame:
         needed += FOLLOWING
     front = begun.head(needed)
     bars, features = (
-        {each: run.lake.read_frame(run.key(kind, each)) for each in front["contract"]} for kind in ("bars", "features")
+        StoredFrames(run.lake, {each: run.key(kind, each) for each in front["contract"]}, columns)
+        for kind, columns in (("bars", BAR_COLUMNS), ("features", None))
     )
     rows = label_rows(bars, features, with_exact_ratios(front), run.instrument, run.config)
-    inside = rows.frame.filter(pl.col("session").is_between(first, last))
+    inside = take_runs(rows.frame, rows.frame["session"].is_between(first, last))
     planned = {day.session: day.digest for day in stored.sessions if first <= day.session <= last}
     found = {day.session: day.digest for day in measured(inside)}
     changed = sorted(day for day in planned.keys() | found.keys() if planned.get(day) != found.get(day))

@@ -22,6 +22,7 @@ from vpoc_ml.lake.atomic import read_json, replacing, write_json
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake, Manifest
+from vpoc_ml.lake.stored_frames import StoredFrames
 from vpoc_ml.pipeline.fold_stages import fold_plan, prepare_refit, refit_choices, refit_key
 from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, stage
@@ -40,45 +41,45 @@ def build_training_set(run: Run, contracts: list[str]) -> TrainingSetResult:
     Raises:
         InsufficientSessionsError: too few usable sessions for three splits and their embargoes.
     """
-    from vpoc_ml.dataset.assemble import assemble_rows, label_rows
+    from vpoc_ml.dataset.assemble import BAR_COLUMNS, assemble_rows, label_rows
     from vpoc_ml.dataset.folds import labelled_sessions
     from vpoc_ml.dataset.splits import first_sessions
 
-    loaded = {
-        f"{kind}/{each}": run.lake.load(run.key(kind, each)) for kind in ("bars", "features") for each in contracts
-    }
-    bars, features = ({each: loaded[f"{kind}/{each}"][0] for each in contracts} for kind in ("bars", "features"))
+    bars = StoredFrames(run.lake, {each: run.key("bars", each) for each in contracts}, BAR_COLUMNS)
+    features = StoredFrames(run.lake, {each: run.key("features", each) for each in contracts})
     roll, roll_manifest = run.lake.load(run.roll_key())
     share = run.config.data.fraction
-    periods = roll.filter(pl.col("contract").is_in(contracts))
-    front = first_sessions(periods, {each: frame["session"] for each, frame in features.items()}, share)
-    inputs = {name: manifest.sha256 for name, (_, manifest) in loaded.items()}
+    days = {} if share >= 1 else {each: frame["session"] for each, frame in features.items()}
+    front = first_sessions(roll.filter(pl.col("contract").is_in(contracts)), days, share)
+    rows = label_rows(bars, features, with_exact_ratios(front), run.instrument, run.config)
+    read = {
+        f"{kind}/{each}": found
+        for kind, frames in (("bars", bars), ("features", features))
+        for each, found in frames.manifests.items()
+    }
     build_key = BuildKey(
-        {**inputs, "roll": roll_manifest.sha256, "share": str(share)},
+        {name: manifest.sha256 for name, manifest in read.items()}
+        | {"roll": roll_manifest.sha256, "share": str(share)},
         run.config.digest("features", "dataset"),
         code_digest("vpoc_ml.dataset.assemble", "vpoc_ml.dataset.splits"),
     )
-    rows = label_rows(bars, features, with_exact_ratios(front), run.instrument, run.config)
     last = front["last_session"].max()
     sessions = LabelledSessions.model_validate({"last": last, "sessions": labelled_sessions(rows.frame)})
     write_json(run.folder / layout.LABELLED_SESSIONS, sessions.to_json())
-    rows_in = sum(frame.height for frame in features.values())
-    manifests = {contract: loaded[f"features/{contract}"][1] for contract in contracts}
-    del loaded, bars, features
     built = assemble_rows(rows, run.config)
     run_lake = Lake(run.folder)
     write_json(run.folder / layout.FEATURE_STATISTICS, built.statistics.to_json())
     manifest = run_lake.write_frame(layout.TRAINING_SET, built.frame, build_key)
     splits = dict(built.frame.group_by("split").len().sort("split").iter_rows())
     return TrainingSetResult(
-        rows_in=rows_in,
+        rows_in=sum(run.lake.require_manifest(run.key("features", each)).rows for each in contracts),
         rows_out=manifest.rows,
         skipped=False,
         splits=splits,
         features=tuple(built.features),
         sha256=manifest.sha256,
         losses=tuple(
-            _loss(period, built, manifests[period["contract"]])
+            _loss(period, built, features.manifests[period["contract"]])
             for period in front.sort("first_session").iter_rows(named=True)
         ),
     )
