@@ -42,7 +42,8 @@ def trades(test: pl.DataFrame, direction: Floats, *, point_value: float) -> Trad
     -1, 0 or +1. A position earns exactly direction * (exit of its last bar - entry of its first bar) * ``point_value``.
     """
     keep = decision_rows(test)
-    rows, side = test[keep], direction[keep].copy()
+    needed = test.select("ts", "label_end", "contract", "session", "entry_price", "exit_price")
+    rows, side = needed[keep], direction[keep].copy()
     entry, exit_ = rows["entry_price"].to_numpy(), rows["exit_price"].to_numpy()
     side[~(np.isfinite(entry) & np.isfinite(exit_))] = 0.0
     joined = _adjacent(rows) & (side[1:] == side[:-1])
@@ -63,11 +64,14 @@ def decision_rows(test: pl.DataFrame) -> Ints:
     """
     times = test["ts"].to_physical().to_numpy()
     following = np.searchsorted(times, test["label_end"].to_physical().to_numpy(), side="left")
-    following = np.maximum(following, np.arange(1, test.height + 1)).tolist()
-    chosen, row, end = [], 0, test.height
-    while row < end:
+    after = np.arange(1, test.height + 1)
+    following = np.maximum(following, after)
+    if np.array_equal(following, after):  # labels of a minute
+        return after - 1
+    chosen, row = [], 0
+    while row < test.height:
         chosen.append(row)
-        row = following[row]
+        row = int(following[row])
     return np.asarray(chosen, dtype=np.int64)
 
 

@@ -52,6 +52,8 @@ EVIDENCE = 2.0
 MIN_TRADED_SESSIONS = 5
 """A band and rule that traded in fewer sessions are not chosen: their result is a few trades' luck."""
 EXCHANGE_ZONE = "America/Chicago"
+DECISION_COLUMNS = ("ts", "contract", "session", "label_end", "entry_price", "exit_price")
+"""Columns that a decision needs."""
 VOLATILITY = ("low", "middle", "high")
 
 
@@ -81,7 +83,7 @@ class DecisionRows:
 
     @classmethod
     def of(cls, rows: pl.DataFrame, forecast: Forecast, tick_size: float) -> Self:
-        """Read ts, contract, session, label_end, entry_price and exit_price (points) of the rows of ``forecast``.
+        """Read ``DECISION_COLUMNS`` of the rows of ``forecast``, prices in points.
 
         Rows without a finite entry price or score are left out: nothing can be decided or executed there.
         """

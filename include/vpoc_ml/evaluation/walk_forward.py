@@ -21,6 +21,7 @@ from vpoc_ml.evaluation.fold_predictions import LEARNERS, PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import compare, describe, huber, reduce
 from vpoc_ml.evaluation.policy import (
+    DECISION_COLUMNS,
     DecisionRows,
     apply_policy,
     choose_policy,
@@ -112,15 +113,18 @@ def policy_by_fold(
     if sum(len(part) for part in parts[1:]) < MIN_PART_SESSIONS:
         return None
     chosen = policies_by_fold(track, candidate, config, instrument)
-    decided = [_decision_rows(track, candidate, track["session"].is_in(part.implode()), instrument) for part in parts]
-    traded = [apply_policy(policy, rows) for policy, rows in zip(chosen.values(), decided[1:], strict=True)]
+
+    def decided(part: pl.Series) -> DecisionRows:
+        return _decision_rows(track, candidate, track["session"].is_in(part.implode()), instrument)
+
+    traded = [apply_policy(policy, decided(part)) for policy, part in zip(chosen.values(), parts[1:], strict=True)]
     measured = track["session"].is_in(pl.concat(parts[1:]).implode())
-    rows = LabelledRows.of(track.filter(measured))
+    rows = LabelledRows.of(track.select("ret", "y", "session").filter(measured))
     resamples = resamples_of(rows, config.evaluation)
     sums = reduce(candidate.where(measured.to_numpy()), rows, config.evaluation.huber_delta)
     return evaluate_policy(
         list(chosen.values())[-1],
-        decided[0],
+        decided(parts[0]),
         _decision_rows(track, candidate, measured, instrument),
         resamples,
         rank_ic=describe(sums, resamples).rank_ic,
@@ -158,7 +162,9 @@ def _parts(track: pl.DataFrame) -> list[pl.Series]:
 
 
 def _decision_rows(track: pl.DataFrame, candidate: Forecast, chosen: pl.Series, instrument: Instrument) -> DecisionRows:
-    return DecisionRows.of(track.filter(chosen), candidate.where(chosen.to_numpy()), instrument.tick_size)
+    return DecisionRows.of(
+        track.select(DECISION_COLUMNS).filter(chosen), candidate.where(chosen.to_numpy()), instrument.tick_size
+    )
 
 
 def track_record(
