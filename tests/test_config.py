@@ -278,7 +278,7 @@ def test_names_of_the_previous_release_work_with_a_warning():
         assert config.resolve("nightly", {"training.engine": "compiled"}) == config.nightly()
 
 
-STOPPED_AS_BEFORE = {"training.validations_per_epoch": 1, "training.keep_start": False}
+AS_BEFORE = {"training.validations_per_epoch": 1, "training.keep_start": False, "model.learners": "net"}
 """What the preset nightly of the previous release did."""
 
 
@@ -286,7 +286,7 @@ def test_a_stored_configuration_of_the_previous_release_is_read():
     stored = config.resolve("smoke", {"training.epochs": 3}).to_json().replace('"preset":', '"recipe":')
     assert config.RunConfig.model_validate_json(stored) == config.resolve("smoke", {"training.epochs": 3})
     old = {"training": {"processes": 2, "ladder": False, "engine": "compiled"}, "ingest": {"stamp": "end"}}
-    now = config.resolve("nightly", STOPPED_AS_BEFORE | {"machine.fallback": False, "ingest.label_side": "end"})
+    now = config.resolve("nightly", AS_BEFORE | {"machine.fallback": False, "ingest.label_side": "end"})
     assert config.RunConfig.model_validate(old) == now
 
 
@@ -361,7 +361,7 @@ def test_parameters_of_the_previous_release_join_their_choice():
     assert str(changed.dataset.target) == "multiclass(classes=5)"
     stored = {"dataset": {"target": "rank", "target_classes": 5}, "model": {"encoding": "piecewise_linear", "bins": 8}}
     assert config.RunConfig.model_validate(stored) == config.resolve(
-        "nightly", STOPPED_AS_BEFORE | {"model.encoding": "piecewise_linear(8)"}
+        "nightly", AS_BEFORE | {"model.encoding": "piecewise_linear(8)"}
     )
 
 

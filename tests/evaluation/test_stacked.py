@@ -11,8 +11,8 @@ import pytest
 
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.fold_predictions import predict_fold
-from vpoc_ml.evaluation.stacked import ENOUGH_SESSIONS, earlier_stack, part_names, stacked_track
-from vpoc_ml.models.stacking import apply_stack, fit_stack
+from vpoc_ml.evaluation.stacked import earlier_stack, part_names, stacked_track
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, apply_stack, fit_stack
 
 SIZES = (30, 25, 10)
 """Test sessions of the folds."""

@@ -121,6 +121,15 @@ def test_a_few_sessions_do_not_change_the_learners_own_scale():
     assert np.mean([stack.slope for stack in found]) > 0.8
 
 
+def test_rows_that_chose_the_learners_are_trusted_less():
+    """With a prior of 0 the slope is the estimate times (1 - (e / b)^2)+, so a weak estimate is the constant."""
+    found = [fit_stack(*market(s, ic=0.0, rows=60, scale=0.005), NAMES, 0.5, prior_slope=0.0) for s in range(20)]
+    assert sum(stack.slope == 0 for stack in found) >= 10
+    strong = market(1, rows=1000, scale=0.02)
+    trusted, other = (fit_stack(*strong, NAMES, 0.5, prior_slope=prior) for prior in (1.0, 0.0))
+    assert other.slope == pytest.approx(trusted.slope, rel=0.02)
+
+
 def test_a_signal_that_has_changed_its_sign_ends_the_stack():
     scores, y, session = market(1, rows=1000)
     turned = fit_stack(1 - scores, y, session, NAMES, 0.5)

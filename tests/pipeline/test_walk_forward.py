@@ -20,8 +20,6 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.pipeline.fold_stages import preset_key
 from vpoc_ml.pipeline.stages import stage_named
-from vpoc_ml.training.launch import subprocess
-from vpoc_ml.training.launch.job import train_run
 
 from .conftest import NOW
 
@@ -60,14 +58,6 @@ def first_sessions(delivery: Path, folder: Path, count: int, change=lambda line:
     lines = [line if number < 10 else change(line) for number, part in enumerate(sessions) for line in part]
     (folder / prices.name).write_bytes(b"".join(lines))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _train_in_this_process():
-    """Folds are trained here: a process for each has tests of its own, and takes longer than the training."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "launch", train_run)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,8 @@ def write_run(folder: Path, planted: Planted, overrides: dict[str, Any], preset:
     columns = [fit_robust_scaling(planted.raw[planted.split == "train", index]) for index in range(len(names))]
     folder.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(folder / "training_set.parquet")
-    write_text(folder / "config.json", resolve(preset, {"machine.device": "cpu", **overrides}).to_json())
+    config = resolve(preset, {"machine.device": "cpu", "model.learners": "net", **overrides})
+    write_text(folder / "config.json", config.to_json())
     statistics = {
         "features": names,
         "median": [column.median for column in columns],

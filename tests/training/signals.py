@@ -80,7 +80,8 @@ def _steps(z: np.ndarray) -> np.ndarray:
 
 def write(folder: Path, signal: Signal, preset: str = "nightly", **overrides: Any) -> Path:
     """Write the run folder that the assembly would: training set, statistics, configuration."""
-    config = resolve(preset, {"machine.device": "cpu", **{k.replace("__", "."): v for k, v in overrides.items()}})
+    own = {key.replace("__", "."): value for key, value in overrides.items()}
+    config = resolve(preset, {"machine.device": "cpu", "model.learners": "net", **own})
     train = signal.split == "train"
     target = RankTarget.fit(signal.returns[train])
     names = [f"f{at}" for at in range(FEATURES)]

@@ -107,7 +107,7 @@ def write_market(folder: Path, market: Market, settings: dict[str, Any]) -> Path
     pl.concat([frame.with_columns(weight=pl.lit(1.0, pl.Float32)), raw], how="horizontal").write_parquet(
         folder / "training_set.parquet"
     )
-    write_text(folder / "config.json", resolve("nightly", settings).to_json())
+    write_text(folder / "config.json", resolve("nightly", {"model.learners": "net", **settings}).to_json())
     write_json(
         folder / "feature_statistics.json",
         {

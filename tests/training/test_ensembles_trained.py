@@ -186,7 +186,7 @@ def test_settings_of_one_net_store_no_parts(make_run, tiny):
 def test_a_trained_stack_scores_what_was_fitted_on_validation(make_run, tiny, learners):
     folder = known_features(make_run(tiny, **QUICK, model__members=2, model__learners=learners), tiny)
     path = folder / "training_set.parquet"
-    sessions = pl.int_range(pl.len()).cast(pl.Int32) // (tiny.y.size // 60)
+    sessions = pl.int_range(pl.len()).cast(pl.Int32) // (tiny.y.size // 150)
     pl.read_parquet(path).with_columns(session=sessions.cast(pl.Date)).write_parquet(path)
     result = train_run(folder)
     loaded = load_model(folder / "best_model.json")
@@ -197,7 +197,9 @@ def test_a_trained_stack_scores_what_was_fitted_on_validation(make_run, tiny, le
         guarded = loaded.net.guard(torch.tensor(tiny.raw))
         parts = Forecaster(loaded.net.body, None, loaded.trees, ridge=loaded.ridge).parts(guarded)
     days = pl.read_parquet(path)["session"].cast(pl.Int32).to_numpy()
-    stack = fit_stack(parts[:, rows], tiny.y[rows].astype(np.float32).astype(float), days[rows], names, 0.5)
+    stack = fit_stack(
+        parts[:, rows], tiny.y[rows].astype(np.float32).astype(float), days[rows], names, 0.5, prior_slope=0.0
+    )
     assert [part.weight for part in stack.parts] == pytest.approx([part.weight for part in result.parts], abs=1e-6)
     assert loaded.model_card.slope == pytest.approx(stack.slope, abs=1e-6)
     assert stack.slope > 0

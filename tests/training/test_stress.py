@@ -41,7 +41,8 @@ def test_market_is_as_dirty_as_promised():
 def test_grid_has_36_configurations_of_a_small_and_the_ambitious_net():
     assert len(set(GRID)) == 36
     ambitious = PRESETS["ambitious"]().model  # the grid was measured with less dropout
-    assert ambitious.model_copy(update={"dropout": 0.1}) == resolve("nightly", NETS["ambitious"]).model
+    grid = resolve("nightly", {"model.learners": "net", **NETS["ambitious"]}).model
+    assert ambitious.model_copy(update={"dropout": 0.1}) == grid
     statistics = NetworkInputs(features=[str(i) for i in range(10)], median=[0.0] * 10, scale=[1.0] * 10)
     built = {name: build_model(resolve("nightly", net).model, statistics) for name, net in NETS.items()}
     assert {name: count_parameters(net) for name, net in built.items()} == PARAMETERS

@@ -28,8 +28,8 @@ STOPPED_EARLY = TrainingConfig(validations_per_epoch=0, keep_start=True)
 
 
 def nightly() -> RunConfig:
-    """The default: guard in the model, pre-norm residual net, batch 1024 with a square-root scaled rate."""
-    return RunConfig(preset="nightly", training=STOPPED_EARLY)
+    """The default: a stack of ridge, LightGBM and a guarded pre-norm residual net of batch 1024."""
+    return RunConfig(preset="nightly", model=ModelConfig(learners=("ridge", "lightgbm", "net")), training=STOPPED_EARLY)
 
 
 def smoke() -> RunConfig:

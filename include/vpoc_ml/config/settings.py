@@ -295,9 +295,9 @@ class ModelConfig(ChangedSection):
     )
     learners: tuple[Literal["ridge", "lightgbm", "net"], ...] = Field(
         ("net",),
-        description="Learners of a stack: net, and ridge or lightgbm or both. Weights and slope come from validation"
-        " rows; where these show no skill, the stack is the constant. net: no stack.",
-        json_schema_extra={"examples": ["net", "ridge lightgbm net"]},
+        description="Learners of a stack: net, and ridge or lightgbm or both. Earlier folds choose weights and slope;"
+        " with one split, validation rows do. net: no stack.",
+        json_schema_extra={"examples": ["net", "ridge,lightgbm,net"]},
     )
 
     @field_validator("hidden_dims")

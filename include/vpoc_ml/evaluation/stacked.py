@@ -15,12 +15,10 @@ from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.evaluation.fold_predictions import PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, Forecast, forecast_columns
-from vpoc_ml.models.stacking import apply_stack, fit_stack, mix
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, apply_stack, fit_stack, mix
 
 STACK_SESSIONS = 500
 """Newest sessions on which weights and slope are fitted, about two years; more react later and cost more."""
-ENOUGH_SESSIONS = 20
-"""With fewer sessions before it, a fold keeps the weights of its validation sessions."""
 
 
 def part_names(track: pl.DataFrame) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
 """Weights and slope of a stack of learners, fitted on predictions that were made out of sample.
 
 The weights start at the best simple learner and move to the weights that fit best only as far as held-out sessions
-show a gain. The slope starts at 1 and falls where the scores are wider than what they explain: the Huber loss is then
-no worse than that of the constant beyond noise. All errors are sandwich errors over sessions, because rows of one
-session are not independent.
+show a gain. The slope falls where the scores are wider than what they explain: the Huber loss is then no worse than the
+constant's beyond noise. All errors are sandwich errors over sessions, because rows of one session are not independent.
 """
 
 from __future__ import annotations
@@ -25,17 +24,24 @@ ALL, RIDGE, TREES = "all", "ridge", "lightgbm"
 SIMPLE = (RIDGE, TREES)
 MAX_SLOPE = 1.5
 """Largest slope. A learner of mean ranks needs about this much for the median rank, which a small delta estimates."""
+ENOUGH_SESSIONS = 20
+"""Sessions that can compare networks with simple learners: predictions of earlier folds, or validation sessions."""
 GROUPS = 5
 """Groups of consecutive sessions. Weights are fitted on all but one and measured on that one."""
 TIE = 1e-6
 """Penalty, as a share of the mean variance of the scores, that divides a weight evenly among equal learners."""
 FLAT = 1e-9
 """Standard deviation below which a learner's scores are a constant and have no weight."""
-NEWTON_STEPS = 50
 
 
 def fit_stack(
-    scores: Floats, y: Floats, session: Ints, names: Sequence[str], zero_rank: float, delta: float = 0.1
+    scores: Floats,
+    y: Floats,
+    session: Ints,
+    names: Sequence[str],
+    zero_rank: float,
+    delta: float = 0.1,
+    prior_slope: float = 1.0,
 ) -> Stack:
     """Fit weights and slope on rows that none of the learners was fitted on.
 
@@ -45,10 +51,11 @@ def fit_stack(
     predictions. With the coefficient a and its error e over sessions, the result is s + a (1 - (e / a)^2)+ (b - s),
     divided by its sum. The factor is the positive part of James and Stein's estimator; the step is at most 1.
 
-    Slope: b is the Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin. The slope is
-    1 + (1 - (e / (b - 1))^2)+ (b - 1), limited to [0, 1.5]: the learners' own scale, unless sessions show another one.
-    With scores that are too wide, or a signal that has changed its sign, it falls to 0. The origin is 0.5 and not
-    ``zero_rank``: a slope of 0 is then the constant, also where prices rise more often than they fall.
+    Slope: b is the Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin, p the prior.
+    It is p + (1 - (e / (b - p))^2)+ (b - p), limited to [0, 1.5]. With p = 1 it is the learners' own scale, unless
+    sessions show another one; with scores that are too wide, or a signal that has changed its sign, it falls to 0. The
+    origin is 0.5 and not ``zero_rank``: a slope of 0 is then the constant, also where prices rise more often than they
+    fall.
 
     Args:
         scores: [learners, rows] in rank units.
@@ -57,6 +64,7 @@ def fit_stack(
         names: learners, in the order of ``scores``.
         zero_rank: rank of a zero return, the learners' threshold between down and up.
         delta: of the Huber loss, in rank units.
+        prior_slope: 1; 0 for rows that have chosen epochs and penalties of the learners, which look better there.
 
     Returns:
         The stack. With fewer than five sessions it is the constant, with all weight on a simple learner. A common
@@ -80,7 +88,7 @@ def fit_stack(
     held_weights = np.stack([_weights(*pair, shrinkage, simple[0]) for pair in zip(alone, together, strict=True)])
     held_score = sum(weight[block] * (score - MIDDLE) for weight, score in zip(held_weights.T, scores, strict=True))
     found, error = _huber_slope(held_score, target, block, delta)
-    slope = min(max(1.0 + _shrunk(found - 1.0, error), 0.0), MAX_SLOPE)
+    slope = min(max(prior_slope + _shrunk(found - prior_slope, error), 0.0), MAX_SLOPE)
     start = _best_simple(gram, cross, simple)
     return constant.model_copy(
         update={
@@ -194,7 +202,7 @@ def _weights(start: Floats, best: Floats, shrinkage: float, fallback: int) -> Fl
 def _huber_slope(x: Floats, target: Floats, block: Ints, delta: float) -> tuple[float, float]:
     """Return the slope through the origin with the smallest Huber loss, and its error over sessions.
 
-    The slope is 1 without an error where the scores do not vary or too few rows are within ``delta``.
+    The slope is 1 without an error where the scores do not vary or no row is within ``delta``.
     """
     from scipy.optimize import brentq
 

@@ -28,7 +28,7 @@ from vpoc_ml.models.ensemble import Ensemble
 from vpoc_ml.models.forecaster import Floats, Forecaster, best_weights
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.ridge import Ridge, fit_ridge
-from vpoc_ml.models.stacking import RIDGE, TREES, fit_stack, mix
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, RIDGE, SIMPLE, TREES, fit_stack, mix
 from vpoc_ml.models.trees import ROUNDS, SQUARED, Trees, fit_trees, huber, weak_signal
 from vpoc_ml.training.engines.eager import AVERAGE
 from vpoc_ml.training.loop.data import Rows
@@ -154,6 +154,7 @@ def _weights(
     """Return the weight of each part, and the slope of a stack.
 
     They come from the choices of a refit, else from the validation rows; with ``session`` [rows] they are a stack's.
+    With few sessions networks have no weight: the same rows have chosen their epoch.
     """
     if choices is not None:
         return np.array([choices.weights[name] for name in forecaster.names]), choices.slope
@@ -162,8 +163,12 @@ def _weights(
     scores = np.concatenate(blocks, axis=1)
     if session is None:
         return best_weights(scores, ranks.validation), None
-    stack = fit_stack(scores, ranks.validation, session, forecaster.names, MIDDLE)
-    return np.array([part.weight for part in stack.parts]), stack.slope
+    few = len(np.unique(session)) < ENOUGH_SESSIONS
+    names = [name for name in forecaster.names if name in SIMPLE or not few]
+    known = scores[[forecaster.names.index(name) for name in names]]
+    stack = fit_stack(known, ranks.validation, session, names, MIDDLE, prior_slope=0.0)
+    weights = {part.name: part.weight for part in stack.parts}
+    return np.array([weights.get(name, 0.0) for name in forecaster.names]), stack.slope
 
 
 def _with_parts(
