@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import rankdata
 
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.track_record import Fold, FoldModel, Period
+from vpoc_ml.config import resolve
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.fold_predictions import predict_fold
 from vpoc_ml.evaluation.stacked import earlier_stack, part_names, stacked_track
+from vpoc_ml.evaluation.walk_forward import evaluate_track, track_record
+from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.stacking import ENOUGH_SESSIONS, apply_stack, fit_stack
+from vpoc_ml.reports.run_report import ReportContext, write_report
 
 SIZES = (30, 25, 10)
 """Test sessions of the folds."""
 DELTA = 0.1
+CONFIG = resolve("smoke")
 QUANTILES = tuple(np.linspace(-0.002, 0.002, 1001))
 
 
@@ -121,3 +129,36 @@ def test_without_parts_there_is_no_stack(track):
     assert part_names(plain) == ()
     assert earlier_stack(plain, plain["ts"].max(), DELTA) is None
     assert stacked_track(plain, DELTA)[0].equals(plain)
+
+
+@pytest.mark.slow
+def test_the_report_shows_the_stack_of_each_fold_and_every_learner_alone(track, tmp_path, instrument):
+    stacked, stacks = stacked_track(track, DELTA)
+    folds, models = folds_of(stacked)
+    record = track_record(stacked, folds, models, stacks, "settings", CONFIG)
+    write_json(tmp_path / layout.TRACK_RECORD, record.to_json())
+    evaluate_track(tmp_path, stacked, "settings", CONFIG, instrument, train_rows=1000)
+    page = write_report(tmp_path, CONFIG, ReportContext(instrument, pl.DataFrame(), {})).read_text()
+    assert page.count("slope&nbsp;") == 3
+    assert "net&nbsp;1.00" in page, "the first fold keeps its weights"
+    assert f"ridge&nbsp;{weights(stacks['C'])['ridge']:.2f}" in page
+    for name, ranked in (("net", False), ("ridge", True)):
+        alone = rankdata(stacked["part_all" if name == "net" else "part_ridge"].to_numpy())
+        ic = np.corrcoef(alone, rankdata(stacked["ret"].to_numpy()))[0, 1]
+        assert record.learners[name].rank_ic.value == pytest.approx(ic)
+        assert (record.learner_gains[name].huber_gain.low > 0) is ranked
+        assert f"{ic:.4f} <small>" in page
+    assert "Skill against training sessions" in page
+
+
+def folds_of(track):
+    """The folds of a track record, and records of their models, whose own weights are on the network."""
+    folds, models = [], {}
+    for number, name in enumerate(track["fold"].unique(maintain_order=True)):
+        days = track.filter(pl.col("fold") == name)["session"].unique().sort()
+        test = Period(first=days[0], last=days[-1], sessions=len(days))
+        window = Period(first=date(2024, 1, 1), last=date(2024, 12, 31), sessions=100 + number)
+        folds.append(Fold(name=name, key=name.lower(), train=window, validation=window, test=test))
+        own = {"ridge": 0.0, "all": 1.0}
+        models[name] = FoldModel.model_construct(best_epoch=3, preset="smoke", train_rows=9, parts=own, slope=0.5)
+    return folds, models

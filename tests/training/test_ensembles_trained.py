@@ -182,6 +182,18 @@ def test_settings_of_one_net_store_no_parts(make_run, tiny):
     assert model_card.model.members == 1
 
 
+def test_few_validation_sessions_give_a_network_no_weight_in_a_stack(make_run, tiny):
+    """12 sessions have chosen its epoch, and are too few to compare it with ridge."""
+    learners = ("ridge", "lightgbm", "net")
+    folder = known_features(make_run(tiny, **QUICK, model__learners=learners), tiny)
+    path = folder / "training_set.parquet"
+    sessions = pl.int_range(pl.len()).cast(pl.Int32) // (tiny.y.size // 60)
+    pl.read_parquet(path).with_columns(session=sessions.cast(pl.Date)).write_parquet(path)
+    weights = {part.name: part.weight for part in train_run(folder).parts}
+    assert weights["all"] == 0
+    assert weights["ridge"] + weights["lightgbm"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("learners", [("ridge", "net"), ("lightgbm", "net"), ("net", "lightgbm", "ridge")])
 def test_a_trained_stack_scores_what_was_fitted_on_validation(make_run, tiny, learners):
     folder = known_features(make_run(tiny, **QUICK, model__members=2, model__learners=learners), tiny)

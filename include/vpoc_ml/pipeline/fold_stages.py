@@ -370,6 +370,7 @@ def refit_choices(run: Run, plan: FoldPlan) -> RefitChoices:
     Weights and slope of a stack are fitted on the predictions of all folds, as for a fold that begins after the
     training sessions. Where these are few, and for a blend, they are the mean of the folds' own.
     """
+    from vpoc_ml.evaluation.fold_predictions import PART
     from vpoc_ml.evaluation.stacked import earlier_stack
 
     models = [_require_fold_model(run, fold) for fold in plan.folds]
@@ -380,7 +381,8 @@ def refit_choices(run: Run, plan: FoldPlan) -> RefitChoices:
     weights = {name: statistics.fmean(model.parts[name] for model in same) for name in same[-1].parts}
     slope = statistics.fmean(slopes) if slopes else None
     if slopes:
-        track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS)
+        columns = ["ts", "session", "label_end", "y", *(f"{PART}{name}" for name in weights)]
+        track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS, columns)
         known = track.filter(pl.col("session") <= refit_sessions(run, plan)[-1].session)
         end = known["ts"].max()
         if isinstance(end, datetime):
