@@ -18,6 +18,8 @@ from vpoc_ml.lake.store import BuildKey, Lake
 
 from .short_days import MINUTES, bars_of, walk
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2024, 7, 1, 22, 30, tzinfo=UTC)
 # contract -> first and last session of its file, first and last as the front contract
 FILES = {"H24": (0, 50, 0, 44), "M24": (30, 100, 45, 100)}

@@ -19,6 +19,8 @@ from vpoc_ml.pipeline.run import open_run
 
 from .nights import H, M
 
+pytestmark = pytest.mark.slow
+
 ARTIFACT = "leakage/proof.json"
 NEWEST = "ESM23"
 

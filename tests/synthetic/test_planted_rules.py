@@ -40,6 +40,8 @@ from vpoc_ml.synthetic.planted_rules import (
 )
 from vpoc_ml.synthetic.price_path import MarketBlock, simulate
 
+pytestmark = pytest.mark.slow
+
 ES = instrument("ES")
 DAYS = sessions(ES.calendar, date(2022, 1, 3), date(2022, 3, 1))
 SEEDS = range(10)

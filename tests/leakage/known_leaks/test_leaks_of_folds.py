@@ -24,6 +24,8 @@ from vpoc_ml.models.stacking import fit_stack
 
 from .planted_builders import NIGHTLY, PLAIN, SEED, caught, features_of
 
+pytestmark = pytest.mark.slow
+
 CONFIG = config_for_proof(NIGHTLY)
 CORRECT = walk_forward_builder(CONFIG)
 TICKS = 10
