@@ -18,7 +18,7 @@ from vpoc_ml.errors import ArtifactError
 class ModelPart(BaseModel):
     """One part of a model (a group of networks, ridge, or the trees) and its weight in the mix.
 
-    ``zero_rank`` is the part's score of an unchanged price. Models stored without it are no learners of a fold.
+    ``zero_rank`` is the part's score of an unchanged price; 0.5 in models of older versions, which did not store it.
     """
 
     model_config = ConfigDict(frozen=True)
