@@ -17,7 +17,7 @@ PACKAGE = Path(vpoc_ml.__file__).parent
 BARS = ("vpoc_ml.ingest.bars", "vpoc_ml.ingest.detect_append")
 FEATURES = ("vpoc_ml.features.build",)
 TRAINING = (TRAINING_PRODUCER,)
-PREDICTIONS = ("vpoc_ml.scoring", "vpoc_ml.models.bundle")
+PREDICTIONS = ("vpoc_ml.scoring.batch", "vpoc_ml.models.bundle")
 PRODUCERS = (BARS, FEATURES, TRAINING, PREDICTIONS)
 
 
@@ -64,7 +64,7 @@ def append(line):
         "vpoc_ml/models/mlp.py",
         "vpoc_ml/dataset/scalers.py",
         "vpoc_ml/dataset/targets/scaled.py",
-        "vpoc_ml/scoring.py",
+        "vpoc_ml/scoring/batch.py",
     ],
 )
 def test_predictions_become_stale_when_code_of_the_model_changes(closure, changed, path):

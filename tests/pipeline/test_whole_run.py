@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import polars as pl
 import pytest
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts.schemas import PREDICTIONS
 from vpoc_ml.errors import GateFailedError
-from vpoc_ml.lake.store import Lake
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion_stages import model_store
 from vpoc_ml.pipeline.stages import STAGES
@@ -85,6 +87,65 @@ def test_the_table_of_stages_names_what_each_stage_writes(promoted, written, sta
     tables = [key for key in keys if key.endswith(".parquet") and f"{key.removesuffix('.parquet')}.json" in keys]
     unnamed = [key for key in tables if not any(pattern.fullmatch(key) for pattern in patterns)]
     assert unnamed == [], "the stage wrote tables that the table of stages does not name"
+
+
+def stored_scores(lake):
+    (key,) = Lake(lake).keys("predictions")
+    return key, Lake(lake).read_frame(key)
+
+
+def test_scores_have_intervals_that_hold_what_they_state_and_few_rows_abstain(promoted):
+    summary, (_, frame) = pipeline.summarize(promoted, "first"), stored_scores(promoted)
+    assert frame.schema == pl.Schema(PREDICTIONS)
+    scores = summary.scores
+    assert (scores.rows_out, scores.added, scores.abstained) == (frame.height, frame.height, frame["abstained"].sum())
+    assert scores.rows_in == frame.height + scores.quarantined
+    assert scores.abstained < 0.02 * frame.height
+    assert scores.coverage.rows > 5000
+    assert abs(scores.coverage.share - 0.9) < 0.03
+    assert (frame["low"] <= frame["prediction"]).all()
+    assert (frame["low_ticks"] < frame["high_ticks"]).all()
+    report = (Lake(promoted).root / "runs" / "first" / "report.html").read_text()
+    assert "intervals for 90 % held" in report
+
+
+def test_a_stored_score_stays_and_bars_without_one_are_added(promoted, tmp_path):
+    lake = str(shutil.copytree(promoted, tmp_path / "lake"))
+    key, frame = stored_scores(lake)
+    before = Lake(lake).require_manifest(key)
+    assert pipeline.score(lake, "first", NOW).skipped
+    kept = frame[:-7].with_columns(prediction=pl.lit(0.123))
+    older = BuildKey({**before.inputs, "features": "of an earlier night"}, before.config, before.code)
+    Lake(lake).write_frame(key, kept, older, before.details)
+    result = pipeline.score(lake, "first", NOW)
+    assert (result.skipped, result.added, result.reason) == (False, 7, "inputs changed: features")
+    assert stored_scores(lake)[1].equals(pl.concat([kept, frame[-7:]]))
+    Lake(lake).write_frame(key, kept, BuildKey(before.inputs, before.config, "other code"), before.details)
+    assert pipeline.score(lake, "first", NOW).added == frame.height
+    assert stored_scores(lake)[1].equals(frame)
+
+
+def test_old_vix_and_features_that_lag_the_bars_are_refused_with_what_to_do(promoted, tmp_path):
+    lake = str(shutil.copytree(promoted, tmp_path / "lake"))
+    vix, features = "vix/VIX.parquet", "features/ES/ESH23.parquet"
+
+    def shorten(key, column, end):
+        frame, manifest = Lake(lake).load(key)
+        build_key = BuildKey(manifest.inputs, manifest.config, manifest.code)
+        Lake(lake).write_frame(key, frame.filter(pl.col(column) < end), build_key)
+
+    shorten(features, "ts", datetime(2023, 3, 17, 13, 25, tzinfo=UTC))
+    result = pipeline.score(lake, "first", NOW)
+    assert (result.refused, result.rows_out, result.version) == (True, 0, None)
+    assert result.reason == (
+        "not scored: the features of ESH23 end at 2023-03-17T13:24:00+00:00 and its bars end at"
+        " 2023-03-17T13:29:00+00:00, scoring.max_feature_lag_minutes is 0; run vpoc-ml features or raise the setting"
+    )
+    shorten(vix, "date", date(2023, 3, 14))  # bars of 17 March lack the closes of the 14th, 15th and 16th
+    assert pipeline.score(lake, "first", NOW).note == (
+        "not scored: 3 sessions lie between the last VIX close, of 2023-03-13, and the newest bar's session,"
+        " scoring.max_vix_age_sessions is 2; deliver a newer VIX file or raise the setting"
+    )
 
 
 def test_the_readmes_notebook_example_runs(promoted):

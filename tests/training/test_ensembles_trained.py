@@ -20,7 +20,7 @@ from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.models.ridge import fit_ridge
 from vpoc_ml.models.stacking import apply_stack, fit_stack
 from vpoc_ml.registry.model_key import ModelKey
-from vpoc_ml.scoring import score_bars
+from vpoc_ml.scoring.batch import ScoringRules, score_bars
 from vpoc_ml.training.launch import saving
 from vpoc_ml.training.launch.job import train_run
 
@@ -111,10 +111,15 @@ def test_scored_bars_are_those_predictions(make_run, tiny):
                 end=datetime(2025, 3, 3, 5, tzinfo=UTC), time_unit="us",
             ),
         }
-    ).with_columns(contract=pl.lit("ESH25"), session=pl.lit(date(2025, 3, 3)))  # fmt: skip
+    ).with_columns(contract=pl.lit("ESH25"), session=pl.lit(date(2025, 3, 3)), close=5000.0)  # fmt: skip
     cells = [pl.Series(name, tiny.raw[: bars.height, at]) for at, name in enumerate(NAMES)]
-    scores = score_bars(loaded, bars.with_columns(cells), model_version=1, key=ModelKey("ES", "1m", "rank"))
-    assert np.array_equal(scores.frame["prediction"].to_numpy(), loaded.predict(tiny.raw[: bars.height]))
+    key, rules = ModelKey("ES", "1m", "rank"), ScoringRules(None, None, None, 0.25)
+    given = bars.with_columns(cells)
+    scores = score_bars(loaded, given, rules, model_version=1, key=key)
+    predicted = loaded.predict(tiny.raw[: bars.height])
+    np.testing.assert_allclose(scores.frame["prediction"].to_numpy(), predicted, rtol=1e-6)
+    alone = [score_bars(loaded, given[at : at + 1], rules, model_version=1, key=key).frame for at in range(70)]
+    assert pl.concat(alone).equals(scores.frame[:70]), "the score of a bar does not depend on the other bars"
     up = loaded.predict(tiny.raw[: bars.height]) > loaded.zero_rank
     assert np.array_equal(scores.frame["direction"].to_numpy() == 1, up)
 

@@ -78,6 +78,7 @@ QUARANTINE = "quarantine"
 SESSIONS = "sessions"
 DEVELOPING = "developing"
 FEATURES = "features"
+PREDICTIONS = "predictions"
 CONTRACT_KINDS = (BARS, QUARANTINE, SESSIONS, DEVELOPING, FEATURES)
 """Artifacts that exist once per contract."""
 
@@ -187,7 +188,7 @@ def fold_predictions_key(symbol: str, key: str) -> str:
 
 def predictions_key(model_key: str, version: int, contract: str) -> str:
     """Return the key of a model version's scores of a contract."""
-    return f"predictions/{model_key}/v{version}/{contract}.parquet"
+    return f"{PREDICTIONS}/{model_key}/v{version}/{contract}.parquet"
 
 
 def run_reports(run: str) -> str:

@@ -87,7 +87,14 @@ class RollDetails(JsonArtifact):
 
 
 class ScoresDetails(JsonArtifact):
-    """Details of ``predictions/``: new bars, and those of them without a prediction."""
+    """Details of ``predictions/``.
+
+    Attributes:
+        rows_in: bars of the contract after the champion's training.
+        quarantined: those of them without a prediction.
+        abstained: predictions without a direction.
+    """
 
     rows_in: int
     quarantined: int
+    abstained: int = 0

@@ -238,6 +238,22 @@ class DelaySkill(_Section):
     rank_ic: dict[str, float | None]
 
 
+class Residuals(_Section):
+    """Errors of the candidate on rows that it was not trained on: rank of the return minus prediction.
+
+    Attributes:
+        rows: rows they are of.
+        tails: probabilities of an error below ``low`` and, as likely, above ``high``; ascending.
+        low, high: order statistics of the errors, one for each tail: at least 1 - 2 x tail of new errors lie between
+            them if they are exchangeable with these.
+    """
+
+    rows: int
+    tails: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
 class Metrics(JsonArtifact):
     """Metrics of a run on its test rows.
 
@@ -265,6 +281,8 @@ class Metrics(JsonArtifact):
         folds: folds of the track record that the metrics were computed on; 0: one split of the sessions.
         preset_key: identity of settings and code that the folds share; None for one split.
         champion_sessions: sessions on which candidate and champion were compared; None where they are all of them.
+        residuals: errors of the candidate, from which intervals of its predictions follow; None in files of the
+            previous release.
     """
 
     rows: int
@@ -290,6 +308,7 @@ class Metrics(JsonArtifact):
     folds: int = 0
     preset_key: str | None = None
     champion_sessions: int | None = None
+    residuals: Residuals | None = None
 
     @property
     def candidate(self) -> ModelMetrics:

@@ -28,6 +28,19 @@ class ModelPart(BaseModel):
     zero_rank: float = 0.5
 
 
+class TrainingDistances(BaseModel):
+    """How far the training rows of a model lie from their centre.
+
+    The distance of a row is the mean square of its guarded features. ``distances[i]`` is the quantile ``levels[i]`` of
+    the distances of all training rows; both ascend.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    levels: tuple[float, ...]
+    distances: tuple[float, ...]
+
+
 class Stack(JsonArtifact):
     """How the scores of several learners become one score in rank units.
 
@@ -71,6 +84,8 @@ class ModelCard(JsonArtifact):
         parts: parts of a blend or stack with their weights; None for a single part.
         slope: slope of a stack's output, 0 to 1.5; None without a stack.
         name: file name of the model without its ending.
+        distances: distances of the training rows, by which a new row is recognised as unlike them; None in models of
+            older versions.
     """
 
     features: tuple[str, ...]
@@ -90,6 +105,7 @@ class ModelCard(JsonArtifact):
     parts: tuple[ModelPart, ...] | None = None
     slope: float | None = None
     name: str | None = None
+    distances: TrainingDistances | None = None
 
     def learned_until(self) -> datetime:
         """Return the end of the last label that the model was trained or stopped on, UTC.

@@ -10,7 +10,7 @@ from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.artifacts.sources import UnreadableFile
-from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, LeakageGateResult, StageResult
+from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, LeakageGateResult, ScoreResult, StageResult
 
 
 class StageFailure(BaseModel):
@@ -89,6 +89,7 @@ class RunSummary(JsonArtifact):
         data: age of the bars; None before the gate on bars passed.
         metrics: None before the evaluation.
         decision: None before the decision.
+        scores: result of the scoring; None before it.
         unreadable: files that were not used.
         notes: sentences about files, contracts and sessions that were left out.
         lost: front sessions that no file holds, and rolls without a step.
@@ -105,6 +106,7 @@ class RunSummary(JsonArtifact):
     data: DataAge | None
     metrics: Metrics | None
     decision: Decision | None
+    scores: ScoreResult | None = None
     unreadable: tuple[UnreadableFile, ...]
     notes: tuple[str, ...]
     lost: tuple[str, ...]

@@ -101,6 +101,26 @@ TRACK_KEYS: Schema = {
 }
 """Rows of a track record, before the columns of its learners: for each one its rank and ``<learner>_zero``, Float64."""
 
+PREDICTIONS: Schema = {
+    **FEATURE_KEYS,
+    "known_at": TIME,
+    "prediction": pl.Float64(),
+    "low": pl.Float64(),
+    "low_ticks": pl.Float64(),
+    "high": pl.Float64(),
+    "high_ticks": pl.Float64(),
+    "distance": pl.Float64(),
+    "abstained": pl.Boolean(),
+    "direction": pl.Int8(),
+    "model_version": pl.Int64(),
+    "instrument": pl.String(),
+    "horizon": pl.String(),
+    "target": pl.String(),
+}
+"""One row for each scored bar. ``known_at`` is the end of the bar, the earliest time at which the prediction can exist.
+``prediction``, ``low`` and ``high`` are in rank units, the ``_ticks`` in ticks from the close; bounds are null without
+intervals. ``direction`` is -1, 0 or +1, and 0 where the row ``abstained``."""
+
 SPLITS = ("train", "validation", "test")
 
 DAILY_FIGURES: Schema = {

@@ -266,11 +266,24 @@ class DecisionResult(StageResult, Decision):
     note: str | None = None
 
 
+class Coverage(JsonArtifact):
+    """Share of the known returns that lie in the intervals of their predictions, and the rows and sessions it is of."""
+
+    share: float
+    rows: int
+    sessions: int
+
+
 class ScoreResult(WorkResult):
-    """Result of ``score``.
+    """Result of ``score``. ``quarantined`` counts the bars that lack a feature.
 
     Attributes:
         note: why nothing was scored; None if something was.
+        refused: nothing was scored because bars, VIX or features are too old.
+        added: new scores of this call.
+        abstained: scores without a direction, because their rows are unlike the training rows.
+        coverage: of the newest sessions; None while no return of a score is known.
+        stated_coverage: ``scoring.coverage``; None for a champion without intervals.
         key: key of the champion's model.
         version: the champion's version.
         scored_at: ISO timestamp.
@@ -278,6 +291,11 @@ class ScoreResult(WorkResult):
     """
 
     note: str | None = None
+    refused: bool = False
+    added: int = 0
+    abstained: int = 0
+    coverage: Coverage | None = None
+    stated_coverage: float | None = None
     key: str | None = None
     version: int | None = None
     scored_at: str | None = None

@@ -33,6 +33,7 @@ from vpoc_ml.config.settings import (
     QualityConfig,
     QualityThresholds,
     RunConfig,
+    ScoringConfig,
     Section,
     TrainingConfig,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "QualityConfig",
     "QualityThresholds",
     "RunConfig",
+    "ScoringConfig",
     "Section",
     "TrainingConfig",
     "ambitious",

@@ -618,6 +618,45 @@ class PromotionConfig(Section):
     require_approval: bool = Field(False, description="Wait for a person before the champion changes.")
 
 
+class ScoringConfig(Section):
+    """What a prediction for a new bar must satisfy. No setting here is part of a training fingerprint."""
+
+    abstain_quantile: float = Field(
+        0.999,
+        ge=0.5,
+        le=1,
+        description="Share of the training rows that are nearer to the training data than a row may be to get a"
+        " direction; a lower one abstains more often. 1: no row abstains.",
+    )
+    coverage: float = Field(
+        0.9,
+        ge=0.5,
+        le=0.99,
+        description="Share of the returns that the interval of a prediction is to hold; a higher one widens it. Rounded"
+        " up to whole percent.",
+    )
+    coverage_sessions: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="Newest labelled sessions over which the coverage is reported; more react later and vary less.",
+    )
+    max_vix_age_sessions: int = Field(
+        2,
+        ge=0,
+        le=ANY_AGE,
+        description="Most sessions between the newest VIX close and the newest bar's session; with more, nothing is"
+        " scored. Holidays give one or two. 10000: closes of any age.",
+    )
+    max_feature_lag_minutes: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Most minutes by which the features may end before the bars; with more, nothing is scored. A higher"
+        " one scores while features are still missing.",
+    )
+
+
 class RunConfig(Section):
     """The configuration of one run. ``preset`` names the preset that the values started from."""
 
@@ -632,6 +671,7 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     quality: QualityConfig = QualityConfig()
     promotion: PromotionConfig = PromotionConfig()
+    scoring: ScoringConfig = ScoringConfig()
     machine: MachineConfig = MachineConfig()
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ from vpoc_ml.errors import ArtifactError, InsufficientSessionsError, MissingInpu
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.backtest import backtest
 from vpoc_ml.evaluation.bootstrap import Resamples, draw
+from vpoc_ml.evaluation.conformal import residual_quantiles
 from vpoc_ml.evaluation.executable import entry_delays, label_skill
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows, RankModel, predict
 from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
@@ -154,6 +155,7 @@ def measure(
         label_skill=label_skill(test, shown, resamples),
         entry_delays=entry_delays(test, shown),
         champion_sessions=common_sessions,
+        residuals=residual_quantiles(rows.y - candidate.rank),
     )
 
 

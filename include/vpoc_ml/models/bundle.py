@@ -26,6 +26,7 @@ from vpoc_ml.dataset.targets import Target
 from vpoc_ml.errors import CheckpointError, InputError, InvalidValueError
 from vpoc_ml.lake.atomic import write_bytes, write_json
 from vpoc_ml.models.build import build_model, stored_target
+from vpoc_ml.models.distance import row_distances
 from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.ridge import Ridge
@@ -152,21 +153,39 @@ class LoadedModel:
         """Return the score of each row [n] from the scores of the parts [parts, n]."""
         return self._forecaster.mixed(parts)
 
+    def distances(self, raw: Floats) -> npt.NDArray[np.float64]:
+        """Return the distance of each row from the training rows [n]; see ``row_distances``. Arguments as ``predict``.
+
+        Raises:
+            InputError: another number of columns.
+        """
+        self._require_columns(raw)
+        with torch.inference_mode():
+            return row_distances(self._guarded(raw).numpy())
+
     def parts(self, raw: Floats) -> npt.NDArray[np.float64]:
         """Return the score of each part, float64 [parts, n]; arguments and errors are those of ``predict``."""
+        self._require_columns(raw)
+        forecaster = self._forecaster
+        out = np.empty((len(forecaster.names), len(raw)), dtype=np.float64)
+        with torch.inference_mode():
+            for start in range(0, len(raw), BATCH_ROWS):
+                guarded = self._guarded(raw[start : start + BATCH_ROWS])
+                out[:, start : start + BATCH_ROWS] = forecaster.parts(guarded)
+        return out
+
+    def _guarded(self, raw: Floats) -> torch.Tensor:
+        rows = np.array(raw, dtype=np.float64)
+        scaled = rows if self.scaler is None else self.scaler.apply(rows)
+        guarded: torch.Tensor = self.net.guard(torch.from_numpy(scaled))
+        return guarded
+
+    def _require_columns(self, raw: Floats) -> None:
         if raw.ndim != 2 or raw.shape[1] != len(self.features):
             raise InputError(
                 f"Expected {len(self.features)} feature columns in the order of the model"
                 f" ({', '.join(self.features[:3])}, ...); was an array of shape {raw.shape}."
             )
-        forecaster = self._forecaster
-        out = np.empty((len(forecaster.names), len(raw)), dtype=np.float64)
-        with torch.inference_mode():
-            for start in range(0, len(raw), BATCH_ROWS):
-                rows = np.array(raw[start : start + BATCH_ROWS], dtype=np.float64)
-                scaled = rows if self.scaler is None else self.scaler.apply(rows)
-                out[:, start : start + BATCH_ROWS] = forecaster.parts(self.net.guard(torch.from_numpy(scaled)))
-        return out
 
     @property
     def _forecaster(self) -> Forecaster:

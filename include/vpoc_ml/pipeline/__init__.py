@@ -13,7 +13,6 @@ from vpoc_ml.pipeline.stages import SEPARATE, STAGES
 if TYPE_CHECKING:
     from vpoc_ml.pipeline.champion_stages import models as models
     from vpoc_ml.pipeline.champion_stages import rollback as rollback
-    from vpoc_ml.pipeline.champion_stages import score as score
     from vpoc_ml.pipeline.decision_stages import approve as approve
     from vpoc_ml.pipeline.decision_stages import promote_by_hand as promote_by_hand
     from vpoc_ml.pipeline.decision_stages import reject as reject
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
     from vpoc_ml.pipeline.report_stage import publish_reports as publish_reports
     from vpoc_ml.pipeline.run import summarize as summarize
+    from vpoc_ml.pipeline.score_stage import score as score
     from vpoc_ml.pipeline.stages import run_until as run_until
     from vpoc_ml.pipeline.study_stages import analyze_features as analyze_features
     from vpoc_ml.pipeline.study_stages import search as search

@@ -17,6 +17,7 @@ from vpoc_ml.artifacts.stage_results import (
     GateResult,
     ReportsResult,
     RollsResult,
+    ScoreResult,
     TrainingSetResult,
     TrainResult,
 )
@@ -26,6 +27,7 @@ from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.promotion import title_of, tone_of
+from vpoc_ml.reports.sentences import scores_sentence
 from vpoc_ml.reports.terminal_tables import age_text
 
 if TYPE_CHECKING:
@@ -71,6 +73,9 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
         "device": trained.device,
         "parameters": f"{trained.parameters:,}",
     }
+    scores = _scores(run)
+    if scores is not None:
+        facts["scores"] = scores_sentence(scores)
     if trained.trained_in != run.name:
         facts["model reused from"] = trained.trained_in
     stages = [f"gate-{gate}" for gate in GATES]
@@ -84,6 +89,12 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
         notes=_notes(run, rival),
     )
     return write_report(run.folder, run.config, context)
+
+
+def _scores(run: Run) -> ScoreResult | None:
+    """Return the result of stage ``score``; None before it, and if it failed."""
+    stored = run.lake.read_json(layout.stage_key(run.name, "score"))
+    return None if stored is None or "error" in stored else run.result("score", ScoreResult)
 
 
 def _last_test_session(run: Run) -> tuple[pl.DataFrame, dict[str, float]]:

@@ -304,6 +304,7 @@ def summarize(lake: str, run: str) -> RunSummary:
         "data": bars if "age_sessions" in bars else None,
         "metrics": opened.read_json(layout.run_file(run, layout.METRICS)),
         "decision": opened.read_json(layout.run_file(run, layout.DECISION)),
+        "scores": by_stage["score"] if "rows_in" in by_stage.get("score", {}) else None,
         "unreadable": plan.get("unreadable", ()),
         "notes": (*plan.get("notes", ()), *unreviewed),
         "lost": by_stage.get("rolls", {}).get("lost", ()),

@@ -231,7 +231,7 @@ STAGES = (
     Stage("promote", "decision_stages:promote", "run", needs=("decide",), takes_now=True, files=("run",)),
     Stage(
         "score",
-        "champion_stages:score",
+        "score_stage:score",
         "run",
         needs=("evaluate", "promote"),
         produces=("predictions/{model}/v{version}/{contract}.parquet",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics, PolicyMetrics
+from vpoc_ml.artifacts.stage_results import ScoreResult
 from vpoc_ml.artifacts.track_record import TrackRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 
@@ -27,6 +28,24 @@ def after_costs(backtest: BacktestMetrics, rank_ic: Interval | None) -> str:
     else:
         words = "predictive, not tradeable" if predictive else "neither predictive nor tradeable"
     return f"{words}: net {money(backtest.net)} at ${backtest.round_turn_cost:,.2f} a round turn"
+
+
+def scores_sentence(result: ScoreResult) -> str:
+    """Return how many bars the champion has scored, on how many it abstained, and what its intervals held."""
+    if result.version is None:
+        return result.note or "nothing was scored"
+    share = result.abstained / result.rows_out if result.rows_out else 0.0
+    text = (
+        f"version {result.version} has scored {result.rows_out:,} bars, {result.added:,} of them new;"
+        f" {100 * share:.2f} % without a direction, because they are unlike the training rows"
+    )
+    coverage = result.coverage
+    if result.stated_coverage is None or coverage is None:
+        return f"{text}; no interval has met a known return yet"
+    return (
+        f"{text}; intervals for {100 * result.stated_coverage:g} % held {100 * coverage.share:.1f} % of"
+        f" {coverage.rows:,} returns in {coverage.sessions} sessions"
+    )
 
 
 def policy_sentence(policy: PolicyMetrics) -> str:

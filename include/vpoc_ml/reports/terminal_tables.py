@@ -17,7 +17,7 @@ from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.run_summary import DataAge, RunSummary
 from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult
 from vpoc_ml.registry.promotion import title_of, tone_of
-from vpoc_ml.reports.sentences import after_costs
+from vpoc_ml.reports.sentences import after_costs, scores_sentence
 
 _TEXT = ("stage", "contract", "gate", "check", "name", "reason", "model", "baseline")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
@@ -27,8 +27,8 @@ _DIGITS = {"huber": 6, "huber_gain": 6}
 def render(console: Console, summary: RunSummary) -> None:
     """Print the sections of a run's summary that are not empty.
 
-    These are stages, gates, unreadable files, notes, losses and steps at rolls, rows lost to warm-ups, age of the bars,
-    metrics, decision and reports.
+    These are stages, gates, unreadable files, notes, losses and steps at rolls, rows lost to warm-ups, scores, age of
+    the bars, metrics, decision and reports.
     """
     content: Mapping[str, Any] = summary.to_json()
     tables = (
@@ -44,6 +44,7 @@ def render(console: Console, summary: RunSummary) -> None:
         ("Lost at rolls", summary.lost),
         ("Steps at rolls that were not measured", summary.steps),
         ("Lost to warm-ups", summary.lost_rows),
+        ("Scores", (scores_sentence(summary.scores),) if summary.scores else ()),
     )
     for title, notes in texts:
         if notes:

@@ -25,6 +25,7 @@ from vpoc_ml.config import RunConfig, TrainingConfig
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.build import build_model, count_parameters, stored_target
 from vpoc_ml.models.calibrated import set_reference
+from vpoc_ml.models.distance import training_distances
 from vpoc_ml.models.linear_path import start_at_ridge
 from vpoc_ml.models.ridge import Floats, Inputs
 from vpoc_ml.training.engines.select import choose_engine
@@ -117,7 +118,9 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
             trainer.resume(checkpoint)
         trainer.fit()
     result = summarize(trainer, record, resumed)
-    model_card = _model_card(statistics, record, result)
+    model_card = _model_card(statistics, record, result).model_copy(
+        update={"distances": training_distances(data.train.inputs.cpu().numpy())}
+    )
     saved = save_models(run_dir, trainer, net, config, statistics, model_card, choices)
     result = result.model_copy(update=asdict(saved) | {"parts": saved.parts})
     write_json(run_dir / files.TRAINING_RESULT, result.to_json())
