@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
 from vpoc_ml.artifacts.schemas import PREDICTIONS
+from vpoc_ml.cli import app
 from vpoc_ml.errors import GateFailedError
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion_stages import model_store
+from vpoc_ml.pipeline.run import open_run
 from vpoc_ml.pipeline.stages import STAGES
 from vpoc_ml.synthetic.generate import write_market
 
@@ -123,6 +126,28 @@ def test_a_stored_score_stays_and_bars_without_one_are_added(promoted, tmp_path)
     Lake(lake).write_frame(key, kept, BuildKey(before.inputs, before.config, "other code"), before.details)
     assert pipeline.score(lake, "first", NOW).added == frame.height
     assert stored_scores(lake)[1].equals(frame)
+
+
+def test_score_needs_no_arguments_and_predictions_are_exported(promoted, tmp_path, monkeypatch):
+    lake = str(shutil.copytree(promoted, tmp_path / "lake"))
+    key, frame = stored_scores(lake)
+    before = Lake(lake).require_manifest(key)
+    older = BuildKey({**before.inputs, "features": "of an earlier night"}, before.config, before.code)
+    Lake(lake).write_frame(key, frame[:-7], older, before.details)
+    monkeypatch.setenv("VPOC_LAKE", lake)
+    done = CliRunner().invoke(app, ["score", "--json"], catch_exceptions=False)
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["added"], result["rows_out"]) == (0, 7, frame.height)
+    assert open_run(lake, "score").config == open_run(lake, "first").config
+    csv = tmp_path / "scores.csv"
+    assert CliRunner().invoke(app, ["predictions", "--csv", str(csv)], catch_exceptions=False).exit_code == 0
+    exported = pl.read_csv(csv, schema_overrides={"direction": pl.Int8}, try_parse_dates=True)
+    assert exported.columns == frame.columns
+    assert exported["ts"].dt.replace_time_zone(None).to_list() == frame["ts"].dt.replace_time_zone(None).to_list()
+    assert exported["prediction"].equals(frame["prediction"])
+    refused = CliRunner().invoke(app, ["score", "-o", "quality.max_age_sessions=3"])
+    assert isinstance(refused.exception, GateFailedError)
+    assert "deliver newer bars" in str(refused.exception)
 
 
 def test_old_vix_and_features_that_lag_the_bars_are_refused_with_what_to_do(promoted, tmp_path):

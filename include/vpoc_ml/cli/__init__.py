@@ -16,7 +16,7 @@ from vpoc_ml import environment
 from vpoc_ml.cli import output as output
 from vpoc_ml.compat import legacy_flags
 from vpoc_ml.config.settings import ANY_AGE
-from vpoc_ml.errors import ConfigError, GateFailedError, VpocError
+from vpoc_ml.errors import ConfigError, GateFailedError, InputError, VpocError
 from vpoc_ml.pipeline.stages import STAGES
 
 MANUAL = "manual"
@@ -344,6 +344,55 @@ def leakage(
         render_proof(Console(), proof)
     if not proof.passed:
         raise typer.Exit(GateFailedError.exit_code)
+
+
+@app.command()
+def score(
+    named: RunArgument = None,
+    run: RunOption = None,
+    like: Annotated[
+        str | None, typer.Option("--like", help="Run with the settings and the input; default: the newest that scored.")
+    ] = None,
+    override: OverrideOption = [],  # noqa: B006 - typer copies it
+    raw: RawOption = None,
+    vix: VixOption = None,
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Read new bars up to the features and score them with the champion; nothing is trained. Exit 5 if refused."""
+    from vpoc_ml import pipeline
+
+    run, now = _run_of(named, run, "score"), datetime.now(UTC)
+    overrides = dict(map(configuration.parse_override, override))
+    places = {"raw": str(raw) if raw else None, "vix": str(vix) if vix else None}
+    pipeline.start_scoring(lake, run, now, like=like, overrides=overrides, **places)
+    pipeline.run_until(lake, run, "gate-features", now, on_stage=output.show_stage)
+    result = pipeline.score(lake, run, now)
+    output.show_scores(result, as_json)
+    if result.refused:
+        raise typer.Exit(InputError.exit_code)
+    if result.version is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predictions(
+    csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write; default: stdout.")] = None,
+    version: Annotated[int | None, typer.Option("--version", help="Version of the model; default: the newest.")] = None,
+    contract: Annotated[str | None, typer.Option("--contract", help="Only this contract; default: all.")] = None,
+    key: KeyOption = None,
+    lake: LakeOption = "data",
+) -> None:
+    """Export the stored predictions of one model version as CSV."""
+    from vpoc_ml.lake.atomic import write_text
+    from vpoc_ml.scoring.predictions import predictions_csv, read_predictions
+
+    frame = read_predictions(lake, key=key, version=version, contract=contract)
+    if csv is None:
+        typer.echo(predictions_csv(frame), nl=False)
+        return
+    write_text(csv, predictions_csv(frame))
+    output.progress.print(f"{frame.height:,} predictions in {csv}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.run_summary import RunSummary
-from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, SeedsResult, StageResult, WorkResult
+from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, ScoreResult, SeedsResult, StageResult, WorkResult
 from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 
@@ -80,6 +80,13 @@ def show_models(models: list[ModelSummary]) -> None:
     from vpoc_ml.reports.terminal_tables import render_models
 
     render_models(Console(), models)
+
+
+def show_scores(result: ScoreResult, as_json: bool) -> None:
+    """Print the result of scoring: one JSON line, or one sentence."""
+    from vpoc_ml.reports.sentences import scores_sentence
+
+    typer.echo(json.dumps(result.to_json()) if as_json else scores_sentence(result))
 
 
 def show_decision(decision: DecisionResult, as_json: bool) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
+    from vpoc_ml.pipeline.plan_stage import start_scoring as start_scoring
     from vpoc_ml.pipeline.report_stage import publish_reports as publish_reports
     from vpoc_ml.pipeline.run import summarize as summarize
     from vpoc_ml.pipeline.score_stage import score as score
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = {
     "start_run": "plan_stage",
+    "start_scoring": "plan_stage",
     "run_until": "stages",
     "prove_code": "gate_stages",
     "rollback": "champion_stages",

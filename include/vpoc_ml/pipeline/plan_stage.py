@@ -14,9 +14,10 @@ import polars as pl
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.sources import Source, UnreadableFile
 from vpoc_ml.artifacts.stage_results import Plan, StartedRun
-from vpoc_ml.config import RunConfig, resolve
+from vpoc_ml.config import RunConfig, change, resolve
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
+    ArtifactError,
     ConfigError,
     InvalidValueError,
     MissingInputError,
@@ -39,7 +40,7 @@ from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
 from vpoc_ml.pipeline.roll_stage import open_interest_file, stated_rolls
-from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run import Run, open_run, stage
 
 
 def start_run(
@@ -69,10 +70,7 @@ def start_run(
         ConfigError: unknown preset, key or feature, impossible value, a run name that cannot be a folder, an
             impossible ``as_of``, or shares and an embargo that no number of sessions up to 5000 satisfies.
     """
-    if run != layout.run_name(run):
-        raise InvalidValueError(
-            "run", run, f"a name of letters, digits, '.', '-' and '_', such as {layout.run_name(run)!r}"
-        )
+    _refuse_name(run)
     if now is None or now.tzinfo is None:
         raise ConfigError(f"Expected a timezone-aware start time; was {now!r}. Pass datetime.now(UTC).")
     if as_of is not None and (as_of.tzinfo is None or as_of > now):
@@ -80,13 +78,73 @@ def start_run(
     config = resolve(preset, overrides)
     _refuse_unknown_features(config)
     sessions_needed(config.dataset, MIN_PART_SESSIONS)
-    opened, key = Lake(lake), layout.run_file(run, layout.CONFIG)
-    opened.write_text(key, config.to_json() + "\n")
-    moments = {"started": now.isoformat(), "as_of": as_of and as_of.astimezone(UTC).isoformat()}
-    opened.write_json(layout.run_file(run, layout.INPUTS), {"raw": raw, "vix": vix, **moments})
-    return StartedRun(
-        run=run, preset=preset, config_hash=config.digest(), config_uri=str(opened.location(key)), config=config
-    )
+    moments = {"started": now.isoformat(), "as_of": as_of.astimezone(UTC).isoformat() if as_of else None}
+    return _store_start(Lake(lake), run, config, {"raw": raw, "vix": vix, **moments})
+
+
+def start_scoring(
+    lake: str,
+    run: str,
+    now: datetime,
+    *,
+    like: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    raw: str | None = None,
+    vix: str | None = None,
+) -> StartedRun:
+    """Start a run that scores new bars, with the settings and the input of an earlier run.
+
+    Args:
+        lake: root of the lake.
+        run: name of the run.
+        now: the moment the run starts, timezone-aware.
+        like: the earlier run; None: the newest live one that has scored or decided.
+        overrides: settings that differ, by dotted key.
+        raw: folder of vendor files; that of the earlier run when None.
+        vix: VIX file; that of the earlier run when None.
+
+    Raises:
+        ConfigError: an unknown key or an impossible value, or a run name that cannot be a folder.
+        ArtifactError: there is no such run.
+    """
+    _refuse_name(run)
+    opened = Lake(lake)
+    source = open_run(lake, like or _newest_scored(opened))
+    config = change(source.config, overrides or {})
+    places = {"raw": raw or source.inputs["raw"], "vix": vix or source.inputs["vix"]}
+    return _store_start(opened, run, config, {**places, "started": now.isoformat(), "as_of": None})
+
+
+def _newest_scored(lake: Lake) -> str:
+    """Return the name of the newest live run that has scored or decided.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    keys = set(lake.names(layout.RUNS, ".json"))
+    names = {key.split("/")[1] for key in keys}
+    done = [name for name in names if {layout.stage_key(name, each) for each in ("score", "decide")} & keys]
+    inputs = {name: lake.read_json(layout.run_file(name, layout.INPUTS)) or {} for name in done}
+    live = [name for name in done if inputs[name].get("started") and not inputs[name].get("as_of")]
+    if not live:
+        expected = "a run that has scored or decided (start one with vpoc-ml run, or name one with --like)"
+        raise ArtifactError(lake.location(layout.RUNS), expected, "none")
+    return max(live, key=lambda name: datetime.fromisoformat(inputs[name]["started"]))
+
+
+def _refuse_name(run: str) -> None:
+    if run != layout.run_name(run):
+        raise InvalidValueError(
+            "run", run, f"a name of letters, digits, '.', '-' and '_', such as {layout.run_name(run)!r}"
+        )
+
+
+def _store_start(lake: Lake, run: str, config: RunConfig, inputs: Mapping[str, str | None]) -> StartedRun:
+    key = layout.run_file(run, layout.CONFIG)
+    lake.write_text(key, config.to_json() + "\n")
+    lake.write_json(layout.run_file(run, layout.INPUTS), dict(inputs))
+    uri = str(lake.location(key))
+    return StartedRun(run=run, preset=config.preset, config_hash=config.digest(), config_uri=uri, config=config)
 
 
 def _refuse_unknown_features(config: RunConfig) -> None:
