@@ -10,8 +10,8 @@ nothing arrives (again). Each run is a process of its own and goes through every
 network is small and trains for one epoch, so that the other stages count. The proof against look-ahead is part of the
 cold run. Compiled kernels are ready; imports count.
 
-Peak: the largest resident set of the process and the training processes that it has started, together. Memory that
-several of them share is counted more than once.
+Peak: the largest resident set of any one process. Together: that of the process and the training processes that it
+has started; memory that several of them share is counted more than once.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage of all contracts or folds cost; memory in MiB."""
+    """What one stage of all contracts or folds cost; memory in MiB, see the module."""
 
     stage: str
     wall: float
     cpu: float
     peak: float
+    together: float
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,26 @@ class Meter:
 
     def __init__(self) -> None:
         self.stages: dict[str, StageCost] = {}
-        self.tree = 0.0
+        self.largest_child = self.together = 0.0
         self.begun = time.perf_counter(), spent()
         threading.Thread(target=self._poll, daemon=True).start()
 
     def _poll(self) -> None:
         while True:
-            own = resident(os.getpid())
-            others = [resident(child) for child in children()]
-            self.tree = max(self.tree, own + sum(others)) if others else self.tree
+            begun = list(children())
+            self.largest_child = max([self.largest_child, *(memory_of(child, "VmHWM") for child in begun)])
+            total = memory_of(os.getpid(), "VmRSS") + sum(memory_of(child, "VmRSS") for child in begun)
+            self.together = max(self.together, total)
             time.sleep(POLL_SECONDS)
 
     def end(self, name: str) -> None:
         """Add what was spent since the last call to the stage ``name``."""
-        now, before = (time.perf_counter(), spent()), self.stages.get(name, StageCost(name, 0, 0, 0))
-        peak = max(before.peak, peak_memory(), self.tree)
+        now, before = (time.perf_counter(), spent()), self.stages.get(name, StageCost(name, 0, 0, 0, 0))
+        peak = max(before.peak, peak_memory(), self.largest_child)
+        together = max(before.together, peak, self.together)
         wall, cpu = (end - begin for end, begin in zip(now, self.begun, strict=True))
-        self.stages[name] = StageCost(name, before.wall + wall, before.cpu + cpu, peak)
-        self.begun, self.tree = now, 0.0
+        self.stages[name] = StageCost(name, before.wall + wall, before.cpu + cpu, peak, together)
+        self.begun, self.largest_child, self.together = now, 0.0, 0.0
         Path("/proc/self/clear_refs").write_text("5")  # the peak of the next stage begins at what is resident now
 
 
@@ -108,19 +111,22 @@ def spent() -> float:
 
 
 def children() -> Iterator[int]:
-    """Yield the processes that threads of this one have started."""
+    """Yield the processes that threads of this one have started; not yet those that still share its memory."""
+    own = Path("/proc/self/cmdline").read_bytes()
     for thread in Path("/proc/self/task").iterdir():
         try:
-            yield from map(int, (thread / "children").read_text().split())
-        except OSError:  # the thread has ended
+            begun = [int(child) for child in (thread / "children").read_text().split()]
+            yield from (child for child in begun if Path(f"/proc/{child}/cmdline").read_bytes() != own)
+        except OSError:  # the thread or the process has ended
             continue
 
 
-def resident(process: int) -> float:
-    """Return the resident set of a process in MiB; 0 when it has ended."""
+def memory_of(process: int, field: str) -> float:
+    """Return a field of the process's status in MiB, such as its resident set; 0 when it has ended."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+    except (OSError, StopIteration):
         return 0.0
 
 
@@ -180,12 +186,13 @@ def show(tables: dict[int, dict[str, RunCost]]) -> None:
             f" | {max(run.peak for run in runs.values()):,.0f} |"
         )
     for contracts, runs in tables.items():
-        print(f"\n{contracts} contracts: CPU s, wall s and peak MiB of each stage\n")
-        heads = " | ".join(f"{name} CPU | wall | peak" for name in RUNS)
-        print(f"| stage | {heads} |\n|---|{'---:|' * 3 * len(RUNS)}")
+        print(f"\n{contracts} contracts: CPU s, wall s, peak and together MiB of each stage\n")
+        heads = " | ".join(f"{name} CPU | wall | peak | together" for name in RUNS)
+        print(f"| stage | {heads} |\n|---|{'---:|' * 4 * len(RUNS)}")
         for stage in (each.stage for each in runs["cold"].stages):
             cells = [runs[name].stage(stage) for name in RUNS]
-            print(f"| {stage} | " + " | ".join(f"{c.cpu:.2f} | {c.wall:.2f} | {c.peak:,.0f}" for c in cells) + " |")
+            numbers = (f"{c.cpu:.2f} | {c.wall:.2f} | {c.peak:,.0f} | {c.together:,.0f}" for c in cells)
+            print(f"| {stage} | " + " | ".join(numbers) + " |")
 
 
 @contextmanager

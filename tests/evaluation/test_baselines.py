@@ -97,3 +97,16 @@ def test_stored_baselines_predict_the_same_numbers():
     for now, later in zip(baselines.forecasts(fitted, test), baselines.forecasts(stored, test), strict=True):
         assert np.array_equal(now.rank, later.rank)
         assert now.zero_rank == later.zero_rank
+
+
+def test_columns_read_from_a_training_set_give_the_same_baselines(tmp_path):
+    rng = np.random.default_rng(4)
+    frame = pl.DataFrame(rng.standard_normal((90, 5)), schema=["ret", "y", "last_ret", "a", "b"])
+    keys = {"split": ["train"] * 60 + ["validation"] * 30, "weight": (rng.random(90) < 0.8).astype(np.float32)}
+    frame = frame.with_columns(**{name: pl.Series(values) for name, values in keys.items()})
+    frame.write_parquet(tmp_path / "training_set.parquet", row_group_size=25)
+    parts = ("train", "validation")
+    stored = [baselines.StoredRows(tmp_path / "training_set.parquet", part) for part in parts]
+    read = [frame.filter(pl.col("weight") == 1, pl.col("split") == part) for part in parts]
+    assert [part.height for part in stored] == [part.height for part in read]
+    assert baselines.fit_baselines(*stored, ["a", "b"], 0.5) == baselines.fit_baselines(*read, ["a", "b"], 0.5)

@@ -6,6 +6,8 @@ Each is fitted on training rows (``weight`` = 1). Of the test rows it uses only 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -24,9 +26,38 @@ UNRANKED = frozenset({"constant"})
 _DIRECTION_STEP = 0.25
 
 
+class Columns(Protocol):
+    """Rows whose columns are read by name: a frame, or ``StoredRows`` where a frame would need too much memory."""
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        """Return a column."""
+
+
+class StoredRows:
+    """Labelled rows of one split of ``training_set.parquet``. A column is read when it is asked for, and not kept."""
+
+    def __init__(self, path: Path, split: str) -> None:
+        self._path = path
+        keys = pl.read_parquet(path, columns=["split", "weight"])
+        self._chosen = keys.select((pl.col("split") == split) & (pl.col("weight") == 1)).to_series()
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return int(self._chosen.sum())
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        """Return a column of the rows."""
+        return pl.read_parquet(self._path, columns=[name])[name].filter(self._chosen)
+
+
 def fit_baselines(
-    train: pl.DataFrame,
-    validation: pl.DataFrame,
+    train: Columns,
+    validation: Columns,
     features: Sequence[str],
     zero_rank: float,
     clip: float = CLIP,
@@ -74,23 +105,20 @@ def forecasts(fitted: FittedBaselines, rows: pl.DataFrame) -> list[Forecast]:
     ]
 
 
-def fit_ridge_baseline(
-    train: pl.DataFrame, validation: pl.DataFrame, features: Sequence[str], clip: float = CLIP
-) -> FittedRidge:
+def fit_ridge_baseline(train: Columns, validation: Columns, features: Sequence[str], clip: float = CLIP) -> FittedRidge:
     """Fit the rank ``y`` by ridge regression on features scaled as in the model's input guard.
 
     The scaling is fitted on training rows and bounded by ``clip``. The penalty with the smallest squared error on the
     validation rows is chosen. Early stopping gives the candidate the same advantage.
     """
-    fits = [fit_robust_scaling(train[name].to_numpy()) for name in features]
+    x, fits = np.empty((train.height, len(features))), []
+    for index, name in enumerate(features):
+        column = train[name].to_numpy()
+        fits.append(fit_robust_scaling(column))
+        x[:, index] = fits[-1].apply(column.astype(np.float64), clip)
     median, scale = tuple(each.median for each in fits), tuple(each.scale for each in fits)
-
-    def scaled(rows: pl.DataFrame) -> Floats:
-        return _scaled(rows, features, median, scale, clip)
-
-    fitted = fit_ridge(
-        (scaled(train), train["y"].to_numpy()), (scaled(validation), validation["y"].to_numpy()), overwrite=True
-    )
+    held = _scaled(validation, features, median, scale, clip)
+    fitted = fit_ridge((x, train["y"].to_numpy()), (held, validation["y"].to_numpy()), overwrite=True)
     return FittedRidge(
         features=tuple(features),
         median=median,
@@ -108,7 +136,7 @@ def predict_ridge(fitted: FittedRidge, rows: pl.DataFrame) -> Floats:
 
 
 def _scaled(
-    rows: pl.DataFrame, features: Sequence[str], median: Sequence[float], scale: Sequence[float], clip: float
+    rows: Columns, features: Sequence[str], median: Sequence[float], scale: Sequence[float], clip: float
 ) -> Floats:
     """Return the scaled features, (rows, features), column by column to save memory."""
     x = np.empty((rows.height, len(features)))
@@ -117,11 +145,11 @@ def _scaled(
     return x
 
 
-def _mean_rank(train: pl.DataFrame) -> float:
+def _mean_rank(train: Columns) -> float:
     return float(train["y"].to_numpy().astype(np.float64).mean())
 
 
-def _last_signs(frame: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _last_signs(frame: Columns) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return the sign of the last bar's return. A bar without a return counts as unchanged."""
     signs: np.ndarray[tuple[int], np.dtype[np.int64]] = np.sign(np.nan_to_num(frame["last_ret"].to_numpy())).astype(
         np.int64

@@ -61,15 +61,19 @@ def entry_delays(test: pl.DataFrame, forecasts: Sequence[Forecast]) -> tuple[Del
     """
     executable, minute = executable_returns(test), _minutes(test)
     order = np.argsort(minute)
-    in_order = minute[order]
+    in_order, by_return = minute[order], np.argsort(executable)
     ranked = [each for each in forecasts if not each.direction_only]
     found = []
     for delay in DELAYS:
         place = np.searchsorted(in_order, minute + delay).clip(max=max(test.height - 1, 0))
-        returns = np.where(in_order[place] == minute + delay, executable[order[place]], np.nan)
+        later = order[place]
+        returns = np.where(in_order[place] == minute + delay, executable[later], np.nan)
         known = np.isfinite(returns)
         rows = int(known.sum())
-        ranks = average_ranks(returns[known], np.argsort(returns[known]))
+        earlier = np.full(test.height, -1)
+        earlier[later[known]] = np.arange(rows)  # no two rows have the same later one
+        sorted_rows = earlier[by_return]
+        ranks = average_ranks(returns[known], sorted_rows[sorted_rows >= 0])
         rank_ic = {each.name: _rank_ic(each, known, ranks) for each in ranked} if rows > 1 else {}
         found.append(DelaySkill(minutes=delay, rows=rows, rank_ic=rank_ic))
     return tuple(found)

@@ -19,7 +19,7 @@ from vpoc_ml.evaluation.bootstrap import Resamples
 from vpoc_ml.evaluation.evaluate import measure, resamples_of, round_turn_cost
 from vpoc_ml.evaluation.fold_predictions import LEARNERS, PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows
-from vpoc_ml.evaluation.metrics import compare, describe, huber, reduce
+from vpoc_ml.evaluation.metrics import compare, correlation, describe, huber, rank_moments, reduce
 from vpoc_ml.evaluation.policy import (
     DECISION_COLUMNS,
     DecisionRows,
@@ -121,13 +121,13 @@ def policy_by_fold(
     measured = track["session"].is_in(pl.concat(parts[1:]).implode())
     rows = LabelledRows.of(track.select("ret", "y", "session").filter(measured))
     resamples = resamples_of(rows, config.evaluation)
-    sums = reduce(candidate.where(measured.to_numpy()), rows, config.evaluation.huber_delta)
+    moments = rank_moments(candidate.where(measured.to_numpy()), rows)
     return evaluate_policy(
         list(chosen.values())[-1],
         decided(parts[0]),
         _decision_rows(track, candidate, measured, instrument),
         resamples,
-        rank_ic=describe(sums, resamples).rank_ic,
+        rank_ic=None if moments is None else resamples.interval(moments, correlation),
         instrument=instrument,
         round_turn_cost=round_turn_cost(config, instrument),
         trades=joined_trades(traded),

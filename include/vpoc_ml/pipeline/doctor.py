@@ -53,7 +53,7 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Diagnostic:
 
 
 def check_memory(root: Path = Path("/")) -> Diagnostic:
-    """A training set of ten years and its shuffled copy take about one GiB."""
+    """A training set of ten years takes about one GiB, ridge regression on it two."""
     with suppress(OSError, StopIteration):
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024 / GIB

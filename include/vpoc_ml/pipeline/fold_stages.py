@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 
 import polars as pl
 from pydantic import ValidationError
@@ -53,6 +54,8 @@ PRODUCERS = (
     "vpoc_ml.evaluation.stacked",
 )
 """Modules that compute a fold and the stack of its learners."""
+ONE_FOLD = Lock()
+"""Held while a fold's rows are in memory. Folds that threads of one process train wait for each other here."""
 FRIDAY = 4
 FOLLOWING = 2
 """Contracts after the last one of a window in which labels over sessions can end."""
@@ -204,29 +207,30 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
     """Train a fold in a folder of the run and store it; return its record and the number of rows read."""
     from vpoc_ml.dataset.assemble import fit_training_set
     from vpoc_ml.dataset.folds import window_rows
-    from vpoc_ml.evaluation.baselines import fit_baselines
+    from vpoc_ml.evaluation.baselines import StoredRows, fit_baselines
     from vpoc_ml.evaluation.evaluate import rank_of_zero
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.training.launch.subprocess import launch
 
     symbol, config = run.config.data.instrument, run.config
-    rows = labelled_rows(run, fold.train.first, fold.validation.last)
-    train_days, held_days = ((part.first, part.last) for part in (fold.train, fold.validation))
-    frame = window_rows(rows.frame, train_days, held_days)
-    built = fit_training_set(replace(rows, frame=frame), config)
     folder = run.lake.folder(layout.fold_folder(run.name, fold.name))
-    write_training_folder(folder, built.frame, built.statistics.to_json(), config, fold.key)
-    rows_read, target_quantiles = rows.frame.height, built.statistics.target_quantiles
-    del rows, frame, built  # the training process has rows of its own
+    with ONE_FOLD:
+        rows = labelled_rows(run, fold.train.first, fold.validation.last)
+        train_days, held_days = ((part.first, part.last) for part in (fold.train, fold.validation))
+        frame = window_rows(rows.frame, train_days, held_days)
+        built = fit_training_set(replace(rows, frame=frame), config)
+        write_training_folder(folder, built.frame, built.statistics.to_json(), config, fold.key)
+        rows_read, target_quantiles = rows.frame.height, built.statistics.target_quantiles
+        del rows, frame, built  # the training process has rows of its own
     launch(folder, on_progress=on_progress)
     remedy = f"Run the stage train-fold again for fold {fold.name}."
     result = TrainingResult.read(folder / layout.TRAINING_RESULT, what="the result of the training", remedy=remedy)
     record = TrainingRecord.read(folder / layout.TRAINING_CONFIG, what="the record of the training", remedy=remedy)
     model = load_model(folder / layout.BEST_MODEL_CARD)
-    columns = ["split", "ret", "y", "last_ret", *model.features]
-    stored = pl.scan_parquet(folder / layout.TRAINING_SET).filter(pl.col("weight") == 1).select(columns)
-    train, validation = (stored.filter(pl.col("split") == name).collect() for name in ("train", "validation"))
+    train, validation = (StoredRows(folder / layout.TRAINING_SET, name) for name in ("train", "validation"))
     zero_rank = rank_of_zero(train["ret"].to_numpy())
+    with ONE_FOLD:
+        baselines = fit_baselines(train, validation, model.features, zero_rank, config.model.guard_clip)
     trained = FoldModel(
         fold=fold,
         fingerprint=record.fingerprint,
@@ -239,7 +243,7 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
         train_rows=train.height,
         validation_rows=validation.height,
         target_quantiles=target_quantiles,
-        baselines=fit_baselines(train, validation, model.features, zero_rank, config.model.guard_clip),
+        baselines=baselines,
         parts={part.name: part.weight for part in result.parts or ()},
         slope=result.slope,
         trees=result.trees,
@@ -340,14 +344,15 @@ def prepare_refit(run: Run, plan: FoldPlan, choices: RefitChoices) -> Path:
     fall back to another preset: the track record would no longer be that of the model.
     """
     from vpoc_ml.dataset.assemble import fit_training_set
+    from vpoc_ml.dataset.row_runs import take_runs
 
     days = refit_sessions(run, plan)
     rows = labelled_rows(run, days[0].session, days[-1].session)
-    frame = rows.frame.filter(pl.col("session").is_in([day.session for day in days]))
+    frame = take_runs(rows.frame, rows.frame["session"].is_in([day.session for day in days]))
     end = frame["ts"].max()
-    assert end is not None
-    inside = pl.col("label_end") <= end + timedelta(minutes=1)  # type: ignore[operator]
-    frame = frame.filter(inside).with_columns(split=pl.lit("train"))
+    assert isinstance(end, datetime)
+    inside = frame["label_end"] <= end + timedelta(minutes=1)
+    frame = take_runs(frame, inside).with_columns(split=pl.lit("train"))
     built = fit_training_set(replace(rows, frame=frame), run.config)
     record = _require_fold_model(run, plan.folds[-1])
     config = run.config.model_copy(

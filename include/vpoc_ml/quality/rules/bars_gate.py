@@ -108,7 +108,8 @@ def measure(contract: str, facts: ContractFacts, market: MarketFacts, max_gap: i
         ),
     )
 
-    def measure_rows(lazy: pl.LazyFrame) -> Profile:
+    def measure_rows(stored: pl.LazyFrame) -> Profile:
+        lazy = stored.collect().lazy()  # one contract fits into memory; each check would read the file again
         has_session = "session" in lazy.collect_schema().names()
         joined = lazy.join(hours.lazy(), on="session", how="left", maintain_order="left") if has_session else lazy
         profile = profile_frame(joined, contract, expected, _row_rules(contract, market.tick_size))

@@ -163,7 +163,8 @@ def measure(
         RowRule("order", "ts", (ts.diff() <= pl.duration(seconds=0)).fill_null(value=False)),
     ]
 
-    def measure_rows(lazy: pl.LazyFrame) -> Profile:
+    def measure_rows(stored: pl.LazyFrame) -> Profile:
+        lazy = stored.collect().lazy()  # one contract fits into memory; each check would read the file again
         names = lazy.collect_schema().names()
         starts = session_starts(lazy) if "session" in names else []
         flagged = with_missing_flags(lazy, pl.scan_parquet(bars), checked)

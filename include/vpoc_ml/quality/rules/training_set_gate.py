@@ -124,7 +124,7 @@ def measure(
     varying: dict[str, Varying] = {name: ALL_FEATURES.get(name, EveryBar()) for name in ("y", *target, *features)}
     profiles = [run]
     for code in contracts:
-        own = lazy.filter(pl.col("contract") == code)
+        own = lazy.filter(pl.col("contract") == code).collect().lazy()  # each check would read the file again
         profile = profile_frame(own, code, expected, _row_rules([*target, *features]))
         if {"ts", "session"} <= set(lazy.collect_schema().names()):
             profile = replace(profile, measurements=excuse_young(own, code, profile.measurements, varying, {}))

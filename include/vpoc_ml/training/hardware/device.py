@@ -255,7 +255,7 @@ def busy_gpu(hardware: Hardware, limit: float) -> GpuBusyError | None:
 def memory_needed(training_set: Path, features: int) -> int:
     """Return an upper bound of the GPU memory that a run needs, in bytes; 0 if there is no training set yet.
 
-    All rows, their shuffled copy and what gathering it takes, float32, and half a GiB for torch's own context,
+    All rows and what gathering those of some steps takes, float32, and half a GiB for torch's own context,
     in which the weights of the nets trained here are lost.
     """
     if not training_set.is_file():

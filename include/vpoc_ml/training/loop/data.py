@@ -7,6 +7,7 @@ them. A defective column still costs the model its information.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,25 +29,26 @@ from vpoc_ml.training.loop.objective import mask_targets
 EPSILON_RATIO = 1e8  # what x / (y + 1e-8) makes of a y that is sometimes 0
 HALF_LARGEST = 65_504.0  # largest finite float16
 SAMPLED_ROWS = 65_536
+Raw = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
 
-def preflight(train: pl.DataFrame, features: list[str], target: str, batch: int) -> PreflightReport:
+def preflight(raw: Raw, target: Raw, features: Sequence[str], batch: int) -> PreflightReport:
     """Return the defects of the training rows and log a warning for each column that has one.
 
     Non-finite values are counted in rows. The expected share of batches that hold such a row, 1 - (1 - p)^batch,
     depends mostly on the batch size.
 
     Args:
-        train: columns ``features`` and ``target``, raw.
-        features: names of the model's inputs.
-        target: name of the target's column.
+        raw: inputs before scaler and guard, [rows, features]; NaN where there is none.
+        target: [rows]; NaN where there is none.
+        features: names of the inputs.
         batch: rows of a step.
     """
-    complete = np.ones(train.height, dtype=bool)
+    complete = np.ones(len(raw), dtype=bool)
     columns: dict[str, ColumnReport] = {}
-    for name in features:
-        values = train[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    for index, name in enumerate(features):
+        values = raw[:, index].astype(np.float64)
         finite = np.isfinite(values)
         complete &= finite
         problems = column_problems(values[finite])
@@ -58,11 +60,11 @@ def preflight(train: pl.DataFrame, features: list[str], target: str, batch: int)
             )
     share = float(1 - complete.mean())
     return PreflightReport(
-        rows=train.height,
+        rows=len(raw),
         nonfinite_rows=int((~complete).sum()),
         nonfinite_row_share=share,
         nonfinite_batch_share=1 - (1 - share) ** batch,
-        unlabelled_rows=int((~train[target].is_finite().fill_null(False)).sum()),
+        unlabelled_rows=int((~np.isfinite(target)).sum()),
         columns=columns,
     )
 
@@ -89,6 +91,8 @@ def column_problems(finite: npt.NDArray[np.float64]) -> list[str]:
     return problems
 
 
+READ_ROWS = 262_144
+"""Rows read at a time: a row group of the file."""
 GUARD_ROWS = 65_536
 MONITOR_ROWS = 65_536
 
@@ -137,7 +141,7 @@ class Preparation:
         column = "y" if statistics.target is None else "target"
         return cls(list(statistics.features), column, scaler, guard.cpu())
 
-    def inputs(self, raw: npt.NDArray[np.float32]) -> Tensor:
+    def inputs(self, raw: Raw) -> Tensor:
         """Return guarded inputs [rows, features] of raw features."""
         return self.guard(torch.from_numpy(raw if self.scaler is None else self.scaler.apply(raw)))  # type: ignore[no-any-return]
 
@@ -173,36 +177,54 @@ def load(
     absent = sorted(set(columns) - set(pl.read_parquet_schema(path)))
     if absent:
         raise ArtifactError(path, f"the columns {', '.join(columns)}", f"no {', '.join(absent)}")
-    frame = pl.read_parquet(path, columns=columns)
-    train = frame.filter(pl.col("split") == "train")
-    report = preflight(train, features, preparation.target_column, batch)
-    held = train.tail(MONITOR_ROWS) if refit else frame.filter(pl.col("split") == "validation")
-    return TrainingData(
-        _rows(train, "train", preparation, device),
-        _rows(held, "validation", preparation, device),
-        starting_outputs(statistics),
-        report,
-    )
+    parts = _read(path, preparation, ("train",) if refit else ("train", "validation"))
+    report = preflight(*parts["train"][:2], features, batch)
+    rows = {name: _rows(part, name, preparation, device) for name, part in parts.items()}
+    held = rows["validation"] if not refit else rows["train"][-MONITOR_ROWS:]
+    return TrainingData(rows["train"], held, starting_outputs(statistics), report)
 
 
-def _rows(frame: pl.DataFrame, name: str, preparation: Preparation, device: torch.device) -> Rows:
-    features, keys = preparation.features, (preparation.target_column, "weight")
-    numbers = frame.select(pl.col(*keys, *features).cast(pl.Float32).fill_null(float("nan")))
-    target, weight = mask_targets(*(torch.tensor(numbers[key].to_numpy()) for key in keys))
+def _read(path: Path, preparation: Preparation, names: Sequence[str]) -> dict[str, tuple[Raw, Raw, Raw]]:
+    """Return raw inputs [rows, features], target [rows] and weight [rows] of each split, NaN where a value is null.
+
+    The rows are read a row group at a time into arrays of their final size.
+    """
+    split = pl.read_parquet(path, columns=["split"])["split"]
+    counts = {name: int((split == name).sum()) for name in names}
+    raw = {name: np.empty((rows, len(preparation.features)), dtype=np.float32) for name, rows in counts.items()}
+    keys = {name: np.empty((rows, 2), dtype=np.float32) for name, rows in counts.items()}
+    done = dict.fromkeys(names, 0)
+    key_columns = (preparation.target_column, "weight")
+    numbers = pl.col(*key_columns, *preparation.features).cast(pl.Float32).fill_null(float("nan"))
+    stored = pl.scan_parquet(path).select("split", numbers)
+    for start in range(0, split.len(), READ_ROWS):
+        block = stored.slice(start, READ_ROWS).collect()
+        for name in names:
+            part = block.filter(pl.col("split") == name)
+            into = slice(done[name], done[name] + part.height)
+            raw[name][into] = part.select(preparation.features).to_numpy()
+            keys[name][into] = part.select(key_columns).to_numpy()
+            done[name] = into.stop
+    return {name: (raw[name], *np.ascontiguousarray(keys[name].T)) for name in names}
+
+
+def _rows(part: tuple[Raw, Raw, Raw], name: str, preparation: Preparation, device: torch.device) -> Rows:
+    """Return the rows of a split on the device; on a CPU the guarded inputs take the place of the raw ones."""
+    raw = part[0]
+    target, weight = mask_targets(*map(torch.from_numpy, part[1:]))
     if not bool((weight > 0).any()):
         raise NoLabelledRowsError(name)
-    blocks = [
-        preparation.inputs(numbers[start : start + GUARD_ROWS].select(features).to_numpy(writable=True))
-        for start in range(0, numbers.height, GUARD_ROWS)
-    ]
-    return Rows(torch.cat(blocks).to(device), target.to(device), weight.to(device))
+    inputs = torch.from_numpy(raw)
+    for start in range(0, len(raw), GUARD_ROWS):
+        block = slice(start, start + GUARD_ROWS)
+        inputs[block] = preparation.inputs(raw[block])
+    return Rows(inputs.to(device), target.to(device), weight.to(device))
 
 
-def shuffled(rows: Rows, seed: int, epoch: int, stride: int = 1) -> Rows:
-    """Return the rows of an epoch in its order: a function of (seed, epoch), so it needs no storing.
+def epoch_order(rows: int, seed: int, epoch: int, stride: int = 1) -> Tensor:
+    """Return the numbers of the rows of an epoch in its order: a function of (seed, epoch), so it needs no storing.
 
     An epoch has one row in ``stride``, the next epoch the rows after those; the number of rows is the same in each.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(rows) // stride, generator=generator) * stride + epoch % stride
-    return rows[order.to(rows.inputs.device)]
+    return torch.randperm(rows // stride, generator=generator) * stride + epoch % stride

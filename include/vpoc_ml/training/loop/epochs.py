@@ -16,7 +16,7 @@ from vpoc_ml.artifacts.training_progress import EpochRecord, OnProgress
 from vpoc_ml.errors import NoFiniteValidationLossError
 from vpoc_ml.training.engines.eager import AVERAGE, Engine, Window
 from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
-from vpoc_ml.training.loop.data import Rows, TrainingData, shuffled
+from vpoc_ml.training.loop.data import Rows, TrainingData, epoch_order
 from vpoc_ml.training.loop.monitor import EarlyStoppingState, Monitor, Progress, is_dead, window_record
 from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
 
@@ -93,13 +93,15 @@ class Trainer:
 
     def _run_epoch(self, epoch: int, offset: int) -> None:
         started, begun = time.monotonic(), offset
-        rows = shuffled(self.data.train, self.config.seed, epoch, self.config.stride)
+        train = self.data.train
+        order = epoch_order(len(train), self.config.seed, epoch, self.config.stride).to(train.inputs.device)
         end = min(self.steps_per_epoch, self.last_step - epoch * self.steps_per_epoch)
         while offset < end:
             following = min(end, next(step for step in self.validated if step > offset))
             count = min(self.config.monitor_steps, following - offset)
             step_schedule = StepSchedule.of(self.schedule, self.config.seed, self.progress.step, count, self.batch)
-            self.engine.steps((rows.inputs, rows.target, rows.weight), offset, step_schedule)
+            rows = train[order[offset * self.batch : (offset + count) * self.batch]]  # a copy of all needs their memory
+            self.engine.steps((rows.inputs, rows.target, rows.weight), 0, step_schedule)
             self.progress.step += count
             offset += count
             self._close_window(epoch)
