@@ -20,6 +20,8 @@ from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion_stages import model_store
 from vpoc_ml.pipeline.run import open_run
 from vpoc_ml.pipeline.stages import STAGES
+from vpoc_ml.scoring.open_session import Bar
+from vpoc_ml.scoring.predictions import predictions_of
 from vpoc_ml.synthetic.generate import write_market
 
 from .conftest import KEY, LEARNS, NOW
@@ -148,6 +150,17 @@ def test_score_needs_no_arguments_and_predictions_are_exported(promoted, tmp_pat
     refused = CliRunner().invoke(app, ["score", "-o", "quality.max_age_sessions=3"])
     assert isinstance(refused.exception, GateFailedError)
     assert "deliver newer bars" in str(refused.exception)
+
+
+def test_bars_scored_one_by_one_have_the_stored_scores(promoted, tmp_path):
+    lake = str(shutil.copytree(promoted, tmp_path / "lake"))
+    _, frame = stored_scores(lake)
+    bars, manifest = Lake(lake).load("bars/ES/ESH23.parquet")
+    build_key = BuildKey(manifest.inputs, manifest.config, manifest.code)
+    Lake(lake).write_frame("bars/ES/ESH23.parquet", bars[:-40], build_key, manifest.details)
+    scorer = pipeline.live_scorer(lake)
+    found = [scorer.update(Bar(*row)) for row in bars[-40:].select(Bar._fields).iter_rows()]
+    assert found == list(predictions_of(frame[-40:]))
 
 
 def test_old_vix_and_features_that_lag_the_bars_are_refused_with_what_to_do(promoted, tmp_path):

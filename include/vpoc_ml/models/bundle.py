@@ -189,7 +189,9 @@ class LoadedModel:
 
     @property
     def _forecaster(self) -> Forecaster:
-        body, slope = self.net.eval().body, self.model_card.slope
+        if self.net.training:
+            self.net.eval()
+        body, slope = self.net.body, self.model_card.slope
         return Forecaster(body, self.target, self.trees, self.weights, self.ridge, slope)
 
 

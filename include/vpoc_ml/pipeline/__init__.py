@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.plan_stage import start_scoring as start_scoring
     from vpoc_ml.pipeline.report_stage import publish_reports as publish_reports
     from vpoc_ml.pipeline.run import summarize as summarize
+    from vpoc_ml.pipeline.score_stage import live_scorer as live_scorer
     from vpoc_ml.pipeline.score_stage import score as score
     from vpoc_ml.pipeline.stages import run_until as run_until
     from vpoc_ml.pipeline.study_stages import analyze_features as analyze_features
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OPERATIONS = {
     "start_run": "plan_stage",
     "start_scoring": "plan_stage",
+    "live_scorer": "score_stage",
     "run_until": "stages",
     "prove_code": "gate_stages",
     "rollback": "champion_stages",

@@ -109,13 +109,13 @@ def start_scoring(
     """
     _refuse_name(run)
     opened = Lake(lake)
-    source = open_run(lake, like or _newest_scored(opened))
+    source = open_run(lake, like or newest_scored(opened))
     config = change(source.config, overrides or {})
     places = {"raw": raw or source.inputs["raw"], "vix": vix or source.inputs["vix"]}
     return _store_start(opened, run, config, {**places, "started": now.isoformat(), "as_of": None})
 
 
-def _newest_scored(lake: Lake) -> str:
+def newest_scored(lake: Lake) -> str:
     """Return the name of the newest live run that has scored or decided.
 
     Raises:

@@ -18,22 +18,25 @@ from vpoc_ml.artifacts.schemas import PREDICTIONS
 from vpoc_ml.artifacts.stage_results import UNCHANGED, Coverage, ScoreResult
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.dataset.assemble import BAR_COLUMNS, label_rows
-from vpoc_ml.errors import ArtifactError
+from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.lake.code_digest import code_digest
-from vpoc_ml.lake.store import BuildKey
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.lake.stored_frames import StoredFrames
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.models.bundle import LoadedModel, load_model
 from vpoc_ml.pipeline.champion_stages import current_champion
-from vpoc_ml.pipeline.plan_stage import vix_closes
+from vpoc_ml.pipeline.feature_inputs import History, pair_closes
+from vpoc_ml.pipeline.plan_stage import covariate_values, newest_scored, vix_closes
 from vpoc_ml.pipeline.roll_stage import with_exact_ratios
-from vpoc_ml.pipeline.run import Run, stage
+from vpoc_ml.pipeline.run import Run, open_run, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.registry.store import Champion
 from vpoc_ml.reports.sentences import scores_sentence
 from vpoc_ml.scoring.batch import ScoringRules, score_bars
 from vpoc_ml.scoring.coverage import measure_coverage
+from vpoc_ml.scoring.live import LiveModel, Scorer
+from vpoc_ml.scoring.open_session import LiveMarket
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,42 @@ def score(run: Run, now: datetime) -> ScoreResult:
     )
     log.info("%s", scores_sentence(result))
     return result
+
+
+def live_scorer(lake: str, run: str | None = None) -> Scorer:
+    """Return a scorer of the newest front contract that continues the stored bars with the champion.
+
+    Its predictions are those that ``score`` stores for the same bars later, to the bit.
+
+    Args:
+        lake: root of the lake.
+        run: run with the settings; None: the newest live one that has scored or decided.
+
+    Raises:
+        RegistryError: there is no champion.
+        ArtifactError: there is no such run, or bars or rolls are missing.
+    """
+    opened = open_run(lake, run or newest_scored(Lake(lake)))
+    champion = current_champion(opened)
+    if champion is None:
+        raise RegistryError(f"Expected a champion of {opened.model_key}; found none. Promote a model first.")
+    model = load_model(champion.folder / layout.BEST_MODEL_CARD)
+    rules = ScoringRules.of(model.model_card, read_metrics(champion.folder), opened.config.scoring, opened.instrument)
+    periods = opened.lake.read_frame(opened.roll_key()).filter(pl.col("contract").is_in(opened.plan().contracts))
+    contract = str(periods.sort("first_session")["contract"][-1])
+    bars, manifest = opened.lake.load(opened.key("bars", contract))
+    market = LiveMarket(
+        contract=contract,
+        instrument=opened.instrument,
+        bars=bars,
+        predecessor=History(opened, contract, opened.lake.manifest(opened.key("features", contract))).predecessor(),
+        vix=vix_closes(opened),
+        profile=opened.config.profile,
+        extras=opened.config.features.extras,
+        pair=pair_closes(opened, manifest),
+        covariates=covariate_values(opened),
+    )
+    return Scorer(LiveModel(model, rules, opened.model_key, champion.version), market)
 
 
 def predictions_key(run: Run, version: int, contract: str) -> str:

@@ -116,20 +116,13 @@ def score_bars(
         raise ArtifactError("the features", f"the model's columns {', '.join(absent)}", "no such columns")
     due = (features if since is None else features.filter(pl.col("ts") > since)).sort("ts", "contract")
     usable = due.filter(pl.all_horizontal(pl.col(name).is_finite().fill_null(False) for name in names))
-    raw = usable.select(names).to_numpy()
-    prediction, distance = in_blocks(model.predict, raw), in_blocks(model.distances, raw)
-    abstained = np.zeros(len(raw), np.bool_) if rules.limit is None else distance > rules.limit
-    direction = np.where(abstained, 0, np.sign(prediction - model.zero_rank))
+    scores = score_rows(model, usable.select(names).to_numpy(), usable["close"].to_numpy(), rules)
     frame = usable.select(
         "ts",
         "contract",
         "session",
         (pl.col("ts") + BAR).alias("known_at"),
-        pl.Series("prediction", prediction),
-        *_intervals(prediction, usable["close"], rules),
-        pl.Series("distance", distance),
-        pl.Series("abstained", abstained),
-        pl.Series("direction", direction.astype(np.int8)),
+        *(pl.Series(name, values, nan_to_null=True) for name, values in scores.items()),
         pl.lit(model_version).alias("model_version"),
         pl.lit(key.instrument).alias("instrument"),
         pl.lit(key.horizon).alias("horizon"),
@@ -138,32 +131,45 @@ def score_bars(
     return Scores(frame.cast(PREDICTIONS), due.height, due.height - usable.height)  # type: ignore[arg-type]
 
 
-def in_blocks(function: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.floating]], raw: Floats) -> Floats:
+def score_rows(
+    model: ScoringModel, raw: npt.NDArray[np.floating], close: Floats, rules: ScoringRules
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the columns of ``schemas.PREDICTIONS`` from ``prediction`` to ``direction``, one entry per row.
+
+    A bound that does not exist is NaN. The change of the price to a bound is close x (exp(r) - 1) / tick size, where r
+    is the return that has the rank of the bound among the training returns; a price at or below 0 has none.
+
+    Args:
+        model: the model.
+        raw: its features [rows, features], finite.
+        close: closes of the bars [rows], in points.
+        rules: limit of the distance, and intervals.
+    """
+    prediction, distance = in_blocks(model.predict, raw), in_blocks(model.distances, raw)
+    bounds: dict[str, Floats] = {}
+    missing = np.full(len(raw), np.nan)
+    for name, offset in zip(("low", "high"), rules.offsets or (None, None), strict=True):
+        rank = missing if offset is None else np.clip(prediction + offset, 0.0, 1.0)
+        change = missing
+        if rules.target_quantiles:
+            quantiles = np.asarray(rules.target_quantiles)
+            change = np.expm1(np.interp(rank, np.linspace(0, 1, quantiles.size), quantiles)) / rules.tick_size
+        bounds |= {name: rank, f"{name}_ticks": np.where(close > 0, close * change, np.nan)}
+    abstained = np.zeros(len(raw), np.bool_) if rules.limit is None else distance > rules.limit
+    direction = np.where(abstained, 0, np.sign(prediction - model.zero_rank)).astype(np.int8)
+    own = {"distance": distance, "abstained": abstained, "direction": direction}
+    return {"prediction": prediction, **bounds, **own}
+
+
+def in_blocks(
+    function: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.floating]], raw: npt.NDArray[np.floating]
+) -> Floats:
     """Return one value per row of ``raw`` [n, features], computed ``BLOCK_ROWS`` rows at a time, float64 [n].
 
     The last block is filled up with its last row, so that every call has the same shape.
     """
     if not len(raw):
         return np.empty(0)
-    full = np.concatenate((raw, np.repeat(raw[-1:], -len(raw) % BLOCK_ROWS, axis=0)))
+    full = np.ascontiguousarray(np.concatenate((raw, np.repeat(raw[-1:], -len(raw) % BLOCK_ROWS, axis=0))))
     blocks = (full[at : at + BLOCK_ROWS] for at in range(0, len(full), BLOCK_ROWS))
     return np.concatenate([np.asarray(function(block), np.float64) for block in blocks])[: len(raw)]
-
-
-def _intervals(prediction: Floats, close: pl.Series, rules: ScoringRules) -> list[pl.Series]:
-    """Return the bounds in rank units, and as a change from the close in ticks; null without intervals.
-
-    The change is close x (exp(r) - 1) / tick size, where r is the return that has the rank of the bound among the
-    training returns. A price at or below 0 has no such change.
-    """
-    columns = []
-    for name, offset in zip(("low", "high"), rules.offsets or (None, None), strict=True):
-        rank = None if offset is None else np.clip(prediction + offset, 0.0, 1.0)
-        columns.append(pl.Series(name, rank if rank is not None else [None] * len(prediction), pl.Float64))
-        ticks = pl.Series([None] * len(prediction), dtype=pl.Float64)
-        if rank is not None and rules.target_quantiles:
-            quantiles = np.asarray(rules.target_quantiles)
-            change = np.expm1(np.interp(rank, np.linspace(0, 1, quantiles.size), quantiles)) / rules.tick_size
-            ticks = pl.Series(close.to_numpy() * change).set(close <= 0, None)
-        columns.append(ticks.alias(f"{name}_ticks"))
-    return columns
