@@ -10,8 +10,9 @@ track record are measured: the rank IC over all rows, and the Huber gain, which 
 of the learner. Standard errors come from resampling sessions. ``truth`` is the planted probability that the next close
 is higher, at every horizon.
 
-Every (mode, seed, horizon) is stored when it is measured, under a key of code and settings: a killed benchmark goes on
-where it ended. ``learners.csv`` and ``learners.md`` in FOLDER hold what was asked for.
+The predictions of every (mode, seed, horizon) are stored under a key of settings and of the code that makes them: a
+killed benchmark goes on where it ended, and another stack of the same predictions takes seconds. ``learners.csv`` and
+``learners.md`` in FOLDER hold what was asked for.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import hashlib
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
@@ -36,18 +38,19 @@ from numpy.typing import NDArray
 from vpoc_ml import config as configuration
 from vpoc_ml import pipeline
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.track_record import TrackRecord
-from vpoc_ml.config.overrides import read_config
+from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import correlation, ratio_gain, reduce
-from vpoc_ml.lake.atomic import write_text
+from vpoc_ml.evaluation.stacked import stacked_track
+from vpoc_ml.lake.atomic import replacing, write_text
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.synthetic.generate import write_market
 from vpoc_ml.synthetic.planted_rules import MODES, Mode
 from vpoc_ml.training.launch.job import train_run
 
 Floats = NDArray[np.float64]
+SYMBOL = "ES"
 STAGES = ("ingest_contract", "build_rolls", "profile_contract", "features_contract", "build_training_set")
 OVER_ALL = ("build_rolls", "build_training_set")
 FORECASTS = {
@@ -69,8 +72,8 @@ COMPUTING = (
     "dataset.folds",
     "training.launch.fit",
     "evaluation.baselines",
-    "evaluation.stacked",
 )
+"""Modules that make the predictions; the stack is computed anew from the stored ones."""
 SINGLE = ("net", "ridge", "lightgbm")
 LEARNERS = ("truth", "constant", "last_sign", *SINGLE, "stack")
 
@@ -86,11 +89,10 @@ class Market:
     overrides: tuple[str, ...]
 
     def cell(self, horizon: str) -> str:
-        """Return the file name of the results of one horizon; another one for other settings or code."""
-        functions = (write_market, reduce, draw)
-        code = code_digest(*functions, *(f"vpoc_ml.{module}" for module in COMPUTING))
-        content = repr((self, horizon, code, Path(__file__).read_text()))
-        return f"{self.mode}-{self.seed}-{horizon}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.csv"
+        """Return the file name of the predictions of one horizon; another one for other settings or code."""
+        code = code_digest(write_market, *(f"vpoc_ml.{module}" for module in COMPUTING))
+        content = repr((self, horizon, code))
+        return f"{self.mode}-{self.seed}-{horizon}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.parquet"
 
 
 @dataclass(frozen=True)
@@ -110,29 +112,34 @@ class Skill:
     chosen: str
 
 
-def measure_market(market: Market, horizons: Sequence[str], cells: Path) -> None:
-    """Write the results of each horizon of a market that are not stored yet."""
+def measure_market(market: Market, horizons: Sequence[str], cells: Path) -> list[Skill]:
+    """Return the results of each horizon of a market; predict what is not stored yet."""
     torch.set_num_threads(1)
-    missing = [horizon for horizon in horizons if not (cells / market.cell(horizon)).is_file()]
-    if not missing:
-        return
-    with tempfile.TemporaryDirectory(prefix="learners-") as place:
-        raw, lake = Path(place, "raw"), Path(place, "lake")
-        made = write_market(raw, contracts=market.contracts, seed=market.seed, mode=market.mode, switch=market.switch)
-        for horizon in missing:
-            begin = time.perf_counter()
-            found = measure_run(market, horizon, evaluated_run(lake, raw, horizon, market.overrides), made.truth)
-            write_text(
-                cells / market.cell(horizon), pl.DataFrame(map(asdict, found), infer_schema_length=None).write_csv()
+    stored = {horizon: cells / market.cell(horizon) for horizon in horizons}
+    missing = [horizon for horizon, file in stored.items() if not file.is_file()]
+    if missing:
+        cells.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="learners-") as place:
+            raw, lake = Path(place, "raw"), Path(place, "lake")
+            made = write_market(
+                raw, contracts=market.contracts, seed=market.seed, mode=market.mode, switch=market.switch
             )
-            print(f"{market.mode} {market.seed} {horizon}: {time.perf_counter() - begin:.0f} s", flush=True)
+            truth = pl.read_parquet(made.truth).select("ts", "contract", truth="p_up")
+            for horizon in missing:
+                begin = time.perf_counter()
+                track = predictions(lake, raw, horizon, market.overrides)
+                track = track.join(truth, on=["ts", "contract"], how="left", maintain_order="left")
+                with replacing(stored[horizon]) as file:
+                    track.with_columns(pl.col("truth").fill_null(0.5)).write_parquet(file)
+                print(f"{market.mode} {market.seed} {horizon}: {time.perf_counter() - begin:.0f} s", flush=True)
+    return [each for horizon, file in stored.items() for each in measure_cell(market, horizon, pl.read_parquet(file))]
 
 
-def evaluated_run(lake: Path, raw: Path, horizon: str, overrides: Sequence[str]) -> Path:
-    """Return the folder of a run of the nightly preset with a stack's track record; folds train in this process."""
+def predictions(lake: Path, raw: Path, horizon: str, overrides: Sequence[str]) -> pl.DataFrame:
+    """Run the nightly preset with a stack, folds in this process; return the folds' predictions, epoch and name."""
     settings = {"dataset.horizon": horizon, "machine.device": "cpu", "model.learners": ("ridge", "lightgbm", "net")}
     settings |= dict(map(configuration.parse_override, overrides))
-    place = str(lake)
+    place, parts = str(lake), []
     pipeline.start_run(place, horizon, "nightly", settings, str(raw), None, now=NOW)
     contracts = list(pipeline.plan_contracts(place, horizon).contracts)
     for stage in STAGES:
@@ -140,25 +147,26 @@ def evaluated_run(lake: Path, raw: Path, horizon: str, overrides: Sequence[str])
             getattr(pipeline, stage)(place, horizon, chosen)
     with patch("vpoc_ml.training.launch.subprocess.launch", lambda folder, on_progress: train_run(folder)):
         for fold in pipeline.plan_folds(place, horizon).folds:
-            pipeline.train_fold(place, horizon, fold)
-    pipeline.build_track_record(place, horizon)
-    return lake / "runs" / horizon
+            trained = pipeline.train_fold(place, horizon, fold)
+            made = pl.read_parquet(lake / layout.fold_predictions_key(SYMBOL, trained.key))
+            parts.append(made.with_columns(fold=pl.lit(fold), epoch=pl.lit(trained.best_epoch)))
+    learners = [name for column in FORECASTS.values() for name in (column, f"{column}_zero")]
+    return pl.concat(parts).select("ts", "contract", "session", "label_end", "ret", "y", "fold", "epoch", *learners)
 
 
-def measure_run(market: Market, horizon: str, folder: Path, truth: Path) -> list[Skill]:
-    """Measure the stack of a run, its learners, the simple baselines and the truth on the rows of the track record."""
-    settings = read_config(folder).evaluation
-    track = pl.read_parquet(folder / layout.TRACK_RECORD_PREDICTIONS)
-    known = track.join(pl.read_parquet(truth), on=["ts", "contract"], how="left", maintain_order="left")["p_up"]
-    forecasts = [Forecast("truth", known.fill_null(0.5).to_numpy(), 0.5)]
+def measure_cell(market: Market, horizon: str, track: pl.DataFrame) -> list[Skill]:
+    """Measure the stack of stored predictions, its learners, the simple baselines and the truth on all their rows."""
+    settings = configuration.resolve("nightly", dict(map(configuration.parse_override, market.overrides))).evaluation
+    track, stacks = stacked_track(track, settings.huber_delta)
+    forecasts = [Forecast("truth", track["truth"].to_numpy(), 0.5)]
     for name, column in FORECASTS.items():
         rank, zero = (track[each].to_numpy() for each in (column, f"{column}_zero"))
         forecasts.append(Forecast(name, rank, zero, ranked=name != "constant"))
     rows = LabelledRows.of(track)
     samples = draw(rows.sessions, samples=settings.bootstrap_samples, confidence=0.95, seed=settings.seed)
     sums = {each.name: reduce(each, rows, settings.huber_delta) for each in forecasts}
-    record = TrackRecord.read(folder / layout.TRACK_RECORD, what="the track record", remedy="Run the benchmark again.")
-    chosen = chosen_by_fold(record)
+    folds = track.group_by("fold", maintain_order=True).agg(pl.col("epoch").first(), pl.col("session").last())
+    chosen = {"net": f"epochs {folds['epoch'].to_list()}", "stack": chosen_stacks(folds["session"], stacks)}
     found = []
     for name, own in sums.items():
         both = None if name == "truth" else np.hstack([sums["constant"].huber, own.huber])
@@ -168,13 +176,13 @@ def measure_run(market: Market, horizon: str, folder: Path, truth: Path) -> list
     return found
 
 
-def chosen_by_fold(record: TrackRecord) -> dict[str, str]:
-    """Return in words what was chosen for the network and for the stack of each fold."""
-    stacks = [
-        " ".join(f"{weight:.2f}" for weight in each.weights.values()) + f" slope {each.slope:.2f}"
-        for each in record.folds
-    ]
-    return {"net": f"epochs {[each.best_epoch for each in record.folds]}", "stack": "; ".join(stacks)}
+def chosen_stacks(days: Iterable[date], stacks: Mapping[date, Stack]) -> str:
+    """Return weights and slope on these days in words; - where validation sessions chose them."""
+    found = map(stacks.get, days)
+    return "; ".join(
+        "-" if each is None else " ".join(f"{part.weight:.2f}" for part in each.parts) + f" slope {each.slope:.2f}"
+        for each in found
+    )
 
 
 def estimate(sums: Floats | None, statistic: Statistic, samples: Resamples) -> tuple[float | None, float | None]:
@@ -261,12 +269,11 @@ def measure(options: argparse.Namespace, out: Path) -> str:
     markets = [Market(mode, seed, *shared) for seed in range(options.seeds) for mode in options.modes]
     context = multiprocessing.get_context("spawn")  # polars and torch read their number of threads when imported
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-        for done in as_completed(
-            [pool.submit(measure_market, each, options.horizons, out / "cells") for each in markets]
-        ):
-            done.result()
-    cells = [market.cell(horizon) for market in markets for horizon in options.horizons]
-    results = pl.concat(pl.read_csv(out / "cells" / cell, infer_schema_length=None) for cell in cells)
+        jobs = [pool.submit(measure_market, each, options.horizons, out / "cells") for each in markets]
+        for job in as_completed(jobs):
+            job.result()
+    found = [asdict(each) for job in jobs for each in job.result()]
+    results = pl.DataFrame(found, infer_schema_length=None)
     results = results.sort(pl.col("mode").replace_strict({mode: at for at, mode in enumerate(options.modes)}))
     text = tables(results)
     write_text(out / "learners.csv", results.write_csv())

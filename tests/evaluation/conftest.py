@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from vpoc_ml.artifacts.track_record import Fold, FoldModel, Period
 from vpoc_ml.market import instruments
 from vpoc_ml.market.instruments import Instrument
 
@@ -76,6 +78,21 @@ def training_set(*, strength: float = 0.0, sessions: int = 40, bars: int = 200, 
             "noise": pl.Series(rng.standard_normal(n), dtype=pl.Float32),
         }
     )
+
+
+def plan_of(
+    track: pl.DataFrame, parts: dict[str, float] | None = None, slope: float | None = None
+) -> tuple[list[Fold], dict[str, FoldModel]]:
+    """Return the folds of a track record, and records of their models with these weights and slope."""
+    folds, models = [], {}
+    for number, name in enumerate(track["fold"].unique(maintain_order=True)):
+        days = track.filter(pl.col("fold") == name)["session"].unique().sort()
+        test = Period(first=days[0], last=days[-1], sessions=len(days))
+        window = Period(first=date(2024, 1, 1), last=date(2024, 12, 31), sessions=100 + number)
+        folds.append(Fold(name=name, key=name.lower(), train=window, validation=window, test=test))
+        own: dict[str, Any] = {"best_epoch": 3, "preset": "smoke", "train_rows": 1000, "parts": parts or {}}
+        models[name] = FoldModel.model_construct(**own, slope=slope)
+    return folds, models
 
 
 def zero_rank(frame: pl.DataFrame) -> float:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
 from vpoc_ml.artifacts.metrics import read_metrics
-from vpoc_ml.artifacts.track_record import Fold, FoldModel, Period
 from vpoc_ml.config import resolve
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.fold_predictions import LEARNERS, predict_fold
 from vpoc_ml.evaluation.walk_forward import evaluate_track, forecasts_of, policies_by_fold, policy_by_fold, track_record
+
+from .conftest import plan_of
 
 CONFIG = resolve("smoke")
 QUANTILES = tuple(np.linspace(-0.002, 0.002, 1001))
@@ -43,17 +44,6 @@ def track(make_set, fake, fitted):
     return pl.concat(parts)
 
 
-def plan(track: pl.DataFrame) -> tuple[list[Fold], dict[str, FoldModel]]:
-    folds, models = [], {}
-    window = Period(first=date(2024, 1, 1), last=date(2024, 12, 31), sessions=200)
-    for name in track["fold"].unique(maintain_order=True):
-        days = track.filter(pl.col("fold") == name)["session"].unique().sort()
-        test = Period(first=days[0], last=days[-1], sessions=len(days))
-        folds.append(Fold(name=name, key=name.lower(), train=window, validation=window, test=test))
-        models[name] = FoldModel.model_construct(best_epoch=3, preset="smoke", train_rows=1000, parts={}, slope=None)
-    return folds, models
-
-
 def test_stored_predictions_give_the_forecasts_back(make_set, fake, fitted):
     frame = make_set(strength=0.5, sessions=4).with_columns(ret_close="ret")
     model = fake(frame, 0.05)
@@ -76,7 +66,7 @@ def test_the_target_of_a_row_is_its_rank_among_the_training_returns(make_set, fa
 
 
 def test_metrics_of_each_fold_are_those_of_its_rows(track):
-    folds, models = plan(track)
+    folds, models = plan_of(track)
     record = track_record(track, folds, models, {}, "settings", CONFIG)
     assert [(each.rows, each.sessions) for each in record.folds] == [(200 * size, size) for size in SIZES]
     for each in record.folds:
@@ -89,7 +79,7 @@ def test_metrics_of_each_fold_are_those_of_its_rows(track):
 
 
 def test_cumulated_gains_add_up_to_the_losses_saved(track):
-    folds, models = plan(track)
+    folds, models = plan_of(track)
     record = track_record(track, folds, models, {}, "settings", CONFIG)
     assert set(record.cumulative) == {"constant", "last_sign", "ridge"}
 
@@ -105,7 +95,7 @@ def test_cumulated_gains_add_up_to_the_losses_saved(track):
 
 def test_a_short_fold_has_no_intervals(track):
     two = track.filter(pl.col("session").is_in(track["session"].unique().sort().tail(2).implode()))
-    folds, models = plan(two)
+    folds, models = plan_of(two)
     (only,) = track_record(two, folds, models, {}, "settings", CONFIG).folds
     assert (only.sessions, only.models, only.versus) == (2, {}, {})
 

@@ -18,7 +18,7 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.models.ridge import fit_ridge
-from vpoc_ml.models.stacking import apply_stack, fit_stack
+from vpoc_ml.models.stacking import StackRows, apply_stack, fit_stack
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.scoring.batch import ScoringRules, score_bars
 from vpoc_ml.training.launch import saving
@@ -187,16 +187,24 @@ def test_settings_of_one_net_store_no_parts(make_run, tiny):
     assert model_card.model.members == 1
 
 
-def test_few_validation_sessions_give_a_network_no_weight_in_a_stack(make_run, tiny):
-    """12 sessions have chosen its epoch, and are too few to compare it with ridge."""
+@pytest.mark.parametrize(("independent", "constant"), [(200.0, False), (12.0, True)])
+def test_few_validation_sessions_give_a_network_no_weight_in_a_stack(make_run, tiny, independent, constant):
+    """12 sessions have chosen its epoch, and are too few to compare it with ridge.
+
+    Where all labels of a session are one, they are too few for a slope too.
+    """
     learners = ("ridge", "lightgbm", "net")
     folder = known_features(make_run(tiny, **QUICK, model__learners=learners), tiny)
     path = folder / "training_set.parquet"
     sessions = pl.int_range(pl.len()).cast(pl.Int32) // (tiny.y.size // 60)
     pl.read_parquet(path).with_columns(session=sessions.cast(pl.Date)).write_parquet(path)
-    weights = {part.name: part.weight for part in train_run(folder).parts}
+    statistics = json.loads((folder / "feature_statistics.json").read_text())
+    write_json(folder / "feature_statistics.json", statistics | {"effective_rows": {"validation": independent}})
+    result = train_run(folder)
+    weights = {part.name: part.weight for part in result.parts}
     assert weights["all"] == 0
     assert weights["ridge"] + weights["lightgbm"] == pytest.approx(1)
+    assert (result.slope == 0) is constant
 
 
 @pytest.mark.parametrize("learners", [("ridge", "net"), ("lightgbm", "net"), ("net", "lightgbm", "ridge")])
@@ -214,9 +222,8 @@ def test_a_trained_stack_scores_what_was_fitted_on_validation(make_run, tiny, le
         guarded = loaded.net.guard(torch.tensor(tiny.raw))
         parts = Forecaster(loaded.net.body, None, loaded.trees, ridge=loaded.ridge).parts(guarded)
     days = pl.read_parquet(path)["session"].cast(pl.Int32).to_numpy()
-    stack = fit_stack(
-        parts[:, rows], tiny.y[rows].astype(np.float32).astype(float), days[rows], names, 0.5, prior_slope=0.0
-    )
+    held = StackRows.of(parts[:, rows], tiny.y[rows].astype(np.float32).astype(float), days[rows], names)
+    stack = fit_stack(held, validation=True)
     assert [part.weight for part in stack.parts] == pytest.approx([part.weight for part in result.parts], abs=1e-6)
     assert loaded.model_card.slope == pytest.approx(stack.slope, abs=1e-6)
     assert stack.slope > 0

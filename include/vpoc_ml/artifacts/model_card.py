@@ -51,7 +51,6 @@ class Stack(JsonArtifact):
         simple: learner that has weight 1 as long as nothing shows that the others help.
         shrinkage: 0 if ``simple`` has all the weight, up to 1 for the weights that fit best.
         sessions: sessions of the rows it was fitted on.
-        zero_rank: score of the stack that stands for an unchanged price.
     """
 
     parts: tuple[ModelPart, ...]
@@ -60,7 +59,6 @@ class Stack(JsonArtifact):
     slope: float = 0.0
     slope_error: float = 0.0
     shrinkage: float = 0.0
-    zero_rank: float = 0.5
 
 
 class ModelCard(JsonArtifact):

@@ -134,9 +134,9 @@ class FoldMetrics(_Section):
         best_epoch: epoch of the fold's weights.
         preset: preset that trained it.
         train_rows: labelled rows that trained it; None in records of older versions.
-        weights: weight of each part of the candidate, which earlier folds chose or, in the first folds, the validation
-            sessions; empty for a single part.
-        slope: slope of a stack; None without one.
+        weights: weight of each part of the candidate at the end of the fold, which earlier sessions chose or, where
+            they were few, the validation sessions; empty for a single part.
+        slope: slope of a stack, likewise; None without one.
         models: metrics by learner.
         versus: gains of the candidate over each other learner.
     """

@@ -205,8 +205,8 @@ class RefitChoices(JsonArtifact):
     Attributes:
         epochs: epochs after which training ends, the median of what the folds' weights were trained for; 0.125 is an
             eighth of an epoch.
-        weights: weight of each part; empty for a single part. Those of a stack are fitted on the predictions of all
-            folds, those of a blend are the mean over the folds.
+        weights: weight of each part; empty for a single part. Those of a stack are fitted on the newest
+            predictions of the folds, those of a blend are the mean over the folds.
         slope: calibration slope of a stack, fitted likewise; None without one.
         trees: number of boosted trees, the median over the folds; None without trees.
         ridge_penalty: penalty of the ridge part, the median over the folds; None without one.

@@ -295,8 +295,8 @@ class ModelConfig(ChangedSection):
     )
     learners: tuple[Literal["ridge", "lightgbm", "net"], ...] = Field(
         ("net",),
-        description="Learners of a stack: net, and ridge or lightgbm or both. Earlier folds choose weights and slope;"
-        " with one split, validation rows do. net: no stack.",
+        description="Learners of a stack: net, and ridge or lightgbm or both. Sessions before a week choose its weights"
+        " and slope; with one split, validation rows do. net: no stack.",
         json_schema_extra={"examples": ["net", "ridge,lightgbm,net"]},
     )
 

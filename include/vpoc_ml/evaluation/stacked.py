@@ -1,24 +1,25 @@
-"""The stack in a walk-forward evaluation: the predictions of earlier folds choose weights and slope of a fold.
+"""The stack in a walk-forward evaluation: at the begin of each week, the predictions of earlier sessions choose it.
 
-The validation sessions of a fold cannot do it well: they have already stopped the network, so its scores look better
-there than on later sessions.
+Weights and slope are fitted anew each exchange week, as those of a model that is shipped each week are. Earlier
+sessions of the same fold count: its model has not seen them either. The validation sessions of a fold cannot choose
+well: they have already stopped the network, so its scores look better there than on later sessions.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 
 import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts.model_card import Stack
-from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.evaluation.fold_predictions import PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, Forecast, forecast_columns
-from vpoc_ml.models.stacking import ENOUGH_SESSIONS, apply_stack, fit_stack, mix
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, StackRows, apply_stack, fit_stack, mix
 
-STACK_SESSIONS = 500
-"""Newest sessions on which weights and slope are fitted, about two years; more react later and cost more."""
+STACK_SESSIONS = 250
+"""Newest sessions on which weights and slope are fitted, about a year; more react later and cost more."""
 
 
 def part_names(track: pl.DataFrame) -> tuple[str, ...]:
@@ -27,55 +28,89 @@ def part_names(track: pl.DataFrame) -> tuple[str, ...]:
     return tuple(name.removeprefix(PART) for name in chosen)
 
 
-def earlier_stack(track: pl.DataFrame, begin: datetime, delta: float, enough: int = ENOUGH_SESSIONS) -> Stack | None:
-    """Fit a stack on the rows of a track record whose labels end before ``begin``.
+@dataclass(frozen=True)
+class PartHistory:
+    """Out-of-sample predictions of the parts of a model.
+
+    Attributes:
+        rows: scores and rank targets of the rows that have all parts.
+        label_end: by session, the end of the last label of it and of all sessions before it (UTC).
+    """
+
+    rows: StackRows
+    label_end: pl.Series
+
+    @classmethod
+    def of(cls, track: pl.DataFrame) -> PartHistory:
+        """Read a track record, sorted by ts."""
+        names = part_names(track)
+        known = track.filter(pl.col("y").is_finite(), *(pl.col(f"{PART}{name}").is_finite() for name in names))
+        ends = known.group_by("session").agg(pl.col("label_end").max()).sort("session")
+        session = known["session"].rank("dense").cast(pl.Int64).to_numpy()
+        rows = StackRows.of(_columns(known, names), known["y"].to_numpy(), session, names)
+        return cls(rows, ends["label_end"].cum_max())
+
+    def stack_before(self, begin: datetime | None, delta: float, enough: int = ENOUGH_SESSIONS) -> Stack | None:
+        """Fit a stack on the newest sessions whose labels all end before ``begin``.
+
+        Args:
+            begin: start of the first bar that the stack is for (UTC); None: after all sessions.
+            delta: of the Huber loss, in rank units.
+            enough: least number of sessions.
+
+        Returns:
+            The stack; None with fewer sessions.
+        """
+        end = self.rows.sessions if begin is None else int((self.label_end < begin).sum())
+        if end < enough:
+            return None
+        return fit_stack(self.rows.between(max(end - STACK_SESSIONS, 0), end), delta)
+
+
+def stack_after(track: pl.DataFrame, day: date, delta: float) -> Stack | None:
+    """Return the stack for the session after ``day``, as ``stacked_track`` fits it at the begin of a week.
 
     Args:
         track: predictions of folds, sorted by ts.
-        begin: start of the first bar that the stack is for (UTC).
+        day: last session that is known.
         delta: of the Huber loss, in rank units.
-        enough: least number of sessions.
-
-    Returns:
-        The stack; None with fewer sessions, or without parts.
     """
-    names = part_names(track)
-    if not names:
-        return None
-    columns = [f"{PART}{name}" for name in names]
-    known = track.lazy().filter(pl.col("label_end") < begin, *(pl.col(each).is_finite() for each in columns))
-    days = known.select(pl.col("session").unique().sort().tail(STACK_SESSIONS)).collect()["session"]
-    if len(days) < enough:
-        return None
-    rows = known.filter(pl.col("session") >= days[0]).select("session", "y", *columns).collect()
-    session = rows["session"].rank("dense").cast(pl.Int64).to_numpy()
-    return fit_stack(_columns(rows, names), rows["y"].to_numpy(), session, names, MIDDLE, delta)
+    begin = track.filter(pl.col("session") > day)["ts"].min()
+    assert begin is None or isinstance(begin, datetime)
+    return PartHistory.of(track.filter(pl.col("session") <= day)).stack_before(begin, delta)
 
 
 def stacked_track(
     track: pl.DataFrame, delta: float, enough: int = ENOUGH_SESSIONS
-) -> tuple[pl.DataFrame, dict[str, Stack]]:
-    """Return a track record in which earlier folds choose the stack of each fold, and the stacks by fold.
+) -> tuple[pl.DataFrame, dict[date, Stack]]:
+    """Return a track record in which earlier sessions choose the stack of each week, and the stack of each session.
 
-    A fold without enough sessions before it, or whose model has a single part, keeps its candidate.
+    A session without enough sessions before its week, or whose model lacks a part of the others, keeps its candidate.
 
     Args:
-        track: predictions of all folds, sorted by ts, with the columns ``fold`` and ``part_<name>``.
+        track: predictions of all folds, sorted by ts, with the columns ``part_<name>``.
         delta: of the Huber loss, in rank units.
-        enough: least number of sessions before a fold.
+        enough: least number of sessions before a week.
     """
-    names, stacks, folds = part_names(track), dict[str, Stack](), []
-    for rows in track.partition_by("fold", maintain_order=True):
-        begin = rows["ts"][0]
-        scores, zeros = _columns(rows, names), _columns(rows, names, "_zero")
-        stack = earlier_stack(track, begin, delta, enough)
-        if stack is not None and np.isfinite(scores).all():
+    names = part_names(track)
+    if not names:
+        return track, {}
+    history, stacks, weeks = PartHistory.of(track), dict[date, Stack](), []
+    week = track["session"].dt.truncate("1w").alias("week")
+    for rows in track.with_columns(week).partition_by("week", maintain_order=True, include_key=False):
+        stack = history.stack_before(rows["ts"][0], delta, enough)
+        if stack is not None:
+            scores, zeros = _columns(rows, names), _columns(rows, names, "_zero")
             weights = np.array([part.weight for part in stack.parts])
             candidate = Forecast(CANDIDATE, apply_stack(stack, scores), mix(zeros, weights, stack.slope))
-            stacks[rows["fold"][0]] = stack
-            rows = rows.with_columns(forecast_columns(candidate))
-        folds.append(rows)
-    return pl.concat(folds), stacks
+            whole = pl.Series(np.isfinite(scores).all(axis=0))
+            stacks |= dict.fromkeys(rows.filter(whole)["session"].unique(), stack)
+            columns = forecast_columns(candidate)
+            rows = rows.with_columns(
+                pl.when(whole).then(each).otherwise(each.name).alias(each.name) for each in columns
+            )
+        weeks.append(rows)
+    return pl.concat(weeks), stacks
 
 
 def _columns(

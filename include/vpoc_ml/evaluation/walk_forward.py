@@ -171,7 +171,7 @@ def track_record(
     track: pl.DataFrame,
     folds: Sequence[Fold],
     models: Mapping[str, FoldModel],
-    stacks: Mapping[str, Stack],
+    stacks: Mapping[date, Stack],
     preset_key: str,
     config: RunConfig,
 ) -> TrackRecord:
@@ -181,7 +181,7 @@ def track_record(
         track: predictions of all folds, sorted by ts, with the column ``fold``.
         folds: the run's folds, oldest first.
         models: the trained fold of each name.
-        stacks: the stack of each fold that earlier folds chose.
+        stacks: the stack of each session that earlier sessions chose.
         preset_key: identity of the folds' settings and code.
         config: section ``evaluation`` is read.
     """
@@ -199,9 +199,7 @@ def track_record(
         rows=track.height,
         sessions=track["session"].n_unique(),
         folds=tuple(
-            _fold_metrics(
-                fold, models[fold.name], stacks.get(fold.name), track.filter(pl.col("fold") == fold.name), config
-            )
+            _fold_metrics(fold, models[fold.name], stacks, track.filter(pl.col("fold") == fold.name), config)
             for fold in folds
         ),
         cumulative=_cumulative_gains(track, config.evaluation.huber_delta),
@@ -211,8 +209,10 @@ def track_record(
 
 
 def _fold_metrics(
-    fold: Fold, model: FoldModel, stack: Stack | None, track: pl.DataFrame, config: RunConfig
+    fold: Fold, model: FoldModel, stacks: Mapping[date, Stack], track: pl.DataFrame, config: RunConfig
 ) -> FoldMetrics:
+    newest = max(stacks.keys() & set(track["session"]), default=None)
+    stack = None if newest is None else stacks[newest]
     weights = model.parts if stack is None else {part.name: part.weight for part in stack.parts}
     empty = FoldMetrics(
         fold=fold,

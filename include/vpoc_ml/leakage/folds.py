@@ -1,4 +1,4 @@
-"""Fold check: what a walk-forward fold fits, and stack and policy chosen for it, depend on earlier sessions only.
+"""Fold check: what a walk-forward fold fits, its policy, and the stack of a session depend on earlier sessions only.
 
 Training reads one table, the rows of the fold's window, and no other. The check compares this table to the bit, so
 early stopping is covered without training a network.
@@ -7,7 +7,7 @@ early stopping is covered without training a network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from vpoc_ml.market.instruments import Instrument
 
 CHECK = "folds"
 _FIT = "Fit on the window of the fold only: training and validation rows, nothing after them."
-_EARLIER = "Choose and predict with what was known before the fold began."
+_EARLIER = "Choose and predict with what was known before the session began."
 _GAP = "Leave the sessions of a gap out of every fit."
 _PLAN = "Place the boundaries of a fold by earlier sessions only."
 _ORDER = "End the window, and every label in it, before the test sessions, with the gap between them."
@@ -54,7 +54,7 @@ class WalkForward:
 
     ``plan`` returns the folds, oldest first. ``fit`` fits one and predicts its test sessions. ``choose`` returns the
     policy of every fold but the first by the fold's first session, from the track record with the column ``fold``.
-    ``stack`` returns weights and slope of the folds that have enough sessions before them, likewise.
+    ``stack`` returns weights and slope of the sessions that have enough sessions before them, likewise.
     """
 
     plan: Callable[[Tables], Sequence[FoldSessions]]
@@ -75,8 +75,10 @@ def check_folds(walk: WalkForward, tables: Tables, config: DatasetConfig, seed: 
 
     For each fold, prices, volumes and features of all sessions from its first test session on are replaced. Its
     window, its fitted numbers, its stack and policy, and the predictions of the folds before it must stay the same.
-    Other data in the gaps must change nothing that the fold fits or predicts. Without the later sessions the folds must
-    be the same. Each session after the history must be predicted once, by a fold whose window and labels end before it.
+    When only the sessions from its last one on are replaced, the stack of every session up to this one must stay the
+    same. Other data in the gaps must change nothing that the fold fits or predicts. Without the later sessions the
+    folds must be the same. Each session after the history must be predicted once, by a fold whose window and labels end
+    before it.
     """
     folds = walk.plan(tables)
     if len(folds) < 2:
@@ -87,18 +89,17 @@ def check_folds(walk: WalkForward, tables: Tables, config: DatasetConfig, seed: 
     violations = [*_check_order(folds, fitted, tables, config), *_check_plan(walk, tables, folds)]
     comparisons = 2 * len(folds)
     for number, fold in enumerate(folds):
-        begin = fold.test[0]
-        how = f"when the sessions from {begin} on are replaced (fold {fold.name})"
-        changed = replaced(tables, [day for day in days if day >= begin], seed)
-        others = [walk.fit(changed, each) for each in folds[: number + 1]]
-        for one, other in zip(fitted[:number], others[:number], strict=True):
-            violations += differences(CHECK, _forecasts(one.track), _forecasts(other.track), how, _EARLIER)
-        violations += fitted_differences(CHECK, fitted[number].window, others[number].window, how, _FIT)
-        comparisons += number + 1
-        again = _chosen(walk, others, tables.instrument) if number else {}
-        for name, by_session in again.items():
-            if repr(chosen[name].get(begin)) != repr(by_session.get(begin)):
-                violations.append(Violation(CHECK, name, None, None, f"the same {how}", "another one", _EARLIER))
+        for begin in (fold.test[0], fold.test[-1]):
+            how = f"when the sessions from {begin} on are replaced (fold {fold.name})"
+            changed = replaced(tables, [day for day in days if day >= begin], seed)
+            first = 0 if begin == fold.test[0] else number
+            others = [*fitted[:first], *(walk.fit(changed, each) for each in folds[first : number + 1])]
+            for one, other in zip(fitted[first : number + 1], others[first:], strict=True):
+                known, now = (_forecasts(each.track.filter(pl.col("session") < begin)) for each in (one, other))
+                violations += differences(CHECK, known, now, how, _EARLIER)
+            violations += fitted_differences(CHECK, fitted[number].window, others[number].window, how, _FIT)
+            violations += _check_choices(chosen, _chosen(walk, others, tables.instrument), begin, how)
+            comparisons += number + 1 - first
         idle = _idle_sessions(fold, days, config)
         if idle:
             how = f"when the gaps of fold {fold.name} are replaced"
@@ -112,7 +113,20 @@ def check_folds(walk: WalkForward, tables: Tables, config: DatasetConfig, seed: 
 
 def _chosen(walk: WalkForward, fitted: Sequence[FittedFold], instrument: Instrument) -> dict[str, dict[date, object]]:
     track = _joined(fitted)
-    return {"policy": walk.choose(track, instrument), "stack": walk.stack(track)}
+    policies = walk.choose(track, instrument) if len(fitted) > 1 else {}  # the first fold has none
+    return {"policy": policies, "stack": walk.stack(track)}
+
+
+def _check_choices(
+    chosen: Mapping[str, Mapping[date, object]], again: Mapping[str, Mapping[date, object]], last: date, how: str
+) -> Iterator[Violation]:
+    """Report what was chosen for a session up to ``last`` and is another choice now."""
+    for name, by_session in chosen.items():
+        known, now = ({day: repr(each[day]) for day in each if day <= last} for each in (by_session, again[name]))
+        changed = sorted(day for day in known.keys() | now.keys() if known.get(day) != now.get(day))
+        if changed:
+            found = f"another one for {changed[0]}"
+            yield Violation(CHECK, name, None, None, f"the same {how}", found, _EARLIER)
 
 
 def replaced(tables: Tables, days: Collection[date], seed: int) -> Tables:

@@ -114,10 +114,7 @@ def walk_forward_builder(config: RunConfig) -> WalkForward:
         return dict(policies_by_fold(track, forecasts_of(track)[0], settings, traded))
 
     def stack(track: pl.DataFrame) -> dict[date, object]:
-        fold = track.group_by("fold").agg(pl.col("session").min())
-        first = dict(fold.iter_rows())
-        stacks = stacked_track(track, config.evaluation.huber_delta, enough=_STACK_SESSIONS)[1]
-        return {first[name]: each for name, each in stacks.items()}
+        return dict(stacked_track(track, config.evaluation.huber_delta, enough=_STACK_SESSIONS)[1])
 
     def _labelled(tables: Tables) -> LabelledFrame:
         return label_rows(tables.bars, tables.features, tables.front, tables.instrument, config)

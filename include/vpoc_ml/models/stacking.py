@@ -2,13 +2,15 @@
 
 The weights start at the best simple learner and move to the weights that fit best only as far as held-out sessions
 show a gain. The slope falls where the scores are wider than what they explain: the Huber loss is then no worse than the
-constant's beyond noise. All errors are sandwich errors over sessions, because rows of one session are not independent.
+constant's beyond noise. It follows the newest month, because a signal can change its sign; weights need more sessions.
+All errors are sandwich errors over sessions, because rows of one session are not independent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,24 +27,88 @@ SIMPLE = (RIDGE, TREES)
 MAX_SLOPE = 1.5
 """Largest slope. A learner of mean ranks needs about this much for the median rank, which a small delta estimates."""
 ENOUGH_SESSIONS = 20
-"""Sessions that can compare networks with simple learners: predictions of earlier folds, or validation sessions."""
+"""Sessions that can compare networks with simple learners: predictions of earlier sessions, or validation sessions."""
+PRIOR_SLOPE = 0.5
+"""Mean and standard deviation of the slope before there is evidence: most learners' scores are somewhat too wide."""
+HALF_LIFE = 20
+"""Sessions, about a month, after which a session counts half for the slope; more notice a changed sign later."""
 GROUPS = 5
 """Groups of consecutive sessions. Weights are fitted on all but one and measured on that one."""
 TIE = 1e-6
 """Penalty, as a share of the mean variance of the scores, that divides a weight evenly among equal learners."""
-FLAT = 1e-9
+FLAT = 1e-7
 """Standard deviation below which a learner's scores are a constant and have no weight."""
 
 
-def fit_stack(
-    scores: Floats,
-    y: Floats,
-    session: Ints,
-    names: Sequence[str],
-    zero_rank: float,
-    delta: float = 0.1,
-    prior_slope: float = 1.0,
-) -> Stack:
+@dataclass(frozen=True)
+class StackRows:
+    """Rows that none of the learners was fitted on, in order of time.
+
+    Sums by session are computed once: a stack of other sessions of the same rows does not add up the rows again.
+
+    Attributes:
+        names: learners.
+        scores: distances of their scores from rank 0.5 [learners, rows].
+        target: distances of the rank targets from 0.5 [rows].
+        first: row at which each session begins, and the end of the last one [sessions + 1].
+        products: by session, sums of the products of (1, scores, target) with each other, [sessions, learners + 2,
+            learners + 2].
+    """
+
+    names: tuple[str, ...]
+    scores: Floats
+    target: Floats
+    first: Ints
+    products: Floats
+
+    @classmethod
+    def of(cls, scores: Floats, y: Floats, session: Ints, names: Sequence[str]) -> StackRows:
+        """Read rows.
+
+        Args:
+            scores: [learners, rows] in rank units.
+            y: rank targets [rows]; rows with a NaN in ``y`` or in a score do not count.
+            session: number of the session of each row [rows], increasing with time.
+            names: learners, in the order of ``scores``.
+        """
+        known = np.isfinite(y) & np.isfinite(scores).all(axis=0)
+        centred, target = scores[:, known] - MIDDLE, y[known] - MIDDLE
+        begin = np.unique(session[known], return_index=True)[1]
+        columns = np.vstack((np.ones_like(target), centred, target))
+        products = np.empty((len(begin), len(columns), len(columns)))
+        for k, column in enumerate(columns):
+            for other in range(k + 1):
+                sums = np.add.reduceat(column * columns[other], begin) if len(begin) else 0.0
+                products[:, k, other] = products[:, other, k] = sums
+        return cls(tuple(names), centred, target, np.append(begin, len(target)), products)
+
+    @property
+    def sessions(self) -> int:
+        """Number of sessions."""
+        return len(self.products)
+
+    def between(self, first: int, end: int) -> StackRows:
+        """Return the sessions from number ``first`` up to, not including, number ``end``."""
+        rows = slice(self.first[first], self.first[end])
+        begin = self.first[first : end + 1] - self.first[first]
+        return StackRows(self.names, self.scores[:, rows], self.target[rows], begin, self.products[first:end])
+
+    def moments(self) -> tuple[Floats, Floats]:
+        """Return, by session, the products of the scores' deviations from their mean with each other and the target's.
+
+        Returns:
+            [sessions, learners, learners] and [sessions, learners]. A learner whose scores do not vary has zeros.
+        """
+        total = self.products.sum(axis=0)
+        mean = total[0, 1:] / total[0, 0]
+        deviation = np.hstack((-mean[:, None], np.eye(len(mean))))
+        variance = np.diagonal(deviation @ total @ deviation.T) / total[0, 0]
+        deviation[:-1] *= (variance[:-1] > FLAT**2)[:, None]
+        central = deviation @ self.products @ deviation.T
+        return central[:, :-1, :-1], central[:, :-1, -1]
+
+
+def fit_stack(rows: StackRows, delta: float = 0.1, *, validation: bool = False) -> Stack:
     """Fit weights and slope on rows that none of the learners was fitted on.
 
     Weights: b is the non-negative least squares fit (Lawson & Hanson) of the deviations of ``y`` from their mean, s the
@@ -51,53 +117,53 @@ def fit_stack(
     predictions. With the coefficient a and its error e over sessions, the result is s + a (1 - (e / a)^2)+ (b - s),
     divided by its sum. The factor is the positive part of James and Stein's estimator; the step is at most 1.
 
-    Slope: b is the Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin, p the prior.
-    It is p + (1 - (e / (b - p))^2)+ (b - p), limited to [0, 1.5]. With p = 1 it is the learners' own scale, unless
-    sessions show another one; with scores that are too wide, or a signal that has changed its sign, it falls to 0. The
-    origin is 0.5 and not ``zero_rank``: a slope of 0 is then the constant, also where prices rise more often than they
-    fall.
+    Slope: b is the Huber regression of ``y`` - 0.5 on the held-out stacked score - 0.5 through the origin, where a
+    session counts half of one that is 20 sessions younger, and e its error. The slope is the mean of its posterior
+    distribution for a normal prior with mean and standard deviation 0.5, (b / e^2 + 0.5 / 0.5^2) / (1 / e^2 + 1 /
+    0.5^2), limited to [0, 1.5]. With scores that are too wide, or a signal that has changed its sign, it falls to 0.
+    The origin is 0.5 and not the rank of a zero return: a slope of 0 is then the constant, also where prices rise more
+    often than they fall.
 
     Args:
-        scores: [learners, rows] in rank units.
-        y: rank targets [rows]; rows with a NaN in ``y`` or in a score do not count.
-        session: number of the session of each row [rows], increasing with time.
-        names: learners, in the order of ``scores``.
-        zero_rank: rank of a zero return, the learners' threshold between down and up.
+        rows: scores and targets.
         delta: of the Huber loss, in rank units.
-        prior_slope: 1; 0 for rows that have chosen epochs and penalties of the learners, which look better there.
+        validation: the rows have chosen epochs and penalties of the learners, which look better there. All sessions
+            then count alike for the slope, and it is b (1 - (e / b)^2)+: a weak b is no evidence.
 
     Returns:
         The stack. With fewer than five sessions it is the constant, with all weight on a simple learner. A common
         factor of a learner's deviations from 0.5 changes its weight, not the stack's score.
     """
-    known = np.isfinite(y) & np.isfinite(scores).all(axis=0)
-    scores, target = scores[:, known], y[known] - MIDDLE
-    days, block = np.unique(session[known], return_inverse=True)
+    names, sessions = rows.names, rows.sessions
     simple = _simple_candidates(names)
-    constant = Stack(parts=_parts(names, np.eye(len(names))[simple[0]]), simple=names[simple[0]], sessions=len(days))
-    if len(days) < GROUPS:
+    constant = Stack(parts=_parts(names, np.eye(len(names))[simple[0]]), simple=names[simple[0]], sessions=sessions)
+    if sessions < GROUPS:
         return constant
-    gram, cross = _moments(scores, target, block, len(days))
-    group = np.arange(len(days)) * GROUPS // len(days)
-    held = [
+    gram, cross = rows.moments()
+    group = np.arange(sessions) * GROUPS // sessions
+    fits = [
         (_best_simple(gram[group != g], cross[group != g], simple), _best(gram[group != g], cross[group != g]))
         for g in range(GROUPS)
     ]
-    alone, together = (np.stack(each)[group] for each in zip(*held, strict=True))
+    alone, together = (np.stack(each)[group] for each in zip(*fits, strict=True))
     shrinkage = min(max(_shrunk(*_step(alone, together, gram, cross)), 0.0), 1.0)
     held_weights = np.stack([_weights(*pair, shrinkage, simple[0]) for pair in zip(alone, together, strict=True)])
-    held_score = sum(weight[block] * (score - MIDDLE) for weight, score in zip(held_weights.T, scores, strict=True))
-    found, error = _huber_slope(held_score, target, block, delta)
-    slope = min(max(prior_slope + _shrunk(found - prior_slope, error), 0.0), MAX_SLOPE)
+    count = np.diff(rows.first)
+    held_score = sum(
+        np.repeat(weight, count) * score for weight, score in zip(held_weights.T, rows.scores, strict=True)
+    )
+    age = np.arange(sessions)[::-1]
+    counted = np.ones(sessions) if validation else 0.5 ** (age / HALF_LIFE)
+    found, error = _huber_slope(held_score, rows.target, rows.first, counted, delta)
+    slope = _shrunk(found, error) if validation else _posterior_slope(found, error)
     start = _best_simple(gram, cross, simple)
     return constant.model_copy(
         update={
             "parts": _parts(names, _weights(start, _best(gram, cross), shrinkage, simple[0])),
-            "slope": slope,
+            "slope": min(max(slope, 0.0), MAX_SLOPE),
             "slope_error": error,
             "simple": names[int(np.argmax(start)) if start.any() else simple[0]],
             "shrinkage": shrinkage,
-            "zero_rank": MIDDLE + slope * (zero_rank - MIDDLE),
         }
     )
 
@@ -105,8 +171,7 @@ def fit_stack(
 def apply_stack(stack: Stack, scores: Floats) -> Floats:
     """Return the score of the stack [rows] for the scores of its learners [learners, rows].
 
-    The score of a row does not depend on other rows. The sign of its difference from ``stack.zero_rank`` is that of the
-    weighted scores' difference from the learners' zero rank.
+    The score of a row does not depend on other rows.
     """
     weights = np.array([part.weight for part in stack.parts])
     return mix(scores, weights, stack.slope)
@@ -127,24 +192,6 @@ def mix(parts: Floats, weights: Floats, slope: float | None = None) -> Floats:
 def _simple_candidates(names: Sequence[str]) -> list[int]:
     """Return the indices of ridge and LightGBM; of all learners if both are missing."""
     return [names.index(name) for name in SIMPLE if name in names] or list(range(len(names)))
-
-
-def _moments(scores: Floats, target: Floats, block: Ints, sessions: int) -> tuple[Floats, Floats]:
-    """Return, by session, the products of the scores' deviations with each other and with the target's.
-
-    Returns:
-        [sessions, learners, learners] and [sessions, learners]. A learner whose scores do not vary has zeros.
-    """
-    learners = len(scores)
-    spread = scores.std(axis=1)
-    deviations = np.where(spread > FLAT, 1.0, 0.0)[:, None] * (scores - scores.mean(axis=1, keepdims=True))
-    centred = target - target.mean()
-    gram, cross = np.empty((sessions, learners, learners)), np.empty((sessions, learners))
-    for k, column in enumerate(deviations):
-        cross[:, k] = np.bincount(block, column * centred, sessions)
-        for other in range(k + 1):
-            gram[:, k, other] = gram[:, other, k] = np.bincount(block, column * deviations[other], sessions)
-    return gram, cross
 
 
 def _best_simple(gram: Floats, cross: Floats, candidates: list[int]) -> Floats:
@@ -199,15 +246,30 @@ def _weights(start: Floats, best: Floats, shrinkage: float, fallback: int) -> Fl
     return coefficients / total if total > 0 else np.eye(len(start))[fallback]
 
 
-def _huber_slope(x: Floats, target: Floats, block: Ints, delta: float) -> tuple[float, float]:
+def _posterior_slope(estimate: float, error: float) -> float:
+    """Return the mean of the slope given its estimate, whose error is normal, as is the prior."""
+    evidence = PRIOR_SLOPE**2 / (PRIOR_SLOPE**2 + error**2)
+    return PRIOR_SLOPE + evidence * (estimate - PRIOR_SLOPE)
+
+
+def _huber_slope(x: Floats, target: Floats, first: Ints, counted: Floats, delta: float) -> tuple[float, float]:
     """Return the slope through the origin with the smallest Huber loss, and its error over sessions.
 
     The slope is 1 without an error where the scores do not vary or no row is within ``delta``.
+
+    Args:
+        x: scores [rows].
+        target: what they predict [rows].
+        first: row at which each session begins, and the end of the last one [sessions + 1].
+        counted: what a row of each session counts [sessions].
+        delta: of the Huber loss.
     """
     from scipy.optimize import brentq
 
+    weighted = np.repeat(counted, np.diff(first)) * x
+
     def falling(slope: float) -> float:  # minus the derivative of the loss
-        return float(x @ (target - slope * x).clip(-delta, delta))
+        return float(weighted @ (target - slope * x).clip(-delta, delta))
 
     if float(x @ x) <= FLAT**2 * len(x):
         return 1.0, 0.0
@@ -216,11 +278,11 @@ def _huber_slope(x: Floats, target: Floats, block: Ints, delta: float) -> tuple[
         bound *= 2.0
     slope = float(brentq(falling, -bound, bound, xtol=1e-9))
     error = target - slope * x
-    inside = x[np.abs(error) <= delta]
-    if not inside.any():  # a flat loss
+    curvature = float((weighted * x)[np.abs(error) <= delta].sum())
+    if curvature == 0.0:  # a flat loss
         return 1.0, 0.0
-    daily = np.bincount(block, x * error.clip(-delta, delta)).astype(np.float64)
-    return slope, _sandwich(daily, float(inside @ inside))
+    daily = np.add.reduceat(weighted * error.clip(-delta, delta), first[:-1])
+    return slope, _sandwich(daily, curvature)
 
 
 def _parts(names: Sequence[str], weights: Floats) -> tuple[ModelPart, ...]:

@@ -319,7 +319,7 @@ def build_track_record(run: Run) -> TrackRecordResult:
             raise ArtifactError(run.lake.location(key), f"predictions of session {absent[0]}", "none")
         parts.append(frame.filter(pl.col("session").is_in(test)).with_columns(fold=pl.lit(fold.name)))
     track = pl.concat(parts, how="diagonal").sort("ts")  # a fallback preset can have other parts
-    stacks: Mapping[str, Stack] = {}
+    stacks: Mapping[date, Stack] = {}
     if len(run.config.model.learners) > 1:
         track, stacks = stacked_track(track, run.config.evaluation.huber_delta)
     record = track_record(track, plan.folds, models, stacks, plan.preset_key, run.config)
@@ -372,11 +372,11 @@ def prepare_refit(run: Run, plan: FoldPlan, choices: RefitChoices) -> Path:
 def refit_choices(run: Run, plan: FoldPlan) -> RefitChoices:
     """Return what the folds of the newest fold's preset chose.
 
-    Weights and slope of a stack are fitted on the predictions of all folds, as for a fold that begins after the
-    training sessions. Where these are few, and for a blend, they are the mean of the folds' own.
+    Weights and slope of a stack are fitted on predictions of the folds, as for a week that begins after the training
+    sessions. Where these are few, and for a blend, they are the mean of the folds' own.
     """
     from vpoc_ml.evaluation.fold_predictions import PART
-    from vpoc_ml.evaluation.stacked import earlier_stack
+    from vpoc_ml.evaluation.stacked import stack_after
 
     models = [_require_fold_model(run, fold) for fold in plan.folds]
     same = [model for model in models if model.preset == models[-1].preset]
@@ -388,12 +388,9 @@ def refit_choices(run: Run, plan: FoldPlan) -> RefitChoices:
     if slopes:
         columns = ["ts", "session", "label_end", "y", *(f"{PART}{name}" for name in weights)]
         track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS, columns)
-        known = track.filter(pl.col("session") <= refit_sessions(run, plan)[-1].session)
-        end = known["ts"].max()
-        if isinstance(end, datetime):
-            stack = earlier_stack(known, end + timedelta(minutes=1), run.config.evaluation.huber_delta)
-            if stack is not None:
-                weights, slope = {part.name: part.weight for part in stack.parts}, stack.slope
+        stack = stack_after(track, refit_sessions(run, plan)[-1].session, run.config.evaluation.huber_delta)
+        if stack is not None:
+            weights, slope = {part.name: part.weight for part in stack.parts}, stack.slope
     return RefitChoices(
         epochs=statistics.median(model.trained_epochs for model in same),
         weights=weights,

@@ -20,7 +20,7 @@ from vpoc_ml.leakage.folds import check_folds
 from vpoc_ml.leakage.product_builders import RidgeModel, walk_forward_builder
 from vpoc_ml.leakage.prove import config_for_proof
 from vpoc_ml.leakage.training_set import Tables
-from vpoc_ml.models.stacking import fit_stack
+from vpoc_ml.models.stacking import StackRows, fit_stack
 
 from .planted_builders import NIGHTLY, PLAIN, SEED, caught, features_of
 
@@ -153,30 +153,45 @@ def test_an_epoch_chosen_on_the_test_sessions_is_found(tables):
 
 
 def stack_on(rows_for):
-    """The product's folds with the stack of a fold fitted on the rows ``rows_for(number)`` of the track record."""
+    """The product's folds with the stack of a session fitted on the rows ``rows_for(fold, session)``."""
 
     def stack(track):
         fitted = {}
-        for number in sorted(set(track["fold"])):
-            rows = track.filter(rows_for(number))
+        for number, day in track.select("fold", "session").unique().iter_rows():
+            rows = track.filter(rows_for(number, day))
             scores = np.stack([rows[f"part_{name}"].to_numpy() for name in ("ridge", "half")])
             session = rows["session"].rank("dense").to_numpy().astype(np.int64)
-            first = track.filter(pl.col("fold") == number)["session"][0]
-            fitted[first] = fit_stack(scores, rows["y"].to_numpy(), session, ("ridge", "half"), 0.5)
+            fitted[day] = fit_stack(StackRows.of(scores, rows["y"].to_numpy(), session, ("ridge", "half")))
         return fitted
 
     return replace(CORRECT, stack=stack)
 
 
-def test_a_stack_fitted_on_the_fold_itself_is_found(tables):
-    violations = violations_of(stack_on(lambda number: pl.col("fold") == number), tables)
+@pytest.mark.parametrize(
+    "rows_for",
+    [
+        lambda number, day: pl.col("fold") == number,
+        lambda number, day: pl.col("fold") >= "0",
+        lambda number, day: pl.col("session") <= day,
+        lambda number, day: (
+            (pl.col("fold") < number)
+            | (pl.col("fold") == number) & (pl.col("session") <= day) & (pl.col("session").min().over("fold") < day)
+        ),
+    ],
+    ids=["the fold", "all folds", "the session itself", "the session itself, but not at the begin of a fold"],
+)
+def test_a_stack_that_knows_its_own_session_is_found(tables, rows_for):
+    violations = violations_of(stack_on(rows_for), tables)
     assert [one.feature for one in violations] == ["stack"]
     assert caught(violations, "stack", "folds")
 
 
-def test_a_stack_fitted_on_all_folds_is_found_and_one_of_earlier_folds_passes(tables):
-    assert caught(violations_of(stack_on(lambda number: pl.col("fold") >= "0"), tables), "stack", "folds")
-    assert violations_of(stack_on(lambda number: pl.col("fold") < number), tables) == []
+def test_a_stack_of_earlier_sessions_passes_where_labels_end_in_their_own_session(tables):
+    walk = stack_on(lambda number, day: pl.col("session") < day)
+    assert violations_of(walk, tables) == []
+    config = config_for_proof(resolve("nightly", {"dataset.horizon": "2s"}))
+    over = replace(walk_forward_builder(config), stack=walk.stack)
+    assert caught(violations_of(over, tables, config), "stack", "folds")
 
 
 def test_the_product_s_stack_is_fitted_on_some_fold_of_the_proof(tables):

@@ -20,7 +20,6 @@ from vpoc_ml.artifacts.training_files import BEST_MODEL, FINAL_MODEL, TRAINING_S
 from vpoc_ml.artifacts.training_result import RefitChoices
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.quantiles import interpolated_rank
-from vpoc_ml.dataset.targets.base import MIDDLE
 from vpoc_ml.models.build import stored_target
 from vpoc_ml.models.bundle import BATCH_ROWS, save_model
 from vpoc_ml.models.calibrated import set_reference
@@ -28,7 +27,7 @@ from vpoc_ml.models.ensemble import Ensemble
 from vpoc_ml.models.forecaster import Floats, Forecaster, best_weights
 from vpoc_ml.models.guard import GuardedNet
 from vpoc_ml.models.ridge import Ridge, fit_ridge
-from vpoc_ml.models.stacking import ENOUGH_SESSIONS, RIDGE, SIMPLE, TREES, fit_stack, mix
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, RIDGE, SIMPLE, TREES, StackRows, fit_stack, mix
 from vpoc_ml.models.trees import ROUNDS, SQUARED, Trees, fit_trees, huber, weak_signal
 from vpoc_ml.training.engines.eager import AVERAGE
 from vpoc_ml.training.loop.data import Rows
@@ -85,7 +84,8 @@ def save_models(
 
     Ridge and trees are fitted on the rows that trained the networks. Weights of several parts, and the slope of a
     stack, are fitted on the validation rows, for each of the two models; their scores come from the code that scores
-    new bars. A refit takes weights, slope, penalty and number of trees from its choices.
+    new bars. Fewer than 20 independent labels, as of a few sessions whose labels span sessions, are no evidence for a
+    slope: the stack is the constant. A refit takes weights, slope, penalty and number of trees from its choices.
 
     Args:
         run_dir: folder of the run.
@@ -107,6 +107,7 @@ def save_models(
     trees = _trees(trainer, ranks, stacked, choices) if ranks and (blended or TREES in learners) else None
     ridge = _ridge(trainer, ranks, choices) if ranks and RIDGE in learners else None
     session: Ints | None = None
+    independent = statistics.effective_rows.get("validation", ENOUGH_SESSIONS)
     if stacked and choices is None:
         held = pl.scan_parquet(run_dir / TRAINING_SET).filter(pl.col("split") == "validation")
         session = held.select(pl.col("session").rank("dense").cast(pl.Int64)).collect()["session"].to_numpy()
@@ -120,8 +121,10 @@ def save_models(
             set_reference(body, None)
             forecaster = Forecaster(body.cpu(), stored_target(statistics), trees, ridge=ridge)
             if ranks is not None:
-                fitted = _weights(forecaster, trainer.data.validation, ranks, session, choices)
-                saved = _with_parts(model_card, forecaster.names, ranks.zero, *fitted)
+                fitted, slope = _weights(forecaster, trainer.data.validation, ranks, session, choices)
+                if session is not None and independent < ENOUGH_SESSIONS:
+                    slope = 0.0
+                saved = _with_parts(model_card, forecaster.names, ranks.zero, fitted, slope)
             save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees, ridge)
     log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
     return SavedParts(
@@ -166,7 +169,7 @@ def _weights(
     few = len(np.unique(session)) < ENOUGH_SESSIONS
     names = [name for name in forecaster.names if name in SIMPLE or not few]
     known = scores[[forecaster.names.index(name) for name in names]]
-    stack = fit_stack(known, ranks.validation, session, names, MIDDLE, prior_slope=0.0)
+    stack = fit_stack(StackRows.of(known, ranks.validation, session, names), validation=True)
     weights = {part.name: part.weight for part in stack.parts}
     return np.array([weights.get(name, 0.0) for name in forecaster.names]), stack.slope
 
