@@ -54,6 +54,12 @@ def reports(monkeypatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
+def fresh_champion(monkeypatch) -> None:
+    """The champions of these tests are files without content; none of them is old."""
+    monkeypatch.setattr(decisions, "champion_age", lambda run, champion: 1)
+
+
+@pytest.fixture(autouse=True)
 def evaluated_again(monkeypatch) -> list[str]:
     """Names of the runs that were compared with another champion again."""
     again: list[str] = []
@@ -75,8 +81,11 @@ def metrics(gain: dict, champion_gain: dict | None) -> dict:
     versus = dict.fromkeys(names, gains)
     if champion_gain:
         versus["champion"] = gains | {"direction_accuracy_gain": champion_gain}
+    comparison = {"measure": "rank IC", "sessions": 12, "mean": 0.02, "statistic": 3.0, "p_value": 0.01}
+    comparison |= {"log_evidence": 1000.0 * gain["low"], "low": 0.1, "high": 0.5}
     return example_metrics(
         models={"candidate": {"rank_ic": gain, "direction_accuracy": gain}},
+        evidence=dict.fromkeys(("skill", *names), comparison),
         versus=versus,
         backtest={"net": -1234.5},
     )
@@ -116,7 +125,9 @@ def night(lake: Path, name: str, overrides: dict | None = None, gain: dict = GOO
 
 
 def ledger(lake: Path) -> list[tuple[str, str | None, int | None]]:
-    return [(entry.action, entry.key, entry.version) for entry in Registry.local(lake / "registry").entries()]
+    """The decisions, without the entries about candidates."""
+    entries = Registry.local(lake / "registry").entries()
+    return [(entry.action, entry.key, entry.version) for entry in entries if entry.action != "candidate"]
 
 
 def stored(lake: Path, name: str) -> dict:
@@ -135,6 +146,28 @@ def test_accepted_candidate_is_promoted_and_a_refused_one_is_recorded(lake, repo
     assert ledger(lake) == [("promote", "ES-1m-rank", 1), ("refuse", "ES-1m-rank", 2)]
     assert champion(lake) == "first"
     assert reports == []
+
+
+def test_every_candidate_is_recorded_once_with_its_preset_and_who_decided(lake):
+    night(lake, "first")
+    pipeline.decide(str(lake), "first", NOW)  # a retry
+    night(lake, "second", {"training.epochs": 3}, gain=BAD)
+    night(lake, "third", ASK)
+    pipeline.reject(str(lake), "third", NOW, "bob", "too costly")
+    entries = Registry.local(lake / "registry").entries()
+    candidates = [entry for entry in entries if entry.action == "candidate"]
+    assert [entry.version for entry in candidates] == [1, 2, 3]
+    assert candidates[0].preset == candidates[2].preset != candidates[1].preset
+    assert candidates[0].reasons == ("Run first, preset smoke: 12 sessions, rank IC 0.0200 [0.0100, 0.0300].",)
+    decisions = [(entry.action, entry.actor) for entry in entries if entry.action != "candidate"]
+    assert decisions == [("promote", "promotion rule"), ("refuse", "promotion rule"), ("reject", "bob")]
+
+
+def test_a_second_preset_needs_more_evidence_than_the_first(lake):
+    night(lake, "first", gain=BAD)
+    night(lake, "second", {"training.epochs": 3}, gain=BAD)
+    reasons = stored(lake, "second")["reasons"]
+    assert any("12 to 1 is required for preset 2 of this key: not enough evidence." in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +213,7 @@ def test_rejection_is_in_ledger_decision_and_report(lake, reports):
     rejected = pipeline.reject(str(lake), "first", NOW, "bob", "too costly")
     assert (rejected.state, title_of(rejected)) == ("rejected", "Rejected by a person")
     assert ledger(lake) == [("reject", "ES-1m-rank", 1)]
-    assert Registry.local(lake / "registry").entries()[0].reasons == (
+    assert Registry.local(lake / "registry").entries()[-1].reasons == (
         "Rejected by bob at 2026-03-02 23:30 UTC: too costly",
     )
     assert (champion(lake), reports) == (None, ["first", "first"])

@@ -257,7 +257,7 @@ def test_martingale_is_refused_and_nothing_is_scored(tmp_path):
     assert any("rank IC" in reason for reason in summary.decision.reasons)
     assert model_store(Lake(lake), KEY).champion() is None
     ledger = [json.loads(line) for line in (Lake(lake).root / "registry" / "ledger.jsonl").read_text().splitlines()]
-    assert [entry["action"] for entry in ledger] == ["refuse"]
+    assert [entry["action"] for entry in ledger] == ["candidate", "refuse"]
 
 
 def test_rollback_needs_an_earlier_champion(promoted):

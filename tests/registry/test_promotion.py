@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vpoc_ml.artifacts.metrics import Comparison
 from vpoc_ml.config import PromotionConfig
-from vpoc_ml.evaluation.baselines import BASELINES
 from vpoc_ml.evaluation.bootstrap import Interval
-from vpoc_ml.registry.promotion import Evidence, decide
+from vpoc_ml.registry.promotion import SIMPLE, Evidence, decide, odds, required_evidence
 
 RULES = PromotionConfig()
 GOOD = Interval(0.02, 0.01, 0.03)
 UNSURE = Interval(0.002, -0.01, 0.014)
 
 
+def compared(odds_to_one: float) -> Comparison:
+    return Comparison(
+        measure="rank IC",
+        sessions=120,
+        mean=0.02,
+        statistic=3.0,
+        p_value=0.003,
+        log_evidence=math.log(odds_to_one),
+        low=0.1,
+        high=0.5,
+    )
+
+
 def evidence(**changes) -> Evidence:
     strong = Evidence(
         rank_ic=GOOD,
-        accuracy_gain=dict.fromkeys(BASELINES, GOOD),
-        huber_gain=Interval(0.0001, 0.00005, 0.00015),
+        comparisons=dict.fromkeys(SIMPLE, compared(500.0)),
+        ridge_gain=GOOD,
         net=-100.0,
         fingerprint="candidate-fingerprint",
     )
@@ -33,15 +47,56 @@ def test_strong_candidate_without_champion_is_promoted_with_its_numbers():
     decision = decide(evidence(), RULES)
     assert decision.promote
     assert "The rank IC is 0.0200 [0.0100, 0.0300]; its lower bound exceeds 0.0000." in decision.reasons
+    shown = "The evidence that sessions have a rank IC above zero is 500 to 1 after 120 sessions"
+    assert f"{shown}; 40 to 1 is required for preset 1 of this key." in decision.reasons
     assert len(decision.reasons) == len(decision.checks) == 7
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_gain_that_contains_zero_is_refused_naming_the_baseline(name):
-    decision = decide(evidence(accuracy_gain=dict.fromkeys(BASELINES, GOOD) | {name: UNSURE}), RULES)
+@pytest.mark.parametrize("name", SIMPLE)
+def test_little_evidence_against_a_simple_rival_is_refused_with_both_odds(name):
+    decision = decide(evidence(comparisons=dict.fromkeys(SIMPLE, compared(500.0)) | {name: compared(39.0)}), RULES)
     assert not decision.promote
-    gain = f"The gain in direction accuracy over {name} is 0.20 points [-1.00, 1.40]"
-    assert decision.reasons == (f"{gain}; the interval contains zero: no evidence of skill.",)
+    least = "39 to 1 after 120 sessions; 40 to 1 is required for preset 1 of this key: not enough evidence."
+    assert decision.reasons == (f"The evidence {SIMPLE[name]} is {least}",)
+
+
+@pytest.mark.parametrize(("presets", "required"), [(1, 40), (2, 120), (10, 2200)])
+def test_each_further_preset_needs_more_evidence(presets, required):
+    assert math.exp(required_evidence(presets, 0.05)) == pytest.approx(required)
+    enough = dict.fromkeys(SIMPLE, compared(required * 1.001))
+    assert decide(evidence(comparisons=enough, presets=presets), RULES).promote
+    assert not decide(evidence(comparisons=enough, presets=presets + 1), RULES).promote
+
+
+def test_shares_of_all_presets_add_up_to_the_rate_of_false_promotions():
+    assert sum(math.exp(-required_evidence(presets, 0.05)) for presets in range(1, 100_000)) == pytest.approx(
+        0.05, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(("level", "required"), [("strict", 200), ("standard", 40), ("research", 4)])
+def test_levels_differ_in_the_evidence_that_they_require(level, required):
+    rules = PromotionConfig(level=level)
+    for factor, promoted in ((1.001, True), (0.999, False)):
+        comparisons = dict.fromkeys(SIMPLE, compared(required * factor))
+        assert decide(evidence(comparisons=comparisons), rules).promote is promoted
+
+
+def test_level_research_needs_evidence_of_skill_and_baselines_only_behind():
+    rules, little = PromotionConfig(level="research"), compared(0.9)
+    behind = little.model_copy(update={"mean": -0.001})
+    assert decide(evidence(comparisons=dict.fromkeys(SIMPLE, little) | {"skill": compared(5)}), rules).promote
+    decision = decide(evidence(comparisons=dict.fromkeys(SIMPLE, compared(5)) | {"majority": behind}), rules)
+    assert decision.reasons == (
+        "The mean gain over majority in rank IC is -0.001 a session: not ahead of this baseline.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("log_evidence", "shown"), [(math.log(2200), "2,200 to 1"), (-1.0, "0.4 to 1"), (50.0, "more than 1,000,000 to 1")]
+)
+def test_evidence_is_shown_as_odds(log_evidence, shown):
+    assert odds(log_evidence) == shown
 
 
 @pytest.mark.parametrize(
@@ -50,11 +105,10 @@ def test_gain_that_contains_zero_is_refused_naming_the_baseline(name):
         ({"rank_ic": UNSURE}, "its lower bound does not exceed 0.0000: no evidence of skill"),
         ({"rank_ic": Interval(0.01, 0.0, 0.02)}, "no evidence of skill"),
         ({"rank_ic": None}, "predictions do not vary"),
-        ({"huber_gain": UNSURE}, "Huber loss is lower than the constant's by 0.002000 [-0.010000, 0.014000]"),
-        ({"huber_gain": None}, "could not be measured"),
-        ({"accuracy_gain": {}}, "over ridge could not be measured"),
+        ({"comparisons": {}}, "The evidence that its Huber loss is lower than the constant's could not be measured."),
+        ({"ridge_gain": None}, "over ridge could not be measured"),
         ({"gate_failures": ("bars: null_close",)}, "1 gate failure(s): bars: null_close"),
-        ({"accuracy_gain": dict.fromkeys(BASELINES, Interval(-0.03, -0.04, -0.02))}, "worse than this baseline"),
+        ({"ridge_gain": Interval(0.0, -0.006, 0.006)}, "a loss of 0.50 points is not excluded: it may be worse."),
     ],
 )
 def test_missing_evidence_is_refused(changes, wanted):
@@ -63,17 +117,22 @@ def test_missing_evidence_is_refused(changes, wanted):
     assert any(wanted in reason for reason in decision.reasons)
 
 
+def test_a_stack_that_equals_ridge_is_not_refused_for_it():
+    assert decide(evidence(ridge_gain=Interval(0.0, 0.0, 0.0)), RULES).promote
+    assert decide(evidence(ridge_gain=Interval(0.0, -0.0049, 0.0049)), RULES).promote
+
+
 def test_every_reason_is_listed_not_only_the_first():
     weak = evidence(
         rank_ic=UNSURE,
-        accuracy_gain=dict.fromkeys(BASELINES, UNSURE),
-        huber_gain=UNSURE,
+        comparisons=dict.fromkeys(SIMPLE, compared(1.0)),
+        ridge_gain=UNSURE,
         gate_failures=("bars: volume",),
         champion_fingerprint="candidate-fingerprint",
-        champion_gain=Interval(0.0, 0.0, 0.0),
+        champion_gain=UNSURE,
     )
     decision = decide(weak, PromotionConfig(require_net_profit=True))
-    assert len(decision.reasons) == 1 + 1 + 4 + 1 + 1 + 2
+    assert len(decision.reasons) == 1 + 1 + 4 + 1 + 1 + 3
 
 
 def test_net_profit_counts_only_where_it_is_required():
@@ -93,6 +152,20 @@ def test_champion_is_kept_at_the_margin_and_replaced_beyond_it():
     assert beyond.promote
 
 
+def test_champion_is_kept_where_the_candidate_may_be_worse_than_tolerated():
+    gain = Interval(0.01, -0.006, 0.026)
+    decision = decide(evidence(champion_fingerprint="old", champion_gain=gain), RULES)
+    shown = "The gain in direction accuracy over the champion is 1.00 points [-0.60, 2.60]"
+    assert decision.reasons == (f"{shown}; a loss of 0.50 points is not excluded: it may be worse.",)
+
+
+@pytest.mark.parametrize(("age", "promoted"), [(60, False), (61, True), (None, False)])
+def test_old_champion_is_replaced_by_a_candidate_that_is_not_worse(age, promoted):
+    gain = Interval(0.0, -0.004, 0.004)
+    decision = decide(evidence(champion_fingerprint="old", champion_gain=gain, champion_age=age), RULES)
+    assert decision.promote is promoted
+
+
 def test_champion_that_could_not_be_scored_is_kept():
     decision = decide(evidence(champion_fingerprint="old", champion_unscored="the champion needs vwap"), RULES)
     assert not decision.promote
@@ -106,24 +179,28 @@ def test_same_training_is_already_champion():
 
 numbers = st.floats(-0.2, 0.2, allow_nan=False)
 intervals = st.tuples(numbers, numbers, numbers).map(lambda t: Interval(*(sorted(t)[i] for i in (1, 0, 2))))
+comparisons = st.floats(0.01, 10_000).map(compared)
 
 
 def random_evidence() -> st.SearchStrategy[Evidence]:
     return st.builds(
         Evidence,
         rank_ic=st.none() | intervals,
-        accuracy_gain=st.fixed_dictionaries(dict.fromkeys(BASELINES, st.none() | intervals)),
-        huber_gain=st.none() | intervals,
+        comparisons=st.fixed_dictionaries(dict.fromkeys(SIMPLE, comparisons)),
+        ridge_gain=st.none() | intervals,
         net=st.none() | numbers,
         fingerprint=st.sampled_from(["a", "b"]),
+        presets=st.integers(1, 50),
         gate_failures=st.lists(st.just("bars: x"), max_size=1).map(tuple),
         champion_fingerprint=st.none() | st.sampled_from(["a", "b"]),
         champion_gain=st.none() | intervals,
+        champion_age=st.none() | st.integers(0, 200),
     )
 
 
 rules_strategy = st.builds(
     PromotionConfig,
+    level=st.sampled_from(["strict", "standard", "research"]),
     min_rank_ic=st.floats(0, 0.1),
     require_net_profit=st.booleans(),
     champion_margin=st.floats(-0.1, 0.1),
@@ -135,18 +212,24 @@ def better(interval: Interval | None, step: float) -> Interval | None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(random_evidence() | st.just(evidence()), rules_strategy, st.floats(0, 0.2), st.sampled_from(range(8)))
+@given(random_evidence() | st.just(evidence()), rules_strategy, st.floats(0, 0.2), st.sampled_from(range(10)))
 def test_improving_a_number_never_turns_promotion_into_refusal(before, rules, step, which):
-    gains = dict(before.accuracy_gain)
-    if which < len(BASELINES):
-        gains[BASELINES[which]] = better(gains[BASELINES[which]], step)
-        after = replace(before, accuracy_gain=gains)
+    found = dict(before.comparisons)
+    names = list(SIMPLE)
+    if which < len(names):
+        one = found[names[which]]
+        found[names[which]] = one.model_copy(update={"log_evidence": one.log_evidence + 10 * step})
+        after = replace(before, comparisons=found)
     elif which == 4:
         after = replace(before, rank_ic=better(before.rank_ic, step))
     elif which == 5:
-        after = replace(before, huber_gain=better(before.huber_gain, step))
+        after = replace(before, ridge_gain=better(before.ridge_gain, step))
     elif which == 6:
         after = replace(before, net=None if before.net is None else before.net + step)
+    elif which == 7:
+        after = replace(before, presets=1)
+    elif which == 8:
+        after = replace(before, champion_age=None if before.champion_age is None else before.champion_age + 30)
     else:
         after = replace(before, champion_gain=better(before.champion_gain, step), gate_failures=())
     assert decide(after, rules).promote >= decide(before, rules).promote

@@ -55,6 +55,35 @@ class Approval(BaseModel):
     text: str
 
 
+class Selection(BaseModel):
+    """A candidate beside all presets that were tried for its key, on their common sessions.
+
+    Attributes:
+        presets: presets that were tried.
+        compared: presets with session scores, the candidate's among them.
+        sessions: common sessions.
+        p_value: of Hansen's test of superior predictive ability: that the best rank IC is what the best of so many
+            presets without skill reaches.
+        superior: versions whose rank IC is above zero by Romano and Wolf's StepM, 5 % familywise.
+        effective_trials: independent presets that the compared ones are worth, by the results of their policies.
+        deflated_sharpe: probability that the policy's true Sharpe ratio exceeds that of the best of so many presets
+            without skill; None without trades.
+        minimum_sessions: sessions after which a Sharpe ratio like the policy's is significant at 95 %; None if it never
+            is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    presets: int
+    compared: int
+    sessions: int
+    p_value: float
+    superior: tuple[int, ...]
+    effective_trials: float
+    deflated_sharpe: float | None
+    minimum_sessions: float | None
+
+
 class Decision(JsonArtifact):
     """A decision about a candidate.
 
@@ -71,6 +100,7 @@ class Decision(JsonArtifact):
         decided_at: ISO timestamp.
         remark: remark on the decision, such as who requested it.
         approval: the answer of a person; None as long as there is none.
+        selection: the candidate beside all presets; None in a simulation, and with too few common sessions.
     """
 
     key: str | None = None
@@ -85,6 +115,7 @@ class Decision(JsonArtifact):
     decided_at: str | None = None
     remark: str | None
     approval: Approval | None
+    selection: Selection | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -50,6 +50,31 @@ class Gains(_Section):
     huber_gain: Interval | None = None
 
 
+class Comparison(_Section):
+    """Session scores of the candidate minus those of a rival, or of a model without skill. Above 0 it is better.
+
+    Attributes:
+        measure: what a score is: ``rank IC``, ``Huber loss`` or ``direction accuracy``.
+        sessions: sessions with a score.
+        mean: mean score in units of the measure.
+        statistic: of Diebold and Mariano; None without variance.
+        p_value: of that test, two-sided, for a single look at the data.
+        log_evidence: natural logarithm of the e-process against "not better". Valid on every night: it ever reaches
+            log(1 / alpha) with a probability of at most alpha if the candidate is not better.
+        low: lower bound of the mean score, in standard deviations of a session; valid on every night, 97.5 %.
+        high: its upper bound.
+    """
+
+    measure: str
+    sessions: int
+    mean: FiniteOrNone
+    statistic: FiniteOrNone
+    p_value: FiniteOrNone
+    log_evidence: float
+    low: float
+    high: float
+
+
 class SessionResult(_Section):
     """Backtest result of one session, in dollars. ``session`` is an ISO date."""
 
@@ -283,6 +308,8 @@ class Metrics(JsonArtifact):
         champion_sessions: sessions on which candidate and champion were compared; None where they are all of them.
         residuals: errors of the candidate, from which intervals of its predictions follow; None in files of the
             previous release.
+        evidence: session scores against a model without skill (``skill``), each baseline and the champion; empty in
+            files of earlier versions.
     """
 
     rows: int
@@ -309,6 +336,7 @@ class Metrics(JsonArtifact):
     preset_key: str | None = None
     champion_sessions: int | None = None
     residuals: Residuals | None = None
+    evidence: dict[str, Comparison] = Field(default_factory=dict)
 
     @property
     def candidate(self) -> ModelMetrics:

@@ -602,9 +602,40 @@ def thresholds_of(level: str, overrides: tuple[str, ...]) -> QualityThresholds:
         raise ValueError(f"{first['loc'][0]} {message}") from error
 
 
+class PromotionThresholds(BaseModel):
+    """What a level of ``promotion.level`` requires.
+
+    Attributes:
+        false_promotions: probability that candidates without skill are ever promoted, over all nights and presets.
+        tolerance: direction accuracy that a candidate may lose against ridge and the champion, as a share of the rows.
+        beats_all: the candidate needs this evidence against every simple baseline; else only that it has skill, and it
+            must be ahead of the baselines on average.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    false_promotions: float
+    tolerance: float
+    beats_all: bool = True
+
+
+PROMOTION_LEVELS = {
+    "strict": PromotionThresholds(false_promotions=0.01, tolerance=0.002),
+    "standard": PromotionThresholds(false_promotions=0.05, tolerance=0.005),
+    "research": PromotionThresholds(false_promotions=0.50, tolerance=0.02, beats_all=False),
+}
+"""Level of ``promotion.level`` -> what it requires."""
+
+
 class PromotionConfig(Section):
     """What a candidate must show before it becomes champion."""
 
+    level: Literal["strict", "standard", "research"] = Field(
+        "standard",
+        description="How much evidence a promotion needs. Candidates without skill are ever promoted, over all nights"
+        " and presets, with a probability of at most 1 % (strict), 5 % (standard) or 50 % (research). strict promotes a"
+        " weak signal months later.",
+    )
     min_rank_ic: float = Field(
         0.0, ge=0, le=1, description="The rank IC's lower bound must exceed this; a higher value promotes less often."
     )
@@ -615,7 +646,19 @@ class PromotionConfig(Section):
         le=1,
         description="Accuracy to gain over the champion on the same rows (0.002: 0.2 points); 0 changes it on noise.",
     )
+    champion_expires: int = Field(
+        60,
+        ge=1,
+        le=5000,
+        description="Sessions after which a champion may be replaced by a candidate that is not worse, without the"
+        " margin. Fewer change the champion more often.",
+    )
     require_approval: bool = Field(False, description="Wait for a person before the champion changes.")
+
+    @property
+    def thresholds(self) -> PromotionThresholds:
+        """What the level requires."""
+        return PROMOTION_LEVELS[self.level]
 
 
 class ScoringConfig(Section):

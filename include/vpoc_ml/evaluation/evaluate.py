@@ -20,6 +20,7 @@ from vpoc_ml.evaluation.executable import entry_delays, label_skill
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows, RankModel, predict
 from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
 from vpoc_ml.evaluation.policy import DecisionRows, choose_policy, evaluate_policy
+from vpoc_ml.evaluation.session_scores import compared, daily_rank_ic, session_gains
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 
@@ -82,7 +83,7 @@ def evaluate_model(
     chosen_on = predict(CANDIDATE, candidate, validation)
     forecasts = [forecast, *baselines.forecasts(fitted, test)]
     rival = predict(CHAMPION, champion, known) if champion is not None and not absent else None
-    metrics = measure(test, forecasts, resamples, config, instrument, champion=rival)
+    metrics, scores = measure(test, forecasts, resamples, config, instrument, champion=rival)
     policy = _policy(
         (validation, chosen_on), (test, forecast), metrics.candidate.rank_ic, resamples, config, instrument
     )
@@ -91,7 +92,19 @@ def evaluate_model(
     own = {"train_rows": train.height, "validation_rows": validation.height, "policy": policy}
     metrics = metrics.model_copy(update=own | {"champion_unscored": unscored})
     write_json(run_dir / "metrics.json", metrics.to_json())
+    write_session_scores(run_dir, scores, policy)
     return metrics
+
+
+def write_session_scores(run_dir: Path, scores: pl.DataFrame, policy: PolicyMetrics | None) -> None:
+    """Write ``session_scores.parquet``: the scores and ``net``, the policy's result in dollars, null without one."""
+    days = [] if policy is None else policy.daily
+    net = pl.DataFrame(
+        {"session": [day.session for day in days], "net": [day.net for day in days]},
+        schema={"session": pl.String, "net": pl.Float64},
+    ).with_columns(pl.col("session").str.to_date())
+    with replacing(run_dir / "session_scores.parquet") as temporary:
+        scores.join(net, on="session", how="left", maintain_order="left").write_parquet(temporary)
 
 
 def measure(
@@ -102,8 +115,8 @@ def measure(
     instrument: Instrument,
     *,
     champion: Forecast | None = None,
-) -> Metrics:
-    """Return the metrics of forecasts of the same rows; the candidate's comes first.
+) -> tuple[Metrics, pl.DataFrame]:
+    """Return the metrics of forecasts of the same rows, and the session scores; the candidate's forecast comes first.
 
     The champion may have predicted only some of the rows: elsewhere its rank is NaN. It is compared on the common rows,
     whose sessions are then resampled on their own.
@@ -125,16 +138,25 @@ def measure(
     models = {name: describe(each, resamples) for name, each in sums.items()}
     versus = {name: compare(sums[CANDIDATE], each, resamples) for name, each in sums.items() if name != CANDIDATE}
     shown, common_sessions = list(forecasts), None
+    days = test["session"].unique().sort()
+    scores = daily_rank_ic(test["session"], candidate.rank, rows.ret).with_columns(
+        pl.Series(name, gain) for name, gain in session_gains(sums).items()
+    )
     if champion is not None:
         common, own_rows, own_resamples = np.isfinite(champion.rank), rows, resamples
         if common.all():
             shown.append(champion)
         else:
-            own_rows = LabelledRows.of(test.filter(pl.Series(common)))
+            predicted = test.filter(pl.Series(common))
+            own_rows, days = LabelledRows.of(predicted), predicted["session"].unique().sort()
             own_resamples, common_sessions = resamples_of(own_rows, settings), own_rows.sessions
         own = [reduce(each.where(common), own_rows, settings.huber_delta) for each in (candidate, champion)]
         models[CHAMPION], versus[CHAMPION] = describe(own[1], own_resamples), compare(own[0], own[1], own_resamples)
-    return Metrics(
+        gain = session_gains({CANDIDATE: own[0], CHAMPION: own[1]})[CHAMPION]
+        ahead = pl.DataFrame({"session": days, CHAMPION: gain})
+        scores = scores.join(ahead, on="session", how="left", maintain_order="left")
+    horizon = config.dataset.horizon
+    metrics = Metrics(
         rows=test.height,
         sessions=rows.sessions,
         first=test["ts"][0].isoformat(),
@@ -156,7 +178,9 @@ def measure(
         entry_delays=entry_delays(test, shown),
         champion_sessions=common_sessions,
         residuals=residual_quantiles(rows.y - candidate.rank),
+        evidence=compared(scores, horizon.count + 1 if horizon.kind == "sessions" else 1),
     )
+    return metrics, scores
 
 
 def evaluate_validation(

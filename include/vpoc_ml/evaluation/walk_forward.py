@@ -16,7 +16,7 @@ from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.bootstrap import Resamples
-from vpoc_ml.evaluation.evaluate import measure, resamples_of, round_turn_cost
+from vpoc_ml.evaluation.evaluate import measure, resamples_of, round_turn_cost, write_session_scores
 from vpoc_ml.evaluation.fold_predictions import LEARNERS, PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import compare, correlation, describe, huber, rank_moments, reduce
@@ -88,7 +88,8 @@ def evaluate_track(
                 f"its out-of-sample predictions cover {common} of the track record's {resamples.sessions} sessions;"
                 f" {MIN_PART_SESSIONS} are needed"
             )
-    metrics = measure(track, forecasts, resamples, config, instrument, champion=rival).model_copy(
+    metrics, scores = measure(track, forecasts, resamples, config, instrument, champion=rival)
+    metrics = metrics.model_copy(
         update={
             "champion_unscored": unscored,
             "train_rows": train_rows,
@@ -99,6 +100,7 @@ def evaluate_track(
     policy = policy_by_fold(track, forecasts[0], config, instrument)
     metrics = metrics.model_copy(update={"policy": policy})
     write_json(run_dir / "metrics.json", metrics.to_json())
+    write_session_scores(run_dir, scores, policy)
     return metrics
 
 

@@ -232,7 +232,7 @@ def load_model(path: Path) -> LoadedModel:
         CheckpointError: a file is missing, damaged, of another format, too large, or does not fit the network. Sizes
             are compared before any memory is allocated for the weights.
     """
-    model_card = _read_model_card(path)
+    model_card = read_model_card(path)
     file = path.with_name(model_card.weights)
     shapes = stored_shapes(file)
     shapes.pop(TREES, None)
@@ -260,7 +260,12 @@ def load_model(path: Path) -> LoadedModel:
     return LoadedModel(model_card, net.eval(), target, scaler, trees, weights, ridge)
 
 
-def _read_model_card(path: Path) -> StoredModelCard:
+def read_model_card(path: Path) -> StoredModelCard:
+    """Read the description of a model, without its weights.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another format.
+    """
     require_at_most(path, MAX_JSON_BYTES)
     try:
         meta = json.loads(_read(path))

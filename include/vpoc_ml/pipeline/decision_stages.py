@@ -9,7 +9,7 @@ candidate was compared with. If the champion has changed since, the rule decides
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -18,8 +18,11 @@ from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState
 from vpoc_ml.artifacts.metrics import Interval, Metrics, read_metrics
 from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, TrainResult
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
+from vpoc_ml.models.bundle import read_model_card
 from vpoc_ml.pipeline.champion_stages import current_champion, model_store
+from vpoc_ml.pipeline.fold_stages import labelled_sessions, preset_key
 from vpoc_ml.pipeline.model_stages import evaluate
+from vpoc_ml.pipeline.preset_selection import selection
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.stages import GATES
@@ -44,7 +47,10 @@ def decide(run: Run, now: datetime) -> DecisionResult:
     """
     if run.as_of is not None:
         champion = current_champion(run)
-        verdict, metrics = _verdict(run, champion)
+        metrics = _metrics(run, champion)
+        entries = model_store(run.lake, run.model_key).entries()
+        tried = [*ledger.presets_tried(entries, run.model_key, now), _preset(run, metrics)]
+        verdict = _verdict(run, metrics, champion, tried)
         state = DecisionState.ACCEPTED if verdict.promote else DecisionState.REFUSED
         return write_decision(run, _decision(run, verdict, metrics, champion, state, now).replaced(simulated=True))
     store = model_store(run.lake, run.model_key)
@@ -122,7 +128,7 @@ def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetim
     store = model_store(run.lake, run.model_key)
     with _not_promoted(run, store, now):
         answer = _answer(run, "rejected", name, note, answered or now)
-        store.reject(answer.candidate, answer.remarks, now)
+        store.reject(answer.candidate, answer.remarks, now, name)
         decision = write_decision(run, answer.replaced(state=DecisionState.REJECTED))
     write_evaluation_report(run)
     return decision
@@ -160,7 +166,8 @@ def _not_promoted(run: Run, store: ModelStore, now: datetime) -> Iterator[None]:
 def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = None) -> DecisionResult:
     """Apply the rule, record the decision and, if it is a refusal, put it into the ledger."""
     champion = store.champion()
-    verdict, metrics = _verdict(run, champion)
+    metrics = _metrics(run, champion)
+    preset = _preset(run, metrics)
     estimates = {name: interval.value for name, interval in metrics.candidate if interval is not None}
     settings = json.loads(run.config.to_json())
     params = {"preset": settings.pop("preset")}
@@ -173,28 +180,54 @@ def _decided(run: Run, store: ModelStore, now: datetime, remark: str | None = No
     )
     if champion is not None and champion.version == version:
         return _promoted_before(run, store, version)
+    rank_ic = metrics.candidate.rank_ic
+    shown = "not measurable" if rank_ic is None else f"{rank_ic.value:.4f} [{rank_ic.low:.4f}, {rank_ic.high:.4f}]"
+    about = f"Run {run.name}, preset {run.config.preset}: {metrics.sessions} sessions, rank IC {shown}."
+    tried = store.consider(version, preset, [about], now)
+    verdict = _verdict(run, metrics, champion, list(tried))
     accepted = DecisionState.WAITING if run.config.promotion.require_approval else DecisionState.ACCEPTED
     state = accepted if verdict.promote else DecisionState.REFUSED
-    decision = _decision(run, verdict, metrics, champion, state, now).replaced(version=version, remark=remark)
+    decision = _decision(run, verdict, metrics, champion, state, now).replaced(
+        version=version, remark=remark, selection=selection(store, tried, preset)
+    )
     if state == DecisionState.REFUSED:
         store.refuse(version, [*verdict.reasons, *decision.remarks], now)
     return write_decision(run, decision)
 
 
-def _verdict(run: Run, champion: Champion | None) -> tuple[promotion.PromotionDecision, Metrics]:
-    """Return the rule's decision and the metrics; a run that was compared with another champion is evaluated again."""
+def _metrics(run: Run, champion: Champion | None) -> Metrics:
+    """Return the run's metrics; a run that was compared with another champion is evaluated again."""
     against = champion.version if champion else None
     if run.result("evaluate", EvaluateResult).champion != against:
         evaluate(str(run.lake.root), run.name)
-    metrics = read_metrics(run.folder)
+    return read_metrics(run.folder)
+
+
+def _preset(run: Run, metrics: Metrics) -> str:
+    """Return the identity of the run's settings and code; a run without folds has none in its metrics."""
+    return metrics.preset_key or preset_key(run.config)
+
+
+def _verdict(
+    run: Run, metrics: Metrics, champion: Champion | None, tried: Sequence[str]
+) -> promotion.PromotionDecision:
+    """Return the rule's decision; ``tried`` are the presets in the order of their first trial, the run's among them."""
     evidence = Evidence.of(
         metrics,
         fingerprint=run.result("train", TrainResult).fingerprint,
+        presets=tried.index(_preset(run, metrics)) + 1,
         champion_fingerprint=champion.fingerprint if champion else None,
         champion_preset_key=read_metrics(champion.folder).preset_key if champion else None,
+        champion_age=champion_age(run, champion) if champion else None,
         gate_failures=[gate for gate in GATES if not run.result(f"gate-{gate}", GateResult).passed],
     )
-    return promotion.decide(evidence, run.config.promotion), metrics
+    return promotion.decide(evidence, run.config.promotion)
+
+
+def champion_age(run: Run, champion: Champion) -> int:
+    """Return the number of the run's sessions after the end of the champion's training data."""
+    learned = read_model_card(champion.folder / layout.BEST_MODEL_CARD).learned_until().date()
+    return sum(day.session > learned for day in labelled_sessions(run).sessions)
 
 
 def _decision(
@@ -259,7 +292,9 @@ def settled(run: Run, store: ModelStore, decision: DecisionResult, now: datetime
             if (known := _stored(run).state) not in (DecisionState.WAITING, DecisionState.ACCEPTED):
                 raise ApprovalError(run.name, known)  # another process has answered since
             if current in (decision.champion_before, decision.version):
-                store.promote(decision.candidate, [*decision.remarks, *decision.reasons], now)
+                actor = decision.approval and decision.approval.name
+                reasons = [*decision.remarks, *decision.reasons]
+                store.promote(decision.candidate, reasons, now, actor or ledger.RULE)
                 return write_decision(run, decision.replaced(state=DecisionState.PROMOTED))
         before = decision.champion_before
         against = "no champion" if before is None else f"version {before}"

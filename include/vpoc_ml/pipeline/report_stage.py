@@ -26,7 +26,7 @@ from vpoc_ml.pipeline.fold_stages import fold_plan
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
-from vpoc_ml.registry.promotion import title_of, tone_of
+from vpoc_ml.registry.promotion import selection_sentence, title_of, tone_of
 from vpoc_ml.reports.sentences import scores_sentence
 from vpoc_ml.reports.terminal_tables import age_text
 
@@ -62,7 +62,8 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
     decision = read_artifact(run.lake, layout.run_file(run.name, layout.DECISION), Decision, "a decision")
     summary = None
     if decision is not None:
-        summary = DecisionSummary(title_of(decision), tone_of(decision), list(decision.reasons), decision.remarks)
+        remarks = [*decision.remarks, *([selection_sentence(decision.selection)] if decision.selection else [])]
+        summary = DecisionSummary(title_of(decision), tone_of(decision), list(decision.reasons), remarks)
     trained, plan = run.result("train", TrainResult), run.plan()
     facts = {
         "model": str(run.model_key),

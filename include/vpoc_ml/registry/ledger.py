@@ -1,4 +1,4 @@
-"""The ledger: an append-only, hash-chained record of every decision about a champion.
+"""The ledger: an append-only, hash-chained record of every candidate and of every decision about a champion.
 
 The file holds one JSON object per line. Each entry carries the SHA-256 of the previous line. An entry that is edited,
 removed or inserted later breaks the chain, and the next read names the line. The chain cannot prove its own last
@@ -22,7 +22,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -36,8 +36,10 @@ logger = logging.getLogger(__name__)
 
 GENESIS = "0" * 64
 PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR = "promote", "rollback", "refuse", "recover", "repair"
-REJECT, EXPIRE, ASSIGN = "reject", "expire", "assign"
-ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR, REJECT, EXPIRE, ASSIGN)
+REJECT, EXPIRE, ASSIGN, CANDIDATE = "reject", "expire", "assign", "candidate"
+ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR, REJECT, EXPIRE, ASSIGN, CANDIDATE)
+RULE = "promotion rule"
+"""Actor of what nobody decided in person."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class LedgerEntry:
         previous: SHA-256 of the previous line.
         key: text of the version's ``ModelKey``. None without a version, and in ledgers of the first release, where
             later ``assign`` entries give the versions their keys.
+        preset: identity of the candidate's settings and code, of a ``candidate`` entry.
+        actor: who decided; None in ledgers of earlier versions.
     """
 
     seq: int
@@ -62,10 +66,13 @@ class LedgerEntry:
     reasons: tuple[str, ...]
     previous: str
     key: str | None = None
+    preset: str | None = None
+    actor: str | None = None
 
     def line(self) -> bytes:
         """Return the canonical line without its newline. The next entry's ``previous`` is its SHA-256."""
-        fields = {name: value for name, value in asdict(self).items() if name != "key" or value is not None}
+        optional = ("key", "preset", "actor")
+        fields = {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def digest(self) -> str:
@@ -119,6 +126,8 @@ class Ledger:
         *,
         version: int | None = None,
         key: str | None = None,
+        preset: str | None = None,
+        actor: str | None = None,
         reasons: Sequence[str] = (),
         now: datetime,
     ) -> LedgerEntry:
@@ -132,7 +141,8 @@ class Ledger:
             raise InvalidValueError("a ledger action", action, f"one of {', '.join(ACTIONS)}")
         with self.locked():
             entries = self._repaired(now)
-            return self._write(entries, _next(entries, action, version, reasons, now, key))
+            entry = _next(entries, action, version, reasons, now)
+            return self._write(entries, replace(entry, key=key, preset=preset, actor=actor))
 
     def entries(self) -> list[LedgerEntry]:
         """Return all complete entries, oldest first. A torn last line is left out and logged.
@@ -205,13 +215,12 @@ def _next(
     version: int | None,
     reasons: Sequence[str],
     now: datetime,
-    key: str | None = None,
 ) -> LedgerEntry:
     if now.tzinfo is None:
         raise InvalidValueError("the time of a ledger entry", now.isoformat(), "a time with its zone")
     previous = entries[-1].digest() if entries else GENESIS
     time = now.astimezone(UTC).isoformat()
-    return LedgerEntry(len(entries) + 1, time, action, version, tuple(reasons), previous, key)
+    return LedgerEntry(len(entries) + 1, time, action, version, tuple(reasons), previous)
 
 
 def _parse(line: bytes, where: str) -> LedgerEntry:
@@ -298,6 +307,23 @@ def champions_of(entries: Sequence[LedgerEntry], key: ModelKey, until: datetime 
             if any following decision is, even if a wrong clock gave it a later time.
     """
     return [version for version, of in champion_history(entries, until) if of == str(key)]
+
+
+def presets_tried(entries: Sequence[LedgerEntry], key: ModelKey, until: datetime | None = None) -> dict[str, int]:
+    """Return by preset the newest candidate's version, in the order in which the presets were first tried.
+
+    Args:
+        entries: all entries of the ledger.
+        key: key of the candidates.
+        until: timezone-aware; later candidates are left out.
+    """
+    tried: dict[str, int] = {}
+    for entry in entries:
+        if entry.action != CANDIDATE or entry.key != str(key) or entry.preset is None or entry.version is None:
+            continue
+        if until is None or datetime.fromisoformat(entry.time) <= until:
+            tried[entry.preset] = entry.version
+    return tried
 
 
 def champion_history(entries: Sequence[LedgerEntry], until: datetime | None = None) -> list[tuple[int, str | None]]:

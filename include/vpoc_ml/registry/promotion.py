@@ -1,43 +1,67 @@
 """The promotion rule: a pure function from evidence and rules to a decision with all its reasons.
 
-The default is to refuse. An interval that contains zero is no evidence, and a candidate without evidence replaces
-nothing. The rule is monotone: a better value in the evidence never turns a promotion into a refusal. The rule sees
-one night at a time. On each night an interval lies above zero by chance with a probability of 2.5 %, so over many
-nights a lucky candidate would pass a single condition. Several conditions must therefore hold together, and every
-decision is recorded in the ledger.
+The default is to refuse: a candidate without evidence replaces nothing. The rule is monotone: a better value in the
+evidence never turns a promotion into a refusal.
+
+Evidence of skill is an e-process over the sessions of the track record (``evaluation.sequential``). If a candidate has
+no skill, its e-process ever reaches 1 / alpha with a probability of at most alpha, however many nights one looks. The
+i-th preset that is tried gets alpha = ``false_promotions`` / (i (i + 1)). The sum over all presets is
+``false_promotions``: the probability that candidates without skill are ever promoted, over all nights and all presets.
+``benchmarks/bench_promotion.py`` simulates it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from vpoc_ml.artifacts.decision import Decision, DecisionState
-from vpoc_ml.artifacts.metrics import Gains, Interval, Metrics
+from vpoc_ml.artifacts.decision import Decision, DecisionState, Selection
+from vpoc_ml.artifacts.metrics import Comparison, Gains, Interval, Metrics
 from vpoc_ml.config import PromotionConfig
-from vpoc_ml.evaluation.baselines import BASELINES
+
+SIMPLE = {
+    "skill": "that sessions have a rank IC above zero",
+    "constant": "that its Huber loss is lower than the constant's",
+    "majority": "that its direction accuracy is higher than majority's",
+    "last_sign": "that its direction accuracy is higher than last_sign's",
+}
+"""Comparisons in which the candidate must be better. Ridge is a learner of the stack: there it must not be worse."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The evidence about a candidate. None is a value that could not be measured.
 
-    ``accuracy_gain`` holds the candidate's paired gain in direction accuracy over each baseline.
-    ``champion_fingerprint`` is None if there is no champion. ``is_refit`` says that candidate and champion are two
-    trainings of one preset, with the same settings and code, which share one track record.
+    Attributes:
+        rank_ic: over all rows of the track record.
+        comparisons: session scores by name, see ``SIMPLE``.
+        ridge_gain: paired gain in direction accuracy over ridge.
+        net: result after costs.
+        fingerprint: of the candidate's training.
+        presets: number of presets tried up to and including the candidate's, in the order of their first trial.
+        gate_failures: gates that failed.
+        champion_fingerprint: None if there is no champion.
+        champion_gain: paired gain in direction accuracy over the champion.
+        champion_unscored: why the champion could not be compared.
+        champion_age: sessions since the end of the champion's training data.
+        is_refit: candidate and champion are two trainings of one preset, with the same settings and code, which share
+            one track record.
     """
 
     rank_ic: Interval | None
-    accuracy_gain: Mapping[str, Interval | None]
-    huber_gain: Interval | None
+    comparisons: Mapping[str, Comparison]
+    ridge_gain: Interval | None
     net: float | None
     fingerprint: str
+    presets: int = 1
     gate_failures: tuple[str, ...] = ()
     champion_fingerprint: str | None = None
     champion_gain: Interval | None = None
     champion_unscored: str | None = None
+    champion_age: int | None = None
     is_refit: bool = False
 
     @classmethod
@@ -46,25 +70,29 @@ class Evidence:
         metrics: Metrics,
         *,
         fingerprint: str,
+        presets: int = 1,
         champion_fingerprint: str | None = None,
         champion_preset_key: str | None = None,
+        champion_age: int | None = None,
         gate_failures: Sequence[str] = (),
     ) -> Evidence:
         """Take the evidence from the metrics of a run; ``champion_preset_key`` is that of the champion's metrics."""
 
-        def gains(name: str) -> Gains:
-            return metrics.versus.get(name, Gains())
+        def accuracy_gain(name: str) -> Interval | None:
+            return metrics.versus.get(name, Gains()).direction_accuracy_gain
 
         return cls(
             rank_ic=metrics.candidate.rank_ic,
-            accuracy_gain={name: gains(name).direction_accuracy_gain for name in BASELINES},
-            huber_gain=gains("constant").huber_gain,
+            comparisons=metrics.evidence,
+            ridge_gain=accuracy_gain("ridge"),
             net=metrics.backtest.net,
             fingerprint=fingerprint,
+            presets=presets,
             gate_failures=tuple(gate_failures),
             champion_fingerprint=champion_fingerprint,
-            champion_gain=gains("champion").direction_accuracy_gain,
+            champion_gain=accuracy_gain("champion"),
             champion_unscored=metrics.champion_unscored,
+            champion_age=champion_age,
             is_refit=champion_preset_key is not None and champion_preset_key == metrics.preset_key,
         )
 
@@ -101,14 +129,14 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
     text = f"{len(failures)} gate failure(s): {'; '.join(failures)}." if failures else ""
     checks = [PromotionCheck("gates", not failures, text or "Every gate of the run passed (0 failures).")]
     checks.append(_rank_ic(evidence, rules))
-    for name in BASELINES:
-        gain, what = evidence.accuracy_gain.get(name), f"The gain in direction accuracy over {name}"
-        shown = f"{what} could not be measured." if gain is None else f"{what} is {_points(gain)}"
-        checks.append(_excludes_zero(f"accuracy_vs_{name}", shown, gain))
-    gain, shown = evidence.huber_gain, "The Huber loss against the constant could not be measured."
-    if gain is not None:
-        shown = f"The Huber loss is lower than the constant's by {gain.value:.6f} [{gain.low:.6f}, {gain.high:.6f}]"
-    checks.append(_excludes_zero("huber_vs_constant", shown, gain))
+    required = required_evidence(evidence.presets, rules.thresholds.false_promotions)
+    for name in SIMPLE:
+        found = evidence.comparisons.get(name)
+        if rules.thresholds.beats_all or name == "skill":
+            checks.append(_better(name, found, required, evidence.presets))
+        else:
+            checks.append(_ahead(name, found))
+    checks.append(_not_worse("ridge", evidence.ridge_gain, rules.thresholds.tolerance))
     if rules.require_net_profit:
         net, text = evidence.net, "The result after costs could not be measured."
         if net is not None:
@@ -117,6 +145,50 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
     checks += _champion(evidence, rules)
     against = tuple(check.text for check in checks if not check.passed)
     return PromotionDecision(not against, against or tuple(check.text for check in checks), tuple(checks))
+
+
+def required_evidence(presets: int, false_promotions: float) -> float:
+    """Return the log of the e-value that the ``presets``-th preset needs."""
+    return math.log(presets * (presets + 1) / false_promotions)
+
+
+def odds(log_evidence: float) -> str:
+    """Return an e-value as odds: ``40 to 1``."""
+    if log_evidence > math.log(1e6):
+        return "more than 1,000,000 to 1"
+    value = math.exp(log_evidence)
+    return f"{value:,.0f} to 1" if value >= 10 else f"{value:.1f} to 1"
+
+
+def _better(name: str, found: Comparison | None, required: float, presets: int) -> PromotionCheck:
+    if found is None:
+        return PromotionCheck(name, False, f"The evidence {SIMPLE[name]} could not be measured.")
+    passed = found.log_evidence >= required
+    least = f"{odds(required)} is required for preset {presets} of this key"
+    shown = f"The evidence {SIMPLE[name]} is {odds(found.log_evidence)} after {found.sessions} sessions"
+    return PromotionCheck(name, passed, f"{shown}; {least}{'.' if passed else ': not enough evidence.'}")
+
+
+def _ahead(name: str, found: Comparison | None) -> PromotionCheck:
+    """Return the check that the candidate is ahead on average, for a level that requires no more."""
+    mean = None if found is None else found.mean
+    if found is None or mean is None:
+        return PromotionCheck(name, False, f"The mean score against {name} could not be measured.")
+    shown = f"The mean gain over {name} in {found.measure} is {mean:.2g} a session"
+    return PromotionCheck(name, mean > 0, f"{shown}{'.' if mean > 0 else ': not ahead of this baseline.'}")
+
+
+def _not_worse(rival: str, gain: Interval | None, tolerance: float) -> PromotionCheck:
+    """Return the check that the candidate does not lose more than ``tolerance`` of direction accuracy."""
+    name, rival = f"not_worse_than_{rival}", "the champion" if rival == "champion" else rival
+    if gain is None:
+        return PromotionCheck(name, False, f"The gain in direction accuracy over {rival} could not be measured.")
+    shown = f"The gain in direction accuracy over {rival} is {_points(gain)}"
+    if gain.low > -tolerance:
+        return PromotionCheck(name, True, f"{shown}; a loss of {100 * tolerance:.2f} points is excluded.")
+    return PromotionCheck(
+        name, False, f"{shown}; a loss of {100 * tolerance:.2f} points is not excluded: it may be worse."
+    )
 
 
 def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> PromotionCheck:
@@ -149,30 +221,39 @@ def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck
     gain, margin = evidence.champion_gain, rules.champion_margin
     if gain is None:
         reason = evidence.champion_unscored or "it was not measured on this run's rows"
-        checks.append(
-            PromotionCheck("champion", False, f"The champion could not be compared: {reason}. Keep the champion.")
-        )
+        text = f"The champion could not be compared: {reason}. Keep the champion."
+        return [*checks, PromotionCheck("champion", False, text)]
+    shown = f"The gain in direction accuracy over the champion is {_points(gain)}"
+    age = evidence.champion_age
+    if age is not None and age > rules.champion_expires:
+        text = f"The champion's training data ended {age} sessions ago: a candidate that is not worse replaces it."
+        checks.append(PromotionCheck("champion", True, text))
     else:
-        shown = f"The gain in direction accuracy over the champion is {_points(gain)}"
         passed = gain.value > margin
         ending = "exceeds {}." if passed else "does not exceed {}: keep the champion."
         text = f"{shown}; it {ending.format(f'the margin of {100 * margin:.2f} points')}"
         checks.append(PromotionCheck("champion", passed, text))
-    return checks
-
-
-def _excludes_zero(name: str, shown: str, gain: Interval | None) -> PromotionCheck:
-    """Return the check that a gain lies above zero; a gain that was not measured fails with ``shown`` as it is."""
-    if gain is None:
-        return PromotionCheck(name, False, shown)
-    if gain.low > 0:
-        return PromotionCheck(name, True, f"{shown}; the interval lies above zero.")
-    where = "contains zero: no evidence of skill" if gain.high >= 0 else "lies below zero: worse than this baseline"
-    return PromotionCheck(name, False, f"{shown}; the interval {where}.")
+    return [*checks, _not_worse("champion", gain, rules.thresholds.tolerance)]
 
 
 def _points(gain: Interval) -> str:
     return f"{100 * gain.value:.2f} points [{100 * gain.low:.2f}, {100 * gain.high:.2f}]"
+
+
+def selection_sentence(found: Selection) -> str:
+    """Return what the tests over all presets say about the candidate."""
+    best = ", ".join(map(str, found.superior)) or "none"
+    text = (
+        f"{found.presets} preset(s) were tried for this key. On {found.sessions} common sessions of {found.compared} of"
+        f" them, the p-value that the best rank IC is luck is {found.p_value:.3f}; versions better than a model without"
+        f" skill: {best}."
+    )
+    if found.deflated_sharpe is None:
+        return text
+    return (
+        f"{text} The policy's true Sharpe ratio exceeds that of the best of {found.effective_trials:.1f} independent"
+        f" presets without skill with a probability of {found.deflated_sharpe:.0%}."
+    )
 
 
 TITLES = {

@@ -17,7 +17,16 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.model_card import ModelSummary, VersionDecision
 from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.ledger import ASSIGN, RECOVER, Ledger, LedgerEntry, champion_history, champions_of, keys
+from vpoc_ml.registry.ledger import (
+    ASSIGN,
+    CANDIDATE,
+    RECOVER,
+    Ledger,
+    LedgerEntry,
+    champion_history,
+    champions_of,
+    keys,
+)
 from vpoc_ml.registry.mlflow_store import MlflowStore, ModelVersion, download
 from vpoc_ml.registry.model_key import ModelKey
 
@@ -135,7 +144,7 @@ class Registry:
         decisions = {
             entry.version: VersionDecision(action=entry.action, time=entry.time, reasons=entry.reasons)
             for entry in entries
-            if entry.action not in (ASSIGN, RECOVER)
+            if entry.action not in (ASSIGN, RECOVER, CANDIDATE)
         }
         champions: dict[ModelKey | None, int | None] = {key: self.mlflow.alias(key) for key in keys(entries)}
         versions = sorted(self.mlflow.versions(), key=lambda item: (str(item.key), item.version))

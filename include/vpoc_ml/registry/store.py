@@ -20,7 +20,7 @@ from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.errors import ArtifactError, MissingInputError, RegistryError
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.registry import ledger as book
-from vpoc_ml.registry.ledger import LedgerEntry, champions_of, key_of
+from vpoc_ml.registry.ledger import RULE, LedgerEntry, champions_of, key_of, presets_tried
 from vpoc_ml.registry.mlflow_copies import stored_points
 from vpoc_ml.registry.mlflow_store import ModelVersion, local_copy
 from vpoc_ml.registry.model_key import ModelKey
@@ -28,9 +28,16 @@ from vpoc_ml.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+UNNAMED = "a person without a name"
 WEIGHTS = f"{layout.BEST_MODEL}.safetensors"
 REQUIRED = (WEIGHTS, layout.BEST_MODEL_CARD, layout.CONFIG, layout.METRICS, layout.FEATURE_STATISTICS)
-OPTIONAL = (layout.REPORT, layout.TRAINING_CONFIG, layout.TRACK_RECORD, layout.TRACK_RECORD_PREDICTIONS)
+OPTIONAL = (
+    layout.REPORT,
+    layout.TRAINING_CONFIG,
+    layout.TRACK_RECORD,
+    layout.TRACK_RECORD_PREDICTIONS,
+    layout.SESSION_SCORES,
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,20 @@ class ModelStore:
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
             )
 
+    def consider(self, version: int, preset: str, reasons: Sequence[str], now: datetime) -> dict[str, int]:
+        """Record a candidate, once; return the newest version of every preset tried, in the order of the first trial.
+
+        Args:
+            version: the registered candidate.
+            preset: identity of its settings and code.
+            reasons: what its evidence is.
+            now: timezone-aware.
+        """
+        with self.locked():
+            if not any((each.action, each.version) == (book.CANDIDATE, version) for each in self.entries()):
+                self._append(book.CANDIDATE, version, reasons, now, preset=preset)
+            return presets_tried(self.entries(), self.key)
+
     def list_models(self) -> list[ModelSummary]:
         """Return the versions of the key, oldest first."""
         return [model for model in self.registry.models() if model.key == str(self.key)]
@@ -133,8 +154,8 @@ class ModelStore:
         folder = local_copy(item.source, self.folder / "models" / str(version), check=check_weights)
         return Champion(version, item.run, item.fingerprint, folder)
 
-    def promote(self, version: int, reasons: Sequence[str], now: datetime) -> Champion:
-        """Make ``version`` the champion. Promoting the current champion changes nothing.
+    def promote(self, version: int, reasons: Sequence[str], now: datetime, actor: str = RULE) -> Champion:
+        """Make ``version`` the champion; ``actor`` decided it. Promoting the current champion changes nothing.
 
         Raises:
             RegistryError: the version does not exist, or the ledger is broken.
@@ -144,7 +165,7 @@ class ModelStore:
             self.recover(now)
             candidate = self.get(version)
             if self.mlflow.alias(self.key) != version:
-                self._append(book.PROMOTE, version, reasons, now)
+                self._append(book.PROMOTE, version, reasons, now, actor=actor)
                 self.mlflow.move_alias(self.key, version)
         return candidate
 
@@ -152,16 +173,16 @@ class ModelStore:
         """Record that the promotion rule refused a candidate. The champion stays."""
         return self._append(book.REFUSE, version, reasons, now)
 
-    def reject(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
+    def reject(self, version: int, reasons: Sequence[str], now: datetime, actor: str) -> LedgerEntry:
         """Record that a person rejected a candidate accepted by the rule. The champion stays."""
-        return self._append(book.REJECT, version, reasons, now)
+        return self._append(book.REJECT, version, reasons, now, actor=actor)
 
     def expire(self, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
         """Record that nobody approved a candidate in time. The champion stays."""
         return self._append(book.EXPIRE, version, reasons, now)
 
-    def rollback(self, reason: str, now: datetime, *, expected: int | None = None) -> Champion:
-        """Restore the previous champion and return it.
+    def rollback(self, reason: str, now: datetime, *, expected: int | None = None, actor: str = UNNAMED) -> Champion:
+        """Restore the previous champion and return it; ``actor`` decided it.
 
         Each rollback goes one promotion further back. ``expected`` is the current champion; a request repeated by
         mistake then fails instead of removing a second one. If an earlier rollback was interrupted, this call only
@@ -187,7 +208,7 @@ class ModelStore:
                     " history. Promote another version instead."
                 )
             previous = self.get(history[-2])
-            self._append(book.ROLLBACK, previous.version, [reason], now)
+            self._append(book.ROLLBACK, previous.version, [reason], now, actor=actor)
             self.mlflow.move_alias(self.key, previous.version)
         return previous
 
@@ -215,9 +236,20 @@ class ModelStore:
             self._append(book.RECOVER, history[-1], [reason], now)
             return decision
 
-    def _append(self, action: str, version: int, reasons: Sequence[str], now: datetime) -> LedgerEntry:
+    def _append(
+        self,
+        action: str,
+        version: int,
+        reasons: Sequence[str],
+        now: datetime,
+        *,
+        preset: str | None = None,
+        actor: str = RULE,
+    ) -> LedgerEntry:
         with self.locked():
-            return self.ledger.append(action, version=version, key=str(self.key), reasons=reasons, now=now)
+            return self.ledger.append(
+                action, version=version, key=str(self.key), preset=preset, actor=actor, reasons=reasons, now=now
+            )
 
     def _check_key(self, item: ModelVersion) -> None:
         if item.key != self.key:

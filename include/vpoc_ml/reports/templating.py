@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.artifacts.training_progress import ProgressRecord
+from vpoc_ml.registry.promotion import odds
 from vpoc_ml.reports.inline_svg import histogram_svg, loss_curves_svg, three_digits
 from vpoc_ml.reports.sentences import verdict_on
 
@@ -42,6 +43,7 @@ def environment() -> Environment:
         "share": _or_no_value(lambda value: "0" if not value else "<0.001" if value < 1e-5 else f"{100 * value:.3g}"),
         "spark": _spark,
         "loss_curves": _loss_curves,
+        "odds": odds,
         "verdict_on": lambda gain: verdict_on(_as_interval(gain)),
     }
     return made
