@@ -6,8 +6,17 @@ import pytest
 from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml.artifacts.metrics import BacktestMetrics, CostResult, Interval, Metrics, Policy, PolicyMetrics
+from vpoc_ml.artifacts.stage_results import Coverage, ScoreResult
 from vpoc_ml.artifacts.training_progress import EpochRecord, WindowRecord
-from vpoc_ml.reports.sentences import after_costs, bounce_sentence, loss_sentence, money, policy_rule, policy_sentence
+from vpoc_ml.reports.sentences import (
+    after_costs,
+    bounce_sentence,
+    loss_sentence,
+    money,
+    policy_rule,
+    policy_sentence,
+    scores_sentence,
+)
 
 LOSS, WITHIN, GAIN = (Interval(0, low, high) for low, high in ((-3, -1), (-1, 2), (1, 2)))
 
@@ -122,3 +131,20 @@ def test_policy_sentence_has_verdict_interval_and_result_at_twice_the_costs():
 )
 def test_policy_rule_says_when_a_position_is_opened_and_left(policy, words):
     assert words in policy_rule(policy)
+
+
+def test_scores_say_what_was_scored_where_nothing_is_known_and_what_the_intervals_held():
+    none = ScoreResult(rows_in=0, rows_out=0, skipped=True, note="there is no champion of ES-1m-rank yet")
+    assert scores_sentence(none) == none.note
+    fresh = ScoreResult(rows_in=0, rows_out=0, skipped=False, version=4, stated_coverage=0.9)
+    assert scores_sentence(fresh) == (
+        "version 4 has no bar to score yet: none is newer than its training data; no interval has met a known return"
+        " yet"
+    )
+    coverage = Coverage(share=0.8974, rows=27_000, sessions=20, track_sessions=18)
+    scored = fresh.model_copy(update={"rows_out": 2760, "added": 1380, "abstained": 7, "coverage": coverage})
+    assert scores_sentence(scored) == (
+        "version 4 has scored 2,760 bars, 1,380 of them new; 0.25 % have no direction, because they are unlike the"
+        " training rows; intervals for 90 % held 89.7 % of 27,000 returns in 20 sessions, 18 of them in its track"
+        " record"
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
-from vpoc_ml.scoring.coverage import measure_coverage
+from vpoc_ml.artifacts.stage_results import Coverage
+from vpoc_ml.scoring.coverage import joined_coverage, measure_coverage, measure_track_coverage
 
 QUANTILES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # ranks 0, 0.25, 0.5, 0.75, 1
 
@@ -52,3 +54,30 @@ def test_only_the_newest_sessions_count_and_without_a_label_there_is_none():
     found = measure_coverage(frame, labels(frame, [0, 0, 0, None]), QUANTILES, sessions=2)
     assert (found.share, found.rows, found.sessions) == (1.0, 2, 2)
     assert measure_coverage(frame, labels(frame, [None] * 4), QUANTILES, sessions=2) is None
+
+
+def track_record(sessions, width, seed=2) -> pl.DataFrame:
+    """Sessions of 400 rows whose errors lie evenly within ``width`` of the session."""
+    draw, rows = np.random.default_rng(seed), []
+    for day in range(sessions):
+        errors = draw.uniform(-1, 1, 400) * (width(day) if callable(width) else width)
+        rows.append(pl.DataFrame({"y": 0.5 + errors}).with_columns(session=date(2025, 1, 1) + timedelta(days=day)))
+    return pl.concat(rows).with_columns(candidate=pl.lit(0.5))
+
+
+def test_the_track_record_is_measured_with_the_errors_before_it():
+    found = measure_track_coverage(track_record(60, 0.4), 0.8, sessions=20)
+    assert (found.rows, found.sessions, found.track_sessions) == (8000, 20, 20)
+    assert found.share == pytest.approx(0.8, abs=4 * 0.0045 * (1 + 20 / 40) ** 0.5)
+    wider = measure_track_coverage(track_record(60, lambda day: 0.4 if day >= 40 else 0.2), 0.8, sessions=20)
+    assert wider.share == pytest.approx(0.4, abs=0.03), "errors twice as large lie in the interval half as often"
+    assert measure_track_coverage(track_record(10, 0.4), 0.8, sessions=20).sessions == 5
+    assert measure_track_coverage(track_record(1, 0.4), 0.8, sessions=20) is None
+    assert measure_track_coverage(track_record(9, 0.4), 0.8, sessions=0) is None
+
+
+def test_parts_are_joined_by_their_rows():
+    first = Coverage(share=0.5, rows=100, sessions=2, track_sessions=2)
+    joined = joined_coverage((first, None, Coverage(share=1.0, rows=300, sessions=3)))
+    assert (joined.share, joined.rows, joined.sessions, joined.track_sessions) == (0.875, 400, 5, 2)
+    assert joined_coverage((None, None)) is None

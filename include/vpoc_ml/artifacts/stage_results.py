@@ -267,11 +267,15 @@ class DecisionResult(StageResult, Decision):
 
 
 class Coverage(JsonArtifact):
-    """Share of the known returns that lie in the intervals of their predictions, and the rows and sessions it is of."""
+    """Share of the known returns that lie in the intervals of their predictions.
+
+    ``rows`` and ``sessions`` are what it is of; ``track_sessions`` of them lie in the champion's track record.
+    """
 
     share: float
     rows: int
     sessions: int
+    track_sessions: int = 0
 
 
 class ScoreResult(WorkResult):

@@ -19,6 +19,7 @@ from vpoc_ml.artifacts.stage_results import UNCHANGED, Coverage, ScoreResult
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.dataset.assemble import BAR_COLUMNS, label_rows
 from vpoc_ml.errors import ArtifactError, RegistryError
+from vpoc_ml.evaluation.forecasts import CANDIDATE
 from vpoc_ml.features.registry import ALL_FEATURES
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
@@ -34,7 +35,7 @@ from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.registry.store import Champion
 from vpoc_ml.reports.sentences import scores_sentence
 from vpoc_ml.scoring.batch import ScoringRules, score_bars
-from vpoc_ml.scoring.coverage import measure_coverage
+from vpoc_ml.scoring.coverage import joined_coverage, measure_coverage, measure_track_coverage
 from vpoc_ml.scoring.live import LiveModel, Scorer
 from vpoc_ml.scoring.open_session import LiveMarket
 
@@ -89,7 +90,7 @@ def score(run: Run, now: datetime) -> ScoreResult:
         reason=reasons or UNCHANGED,
         added=sum(each.added for each in scored),
         abstained=int(frame["abstained"].sum()),
-        coverage=_coverage(run, model, periods, frame),
+        coverage=_coverage(run, champion, model, periods, frame),
         stated_coverage=settings.coverage if rules.offsets else None,
         key=str(run.model_key),
         version=champion.version,
@@ -244,7 +245,22 @@ def _stored_scores(run: Run, out: str, build_key: BuildKey) -> pl.DataFrame | No
         return None
 
 
-def _coverage(run: Run, model: LoadedModel, periods: pl.DataFrame, scores: pl.DataFrame) -> Coverage | None:
+def _coverage(
+    run: Run, champion: Champion, model: LoadedModel, periods: pl.DataFrame, scores: pl.DataFrame
+) -> Coverage | None:
+    """Return the coverage of the newest labelled sessions: those of the scores, then of the track record before."""
+    settings = run.config.scoring
+    scored = _scored_coverage(run, model, periods, scores)
+    missing = settings.coverage_sessions - (scored.sessions if scored else 0)
+    before, stored = None, champion.folder / layout.TRACK_RECORD_PREDICTIONS
+    if missing > 0 and stored.is_file():
+        track = pl.read_parquet(stored, columns=["ts", "session", "y", CANDIDATE])
+        track = track.filter(pl.col("ts") < model.model_card.learned_until())
+        before = measure_track_coverage(track, settings.coverage, missing)
+    return joined_coverage((before, scored))
+
+
+def _scored_coverage(run: Run, model: LoadedModel, periods: pl.DataFrame, scores: pl.DataFrame) -> Coverage | None:
     """Return the coverage of the newest sessions of these scores whose labels are known."""
     quantiles, newest = model.model_card.target_quantiles, run.config.scoring.coverage_sessions
     if quantiles is None or scores.is_empty():

@@ -34,17 +34,20 @@ def scores_sentence(result: ScoreResult) -> str:
     """Return how many bars the champion has scored, on how many it abstained, and what its intervals held."""
     if result.version is None:
         return result.note or "nothing was scored"
-    share = result.abstained / result.rows_out if result.rows_out else 0.0
-    text = (
-        f"version {result.version} has scored {result.rows_out:,} bars, {result.added:,} of them new;"
-        f" {100 * share:.2f} % without a direction, because they are unlike the training rows"
-    )
+    text = f"version {result.version} has no bar to score yet: none is newer than its training data"
+    if result.rows_out:
+        text = (
+            f"version {result.version} has scored {result.rows_out:,} bars, {result.added:,} of them new;"
+            f" {100 * result.abstained / result.rows_out:.2f} % have no direction, because they are unlike the training"
+            " rows"
+        )
     coverage = result.coverage
     if result.stated_coverage is None or coverage is None:
         return f"{text}; no interval has met a known return yet"
+    track = f", {coverage.track_sessions} of them in its track record" if coverage.track_sessions else ""
     return (
         f"{text}; intervals for {100 * result.stated_coverage:g} % held {100 * coverage.share:.1f} % of"
-        f" {coverage.rows:,} returns in {coverage.sessions} sessions"
+        f" {coverage.rows:,} returns in {coverage.sessions} sessions{track}"
     )
 
 
