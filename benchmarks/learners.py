@@ -1,6 +1,6 @@
 """Skill of each learner, and of their stack, on later sessions of the synthetic markets, by mode and horizon.
 
-    python benchmarks/learners.py --out FOLDER    # 5 modes, 3 horizons, 3 seeds: eight minutes of CPU
+    python benchmarks/learners.py --out FOLDER    # 5 modes, 3 horizons, 3 seeds: twelve minutes of CPU
     python benchmarks/learners.py --short         # 3 modes of one contract, 2 epochs: half a minute
     python benchmarks/learners.py --out FOLDER --modes overlap -o training.batch_size=4096
 

@@ -16,7 +16,7 @@ import polars as pl
 from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.evaluation.fold_predictions import PART
 from vpoc_ml.evaluation.forecasts import CANDIDATE, Forecast, forecast_columns
-from vpoc_ml.models.stacking import ENOUGH_SESSIONS, StackRows, apply_stack, fit_stack, mix
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, StackRows, apply_stack, fit_stack
 
 STACK_SESSIONS = 250
 """Newest sessions on which weights and slope are fitted, about a year; more react later and cost more."""
@@ -44,7 +44,9 @@ class PartHistory:
     def of(cls, track: pl.DataFrame) -> PartHistory:
         """Read a track record, sorted by ts."""
         names = part_names(track)
-        known = track.filter(pl.col("y").is_finite(), *(pl.col(f"{PART}{name}").is_finite() for name in names))
+        columns = [f"{PART}{name}" for name in names]
+        whole = (pl.col(each).is_finite() for each in ("y", *columns))
+        known = track.lazy().filter(*whole).select("session", "label_end", "y", *columns).collect()
         ends = known.group_by("session").agg(pl.col("label_end").max()).sort("session")
         session = known["session"].rank("dense").cast(pl.Int64).to_numpy()
         rows = StackRows.of(_columns(known, names), known["y"].to_numpy(), session, names)
@@ -95,22 +97,18 @@ def stacked_track(
     names = part_names(track)
     if not names:
         return track, {}
-    history, stacks, weeks = PartHistory.of(track), dict[date, Stack](), []
-    week = track["session"].dt.truncate("1w").alias("week")
-    for rows in track.with_columns(week).partition_by("week", maintain_order=True, include_key=False):
-        stack = history.stack_before(rows["ts"][0], delta, enough)
+    history, stacks, end = PartHistory.of(track), dict[date, Stack](), 0
+    scores, zeros = (_columns(track, names, ending) for ending in ("", "_zero"))
+    rank, zero_rank = (track[name].to_numpy().copy() for name in (CANDIDATE, f"{CANDIDATE}_zero"))
+    for count in track["session"].dt.truncate("1w").rle().struct.field("len"):
+        begin, end = end, end + count
+        stack = history.stack_before(track["ts"][begin], delta, enough)
         if stack is not None:
-            scores, zeros = _columns(rows, names), _columns(rows, names, "_zero")
-            weights = np.array([part.weight for part in stack.parts])
-            candidate = Forecast(CANDIDATE, apply_stack(stack, scores), mix(zeros, weights, stack.slope))
-            whole = pl.Series(np.isfinite(scores).all(axis=0))
-            stacks |= dict.fromkeys(rows.filter(whole)["session"].unique(), stack)
-            columns = forecast_columns(candidate)
-            rows = rows.with_columns(
-                pl.when(whole).then(each).otherwise(each.name).alias(each.name) for each in columns
-            )
-        weeks.append(rows)
-    return pl.concat(weeks), stacks
+            rows = begin + np.flatnonzero(np.isfinite(scores[:, begin:end]).all(axis=0))
+            rank[rows] = apply_stack(stack, scores[:, rows])
+            zero_rank[rows] = apply_stack(stack, zeros[:, rows])
+            stacks |= dict.fromkeys(track["session"][rows].unique(maintain_order=True), stack)
+    return track.with_columns(forecast_columns(Forecast(CANDIDATE, rank, zero_rank))), stacks
 
 
 def _columns(
