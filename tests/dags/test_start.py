@@ -103,7 +103,8 @@ RUN_IDS = st.text(st.sampled_from("ab0:+-_.~ /é"), max_size=12) | st.text(max_s
 def test_two_runs_of_airflow_never_share_a_folder(one, other):
     from vpoc_ml.artifacts.layout import dag_run_name, run_name
 
-    pairs = {(dag, run) for dag in ("vpoc_nightly", "vpoc_contracts", "vpoc_search") for run in (one, other)}
+    dags = ("vpoc_nightly", "vpoc_contracts", "vpoc_search", "vpoc_champion")
+    pairs = {(dag, run) for dag in dags for run in (one, other)}
     folders = {dag_run_name(dag, run) for dag, run in pairs}
     assert len(folders) == len(pairs)
     for folder in folders:

@@ -18,8 +18,9 @@ from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
 from vpoc_ml.pipeline import decision_stages as decisions
 from vpoc_ml.pipeline.stages import GATES
+from vpoc_ml.registry.mlflow_store import MlflowStore
 from vpoc_ml.registry.model_key import ModelKey
-from vpoc_ml.registry.promotion import title_of
+from vpoc_ml.registry.promotion import title_of, tone_of
 from vpoc_ml.registry.registry import Registry
 from vpoc_ml.registry.store import REQUIRED, ModelStore
 
@@ -355,6 +356,61 @@ def test_refusal_of_a_promotion_by_hand_names_who_requested_in_the_ledger_and_ap
         pipeline.promote_by_hand(str(lake), "second", NOW, "")
 
 
+def test_refusal_is_overridden_by_a_named_person_with_a_reason_and_marked_everywhere(lake, reports):
+    night(lake, "first")
+    evaluated(lake, "second", gain=BAD)
+    with pytest.raises(InputError, match="--as"):
+        pipeline.promote_by_hand(str(lake), "second", NOW, "the feed was wrong", override=True)
+    done = pipeline.promote_by_hand(str(lake), "second", NOW, "the feed was wrong", name="anna", override=True)
+    text = "Promoted by hand, against the promotion rule, by anna at 2026-03-02 23:30 UTC: the feed was wrong"
+    assert (done.state, done.promote, done.remarks) == ("promoted", False, [text])
+    assert (title_of(done), tone_of(done)) == ("Promoted by hand, against the promotion rule", "bad")
+    assert (champion(lake), stored(lake, "second")["override"]["name"], reports) == ("second", "anna", ["second"])
+    refusal, promotion = Registry.local(lake / "registry").entries()[-2:]
+    assert (refusal.action, refusal.actor, promotion.action, promotion.actor) == (
+        "refuse",
+        "promotion rule",
+        "promote",
+        "anna",
+    )
+    assert refusal.reasons[-1] == "Requested by hand by anna: the feed was wrong"
+    assert promotion.reasons == (text, *done.reasons)
+
+
+def test_an_accepted_candidate_needs_no_override(lake):
+    evaluated(lake, "first")
+    done = pipeline.promote_by_hand(str(lake), "first", NOW, "now", name="anna", override=True)
+    assert (done.state, done.override, done.remarks) == ("promoted", None, ["Requested by hand by anna: now"])
+    assert Registry.local(lake / "registry").entries()[-1].actor == "promotion rule"
+
+
+def test_a_failed_gate_cannot_be_overridden(lake):
+    night(lake, "first")
+    evaluated(lake, "second")
+    path = lake / "runs" / "second" / "stages" / f"gate-{GATES[0]}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checks": 0}))  # nothing was checked
+    done = pipeline.promote_by_hand(str(lake), "second", NOW, "I know", name="anna", override=True)
+    assert (done.state, done.override, champion(lake)) == ("refused", None, "first")
+    assert done.remark == "Requested by hand by anna: I know. The refusal stays: a failed gate cannot be overridden"
+
+
+def test_an_override_that_is_killed_after_the_ledger_entry_is_completed_once(lake, monkeypatch):
+    night(lake, "first")
+    evaluated(lake, "second", gain=BAD)
+
+    def killed(self, key, version):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowStore, "move_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.promote_by_hand(str(lake), "second", NOW, "needed", name="anna", override=True)
+    assert (champion(lake), stored(lake, "second")["state"]) == ("first", "accepted")
+    done = pipeline.promote_by_hand(str(lake), "second", NOW, "needed", name="anna", override=True)
+    assert (done.state, done.promote, done.override.name, champion(lake)) == ("promoted", False, "anna", "second")
+    assert [action for action, _, _ in ledger(lake)].count("promote") == 2
+
+
 def test_past_night_is_decided_against_the_champion_of_then_and_changes_nothing(lake, evaluated_again):
     for day, name in enumerate(("first", "second", "third")):
         night(lake, name, now=NOW + timedelta(days=day))
@@ -375,13 +431,19 @@ def test_rollback_names_the_champion_and_needs_its_key_where_there_are_several(l
         pipeline.rollback(str(lake), "drift", NOW)
     night(lake, "first")
     night(lake, "second")
-    assert pipeline.rollback(str(lake), "drift", NOW).to_json() == {
+    with pytest.raises(RegistryError, match="Expected version 1 as the champion to roll back; found 2"):
+        pipeline.rollback(str(lake), "drift", NOW, expected=1)
+    assert pipeline.rollback(str(lake), "drift", NOW, name="anna", expected=2).to_json() == {
         "key": "ES-1m-rank",
         "champion": 1,
         "run": "first",
         "reason": "drift",
     }
+    assert Registry.local(lake / "registry").entries()[-1].actor == "anna"
     night(lake, "other", {"data.instrument": "NQ"})
+    assert pipeline.run_of_version(str(lake), 3, "NQ-1m-rank") == "other"
+    with pytest.raises(InvalidValueError, match="NQ-1m-rank, the key of version 3"):
+        pipeline.run_of_version(str(lake), 3, "ES-1m-rank")
     with pytest.raises(ConfigError, match=r"the ledger has ES-1m-rank, NQ-1m-rank\. Name it with --key"):
         pipeline.rollback(str(lake), "drift", NOW)
     with pytest.raises(InvalidValueError, match="CL-1m-rank"):
@@ -419,6 +481,10 @@ def test_command_promote_exits_1_on_a_refusal_and_0_where_nothing_is_to_do(lake,
     evaluated(lake, "second", gain=BAD)
     refused = command("promote", "second", "--reason", "I like it")
     assert (refused.exit_code, "REFUSED" in refused.stdout) == (1, True)
+    forced = command("promote", "second", "--reason", "I like it", "--override", "--as", "bob")
+    assert (forced.exit_code, "AGAINST THE PROMOTION RULE" in forced.stdout) == (0, True)
+    assert command("rollback", "--reason", "bad fills", "--as", "bob").exit_code == 0
+    assert Registry.local(lake / "registry").entries()[-1].actor == "bob"
     again = command("promote", "first", "--reason", "again")
     assert (again.exit_code, "nothing was changed" in again.stdout) == (0, True)
 

@@ -55,6 +55,24 @@ class Approval(BaseModel):
     text: str
 
 
+class Override(BaseModel):
+    """A promotion by hand of a candidate that the rule refused.
+
+    Attributes:
+        name: the person.
+        time: ISO timestamp.
+        reason: the person's reason.
+        text: the override as a sentence.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    time: str
+    reason: str
+    text: str
+
+
 class Selection(BaseModel):
     """A candidate beside all presets that were tried for its key, on their common sessions.
 
@@ -100,6 +118,7 @@ class Decision(JsonArtifact):
         decided_at: ISO timestamp.
         remark: remark on the decision, such as who requested it.
         approval: the answer of a person; None as long as there is none.
+        override: the override of the rule's refusal by a person; None if the rule's verdict counts.
         selection: the candidate beside all presets; None in a simulation, and with too few common sessions.
     """
 
@@ -115,6 +134,7 @@ class Decision(JsonArtifact):
     decided_at: str | None = None
     remark: str | None
     approval: Approval | None
+    override: Override | None = None
     selection: Selection | None = None
 
     @model_validator(mode="before")
@@ -129,8 +149,15 @@ class Decision(JsonArtifact):
 
     @property
     def remarks(self) -> list[str]:
-        """What must be said about the decision beside the rule's reasons: who requested it, who answered."""
-        return [text for text in (self.remark, self.approval and self.approval.text) if text]
+        """What must be said about the decision beside the rule's reasons: who requested, overrode or answered it."""
+        people = (self.override, self.approval)
+        return [text for text in (self.remark, *(each and each.text for each in people)) if text]
+
+    @property
+    def person(self) -> str | None:
+        """Name of the person who overrode the rule or answered; None if the rule alone decided."""
+        named = self.override or self.approval
+        return named.name if named else None
 
     @property
     def candidate(self) -> int:

@@ -58,6 +58,7 @@ KeyOption = Annotated[
     str | None, typer.Option("--key", help="Instrument, horizon and target, such as ES-1m-rank; default: the only one.")
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Reason; goes to the ledger.")]
+NameOption = Annotated[str | None, typer.Option("--as", help="Your name; goes to the ledger.", show_default=False)]
 
 
 @app.command()
@@ -400,14 +401,18 @@ def promote(
     reason: ReasonOption,
     named: RunArgument = None,
     run: RunOption = None,
+    name: NameOption = None,
+    override: Annotated[
+        bool, typer.Option("--override", help="Promote also if the rule refuses; needs --as; no failed gate.")
+    ] = False,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Promote a run's model if the promotion rule accepts it, else exit 1; the rule cannot be overruled."""
+    """Promote a run's model if the promotion rule accepts it or a person overrides the rule, else exit 1."""
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
-    decision = pipeline.promote_by_hand(lake, run, datetime.now(UTC), reason)
+    decision = pipeline.promote_by_hand(lake, run, datetime.now(UTC), reason, name=name, override=override)
     output.show_decision(decision, as_json)
     if decision.state not in ("promoted", "waiting"):
         raise typer.Exit(1)
@@ -453,12 +458,16 @@ def reject(
 
 @app.command()
 def rollback(
-    reason: ReasonOption, lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False
+    reason: ReasonOption,
+    name: NameOption = None,
+    lake: LakeOption = "data",
+    key: KeyOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Restore the previous champion."""
     from vpoc_ml import pipeline
 
-    output.emit(pipeline.rollback(lake, reason, datetime.now(UTC), key), as_json)
+    output.emit(pipeline.rollback(lake, reason, datetime.now(UTC), key, name=name), as_json)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from vpoc_ml.pipeline.stages import SEPARATE, STAGES
 if TYPE_CHECKING:
     from vpoc_ml.pipeline.champion_stages import models as models
     from vpoc_ml.pipeline.champion_stages import rollback as rollback
+    from vpoc_ml.pipeline.champion_stages import run_of_version as run_of_version
     from vpoc_ml.pipeline.decision_stages import approve as approve
     from vpoc_ml.pipeline.decision_stages import promote_by_hand as promote_by_hand
     from vpoc_ml.pipeline.decision_stages import reject as reject
@@ -37,6 +38,7 @@ OPERATIONS = {
     "run_until": "stages",
     "prove_code": "gate_stages",
     "rollback": "champion_stages",
+    "run_of_version": "champion_stages",
     "models": "champion_stages",
     "summarize": "run",
     "migrate": "migration",

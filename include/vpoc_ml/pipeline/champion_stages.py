@@ -15,7 +15,7 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.run import Run
 from vpoc_ml.registry.model_key import ModelKey
 from vpoc_ml.registry.registry import Registry
-from vpoc_ml.registry.store import Champion, ModelStore
+from vpoc_ml.registry.store import UNNAMED, Champion, ModelStore
 
 
 def registry_folder(lake: Lake) -> Path:
@@ -52,7 +52,27 @@ def current_champion(run: Run) -> Champion | None:
     return store.champion() if run.as_of is None else store.champion_at(run.as_of)
 
 
-def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> RollbackResult:
+def run_of_version(lake: str, version: int, key: str | None = None) -> str:
+    """Return the name of the run that made a registered version.
+
+    Raises:
+        RegistryError: the version does not exist.
+        InvalidValueError: it is of another key than ``key``.
+    """
+    found = registry_of(Lake(lake)).mlflow.get(version)
+    if key is not None and key != str(found.key):
+        raise InvalidValueError("the key", key, f"{found.key}, the key of version {version}")
+    return found.run
+
+
+def rollback(
+    lake: str,
+    reason: str,
+    now: datetime,
+    key: str | None = None,
+    name: str | None = None,
+    expected: int | None = None,
+) -> RollbackResult:
     """Restore the previous champion; the reason goes to the ledger.
 
     Args:
@@ -60,9 +80,11 @@ def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> R
         reason: for the ledger.
         now: when, timezone-aware.
         key: text of the key whose champion it is, such as ``ES-1m-rank``; may be None where there is only one.
+        name: who decided it; goes to the ledger.
+        expected: version of the current champion; a repeated request then fails instead of removing another one.
 
     Raises:
-        RegistryError: there is no previous champion.
+        RegistryError: there is no previous champion, or the current one is not ``expected``.
         InputError: the reason is empty.
         ConfigError: ``key`` has no decision in the ledger, or is None where there are several.
     """
@@ -78,7 +100,8 @@ def rollback(lake: str, reason: str, now: datetime, key: str | None = None) -> R
     chosen = known[0] if key is None else ModelKey.parse(key)
     if chosen not in known:
         raise InvalidValueError("the key (--key)", key, f"one of those in the ledger: {listed}")
-    restored = ModelStore(registry, chosen).rollback(reason, now)
+    actor = (name or "").strip() or UNNAMED
+    restored = ModelStore(registry, chosen).rollback(reason, now, expected=expected, actor=actor)
     return RollbackResult(key=str(chosen), champion=restored.version, run=restored.run, reason=reason)
 
 

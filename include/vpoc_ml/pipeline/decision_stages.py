@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState
+from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState, Override
 from vpoc_ml.artifacts.metrics import Interval, Metrics, read_metrics
 from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, TrainResult
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
@@ -72,16 +72,30 @@ def promote(run: Run, now: datetime) -> DecisionResult:
 
 
 @stage
-def promote_by_hand(run: Run, now: datetime, reason: str) -> DecisionResult:
-    """Decide again about a candidate and promote it if the rule accepts it; the rule cannot be overruled.
+def promote_by_hand(
+    run: Run, now: datetime, reason: str, name: str | None = None, override: bool = False
+) -> DecisionResult:
+    """Decide again about a candidate and promote it if the rule accepts it, or if a person overrides the rule.
 
-    If the candidate is the champion already, nothing changes and ``note`` says so.
+    If the candidate is the champion already, nothing changes and ``note`` says so. A refusal by the rule goes to the
+    ledger also if it is overridden.
+
+    Args:
+        run: the run of the candidate.
+        now: when, timezone-aware.
+        reason: for ledger and report.
+        name: who requests it; required for an override.
+        override: promote the candidate also if the rule refuses it. Failed gates cannot be overridden, and a required
+            approval is still required of a candidate that the rule accepts.
 
     Raises:
-        InputError: the reason is empty, or the run is of a past night.
+        InputError: the reason is empty, an override has no name, or the run is of a past night.
     """
+    name = (name or "").strip()
     if not reason.strip():
         raise InputError("Expected a reason for the promotion; was empty. Give one with --reason.")
+    if override and not name:
+        raise InputError("Expected the name of the person who overrides the rule; was empty. Give it with --as.")
     if run.as_of is not None:
         raise InputError(
             f"Expected a live run; run {run.name} is as of {run.as_of.isoformat()}, which is a simulation."
@@ -89,9 +103,11 @@ def promote_by_hand(run: Run, now: datetime, reason: str) -> DecisionResult:
         )
     store = model_store(run.lake, run.model_key)
     store.recover(now)
-    decision = _decided(run, store, now, f"Requested by hand: {reason}")
+    decision = _decided(run, store, now, f"Requested by hand{f' by {name}' if name else ''}: {reason}")
     if decision.note is not None:
         return decision
+    if override and decision.state == DecisionState.REFUSED:
+        decision = _overridden(run, decision, name, reason.strip(), now)
     decision = settled(run, store, decision, now)
     write_evaluation_report(run)
     return decision
@@ -150,6 +166,21 @@ def expire(run: Run, now: datetime) -> DecisionResult:
         decision = write_decision(run, answer.replaced(state=DecisionState.EXPIRED))
     write_evaluation_report(run)
     return decision
+
+
+def _overridden(run: Run, decision: DecisionResult, name: str, reason: str, now: datetime) -> DecisionResult:
+    """Return a refused candidate as accepted by a person; with a failed gate it stays refused."""
+    if _failed_gates(run):
+        remark = f"{decision.remark}. The refusal stays: a failed gate cannot be overridden"
+        return write_decision(run, decision.replaced(remark=remark))
+    at = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    text = f"{promotion.AGAINST_THE_RULE} by {name} at {at}: {reason}"
+    person = Override(name=name, time=now.isoformat(), reason=reason, text=text)
+    return write_decision(run, decision.replaced(state=DecisionState.ACCEPTED, remark=None, override=person))
+
+
+def _failed_gates(run: Run) -> list[str]:
+    return [gate for gate in GATES if not run.result(f"gate-{gate}", GateResult).passed]
 
 
 @contextmanager
@@ -219,7 +250,7 @@ def _verdict(
         champion_fingerprint=champion.fingerprint if champion else None,
         champion_preset_key=read_metrics(champion.folder).preset_key if champion else None,
         champion_age=champion_age(run, champion) if champion else None,
-        gate_failures=[gate for gate in GATES if not run.result(f"gate-{gate}", GateResult).passed],
+        gate_failures=_failed_gates(run),
     )
     return promotion.decide(evidence, run.config.promotion)
 
@@ -275,7 +306,7 @@ def _promoted_before(run: Run, store: ModelStore, version: int) -> DecisionResul
     restored = stored.replaced(
         key=stored.key or key,
         state=DecisionState.PROMOTED,
-        promote=True,
+        promote=stored.override is None,
         reasons=tuple(entries[-1].reasons),
         version=version,
     )
@@ -292,9 +323,8 @@ def settled(run: Run, store: ModelStore, decision: DecisionResult, now: datetime
             if (known := _stored(run).state) not in (DecisionState.WAITING, DecisionState.ACCEPTED):
                 raise ApprovalError(run.name, known)  # another process has answered since
             if current in (decision.champion_before, decision.version):
-                actor = decision.approval and decision.approval.name
                 reasons = [*decision.remarks, *decision.reasons]
-                store.promote(decision.candidate, reasons, now, actor or ledger.RULE)
+                store.promote(decision.candidate, reasons, now, decision.person or ledger.RULE)
                 return write_decision(run, decision.replaced(state=DecisionState.PROMOTED))
         before = decision.champion_before
         against = "no champion" if before is None else f"version {before}"

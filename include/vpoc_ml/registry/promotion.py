@@ -256,6 +256,9 @@ def selection_sentence(found: Selection) -> str:
     )
 
 
+AGAINST_THE_RULE = "Promoted by hand, against the promotion rule,"
+"""Start of the first reason, in ledger and report, of a promotion that a person made against the rule."""
+
 TITLES = {
     DecisionState.REFUSED: "Refused",
     DecisionState.ACCEPTED: "Accepted, not yet promoted",
@@ -269,10 +272,14 @@ SIMULATED = {DecisionState.REFUSED: "Simulated: refused", DecisionState.ACCEPTED
 
 def title_of(decision: Decision) -> str:
     """Return the headline of a decision."""
+    if decision.override is not None and decision.state == DecisionState.PROMOTED:
+        return AGAINST_THE_RULE.rstrip(",")
     return (SIMULATED if decision.simulated else TITLES)[decision.state]
 
 
 def tone_of(decision: Decision) -> str:
-    """Return the colour class of a decision: ``good``, ``bad``, or empty while it is open or simulated."""
+    """Return the colour class of a decision: ``good``, ``bad`` (also an override), or empty: open or simulated."""
+    if decision.override is not None:
+        return "bad"
     tones = {DecisionState.PROMOTED: "good", DecisionState.ACCEPTED: "", DecisionState.WAITING: ""}
     return "" if decision.simulated else tones.get(decision.state, "bad")

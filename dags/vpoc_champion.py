@@ -1,0 +1,44 @@
+"""### Promotion and rollback by hand
+
+Started manually; it has no schedule. The form takes an action, a reason and your name.
+
+* **promote:** the promotion rule decides anew about the candidate of `run` or `version`. With `override` the candidate
+  becomes champion also if the rule refuses it. Ledger, `decision.json` and report then say so, with name and reason. A
+  failed gate cannot be overridden. A refused candidate fails the run; the reasons are in the error.
+* **rollback:** restores the previous champion of `key`. Give the current champion as `version`: if the request is
+  repeated by mistake, it then fails instead of removing another champion.
+* **Name:** an empty field means the user of Airflow who triggered the run. The ledger records that user in any case.
+* **Who may do this:** whoever may trigger this DAG (see *Promotion*, *By hand*, in the documentation).
+* **No retries:** a request that failed is repeated by a person.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import dag, result, task
+
+from vpoc_airflow import champion
+from vpoc_airflow.schedule import dag_instrument
+
+
+@result
+@task(retries=0)
+def change_champion(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
+    return champion.change(params, dag_run)
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    params=champion.form_params(),
+    doc_md=__doc__,
+    tags=[dag_instrument().symbol, "champion"],
+)
+def vpoc_champion() -> None:
+    change_champion()
+
+
+vpoc_champion()
