@@ -26,7 +26,7 @@ from typing import Any
 from airflow.sdk import Asset, dag, result, task, teardown
 from vpoc_timetable import ContractPartitionTimetable
 
-from vpoc_airflow import contract_keys, stage_tasks
+from vpoc_airflow import contract_keys, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument, first_contract
 from vpoc_ml.pipeline.stages import STAGES, stage_named
 
@@ -94,7 +94,8 @@ def publish_reports() -> dict[str, Any]:
     max_active_runs=4,
     is_paused_upon_creation=False,
     params=contract_keys.form_params(),
-    default_args=stage_tasks.RETRIES,
+    default_args=stage_tasks.TASK_DEFAULTS,
+    dagrun_timeout=time_limits.run_limit(),
     doc_md=__doc__,
     tags=[SYMBOL, "contracts"],
 )

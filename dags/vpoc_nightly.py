@@ -22,6 +22,8 @@ and features per contract → **gate: features** → **gate: leakage** → train
 * **A past night:** fill in the field `session`, or start a backfill. The run uses only what was known at 17:30 Chicago
   of that day. Its decision is simulated and changes no champion.
 * **Days without a session** are skipped.
+* **Deadline:** a run that has not ended twelve hours after its start (`VPOC_DEADLINE_HOURS`) is marked in Airflow and
+  on its reports page. It goes on; a task or run that exceeds its time limit is stopped.
 * **Instrument:** ES, or the one that `VPOC_INSTRUMENT` names; the field `data.instrument` changes it for one run.
 """
 
@@ -34,7 +36,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_group, teardown
 
-from vpoc_airflow import stage_tasks, start
+from vpoc_airflow import stage_tasks, start, time_limits
 from vpoc_airflow.schedule import NIGHTLY_CRON, TIMEZONE, dag_instrument
 from vpoc_ml import environment
 from vpoc_ml.pipeline.stages import STAGES
@@ -75,8 +77,9 @@ TRAINING: dict[str, Any] = {
     "queue": "rocm",
     "pool": environment.read(environment.TRAIN_POOL) or "default_pool",
     "executor": environment.read(environment.TRAIN_EXECUTOR),
+    "execution_timeout": time_limits.training_limit(),
 }
-"""Where the tasks that train a network run."""
+"""Where the tasks that train a network run, and for how long."""
 
 
 @task
@@ -119,7 +122,9 @@ def publish_reports() -> dict[str, Any]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     params=start.form_params(),
-    default_args=stage_tasks.RETRIES,
+    default_args=stage_tasks.TASK_DEFAULTS,
+    dagrun_timeout=time_limits.run_limit(),
+    deadline=time_limits.nightly_deadline(),
     doc_md=__doc__,
     tags=[dag_instrument().symbol, "nightly"],
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow.sdk import dag, result, task, teardown
 
-from vpoc_airflow import search, stage_tasks
+from vpoc_airflow import search, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument
 from vpoc_ml import environment
 
@@ -28,7 +28,7 @@ def resolve_config(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
     return search.resolve(params, dag_run)
 
 
-@task
+@task(execution_timeout=time_limits.training_limit())
 def prepare() -> None:
     search.prepare()
 
@@ -39,6 +39,7 @@ def prepare() -> None:
     queue="rocm",
     pool=environment.read(environment.TRAIN_POOL) or "default_pool",
     executor=environment.read(environment.TRAIN_EXECUTOR),
+    execution_timeout=time_limits.training_limit(),
 )
 def try_settings(params: Any = None) -> dict[str, Any]:
     return search.search(params)
@@ -55,7 +56,8 @@ def publish_reports() -> dict[str, Any]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     params=search.form_params(),
-    default_args=stage_tasks.RETRIES,
+    default_args=stage_tasks.TASK_DEFAULTS,
+    dagrun_timeout=time_limits.run_limit(),
     doc_md=__doc__,
     tags=[dag_instrument().symbol, "search"],
 )

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
-from vpoc_ml import pipeline
+from vpoc_airflow import time_limits
+from vpoc_ml import environment, pipeline
 from vpoc_ml.artifacts import layout
 from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ArtifactError, MachineError, VpocError
@@ -40,6 +41,11 @@ NOTED = {"lost": "Lost at a roll", "steps": "Step at a roll, not measured", "los
 """Fields of results that state in sentences what a stage lost or assumed, and their titles."""
 
 
+TIMED_OUT = (
+    "Expected the task to end within its time limit; Airflow has stopped it. Its log shows what it waited for."
+    f" {environment.TASK_TIMEOUT_HOURS}, or {environment.TRAIN_TIMEOUT_HOURS} of a training, raises the limit."
+)
+
 APPROVE, REJECT = "Approve", "Reject"
 REQUEST = """{{ ti.xcom_pull(task_ids='decide')['evidence'] }}
 
@@ -56,14 +62,16 @@ class TaskDefaults(TypedDict):
     retry_exponential_backoff: float
     max_retry_delay: timedelta
     retry_policy: ExceptionRetryPolicy
+    execution_timeout: timedelta
 
 
-RETRIES: TaskDefaults = {
+TASK_DEFAULTS: TaskDefaults = {
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
     "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
+    "execution_timeout": time_limits.task_limit(),
 }
 """Tasks are retried after faults of the machine. A fault of the program fails the task at once."""
 
@@ -191,7 +199,7 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
 
     A typed error states that data, settings or training are wrong, so the task fails at once. Any other error may be
     the machine's fault and keeps the task's retries. So do ``MachineError`` (a training process was killed, a GPU is
-    busy) and ``ArtifactError`` (an artifact is absent or torn: another run may be writing it).
+    busy), ``ArtifactError`` (an artifact is absent or torn: another run may be writing it) and an exceeded time limit.
 
     Raises:
         AirflowFailException: the block raised a ``VpocError`` that no retry can correct.
@@ -205,8 +213,10 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
     except AirflowSkipException:
         _report(StageEvent("skipped", stage, label, time.monotonic() - begin))
         raise
-    except Exception as error:
+    except (Exception, AirflowTaskTimeout) as error:
         _report(StageEvent("failed", stage, label, time.monotonic() - begin))
+        if isinstance(error, AirflowTaskTimeout):
+            error.args = (TIMED_OUT,)
         record_failure(open_lake(), run, stage, label, error)
         if isinstance(error, VpocError) and not isinstance(error, (ArtifactError, MachineError)):
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error

@@ -252,7 +252,7 @@ def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, s
     return call
 
 
-def record_failure(lake: Lake, run: str, stage: str, label: str, error: Exception) -> None:
+def record_failure(lake: Lake, run: str, stage: str, label: str, error: BaseException) -> None:
     """Write the record of ``error``; exit code 1 unless the error is the project's own."""
     code = error.exit_code if isinstance(error, VpocError) else 1
     failure = StageFailure(stage=stage, label=label, error=type(error).__name__, message=str(error), exit_code=code)

@@ -1,0 +1,90 @@
+"""Time limits of tasks and runs, and the deadline of the nightly run. Light: DAG files import this module.
+
+A task that exceeds its limit is stopped, and repeated as after a fault of the machine. A run that exceeds its limit
+fails. A missed deadline stops nothing: it is recorded in the run's folder, which the reports pages show.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from vpoc_ml import environment
+from vpoc_ml.errors import InvalidValueError, VpocError
+
+log = logging.getLogger(__name__)
+
+DEADLINE = "deadline"
+"""Name of the record of a missed deadline among a run's failures, and of the alert in Airflow."""
+
+DEFAULT_HOURS = {
+    environment.TASK_TIMEOUT_HOURS: 6.0,
+    environment.TRAIN_TIMEOUT_HOURS: 24.0,
+    environment.RUN_TIMEOUT_HOURS: 72.0,
+    environment.DEADLINE_HOURS: 12.0,
+}
+
+
+class DeadlineMissedError(VpocError):
+    """A run has not ended in time."""
+
+
+def limit(name: str) -> timedelta:
+    """Return the time limit that an environment variable gives in hours, else its default.
+
+    Raises:
+        InvalidValueError: it is no number of hours above 0; for the deadline, 0 is allowed and means none.
+    """
+    text, least = environment.read(name), 0.0 if name == environment.DEADLINE_HOURS else 1e-3
+    try:
+        hours = DEFAULT_HOURS[name] if text is None else float(text)
+    except ValueError:
+        hours = math.nan
+    if not least <= hours <= 10_000:
+        raise InvalidValueError(name, text, f"hours, a number such as {DEFAULT_HOURS[name]:g}, from {least:g} to 10000")
+    return timedelta(hours=hours)
+
+
+def task_limit() -> timedelta:
+    """Return how long a task may run that trains nothing."""
+    return limit(environment.TASK_TIMEOUT_HOURS)
+
+
+def training_limit() -> timedelta:
+    """Return how long a task may run that trains, or that runs many stages."""
+    return limit(environment.TRAIN_TIMEOUT_HOURS)
+
+
+def run_limit() -> timedelta:
+    """Return how long a run of a DAG may take, all waits included."""
+    return limit(environment.RUN_TIMEOUT_HOURS)
+
+
+def nightly_deadline() -> DeadlineAlert | None:
+    """Return the deadline of a nightly run, counted from when it is queued: 17:30 Chicago of a scheduled run."""
+    interval = limit(environment.DEADLINE_HOURS)
+    if not interval:
+        return None
+    queued = DeadlineReference.DAGRUN_QUEUED_AT
+    return DeadlineAlert(queued, interval, SyncCallback(record_missed_deadline), name=DEADLINE)
+
+
+def record_missed_deadline(context: Mapping[str, Any]) -> None:
+    """Record in the run's folder that the run has missed its deadline; Airflow's executor calls this."""
+    from vpoc_airflow.stage_tasks import open_lake
+    from vpoc_ml.artifacts.layout import dag_run_name
+    from vpoc_ml.pipeline.run import record_failure
+
+    run, missed = context["dag_run"], context["deadline"]["deadline_time"]
+    error = DeadlineMissedError(
+        f"Expected run {run['dag_run_id']} to end by {missed}; it has not. It goes on. Look in Airflow at the task that"
+        f" runs or waits, and at the machine; {environment.DEADLINE_HOURS} moves the deadline."
+    )
+    log.error("%s", error)
+    record_failure(open_lake(), dag_run_name(run["dag_id"], run["dag_run_id"]), DEADLINE, "", error)
