@@ -71,7 +71,8 @@ MODEL_FILES = (
 
 VIX = "vix/VIX.parquet"
 LEDGER = "ledger.jsonl"
-"""In the registry's folder."""
+LIVE = "live"
+"""Both are in the registry's folder: the ledger, and the folder of the live records."""
 LEAKAGE_PROOF = "leakage/proof.json"
 DATA_DOCS_PAGE = f"{REPORTS}/data_docs/index.html"
 

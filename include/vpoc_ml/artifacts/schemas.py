@@ -174,3 +174,14 @@ NEGATIVE_VOLUME = "negative volume"
 DUPLICATE = "duplicate"
 CONFLICTING = "conflicting duplicate"
 BAD_PRINT = "isolated bad print"
+
+LIVE_RECORD: Schema = {
+    "session": pl.Date(),
+    "version": pl.Int64(),
+    "rows": pl.Int64(),
+    "skill": pl.Float64(),
+    "constant": pl.Float64(),
+    "accuracy": pl.Float64(),
+}
+"""How a preset did on sessions after its models were fixed: rank IC, Huber loss saved against the constant, direction
+accuracy. ``version`` predicted the session's last row."""

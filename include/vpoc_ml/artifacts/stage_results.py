@@ -254,6 +254,41 @@ class EvaluateResult(WorkResult):
     report: str
 
 
+class LiveRecord(JsonArtifact):
+    """What the live record of one preset says: sessions after its models were fixed.
+
+    Attributes:
+        preset: identity of settings and code.
+        version: newest version of the preset.
+        champion: the champion is of this preset.
+        sessions: sessions with a rank IC.
+        since: first session, ISO date; None without one.
+        rank_ic: mean rank IC of a session; None without one.
+        track_rank_ic: the same on the track record.
+        log_for: log of the e-process that the rank IC is above zero.
+        log_against: log of the e-process that it is below zero.
+        log_fading: log of the e-detector that it has fallen below half of the track record's; None without a positive
+            one. While it has not, it reaches log(250) in 250 sessions or later, on average.
+    """
+
+    preset: str
+    version: int
+    champion: bool
+    sessions: int
+    since: str | None
+    rank_ic: float | None
+    track_rank_ic: float | None
+    log_for: float
+    log_against: float
+    log_fading: float | None
+
+
+class LiveResult(WorkResult):
+    """Result of ``live-record``: the records of champion and challengers, the champion's first."""
+
+    records: tuple[LiveRecord, ...] = ()
+
+
 class DecisionResult(StageResult, Decision):
     """Result of the stages that decide: the decision.
 

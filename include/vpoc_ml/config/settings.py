@@ -653,6 +653,12 @@ class PromotionConfig(Section):
         description="Sessions after which a champion may be replaced by a candidate that is not worse, without the"
         " margin. Fewer change the champion more often.",
     )
+    challengers: int = Field(
+        3,
+        ge=0,
+        le=50,
+        description="Presets beside the champion's that are scored on every new session; more cost more each night.",
+    )
     require_approval: bool = Field(False, description="Wait for a person before the champion changes.")
 
     @property

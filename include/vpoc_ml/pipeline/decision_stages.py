@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState, Override
 from vpoc_ml.artifacts.metrics import Interval, Metrics, read_metrics
-from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, TrainResult
+from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, LiveResult, TrainResult
 from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
 from vpoc_ml.models.bundle import read_model_card
 from vpoc_ml.pipeline.champion_stages import current_champion, model_store
@@ -243,13 +243,16 @@ def _verdict(
     run: Run, metrics: Metrics, champion: Champion | None, tried: Sequence[str]
 ) -> promotion.PromotionDecision:
     """Return the rule's decision; ``tried`` are the presets in the order of their first trial, the run's among them."""
+    preset = _preset(run, metrics)
+    live = run.result("live-record", LiveResult).records if run.has_result("live-record") else ()
     evidence = Evidence.of(
         metrics,
         fingerprint=run.result("train", TrainResult).fingerprint,
-        presets=tried.index(_preset(run, metrics)) + 1,
+        presets=tried.index(preset) + 1,
         champion_fingerprint=champion.fingerprint if champion else None,
         champion_preset_key=read_metrics(champion.folder).preset_key if champion else None,
         champion_age=champion_age(run, champion) if champion else None,
+        live=next((record for record in live if record.preset == preset), None),
         gate_failures=_failed_gates(run),
     )
     return promotion.decide(evidence, run.config.promotion)

@@ -15,6 +15,7 @@ from vpoc_ml.artifacts.model_card import ModelCard
 from vpoc_ml.artifacts.stage_results import (
     EvaluateResult,
     GateResult,
+    LiveResult,
     ReportsResult,
     RollsResult,
     ScoreResult,
@@ -27,7 +28,7 @@ from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.promotion import selection_sentence, title_of, tone_of
-from vpoc_ml.reports.sentences import scores_sentence
+from vpoc_ml.reports.sentences import live_sentence, scores_sentence
 from vpoc_ml.reports.terminal_tables import age_text
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def _notes(run: Run, rival: Champion | None) -> list[str]:
     lost = [f"Lost at a roll: {each}." for each in rolls.lost]
     lost += [f"Step at a roll, not measured: {each}." for each in rolls.steps]
     lost += [f"Lost to warm-ups: {each}." for each in run.result("training-set", TrainingSetResult).lost_rows]
+    if run.has_result("live-record"):
+        lost += [live_sentence(record) for record in run.result("live-record", LiveResult).records]
     if "champion" not in metrics.models or metrics.folds:  # in a track record every prediction is out of sample
         return lost
     champion = rival

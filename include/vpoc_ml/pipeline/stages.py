@@ -219,11 +219,12 @@ STAGES = (
         command="evaluate",
         help="Run every stage up to the evaluation: metrics.json and report.html.",
     ),
+    Stage("live-record", "live_stage:update_live_records", "run", needs=("evaluate",), takes_now=True, files=("run",)),
     Stage(
         "decide",
         "decision_stages:decide",
         "run",
-        needs=("evaluate",),
+        needs=("live-record",),
         produces=("runs/{run}/decision.json",),
         takes_now=True,
         files=("run",),

@@ -20,6 +20,7 @@ from pydantic import JsonValue
 
 from vpoc_ml.artifacts.decision import Decision, DecisionState, Selection
 from vpoc_ml.artifacts.metrics import Comparison, Gains, Interval, Metrics
+from vpoc_ml.artifacts.stage_results import LiveRecord
 from vpoc_ml.config import PromotionConfig
 
 SIMPLE = {
@@ -29,6 +30,9 @@ SIMPLE = {
     "last_sign": "that its direction accuracy is higher than last_sign's",
 }
 """Comparisons in which the candidate must be better. Ridge is a learner of the stack: there it must not be worse."""
+
+AGAINST = math.log(20)
+"""Evidence on live sessions from which on a preset is refused; a preset with skill ever reaches it in 5 % of cases."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Evidence:
         champion_gain: paired gain in direction accuracy over the champion.
         champion_unscored: why the champion could not be compared.
         champion_age: sessions since the end of the champion's training data.
+        live: the live record of the candidate's preset; None before its first session.
         is_refit: candidate and champion are two trainings of one preset, with the same settings and code, which share
             one track record.
     """
@@ -62,6 +67,7 @@ class Evidence:
     champion_gain: Interval | None = None
     champion_unscored: str | None = None
     champion_age: int | None = None
+    live: LiveRecord | None = None
     is_refit: bool = False
 
     @classmethod
@@ -74,6 +80,7 @@ class Evidence:
         champion_fingerprint: str | None = None,
         champion_preset_key: str | None = None,
         champion_age: int | None = None,
+        live: LiveRecord | None = None,
         gate_failures: Sequence[str] = (),
     ) -> Evidence:
         """Take the evidence from the metrics of a run; ``champion_preset_key`` is that of the champion's metrics."""
@@ -93,6 +100,7 @@ class Evidence:
             champion_gain=accuracy_gain("champion"),
             champion_unscored=metrics.champion_unscored,
             champion_age=champion_age,
+            live=live,
             is_refit=champion_preset_key is not None and champion_preset_key == metrics.preset_key,
         )
 
@@ -137,6 +145,8 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
         else:
             checks.append(_ahead(name, found))
     checks.append(_not_worse("ridge", evidence.ridge_gain, rules.thresholds.tolerance))
+    if evidence.live is not None and evidence.live.rank_ic is not None:
+        checks.append(_live(evidence.live, evidence.live.rank_ic))
     if rules.require_net_profit:
         net, text = evidence.net, "The result after costs could not be measured."
         if net is not None:
@@ -176,6 +186,14 @@ def _ahead(name: str, found: Comparison | None) -> PromotionCheck:
         return PromotionCheck(name, False, f"The mean score against {name} could not be measured.")
     shown = f"The mean gain over {name} in {found.measure} is {mean:.2g} a session"
     return PromotionCheck(name, mean > 0, f"{shown}{'.' if mean > 0 else ': not ahead of this baseline.'}")
+
+
+def _live(record: LiveRecord, rank_ic: float) -> PromotionCheck:
+    """Return the check that the sessions since the preset was registered do not speak against it."""
+    passed = record.log_against < AGAINST
+    shown = f"On {record.sessions} live sessions the mean rank IC is {rank_ic:.4f}; evidence that it is below zero:"
+    ending = "." if passed else f": the live record refutes the track record ({odds(AGAINST)} or more)."
+    return PromotionCheck("live", passed, f"{shown} {odds(record.log_against)}{ending}")
 
 
 def _not_worse(rival: str, gain: Interval | None, tolerance: float) -> PromotionCheck:

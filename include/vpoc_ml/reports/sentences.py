@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from vpoc_ml.artifacts.metrics import BacktestMetrics, Interval, Metrics, PolicyMetrics
-from vpoc_ml.artifacts.stage_results import ScoreResult
+from vpoc_ml.artifacts.stage_results import LiveRecord, ScoreResult
 from vpoc_ml.artifacts.track_record import TrackRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
+from vpoc_ml.registry.promotion import odds
 
 NEAR = 0.005
 """Share of the constant's loss within which a loss counts as near it."""
 CONTAINS_ZERO = "interval contains zero: no evidence of skill"
+
+FADED = math.log(250)
+"""Log of the e-detector from which on a signal counts as fading; a false alarm comes once in 250 sessions or less."""
 
 
 def after_costs(backtest: BacktestMetrics, rank_ic: Interval | None) -> str:
@@ -134,6 +139,27 @@ def skill_sentence(metrics: Metrics) -> str:
         return f"{rank}. In direction the candidate is better than {_listed(beaten)}."
     also = f"; better than {_listed(beaten)}" if beaten else ""
     return f"{rank}. In direction there is no evidence that the candidate is better than {_listed(unbeaten)}{also}."
+
+
+def live_sentence(record: LiveRecord) -> str:
+    """Return what the live record of a preset says, and what to do where its signal fades."""
+    who = f"{'Champion' if record.champion else 'Challenger'} preset {record.preset[:8]} (version {record.version})"
+    if record.rank_ic is None:
+        return f"{who} has no live session yet."
+    track = "" if record.track_rank_ic is None else f" ({record.track_rank_ic:.4f} on the track record)"
+    text = (
+        f"{who}: {record.sessions} live sessions since {record.since}, mean rank IC {record.rank_ic:.4f}{track};"
+        f" evidence above zero {odds(record.log_for)}, below zero {odds(record.log_against)}"
+    )
+    if record.log_fading is None:
+        return f"{text}."
+    text = f"{text}, below half of the track record's {odds(record.log_fading)}."
+    if record.log_fading < FADED:
+        return text
+    return (
+        f"{text} The signal fades. Compare the features of the newest sessions with those of training, and stop trading"
+        " or roll back until the next promotion."
+    )
 
 
 def bounce_sentence(metrics: Metrics) -> str:
