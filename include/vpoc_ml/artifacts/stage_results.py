@@ -371,6 +371,10 @@ class SearchResult(StageResult):
         value: its rank IC on validation rows.
         own_value: that of the run's own settings; None if they were not tried.
         search, returns: URIs of the trials' records and of their returns per session.
+        overfitting: probability that the trial with the best Sharpe ratio is below the median of the trials on other
+            sessions; None with fewer than two trials or 20 validation sessions.
+        deflated_sharpe: probability that the best trial's true Sharpe ratio exceeds what the best of so many trials
+            reaches by chance; None where it is not known.
     """
 
     finished: int
@@ -383,6 +387,8 @@ class SearchResult(StageResult):
     own_value: float | None
     search: str
     returns: str
+    overfitting: float | None = None
+    deflated_sharpe: float | None = None
 
 
 class RollbackResult(JsonArtifact):

@@ -17,6 +17,8 @@ from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.evaluation.forecasts import Floats
 
 EULER = 0.5772156649015329
+FEWEST_PERIODS = 20
+"""Periods that ``overfitting_probability`` needs for its ten blocks."""
 
 
 def diebold_mariano(scores: Floats, horizon: int = 1) -> tuple[float, float]:

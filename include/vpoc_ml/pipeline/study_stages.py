@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts import layout
@@ -110,8 +112,9 @@ def search(
         found = Search(run.folder, space, seed, launch, validate).run(trials, keep)
         for record in found.records:  # again, for those that MLflow did not receive
             _log_trial(run, record)
-        _write_returns(run.folder, found.records)
+        returns = _write_returns(run.folder, found.records)
     best = found.best
+    overfitting, deflated = trial_luck(returns)
     return SearchResult(
         finished=found.finished,
         unstable=found.unstable,
@@ -123,19 +126,50 @@ def search(
         own_value=next((record.value for record in found.records if record.own), None),
         search=run.uri(layout.SEARCH_RESULT),
         returns=run.uri(layout.SEARCH_RETURNS),
+        overfitting=overfitting,
+        deflated_sharpe=deflated,
     )
 
 
-def _write_returns(run_dir: Path, records: Sequence[TrialRecord]) -> None:
-    """Write session, gross, net and trades of all evaluated trials, with the trial's number in front."""
+def trial_luck(returns: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Return the probability of overfitting of a search, and the deflated Sharpe ratio of its best trial.
+
+    Args:
+        returns: trial, session, gross, net, trades of each trial per validation session. Results before costs count:
+            a trial that trades every minute has the same costs as every other.
+    """
+    from vpoc_ml.evaluation.significance import (
+        FEWEST_PERIODS,
+        deflated_sharpe,
+        effective_trials,
+        overfitting_probability,
+    )
+
+    if returns["trial"].n_unique() < 2 or returns["session"].n_unique() < FEWEST_PERIODS:
+        return None, None
+    table = returns.pivot(on="trial", index="session", values="gross").sort("session").drop("session").drop_nulls()
+    gross = table.to_numpy().astype(np.float64)
+    if len(gross) < FEWEST_PERIODS:
+        return None, None
+    spread = gross.std(axis=0, ddof=1)
+    sharpes = np.divide(gross.mean(axis=0), spread, out=np.zeros(len(spread)), where=spread > 0)
+    deflated = deflated_sharpe(gross[:, int(sharpes.argmax())], effective_trials(gross), float(sharpes.var(ddof=1)))
+    return overfitting_probability(gross), deflated if math.isfinite(deflated) else None
+
+
+def _write_returns(run_dir: Path, records: Sequence[TrialRecord]) -> pl.DataFrame:
+    """Write session, gross, net and trades of all evaluated trials, with the trial's number in front; return them."""
     parts = [
         pl.read_parquet(path).select(pl.lit(record.number, pl.Int32).alias("trial"), pl.all())
         for record in records
         if (path := run_dir / layout.TRIALS / record.trial / layout.VALIDATION_RETURNS).is_file()
     ]
-    if parts:
-        with replacing(run_dir / layout.SEARCH_RETURNS) as temporary:
-            pl.concat(parts).write_parquet(temporary)
+    if not parts:
+        return pl.DataFrame(schema={"trial": pl.Int32, "session": pl.Date, "gross": pl.Float64})
+    returns = pl.concat(parts)
+    with replacing(run_dir / layout.SEARCH_RETURNS) as temporary:
+        returns.write_parquet(temporary)
+    return returns
 
 
 def _log_trial(run: Run, record: TrialRecord) -> None:
