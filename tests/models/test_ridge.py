@@ -10,6 +10,7 @@ from sklearn import linear_model
 from vpoc_ml.artifacts.model_card import ModelCard, ModelPart
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import CheckpointError
+from vpoc_ml.models import ridge as module
 from vpoc_ml.models.build import build_model
 from vpoc_ml.models.bundle import load_model, save_model
 from vpoc_ml.models.forecaster import Forecaster
@@ -49,6 +50,20 @@ def test_ridge_equals_sklearn_to_the_bit_and_changes_its_inputs_only_where_it_ma
     assert np.array_equal(own.values, np.append(known.coef_, known.intercept_))
     assert np.array_equal(fit_ridge((given, y), None, (1e-2,), overwrite=True).values, own.values)
     assert not np.array_equal(given, x)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_rows_added_in_blocks_give_the_same_coefficients(monkeypatch, overwrite):
+    rng = np.random.default_rng(9)
+    x, y = rng.standard_normal((500, 4)), rng.random(500)
+    y[::7] = np.nan
+    for ranks in (y, np.nan_to_num(y)):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 500)
+        whole = fit_ridge((x, ranks), (x[:90], ranks[:90]))
+        monkeypatch.setattr(module, "BLOCK_ROWS", 73)
+        parts = fit_ridge((x.copy(), ranks), (x[:90], ranks[:90]), overwrite=overwrite)
+        assert parts.values == pytest.approx(whole.values, abs=1e-12)
+        assert parts.penalty == whole.penalty
 
 
 def stored(folder, values):

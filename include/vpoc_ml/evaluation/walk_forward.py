@@ -11,6 +11,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.metrics import Metrics, Policy, PolicyMetrics, SessionGain
 from vpoc_ml.artifacts.model_card import Stack
+from vpoc_ml.artifacts.schemas import TRACK_KEYS
 from vpoc_ml.artifacts.track_record import Fold, FoldMetrics, FoldModel, TrackRecord
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
@@ -35,6 +36,8 @@ from vpoc_ml.models.stacking import ALL
 
 POLICY_SESSIONS = 250
 """Sessions before a fold on which its policy is chosen, about a year; more cost more and react later."""
+EVALUATED = (*TRACK_KEYS, "fold", *(f"{name}{end}" for name in LEARNERS for end in ("", "_zero")))
+"""Columns of a track record that its evaluation reads: all but those of a model's parts."""
 
 
 def forecasts_of(track: pl.DataFrame, names: Sequence[str] = LEARNERS) -> list[Forecast]:
@@ -79,7 +82,9 @@ def evaluate_track(
     resamples = resamples_of(LabelledRows.of(track), config.evaluation)
     forecasts, rival, unscored = forecasts_of(track), None, None
     if champion is not None:
-        joined = track.join(champion, on=["ts", "contract"], how="left", maintain_order="left")
+        joined = track.select("ts", "contract", "session").join(
+            champion, on=["ts", "contract"], how="left", maintain_order="left"
+        )
         common = joined.filter(pl.col(CHAMPION).is_finite())["session"].n_unique()
         if common >= MIN_PART_SESSIONS:
             (rival,) = forecasts_of(joined, (CHAMPION,))

@@ -189,14 +189,14 @@ def evaluate(run: Run) -> EvaluateResult:
     one split they are those of the run's model on the test rows.
     """
     from vpoc_ml.evaluation.evaluate import evaluate_run
-    from vpoc_ml.evaluation.walk_forward import evaluate_track
+    from vpoc_ml.evaluation.walk_forward import EVALUATED, evaluate_track
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.pipeline.champion_stages import current_champion
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
     champion, plan = current_champion(run), fold_plan(run)
     if plan is not None:
-        track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS)
+        track = Lake(run.folder).read_frame(layout.TRACK_RECORD_PREDICTIONS, EVALUATED)
         metrics = evaluate_track(
             run.folder,
             track,

@@ -104,8 +104,8 @@ def save_models(
     blended = config.model.blend == "lightgbm"
     several = blended or stacked or len(config.model.groups) > 1
     ranks = Ranks.read(run_dir, statistics) if several else None
-    trees = _trees(trainer, ranks, stacked, choices) if ranks and (blended or TREES in learners) else None
     ridge = _ridge(trainer, ranks, choices) if ranks and RIDGE in learners else None
+    trees = _trees(trainer, ranks, stacked, choices) if ranks and (blended or TREES in learners) else None
     session: Ints | None = None
     independent = statistics.effective_rows.get("validation", ENOUGH_SESSIONS)
     if stacked and choices is None:
