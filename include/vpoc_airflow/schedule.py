@@ -11,6 +11,8 @@ from vpoc_ml.market.nights import CHICAGO, CLOSE_OF_DAY
 
 NIGHTLY_CRON = f"{CLOSE_OF_DAY.minute} {CLOSE_OF_DAY.hour} * * 1-5"
 """Every weekday when the session's files are complete, America/Chicago."""
+MAINTENANCE_CRON = "0 6 * * 6"
+"""Every Saturday morning, America/Chicago: no session is open and no nightly run is due."""
 TIMEZONE = CHICAGO.key
 FIRST_DELIVERY = (1997, 9)
 """Year and month of the first ES contract: no contract DAG goes further back."""

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Self
 
+SHOWN_PROBLEMS = 5
+"""Problems that the message of a ``VerificationError`` names."""
+
 
 class VpocError(Exception):
     """Base of every error this package raises on purpose."""
@@ -393,6 +396,15 @@ class RegistryError(VpocError):
     """The model registry and its ledger cannot do what is asked."""
 
     exit_code = 5
+
+
+class VerificationError(VpocError):
+    """Stored files are not what they should be; ``problems`` has one line for each, with what to do."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        more = f" And {len(problems) - SHOWN_PROBLEMS} more." if len(problems) > SHOWN_PROBLEMS else ""
+        super().__init__(f"{len(problems)} problem(s). {' '.join(self.problems[:SHOWN_PROBLEMS])}{more}")
 
 
 class ApprovalError(VpocError):

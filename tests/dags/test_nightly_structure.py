@@ -19,7 +19,7 @@ HEAVY = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "
 
 def test_dag_folder_has_no_import_errors(bag):
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == ["vpoc_champion", "vpoc_contracts", "vpoc_nightly", "vpoc_search"]
+    assert sorted(bag.dags) == ["vpoc_champion", "vpoc_contracts", "vpoc_maintenance", "vpoc_nightly", "vpoc_search"]
 
 
 def test_what_a_stage_lost_or_assumed_is_in_the_log_of_its_task(airflow_home, monkeypatch, caplog):
@@ -52,7 +52,9 @@ def heavy_imports(bag, airflow_home):
     return json.loads(done.stdout.rsplit("HEAVY ", 1)[1])
 
 
-@pytest.mark.parametrize("dag_id", ["vpoc_champion", "vpoc_contracts", "vpoc_nightly", "vpoc_search"])
+@pytest.mark.parametrize(
+    "dag_id", ["vpoc_champion", "vpoc_contracts", "vpoc_maintenance", "vpoc_nightly", "vpoc_search"]
+)
 def test_dag_file_imports_nothing_heavy(heavy_imports, dag_id):
     assert heavy_imports[dag_id] == []
 

@@ -267,3 +267,48 @@ def test_rollback_needs_an_earlier_champion(promoted):
         pipeline.rollback(promoted, "bad fills", NOW)
     with pytest.raises(InputError, match="reason"):
         pipeline.rollback(promoted, " ", NOW)
+
+
+def test_verification_of_a_sound_lake_finds_no_problem_and_changes_nothing(promoted):
+    before = Lake(promoted).storage.version_tokens("")
+    found = pipeline.verify(promoted)
+    assert found.problems == ()
+    assert (found.versions, found.champions) == (1, 1)
+    assert found.entries == len(model_store(Lake(promoted), KEY).entries())
+    assert found.artifacts == len(Lake(promoted).keys("")) - len(Lake(promoted).keys("registry"))
+    assert before == Lake(promoted).storage.version_tokens("")
+
+
+DAMAGE = {
+    "features/ES/*.parquet": (lambda data: data[:-1] + b"!", "expected content"),
+    "sessions/ES/*.parquet": (None, "expected the file that its manifest describes; found none"),
+    "bars/ES/*.json": (lambda data: data.replace(b'"rows": ', b'"rows": 1'), "expected an intact manifest"),
+    "leakage/proof.json": (lambda data: data[:-5], "expected JSON"),
+    "registry/artifacts/*/artifacts/model/best_model.safetensors": (None, "version 1: expected content"),
+    "registry/artifacts/*/artifacts/model/metrics.json": (lambda data: data + b" ", "version 1: expected content"),
+    "registry/ledger.jsonl": (lambda data: data.replace(b"ES-1m", b"NQ-1m", 1), "The ledger was changed"),
+    "runs/first/stages/plan.json": (None, "expected the record of its raw files"),
+    "runs/first/stages/plan.json ": (lambda data: data.replace(b"ES 03-23", b"ES 99-99"), "expected a raw file"),
+}
+"""What is done to the first file of a pattern (None: it is deleted), and what the verification finds."""
+
+
+@pytest.mark.parametrize("pattern", DAMAGE)
+def test_verification_names_what_was_damaged(promoted, monkeypatch, pattern):
+    monkeypatch.setattr("vpoc_ml.pipeline.verification.PAUSE_SECONDS", 0.0)
+    damage, expected = DAMAGE[pattern]
+    path = min(Path(promoted).glob(pattern.strip()))
+    sound = path.read_bytes()
+    try:
+        if damage is None:
+            path.unlink()
+        else:
+            path.write_bytes(damage(sound))
+        assert path.exists() == (damage is not None)
+        done = CliRunner().invoke(app, ["verify", "--lake", promoted])
+    finally:
+        path.write_bytes(sound)
+    *problems, last = done.stdout.splitlines()
+    assert done.exit_code == 1
+    assert any(expected in line for line in problems), done.stdout
+    assert last.startswith(f"{len(problems)} problem(s). Checked: ")

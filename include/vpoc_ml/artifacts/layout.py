@@ -72,7 +72,8 @@ MODEL_FILES = (
 VIX = "vix/VIX.parquet"
 LEDGER = "ledger.jsonl"
 LIVE = "live"
-"""Both are in the registry's folder: the ledger, and the folder of the live records."""
+MLFLOW_DATABASE = "mlflow.db"
+"""In the registry's folder: the ledger, the folder of the live records, and the database of MLflow on this machine."""
 LEAKAGE_PROOF = "leakage/proof.json"
 DATA_DOCS_PAGE = f"{REPORTS}/data_docs/index.html"
 

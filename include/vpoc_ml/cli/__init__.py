@@ -328,6 +328,17 @@ def migrate(
 
 
 @app.command()
+def verify(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
+    """Check ledger, registered versions, artifacts and folds against their hashes, and the lineage of champions."""
+    from vpoc_ml import pipeline
+
+    found = pipeline.verify(lake)
+    output.show_verification(found, as_json)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def leakage(
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it

@@ -18,6 +18,7 @@ from vpoc_ml.artifacts.run_summary import RunSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, ScoreResult, SeedsResult, StageResult, WorkResult
 from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
+from vpoc_ml.artifacts.verification import Verification
 
 if TYPE_CHECKING:
     from vpoc_ml.training.hardware.known_issues import Diagnostic
@@ -51,6 +52,18 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
         out.print(diagnostic.found, markup=False, highlight=False)
         if diagnostic.remedy:
             out.print(f"{'':<36}{diagnostic.remedy}", markup=False, highlight=False)
+
+
+def show_verification(found: Verification, as_json: bool) -> None:
+    """Print what was checked in a lake, and one line per problem with what to do."""
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+        return
+    for problem in found.problems:
+        typer.echo(problem.to_line())
+    names = ("entries", "versions", "artifacts", "folds", "champions")
+    counts = ", ".join(f"{getattr(found, name):,} {name}" for name in names)
+    typer.echo(f"{len(found.problems)} problem(s). Checked: {counts}.")
 
 
 def log_to_stderr() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.study_stages import analyze_features as analyze_features
     from vpoc_ml.pipeline.study_stages import search as search
     from vpoc_ml.pipeline.study_stages import train_seeds as train_seeds
+    from vpoc_ml.pipeline.verification import verify as verify
 
 OPERATIONS = {
     "start_run": "plan_stage",
@@ -42,6 +43,7 @@ OPERATIONS = {
     "models": "champion_stages",
     "summarize": "run",
     "migrate": "migration",
+    "verify": "verification",
 }
 """Module of each function that is no stage: it leaves no record in the run."""
 

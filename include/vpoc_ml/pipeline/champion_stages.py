@@ -41,6 +41,16 @@ def registry_of(lake: Lake) -> Registry:
     return Registry(uri, folder=folder) if uri else Registry.local(folder)
 
 
+def existing_registry(lake: Lake) -> Registry | None:
+    """Return the registry of a lake without creating one; None where nothing was ever registered."""
+    if lake.remote and environment.read(environment.REGISTRY) is None:
+        return None
+    folder = registry_folder(lake)
+    files = (folder / layout.LEDGER, folder / layout.MLFLOW_DATABASE)
+    known = os.environ.get("MLFLOW_TRACKING_URI") or any(path.is_file() for path in files)
+    return registry_of(lake) if known else None
+
+
 def model_store(lake: Lake, key: ModelKey) -> ModelStore:
     """Return the models of ``key`` in the registry of a lake."""
     return ModelStore(registry_of(lake), key)

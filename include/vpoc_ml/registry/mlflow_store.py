@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class ModelVersion:
         created_ms: time of registration, milliseconds since 1970, UTC.
         key: None for a version registered before there were keys.
         run_id: id of its MLflow run.
+        files: SHA-256 of each file; empty for a version of an earlier release.
     """
 
     version: int
@@ -55,6 +56,7 @@ class ModelVersion:
     created_ms: int
     key: ModelKey | None
     run_id: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class MlflowStore:
@@ -208,6 +210,7 @@ class MlflowStore:
                     created_ms=int(item.creation_timestamp),
                     key=ModelKey.parse(item.tags["key"]) if "key" in item.tags else None,
                     run_id=item.run_id,
+                    files=json.loads(item.tags.get("files", "{}")),
                 )
                 for item in page
             ]

@@ -114,7 +114,7 @@ class Registry:
         """Return a registry that is stored in ``folder`` only: MLflow's SQLite file and its artifacts."""
         root = folder.resolve()
         root.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{root / 'mlflow.db'}", folder=root, artifacts=(root / "artifacts").as_uri())
+        return cls(f"sqlite:///{root / layout.MLFLOW_DATABASE}", folder=root, artifacts=(root / "artifacts").as_uri())
 
     @contextmanager
     def locked(self) -> Iterator[None]:

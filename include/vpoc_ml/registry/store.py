@@ -9,6 +9,7 @@ alias that was moved by hand. Every read verifies the ledger.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ class ModelStore:
                         f" {found.weights[:12]}, these are {weights[:12]}. Give the new run another name."
                     )
                 return found.version
+            hashes = json.dumps({path.name: hash_file(path) for path in files})
             own = {"fingerprint": weights, **(tags or {}), "run": run, "weights": weights, "key": str(self.key)}
+            own["files"] = hashes
             return self.mlflow.register(
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
             )

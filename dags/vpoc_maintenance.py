@@ -1,0 +1,39 @@
+"""### Weekly verification of the lake
+
+Every Saturday at 06:00 America/Chicago, and whenever it is started manually. It reads and hashes every artifact of the
+lake, every fold and every registered version, checks the ledger, and follows the lineage of each champion. A problem
+fails the run; the log of `verify` has one line per problem with what to do. `vpoc-ml verify` does the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import CronTriggerTimetable, dag, result, task
+
+from vpoc_airflow import maintenance, time_limits
+from vpoc_airflow.schedule import MAINTENANCE_CRON, TIMEZONE, dag_instrument
+
+
+@result
+@task(retries=1)
+def verify() -> dict[str, Any]:
+    return maintenance.verify()
+
+
+@dag(
+    schedule=CronTriggerTimetable(MAINTENANCE_CRON, timezone=TIMEZONE),
+    start_date=None,  # a start date in the past would start a run as soon as the DAG appears
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args={"execution_timeout": time_limits.task_limit()},
+    dagrun_timeout=time_limits.run_limit(),
+    doc_md=__doc__,
+    tags=[dag_instrument().symbol, "maintenance"],
+)
+def vpoc_maintenance() -> None:
+    verify()
+
+
+vpoc_maintenance()
