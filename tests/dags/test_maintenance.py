@@ -33,6 +33,13 @@ def test_a_sound_lake_is_a_successful_run(run_weekly):
     run = run_weekly()
     assert run.state == "success"
     assert run.returned["verify"] == {**COUNTS, "problems": []}
+    assert run.states["retain", ""] == "skipped"  # without VPOC_KEEP_NIGHTS
+
+
+def test_nothing_is_deleted_from_a_damaged_lake(run_weekly, monkeypatch):
+    monkeypatch.setenv("VPOC_KEEP_NIGHTS", "90")
+    run = run_weekly(Problem(place="a", found="b", remedy="c"))
+    assert run.states["retain", ""] == "upstream_failed"
 
 
 def test_a_problem_fails_the_run_and_is_named(run_weekly, caplog):

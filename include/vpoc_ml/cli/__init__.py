@@ -339,6 +339,19 @@ def verify(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def retain(
+    nights: Annotated[int, typer.Option("--nights", help="Newest nights whose runs keep all files; at least 7.")],
+    lake: LakeOption = "data",
+    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it the files are only listed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete training sets of old runs and folds that no kept run uses; what a champion needs stays."""
+    from vpoc_ml import pipeline
+
+    output.emit(pipeline.retain(lake, nights, delete=delete), as_json)
+
+
+@app.command()
 def leakage(
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
