@@ -18,7 +18,8 @@ from vpoc_ml.artifacts.track_record import FoldPlan
 from vpoc_ml.config import resolve
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.lake.hashing import hash_file
-from vpoc_ml.pipeline.fold_stages import preset_key
+from vpoc_ml.pipeline import reproduction
+from vpoc_ml.pipeline.fold_stages import prepare_refit, preset_key
 from vpoc_ml.pipeline.stages import stage_named
 
 from .conftest import NOW
@@ -238,3 +239,27 @@ def test_refit_rules_choose_the_sessions(nights, rule, last):
         assert not [day for day in days if day > newest - timedelta(days=(newest.weekday() - 4) % 7)]
     else:
         assert days[-1] == newest
+
+
+def test_a_registered_model_is_reproduced_to_the_bit(nights):
+    lake = str(nights[0])
+    version = pipeline.decide(lake, "second", NOW).version
+    before = {path: path.read_bytes() for path in nights[0].glob("runs/second/best_model*")}
+    found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
+    assert (found.version, found.equal, found.differences) == (version, True, ())
+    assert {path: path.read_bytes() for path in nights[0].glob("runs/second/best_model*")} == before
+    weights = nights[0] / "registry" / "models" / str(version) / "best_model.safetensors"
+    assert found.reproduced_weights == hash_file(weights)
+
+
+def test_a_model_that_was_trained_otherwise_differs(nights, monkeypatch):
+    lake = str(nights[0])
+    version = pipeline.decide(lake, "second", NOW).version
+
+    def another(run, plan, choices, folder):
+        return prepare_refit(run, plan, choices.model_copy(update={"epochs": 1.0}), folder)
+
+    monkeypatch.setattr(reproduction, "prepare_refit", another)
+    found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
+    assert not found.equal
+    assert [text.split(":")[0] for text in found.differences] == ["fingerprint"]

@@ -360,6 +360,23 @@ class SeedsResult(SeedComparison, StageResult):
     """Result of ``seeds``: the content of ``seeds.json``."""
 
 
+class ReproduceResult(WorkResult):
+    """Result of ``reproduce``.
+
+    Attributes:
+        version: the registered version.
+        equal: the weights are the same to the bit.
+        registered_weights, reproduced_weights: SHA-256 of both files.
+        differences: what differs between the records of both trainings, such as the version of PyTorch.
+    """
+
+    version: int
+    equal: bool
+    registered_weights: str
+    reproduced_weights: str
+    differences: tuple[str, ...]
+
+
 class SearchResult(StageResult):
     """Result of ``search``.
 

@@ -495,6 +495,29 @@ def rollback(
 
 
 @app.command()
+def reproduce(
+    version: Annotated[int, typer.Argument(help="Number of a registered version; see vpoc-ml models.")],
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a registered model again from the lake and compare every bit; exit 1 if they differ."""
+    from vpoc_ml import pipeline
+
+    found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+    else:
+        same = "the same to the bit" if found.equal else "different"
+        typer.echo(f"Version {found.version}: the weights are {same}.")
+        for text in (f"registered {found.registered_weights}", f"trained again {found.reproduced_weights}"):
+            typer.echo(f"  {text}")
+        for difference in found.differences:
+            typer.echo(f"  {difference}")
+    if not found.equal:
+        raise typer.Exit(1)
+
+
+@app.command()
 def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False) -> None:
     """List the registered models by key, with each key's champion, and the newest decision about each model."""
     from vpoc_ml import pipeline

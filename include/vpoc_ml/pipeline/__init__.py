@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
     from vpoc_ml.pipeline.plan_stage import start_scoring as start_scoring
     from vpoc_ml.pipeline.report_stage import publish_reports as publish_reports
+    from vpoc_ml.pipeline.reproduction import reproduce as reproduce
     from vpoc_ml.pipeline.retention import retain as retain
     from vpoc_ml.pipeline.run import summarize as summarize
     from vpoc_ml.pipeline.score_stage import live_scorer as live_scorer

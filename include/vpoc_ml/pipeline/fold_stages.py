@@ -337,8 +337,10 @@ def refit_key(run: Run, plan: FoldPlan, choices: RefitChoices) -> str:
     return _digest(plan.preset_key, choices.model_dump_json(), " ".join(day.digest for day in days))
 
 
-def prepare_refit(run: Run, plan: FoldPlan, choices: RefitChoices) -> Path:
-    """Write the training set of the shipped model, all rows of it training rows; return its folder in the run's.
+def prepare_refit(run: Run, plan: FoldPlan, choices: RefitChoices, folder: Path | None = None) -> Path:
+    """Write the training set of the shipped model, all rows of it training rows; return its folder.
+
+    ``folder`` is by default one in the run's.
 
     The network's settings are those of the newest fold, which a fallback preset may have trained. Training does not
     fall back to another preset: the track record would no longer be that of the model.
@@ -363,7 +365,7 @@ def prepare_refit(run: Run, plan: FoldPlan, choices: RefitChoices) -> Path:
             "machine": run.config.machine.model_copy(update={"fallback": False}),
         }
     )
-    folder = run.folder / layout.REFIT
+    folder = folder or run.folder / layout.REFIT
     write_training_folder(folder, built.frame, built.statistics.to_json(), config, refit_key(run, plan, choices))
     write_json(folder / layout.REFIT_CHOICES, choices.to_json())
     return folder

@@ -253,6 +253,7 @@ SEPARATE = (
     Stage(
         "analyze-features", "study_stages:analyze_features", "run", needs=("training-set",), files=("run", "reports")
     ),
+    Stage("reproduce", "reproduction:reproduce", "run", needs=("train",), files=("run",)),
     Stage("seeds", "study_stages:train_seeds", "run", needs=("training-set",), files=("run",)),
     Stage("search", "study_stages:search", "run", needs=("training-set",), files=("run",)),
 )

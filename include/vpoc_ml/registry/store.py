@@ -104,6 +104,20 @@ class ModelStore:
                 run, files, metrics=metrics or {}, params=params or {}, tags=own, curves=stored_points(run_dir)
             )
 
+    def version_of(self, run: str) -> int:
+        """Return the version that a run registered.
+
+        Raises:
+            RegistryError: it has registered none.
+        """
+        found = self.mlflow.of_run(run)
+        if found is None:
+            raise RegistryError(
+                f"Expected a registered version of run {run}; found none. Run it up to the decision first."
+            )
+        self._check_key(found)
+        return found.version
+
     def consider(self, version: int, preset: str, reasons: Sequence[str], now: datetime) -> dict[str, int]:
         """Record a candidate, once; return the newest version of every preset tried, in the order of the first trial.
 
