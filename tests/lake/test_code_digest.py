@@ -146,8 +146,8 @@ def test_a_value_of_a_data_file_counts_and_its_comments_do_not(closure, changed)
     assert changed(BARS, "vpoc_ml/market/instruments.toml", append("[ADDED]\nname = 'x'")) != current
 
 
-def test_only_thresholds_of_gates_are_computed_in_settings():
-    """Settings count by their stored values alone. Verdicts of gates are never reused, so their thresholds may be."""
+def test_only_thresholds_of_gates_and_of_the_promotion_rule_are_computed_in_settings():
+    """Settings count by their stored values alone. Verdicts and decisions are never reused: their thresholds may be."""
     tree = ast.parse((PACKAGE / "config" / "settings.py").read_text())
     properties = [
         f"{node.name}.{each.name}"
@@ -156,7 +156,7 @@ def test_only_thresholds_of_gates_are_computed_in_settings():
         for each in node.body
         if isinstance(each, ast.FunctionDef) and "property" in ast.unparse(ast.Module(each.decorator_list, []))
     ]
-    assert properties == ["QualityConfig.thresholds"]
+    assert properties == ["QualityConfig.thresholds", "PromotionConfig.thresholds"]
 
 
 @pytest.fixture

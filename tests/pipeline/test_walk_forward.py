@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -75,7 +76,14 @@ def nights(tmp_path_factory, market):
     run(lake, "first", first_sessions(delivery, place / "raw1", 11))
     before = {path: path.read_bytes() for path in lake.glob("track/ES/*/*")}
     run(lake, "second", first_sessions(delivery, place / "raw2", 12))
+    shutil.copytree(lake, place / "untouched")
     return lake, before, delivery
+
+
+@pytest.fixture
+def untouched(nights):
+    """The lake as it was after both nights; other tests deliver corrected bars to the first one."""
+    return nights[0].with_name("untouched")
 
 
 def plan_of(lake: Path, name: str) -> FoldPlan:
@@ -241,19 +249,19 @@ def test_refit_rules_choose_the_sessions(nights, rule, last):
         assert days[-1] == newest
 
 
-def test_a_registered_model_is_reproduced_to_the_bit(nights):
-    lake = str(nights[0])
+def test_a_registered_model_is_reproduced_to_the_bit(untouched):
+    lake = str(untouched)
     version = pipeline.decide(lake, "second", NOW).version
-    before = {path: path.read_bytes() for path in nights[0].glob("runs/second/best_model*")}
+    before = {path: path.read_bytes() for path in untouched.glob("runs/second/best_model*")}
     found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
     assert (found.version, found.equal, found.differences) == (version, True, ())
-    assert {path: path.read_bytes() for path in nights[0].glob("runs/second/best_model*")} == before
-    weights = nights[0] / "registry" / "models" / str(version) / "best_model.safetensors"
+    assert {path: path.read_bytes() for path in untouched.glob("runs/second/best_model*")} == before
+    weights = untouched / "registry" / "models" / str(version) / "best_model.safetensors"
     assert found.reproduced_weights == hash_file(weights)
 
 
-def test_a_model_that_was_trained_otherwise_differs(nights, monkeypatch):
-    lake = str(nights[0])
+def test_a_model_that_was_trained_otherwise_differs(untouched, monkeypatch):
+    lake = str(untouched)
     version = pipeline.decide(lake, "second", NOW).version
 
     def another(run, plan, choices, folder):
