@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vpoc_ml.artifacts.decision import Selection
 from vpoc_ml.artifacts.metrics import Comparison
 from vpoc_ml.config import PromotionConfig
 from vpoc_ml.evaluation.bootstrap import Interval
-from vpoc_ml.registry.promotion import SIMPLE, Evidence, decide, odds, required_evidence
+from vpoc_ml.registry.promotion import SIMPLE, Evidence, decide, odds, required_evidence, selection_sentence
 
 RULES = PromotionConfig()
 GOOD = Interval(0.02, 0.01, 0.03)
@@ -175,6 +176,29 @@ def test_champion_that_could_not_be_scored_is_kept():
 def test_same_training_is_already_champion():
     decision = decide(evidence(champion_fingerprint="candidate-fingerprint", champion_gain=GOOD), RULES)
     assert decision.reasons == ("The candidate is already champion (fingerprint candidate-fi): nothing to promote.",)
+
+
+@pytest.mark.parametrize(
+    ("presets", "p_value", "begin", "end"),
+    [
+        (1, 0.0, "No other preset was tried for this key. On its 90 sessions the p-value", "exceeds zero"),
+        (3, 0.2, "3 presets were tried for this key; 2 have 90 sessions in common.", "presets without skill"),
+    ],
+)
+def test_candidate_beside_all_presets_in_words(presets, p_value, begin, end):
+    found = Selection(
+        presets=presets,
+        compared=min(presets, 2),
+        sessions=90,
+        p_value=p_value,
+        superior=(),
+        effective_trials=1.5,
+        deflated_sharpe=0.875,
+        minimum_sessions=None,
+    )
+    text = selection_sentence(found)
+    assert text.startswith(begin)
+    assert text.endswith(f"{end} with a probability of 88%.")
 
 
 numbers = st.floats(-0.2, 0.2, allow_nan=False)

@@ -260,18 +260,24 @@ def _points(gain: Interval) -> str:
 
 def selection_sentence(found: Selection) -> str:
     """Return what the tests over all presets say about the candidate."""
-    best = ", ".join(map(str, found.superior)) or "none"
+    p_value = "below 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
     text = (
-        f"{found.presets} preset(s) were tried for this key. On {found.sessions} common sessions of {found.compared} of"
-        f" them, the p-value that the best rank IC is luck is {found.p_value:.3f}; versions better than a model without"
-        f" skill: {best}."
+        f"No other preset was tried for this key. On its {found.sessions} sessions the p-value that the rank IC is luck"
+        f" is {p_value}."
     )
+    rival = "zero"
+    if found.presets > 1:
+        best = ", ".join(map(str, found.superior)) or "none"
+        text = (
+            f"{found.presets} presets were tried for this key; {found.compared} have {found.sessions} sessions in"
+            f" common. The p-value that the best rank IC among them is luck is {p_value}. Versions with skill,"
+            f" corrected for the number of presets: {best}."
+        )
+        rival = f"that of the best of {found.effective_trials:.1f} independent presets without skill"
     if found.deflated_sharpe is None:
         return text
-    return (
-        f"{text} The policy's true Sharpe ratio exceeds that of the best of {found.effective_trials:.1f} independent"
-        f" presets without skill with a probability of {found.deflated_sharpe:.0%}."
-    )
+    chance = f"{found.deflated_sharpe:.0%}"
+    return f"{text} The policy's true Sharpe ratio exceeds {rival} with a probability of {chance}."
 
 
 AGAINST_THE_RULE = "Promoted by hand, against the promotion rule,"
