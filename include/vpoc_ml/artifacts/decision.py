@@ -80,8 +80,8 @@ class Selection(BaseModel):
         presets: presets that were tried.
         compared: presets with session scores, the candidate's among them.
         sessions: common sessions.
-        p_value: of Hansen's test of superior predictive ability: that the best rank IC is what the best of so many
-            presets without skill reaches.
+        p_value: of Hansen's test of superior predictive ability: the probability of a best rank IC this high if no
+            preset had skill.
         superior: versions whose rank IC is above zero by Romano and Wolf's StepM, 5 % familywise.
         effective_trials: independent presets that the compared ones are worth, by the results of their policies.
         deflated_sharpe: probability that the policy's true Sharpe ratio exceeds that of the best of so many presets

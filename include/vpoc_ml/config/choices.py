@@ -104,6 +104,11 @@ class Horizon(BaseModel):
         """Minutes of trading that the label covers at most."""
         return self.count if self.kind == "minutes" else LONGEST_HORIZON["minutes"] * max(self.count, 1)
 
+    @property
+    def later_sessions(self) -> int:
+        """Sessions from the decision's to the one in which the label ends; 0 within a session."""
+        return self.count if self.kind == "sessions" else 0
+
     @classmethod
     def of(cls, text: str | int) -> Self:
         """Return the horizon with this text form.

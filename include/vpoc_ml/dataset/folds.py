@@ -104,7 +104,7 @@ def gap_sessions(dataset: DatasetConfig) -> int:
     A label over n sessions ends n sessions later. With n sessions between two parts every label of the first part ends
     before the first row of the second one, so no row has to be purged.
     """
-    sessions = dataset.horizon.count if dataset.horizon.kind == "sessions" else 0
+    sessions = dataset.horizon.later_sessions
     return max(dataset.embargo_sessions, sessions)
 
 

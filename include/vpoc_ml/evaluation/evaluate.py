@@ -155,7 +155,6 @@ def measure(
         gain = session_gains({CANDIDATE: own[0], CHAMPION: own[1]})[CHAMPION]
         ahead = pl.DataFrame({"session": days, CHAMPION: gain})
         scores = scores.join(ahead, on="session", how="left", maintain_order="left")
-    horizon = config.dataset.horizon
     metrics = Metrics(
         rows=test.height,
         sessions=rows.sessions,
@@ -178,7 +177,7 @@ def measure(
         entry_delays=entry_delays(test, shown),
         champion_sessions=common_sessions,
         residuals=residual_quantiles(rows.y - candidate.rank),
-        evidence=compared(scores, horizon.count + 1 if horizon.kind == "sessions" else 1),
+        evidence=compared(scores, config.dataset.horizon.later_sessions + 1),
     )
     return metrics, scores
 

@@ -49,8 +49,8 @@ class Superiority:
     Attributes:
         presets: presets that were compared.
         sessions: common sessions.
-        p_value: of Hansen's test of superior predictive ability (consistent): small if the best preset is better than
-            chance lets the best of so many seem.
+        p_value: of Hansen's test of superior predictive ability (consistent): the probability of a best preset this
+            good if no preset had skill.
         superior: presets that Romano and Wolf's StepM finds better, with a familywise error of ``size``.
         size: of StepM.
     """
@@ -183,8 +183,8 @@ def overfitting_probability(returns: Floats, blocks: int = 10) -> float:
         blocks: even number of blocks; the number of choices is blocks over blocks / 2.
 
     Raises:
-        InvalidValueError: fewer than two trials, more trials than the array is wide by mistake (periods < 2 blocks), or
-            an odd number of blocks.
+        InvalidValueError: fewer than two trials, an odd number of blocks, or fewer than two periods in a block, as in a
+            transposed array.
     """
     periods, trials = returns.shape
     if trials < 2 or blocks % 2 or periods < 2 * blocks:

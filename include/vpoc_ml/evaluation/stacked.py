@@ -1,7 +1,7 @@
-"""The stack in a walk-forward evaluation: at the begin of each week, the predictions of earlier sessions choose it.
+"""The stack in a walk-forward evaluation: each week it is fitted on the predictions of earlier sessions.
 
-Weights and slope are fitted anew each exchange week, as those of a model that is shipped each week are. Earlier
-sessions of the same fold count: its model has not seen them either. The validation sessions of a fold cannot choose
+Weights and slope are fitted anew each exchange week, like those of a model that is shipped each week. Earlier sessions
+of the same fold count, because its model has not seen them. The validation sessions of a fold cannot choose
 well: they have already stopped the network, so its scores look better there than on later sessions.
 """
 

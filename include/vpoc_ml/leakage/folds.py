@@ -184,7 +184,7 @@ def _check_once(
 
     Without a price step at the roll, a label over n sessions is missing in the last n sessions of a contract.
     """
-    horizon = config.horizon.count if config.horizon.kind == "sessions" else 0
+    horizon = config.horizon.later_sessions
     unlabelled = {
         day
         for bars in tables.bars.values()
@@ -242,7 +242,7 @@ def _check_plan(walk: WalkForward, tables: Tables, folds: Sequence[FoldSessions]
 
 def _idle_sessions(fold: FoldSessions, days: Sequence[date], config: DatasetConfig) -> list[date]:
     """Return the sessions of the fold's gaps in which no label of its window ends."""
-    ends = config.horizon.count if config.horizon.kind == "sessions" else 0
+    ends = config.horizon.later_sessions
     idle: list[date] = []
     for before, after in ((fold.train, fold.validation), (fold.validation, fold.test)):
         gap = [day for day in days if before[-1] < day < after[0]]

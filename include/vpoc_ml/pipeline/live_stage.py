@@ -43,9 +43,9 @@ class Version:
 def update_live_records(run: Run, now: datetime) -> LiveResult:
     """Add the run's sessions that have ended since to the live records of champion and challengers.
 
-    A row is predicted by the newest version of its preset that was registered before the row's bar began. The
-    champion's preset and the ``promotion.challengers`` others with the most evidence are followed; the records of the
-    rest are kept and no longer extended. The newest session of a record is predicted again, because more of its bars
+    The newest version of a preset that was registered before a bar began predicts the bar. The stage follows the
+    champion's preset and the ``promotion.challengers`` others with the most evidence. It keeps the records of the rest
+    as they are. The newest session of a record is predicted again, because more of its bars
     may have arrived. A run of a past night changes nothing.
     """
     if run.as_of is not None:
@@ -72,9 +72,10 @@ def update_live_records(run: Run, now: datetime) -> LiveResult:
                 new = _predicted(run, store, versions[preset], due)
             record = pl.concat([stored[preset].join(new, on="session", how="anti"), new]).sort("session")
             if not record.equals(stored[preset]):
-                _write(store, preset, record)
+                with replacing(_path(store, preset)) as temporary:
+                    record.write_parquet(temporary)
             predicted += int(new["rows"].sum())
-            skill, horizon = metrics.evidence.get(SKILL), run.config.dataset.horizon
+            skill = metrics.evidence.get(SKILL)
             records.append(
                 summarize_live(
                     preset,
@@ -82,7 +83,7 @@ def update_live_records(run: Run, now: datetime) -> LiveResult:
                     version=versions[preset][-1].number,
                     champion=_leads(versions[preset], champion),
                     track_rank_ic=skill.mean if skill else None,
-                    horizon=horizon.count + 1 if horizon.kind == "sessions" else 1,
+                    horizon=run.config.dataset.horizon.later_sessions + 1,
                 )
             )
     return LiveResult(rows_in=predicted, rows_out=predicted, skipped=not predicted, records=tuple(records))
@@ -92,13 +93,6 @@ def read_live(store: ModelStore, preset: str) -> pl.DataFrame:
     """Return the live record of a preset (``schemas.LIVE_RECORD``), by session; empty where there is none."""
     path = _path(store, preset)
     return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=LIVE_RECORD)
-
-
-def _write(store: ModelStore, preset: str, record: pl.DataFrame) -> None:
-    path = _path(store, preset)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        record.write_parquet(temporary)
 
 
 def _path(store: ModelStore, preset: str) -> Path:

@@ -212,14 +212,15 @@ def _check_champions(findings: _Findings, registry: Registry, versions: dict[int
 def _check_lineage(findings: _Findings, item: ModelVersion) -> None:
     """Check that settings, training record and raw files of a champion are there, in registry or run folder."""
     lake, champion = findings.lake, f"version {item.version}, the champion of {item.key}"
-    for name in (layout.CONFIG, layout.TRAINING_CONFIG):
-        try:
-            with _files_of(item) as folder:
-                stored = (folder / name).read_bytes() if (folder / name).is_file() else None
-        except ArtifactError:
-            stored = None
+    names = (layout.CONFIG, layout.TRAINING_CONFIG)
+    try:
+        with _files_of(item) as folder:
+            registered = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    except ArtifactError:  # reported with the version's own files
+        registered = {}
+    for name in names:
         place = layout.run_file(item.run, name)
-        stored = stored or lake.storage.read(place)
+        stored = registered.get(name) or lake.storage.read(place)
         if stored is None:
             findings.add(champion, f"expected {name} among its files or at {lake.location(place)}; found none", RESTORE)
         elif name == layout.CONFIG:

@@ -241,7 +241,6 @@ def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck
         reason = evidence.champion_unscored or "it was not measured on this run's rows"
         text = f"The champion could not be compared: {reason}. Keep the champion."
         return [*checks, PromotionCheck("champion", False, text)]
-    shown = f"The gain in direction accuracy over the champion is {_points(gain)}"
     age = evidence.champion_age
     if age is not None and age > rules.champion_expires:
         text = f"The champion's training data ended {age} sessions ago: a candidate that is not worse replaces it."
@@ -249,6 +248,7 @@ def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck
     else:
         passed = gain.value > margin
         ending = "exceeds {}." if passed else "does not exceed {}: keep the champion."
+        shown = f"The gain in direction accuracy over the champion is {_points(gain)}"
         text = f"{shown}; it {ending.format(f'the margin of {100 * margin:.2f} points')}"
         checks.append(PromotionCheck("champion", passed, text))
     return [*checks, _not_worse("champion", gain, rules.thresholds.tolerance)]
