@@ -92,11 +92,25 @@ def test_stored_baselines_predict_the_same_numbers():
         part.with_columns(ret=pl.col("y") - 0.5, last_ret=-pl.col("a"))
         for part in ridge_frames(np.random.default_rng(1))
     )
-    fitted = baselines.fit_baselines(train, validation, ["a", "b"], 0.5)
+    fitted = baselines.fit_baselines(train, validation, ["a", "b"], 0.5, trees=True)
     stored = FittedBaselines.model_validate_json(fitted.model_dump_json())
     for now, later in zip(baselines.forecasts(fitted, test), baselines.forecasts(stored, test), strict=True):
         assert np.array_equal(now.rank, later.rank)
         assert now.zero_rank == later.zero_rank
+
+
+def test_trees_are_a_baseline_where_the_model_has_none():
+    rng = np.random.default_rng(2)
+    frame = pl.DataFrame(rng.uniform(-3, 3, (9000, 2)), schema=["a", "b"]).with_columns(last_ret=pl.lit(0.0))
+    frame = frame.with_columns(y=0.5 + 0.2 * (pl.col("a").abs() - 1.5), ret=pl.col("a").abs() - 1.5)
+    train, validation, test = frame[:5000], frame[5000:7000], frame[7000:]
+    fitted = baselines.fit_baselines(train, validation, ["a", "b"], 0.5, trees=True)
+    found = {each.name: each for each in baselines.forecasts(fitted, test)}
+    assert tuple(found) == (*baselines.BASELINES, "lightgbm")
+    assert np.corrcoef(found["lightgbm"].rank, test["y"])[0, 1] > 0.9, "a signal that ridge cannot see"
+    assert abs(np.corrcoef(found["ridge"].rank, test["y"])[0, 1]) < 0.1
+    changed = test.with_columns(y=pl.lit(0.0), ret=pl.lit(0.0))
+    assert np.array_equal(baselines.forecasts(fitted, changed)[-1].rank, found["lightgbm"].rank)
 
 
 def test_columns_read_from_a_training_set_give_the_same_baselines(tmp_path):

@@ -52,7 +52,7 @@ def track(make_set):
     """Three folds of a model whose own weights are wrong."""
     rows = make_set(strength=0.5, sessions=20, seed=3).filter(pl.col("split") != "test")
     train, validation = (rows.filter(pl.col("split") == name) for name in ("train", "validation"))
-    fitted = baselines.fit_baselines(train, validation, ["signal", "noise"], 0.5)
+    fitted = baselines.fit_baselines(train, validation, ["signal", "noise"], 0.5, trees=True)
     frame = make_set(strength=0.5, sessions=sum(SIZES)).with_columns(ret_close="ret")
     made = predict_fold(frame, TwoParts(), fitted, QUANTILES)
     names = pl.DataFrame({"session": made["session"].unique().sort()})

@@ -26,7 +26,7 @@ SIZES = (20, 12, 8)
 def fitted(make_set):
     rows = make_set(strength=0.5, sessions=20, seed=3).filter(pl.col("split") != "test")
     train, validation = (rows.filter(pl.col("split") == name) for name in ("train", "validation"))
-    return baselines.fit_baselines(train, validation, ["signal", "noise"], 0.5)
+    return baselines.fit_baselines(train, validation, ["signal", "noise"], 0.5, trees=True)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_metrics_of_each_fold_are_those_of_its_rows(track):
 def test_cumulated_gains_add_up_to_the_losses_saved(track):
     folds, models = plan_of(track)
     record = track_record(track, folds, models, {}, "settings", CONFIG)
-    assert set(record.cumulative) == {"constant", "last_sign", "ridge"}
+    assert set(record.cumulative) == {"constant", "last_sign", "ridge", "lightgbm"}
 
     def loss(name: str) -> pl.DataFrame:
         error = (pl.col(name) - pl.col("y")).abs()

@@ -37,7 +37,7 @@ def evidence(**changes) -> Evidence:
     strong = Evidence(
         rank_ic=GOOD,
         comparisons=dict.fromkeys(SIMPLE, compared(500.0)),
-        ridge_gain=GOOD,
+        learner_gains={"ridge": GOOD, "lightgbm": GOOD},
         net=-100.0,
         fingerprint="candidate-fingerprint",
     )
@@ -50,7 +50,7 @@ def test_strong_candidate_without_champion_is_promoted_with_its_numbers():
     assert "The rank IC is 0.0200 [0.0100, 0.0300]; its lower bound exceeds 0.0000." in decision.reasons
     shown = "The evidence that sessions have a rank IC above zero is 500 to 1 after 120 sessions"
     assert f"{shown}; 40 to 1 is required for preset 1 of this key." in decision.reasons
-    assert len(decision.reasons) == len(decision.checks) == 7
+    assert len(decision.reasons) == len(decision.checks) == 8
 
 
 @pytest.mark.parametrize("name", SIMPLE)
@@ -107,9 +107,12 @@ def test_evidence_is_shown_as_odds(log_evidence, shown):
         ({"rank_ic": Interval(0.01, 0.0, 0.02)}, "no evidence of skill"),
         ({"rank_ic": None}, "predictions do not vary"),
         ({"comparisons": {}}, "The evidence that its Huber loss is lower than the constant's could not be measured."),
-        ({"ridge_gain": None}, "over ridge could not be measured"),
+        ({"learner_gains": {"ridge": None}}, "over ridge could not be measured"),
         ({"gate_failures": ("bars: null_close",)}, "1 gate failure(s): bars: null_close"),
-        ({"ridge_gain": Interval(0.0, -0.006, 0.006)}, "a loss of 0.50 points is not excluded: it may be worse."),
+        (
+            {"learner_gains": {"ridge": GOOD, "lightgbm": Interval(0.0, -0.006, 0.006)}},
+            "over lightgbm is 0.00 points [-0.60, 0.60]; a loss of 0.50 points is not excluded: it may be worse.",
+        ),
     ],
 )
 def test_missing_evidence_is_refused(changes, wanted):
@@ -119,15 +122,15 @@ def test_missing_evidence_is_refused(changes, wanted):
 
 
 def test_a_stack_that_equals_ridge_is_not_refused_for_it():
-    assert decide(evidence(ridge_gain=Interval(0.0, 0.0, 0.0)), RULES).promote
-    assert decide(evidence(ridge_gain=Interval(0.0, -0.0049, 0.0049)), RULES).promote
+    assert decide(evidence(learner_gains={"ridge": Interval(0.0, 0.0, 0.0)}), RULES).promote
+    assert decide(evidence(learner_gains={"ridge": Interval(0.0, -0.0049, 0.0049)}), RULES).promote
 
 
 def test_every_reason_is_listed_not_only_the_first():
     weak = evidence(
         rank_ic=UNSURE,
         comparisons=dict.fromkeys(SIMPLE, compared(1.0)),
-        ridge_gain=UNSURE,
+        learner_gains={"ridge": UNSURE},
         gate_failures=("bars: volume",),
         champion_fingerprint="candidate-fingerprint",
         champion_gain=UNSURE,
@@ -211,7 +214,7 @@ def random_evidence() -> st.SearchStrategy[Evidence]:
         Evidence,
         rank_ic=st.none() | intervals,
         comparisons=st.fixed_dictionaries(dict.fromkeys(SIMPLE, comparisons)),
-        ridge_gain=st.none() | intervals,
+        learner_gains=st.dictionaries(st.sampled_from(["ridge", "lightgbm"]), st.none() | intervals),
         net=st.none() | numbers,
         fingerprint=st.sampled_from(["a", "b"]),
         presets=st.integers(1, 50),
@@ -247,7 +250,7 @@ def test_improving_a_number_never_turns_promotion_into_refusal(before, rules, st
     elif which == 4:
         after = replace(before, rank_ic=better(before.rank_ic, step))
     elif which == 5:
-        after = replace(before, ridge_gain=better(before.ridge_gain, step))
+        after = replace(before, learner_gains={name: better(gain, step) for name, gain in before.learner_gains.items()})
     elif which == 6:
         after = replace(before, net=None if before.net is None else before.net + step)
     elif which == 7:

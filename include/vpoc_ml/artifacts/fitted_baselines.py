@@ -33,6 +33,7 @@ class FittedBaselines(_Section):
         followed: mean rank after a fall, no change and a rise of the last bar.
         threshold: threshold of ``last_sign`` between down and up.
         ridge: the ridge regression.
+        trees: LightGBM model in its text format; None where the model itself has trees, and without walk-forward folds.
     """
 
     zero_rank: float
@@ -41,3 +42,4 @@ class FittedBaselines(_Section):
     followed: tuple[float, float, float]
     threshold: float
     ridge: FittedRidge
+    trees: str | None = None

@@ -18,7 +18,7 @@ from vpoc_ml.dataset.quantiles import interpolated_rank
 from vpoc_ml.evaluation import baselines
 from vpoc_ml.evaluation.forecasts import CANDIDATE, Forecast, MixedModel, forecast_columns
 
-LEARNERS = (CANDIDATE, *baselines.BASELINES)
+LEARNERS = (CANDIDATE, *baselines.BASELINES, baselines.TREES)
 PART = "part_"
 """Prefix of the columns of a model's parts."""
 
@@ -31,7 +31,7 @@ def predict_fold(
     Args:
         rows: rows of ``label_rows`` in the fold's test sessions. Rows without a return are left out.
         model: the fold's model.
-        fitted: the fold's baselines.
+        fitted: the fold's baselines, with trees if the model has none of its own.
         target_quantiles: quantiles 0, 0.001, ..., 1 of the fold's training returns.
     """
     known = rows.filter(pl.col("ret").is_finite()).sort("ts", "contract")
@@ -40,5 +40,7 @@ def predict_fold(
     forecasts = [Forecast(CANDIDATE, model.mixed(scores), model.zero_rank), *baselines.forecasts(fitted, known)]
     for (name, zero_rank), score in zip(model.part_zero_ranks.items(), scores, strict=False):  # none of a single part
         forecasts.append(Forecast(f"{PART}{name}", score, zero_rank))
+        if name == baselines.TREES:
+            forecasts.append(Forecast(baselines.TREES, score, zero_rank))
     columns = [column for each in forecasts for column in forecast_columns(each)]
     return known.with_columns(y=pl.Series(y, dtype=pl.Float64)).select(*TRACK_KEYS).with_columns(columns)

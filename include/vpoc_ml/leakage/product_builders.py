@@ -102,7 +102,7 @@ def walk_forward_builder(config: RunConfig) -> WalkForward:
         labelled = made.frame.filter(pl.col("weight") == 1)
         train, validation = (labelled.filter(pl.col("split") == name) for name in ("train", "validation"))
         zero_rank = rank_of_zero(train["ret"].to_numpy())
-        baselines = fit_baselines(train, validation, made.features, zero_rank, config.model.guard_clip)
+        baselines = fit_baselines(train, validation, made.features, zero_rank, config.model.guard_clip, trees=True)
         test = rows.frame.filter(pl.col("session").is_in(fold.test))
         model = RidgeModel(baselines.ridge, zero_rank)
         track = predict_fold(test, model, baselines, made.statistics.target_quantiles)

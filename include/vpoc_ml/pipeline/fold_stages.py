@@ -207,7 +207,7 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
     """Train a fold in a folder of the run and store it; return its record and the number of rows read."""
     from vpoc_ml.dataset.assemble import fit_training_set
     from vpoc_ml.dataset.folds import window_rows
-    from vpoc_ml.evaluation.baselines import StoredRows, fit_baselines
+    from vpoc_ml.evaluation.baselines import TREES, StoredRows, fit_baselines
     from vpoc_ml.evaluation.evaluate import rank_of_zero
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.training.launch.subprocess import launch
@@ -230,7 +230,14 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
     train, validation = (StoredRows(folder / layout.TRAINING_SET, name) for name in ("train", "validation"))
     zero_rank = rank_of_zero(train["ret"].to_numpy())
     with ONE_FOLD:
-        baselines = fit_baselines(train, validation, model.features, zero_rank, config.model.guard_clip)
+        baselines = fit_baselines(
+            train,
+            validation,
+            model.features,
+            zero_rank,
+            config.model.guard_clip,
+            trees=TREES not in model.part_zero_ranks,
+        )
     trained = FoldModel(
         fold=fold,
         fingerprint=record.fingerprint,

@@ -29,7 +29,8 @@ SIMPLE = {
     "majority": "that its direction accuracy is higher than majority's",
     "last_sign": "that its direction accuracy is higher than last_sign's",
 }
-"""Comparisons in which the candidate must be better. Ridge is a learner of the stack: there it must not be worse."""
+"""Comparisons in which the candidate must be better. Ridge and LightGBM are learners of the stack: there it must not be
+worse."""
 
 AGAINST = math.log(20)
 """Evidence on live sessions from which on a preset is refused; a preset with skill ever reaches it in 5 % of cases."""
@@ -42,7 +43,7 @@ class Evidence:
     Attributes:
         rank_ic: over all rows of the track record.
         comparisons: session scores by name, see ``SIMPLE``.
-        ridge_gain: paired gain in direction accuracy over ridge.
+        learner_gains: paired gain in direction accuracy over ridge and, on a track record, over LightGBM.
         net: result after costs.
         fingerprint: of the candidate's training.
         presets: number of presets tried up to and including the candidate's, in the order of their first trial.
@@ -58,7 +59,7 @@ class Evidence:
 
     rank_ic: Interval | None
     comparisons: Mapping[str, Comparison]
-    ridge_gain: Interval | None
+    learner_gains: Mapping[str, Interval | None]
     net: float | None
     fingerprint: str
     presets: int = 1
@@ -91,7 +92,9 @@ class Evidence:
         return cls(
             rank_ic=metrics.candidate.rank_ic,
             comparisons=metrics.evidence,
-            ridge_gain=accuracy_gain("ridge"),
+            learner_gains={
+                name: accuracy_gain(name) for name in ("ridge", "lightgbm") if name == "ridge" or name in metrics.versus
+            },
             net=metrics.backtest.net,
             fingerprint=fingerprint,
             presets=presets,
@@ -144,7 +147,8 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
             checks.append(_better(name, found, required, evidence.presets))
         else:
             checks.append(_ahead(name, found))
-    checks.append(_not_worse("ridge", evidence.ridge_gain, rules.thresholds.tolerance))
+    for name, gain in evidence.learner_gains.items():
+        checks.append(_not_worse(name, gain, rules.thresholds.tolerance))
     if evidence.live is not None and evidence.live.rank_ic is not None:
         checks.append(_live(evidence.live, evidence.live.rank_ic))
     if rules.require_net_profit:
