@@ -46,13 +46,14 @@ def test_deadline_of_the_nightly_run_alone_counts_from_its_start(airflow_home, m
 
 
 def test_missed_deadline_is_recorded_in_the_runs_folder(airflow_home, monkeypatch, tmp_path):
-    from vpoc_airflow.run_page import failures
     from vpoc_airflow.time_limits import record_missed_deadline
+    from vpoc_ml.lake.store import Lake
+    from vpoc_ml.reports.run_state import failures
 
     monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
     run = {"dag_id": "vpoc_nightly", "dag_run_id": "may"}
     record_missed_deadline({"dag_run": run, "deadline": {"id": "1", "deadline_time": "2026-05-15T10:30:00Z"}})
-    (record,) = failures(tmp_path / "runs" / "vpoc_nightly--may")
+    (record,) = failures(Lake(tmp_path), "vpoc_nightly--may")
     assert (record.stage, record.error) == ("deadline", "DeadlineMissedError")
     assert "Expected run may to end by 2026-05-15T10:30:00Z" in record.message
 

@@ -62,7 +62,9 @@ def auth_manager(airflow_home):
 def anonymous(plugin, lake, auth_manager):
     from fastapi.testclient import TestClient
 
-    return TestClient(plugin.make_app())
+    from vpoc_airflow.report_routes import make_app
+
+    return TestClient(make_app(), root_path=plugin.PREFIX)
 
 
 @pytest.fixture(scope="session")
@@ -91,10 +93,55 @@ def client(anonymous, stored_dags):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/view/runs/night-1/report.html", "/run/vpoc_nightly/night-1", "/run/unknown/night-1", "/view/nothing"],
+    ["/view/runs/night-1/report.html", "/run/vpoc_nightly/night-1", "/run/unknown/night-1", "/view/nothing"],
 )
-def test_every_route_rejects_anonymous_requests(anonymous, path):
+def test_stored_pages_reject_anonymous_requests(anonymous, path):
     assert anonymous.get(path).status_code == 401
+
+
+def test_every_route_but_that_of_a_token_rejects_anonymous_requests(anonymous):
+    paths = [route.path for route in anonymous.app.routes]
+    assert {"/", "/static/{name}", "/runs/{run}"} <= set(paths)
+    for path in paths:
+        if not path.startswith("/page/"):
+            assert anonymous.get(re.sub(r"{[^}]+}", "x", path)).status_code == 401, path
+
+
+def test_pages_need_the_permission_that_their_row_names(anonymous, stored_dags, lake):
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.api_fastapi.core_api.security import get_user
+
+    anonymous.app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="nobody", role=None)
+    for path in ("/", "/static/site.css", "/runs/night-1", "/run/vpoc_nightly/night-1", "/view/reports/x"):
+        assert anonymous.get(path).status_code == 403, path
+
+
+def test_style_sheet_and_script_are_the_only_static_files(client):
+    for name, kind in (("site.css", "text/css"), ("tables.js", "text/javascript")):
+        answer = client.get(f"/static/{name}")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(kind)
+        assert "http" not in answer.text.replace("http-equiv", "")
+    for name in ("page.html", "..%2ftemplates%2fpage.html", "%2e%2e%2fsite.py", "vendor", "%00", "SITE.CSS"):
+        assert client.get(f"/static/{name}").status_code == 404, name
+
+
+def test_pages_load_nothing_but_the_style_sheet_and_the_script(client):
+    for path in ("/", "/runs/night-1"):
+        page = client.get(path).text
+        loaded = re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="([^"]+)"', page)
+        assert loaded == ["/vpoc-reports/static/site.css", "/vpoc-reports/static/tables.js"]
+        assert "<style" not in page
+        assert not re.search(r"\son\w+=|style=", page)
+
+
+def test_page_of_a_run_by_its_folder_is_found_in_the_lake_that_the_address_names(client):
+    assert "runs/night-1/report.html" in client.get("/runs/night-1").text
+    assert client.get("/runs/night-2").status_code == 404
+    assert "demo/runs/night-2/report.html" in client.get("/runs/night-2?lake=demo").text
+    assert client.get("/?lake=other").status_code == 404
+    for run in ("%2e%2e%2fruns", "absent", "a%00b", 300 * "a"):
+        assert client.get(f"/runs/{run}").status_code == 404, run
 
 
 def test_report_is_served_and_its_scripts_can_reach_nothing(client):
@@ -193,12 +240,12 @@ def test_random_paths_get_an_ordinary_status(client):
         assert client.get(f"/{route}/{path}").status_code in (200, 403, 404), path
 
 
-def test_files_need_a_token_that_was_given_out_and_is_fresh(client, plugin, monkeypatch):
+def test_files_need_a_token_that_was_given_out_and_is_fresh(client, monkeypatch):
     address = client.get("/view/runs/night-1/report.html").request.url.path
     assert client.get(address).status_code == 200
     assert client.get(address.replace("/runs/night-1/report.html", "x/runs/night-1/report.html")).status_code == 403
     assert client.get("/page/reports/runs/night-1/report.html").status_code == 403
-    monkeypatch.setattr(plugin, "TOKEN_SECONDS", -1)
+    monkeypatch.setattr("vpoc_airflow.report_routes.TOKEN_SECONDS", -1)
     expired = client.get(address)
     assert expired.status_code == 403
     assert "Open the page from Reports again" in expired.text
@@ -212,11 +259,12 @@ def test_a_deleted_validation_is_reported_with_the_setting_that_limits_them(clie
     assert "machine.docs_limit" in gone.text
 
 
-def test_own_pages_run_no_scripts(client):
+def test_own_pages_run_the_script_of_the_package_and_no_other(client):
     for path in ("/", "/run/vpoc_nightly/night-1"):
         policy = client.get(path).headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "script" not in policy
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'self'" in policy
 
 
 def test_index_lists_runs_of_all_lakes_with_links_that_work(client, plugin):
@@ -224,8 +272,9 @@ def test_index_lists_runs_of_all_lakes_with_links_that_work(client, plugin):
     for file in ("runs/night-1/report.html", "reports/runs/night-1/gates.html", "reports/data_docs/index.html"):
         assert f'href="{plugin.PREFIX}/view/{file}"' in page
         assert client.get(f"/view/{file}").status_code == 200
-    assert "demo/runs/night-2/report.html" in page
-    assert "<h2>reports</h2>" not in page
+    assert 'href="/vpoc-reports/?lake=demo"' in page
+    assert "?lake=reports" not in page
+    assert "demo/runs/night-2/report.html" in client.get("/?lake=demo").text
 
 
 def test_index_escapes_names(client, lake):
@@ -256,7 +305,7 @@ def test_failed_run_shows_stage_contract_error_message_remedy_time_and_gates_pag
     message = "bars: 1 critical check failed <script>alert(1)</script>"
     record_failure(lake, "night-1", "gate_bars", label="ESH25", error="GateFailedError", message=message, exit_code=3)
     page = client.get("/run/vpoc_nightly/night-1").text
-    row = page[page.index("<table class=") : page.index("</table>")]
+    row = page[page.index("<tbody") : page.index("</table>")]
     for shown in (
         "gate_bars",
         "ESH25",
@@ -265,7 +314,7 @@ def test_failed_run_shows_stage_contract_error_message_remedy_time_and_gates_pag
         "Open the gates page",
     ):
         assert shown in row
-    assert re.search(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d</td>", row)
+    assert re.search(r'title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC">[\d-]+ \d\d:\d\d C[DS]T</time></td>', row)
     assert 'href="/vpoc-reports/view/reports/runs/night-1/gates.html">gates page</a>' in row
     assert "<script>alert" not in page
     assert 'http-equiv="refresh"' not in page, "a failed run does not reload"
@@ -321,7 +370,7 @@ def test_page_of_a_running_training_shows_its_curves_and_reloads(client, lake):
     assert re.search(r'<polyline class="validation"[^>]* points="[\d.]+,[\d.]+ [\d.]+,[\d.]+"', page)
     assert "http://" not in page
     assert "https://" not in page
-    assert "src=" not in page
+    assert page.count("src=") == 1, "the script of the tables"
     (folder / "training_result.json").write_text("{}")
     (folder / "report.html").write_text("done")
     after = client.get("/run/vpoc_nightly/night-4").text
@@ -367,6 +416,6 @@ def test_the_pages_of_a_run_import_nothing_heavy():
     # a fresh process: this one may have imported anything
     heavy = ("torch", "pandas", "polars", "numba", "great_expectations", "mlflow", "matplotlib")
     loaded = f"[name for name in {heavy!r} if name in sys.modules]"
-    program = f"import json, sys, vpoc_airflow.run_page; print(json.dumps({loaded}))"
+    program = f"import json, sys, vpoc_ml.reports.run_state; print(json.dumps({loaded}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

@@ -127,7 +127,11 @@ def parse_progress(line: object) -> ProgressRecord:
 def read_progress(run_dir: Path) -> list[ProgressRecord]:
     """Return the records of ``progress.jsonl``, none without the file. An incomplete last line is left out."""
     path = run_dir / PROGRESS
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return progress_records(path.read_text(encoding="utf-8") if path.is_file() else "")
+
+
+def progress_records(text: str) -> list[ProgressRecord]:
+    """Return the records in the content of ``progress.jsonl``. An incomplete last line is left out."""
     lines = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
     return [_ADAPTER.validate_json(line) for line in lines if line]
 

@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,28 @@ class LocalStorage:
                     found[path.relative_to(self.root).as_posix()] = file_version_token(path)
         return found
 
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """Return key and time of the last write (UTC) of every file below the folder ``prefix``; no hidden ones."""
+        times: dict[str, datetime] = {}
+        for folder, names, files in os.walk(self.root / prefix):
+            names[:] = [name for name in names if name not in HIDDEN]
+            for name in files:
+                path = Path(folder, name)
+                if _is_hidden(name):
+                    continue
+                with suppress(FileNotFoundError):  # a running stage may have replaced or removed it
+                    seconds = path.stat().st_mtime
+                    times[path.relative_to(self.root).as_posix()] = datetime.fromtimestamp(seconds, UTC)
+        return times
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below the folder ``prefix``, sorted; hidden ones are left out."""
+        try:
+            with os.scandir(self.root / prefix) as found:
+                return sorted(each.name for each in found if each.is_dir() and not _is_hidden(each.name))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
 
 class ObjectStorage:
     """A prefix of an object store. Listings are never cached: other machines write too.
@@ -152,12 +175,20 @@ class ObjectStorage:
 
     def version_tokens(self, prefix: str) -> dict[str, str]:
         """Return key and version token of every object below the folder ``prefix``; hidden ones are left out."""
+        return {each["path"]: _version_token(each) for each in self._list(prefix)}
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """Return key and time of the last write (UTC) of every object below the folder ``prefix``; no hidden ones."""
+        return {each["path"]: each["last_modified"] for each in self._list(prefix)}
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below the folder ``prefix``, sorted; hidden ones are left out."""
         import obstore
 
         with self._requests():
-            listed = [each for block in obstore.list(self._store, prefix or None) for each in block]
-        visible = (each for each in listed if not any(map(_is_hidden, each["path"].split("/"))))
-        return {each["path"]: _version_token(each) for each in visible}
+            found = obstore.list_with_delimiter(self._store, prefix or None)["common_prefixes"]
+        names = (each.rstrip("/").rpartition("/")[2] for each in found)
+        return sorted(name for name in names if not _is_hidden(name))
 
     def read_versioned(self, key: str) -> tuple[bytes, UpdateVersion] | None:
         """Return the content of ``key`` and the version that ``write_if`` expects; None when there is none."""
@@ -198,6 +229,14 @@ class ObjectStorage:
                     ) from error
             raise
         return _version(written)
+
+    def _list(self, prefix: str) -> list[ObjectMeta]:
+        """Return what the store says of every object below the folder ``prefix``; hidden ones are left out."""
+        import obstore
+
+        with self._requests():
+            listed = [each for block in obstore.list(self._store, prefix or None) for each in block]
+        return [each for each in listed if not any(map(_is_hidden, each["path"].split("/")))]
 
     @contextmanager
     def _requests(self) -> Iterator[None]:

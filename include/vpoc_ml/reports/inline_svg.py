@@ -1,11 +1,16 @@
-"""Small SVG images written as text: a histogram, a path. No library, no identifiers, reproducible to the byte."""
+"""SVG images written as text: small ones for stored pages, charts for the pages under *Reports*.
+
+No library, no identifiers, reproducible to the byte. A chart has no colours of its own: its elements have classes, and
+``site.css`` gives them the colours of the light or the dark page. Beside the image it has its data as a table.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 
@@ -15,6 +20,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette: distinguishable with any colour vision, and by its greys in print.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 GREY, INK, PALE = "#9AA3AD", "#1F2933", "#E4E7EB"
+Tone = Literal["good", "warning", "bad", "info", "none"]
+"""Meaning of a colour; never the only carrier of it."""
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 640, 56, 8, 8, 22
+"""Size of a chart and the room around its plot, pixels."""
 
 
 def histogram_svg(counts: Sequence[int], label: str, width: int = 120, height: int = 28) -> str:
@@ -131,4 +140,203 @@ def _svg(width: int, height: int, label: str, body: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" aria-label="{escape(label)}" font-family="sans-serif" font-size="10">{body}</svg>'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart: its SVG, and its data as a table.
+
+    Attributes:
+        title: what it shows, with the unit.
+        svg: the image; all text in it is escaped.
+        columns: titles of the table.
+        rows: cells of the table, as text.
+    """
+
+    title: str
+    svg: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A horizontal line of a chart, such as the limit of a check."""
+
+    value: float
+    label: str
+    tone: Tone = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A coloured cell of a strip: ``mark`` is its letter, ``label`` says what it means, ``url`` may be ""."""
+
+    tone: Tone
+    mark: str
+    label: str
+    url: str = ""
+
+
+def line_chart(
+    title: str,
+    labels: Sequence[str],
+    lines: Mapping[str, Sequence[float | None]],
+    thresholds: Sequence[Threshold] = (),
+    band: tuple[str, Sequence[float | None], Sequence[float | None]] | None = None,
+    height: int = 200,
+) -> Chart:
+    """Return lines over common labels, with thresholds and one band.
+
+    Args:
+        title: What the chart shows, with the unit.
+        labels: Text of each point on the horizontal axis, (n,).
+        lines: Values by name, each (n,); None or a value that is not finite breaks the line. Up to four lines have a
+            colour and a dash of their own.
+        thresholds: Horizontal lines, inside the vertical range.
+        band: Name, lower and upper limits, each (n,); None leaves a gap.
+        height: Height in pixels.
+    """
+    limits = [] if band is None else [*band[1], *band[2]]
+    every = [*(value for line in lines.values() for value in line), *limits, *(each.value for each in thresholds)]
+    low, high = _range([value for value in every if value is not None and math.isfinite(value)])
+    xs = [LEFT + (WIDTH - LEFT - RIGHT) * (k + 0.5) / max(len(labels), 1) for k in range(len(labels))]
+
+    def y(value: float) -> float:
+        return height - BOTTOM - (height - TOP - BOTTOM) * (value - low) / (high - low)
+
+    body = _axes(low, high, labels, xs, height)
+    if band is not None:
+        for part in _unbroken(xs, *band[1:]):
+            outline = [f"{_short(x)} {_short(y(lower))}" for x, lower, _ in part]
+            outline += [f"{_short(x)} {_short(y(upper))}" for x, _, upper in reversed(part)]
+            body += f'<path class="band" d="M{"L".join(outline)}Z"/>'
+    for each in thresholds:
+        at = _short(y(each.value))
+        body += f'<path class="limit {each.tone}" d="M{LEFT} {at}H{WIDTH - RIGHT}"/>'
+        above = _short(y(each.value) - 3)
+        body += f'<text x="{WIDTH - RIGHT}" y="{above}" text-anchor="end">{escape(each.label)}</text>'
+    for number, line in enumerate(lines.values()):
+        for part in _unbroken(xs, line):
+            path = "L".join(f"{_short(x)} {_short(y(value))}" for x, value in part)
+            shape = f"M{path}" if len(part) > 1 else f"M{path}h.1"
+            body += f'<path class="line line{number % 4}" d="{shape}"/>'
+    columns = ("", *lines, *((f"{band[0]}, from", f"{band[0]}, to") if band else ()))
+    values = [*lines.values(), *(band[1:] if band else ())]
+    rows = tuple((label, *(_text(value[k]) for value in values)) for k, label in enumerate(labels))
+    names = ", ".join([*lines, *(f"{each.label} at {three_digits(each.value)}" for each in thresholds)])
+    return Chart(title, _chart(height, title, names, body), columns, rows)
+
+
+def bar_chart(
+    title: str, labels: Sequence[str], values: Sequence[float | None], tones: Sequence[Tone] = (), height: int = 160
+) -> Chart:
+    """Return one bar per label, from zero; a value that is None or not finite has no bar.
+
+    Args:
+        title: What the chart shows, with the unit.
+        labels: Text of each bar, (n,).
+        values: Length of each bar, (n,).
+        tones: Colour of each bar, (n,); empty: all the same.
+        height: Height in pixels.
+    """
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    low, high = _range([0.0, *finite])
+    each = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
+    xs = [LEFT + each * (k + 0.5) for k in range(len(labels))]
+    scale = (height - TOP - BOTTOM) / (high - low)
+    zero = height - BOTTOM + scale * low
+    body = _axes(low, high, labels, xs, height)
+    for k, value in enumerate(values):
+        if value is None or not math.isfinite(value):
+            continue
+        y, tall = _short(zero - scale * max(value, 0.0)), _short(scale * abs(value))
+        x, wide = _short(xs[k] - 0.4 * each), f"{0.8 * each:.2f}"
+        tone = tones[k] if tones else "info"
+        shown = f"<title>{escape(labels[k])}: {_text(value)}</title>"
+        body += f'<rect class="fill {tone}" x="{x}" y="{y}" width="{wide}" height="{tall}">{shown}</rect>'
+    rows = tuple((label, _text(value)) for label, value in zip(labels, values, strict=True))
+    return Chart(title, _chart(height, title, f"{len(labels)} bars", body), ("", "value"), rows)
+
+
+def heat_map(
+    title: str, rows: Sequence[str], columns: Sequence[str], tones: Sequence[Sequence[Tone]], words: Mapping[Tone, str]
+) -> Chart:
+    """Return a grid of coloured cells: one row per name, one column per label.
+
+    Args:
+        title: What the chart shows.
+        rows: Name of each row, (m,).
+        columns: Label of each column, (n,).
+        tones: Colour of each cell, (m, n).
+        words: What each colour means; the text of the cells in the table.
+    """
+    left, size = 190, 14
+    each = min(24.0, (WIDTH - left - RIGHT) / max(len(columns), 1))
+    height, body = TOP + size * len(rows) + BOTTOM, ""
+    paths: dict[Tone, str] = {}
+    for m, line in enumerate(tones):
+        for n, tone in enumerate(line):
+            x, y = _short(left + each * n), TOP + size * m
+            paths[tone] = paths.get(tone, "") + f"M{x} {y}h{max(each - 1, 1):.1f}v{size - 1}h-{max(each - 1, 1):.1f}z"
+    body += "".join(f'<path class="fill {tone}" d="{path}"/>' for tone, path in paths.items())
+    for m, name in enumerate(rows):
+        shown = name if len(name) <= 28 else f"{name[:27]}…"
+        body += f'<text x="{left - 6}" y="{TOP + size * m + 10}" text-anchor="end">{escape(shown)}</text>'
+    body += _x_labels(columns, [left + each * (n + 0.5) for n in range(len(columns))], height)
+    cells = tuple((name, *(words[tone] for tone in line)) for name, line in zip(rows, tones, strict=True))
+    legend = ", ".join(words[tone] for tone in paths)
+    return Chart(title, _chart(height, title, legend, body), ("", *columns), cells)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a vertical range around the values, never empty."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if low == high:
+        pad = abs(low) or 1.0
+        return (low, low + pad) if low == 0 else (low - pad, low + pad)
+    return low, high + 0.08 * (high - low)
+
+
+def _axes(low: float, high: float, labels: Sequence[str], xs: Sequence[float], height: int) -> str:
+    """Return three lines of the grid with their values, and the first, middle and last label."""
+    body = ""
+    for part in (0.0, 0.5, 1.0):
+        value = low + part * (high - low)
+        y = _short(height - BOTTOM - part * (height - TOP - BOTTOM))
+        body += f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>'
+        body += f'<text x="{LEFT - 5}" y="{_short(float(y) + 4)}" text-anchor="end">{three_digits(value)}</text>'
+    return body + _x_labels(labels, xs, height)
+
+
+def _x_labels(labels: Sequence[str], xs: Sequence[float], height: int) -> str:
+    last = len(labels) - 1
+    body = ""
+    for k in sorted({0, last // 2, last} if last >= 0 else ()):
+        anchor = "middle" if 0 < k < last or last == 0 else "end" if k else "start"
+        body += f'<text x="{_short(xs[k])}" y="{height - 6}" text-anchor="{anchor}">{escape(labels[k])}</text>'
+    return body
+
+
+def _unbroken(xs: Sequence[float], *series: Sequence[float | None]) -> list[list[tuple[float, ...]]]:
+    """Return the stretches of points at which every series has a finite value."""
+    parts: list[list[tuple[float, ...]]] = [[]]
+    for x, *found in zip(xs, *series, strict=True):
+        point = tuple(value for value in found if value is not None and math.isfinite(value))
+        if len(point) == len(found):
+            parts[-1].append((x, *point))
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
+
+
+def _text(value: float | None) -> str:
+    return "n/a" if value is None or not math.isfinite(value) else three_digits(value)
+
+
+def _chart(height: int, title: str, description: str, body: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"<desc>{escape(description)}</desc>{body}</svg>"
     )

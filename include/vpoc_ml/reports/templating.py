@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -11,8 +12,9 @@ from markupsafe import Markup
 
 from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.artifacts.training_progress import ProgressRecord
+from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.registry.promotion import odds
-from vpoc_ml.reports.inline_svg import histogram_svg, loss_curves_svg, three_digits
+from vpoc_ml.reports.inline_svg import Chart, histogram_svg, loss_curves_svg, three_digits
 from vpoc_ml.reports.sentences import verdict_on
 
 NO_VALUE = "n/a"
@@ -44,9 +46,37 @@ def environment() -> Environment:
         "spark": _spark,
         "loss_curves": _loss_curves,
         "odds": odds,
+        "chicago": _chicago,
+        "age": _or_no_value(age),
+        "chart": _chart,
         "verdict_on": lambda gain: verdict_on(_as_interval(gain)),
     }
     return made
+
+
+def age(span: timedelta) -> str:
+    """Return a span of time in words, such as ``3 h``, ``45 min`` or ``12 days``."""
+    minutes = max(round(span.total_seconds() / 60), 0)
+    for unit, size in (("days", 1440), ("h", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {unit}"
+    return f"{minutes} min"
+
+
+def _chicago(value: datetime | str | None, form: str = "%Y-%m-%d %H:%M %Z") -> str:
+    """Return an aware time, or its ISO text, in Chicago time; the page shows UTC on hover."""
+    if value is None:
+        return NO_VALUE
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    utc = at.astimezone(UTC)
+    words = f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{at.astimezone(CHICAGO):{form}}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(*words)
+
+
+def _chart(chart: Chart, opened: bool = False) -> str:
+    """Return a chart as a figure, with its data as a table below it."""
+    shown: Markup = Markup(render("chart.html", chart=chart, svg=Markup(chart.svg), opened=opened))  # noqa: S704
+    return shown
 
 
 def _or_no_value(show: Callable[[Any], str]) -> Callable[[Any], str]:

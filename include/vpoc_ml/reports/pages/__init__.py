@@ -1,0 +1,1 @@
+"""The pages under *Reports*, one module each; ``table.py`` lists them."""

@@ -1,0 +1,19 @@
+"""Every page under *Reports*. A new page is one row here, and its titles appear in the navigation in this order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vpoc_ml.reports.pages.run import StoredRunQuery, stored_run_page
+from vpoc_ml.reports.pages.runs import runs_page
+from vpoc_ml.reports.site import Page, Query
+
+PAGES: tuple[Page[Any], ...] = (
+    Page("/", Query, runs_page, title="Runs"),
+    Page("/runs/{run}", StoredRunQuery, stored_run_page),
+)
+
+
+def navigation() -> tuple[tuple[str, str], ...]:
+    """Return title and path of the pages that the navigation shows."""
+    return tuple((page.title, page.path) for page in PAGES if page.title)
