@@ -52,14 +52,14 @@ def test_a_gate_without_checks_has_not_passed(verdict_of):
 
 
 def test_an_exception_in_a_check_is_critical_at_any_severity(verdict_of, monkeypatch):
-    original = validate.ExpectMeasurementWithinLimit._validate
+    original = validate.ExpectChecksWithinLimits._validate
 
     def explode(self, *args, **kwargs):
         if self.check == "b":
             raise ZeroDivisionError("boom")
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(validate.ExpectMeasurementWithinLimit, "_validate", explode)
+    monkeypatch.setattr(validate.ExpectChecksWithinLimits, "_validate", explode)
     checks = [Check("a", "x", "none"), Check("b", "x", "none", None, warn_if=NONE)]
     verdict = verdict_of(checks, [Measurement("ESH25", "x", name, 0, 10) for name in "ab"])
     assert [(f.check, f.severity) for f in verdict.failures] == [("b", "critical")]

@@ -69,6 +69,8 @@ class Limit:
 
 NONE = Limit(count=0)
 """No defect is allowed."""
+NOT_MEASURED = "not counted"
+"""Note of a check that no measurement answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,10 @@ from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.quality import history
-from vpoc_ml.quality.checks import ContractFacts, GateInput, MarketFacts
+from vpoc_ml.quality.checks import NOT_MEASURED, ContractFacts, GateInput, MarketFacts
 from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, neighbours, training_set_gate, vix_dates
 from vpoc_ml.quality.rules.bars_gate import Quote
 from vpoc_ml.quality.rules.features_gate import FeatureBounds
-
-NOT_MEASURED = "not counted"
 
 
 def validate_bars(

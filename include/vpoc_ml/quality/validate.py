@@ -1,8 +1,12 @@
-"""Great Expectations validates the measurements of a gate: one expectation per rule, one validation per gate.
+"""Great Expectations validates the measurements of a gate: one expectation per check and severity, one validation per
+gate.
 
-Great Expectations never receives the data themselves, only one row per contract, column and check. Every gate uses
-its own ephemeral context. Gates of parallel tasks therefore share only the folder of results, in which every file is
-written atomically under its own name. ``reports.gate_pages.publish_data_docs`` builds the Data Docs from that folder.
+An expectation costs about 3 ms, and a gate has hundreds of columns with a check each. Every expectation therefore
+covers all columns and contracts of its check; its result lists those that broke their limit, with count and first rows.
+
+Great Expectations never receives the data themselves, only one row per contract, column, check and severity. Every gate
+uses its own ephemeral context. Gates of parallel tasks therefore share only the folder of results, in which every file
+is written atomically under its own name. ``reports.gate_pages.publish_data_docs`` builds the Data Docs from them.
 
 Importing this module imports great_expectations, which takes seconds: import it inside a function.
 """
@@ -10,9 +14,11 @@ Importing this module imports great_expectations, which takes seconds: import it
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,12 +40,29 @@ from great_expectations.expectations.expectation import BatchExpectation
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
-from vpoc_ml.artifacts.gate_report import describe, safe_name
+from vpoc_ml.artifacts.gate_report import ALL, describe, safe_name
 from vpoc_ml.lake.atomic import write_text
-from vpoc_ml.quality.checks import GateInput, Limit, Measurement, Rule
+from vpoc_ml.quality.checks import NOT_MEASURED, GateInput, Limit, Measurement, Rule
 
 DATASOURCE = "measurements"
-METRIC = "table.vpoc_measurements"
+METRIC = "table.vpoc_limits"
+COLUMNS = [
+    "check",
+    "severity",
+    "contract",
+    "column",
+    "max_count",
+    "max_share",
+    "count",
+    "rows",
+    "share",
+    "unit",
+    "text",
+]
+TEXTS = 2
+"""Different limits that the description of an expectation names."""
+SHOWN = 20
+"""Broken limits that a page of the Data Docs shows for a check; the stored result has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +74,8 @@ class RuleResult:
     error: str = ""
 
 
-class MeasurementLookup(TableMetricProvider):  # type: ignore[misc]
-    """All measurements of the batch by (contract, column, check), computed once for all expectations."""
+class LimitLookup(TableMetricProvider):  # type: ignore[misc]
+    """The rows of the batch by (check, severity), computed once for all expectations."""
 
     metric_name = METRIC
 
@@ -64,22 +87,25 @@ class MeasurementLookup(TableMetricProvider):  # type: ignore[misc]
         metric_value_kwargs: dict[str, Any],
         metrics: dict[str, Any],
         runtime_configuration: dict[str, Any],
-    ) -> dict[tuple[str, str, str], dict[str, Any]]:
+    ) -> dict[tuple[str, str], list[Any]]:
         frame, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
-        return {(row["contract"], row["column"], row["check"]): row for row in frame.to_dict("records")}
+        rows = defaultdict(list)
+        for row in frame.itertuples(index=False):
+            rows[row.check, row.severity].append(row)
+        return rows
 
 
-class ExpectMeasurementWithinLimit(BatchExpectation):  # type: ignore[misc]
-    """Expect the defects of one column to stay within a limit in every contract; a missing measurement fails."""
+class ExpectChecksWithinLimits(BatchExpectation):  # type: ignore[misc]
+    """Expect the defects that one check counts to stay within the limit of every contract and column.
 
-    column: str
+    A missing measurement fails. ``columns`` are listed on the page of the suite.
+    """
+
     check: str
-    contracts: list[str]
-    max_count: int | None = None
-    max_share: float | None = None
+    columns: list[str]
 
     metric_dependencies: ClassVar[tuple[str, ...]] = (METRIC,)
-    success_keys: ClassVar[tuple[str, ...]] = ("column", "check", "contracts", "max_count", "max_share")
+    success_keys: ClassVar[tuple[str, ...]] = ("check", "columns")
 
     def _validate(
         self,
@@ -87,29 +113,42 @@ class ExpectMeasurementWithinLimit(BatchExpectation):  # type: ignore[misc]
         runtime_configuration: dict[str, Any] | None = None,
         execution_engine: Any = None,
     ) -> dict[str, Any]:
-        limit = Limit(self.max_count, self.max_share)
-        found = {code: metrics[METRIC].get((code, self.column, self.check)) for code in self.contracts}
-        broken = [code for code, row in found.items() if row is None or limit.breached(row["count"], row["share"])]
-        measured = [row for row in found.values() if row is not None]
-        bad, rows = sum(int(row["count"]) for row in measured), sum(int(row["rows"]) for row in measured)
-        texts = {code: "not counted" if row is None else row["text"] for code, row in found.items()}
-        unit = measured[0]["unit"] if measured else "rows"
-        where = f"{len(self.contracts)} contracts; limit broken in {len(broken)}"
+        rows = metrics[METRIC].get((self.check, self.severity.value), [])
+        counted = [row for row in rows if row.text != NOT_MEASURED]
+        broken = [
+            (row.contract, row.column, row.text)
+            for row in rows
+            if row.text == NOT_MEASURED or Limit(row.max_count, row.max_share).breached(row.count, row.share)
+        ]
+        bad, of = int(sum(row.count for row in counted)), int(sum(row.rows for row in counted))
+        found = describe(bad, of, counted[0].unit if counted else "rows")
+        contracts, columns = ({getattr(row, name) for row in rows} for name in ("contract", "column"))
+        where = f"{len(contracts)} contracts, {len(columns)} columns"
         return {
-            "success": bool(found) and not broken,
+            "success": bool(rows) and not broken,
             "result": {
-                "observed_value": f"{describe(bad, rows, unit)} in {where}",
-                "element_count": rows,
+                "observed_value": f"{found} in {where}; limit broken in {len(broken)} of {len(rows)}",
+                "element_count": of,
                 "unexpected_count": bad if broken else 0,
-                "unexpected_percent": 100.0 * bad / rows if rows else 0.0,
-                "partial_unexpected_list": [f"{code}: {texts[code]}" for code in broken[:20]],
-                "details": {"contracts": broken},
+                "unexpected_percent": 100.0 * bad / of if of else 0.0,
+                "partial_unexpected_list": [f"{code} {column}: {text}" for code, column, text in broken[:SHOWN]],
+                "details": {"broken": [list(row) for row in broken]},
             },
         }
 
 
+class ExpectMeasurementWithinLimit(ExpectChecksWithinLimits):
+    """The expectation in results of earlier versions, one per column and severity; the Data Docs still show them."""
+
+    columns: list[str] = []  # noqa: RUF012 - a field of pydantic, which copies it
+    column: str
+    contracts: list[str]
+    max_count: int | None = None
+    max_share: float | None = None
+
+
 class ExpectTallyWithinLimit(ExpectMeasurementWithinLimit):
-    """The name of the expectation in results that the previous release stored; the Data Docs still show them."""
+    """An earlier name of the same expectation."""
 
 
 def validate(gate_input: GateInput, *, run: str, now: datetime, folder: Path) -> tuple[list[RuleResult], str]:
@@ -124,22 +163,23 @@ def validate(gate_input: GateInput, *, run: str, now: datetime, folder: Path) ->
     Returns:
         One result per rule, and the path of the gate's page below the Data Docs folder.
     """
-    gate, rules = gate_input.gate, [rule for check in gate_input.checks for rule in check.rules(gate_input.contracts)]
+    rules = [rule for check in gate_input.checks for rule in check.rules(gate_input.contracts)]
+    groups: dict[tuple[str, str], list[Rule]] = defaultdict(list)
+    for rule in rules:
+        groups[rule.check, rule.severity].append(rule)
+    gate = gate_input.gate
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(), progress_bars=ProgressBarsConfig(globally=False)
     )
     context = gx.get_context(mode="ephemeral", project_config=config)
     expectations = [
-        ExpectMeasurementWithinLimit(
-            column=rule.column,
-            check=rule.check,
-            contracts=list(rule.contracts),
-            max_count=rule.limit.count,
-            max_share=rule.limit.share,
-            severity=rule.severity,
-            description=f"[{rule.severity.upper()}] {rule.check}: {rule.expected}{rule.limit.text}",
+        ExpectChecksWithinLimits(
+            check=check,
+            columns=list(dict.fromkeys(rule.column for rule in group)),
+            severity=severity,
+            description=f"[{severity.upper()}] {check}: {_expected(group)}",
         )
-        for rule in rules
+        for (check, severity), group in groups.items()
     ]
     suite = context.suites.add(gx.ExpectationSuite(name=gate, expectations=expectations))
     asset = context.data_sources.add_pandas(DATASOURCE).add_dataframe_asset(gate)
@@ -147,7 +187,7 @@ def validate(gate_input: GateInput, *, run: str, now: datetime, folder: Path) ->
     validation = context.validation_definitions.add(gx.ValidationDefinition(name=gate, data=batch, suite=suite))
     run_id = RunIdentifier(run_name=safe_name(run), run_time=now)
     result = validation.run(
-        batch_parameters={"dataframe": _batch(gate_input.measurements)},
+        batch_parameters={"dataframe": _batch(rules, gate_input.measurements)},
         run_id=run_id,
         result_format={"result_format": "SUMMARY"},
     )
@@ -172,33 +212,52 @@ def match_results(rules: Sequence[Rule], result: Any) -> list[RuleResult]:
     """Return one result per rule; a rule that raised an exception, or has no result, is broken in every contract."""
     answers = {}
     for answer in result.results:
-        kwargs = answer.expectation_config.kwargs
-        answers[kwargs["column"], kwargs["check"], answer.expectation_config.severity.value] = answer
-    results = []
-    for rule in rules:
-        answer = answers.get((rule.column, rule.check, rule.severity))
-        if answer is None:
-            results.append(RuleResult(rule, rule.contracts, "no result"))
-            continue
+        config = answer.expectation_config
         info = answer.exception_info or {}
         entries = [info] if "raised_exception" in info else info.values()  # nested when a metric raised it
         raised = [entry for entry in entries if entry.get("raised_exception")]
         error = str(raised[0].get("exception_message") or "exception without message") if raised else ""
-        broken = rule.contracts
-        if not error:
-            broken = () if answer.success else tuple(answer.result["details"]["contracts"])
-        results.append(RuleResult(rule, broken, error))
+        broken: dict[str, list[str]] = defaultdict(list)
+        for contract, column, _ in [] if error or answer.success else answer.result["details"]["broken"]:
+            broken[column].append(contract)
+        answers[config.kwargs["check"], config.severity.value] = error, broken
+    results = []
+    for rule in rules:
+        error, broken = answers.get((rule.check, rule.severity), ("no result", {}))
+        results.append(RuleResult(rule, rule.contracts if error else tuple(broken.get(rule.column, ())), error))
     return results
 
 
-def _batch(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """Return one row per measurement; ``text`` is its description in the Data Docs."""
-    rows = []
-    for each in measurements:
-        values = [*(f" = {value:g}" for value in each.values if value == value), *([""] * len(each.first))]
-        firsts = [f"{when.isoformat()}{value}" for when, value in zip(each.first, values, strict=False)]
-        first = f"first {', '.join(firsts)}" if firsts else ""
-        text = " ".join(filter(None, [describe(each.count, each.rows, each.unit), each.note, first]))
-        share = each.share
-        rows.append((each.contract, each.column, each.check, each.count, each.rows, share, each.unit, text))
-    return pd.DataFrame(rows, columns=["contract", "column", "check", "count", "rows", "share", "unit", "text"])
+def _expected(group: Sequence[Rule]) -> str:
+    """Return what a check expects of its columns, as the Data Docs show it."""
+    texts = list(dict.fromkeys(rule.expected + rule.limit.text for rule in group))
+    more = f"; and {len(texts) - TEXTS} more limits" if len(texts) > TEXTS else ""
+    columns = len({rule.column for rule in group} - {ALL})
+    return "; ".join(texts[:TEXTS]) + more + (f" - {columns} columns" if columns > 1 else "")
+
+
+def _batch(rules: Sequence[Rule], measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """Return one row per rule and contract (``COLUMNS``).
+
+    count, rows and share are NaN where nothing was measured. A limit that does not exist is infinite. ``text`` is the
+    description of the defects in the Data Docs.
+    """
+    measured = {(each.contract, each.column, each.check): each for each in measurements}
+    rows: list[tuple[object, ...]] = []
+    for rule in rules:
+        limits = [inf if limit is None else limit for limit in (rule.limit.count, rule.limit.share)]
+        for contract in rule.contracts:
+            each = measured.get((contract, rule.column, rule.check))
+            found: tuple[object, ...] = (nan, nan, nan, "rows", NOT_MEASURED)
+            if each is not None:
+                found = (each.count, each.rows, each.share, each.unit, _text(each, rule) if each.count else "")
+            rows.append((rule.check, rule.severity, contract, rule.column, *limits, *found))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _text(found: Measurement, rule: Rule) -> str:
+    values = [*(f" = {value:g}" for value in found.values if value == value), *([""] * len(found.first))]
+    firsts = [f"{when.isoformat()}{value}" for when, value in zip(found.first, values, strict=False)]
+    first = f"first {', '.join(firsts)}" if firsts else ""
+    expected = f"(expected {rule.expected}{rule.limit.text})"
+    return " ".join(filter(None, [describe(found.count, found.rows, found.unit), found.note, first, expected]))
