@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -61,10 +62,19 @@ def test_gates_page_shows_count_share_and_first_timestamps(site):
         assert part in text
 
 
-def test_results_of_the_previous_release_get_their_pages(world, validated):
+@pytest.mark.parametrize("name", ["expect_measurement_within_limit", "expect_tally_within_limit"])
+def test_results_of_earlier_releases_get_their_pages(world, validated, name):
+    """They have one expectation per column and severity, and the details of a result are the contracts."""
     validated("bars", world.bars, name="old")
     for stored in (world.reports / "gx").rglob("*.json"):
-        stored.write_text(stored.read_text().replace("expect_measurement_within_limit", "expect_tally_within_limit"))
+        content = json.loads(stored.read_text())
+        configs = content.get("expectations") or [each["expectation_config"] for each in content["results"]]
+        for config in configs:
+            config["kwargs"] |= {"column": "close", "contracts": ["ESH25"], "max_count": 0}
+            config["type"] = name
+        for each in content.get("results", ()):
+            each["result"]["details"] = {"contracts": []}
+        stored.write_text(json.dumps(content))
     publish_data_docs(world.reports)
     (page,) = (world.reports / "data_docs" / "validations").rglob("*.html")
     assert "no row in quarantine" in page.read_text()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vpoc_ml.quality import validate
+from vpoc_ml.quality import history, validate
 from vpoc_ml.quality.checks import NONE, Check, GateInput, Limit, Measurement
 from vpoc_ml.quality.gates import validate_and_store
 
@@ -106,6 +106,32 @@ def test_stored_result_is_strict_json_with_names_and_severities(world, verdict_o
     assert expectation["severity"] == "critical"
     assert expectation["description"] == "[CRITICAL] a: no infinity"
     assert "inf" in json.dumps(result["results"][0]["result"]["partial_unexpected_list"])
+
+
+def test_one_expectation_covers_the_columns_and_contracts_of_a_check(world, verdict_of):
+    columns, contracts = [f"x{n}" for n in range(30)], ("ESH25", "ESM25")
+    checks = [Check("a", name, "none", Limit(share=0.5), warn_if=Limit(count=1)) for name in columns]
+    worse = {("ESH25", "x3"): 2, ("ESM25", "x7"): 9, ("ESM25", "x8"): 1}
+    measurements = [
+        Measurement(code, name, "a", worse.get((code, name), 0), 10, (world.now,) * (name == "x7"))
+        for name in columns
+        for code in contracts
+    ]
+    verdict = verdict_of(checks, measurements, contracts)
+    found = {(f.contract, f.column): (f.severity, f.count, f.share) for f in verdict.failures}
+    assert found == {("ESH25", "x3"): ("warning", 2, 0.2), ("ESM25", "x7"): ("critical", 9, 0.9)}
+    assert verdict.checks == 60
+    assert history.scan(world.reports).collect().height == 60
+    (stored,) = (world.reports / "gx" / "validations").rglob("*.json")
+    critical, warning = json.loads(stored.read_text())["results"]
+    assert [critical["expectation_config"]["severity"], warning["expectation_config"]["severity"]] == [
+        "critical",
+        "warning",
+    ]
+    assert [row[:2] for row in critical["result"]["details"]["broken"]] == [["ESM25", "x7"]]
+    assert [row[:2] for row in warning["result"]["details"]["broken"]] == [["ESH25", "x3"], ["ESM25", "x7"]]
+    (line,) = critical["result"]["partial_unexpected_list"]
+    assert line.startswith("ESM25 x7: 9 of 10 rows (90.0000%) first 2026-11-20T02:00:00+00:00 (expected none")
 
 
 def test_validation_prints_nothing(verdict_of, capfd):
