@@ -106,6 +106,10 @@ class Site:
             fields.setdefault(LAKE, self.name)
         return f"{self.base}{path}" + (f"?{urlencode(fields)}" if fields else "")
 
+    def airflow_url(self, path: str) -> str:
+        """Return the URL of a page of Airflow itself; a link to it needs ``target="_top"``: pages lie in a frame."""
+        return f"{self.base.rpartition('/')[0]}{path}"
+
     def file_url(self, key: str) -> str:
         """Return the URL of a stored page of the lake."""
         return f"{self.base}/view/{quote(f'{self.name}/{key}' if self.name else key)}"

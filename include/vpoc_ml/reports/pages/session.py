@@ -73,8 +73,8 @@ def session_bars(site: Site, query: BarsQuery) -> Download:
 def profiled_contracts(lake: Lake) -> list[str]:
     """Return the codes of the contracts that have sessions in the lake, by instrument and delivery month."""
     found: list[Contract] = []
-    for symbol in lake.storage.folders("sessions"):
-        keys = lake.storage.written(layout.contract_folder("sessions", symbol))
+    for symbol in lake.storage.folders(layout.SESSIONS):
+        keys = lake.storage.written(layout.contract_folder(layout.SESSIONS, symbol))
         names = (key.rsplit("/", 1)[-1] for key in keys)
         found += [parse_contract(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")]
     return [contract.code for contract in sorted(found)]
