@@ -156,7 +156,7 @@ def test_only_thresholds_of_gates_and_of_the_promotion_rule_are_computed_in_sett
         for each in node.body
         if isinstance(each, ast.FunctionDef) and "property" in ast.unparse(ast.Module(each.decorator_list, []))
     ]
-    assert properties == ["QualityConfig.thresholds", "PromotionConfig.thresholds"]
+    assert properties == ["QualityThresholds.changed", "QualityConfig.thresholds", "PromotionConfig.thresholds"]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -85,6 +85,22 @@ def measured(tmp_path):
     return run
 
 
+@pytest.fixture
+def validated_bars(tmp_path):
+    """Return a function: bars -> the verdict of gate ``bars``."""
+    from vpoc_ml.quality.gates import validate_bars
+
+    def run(bars: pl.DataFrame):
+        margin = timedelta(days=40)
+        calendar = contract_sessions(ESH25, ES, bars["session"].min() - margin, bars["session"].max() + margin)
+        bars.write_parquet(tmp_path / "bars.parquet")
+        facts = {"ESH25": ContractFacts(tmp_path / "bars.parquet", calendar, front=FRONT)}
+        market = MarketFacts(ES.tick_size, price_range=ES.price_range)
+        return validate_bars(facts, market, run="run", reports_dir=tmp_path, now=datetime(2025, 2, 1, tzinfo=UTC))
+
+    return run
+
+
 def at(where: pl.Expr, **changed: pl.Expr) -> list[pl.Expr]:
     return [pl.when(where).then(value).otherwise(pl.col(name)).alias(name) for name, value in changed.items()]
 
@@ -128,6 +144,15 @@ DAMAGE = {
     "open and close swapped": ("opens", lambda b: b.with_columns(open="close", close="open")),
     "the file x 100": ("plausible", lambda b: b.with_columns(at(pl.lit(True), **times(100)))),
     "the file / 100": ("plausible", lambda b: b.with_columns(at(pl.lit(True), **times(0.01)))),
+    "three highs x 10": (
+        "far",
+        lambda b: b.with_columns(at(ROW.is_between(middle(b), middle(b) + 2), **times(10, ["high"]))),
+    ),
+    "half an hour of frozen prices": ("stale", lambda b: frozen(b, middle(b), 30)),
+    "half an hour without volume": (
+        "silent",
+        lambda b: b.with_columns(at(ROW.is_between(middle(b), middle(b) + 29), volume=pl.lit(0))),
+    ),
     "an hour of frozen prices": ("stale", lambda b: frozen(b, middle(b), 60)),
     "a session of frozen prices": ("stale", lambda b: frozen(b, middle(b), 1380)),
     "five sessions of frozen prices": ("stale", lambda b: frozen(b, middle(b), 5 * 1380)),
@@ -175,6 +200,28 @@ def test_the_first_bad_bars_are_named_with_their_values(market, measured):
     row = middle(market)
     bad = measured(DAMAGE["one volume of 1e12"][1](market))["outlier"]
     assert (bad.count, bad.first, bad.values) == (1, (market["ts"][row],), (1e12,))
+
+
+@pytest.mark.parametrize(("repeats", "severity"), [(9, None), (20, "warning"), (25, "critical")])
+def test_the_longest_run_of_repeated_prices_gives_the_severity(repeats, severity, market, measured, validated_bars):
+    start = middle(market)
+    failures = [each for each in validated_bars(frozen(market, start, repeats + 1)).failures if each.check == "stale"]
+    assert [each.severity for each in failures] == ([severity] if severity else [])
+    if severity:
+        begins, ends = market["ts"][start + 1], market["ts"][start + repeats]
+        assert failures[0].note == f"{begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} ({repeats} bars)"
+        assert failures[0].count == repeats
+
+
+def test_a_deferred_month_may_move_between_two_prints_of_a_data_release(measured):
+    """Consecutive minutes of a contract that hardly trades, 1.3 % apart; in a front contract that is a jump."""
+    bars = made(code="ESU25", seed=SEED)
+    row = middle(bars)
+    sparse = bars.filter((pl.int_range(pl.len()) % 200 == row % 200) | (row + 1 == ROW))
+    moved = sparse.with_columns(at(pl.col("ts") > bars["ts"][row], **times(1.013)))
+    roll = parse_contract("ESU25")
+    assert measured(moved, "ESU25", front=(roll.previous.scheduled_roll, roll.scheduled_roll)) == {}
+    assert "jump" in measured(bars.with_columns(at(row < ROW, **times(1.013))), "ESU25", front=None)
 
 
 def test_gaps_and_missing_sessions_are_reported_as_ranges(market, measured):

@@ -7,9 +7,11 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
+from vpoc_ml.config import QualityThresholds
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.quality.checks import ContractFacts, MarketFacts
 from vpoc_ml.quality.gates import raise_if_failed, validate_bars
+from vpoc_ml.reports.gate_pages import write_gates_page
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +149,44 @@ def test_vix_of_zero_or_above_150_and_unknown_vix(world, validated):
     assert (failure.count, failure.values) == (2, ("0", "151"))
     assert found(validated("bars", planted(world.bars, "vix", range(10), None)), "null", "vix").severity == "warning"
     assert found(validated("bars", planted(world.bars, "vix", range(900), None)), "null", "vix").severity == "critical"
+
+
+def test_a_copied_feature_is_found(world, validated):
+    copied = world.features.with_columns(mom=pl.col("rsi"))
+    failure = found(validated("features", copied), "duplicate")
+    assert (failure.column, failure.severity, failure.note) == ("mom", "critical", "the same values as rsi")
+
+
+def test_flags_may_agree_by_chance(world, validated):
+    flag = (pl.int_range(pl.len()) % 2).cast(pl.Float32)
+    verdict = validated("features", world.features.with_columns(rsi=flag * 50 + 25, range=flag * 50 + 25))
+    assert not [failure for failure in verdict.failures if failure.check == "duplicate"], verdict.message()
+
+
+@pytest.mark.parametrize("gate", ["bars", "features", "training-set"])
+def test_a_gate_over_zero_rows_fails(world, validated, gate):
+    frames = {"bars": world.bars, "features": world.features, "training-set": world.training}
+    verdict = validated(gate, frames[gate].clear())
+    assert not verdict.passed
+    assert found(verdict, "rows", "*").severity == "critical"
+
+
+@pytest.mark.parametrize(("gate", "column"), [("bars", "close"), ("bars", "volume"), ("bars", "vix")])
+def test_a_column_of_bars_without_a_value_fails(world, validated, gate, column):
+    empty = world.bars.with_columns(pl.lit(None, world.bars.schema[column]).alias(column))
+    verdict = validated(gate, empty)
+    assert any(f.severity == "critical" and f.column == column for f in verdict.failures), verdict.message()
+
+
+def test_changed_thresholds_show_in_verdict_and_message(world, validated):
+    verdict = validated("features", world.features, config=QualityThresholds(outlier_warn=0.4))
+    assert verdict.changed_thresholds == ("outlier_warn=0.4 (standard 0.2)",)
+    assert "Changed thresholds: outlier_warn=0.4 (standard 0.2)" in verdict.message()
+    assert not validated("features", world.features).changed_thresholds
+    page = write_gates_page(world.reports, "run1", ["features"]).read_text()
+    assert "outlier_warn" not in page, "the last verdict has the usual ones"
+    validated("features", world.features, config=QualityThresholds(outlier_warn=0.4))
+    assert "outlier_warn=0.4 (standard 0.2)" in write_gates_page(world.reports, "run1", ["features"]).read_text()
 
 
 def test_empty_file_fails(world, validated):

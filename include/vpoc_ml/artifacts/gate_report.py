@@ -55,7 +55,8 @@ class Verdict(JsonArtifact):
     """The result of one gate. Only critical failures make a gate fail.
 
     ``checks`` counts the checks made, over all contracts. ``report`` is the path or URI of the run's gates page,
-    ``data_docs`` the path of the gate's page below the Data Docs folder.
+    ``data_docs`` the path of the gate's page below the Data Docs folder. ``changed_thresholds`` are those that the
+    configuration changes, each with its usual value.
     """
 
     gate: str
@@ -65,6 +66,7 @@ class Verdict(JsonArtifact):
     failures: tuple[Failure, ...]
     report: str
     data_docs: str = ""
+    changed_thresholds: tuple[str, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -111,7 +113,8 @@ class Verdict(JsonArtifact):
         lines = [f"  {f.line()}" for f in shown[:SHOWN]]
         if len(shown) > SHOWN:
             lines.append(f"  and {len(shown) - SHOWN} more")
-        return "\n".join([head, *lines, f"Report: {self.report}"])
+        changed = [f"Changed thresholds: {', '.join(self.changed_thresholds)}"] if self.changed_thresholds else []
+        return "\n".join([head, *lines, *changed, f"Report: {self.report}"])
 
 
 def safe_name(run: str) -> str:

@@ -512,6 +512,19 @@ class QualityThresholds(Section):
     soft_range_warn: Share = Field(0.05, description="Share of a feature outside its usual range that warns.")
     vix_missing_fail: Share = Field(0.20, description="Share of bars without a known VIX close that fails.")
     quarantine_warn: Share = Field(0.001, description="Share of a delivery's rows in quarantine that warns.")
+    stale_bars_fail: int = Field(
+        25,
+        ge=1,
+        le=1380,
+        description="Bars in a row that repeat the prices of the bar before and fail gate bars; a higher number passes"
+        " a frozen feed.",
+    )
+    no_volume_bars_fail: int = Field(
+        25,
+        ge=1,
+        le=1380,
+        description="Bars in a row without volume, of a front contract, that fail gate bars; their profile is empty.",
+    )
 
     @field_validator("row_count_fail")
     @classmethod
@@ -519,6 +532,12 @@ class QualityThresholds(Section):
         if fail < (warn := others.data.get("row_count_warn", 0.0)):
             raise ValueError(f"at least row_count_warn, {warn:g}")
         return fail
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Each threshold that differs from level ``standard``, as reports show it."""
+        usual, own = QualityThresholds().model_dump(), self.model_dump()
+        return tuple(f"{name}={own[name]:g} (standard {usual[name]:g})" for name in own if own[name] != usual[name])
 
 
 QUALITY_LEVELS: dict[str, dict[str, float]] = {
@@ -532,6 +551,8 @@ QUALITY_LEVELS: dict[str, dict[str, float]] = {
         "soft_range_warn": 0.02,
         "vix_missing_fail": 0.05,
         "quarantine_warn": 0.0005,
+        "stale_bars_fail": 15,
+        "no_volume_bars_fail": 10,
     },
     "standard": {},
     "lenient": {
@@ -544,6 +565,8 @@ QUALITY_LEVELS: dict[str, dict[str, float]] = {
         "soft_range_warn": 0.10,
         "vix_missing_fail": 0.50,
         "quarantine_warn": 0.01,
+        "stale_bars_fail": 120,
+        "no_volume_bars_fail": 120,
     },
 }
 """Level of ``quality.level`` -> thresholds that differ from ``QualityThresholds``."""

@@ -114,13 +114,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class GateInput:
-    """What a gate validates: its checks, the measurements, and the column profiles to keep."""
+    """What a gate validates: its checks, the measurements, the column profiles to keep, and the thresholds that the
+    configuration changes."""
 
     gate: str
     contracts: tuple[str, ...]
     checks: Sequence[Check]
     measurements: Sequence[Measurement]
     profiles: Sequence[pl.DataFrame] = ()
+    changed_thresholds: tuple[str, ...] = ()
 
 
 FILE_CHECKS = (

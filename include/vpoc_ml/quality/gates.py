@@ -70,7 +70,8 @@ def validate_bars(
     measurements += neighbours.measurements(daily, codes, level=market.equity_index)
     measurements.append(vix_dates.future(market.vix_closes, now))
     checks, frames = bars_gate.checks(config, market), [profile.frame for profile in profiles]
-    return validate_and_store(GateInput("bars", codes, checks, measurements, frames), run, reports_dir, now)
+    gate_input = GateInput("bars", codes, checks, measurements, frames, config.thresholds.changed)
+    return validate_and_store(gate_input, run, reports_dir, now)
 
 
 def validate_features(
@@ -110,7 +111,8 @@ def validate_features(
     if rolls is not None:
         checks.append(features_gate.roll_check())
         measurements += features_gate.roll_measurements(codes, rolls)
-    return validate_and_store(GateInput("features", codes, checks, measurements, frames), run, reports_dir, now)
+    gate_input = GateInput("features", codes, checks, measurements, frames, config.changed)
+    return validate_and_store(gate_input, run, reports_dir, now)
 
 
 def validate_training_set(
@@ -147,7 +149,7 @@ def validate_training_set(
         checks.append(training_set_gate.loss_check())
         measurements.append(training_set_gate.loss_measurement(losses))
     frames = [profile.frame for profile in profiles]
-    gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames)
+    gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames, config.changed)
     return validate_and_store(gate_input, run, reports_dir, now)
 
 
@@ -222,6 +224,7 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
         failures=tuple(failures),
         report=str(folder / layout.GATES_PAGE),
         data_docs=data_docs,
+        changed_thresholds=gate_input.changed_thresholds,
     )
     history.store(reports_dir, verdict, gate_input, {key: found[0] for key, found in worst.items()}, now=now)
     write_json(folder / f"{gate_input.gate}.json", verdict.to_json())

@@ -330,6 +330,29 @@ def second_pass(lazy: pl.LazyFrame, bad: Mapping[Key, pl.Expr], schema: pl.Schem
     return defects
 
 
+def duplicate_columns(lazy: pl.LazyFrame, profile: pl.DataFrame, least: int) -> dict[str, str]:
+    """Return the columns with exactly the values of an earlier one, and that one's name.
+
+    Only columns with more than ``least`` different values count: two flags may agree by chance. The frame is read again
+    only if two columns have the same minimum, maximum, median and MAD.
+
+    Args:
+        lazy: Rows of one contract.
+        profile: Their profile (``schemas.COLUMN_PROFILE``).
+        least: Different values that make equality more than chance.
+    """
+    varying = profile.filter(pl.col("min") < pl.col("max"))
+    alike = varying.group_by("min", "max", "median", "mad", maintain_order=True).agg("column")
+    found: dict[str, str] = {}
+    for names in alike.filter(pl.col("column").list.len() > 1)["column"].to_list():
+        values = lazy.select(names).collect()
+        for number, name in enumerate(names):
+            same = [other for other in names[:number] if values[name].equals(values[other], null_equal=True)]
+            if same and values[name].n_unique() > least:
+                found[name] = same[0]
+    return found
+
+
 def session_starts(lazy: pl.LazyFrame) -> list[tuple[date, int]]:
     """Return each session of a frame with the number of rows before it, in order."""
     counts = lazy.drop_nulls("session").group_by("session").agg(pl.len().alias("rows")).sort("session")

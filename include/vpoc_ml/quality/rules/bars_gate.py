@@ -70,7 +70,7 @@ def checks(config: QualityConfig, market: MarketFacts) -> list[Check]:
         Check("ohlc", "high", "low <= open, close <= high"),
         Check("outside", "volume", "volume of 0 or more"),
         Check("constant", "close", "a price that moves", error_if=None, warn_if=NONE),
-        *plausibility.CHECKS,
+        *plausibility.checks(config.thresholds),
         *neighbours.CHECKS,
     ]
     if market.has_vix:

@@ -23,11 +23,12 @@ from vpoc_ml.quality.measure import (
     Column,
     Profile,
     RowRule,
+    duplicate_columns,
     measure_file,
     profile_frame,
     session_starts,
 )
-from vpoc_ml.quality.rules.young_contracts import excuse_young
+from vpoc_ml.quality.rules.young_contracts import LEAST_ROWS, excuse_young
 
 NO_LEVEL = "no_level"
 """Flag of the rows whose level features have no value, because a volume profile that they read holds no volume."""
@@ -105,6 +106,7 @@ def checks(
             Check("infinite", name, "no +Inf or -Inf"),
             Check("empty", name, "at least one finite value"),
             Check("constant", name, "a column that varies"),
+            Check("duplicate", name, "values that differ from those of every other feature"),
             *outlier_checks(name, known, config),
         ]
         if any(map(isfinite, known.hard)):
@@ -169,7 +171,12 @@ def measure(
         starts = session_starts(lazy) if "session" in names else []
         flagged = with_missing_flags(lazy, pl.scan_parquet(bars), checked)
         profile = profile_frame(flagged, contract, columns(checked, starts), rules)
-        measurements = profile.measurements
+        same = duplicate_columns(lazy, profile.frame, LEAST_ROWS)
+        notes = {name: f"the same values as {same[name]}" if name in same else "" for name in checked}
+        measurements = profile.measurements + [
+            Measurement(contract, name, "duplicate", profile.rows if note else 0, profile.rows, note=note)
+            for name, note in notes.items()
+        ]
         if starts and "ts" in names:
             cold = {}
             for name, known in checked.items():

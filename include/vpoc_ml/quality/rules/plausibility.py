@@ -6,7 +6,7 @@ around zero as well as a calm index. Each limit has a floor below which nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from math import inf
@@ -14,27 +14,30 @@ from math import inf
 import polars as pl
 
 from vpoc_ml.artifacts.schemas import PRICES
+from vpoc_ml.config import QualityThresholds
 from vpoc_ml.ingest.clean import isolated_prices, isolated_volumes, median_bar_range
 from vpoc_ml.quality.checks import NONE, Check, ContractFacts, Limit, MarketFacts, Measurement
 from vpoc_ml.quality.rules import vix_dates
 
 SHOWN = 5
-SINGLE_BARS = frozenset({"print", "jump", "outlier", "plausible"})
+SINGLE_BARS = frozenset({"print", "jump", "far", "outlier", "plausible"})
 """Checks that find single bars; the report quotes the source lines of these bars."""
 _NEEDED = ("ts", "session", *PRICES, "volume")
 _MINUTE, _BREAK = pl.duration(minutes=1), pl.duration(hours=6)
 
-# Consecutive minutes: 97 to 99 % of the opens lie within a tick of the last close, and data releases move the price
-# within their minute, not before it. Half a usual session range between two bars is a new level.
+# Consecutive minutes of a session that trades steadily: 97 to 99 % of the opens lie within a tick of the last close,
+# and data releases move the price within their minute, not before it. Half a usual session range between two bars is a
+# new level.
 _STEP_SHARE, _STEP_RANGES, _STEP_BARS = 0.005, 0.5, 10.0
+# A deferred month may print before and after a data release without a print in between: one minute moved by 1.3 %.
+_THIN_SHARE = 0.03
 # Over the maintenance hour the reopening moves by 0.08 % (standard deviation).
 _BREAK_SHARE, _BREAK_RANGES = 0.01, 1.0
 # Weekends, holidays and prints of deferred months hours apart: 5 % limits (2020-03-08), 15 % in crude oil (2019-09-15).
 _LONG_SHARE, _LONG_RANGES = 0.10, 8.0
 _RANGE_SESSIONS = 21
 
-STALE_BARS = 45
-"""Consecutive bars with the same four prices that are a defect; the longest run of a calm night is about ten."""
+_REPEATS_WARN, _NO_VOLUME_WARN = 14, 9  # in a calm night up to nine bars in a row repeat the prices of the one before
 _LOCKED = 0.04  # the smallest daily limit is 5 % of the settlement, which is near the last close
 
 _PAIRS = 100
@@ -44,12 +47,36 @@ _IDLE_BARS, _IDLE_SHARE = 30, 0.5
 _QUIET_SHARE, _QUIET_SESSIONS = 0.02, 2  # a holiday has 6 % of a usual session's volume
 _BEFORE_FRONT, _HANDOVER, _FADED = 20, 5, 0.5
 _IMPLIED_RANGES = 10.0  # 2010-05-06 and 2018-02-05, the widest sessions for their VIX, had 5.7 and 5.5
+# A session's farthest price from its median close: 3 usual ranges in calm years, about 7 on 2010-05-06 and 2015-08-24.
+_FAR_RANGES, _FAR_SHARE = 15.0, 0.05
 
 
-CHECKS = (
+def checks(config: QualityThresholds) -> Sequence[Check]:
+    """Return the checks of ``measurements``, but not those of ``vix_dates``."""
+    stale, silent = config.stale_bars_fail, config.no_volume_bars_fail
+    return (
+        *_ALWAYS,
+        Check(
+            "stale",
+            "close",
+            f"fewer than {stale} bars in a row that repeat the prices of the bar before",
+            Limit(count=stale - 1),
+            warn_if=Limit(count=min(_REPEATS_WARN, stale - 1)),
+        ),
+        Check(
+            "silent",
+            "volume",
+            f"fewer than {silent} bars in a row without volume, as the front contract",
+            Limit(count=silent - 1),
+            warn_if=Limit(count=min(_NO_VOLUME_WARN, silent - 1)),
+        ),
+    )
+
+
+_ALWAYS = (
     Check("print", "close", "no bar far from the bars before and after it"),
     Check("jump", "open", "opens near the close of the bar before"),
-    Check("stale", "close", f"prices that change within {STALE_BARS} bars"),
+    Check("far", "close", f"prices within {_FAR_RANGES:g} usual session ranges of the session's median"),
     Check("opens", "open", "opens nearer to the last close than closes to the last open"),
     Check("outlier", "volume", "no volume far above the bars around it"),
     Check("idle", "volume", "volume in every session"),
@@ -76,7 +103,7 @@ def readable_rows(lazy: pl.LazyFrame) -> pl.DataFrame | None:
 
 
 def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, market: MarketFacts) -> list[Measurement]:
-    """Measure every check of ``CHECKS`` and of ``vix_dates``.
+    """Measure every check of ``checks`` and of ``vix_dates``.
 
     Args:
         rows: ``readable_rows`` of the contract.
@@ -90,6 +117,7 @@ def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, market
     days = session_figures(clean, facts.calendar)
     volumes = rows.group_by("session", maintain_order=True).agg(pl.col("volume").sum())
     swapped = days.filter("swapped", pl.col("pairs") >= _PAIRS)
+    own = rows.filter(_within(facts.front))
     idle = (pl.col("bars") >= _IDLE_BARS) & (pl.col("empty") > _IDLE_SHARE * pl.col("bars"))
     low, high = market.price_range or (-inf, inf)
     outside = rows.filter((pl.col("low") < low) | (pl.col("high") > high))
@@ -106,7 +134,9 @@ def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, market
     return [
         _bars(contract, "close", "print", prints, rows.height, "low"),
         _bars(contract, "open", "jump", _jumps(clean, days), clean.height, "open"),
-        _stale(clean, days, contract),
+        _bars(contract, "close", "far", _far(rows, days), rows.height, "close"),
+        _longest_run(clean, days, _repeated(), contract, "close", "stale", _REPEATS_WARN),
+        _longest_run(own, days, pl.col("volume") == 0, contract, "volume", "silent", _NO_VOLUME_WARN),
         _sessions(contract, "open", "opens", swapped, days),
         _bars(contract, "volume", "outlier", rows.filter(isolated_volumes()), rows.height, "volume"),
         _sessions(contract, "volume", "idle", days.filter(idle), days),
@@ -162,36 +192,59 @@ def _jumps(rows: pl.DataFrame, days: pl.DataFrame) -> pl.DataFrame:
     level, usual = pl.col("close").shift(1).abs(), pl.max_horizontal("usual", pl.col("usual").shift(1))
     both = pl.col("steady") & pl.col("steady").shift(1)
     limit = (
-        pl.when(gap == _MINUTE)
+        pl.when((gap == _MINUTE) & pl.col("steady"))
         .then(pl.max_horizontal(_STEP_SHARE * level, _STEP_RANGES * usual, median_bar_range(_STEP_BARS)))
         .when((gap <= _BREAK) & both)
         .then(pl.max_horizontal(_BREAK_SHARE * level, _BREAK_RANGES * usual))
+        .when(gap == _MINUTE)
+        .then(pl.max_horizontal(_THIN_SHARE * level, _BREAK_RANGES * usual))
         .otherwise(pl.max_horizontal(_LONG_SHARE * level, _LONG_RANGES * usual))
     )
     return joined.filter(size.abs() > limit)
 
 
-def _stale(rows: pl.DataFrame, days: pl.DataFrame, contract: str) -> Measurement:
-    """Measure bars that repeat the four prices of the bar before, in runs of ``STALE_BARS`` and more.
+def _far(rows: pl.DataFrame, days: pl.DataFrame) -> pl.DataFrame:
+    """Return the bars with a price far from the median close of their session, in units of the usual session range."""
+    middle = rows.group_by("session").agg(pl.col("close").median().alias("middle"))
+    joined = rows.join(middle, on="session", how="left", maintain_order="left").join(
+        days.select("session", "usual"), on="session", how="left", maintain_order="left"
+    )
+    away = pl.max_horizontal(pl.col("high") - pl.col("middle"), pl.col("middle") - pl.col("low"))
+    limit = pl.max_horizontal(_FAR_RANGES * pl.col("usual"), _FAR_SHARE * pl.col("middle").abs())
+    return joined.filter(away > limit)
 
-    Only sessions that trade steadily count, and no prices at a daily limit.
+
+def _repeated() -> pl.Expr:
+    """Return whether a bar has the four prices of the bar before."""
+    return pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in PRICES).fill_null(value=False)
+
+
+def _longest_run(
+    rows: pl.DataFrame, days: pl.DataFrame, bad: pl.Expr, contract: str, column: str, check: str, usual: int
+) -> Measurement:
+    """Measure the longest run of bars in a row that are ``bad``.
+
+    Only sessions that trade steadily count, and no prices at a daily limit. The note lists the runs of more than
+    ``usual`` bars.
     """
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in PRICES).fill_null(value=False)
+    part = (~bad).cum_sum().alias("run")
     runs = (
-        rows.with_columns(run=(~same).cum_sum())
+        rows.select("ts", "session", "close", part, bad.alias("bad"))
+        .filter("bad")
         .group_by("run", maintain_order=True)
         .agg(
             pl.len().alias("bars"),
             *(pl.col(name).first() for name in ("ts", "session", "close")),
             to=pl.col("ts").last(),
         )
-        .filter(pl.col("bars") >= STALE_BARS)
+        .filter(pl.col("bars") > usual)
         .join(days.select("session", "before", "steady"), on="session", how="left", maintain_order="left")
     )
     found = runs.filter("steady", ~at_daily_limit())
     note = list_ranges(zip(found["ts"], found["to"], found["bars"], strict=True), "bars")
-    first, values = tuple(found["ts"].head(3)), tuple(found["close"].head(3))
-    return Measurement(contract, "close", "stale", int(found["bars"].sum()), rows.height, first, values, note)
+    longest = int(found["bars"].max() or 0)  # type: ignore[arg-type]
+    first, values = tuple(found["ts"].head(3)), tuple(found["close"].head(3)) if column == "close" else ()
+    return Measurement(contract, column, check, longest, rows.height, first, values, note, "bars in a row")
 
 
 def _fades(days: pl.DataFrame, contract: str, front: tuple[date, date] | None) -> Measurement:
