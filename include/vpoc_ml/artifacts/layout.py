@@ -203,3 +203,8 @@ def run_reports(run: str) -> str:
 def gates_page(run: str) -> str:
     """Return the key of the page with a run's gates."""
     return f"{REPORTS}/{run_reports(run)}/{GATES_PAGE}"
+
+
+def gate_table(table: str, gate: str, run: str) -> str:
+    """Return the file of a gate and run in ``HISTORY`` or another table of the gates, relative to all reports."""
+    return f"{table}/{gate}__{run}.parquet"

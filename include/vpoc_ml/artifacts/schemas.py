@@ -146,9 +146,14 @@ GATE_HISTORY: Schema = {
     "share": pl.Float64(),
     "warn_share": pl.Float64(),
     "error_share": pl.Float64(),
+    "warn_count": pl.Int64(),
+    "error_count": pl.Int64(),
+    "unit": pl.String(),
+    "expected": pl.String(),
 }
 """One row a run, gate, contract, column and check: ``failed`` is the worst severity that failed, null if none did;
-``count`` is null where nothing could be measured."""
+``count`` is null where nothing could be measured. A limit is null where there is none; ``expected`` completes the
+sentence "expected ..."."""
 
 DEFECT_COUNTS = ("null", "nan", "pos_inf", "neg_inf", "late", "below", "above", "soft", "beyond")
 

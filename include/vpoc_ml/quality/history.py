@@ -16,9 +16,9 @@ import polars as pl
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import Severity, Verdict, safe_name
-from vpoc_ml.artifacts.schemas import GATE_HISTORY
+from vpoc_ml.artifacts.schemas import GATE_HISTORY, Schema
 from vpoc_ml.lake.atomic import replacing
-from vpoc_ml.quality.checks import GateInput
+from vpoc_ml.quality.checks import GateInput, Limit
 
 
 def store(
@@ -45,14 +45,16 @@ def store(
             key = (contract, check.column, check.name)
             each = measured.get(key)
             counts = (each.count, each.rows, each.share) if each else (None, None, None)
-            limits = (limit.share if limit else None for limit in (check.warn_if, check.error_if))
-            rows.append((verdict.run, now, verdict.gate, *key, failed.get(key), *counts, *limits))
+            limits = [check.warn_if or Limit(), check.error_if or Limit()]
+            limits_of = [limit.share for limit in limits] + [limit.count for limit in limits]
+            text = each.unit if each else "", check.expected
+            rows.append((verdict.run, now, verdict.gate, *key, failed.get(key), *counts, *limits_of, *text))
     tables = {layout.HISTORY: pl.DataFrame(rows, schema=GATE_HISTORY, orient="row")}
     if profiles := [profile for profile in gate_input.profiles if profile.width]:
         names = pl.lit(verdict.run).alias("run"), pl.lit(verdict.gate).alias("gate")
         tables[layout.PROFILES] = pl.concat(profiles).select(*names, pl.all())
     for table, frame in tables.items():
-        file = reports_dir / table / f"{verdict.gate}__{safe_name(verdict.run)}.parquet"
+        file = reports_dir / layout.gate_table(table, verdict.gate, safe_name(verdict.run))
         with replacing(file) as temporary:
             frame.write_parquet(temporary)
 
@@ -60,4 +62,11 @@ def store(
 def scan(reports_dir: Path) -> pl.LazyFrame:
     """Return the history of all runs, columns as ``schemas.GATE_HISTORY``; empty when no gate has run yet."""
     files = sorted((reports_dir / layout.HISTORY).glob("*.parquet"))
-    return pl.scan_parquet(files) if files else pl.LazyFrame(schema=GATE_HISTORY)
+    return scan_tables(files, GATE_HISTORY)
+
+
+def scan_tables(files: list[Path] | list[bytes], schema: Schema) -> pl.LazyFrame:
+    """Return Parquet files, or their contents, as one table; a column that an earlier version did not store is null."""
+    if not files:
+        return pl.LazyFrame(schema=schema)
+    return pl.scan_parquet(files, schema=schema, missing_columns="insert", extra_columns="ignore")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from vpoc_ml.reports.pages.contracts import ContractsQuery, contracts_page
+from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page
+from vpoc_ml.reports.pages.gates import CompareQuery, GatesQuery, compare_page, gates_page
 from vpoc_ml.reports.pages.run import StoredRunQuery, stored_run_page
 from vpoc_ml.reports.pages.runs import runs_page
 from vpoc_ml.reports.pages.searches import SearchQuery, search_page, searches_page
@@ -17,6 +19,10 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/searches", Query, searches_page, title="Searches"),
     Page("/searches/{run}", SearchQuery, search_page),
     Page("/contracts", ContractsQuery, contracts_page, title="Contracts"),
+    Page("/gates", GatesQuery, gates_page, title="Gates"),
+    Page("/gates/compare", CompareQuery, compare_page),
+    Page("/gates/{run}/{gate}", GateQuery, gate_page),
+    Page("/gates/{run}/{gate}/check", CheckQuery, check_page),
     Page("/sessions", SessionQuery, session_page, title="Sessions"),
     Page("/sessions/bars", BarsQuery, session_bars),
 )
