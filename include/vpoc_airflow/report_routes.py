@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -35,12 +36,15 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vpoc_airflow.scheduled_runs import nightly_schedule
 from vpoc_ml.environment import lake_uri
-from vpoc_ml.errors import VpocError
+from vpoc_ml.errors import ConfigError, VpocError
 from vpoc_ml.lake.storage import LocalStorage
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.registry.registry import registry_folder
 from vpoc_ml.reports.pages.run import find_run, run_page
 from vpoc_ml.reports.pages.table import PAGES, navigation
+from vpoc_ml.reports.schedule import Schedule
 from vpoc_ml.reports.site import LAKE, STATIC, Download, NoSuchPageError, Page, Site, static_file
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -194,7 +198,22 @@ def _site(request: Request, name: str, path: str = "") -> Site:
         name=name,
         lakes=tuple(found),
         navigation=navigation(),
+        registry=_registry(found[name]),
+        schedule=_schedule if not name else lambda: None,
     )
+
+
+def _registry(lake: Lake) -> Path | None:
+    """Return the folder of a lake's registry; None where nobody has named one."""
+    try:
+        return registry_folder(lake)
+    except ConfigError:
+        return None
+
+
+def _schedule() -> Schedule:
+    with create_session() as session:
+        return nightly_schedule(session)
 
 
 def _html(page: str) -> Response:

@@ -9,7 +9,9 @@ import random
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -101,7 +103,7 @@ def test_stored_pages_reject_anonymous_requests(anonymous, path):
 
 def test_every_route_but_that_of_a_token_rejects_anonymous_requests(anonymous):
     paths = [route.path for route in anonymous.app.routes]
-    assert {"/", "/static/{name}", "/runs/{run}"} <= set(paths)
+    assert {"/", "/static/{name}", "/runs", "/runs/{run}"} <= set(paths)
     for path in paths:
         if not path.startswith("/page/"):
             assert anonymous.get(re.sub(r"{[^}]+}", "x", path)).status_code == 401, path
@@ -127,7 +129,7 @@ def test_style_sheet_and_script_are_the_only_static_files(client):
 
 
 def test_pages_load_nothing_but_the_style_sheet_and_the_script(client):
-    for path in ("/", "/runs/night-1"):
+    for path in ("/", "/runs", "/runs/night-1"):
         page = client.get(path).text
         loaded = re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="([^"]+)"', page)
         assert loaded == ["/vpoc-reports/static/site.css", "/vpoc-reports/static/tables.js"]
@@ -268,18 +270,18 @@ def test_own_pages_run_the_script_of_the_package_and_no_other(client):
 
 
 def test_index_lists_runs_of_all_lakes_with_links_that_work(client, plugin):
-    page = client.get("/").text
+    page = client.get("/runs").text
     for file in ("runs/night-1/report.html", "reports/runs/night-1/gates.html", "reports/data_docs/index.html"):
         assert f'href="{plugin.PREFIX}/view/{file}"' in page
         assert client.get(f"/view/{file}").status_code == 200
     assert 'href="/vpoc-reports/?lake=demo"' in page
     assert "?lake=reports" not in page
-    assert "demo/runs/night-2/report.html" in client.get("/?lake=demo").text
+    assert "demo/runs/night-2/report.html" in client.get("/runs?lake=demo").text
 
 
 def test_index_escapes_names(client, lake):
     (lake / "runs" / "<script>alert(1)").mkdir()
-    assert "<script>alert" not in client.get("/").text
+    assert "<script>alert" not in client.get("/runs").text
 
 
 def test_the_index_of_an_empty_lake_has_a_message(client, monkeypatch, tmp_path):
@@ -293,6 +295,66 @@ def test_the_page_of_a_run_is_found_by_its_run_id_in_airflow(client, lake):
     page = client.get("/run/vpoc_nightly/manual__2026-01-01T00:00:00%2B00:00").text
     assert "manual__2026-01-01T00-00-00-00-00/report.html" in page
     assert "None yet" in client.get("/run/vpoc_nightly/other").text
+
+
+def test_tonight_shows_what_airflow_knows_of_runs_that_left_nothing(client, airflow_home):
+    from airflow.models.dag import DagModel
+    from airflow.models.dag_version import DagVersion
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, insert
+
+    def run(run_id, day, state):
+        at = datetime(2026, 5, day, 22, 30, tzinfo=UTC)
+        return {"dag_id": "vpoc_nightly", "run_id": run_id, "state": state, "run_after": at, "run_type": "scheduled"}
+
+    runs = [
+        run("lost", 12, "failed"),
+        run("holiday", 13, "success"),
+        run("open", 14, "running"),
+        run("new", 15, "queued"),
+    ]
+    states = [
+        ("lost", "train", "failed"),
+        ("holiday", "resolve_config", "skipped"),
+        ("open", "approve", "awaiting_input"),
+    ]
+    with create_session() as session:
+        session.add_all(DagRun(**fields) for fields in runs)
+        session.flush()
+        version = uuid4()
+        session.execute(insert(DagVersion.__table__), [{"id": version, "dag_id": "vpoc_nightly", "version_number": 1}])
+        tasks = [
+            {
+                "id": uuid4(),
+                "dag_id": "vpoc_nightly",
+                "run_id": of,
+                "task_id": task,
+                "state": state,
+                "map_index": -1,
+                "pool": "default_pool",
+                "dag_version_id": version,
+            }
+            for of, task, state in states
+        ]
+        session.execute(insert(TaskInstance.__table__), tasks)
+        dag = session.get(DagModel, "vpoc_nightly")
+        dag.is_paused, dag.next_dagrun_create_after = False, datetime(2026, 5, 18, 22, 30, tzinfo=UTC)
+    try:
+        page = client.get("/").text
+    finally:
+        with create_session() as session:
+            session.execute(delete(TaskInstance))
+            session.execute(delete(DagRun))
+            session.execute(delete(DagVersion))
+    assert "failed on the machine: train" in page
+    assert "skipped: no session on this day" in page
+    assert 'href="/vpoc-reports/run/vpoc_nightly/lost"' in page
+    assert "waiting for approval" in page
+    assert "queued" in page
+    assert "Mon 2026-05-18 17:30 CDT" in page
+    assert "Answer the request for approval of run vpoc_nightly--open" in page
 
 
 def record_failure(lake, run, name, **record):
@@ -331,7 +393,7 @@ def test_a_run_that_never_started_shows_its_error(client, lake):
 
 def test_index_marks_failed_runs_with_their_reason(client, lake):
     record_failure(lake, "night-1", "train", error="TrainingUnstableError", message="unstable", exit_code=4)
-    page = client.get("/").text
+    page = client.get("/runs").text
     assert page.count('class="failed">failed: ') == 1
     assert "failed: train</summary>" in page
     assert "TrainingUnstableError: unstable" in page

@@ -74,6 +74,8 @@ LEDGER = "ledger.jsonl"
 LIVE = "live"
 MLFLOW_DATABASE = "mlflow.db"
 """In the registry's folder: the ledger, the folder of the live records, and the database of MLflow on this machine."""
+NIGHTS = "index/nights.jsonl"
+"""One line for each run, ``artifacts.night``. It is made again from the runs' folders where it is missing."""
 LEAKAGE_PROOF = "leakage/proof.json"
 DATA_DOCS_PAGE = f"{REPORTS}/data_docs/index.html"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from pathlib import Path
 
 from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
@@ -14,24 +13,8 @@ from vpoc_ml.errors import ConfigError, InputError, InvalidValueError, RegistryE
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.run import Run
 from vpoc_ml.registry.model_key import ModelKey
-from vpoc_ml.registry.registry import Registry
+from vpoc_ml.registry.registry import Registry, registry_folder
 from vpoc_ml.registry.store import UNNAMED, Champion, ModelStore
-
-
-def registry_folder(lake: Lake) -> Path:
-    """Return the folder of the ledger and the models' copies: ``VPOC_REGISTRY``, else ``registry/`` of the lake.
-
-    Raises:
-        ConfigError: the lake lies in an object store, where no ledger can be appended to, and no folder is named.
-    """
-    named = environment.read(environment.REGISTRY)
-    if named is None and lake.remote:
-        raise ConfigError(
-            f"Expected a folder for the registry of the lake {lake.root}; was none."
-            " Set VPOC_REGISTRY to a folder that every machine which evaluates, promotes or scores can see"
-            " (and MLFLOW_TRACKING_URI where MLflow is a server)."
-        )
-    return Path(named) if named else lake.folder(layout.REGISTRY)
 
 
 def registry_of(lake: Lake) -> Registry:

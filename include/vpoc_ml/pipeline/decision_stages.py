@@ -29,6 +29,7 @@ from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry import ledger, promotion
 from vpoc_ml.registry.promotion import Evidence
 from vpoc_ml.registry.store import Champion, ModelStore
+from vpoc_ml.reports.nights import record_night
 
 GAINS = (
     ("direction_accuracy_gain", "accuracy, points", 100, ".2f"),
@@ -58,7 +59,7 @@ def decide(run: Run, now: datetime) -> DecisionResult:
     decision = _decided(run, store, now)
     if decision.state != DecisionState.WAITING:
         return decision
-    write_evaluation_report(run)
+    _publish(run, now)
     return decision.replaced(evidence=approval_text(run.name, decision, read_metrics(run.folder)))
 
 
@@ -109,7 +110,7 @@ def promote_by_hand(
     if override and decision.state == DecisionState.REFUSED:
         decision = _overridden(run, decision, name, reason.strip(), now)
     decision = settled(run, store, decision, now)
-    write_evaluation_report(run)
+    _publish(run, now)
     return decision
 
 
@@ -134,7 +135,7 @@ def approve(run: Run, now: datetime, name: str, note: str = "", answered: dateti
     answer = _answer(run, "approved", name, note, answered or now)
     store = model_store(run.lake, run.model_key)
     decision = settled(run, store, answer.replaced(state=DecisionState.ACCEPTED), now)
-    write_evaluation_report(run)
+    _publish(run, now)
     return decision
 
 
@@ -146,7 +147,7 @@ def reject(run: Run, now: datetime, name: str, note: str = "", answered: datetim
         answer = _answer(run, "rejected", name, note, answered or now)
         store.reject(answer.candidate, answer.remarks, now, name)
         decision = write_decision(run, answer.replaced(state=DecisionState.REJECTED))
-    write_evaluation_report(run)
+    _publish(run, now)
     return decision
 
 
@@ -164,8 +165,14 @@ def expire(run: Run, now: datetime) -> DecisionResult:
         answer = _waiting(run).replaced(approval=approval)
         store.expire(answer.candidate, answer.remarks, now)
         decision = write_decision(run, answer.replaced(state=DecisionState.EXPIRED))
-    write_evaluation_report(run)
+    _publish(run, now)
     return decision
+
+
+def _publish(run: Run, now: datetime) -> None:
+    """Write the report again, and the run's line in the table of all nights, after its decision has changed."""
+    write_evaluation_report(run)
+    record_night(run.lake, run.name, now)
 
 
 def _overridden(run: Run, decision: DecisionResult, name: str, reason: str, now: datetime) -> DecisionResult:

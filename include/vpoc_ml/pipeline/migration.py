@@ -20,7 +20,8 @@ from vpoc_ml.errors import MissingInputError, UnreadableFileError
 from vpoc_ml.lake.atomic import json_bytes
 from vpoc_ml.lake.manifest import CHECKSUM, checked, with_checksum
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.champion_stages import registry_folder, registry_of
+from vpoc_ml.pipeline.champion_stages import registry_of
+from vpoc_ml.registry.registry import registry_folder
 
 FOREIGN = ("raw", "registry", "reports", "logs", "input")
 """Folders of a lake whose JSON files are not the lake's own records."""

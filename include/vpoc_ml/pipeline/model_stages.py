@@ -113,8 +113,9 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
-    from vpoc_ml.pipeline.champion_stages import registry_folder, registry_of
+    from vpoc_ml.pipeline.champion_stages import registry_of
     from vpoc_ml.registry.mlflow_copies import Curves
+    from vpoc_ml.registry.registry import registry_folder
     from vpoc_ml.training.launch.run_inputs import run_fingerprint
     from vpoc_ml.training.launch.subprocess import launch
 

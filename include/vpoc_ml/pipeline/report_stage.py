@@ -28,6 +28,7 @@ from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.run_sessions import data_age
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.promotion import selection_sentence, title_of, tone_of
+from vpoc_ml.reports.nights import record_night
 from vpoc_ml.reports.sentences import live_sentence, scores_sentence
 from vpoc_ml.reports.terminal_tables import age_text
 
@@ -41,7 +42,8 @@ LEVELS = ("vpoc", "vah", "val")
 def publish_reports(run: Run, now: datetime) -> ReportsResult:
     """Build Data Docs once from all stored results, and the evaluation's page if the run got that far.
 
-    A run that a gate ended has its gates' page and Data Docs all the same.
+    A run that a gate ended has its gates' page and Data Docs all the same. The run gets its line in the table of all
+    nights.
     """
     from vpoc_ml.reports.gate_pages import publish_data_docs
 
@@ -49,6 +51,8 @@ def publish_reports(run: Run, now: datetime) -> ReportsResult:
     published = {"data docs": run.lake.uri(docs)}
     if (run.folder / layout.METRICS).is_file():
         published["evaluation"] = run.lake.uri(write_evaluation_report(run))
+    run.push()
+    record_night(run.lake, run.name, now)
     return ReportsResult(published=published, at=now.isoformat())
 
 

@@ -18,9 +18,10 @@ from vpoc_ml.artifacts.retention import Retention
 from vpoc_ml.artifacts.track_record import FoldPlan, TrackRecord
 from vpoc_ml.errors import InvalidValueError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.pipeline.champion_stages import existing_registry, registry_folder
+from vpoc_ml.pipeline.champion_stages import existing_registry
 from vpoc_ml.pipeline.run import read_artifact
 from vpoc_ml.registry.ledger import champion_history
+from vpoc_ml.registry.registry import registry_folder
 
 FEWEST_NIGHTS = 7
 """A run may take days; the newest nights are never touched."""

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.model_card import ModelSummary, VersionDecision
-from vpoc_ml.errors import ArtifactError, RegistryError
+from vpoc_ml.errors import ArtifactError, ConfigError, RegistryError
+from vpoc_ml.lake.store import Lake
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry.ledger import (
     ASSIGN,
@@ -31,6 +33,22 @@ from vpoc_ml.registry.mlflow_store import MlflowStore, ModelVersion, download
 from vpoc_ml.registry.model_key import ModelKey
 
 logger = logging.getLogger(__name__)
+
+
+def registry_folder(lake: Lake) -> Path:
+    """Return the folder of the ledger and the models' copies: ``VPOC_REGISTRY``, else ``registry/`` of the lake.
+
+    Raises:
+        ConfigError: the lake lies in an object store, where no ledger can be appended to, and no folder is named.
+    """
+    named = environment.read(environment.REGISTRY)
+    if named is None and lake.remote:
+        raise ConfigError(
+            f"Expected a folder for the registry of the lake {lake.root}; was none."
+            " Set VPOC_REGISTRY to a folder that every machine which evaluates, promotes or scores can see"
+            " (and MLFLOW_TRACKING_URI where MLflow is a server)."
+        )
+    return Path(named) if named else lake.folder(layout.REGISTRY)
 
 
 def migrate(ledger: Ledger, mlflow: MlflowStore) -> None:

@@ -68,14 +68,11 @@ def failures(lake: Lake, run: str, files: Written | None = None) -> list[Failure
         files: the files of the run's folder, or of more, if they are known already.
     """
     files = lake.storage.written(layout.run_folder(run)) if files is None else files
-    recorded, stages = [], []
-    for key in sorted(files):
-        if not key.endswith(".json"):
-            continue
-        if key.startswith(f"{layout.failures_folder(run)}/"):
-            recorded.append(_read(lake, key, files[key]))
-        elif key.startswith(f"{layout.stages_folder(run)}/") and b'"error_type"' in (lake.storage.read(key) or b""):
-            stages.append(_read(lake, key, files[key]))
+    folders = f"{layout.failures_folder(run)}/", f"{layout.stages_folder(run)}/"
+    contents = lake.read_many([key for key in sorted(files) if key.startswith(folders) and key.endswith(".json")])
+    recorded = [_read(lake, key, each, files[key]) for key, each in contents.items() if key.startswith(folders[0])]
+    failed = {key: each for key, each in contents.items() if key.startswith(folders[1]) and b'"error_type"' in each}
+    stages = [_read(lake, key, each, files[key]) for key, each in failed.items()]
     messages = {record.message for record in recorded}
     recorded += [stage for stage in stages if stage.message not in messages]
     return sorted(recorded, key=lambda record: (record.at, record.stage, record.label))
@@ -127,10 +124,10 @@ def _pages(folder: str, files: Written) -> list[tuple[str, str]]:
     return pages + indexes
 
 
-def _read(lake: Lake, key: str, at: datetime) -> FailureRecord:
+def _read(lake: Lake, key: str, content: bytes, at: datetime) -> FailureRecord:
     """Return a failure's record or a failed stage's; of a damaged one, what is known of it."""
     try:
-        record: Mapping[str, Any] = json.loads(lake.storage.read(key) or b"")
+        record: Mapping[str, Any] = json.loads(content)
         return FailureRecord(
             stage=record["stage"],
             label=record.get("label") or record.get("contract") or "",

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from vpoc_ml.artifacts.gate_report import safe_name
 from vpoc_ml.errors import InputError
+from vpoc_ml.market.nights import CHICAGO
+from vpoc_ml.reports.schedule import Schedule
 from vpoc_ml.reports.templating import render
 
 if TYPE_CHECKING:
@@ -86,6 +88,8 @@ class Site:
         name: name of a lake below the first one; "" for the first one.
         lakes: names of all lakes.
         navigation: title and path of the pages in the navigation.
+        registry: folder of the ledger and the models; None: it is not known.
+        schedule: returns what the scheduler knows of the nightly runs; None where there is no scheduler.
     """
 
     lake: Lake
@@ -95,6 +99,8 @@ class Site:
     name: str = ""
     lakes: tuple[str, ...] = ("",)
     navigation: tuple[tuple[str, str], ...] = ()
+    registry: Path | None = None
+    schedule: Callable[[], Schedule | None] = lambda: None
 
     def url(self, path: str, **query: str | int | None) -> str:
         """Return the URL of a page of the same lake; fields that are None or "" are left out.
@@ -117,6 +123,10 @@ class Site:
     def static_url(self, name: str) -> str:
         """Return the URL of a file that every page loads."""
         return f"{self.base}/static/{name}"
+
+    def local_day(self, at: datetime) -> str:
+        """Return the day of an aware time in Chicago, such as ``2026-05-14``."""
+        return f"{at.astimezone(CHICAGO):%Y-%m-%d}"
 
     def render(self, template: str, **context: Any) -> str:
         """Return the page that ``template`` and ``context`` make in the layout ``page.html``."""

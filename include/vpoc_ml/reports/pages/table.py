@@ -11,20 +11,23 @@ from vpoc_ml.reports.pages.run import StoredRunQuery, stored_run_page
 from vpoc_ml.reports.pages.runs import runs_page
 from vpoc_ml.reports.pages.searches import SearchQuery, search_page, searches_page
 from vpoc_ml.reports.pages.session import BarsQuery, SessionQuery, session_bars, session_page
+from vpoc_ml.reports.pages.tonight import TonightQuery, tonight_page
+from vpoc_ml.reports.schedule import NIGHTLY
 from vpoc_ml.reports.site import Page, Query
 
 PAGES: tuple[Page[Any], ...] = (
-    Page("/", Query, runs_page, title="Runs"),
-    Page("/runs/{run}", StoredRunQuery, stored_run_page),
-    Page("/searches", Query, searches_page, title="Searches"),
-    Page("/searches/{run}", SearchQuery, search_page),
-    Page("/contracts", ContractsQuery, contracts_page, title="Contracts"),
+    Page("/", TonightQuery, tonight_page, title="Tonight", dags=(NIGHTLY,)),
     Page("/gates", GatesQuery, gates_page, title="Gates"),
     Page("/gates/compare", CompareQuery, compare_page),
     Page("/gates/{run}/{gate}", GateQuery, gate_page),
     Page("/gates/{run}/{gate}/check", CheckQuery, check_page),
+    Page("/contracts", ContractsQuery, contracts_page, title="Contracts"),
+    Page("/searches", Query, searches_page, title="Searches"),
+    Page("/searches/{run}", SearchQuery, search_page),
     Page("/sessions", SessionQuery, session_page, title="Sessions"),
     Page("/sessions/bars", BarsQuery, session_bars),
+    Page("/runs", Query, runs_page, title="Runs"),
+    Page("/runs/{run}", StoredRunQuery, stored_run_page),
 )
 
 

@@ -1,0 +1,45 @@
+"""What the scheduler knows of runs, as the pages need it; the web server fills it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+NIGHTLY = "vpoc_nightly"
+"""Id of the nightly DAG."""
+
+RunState = Literal["queued", "running", "success", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRun:
+    """A run of the nightly DAG.
+
+    Attributes:
+        name: name of its folder in the lake, which may not exist.
+        dag_id, run_id: its names in the scheduler.
+        state: of the whole run.
+        due: when it was due, UTC.
+        failed: tasks that failed, in the order in which they ended.
+        skipped: its first task found nothing to do, as on a holiday.
+        waiting: a person must answer its request for approval.
+    """
+
+    name: str
+    dag_id: str
+    run_id: str
+    state: RunState
+    due: datetime
+    failed: tuple[str, ...] = ()
+    skipped: bool = False
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The nightly DAG: its newest runs; when the next one is due (UTC; None: none is); whether it is paused."""
+
+    runs: tuple[ScheduledRun, ...] = ()
+    next_run: datetime | None = None
+    paused: bool = False
