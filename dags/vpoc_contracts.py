@@ -3,8 +3,8 @@
 One run builds one contract of the instrument, its **partition**: `ESH25`.
 
 `resolve_config` → `plan_contracts` → `ingest_contract` → **gate: bars** → roll table → volume profile → features →
-**gate: features** → `contract_result`, the run's result: contract, configuration hash, rows, and for each stage
-whether it ran and the reason.
+**gate: sessions** → **gate: features** → `contract_result`, the run's result: contract, configuration hash, rows, and
+for each stage whether it ran and the reason.
 
 * **Scheduled:** a contract runs on its roll day at 17:30 America/Chicago, after its last session as front contract.
 * **Manual start:** *Trigger*, then enter the contract as *Partition Key*, or in the field `contract`. Airflow refuses a

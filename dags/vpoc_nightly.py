@@ -3,11 +3,11 @@
 Every weekday at 17:30 America/Chicago, after the exchange's close, this DAG turns the vendor's contract files and the
 VIX closes into a model that is **promoted or explicitly rejected**, and scores the newest bars with the champion.
 
-`resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → roll table → volume profiles
-and features per contract → **gate: features** → **gate: leakage** → training set → **gate: training set** → one
-`train_fold` per walk-forward fold → track record → `train` (the shipped model, on all sessions) → `evaluate` → live
-records of champion and challengers → `decide` (the promotion rule) → a person's approval, if the rule accepts the
-candidate and `promotion.require_approval` is set → `promote` → `score`.
+`resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → roll table → volume
+profiles and features per contract → **gate: sessions** → **gate: features** → **gate: leakage** → training set →
+**gate: training set** → one `train_fold` per walk-forward fold → track record → `train` (the shipped model, on all
+sessions) → `evaluate` → live records of champion and challengers → `decide` (the promotion rule) → a person's
+approval, if the rule accepts the candidate and `promotion.require_approval` is set → `promote` → `score`.
 
 * **Manual start:** every field of the form is one setting. An empty field keeps the preset's value. An unknown key of
   the conf or an invalid value fails the run at `resolve_config`; the error names the field, the value and its limits.

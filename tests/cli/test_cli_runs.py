@@ -31,8 +31,8 @@ NEED_A_RUN = {
     "reject": ["--as", "n", "--note", "w"],
     "summary": [],
 }
-START_A_RUN = ["ingest", "gate-bars", "profile", "features", "gate-features", "gate-leakage", "training-set"]
-START_A_RUN += ["gate-training-set", "train", "evaluate", "run"]
+START_A_RUN = ["ingest", "gate-bars", "profile", "features", "gate-sessions", "gate-features", "gate-leakage"]
+START_A_RUN += ["training-set", "gate-training-set", "train", "evaluate", "run"]
 
 
 @pytest.fixture

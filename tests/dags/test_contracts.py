@@ -45,7 +45,7 @@ def test_the_form_has_the_contract_and_leaves_out_the_settings_that_follow_from_
 def test_gates_are_upstream_of_the_end_and_reports_a_teardown(contracts_dag):
     end = contracts_dag.get_task("contract_result")
     assert end.returns_dag_result
-    assert {"gate_bars", "gate_features"} <= end.get_flat_relative_ids(upstream=True)
+    assert {"gate_bars", "gate_sessions", "gate_features"} <= end.get_flat_relative_ids(upstream=True)
     assert [task.task_id for task in contracts_dag.tasks if task.is_teardown] == ["publish_reports"]
     assert not contracts_dag.get_task("publish_reports").on_failure_fail_dagrun
 
@@ -86,12 +86,12 @@ def test_stages_run_in_order_and_for_this_contract_only(run_contract):
     stages = done.fake.stages()
     assert sorted(stages[2:8]) == sorted(WORK)
     assert stages[:2] == ["start_run", "plan_contracts"]
-    assert stages[-2:] == ["gate_features", "publish_reports"]
+    assert stages[-3:] == ["gate_sessions", "gate_features", "publish_reports"]
     assert stages.index("gate_bars") < min(stages.index("profile_contract"), stages.index("build_rolls"))
     assert max(stages.index("profile_contract"), stages.index("build_rolls")) < stages.index("features_contract")
     arguments = {stage: args for stage, args, _ in done.fake.calls}
     assert arguments["ingest_contract"] == arguments["features_contract"] == ("ESH25",)
-    assert arguments["gate_bars"] == (["ESH25"],)
+    assert arguments["gate_bars"] == arguments["gate_sessions"] == (["ESH25"],)
 
 
 def test_a_rebuilt_successor_is_validated_too(run_contract):

@@ -17,6 +17,7 @@ BEFORE_GATE = Counter(
     build_rolls=1,
     profile_contract=2,
     features_contract=2,
+    gate_sessions=1,
 )
 
 

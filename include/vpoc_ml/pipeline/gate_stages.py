@@ -96,6 +96,40 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
 
 
 @stage
+def gate_sessions(run: Run, contracts: list[str]) -> GateResult:
+    """Validate the volume profiles of every contract against its bars, its developing levels and the calendar.
+
+    Raises:
+        GateFailedError: a critical check failed; the error carries the verdict.
+    """
+    from vpoc_ml.quality.gates import raise_if_failed, validate_sessions
+    from vpoc_ml.quality.rules.sessions_gate import SessionFacts
+
+    facts = {}
+    for contract in contracts:
+        code = parse_contract(contract)
+        files = {kind: run.lake.local(run.key(kind, contract)) for kind in ("sessions", "developing", "bars")}
+        facts[contract] = SessionFacts(
+            path=files["sessions"],
+            developing=files["developing"],
+            bars=files["bars"],
+            calendar=_calendar(run, contract, None),
+            front=(code.previous.scheduled_roll, code.scheduled_roll),
+        )
+    verdict = validate_sessions(
+        facts,
+        tick_size=run.instrument.tick_size,
+        value_area=run.config.profile.value_area,
+        run=run.name,
+        reports_dir=run.reports,
+        now=run.started,
+        config=run.config.quality.thresholds,
+    )
+    raise_if_failed(verdict := published_verdict(run, verdict))
+    return GateResult.of(verdict)
+
+
+@stage
 def gate_features(run: Run, contracts: list[str]) -> GateResult:
     """Validate the features of every contract against the registry's bounds and warm-ups, and against their bars.
 

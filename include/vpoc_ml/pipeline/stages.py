@@ -137,10 +137,20 @@ STAGES = (
         help="Run every stage up to the features.",
     ),
     Stage(
+        "gate-sessions",
+        "gate_stages:gate_sessions",
+        "contracts",
+        needs=("features",),  # not only the profile: contracts need not wait for each other before their features
+        produces=("reports/runs/{run}/sessions.json",),
+        files=("reports",),
+        command="gate-sessions",
+        help="Run every stage up to the gate on volume profiles.",
+    ),
+    Stage(
         "gate-features",
         "gate_stages:gate_features",
         "contracts",
-        needs=("features",),
+        needs=("features", "gate-sessions"),
         produces=("reports/runs/{run}/features.json",),
         files=("reports",),
         command="gate-features",

@@ -29,9 +29,18 @@ from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.quality import history
 from vpoc_ml.quality.checks import NOT_MEASURED, ContractFacts, GateInput, MarketFacts
-from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, neighbours, training_set_gate, vix_dates
+from vpoc_ml.quality.rules import (
+    bars_gate,
+    features_gate,
+    leakage_gate,
+    neighbours,
+    sessions_gate,
+    training_set_gate,
+    vix_dates,
+)
 from vpoc_ml.quality.rules.bars_gate import Quote
 from vpoc_ml.quality.rules.features_gate import FeatureBounds
+from vpoc_ml.quality.rules.sessions_gate import SessionFacts
 
 
 def validate_bars(
@@ -71,6 +80,39 @@ def validate_bars(
     measurements.append(vix_dates.future(market.vix_closes, now))
     checks, frames = bars_gate.checks(config, market), [profile.frame for profile in profiles]
     gate_input = GateInput("bars", codes, checks, measurements, frames, config.thresholds.changed)
+    return validate_and_store(gate_input, run, reports_dir, now)
+
+
+def validate_sessions(
+    contracts: Mapping[str, SessionFacts],
+    *,
+    tick_size: float,
+    value_area: float,
+    run: str,
+    reports_dir: Path,
+    now: datetime,
+    config: QualityThresholds | None = None,
+) -> Verdict:
+    """Validate the volume profiles of a run's sessions in themselves, against the bars and the levels at every bar.
+
+    Args:
+        contracts: Contract code -> its files, calendar and front period.
+        tick_size: Of the instrument, in points.
+        value_area: Share of the volume that a value area holds at least.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+        config: Thresholds.
+
+    Raises:
+        MissingInputError: there is no contract.
+    """
+    codes = _require_contracts(contracts, "sessions")
+    config = config or QualityThresholds()
+    profiles = [sessions_gate.measure(code, contracts[code], tick_size, value_area) for code in codes]
+    measurements = [each for profile in profiles for each in profile.measurements]
+    frames = [profile.frame for profile in profiles]
+    gate_input = GateInput("sessions", codes, sessions_gate.checks(config), measurements, frames, config.changed)
     return validate_and_store(gate_input, run, reports_dir, now)
 
 

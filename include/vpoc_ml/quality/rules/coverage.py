@@ -14,13 +14,13 @@ from vpoc_ml.quality.rules.plausibility import STEADY, at_daily_limit, list_rang
 
 _MINUTE = pl.duration(minutes=1)
 _REMEDY = "deliver newer bars or raise quality.max_age_sessions"
-_MISSING_SESSIONS = 2  # an unscheduled closure, such as two days of a hurricane
+MISSING_SESSIONS = 2  # an unscheduled closure, such as two days of a hurricane
 
 
 def checks(config: QualityConfig) -> Sequence[Check]:
     """Return the checks of ``measurements``."""
     share, warn = Limit(share=config.thresholds.row_count_fail), Limit(share=config.thresholds.row_count_warn)
-    missing = Limit(count=_MISSING_SESSIONS, share=config.thresholds.row_count_fail)
+    missing = Limit(count=MISSING_SESSIONS, share=config.thresholds.row_count_fail)
     return (
         Check("minutes", ALL, "a bar for every minute of the calendar", share, warn_if=warn),
         Check("sessions", ALL, "bars in every session of the calendar", missing, warn_if=NONE),
