@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow.sdk import dag, result, task
 
-from vpoc_airflow import champion, time_limits
+from vpoc_airflow import alerts, champion, time_limits
 from vpoc_airflow.schedule import dag_instrument
 
 
@@ -34,8 +34,12 @@ def change_champion(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
     max_active_runs=1,
     is_paused_upon_creation=False,
     params=champion.form_params(),
-    default_args={"execution_timeout": time_limits.task_limit()},
+    default_args={
+        "execution_timeout": time_limits.task_limit(),
+        "on_failure_callback": alerts.AlertNotifier(alerts.FAILED),
+    },
     dagrun_timeout=time_limits.run_limit(),
+    on_failure_callback=alerts.AlertNotifier(alerts.FAILED),
     doc_md=__doc__,
     tags=[dag_instrument().symbol, "champion"],
 )

@@ -26,7 +26,7 @@ from typing import Any
 from airflow.sdk import Asset, dag, result, task, teardown
 from vpoc_timetable import ContractPartitionTimetable
 
-from vpoc_airflow import contract_keys, stage_tasks, time_limits
+from vpoc_airflow import alerts, contract_keys, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument, first_contract
 from vpoc_ml.pipeline.stages import STAGES, stage_named
 
@@ -96,6 +96,7 @@ def publish_reports() -> dict[str, Any]:
     params=contract_keys.form_params(),
     default_args=stage_tasks.TASK_DEFAULTS,
     dagrun_timeout=time_limits.run_limit(),
+    on_failure_callback=alerts.AlertNotifier(alerts.FAILED),
     doc_md=__doc__,
     tags=[SYMBOL, "contracts"],
 )

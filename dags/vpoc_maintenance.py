@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, result, task
 
-from vpoc_airflow import maintenance, time_limits
+from vpoc_airflow import alerts, maintenance, time_limits
 from vpoc_airflow.schedule import MAINTENANCE_CRON, TIMEZONE, dag_instrument
 
 
@@ -36,8 +36,13 @@ def retain() -> dict[str, Any]:
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
-    default_args={"execution_timeout": time_limits.task_limit()},
+    default_args={
+        "execution_timeout": time_limits.task_limit(),
+        "on_failure_callback": alerts.AlertNotifier(alerts.FAILED),
+    },
     dagrun_timeout=time_limits.run_limit(),
+    on_failure_callback=alerts.AlertNotifier(alerts.FAILED),
+    on_success_callback=alerts.AlertNotifier(alerts.ENDED),
     doc_md=__doc__,
     tags=[dag_instrument().symbol, "maintenance"],
 )

@@ -36,7 +36,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_group, teardown
 
-from vpoc_airflow import stage_tasks, start, time_limits
+from vpoc_airflow import alerts, stage_tasks, start, time_limits
 from vpoc_airflow.schedule import NIGHTLY_CRON, TIMEZONE, dag_instrument
 from vpoc_ml import environment
 from vpoc_ml.pipeline.stages import STAGES
@@ -124,6 +124,8 @@ def publish_reports() -> dict[str, Any]:
     params=start.form_params(),
     default_args=stage_tasks.TASK_DEFAULTS,
     dagrun_timeout=time_limits.run_limit(),
+    on_failure_callback=alerts.AlertNotifier(alerts.FAILED),
+    on_success_callback=alerts.AlertNotifier(alerts.ENDED),
     deadline=time_limits.nightly_deadline(),
     doc_md=__doc__,
     tags=[dag_instrument().symbol, "nightly"],
@@ -153,6 +155,7 @@ def vpoc_nightly() -> None:
         params={"note": Param("", type=["null", "string"], description="Reason; goes to the ledger and the report.")},
         response_timeout=timedelta(hours=12),
         defaults=[stage_tasks.REJECT],
+        notifiers=alerts.AlertNotifier(alerts.WAITING),
     )
     branch, reports = approval(tasks["decide"]), publish_reports()
     config >> contracts

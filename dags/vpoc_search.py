@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow.sdk import dag, result, task, teardown
 
-from vpoc_airflow import search, stage_tasks, time_limits
+from vpoc_airflow import alerts, search, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument
 from vpoc_ml import environment
 
@@ -58,6 +58,7 @@ def publish_reports() -> dict[str, Any]:
     params=search.form_params(),
     default_args=stage_tasks.TASK_DEFAULTS,
     dagrun_timeout=time_limits.run_limit(),
+    on_failure_callback=alerts.AlertNotifier(alerts.FAILED),
     doc_md=__doc__,
     tags=[dag_instrument().symbol, "search"],
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
-from vpoc_airflow import time_limits
+from vpoc_airflow import alerts, time_limits
 from vpoc_ml import environment, pipeline
 from vpoc_ml.artifacts import layout
 from vpoc_ml.environment import lake_uri
@@ -63,6 +63,7 @@ class TaskDefaults(TypedDict):
     max_retry_delay: timedelta
     retry_policy: ExceptionRetryPolicy
     execution_timeout: timedelta
+    on_failure_callback: alerts.AlertNotifier
 
 
 TASK_DEFAULTS: TaskDefaults = {
@@ -72,8 +73,12 @@ TASK_DEFAULTS: TaskDefaults = {
     "max_retry_delay": timedelta(minutes=10),
     "retry_policy": ExceptionRetryPolicy([RetryRule(PROGRAM_ERRORS, RetryAction.FAIL, reason="the program is wrong")]),
     "execution_timeout": time_limits.task_limit(),
+    "on_failure_callback": alerts.AlertNotifier(alerts.FAILED),
 }
-"""Tasks are retried after faults of the machine. A fault of the program fails the task at once."""
+"""Tasks are retried after faults of the machine. A fault of the program fails the task at once.
+
+A task that fails for good raises an alert at once, before its run ends; an attempt that is repeated raises none.
+"""
 
 
 def current_run() -> str:

@@ -76,7 +76,8 @@ def nightly_deadline() -> DeadlineAlert | None:
 
 
 def record_missed_deadline(context: Mapping[str, Any]) -> None:
-    """Record in the run's folder that the run has missed its deadline; Airflow's executor calls this."""
+    """Record in the run's folder that the run has missed its deadline, and alert; Airflow's executor calls this."""
+    from vpoc_airflow.alerts import deadline_missed
     from vpoc_airflow.stage_tasks import open_lake
     from vpoc_ml.artifacts.layout import dag_run_name
     from vpoc_ml.pipeline.run import record_failure
@@ -88,3 +89,4 @@ def record_missed_deadline(context: Mapping[str, Any]) -> None:
     )
     log.error("%s", error)
     record_failure(open_lake(), dag_run_name(run["dag_id"], run["dag_run_id"]), DEADLINE, "", error)
+    deadline_missed(run["dag_id"], run["dag_run_id"], str(error))

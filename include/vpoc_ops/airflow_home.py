@@ -14,6 +14,8 @@ UP_HOME = PROJECT / ".airflow" / "up"
 """Default home of ``make up`` and of the commands that talk to it."""
 DEMO_HOME = PROJECT / ".airflow" / "demo"
 """Default home of ``make demo``."""
+CONNECTION = "AIRFLOW_CONN_"
+"""Beginning of the variables that define Airflow's connections."""
 PASSWORDS_FILE = "passwords.json"
 PARTS_FILE = "parts.json"
 """Files of a home: the password of the administrator, and what runs."""
@@ -63,8 +65,12 @@ def airflow_env(home: Path, lake: str | Path | None, *, port: int | None = None)
 
 
 def merged(env: dict[str, str]) -> dict[str, str]:
-    """Return this process's environment with every ``AIRFLOW_*`` variable replaced by those of ``env``."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW_", "_AIRFLOW_"))}
+    """Return this process's environment with every ``AIRFLOW_*`` variable replaced by those of ``env``.
+
+    Connections (``AIRFLOW_CONN_*``) stay: alerts use them.
+    """
+    own = ("AIRFLOW_", "_AIRFLOW_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(own) or key.startswith(CONNECTION)}
     return kept | env
 
 

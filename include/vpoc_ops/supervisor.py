@@ -1,4 +1,4 @@
-"""``python -m vpoc_ops.supervisor up|down|airflow``: Airflow's four parts on this machine, on the loopback interface.
+"""``python -m vpoc_ops.supervisor up|down|airflow|alert-test``: Airflow's four parts on the loopback interface.
 
 Airflow's own ``standalone`` leaves its children running after SIGTERM and opens log servers on every interface. Here
 each part is started and stopped by itself, and ``down`` leaves no process behind. ``airflow`` is Airflow's own command
@@ -8,6 +8,7 @@ line on what ``up`` started.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from rich.console import Console
 
 from vpoc_ml import environment
 from vpoc_ops import command_line, parts
-from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE, UP_HOME
+from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE, UP_HOME, airflow_env, merged
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 from vpoc_ops.command_line import HomeOption
 from vpoc_ops.parts import PARTS, PartsState, StartError
@@ -68,6 +69,23 @@ def airflow_command(
         raise typer.Exit(2)
     command = [sys.executable, "-m", "airflow", *words]
     raise typer.Exit(subprocess.run(command, env=parts.environment_of(home), check=False).returncode)
+
+
+@app.command("alert-test")
+def alert_test_command(
+    home: HomeOption = UP_HOME, as_json: Annotated[bool, typer.Option("--json", help="One JSON line.")] = False
+) -> None:
+    """Send a test alert through every channel, in the environment of this process's Airflow, else of ``make up``'s."""
+    home = home.absolute()
+    if "AIRFLOW_HOME" in os.environ:
+        env = dict(os.environ)
+    elif parts.living(home):
+        env = parts.environment_of(home)
+    else:  # only connections of the environment are known
+        env = merged(airflow_env(home, None))
+    env |= {"_AIRFLOW_PROCESS_CONTEXT": "server", "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}  # reads the database
+    command = [sys.executable, "-m", "vpoc_airflow.alert_test", *(["--json"] if as_json else [])]
+    raise typer.Exit(subprocess.run(command, env=env, check=False).returncode)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -34,6 +34,8 @@ def run_champion(champion_dag, run_any, fakes, monkeypatch):
 
     monkeypatch.setattr(fakes.FakePipeline, "promote_by_hand", promote_by_hand, raising=False)
     monkeypatch.setattr(fakes.FakePipeline, "rollback", rollback, raising=False)
+    # Airflow 3.3: ``dag.test`` cannot call back at the end of a run whose DAG has a param without a default
+    monkeypatch.setattr("airflow.models.dagrun.DagRun.execute_dag_callbacks", lambda *args, **kwargs: None)
     return partial(run_any, champion_dag)
 
 

@@ -32,3 +32,9 @@ def test_lake_is_the_variable_or_the_projects_data(monkeypatch):
     assert environment.lake_root() == Path("/somewhere")
     monkeypatch.delenv("VPOC_LAKE")
     assert environment.lake_root() == environment.PROJECT / "data"
+
+
+def test_connections_of_the_environment_are_kept_for_alerts(monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_CONN_VPOC_MAIL", "smtp://mail.example.com")
+    merged = airflow_home.merged(airflow_home.airflow_env(tmp_path, tmp_path))
+    assert merged["AIRFLOW_CONN_VPOC_MAIL"] == "smtp://mail.example.com"

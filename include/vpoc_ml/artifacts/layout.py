@@ -78,6 +78,7 @@ NIGHTS = "index/nights.jsonl"
 """One line for each run, ``artifacts.night``. It is made again from the runs' folders where it is missing."""
 LEAKAGE_PROOF = "leakage/proof.json"
 DATA_DOCS_PAGE = f"{REPORTS}/data_docs/index.html"
+ALERTS = "alerts.jsonl"
 
 BARS = "bars"
 QUARANTINE = "quarantine"

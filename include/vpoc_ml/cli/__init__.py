@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -325,6 +326,13 @@ def migrate(
         output.emit(report, as_json)
     else:
         typer.echo(f"rewritten: {len(report.rewritten)}\ndamaged: {'; '.join(report.damaged) or 'none'}")
+
+
+@app.command("alert-test")
+def alert_test(as_json: JsonOption = False) -> None:
+    """Send a test alert through every channel; exit code 1 if one fails, 2 if none is configured (docs/alerts.md)."""
+    command = [sys.executable, "-m", "vpoc_ops.supervisor", "alert-test", *(["--json"] if as_json else [])]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()

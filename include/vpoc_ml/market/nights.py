@@ -14,6 +14,11 @@ LONGEST_BREAK = timedelta(days=14)
 """Longer than any period without a session."""
 
 
+def night_of_session(session: date) -> datetime:
+    """Return when the night of a session begins, UTC: 17:30 Chicago of its date, whatever its close."""
+    return datetime.combine(session, CLOSE_OF_DAY, CHICAGO).astimezone(UTC)
+
+
 def past_night(calendar: str, session: date, now: datetime) -> datetime | None:
     """Return the as-of time of a run for ``session``'s night, UTC; None while that night is live.
 
@@ -34,7 +39,7 @@ def past_night(calendar: str, session: date, now: datetime) -> datetime | None:
     table = sessions(calendar, session, max(session, last))
     if session not in table["session"]:
         raise InvalidValueError("session", session.isoformat(), f"a day on which {calendar} has a session")
-    night = datetime.combine(session, CLOSE_OF_DAY, CHICAGO).astimezone(UTC)
+    night = night_of_session(session)
     if now < night:
         expected = f"a session that is over at {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC; its night begins {night}"
         raise InvalidValueError("session", session.isoformat(), expected)
