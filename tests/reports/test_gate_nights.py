@@ -1,12 +1,15 @@
 """The pages of the gates show a night, a gate, a check, two nights; since when, and with which limits."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
-from vpoc_ml.artifacts.gate_report import Failure, Verdict
+from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.gate_report import Cause, Failure, Verdict
 from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult
+from vpoc_ml.artifacts.schemas import FAILING_BARS, FAILING_ROWS
 from vpoc_ml.config import DatasetConfig, QualityConfig, QualityThresholds
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
@@ -14,8 +17,9 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.quality import history
 from vpoc_ml.quality.checks import NONE, Check, GateInput, Limit, MarketFacts, Measurement
 from vpoc_ml.quality.owner_texts import has_text
-from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, training_set_gate
+from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, sessions_gate, training_set_gate
 from vpoc_ml.reports.gate_results import gate_nights
+from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download, row_blocks
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page, limits_of
 from vpoc_ml.reports.pages.gates import CompareQuery, GatesQuery, compare_page, differences, gates_page, history_of
 from vpoc_ml.reports.site import NoSuchPageError, Site
@@ -29,7 +33,7 @@ CHECKS = (
 Counts = dict[tuple[str, str], int]
 
 
-def store_night(root, number, counts: Counts, gate="bars", changed=()):
+def store_night(root, number, counts: Counts, gate="bars", changed=(), kept=None, causes=()):
     """Store a gate of night ``number`` with these defects by (contract, column), as a gate does."""
     now, run = START + timedelta(days=number), f"night-{number:02}"
     failures, measured = [], []
@@ -45,8 +49,9 @@ def store_night(root, number, counts: Counts, gate="bars", changed=()):
     verdict = Verdict(
         gate=gate, run=run, contracts=CODES, checks=4, failures=tuple(failures), report="", changed_thresholds=changed
     )
+    verdict = verdict.model_copy(update={"causes": causes})
     failed = {(each.contract, each.column, each.check): each.severity for each in failures}
-    history.store(root / "reports", verdict, GateInput(gate, CODES, CHECKS, measured), failed, now=now)
+    history.store(root / "reports", verdict, GateInput(gate, CODES, CHECKS, measured), failed, kept or {}, now=now)
     write_json(root / "reports" / "runs" / run / f"{gate}.json", verdict.to_json())
     return verdict
 
@@ -158,7 +163,51 @@ def test_every_check_has_a_text_for_its_owner():
             *training_set_gate.checks(list(REGISTRY), DatasetConfig(), QualityThresholds()),
             training_set_gate.loss_check(),
         ],
+        "sessions": sessions_gate.checks(QualityThresholds()),
         "leakage": leakage_gate.checks(proof, proof),
     }
     absent = {(gate, each.name) for gate, found in checks.items() for each in found if not has_text(gate, each.name)}
     assert not absent
+
+
+def test_a_check_shows_its_rows_with_five_bars_around_and_offers_all_of_them(site, tmp_path):
+    times = [START + timedelta(minutes=at) for at in range(100)]
+    close = [6000.0] * 100
+    close[30] = 60_000.0
+    bars = pl.DataFrame({"ts": times, "close": close}).with_row_index("row")
+    blank = [pl.lit(6000.0).alias(name) for name in ("open", "high", "low")]
+    bars = bars.with_columns(*blank, contract=pl.lit("ESM26"), session=pl.lit(START.date()), volume=1)
+    rows = bars[[30]].select("ts", "session", "contract", column=pl.lit("close"), check=pl.lit("print"), value="close")
+    kept = {
+        layout.FAILING_ROWS: rows.with_columns(severity=pl.lit("critical")).select(*FAILING_ROWS).cast(FAILING_ROWS),
+        layout.FAILING_BARS: bars[20:60].select(*FAILING_BARS).cast(FAILING_BARS),
+    }
+    cause = Cause(
+        contract="ESM26",
+        ts=times[30].isoformat(),
+        critical=9,
+        warning=5,
+        checks=(("close", "print"),),
+        source=("a.txt, line 31: '<60000>'",),
+    )
+    store_night(tmp_path, 0, {("ESM26", "close"): 5}, kept=kept, causes=(cause,))
+    page = check_page(site, CheckQuery(run="night-00", gate="bars", column="close", check="print"))
+    assert page.count("<mark>60,000.00</mark>") == 1
+    assert page.count('<th scope="row"><time') == 11
+    assert "1 kept of 5" in page
+    for gates in (gates_page(site, GatesQuery()), gate_page(site, GateQuery(run="night-00", gate="bars"))):
+        assert "explains 9 critical and 5 warning failures of gate bars in ESM26" in gates
+        assert "a.txt, line 31: &#39;&lt;60000&gt;&#39;" in gates
+        assert 'class="failing"' in gates
+    download = failing_rows_download(site, RowsQuery(run="night-00", gate="bars", contract="ESM26", format="parquet"))
+    assert download.name == "night-00-bars-ESM26.parquet"
+    assert pl.read_parquet(io.BytesIO(download.content))["value"].to_list() == [60_000.0]
+    with pytest.raises(NoSuchPageError, match="failing rows of gate bars"):
+        failing_rows_download(site, RowsQuery(run="night-00", gate="bars", column="low"))
+
+
+def test_rows_far_apart_are_blocks_of_their_own():
+    bars = pl.DataFrame({"row": range(60), "ts": [START + timedelta(minutes=at) for at in range(60)]})
+    blocks = row_blocks(bars, {bars["ts"][at]: None for at in (1, 11, 40)})
+    assert [(block[0]["row"], block[-1]["row"]) for block in blocks] == [(0, 16), (35, 45)]
+    assert [bar["row"] for block in blocks for bar in block if bar["failing"]] == [1, 11, 40]

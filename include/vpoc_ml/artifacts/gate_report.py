@@ -51,12 +51,31 @@ class Failure(JsonArtifact):
         return f"{where}: [{self.severity.upper()}] {self.expected} - {found}{note}{since}"
 
 
+class Cause(JsonArtifact):
+    """A bar that explains failed checks of a contract.
+
+    Attributes:
+        contract: code.
+        ts: start of the bar, ISO, UTC.
+        critical, warning: number of failed checks that it explains.
+        checks: (column, check) of each.
+        source: file, line and text of the bar in the delivered files; empty where they were not read.
+    """
+
+    contract: str
+    ts: str
+    critical: int
+    warning: int
+    checks: tuple[tuple[str, str], ...]
+    source: tuple[str, ...] = ()
+
+
 class Verdict(JsonArtifact):
     """The result of one gate. Only critical failures make a gate fail.
 
     ``checks`` counts the checks made, over all contracts. ``report`` is the path or URI of the run's gates page,
     ``data_docs`` the path of the gate's page below the Data Docs folder. ``changed_thresholds`` are those that the
-    configuration changes, each with its usual value.
+    configuration changes, each with its usual value. ``causes`` are bars that explain failures, the worst first.
     """
 
     gate: str
@@ -67,6 +86,7 @@ class Verdict(JsonArtifact):
     report: str
     data_docs: str = ""
     changed_thresholds: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]
     @property

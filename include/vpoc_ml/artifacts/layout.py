@@ -56,7 +56,10 @@ FEATURE_ANALYSIS = "feature-analysis.json"
 FEATURE_ANALYSIS_PAGE = "feature-analysis.html"
 HISTORY = "history.parquet"
 PROFILES = "profiles.parquet"
-"""Both are folders of the reports: the results of all gates, and the column profiles."""
+FAILING_ROWS = "failing_rows.parquet"
+FAILING_BARS = "failing_bars.parquet"
+"""All are folders of the reports: the results of all gates, the column profiles, the rows in which checks failed, and
+the bars around them."""
 MODEL_FILES = (
     f"{BEST_MODEL}.safetensors",
     BEST_MODEL_CARD,

@@ -169,6 +169,28 @@ COLUMN_PROFILE: Schema = {
 """One row a contract and column: counts of defects, statistics of the finite values, and the size of the sample that
 ``median`` and ``mad`` are of."""
 
+FAILING_ROWS: Schema = {
+    "contract": pl.String(),
+    "column": pl.String(),
+    "check": pl.String(),
+    "severity": pl.String(),
+    "ts": TIME,
+    "session": pl.Date(),
+    "value": pl.Float64(),
+}
+"""One row for each defective row of a failed check, in the check's order; ``ts`` is null where a check finds sessions.
+``value`` is the column's, null where there is none."""
+
+FAILING_BARS: Schema = {
+    "contract": pl.String(),
+    "row": pl.Int64(),
+    "ts": TIME,
+    "session": pl.Date(),
+    **dict.fromkeys(PRICES, pl.Float64()),
+    "volume": pl.Int64(),
+}
+"""Bars as a gate found them, around defective rows; ``row`` is the number of the bar in its contract's file."""
+
 
 UNPARSABLE = "unparsable"
 OUTSIDE_HOURS = "outside exchange hours"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -37,6 +38,7 @@ from vpoc_ml.pipeline.stages import GATES
 
 if TYPE_CHECKING:
     from vpoc_ml.artifacts.gate_report import Verdict
+    from vpoc_ml.quality.checks import Quote
 
 MARGIN = timedelta(days=10)
 PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")
@@ -87,9 +89,7 @@ def gate_bars(run: Run, contracts: list[str]) -> BarsGateResult:
         now=run.started,
         config=run.config.quality,
         daily=daily_figures(run),
-        quote=lambda contract, timestamps: source_lines_at(
-            timestamps, run.plan().sources[contract], run.instrument, run.config.ingest
-        ),
+        quote=_source_lines(run),
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return BarsGateResult.of(verdict, **data_age(run, contracts).to_json())
@@ -152,6 +152,7 @@ def gate_features(run: Run, contracts: list[str]) -> GateResult:
         registry=for_prices_near_zero(registry) if run.instrument.negative_prices else registry,
         names=run.config.features.names,
         rolls=run.lake.read_frame(run.roll_key()) if run.lake.manifest(run.roll_key()) else None,
+        quote=_source_lines(run),
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return GateResult.of(verdict)
@@ -185,6 +186,16 @@ def gate_training_set(run: Run) -> GateResult:
     )
     raise_if_failed(verdict := published_verdict(run, verdict))
     return GateResult.of(verdict)
+
+
+def _source_lines(run: Run) -> Quote:
+    """Return the function that quotes a contract's bars from the delivered files."""
+
+    def quote(contract: str, timestamps: Sequence[datetime]) -> Sequence[str]:
+        sources = run.plan().sources[contract]
+        return source_lines_at(timestamps, sources, run.instrument, run.config.ingest)
+
+    return quote
 
 
 def published_verdict(run: Run, verdict: Verdict) -> Verdict:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
@@ -11,12 +11,21 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Severity
 
+KEPT = 5_000
+"""Defective rows of a check and contract that a gate keeps; it counts all of them."""
+Quote = Callable[[str, Sequence[datetime]], Sequence[str]]
+"""(contract, timestamps) -> file, line and text of those bars."""
+
+RowsOf = Callable[[str, str, str], pl.DataFrame | None]
+"""(contract, column, check) -> its first ``KEPT`` defective rows (ts, value); None: it names no rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """How many of ``rows`` rows (or other ``unit``) have one kind of defect.
 
     ``first`` holds the timestamps (start of bar, UTC) or sessions of the first defects, ``values`` their values.
+    ``found`` has the first ``KEPT`` defects, columns ts or session, and value; None: no more than ``first`` is known.
     """
 
     contract: str
@@ -28,6 +37,7 @@ class Measurement:
     values: tuple[float, ...] = ()
     note: str = ""
     unit: str = "rows"
+    found: pl.DataFrame | None = field(default=None, compare=False, repr=False)
 
     @property
     def share(self) -> float:
@@ -114,8 +124,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class GateInput:
-    """What a gate validates: its checks, the measurements, the column profiles to keep, and the thresholds that the
-    configuration changes."""
+    """What a gate validates, and what it keeps.
+
+    Attributes:
+        gate: name.
+        contracts: codes.
+        checks: checks to make.
+        measurements: what was measured.
+        profiles: column profiles to keep.
+        changed_thresholds: thresholds that the configuration changes.
+        bars: file of the bars by contract, whose bars around defective rows are kept.
+        rows: returns the defective rows of a failed check that measured none; None: there are no such checks.
+        quote: source lines of a contract's bars.
+    """
 
     gate: str
     contracts: tuple[str, ...]
@@ -123,6 +144,9 @@ class GateInput:
     measurements: Sequence[Measurement]
     profiles: Sequence[pl.DataFrame] = ()
     changed_thresholds: tuple[str, ...] = ()
+    bars: Mapping[str, Path] = field(default_factory=dict)
+    rows: RowsOf | None = None
+    quote: Quote | None = None
 
 
 FILE_CHECKS = (

@@ -28,7 +28,9 @@ from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.quality import history
-from vpoc_ml.quality.checks import NOT_MEASURED, ContractFacts, GateInput, MarketFacts
+from vpoc_ml.quality.causes import find_causes
+from vpoc_ml.quality.checks import NOT_MEASURED, ContractFacts, GateInput, MarketFacts, Quote
+from vpoc_ml.quality.failing_rows import Bars, failing_rows
 from vpoc_ml.quality.rules import (
     bars_gate,
     features_gate,
@@ -38,7 +40,6 @@ from vpoc_ml.quality.rules import (
     training_set_gate,
     vix_dates,
 )
-from vpoc_ml.quality.rules.bars_gate import Quote
 from vpoc_ml.quality.rules.features_gate import FeatureBounds
 from vpoc_ml.quality.rules.sessions_gate import SessionFacts
 
@@ -79,7 +80,9 @@ def validate_bars(
     measurements += neighbours.measurements(daily, codes, level=market.equity_index)
     measurements.append(vix_dates.future(market.vix_closes, now))
     checks, frames = bars_gate.checks(config, market), [profile.frame for profile in profiles]
-    gate_input = GateInput("bars", codes, checks, measurements, frames, config.thresholds.changed)
+    files = {code: contracts[code].path for code in codes}
+    changed = config.thresholds.changed
+    gate_input = GateInput("bars", codes, checks, measurements, frames, changed, files, quote=quote)
     return validate_and_store(gate_input, run, reports_dir, now)
 
 
@@ -127,6 +130,7 @@ def validate_features(
     names: Sequence[str] = (),
     rolls: pl.DataFrame | None = None,
     config: QualityThresholds | None = None,
+    quote: Quote | None = None,
 ) -> Verdict:
     """Validate the feature files of a run against their bars and the registry's bounds.
 
@@ -140,6 +144,7 @@ def validate_features(
         names: Features of ``registry`` to check; empty: all. The file must have the columns of all either way.
         rolls: The roll table, whose steps are checked; None: no such check.
         config: Thresholds.
+        quote: Returns the source lines of a contract's bars; called for bars that explain failures only.
 
     Raises:
         MissingInputError: there is no contract.
@@ -153,7 +158,11 @@ def validate_features(
     if rolls is not None:
         checks.append(features_gate.roll_check())
         measurements += features_gate.roll_measurements(codes, rolls)
-    gate_input = GateInput("features", codes, checks, measurements, frames, config.changed)
+
+    def rows_of(contract: str, column: str, check: str) -> pl.DataFrame | None:
+        return features_gate.unusual_rows(contracts[contract], column, chosen[column]) if check == "soft" else None
+
+    gate_input = GateInput("features", codes, checks, measurements, frames, config.changed, bars, rows_of, quote)
     return validate_and_store(gate_input, run, reports_dir, now)
 
 
@@ -268,7 +277,13 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
         data_docs=data_docs,
         changed_thresholds=gate_input.changed_thresholds,
     )
-    history.store(reports_dir, verdict, gate_input, {key: found[0] for key, found in worst.items()}, now=now)
+    severities = {key: found[0] for key, found in worst.items()}
+    rows = failing_rows(gate_input, severities)
+    bars = Bars.read(gate_input.bars, rows)
+    causes = find_causes(rows, bars, {key: each.count for key, each in measured.items()}, gate_input.quote)
+    verdict = verdict.model_copy(update={"causes": causes})
+    kept = {layout.FAILING_ROWS: rows, layout.FAILING_BARS: bars.around(rows, causes)}
+    history.store(reports_dir, verdict, gate_input, severities, kept, now=now)
     write_json(folder / f"{gate_input.gate}.json", verdict.to_json())
     return verdict
 

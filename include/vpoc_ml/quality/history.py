@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 
@@ -26,6 +27,7 @@ def store(
     verdict: Verdict,
     gate_input: GateInput,
     failed: Mapping[tuple[str, str, str], Severity],
+    kept: Mapping[str, pl.DataFrame] = MappingProxyType({}),
     *,
     now: datetime,
 ) -> None:
@@ -36,6 +38,7 @@ def store(
         verdict: Verdict of the gate.
         gate_input: Checks, measurements and column profiles of the gate.
         failed: (contract, column, check) -> worst severity that failed.
+        kept: Further tables by name; an empty one is not stored.
         now: Time of the validation, aware.
     """
     measured = {(each.contract, each.column, each.check): each for each in gate_input.measurements}
@@ -53,8 +56,11 @@ def store(
     if profiles := [profile for profile in gate_input.profiles if profile.width]:
         names = pl.lit(verdict.run).alias("run"), pl.lit(verdict.gate).alias("gate")
         tables[layout.PROFILES] = pl.concat(profiles).select(*names, pl.all())
-    for table, frame in tables.items():
+    for table, frame in [*tables.items(), *kept.items()]:
         file = reports_dir / layout.gate_table(table, verdict.gate, safe_name(verdict.run))
+        if table in kept and frame.is_empty():
+            file.unlink(missing_ok=True)  # of a former attempt
+            continue
         with replacing(file) as temporary:
             frame.write_parquet(temporary)
 

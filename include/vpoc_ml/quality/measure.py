@@ -20,7 +20,7 @@ import polars as pl
 
 from vpoc_ml.artifacts.gate_report import ALL
 from vpoc_ml.artifacts.schemas import COLUMN_PROFILE, DEFECT_COUNTS
-from vpoc_ml.quality.checks import Measurement
+from vpoc_ml.quality.checks import KEPT, Measurement
 
 SAMPLE_STEP = 16
 SAMPLE_MIN_ROWS = 65_536
@@ -115,12 +115,20 @@ class FirstPassStats:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One kind of defect: count, first rows, and for infinite values the statistics of the finite ones beside them."""
+    """One kind of defect: count, first rows, and for infinite values the statistics of the finite ones beside them.
+
+    ``found`` has the first ``KEPT`` rows (ts, value); None: the defect names no rows.
+    """
 
     count: int = 0
     first: tuple[datetime, ...] = ()
     values: tuple[float, ...] = ()
     statistics: Mapping[str, float | None] = field(default_factory=dict)
+    found: pl.DataFrame | None = None
+
+    def measured(self, contract: str, column: str, check: str, rows: int) -> Measurement:
+        """Return the measurement of a check of a column with ``rows`` rows."""
+        return Measurement(contract, column, check, self.count, rows, self.first, self.values, found=self.found)
 
 
 def measure_file(
@@ -210,8 +218,7 @@ def profile_frame(
         measurements += measured
     for rule in usable:
         hit = defects.get((rule.check, rule.column), Defect())
-        measured_rule = Measurement(contract, rule.column, rule.check, hit.count, stats.rows, hit.first, hit.values)
-        measurements.append(measured_rule)
+        measurements.append(hit.measured(contract, rule.column, rule.check, stats.rows))
     return Profile(contract, stats.rows, pl.DataFrame(rows, schema=COLUMN_PROFILE), measurements)
 
 
@@ -310,7 +317,7 @@ def second_pass(lazy: pl.LazyFrame, bad: Mapping[Key, pl.Expr], schema: pl.Schem
         if time in schema and check not in _DISTRIBUTION:
             value = _float(column, schema) if numeric else pl.lit(None, dtype=pl.Float64)
             pair = pl.struct(pl.col(time).alias("ts"), value.alias("value"))
-            parts["first", key] = pair.filter(condition).head(EXAMPLES).implode()
+            parts["found", key] = pair.filter(condition).head(KEPT).implode()
         if check == "infinite":
             finite = _float(column, schema).filter(_float(column, schema).is_finite())
             parts |= {(statistic, key): getattr(finite, statistic)() for statistic in STATISTICS}
@@ -318,14 +325,17 @@ def second_pass(lazy: pl.LazyFrame, bad: Mapping[Key, pl.Expr], schema: pl.Schem
     defects = {}
     for key in bad:
         if count := int(row["count", key]):
-            pairs = row.get(("first", key)) or []
+            pairs = row.get(("found", key))
+            found = None if pairs is None else pairs.struct.unnest()
+            examples = [] if found is None else found.head(EXAMPLES).rows()
             numeric = key[1] in schema and schema[key[1]].is_numeric()
-            values = tuple(float("nan") if pair["value"] is None else float(pair["value"]) for pair in pairs)
+            values = tuple(float("nan") if value is None else value for _, value in examples)
             defects[key] = Defect(
                 count,
-                tuple(pair["ts"] for pair in pairs if pair["ts"] is not None),
+                tuple(ts for ts, _ in examples if ts is not None),
                 values if numeric else (),
                 {statistic: row.get((statistic, key)) for statistic in STATISTICS},
+                found,
             )
     return defects
 
@@ -371,10 +381,7 @@ def _column_result(
     """Return the row of the profile and the measurements of one column."""
     checks = ("null", "nan", "infinite", "late", "outside", "soft") if dtype.is_numeric() else ("null",)
     hits = {check: defects.get((check, name), Defect()) for check in (*checks, *DEFECT_COUNTS)}
-    measurements = [
-        Measurement(contract, name, check, hits[check].count, stats.rows, hits[check].first, hits[check].values)
-        for check in checks
-    ]
+    measurements = [hits[check].measured(contract, name, check, stats.rows) for check in checks]
     row: dict[str, Any] = {check: hits[check].count for check in DEFECT_COUNTS}
     row |= {"contract": contract, "column": name, "dtype": str(dtype), "rows": stats.rows, "sampled": 0}
     if not dtype.is_numeric():
@@ -398,9 +405,10 @@ def _column_result(
 
 
 def _evaluate(lazy: pl.LazyFrame, parts: Mapping[K, pl.Expr]) -> dict[K, Any]:
-    """Return the value of every expression, by key, in one streaming read."""
+    """Return the value of every expression, by key, in one streaming read; that of a list is a series."""
     expressions = [part.alias(str(number)) for number, part in enumerate(parts.values())]
-    return dict(zip(parts, lazy.select(expressions).collect(engine="streaming").row(0), strict=True))
+    found = lazy.select(expressions).collect(engine="streaming")
+    return {key: column[0] for key, column in zip(parts, found.iter_columns(), strict=True)}
 
 
 def _float(column: str, schema: pl.Schema) -> pl.Expr:

@@ -23,6 +23,7 @@ _BUG = "Report a defect of this software with the run's folder; do not promote a
 _INPUT = "Look for the bar that explains it (Root causes); correct the vendor file and run again."
 _VIX = "Download the VIX file again, compare the dates with the exchange's, and run again."
 _SPLITS = "Choose other sessions or fewer folds in the configuration, or wait for more sessions."
+_MISSING = "See the gap calendar; ask for the missing sessions."
 _OTHER = "Check that the file belongs to this contract; replace it or delete its bars from the lake."
 
 _TEXTS = {
@@ -65,12 +66,23 @@ _TEXTS = {
     "future": OwnerText("The VIX file has dates after the run's clock.", _VIX),
     "bars/null": OwnerText("Values are missing; of the VIX: no close was known before the bar.", _VENDOR),
     "minutes": OwnerText("Minutes of the calendar have no bar.", "See the gap calendar; ask for the missing part."),
-    "sessions": OwnerText("Whole sessions are missing.", "See the gap calendar; ask for the missing sessions."),
+    "sessions": OwnerText("Whole sessions are missing.", _MISSING),
     "thin": OwnerText("Sessions have bars in fewer than half of their minutes.", "See the gap calendar."),
     "gaps": OwnerText("Many minutes in a row have no bar.", "See the gap calendar; ask for the missing part."),
     "ends": OwnerText("The bars end before the session that is due: stale data.", "Deliver newer bars."),
     "complete": OwnerText("The newest session ends before its close.", "Deliver the rest and run again."),
     "quarantine": OwnerText("Delivered rows are no bars; they were left out.", "Read their reasons in the quarantine."),
+    "missing_sessions": OwnerText("Sessions with bars have no volume profile.", _OUR_FILE),
+    "unknown_sessions": OwnerText("Volume profiles exist for sessions without bars.", _OUR_FILE),
+    "calendar": OwnerText("Whole sessions have no profile, because their bars are missing.", _MISSING),
+    "final": OwnerText("The session's levels are not the developing levels of its last bar.", _OUR_FILE),
+    "inside": OwnerText("A level lies outside the prices of its bars.", _OUR_FILE),
+    "ordered": OwnerText("VAL, VPOC and VAH are out of order.", _OUR_FILE),
+    "traded": OwnerText("Volume was traded, but there is no level.", _OUR_FILE),
+    "area": OwnerText("The value area holds too little or too much volume.", _OUR_FILE),
+    "sum": OwnerText("Volume or number of bars differ from those of the bars.", _OUR_FILE),
+    "extremes": OwnerText("High or low differ from those of the bars.", _OUR_FILE),
+    "subset": OwnerText("A part of the session exceeds the session.", _OUR_FILE),
     "missing_bars": OwnerText("Bars have no row of features.", _OUR_FILE),
     "unknown_bars": OwnerText("Features exist for bars that do not.", _OUR_FILE),
     "young": OwnerText("The contract has traded too little for some checks.", "Nothing; more sessions settle it."),

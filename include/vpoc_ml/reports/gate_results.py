@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import SEVERITIES, Severity, Verdict
-from vpoc_ml.artifacts.schemas import GATE_HISTORY
+from vpoc_ml.artifacts.schemas import FAILING_BARS, FAILING_ROWS, GATE_HISTORY, Schema
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.quality.history import scan_tables
 
@@ -81,6 +81,21 @@ def scan_history(lake: Lake, gate: str, nights: Sequence[GateNight]) -> pl.LazyF
     runs = [night.run for night in nights if gate in night.gates]
     keys = [f"{layout.REPORTS}/{layout.gate_table(layout.HISTORY, gate, run)}" for run in runs]
     return scan_tables(list(lake.read_many(keys).values()), GATE_HISTORY)
+
+
+def failing_rows(lake: Lake, gate: str, run: str) -> pl.LazyFrame:
+    """Return the rows in which checks of a gate failed (``schemas.FAILING_ROWS``); none where the gate kept none."""
+    return _kept(lake, layout.FAILING_ROWS, gate, run, FAILING_ROWS)
+
+
+def failing_bars(lake: Lake, gate: str, run: str) -> pl.LazyFrame:
+    """Return the bars around those rows and around the causes (``schemas.FAILING_BARS``)."""
+    return _kept(lake, layout.FAILING_BARS, gate, run, FAILING_BARS)
+
+
+def _kept(lake: Lake, table: str, gate: str, run: str, schema: Schema) -> pl.LazyFrame:
+    content = lake.storage.read(f"{layout.REPORTS}/{layout.gate_table(table, gate, run)}")
+    return scan_tables([] if content is None else [content], schema)
 
 
 def since(failed: pl.DataFrame, nights: Sequence[tuple[str, datetime]]) -> dict[CheckKey, Since]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,13 +18,12 @@ from vpoc_ml.quality.checks import (
     Limit,
     MarketFacts,
     Measurement,
+    Quote,
     schema_check,
 )
 from vpoc_ml.quality.measure import UNBOUNDED, Column, Profile, RowRule, measure_file, profile_frame
 from vpoc_ml.quality.rules import coverage, neighbours, plausibility, vix_dates
 
-Quote = Callable[[str, Sequence[datetime]], Sequence[str]]
-"""(contract, timestamps) -> file, line and text of those bars."""
 VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
 

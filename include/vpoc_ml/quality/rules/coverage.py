@@ -63,8 +63,12 @@ def measurements(rows: pl.DataFrame, contract: str, facts: ContractFacts, max_ga
     gone, few = tuple(empty["session"].head(3)), tuple(thin["session"].head(3))
     return [
         Measurement(contract, ALL, "minutes", missing, int(table["minutes"].sum()), unit="minutes"),
-        Measurement(contract, ALL, "sessions", empty.height, table.height, gone, note=note, unit="sessions"),
-        Measurement(contract, ALL, "thin", thin.height, table.height, few, unit="sessions"),
+        Measurement(
+            contract, ALL, "sessions", empty.height, table.height, gone, (), note, "sessions", empty.select("session")
+        ),
+        Measurement(
+            contract, ALL, "thin", thin.height, table.height, few, unit="sessions", found=thin.select("session")
+        ),
         _gaps(rows, contract, table, days, max_gap),
         *_end(contract, facts, days.sort("session"), max_gap),
     ]

@@ -16,7 +16,7 @@ from vpoc_ml.config import QualityThresholds
 from vpoc_ml.features.non_positive_prices import reads_non_positive
 from vpoc_ml.features.registry import PriceLookback
 from vpoc_ml.market.roll_table import describe_steps
-from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
+from vpoc_ml.quality.checks import FILE_CHECKS, KEPT, NONE, Check, Limit, Measurement, schema_check
 from vpoc_ml.quality.measure import (
     EXAMPLES,
     Bounds,
@@ -189,11 +189,20 @@ def measure(
             ours, theirs, measurements = lazy.select("ts"), pl.scan_parquet(bars).select("ts"), list(measurements)
             for check, left, right in (("missing_bars", theirs, ours), ("unknown_bars", ours, theirs)):
                 lost = left.join(right, on="ts", how="anti").collect(engine="streaming")["ts"].sort()
-                first, count = tuple(lost.head(EXAMPLES)), lost.len()
-                measurements.append(Measurement(contract, "ts", check, count, max(profile.rows, count), first))
+                first, count, found = tuple(lost.head(EXAMPLES)), lost.len(), lost.head(KEPT).to_frame()
+                measurements.append(
+                    Measurement(contract, "ts", check, count, max(profile.rows, count), first, found=found)
+                )
         return Profile(contract, profile.rows, profile.frame, measurements)
 
     return measure_file(path, contract, columns(registry), measure_rows)
+
+
+def unusual_rows(path: Path, column: str, known: FeatureBounds) -> pl.DataFrame:
+    """Return the first ``KEPT`` rows (ts, value) of a feature outside its usual range."""
+    x, (low, high) = pl.col(column).cast(pl.Float64), known.soft
+    rows = pl.scan_parquet(path).filter(x.is_finite() & ((x < low) | (x > high)))
+    return rows.select("ts", x.alias("value")).head(KEPT).collect(engine="streaming")
 
 
 def with_missing_flags(

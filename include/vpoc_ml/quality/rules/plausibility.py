@@ -16,7 +16,7 @@ import polars as pl
 from vpoc_ml.artifacts.schemas import PRICES
 from vpoc_ml.config import QualityThresholds
 from vpoc_ml.ingest.clean import isolated_prices, isolated_volumes, median_bar_range
-from vpoc_ml.quality.checks import NONE, Check, ContractFacts, Limit, MarketFacts, Measurement
+from vpoc_ml.quality.checks import KEPT, NONE, Check, ContractFacts, Limit, MarketFacts, Measurement
 from vpoc_ml.quality.rules import vix_dates
 
 SHOWN = 5
@@ -282,8 +282,10 @@ def _within(front: tuple[date, date] | None) -> pl.Expr:
 
 def _bars(contract: str, column: str, check: str, bad: pl.DataFrame, rows: int, shown: str) -> Measurement:
     values = tuple(float(value) for value in bad[shown].head(3))
-    return Measurement(contract, column, check, bad.height, rows, tuple(bad["ts"].head(3)), values)
+    found = bad.select("ts", pl.col(shown).cast(pl.Float64).alias("value")).head(KEPT)
+    return Measurement(contract, column, check, bad.height, rows, tuple(bad["ts"].head(3)), values, found=found)
 
 
 def _sessions(contract: str, column: str, check: str, bad: pl.DataFrame, of: pl.DataFrame) -> Measurement:
-    return Measurement(contract, column, check, bad.height, of.height, tuple(bad["session"].head(3)), unit="sessions")
+    first, found = tuple(bad["session"].head(3)), bad.select("session").head(KEPT)
+    return Measurement(contract, column, check, bad.height, of.height, first, unit="sessions", found=found)

@@ -20,7 +20,8 @@ from vpoc_ml.reports.gate_results import (
     worst,
 )
 from vpoc_ml.reports.inline_svg import Chart, Threshold, Tone, line_chart
-from vpoc_ml.reports.pages.gates import check_url, find_night, history_of, key_of
+from vpoc_ml.reports.pages.failing_rows import shown_rows
+from vpoc_ml.reports.pages.gates import check_url, explanations, find_night, history_of, key_of
 from vpoc_ml.reports.site import NoSuchPageError, Query, Site
 
 LIMITS: tuple[tuple[str, str, Tone], ...] = (("warn", "warns", "warning"), ("error", "fails", "bad"))
@@ -91,6 +92,7 @@ def gate_page(site: Site, query: GateQuery) -> str:
         texts={each.check: owner_text(verdict.gate, each.check) for each in failures},
         key=key_of,
         checks=list_checks(rows),
+        explanations=explanations(site, night, [verdict]),
     )
 
 
@@ -128,6 +130,7 @@ def check_page(site: Site, query: CheckQuery) -> str:
         text=owner_text(verdict.gate, query.check),
         since=recent.since.get((contract, query.column, query.check)),
         trend=trend(rows, contract),
+        shown=shown_rows(site, verdict, night.run, (contract, query.column, query.check)),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
 
-from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict
+from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Cause, Failure, Severity, Verdict
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.reports.gate_results import (
@@ -24,6 +25,7 @@ from vpoc_ml.reports.gate_results import (
     worst,
 )
 from vpoc_ml.reports.inline_svg import Cell, Chart, Tone, heat_map
+from vpoc_ml.reports.pages.failing_rows import bars_around
 from vpoc_ml.reports.site import NoSuchPageError, Query, Site
 
 SHOWN = 200
@@ -61,6 +63,26 @@ class ListedFailure:
     failure: Failure
     since: Since | None
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A bar that explains failures of a gate: the bars around it, and the URLs of the checks by (column, check)."""
+
+    gate: str
+    cause: Cause
+    bars: list[dict[str, Any]]
+    urls: dict[tuple[str, str], str]
+
+    @property
+    def sentence(self) -> str:
+        """How many failures the bar explains."""
+        cause = self.cause
+        parts = [
+            f"{cause.critical} critical" if cause.critical else "",
+            f"{cause.warning} warning" if cause.warning else "",
+        ]
+        return f"{' and '.join(filter(None, parts))} failure{'s' if cause.critical + cause.warning > 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +124,7 @@ def gates_page(site: Site, query: GatesQuery) -> str:
         night=night,
         nights=nights[:NIGHTS],
         verdicts=verdicts,
+        explanations=explanations(site, night, verdicts),
         contracts=contracts_of(verdicts),
         cells={verdict.gate: gate_cells(site, verdict, contracts_of(verdicts)) for verdict in verdicts},
         listed=listed[:SHOWN],
@@ -197,6 +220,16 @@ def history_of(
     return GateHistory(newest, both[1], since(both[1], newest))
 
 
+def explanations(site: Site, night: GateNight, verdicts: Iterable[Verdict]) -> list[Explanation]:
+    """Return the bars that explain failures of these gates."""
+    found = []
+    for verdict in verdicts:
+        for cause in verdict.causes:
+            urls = {each: _check_url(site, verdict, (cause.contract, *each)) for each in cause.checks}
+            found.append(Explanation(verdict.gate, cause, bars_around(site, verdict, night.run, cause), urls))
+    return found
+
+
 def find_night(site: Site, nights: Sequence[GateNight], run: str) -> GateNight:
     """Return the night of ``run``; "" is the newest one.
 
@@ -242,7 +275,11 @@ def gate_url(site: Site, verdict: Verdict, **query: str) -> str:
 
 def check_url(site: Site, verdict: Verdict, failure: Failure) -> str:
     """Return the URL of a check of a night."""
-    contract, column, check = key_of(failure)
+    return _check_url(site, verdict, key_of(failure))
+
+
+def _check_url(site: Site, verdict: Verdict, key: CheckKey) -> str:
+    contract, column, check = key
     path = f"/gates/{quote(verdict.run)}/{quote(verdict.gate)}/check"
     return site.url(path, contract=contract, column=column, check=check)
 

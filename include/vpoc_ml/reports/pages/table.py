@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vpoc_ml.reports.pages.contracts import ContractsQuery, contracts_page
+from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page
 from vpoc_ml.reports.pages.gates import CompareQuery, GatesQuery, compare_page, gates_page
 from vpoc_ml.reports.pages.run import StoredRunQuery, stored_run_page
@@ -21,6 +22,7 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/gates/compare", CompareQuery, compare_page),
     Page("/gates/{run}/{gate}", GateQuery, gate_page),
     Page("/gates/{run}/{gate}/check", CheckQuery, check_page),
+    Page("/gates/{run}/{gate}/rows", RowsQuery, failing_rows_download),
     Page("/contracts", ContractsQuery, contracts_page, title="Contracts"),
     Page("/searches", Query, searches_page, title="Searches"),
     Page("/searches/{run}", SearchQuery, search_page),
