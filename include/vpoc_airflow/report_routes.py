@@ -41,6 +41,7 @@ from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ConfigError, VpocError
 from vpoc_ml.lake.storage import LocalStorage
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.registry import registry_folder
 from vpoc_ml.reports.pages.run import find_run, run_page
 from vpoc_ml.reports.pages.table import PAGES, navigation
@@ -199,6 +200,7 @@ def _site(request: Request, name: str, path: str = "") -> Site:
         lakes=tuple(found),
         navigation=navigation(),
         registry=_registry(found[name]),
+        gates=GATES,
         schedule=_schedule if not name else lambda: None,
     )
 

@@ -118,12 +118,12 @@ def test_pages_need_the_permission_that_their_row_names(anonymous, stored_dags, 
         assert anonymous.get(path).status_code == 403, path
 
 
-def test_style_sheet_and_script_are_the_only_static_files(client):
-    for name, kind in (("site.css", "text/css"), ("tables.js", "text/javascript")):
+def test_style_sheet_and_scripts_are_the_only_static_files(client):
+    for name, kind in (("site.css", "text/css"), ("tables.js", "text/javascript"), ("reload.js", "text/javascript")):
         answer = client.get(f"/static/{name}")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(kind)
-        assert "http" not in answer.text.replace("http-equiv", "")
+        assert "http" not in answer.text
     for name in ("page.html", "..%2ftemplates%2fpage.html", "%2e%2e%2fsite.py", "vendor", "%00", "SITE.CSS"):
         assert client.get(f"/static/{name}").status_code == 404, name
 
@@ -379,7 +379,7 @@ def test_failed_run_shows_stage_contract_error_message_remedy_time_and_gates_pag
     assert re.search(r'title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC">[\d-]+ \d\d:\d\d C[DS]T</time></td>', row)
     assert 'href="/vpoc-reports/view/reports/runs/night-1/gates.html">gates page</a>' in row
     assert "<script>alert" not in page
-    assert 'http-equiv="refresh"' not in page, "a failed run does not reload"
+    assert 'data-reload="10"' not in page, "a failed run does not reload"
 
 
 def test_a_run_that_never_started_shows_its_error(client, lake):
@@ -427,17 +427,17 @@ def test_page_of_a_running_training_shows_its_curves_and_reloads(client, lake):
     lines = [window, epoch, epoch | {"epoch": 2, "step": 200, "train_loss": None}]
     (folder / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "win')
     page = client.get("/run/vpoc_nightly/night-4").text
-    assert 'http-equiv="refresh"' in page
+    assert 'data-reload="10"' in page
     assert "epoch 2 of 3: training loss not finite, validation loss 0.020100" in page
     assert re.search(r'<polyline class="validation"[^>]* points="[\d.]+,[\d.]+ [\d.]+,[\d.]+"', page)
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("src=") == 1, "the script of the tables"
+    assert page.count("src=") == 2, "the scripts of the tables and of the reload"
     (folder / "training_result.json").write_text("{}")
     (folder / "report.html").write_text("done")
     after = client.get("/run/vpoc_nightly/night-4").text
     assert "<polyline" not in after
-    assert 'http-equiv="refresh"' not in after
+    assert 'data-reload="10"' not in after
 
 
 def test_a_training_without_recent_records_is_not_shown_as_running(client, lake):

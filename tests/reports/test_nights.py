@@ -1,6 +1,7 @@
 """The table of nights: made of the runs' folders, rebuilt when lost, equal in a folder and in a store."""
 
 import random
+import re
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -231,6 +232,14 @@ def test_page_shows_the_decision_and_filters_the_list(week):
     assert "1 night, newest first." in refused
     assert "<option selected>refused</option>" in refused
     assert "No night has this outcome" in page_of(week, query=TonightQuery(preset="<none>"))
+
+
+def test_gates_are_in_the_order_in_which_they_run_whatever_the_files_say(lake):
+    run = night(lake, "refused")
+    (lake.root / "runs" / run / "stages" / "gate-bars.json").touch()  # as after a copy of the lake
+    site = Site(lake, NOW, gates=("bars", "features", "leakage", "training-set"))
+    page = tonight_page(site, TonightQuery())
+    assert re.findall(r"<li><b>([\w-]+)</b>", page) == list(site.gates)
 
 
 def test_page_of_an_empty_lake_says_how_to_begin(lake):

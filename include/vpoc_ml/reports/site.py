@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 LAKE = "lake"
 """Name of the query field that chooses a lake below the first one, such as ``demo``."""
 FORMULA = r"^[=+\-@\t\r]"
-STATIC = {"site.css": "text/css", "tables.js": "text/javascript"}
-"""Files that every page loads from ``/static/``, with their media types."""
+STATIC = {"site.css": "text/css", "tables.js": "text/javascript", "reload.js": "text/javascript"}
+"""Files that pages load from ``/static/``, with their media types; ``reload.js`` only while work is in progress."""
 
 
 class NoSuchPageError(InputError):
@@ -89,6 +89,7 @@ class Site:
         lakes: names of all lakes.
         navigation: title and path of the pages in the navigation.
         registry: folder of the ledger and the models; None: it is not known.
+        gates: names of the gates in the order in which they run.
         schedule: returns what the scheduler knows of the nightly runs; None where there is no scheduler.
     """
 
@@ -100,6 +101,7 @@ class Site:
     lakes: tuple[str, ...] = ("",)
     navigation: tuple[tuple[str, str], ...] = ()
     registry: Path | None = None
+    gates: tuple[str, ...] = ()
     schedule: Callable[[], Schedule | None] = lambda: None
 
     def url(self, path: str, **query: str | int | None) -> str:
@@ -121,7 +123,7 @@ class Site:
         return f"{self.base}/view/{quote(f'{self.name}/{key}' if self.name else key)}"
 
     def static_url(self, name: str) -> str:
-        """Return the URL of a file that every page loads."""
+        """Return the URL of a file that pages load."""
         return f"{self.base}/static/{name}"
 
     def local_day(self, at: datetime) -> str:
@@ -134,7 +136,7 @@ class Site:
 
 
 def static_file(name: str) -> bytes | None:
-    """Return the content of a file that every page loads; None for any other name."""
+    """Return the content of a file that pages load; None for any other name."""
     if name not in STATIC:
         return None
     if name == "site.css":

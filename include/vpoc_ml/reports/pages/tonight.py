@@ -79,12 +79,12 @@ def tonight_page(site: Site, query: TonightQuery) -> str:
         next_step=next_step(about),
         last_url=run_url(site, about.last) if about.last else "",
         bar_age=site.now - datetime.fromisoformat(about.newest.newest_bar or "") if about.newest else None,
-        gates=[(gate, gate_cell(gate)) for gate in about.last.night.gates] if about.last and about.last.night else [],
+        gates=[(gate, gate_cell(gate)) for gate in _gates(site, about.last)],
         strip=[strip_cell(site, night) for night in reversed(nights[:STRIP])],
         legend=[
             (Cell(*STYLES[kind], words), words) for kind, words in MEANINGS.items() if _occurs(kind, nights[:STRIP])
         ],
-        listed=[(night, _gate_cells(night), run_url(site, night)) for night in listed[:LISTED]],
+        listed=[(night, _gate_cells(site, night), run_url(site, night)) for night in listed[:LISTED]],
         total=len(listed),
         unread=table.unread,
         outcomes=list(MEANINGS),
@@ -201,8 +201,15 @@ def run_url(site: Site, night: ShownNight) -> str:
     return site.url(f"/runs/{quote(night.run, safe='')}")
 
 
-def _gate_cells(night: ShownNight) -> list[Cell]:
-    cells = [gate_cell(gate) for gate in night.night.gates] if night.night else []
+def _gates(site: Site, shown: ShownNight | None) -> list[NightGate]:
+    """Return the gates of a night in the order in which they run; those of another version last."""
+    order = {gate: place for place, gate in enumerate(site.gates)}
+    found = shown.night.gates if shown and shown.night else ()
+    return sorted(found, key=lambda gate: order.get(gate.gate, len(order)))
+
+
+def _gate_cells(site: Site, night: ShownNight) -> list[Cell]:
+    cells = [gate_cell(gate) for gate in _gates(site, night)]
     marks: dict[Tone, str] = {"good": "✓", "warning": "!", "bad": "✗"}
     return [Cell(cell.tone, marks[cell.tone], cell.label) for cell in cells]
 
