@@ -18,12 +18,12 @@ from typing import Any
 
 from airflow.sdk import dag, result, task
 
-from vpoc_airflow import alerts, champion, time_limits
+from vpoc_airflow import alerts, champion, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument
 
 
 @result
-@task(retries=0)
+@task(retries=0, **stage_tasks.TRAINING)
 def change_champion(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
     return champion.change(params, dag_run)
 

@@ -6,8 +6,9 @@ VIX closes into a model that is **promoted or explicitly rejected**, and scores 
 `resolve_config` → `plan_contracts` → one `ingest_contract` per contract → **gate: bars** → roll table → volume
 profiles and features per contract → **gate: sessions** → **gate: features** → **gate: leakage** → training set →
 **gate: training set** → one `train_fold` per walk-forward fold → track record → `train` (the shipped model, on all
-sessions) → `evaluate` → live records of champion and challengers → `decide` (the promotion rule) → a person's
-approval, if the rule accepts the candidate and `promotion.require_approval` is set → `promote` → `score`.
+sessions) → `evaluate` → live records of champion and challengers → `decide` (the promotion rule, with a second training
+of a candidate that passes everything else) → a person's approval, if the rule accepts the candidate and
+`promotion.require_approval` is set → `promote` → `score`.
 
 * **Manual start:** every field of the form is one setting. An empty field keeps the preset's value. An unknown key of
   the conf or an invalid value fails the run at `resolve_config`; the error names the field, the value and its limits.
@@ -38,11 +39,14 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, result, task, task_gro
 
 from vpoc_airflow import alerts, stage_tasks, start, time_limits
 from vpoc_airflow.schedule import NIGHTLY_CRON, TIMEZONE, dag_instrument
-from vpoc_ml import environment
 from vpoc_ml.pipeline.stages import STAGES
 
 AFTER_APPROVAL = "none_failed_min_one_success"
-RULES = {"track-record": "none_failed", "score": AFTER_APPROVAL}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "track-record": {"trigger_rule": "none_failed"},
+    "score": {"trigger_rule": AFTER_APPROVAL},
+    "decide": stage_tasks.TRAINING,
+}
 """Without folds the mapped task is skipped; what follows it runs all the same."""
 
 
@@ -73,26 +77,17 @@ def build_rolls(contracts: list[str]) -> dict[str, Any]:
     return stage_tasks.call(pipeline.build_rolls, list(contracts), last=STAGES[-1].name)
 
 
-TRAINING: dict[str, Any] = {
-    "queue": "rocm",
-    "pool": environment.read(environment.TRAIN_POOL) or "default_pool",
-    "executor": environment.read(environment.TRAIN_EXECUTOR),
-    "execution_timeout": time_limits.training_limit(),
-}
-"""Where the tasks that train a network run, and for how long."""
-
-
 @task
 def plan_folds() -> list[str]:
     return stage_tasks.planned_folds()
 
 
-@task(map_index_template="fold {{ fold }}", **TRAINING)
+@task(map_index_template="fold {{ fold }}", **stage_tasks.TRAINING)
 def train_fold(fold: str) -> dict[str, Any]:
     return stage_tasks.run_fold_stage("train-fold", fold)
 
 
-@task(**TRAINING)
+@task(**stage_tasks.TRAINING)
 def train(task_state_store: Any = None) -> dict[str, Any]:
     from vpoc_airflow.train import train as train_resumably
 
@@ -105,7 +100,7 @@ def approval(decision: dict[str, Any]) -> str:
 
 
 @result
-@task(trigger_rule=AFTER_APPROVAL)
+@task(trigger_rule=AFTER_APPROVAL, **stage_tasks.TRAINING)
 def promote(ti: Any = None) -> dict[str, Any]:
     return stage_tasks.conclude(ti.xcom_pull(task_ids="approve"))
 
@@ -142,8 +137,7 @@ def vpoc_nightly() -> None:
             continue
         for stage in stages:
             if stage.name not in tasks:
-                rule = {"trigger_rule": RULES[stage.name]} if stage.name in RULES else {}
-                named = run_stage.override(task_id=stage.function_name, **rule)
+                named = run_stage.override(task_id=stage.function_name, **OPTIONS.get(stage.name, {}))
                 tasks[stage.name] = named(stage.name, contracts if scope == "contracts" else [])
     stage_tasks.connect([stage for stage in STAGES if stage.name != "promote"], tasks)
 

@@ -20,7 +20,6 @@ from airflow.sdk import dag, result, task, teardown
 
 from vpoc_airflow import alerts, search, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument
-from vpoc_ml import environment
 
 
 @task
@@ -34,13 +33,7 @@ def prepare() -> None:
 
 
 @result
-@task(
-    task_id="search",
-    queue="rocm",
-    pool=environment.read(environment.TRAIN_POOL) or "default_pool",
-    executor=environment.read(environment.TRAIN_EXECUTOR),
-    execution_timeout=time_limits.training_limit(),
-)
+@task(task_id="search", **stage_tasks.TRAINING)
 def try_settings(params: Any = None) -> dict[str, Any]:
     return search.search(params)
 

@@ -80,6 +80,14 @@ TASK_DEFAULTS: TaskDefaults = {
 A task that fails for good raises an alert at once, before its run ends; an attempt that is repeated raises none.
 """
 
+TRAINING: dict[str, Any] = {
+    "queue": "rocm",
+    "pool": environment.read(environment.TRAIN_POOL) or "default_pool",
+    "executor": environment.read(environment.TRAIN_EXECUTOR),
+    "execution_timeout": time_limits.training_limit(),
+}
+"""Where the tasks that train a network run, and for how long. A decision may train a candidate a second time."""
+
 
 def current_run() -> str:
     """Return the folder name of the run whose task is executing."""

@@ -15,7 +15,9 @@ from tests.evaluation.example_metrics import example_metrics
 
 from vpoc_ml import config, pipeline
 from vpoc_ml.artifacts.decision import Decision
-from vpoc_ml.errors import ApprovalError, ConfigError, InputError, InvalidValueError, RegistryError
+from vpoc_ml.artifacts.stage_results import ReproduceResult
+from vpoc_ml.errors import ApprovalError, ArtifactError, ConfigError, InputError, InvalidValueError, RegistryError
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.pipeline import decision_stages as decisions
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.mlflow_store import MlflowStore
@@ -497,3 +499,53 @@ def test_command_approve_promotes_and_scores_and_reject_does_not(lake, command):
     approved = command("approve", "second", "--as", "anna", "--json")
     assert (approved.exit_code, json.loads(approved.stdout)["state"], approved.scored) == (0, "promoted", ["second"])
     assert command("approve", "second", "--as", "anna").exception.exit_code == 1
+
+
+SECOND = ReproduceResult(
+    **ROWS, version=1, equal=True, registered_weights="", reproduced_weights="", differences=(), first_difference=None
+)
+DIFFERENT = {"equal": False, "first_difference": "best_model.safetensors, ridge[0]: was 1.0, is 2.0"}
+
+
+@pytest.fixture
+def trained_again(monkeypatch) -> list[str]:
+    """Names of the runs that were trained a second time; a name with "other" gives other bits, "gone" none at all."""
+    names: list[str] = []
+
+    def reproduce(lake: str, name: str) -> ReproduceResult:
+        names.append(name)
+        if "gone" in name:
+            raise ArtifactError("bars/ES/ESH23.parquet", "the bars of the run", "newer ones")
+        weights = hash_file(Path(lake, "runs", name, "best_model.safetensors"))
+        found = SECOND.model_copy(update={"registered_weights": weights, **(DIFFERENT if "other" in name else {})})
+        Path(lake, "runs", name, "stages", "reproduce.json").write_text(json.dumps(found.to_json()))
+        return found
+
+    monkeypatch.setattr(decisions, "reproduce", reproduce)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [
+        ("same", "promoted", "A second training gave the same bits"),
+        ("other", "refused", "A second training gave other bits: best_model.safetensors, ridge[0]: was 1.0, is 2.0."),
+        ("gone", "refused", "The candidate was not trained a second time: "),
+    ],
+)
+def test_a_candidate_is_trained_a_second_time_before_its_promotion(lake, trained_again, name, state, reason):
+    assert night(lake, name, {"promotion.rerun": "always"}).state == state
+    assert trained_again == [name]
+    assert reason in Registry.local(lake / "registry").entries()[-1].reasons[-1]
+    assert stored(lake, name)["checks"][-1]["name"] == "rerun"
+    pipeline.decide(str(lake), name, NOW)
+    assert trained_again == [name] * (1 if name == "same" else 2), "equal bits are not compared again"
+
+
+def test_only_what_could_be_promoted_is_trained_a_second_time(lake, trained_again):
+    always = {"promotion.rerun": "always"}
+    assert night(lake, "weak", always, gain=BAD).state == "refused"
+    assert night(lake, "never").state == "promoted"
+    evaluated(lake, "past", always, as_of=NOW + timedelta(days=1, hours=1))
+    assert pipeline.decide(str(lake), "past", NOW).state == "accepted"
+    assert trained_again == []

@@ -271,3 +271,4 @@ def test_a_model_that_was_trained_otherwise_differs(untouched, monkeypatch):
     found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
     assert not found.equal
     assert [text.split(":")[0] for text in found.differences] == ["fingerprint"]
+    assert re.fullmatch(r"best_model\.safetensors, \S+\[\d+\]: was .*, is .*", found.first_difference)

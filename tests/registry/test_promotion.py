@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpoc_ml.artifacts.decision import Selection
-from vpoc_ml.artifacts.metrics import Comparison
+from vpoc_ml.artifacts.metrics import Comparison, CostResult
+from vpoc_ml.artifacts.stage_results import ReproduceResult
 from vpoc_ml.config import PromotionConfig
 from vpoc_ml.evaluation.bootstrap import Interval
 from vpoc_ml.registry.promotion import SIMPLE, Evidence, decide, odds, required_evidence, selection_sentence
@@ -18,6 +19,17 @@ from vpoc_ml.registry.promotion import SIMPLE, Evidence, decide, odds, required_
 RULES = PromotionConfig()
 GOOD = Interval(0.02, 0.01, 0.03)
 UNSURE = Interval(0.002, -0.01, 0.014)
+SAME = ReproduceResult(
+    rows_in=0,
+    rows_out=0,
+    skipped=False,
+    version=1,
+    equal=True,
+    registered_weights="a" * 64,
+    reproduced_weights="a" * 64,
+    differences=(),
+)
+OTHER = SAME.model_copy(update={"equal": False, "first_difference": "best_model.safetensors, body[3]: was 1.0, is 1.5"})
 
 
 def compared(odds_to_one: float) -> Comparison:
@@ -40,6 +52,7 @@ def evidence(**changes) -> Evidence:
         learner_gains={"ridge": GOOD, "lightgbm": GOOD},
         net=-100.0,
         fingerprint="candidate-fingerprint",
+        rerun=SAME,
     )
     return replace(strong, **changes)
 
@@ -50,7 +63,7 @@ def test_strong_candidate_without_champion_is_promoted_with_its_numbers():
     assert "The rank IC is 0.0200 [0.0100, 0.0300]; its lower bound exceeds 0.0000." in decision.reasons
     shown = "The evidence that sessions have a rank IC above zero is 500 to 1 after 120 sessions"
     assert f"{shown}; 40 to 1 is required for preset 1 of this key." in decision.reasons
-    assert len(decision.reasons) == len(decision.checks) == 8
+    assert len(decision.reasons) == len(decision.checks) == 9
 
 
 @pytest.mark.parametrize("name", SIMPLE)
@@ -147,6 +160,54 @@ def test_net_profit_counts_only_where_it_is_required():
     assert not decide(evidence(net=None), rules).promote
 
 
+@pytest.mark.parametrize(
+    ("changes", "promoted", "wanted"),
+    [
+        ({}, True, "A second training gave the same bits: weights aaaaaaaaaaaa and model card."),
+        (
+            {"rerun": OTHER},
+            False,
+            "A second training gave other bits: best_model.safetensors, body[3]: was 1.0, is 1.5.",
+        ),
+        ({"rerun": OTHER.model_copy(update={"differences": ("threads: was 1, is 2",)})}, False, "threads: was 1, is 2"),
+        ({"rerun": None}, False, "its bits must be compared first."),
+        ({"rerun": None, "rerun_failed": "the bars have changed."}, False, "the bars have changed."),
+    ],
+)
+def test_the_second_training_decides_where_all_else_is_met(changes, promoted, wanted):
+    decision = decide(evidence(**changes), RULES)
+    assert (decision.promote, decision.checks[-1].name) == (promoted, "rerun")
+    assert wanted in decision.reasons[-1]
+    assert decision.needs_rerun == (changes == {"rerun": None})
+
+
+def test_a_second_training_is_requested_only_if_it_can_change_the_decision():
+    refused = decide(evidence(rank_ic=UNSURE, rerun=None), RULES)
+    assert not refused.promote
+    assert not refused.needs_rerun
+    assert "rerun" not in [check.name for check in refused.checks]
+    never = decide(evidence(rerun=None), PromotionConfig(rerun="never"))
+    assert never.promote
+    assert never.reasons[-1] == "The candidate was not trained a second time: its bits were not compared."
+
+
+def costs(multiple: float, low: float) -> CostResult:
+    per_session = Interval(low + 5, low, low + 10)
+    return CostResult(
+        multiple=multiple, round_turn_cost=29.5, net=1.0, net_per_session=per_session, sharpe=None, max_drawdown=0.0
+    )
+
+
+@pytest.mark.parametrize(("required", "promoted"), [(0, True), (1, True), (2, False), (3, False)])
+def test_tradeable_needs_a_lower_bound_above_zero_at_the_required_costs(required, promoted):
+    results = (costs(1.0, 0.01), costs(2.0, 0.0))  # 3 times the costs were not measured
+    decision = decide(evidence(policy_costs=results), PromotionConfig(tradeable_at=required))
+    assert decision.promote is promoted
+    if required == 2:
+        shown = "5.00 dollars a session [0.00, 10.00]; a lower bound above zero is required: not tradeable."
+        assert decision.reasons == (f"The policy's result at 2 times the costs is {shown}",)
+
+
 def test_champion_is_kept_at_the_margin_and_replaced_beyond_it():
     rules = PromotionConfig(champion_margin=0.005)
     at = decide(evidence(champion_fingerprint="old", champion_gain=Interval(0.005, 0.001, 0.009)), rules)
@@ -222,6 +283,7 @@ def random_evidence() -> st.SearchStrategy[Evidence]:
         champion_fingerprint=st.none() | st.sampled_from(["a", "b"]),
         champion_gain=st.none() | intervals,
         champion_age=st.none() | st.integers(0, 200),
+        rerun=st.sampled_from([None, SAME, OTHER]),
     )
 
 
@@ -231,6 +293,7 @@ rules_strategy = st.builds(
     min_rank_ic=st.floats(0, 0.1),
     require_net_profit=st.booleans(),
     champion_margin=st.floats(-0.1, 0.1),
+    rerun=st.sampled_from(["always", "never"]),
 )
 
 
@@ -239,7 +302,7 @@ def better(interval: Interval | None, step: float) -> Interval | None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(random_evidence() | st.just(evidence()), rules_strategy, st.floats(0, 0.2), st.sampled_from(range(10)))
+@given(random_evidence() | st.just(evidence()), rules_strategy, st.floats(0, 0.2), st.sampled_from(range(11)))
 def test_improving_a_number_never_turns_promotion_into_refusal(before, rules, step, which):
     found = dict(before.comparisons)
     names = list(SIMPLE)
@@ -257,6 +320,8 @@ def test_improving_a_number_never_turns_promotion_into_refusal(before, rules, st
         after = replace(before, presets=1)
     elif which == 8:
         after = replace(before, champion_age=None if before.champion_age is None else before.champion_age + 30)
+    elif which == 9:
+        after = replace(before, rerun=SAME)
     else:
         after = replace(before, champion_gain=better(before.champion_gain, step), gate_failures=())
     assert decide(after, rules).promote >= decide(before, rules).promote

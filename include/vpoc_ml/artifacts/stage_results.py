@@ -365,8 +365,9 @@ class ReproduceResult(WorkResult):
 
     Attributes:
         version: the registered version.
-        equal: the weights are the same to the bit.
+        equal: weights and model card are the same to the bit.
         registered_weights, reproduced_weights: SHA-256 of both files.
+        first_difference: file, place and both values of the first difference; None if there is none.
         differences: what differs between the records of both trainings, such as the version of PyTorch.
     """
 
@@ -375,6 +376,7 @@ class ReproduceResult(WorkResult):
     registered_weights: str
     reproduced_weights: str
     differences: tuple[str, ...]
+    first_difference: str | None = None
 
 
 class SearchResult(StageResult):

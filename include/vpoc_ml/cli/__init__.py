@@ -519,6 +519,8 @@ def reproduce(
         typer.echo(f"Version {found.version}: the weights are {same}.")
         for text in (f"registered {found.registered_weights}", f"trained again {found.reproduced_weights}"):
             typer.echo(f"  {text}")
+        if found.first_difference is not None:
+            typer.echo(f"  first difference: {found.first_difference}")
         for difference in found.differences:
             typer.echo(f"  {difference}")
     if not found.equal:

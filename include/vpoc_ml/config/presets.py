@@ -41,7 +41,7 @@ def smoke() -> RunConfig:
         training=TrainingConfig(epochs=2, warmup_steps=10, monitor_steps=20),
         evaluation=EvaluationConfig(fold="off", bootstrap_samples=200),
         quality=QualityConfig(max_age_sessions=ANY_AGE),
-        promotion=PromotionConfig(level="research"),  # its few test sessions can show no more
+        promotion=PromotionConfig(level="research", rerun="never"),  # its few test sessions can show no more
     )
 
 

@@ -663,6 +663,18 @@ class PromotionConfig(Section):
         0.0, ge=0, le=1, description="The rank IC's lower bound must exceed this; a higher value promotes less often."
     )
     require_net_profit: bool = Field(False, description="Also require a positive backtest after costs.")
+    tradeable_at: int = Field(
+        0,
+        ge=0,
+        le=3,
+        description="Multiple of the costs at which the policy's net result per session must be above zero by the lower"
+        " bound of its interval; 0: not required. Few signals at one minute pass even 1.",
+    )
+    rerun: Literal["always", "never"] = Field(
+        "always",
+        description="Train a candidate that passes everything else a second time and refuse it if a bit differs. Costs"
+        " one more training on the nights that would promote. never: promotes models that may not be reproducible.",
+    )
     champion_margin: float = Field(
         0.002,
         ge=-1,

@@ -11,24 +11,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.decision import Approval, Check, Decision, DecisionState, Override
 from vpoc_ml.artifacts.metrics import Interval, Metrics, read_metrics
-from vpoc_ml.artifacts.stage_results import DecisionResult, EvaluateResult, GateResult, LiveResult, TrainResult
-from vpoc_ml.errors import ApprovalError, ArtifactError, InputError
+from vpoc_ml.artifacts.stage_results import (
+    DecisionResult,
+    EvaluateResult,
+    GateResult,
+    LiveResult,
+    ReproduceResult,
+    TrainResult,
+)
+from vpoc_ml.errors import ApprovalError, ArtifactError, InputError, MissingInputError, TrainingUnstableError
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.models.bundle import read_model_card
 from vpoc_ml.pipeline.champion_stages import current_champion, model_store
 from vpoc_ml.pipeline.fold_stages import labelled_sessions, preset_key
 from vpoc_ml.pipeline.model_stages import evaluate
 from vpoc_ml.pipeline.preset_selection import selection
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
+from vpoc_ml.pipeline.reproduction import reproduce
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
 from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry import ledger, promotion
 from vpoc_ml.registry.promotion import Evidence
-from vpoc_ml.registry.store import Champion, ModelStore
+from vpoc_ml.registry.store import WEIGHTS, Champion, ModelStore
 from vpoc_ml.reports.nights import record_night
 
 GAINS = (
@@ -42,9 +52,10 @@ GAINS = (
 def decide(run: Run, now: datetime) -> DecisionResult:
     """Register the candidate and apply the promotion rule; nothing is promoted yet.
 
-    A refusal and all its reasons go to the ledger. A candidate that waits for approval has ``evidence``, Markdown for
-    the person who approves. A run of a past night is compared with the champion of that time and changes neither
-    ledger nor registry.
+    A candidate that meets every other condition is trained a second time, see ``promotion.rerun``. A refusal and all
+    its reasons go to the ledger. A candidate that waits for approval has ``evidence``, Markdown for
+    the person who approves. A run of a past night is compared with the champion of that time, is not trained a second
+    time, and changes neither ledger nor registry.
     """
     if run.as_of is not None:
         champion = current_champion(run)
@@ -262,7 +273,27 @@ def _verdict(
         live=next((record for record in live if record.preset == preset), None),
         gate_failures=_failed_gates(run),
     )
-    return promotion.decide(evidence, run.config.promotion)
+    rules = run.config.promotion
+    if run.as_of is not None:
+        rules = rules.model_copy(update={"rerun": "never"})
+    verdict = promotion.decide(evidence, rules)
+    if not verdict.needs_rerun:
+        return verdict
+    try:
+        evidence = replace(evidence, rerun=_second_training(run))
+    except (ArtifactError, MissingInputError, TrainingUnstableError) as error:
+        evidence = replace(evidence, rerun_failed=str(error))
+    return promotion.decide(evidence, rules)
+
+
+def _second_training(run: Run) -> ReproduceResult:
+    """Return how a second training compares with the candidate; the one of an earlier decision if it was equal."""
+    weights = hash_file(run.folder / WEIGHTS)
+    if run.has_result("reproduce"):
+        known = run.result("reproduce", ReproduceResult)
+        if known.equal and known.registered_weights == weights:
+            return known
+    return reproduce(str(run.lake.root), run.name)
 
 
 def champion_age(run: Run, champion: Champion) -> int:

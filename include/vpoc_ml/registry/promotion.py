@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from vpoc_ml.artifacts.decision import Decision, DecisionState, Selection
-from vpoc_ml.artifacts.metrics import Comparison, Gains, Interval, Metrics
-from vpoc_ml.artifacts.stage_results import LiveRecord
+from vpoc_ml.artifacts.metrics import Comparison, CostResult, Gains, Interval, Metrics
+from vpoc_ml.artifacts.stage_results import LiveRecord, ReproduceResult
 from vpoc_ml.config import PromotionConfig
 
 SIMPLE = {
@@ -45,6 +45,7 @@ class Evidence:
         comparisons: session scores by name, see ``SIMPLE``.
         learner_gains: paired gain in direction accuracy over ridge and, on a track record, over LightGBM.
         net: result after costs.
+        policy_costs: results of the policy at multiples of the costs.
         fingerprint: of the candidate's training.
         presets: number of presets tried up to and including the candidate's, in the order of their first trial.
         gate_failures: gates that failed.
@@ -55,6 +56,8 @@ class Evidence:
         live: the live record of the candidate's preset; None before its first session.
         is_refit: candidate and champion are two trainings of one preset, with the same settings and code, which share
             one track record.
+        rerun: the comparison of a second training with the candidate; None if there was none.
+        rerun_failed: why it could not be trained a second time.
     """
 
     rank_ic: Interval | None
@@ -70,6 +73,9 @@ class Evidence:
     champion_age: int | None = None
     live: LiveRecord | None = None
     is_refit: bool = False
+    policy_costs: tuple[CostResult, ...] = ()
+    rerun: ReproduceResult | None = None
+    rerun_failed: str | None = None
 
     @classmethod
     def of(
@@ -105,6 +111,7 @@ class Evidence:
             champion_age=champion_age,
             live=live,
             is_refit=champion_preset_key is not None and champion_preset_key == metrics.preset_key,
+            policy_costs=metrics.policy.costs if metrics.policy is not None else (),
         )
 
 
@@ -119,11 +126,15 @@ class PromotionCheck:
 
 @dataclass(frozen=True)
 class PromotionDecision:
-    """The decision of the rule. ``reasons`` are the failed conditions or, for a promotion, all conditions."""
+    """The decision of the rule. ``reasons`` are the failed conditions or, for a promotion, all conditions.
+
+    ``needs_rerun``: all other conditions are met, and the candidate has not been trained a second time.
+    """
 
     promote: bool
     reasons: tuple[str, ...]
     checks: tuple[PromotionCheck, ...] = field(default=())
+    needs_rerun: bool = False
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return ``promote``, ``reasons`` and ``checks``."""
@@ -156,9 +167,18 @@ def decide(evidence: Evidence, rules: PromotionConfig) -> PromotionDecision:
         if net is not None:
             text = f"The backtest's result after costs is {net:,.2f} dollars; a profit is required."
         checks.append(PromotionCheck("net_profit", net is not None and net > 0, text))
+    if rules.tradeable_at:
+        checks.append(_tradeable(evidence.policy_costs, rules.tradeable_at))
     checks += _champion(evidence, rules)
     against = tuple(check.text for check in checks if not check.passed)
-    return PromotionDecision(not against, against or tuple(check.text for check in checks), tuple(checks))
+    if against:
+        return PromotionDecision(False, against, tuple(checks))
+    checks.append(_rerun(evidence, rules))
+    texts = tuple(check.text for check in checks)
+    if checks[-1].passed:
+        return PromotionDecision(True, texts, tuple(checks))
+    needs_rerun = evidence.rerun is None and evidence.rerun_failed is None
+    return PromotionDecision(False, texts[-1:], tuple(checks), needs_rerun)
 
 
 def required_evidence(presets: int, false_promotions: float) -> float:
@@ -225,6 +245,35 @@ def _rank_ic(evidence: Evidence, rules: PromotionConfig) -> PromotionCheck:
     return PromotionCheck(
         "rank_ic", False, f"{shown}; its lower bound does not exceed {least:.4f}: no evidence of skill."
     )
+
+
+def _tradeable(costs: Sequence[CostResult], multiple: int) -> PromotionCheck:
+    """Return the check that the policy earns money at a multiple of the costs, by the lower bound of its interval."""
+    found = next((each.net_per_session for each in costs if each.multiple == multiple), None)
+    if found is None:
+        text = f"The policy's result at {multiple} times the costs could not be measured."
+        return PromotionCheck("tradeable", False, text)
+    shown = f"{found.value:,.2f} dollars a session [{found.low:,.2f}, {found.high:,.2f}]"
+    ending = "." if found.low > 0 else ": not tradeable."
+    text = f"The policy's result at {multiple} times the costs is {shown}; a lower bound above zero is required{ending}"
+    return PromotionCheck("tradeable", found.low > 0, text)
+
+
+def _rerun(evidence: Evidence, rules: PromotionConfig) -> PromotionCheck:
+    """Return the check that a second training gave the same bits. Without one it fails, unless none is required."""
+    found = evidence.rerun
+    if rules.rerun == "never":
+        return PromotionCheck("rerun", True, "The candidate was not trained a second time: its bits were not compared.")
+    if found is None:
+        reason = evidence.rerun_failed or "its bits must be compared first."
+        return PromotionCheck("rerun", False, f"The candidate was not trained a second time: {reason}")
+    if found.equal:
+        text = f"A second training gave the same bits: weights {found.registered_weights[:12]} and model card."
+        return PromotionCheck("rerun", True, text)
+    text = f"A second training gave other bits: {found.first_difference}."
+    if found.differences:
+        text += f" The trainings differ in {'; '.join(found.differences)}."
+    return PromotionCheck("rerun", False, text)
 
 
 def _champion(evidence: Evidence, rules: PromotionConfig) -> list[PromotionCheck]:
