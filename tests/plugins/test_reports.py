@@ -481,3 +481,21 @@ def test_the_pages_of_a_run_import_nothing_heavy():
     program = f"import json, sys, vpoc_ml.reports.run_state; print(json.dumps({loaded}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_users_of_fab_need_the_permissions_of_each_page(tmp_path):
+    from vpoc_ml.reports.pages.table import PAGES
+
+    open_pages = [f"/vpoc-reports{page.path}" for page in PAGES if page.title and not page.dags]
+    paths = ["/vpoc-reports/", *open_pages, "/vpoc-reports/static/site.css"]
+    script = Path(__file__).with_name("fab_roles.py")
+    done = subprocess.run([sys.executable, str(script), str(tmp_path), *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    refused = {role: {path: status in (401, 403) for path, status in of.items()} for role, of in found.items()}
+    assert set(found[""].values()) == {401}
+    assert set(found["Public"].values()) == {403}
+    assert not any(refused["Admin"].values())
+    assert not any(refused["Viewer"].values())
+    assert found["Site"]["/vpoc-reports/"] == 403, "the landing page shows runs of a DAG"
+    assert not any(refused["Site"][path] for path in paths[1:])

@@ -86,6 +86,7 @@ def test_a_page_reads_few_folders_and_says_how_many_are_left(week):
     table = all_nights(week, limit=2)
     assert [each.run for each in table.nights] == [name(6), name(5)]
     assert table.unread == 5
+    assert all_nights(week, limit=2, wanted=lambda run: run < name(3)).unread == 1
 
 
 def test_damaged_files_of_a_run_are_left_out_of_its_line(lake):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,12 +53,22 @@ class NightTable:
     unread: int = 0
 
 
-def all_nights(lake: Lake, limit: int = READ_ON_REQUEST) -> NightTable:
-    """Return every run of the lake, those without a line among them as far as ``limit`` permits."""
-    known = read_nights(lake)
-    missing = sorted(set(lake.storage.folders(layout.RUNS)) - set(known), key=_date, reverse=True)
-    nights = [*known.values(), *(night_of(lake, run) for run in missing[:limit])]
-    return NightTable(newest_first(nights), len(missing[limit:]))
+def all_nights(
+    lake: Lake, limit: int = READ_ON_REQUEST, wanted: Callable[[str], bool] = lambda run: True
+) -> NightTable:
+    """Return the runs of the lake, those without a line among them as far as ``limit`` permits.
+
+    Args:
+        lake: the lake.
+        limit: runs without a line that are read from their folders, at most.
+        wanted: whether a run of this name is to be returned.
+    """
+    known = {run: night for run, night in read_nights(lake).items() if wanted(run)}
+    absent = (run for run in lake.storage.folders(layout.RUNS) if run not in known and wanted(run))
+    missing = sorted(absent, key=_date, reverse=True)
+    with ThreadPoolExecutor(8 if lake.remote else 1) as pool:
+        found = list(pool.map(lambda run: night_of(lake, run), missing[:limit]))
+    return NightTable(newest_first([*known.values(), *found]), len(missing[limit:]))
 
 
 def newest_first(nights: Iterable[Night]) -> tuple[Night, ...]:

@@ -14,7 +14,7 @@ from vpoc_ml.errors import RegistryError
 from vpoc_ml.reports.champions import ReigningChampion, reigning_champions
 from vpoc_ml.reports.inline_svg import Cell, Tone
 from vpoc_ml.reports.nights import all_nights
-from vpoc_ml.reports.outcomes import MEANINGS, STYLES, Kind, ShownNight, shown_nights
+from vpoc_ml.reports.outcomes import MEANINGS, STYLES, Kind, ShownNight, is_nightly, shown_nights
 from vpoc_ml.reports.run_state import ADVICE, OTHER_ADVICE
 from vpoc_ml.reports.schedule import Schedule
 from vpoc_ml.reports.sentences import FADED, money
@@ -62,7 +62,7 @@ class Situation:
 
 def tonight_page(site: Site, query: TonightQuery) -> str:
     """Return the landing page."""
-    table, schedule = all_nights(site.lake), site.schedule()
+    table, schedule = all_nights(site.lake, wanted=is_nightly), site.schedule()
     nights = shown_nights(table.nights, schedule, site.now)
     about = situation(nights, schedule, site)
     listed = [
