@@ -24,6 +24,8 @@ Tone = Literal["good", "warning", "bad", "info", "none"]
 """Meaning of a colour; never the only carrier of it."""
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 640, 56, 8, 8, 22
 """Size of a chart and the room around its plot, pixels."""
+LABEL = 70
+"""Width of a date below a chart, pixels."""
 
 
 def histogram_svg(counts: Sequence[int], label: str, width: int = 120, height: int = 28) -> str:
@@ -311,9 +313,12 @@ def _axes(low: float, high: float, labels: Sequence[str], xs: Sequence[float], h
 
 
 def _x_labels(labels: Sequence[str], xs: Sequence[float], height: int) -> str:
-    last = len(labels) - 1
-    body = ""
-    for k in sorted({0, last // 2, last} if last >= 0 else ()):
+    """Return the first, middle and last label, as far as there is room."""
+    if not labels:
+        return ""
+    last, body = len(labels) - 1, ""
+    room = xs[last] - xs[0]
+    for k in sorted({0, last // 2, last} if room >= 3 * LABEL else {0, last} if room >= 2 * LABEL else {last}):
         anchor = "middle" if 0 < k < last or last == 0 else "end" if k else "start"
         body += f'<text x="{_short(xs[k])}" y="{height - 6}" text-anchor="{anchor}">{escape(labels[k])}</text>'
     return body

@@ -37,7 +37,7 @@ def session_page(site: Site, query: SessionQuery) -> str:
     Raises:
         NoSuchPageError: the lake has no such contract or session.
     """
-    contracts = profiled_contracts(site.lake)
+    contracts = stored_contracts(site.lake, layout.SESSIONS)
     if not contracts and not query.contract:
         return site.render("session.html", data=None, contracts=[])
     contract = query.contract or contracts[-1]
@@ -70,11 +70,11 @@ def session_bars(site: Site, query: BarsQuery) -> Download:
     return made(f"{data.contract}-{data.session}", data.table())
 
 
-def profiled_contracts(lake: Lake) -> list[str]:
-    """Return the codes of the contracts that have sessions in the lake, by instrument and delivery month."""
+def stored_contracts(lake: Lake, kind: str) -> list[str]:
+    """Return the codes of the contracts that have an artifact of this kind, by instrument and delivery month."""
     found: list[Contract] = []
-    for symbol in lake.storage.folders(layout.SESSIONS):
-        keys = lake.storage.written(layout.contract_folder(layout.SESSIONS, symbol))
+    for symbol in lake.storage.folders(kind):
+        keys = lake.storage.written(layout.contract_folder(kind, symbol))
         names = (key.rsplit("/", 1)[-1] for key in keys)
         found += [parse_contract(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")]
     return [contract.code for contract in sorted(found)]

@@ -6,8 +6,15 @@ from typing import Any
 
 from vpoc_ml.reports.pages.contracts import ContractsQuery, contracts_page
 from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download
+from vpoc_ml.reports.pages.gaps import GapsQuery, RangesQuery, gap_ranges, gaps_page
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page
 from vpoc_ml.reports.pages.gates import CompareQuery, GatesQuery, compare_page, gates_page
+from vpoc_ml.reports.pages.quarantine import (
+    QuarantineDownload,
+    QuarantineQuery,
+    quarantine_download,
+    quarantine_page,
+)
 from vpoc_ml.reports.pages.run import StoredRunQuery, stored_run_page
 from vpoc_ml.reports.pages.runs import runs_page
 from vpoc_ml.reports.pages.searches import SearchQuery, search_page, searches_page
@@ -23,6 +30,10 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/gates/{run}/{gate}", GateQuery, gate_page),
     Page("/gates/{run}/{gate}/check", CheckQuery, check_page),
     Page("/gates/{run}/{gate}/rows", RowsQuery, failing_rows_download),
+    Page("/gaps", GapsQuery, gaps_page),
+    Page("/gaps/ranges", RangesQuery, gap_ranges),
+    Page("/quarantine", QuarantineQuery, quarantine_page),
+    Page("/quarantine/rows", QuarantineDownload, quarantine_download),
     Page("/contracts", ContractsQuery, contracts_page, title="Contracts"),
     Page("/searches", Query, searches_page, title="Searches"),
     Page("/searches/{run}", SearchQuery, search_page),
