@@ -8,8 +8,9 @@ for each stage whether it ran and the reason.
 
 * **Scheduled:** a contract runs on its roll day at 17:30 America/Chicago, after its last session as front contract.
 * **Manual start:** *Trigger*, then enter the contract as *Partition Key*, or in the field `contract`. Airflow refuses a
-  wrong key and shows the reason at the top of the dialog, above the form. The form has every setting; an empty field
-  keeps the preset's value, and an invalid value fails the run at `resolve_config` with field, value and limits.
+  wrong key and shows the reason at the top of the dialog, above the form. The form has the settings that the stages of
+  this DAG read; the conf accepts all. An empty field keeps the preset's value, and an invalid value fails the run at
+  `resolve_config` with field, value and limits.
 * **Backfill:** `make backfill FROM=2023-01-01 TO=2024-12-31`, *Backfill* under *Trigger*, or `airflow backfill create`.
   The dates select contracts by their roll day, both inclusive. Contracts that are not ready yet are left out.
 * **Run again:** a backfill with reprocess behaviour *completed* (or *failed*) starts a second run beside the first;

@@ -10,9 +10,10 @@ sessions) → `evaluate` → live records of champion and challengers → `decid
 of a candidate that passes everything else) → a person's approval, if the rule accepts the candidate and
 `promotion.require_approval` is set → `promote` → `score`.
 
-* **Manual start:** every field of the form is one setting. An empty field keeps the preset's value. An unknown key of
-  the conf or an invalid value fails the run at `resolve_config`; the error names the field, the value and its limits.
-  The task logs the complete configuration. Later tasks use that copy.
+* **Manual start:** every field of the form is one setting; section *Common* has the usual ones. An empty field keeps
+  the preset's value. An unknown key of the conf or an invalid value fails the run at `resolve_config`; the error names
+  the field, the value and its limits. The log of that task begins with what differs from the preset; the complete
+  configuration follows. Later tasks use that copy.
 * **A failed gate** fails the run at once, without retries. The reports are published all the same: see *Reports* in the
   menu and on the run.
 * **Too few sessions** for warm-up, splits and embargoes fail the run at `build_rolls`, before profiles and features.

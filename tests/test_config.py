@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from vpoc_ml import config
 from vpoc_ml.config import renamed
-from vpoc_ml.config.schema import every_setting, field_of, shown
+from vpoc_ml.config.schema import changed_settings, every_setting, field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError, UnknownPresetError
 
 
@@ -135,8 +135,9 @@ def test_help_states_limits_and_the_values_of_the_presets():
     fields = config.form_fields()
     assert fields["training.learning_rate"]["description"].endswith(
         "A valid number greater than 0 and less than or equal to 10. Empty: as the preset says (nightly: 0.004;"
-        " top5: 0.0001; conservative: 5e-05; medium: 8e-05; ambitious: 0.0002)."
+        " top5: 0.0001; conservative: 5e-05; medium: 8e-05; ambitious: 0.0002; others as nightly)."
     )
+    assert fields["dataset.horizon"]["description"].endswith("(nightly: 1m; others as nightly).")
     assert "(nightly: 32, 32; smoke: 16; top5: 16, 8;" in fields["model.hidden_dims"]["description"]
     assert fields["training.epochs"]["examples"] == ["12", "2", "3", "50", "100"]
     for name, field in fields.items():
@@ -406,3 +407,13 @@ def test_presets_have_the_published_numbers():
     assert of("ambitious") == ((512, 256, 128, 64), 2e-4, 64, 0.15, 5e-5, 3000, 2.0, 30, 100, adaptive, 1.0)
     assert of("conservative") == ((64, 32, 16), 5e-5, 32, 0.3, 1e-3, 5000, 5.0, 25, 50, adaptive, 0.8)
     assert of("medium")[:4] == ((128, 64, 32), 8e-5, 48, 0.25)
+
+
+def test_changes_against_the_preset_are_listed_in_the_order_of_the_form():
+    own = {"training.epochs": 9, "data.contracts": ["ESH25", "ESM25"], "promotion.require_approval": False}
+    assert changed_settings(config.resolve("top5", own)) == [
+        "data.contracts: ESH25, ESM25 (top5: all)",
+        "training.epochs: 9 (top5: 3)",
+    ]
+    assert changed_settings(config.resolve("ambitious")) == []
+    assert changed_settings(config.RunConfig(preset="of an earlier version")) == []

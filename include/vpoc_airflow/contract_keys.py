@@ -6,11 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from vpoc_airflow import stage_tasks, start
+from vpoc_ml.config import setting_keys
 from vpoc_ml.errors import ConfigError, InvalidValueError
 from vpoc_ml.market.contracts import Contract, parse_contract
 
 OWN_SETTINGS = ("data.contracts", "data.instrument")
 """Settings that follow from the contract; a run must not set them."""
+
+SETTINGS = ("data", "ingest", "profile", "features", "quality", "machine.chunk_rows", "machine.docs_limit")
+"""Sections and settings that the stages up to the features read."""
+COMMON = (
+    "data.vix",
+    "ingest.reader",
+    "ingest.timezone",
+    "ingest.label_side",
+    "ingest.quarantine_limit",
+    "features.extras",
+    "quality.level",
+    "machine.chunk_rows",
+)
+"""Settings of the form's first section."""
 
 CONTRACT: start.Fields = {
     "contract": {
@@ -23,14 +38,14 @@ SHOWN = ("rows_in", "rows_out", "quarantined", "skipped", "reason", "rebuilt")
 
 
 def form_params() -> dict[str, Any]:
-    """Return the params of a DAG whose runs are contracts."""
-    return start.form_params(CONTRACT, OWN_SETTINGS)
+    """Return the params of a DAG whose runs are contracts: they end with the features."""
+    return start.form_params(CONTRACT, SETTINGS, COMMON, OWN_SETTINGS)
 
 
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check the run's conf and contract, resolve and store its configuration; return it with the ``contract``."""
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
-        params = start.with_conf(params, dag_run.conf, [*form_params(), *OWN_SETTINGS])
+        params = start.with_conf(params, dag_run.conf, [*form_params(), *setting_keys()])
         settings = start.overrides(params)
         for key in OWN_SETTINGS:
             if key in settings:

@@ -18,6 +18,18 @@ log = logging.getLogger(__name__)
 
 TRIALS = {"type": "integer", "minimum": 1, "maximum": 10_000}
 SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+SETTINGS = tuple(name for name in start.SECTIONS if name not in ("promotion", "scoring"))
+"""Sections of the settings that a search reads: nothing is promoted and nothing scored."""
+COMMON = (
+    "data.contracts",
+    "dataset.horizon",
+    "model.kind",
+    "training.epochs",
+    "training.patience",
+    "quality.level",
+    "machine.device",
+)
+"""Settings of the form's first section; ``vary`` has those that a search tries."""
 FIELDS: start.Fields = {
     "trials": {
         **config.number_field(TRIALS),
@@ -40,8 +52,8 @@ FIELDS: start.Fields = {
 
 
 def form_params() -> dict[str, Param]:
-    """Return the params of the search's DAG: its own fields, then the nightly run's."""
-    return start.form_params(FIELDS)
+    """Return the params of the search's DAG: its own fields, then those of the nightly run up to the training."""
+    return start.form_params(FIELDS, SETTINGS, COMMON)
 
 
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
@@ -49,7 +61,7 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     from vpoc_ml.training.launch.search_space import DEFAULT_SPACE, parse_space
 
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
-        params = start.with_conf(params, dag_run.conf, form_params())
+        params = start.with_conf(params, dag_run.conf, [*form_params(), *config.setting_keys()])
         settings = instrument_override() | start.overrides(params)
         parse_space(arguments(params)[1] or DEFAULT_SPACE, config.resolve(params["preset"], settings))
     return start.begin(params, settings, dag_run.run_after)

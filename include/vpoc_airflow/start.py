@@ -16,7 +16,7 @@ from vpoc_airflow.schedule import instrument_override
 from vpoc_ml import config, pipeline
 from vpoc_ml.config import form_fields, setting_keys
 from vpoc_ml.config.renamed import current_names
-from vpoc_ml.config.schema import field_of, shown
+from vpoc_ml.config.schema import changed_settings, field_of, shown
 from vpoc_ml.errors import InvalidValueError, UnknownKeyError
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.market.nights import CHICAGO
@@ -50,16 +50,50 @@ _RUN_FIELDS: Fields = {
 }
 
 
-def form_params(first: Fields = SESSION, leave_out: Collection[str] = ()) -> dict[str, Param]:
-    """Return a DAG's params: the run's own fields, then every setting of ``RunConfig`` in its section.
+COMMON = (
+    "data.contracts",
+    "dataset.horizon",
+    "model.kind",
+    "training.epochs",
+    "training.learning_rate",
+    "evaluation.fold",
+    "quality.level",
+    "promotion.level",
+    "promotion.require_approval",
+    "machine.device",
+)
+"""Settings that most manual runs change, in the first section of the form."""
+SECTIONS = tuple(dict.fromkeys(key.split(".")[0] for key in setting_keys()))
+"""Sections of the settings, in their order."""
 
-    ``first`` are the schemas of the fields that only this DAG has; ``leave_out`` names settings it decides itself.
+
+def form_params(
+    first: Fields = SESSION,
+    settings: Collection[str] = SECTIONS,
+    common: Collection[str] = COMMON,
+    leave_out: Collection[str] = (),
+) -> dict[str, Param]:
+    """Return a DAG's params: section Common, the run's own fields, then the other settings in their sections.
+
+    Args:
+        first: schemas of the fields that only this DAG has; they lead section Common.
+        settings: sections and single settings that the DAG's stages read. The conf of a run accepts the others too.
+        common: settings of section Common.
+        leave_out: settings that the DAG decides itself.
     """
-    fields = {name: schema for name, schema in form_fields().items() if name not in leave_out}
-    run_fields = {**first, **_RUN_FIELDS}
-    own = {name: {"default": None, "section": "Run", "title": name, **schema} for name, schema in run_fields.items()}
-    ordered = {"preset": fields.pop("preset"), **own, **fields}
-    return {name: Param(**_choices(schema)) for name, schema in ordered.items()}
+    known = form_fields()
+    base = {"preset": known.pop("preset")}
+    fields = {
+        name: field
+        for name, field in known.items()
+        if (name in settings or name.split(".")[0] in settings) and name not in leave_out
+    }
+    own = {name: {"default": None, "title": name, **schema} for name, schema in {**first, **_RUN_FIELDS}.items()}
+    leading = {name: own.pop(name) for name in first} | base
+    leading |= {name: fields.pop(name) for name in common if name in fields}
+    sections = ("Common", leading), ("Run", own)
+    placed = {name: {**schema, "section": title} for title, part in sections for name, schema in part.items()}
+    return {name: Param(**_choices(schema)) for name, schema in (placed | fields).items()}
 
 
 def _choices(schema: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +156,7 @@ def night_of(calendar: str, run_type: str, run_after: datetime, session: str | N
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
     """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
-        params = with_conf(params, dag_run.conf, form_params())
+        params = with_conf(params, dag_run.conf, [*form_params(), *setting_keys()])
         now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
         settings = instrument_override() | overrides(params)
         calendar = instrument(config.resolve(params["preset"], settings).data.instrument).calendar
@@ -146,10 +180,19 @@ def overrides(params: Mapping[str, Any]) -> dict[str, Any]:
 def begin(
     params: Mapping[str, Any], settings: Mapping[str, Any], now: datetime, as_of: datetime | None = None
 ) -> dict[str, Any]:
-    """Start the pipeline's run with ``settings`` on top of the form's preset, show the configuration, return it."""
+    """Start the pipeline's run with ``settings`` on top of the form's preset, show the configuration, return it.
+
+    The log begins with what differs from the preset.
+    """
     result = stage_tasks.call(
         pipeline.start_run, params["preset"], dict(settings), params["raw"], params["vix"], now, as_of
     )
+    resolved = config.RunConfig.model_validate(result["config"])
+    inputs = [f"{name}: {params[name]}" for name in ("raw", "vix") if params[name]]
+    changed = [*changed_settings(resolved), *inputs]
+    log.info("Changed against preset %s: %s", result["preset"], f"{len(changed)} value(s)" if changed else "nothing")
+    for line in changed:
+        log.info("  %s", line)
     if as_of is not None:
         log.info("Run of a past night: it uses only what was known at %s.", as_of.isoformat())
     log.info("Preset %s, configuration %s, as of this run:", result["preset"], result["config_hash"])

@@ -36,10 +36,17 @@ def test_dag_survives_serialization_with_its_timetable(contracts_dag):
 
 def test_the_form_has_the_contract_and_leaves_out_the_settings_that_follow_from_it(contracts_dag):
     params = set(contracts_dag.params)
-    left_out = {"data.contracts", "data.instrument"}
-    assert params == {*form_fields(), "contract", "raw", "vix", "overrides"} - left_out
+    read = ("preset", "data.", "ingest.", "profile.", "features.", "quality.", "machine.chunk_rows")
+    settings = {name for name in form_fields() if name.startswith(read)} - {"data.contracts", "data.instrument"}
+    assert params == {*settings, "machine.docs_limit", "contract", "raw", "vix", "overrides"}
     contracts_dag.params.validate()
-    assert contracts_dag.params.get_param("contract").schema["section"] == "Run"
+    assert contracts_dag.params.get_param("contract").schema["section"] == "Common"
+
+
+def test_conf_may_change_a_setting_that_the_form_does_not_show(run_contract):
+    run = run_contract(contract="ESH25", **{"training.epochs": 3})
+    assert run.state == "success"
+    assert run.fake.calls[0][1][1]["training.epochs"] == 3
 
 
 def test_gates_are_upstream_of_the_end_and_reports_a_teardown(contracts_dag):

@@ -123,3 +123,14 @@ def test_the_champion_is_scored_also_after_a_rejected_promotion(run_dag):
     run = run_dag()
     assert run.states["approve", ""] == "skipped"
     assert run.states["promote", ""] == run.states["score", ""] == "success"
+
+
+def test_the_log_of_the_start_begins_with_what_differs_from_the_preset(run_dag, caplog):
+    caplog.set_level("INFO")
+    run_dag(raw="/vendor", overrides={"training.seed": 9})
+    lines = [record.getMessage() for record in caplog.records if record.name == "vpoc_airflow.start"]
+    assert lines[:3] == [
+        "Changed against preset nightly: 2 value(s)",
+        "  training.seed: 9 (nightly: 7)",
+        "  raw: /vendor",
+    ]

@@ -79,9 +79,14 @@ def test_form_has_every_setting_in_its_section_with_its_limits(dag):
     assert set(params) == {*form_fields(), "session", "raw", "vix", "overrides"}
     assert all(param.schema["section"] and param.description for param in params.values())
     assert params["training.epochs"].schema["minimum"] == 1
-    assert params["training.epochs"].schema["section"] == "Training"
-    assert params["preset"].schema["section"] == "Run"
-    assert next(iter(params)) == "preset"
+    assert params["training.epochs"].schema["section"] == "Common"
+    assert params["training.batch_size"].schema["section"] == "Training"
+    assert params["raw"].schema["section"] == "Run"
+    sections = list(dict.fromkeys(param.schema["section"] for param in params.values()))
+    assert sections[:4] == ["Common", "Run", "Data", "Ingest"]
+    common = [name for name, param in params.items() if param.schema["section"] == "Common"]
+    assert common[:2] == ["session", "preset"]
+    assert 10 <= len(common) <= 12
 
 
 def test_every_field_has_a_valid_default_so_that_the_schedule_works(dag):

@@ -58,6 +58,15 @@ def test_missed_deadline_is_recorded_in_the_runs_folder(airflow_home, monkeypatc
     assert "Expected run may to end by 2026-05-15T10:30:00Z" in record.message
 
 
+def test_deadline_of_a_run_that_has_failed_before_it_is_not_missed(airflow_home, monkeypatch, tmp_path):
+    from vpoc_airflow.time_limits import record_missed_deadline
+
+    monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
+    run = {"dag_id": "vpoc_nightly", "dag_run_id": "may", "state": "failed"}
+    record_missed_deadline({"dag_run": run, "deadline": {"id": "1", "deadline_time": "2026-05-15T10:30:00Z"}})
+    assert not list(tmp_path.rglob("*.json*"))
+
+
 def test_task_that_exceeds_its_limit_leaves_a_record_and_keeps_its_retries(airflow_home, monkeypatch, tmp_path):
     from airflow.sdk.exceptions import AirflowTaskTimeout
 

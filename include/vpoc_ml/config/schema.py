@@ -119,6 +119,21 @@ def shown(field: FieldInfo, value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def changed_settings(config: RunConfig) -> list[str]:
+    """Return what a configuration changes against its preset: ``training.epochs: 3 (nightly: 12)``, in order.
+
+    A preset that no longer exists has no settings to compare with: nothing is returned.
+    """
+    if config.preset not in PRESETS:
+        return []
+    base, found = preset(config.preset), []
+    for section, name, field in every_setting():
+        value, own = (getattr(getattr(each, section), name) for each in (config, base))
+        if value != own:
+            found.append(f"{section}.{name}: {shown(field, value)} ({config.preset}: {shown(field, own)})")
+    return found
+
+
 def is_list(field: FieldInfo) -> bool:
     """Return whether a setting holds several values."""
     return get_origin(field.annotation) is tuple
@@ -148,12 +163,13 @@ def form_fields() -> dict[str, dict[str, Any]]:
         limits = f" {describe(schema).capitalize()}." if schema.get("type") in KINDS else ""
         distinct = {each: value for each, value in values.items() if each == "nightly" or value != values["nightly"]}
         listed = "; ".join(f"{each}: {shown(field, value)}" for each, value in distinct.items())
+        others = "" if len(distinct) == len(values) else "; others as nightly"
         fields[f"{section}.{name}"] = {
             "default": None,
             **_typed(schema, [shown(field, value) for value in values.values() if value not in (None, ())]),
             "section": section.capitalize(),
             "title": f"{section}.{name}",
-            "description": f"{field.description}{limits} Empty: as the preset says ({listed}).",
+            "description": f"{field.description}{limits} Empty: as the preset says ({listed}{others}).",
         }
     return fields
 

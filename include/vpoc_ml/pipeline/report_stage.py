@@ -22,6 +22,7 @@ from vpoc_ml.artifacts.stage_results import (
     TrainingSetResult,
     TrainResult,
 )
+from vpoc_ml.config.schema import changed_settings
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.pipeline.fold_stages import fold_plan
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
@@ -71,6 +72,7 @@ def write_evaluation_report(run: Run, rival: Champion | None = None) -> Path:
         summary = DecisionSummary(title_of(decision), tone_of(decision), list(decision.reasons), remarks)
     trained, plan = run.result("train", TrainResult), run.plan()
     facts = {
+        "changed settings": "; ".join(changed_settings(run.config)) or f"none: preset {run.config.preset}",
         "model": str(run.model_key),
         "contracts": ", ".join(plan.contracts),
         "raw files": plan.raw,
