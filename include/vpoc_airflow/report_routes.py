@@ -19,10 +19,12 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag, requires_access_view
 from airflow.configuration import conf
@@ -30,6 +32,7 @@ from airflow.models.base import ID_LEN
 from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import ValidationError
@@ -47,6 +50,7 @@ from vpoc_ml.reports.pages.run import find_run, run_page
 from vpoc_ml.reports.pages.table import PAGES, navigation
 from vpoc_ml.reports.schedule import Schedule
 from vpoc_ml.reports.site import LAKE, STATIC, Download, NoSuchPageError, Page, Site, static_file
+from vpoc_ml.reports.templating import render
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 FILE_POLICY = (
@@ -103,6 +107,7 @@ def public_file(path: str) -> bytes | None:
 def make_app() -> FastAPI:
     """Return the application; only the API server builds it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.exception_handler(HTTPException)(refusal)
     reader = [Depends(requires_access_view(AccessView.WEBSITE))]
     app.get("/static/{name}", dependencies=reader, response_model=None)(static)
     app.get("/view/{path:path}", dependencies=reader, response_model=None)(view)
@@ -113,6 +118,17 @@ def make_app() -> FastAPI:
         permitted = [Depends(requires_access_dag("GET", DagAccessEntity.RUN, dag)) for dag in page.dags]
         app.get(page.path, dependencies=reader + permitted, response_model=None)(_route(page))
     return app
+
+
+async def refusal(request: Request, error: HTTPException) -> Response:
+    """Return why a request was refused: to a browser as a page, or the login; to a program as JSON."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return await http_exception_handler(request, error)
+    if error.status_code == 401:
+        return RedirectResponse(get_auth_manager().get_url_login(next_url=str(request.url)), headers=SAFE)
+    title = HTTPStatus(error.status_code).phrase
+    shown = render("error.html", title=title, message=error.detail, base=request.scope.get("root_path", ""))
+    return HTMLResponse(shown, error.status_code, SAFE | {"Content-Security-Policy": OWN_POLICY})
 
 
 def static(name: str) -> Response:

@@ -109,6 +109,24 @@ def test_every_route_but_that_of_a_token_rejects_anonymous_requests(anonymous):
             assert anonymous.get(re.sub(r"{[^}]+}", "x", path)).status_code == 401, path
 
 
+def test_a_browser_is_sent_to_the_login_or_shown_the_reason(anonymous, client):
+    from airflow.api_fastapi.core_api.security import get_user
+
+    html = {"accept": "text/html,*/*"}
+    user = anonymous.app.dependency_overrides.pop(get_user)
+    answer = anonymous.get("/runs?lake=demo", headers=html, follow_redirects=False)
+    assert answer.status_code == 307
+    assert "/login" in answer.headers["location"]
+    assert "%2Fruns%3Flake%3Ddemo" in answer.headers["location"]
+    anonymous.app.dependency_overrides[get_user] = user
+    for path, status, text in (("/runs/x<script>", 404, "x&lt;script&gt;"), ("/page/x.y.z/a", 403, "has expired")):
+        answer = client.get(path, headers=html)
+        assert answer.status_code == status
+        assert text in answer.text
+        assert "<script" not in answer.text
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
 def test_pages_need_the_permission_that_their_row_names(anonymous, stored_dags, lake):
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import get_user
@@ -377,7 +395,7 @@ def test_failed_run_shows_stage_contract_error_message_remedy_time_and_gates_pag
     ):
         assert shown in row
     assert re.search(r'title="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC">[\d-]+ \d\d:\d\d C[DS]T</time></td>', row)
-    assert 'href="/vpoc-reports/view/reports/runs/night-1/gates.html">gates page</a>' in row
+    assert 'href="/vpoc-reports/gates?night=night-1">gates page</a>' in row
     assert "<script>alert" not in page
     assert 'data-reload="10"' not in page, "a failed run does not reload"
 

@@ -240,7 +240,7 @@ def test_gates_are_in_the_order_in_which_they_run_whatever_the_files_say(lake):
     (lake.root / "runs" / run / "stages" / "gate-bars.json").touch()  # as after a copy of the lake
     site = Site(lake, NOW, gates=("bars", "features", "leakage", "training-set"))
     page = tonight_page(site, TonightQuery())
-    assert re.findall(r"<li><b>([\w-]+)</b>", page) == list(site.gates)
+    assert re.findall(r'<li><a href="[^"]*/gates/[^"]*">([\w-]+)</a>', page) == list(site.gates)
 
 
 def test_page_of_an_empty_lake_says_how_to_begin(lake):

@@ -79,7 +79,7 @@ def tonight_page(site: Site, query: TonightQuery) -> str:
         next_step=next_step(about),
         last_url=run_url(site, about.last) if about.last else "",
         bar_age=site.now - datetime.fromisoformat(about.newest.newest_bar or "") if about.newest else None,
-        gates=[(gate, gate_cell(gate)) for gate in _gates(site, about.last)],
+        gates=[(gate, gate_cell(gate), gate_url(site, about.last, gate)) for gate in _gates(site, about.last)],
         strip=[strip_cell(site, night) for night in reversed(nights[:STRIP])],
         legend=[
             (Cell(*STYLES[kind], words), words) for kind, words in MEANINGS.items() if _occurs(kind, nights[:STRIP])
@@ -199,6 +199,11 @@ def run_url(site: Site, night: ShownNight) -> str:
     if night.night is None and night.scheduled is not None:
         return site.url(f"/run/{quote(night.scheduled.dag_id, safe='')}/{quote(night.scheduled.run_id, safe='')}")
     return site.url(f"/runs/{quote(night.run, safe='')}")
+
+
+def gate_url(site: Site, shown: ShownNight | None, gate: NightGate) -> str:
+    """Return the URL of the page of a night's gate; "" without a night."""
+    return site.url(f"/gates/{quote(shown.run, safe='')}/{quote(gate.gate, safe='')}") if shown else ""
 
 
 def _gates(site: Site, shown: ShownNight | None) -> list[NightGate]:
