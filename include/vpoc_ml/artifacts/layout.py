@@ -58,8 +58,9 @@ HISTORY = "history.parquet"
 PROFILES = "profiles.parquet"
 FAILING_ROWS = "failing_rows.parquet"
 FAILING_BARS = "failing_bars.parquet"
-"""All are folders of the reports: the results of all gates, the column profiles, the rows in which checks failed, and
-the bars around them."""
+DISTRIBUTIONS = "distributions.parquet"
+"""All are folders of the reports: the results of all gates, the column profiles, the rows in which checks failed, the
+bars around them, and the distributions of features by split."""
 MODEL_FILES = (
     f"{BEST_MODEL}.safetensors",
     BEST_MODEL_CARD,

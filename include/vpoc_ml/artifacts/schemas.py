@@ -169,6 +169,21 @@ COLUMN_PROFILE: Schema = {
 """One row a contract and column: counts of defects, statistics of the finite values, and the size of the sample that
 ``median`` and ``mad`` are of."""
 
+DISTRIBUTIONS: Schema = {
+    "column": pl.String(),
+    "stage": pl.String(),
+    "split": pl.String(),
+    "rows": pl.Int64(),
+    "missing": pl.Int64(),
+    "low": pl.Float64(),
+    "high": pl.Float64(),
+    "counts": pl.List(pl.Int64()),
+    "mean": pl.Float64(),
+    "std": pl.Float64(),
+}
+"""One row a feature, stage (``raw`` or ``scaled``) and split: counts in equal bins from ``low`` to ``high``, null
+without a finite value."""
+
 FAILING_ROWS: Schema = {
     "contract": pl.String(),
     "column": pl.String(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -21,7 +22,7 @@ from vpoc_ml.artifacts.manifest_details import BarsDetails
 from vpoc_ml.artifacts.schemas import DAILY_FIGURES
 from vpoc_ml.artifacts.stage_results import UNCHANGED, BarsGateResult, GateResult, LeakageGateResult, TrainingSetResult
 from vpoc_ml.config import RunConfig
-from vpoc_ml.errors import ArtifactError
+from vpoc_ml.errors import ArtifactError, VpocError
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.registry import ALL_FEATURES, selected_features
 from vpoc_ml.ingest.row_filters import source_lines_at
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from vpoc_ml.artifacts.gate_report import Verdict
     from vpoc_ml.quality.checks import Quote
 
+log = logging.getLogger(__name__)
 MARGIN = timedelta(days=10)
 PROVEN = ("vpoc_ml.leakage.prove", "vpoc_ml.leakage.product_builders")
 ProofKey = dict[str, str]
@@ -184,8 +186,24 @@ def gate_training_set(run: Run) -> GateResult:
         dataset=run.config.dataset,
         config=run.config.quality.thresholds,
     )
+    _keep_distributions(run, verdict.gate)
     raise_if_failed(verdict := published_verdict(run, verdict))
     return GateResult.of(verdict)
+
+
+def _keep_distributions(run: Run, gate: str) -> None:
+    """Store the distribution of every feature on both splits; of a set without one of them, nothing."""
+    from vpoc_ml.analysis.split_distributions import split_distributions
+    from vpoc_ml.analysis.train_validation_view import open_train_validation_view
+    from vpoc_ml.quality.history import write_table
+
+    try:
+        view = open_train_validation_view(run.folder)
+    except VpocError as error:  # the gate has failed for the same reason
+        log.warning("no distributions of the features are kept: %s", error)
+        return
+    found = split_distributions(view, run.config.model.guard_clip)
+    write_table(run.reports, layout.DISTRIBUTIONS, gate, run.name, found)
 
 
 def _source_lines(run: Run) -> Quote:

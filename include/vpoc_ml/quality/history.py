@@ -57,12 +57,17 @@ def store(
         names = pl.lit(verdict.run).alias("run"), pl.lit(verdict.gate).alias("gate")
         tables[layout.PROFILES] = pl.concat(profiles).select(*names, pl.all())
     for table, frame in [*tables.items(), *kept.items()]:
-        file = reports_dir / layout.gate_table(table, verdict.gate, safe_name(verdict.run))
-        if table in kept and frame.is_empty():
-            file.unlink(missing_ok=True)  # of a former attempt
-            continue
-        with replacing(file) as temporary:
-            frame.write_parquet(temporary)
+        write_table(reports_dir, table, verdict.gate, verdict.run, frame)
+
+
+def write_table(reports_dir: Path, table: str, gate: str, run: str, frame: pl.DataFrame) -> None:
+    """Write the rows of a gate and run in a table; replace a former attempt's, remove them if there are none now."""
+    file = reports_dir / layout.gate_table(table, gate, safe_name(run))
+    if frame.is_empty():
+        file.unlink(missing_ok=True)
+        return
+    with replacing(file) as temporary:
+        frame.write_parquet(temporary)
 
 
 def scan(reports_dir: Path) -> pl.LazyFrame:

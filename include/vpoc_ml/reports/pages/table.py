@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vpoc_ml.reports.pages.contracts import ContractsQuery, contracts_page
+from vpoc_ml.reports.pages.distribution import DistributionQuery, distribution_page
 from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download
 from vpoc_ml.reports.pages.gaps import GapsQuery, RangesQuery, gap_ranges, gaps_page
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page
@@ -30,6 +31,7 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/gates/{run}/{gate}", GateQuery, gate_page),
     Page("/gates/{run}/{gate}/check", CheckQuery, check_page),
     Page("/gates/{run}/{gate}/rows", RowsQuery, failing_rows_download),
+    Page("/distributions/{run}", DistributionQuery, distribution_page),
     Page("/gaps", GapsQuery, gaps_page),
     Page("/gaps/ranges", RangesQuery, gap_ranges),
     Page("/quarantine", QuarantineQuery, quarantine_page),
