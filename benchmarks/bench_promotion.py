@@ -10,7 +10,9 @@ sqrt(10) times the stated ones: a session then says as much as 1,350 minutes. A 
 rank IC (0: a martingale market). Its predictions are as wide as what they explain; without skill, as wide as the error
 of a slope that was fitted on 250 sessions. Ridge has two thirds of its rank IC, and half of the variance of their noise
 in common. Every night the product's own functions measure the growing track record, and the rule decides. With ten
-presets, a new one is tried every 25 nights and each is asked about every night; promoting any one of them counts.
+presets, a new one is tried every 25 nights and each is asked about every night; promoting any one of them counts. A
+candidate that "bets on the open" predicts a return to the opening price of the session on a martingale market: its
+results are skewed, and any score that the session itself centres or ranks finds skill in them.
 
 The rule before required that bootstrap intervals of rank IC, Huber gain and accuracy gains over the four baselines lie
 above zero on one night.
@@ -37,7 +39,7 @@ from vpoc_ml.evaluation.bootstrap import draw
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows, centred_ranks
 from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio_gain, reduce
 from vpoc_ml.evaluation.sequential import bounded, log_wealth
-from vpoc_ml.evaluation.session_scores import daily_rank_ic, session_gains
+from vpoc_ml.evaluation.session_scores import SKILL, session_gains, session_ic, session_moments
 from vpoc_ml.registry.promotion import SIMPLE, required_evidence
 from vpoc_ml.synthetic.generate import write_market
 
@@ -49,7 +51,7 @@ BEFORE = "rule before"
 RULES = (BEFORE, *PROMOTION_LEVELS)
 
 
-def simulated(seed: int, ic: float, history: int, presets: int) -> dict[str, int | None]:
+def simulated(seed: int, ic: float, history: int, presets: int, reverting: bool) -> dict[str, int | None]:
     """Return by rule the night, from 1, on which it first promotes one of the presets; None if it never does.
 
     Args:
@@ -57,6 +59,7 @@ def simulated(seed: int, ic: float, history: int, presets: int) -> dict[str, int
         ic: rank IC of a minute.
         history: sessions of the track record before the first night.
         presets: number of presets, with the same rank IC and noise of their own.
+        reverting: the candidate bets on a return to the open instead of predicting at random.
     """
     generator, sessions = np.random.default_rng(seed), history + NIGHTS
     block = np.repeat(np.arange(sessions), ROWS)
@@ -75,6 +78,10 @@ def simulated(seed: int, ic: float, history: int, presets: int) -> dict[str, int
     found: dict[str, int | None] = dict.fromkeys(RULES)
     for number in range(presets):
         noises = generator.normal(0, math.sqrt(0.5), (3, len(ret)))
+        if reverting:
+            moved = np.cumsum((rows.y - 0.5).reshape(sessions, ROWS), axis=1)
+            moved = np.hstack([np.zeros((sessions, 1)), moved[:, :-1]])
+            noises[0], noises[2] = -(moved / moved.std()).ravel(), 0.0
         candidate, ridge = (
             Forecast(name, 0.5 + width * (skill * signal + math.sqrt(1 - skill**2) * noise), 0.5)
             for name, skill, noise in (
@@ -83,9 +90,9 @@ def simulated(seed: int, ic: float, history: int, presets: int) -> dict[str, int
             )
         )
         sums = {each.name: reduce(each, rows, DELTA) for each in (candidate, *rivals, ridge)}
-        scores = daily_rank_ic(pl.Series("session", block), candidate.rank, ret).with_columns(
-            pl.Series(name, gain) for name, gain in session_gains(sums).items()
-        )
+        moments = session_moments(pl.Series("session", block), candidate.rank, rows.y)
+        gains = {SKILL: session_ic(moments)} | session_gains(sums)
+        scores = moments.select("session").with_columns(pl.Series(name, gain) for name, gain in gains.items())
         first = number * NEW_PRESET + 1
         for rule in RULES:
             night = by_intervals(sums, first) if rule == BEFORE else by_level(scores, sums, rule, number + 1, first)
@@ -142,19 +149,19 @@ def by_intervals(sums: dict[str, SessionSums], first: int) -> int | None:
 def table(years: int, workers: int) -> list[str]:
     """Return the rows of the Markdown table of error rates and power; each is printed when it is known."""
     lines = [f"| market | sessions before | presets | {' | '.join(RULES)} |", "|---|---:|---:|" + "---:|" * len(RULES)]
-    cases = [(0.0, 250, 1), (0.0, 20, 1), (0.0, 250, 10)]
-    cases += [(ic, history, 1) for history in (250, 20) for ic in (0.005, 0.01, 0.03)]
+    cases = [(0.0, 250, 1, False), (0.0, 20, 1, False), (0.0, 250, 10, False), (0.0, 250, 1, True)]
+    cases += [(ic, history, 1, False) for history in (250, 20) for ic in (0.005, 0.01, 0.03)]
     print("\n".join(lines), flush=True)
     with ProcessPoolExecutor(workers) as pool:
-        for ic, history, presets in cases:
-            one = partial(simulated, ic=ic, history=history, presets=presets)
+        for ic, history, presets, reverting in cases:
+            one = partial(simulated, ic=ic, history=history, presets=presets, reverting=reverting)
             found = list(pool.map(one, range(years), chunksize=4))
             cells = []
             for rule in RULES:
                 nights = [night for year in found if (night := year[rule]) is not None]
                 median = f", night {np.median(nights):.0f}" if ic and nights else ""
                 cells.append(f"{len(nights) / years:.1%}{median}")
-            title = f"rank IC {ic:g}" if ic else "martingale"
+            title = f"rank IC {ic:g}" if ic else "martingale, bets on the open" if reverting else "martingale"
             lines.append(f"| {title} | {history} | {presets} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     return lines

@@ -6,9 +6,9 @@
 
 A market goes through the stages of a run up to the track record of each horizon: the product trains the network, ridge
 and LightGBM of every walk-forward fold, and stacks them by the predictions of earlier folds. All predictions of the
-track record are measured: the rank IC over all rows, and the Huber gain, which is the loss of the constant minus that
-of the learner. Standard errors come from resampling sessions. ``truth`` is the planted probability that the next close
-is higher, at every horizon.
+track record are measured: the rank IC over all rows, the mean rank IC of a session, which the promotion rule uses,
+and the Huber gain, which is the loss of the constant minus that of the learner. Standard errors come from resampling
+sessions. ``truth`` is the planted probability that the next close is higher, at every horizon.
 
 The predictions of every (mode, seed, horizon) are stored under a key of settings and of the code that makes them: a
 killed benchmark goes on where it ended, and another stack of the same predictions takes seconds. ``learners.csv`` and
@@ -42,6 +42,7 @@ from vpoc_ml.artifacts.model_card import Stack
 from vpoc_ml.evaluation.bootstrap import Resamples, Statistic, draw
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import correlation, ratio_gain, reduce
+from vpoc_ml.evaluation.session_scores import session_ic, session_moments
 from vpoc_ml.evaluation.stacked import stacked_track
 from vpoc_ml.lake.atomic import replacing, write_text
 from vpoc_ml.lake.code_digest import code_digest
@@ -107,6 +108,7 @@ class Skill:
     rank_ic_se: float | None
     huber_gain: float | None
     huber_gain_se: float | None
+    session_ic: float | None
     rows: int
     sessions: int
     chosen: str
@@ -164,6 +166,7 @@ def measure_cell(market: Market, horizon: str, track: pl.DataFrame) -> list[Skil
         forecasts.append(Forecast(name, rank, zero, ranked=name != "constant"))
     rows = LabelledRows.of(track)
     samples = draw(rows.sessions, samples=settings.bootstrap_samples, confidence=0.95, seed=settings.seed)
+    ranks = {each.name: each.rank for each in forecasts}
     sums = {each.name: reduce(each, rows, settings.huber_delta) for each in forecasts}
     folds = track.group_by("fold", maintain_order=True).agg(pl.col("epoch").first(), pl.col("session").last())
     chosen = {"net": f"epochs {folds['epoch'].to_list()}", "stack": chosen_stacks(folds["session"], stacks)}
@@ -171,8 +174,10 @@ def measure_cell(market: Market, horizon: str, track: pl.DataFrame) -> list[Skil
     for name, own in sums.items():
         both = None if name == "truth" else np.hstack([sums["constant"].huber, own.huber])
         ic, gain = estimate(own.rank_ic, correlation, samples), estimate(both, ratio_gain, samples)
-        key = (market.mode, horizon, market.seed, name)
-        found.append(Skill(*key, *ic, *gain, track.height, rows.sessions, chosen.get(name, "")))
+        key, ranked = (market.mode, horizon, market.seed, name), own.rank_ic is not None
+        moments = session_moments(track["session"], ranks[name], rows.y)
+        within = float(np.nanmean(session_ic(moments))) if ranked else None
+        found.append(Skill(*key, *ic, *gain, within, track.height, rows.sessions, chosen.get(name, "")))
     return found
 
 
@@ -218,7 +223,12 @@ class Mean:
 TABLES = {
     "Rank IC": ("truth", "last_sign", *SINGLE, "stack"),
     "Huber gain x 1e-5": ("last_sign", *SINGLE, "stack"),
-    "The stack beside the best single learner": ("best", "rank IC over its", "Huber gain in standard errors"),
+    "The stack beside the best single learner": (
+        "best",
+        "rank IC over its",
+        "session rank IC over the best",
+        "Huber gain in standard errors",
+    ),
 }
 
 
@@ -232,11 +242,15 @@ def tables(results: pl.DataFrame) -> str:
         ic, gain = ({name: Mean.of(rows, name, column) for name in LEARNERS} for column in ("rank_ic", "huber_gain"))
         best, stack = max(SINGLE, key=lambda name: ic[name].value), gain["stack"]
         share = f"{ic['stack'].value / ic[best].value:.2f}" if ic[best].value > 0 else "-"
+        daily = rows.group_by("learner").agg(pl.col("session_ic").fill_null(0.0).mean())
+        within = dict(daily.iter_rows())
+        most = max(within[name] for name in SINGLE)
+        inside = f"{within['stack'] / most:.2f}" if most > 0 else "-"
         evidence = f"{stack.value / stack.error:+.1f}" if stack.error else "0"
         cells = (
             [ic[name].text(4) for name in TABLES["Rank IC"]],
             [gain[name].text(2, 1e5) for name in TABLES["Huber gain x 1e-5"]],
-            [best, share, evidence],
+            [best, share, inside, evidence],
         )
         for own, texts in zip(lines.values(), cells, strict=True):
             own.append(f"| {mode} | {horizon} | {' | '.join(texts)} |")

@@ -20,6 +20,7 @@ def test_tables_by_hand():
         for name, (ic, gain) in skills.items()
     ]
     frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(rank_ic_se=0.003, huber_gain_se=1e-5)
+    frame = frame.with_columns(session_ic=pl.when(pl.col("learner") == "net").then(0.06).otherwise("rank_ic"))
     constant = (pl.col("seed") == 1) & (pl.col("learner") == "net")
     frame = frame.with_columns(pl.when(~constant).then(pl.col(name)).alias(name) for name in ("rank_ic", "rank_ic_se"))
     assert set(frame["learner"]) == set(LEARNERS)
@@ -29,4 +30,4 @@ def test_tables_by_hand():
         " | 0.0390 ± 0.0021 |"
     )
     assert gain == "| linear | 1m | 1.00 ± 0.71 | -3.00 ± 0.71 | 4.00 ± 0.71 | 2.00 ± 0.71 | 3.00 ± 0.71 |"
-    assert stack == "| linear | 1m | ridge | 0.97 | +4.2 |"
+    assert stack == "| linear | 1m | ridge | 0.97 | 0.65 | +4.2 |"

@@ -8,7 +8,6 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import spearmanr
 
 from vpoc_ml.evaluation.forecasts import Forecast
 from vpoc_ml.evaluation.live_record import LASTING, live_sessions, summarize_live
@@ -18,7 +17,10 @@ from vpoc_ml.reports.sentences import FADED, live_sentence
 
 def record(skill) -> pl.DataFrame:
     days = [date(2026, 1, 5) + timedelta(days=day) for day in range(len(skill))]
-    return pl.DataFrame({"session": days, "skill": np.asarray(skill, dtype=float)})
+    ones = np.ones(len(skill))  # forecasts of mean 0 and deviation 1 in rank units: the product is the rank IC
+    moments = {"forecast_mean": 0 * ones, "forecast_square": ones, "return_mean": 0 * ones}
+    product = np.asarray(skill, dtype=float) / math.sqrt(12)
+    return pl.DataFrame({"session": days, **moments, "product_mean": product}, schema_overrides={"session": pl.Date})
 
 
 def summary(skill, track=0.04):
@@ -34,7 +36,8 @@ def test_scores_of_a_session_by_hand():
     later = slice(40, 80)
     assert found["rows"].to_list() == [40, 40]
     ret, y = frame["ret"].to_numpy()[later], frame["y"].to_numpy()[later]
-    assert found["skill"][1] == pytest.approx(spearmanr(score.rank[later], ret).statistic)
+    assert found["product_mean"][1] == pytest.approx(((score.rank[later] - 0.5) * (y - 0.5)).mean())
+    assert found["forecast_square"][1] == pytest.approx(((score.rank[later] - 0.5) ** 2).mean())
     assert found["accuracy"][1] == pytest.approx((np.sign(score.rank[later] - 0.5) == np.sign(ret)).mean())
 
     def loss(error):
@@ -46,7 +49,7 @@ def test_scores_of_a_session_by_hand():
 def test_a_preset_without_live_sessions_says_so():
     found = summary([])
     assert (found.sessions, found.rank_ic, found.log_against) == (0, None, 0.0)
-    assert live_sentence(found) == "Champion preset 01234567 (version 7) has no live session yet."
+    assert live_sentence(found) == "Champion preset 01234567 (version 7) has no live session with a rank IC yet."
 
 
 def test_thirty_nights_in_which_the_signal_dies():

@@ -8,11 +8,11 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import spearmanr
 
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import huber, reduce
-from vpoc_ml.evaluation.session_scores import compared, daily_rank_ic, session_gains
+from vpoc_ml.evaluation.sequential import bounded, log_wealth
+from vpoc_ml.evaluation.session_scores import compared, session_gains, session_ic, session_moments
 
 SESSIONS, ROWS = 30, 50
 DAYS = [date(2026, 1, 5) + timedelta(days=day) for day in range(SESSIONS)]
@@ -32,16 +32,54 @@ def candidate(rows) -> Forecast:
     return Forecast("candidate", 0.5 + 0.02 * (0.3 * rows.ret + noise), 0.5)
 
 
-def test_rank_ic_of_a_session_is_spearmans(rows, candidate):
+def test_rank_ic_of_a_session_is_standardised_by_the_sessions_before(rows, candidate):
     session = pl.Series(DAYS).repeat_by(ROWS).explode()
-    found = daily_rank_ic(session, candidate.rank, rows.ret)
+    found = session_moments(session, candidate.rank, rows.y)
     assert found["session"].to_list() == DAYS
-    for number in (0, 7, 29):
-        part = rows.block == number
-        assert found["skill"][number] == pytest.approx(spearmanr(candidate.rank[part], rows.ret[part]).statistic)
+    scores = session_ic(found)
+    assert math.isnan(scores[0])
+    for number, first in ((1, 0), (7, 0), (29, 9)):
+        part, before = rows.block == number, (rows.block >= first) & (rows.block < number)
+        forecasts = (candidate.rank[part] - candidate.rank[before].mean()) / candidate.rank[before].std()
+        assert scores[number] == pytest.approx((forecasts * math.sqrt(12) * (rows.y[part] - 0.5)).mean())
     earlier = rows.block < 20
-    alone = daily_rank_ic(session.filter(pl.Series(earlier)), candidate.rank[earlier], rows.ret[earlier])
-    assert alone["skill"].to_list() == found["skill"][:20].to_list()
+    alone = session_moments(session.filter(pl.Series(earlier)), candidate.rank[earlier], rows.y[earlier])
+    assert session_ic(alone).tolist()[1:] == scores[1:20].tolist()
+    usual = np.corrcoef(candidate.rank, rows.y)[0, 1]
+    assert np.nanmean(scores) == pytest.approx(usual, abs=0.01), "it estimates the rank IC"
+
+
+def test_forecasts_that_do_not_vary_have_no_rank_ic():
+    session = pl.Series(DAYS[:3]).repeat_by(4).explode()
+    y = np.random.default_rng(1).random(12)
+    assert np.isnan(session_ic(session_moments(session, np.full(12, 0.6), y))).all()
+    assert len(session_ic(session_moments(session.head(0), y[:0], y[:0]))) == 0
+
+
+@pytest.mark.parametrize("horizon", [1, 15, 60, None])
+def test_a_return_to_the_open_is_no_skill_in_a_random_walk(horizon):
+    """40 years of 250 sessions; the forecast falls with the price since the open. ``None``: to the next close.
+
+    Spearman's correlation within each session finds skill here; the mean score must be 0, and the evidence may reach
+    20 to 1 in 5 % of the years.
+    """
+    generator, years, sessions, minutes = np.random.default_rng(20261129), 40, 251, 195
+    reached, means = 0, []
+    for _ in range(years):
+        steps = generator.standard_t(5, (sessions, minutes + 60)) / 100
+        price = np.cumsum(steps, axis=1)
+        now = price[:-1, :minutes]
+        if horizon is None:  # the close of the next session
+            returns = (price[:-1, -1] + price[1:, -1])[:, None] - now
+        else:
+            returns = price[:-1, horizon : minutes + horizon] - now
+        y = 0.5 + 0.5 * np.tanh(returns / (2 * returns.std()))
+        day = pl.Series(np.repeat(np.arange(sessions - 1), minutes))
+        scores = session_ic(session_moments(day, 0.5 - 0.1 * now.ravel(), y.ravel()))
+        means.append(np.nanmean(scores))
+        reached += log_wealth(bounded(scores, 2 if horizon is None else 1)).max() >= math.log(20)
+    assert abs(np.mean(means)) < 3 * np.std(means) / math.sqrt(years)
+    assert reached <= 6, "5 % of 40 are 2; more than 6 have a probability below 0.5 %"
 
 
 def test_gains_of_a_session_by_hand(rows, candidate):

@@ -61,7 +61,7 @@ def test_strong_candidate_without_champion_is_promoted_with_its_numbers():
     decision = decide(evidence(), RULES)
     assert decision.promote
     assert "The rank IC is 0.0200 [0.0100, 0.0300]; its lower bound exceeds 0.0000." in decision.reasons
-    shown = "The evidence that sessions have a rank IC above zero is 500 to 1 after 120 sessions"
+    shown = "The evidence that the rank IC of a session is above zero is 500 to 1 after 120 sessions"
     assert f"{shown}; 40 to 1 is required for preset 1 of this key." in decision.reasons
     assert len(decision.reasons) == len(decision.checks) == 9
 

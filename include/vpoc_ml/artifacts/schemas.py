@@ -221,9 +221,13 @@ LIVE_RECORD: Schema = {
     "session": pl.Date(),
     "version": pl.Int64(),
     "rows": pl.Int64(),
-    "skill": pl.Float64(),
+    "forecast_mean": pl.Float64(),
+    "forecast_square": pl.Float64(),
+    "return_mean": pl.Float64(),
+    "product_mean": pl.Float64(),
     "constant": pl.Float64(),
     "accuracy": pl.Float64(),
 }
-"""How a preset did on sessions after its models were fixed: rank IC, Huber loss saved against the constant, direction
-accuracy. ``version`` predicted the session's last row."""
+"""How a preset did on sessions after its models were fixed: the means that its rank IC is computed from
+(``evaluation.session_scores.session_ic``), Huber loss saved against the constant, direction accuracy. ``version``
+predicted the session's last row."""

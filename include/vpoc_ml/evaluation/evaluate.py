@@ -20,7 +20,7 @@ from vpoc_ml.evaluation.executable import entry_delays, label_skill
 from vpoc_ml.evaluation.forecasts import CANDIDATE, CHAMPION, Floats, Forecast, LabelledRows, RankModel, predict
 from vpoc_ml.evaluation.metrics import calibration, compare, describe, reduce
 from vpoc_ml.evaluation.policy import DecisionRows, choose_policy, evaluate_policy
-from vpoc_ml.evaluation.session_scores import compared, daily_rank_ic, session_gains
+from vpoc_ml.evaluation.session_scores import SKILL, compared, session_gains, session_ic, session_moments
 from vpoc_ml.lake.atomic import replacing, write_json
 from vpoc_ml.market.instruments import Instrument
 
@@ -139,9 +139,9 @@ def measure(
     versus = {name: compare(sums[CANDIDATE], each, resamples) for name, each in sums.items() if name != CANDIDATE}
     shown, common_sessions = list(forecasts), None
     days = test["session"].unique().sort()
-    scores = daily_rank_ic(test["session"], candidate.rank, rows.ret).with_columns(
-        pl.Series(name, gain) for name, gain in session_gains(sums).items()
-    )
+    moments = session_moments(test["session"], candidate.rank, rows.y)
+    gains = {SKILL: session_ic(moments)} | session_gains(sums)
+    scores = moments.select("session").with_columns(pl.Series(name, gain) for name, gain in gains.items())
     if champion is not None:
         common, own_rows, own_resamples = np.isfinite(champion.rank), rows, resamples
         if common.all():

@@ -5,8 +5,6 @@ It is the only record that no search and no second look can have touched.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import polars as pl
 
@@ -14,14 +12,14 @@ from vpoc_ml.artifacts.stage_results import LiveRecord
 from vpoc_ml.evaluation.forecasts import CANDIDATE, Forecast, LabelledRows
 from vpoc_ml.evaluation.metrics import ratio, reduce
 from vpoc_ml.evaluation.sequential import bounded, log_detector, log_wealth
-from vpoc_ml.evaluation.session_scores import CONSTANT, SKILL, daily_rank_ic, session_gains
+from vpoc_ml.evaluation.session_scores import CONSTANT, session_gains, session_ic, session_moments
 
 LASTING = 0.5
 """Share of the track record's rank IC below which a signal counts as fading."""
 
 
 def live_sessions(frame: pl.DataFrame, score: Forecast, delta: float) -> pl.DataFrame:
-    """Return the scores of each session: session, rows, ``skill`` (rank IC), ``constant`` (Huber gain), ``accuracy``.
+    """Return what a live record keeps of each session: ``schemas.LIVE_RECORD`` without ``version``.
 
     Args:
         frame: labelled rows sorted by ts: session, ``ret`` and ``y``, its rank among the model's training returns.
@@ -31,7 +29,7 @@ def live_sessions(frame: pl.DataFrame, score: Forecast, delta: float) -> pl.Data
     rows = LabelledRows.of(frame)
     constant = Forecast(CONSTANT, np.full(len(rows.y), 0.5), 0.5, ranked=False)
     sums = {CANDIDATE: reduce(score, rows, delta), CONSTANT: reduce(constant, rows, delta)}
-    return daily_rank_ic(frame["session"], score.rank, rows.ret).with_columns(
+    return session_moments(frame["session"], score.rank, rows.y).with_columns(
         pl.Series("rows", rows.per_session(np.ones_like(rows.y))[:, 0].astype(np.int64)),
         pl.Series(CONSTANT, session_gains(sums)[CONSTANT]),
         pl.Series("accuracy", ratio(sums[CANDIDATE].accuracy)),
@@ -45,13 +43,13 @@ def summarize_live(
 
     Args:
         preset: identity of settings and code.
-        sessions: rows of the record, oldest first, with a ``skill`` column.
+        sessions: rows of the record, oldest first.
         version: newest version of the preset.
         champion: the champion is of this preset.
         track_rank_ic: mean rank IC of a session of its track record; None where it is not known.
         horizon: sessions that a label covers.
     """
-    skill = sessions[SKILL].fill_null(math.nan).to_numpy()
+    skill = session_ic(sessions)
     finite = skill[np.isfinite(skill)]
     fading = None
     if track_rank_ic is not None and track_rank_ic > 0:

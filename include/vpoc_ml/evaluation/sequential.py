@@ -22,9 +22,10 @@ FRACTIONS = np.array([1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 0.9])
 """Shares of the wealth that are bet. The wealth is the mean over all of them: whichever suits the score dominates."""
 WARM_UP = 5
 """Sessions that only measure the scale of a score; nothing is bet on them."""
-CLIP = 1.5
+CLIP = 3.0
 """Scores beyond this many scales count as much as at it: one session can neither make nor ruin the evidence. The
-hypothesis is about the mean of the clipped scores. A lower value finds skill sooner and hides rare large losses."""
+hypothesis is about the mean of the clipped scores. A lower value finds skill sooner and hides rare large losses: in
+random walks, bets on a return to the open reach evidence of 20 to 1 in 60 % of the years at 1.5 and in 5 % at 3."""
 
 
 def bounded(scores: Floats, stride: int = 1) -> Floats:

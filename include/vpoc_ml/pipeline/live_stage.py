@@ -92,7 +92,10 @@ def update_live_records(run: Run, now: datetime) -> LiveResult:
 def read_live(store: ModelStore, preset: str) -> pl.DataFrame:
     """Return the live record of a preset (``schemas.LIVE_RECORD``), by session; empty where there is none."""
     path = _path(store, preset)
-    return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=LIVE_RECORD)
+    stored = pl.read_parquet(path) if path.is_file() else None
+    if stored is None or stored.columns != list(LIVE_RECORD):  # one of an earlier release is made again from the lake
+        return pl.DataFrame(schema=LIVE_RECORD)
+    return stored
 
 
 def _path(store: ModelStore, preset: str) -> Path:

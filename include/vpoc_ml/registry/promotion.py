@@ -24,7 +24,7 @@ from vpoc_ml.artifacts.stage_results import LiveRecord, ReproduceResult
 from vpoc_ml.config import PromotionConfig
 
 SIMPLE = {
-    "skill": "that sessions have a rank IC above zero",
+    "skill": "that the rank IC of a session is above zero",
     "constant": "that its Huber loss is lower than the constant's",
     "majority": "that its direction accuracy is higher than majority's",
     "last_sign": "that its direction accuracy is higher than last_sign's",

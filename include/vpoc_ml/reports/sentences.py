@@ -145,7 +145,7 @@ def live_sentence(record: LiveRecord) -> str:
     """Return what the live record of a preset says, and what to do where its signal fades."""
     who = f"{'Champion' if record.champion else 'Challenger'} preset {record.preset[:8]} (version {record.version})"
     if record.rank_ic is None:
-        return f"{who} has no live session yet."
+        return f"{who} has no live session with a rank IC yet."
     track = "" if record.track_rank_ic is None else f" ({record.track_rank_ic:.4f} on the track record)"
     text = (
         f"{who}: {record.sessions} live sessions since {record.since}, mean rank IC {record.rank_ic:.4f}{track};"
