@@ -61,10 +61,8 @@ class AlertNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow has no types
 
 def failed(context: Mapping[str, Any], rules: AlertRules) -> None:
     """Alert about a task that has failed for good, or about a run: ``context`` has a ``reason`` then."""
-    from vpoc_airflow.stage_tasks import open_lake
-
     dag, run_id = context["dag"].dag_id, context["run_id"]
-    raised(failure_alert(open_lake(), dag, run_id, context), rules)
+    raised(failure_alert(_lake(), dag, run_id, context), rules)
 
 
 def ended(context: Mapping[str, Any], rules: AlertRules) -> None:
@@ -128,7 +126,7 @@ def deadline_missed(dag: str, run_id: str, message: str) -> None:
         log.exception("The missed deadline could not be reported")
 
 
-def failure_alert(lake: Lake, dag: str, run_id: str, context: Mapping[str, Any]) -> Alert:
+def failure_alert(lake: Lake | None, dag: str, run_id: str, context: Mapping[str, Any]) -> Alert:
     """Return the alert about a failed task or run, from the records of its folder, else from Airflow's context."""
     from vpoc_ml.reports.run_state import ADVICE, OTHER_ADVICE
 
@@ -154,11 +152,13 @@ def failure_alert(lake: Lake, dag: str, run_id: str, context: Mapping[str, Any])
     return Alert(kind=kind, cause=cause, dag=dag, run=run_id, title=title, found=found, remedy=remedy, page=page)
 
 
-def _failures(lake: Lake, run: str, context: Mapping[str, Any]) -> list[StageFailure]:
+def _failures(lake: Lake | None, run: str, context: Mapping[str, Any]) -> list[StageFailure]:
     """Return the recorded failures that count: of a task its own, of a run all but a missed deadline."""
     from vpoc_airflow.time_limits import DEADLINE
     from vpoc_ml.pipeline.run import read_failures
 
+    if lake is None:
+        return []
     try:
         recorded = [each for each in read_failures(lake, run) if each.stage != DEADLINE]
     except (VpocError, OSError, ValueError) as error:
@@ -170,13 +170,17 @@ def _failures(lake: Lake, run: str, context: Mapping[str, Any]) -> list[StageFai
     return [each for each in recorded if each.stage == function]
 
 
-def _failed_checks(lake: Lake, run: str, function: str) -> str:
+def _failed_checks(lake: Lake | None, run: str, function: str) -> str:
     """Return column and check of every critical failure of a gate: its cause, whatever the rows of the night."""
     from vpoc_ml.pipeline.stages import stage_of_function
 
-    record = lake.read_json(layout.stage_key(run, stage_of_function(function).name)) or {}
-    critical = (each for each in record.get("failures", ()) if each["severity"] == "critical")
-    return ", ".join(sorted({f"{each['column']} {each['check']}" for each in critical}))
+    try:
+        record = (lake and lake.read_json(layout.stage_key(run, stage_of_function(function).name))) or {}
+        critical = [each for each in record.get("failures", ()) if each["severity"] == "critical"]
+        return ", ".join(sorted({f"{each['column']} {each['check']}" for each in critical}))
+    except (VpocError, OSError, LookupError) as error:
+        log.warning("The failed checks of %s cannot be read: %s", function, error)
+        return ""
 
 
 def _listed(failures: Sequence[StageFailure]) -> str:
@@ -194,7 +198,17 @@ def page_of(dag: str, run_id: str) -> str:
 def raised(alert: Alert, rules: AlertRules) -> AlertRecord | None:
     """Raise an alert of this process's lake through the configured channels."""
     from vpoc_airflow.alert_channels import deliver
-    from vpoc_airflow.stage_tasks import open_lake
     from vpoc_ml.pipeline.alert_log import raise_alert
 
-    return raise_alert(open_lake(), alert, datetime.now(UTC), rules, deliver)
+    return raise_alert(_lake(), alert, datetime.now(UTC), rules, deliver)
+
+
+def _lake() -> Lake | None:
+    """Return the lake of this process's environment; None, logged, where it cannot be opened: alerts go out anyway."""
+    from vpoc_airflow.stage_tasks import open_lake
+
+    try:
+        return open_lake()
+    except (VpocError, OSError) as error:
+        log.error("The lake cannot be opened: %s", error)
+        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk.definitions.callback import SyncCallback
@@ -82,16 +82,18 @@ def record_missed_deadline(context: Mapping[str, Any]) -> None:
     """Record in the run's folder that the run has missed its deadline, and alert; Airflow's executor calls this."""
     from vpoc_airflow.alerts import deadline_missed
     from vpoc_airflow.stage_tasks import open_lake
+    from vpoc_ml.artifacts.alert import both_times
     from vpoc_ml.artifacts.layout import dag_run_name
     from vpoc_ml.pipeline.run import record_failure
 
-    run, missed = context["dag_run"], context["deadline"]["deadline_time"]
-    if run.get("state") in ENDED:  # Airflow keeps the deadline of a run that has failed
-        log.info("Run %s has ended before its deadline, %s: %s", run["dag_run_id"], missed, run["state"])
+    run, state = context["dag_run"], context["dag_run"].get("state") or "unfinished"
+    missed = both_times(datetime.fromisoformat(str(context["deadline"]["deadline_time"])))
+    if state in ENDED:  # Airflow keeps the deadline of a run that has failed
+        log.info("Run %s had ended before its deadline, %s: %s", run["dag_run_id"], missed, state)
         return
     error = DeadlineMissedError(
-        f"Expected run {run['dag_run_id']} to end by {missed}; it has not. It goes on. Look in Airflow at the task that"
-        f" runs or waits, and at the machine; {environment.DEADLINE_HOURS} moves the deadline."
+        f"Expected run {run['dag_run_id']} to end by {missed}; it is {state}. It goes on. Look in Airflow at the task"
+        f" that runs or waits, and at the machine; {environment.DEADLINE_HOURS} moves the deadline."
     )
     log.error("%s", error)
     record_failure(open_lake(), dag_run_name(run["dag_id"], run["dag_run_id"]), DEADLINE, "", error)

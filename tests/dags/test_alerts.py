@@ -414,6 +414,19 @@ def test_a_notifier_never_raises(caplog, monkeypatch, tmp_path):
     assert "could not be raised" in caplog.text
 
 
+def test_a_failure_is_sent_although_the_lake_cannot_be_opened(channels, mail, monkeypatch):
+    from vpoc_airflow.alerts import FAILED, AlertNotifier
+
+    monkeypatch.setenv("VPOC_LAKE", "nowhere://bucket/es")
+    instance = SimpleNamespace(task_id="plan_contracts")
+    dag = SimpleNamespace(dag_id="vpoc_nightly")
+    context = {"dag": dag, "run_id": "may", "task_instance": instance, "exception": OSError("no network")}
+    AlertNotifier(FAILED).notify(context)
+    ((_, message),) = mail.messages
+    assert message["Subject"] == "[vpoc] vpoc_nightly failed at plan_contracts"
+    assert "no network" in message.get_payload(0).get_payload(decode=True).decode()
+
+
 def test_a_waiting_candidate_and_a_missed_deadline_raise_alerts(monkeypatch, tmp_path):
     from vpoc_airflow.alerts import waiting
     from vpoc_airflow.time_limits import record_missed_deadline
@@ -421,13 +434,26 @@ def test_a_waiting_candidate_and_a_missed_deadline_raise_alerts(monkeypatch, tmp
     monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
     task = SimpleNamespace(response_timeout=12 * HOUR)
     waiting({"dag": SimpleNamespace(dag_id="vpoc_nightly"), "run_id": "may", "task": task}, AlertRules())
-    run = {"dag_id": "vpoc_nightly", "dag_run_id": "may"}
+    run = {"dag_id": "vpoc_nightly", "dag_run_id": "may", "state": "queued"}
     for _ in range(2):
         record_missed_deadline({"dag_run": run, "deadline": {"id": "1", "deadline_time": "2026-05-15T10:30:00Z"}})
     first, second = read_alerts(Lake(tmp_path))
     assert (first.kind, second.kind) == ("waiting", "deadline")
     assert "waits for 12 hours" in first.found
-    assert "Expected run may to end by 2026-05-15T10:30:00Z" in second.found
+    assert "Expected run may to end by Fri 2026-05-15 05:30 CDT (10:30 UTC); it is queued." in second.found
+
+
+def test_the_request_for_approval_raises_an_alert_before_it_waits(dag, monkeypatch, tmp_path):
+    from airflow.providers.standard.operators import hitl
+
+    monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **request: None)
+    approve = dag.get_task("approve")
+    context = {"dag": dag, "run_id": "may", "task": approve, "task_instance": SimpleNamespace(id="7")}
+    with pytest.raises(hitl.TaskAwaitingInput):
+        approve.execute(context)
+    (record,) = read_alerts(Lake(tmp_path))
+    assert (record.kind, record.state, record.run) == ("waiting", "sent", "may")
 
 
 def test_a_night_without_a_run_is_missed_and_one_that_started_late_is_not(tmp_path):

@@ -41,13 +41,13 @@ def read_alerts(lake: Lake) -> list[AlertRecord]:
     return records
 
 
-def raise_alert(lake: Lake, alert: Alert, now: datetime, rules: AlertRules, send: Send) -> AlertRecord | None:
+def raise_alert(lake: Lake | None, alert: Alert, now: datetime, rules: AlertRules, send: Send) -> AlertRecord | None:
     """Log, record and, if it is due, send an alert; return its record, None where the run has sent it before.
 
     A lake that cannot be read or written is logged; the alert is sent all the same.
 
     Args:
-        lake: the lake with the record of earlier alerts.
+        lake: the lake with the record of earlier alerts; None where it cannot be opened.
         alert: what happened.
         now: time of the alert, aware.
         rules: when a repetition is sent.
@@ -56,8 +56,9 @@ def raise_alert(lake: Lake, alert: Alert, now: datetime, rules: AlertRules, send
     with ExitStack() as held:
         past: list[AlertRecord] | None = None
         try:
-            held.enter_context(lake.writing(LOCK, wait_seconds=LOCK_SECONDS))
-            past = read_alerts(lake)
+            if lake is not None:
+                held.enter_context(lake.writing(LOCK, wait_seconds=LOCK_SECONDS))
+                past = read_alerts(lake)
         except (VpocError, OSError, UnicodeDecodeError) as error:
             log.error("The earlier alerts are not known: %s", error)
         if _is_recorded(alert, past or ()):
@@ -70,7 +71,7 @@ def raise_alert(lake: Lake, alert: Alert, now: datetime, rules: AlertRules, send
             failed = bool(deliveries) and not any(each.delivered for each in deliveries)
             state: Literal["sent", "undelivered"] = "undelivered" if failed else "sent"
             record = record.model_copy(update={"deliveries": deliveries, "state": state})
-        if past is not None:
+        if lake is not None and past is not None:
             _append(lake, record)
     return record
 
