@@ -7,6 +7,7 @@ import pytest
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.schemas import FAILING_BARS, FAILING_ROWS
+from vpoc_ml.config import QualityThresholds
 from vpoc_ml.quality.causes import find_causes, lookback_of
 from vpoc_ml.quality.checks import KEPT, NONE, Check, ContractFacts, GateInput, MarketFacts, Measurement
 from vpoc_ml.quality.failing_rows import AROUND, Bars, failing_rows
@@ -147,6 +148,7 @@ def test_a_gate_keeps_rows_bars_and_cause_and_a_passed_rerun_removes_them(world)
     (cause,) = verdict.causes
     assert cause.ts == bad["ts"][at].isoformat()
     assert cause.critical == verdict.critical
+    assert f"Root cause: the bar {cause.ts} of ESH25 explains {cause.critical} critical" in verdict.message()
     stored = {
         table: world.reports / layout.gate_table(table, "bars", "night")
         for table in (layout.FAILING_ROWS, layout.FAILING_BARS)
@@ -170,3 +172,17 @@ def test_a_column_without_values_keeps_the_first_rows_of_each_check(world):
     late = next(each for each in verdict.failures if (each.column, each.check) == ("rsi", "late"))
     assert rows.filter(column="rsi", check="late").height == min(late.count, KEPT)
     assert verdict.causes == ()
+
+
+@pytest.mark.slow
+def test_usual_range_and_median_name_rows_too(world):
+    rising = pl.when(pl.int_range(pl.len()) < 150).then(pl.lit(5000.0, pl.Float32)).otherwise(pl.col("mom"))
+    broken = world.features.with_columns(rising.alias("mom"))
+    contracts, bars = {"ESH25": world.file("features", broken)}, {"ESH25": world.file("bars", world.bars)}
+    config = QualityThresholds(outlier_warn=0.05)
+    options = {"run": "night", "reports_dir": world.reports, "now": world.now, "registry": world.registry}
+    verdict = validate_features(contracts, bars=bars, config=config, **options)
+    rows = pl.read_parquet(world.reports / layout.gate_table(layout.FAILING_ROWS, "features", "night"))
+    for check in ("soft", "beyond"):
+        failure = next(each for each in verdict.failures if (each.column, each.check) == ("mom", check))
+        assert rows.filter(column="mom", check=check).height == failure.count >= 150

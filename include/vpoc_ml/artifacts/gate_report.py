@@ -18,8 +18,8 @@ ALL = "*"
 YOUNG = "young"
 """Name of the check that remarks on a contract with too little trading for some of the other checks."""
 
-SHOWN = 10
-"""Failures that a message lists."""
+SHOWN, CAUSES = 10, 3
+"""Failures and causes that a message lists."""
 
 
 class Failure(JsonArtifact):
@@ -68,6 +68,20 @@ class Cause(JsonArtifact):
     warning: int
     checks: tuple[tuple[str, str], ...]
     source: tuple[str, ...] = ()
+
+    @property
+    def explained(self) -> str:
+        """How many failures the bar explains."""
+        parts = [
+            f"{self.critical} critical" if self.critical else "",
+            f"{self.warning} warning" if self.warning else "",
+        ]
+        return f"{' and '.join(filter(None, parts))} failure{'s' if self.critical + self.warning > 1 else ''}"
+
+    def line(self) -> str:
+        """Return the cause as one line of a message."""
+        source = f" ({'; '.join(self.source)})" if self.source else ""
+        return f"the bar {self.ts} of {self.contract} explains {self.explained}{source}"
 
 
 class Verdict(JsonArtifact):
@@ -129,12 +143,13 @@ class Verdict(JsonArtifact):
             f"Gate {self.gate} {result} for {names}: {self.critical} critical, {self.warning} warning"
             f" of {self.checks} checks"
         )
+        causes = [f"  Root cause: {cause.line()}" for cause in self.causes[:CAUSES]]
         shown = [f for f in self.failures if f.severity != "info"]
         lines = [f"  {f.line()}" for f in shown[:SHOWN]]
         if len(shown) > SHOWN:
             lines.append(f"  and {len(shown) - SHOWN} more")
         changed = [f"Changed thresholds: {', '.join(self.changed_thresholds)}"] if self.changed_thresholds else []
-        return "\n".join([head, *lines, *changed, f"Report: {self.report}"])
+        return "\n".join([head, *causes, *lines, *changed, f"Report: {self.report}"])
 
 
 def safe_name(run: str) -> str:

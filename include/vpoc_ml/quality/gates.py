@@ -160,7 +160,9 @@ def validate_features(
         measurements += features_gate.roll_measurements(codes, rolls)
 
     def rows_of(contract: str, column: str, check: str) -> pl.DataFrame | None:
-        return features_gate.unusual_rows(contracts[contract], column, chosen[column]) if check == "soft" else None
+        frame = next(profile.frame for profile in profiles if profile.contract == contract)
+        bounds = features_gate.usual_bounds(chosen[column], frame.filter(column=column), check)
+        return None if bounds is None else features_gate.unusual_rows(contracts[contract], column, bounds)
 
     gate_input = GateInput("features", codes, checks, measurements, frames, config.changed, bars, rows_of, quote)
     return validate_and_store(gate_input, run, reports_dir, now)

@@ -19,6 +19,7 @@ from vpoc_ml.market.roll_table import describe_steps
 from vpoc_ml.quality.checks import FILE_CHECKS, KEPT, NONE, Check, Limit, Measurement, schema_check
 from vpoc_ml.quality.measure import (
     EXAMPLES,
+    MAD_WIDTH,
     Bounds,
     Column,
     Profile,
@@ -198,9 +199,17 @@ def measure(
     return measure_file(path, contract, columns(registry), measure_rows)
 
 
-def unusual_rows(path: Path, column: str, known: FeatureBounds) -> pl.DataFrame:
-    """Return the first ``KEPT`` rows (ts, value) of a feature outside its usual range."""
-    x, (low, high) = pl.col(column).cast(pl.Float64), known.soft
+def usual_bounds(known: FeatureBounds, profile: pl.DataFrame, check: str) -> Bounds | None:
+    """Return the bounds of checks ``soft`` and ``beyond`` of a feature with this profile; None for other checks."""
+    if check != "beyond" or profile.is_empty():
+        return known.soft if check == "soft" else None
+    median, mad = profile.select("median", "mad").row(0)
+    return median - MAD_WIDTH * mad, median + MAD_WIDTH * mad
+
+
+def unusual_rows(path: Path, column: str, bounds: Bounds) -> pl.DataFrame:
+    """Return the first ``KEPT`` rows (ts, value) of a feature that are finite and outside these bounds."""
+    x, (low, high) = pl.col(column).cast(pl.Float64), bounds
     rows = pl.scan_parquet(path).filter(x.is_finite() & ((x < low) | (x > high)))
     return rows.select("ts", x.alias("value")).head(KEPT).collect(engine="streaming")
 

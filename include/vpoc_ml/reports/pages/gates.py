@@ -74,16 +74,6 @@ class Explanation:
     bars: list[dict[str, Any]]
     urls: dict[tuple[str, str], str]
 
-    @property
-    def sentence(self) -> str:
-        """How many failures the bar explains."""
-        cause = self.cause
-        parts = [
-            f"{cause.critical} critical" if cause.critical else "",
-            f"{cause.warning} warning" if cause.warning else "",
-        ]
-        return f"{' and '.join(filter(None, parts))} failure{'s' if cause.critical + cause.warning > 1 else ''}"
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
