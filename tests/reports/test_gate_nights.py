@@ -21,7 +21,15 @@ from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, sessio
 from vpoc_ml.reports.gate_results import gate_nights
 from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download, row_blocks
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page, limits_of
-from vpoc_ml.reports.pages.gates import CompareQuery, GatesQuery, compare_page, differences, gates_page, history_of
+from vpoc_ml.reports.pages.gates import (
+    CompareQuery,
+    GatesQuery,
+    compare_page,
+    differences,
+    gates_page,
+    history_of,
+    since_of,
+)
 from vpoc_ml.reports.site import NoSuchPageError, Site
 
 START = datetime(2026, 5, 4, 22, 30, tzinfo=UTC)
@@ -70,6 +78,18 @@ def test_since_is_the_first_night_of_the_current_run_of_failures(site, tmp_path)
     assert (close.run, close.nights, close.open) == ("night-02", 2, False)
     assert (vix.run, vix.nights, vix.open) == ("night-00", 4, True)
     assert set(found.since) == {("ESM26", "close", "print"), ("ESH26", "vix", "null")}
+
+
+def test_since_reads_older_nights_only_where_a_check_failed_on_all_recent_ones(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("vpoc_ml.reports.pages.gates.FEW_NIGHTS", 2)
+    for number, close in enumerate((0, 1, 1, 1, 1)):
+        store_night(tmp_path, number, {("ESM26", "close"): close, ("ESH26", "vix"): number // 4})
+    nights = gate_nights(site.lake)
+    found = since_of(site, "bars", nights, nights[0])
+    assert (found["ESM26", "close", "print"].run, found["ESM26", "close", "print"].nights) == ("night-01", 4)
+    assert found["ESH26", "vix", "null"].nights == 1
+    page = check_page(site, CheckQuery(run="night-04", gate="bars", column="close", check="print"))
+    assert "(4 nights)" in page
 
 
 def test_a_night_shows_verdicts_failures_and_the_map(site, tmp_path):

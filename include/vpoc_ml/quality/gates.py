@@ -160,6 +160,8 @@ def validate_features(
         measurements += features_gate.roll_measurements(codes, rolls)
 
     def rows_of(contract: str, column: str, check: str) -> pl.DataFrame | None:
+        if column not in chosen or check not in ("soft", "beyond"):
+            return None
         frame = next(profile.frame for profile in profiles if profile.contract == contract)
         bounds = features_gate.usual_bounds(chosen[column], frame.filter(column=column), check)
         return None if bounds is None else features_gate.unusual_rows(contracts[contract], column, bounds)

@@ -17,11 +17,12 @@ from vpoc_ml.reports.gate_results import (
     gate_nights,
     read_verdicts,
     scan_history,
+    since,
     worst,
 )
 from vpoc_ml.reports.inline_svg import Chart, Threshold, Tone, line_chart
 from vpoc_ml.reports.pages.failing_rows import shown_rows
-from vpoc_ml.reports.pages.gates import check_url, explanations, find_night, history_of, key_of
+from vpoc_ml.reports.pages.gates import check_url, explanations, find_night, key_of, since_of
 from vpoc_ml.reports.site import NoSuchPageError, Query, Site
 
 LIMITS: tuple[tuple[str, str, Tone], ...] = (("warn", "warns", "warning"), ("error", "fails", "bad"))
@@ -79,7 +80,6 @@ def gate_page(site: Site, query: GateQuery) -> str:
     night, verdict = find_verdict(site, nights, query.run, query.gate)
     rows = scan_history(site.lake, verdict.gate, [night]).collect()
     failures = [each for each in verdict.failures if query.contract in ("", each.contract)]
-    recent = history_of(site, verdict.gate, nights, night) if failures else None
     return site.render(
         "gate.html",
         night=night,
@@ -88,7 +88,7 @@ def gate_page(site: Site, query: GateQuery) -> str:
         time=rows["time"].max() or night.written,
         failures=sorted(failures, key=lambda each: SEVERITIES.index(each.severity)),
         urls={key_of(each): check_url(site, verdict, each) for each in failures},
-        since=recent.since if recent else {},
+        since=since_of(site, verdict.gate, nights, night) if failures else {},
         texts={each.check: owner_text(verdict.gate, each.check) for each in failures},
         key=key_of,
         checks=list_checks(rows),
@@ -115,7 +115,8 @@ def check_page(site: Site, query: CheckQuery) -> str:
     failures = {each.contract: each for each in verdict.failures if key_of(each)[1:] == (query.column, query.check)}
     by_severity = sorted(failures, key=lambda code: SEVERITIES.index(failures[code].severity))
     contract = query.contract or next(iter(by_severity), str(tonight["contract"][0]))
-    recent = history_of(site, verdict.gate, nights, night)
+    times = rows.group_by("run").agg(pl.col("time").first()).sort("time", "run", descending=True)
+    starts = since(rows.filter(pl.col("failed").is_not_null()), list(times.iter_rows()))
     return site.render(
         "check.html",
         night=night,
@@ -128,7 +129,7 @@ def check_page(site: Site, query: CheckQuery) -> str:
         limits=limits_of(tonight.row(0, named=True)),
         expected=tonight["expected"][0] or "",
         text=owner_text(verdict.gate, query.check),
-        since=recent.since.get((contract, query.column, query.check)),
+        since=starts.get((contract, query.column, query.check)),
         trend=trend(rows, contract),
         shown=shown_rows(site, verdict, night.run, (contract, query.column, query.check)),
     )

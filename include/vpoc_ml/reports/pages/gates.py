@@ -31,6 +31,8 @@ from vpoc_ml.reports.site import NoSuchPageError, Query, Site
 SHOWN = 200
 """Failures that the page of a night lists; the page of a gate has all of its own."""
 MAP_ROWS = 40
+FEW_NIGHTS = 8
+"""Nights that are read first to find since when a check has failed; most failures are younger."""
 TONES: dict[Severity, Tone] = {"critical": "bad", "warning": "warning", "info": "info"}
 WORDS: dict[Tone, str] = {
     "bad": "critical",
@@ -101,10 +103,11 @@ def gates_page(site: Site, query: GatesQuery) -> str:
     gate = query.gate or (failed or [verdict.gate for verdict in verdicts if verdict.warning] or list(night.gates))[0]
     if gate not in names and gate not in night.gates:
         raise NoSuchPageError(f"Expected one of the gates {', '.join(names)}; found {gate}.")
-    needed = {gate, *(verdict.gate for verdict in verdicts if verdict.failures)}
-    recent = {each: history_of(site, each, nights, night) for each in needed}
+    history = history_of(site, gate, nights, night)
+    failing = {verdict.gate for verdict in verdicts if verdict.failures} - {gate}
+    starts = {gate: history.since} | {each: since_of(site, each, nights, night) for each in failing}
     listed = [
-        ListedFailure(verdict.gate, each, recent[verdict.gate].since.get(key_of(each)), check_url(site, verdict, each))
+        ListedFailure(verdict.gate, each, starts[verdict.gate].get(key_of(each)), check_url(site, verdict, each))
         for verdict in verdicts
         for each in verdict.failures
     ]
@@ -121,8 +124,8 @@ def gates_page(site: Site, query: GatesQuery) -> str:
         left_out=len(listed[SHOWN:]),
         gate=gate,
         gates=list(dict.fromkeys([*night.gates, *names])),
-        map=recent[gate].map(gate),
-        shown_nights=len(recent[gate].nights),
+        map=history.map(gate),
+        shown_nights=len(history.nights),
     )
 
 
@@ -197,11 +200,21 @@ class GateHistory:
         return heat_map(f"Gate {gate}: columns with failures by night{more}", names, labels, tones, WORDS)
 
 
-def history_of(
-    site: Site, gate: str, nights: Sequence[GateNight], night: GateNight, limit: int = NIGHTS
-) -> GateHistory:
-    """Return the last ``limit`` nights of a gate up to ``night``."""
-    ran = [each for each in nights[nights.index(night) :] if gate in each.gates][:limit]
+def history_of(site: Site, gate: str, nights: Sequence[GateNight], night: GateNight) -> GateHistory:
+    """Return the last ``NIGHTS`` nights of a gate up to ``night``."""
+    return read_history(site, gate, [each for each in nights[nights.index(night) :] if gate in each.gates][:NIGHTS])
+
+
+def since_of(site: Site, gate: str, nights: Sequence[GateNight], night: GateNight) -> dict[CheckKey, Since]:
+    """Return since when the failures of a gate on ``night`` exist: the nights before are read only where needed."""
+    ran = [each for each in nights[nights.index(night) :] if gate in each.gates][:NIGHTS]
+    recent = read_history(site, gate, ran[:FEW_NIGHTS]).since
+    older = any(each.open for each in recent.values()) and len(ran) > FEW_NIGHTS
+    return read_history(site, gate, ran).since if older else recent
+
+
+def read_history(site: Site, gate: str, ran: Sequence[GateNight]) -> GateHistory:
+    """Return the history of a gate on these nights."""
     rows = scan_history(site.lake, gate, ran)
     times = rows.group_by("run").agg(pl.col("time").first()).sort("time", "run", descending=True)
     failed = rows.filter(pl.col("failed").is_not_null()).select("run", "contract", "column", "check", "failed")
