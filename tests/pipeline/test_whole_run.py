@@ -12,14 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
+from vpoc_ml.artifacts.lineage import Lineage
 from vpoc_ml.artifacts.schemas import PREDICTIONS
+from vpoc_ml.artifacts.sources import DeliveredFile
 from vpoc_ml.cli import app
 from vpoc_ml.errors import GateFailedError
+from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.pipeline.champion_stages import model_store
 from vpoc_ml.pipeline.run import open_run
-from vpoc_ml.pipeline.stages import STAGES
+from vpoc_ml.pipeline.stages import GATES, STAGES
 from vpoc_ml.scoring.open_session import Bar
 from vpoc_ml.scoring.predictions import predictions_of
 from vpoc_ml.synthetic.generate import write_market
@@ -73,7 +76,7 @@ def test_signal_is_promoted_with_every_artifact(promoted):
     assert summary.decision.promote, summary.decision.reasons
     assert {path.name for path in (Lake(promoted).root / "runs" / "first").iterdir()} >= ARTIFACTS
     assert set(summary.reports) == {"evaluation", "gates", "data docs"}
-    assert [gate.passed for gate in summary.gates] == [True, True, True, True]
+    assert [gate.passed for gate in summary.gates] == [True] * len(GATES)
     assert set(summary.metrics.models) == {"candidate", "constant", "majority", "last_sign", "ridge"}
     champion = model_store(Lake(promoted), KEY).champion()
     assert champion.run == "first"
@@ -279,6 +282,59 @@ def test_verification_of_a_sound_lake_finds_no_problem_and_changes_nothing(promo
     assert before == Lake(promoted).storage.version_tokens("")
 
 
+def test_the_record_of_a_version_leads_back_to_the_delivered_files(promoted, market):
+    record = pipeline.model_record(promoted, 1)
+    lineage, lake = record.lineage, Lake(promoted)
+    assert {Path(file.path) for file in lineage.files} == {path for path in market.iterdir() if path.is_file()}
+    assert all(file.sha256 == hash_file(Path(file.path)) for file in lineage.files)
+    assert all(file.size == Path(file.path).stat().st_size for file in lineage.files)
+    built = [*lineage.indices, lineage.roll, *lineage.contracts["ESH23"]]
+    assert [each.key.partition("/")[0] for each in built] == [
+        "vix",
+        "roll",
+        "bars",
+        "sessions",
+        "developing",
+        "features",
+    ]
+    for each in built:
+        manifest = lake.require_manifest(each.key)
+        assert (each.sha256, each.inputs, each.code) == (manifest.sha256, manifest.inputs, manifest.code)
+    assert lineage.training_set.inputs["features/ESH23"] == built[-1].sha256
+    assert lineage.weights_sha256 == record.description.weights_sha256
+    assert [gate.gate for gate in lineage.gates if gate.passed] == list(GATES)
+    assert lineage.libraries["polars"] == pl.__version__
+    assert record.ledger[0].action == "candidate"
+    assert record.decision.version == 1
+    shown = CliRunner().invoke(app, ["models", "show", "1", "--lake", promoted]).stdout
+    for text in (lineage.files[0].path, lineage.roll.sha256[:16], lineage.fingerprint, "Ledger entry 1: candidate"):
+        assert text in shown
+
+
+def test_a_night_that_builds_nothing_has_the_same_lineage(promoted, market):
+    first = pipeline.model_record(promoted, 1).lineage
+    run_all(promoted, "again", market)
+    again = Lineage.read(Path(promoted, "runs", "again", "lineage.json"), what="", remedy="")
+    assert (again.run, again.trained_in) == ("again", "first")
+    assert again.model_copy(update={"run": "first"}) == first
+    written_before = Path(promoted, "runs", "first", "lineage.json").stat().st_mtime_ns
+    pipeline.evaluate(promoted, "first")
+    assert Path(promoted, "runs", "first", "lineage.json").stat().st_mtime_ns == written_before
+
+
+@pytest.mark.parametrize(
+    ("content", "sound"), [(b"one\ntwo\nthree\n", True), (b"one\nTwo\n", False), (b"one\n", False)]
+)
+def test_a_delivered_file_may_grow_but_not_change(promoted, tmp_path, monkeypatch, content, sound):
+    path = tmp_path / "prices.txt"
+    path.write_bytes(b"one\ntwo\n")
+    delivered = DeliveredFile(path=str(path), size=8, sha256=hash_file(path))
+    lineage = pipeline.model_record(promoted, 1).lineage.model_copy(update={"files": (delivered,)})
+    monkeypatch.setattr("vpoc_ml.pipeline.verification.stored_lineage", lambda folder: lineage)
+    path.write_bytes(content)
+    assert [problem.place for problem in pipeline.verify(promoted).problems] == ([] if sound else [str(path)])
+
+
 DAMAGE = {
     "features/ES/*.parquet": (lambda data: data[:-1] + b"!", "expected content"),
     "sessions/ES/*.parquet": (None, "expected the file that its manifest describes; found none"),
@@ -287,6 +343,10 @@ DAMAGE = {
     "registry/artifacts/*/artifacts/model/best_model.safetensors": (None, ": expected content"),
     "registry/artifacts/*/artifacts/model/metrics.json": (lambda data: data + b" ", ": expected content"),
     "registry/ledger.jsonl": (lambda data: data.replace(b"ES-1m", b"NQ-1m", 1), "The ledger was changed"),
+    "registry/artifacts/*/artifacts/model/lineage.json": (
+        lambda data: data.replace(b'"sha256": "', b'"sha256": "0', 1),
+        ": expected content",
+    ),
     "runs/first/stages/plan.json": (None, "expected the record of its raw files"),
     "runs/first/stages/plan.json ": (lambda data: data.replace(b"ES 03-23", b"ES 99-99"), "expected a raw file"),
 }

@@ -55,6 +55,16 @@ class Source(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
+class DeliveredFile(BaseModel):
+    """A delivered file as a run read it: path, size in bytes (None where it is not known) and SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    path: str
+    size: int | None
+    sha256: str
+
+
 class UnreadableFile(BaseModel):
     """A delivered file that the run does not use, and the reason."""
 

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, ConfigDict, Field, JsonValue, computed_field
 from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.gate_report import Verdict
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
-from vpoc_ml.artifacts.sources import Source, UnreadableFile
+from vpoc_ml.artifacts.sources import DeliveredFile, Source, UnreadableFile
 from vpoc_ml.artifacts.studies import SeedComparison
 from vpoc_ml.config import RunConfig
 
@@ -90,12 +90,14 @@ class IngestResult(WorkResult):
         notes: remarks about the files.
         left_out: sentence about rows of sessions whose hours are not reviewed; None without such rows.
         sessions: number of sessions with bars.
+        files: the vendor files that hold the contract.
     """
 
     reasons: dict[str, int]
     notes: tuple[str, ...]
     left_out: str | None
     sessions: int
+    files: tuple[DeliveredFile, ...] = ()
 
 
 class RollsResult(WorkResult):

@@ -34,6 +34,8 @@ app = typer.Typer(
 )
 report = typer.Typer(no_args_is_help=True, help="Reports on a run.")
 app.add_typer(report, name="report")
+registered = typer.Typer(help="The registered models.")
+app.add_typer(registered, name="models")
 
 LakeOption = Annotated[
     str, typer.Option("--lake", envvar=environment.LAKE, help="The lake: a folder or s3://bucket/es.")
@@ -527,9 +529,13 @@ def reproduce(
         raise typer.Exit(1)
 
 
-@app.command()
-def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False) -> None:
+@registered.callback(invoke_without_command=True)
+def models(
+    context: typer.Context, lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False
+) -> None:
     """List the registered models by key, with each key's champion, and the newest decision about each model."""
+    if context.invoked_subcommand is not None:
+        return
     from vpoc_ml import pipeline
 
     found = pipeline.models(lake, key)
@@ -538,6 +544,18 @@ def models(lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption
             typer.echo(json.dumps(model.model_dump(mode="json")))
     else:
         output.show_models(found)
+
+
+@registered.command("show")
+def show_model(
+    version: Annotated[int, typer.Argument(help="Number of a registered version; see vpoc-ml models.")],
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Print the record of a registered version: model card, lineage back to the delivered files, decision, ledger."""
+    from vpoc_ml import pipeline
+
+    output.show_model(pipeline.model_record(lake, version), as_json)
 
 
 @app.command()

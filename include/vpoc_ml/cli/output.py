@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
+from vpoc_ml.artifacts.lineage import ModelRecord
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.run_summary import RunSummary
 from vpoc_ml.artifacts.stage_results import UNCHANGED, DecisionResult, ScoreResult, SeedsResult, StageResult, WorkResult
@@ -93,6 +94,16 @@ def show_models(models: list[ModelSummary]) -> None:
     from vpoc_ml.reports.terminal_tables import render_models
 
     render_models(Console(), models)
+
+
+def show_model(record: ModelRecord, as_json: bool) -> None:
+    """Print the record of a registered version."""
+    if as_json:
+        typer.echo(json.dumps(record.to_json()))
+        return
+    from vpoc_ml.reports.terminal_tables import render_model
+
+    render_model(Console(), record)
 
 
 def show_scores(result: ScoreResult, as_json: bool) -> None:

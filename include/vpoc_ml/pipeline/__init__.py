@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.decision_stages import promote_by_hand as promote_by_hand
     from vpoc_ml.pipeline.decision_stages import reject as reject
     from vpoc_ml.pipeline.gate_stages import prove_code as prove_code
+    from vpoc_ml.pipeline.lineage import model_record as model_record
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
@@ -43,6 +44,7 @@ OPERATIONS = {
     "rollback": "champion_stages",
     "run_of_version": "champion_stages",
     "models": "champion_stages",
+    "model_record": "lineage",
     "summarize": "run",
     "migrate": "migration",
     "verify": "verification",

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from vpoc_ml.artifacts.manifest_details import BarsDetails, WholeFile
-from vpoc_ml.artifacts.sources import Source
+from vpoc_ml.artifacts.sources import DeliveredFile, Source
 from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, SuccessorResult, WorkResult
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features, build_in_chunks
@@ -57,6 +57,8 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
     with run.lake.writing(contract):
         before, size = run.lake.manifest(key), plain_size(sources)
         raw = combined_hash(sources, fingerprint)
+        read = [(path, run.lake.hash_file(path)) for path in sorted({source.path for source in sources})]
+        files = tuple(DeliveredFile(path=str(path), size=path.stat().st_size, sha256=sha256) for path, sha256 in read)
 
         def build_key_of(last_ts: str | None) -> BuildKey:
             config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
@@ -66,7 +68,7 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         build_key = build_key_of(before.last_ts if before else None)
         reason = run.lake.stale_reason(key, build_key) or run.lake.stale_reason(quarantine_key, build_key)
         if before and reason is None:
-            return result_of_manifest(IngestResult, before, None)
+            return result_of_manifest(IngestResult, before, None).model_copy(update={"files": files})
         built = appended(run, contract, sources, build_key, vix, others) if run.as_of is None else None
         given = sources, parse_contract(contract), run.instrument, vix, run.config.ingest, others
         built = built or build_bars(*given, as_of=run.as_of)
@@ -83,7 +85,7 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         )
         run.lake.write_frame(quarantine_key, built.quarantine, build_key)
         made = run.lake.write_frame(key, built.bars, build_key, details.to_json())
-        return result_of_manifest(IngestResult, made, reason or "new")
+        return result_of_manifest(IngestResult, made, reason or "new").model_copy(update={"files": files})
 
 
 @stage

@@ -184,7 +184,7 @@ def _reused(run: Run, pointer: str) -> str | None:
 
 @stage
 def evaluate(run: Run) -> EvaluateResult:
-    """Compare the model with baselines and the champion; write metrics and report.
+    """Compare the model with baselines and the champion; write metrics, lineage and report.
 
     With walk-forward folds the metrics are those of the track record, on which every prediction is out of sample. With
     one split they are those of the run's model on the test rows.
@@ -193,6 +193,7 @@ def evaluate(run: Run) -> EvaluateResult:
     from vpoc_ml.evaluation.walk_forward import EVALUATED, evaluate_track
     from vpoc_ml.models.bundle import load_model
     from vpoc_ml.pipeline.champion_stages import current_champion
+    from vpoc_ml.pipeline.lineage import write_lineage
     from vpoc_ml.pipeline.report_stage import write_evaluation_report
 
     champion, plan = current_champion(run), fold_plan(run)
@@ -222,6 +223,7 @@ def evaluate(run: Run) -> EvaluateResult:
         )
         test_rows = pl.scan_parquet(run.folder / layout.TRAINING_SET).filter(pl.col("split") == "test")
         rows_in = int(test_rows.select(pl.len()).collect().item())
+    write_lineage(run, plan, metrics)
     report = write_evaluation_report(run, champion)
     return EvaluateResult(
         rows_in=rows_in,

@@ -224,7 +224,7 @@ STAGES = (
         "model_stages:evaluate",
         "run",
         needs=("train",),
-        produces=("runs/{run}/metrics.json", "runs/{run}/report.html"),
+        produces=("runs/{run}/metrics.json", "runs/{run}/lineage.json", "runs/{run}/report.html"),
         files=("run",),
         command="evaluate",
         help="Run every stage up to the evaluation: metrics.json and report.html.",

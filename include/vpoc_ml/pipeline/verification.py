@@ -6,6 +6,7 @@ read again after a moment, because a run may be writing it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
@@ -18,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import JsonValue
 
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.lineage import Lineage
 from vpoc_ml.artifacts.stage_results import Plan
 from vpoc_ml.artifacts.verification import Problem, Verification
 from vpoc_ml.config.overrides import load_stored
@@ -27,6 +29,7 @@ from vpoc_ml.lake.manifest import checked, read_manifest
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import read_model_card
 from vpoc_ml.pipeline.champion_stages import existing_registry
+from vpoc_ml.pipeline.lineage import stored_lineage
 from vpoc_ml.pipeline.migration import FOREIGN, MANIFEST
 from vpoc_ml.pipeline.run import read_artifact
 from vpoc_ml.registry.ledger import champions_of, keys
@@ -140,15 +143,18 @@ def _check_registry(findings: _Findings, registry: Registry) -> None:
         intact = False
         findings.problems.append(Problem(place=str(registry.ledger.path), found="broken", remedy=str(error)))
     versions = {item.version: item for item in registry.mlflow.versions()}
+    champions = _check_champions(findings, registry, versions) if intact else set()
     for item in versions.values():
         findings.counts["versions"] += 1
         try:
             with _files_of(item) as folder:
                 _check_version(findings, item, folder)
+                if item.version in champions:
+                    _check_lineage(findings, item, folder)
         except ArtifactError as error:
             findings.add(f"version {item.version}", f"expected its files; {error}", REGISTER_AGAIN)
-    if intact:
-        _check_champions(findings, registry, versions)
+            if item.version in champions:
+                _check_lineage(findings, item, None)
 
 
 @contextmanager
@@ -191,8 +197,9 @@ def _check_version(findings: _Findings, item: ModelVersion, folder: Path) -> Non
                 findings.add(description, text, REGISTER_AGAIN)
 
 
-def _check_champions(findings: _Findings, registry: Registry, versions: dict[int, ModelVersion]) -> None:
-    entries = registry.ledger.entries()
+def _check_champions(findings: _Findings, registry: Registry, versions: dict[int, ModelVersion]) -> set[int]:
+    """Compare MLflow's aliases with the ledger; return the versions of the champions."""
+    entries, champions = registry.ledger.entries(), set()
     for key in keys(entries):
         history, alias = champions_of(entries, key), registry.mlflow.alias(key)
         if history[-1:] != ([] if alias is None else [alias]):
@@ -206,18 +213,26 @@ def _check_champions(findings: _Findings, registry: Registry, versions: dict[int
         if item is None:
             findings.add(f"version {history[-1]}", f"expected the champion of {key} in MLflow; found none", RESTORE)
             continue
-        _check_lineage(findings, item)
+        champions.add(item.version)
+    return champions
 
 
-def _check_lineage(findings: _Findings, item: ModelVersion) -> None:
-    """Check that settings, training record and raw files of a champion are there, in registry or run folder."""
+def _check_lineage(findings: _Findings, item: ModelVersion, folder: Path | None) -> None:
+    """Check that settings, training record and raw files of a champion are there, in registry or run folder.
+
+    ``folder`` holds the version's files; None if there are none, which is reported with the version.
+    """
     lake, champion = findings.lake, f"version {item.version}, the champion of {item.key}"
     names = (layout.CONFIG, layout.TRAINING_CONFIG)
-    try:
-        with _files_of(item) as folder:
-            registered = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    except ArtifactError:  # reported with the version's own files
-        registered = {}
+    registered = {}
+    if folder is not None:
+        registered = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        try:
+            lineage = stored_lineage(folder)
+        except ArtifactError as error:
+            findings.add(champion, str(error), REGISTER_AGAIN)
+        else:
+            _check_content(findings, lineage, champion)
     for name in names:
         place = layout.run_file(item.run, name)
         stored = registered.get(name) or lake.storage.read(place)
@@ -250,6 +265,33 @@ def _check_raw(findings: _Findings, item: ModelVersion, champion: str) -> None:
         if not path.is_file() and not (inside and lake.exists(inside)):
             remedy = "Put it back, or verify where it can be seen: without it the model cannot be made again."
             findings.add(path, f"expected a raw file of {champion}; found none", remedy)
+
+
+def _check_content(findings: _Findings, lineage: Lineage | None, champion: str) -> None:
+    """Check that the delivered files still hold what a champion was made from.
+
+    Lines may have been appended to a text file since. Of a compressed file that has grown nothing can be said.
+    """
+    for file in () if lineage is None else lineage.files:
+        path = Path(file.path)
+        if file.size is None or not path.is_file():
+            continue  # absent files are reported from the plan
+        size = path.stat().st_size
+        if size > file.size and path.suffix not in (".txt", ".csv"):
+            continue
+        if size < file.size or _hash_start(path, file.size) != file.sha256:
+            found = f"expected the {file.size:,} bytes that {champion} was made from at its start; found other content"
+            findings.add(path, found, "Without them the model cannot be made again: keep its version, or restore them.")
+
+
+def _hash_start(path: Path, size: int) -> str:
+    """Return the SHA-256 of the first ``size`` bytes of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while size > 0 and (block := stream.read(min(size, 1 << 20))):
+            digest.update(block)
+            size -= len(block)
+    return digest.hexdigest()
 
 
 def _sha256(lake: Lake, key: str) -> str | None:

@@ -35,6 +35,7 @@ REQUIRED = (WEIGHTS, layout.BEST_MODEL_CARD, layout.CONFIG, layout.METRICS, layo
 OPTIONAL = (
     layout.REPORT,
     layout.TRAINING_CONFIG,
+    layout.LINEAGE,
     layout.TRACK_RECORD,
     layout.TRACK_RECORD_PREDICTIONS,
     layout.SESSION_SCORES,

@@ -13,13 +13,31 @@ from rich.table import Table
 
 from vpoc_ml.artifacts.decision import DecisionState
 from vpoc_ml.artifacts.leakage_proof import LeakageProof
+from vpoc_ml.artifacts.lineage import Lineage, ModelRecord
 from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.run_summary import DataAge, RunSummary
 from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult
 from vpoc_ml.registry.promotion import title_of, tone_of
 from vpoc_ml.reports.sentences import after_costs, scores_sentence
 
-_TEXT = ("stage", "contract", "gate", "check", "name", "reason", "model", "baseline")
+_TEXT = (
+    "stage",
+    "contract",
+    "gate",
+    "check",
+    "name",
+    "reason",
+    "model",
+    "baseline",
+    "settings",
+    "code",
+    "train",
+    "validation",
+    "test",
+    "time",
+    "action",
+    "actor",
+)
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
 _DIGITS = {"huber": 6, "huber_gain": 6}
 
@@ -140,6 +158,65 @@ def render_models(console: Console, models: Sequence[ModelSummary]) -> None:
             table.add_row(version, model.registered[:10], *shown, "\n".join(lines))
         console.print(f"\n[bold]{escape(key)}[/]")
         console.print(table)
+
+
+def render_model(console: Console, record: ModelRecord) -> None:
+    """Print a registered version: model card, files, artifacts, folds, gates, evaluation, libraries, ledger."""
+    summary, described, lineage = record.summary, record.description, record.lineage
+    champion = ", the champion" if summary.champion else ""
+    console.print(f"\n[bold]Version {summary.version} of {escape(summary.key)}{champion}[/]", highlight=False)
+    parts = ", ".join(f"{part.name} {part.weight:.3f}" for part in described.parts or ()) or described.model.kind
+    facts = [
+        f"run {summary.run}, registered {summary.registered}",
+        f"fingerprint {summary.fingerprint}, weights {described.weights_sha256}",
+        f"{len(described.features)} features, {described.parameters:,} parameters, parts: {parts}",
+        *(
+            f"{name}: {e.first} to {e.last}, {e.sessions} sessions"
+            for name, e in described.splits.items()
+            if e.sessions
+        ),
+    ]
+    _print_lines(console, "Model card", facts)
+    if lineage is None:
+        _print_lines(console, "Lineage", ["none: the version was registered by an earlier release"])
+    else:
+        _print_lineage(console, lineage)
+    for entry in record.ledger:
+        title = f"Ledger entry {entry.seq}: {entry.action}, {entry.time[:19]} UTC, {entry.actor or 'no actor stated'}"
+        _print_lines(console, escape(title), [f"- {reason}" for reason in entry.reasons])
+
+
+def _print_lineage(console: Console, lineage: Lineage) -> None:
+    """Print what a model was made from; hashes are shortened to 16 digits."""
+    files = [f"{each.path}  {_cell(each.size)} bytes  {each.sha256[:16]}" for each in lineage.files]
+    _print_lines(console, "Delivered files", files)
+    per_contract = [each for found in lineage.contracts.values() for each in found]
+    built = [*lineage.indices, lineage.roll, *per_contract, lineage.training_set]
+    lines = [f"{e.key}  {e.rows:,} rows  {e.sha256[:16]}  settings {e.config}  code {e.code}" for e in built]
+    _print_lines(console, "Artifacts and their build keys", lines)
+    folds = [
+        f"{fold.name}  {fold.key}  trained {fold.train.first} to {fold.validation.last}"
+        f"  test {fold.test.first} to {fold.test.last}, {fold.test.sessions} sessions"
+        for fold in lineage.folds
+    ]
+    _print_lines(console, "Folds", folds or ["none: one split"])
+    gates = ([each.gate, "passed" if each.passed else "failed", _cell(each.checks)] for each in lineage.gates)
+    _print_table(console, "Gates", ("gate", "verdict", "checks"), gates)
+    ic = "not measurable"
+    if (found := lineage.rank_ic) is not None:
+        ic = f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    facts = [
+        f"trained in run {lineage.trained_in}; preset {lineage.preset}, settings {lineage.config_hash}",
+        f"{lineage.sessions} evaluated sessions, rank IC {ic}, net ${lineage.net:,.0f}",
+        ", ".join(f"{name} {version}" for name, version in lineage.libraries.items()),
+    ]
+    _print_lines(console, "Training, evaluation, libraries", facts)
+
+
+def _print_lines(console: Console, title: str, lines: Iterable[str]) -> None:
+    console.print(f"\n[bold]{title}[/]")
+    for line in lines:
+        console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
 
 
 def render_decision(console: Console, decision: DecisionResult, result: str | None = None) -> None:
