@@ -56,7 +56,7 @@ class AlertNotifier(BaseNotifier):  # type: ignore[misc]  # Airflow has no types
         try:
             {FAILED: failed, ENDED: ended, WAITING: waiting}[self.event](context, self.rules)
         except Exception:
-            log.exception("The alerts of this %s could not be raised", self.event)
+            log.exception("The alerts of event %r could not be raised", self.event)
 
 
 def failed(context: Mapping[str, Any], rules: AlertRules) -> None:

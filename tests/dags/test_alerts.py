@@ -466,6 +466,8 @@ def test_a_night_without_a_run_is_missed_and_one_that_started_late_is_not(tmp_pa
         lake.write_json(f"runs/vpoc_nightly--{name}/inputs.json", {"started": when, "as_of": as_of})
 
     started("thursday", "2026-05-21T22:30:02+00:00")
+    evening = datetime(2026, 5, 21, 22, 40, tzinfo=UTC)
+    assert missed_nights(lake, "vpoc_nightly", "CME Globex Equity", evening) == []
     started("friday", "2026-05-24T01:00:00+00:00")  # the scheduler was down until Saturday
     started("past", "2026-05-28T23:00:00+00:00", as_of="2026-05-14T22:30:00+00:00")
     started("friday-after", "2026-05-29T22:31:00+00:00")
@@ -480,7 +482,7 @@ def test_a_night_without_a_run_is_missed_and_one_that_started_late_is_not(tmp_pa
 
 @pytest.fixture
 def night(tmp_path):
-    """A finished run without any cause of an alert; ``write`` replaces one of its records. Also its alerts."""
+    """A run of tonight that has ended without any cause of an alert; ``write`` replaces a record. Also its alerts."""
     from vpoc_ml import config
     from vpoc_ml.pipeline.night_alerts import night_alerts
 
@@ -553,6 +555,11 @@ def test_refusals_in_a_row_raise_an_alert_every_so_many_nights(night, monkeypatc
     assert "rank IC is low." in night.alerts(refused_nights=3)[0].found
 
 
+def test_a_day_without_a_session_raises_nothing(night):
+    night.lake.storage.delete("runs/vpoc_nightly--may/inputs.json")
+    assert night.alerts() is None
+
+
 def test_a_past_night_raises_nothing(night):
     night.bars(2)
     past = {"started": NOW.isoformat(), "as_of": "2026-01-05T23:30:00+00:00", "raw": None, "vix": None}
@@ -565,6 +572,7 @@ def test_a_sound_night_resolves_the_failure_of_the_last_one(night, monkeypatch):
     from vpoc_ml.pipeline.alert_log import raise_alert as raise_one
 
     monkeypatch.setenv("VPOC_LAKE", str(night.lake.root))
+    night.write("inputs", started=datetime.now(UTC).isoformat(), as_of=None, raw=None, vix=None)  # no night is due
     raise_one(night.lake, alert(run="yesterday"), datetime.now(UTC) - 24 * HOUR, AlertRules(), lambda record: ())
     alerts.ended({"dag": SimpleNamespace(dag_id="vpoc_nightly"), "run_id": "may"}, AlertRules())
     newest = read_alerts(night.lake)[-1]

@@ -23,13 +23,17 @@ GRACE = timedelta(hours=1)
 
 
 def night_alerts(lake: Lake, run: str, rules: AlertRules) -> list[Alert] | None:
-    """Return what a finished run of tonight gives reason to alert about; None for a run of a past night.
+    """Return what a finished run of tonight gives reason to alert about.
+
+    None for a run of a past night, and for one that was skipped because the day has no session.
 
     The alerts lack DAG, run and page, which the caller knows.
 
     Raises:
-        ArtifactError: no such run was started in this lake, or a record of it is damaged.
+        ArtifactError: a record of the run is damaged.
     """
+    if not lake.exists(layout.run_file(run, layout.INPUTS)):
+        return None
     opened = open_run(str(lake.root), run)
     if opened.as_of is not None:
         return None
@@ -124,14 +128,13 @@ def missed_nights(lake: Lake, dag: str, calendar: str, now: datetime) -> list[da
     begun += [datetime.fromisoformat(each.at) for each in read_alerts(lake) if each.dag == dag and each.run]
     if not begun:
         return []
-    known, end = reviewed_range(calendar)
-    first, last = max((now - LONGEST_BREAK).date(), known), min(now.date(), end)
+    known, until = reviewed_range(calendar)
+    first, last = max((now - LONGEST_BREAK).date(), known), min(now.date(), until)
     days: list[date] = sessions(calendar, first, last)["session"].to_list() if first <= last else []
     nights = [(day, night_of_session(day)) for day in days if min(begun) <= night_of_session(day) <= now - GRACE]
-    ends = [night for _, night in nights[1:]] + [now]
-    return [
-        day for (day, night), end_ in zip(nights, ends, strict=True) if not any(night <= at <= end_ for at in begun)
-    ]
+    ends = [*(night for _, night in nights[1:]), now]
+    spans = zip(nights, ends, strict=False)  # one end too many where no night is due
+    return [day for (day, night), end in spans if not any(night <= at <= end for at in begun)]
 
 
 def missed_alert(nights: list[date], dag: str) -> Alert:
