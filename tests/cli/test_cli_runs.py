@@ -32,7 +32,7 @@ NEED_A_RUN = {
     "summary": [],
 }
 START_A_RUN = ["ingest", "gate-bars", "profile", "features", "gate-sessions", "gate-features", "gate-leakage"]
-START_A_RUN += ["training-set", "gate-training-set", "train", "evaluate", "run"]
+START_A_RUN += ["training-set", "gate-training-set", "train", "evaluate", "gate-candidate", "run"]
 
 
 @pytest.fixture
@@ -67,7 +67,15 @@ def named(monkeypatch):
     def stand_in(result):
         return lambda lake, run, *args, **kwargs: names.append(run) or result
 
-    for name in ("search", "analyze_features", "start_run", "run_until", "publish_reports", "score"):
+    for name in (
+        "search",
+        "analyze_features",
+        "start_run",
+        "run_until",
+        "publish_reports",
+        "score",
+        "gate_predictions",
+    ):
         monkeypatch.setattr(pipeline, name, stand_in(JsonArtifact()), raising=False)
     for name in ("promote_by_hand", "approve", "reject"):
         monkeypatch.setattr(pipeline, name, stand_in(decision), raising=False)

@@ -9,6 +9,7 @@ from vpoc_ml import pipeline
 from vpoc_ml.errors import ConfigError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.champion_stages import model_store
+from vpoc_ml.pipeline.stages import GATES, STAGES
 
 from .conftest import KEY, LEARNS, NOW
 
@@ -32,7 +33,7 @@ def workers(monkeypatch, tmp_path):
 def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, workers):
     lake = f"{bucket}/es"
     pipeline.start_run(lake, "first", "smoke", LEARNS, str(market), None, NOW)
-    pipeline.run_until(lake, "first", "score", NOW, on_stage=workers)
+    pipeline.run_until(lake, "first", STAGES[-1].name, NOW, on_stage=workers)
     workers()
     pipeline.publish_reports(lake, "first", NOW)
     workers()
@@ -40,7 +41,7 @@ def test_every_stage_finds_what_earlier_ones_wrote_elsewhere(bucket, market, wor
     assert summary.decision.promote, summary.decision.reasons
     assert set(summary.reports) == {"evaluation", "gates", "data docs"}
     assert all(place.startswith(f"{lake}/") for place in summary.reports.values())
-    assert [gate.report for gate in summary.gates] == [f"{lake}/reports/runs/first/gates.html"] * 4
+    assert [gate.report for gate in summary.gates] == [f"{lake}/reports/runs/first/gates.html"] * len(GATES)
     assert model_store(Lake(lake), KEY).champion().run == "first"
     check_store(lake)
     check_second_run(lake, market, workers)

@@ -17,7 +17,15 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.quality import history
 from vpoc_ml.quality.checks import NONE, Check, GateInput, Limit, MarketFacts, Measurement
 from vpoc_ml.quality.owner_texts import has_text
-from vpoc_ml.quality.rules import bars_gate, features_gate, leakage_gate, sessions_gate, training_set_gate
+from vpoc_ml.quality.rules import (
+    bars_gate,
+    candidate_gate,
+    features_gate,
+    leakage_gate,
+    predictions_gate,
+    sessions_gate,
+    training_set_gate,
+)
 from vpoc_ml.reports.gate_results import gate_nights
 from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download, row_blocks
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page, limits_of
@@ -184,6 +192,8 @@ def test_every_check_has_a_text_for_its_owner():
             training_set_gate.loss_check(),
         ],
         "sessions": sessions_gate.checks(QualityThresholds()),
+        "candidate": candidate_gate.CHECKS,
+        "predictions": predictions_gate.CHECKS,
         "leakage": leakage_gate.checks(proof, proof),
     }
     absent = {(gate, each.name) for gate, found in checks.items() for each in found if not has_text(gate, each.name)}

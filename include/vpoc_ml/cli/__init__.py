@@ -165,7 +165,7 @@ def _run_stages(
 
     now = datetime.now(UTC)
     _run_until(last, lake, run, preset, overrides, raw, vix, now, session)
-    if last == "score":
+    if last == STAGES[-1].name:
         pipeline.publish_reports(lake, run, now)
     output.show_summary(pipeline.summarize(lake, run), as_json)
 
@@ -186,7 +186,7 @@ def _run_until(
     from vpoc_ml.market.instruments import instrument
     from vpoc_ml.market.nights import past_night
 
-    if last != "score":
+    if last != STAGES[-1].name:
         overrides = HISTORY | overrides
     as_of = None
     if session is not None:
@@ -394,7 +394,10 @@ def score(
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Read new bars up to the features and score them with the champion; nothing is trained. Exit 5 if refused."""
+    """Read new bars up to the features and score them with the champion; nothing is trained.
+
+    Exit 5 if refused, 3 if a gate fails.
+    """
     from vpoc_ml import pipeline
 
     run, now = _run_of(named, run, "score"), datetime.now(UTC)
@@ -408,6 +411,7 @@ def score(
         raise typer.Exit(InputError.exit_code)
     if result.version is None:
         raise typer.Exit(1)
+    pipeline.gate_predictions(lake, run)
 
 
 @app.command()

@@ -35,7 +35,7 @@ from vpoc_ml.pipeline.preset_selection import selection
 from vpoc_ml.pipeline.report_stage import write_evaluation_report
 from vpoc_ml.pipeline.reproduction import reproduce
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
-from vpoc_ml.pipeline.stages import GATES
+from vpoc_ml.pipeline.stages import GATE, GATES, is_after
 from vpoc_ml.registry import ledger, promotion
 from vpoc_ml.registry.promotion import Evidence
 from vpoc_ml.registry.store import WEIGHTS, Champion, ModelStore
@@ -198,7 +198,8 @@ def _overridden(run: Run, decision: DecisionResult, name: str, reason: str, now:
 
 
 def _failed_gates(run: Run) -> list[str]:
-    return [gate for gate in GATES if not run.result(f"gate-{gate}", GateResult).passed]
+    before = [gate for gate in GATES if not is_after(GATE + gate, "decide")]
+    return [gate for gate in before if not run.result(GATE + gate, GateResult).passed]
 
 
 @contextmanager

@@ -33,14 +33,18 @@ from vpoc_ml.quality.checks import NOT_MEASURED, ContractFacts, GateInput, Marke
 from vpoc_ml.quality.failing_rows import Bars, failing_rows
 from vpoc_ml.quality.rules import (
     bars_gate,
+    candidate_gate,
     features_gate,
     leakage_gate,
     neighbours,
+    predictions_gate,
     sessions_gate,
     training_set_gate,
     vix_dates,
 )
+from vpoc_ml.quality.rules.candidate_gate import CandidateFacts
 from vpoc_ml.quality.rules.features_gate import FeatureBounds
+from vpoc_ml.quality.rules.predictions_gate import ScoresFacts
 from vpoc_ml.quality.rules.sessions_gate import SessionFacts
 
 
@@ -230,6 +234,40 @@ def validate_leakage(
     checks = leakage_gate.checks(proved, sampled)
     measurements = leakage_gate.measurements(contract, proved, sampled)
     return validate_and_store(GateInput("leakage", (contract,), checks, measurements), run, reports_dir, now)
+
+
+def validate_candidate(
+    facts: CandidateFacts, contracts: Sequence[str], *, run: str, reports_dir: Path, now: datetime
+) -> Verdict:
+    """Validate a trained model: its weights, its predictions and its training.
+
+    Args:
+        facts: What is known of the model.
+        contracts: Contracts of the run.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+    """
+    measured = candidate_gate.measurements(facts)
+    gate_input = GateInput("candidate", tuple(contracts), candidate_gate.CHECKS, measured)
+    return validate_and_store(gate_input, run, reports_dir, now)
+
+
+def validate_predictions(
+    facts: ScoresFacts, contracts: Sequence[str], *, run: str, reports_dir: Path, now: datetime
+) -> Verdict:
+    """Validate the champion's newest scores.
+
+    Args:
+        facts: The scores and what is known of them.
+        contracts: Contracts of the run.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+    """
+    measured = predictions_gate.measurements(facts)
+    gate_input = GateInput("predictions", tuple(contracts), predictions_gate.CHECKS, measured)
+    return validate_and_store(gate_input, run, reports_dir, now)
 
 
 def raise_if_failed(verdict: Verdict) -> None:

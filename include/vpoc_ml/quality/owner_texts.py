@@ -24,6 +24,7 @@ _INPUT = "Look for the bar that explains it (Root causes); correct the vendor fi
 _VIX = "Download the VIX file again, compare the dates with the exchange's, and run again."
 _SPLITS = "Choose other sessions or fewer folds in the configuration, or wait for more sessions."
 _MISSING = "See the gap calendar; ask for the missing sessions."
+_RETRAIN = "Read the training log; train again with a more conservative preset. The champion stays."
 _OTHER = "Check that the file belongs to this contract; replace it or delete its bars from the lake."
 
 _TEXTS = {
@@ -83,6 +84,38 @@ _TEXTS = {
     "sum": OwnerText("Volume or number of bars differ from those of the bars.", _OUR_FILE),
     "extremes": OwnerText("High or low differ from those of the bars.", _OUR_FILE),
     "subset": OwnerText("A part of the session exceeds the session.", _OUR_FILE),
+    "candidate/rows": OwnerText("There is nothing to check: no weights, or no rows to predict.", _BUG),
+    "candidate/finite": OwnerText("Weights or predictions are no numbers; the model must not be used.", _RETRAIN),
+    "candidate/outside": OwnerText("Predictions lie outside the range of a rank.", _RETRAIN),
+    "candidate/constant": OwnerText(
+        "The model predicts the same for every row. A stack does so when none of its learners shows skill.",
+        "Nothing, if the report shows no skill either; else choose a lower rate or a simpler preset.",
+    ),
+    "features": OwnerText("The model has other features than its training set.", _BUG),
+    "loss": OwnerText("A loss is no number: the training was unstable.", _RETRAIN),
+    "worse": OwnerText("The model's loss is higher than that of a constant: it has learned noise.", _RETRAIN),
+    "discarded": OwnerText("Many training steps had no finite loss or gradient.", _RETRAIN),
+    "rollbacks": OwnerText("The training was unstable for a while and went back to earlier weights.", "Nothing."),
+    "scored": OwnerText("Bars, VIX or features were too old, so nothing was scored.", "Deliver newer files."),
+    "waits": OwnerText(
+        "There is no champion, or no bar after its training data.", "Nothing; the next session has bars to score."
+    ),
+    "unscored": OwnerText("Bars have no score, because a feature has no value.", _INPUT),
+    "lag": OwnerText("The newest score is older than the newest bar.", "Run vpoc-ml score; see the log of the stage."),
+    "predictions/unique": OwnerText("A bar was scored twice.", _BUG),
+    "predictions/finite": OwnerText("Scores are no numbers; do not trade them.", "Roll back to the version before."),
+    "interval": OwnerText("A score lies outside its own interval.", _BUG),
+    "direction": OwnerText("A direction is none of -1, 0, +1, or belongs to a row that abstained.", _BUG),
+    "abstained": OwnerText(
+        "Many rows are unlike the training rows: a new market, or bad bars.",
+        "Look at the features' distributions; train again if the market has changed.",
+    ),
+    "predictions/known": OwnerText("A score claims another time than the end of its bar.", _BUG),
+    "predictions/constant": OwnerText("All scores of the newest session are the same.", "Read the model's report."),
+    "spread": OwnerText(
+        "The scores of the newest session spread five times more or less than before.",
+        "Compare the session's features with those of other sessions before you trade them.",
+    ),
     "missing_bars": OwnerText("Bars have no row of features.", _OUR_FILE),
     "unknown_bars": OwnerText("Features exist for bars that do not.", _OUR_FILE),
     "young": OwnerText("The contract has traded too little for some checks.", "Nothing; more sessions settle it."),
