@@ -38,6 +38,7 @@ GENESIS = "0" * 64
 PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR = "promote", "rollback", "refuse", "recover", "repair"
 REJECT, EXPIRE, ASSIGN, CANDIDATE = "reject", "expire", "assign", "candidate"
 ACTIONS = (PROMOTE, ROLLBACK, REFUSE, RECOVER, REPAIR, REJECT, EXPIRE, ASSIGN, CANDIDATE)
+DECISIONS = (PROMOTE, ROLLBACK, REFUSE, REJECT, EXPIRE)
 RULE = "promotion rule"
 """Actor of what nobody decided in person."""
 

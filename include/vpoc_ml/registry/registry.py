@@ -20,9 +20,6 @@ from vpoc_ml.errors import ArtifactError, ConfigError, RegistryError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.registry import ledger as book
 from vpoc_ml.registry.ledger import (
-    ASSIGN,
-    CANDIDATE,
-    RECOVER,
     Ledger,
     LedgerEntry,
     champion_history,
@@ -162,7 +159,7 @@ class Registry:
         decisions = {
             entry.version: VersionDecision(action=entry.action, time=entry.time, reasons=entry.reasons)
             for entry in entries
-            if entry.action not in (ASSIGN, RECOVER, CANDIDATE)
+            if entry.action in book.DECISIONS
         }
         champions: dict[ModelKey | None, int | None] = {key: self.mlflow.alias(key) for key in keys(entries)}
         versions = sorted(self.mlflow.versions(), key=lambda item: (str(item.key), item.version))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vpoc_ml.artifacts import layout
+from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.layout import dag_run_name, run_name
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.reports.run_state import failures, run_pages, running_training, shared_pages
@@ -37,16 +40,19 @@ def find_run(lake: Lake, dag_id: str, run_id: str) -> str | None:
 def run_page(site: Site, run: str | None) -> str:
     """Return the page of a run; None: a run that has not written anything yet."""
     if run is None:
-        return site.render("run.html", run=None, failures=[], training=None, pages=[], refresh_seconds=REFRESH_SECONDS)
+        empty: dict[str, Any] = {"run": None, "version": None, "failures": [], "training": None, "pages": []}
+        return site.render("run.html", **empty, refresh_seconds=REFRESH_SECONDS)
     lake = site.lake
     files = lake.storage.written(layout.run_folder(run))
     own = run_pages(run, files | lake.storage.written(f"{layout.REPORTS}/{layout.run_reports(run)}"))
     failed = failures(lake, run, files)
     training = None if failed else running_training(lake, run, files, site.now)
     running = training or (not failed and layout.run_file(run, layout.REPORT) not in files)
+    stored = lake.storage.read(layout.run_file(run, layout.DECISION))
     return site.render(
         "run.html",
         run=run,
+        version=None if stored is None else Decision.model_validate_json(stored).version,
         failures=failed,
         training=training,
         pages=[*own, *shared_pages(dict.fromkeys([layout.DATA_DOCS_PAGE], site.now))] if own else [],

@@ -10,6 +10,7 @@ from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download
 from vpoc_ml.reports.pages.gaps import GapsQuery, RangesQuery, gap_ranges, gaps_page
 from vpoc_ml.reports.pages.gate import CheckQuery, GateQuery, check_page, gate_page
 from vpoc_ml.reports.pages.gates import CompareQuery, GatesQuery, compare_page, gates_page
+from vpoc_ml.reports.pages.models import ChampionQuery, ModelQuery, champion_page, model_page, models_page
 from vpoc_ml.reports.pages.quarantine import (
     QuarantineDownload,
     QuarantineQuery,
@@ -36,6 +37,9 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/gaps/ranges", RangesQuery, gap_ranges),
     Page("/quarantine", QuarantineQuery, quarantine_page),
     Page("/quarantine/rows", QuarantineDownload, quarantine_download),
+    Page("/champion", ChampionQuery, champion_page, title="Champion"),
+    Page("/models", Query, models_page, title="Models"),
+    Page("/models/{version}", ModelQuery, model_page),
     Page("/contracts", ContractsQuery, contracts_page, title="Contracts"),
     Page("/searches", Query, searches_page, title="Searches"),
     Page("/searches/{run}", SearchQuery, search_page),
