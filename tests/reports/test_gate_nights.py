@@ -234,6 +234,9 @@ def test_a_check_shows_its_rows_with_five_bars_around_and_offers_all_of_them(sit
     assert pl.read_parquet(io.BytesIO(download.content))["value"].to_list() == [60_000.0]
     with pytest.raises(NoSuchPageError, match="failing rows of gate bars"):
         failing_rows_download(site, RowsQuery(run="night-00", gate="bars", column="low"))
+    for run, gate in (("../night-00", "bars"), ("night-00", "../x"), ("absent", "bars")):
+        with pytest.raises(NoSuchPageError, match="a gate of a run"):
+            failing_rows_download(site, RowsQuery(run=run, gate=gate))
 
 
 def test_rows_far_apart_are_blocks_of_their_own():

@@ -11,7 +11,7 @@ import polars as pl
 from vpoc_ml.artifacts.gate_report import Cause, Verdict
 from vpoc_ml.artifacts.schemas import OHLCV
 from vpoc_ml.quality.failing_rows import AROUND, SHOWN
-from vpoc_ml.reports.gate_results import CheckKey, failing_bars, failing_rows
+from vpoc_ml.reports.gate_results import CheckKey, failing_bars, failing_rows, gate_nights
 from vpoc_ml.reports.site import Download, NoSuchPageError, Query, Site, csv_download, parquet_download
 
 
@@ -44,8 +44,10 @@ def failing_rows_download(site: Site, query: RowsQuery) -> Download:
     """Return the failing rows that a gate kept.
 
     Raises:
-        NoSuchPageError: there are none.
+        NoSuchPageError: there are none, or no such night or gate.
     """
+    if not any(night.run == query.run and query.gate in night.gates for night in gate_nights(site.lake)):
+        raise NoSuchPageError(f"Expected a gate of a run of {site.lake.root}; found {query.gate} of {query.run}.")
     rows = failing_rows(site.lake, query.gate, query.run)
     for name in ("contract", "column", "check"):
         if wanted := getattr(query, name):

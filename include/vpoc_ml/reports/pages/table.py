@@ -27,12 +27,12 @@ from vpoc_ml.reports.site import Page, Query
 
 PAGES: tuple[Page[Any], ...] = (
     Page("/", TonightQuery, tonight_page, title="Tonight", dags=(NIGHTLY,)),
-    Page("/gates", GatesQuery, gates_page, title="Gates"),
-    Page("/gates/compare", CompareQuery, compare_page),
-    Page("/gates/{run}/{gate}", GateQuery, gate_page),
-    Page("/gates/{run}/{gate}/check", CheckQuery, check_page),
-    Page("/gates/{run}/{gate}/rows", RowsQuery, failing_rows_download),
-    Page("/distributions/{run}", DistributionQuery, distribution_page),
+    Page("/gates", GatesQuery, gates_page, title="Gates", dags=(NIGHTLY,)),
+    Page("/gates/compare", CompareQuery, compare_page, dags=(NIGHTLY,)),
+    Page("/gates/{run}/{gate}", GateQuery, gate_page, dags=(NIGHTLY,)),
+    Page("/gates/{run}/{gate}/check", CheckQuery, check_page, dags=(NIGHTLY,)),
+    Page("/gates/{run}/{gate}/rows", RowsQuery, failing_rows_download, dags=(NIGHTLY,)),
+    Page("/distributions/{run}", DistributionQuery, distribution_page, dags=(NIGHTLY,)),
     Page("/gaps", GapsQuery, gaps_page),
     Page("/gaps/ranges", RangesQuery, gap_ranges),
     Page("/quarantine", QuarantineQuery, quarantine_page),
