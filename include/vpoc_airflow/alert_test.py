@@ -31,7 +31,6 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 every channel has it, 1 one failed, 2 no channel is configured or a setting is wrong.
     """
-    logging.getLogger("vpoc_airflow").setLevel(logging.ERROR)  # the table has every reason
     try:
         channels = configured()
         rules = AlertRules.read()
@@ -62,4 +61,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("vpoc_airflow").setLevel(logging.ERROR)  # the table has every reason
     sys.exit(main(sys.argv[1:]))
