@@ -137,7 +137,7 @@ def test_pages_need_the_permission_that_their_row_names(anonymous, stored_dags, 
 
 
 def test_style_sheet_and_scripts_are_the_only_static_files(client):
-    for name, kind in (("site.css", "text/css"), ("tables.js", "text/javascript"), ("reload.js", "text/javascript")):
+    for name, kind in (("site.css", "text/css"), ("tables.js", "text/javascript"), ("leave.js", "text/javascript")):
         answer = client.get(f"/static/{name}")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(kind)
@@ -150,7 +150,7 @@ def test_pages_load_nothing_but_the_style_sheet_and_the_script(client):
     for path in ("/", "/runs", "/runs/night-1"):
         page = client.get(path).text
         loaded = re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="([^"]+)"', page)
-        assert loaded == ["/vpoc-reports/static/site.css", "/vpoc-reports/static/tables.js"]
+        assert loaded == [f"/vpoc-reports/static/{name}" for name in ("site.css", "tables.js", "leave.js")]
         assert "<style" not in page
         assert not re.search(r"\son\w+=|style=", page)
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 LAKE = "lake"
 """Name of the query field that chooses a lake below the first one, such as ``demo``."""
 FORMULA = r"^[=+\-@\t\r]"
-STATIC = {"site.css": "text/css", "tables.js": "text/javascript", "reload.js": "text/javascript"}
+SCRIPT = "text/javascript"
+STATIC = {"site.css": "text/css", "tables.js": SCRIPT, "leave.js": SCRIPT, "reload.js": SCRIPT}
 """Files that pages load from ``/static/``, with their media types; ``reload.js`` only while work is in progress."""
 
 
@@ -115,7 +116,7 @@ class Site:
         return f"{self.base}{path}" + (f"?{urlencode(fields)}" if fields else "")
 
     def airflow_url(self, path: str) -> str:
-        """Return the URL of a page of Airflow itself; a link to it needs ``target="_top"``: pages lie in a frame."""
+        """Return the URL of a page of Airflow itself; a link to it needs ``target="_top"`` (``leave.js``)."""
         return f"{self.base.rpartition('/')[0]}{path}"
 
     def file_url(self, key: str) -> str:
