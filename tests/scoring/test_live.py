@@ -24,10 +24,15 @@ def bits(frame):
     return frame.select(frame.columns[3:]).to_numpy().view(np.int32)
 
 
-def replayed(scorer, bars):
-    """Return the predictions of bars that arrive one by one, and the features at each."""
-    predictions, features = [], []
-    for bar in new_bars(bars):
+def replayed(scorer, bars, *, ending=False):
+    """Return the predictions of bars that arrive one by one, and the features at each.
+
+    ``ending``: each session is ended before the first bar of the next one.
+    """
+    predictions, features, sessions = [], [], bars["session"].to_list()
+    for bar, session, before in zip(new_bars(bars), sessions, [sessions[0], *sessions], strict=False):
+        if ending and session != before:
+            scorer.end_session()
         predictions.append(scorer.update(bar))
         features.append(scorer.features)
     return predictions, pl.concat(features)
@@ -66,7 +71,8 @@ def test_holes_a_half_day_thin_trading_and_further_families(known):
     market, extras = awkward(), ("covariates", "cointegration", "hurst")
     features = batch_features(market, extras)
     live = stack(features)
-    found = replayed(Scorer(live, live_market(market, market.bars[:known], extras)), market.bars[known:])
+    scorer = Scorer(live, live_market(market, market.bars[:known], extras))
+    found = replayed(scorer, market.bars[known:], ending=known > 0)
     assert found[0][0] is None, "before it is front the contract is in its warm-up"
     require_equal(live, found, features[known:], market.bars[known:])
 
@@ -81,6 +87,24 @@ def test_prices_below_zero_have_no_relative_features():
     found = replayed(Scorer(live, live_market(market, lowered[:-100])), lowered[-100:])
     require_equal(live, found, features[-100:], lowered[-100:])
     assert features["mom_15m"][-100:].is_nan().any()
+
+
+def test_an_ended_session_takes_no_further_bar_and_the_next_one_is_as_without():
+    market = regular(26)
+    live, first = stack(batch_features(market)), market.bars["session"][-1]
+    count = market.bars.filter(pl.col("session") == first).height
+    known, last, new = market.bars[: -count - 1], market.bars[-count - 1 : -count], market.bars[-count:][:5]
+    scorer, other = (Scorer(live, live_market(market, known)) for _ in range(2))
+    scorer.end_session()
+    scorer.end_session()
+    features = scorer.features
+    with pytest.raises(InvalidValueError, match="a later one: this one has been ended"):
+        scorer.update(next(new_bars(last)))
+    assert scorer.features.equals(features)
+    predictions, found = replayed(scorer, new)
+    expected, rows = replayed(other, new)
+    assert predictions == expected
+    assert (bits(found) == bits(rows)).all()
 
 
 def test_a_bar_that_cannot_be_is_refused_and_changes_nothing():

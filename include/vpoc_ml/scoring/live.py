@@ -58,6 +58,7 @@ class Scorer:
         self._opens = [row["open"] for row in self._hours]
         self._in_front, self._past = False, empty_past()
         self._open: OpenSession | None = None
+        self._prepared: OpenSession | None = None
         self._features: dict[str, np.float32] = {}
         own = market.bars.select(*BAR_SCHEMA)
         opened = int(own["session"].search_sorted(own["session"][-1])) if own.height else 0
@@ -76,6 +77,20 @@ class Scorer:
         columns = [pl.Series(name, [keys[name]], dtype) for name, dtype in FEATURE_KEYS.items()]
         return pl.DataFrame(columns + [pl.Series(name, [value], pl.Float32) for name, value in self._features.items()])
 
+    def end_session(self) -> None:
+        """Add the open session to the past and prepare the next one, which the first bar of a session else waits for.
+
+        Call it in the daily break, when the session's last bar has been given. Its later bars are refused. Without an
+        open session, and if called again, it does nothing.
+        """
+        if self._open is None or self._prepared is not None:
+            return
+        following = (hours["session"] for hours in self._hours if hours["session"] > self._open.session)
+        session = next(following, None)
+        if session is not None:
+            self._add_sessions(pl.DataFrame(list(self._canonical(self._open)), schema=BAR_SCHEMA, orient="row"))
+            self._prepared = self._begun(session)
+
     def update(self, bar: Bar) -> Prediction | None:
         """Add a finished bar and return its prediction; None where a feature of the model has no value.
 
@@ -85,8 +100,9 @@ class Scorer:
         """
         session, rth = self._checked(bar)
         if self._open is not None and session != self._open.session:
-            self._add_sessions(pl.DataFrame(list(self._canonical(self._open)), schema=BAR_SCHEMA, orient="row"))
-            self._open = None
+            self.end_session()
+            prepared, self._prepared = self._prepared, None
+            self._open = prepared if prepared is not None and prepared.session == session else None
         opened = self._append(bar, session, rth=rth)
         self._features = opened.last_features()
         live = self._live
@@ -117,6 +133,8 @@ class Scorer:
             raise InvalidValueError("the bar's ts", bar.ts.isoformat(), f"later than {newest.isoformat()}")
         at = bisect_right(self._opens, bar.ts) - 1
         hours: dict[str, Any] = self._hours[max(at, 0)]
+        if self._open is not None and self._prepared is not None and hours["session"] <= self._open.session:
+            raise InvalidValueError("the bar's session", str(hours["session"]), "a later one: this one has been ended")
         halted = hours["halt_start"] is not None and hours["halt_start"] <= bar.ts < hours["halt_end"]
         if at < 0 or bar.ts >= hours["close"] or halted:
             raise InvalidValueError("the bar's ts", bar.ts.isoformat(), "within the trading hours of the contract")
@@ -129,12 +147,16 @@ class Scorer:
 
     def _append(self, bar: Bar, session: date, *, rth: bool) -> OpenSession:
         if self._open is None:
-            before = self._market.predecessor
-            if before is not None and not self._in_front and session >= before.first_session:
-                self._enter_front()
-            self._open = OpenSession(self._market, self._past, session)
+            self._open = self._begun(session)
         self._open.append(bar, rth=rth)
         return self._open
+
+    def _begun(self, session: date) -> OpenSession:
+        """Return ``session`` without bars, behind the complete ones."""
+        before = self._market.predecessor
+        if before is not None and not self._in_front and session >= before.first_session:
+            self._enter_front()
+        return OpenSession(self._market, self._past, session)
 
     def _canonical(self, opened: OpenSession) -> Iterator[tuple[object, ...]]:
         """Yield the bars of a session as rows of ``BAR_SCHEMA``."""
