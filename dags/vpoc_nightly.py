@@ -8,7 +8,8 @@ profiles and features per contract → **gate: sessions** → **gate: features**
 **gate: training set** → one `train_fold` per walk-forward fold → track record → `train` (the shipped model, on all
 sessions) → `evaluate` → **gate: candidate** → live records of champion and challengers → `decide` (the promotion rule,
 with a second training of a candidate that passes everything else) → a person's approval, if the rule accepts the
-candidate and `promotion.require_approval` is set → `promote` → `score` → **gate: predictions**.
+candidate and `promotion.require_approval` is set → `promote` → `score` → **gate: predictions** →
+**gate: monitoring** (drift, missing values, late data and the live skill of the champion, after all else is done).
 
 * **Manual start:** every field of the form is one setting; section *Common* has the usual ones. An empty field keeps
   the preset's value. An unknown key of the conf or an invalid value fails the run at `resolve_config`; the error names
@@ -157,7 +158,7 @@ def vpoc_nightly() -> None:
     branch >> [approve, tasks["promote"]]
     approve >> tasks["promote"]
     # every task that may still run after another one has failed
-    [tasks["ingest"], tasks["rolls"], tasks["features"], tasks["gate-predictions"]] >> reports
+    [tasks["ingest"], tasks["rolls"], tasks["features"], tasks["gate-monitoring"]] >> reports
 
 
 def per_contract(stages: list[Any], contracts: Any) -> Any:

@@ -218,7 +218,7 @@ def test_settings_are_the_reviewed_ones():
     sections = {key.split(".")[0] for key in config.setting_keys()}
     assert sections == {
         "data", "ingest", "profile", "features", "dataset", "model", "training", "evaluation", "quality", "promotion",
-            "scoring", "machine",
+            "scoring", "monitoring", "machine",
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 TRIALS = {"type": "integer", "minimum": 1, "maximum": 10_000}
 SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
-SETTINGS = tuple(name for name in start.SECTIONS if name not in ("promotion", "scoring"))
+SETTINGS = tuple(name for name in start.SECTIONS if name not in ("promotion", "scoring", "monitoring"))
 """Sections of the settings that a search reads: nothing is promoted and nothing scored."""
 COMMON = (
     "data.contracts",

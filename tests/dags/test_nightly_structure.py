@@ -101,7 +101,7 @@ def test_optional_choices_offer_the_value_of_the_preset_by_name(dag):
 
 def test_gates_are_upstream_of_every_end_of_the_dag(dag):
     ends = [task for task in dag.tasks if not task.is_teardown and all(t.is_teardown for t in task.downstream_list)]
-    assert [task.task_id for task in ends] == ["gate_predictions"]
+    assert [task.task_id for task in ends] == ["gate_monitoring"]
     for gate in ("gate_bars", "gate_sessions", "gate_features", "gate_leakage", "gate_training_set", "gate_candidate"):
         assert gate in ends[0].get_flat_relative_ids(upstream=True)
 

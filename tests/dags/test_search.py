@@ -25,7 +25,7 @@ def run_search(search_dag, run_any):
 
 def test_the_search_is_started_manually_with_the_nightly_form_and_its_own_fields(search_dag, dag):
     assert not search_dag.timetable.can_be_scheduled
-    settings = {name for name in form_fields() if not name.startswith(("promotion.", "scoring."))}
+    settings = {name for name in form_fields() if not name.startswith(("promotion.", "scoring.", "monitoring."))}
     assert set(search_dag.params) == {*settings, "trials", "vary", "search_seed", "raw", "vix", "overrides"}
     assert next(iter(search_dag.params)) == "trials"
     search_dag.params.validate()

@@ -40,6 +40,7 @@ ARTIFACTS = {
     "metrics.json",
     "training_log.txt",
     "report.html",
+    "monitoring_reference.json",
 }
 
 
@@ -77,6 +78,8 @@ def test_signal_is_promoted_with_every_artifact(promoted):
     assert {path.name for path in (Lake(promoted).root / "runs" / "first").iterdir()} >= ARTIFACTS
     assert set(summary.reports) == {"evaluation", "gates", "data docs"}
     assert [gate.gate for gate in summary.gates if gate.passed] == list(GATES)
+    monitoring = summary.gates[-1]
+    assert (monitoring.version, len(monitoring.sessions)) == (1, 5)
     assert set(summary.metrics.models) == {"candidate", "constant", "majority", "last_sign", "ridge"}
     champion = model_store(Lake(promoted), KEY).champion()
     assert champion.run == "first"

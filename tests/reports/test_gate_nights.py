@@ -22,6 +22,7 @@ from vpoc_ml.quality.rules import (
     candidate_gate,
     features_gate,
     leakage_gate,
+    monitoring_gate,
     predictions_gate,
     sessions_gate,
     training_set_gate,
@@ -195,6 +196,7 @@ def test_every_check_has_a_text_for_its_owner():
         "candidate": candidate_gate.CHECKS,
         "predictions": predictions_gate.CHECKS,
         "leakage": leakage_gate.checks(proof, proof),
+        "monitoring": [Check(name, "*", "") for name in monitoring_gate.SEVERITIES],
     }
     absent = {(gate, each.name) for gate, found in checks.items() for each in found if not has_text(gate, each.name)}
     assert not absent

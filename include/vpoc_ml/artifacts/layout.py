@@ -53,6 +53,8 @@ DECISION = "decision.json"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 GATES_PAGE = "gates.html"
+MONITORING_REFERENCE = "monitoring_reference.json"
+"""What the training rows of a model looked like; beside the model."""
 FEATURE_ANALYSIS = "feature-analysis.json"
 FEATURE_ANALYSIS_PAGE = "feature-analysis.html"
 HISTORY = "history.parquet"
@@ -71,6 +73,7 @@ MODEL_FILES = (
     TRAINING_RESULT,
     TRAINING_LOG,
     PROGRESS,
+    MONITORING_REFERENCE,
 )
 """Files of a run's folder that training writes and a run with the same training fingerprint takes over."""
 

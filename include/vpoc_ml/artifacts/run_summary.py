@@ -10,7 +10,14 @@ from vpoc_ml.artifacts.decision import Decision
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.artifacts.sources import UnreadableFile
-from vpoc_ml.artifacts.stage_results import BarsGateResult, GateResult, LeakageGateResult, ScoreResult, StageResult
+from vpoc_ml.artifacts.stage_results import (
+    BarsGateResult,
+    GateResult,
+    LeakageGateResult,
+    MonitoringResult,
+    ScoreResult,
+    StageResult,
+)
 
 
 class StageFailure(BaseModel):
@@ -49,7 +56,9 @@ class FailedStage(StageResult):
     exit_code: int
 
 
-GateRecord = Annotated[FailedStage | BarsGateResult | LeakageGateResult | GateResult, Field(union_mode="left_to_right")]
+GateRecord = Annotated[
+    FailedStage | BarsGateResult | LeakageGateResult | MonitoringResult | GateResult, Field(union_mode="left_to_right")
+]
 """The record of a gate; each class has required fields that the ones after it lack."""
 
 

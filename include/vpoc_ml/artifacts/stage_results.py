@@ -163,6 +163,22 @@ class LeakageGateResult(GateResult):
     proof: str
 
 
+class MonitoringResult(GateResult):
+    """Result of the gate ``monitoring``.
+
+    Attributes:
+        version: the champion's version; None without a champion.
+        sessions: the newest sessions that were compared with its training rows; empty without a reference.
+        columns: number of features that were compared.
+        note: what was not checked, and the reason; None if all was.
+    """
+
+    version: int | None
+    sessions: tuple[str, ...]
+    columns: int
+    note: str | None = None
+
+
 class RowLoss(JsonArtifact):
     """Rows of one contract's front period that lack the history of their features.
 

@@ -415,6 +415,34 @@ def score(
 
 
 @app.command()
+def monitor(
+    named: RunArgument = None,
+    run: RunOption = None,
+    like: Annotated[
+        str | None, typer.Option("--like", help="Run with the settings and the input; default: the newest that scored.")
+    ] = None,
+    override: OverrideOption = [],  # noqa: B006 - typer copies it
+    raw: RawOption = None,
+    vix: VixOption = None,
+    lake: LakeOption = "data",
+    as_json: JsonOption = False,
+) -> None:
+    """Read new bars up to the features, score them, and compare them with the champion's training rows. Exit 3 on an
+    error; a warning exits 0."""
+    from vpoc_ml import pipeline
+
+    run, now = _run_of(named, run, "monitor"), datetime.now(UTC)
+    overrides = dict(map(configuration.parse_override, override))
+    places = {"raw": str(raw) if raw else None, "vix": str(vix) if vix else None}
+    pipeline.start_scoring(lake, run, now, like=like, overrides=overrides, **places)
+    pipeline.run_until(lake, run, "gate-features", now, on_stage=output.show_stage)
+    pipeline.score(lake, run, now)
+    result = pipeline.gate_monitoring(lake, run)
+    text = result.message() if result.note is None else f"{result.message()}\n{result.note}"
+    typer.echo(json.dumps(result.to_json()) if as_json else text)
+
+
+@app.command()
 def predictions(
     csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write; default: stdout.")] = None,
     version: Annotated[int | None, typer.Option("--version", help="Version of the model; default: the newest.")] = None,

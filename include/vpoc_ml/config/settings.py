@@ -741,6 +741,77 @@ class ScoringConfig(Section):
     )
 
 
+class MonitoringConfig(Section):
+    """When the newest sessions are too far from the champion's training rows. Nothing here changes a model."""
+
+    block_sessions: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="Newest sessions that are compared with the training rows; more react later and vary less. A model"
+        " keeps the number of its training.",
+    )
+    warn_quantile: float = Field(
+        0.99,
+        ge=0.5,
+        le=1,
+        description="A distance warns above this quantile of the blocks of training sessions; a lower one warns on"
+        " more nights. 1: above the largest.",
+    )
+    error_factor: float = Field(
+        1.75,
+        ge=1,
+        le=100,
+        description="A distance is an error above this multiple of the largest block of training sessions, and above"
+        " its floor; a lower one fails on more nights.",
+    )
+    psi_floor: float = Field(
+        0.25,
+        ge=0,
+        le=100,
+        description="Smallest PSI of a feature or the label that is an error; a lower one fails on smaller drifts. 0.4"
+        " times a floor is the smallest distance that warns.",
+    )
+    ks_floor: float = Field(
+        0.2, ge=0, le=1, description="Smallest KS distance that is an error; a lower one fails on smaller drifts."
+    )
+    missing_floor: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Smallest share of missing values, beyond that of training, that is an error; a lower one fails on"
+        " fewer missing values.",
+    )
+    label_mean_floor: float = Field(
+        0.3,
+        ge=0,
+        le=100,
+        description="Smallest change of the mean return that is an error, in standard deviations of training; a lower"
+        " one fails on smaller trends.",
+    )
+    label_scale_floor: float = Field(
+        0.7,
+        ge=0,
+        le=100,
+        description="Smallest change of the scale of the returns that is an error, as a natural logarithm (0.7: double"
+        " or half); a lower one fails on smaller changes of volatility.",
+    )
+    label_up_floor: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Smallest change of the share of positive returns that is an error; a lower one fails on smaller"
+        " trends.",
+    )
+    coverage_floor: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="Smallest shortfall of the intervals' coverage from scoring.coverage that is an error; a third of"
+        " it warns. A lower one fails on smaller shortfalls.",
+    )
+
+
 class RunConfig(Section):
     """The configuration of one run. ``preset`` names the preset that the values started from."""
 
@@ -756,6 +827,7 @@ class RunConfig(Section):
     quality: QualityConfig = QualityConfig()
     promotion: PromotionConfig = PromotionConfig()
     scoring: ScoringConfig = ScoringConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     machine: MachineConfig = MachineConfig()
 
     @model_validator(mode="before")

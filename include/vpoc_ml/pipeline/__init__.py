@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.gate_stages import prove_code as prove_code
     from vpoc_ml.pipeline.lineage import model_record as model_record
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
+    from vpoc_ml.pipeline.monitoring_stage import gate_monitoring as gate_monitoring
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
     from vpoc_ml.pipeline.plan_stage import start_scoring as start_scoring

@@ -28,6 +28,7 @@ from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, stage
 
 if TYPE_CHECKING:
+    from vpoc_ml.artifacts.monitoring_reference import MonitoringReference
     from vpoc_ml.dataset.assemble import TrainingSet
     from vpoc_ml.registry.store import Champion
 
@@ -146,6 +147,7 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
             launch(folder, on_progress=on_record)
         finally:
             curves.close()
+        write_json(folder / layout.MONITORING_REFERENCE, _reference(run, folder).to_json())
         if plan is not None:
             for name in layout.MODEL_FILES:
                 with replacing(run.folder / name) as target:
@@ -158,6 +160,15 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     rows = trained.get("rows", 0)
     own = {"rows_in": rows, "rows_out": rows, "quarantined": 0, "fingerprint": fingerprint}
     return TrainResult.model_validate(trained | own | {"skipped": source is not None, "trained_in": source or run.name})
+
+
+def _reference(run: Run, folder: Path) -> MonitoringReference:
+    """Return the monitoring reference of the model that was trained in ``folder``."""
+    from vpoc_ml.models.bundle import read_model_card
+    from vpoc_ml.monitoring.reference import build_reference
+
+    features = read_model_card(folder / layout.BEST_MODEL_CARD).features
+    return build_reference(folder / layout.TRAINING_SET, features, run.config.monitoring.block_sessions)
 
 
 def _reused(run: Run, pointer: str) -> str | None:

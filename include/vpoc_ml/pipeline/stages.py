@@ -272,8 +272,16 @@ STAGES = (
         needs=("score",),
         produces=("reports/runs/{run}/predictions.json",),
         files=("reports",),
+    ),
+    Stage(
+        "gate-monitoring",
+        "monitoring_stage:gate_monitoring",
+        "run",
+        needs=("gate-predictions",),
+        produces=("reports/runs/{run}/monitoring.json",),
+        files=("run", "reports"),
         command="run",
-        help="Run all stages, from ingest to promotion and scoring, and publish the reports.",
+        help="Run all stages, from ingest to promotion, scoring and monitoring, and publish the reports.",
     ),
 )
 """The stages of a run, in their order."""

@@ -23,7 +23,7 @@ from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Failure, Severity, Verdict, safe_name
 from vpoc_ml.artifacts.leakage_proof import LeakageCheckResult
 from vpoc_ml.artifacts.stage_results import RowLoss
-from vpoc_ml.config import DatasetConfig, QualityConfig, QualityThresholds
+from vpoc_ml.config import DatasetConfig, MonitoringConfig, QualityConfig, QualityThresholds
 from vpoc_ml.errors import GateFailedError, MissingInputError
 from vpoc_ml.features.registry import REGISTRY
 from vpoc_ml.lake.atomic import write_json
@@ -36,6 +36,7 @@ from vpoc_ml.quality.rules import (
     candidate_gate,
     features_gate,
     leakage_gate,
+    monitoring_gate,
     neighbours,
     predictions_gate,
     sessions_gate,
@@ -267,6 +268,31 @@ def validate_predictions(
     """
     measured = predictions_gate.measurements(facts)
     gate_input = GateInput("predictions", tuple(contracts), predictions_gate.CHECKS, measured)
+    return validate_and_store(gate_input, run, reports_dir, now)
+
+
+def validate_monitoring(
+    facts: monitoring_gate.Facts,
+    contracts: Sequence[str],
+    *,
+    run: str,
+    reports_dir: Path,
+    now: datetime,
+    config: MonitoringConfig,
+) -> Verdict:
+    """Validate the newest sessions against the champion's training rows, and what is known of the champion.
+
+    Args:
+        facts: What was measured.
+        contracts: Contracts of the run.
+        run: Name of the run.
+        reports_dir: Folder of all reports.
+        now: Time of the validation, aware.
+        config: The settings that the limits were made of.
+    """
+    changed = monitoring_gate.changed_settings(MonitoringConfig().model_dump(), config.model_dump())
+    checks, measurements = monitoring_gate.gate_checks(facts), monitoring_gate.gate_measurements(facts)
+    gate_input = GateInput("monitoring", tuple(contracts), checks, measurements, (), changed)
     return validate_and_store(gate_input, run, reports_dir, now)
 
 

@@ -27,6 +27,8 @@ _MISSING = "See the gap calendar; ask for the missing sessions."
 _RETRAIN = "Read the training log; train again with a more conservative preset. The champion stays."
 _OTHER = "Check that the file belongs to this contract; replace it or delete its bars from the lake."
 
+_DRIFT = "Compare the feature's values with training; correct wrong data, else retrain and watch the scores."
+
 _TEXTS = {
     "readable": OwnerText("The file is damaged or no Parquet file.", _OUR_FILE),
     "schema": OwnerText("A column is missing, unknown or of another type.", _OUR_FILE),
@@ -139,6 +141,28 @@ _TEXTS = {
         "Warm-ups cost many rows, because a contract's predecessor is missing.", "Deliver the predecessors."
     ),
     "finite": OwnerText("A labelled row has no finite value.", _INPUT),
+    "monitoring/late": OwnerText("A session is over and its bars have not come.", "Ask the vendor; deliver the bars."),
+    "monitoring/scored": OwnerText("Nothing was scored, because data are too old.", "Do what the reason says."),
+    "monitoring/reference": OwnerText(
+        "The champion was trained before references were stored, so drift was not checked.",
+        "Nothing; the next champion has one.",
+    ),
+    "monitoring/psi": OwnerText("The values lie in other deciles than the training rows: the market moved.", _DRIFT),
+    "monitoring/ks": OwnerText("The distribution has moved away from that of the training rows.", _DRIFT),
+    "monitoring/missing": OwnerText("More values are missing than in training.", _INPUT),
+    "monitoring/mean": OwnerText("Returns have another mean than in training: a trend.", "Watch the live record."),
+    "monitoring/scale": OwnerText(
+        "Returns are larger or smaller than in training: another volatility, or wrong prices.",
+        "Compare the prices with another source; retrain, and size positions by the new volatility.",
+    ),
+    "monitoring/up": OwnerText("Returns are positive more or less often than in training.", "Watch the live record."),
+    "monitoring/fading": OwnerText(
+        "The champion's live rank IC has fallen below half of its track record's.",
+        "Stop trading its scores or roll back, until a better candidate is promoted.",
+    ),
+    "monitoring/coverage": OwnerText(
+        "The intervals hold fewer returns than they state.", "Do not use the intervals; retrain on newer sessions."
+    ),
 }
 _LEAKAGE = OwnerText("A value depends on data that was not known yet, or a check could not compare anything.", _BUG)
 _UNKNOWN = OwnerText("The data differ from what the check expects.", "Read the failing rows and their source.")

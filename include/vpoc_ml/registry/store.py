@@ -39,6 +39,7 @@ OPTIONAL = (
     layout.TRACK_RECORD,
     layout.TRACK_RECORD_PREDICTIONS,
     layout.SESSION_SCORES,
+    layout.MONITORING_REFERENCE,
 )
 
 
