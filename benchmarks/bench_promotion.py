@@ -34,7 +34,7 @@ from measuring import NOW
 from numpy.typing import NDArray
 
 from vpoc_ml import pipeline
-from vpoc_ml.config.settings import PROMOTION_LEVELS
+from vpoc_ml.config.settings import ANY_AGE, PROMOTION_LEVELS
 from vpoc_ml.evaluation.bootstrap import draw
 from vpoc_ml.evaluation.forecasts import Forecast, LabelledRows, centred_ranks
 from vpoc_ml.evaluation.metrics import SessionSums, correlation, ratio_gain, reduce
@@ -174,7 +174,8 @@ def pipelines(number: int) -> int:
         with tempfile.TemporaryDirectory(prefix="promotion-") as place:
             raw, lake = Path(place, "raw"), str(Path(place, "lake"))
             write_market(raw, contracts=3, seed=seed, mode="martingale")
-            pipeline.start_run(lake, "night", "nightly", {"machine.device": "cpu"}, str(raw), None, now=NOW)
+            settings = {"machine.device": "cpu", "quality.max_age_sessions": ANY_AGE}
+            pipeline.start_run(lake, "night", "nightly", settings, str(raw), None, now=NOW)
             pipeline.run_until(lake, "night", "promote", NOW)
             decision = pipeline.summarize(lake, "night").decision
             assert decision is not None

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from airflow_client.client import ImportErrorApi
 
+from vpoc_airflow.start import COMMON
 from vpoc_ops import parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
@@ -137,7 +138,7 @@ def open_form(airflow, page, dag: str) -> None:
 def type_into(page, name: str, text: str) -> None:
     field = page.locator(f"[name='element_{name}']")
     if not field.is_visible():
-        section = name.split(".")[0].capitalize() if "." in name else "Run"
+        section = "Common" if name in COMMON or "." not in name else name.split(".")[0].capitalize()
         page.get_by_role("button", name=section, exact=True).click()
     field.click()
     field.press_sequentially(text)
@@ -247,6 +248,7 @@ def test_script_in_a_report_cannot_reach_airflow(airflow, page):
     (folder / "report.html").write_text(PLANTED)
     page.goto(f"{airflow.url}/plugin/vpoc-reports-index")
     reports = page.frame_locator("iframe[title=Reports]")
+    reports.get_by_role("link", name="Runs", exact=True).click()
     reports.locator("a[href$='/runs/planted/report.html']").click()
     found = reports.locator("#found")
     found.filter(has_text="parent.fetch").wait_for()

@@ -51,7 +51,7 @@ def work(lake: str, raw: str, events: Connection) -> None:
     """Take the run through every stage; send each stage's name when it is done, and "end"."""
     os.setsid()
     pipeline.start_run(lake, "night", "smoke", SETTINGS, raw, None, NOW)
-    pipeline.run_until(lake, "night", "score", NOW, on_stage=lambda result: events.send(result.stage))
+    pipeline.run_until(lake, "night", STAGE_NAMES[-1], NOW, on_stage=lambda result: events.send(result.stage))
     pipeline.publish_reports(lake, "night", NOW)
     events.send("publish-reports")
 

@@ -251,6 +251,7 @@ def test_refit_rules_choose_the_sessions(nights, rule, last):
 
 def test_a_registered_model_is_reproduced_to_the_bit(untouched):
     lake = str(untouched)
+    pipeline.gate_candidate(lake, "second")
     version = pipeline.decide(lake, "second", NOW).version
     before = {path: path.read_bytes() for path in untouched.glob("runs/second/best_model*")}
     found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
@@ -262,6 +263,7 @@ def test_a_registered_model_is_reproduced_to_the_bit(untouched):
 
 def test_a_model_that_was_trained_otherwise_differs(untouched, monkeypatch):
     lake = str(untouched)
+    pipeline.gate_candidate(lake, "second")
     version = pipeline.decide(lake, "second", NOW).version
 
     def another(run, plan, choices, folder):

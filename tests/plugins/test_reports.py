@@ -450,7 +450,7 @@ def test_page_of_a_running_training_shows_its_curves_and_reloads(client, lake):
     assert re.search(r'<polyline class="validation"[^>]* points="[\d.]+,[\d.]+ [\d.]+,[\d.]+"', page)
     assert "http://" not in page
     assert "https://" not in page
-    assert page.count("src=") == 2, "the scripts of the tables and of the reload"
+    assert page.count("src=") == 3, "the scripts of the tables, of the links to Airflow and of the reload"
     (folder / "training_result.json").write_text("{}")
     (folder / "report.html").write_text("done")
     after = client.get("/run/vpoc_nightly/night-4").text
