@@ -9,6 +9,7 @@ from typing import Literal
 
 from vpoc_ml.artifacts.decision import DecisionState
 from vpoc_ml.artifacts.night import Night, NightDecision, NightFailure
+from vpoc_ml.errors import GateFailedError
 from vpoc_ml.reports.inline_svg import Tone
 from vpoc_ml.reports.schedule import NIGHTLY, Schedule, ScheduledRun
 
@@ -55,8 +56,8 @@ MEANINGS: dict[Kind, str] = {
     "simulated": "past night, simulated",
     "unfinished": "did not finish",
 }
-GATE_FAILED, MACHINE_FAILED = 3, 1
-"""Exit codes of a failed gate and of a fault of the machine or the program."""
+MACHINE_FAILED = 1
+"""Exit code of a fault of the machine or the program."""
 SILENT_AFTER = timedelta(hours=6)
 """A run without a decision that no scheduler knows counts as running for this long after its last file."""
 DAG_PREFIX = "vpoc_"
@@ -152,7 +153,7 @@ def _decided(decision: NightDecision) -> tuple[Kind, str]:
 def _failed(failure: NightFailure, night: Night | None) -> tuple[Kind, str]:
     gate = night.failed_gate if night else None
     where = " ".join(filter(None, [failure.stage, failure.label]))
-    if failure.exit_code == GATE_FAILED:
+    if failure.exit_code == GateFailedError.exit_code:
         return "failed at a gate", f"failed at gate {gate.gate if gate else where}"
     if failure.exit_code == MACHINE_FAILED:
         return "failed on the machine", f"failed on the machine: {where}"

@@ -127,7 +127,7 @@ def contract_states(lake: Lake, symbol: str, run: str | None) -> list[ContractSt
     rolls = _rolls(lake, symbol)
     codes = list(_without_holes(map(parse_contract, {*built, *delivered, *rolls})))
     usable = _usable_sessions(lake, run)
-    sessions = _front_sessions(lake, symbol, rolls, built)
+    sessions = {} if usable is None else _front_sessions(lake, symbol, rolls, built)
 
     def state(code: str) -> ContractState:
         manifests = {kind: lake.manifest(layout.contract_key(kind, symbol, code)) for kind in MADE_OF}
@@ -139,7 +139,7 @@ def contract_states(lake: Lake, symbol: str, run: str | None) -> list[ContractSt
             bars=bars,
             details=bars.details_as(BarsDetails) if bars else None,
             artifacts=artifact_states(manifests),
-            front_sessions=sessions.get(code, 0) if usable is not None else 0,
+            front_sessions=sessions.get(code, 0),
             usable=(usable or {}).get(code, 0),
         )
 
