@@ -55,6 +55,19 @@ def airflow_home() -> Path:
     return Path(os.environ["AIRFLOW_HOME"])
 
 
+@pytest.fixture
+def no_dag_runs(airflow_home: Path) -> None:
+    """Airflow's database without runs: the tests of one process share it, and others leave theirs."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(TaskInstance))
+        session.execute(delete(DagRun))
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """URL of a real S3 server process on the loopback; one that does not start is a failure, never a skip."""
