@@ -1,9 +1,11 @@
 # The commands of this project; `make help` lists them. A fresh clone needs only python3.11.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# One file per content of requirements.txt: the same content is installed once, a changed one again. The target has no
-# prerequisite, because a checkout gives requirements.txt a new time and the old content.
-INSTALLED := .venv/.installed-$(shell sha256sum requirements.txt | cut -c1-16)
+# What runs, and what develops and tests. A container image installs the first only.
+LOCKS := requirements.txt requirements-dev.txt
+# One file per content of the locks: the same content is installed once, a changed one again. The target has no
+# prerequisite, because a checkout gives the locks a new time and the old content.
+INSTALLED := .venv/.installed-$(shell cat $(LOCKS) | sha256sum | cut -c1-16)
 MODE ?= signal
 ifdef RECIPE
 $(warning RECIPE= is now called PRESET=. The next release ignores RECIPE=)
@@ -32,14 +34,14 @@ help: ## This list
 $(INSTALLED):
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	# The lock is whole: nothing to resolve. Compiled here, by all cores: not every environment lets programs do it.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.txt
+	# The locks are whole: nothing to resolve. Compiled here, by all cores: not every environment lets programs do it.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile $(LOCKS:%=-r %)
 	$(BIN)/python -m compileall -q -j 0 -x torch/testing/_internal/py312 .venv/lib
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(BIN)/python -m pip check
 	@rm -f .venv/.installed-* && touch $@
 
-venv: $(INSTALLED) ## The virtual environment .venv, from the lock
+venv: $(INSTALLED) ## The virtual environment .venv, from the locks
 
 demo: $(INSTALLED) ## One complete run in this process [DATA= VIX= MODE=signal|linear|overlap|drifting|martingale PRESET= LAKE= O="key=value ..."]
 	@$(BIN)/python -m vpoc_ops.demo $(if $(DATA),--data "$(DATA)") $(if $(VIX),--vix "$(VIX)") --mode $(MODE) \
@@ -82,10 +84,11 @@ bench: $(INSTALLED) ## Benchmarks against peers, as ratios
 features-page: $(INSTALLED) ## docs/features.md and its pictures, from the code
 	@$(BIN)/python -m vpoc_ml.reports.feature_reference docs
 
-lock: $(INSTALLED) ## requirements.txt from requirements.in
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in
+lock: $(INSTALLED) ## requirements.txt and requirements-dev.txt from the .in files
+	for lock in $(LOCKS); do $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+		--no-emit-find-links --output-file $$lock $${lock%.txt}.in || exit 1; done
 	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
-	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' requirements.txt
+	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' $(LOCKS)
 
 clean: ## Removes caches and build outputs; data/, .venv and .airflow stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -76,7 +76,7 @@ def s3_server() -> Iterator[str]:
     assert process.stdout is not None
     port = process.stdout.readline().strip()
     if not port:
-        pytest.fail("the S3 server did not start; install moto[s3] as requirements.txt pins it")
+        pytest.fail("the S3 server did not start; install moto[s3] as requirements-dev.txt pins it")
     yield f"http://127.0.0.1:{port}"
     process.kill()
     process.wait()

@@ -1,4 +1,4 @@
-"""The Makefile's virtual environment: installed once for each content of requirements.txt."""
+"""The Makefile's virtual environment: installed once for each content of the two locks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with the Makefile and an installed lock."""
+    """A folder with the Makefile and installed locks."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    lock = tmp_path / "requirements.txt"
-    lock.write_text("airflow==3\n")
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    (tmp_path / "requirements.txt").write_text("airflow==3\n")
+    (tmp_path / "requirements-dev.txt").write_text("pytest==9\n")
+    digest = hashlib.sha256(b"airflow==3\npytest==9\n").hexdigest()[:16]
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / f".installed-{digest}").touch()
     return tmp_path
@@ -41,9 +41,10 @@ def test_a_newer_lock_of_the_same_content_is_not_installed_again(project):
     assert "pip install" not in commands(project)
 
 
-def test_a_changed_lock_is_installed(project):
-    (project / "requirements.txt").write_text("airflow==4\n")
-    assert "pip install" in commands(project)
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
+def test_a_change_of_either_lock_installs_both(project, lock):
+    (project / lock).write_text("another==4\n")
+    assert "-r requirements.txt -r requirements-dev.txt" in commands(project)
 
 
 def test_a_missing_environment_is_installed(project):
