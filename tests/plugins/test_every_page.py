@@ -32,6 +32,8 @@ NOW = datetime(2023, 3, 17, 22, 30, tzinfo=UTC)
 FRAME = """<!doctype html><title>frame</title><iframe title="Reports" src="/vpoc-reports/contracts"
  sandbox="allow-scripts allow-same-origin allow-forms allow-downloads"></iframe>"""
 """What Airflow shows a page in."""
+ADDRESSES = "found => found.map(each => new URL(each.getAttribute('href'), each.baseURI).href)"
+"""Complete addresses of links; those of pictures too, whose ``href`` is no text."""
 MOST, MOST_CHECKS = 3, 8
 """Addresses of one page that are visited, and of a check's page: only some checks link the distribution of a column."""
 SIZES = {"laptop": (1280, 900, "light"), "phone": (360, 740, "dark")}
@@ -167,7 +169,7 @@ def test_every_page_loads_is_accessible_and_fits_a_phone(address, browser, tmp_p
                 problems.append(f"{now} ({size}): {too_wide} pixels wider than the screen")
             name = re.sub(r"\W+", "-", kind).strip("-") or "tonight"
             tab.screenshot(path=shots / f"{name}-{counts[kind]}-{size}.png", full_page=True)
-            for link in tab.eval_on_selector_all("a[href]", "found => found.map(each => each.href)"):
+            for link in tab.eval_on_selector_all("a[href]", ADDRESSES):
                 target = link.split("#")[0].removeprefix(address)
                 row = kind_of(urlsplit(target).path) if link.startswith(address) else None
                 download = row is not None and row.endswith(("/rows", "/bars", "/ranges"))

@@ -110,7 +110,9 @@ def test_a_night_shows_verdicts_failures_and_the_map(site, tmp_path):
     assert "ESH26: 1 warning" in page
     assert "/air/gates/night-01/bars/check?contract=ESM26&amp;column=close&amp;check=print" in page
     assert ">2026-05-05</time> <small>(1 night)" in page
-    assert '<th scope="row">close</th><td>passed</td><td>critical</td>' in page
+    link = '<a href="/air/gates/night-01/bars/check?contract=ESM26&amp;column=close&amp;check=print"'
+    assert f'<th scope="row">close</th><td>passed</td><td>{link}>critical</a></td>' in page
+    assert f'{link} tabindex="-1" aria-label="close, 2026-05-05: critical"><title>' in page
     older = gates_page(site, GatesQuery(night="night-00"))
     assert "All checks of this night hold." in older
     assert "Every check held on all of them." in older

@@ -11,8 +11,8 @@ import pytest
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.registry.ledger import Ledger
-from vpoc_ml.reports.champions import reigning_champions
+from vpoc_ml.registry.ledger import Ledger, refused_nights
+from vpoc_ml.reports.champions import ledger_entries, reigning_champions
 from vpoc_ml.reports.nights import all_nights, night_of, read_nights, record_night
 from vpoc_ml.reports.outcomes import is_nightly, outcome, shown_nights
 from vpoc_ml.reports.pages.tonight import TonightQuery, tonight_page
@@ -213,14 +213,32 @@ def test_next_step_of_a_lake_with_a_champion(lake, tmp_path):
     assert "Restore the ledger from a backup" in step(page_of(lake, registry=registry))
 
 
+def test_ten_refusals_in_a_row_suggest_a_search(lake, tmp_path):
+    registry = tmp_path / "registry"
+    ledger = Ledger(registry / layout.LEDGER)
+    key = lake.read_json(f"runs/{night(lake, 'refused', 5)}/decision.json")["key"]
+    ledger.append("promote", version=1, key=key, now=AT - timedelta(days=20))
+    for day in range(10):
+        assert step(page_of(lake, registry=registry)).startswith("Nothing: the next night")
+        for hour in (0, 1):  # twice on one night counts once
+            at = AT + timedelta(days=day - 10, hours=hour)
+            ledger.append("refuse", version=2, key=key, now=at)
+    ledger.append("refuse", version=3, key="NQ-1m-rank", now=AT)
+    assert "10 nights in a row were refused" in step(page_of(lake, registry=registry))
+    assert refused_nights(ledger.entries(), key) == 10
+    ledger.append("expire", version=2, key=key, now=AT)
+    assert refused_nights(ledger.entries(), key) == 0
+
+
 def test_champion_is_the_one_that_a_rollback_restored(tmp_path):
     ledger = Ledger(tmp_path / layout.LEDGER)
     for version in (4, 7):
         ledger.append("promote", version=version, key="ES-1m-rank", now=AT)
     ledger.append("rollback", version=4, key="ES-1m-rank", actor="ann", now=NOW)
-    (found,) = reigning_champions(tmp_path)
+    (found,) = reigning_champions(ledger_entries(tmp_path))
     assert (found.version, found.since, found.actor) == (4, NOW, "ann")
-    assert reigning_champions(tmp_path / "none") == reigning_champions(None) == ()
+    assert ledger_entries(tmp_path / "none") == ledger_entries(None) == []
+    assert reigning_champions([]) == ()
     assert not (tmp_path / "none").exists()
 
 

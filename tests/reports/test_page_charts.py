@@ -58,12 +58,24 @@ def test_heat_map_has_a_cell_for_each_value_and_words_in_its_table():
     assert chart.rows[0] == ("close", "passed", "critical")
 
 
+def test_cells_of_a_heat_map_are_links_in_the_picture_and_in_its_table():
+    words = {"good": "a", "bad": "b"}
+    chart = heat_map("Checks", ["close"], ["may", "june"], [["good", "bad"]], words, {(0, 1): "/x&"})
+    assert 'role="group"' in chart.svg
+    assert '<a href="/x&amp;" tabindex="-1" aria-label="close, june: b">' in chart.svg
+    assert chart.svg.count("<a ") == 1
+    figure = environment().filters["chart"](chart)
+    assert '<td>a</td><td><a href="/x&amp;">b</a></td>' in figure
+    ET.fromstring(chart.svg)
+
+
 def test_labels_are_escaped_and_nothing_needs_a_style_or_an_identifier():
     bad = '<b>&"'
     for chart in (
         line_chart(bad, [bad], {bad: [1.0]}, [Threshold(1.0, bad)]),
         bar_chart(bad, [bad], [1.0]),
         heat_map(bad, [bad], [bad], [["good"]], {"good": bad}),
+        heat_map(bad, [bad], [bad], [["good"]], {"good": bad}, {(0, 0): f"/?{bad}"}),
         line_chart(bad, [], {}),
         bar_chart(bad, [], []),
     ):

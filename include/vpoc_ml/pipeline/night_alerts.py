@@ -11,7 +11,7 @@ from vpoc_ml.artifacts.stage_results import BarsGateResult, LiveResult, ScoreRes
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
-from vpoc_ml.market.nights import CHICAGO, LONGEST_BREAK, night_of_session
+from vpoc_ml.market.nights import LONGEST_BREAK, night_of_session
 from vpoc_ml.pipeline.alert_log import read_alerts
 from vpoc_ml.pipeline.champion_stages import existing_registry
 from vpoc_ml.pipeline.run import Run, open_run, read_artifact
@@ -85,7 +85,8 @@ def _refused(run: Run, rules: AlertRules) -> Alert | None:
     decision = read_artifact(run.lake, key, Decision, "a decision")
     if decision is None or decision.state != DecisionState.REFUSED or not rules.refused_nights:
         return None
-    nights = refused_nights(run.lake, str(run.model_key))
+    registry = existing_registry(run.lake)
+    nights = ledger.refused_nights(registry.entries() if registry else [], str(run.model_key))
     if not nights or nights % rules.refused_nights:
         return None
     return Alert(
@@ -96,20 +97,6 @@ def _refused(run: Run, rules: AlertRules) -> Alert | None:
         remedy="Read the checks in the report. If the same check fails every night, search for other settings with"
         " vpoc_search, or change promotion.level knowingly.",
     )
-
-
-def refused_nights(lake: Lake, key: str) -> int:
-    """Return on how many dates (Chicago) the newest candidates of a key were refused, without another decision."""
-    registry = existing_registry(lake)
-    nights: set[date] = set()
-    for entry in reversed(registry.entries() if registry else []):
-        if entry.key != key:
-            continue
-        if entry.action == ledger.REFUSE:
-            nights.add(datetime.fromisoformat(entry.time).astimezone(CHICAGO).date())
-        elif entry.action in (ledger.PROMOTE, ledger.ROLLBACK, ledger.REJECT, ledger.EXPIRE):
-            break
-    return len(nights)
 
 
 def missed_nights(lake: Lake, dag: str, calendar: str, now: datetime) -> list[date]:

@@ -30,6 +30,7 @@ from typing import Protocol
 from filelock import FileLock
 
 from vpoc_ml.errors import InvalidValueError, RegistryError
+from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.registry.model_key import ModelKey
 
 logger = logging.getLogger(__name__)
@@ -325,6 +326,19 @@ def presets_tried(entries: Sequence[LedgerEntry], key: ModelKey, until: datetime
         if until is None or datetime.fromisoformat(entry.time) <= until:
             tried[entry.preset] = entry.version
     return tried
+
+
+def refused_nights(entries: Sequence[LedgerEntry], key: str) -> int:
+    """Return on how many dates (Chicago) the newest candidates of a key were refused, without another decision."""
+    nights = set()
+    for entry in reversed(entries):
+        if entry.key != key:
+            continue
+        if entry.action == REFUSE:
+            nights.add(datetime.fromisoformat(entry.time).astimezone(CHICAGO).date())
+        elif entry.action in DECISIONS:
+            break
+    return len(nights)
 
 
 def champion_history(entries: Sequence[LedgerEntry], until: datetime | None = None) -> list[tuple[int, str | None]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from vpoc_ml.artifacts import layout
-from vpoc_ml.registry.ledger import PROMOTE, ROLLBACK, Ledger, champion_history, key_of
+from vpoc_ml.registry.ledger import PROMOTE, ROLLBACK, Ledger, LedgerEntry, champion_history, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class ReigningChampion:
     actor: str | None
 
 
-def reigning_champions(registry: Path | None) -> tuple[ReigningChampion, ...]:
-    """Return the champion of each key, sorted by key; none where nothing was ever promoted.
+def ledger_entries(registry: Path | None) -> list[LedgerEntry]:
+    """Return the entries of the ledger, oldest first; none where there is no ledger.
 
     Args:
         registry: folder of the registry; None: it is not known.
@@ -30,8 +31,12 @@ def reigning_champions(registry: Path | None) -> tuple[ReigningChampion, ...]:
         RegistryError: the ledger was changed after it was written.
     """
     if registry is None or not (registry / layout.LEDGER).is_file():
-        return ()
-    entries = Ledger(registry / layout.LEDGER).entries()
+        return []
+    return Ledger(registry / layout.LEDGER).entries()
+
+
+def reigning_champions(entries: Sequence[LedgerEntry]) -> tuple[ReigningChampion, ...]:
+    """Return the champion of each key, sorted by key; none where nothing was ever promoted."""
     versions = {key: version for version, key in champion_history(entries) if key is not None}
     changes = {key_of(entry, entries): entry for entry in entries if entry.action in (PROMOTE, ROLLBACK)}
     return tuple(

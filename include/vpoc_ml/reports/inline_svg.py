@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
@@ -154,12 +154,14 @@ class Chart:
         svg: the image; all text in it is escaped.
         columns: titles of the table.
         rows: cells of the table, as text.
+        links: URL by (row, column) of the cells of the table that are links.
     """
 
     title: str
     svg: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    links: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,12 @@ def bar_chart(
 
 
 def heat_map(
-    title: str, rows: Sequence[str], columns: Sequence[str], tones: Sequence[Sequence[Tone]], words: Mapping[Tone, str]
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    tones: Sequence[Sequence[Tone]],
+    words: Mapping[Tone, str],
+    links: Mapping[tuple[int, int], str] | None = None,
 ) -> Chart:
     """Return a grid of coloured cells: one row per name, one column per label.
 
@@ -273,7 +280,9 @@ def heat_map(
         columns: Label of each column, (n,).
         tones: Colour of each cell, (m, n).
         words: What each colour means; the text of the cells in the table.
+        links: URL by (m, n) of the cells that are links. The keyboard reaches them in the table.
     """
+    links = links or {}
     left, size = 190, 14
     each = min(24.0, (WIDTH - left - RIGHT) / max(len(columns), 1))
     height, body = TOP + size * len(rows) + BOTTOM, ""
@@ -281,15 +290,21 @@ def heat_map(
     for m, line in enumerate(tones):
         for n, tone in enumerate(line):
             x, y = _short(left + each * n), TOP + size * m
-            paths[tone] = paths.get(tone, "") + f"M{x} {y}h{max(each - 1, 1):.1f}v{size - 1}h-{max(each - 1, 1):.1f}z"
-    body += "".join(f'<path class="fill {tone}" d="{path}"/>' for tone, path in paths.items())
+            shape = f"M{x} {y}h{max(each - 1, 1):.1f}v{size - 1}h-{max(each - 1, 1):.1f}z"
+            paths[tone] = paths.get(tone, "") + ("" if (m, n) in links else shape)
+            if (m, n) in links:
+                said = escape(f"{rows[m]}, {columns[n]}: {words[tone]}")
+                link = f'<a href="{escape(links[m, n])}" tabindex="-1" aria-label="{said}"><title>{said}</title>'
+                body += f'{link}<path class="fill {tone}" d="{shape}"/></a>'
+    body += "".join(f'<path class="fill {tone}" d="{path}"/>' for tone, path in paths.items() if path)
     for m, name in enumerate(rows):
         shown = name if len(name) <= 28 else f"{name[:27]}…"
         body += f'<text x="{left - 6}" y="{TOP + size * m + 10}" text-anchor="end">{escape(shown)}</text>'
     body += _x_labels(columns, [left + each * (n + 0.5) for n in range(len(columns))], height)
     cells = tuple((name, *(words[tone] for tone in line)) for name, line in zip(rows, tones, strict=True))
     legend = ", ".join(words[tone] for tone in paths)
-    return Chart(title, _chart(height, title, legend, body), ("", *columns), cells)
+    shown_links = {(m, n + 1): url for (m, n), url in links.items()}
+    return Chart(title, _chart(height, title, legend, body, bool(links)), ("", *columns), cells, shown_links)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -340,8 +355,9 @@ def _text(value: float | None) -> str:
     return "n/a" if value is None or not math.isfinite(value) else three_digits(value)
 
 
-def _chart(height: int, title: str, description: str, body: str) -> str:
+def _chart(height: int, title: str, description: str, body: str, has_links: bool = False) -> str:
+    role = "group" if has_links else "img"  # an image has no links inside
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="{role}" aria-label="{escape(title)}">'
         f"<desc>{escape(description)}</desc>{body}</svg>"
     )

@@ -124,7 +124,7 @@ def gates_page(site: Site, query: GatesQuery) -> str:
         left_out=len(listed[SHOWN:]),
         gate=gate,
         gates=list(dict.fromkeys([*night.gates, *names])),
-        map=history.map(gate),
+        map=history.map(site, gate),
         shown_nights=len(history.nights),
     )
 
@@ -181,10 +181,14 @@ class GateHistory:
     failed: pl.DataFrame
     since: dict[CheckKey, Since]
 
-    def map(self, gate: str) -> Chart | None:
-        """Return the map of columns and nights by worst severity, the worst columns first; None where all passed."""
+    def map(self, site: Site, gate: str) -> Chart | None:
+        """Return the map of columns and nights by worst severity, the worst columns first; None where all passed.
+
+        A cell with a failure leads to the page of the check that failed worst.
+        """
         severity = pl.col("failed").replace_strict(list(SEVERITIES), range(len(SEVERITIES)), return_dtype=pl.Int64)
-        per_cell = self.failed.group_by("column", "run").agg(severity.min().alias("at"))
+        worst_first = self.failed.with_columns(severity.alias("at")).sort("at", "contract", "check")
+        per_cell = worst_first.group_by("column", "run", maintain_order=True).first()
         columns = per_cell.group_by("column").agg(pl.col("at").min(), pl.len().alias("nights"))
         order = (
             columns.sort("at", "nights", "column", descending=[False, True, False])["column"].head(MAP_ROWS).to_list()
@@ -193,11 +197,17 @@ class GateHistory:
             return None
         runs = [run for run, _ in reversed(self.nights)]
         labels = [f"{at.astimezone(CHICAGO):%Y-%m-%d}" for _, at in reversed(self.nights)]
-        cells = {(column, run): TONES[SEVERITIES[at]] for column, run, at in per_cell.iter_rows()}
-        tones: list[list[Tone]] = [[cells.get((column, run), "good") for run in runs] for column in order]
+        cells = {(each["column"], each["run"]): each for each in per_cell.iter_rows(named=True)}
+        tones: list[list[Tone]] = [["good"] * len(runs) for _ in order]
+        links = {}
+        for m, column in enumerate(order):
+            for n, run in enumerate(runs):
+                if found := cells.get((column, run)):
+                    tones[m][n] = TONES[SEVERITIES[found["at"]]]
+                    links[m, n] = _check_url(site, run, gate, (found["contract"], column, found["check"]))
         names = ["file or run" if column == ALL else column for column in order]
         more = f", the worst {MAP_ROWS} of {columns.height} columns" if columns.height > MAP_ROWS else ""
-        return heat_map(f"Gate {gate}: columns with failures by night{more}", names, labels, tones, WORDS)
+        return heat_map(f"Gate {gate}: columns with failures by night{more}", names, labels, tones, WORDS, links)
 
 
 def history_of(site: Site, gate: str, nights: Sequence[GateNight], night: GateNight) -> GateHistory:
@@ -228,7 +238,7 @@ def explanations(site: Site, night: GateNight, verdicts: Iterable[Verdict]) -> l
     found = []
     for verdict in verdicts:
         for cause in verdict.causes:
-            urls = {each: _check_url(site, verdict, (cause.contract, *each)) for each in cause.checks}
+            urls = {each: _check_url(site, verdict.run, verdict.gate, (cause.contract, *each)) for each in cause.checks}
             found.append(Explanation(verdict.gate, cause, bars_around(site, verdict, night.run, cause), urls))
     return found
 
@@ -278,12 +288,12 @@ def gate_url(site: Site, verdict: Verdict, **query: str) -> str:
 
 def check_url(site: Site, verdict: Verdict, failure: Failure) -> str:
     """Return the URL of a check of a night."""
-    return _check_url(site, verdict, key_of(failure))
+    return _check_url(site, verdict.run, verdict.gate, key_of(failure))
 
 
-def _check_url(site: Site, verdict: Verdict, key: CheckKey) -> str:
+def _check_url(site: Site, run: str, gate: str, key: CheckKey) -> str:
     contract, column, check = key
-    path = f"/gates/{quote(verdict.run)}/{quote(verdict.gate)}/check"
+    path = f"/gates/{quote(run)}/{quote(gate)}/check"
     return site.url(path, contract=contract, column=column, check=check)
 
 

@@ -28,9 +28,9 @@ from vpoc_ml.config.overrides import load_stored
 from vpoc_ml.evaluation.sequential import bounded, log_wealth
 from vpoc_ml.evaluation.session_scores import SKILL, session_ic
 from vpoc_ml.registry import ledger
-from vpoc_ml.registry.ledger import Ledger, LedgerEntry
+from vpoc_ml.registry.ledger import LedgerEntry
 from vpoc_ml.registry.promotion import AGAINST
-from vpoc_ml.reports.champions import ReigningChampion, reigning_champions
+from vpoc_ml.reports.champions import ReigningChampion, ledger_entries, reigning_champions
 from vpoc_ml.reports.inline_svg import Chart, Threshold, line_chart
 from vpoc_ml.reports.nights import all_nights
 from vpoc_ml.reports.site import NoSuchPageError, Query, Site
@@ -99,7 +99,8 @@ class VersionFiles:
 
 def models_page(site: Site, query: Query) -> str:
     """Return the list of all versions and the ledger."""
-    entries, champions = _entries(site), reigning_champions(site.registry)
+    entries = ledger_entries(site.registry)
+    champions = reigning_champions(entries)
     return site.render(
         "models.html",
         champions=champions,
@@ -114,7 +115,7 @@ def champion_page(site: Site, query: ChampionQuery) -> str:
     Raises:
         NoSuchPageError: no model of this key was ever promoted.
     """
-    champions = reigning_champions(site.registry)
+    champions = reigning_champions(ledger_entries(site.registry))
     found = [each for each in champions if query.key in ("", each.key)]
     if query.key and not found:
         raise NoSuchPageError(f"Expected the key of a champion; found {query.key}. Open it from Models.")
@@ -129,7 +130,8 @@ def model_page(site: Site, query: ModelQuery) -> str:
     Raises:
         NoSuchPageError: the ledger has no such version.
     """
-    entries, champions = _entries(site), reigning_champions(site.registry)
+    entries = ledger_entries(site.registry)
+    champions = reigning_champions(entries)
     own = [entry for entry in entries if entry.version == query.version]
     if not own:
         raise NoSuchPageError(f"Expected a registered version; found {query.version}. Open it from Models.")
@@ -157,13 +159,6 @@ def model_page(site: Site, query: ModelQuery) -> str:
         charts=_charts(site, files, config, metrics, f"{key}/{preset}"),
         request=_request(query.version, str(key), champion),
     )
-
-
-def _entries(site: Site) -> list[LedgerEntry]:
-    """Return the entries of the ledger, oldest first; none where there is no ledger."""
-    if site.registry is None or not (site.registry / layout.LEDGER).is_file():
-        return []
-    return Ledger(site.registry / layout.LEDGER).entries()
 
 
 def _listed(site: Site, entries: Sequence[LedgerEntry], champions: Sequence[ReigningChampion]) -> list[ListedVersion]:

@@ -11,7 +11,8 @@ from vpoc_ml.artifacts.gate_report import Severity
 from vpoc_ml.artifacts.night import Night, NightGate
 from vpoc_ml.artifacts.stage_results import LiveRecord
 from vpoc_ml.errors import RegistryError
-from vpoc_ml.reports.champions import ReigningChampion, reigning_champions
+from vpoc_ml.registry.ledger import refused_nights
+from vpoc_ml.reports.champions import ReigningChampion, ledger_entries, reigning_champions
 from vpoc_ml.reports.inline_svg import Cell, Tone
 from vpoc_ml.reports.nights import all_nights
 from vpoc_ml.reports.outcomes import MEANINGS, STYLES, Kind, ShownNight, is_nightly, shown_nights
@@ -46,6 +47,7 @@ class Situation:
         newest: the line with the newest bar; None before the first.
         champions: of each key.
         live: newest live record of a champion; None without one.
+        refused: nights in a row on which candidates of the newest decision's key were refused.
         problem: what is wrong with the ledger; "" where nothing is.
         schedule: None where there is no scheduler.
     """
@@ -56,6 +58,7 @@ class Situation:
     newest: Night | None
     champions: tuple[ReigningChampion, ...]
     live: LiveRecord | None
+    refused: int
     problem: str
     schedule: Schedule | None
 
@@ -96,20 +99,21 @@ def tonight_page(site: Site, query: TonightQuery) -> str:
 
 def situation(nights: Sequence[ShownNight], schedule: Schedule | None, site: Site) -> Situation:
     """Return what the page is about from the nights, newest first, and the registry."""
-    champions: tuple[ReigningChampion, ...] = ()
-    problem = ""
+    entries, problem = [], ""
     try:
-        champions = reigning_champions(site.registry)
+        entries = ledger_entries(site.registry)
     except RegistryError as error:
         problem = str(error)
     known = [each.night for each in nights if each.night is not None]
+    key = next((night.decision.key for night in known if night.decision and not night.decision.simulated), None)
     with_bars = [night for night in known if night.newest_bar is not None and night.as_of is None]
     return Situation(
         now=site.now,
         nights=nights,
         last=next((each for each in nights if each.kind not in ("skipped", "simulated")), None),
         newest=max(with_bars, key=lambda night: datetime.fromisoformat(night.newest_bar or ""), default=None),
-        champions=champions,
+        champions=reigning_champions(entries),
+        refused=refused_nights(entries, key) if key else 0,
         live=next((night.live for night in known if night.live is not None), None),
         problem=problem,
         schedule=schedule,
@@ -159,11 +163,6 @@ def next_step(about: Situation) -> str:
 
 def _quiet_step(about: Situation, last: ShownNight) -> str:
     """Return what to do after a night that ended as it should."""
-    refused = 0
-    for each in about.nights:
-        if each.kind not in ("refused", "skipped", "simulated"):
-            break
-        refused += each.kind == "refused"
     if about.now - last.at > LONGEST_GAP:
         return "Check the scheduler: no night has started for more than five days."
     if about.newest is not None and about.newest.age_sessions:
@@ -172,8 +171,8 @@ def _quiet_step(about: Situation, last: ShownNight) -> str:
         return "Stop trading the champion's signal, or roll back: its live record says that the signal fades."
     if not about.champions:
         return "Nothing is promoted yet: read the reasons of the refusal, or wait for more sessions of evidence."
-    if refused >= REFUSED_IN_A_ROW:
-        return f"Search for other settings with the DAG vpoc_search: {refused} nights in a row were refused."
+    if about.refused >= REFUSED_IN_A_ROW:
+        return f"Search for other settings with the DAG vpoc_search: {about.refused} nights in a row were refused."
     return "Nothing: the next night starts by itself."
 
 
