@@ -39,7 +39,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vpoc_airflow.scheduled_runs import nightly_schedule
+from vpoc_airflow.scheduled_runs import approval_requests, nightly_schedule
 from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ConfigError, VpocError
 from vpoc_ml.lake.storage import LocalStorage
@@ -48,7 +48,7 @@ from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.registry import registry_folder
 from vpoc_ml.reports.pages.run import find_run, run_page
 from vpoc_ml.reports.pages.table import PAGES, navigation
-from vpoc_ml.reports.schedule import Schedule
+from vpoc_ml.reports.schedule import ApprovalRequest, Schedule
 from vpoc_ml.reports.site import LAKE, STATIC, Download, NoSuchPageError, Page, Site, static_file
 from vpoc_ml.reports.templating import render
 
@@ -218,6 +218,7 @@ def _site(request: Request, name: str, path: str = "") -> Site:
         registry=_registry(found[name]),
         gates=GATES,
         schedule=_schedule if not name else lambda: None,
+        approvals=_approvals if not name else tuple,
     )
 
 
@@ -232,6 +233,11 @@ def _registry(lake: Lake) -> Path | None:
 def _schedule() -> Schedule:
     with create_session() as session:
         return nightly_schedule(session)
+
+
+def _approvals() -> tuple[ApprovalRequest, ...]:
+    with create_session() as session:
+        return approval_requests(session)
 
 
 def _html(page: str) -> Response:

@@ -1,4 +1,4 @@
-"""What Airflow's database knows of the nightly runs: states, failed tasks, open requests for approval, the next run.
+"""What Airflow's database knows of the nightly runs: states, failed tasks, requests for approval, the next run.
 
 For the API server, which may read the database; tasks may not.
 """
@@ -6,16 +6,21 @@ For the API server, which may read the database; tasks may not.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.hitl import HITLDetail
+from airflow.models.hitl_history import HITLDetailHistory
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 
 from vpoc_ml.artifacts.layout import dag_run_name
-from vpoc_ml.reports.schedule import NIGHTLY, RunState, Schedule, ScheduledRun
+from vpoc_ml.reports.schedule import NIGHTLY, ApprovalRequest, RunState, Schedule, ScheduledRun
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -59,3 +64,35 @@ def nightly_schedule(session: Session) -> Schedule:
     if dag is None:
         return Schedule(runs)
     return Schedule(runs, dag.next_dagrun_create_after, bool(dag.is_paused))
+
+
+def approval_requests(session: Session) -> tuple[ApprovalRequest, ...]:
+    """Return the requests for approval of the nightly DAG, the newest first; those of cleared tasks too."""
+    tables = (
+        (HITLDetail, HITLDetail.ti_id == TaskInstance.id, TaskInstance),
+        (
+            HITLDetailHistory,
+            HITLDetailHistory.ti_history_id == TaskInstanceHistory.task_instance_id,
+            TaskInstanceHistory,
+        ),
+    )
+    found: list[Any] = []
+    for detail, of_task, task in tables:
+        chosen = select(detail, task.run_id, task.trigger_timeout).join(task, of_task)
+        chosen = chosen.where(task.dag_id == NIGHTLY, task.task_id == APPROVAL_TASK)
+        found += session.execute(chosen.order_by(detail.created_at.desc()).limit(NEWEST)).all()
+    requests = (_request(*each) for each in found)
+    return tuple(sorted(requests, key=lambda each: each.asked, reverse=True))
+
+
+def _request(detail: HITLDetail | HITLDetailHistory, run_id: str, expires: datetime | None) -> ApprovalRequest:
+    return ApprovalRequest(
+        run=dag_run_name(NIGHTLY, run_id),
+        path=f"/dags/{NIGHTLY}/runs/{quote(run_id, safe='')}/tasks/{APPROVAL_TASK}/required_actions",
+        asked=detail.created_at,
+        expires=expires and expires.replace(tzinfo=UTC),  # the column of cleared tasks has no zone
+        answered=detail.responded_at,
+        answer=", ".join(detail.chosen_options or ()) if detail.responded_at else "",
+        user=detail.responded_by_user_name,
+        note=(detail.params_input or {}).get("note") or "",
+    )

@@ -9,7 +9,7 @@ import random
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -319,9 +319,14 @@ def test_tonight_shows_what_airflow_knows_of_runs_that_left_nothing(client, airf
     from airflow.models.dag import DagModel
     from airflow.models.dag_version import DagVersion
     from airflow.models.dagrun import DagRun
+    from airflow.models.hitl import HITLDetail
+    from airflow.models.hitl_history import HITLDetailHistory
     from airflow.models.taskinstance import TaskInstance
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
     from airflow.utils.session import create_session
     from sqlalchemy import delete, insert
+
+    from vpoc_airflow.scheduled_runs import approval_requests
 
     def run(run_id, day, state):
         at = datetime(2026, 5, day, 22, 30, tzinfo=UTC)
@@ -359,12 +364,26 @@ def test_tonight_shows_what_airflow_knows_of_runs_that_left_nothing(client, airf
             for of, task, state in states
         ]
         session.execute(insert(TaskInstance.__table__), tasks)
+        at = datetime(2026, 5, 14, 23, 30, tzinfo=UTC)
+        asked = {"subject": "?", "options": ["Approve", "Reject"], "params": {}, "created_at": at}
+        answered = {"responded_at": at + timedelta(hours=1), "responded_by": {"id": "1", "name": "anna"}}
+        answered |= {"chosen_options": ["Approve"], "params_input": {"note": "covered"}}
+        session.execute(insert(HITLDetail.__table__), [{"ti_id": tasks[-1]["id"], "params_input": {}, **asked}])
+        before = {"task_instance_id": uuid4(), "try_number": 1, "map_index": -1, "pool_slots": 1}
+        before |= {name: tasks[-1][name] for name in ("dag_id", "run_id", "task_id", "pool")}
+        session.execute(insert(TaskInstanceHistory.__table__), [before])
+        cleared = {"ti_history_id": before["task_instance_id"], **asked, **answered}
+        session.execute(insert(HITLDetailHistory.__table__), [cleared])
         dag = session.get(DagModel, "vpoc_nightly")
         dag.is_paused, dag.next_dagrun_create_after = False, datetime(2026, 5, 18, 22, 30, tzinfo=UTC)
     try:
         page = client.get("/").text
+        with create_session() as session:
+            waiting, cleared = sorted(approval_requests(session), key=lambda each: each.answer)
     finally:
         with create_session() as session:
+            for table in (HITLDetail, HITLDetailHistory, TaskInstanceHistory):
+                session.execute(delete(table))
             session.execute(delete(TaskInstance))
             session.execute(delete(DagRun))
             session.execute(delete(DagVersion).where(DagVersion.id == version))
@@ -375,6 +394,10 @@ def test_tonight_shows_what_airflow_knows_of_runs_that_left_nothing(client, airf
     assert "queued" in page
     assert "Mon 2026-05-18 17:30 CDT" in page
     assert "Answer the request for approval of run vpoc_nightly--open" in page
+    assert waiting.path == "/dags/vpoc_nightly/runs/open/tasks/approve/required_actions"
+    assert (waiting.run.partition("--")[0], waiting.asked, waiting.answered) == ("vpoc_nightly", at, None)
+    assert (cleared.answer, cleared.user, cleared.note) == ("Approve", "anna", "covered")
+    assert cleared.answered == at + timedelta(hours=1)
 
 
 def record_failure(lake, run, name, **record):

@@ -1,4 +1,4 @@
-"""What the scheduler knows of runs, as the pages need it; the web server fills it in."""
+"""What the scheduler knows of runs and of requests for approval, as the pages need it; the web server fills it in."""
 
 from __future__ import annotations
 
@@ -34,6 +34,30 @@ class ScheduledRun:
     failed: tuple[str, ...] = ()
     skipped: bool = False
     waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """A request for approval of a nightly run.
+
+    Attributes:
+        run: name of the run's folder in the lake.
+        path: path of the scheduler's page where a person answers it.
+        asked, expires: when it was made, and when it expires (UTC); None: it is not known.
+        answered: when it was answered, or expired; None: it is open.
+        answer: chosen option; "" while it is open.
+        user: who answered; None while it is open, and if nobody answered in time.
+        note: remark of the person.
+    """
+
+    run: str
+    path: str
+    asked: datetime
+    expires: datetime | None = None
+    answered: datetime | None = None
+    answer: str = ""
+    user: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

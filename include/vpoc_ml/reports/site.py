@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from vpoc_ml.artifacts.gate_report import safe_name
 from vpoc_ml.errors import InputError
 from vpoc_ml.market.nights import CHICAGO
-from vpoc_ml.reports.schedule import Schedule
+from vpoc_ml.reports.schedule import ApprovalRequest, Schedule
 from vpoc_ml.reports.templating import render
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Site:
         registry: folder of the ledger and the models; None: it is not known.
         gates: names of the gates in the order in which they run.
         schedule: returns what the scheduler knows of the nightly runs; None where there is no scheduler.
+        approvals: returns the requests for approval that the scheduler knows, the newest first.
     """
 
     lake: Lake
@@ -104,6 +105,7 @@ class Site:
     registry: Path | None = None
     gates: tuple[str, ...] = ()
     schedule: Callable[[], Schedule | None] = lambda: None
+    approvals: Callable[[], tuple[ApprovalRequest, ...]] = tuple
 
     def url(self, path: str, **query: str | int | None) -> str:
         """Return the URL of a page of the same lake; fields that are None or "" are left out.

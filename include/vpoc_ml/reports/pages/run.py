@@ -40,7 +40,7 @@ def find_run(lake: Lake, dag_id: str, run_id: str) -> str | None:
 def run_page(site: Site, run: str | None) -> str:
     """Return the page of a run; None: a run that has not written anything yet."""
     if run is None:
-        empty: dict[str, Any] = {"run": None, "version": None, "failures": [], "training": None, "pages": []}
+        empty: dict[str, Any] = {"run": None, "decision": None, "failures": [], "training": None, "pages": []}
         return site.render("run.html", **empty, refresh_seconds=REFRESH_SECONDS)
     lake = site.lake
     files = lake.storage.written(layout.run_folder(run))
@@ -52,7 +52,7 @@ def run_page(site: Site, run: str | None) -> str:
     return site.render(
         "run.html",
         run=run,
-        version=None if stored is None else Decision.model_validate_json(stored).version,
+        decision=None if stored is None else Decision.model_validate_json(stored),
         failures=failed,
         training=training,
         pages=[*own, *shared_pages(dict.fromkeys([layout.DATA_DOCS_PAGE], site.now))] if own else [],

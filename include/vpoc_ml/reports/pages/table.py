@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vpoc_ml.reports.pages.approvals import ApprovalQuery, approval_page, approvals_page
 from vpoc_ml.reports.pages.contracts import ContractsQuery, contracts_page
 from vpoc_ml.reports.pages.distribution import DistributionQuery, distribution_page
 from vpoc_ml.reports.pages.failing_rows import RowsQuery, failing_rows_download
@@ -37,6 +38,8 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/gaps/ranges", RangesQuery, gap_ranges),
     Page("/quarantine", QuarantineQuery, quarantine_page),
     Page("/quarantine/rows", QuarantineDownload, quarantine_download),
+    Page("/approvals", Query, approvals_page, title="Approvals", dags=(NIGHTLY,)),
+    Page("/approvals/{run}", ApprovalQuery, approval_page, dags=(NIGHTLY,)),
     Page("/champion", ChampionQuery, champion_page, title="Champion"),
     Page("/models", Query, models_page, title="Models"),
     Page("/models/{version}", ModelQuery, model_page),

@@ -16,6 +16,7 @@ from vpoc_ml.reports.champions import ReigningChampion, ledger_entries, reigning
 from vpoc_ml.reports.inline_svg import Cell, Tone
 from vpoc_ml.reports.nights import all_nights
 from vpoc_ml.reports.outcomes import MEANINGS, STYLES, Kind, ShownNight, is_nightly, shown_nights
+from vpoc_ml.reports.pages.approvals import approval_url
 from vpoc_ml.reports.run_state import ADVICE, OTHER_ADVICE
 from vpoc_ml.reports.schedule import Schedule
 from vpoc_ml.reports.sentences import FADED, money
@@ -44,6 +45,7 @@ class Situation:
         now: the time, aware.
         nights: every night, newest first.
         last: the newest live night that was not skipped; None before the first.
+        waiting: the newest night whose candidate waits for approval; None without one.
         newest: the line with the newest bar; None before the first.
         champions: of each key.
         live: newest live record of a champion; None without one.
@@ -55,6 +57,7 @@ class Situation:
     now: datetime
     nights: Sequence[ShownNight]
     last: ShownNight | None
+    waiting: ShownNight | None
     newest: Night | None
     champions: tuple[ReigningChampion, ...]
     live: LiveRecord | None
@@ -80,6 +83,7 @@ def tonight_page(site: Site, query: TonightQuery) -> str:
         about=about,
         decision=decision_sentence(about.last),
         next_step=next_step(about),
+        answer_url=approval_url(site, about.waiting.run) if about.waiting else "",
         last_url=run_url(site, about.last) if about.last else "",
         bar_age=site.now - datetime.fromisoformat(about.newest.newest_bar or "") if about.newest else None,
         gates=[(gate, gate_cell(gate), gate_url(site, about.last, gate)) for gate in _gates(site, about.last)],
@@ -111,6 +115,7 @@ def situation(nights: Sequence[ShownNight], schedule: Schedule | None, site: Sit
         now=site.now,
         nights=nights,
         last=next((each for each in nights if each.kind not in ("skipped", "simulated")), None),
+        waiting=next((each for each in nights if each.kind == "waiting"), None),
         newest=max(with_bars, key=lambda night: datetime.fromisoformat(night.newest_bar or ""), default=None),
         champions=reigning_champions(entries),
         refused=refused_nights(entries, key) if key else 0,
@@ -142,11 +147,10 @@ def next_step(about: Situation) -> str:
     """Return in one sentence what a person should do, the most urgent thing first."""
     last, schedule = about.last, about.schedule
     night = last.night if last else None
-    waiting = next((each for each in about.nights if each.kind == "waiting"), None)
     if about.problem:
         return about.problem
-    if waiting is not None:
-        return f"Answer the request for approval of run {waiting.run}: Browse, Required Actions."
+    if about.waiting is not None:
+        return f"Answer the request for approval of run {about.waiting.run}."
     if schedule is not None and schedule.paused:
         return "Unpause the DAG vpoc_nightly: while it is paused no night starts."
     if last is None:
