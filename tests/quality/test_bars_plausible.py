@@ -14,7 +14,8 @@ from vpoc_ml.ingest.vix.vix_closes import read_vix
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import contract_sessions
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.quality.checks import ContractFacts, MarketFacts
+from vpoc_ml.quality.checks import ContractFacts, MarketFacts, Measurement
+from vpoc_ml.quality.measure import Profile
 from vpoc_ml.quality.rules import bars_gate
 
 ES = instrument("ES")
@@ -379,3 +380,25 @@ def test_a_halt_after_the_newest_bar_is_not_taken_off_twice(measured):
     traded = full.filter(~pl.col("ts").is_between(calendar["halt_start"][0], calendar["halt_end"][0], closed="left"))
     newest = traded.filter(pl.col("ts") < calendar["halt_start"][1])
     assert measured(newest, "ESH21", front=(first, contract.scheduled_roll)) == {}
+
+
+def test_single_bad_bars_of_the_first_contracts_are_quoted_and_no_others():
+    codes = [f"ES{month}25" for month in "HMUZ"] + ["ESH26"]
+    bar = datetime(2025, 1, 6, 15, tzinfo=UTC)
+    damaged = [
+        Profile(code, 1, pl.DataFrame(), [Measurement(code, "close", check, 1, 1, (bar,)) for check in ("jump", "nan")])
+        for code in codes
+    ]
+    damaged.insert(1, Profile("ESH24", 1, pl.DataFrame(), [Measurement("ESH24", "close", "jump", 0, 1)]))
+    asked = []
+
+    def quote(contract, timestamps):
+        asked.append((contract, *timestamps))
+        return [f"line of {contract}"]
+
+    found = [each for profile in bars_gate.with_source_lines(damaged, quote) for each in profile.measurements]
+    quoted = codes[: bars_gate.QUOTED_CONTRACTS]
+    assert asked == [(code, bar) for code in quoted]
+    assert [each.contract for each in found if each.note] == quoted
+    assert {each.check for each in found if each.note} == {"jump"}
+    assert [each.contract for each in found] == [each.contract for profile in damaged for each in profile.measurements]

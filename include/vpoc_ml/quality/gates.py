@@ -80,7 +80,7 @@ def validate_bars(
     config = config or QualityConfig()
     profiles = [bars_gate.measure(code, contracts[code], market, config.thresholds.max_gap_minutes) for code in codes]
     if quote is not None:
-        profiles = [bars_gate.with_source_lines(profile, quote) for profile in profiles]
+        profiles = bars_gate.with_source_lines(profiles, quote)
     measurements = [each for profile in profiles for each in profile.measurements]
     measurements += neighbours.measurements(daily, codes, level=market.equity_index)
     measurements.append(vix_dates.future(market.vix_closes, now))

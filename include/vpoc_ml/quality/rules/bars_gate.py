@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,6 +27,8 @@ from vpoc_ml.quality.rules import coverage, neighbours, plausibility, vix_dates
 
 VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
+QUOTED_CONTRACTS = 3
+"""Contracts whose single bad bars are quoted. More would cost a delivery with defects everywhere more than its ingest."""
 
 
 def columns(market: MarketFacts) -> list[Column]:
@@ -123,15 +126,24 @@ def measure(contract: str, facts: ContractFacts, market: MarketFacts, max_gap: i
     return measure_file(facts.path, contract, expected, measure_rows)
 
 
-def with_source_lines(profile: Profile, quote: Quote) -> Profile:
-    """Return the profile whose measurements of single bad bars quote those bars from the vendor's files."""
-    measurements = []
-    for each in profile.measurements:
-        if each.count and each.check in plausibility.SINGLE_BARS and not each.note:
-            timestamps = [first for first in each.first if isinstance(first, datetime)]
-            each = replace(each, note="; ".join(quote(each.contract, timestamps)))
-        measurements.append(each)
-    return replace(profile, measurements=measurements)
+def with_source_lines(profiles: Sequence[Profile], quote: Quote) -> list[Profile]:
+    """Return the profiles; those of the first contracts with single bad bars quote these bars from the vendor's files.
+
+    Each quoted contract costs another read of its delivered file: at most ``QUOTED_CONTRACTS`` are quoted.
+    """
+    quoted: set[str] = set()
+    found = []
+    for profile in profiles:
+        measurements = []
+        for each in profile.measurements:
+            bad = each.count and each.check in plausibility.SINGLE_BARS and not each.note
+            if bad and len(quoted | {profile.contract}) <= QUOTED_CONTRACTS:
+                quoted.add(profile.contract)
+                timestamps = [first for first in each.first if isinstance(first, datetime)]
+                each = replace(each, note="; ".join(quote(profile.contract, timestamps)))
+            measurements.append(each)
+        found.append(replace(profile, measurements=measurements))
+    return found
 
 
 def _row_rules(contract: str, tick_size: float) -> list[RowRule]:
