@@ -28,7 +28,7 @@ from vpoc_ml.quality.rules import coverage, neighbours, plausibility, vix_dates
 VIX_RANGE = (0.0, 150.0)
 TICK_TOLERANCE = 1e-6
 QUOTED_CONTRACTS = 3
-"""Contracts whose single bad bars are quoted. More would cost a delivery with defects everywhere more than its ingest."""
+"""Contracts whose single bad bars are quoted; each costs another read of its delivered file."""
 
 
 def columns(market: MarketFacts) -> list[Column]:
