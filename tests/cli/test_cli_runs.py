@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -140,3 +141,15 @@ def test_seeds_are_a_table_and_json_on_request(named):
 def test_summary_of_a_run_that_was_never_started_is_an_error(tmp_path):
     with pytest.raises(ArtifactError, match="nope: expected a started run"):
         pipeline.summarize(str(tmp_path), "nope")
+
+
+def test_an_approved_champion_scores_and_its_predictions_are_validated(monkeypatch):
+    called = []
+    for name in ("approve", "score", "gate_predictions"):
+        answer = SimpleNamespace(state="promoted")
+        monkeypatch.setattr(
+            pipeline, name, lambda *_, name=name, answer=answer: called.append(name) or answer, raising=False
+        )
+    monkeypatch.setattr(cli.output, "show_decision", lambda *_: None)
+    assert CliRunner().invoke(cli.app, ["approve", "night", "--as", "anna"]).exit_code == 0
+    assert called == ["approve", "score", "gate_predictions"]

@@ -493,7 +493,10 @@ def approve(
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Approve a candidate that waits: it is promoted and scores the newest bars; exit 1 if it is not promoted."""
+    """Approve a candidate that waits: it is promoted and scores the newest bars.
+
+    Exit 1 if it is not promoted, 3 if the gate on its predictions fails.
+    """
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
@@ -504,6 +507,7 @@ def approve(
     output.show_decision(decision, as_json)
     if decision.state != "promoted":
         raise typer.Exit(1)
+    pipeline.gate_predictions(lake, run)
 
 
 @app.command()
