@@ -186,3 +186,17 @@ def test_usual_range_and_median_name_rows_too(world):
     for check in ("soft", "beyond"):
         failure = next(each for each in verdict.failures if (each.column, each.check) == ("mom", check))
         assert rows.filter(column="mom", check=check).height == failure.count >= 150
+
+
+def test_the_gate_on_the_training_set_keeps_the_bars_around_a_bad_row(world, validated):
+    bad = world.training.with_columns(
+        rsi=pl.when(pl.int_range(pl.len()) == 30).then(float("nan")).otherwise("rsi").cast(pl.Float32)
+    )
+    validated("training_set", bad, name="night", bars={"ESH25": world.file("bars", world.bars)})
+    rows, around = (
+        pl.read_parquet(world.reports / layout.gate_table(table, "training-set", "night"))
+        for table in (layout.FAILING_ROWS, layout.FAILING_BARS)
+    )
+    at = world.bars["ts"].index_of(bad["ts"][30])
+    assert bad["ts"][30] in rows.filter(column="rsi")["ts"]
+    assert set(range(at - AROUND, at + AROUND + 1)) <= set(around["row"])

@@ -177,6 +177,7 @@ def gate_training_set(run: Run) -> GateResult:
         path,
         features=made.features,
         losses=made.losses,
+        bars={contract: run.lake.local(run.key("bars", contract)) for contract in run.plan().contracts},
         run=run.name,
         reports_dir=run.reports,
         now=run.started,

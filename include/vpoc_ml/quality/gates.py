@@ -120,7 +120,8 @@ def validate_sessions(
     profiles = [sessions_gate.measure(code, contracts[code], tick_size, value_area) for code in codes]
     measurements = [each for profile in profiles for each in profile.measurements]
     frames = [profile.frame for profile in profiles]
-    gate_input = GateInput("sessions", codes, sessions_gate.checks(config), measurements, frames, config.changed)
+    bars = {code: contracts[code].bars for code in codes}
+    gate_input = GateInput("sessions", codes, sessions_gate.checks(config), measurements, frames, config.changed, bars)
     return validate_and_store(gate_input, run, reports_dir, now)
 
 
@@ -185,6 +186,7 @@ def validate_training_set(
     calendar: pl.DataFrame,
     dataset: DatasetConfig | None = None,
     losses: Sequence[RowLoss] = (),
+    bars: Mapping[str, Path] | None = None,
     config: QualityThresholds | None = None,
 ) -> Verdict:
     """Validate the training set of a run.
@@ -198,6 +200,7 @@ def validate_training_set(
         calendar: Sessions around the splits (session, minutes), to count the embargo's sessions.
         dataset: Clip and embargo of the set.
         losses: Rows that warm-ups cost, by contract; none: no such check.
+        bars: Contract code -> its bar file, whose bars around defective rows are kept.
         config: Thresholds.
     """
     dataset, config = dataset or DatasetConfig(), config or QualityThresholds()
@@ -209,7 +212,7 @@ def validate_training_set(
         checks.append(training_set_gate.loss_check())
         measurements.append(training_set_gate.loss_measurement(losses))
     frames = [profile.frame for profile in profiles]
-    gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames, config.changed)
+    gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames, config.changed, bars or {})
     return validate_and_store(gate_input, run, reports_dir, now)
 
 
