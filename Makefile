@@ -14,6 +14,9 @@ PRESET ?= $(or $(RECIPE),nightly)
 PORT ?= 8080
 REPROCESS ?= none
 PARALLEL ?= 4
+COMPOSE ?= docker compose
+# settings with which preset smoke shows the planted signal
+DEMO_CONF := {"preset": "smoke", "overrides": {"training.epochs": 24, "model.hidden_dims": "32,32", "dataset.train_share": 0.5, "dataset.validation_share": 0.1}}
 # Processes of tests, each with whole files: two, more where a core stays free for what some tests start themselves.
 # Files in their order: the long ones with few tests would come last otherwise, one process waiting for the other.
 CORES := $(shell nproc 2>/dev/null || echo 2)
@@ -26,7 +29,8 @@ SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/features.md,$(wildcard docs/*.md))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page lock clean
+.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page lock clean env images \
+	cluster cluster-demo cluster-down cluster-test
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -89,6 +93,34 @@ lock: $(INSTALLED) ## requirements.txt and requirements-dev.txt from the .in fil
 		--no-emit-find-links --output-file $$lock $${lock%.txt}.in || exit 1; done
 	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
 	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' $(LOCKS)
+
+env: ## .env of a cluster: generated passwords and keys, for its owner only; refuses to overwrite
+	@PYTHONPATH=include $(PYTHON) -m vpoc_ops.cluster_env
+
+images: ## The container images [TORCH_INDEX= ROCM_TORCH_INDEX= BASE= ROCM_BASE=; docs/cluster.md]
+	DOCKER_BUILDKIT=1 docker build --target airflow -t vpoc-ml:airflow $(foreach name,BASE TORCH_INDEX,$(if $($(name)),--build-arg $(name)=$($(name)))) .
+	@if test -f .env && grep -q compose.cpu.yaml .env; then echo "No AMD GPU: no image rocm-worker."; else set -x; \
+		DOCKER_BUILDKIT=1 docker build --target rocm-worker -t vpoc-ml:rocm-worker $(foreach name,BASE ROCM_BASE,$(if $($(name)),--build-arg $(name)=$($(name)))) \
+		$(if $(ROCM_TORCH_INDEX),--build-arg TORCH_INDEX=$(ROCM_TORCH_INDEX)) .; fi
+
+cluster: ## Airflow with Celery, PostgreSQL, Redis, MLflow and a GPU worker in containers: builds, starts, waits
+	@test -f .env || $(MAKE) --no-print-directory env
+	@$(MAKE) --no-print-directory images
+	@mkdir -p data/raw
+	$(COMPOSE) up --detach --no-build --wait --wait-timeout 600
+	@. ./.env; echo "Airflow http://127.0.0.1:$$UI_PORT  MLflow http://127.0.0.1:$$MLFLOW_PORT"; \
+		echo "Log in as admin, operator, reviewer or viewer; .env has the passwords, such as ADMIN_PASSWORD."
+
+cluster-demo: ## A synthetic market into data/raw, if it is empty, and a nightly run on the running cluster
+	@test -n "$$(ls data/raw)" || docker run --rm --user "$$(id -u)" --volume "$(CURDIR)/data/raw:/raw" vpoc-ml:airflow \
+		vpoc-ml synth --out /raw --contracts 4 --mode linear
+	$(COMPOSE) exec -T scheduler airflow dags trigger vpoc_nightly --conf '$(DEMO_CONF)'
+
+cluster-down: ## Stops the cluster; its volumes stay
+	$(COMPOSE) down
+
+cluster-test: $(INSTALLED) ## Tests on a cluster of their own, from the images [T="-k faults"]
+	COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest tests/cluster -v $(T)
 
 clean: ## Removes caches and build outputs; data/, .venv and .airflow stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,75 @@
+"""``python3 -m vpoc_ops.cluster_env FILE``: writes the ``.env`` of a cluster once, with generated passwords and keys.
+
+Standard library only: it runs on a machine that has nothing but Python and Docker.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+GPU = Path("/dev/kfd")
+"""Device of the AMD kernel driver; absent: there is no AMD GPU."""
+CPU_FILES = "docker-compose.yaml:deploy/compose.cpu.yaml"
+PASSWORDS = (
+    "POSTGRES_PASSWORD",
+    "MLFLOW_DB_PASSWORD",
+    "REDIS_PASSWORD",
+    "ADMIN_PASSWORD",
+    "OPERATOR_PASSWORD",
+    "REVIEWER_PASSWORD",
+    "VIEWER_PASSWORD",
+)
+
+
+def settings(gpu: Path = GPU) -> dict[str, str]:
+    """Return the variables of a new cluster. ``gpu`` is the device whose absence selects the CPU override."""
+    values = {name: secrets.token_urlsafe(24) for name in PASSWORDS} | {
+        "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "API_SECRET_KEY": secrets.token_hex(32),
+        "JWT_SECRET": secrets.token_hex(32),
+        "UI_PORT": "8080",
+        "MLFLOW_PORT": "5000",
+        "VPOC_RAW": "./data/raw",
+        "WORKERS": "1",
+        "GPU_SLOTS": "1",
+    }
+    if gpu.exists():
+        render = sorted(Path("/dev/dri").glob("renderD*"))
+        groups = {"VIDEO_GID": gpu, "RENDER_GID": render[0] if render else gpu}
+        return values | {name: str(device.stat().st_gid) for name, device in groups.items()}
+    return values | {"COMPOSE_FILE": CPU_FILES}
+
+
+def write(path: Path, values: Mapping[str, str]) -> None:
+    """Write ``values`` to a new file that only its owner can read.
+
+    Raises:
+        FileExistsError: the file is there. Another password would lock the database's volume.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write("".join(f"{name}={value}\n" for name, value in values.items()))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the file that ``arguments`` names, by default ``.env``; return the exit code."""
+    path = Path(arguments[0] if arguments else ".env")
+    try:
+        write(path, settings())
+    except FileExistsError:
+        sys.stderr.write(
+            f"Expected no {path}; it is there and was kept. Its passwords belong to the volumes of the cluster."
+            " Move it away to make a new one.\n"
+        )
+        return 1
+    sys.stdout.write(f"{path}: written, mode 0600. Keep a copy: without it the volumes cannot be read.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

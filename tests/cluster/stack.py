@@ -1,0 +1,210 @@
+"""A cluster of its own for the tests: a Compose project with its own passwords, ports and volumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from vpoc_ops import cluster_env
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("docker-compose.yaml", "deploy/compose.cpu.yaml", "tests/cluster/compose.test.yaml")
+PROJECT = "vpoc-ml-test"
+SERVICES = {
+    "api-server": 1,
+    "dag-processor": 1,
+    "mlflow": 1,
+    "postgres": 1,
+    "redis": 1,
+    "scheduler": 1,
+    "triggerer": 1,
+    "worker": 2,
+    "worker-rocm": 1,
+}
+"""Services that run, and how many containers each has."""
+ENDED = ("success", "failed")
+
+
+class Stack:
+    """The cluster, as Compose and as REST.
+
+    Attributes:
+        values: variables of its ``.env``.
+        url: address of the API server.
+        mlflow: address of MLflow.
+    """
+
+    def __init__(self, folder: Path, raw: Path) -> None:
+        self.values = cluster_env.settings(gpu=folder / "no-gpu") | {
+            "COMPOSE_FILE": ":".join(FILES),
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "VPOC_RAW": str(raw),
+            "WORKERS": str(SERVICES["worker"]),
+            "UI_PORT": str(free_port()),
+            "MLFLOW_PORT": str(free_port()),
+        }
+        self.env_file = folder / ".env"
+        cluster_env.write(self.env_file, self.values)
+        self.url = f"http://127.0.0.1:{self.values['UI_PORT']}"
+        self.mlflow = f"http://127.0.0.1:{self.values['MLFLOW_PORT']}"
+        self.tokens: dict[str, str] = {}
+
+    def compose(self, *words: str, timeout: float = 600) -> str:
+        """Run Docker Compose on the cluster and return what it prints; a failure shows its errors."""
+        command = [*shlex.split(os.environ.get("COMPOSE", "docker compose")), "--env-file", str(self.env_file), *words]
+        return run(command, timeout)
+
+    def start(self) -> float:
+        """Start everything and wait until it is healthy; return the seconds that took."""
+        begin = time.monotonic()
+        self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "480")
+        return time.monotonic() - begin
+
+    def stop(self) -> None:
+        """Remove containers, networks and volumes."""
+        self.compose("down", "--volumes", "--timeout", "5")
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of the running containers of a service."""
+        return self.compose("ps", "--quiet", service).split()
+
+    def inside(self, service: str, command: str, index: int = 0) -> str:
+        """Run a shell command in a container of a service and return what it prints."""
+        return run(["docker", "exec", self.containers(service)[index], "sh", "-c", command], 600)
+
+    def beside(self, service: str, command: str) -> subprocess.Popen[bytes]:
+        """Start a shell command in the first container of a service and return it while it runs."""
+        return subprocess.Popen(["docker", "exec", self.containers(service)[0], "sh", "-c", command])
+
+    def kill(self, service: str, index: int = 0) -> None:
+        """Kill every process of a container, as a crash does; its restart policy starts it again."""
+        container = self.containers(service)[index]
+        subprocess.run(["docker", "exec", container, "sh", "-c", "kill -9 -1"], check=False, capture_output=True)
+
+    def wait_healthy(self, service: str, timeout: float = 240) -> float:
+        """Wait until every container of a service is healthy; return the seconds that took."""
+        template = "{{.State.Status}} {{.State.Health.Status}}"
+
+        def healthy() -> bool:
+            ids = self.containers(service)
+            states = [run(["docker", "inspect", "--format", template, each], 60).strip() for each in ids]
+            return len(states) == SERVICES[service] and set(states) == {"running healthy"}
+
+        return wait_until(healthy, timeout, f"{service} healthy")
+
+    def call(self, method: str, path: str, body: Any = None, user: str = "admin") -> httpx.Response:
+        """Send a request as one of the users, or as nobody (empty name)."""
+        headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
+        return httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
+
+    def token(self, user: str) -> str:
+        """Return the token of a user; logs in once."""
+        if user not in self.tokens:
+            login = {"username": user, "password": self.values[f"{user.upper()}_PASSWORD"]}
+            answer = httpx.post(f"{self.url}/auth/token", json=login, timeout=60)
+            answer.raise_for_status()
+            self.tokens[user] = answer.json()["access_token"]
+        return self.tokens[user]
+
+    def get(self, path: str) -> Any:
+        """Return the JSON at a path; an API server that is away is called again for a minute."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                answer = self.call("GET", path)
+                if answer.status_code < 500:
+                    answer.raise_for_status()
+                    return answer.json()
+            except httpx.TransportError:
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Expected {path} to answer within a minute.")
+            time.sleep(1)
+
+    def trigger(self, dag: str, conf: dict[str, Any], key: str | None = None) -> str:
+        """Start a run and return its id."""
+        body = {"logical_date": None, "conf": conf} | ({"partition_key": key} if key else {})
+        answer = self.call("POST", f"/api/v2/dags/{dag}/dagRuns", body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["dag_run_id"])
+
+    def run(self, dag: str, run_id: str) -> dict[str, Any]:
+        """Return a run."""
+        found: dict[str, Any] = self.get(f"/api/v2/dags/{dag}/dagRuns/{quote(run_id, safe='')}")
+        return found
+
+    def tasks(self, dag: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=200"
+        found: list[dict[str, Any]] = self.get(path)["task_instances"]
+        return found
+
+    def task(self, dag: str, run_id: str, name: str) -> dict[str, Any]:
+        """Return the only instance of a task."""
+        (found,) = [each for each in self.tasks(dag, run_id) if each["task_id"] == name]
+        return found
+
+    def log(self, dag: str, run_id: str, task: str, attempt: int) -> str:
+        """Return the log of one try of a task, as the UI reads it."""
+        run_path = f"/api/v2/dags/{dag}/dagRuns/{quote(run_id, safe='')}"
+        content = self.get(f"{run_path}/taskInstances/{task}/logs/{attempt}?map_index=-1&full_content=true")["content"]
+        return "\n".join(json.dumps(line) for line in content)
+
+    def wait(self, dag: str, run_ids: Sequence[str], timeout: float) -> list[str]:
+        """Wait until runs have ended; return their states."""
+        wait_until(lambda: all(self.run(dag, each)["state"] in ENDED for each in run_ids), timeout, f"{dag} ended", 2)
+        return [self.run(dag, each)["state"] for each in run_ids]
+
+    def failures(self, dag: str, run_id: str) -> str:
+        """Return the end of the log of each failed task of a run."""
+        failed = [each for each in self.tasks(dag, run_id) if each["state"] == "failed"]
+        return "\n".join(
+            f"{each['task_id']}\n{self.log(dag, run_id, each['task_id'], each['try_number'])[-4000:]}"
+            for each in failed
+            if each["map_index"] == -1
+        )
+
+
+def run(command: Sequence[str], timeout: float) -> str:
+    """Run a command in the project's folder and return its output.
+
+    Raises:
+        RuntimeError: it fails; the message has what it printed.
+    """
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    if done.returncode:
+        raise RuntimeError(
+            f"{shlex.join(command)}: exit code {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-8000:]}"
+        )
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, what: str, pause: float = 1) -> float:
+    """Wait for a condition; return the seconds that took.
+
+    Raises:
+        TimeoutError: it is not true in time.
+    """
+    begin = time.monotonic()
+    while not condition():
+        if time.monotonic() - begin > timeout:
+            raise TimeoutError(f"Expected {what} within {timeout:.0f} s.")
+        time.sleep(pause)
+    return time.monotonic() - begin
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,151 @@
+"""A running cluster: who may do what, where the work is done, and that it computes what the command line computes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+
+from vpoc_ops import cluster_env
+
+from .conftest import SETTINGS
+from .stack import SERVICES, run
+
+CLI = "/tmp/cli"
+LOOPBACK = "127.0.0.1"
+APPROVAL = "/api/v2/dags/vpoc_nightly/dagRuns/none/taskInstances/approve/-1/hitlDetails"
+
+
+@pytest.fixture(scope="module")
+def containers(stack):
+    """What Docker says of every running container, by service."""
+    ids = {service: stack.containers(service) for service in SERVICES}
+    return {service: json.loads(run(["docker", "inspect", *found], 60)) for service, found in ids.items()}
+
+
+def test_every_container_is_healthy(containers):
+    states = {service: [each["State"]["Health"]["Status"] for each in found] for service, found in containers.items()}
+    assert states == {service: ["healthy"] * count for service, count in SERVICES.items()}
+
+
+def test_ports_are_open_on_the_loopback_interface_only(containers):
+    bound = {}
+    for service, found in containers.items():
+        for each in found:
+            for port, places in (each["HostConfig"]["PortBindings"] or {}).items():
+                bound[service, port] = {place["HostIp"] for place in places}
+    assert bound == {("api-server", "8080/tcp"): {LOOPBACK}, ("mlflow", "5000/tcp"): {LOOPBACK}}
+
+
+def test_no_process_runs_as_root_or_has_a_capability(stack):
+    for service in SERVICES:
+        found = stack.inside(service, "id -u; grep -h CapEff /proc/[0-9]*/status | sort -u").split()
+        assert found[0] != "0", service
+        assert set(found[1:]) == {"CapEff:", "0000000000000000"}, service
+
+
+def test_no_secret_is_in_an_image_or_a_process_list(stack, containers):
+    secrets = [value for name, value in stack.values.items() if name.endswith(("PASSWORD", "KEY", "SECRET"))]
+    images = {each["Image"] for found in containers.values() for each in found}
+    shown = run(["docker", "inspect", *images], 60)
+    shown += "".join(run(["docker", "history", "--no-trunc", image], 60) for image in images)
+    for service in SERVICES:
+        shown += stack.inside(service, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+    assert len(secrets) == len(cluster_env.PASSWORDS) + 3
+    assert not [secret for secret in secrets if secret in shown]
+
+
+def test_pages_need_a_login(stack):
+    for path in ("/vpoc-reports/", "/api/v2/dags"):
+        assert stack.call("GET", path, user="").status_code == 401, path
+        assert stack.call("GET", path, user="viewer").status_code == 200, path
+    assert httpx.get(f"{stack.mlflow}/health", timeout=30).status_code == 200
+    rebound = httpx.get(f"{stack.mlflow}/health", headers={"Host": "evil.example"}, timeout=30)
+    other = httpx.get(
+        f"{stack.mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": "evil.example"}
+    )
+    assert 403 in (rebound.status_code, other.status_code)
+
+
+@pytest.mark.parametrize(
+    ("user", "trigger", "approve"), [("viewer", 403, 403), ("reviewer", 403, 404), ("operator", 200, 404)]
+)
+def test_each_role_may_do_its_part_only(stack, user, trigger, approve):
+    body = {"logical_date": None, "conf": {"reason": "role test", "version": 99}}
+    assert stack.call("POST", "/api/v2/dags/vpoc_champion/dagRuns", body, user).status_code == trigger
+    answer = stack.call("PATCH", APPROVAL, {"chosen_options": ["Approve"], "params_input": {}}, user)
+    assert answer.status_code == approve, answer.text
+
+
+def test_four_contracts_are_built_at_once_by_two_workers(stack, took):
+    body = {
+        "dag_id": "vpoc_contracts",
+        "from_date": "2023-01-01T00:00:00Z",
+        "to_date": "2023-12-31T00:00:00Z",
+        "dag_run_conf": {"preset": "smoke"},
+        "max_active_runs": 4,
+    }
+    answer = stack.call("POST", "/api/v2/backfills", body)
+    assert answer.status_code == 200, answer.text
+    runs = stack.get("/api/v2/dags/vpoc_contracts/dagRuns?run_type=backfill")["dag_runs"]
+    assert sorted(each["partition_key"] for each in runs) == ["ESH23", "ESM23", "ESU23", "ESZ23"]
+    ids = [each["dag_run_id"] for each in runs]
+    states = stack.wait("vpoc_contracts", ids, 600)
+    assert states == ["success"] * 4, "\n".join(stack.failures("vpoc_contracts", each) for each in ids)
+    tasks = [task for each in ids for task in stack.tasks("vpoc_contracts", each)]
+    assert len({task["hostname"] for task in tasks if task["hostname"]}) == 2
+    spans = sorted((task["start_date"], task["end_date"]) for task in tasks if task["start_date"])
+    assert any(later < end for (_, end), (later, _) in pairwise(spans))
+    begin, end = (datetime.fromisoformat(text) for text in (spans[0][0], max(end for _, end in spans)))
+    took("backfill of four contracts", (end - begin).total_seconds())
+
+
+def test_a_night_trains_on_the_gpu_worker_and_promotes(stack, night):
+    train = stack.task("vpoc_nightly", night, "train")
+    assert (train["queue"], train["pool"]) == ("rocm", "gpu")
+    assert train["hostname"] == stack.inside("worker-rocm", "hostname").strip()
+    assert stack.task("vpoc_nightly", night, "evaluate")["hostname"] != train["hostname"]
+    log = stack.log("vpoc_nightly", night, "train", train["try_number"])
+    assert "epoch 24" in log.lower(), log[-3000:]
+    path = f"/api/v2/dags/vpoc_nightly/dagRuns/{night}/taskInstances/promote/xcomEntries/return_value"
+    promoted = stack.get(path)["value"]
+    promoted = json.loads(promoted) if isinstance(promoted, str) else promoted
+    assert promoted["promote"] is True, promoted
+    versions = httpx.get(f"{stack.mlflow}/api/2.0/mlflow/model-versions/search", timeout=30).json()["model_versions"]
+    assert len(versions) == 1
+
+
+def test_no_kernel_was_compiled_by_a_task(stack, night):
+    for service, count in SERVICES.items():
+        for container in stack.containers(service) if service.startswith("worker") else []:
+            assert "numba" not in run(["docker", "diff", container], 60), (service, count)
+
+
+def test_the_artifacts_are_the_bytes_of_the_command_line(stack, night):
+    stack.inside("worker", on_command_line("cli", SETTINGS))
+    assert digests(stack, CLI, "cli") == digests(stack, "/lake", newest_run(stack))
+
+
+def on_command_line(name, settings):
+    """Return the command of a run without Airflow, in a lake of its own inside the container."""
+    options = " ".join(f"-o {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
+    run_command = f"vpoc-ml run {name} --lake {CLI} --raw /lake/raw --preset smoke {options}"
+    return f"unset MLFLOW_TRACKING_URI; VPOC_REGISTRY={CLI}/registry {run_command} > /tmp/{name}.log 2>&1"
+
+
+def newest_run(stack):
+    """Return the folder of the newest nightly run."""
+    return stack.inside("worker", "ls -1 /lake/runs | grep nightly | tail -n 1").strip()
+
+
+def digests(stack, lake, name):
+    """Return the SHA-256 of what a run has left, by file."""
+    script = shlex.quote((Path(__file__).parent / "digests.py").read_text())
+    found = json.loads(stack.inside("worker", f"printf %s {script} | python - {lake} {shlex.quote(name)}"))
+    assert len(found) > 20
+    return found

@@ -1,0 +1,106 @@
+"""The files of a cluster: generated secrets, what Compose publishes and demands, health checks."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vpoc_ops import cluster_env, cluster_init, health
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = (ROOT / "docker-compose.yaml").read_text()
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with Compose's own tags."""
+
+
+Loader.add_multi_constructor("!", lambda loader, tag, node: loader.construct_sequence(node))
+
+
+def test_env_is_for_its_owner_and_never_overwritten(tmp_path, capsys):
+    path = tmp_path / ".env"
+    assert cluster_env.main([str(path)]) == 0
+    content = path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert cluster_env.main([str(path)]) == 1
+    assert "was kept" in capsys.readouterr().err
+    assert path.read_text() == content
+
+
+def test_every_secret_is_generated_anew_and_long():
+    first, second = cluster_env.settings(), cluster_env.settings()
+    secrets = [*cluster_env.PASSWORDS, "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET"]
+    assert len({values[name] for values in (first, second) for name in secrets}) == 2 * len(secrets)
+    assert all(len(first[name]) >= 32 for name in secrets)
+
+
+def test_compose_demands_what_env_has_and_has_no_default_secret():
+    demanded = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
+    assert demanded == {*cluster_env.PASSWORDS, "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET"}
+    defaults = re.findall(r"\$\{(\w*(?:PASSWORD|KEY|SECRET)\w*):-([^}]*)\}", COMPOSE)
+    assert {value for _, value in defaults} == {""}
+    assert {f"{name.upper()}_PASSWORD" for name in cluster_init.USERS} <= demanded
+
+
+def test_without_an_amd_gpu_the_override_is_chosen(tmp_path):
+    absent, present = tmp_path / "absent", tmp_path / "kfd"
+    present.touch()
+    files = cluster_env.settings(absent)["COMPOSE_FILE"].split(":")
+    assert all((ROOT / name).is_file() for name in files)
+    assert "COMPOSE_FILE" not in cluster_env.settings(present)
+    assert cluster_env.settings(present)["VIDEO_GID"] == str(present.stat().st_gid)
+    assert yaml.load((ROOT / files[1]).read_text(), Loader)["services"].keys() == {"worker-rocm"}
+
+
+def test_services_publish_on_loopback_restart_stop_in_time_and_are_bounded():
+    services = yaml.load(COMPOSE, Loader)["services"]
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert service["restart"] == ("no" if name == "init" else "unless-stopped"), name
+        assert service["logging"]["options"]["max-size"], name
+        assert service["mem_limit"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "healthcheck" in service or name in ("init", "s3"), name
+    assert services["worker"]["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite")
+
+
+@pytest.fixture
+def server():
+    """An API server whose DAG processor is healthy and whose triggerer is not; yields the variables of a container."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/api/v2/monitor/health" else 404)
+            self.end_headers()
+            report = {"dag_processor": {"status": "healthy"}, "triggerer": {"status": None}}
+            self.wfile.write(json.dumps(report).encode())
+
+        def log_message(self, *words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{running.server_port}/execution/"}
+        running.shutdown()
+
+
+def test_health_is_what_the_api_server_reports(server, monkeypatch, capsys):
+    monkeypatch.setattr(health.os, "environ", server)
+    assert health.main(["dag-processor"]) == 0
+    assert health.main(["triggerer"]) == 1
+    assert "found None" in capsys.readouterr().err
+
+
+def test_a_part_that_does_not_answer_is_unhealthy(monkeypatch, capsys):
+    monkeypatch.setitem(health.OWN, "scheduler", "http://127.0.0.1:9/health")
+    assert health.main(["scheduler"]) == 1
+    assert "no answer" in capsys.readouterr().err
+    assert health.main(["nothing"]) == 2
