@@ -12,6 +12,7 @@ $(warning RECIPE= is now called PRESET=. The next release ignores RECIPE=)
 endif
 PRESET ?= $(or $(RECIPE),nightly)
 PORT ?= 8080
+MLFLOW_PORT ?= 5000
 REPROCESS ?= none
 PARALLEL ?= 4
 COMPOSE ?= docker compose
@@ -65,8 +66,8 @@ lint: $(INSTALLED) ## ruff, mypy --strict, the order of the layers, the prose of
 	$(BIN)/lint-imports
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 
-up: $(INSTALLED) ## Airflow on 127.0.0.1: API server, scheduler, DAG processor, triggerer [PORT=8080 LAKE=]
-	@$(BIN)/python -m vpoc_ops.supervisor up --port $(PORT) $(if $(LAKE),--lake "$(LAKE)")
+up: $(INSTALLED) ## Airflow on 127.0.0.1 (API server, scheduler, DAG processor, triggerer) and MLflow's UI [PORT=8080 MLFLOW_PORT=5000 LAKE=]
+	@$(BIN)/python -m vpoc_ops.supervisor up --port $(PORT) --mlflow-port $(MLFLOW_PORT) $(if $(LAKE),--lake "$(LAKE)")
 
 down: $(INSTALLED) ## Stops what `make up` started
 	@$(BIN)/python -m vpoc_ops.supervisor down

@@ -40,6 +40,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vpoc_airflow.scheduled_runs import approval_requests, nightly_schedule
+from vpoc_ml import environment
 from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ConfigError, VpocError
 from vpoc_ml.lake.storage import LocalStorage
@@ -218,6 +219,7 @@ def _site(request: Request, name: str, path: str = "") -> Site:
         registry=_registry(found[name]),
         gates=GATES,
         schedule=_schedule if not name else lambda: None,
+        mlflow=(environment.read(environment.MLFLOW_URL) or "").rstrip("/") if not name else "",
         approvals=_approvals if not name else tuple,
     )
 

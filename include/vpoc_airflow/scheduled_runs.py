@@ -82,14 +82,14 @@ def approval_requests(session: Session) -> tuple[ApprovalRequest, ...]:
         chosen = chosen.where(task.dag_id == NIGHTLY, task.task_id == APPROVAL_TASK)
         found += session.execute(chosen.order_by(detail.created_at.desc()).limit(NEWEST)).all()
     requests = (_request(*each) for each in found)
-    return tuple(sorted(requests, key=lambda each: each.asked, reverse=True))
+    return tuple(sorted(requests, key=lambda each: each.requested, reverse=True))
 
 
 def _request(detail: HITLDetail | HITLDetailHistory, run_id: str, expires: datetime | None) -> ApprovalRequest:
     return ApprovalRequest(
         run=dag_run_name(NIGHTLY, run_id),
         path=f"/dags/{NIGHTLY}/runs/{quote(run_id, safe='')}/tasks/{APPROVAL_TASK}/required_actions",
-        asked=detail.created_at,
+        requested=detail.created_at,
         expires=expires and expires.replace(tzinfo=UTC),  # the column of cleared tasks has no zone
         answered=detail.responded_at,
         answer=", ".join(detail.chosen_options or ()) if detail.responded_at else "",

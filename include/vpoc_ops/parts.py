@@ -1,4 +1,4 @@
-"""The processes of Airflow's four parts: what is stored of them, which live, how they start, get ready and end.
+"""The processes of Airflow's four parts and of MLflow's server: what is stored, which live, how they start and end.
 
 A home's ``parts.json`` names the main process of each part. A process belongs to the home if it is in the session of
 one of these, or if its environment carries ``VPOC_SUPERVISED_HOME``. Neither sign is enough: a process that sets its
@@ -22,7 +22,7 @@ import psutil
 from airflow_client.client import HealthInfoResponse
 from pydantic import BaseModel, ConfigDict
 
-from vpoc_ml.environment import INSTRUMENT, PROJECT, SUPERVISED_HOME
+from vpoc_ml.environment import INSTRUMENT, MLFLOW_URL, PROJECT, SUPERVISED_HOME
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ops.airflow_home import PARTS_FILE, airflow_env, merged
 from vpoc_ops.client import Airflow, NotUpError, health
@@ -35,6 +35,8 @@ COMMANDS = {
 }
 """Each part and its words on Airflow's command line."""
 PARTS = tuple(COMMANDS)
+MLFLOW = "mlflow"
+"""Name of MLflow's server. It starts and ends with the parts; nothing waits for it."""
 
 
 class StartError(Exception):
@@ -47,6 +49,8 @@ class PartsState(BaseModel):
     Attributes:
         url: address of the API server.
         lake: lake that the parts work on.
+        mlflow: address of MLflow's UI; None: there is none.
+        mlflow_port: port of the server that was started for it; None: the UI belongs to another server.
         instrument: instrument of the DAGs, as ``VPOC_INSTRUMENT`` named it at the start; None: the default.
         boot: id of the machine's boot; process ids of another boot mean nothing.
         mains: id and creation time (seconds since 1970) of each part's main process.
@@ -56,9 +60,16 @@ class PartsState(BaseModel):
 
     url: str
     lake: str
+    mlflow: str | None = None
+    mlflow_port: int | None = None
     instrument: str | None = None
     boot: str
     mains: dict[str, tuple[int, float]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all that runs: the four parts and, where it was started here, MLflow's server."""
+        return PARTS if self.mlflow_port is None else (*PARTS, MLFLOW)
 
     @property
     def port(self) -> int:
@@ -100,10 +111,10 @@ def main_ids(home: Path) -> dict[str, int]:
     return state.main_ids() if state else {}
 
 
-def living(home: Path) -> list[str]:
-    """Return the names of the parts of ``home`` whose main process runs."""
+def living(home: Path, names: Iterable[str] = PARTS) -> list[str]:
+    """Return those of the names whose main process runs."""
     running, mains = {process.pid for process in supervised(home)}, main_ids(home)
-    return [name for name in PARTS if mains.get(name) in running]
+    return [name for name in names if mains.get(name) in running]
 
 
 def supervised(home: Path) -> list[psutil.Process]:
@@ -129,16 +140,18 @@ def session_of(process: psutil.Process) -> int | None:
 
 
 def spawn_parts(home: Path, names: Iterable[str], state: PartsState) -> dict[str, subprocess.Popen[bytes]]:
-    """Start the named parts, detached, and store their processes beside those in ``state``."""
+    """Start the named parts and ``MLFLOW``, detached, and store their processes beside those in ``state``."""
     marked = environment_of(home, state) | {SUPERVISED_HOME: str(home)}
-    started = {name: spawn(COMMANDS[name], marked, log_of(home, name)) for name in names}
+    commands = {name: ("airflow", *words) for name, words in COMMANDS.items()}
+    commands[MLFLOW] = ("vpoc_ops.mlflow_server", str(state.mlflow_port))
+    started = {name: spawn(commands[name], marked, log_of(home, name)) for name in names}
     mains = {name: (part.pid, psutil.Process(part.pid).create_time()) for name, part in started.items()}
     state.model_copy(update={"mains": state.mains | mains}).store(home)
     return started
 
 
 def spawn(command: tuple[str, ...], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start ``airflow`` with the words ``command`` as leader of a session of its own; output goes to ``log``.
+    """Start the Python module and its words in ``command`` as leader of a session of its own; output goes to ``log``.
 
     An earlier log is kept as ``<log>.1``: it shows why the part ended.
     """
@@ -146,7 +159,7 @@ def spawn(command: tuple[str, ...], environment: dict[str, str], log: Path) -> s
         log.replace(log.with_name(f"{log.name}.1"))
     with log.open("w") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "airflow", *command],
+            [sys.executable, "-m", *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -182,7 +195,7 @@ def environment_of(home: Path, state: PartsState | None = None) -> dict[str, str
     state = state or stored_state(home)
     if state is None:
         raise StartError(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
-    named = {INSTRUMENT: state.instrument} if state.instrument else {}
+    named = {name: value for name, value in ((INSTRUMENT, state.instrument), (MLFLOW_URL, state.mlflow)) if value}
     return merged(airflow_env(home, state.lake, port=state.port) | shared_secrets(home) | named)
 
 

@@ -1,4 +1,4 @@
-"""``python -m vpoc_ops.supervisor up|down|airflow|alert-test``: Airflow's four parts on the loopback interface.
+"""``python -m vpoc_ops.supervisor up|down|airflow|alert-test``: Airflow's four parts and MLflow's UI on the loopback.
 
 Airflow's own ``standalone`` leaves its children running after SIGTERM and opens log servers on every interface. Here
 each part is started and stopped by itself, and ``down`` leaves no process behind. ``airflow`` is Airflow's own command
@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -28,7 +28,10 @@ from vpoc_ops import command_line, parts
 from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE, UP_HOME, airflow_env, merged
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
 from vpoc_ops.command_line import HomeOption
-from vpoc_ops.parts import PARTS, PartsState, StartError
+from vpoc_ops.parts import MLFLOW, PARTS, PartsState, StartError
+
+MLFLOW_PORT, MOST_PORTS = 5000, 20
+"""Port of MLflow's UI, and how many are tried from there on."""
 
 console = Console(soft_wrap=True, highlight=False)
 app = command_line.new_app(__doc__)
@@ -39,11 +42,14 @@ def up_command(
     home: HomeOption = UP_HOME,
     lake: Annotated[str | None, typer.Option("--lake", envvar=environment.LAKE, help="A folder or a URL.")] = None,
     port: Annotated[int, typer.Option("--port", help="Port of the API server.")] = 8080,
+    mlflow_port: Annotated[
+        int, typer.Option("--mlflow-port", help="Port of MLflow's UI; a taken one: the next free one.")
+    ] = MLFLOW_PORT,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all parts must be healthy.")] = 180.0,
 ) -> None:
     """Start the parts that do not run; return once all are healthy and every DAG can be triggered."""
     try:
-        code = up(home.absolute(), lake, port, timeout)
+        code = up(home.absolute(), lake, port, timeout, mlflow_port)
     except StartError as error:
         console.print(f"[bold red]Airflow did not start.[/] {error}")
         code = 1
@@ -93,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command_line.run(app, arguments)
 
 
-def up(home: Path, lake: str | None, port: int, timeout: float) -> int:
+def up(home: Path, lake: str | None, port: int, timeout: float, mlflow_port: int = MLFLOW_PORT) -> int:
     """Start the parts that do not run, detached, and return once all are healthy and every DAG can be triggered.
 
     Running parts are left alone. If no part runs, processes that the last start left behind are stopped first.
@@ -103,6 +109,7 @@ def up(home: Path, lake: str | None, port: int, timeout: float) -> int:
         lake: folder or URL; None: the running parts' own, else the lake of this process's environment.
         port: port of the API server if no part runs yet.
         timeout: seconds until all parts must be healthy.
+        mlflow_port: port of MLflow's UI if no part runs yet; if it is taken, the next free one.
 
     Returns:
         The exit code: 0 all four parts run, 1 a part does not, 2 the running parts serve another lake than ``lake``.
@@ -124,18 +131,20 @@ def up(home: Path, lake: str | None, port: int, timeout: float) -> int:
     password = _new_password(home)
     lake = environment.lake_uri(lake)
     instrument = environment.read(environment.INSTRUMENT)
-    state = PartsState(url=f"http://127.0.0.1:{port}", lake=lake, instrument=instrument, boot=parts.boot_id())
+    state = PartsState(
+        url=f"http://127.0.0.1:{port}", lake=lake, instrument=instrument, boot=parts.boot_id(), **_mlflow(mlflow_port)
+    )
     prepare_database(home, state)
     state.store(home)
     try:
-        _start(home, PARTS, state, timeout - (time.monotonic() - begin))
+        _start(home, state.names, state, timeout - (time.monotonic() - begin))
     except BaseException:
         down(home)  # Ctrl-C too leaves no process behind
         raise
     login = f"admin / {password}" if password else f"admin, password in {home / PASSWORDS_FILE}"
     console.print(
         f"Airflow is up after {time.monotonic() - begin:.0f} s: {', '.join(PARTS)} run.\n{state.url}, lake {lake}\n"
-        f"login {login}\nlogs  {parts.log_of(home, PARTS[0]).parent}"
+        f"{_mlflow_line(home, state)}login {login}\nlogs  {parts.log_of(home, PARTS[0]).parent}"
     )
     return 0
 
@@ -150,7 +159,8 @@ def _complete(home: Path, state: PartsState, running: Sequence[str], lake: str |
         )
         return 2
     where, names = f"{state.url}, lake {state.lake}", ", ".join(running)
-    ended = [name for name in PARTS if name not in running]
+    alive = parts.living(home, state.names)
+    ended = [name for name in state.names if name not in alive]
     if ended:
         console.print(f"{names} run; {', '.join(ended)} ended and will be started again; {where}.")
         parts.end_parts(home, ended)  # what the ended parts have left behind
@@ -172,19 +182,21 @@ def _complete(home: Path, state: PartsState, running: Sequence[str], lake: str |
     if ended:
         log = parts.log_of(home, "PART")
         console.print(f"Airflow is up: {', '.join(PARTS)} run; {where}. The log of an ended part: {log}.1")
+        console.print(_mlflow_line(home, state), end="")
     else:
-        console.print(f"Already up: {names} run; {where}. `make down` stops them.")
+        console.print(f"Already up: {names} run; {where}. `make down` stops them.\n{_mlflow_line(home, state)}", end="")
     return 0
 
 
 def _start(home: Path, names: Sequence[str], state: PartsState, timeout: float) -> None:
-    """Start the named parts; wait until all four are healthy and every DAG was read.
+    """Start what is named; wait until all four parts are healthy and every DAG was read. MLflow is not waited for.
 
     Raises:
         StartError: a part ended or is not healthy in time, or a DAG does not import or was not read in time.
     """
     since, deadline = datetime.now(UTC), time.monotonic() + timeout
-    started = parts.spawn_parts(home, names, state)
+    spawned = parts.spawn_parts(home, names, state)
+    started = {name: process for name, process in spawned.items() if name != MLFLOW}
     try:
         parts.wait_until_healthy(home, state.url, started, since, timeout)
         if "dag-processor" in started:
@@ -223,13 +235,40 @@ def down(home: Path, grace: float = 20.0) -> int:
     return 0
 
 
+def _mlflow(port: int) -> dict[str, Any]:
+    """Return the fields of the state about MLflow: with ``MLFLOW_TRACKING_URI`` there is a server already."""
+    named, tracking = environment.read(environment.MLFLOW_URL), os.environ.get("MLFLOW_TRACKING_URI")
+    if tracking:
+        return {"mlflow": named or (tracking if tracking.startswith("http") else None)}
+    free = next((each for each in range(port, port + MOST_PORTS) if _taken(each) is None), port)
+    return {"mlflow": f"http://127.0.0.1:{free}", "mlflow_port": free}
+
+
+def _mlflow_line(home: Path, state: PartsState) -> str:
+    """Return a line about MLflow's UI; "" where there is none."""
+    if state.mlflow is None:
+        return ""
+    if state.mlflow_port is None:
+        return f"MLflow {state.mlflow}\n"
+    if not parts.living(home, [MLFLOW]):
+        return f"MLflow did not start; the log says why: {parts.log_of(home, MLFLOW)}\n"
+    return f"MLflow {state.mlflow}{'' if _taken(state.mlflow_port) else ', starting'}\n"
+
+
 def _require_free(port: int) -> None:
+    if reason := _taken(port):
+        raise StartError(f"Port {port} of 127.0.0.1 is taken ({reason}). Choose one: PORT=8081.")
+
+
+def _taken(port: int) -> str | None:
+    """Return why a port of the loopback cannot be used; None if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise StartError(f"Port {port} of 127.0.0.1 is taken ({error.strerror}). Choose one: PORT=8081.") from error
+            return error.strerror or str(error)
+    return None
 
 
 def _new_password(home: Path) -> str | None:

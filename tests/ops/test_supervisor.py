@@ -19,7 +19,7 @@ from vpoc_ml.environment import SUPERVISED_HOME
 from vpoc_ops import parts as processes
 from vpoc_ops import supervisor
 from vpoc_ops.client import Airflow, NotUpError, RefusedError
-from vpoc_ops.parts import PARTS, PartsState, StartError
+from vpoc_ops.parts import MLFLOW, PARTS, PartsState, StartError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BEAT = (NOW + timedelta(seconds=1)).isoformat()
@@ -186,7 +186,7 @@ def sleeping_parts(monkeypatch):
 @pytest.mark.parametrize("where", ["wait_until_healthy", "wait_for_dags"])
 def test_a_failed_up_leaves_no_process_behind(tmp_path, monkeypatch, sleeping_parts, error, raised, where):
     def fail(*arguments):
-        assert len(processes.supervised(tmp_path)) == len(PARTS)
+        assert len(processes.supervised(tmp_path)) == len(PARTS) + 1, "the four parts and MLflow's server"
         raise error
 
     monkeypatch.setattr(processes, where, fail)
@@ -251,6 +251,52 @@ def test_up_starts_the_part_that_ended_and_leaves_the_others_alone(parts, capsys
     assert {name for name in before if before[name] != after[name]} == {part}
 
 
+def test_up_starts_an_ended_mlflow_again_and_states_its_address(parts, capsys):
+    before, url = mains(parts), processes.stored_state(parts).mlflow
+    end(before[MLFLOW])
+    assert supervisor.up(parts, None, 1, 60) == 0
+    printed = capsys.readouterr().out
+    assert f"MLflow {url}, starting" in printed
+    assert f"{MLFLOW} ended and will be started again" in printed
+    after = mains(parts)
+    assert {name for name in before if before[name] != after[name]} == {MLFLOW}
+
+
+def test_mlflow_takes_the_next_free_port_and_pages_learn_its_address(tmp_path, sleeping_parts):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60, port) == 0
+    state = processes.stored_state(tmp_path)
+    assert port < state.mlflow_port < port + 20
+    assert state.mlflow == f"http://127.0.0.1:{state.mlflow_port}"
+    assert processes.environment_of(tmp_path)["VPOC_MLFLOW_URL"] == state.mlflow
+    assert supervisor.down(tmp_path) == 0
+    assert processes.supervised(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "tracking", "linked"),
+    [
+        (None, "http://mlflow:5000", "http://mlflow:5000"),
+        ("https://models.test", "http://mlflow:5000", "https://models.test"),
+        (None, "sqlite:////shared/mlflow.db", None),
+    ],
+)
+def test_no_server_is_started_beside_one_that_the_environment_names(
+    tmp_path, sleeping_parts, monkeypatch, capsys, named, tracking, linked
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
+    if named:
+        monkeypatch.setenv("VPOC_MLFLOW_URL", named)
+    assert supervisor.up(tmp_path, str(tmp_path / "lake"), free_port(), 60) == 0
+    assert sorted(mains(tmp_path)) == sorted(PARTS)
+    assert processes.environment_of(tmp_path).get("VPOC_MLFLOW_URL") == linked
+    assert (f"MLflow {linked}" in capsys.readouterr().out) is (linked is not None)
+    assert supervisor.down(tmp_path) == 0
+
+
 def test_a_part_that_does_not_start_again_is_named_and_the_others_go_on(parts, capsys, monkeypatch):
     before = mains(parts)
     end(before["scheduler"])
@@ -265,7 +311,7 @@ def test_a_part_that_does_not_start_again_is_named_and_the_others_go_on(parts, c
     assert "scheduler ended with code 1." in printed
     assert processes.living(parts) == ["api-server", "dag-processor", "triggerer"]
     assert {name: before[name] == pid for name, pid in mains(parts).items() if name != "scheduler"} == dict.fromkeys(
-        ["api-server", "dag-processor", "triggerer"], True
+        ["api-server", "dag-processor", "triggerer", MLFLOW], True
     )
 
 

@@ -365,14 +365,14 @@ def test_tonight_shows_what_airflow_knows_of_runs_that_left_nothing(client, airf
         ]
         session.execute(insert(TaskInstance.__table__), tasks)
         at = datetime(2026, 5, 14, 23, 30, tzinfo=UTC)
-        asked = {"subject": "?", "options": ["Approve", "Reject"], "params": {}, "created_at": at}
+        request = {"subject": "?", "options": ["Approve", "Reject"], "params": {}, "created_at": at}
         answered = {"responded_at": at + timedelta(hours=1), "responded_by": {"id": "1", "name": "anna"}}
         answered |= {"chosen_options": ["Approve"], "params_input": {"note": "covered"}}
-        session.execute(insert(HITLDetail.__table__), [{"ti_id": tasks[-1]["id"], "params_input": {}, **asked}])
+        session.execute(insert(HITLDetail.__table__), [{"ti_id": tasks[-1]["id"], "params_input": {}, **request}])
         before = {"task_instance_id": uuid4(), "try_number": 1, "map_index": -1, "pool_slots": 1}
         before |= {name: tasks[-1][name] for name in ("dag_id", "run_id", "task_id", "pool")}
         session.execute(insert(TaskInstanceHistory.__table__), [before])
-        cleared = {"ti_history_id": before["task_instance_id"], **asked, **answered}
+        cleared = {"ti_history_id": before["task_instance_id"], **request, **answered}
         session.execute(insert(HITLDetailHistory.__table__), [cleared])
         dag = session.get(DagModel, "vpoc_nightly")
         dag.is_paused, dag.next_dagrun_create_after = False, datetime(2026, 5, 18, 22, 30, tzinfo=UTC)
@@ -395,7 +395,7 @@ def test_tonight_shows_what_airflow_knows_of_runs_that_left_nothing(client, airf
     assert "Mon 2026-05-18 17:30 CDT" in page
     assert "Answer the request for approval of run vpoc_nightly--open" in page
     assert waiting.path == "/dags/vpoc_nightly/runs/open/tasks/approve/required_actions"
-    assert (waiting.run.partition("--")[0], waiting.asked, waiting.answered) == ("vpoc_nightly", at, None)
+    assert (waiting.run.partition("--")[0], waiting.requested, waiting.answered) == ("vpoc_nightly", at, None)
     assert (cleared.answer, cleared.user, cleared.note) == ("Approve", "anna", "covered")
     assert cleared.answered == at + timedelta(hours=1)
 

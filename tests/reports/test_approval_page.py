@@ -24,16 +24,16 @@ from bench_reports import simulate_night
 AT = datetime(2026, 5, 11, 22, 30, tzinfo=UTC)
 KINDS = ("promoted", "rejected", "refused", "waiting")
 RUNS = {kind: f"vpoc_nightly--{kind}" for kind in KINDS}
-ASKED = ApprovalRequest(RUNS["waiting"], "/dags/vpoc_nightly/runs/waiting/tasks/approve/required_actions", AT)
+REQUESTED = ApprovalRequest(RUNS["waiting"], "/dags/vpoc_nightly/runs/waiting/tasks/approve/required_actions", AT)
 ANSWERED = replace(
-    ASKED,
+    REQUESTED,
     run=RUNS["promoted"],
     answered=AT + timedelta(hours=2),
     answer="Approve",
     user="ann",
     note="<costs> are covered",
 )
-EXPIRED = replace(ASKED, run=RUNS["rejected"], answered=AT + timedelta(hours=12), answer="Reject")
+EXPIRED = replace(REQUESTED, run=RUNS["rejected"], answered=AT + timedelta(hours=12), answer="Reject")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def text_of(page):
 
 
 def test_the_decision_box_has_evidence_links_and_the_page_of_the_answer(lake):
-    request = replace(ASKED, expires=AT + timedelta(hours=12))
+    request = replace(REQUESTED, expires=AT + timedelta(hours=12))
     page = approval_page(site(lake, request), ApprovalQuery(run=RUNS["waiting"]))
     decision = lake.read_json(f"runs/{RUNS['waiting']}/decision.json")
     for path in (f"/runs/{RUNS['waiting']}", f"/models/{decision['version']}", "/models/4", "/approvals"):
@@ -65,7 +65,7 @@ def test_the_decision_box_has_evidence_links_and_the_page_of_the_answer(lake):
     shown = text_of(page)
     assert f"Promote version {decision['version']} to champion of ES-1m-rank?" in shown
     assert decision["checks"][0]["text"] in shown
-    assert "$4,321.50" in shown
+    assert "$4,322" in shown
     assert "champion 2.00 [1.00, 3.00] 0.0200 [0.0100, 0.0300] n/a" in shown
     assert "Without an answer until 2026-05-12 05:30 CDT the champion stays." in shown
     assert "not yet" in shown
@@ -82,7 +82,7 @@ def test_answers_of_past_nights_state_who_answered_what_and_when(lake):
 
 
 def test_an_answer_of_the_command_line_comes_from_the_decision(lake):
-    for requests in ((), (replace(ASKED, run=RUNS["rejected"]),)):
+    for requests in ((), (replace(REQUESTED, run=RUNS["rejected"]),)):
         page = approval_page(site(lake, *requests), ApprovalQuery(run=RUNS["rejected"]))
         assert "on the command line 2026-05-12 17:30 CDT rejected ann" in text_of(page)
         assert 'class="button"' not in page, "it was answered already"
@@ -90,8 +90,8 @@ def test_an_answer_of_the_command_line_comes_from_the_decision(lake):
     assert f"vpoc-ml approve {RUNS['waiting']} --as NAME" in waiting
 
 
-def test_the_list_has_every_night_that_a_person_was_asked_about(lake):
-    page = approvals_page(site(lake, ASKED, ANSWERED), Query())
+def test_the_list_has_every_night_with_a_request(lake):
+    page = approvals_page(site(lake, REQUESTED, ANSWERED), Query())
     shown = text_of(page)
     assert "Read the evidence and answer" in shown
     assert RUNS["refused"] not in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
 
@@ -107,6 +108,15 @@ def lake(tmp_path) -> Lake:
 
 def site(lake: Lake) -> Site:
     return Site(lake, NOW, base="/air/vpoc-reports", path="/models", registry=lake.path("registry"))
+
+
+def test_pages_of_models_and_runs_link_to_mlflow_where_it_is_served(lake):
+    assert "MLflow" not in models_page(site(lake), Query())
+    served = replace(site(lake), mlflow="http://127.0.0.1:5000")
+    assert '<a target="_top" href="http://127.0.0.1:5000/#/models">' in models_page(served, Query())
+    link = '<a target="_top" href="http://127.0.0.1:5000/#/models/vpoc/versions/1">'
+    assert link in model_page(served, ModelQuery(version=1))
+    assert link in run_page(served, RUN)
 
 
 def test_the_list_shows_each_version_with_its_decision_and_the_whole_ledger(lake):

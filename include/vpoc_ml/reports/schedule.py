@@ -43,7 +43,7 @@ class ApprovalRequest:
     Attributes:
         run: name of the run's folder in the lake.
         path: path of the scheduler's page where a person answers it.
-        asked, expires: when it was made, and when it expires (UTC); None: it is not known.
+        requested, expires: when it was made, and when it expires (UTC); None: it is not known.
         answered: when it was answered, or expired; None: it is open.
         answer: chosen option; "" while it is open.
         user: who answered; None while it is open, and if nobody answered in time.
@@ -52,7 +52,7 @@ class ApprovalRequest:
 
     run: str
     path: str
-    asked: datetime
+    requested: datetime
     expires: datetime | None = None
     answered: datetime | None = None
     answer: str = ""

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from vpoc_ml.artifacts.gate_report import safe_name
 from vpoc_ml.errors import InputError
 from vpoc_ml.market.nights import CHICAGO
+from vpoc_ml.registry.mlflow_store import MODEL
 from vpoc_ml.reports.schedule import ApprovalRequest, Schedule
 from vpoc_ml.reports.templating import render
 
@@ -92,6 +93,7 @@ class Site:
         registry: folder of the ledger and the models; None: it is not known.
         gates: names of the gates in the order in which they run.
         schedule: returns what the scheduler knows of the nightly runs; None where there is no scheduler.
+        mlflow: URL of MLflow's UI, without a slash at its end; "" where there is none.
         approvals: returns the requests for approval that the scheduler knows, the newest first.
     """
 
@@ -105,6 +107,7 @@ class Site:
     registry: Path | None = None
     gates: tuple[str, ...] = ()
     schedule: Callable[[], Schedule | None] = lambda: None
+    mlflow: str = ""
     approvals: Callable[[], tuple[ApprovalRequest, ...]] = tuple
 
     def url(self, path: str, **query: str | int | None) -> str:
@@ -124,6 +127,10 @@ class Site:
     def file_url(self, key: str) -> str:
         """Return the URL of a stored page of the lake."""
         return f"{self.base}/view/{quote(f'{self.name}/{key}' if self.name else key)}"
+
+    def mlflow_url(self, version: int | None = None) -> str:
+        """Return the URL of a version in MLflow, or of the list of models; a link to it needs ``target="_top"``."""
+        return f"{self.mlflow}/#/models" + (f"/{MODEL}/versions/{version}" if version is not None else "")
 
     def static_url(self, name: str) -> str:
         """Return the URL of a file that pages load."""

@@ -11,6 +11,7 @@ from vpoc_ml.artifacts.metrics import Metrics
 from vpoc_ml.reports.nights import all_nights
 from vpoc_ml.reports.outcomes import ShownNight, is_nightly, shown_nights
 from vpoc_ml.reports.schedule import ApprovalRequest
+from vpoc_ml.reports.sentences import money
 from vpoc_ml.reports.site import NoSuchPageError, Query, Site
 
 DECIDED_BY_PERSON = ("waiting", "rejected", "expired")
@@ -38,7 +39,7 @@ def approvals_page(site: Site, query: Query) -> str:
     listed = [
         ListedRequest(night, requests.get(night.run), approval_url(site, night.run))
         for night in nights
-        if night.run in requests or asked(night)
+        if night.run in requests or needed_person(night)
     ]
     return site.render(
         "approvals.html", waiting=[each for each in listed if each.night.kind == "waiting"], listed=listed
@@ -65,12 +66,13 @@ def approval_page(site: Site, query: ApprovalQuery) -> str:
         decision=Decision.model_validate_json(decision),
         metrics=None if metrics is None else Metrics.model_validate_json(metrics),
         requests=requests,
+        money=money,
         open=next((each for each in requests if each.answered is None), None),
     )
 
 
-def asked(night: ShownNight) -> bool:
-    """Return whether a person answered about the candidate of a night, or was asked to."""
+def needed_person(night: ShownNight) -> bool:
+    """Return whether a person answered about the candidate of a night, or was requested to."""
     decision = night.night.decision if night.night else None
     return night.kind in DECIDED_BY_PERSON or bool(decision and decision.person and not decision.override)
 
