@@ -23,7 +23,7 @@ from vpoc_airflow.schedule import dag_instrument
 
 
 @result
-@task(retries=0, **stage_tasks.TRAINING)
+@task(**(stage_tasks.TRAINING | {"retries": 0}))
 def change_champion(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
     return champion.change(params, dag_run)
 

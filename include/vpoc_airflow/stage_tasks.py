@@ -20,7 +20,7 @@ from vpoc_airflow import alerts, time_limits
 from vpoc_ml import environment, pipeline
 from vpoc_ml.artifacts import layout
 from vpoc_ml.environment import lake_uri
-from vpoc_ml.errors import ArtifactError, MachineError, VpocError
+from vpoc_ml.errors import ArtifactError, LockLostError, MachineError, VpocError
 from vpoc_ml.pipeline.events import StageEvent, notify
 from vpoc_ml.pipeline.stages import SEPARATE, STAGES, Stage, stage_named
 
@@ -85,8 +85,15 @@ TRAINING: dict[str, Any] = {
     "pool": environment.read(environment.TRAIN_POOL) or "default_pool",
     "executor": environment.read(environment.TRAIN_EXECUTOR),
     "execution_timeout": time_limits.training_limit(),
+    "retries": time_limits.training_retries(),
+    "retry_delay": time_limits.training_retry_delay(),
+    "retry_exponential_backoff": 0,
 }
-"""Where the tasks that train a network run, and for how long. A decision may train a candidate a second time."""
+"""Where the tasks that train a network run, for how long, and how often they are repeated.
+
+Each repetition resumes from the last checkpoint, so many cost little: restarts of workers must not use them up in one
+night. A decision may train a candidate a second time.
+"""
 
 
 def current_run() -> str:
@@ -230,7 +237,8 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
         _report(StageEvent("failed", stage, label, time.monotonic() - begin))
         if isinstance(error, AirflowTaskTimeout):
             error.args = (TIMED_OUT,)
-        record_failure(open_lake(), run, stage, label, error)
+        if not isinstance(error, LockLostError):  # the records are those of the task that took its place
+            record_failure(open_lake(), run, stage, label, error)
         if isinstance(error, VpocError) and not isinstance(error, (ArtifactError, MachineError)):
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error
         raise

@@ -1,4 +1,4 @@
-"""Time limits of tasks and runs, and the deadline of the nightly run. Light: DAG files import this module.
+"""Time limits of tasks and runs, retries of trainings, the deadline of the nightly run. DAG files import this module.
 
 A task that exceeds its limit is stopped, and repeated as after a fault of the machine. A run that exceeds its limit
 fails. A missed deadline stops nothing: it is recorded in the run's folder, which the reports pages show.
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 DEADLINE = "deadline"
 """Name of the record of a missed deadline among a run's failures, and of the alert in Airflow."""
 
+LARGEST = 10_000
+
 ENDED = ("success", "failed")
 """States of a run that has ended."""
 
@@ -44,14 +46,29 @@ def limit(name: str) -> timedelta:
     Raises:
         InvalidValueError: it is no number of hours above 0; for the deadline, 0 is allowed and means none.
     """
-    text, least = environment.read(name), 0.0 if name == environment.DEADLINE_HOURS else 1e-3
+    least = 0.0 if name == environment.DEADLINE_HOURS else 1e-3
+    return timedelta(hours=_number(name, "hours", DEFAULT_HOURS[name], least))
+
+
+def _number(name: str, unit: str, default: float, least: float) -> float:
+    text = environment.read(name)
     try:
-        hours = DEFAULT_HOURS[name] if text is None else float(text)
+        value = default if text is None else float(text)
     except ValueError:
-        hours = math.nan
-    if not least <= hours <= 10_000:
-        raise InvalidValueError(name, text, f"hours, a number such as {DEFAULT_HOURS[name]:g}, from {least:g} to 10000")
-    return timedelta(hours=hours)
+        value = math.nan
+    if not least <= value <= LARGEST:
+        raise InvalidValueError(name, text, f"{unit}, a number such as {default:g}, from {least:g} to {LARGEST}")
+    return value
+
+
+def training_retries() -> int:
+    """Return how often a task that trains is repeated. A restarted worker costs one of these, and seconds of work."""
+    return int(_number(environment.TRAIN_RETRIES, "retries", 30, 0))
+
+
+def training_retry_delay() -> timedelta:
+    """Return the wait before each repetition of a task that trains."""
+    return timedelta(seconds=_number(environment.TRAIN_RETRY_SECONDS, "seconds", 15, 0))
 
 
 def task_limit() -> timedelta:

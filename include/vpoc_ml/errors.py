@@ -207,6 +207,16 @@ class TrainingKilledError(MachineError):
         )
 
 
+class TrainingStoppedError(MachineError):
+    """SIGTERM stopped the training in order, as a restart of its machine or worker does."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Expected the training process to finish; SIGTERM has stopped it, as a restart of the machine or the worker"
+            " does. Its checkpoint is stored. Start it again: it resumes."
+        )
+
+
 # ---------------------------------------------------------------- gates (exit 3), training (exit 4)
 
 
@@ -390,6 +400,10 @@ class WriterBusyError(ArtifactError):
             " Wait for that run or end it, then run the stage again."
         )
         self.args = (message,)
+
+
+class LockLostError(WriterBusyError):
+    """Another writer took the lock over while this process stood still: what it has made must not be stored."""
 
 
 class RegistryError(VpocError):

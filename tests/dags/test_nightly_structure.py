@@ -113,11 +113,12 @@ def test_publish_reports_is_a_teardown_and_a_failed_run_stays_failed(dag):
 
 
 @pytest.mark.parametrize("task_id", ["train", "train_fold"])
-def test_training_waits_for_its_queue_and_retries_with_backoff(dag, task_id):
+def test_training_waits_for_its_queue_and_is_repeated_soon_and_often(dag, task_id):
     train = dag.get_task(task_id)
     assert train.queue == "rocm"
-    assert train.retries == 2
-    assert train.retry_exponential_backoff == 2.0
+    assert train.retries == 30
+    assert train.retry_delay.total_seconds() == 15
+    assert train.retry_exponential_backoff == 0
 
 
 def test_result_of_the_run_is_the_promotion(dag):

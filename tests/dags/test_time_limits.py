@@ -98,6 +98,17 @@ def test_value_that_is_no_limit_is_rejected_by_name(airflow_home, monkeypatch, n
         limit(name)
 
 
+def test_retries_of_a_training_are_settings(airflow_home, monkeypatch):
+    from vpoc_airflow.time_limits import training_retries, training_retry_delay
+
+    monkeypatch.setenv("VPOC_TRAIN_RETRIES", "100")
+    monkeypatch.setenv("VPOC_TRAIN_RETRY_SECONDS", "2.5")
+    assert (training_retries(), training_retry_delay().total_seconds()) == (100, 2.5)
+    monkeypatch.setenv("VPOC_TRAIN_RETRIES", "many")
+    with pytest.raises(InvalidValueError, match=r"VPOC_TRAIN_RETRIES.*retries, a number such as 30"):
+        training_retries()
+
+
 def test_no_deadline_at_0_hours(airflow_home, monkeypatch):
     from vpoc_airflow.time_limits import nightly_deadline
 

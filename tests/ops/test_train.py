@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -116,6 +117,51 @@ def test_a_missing_input_is_left_to_the_stage_and_the_checkpoint_stays(folder, m
     assert calls == [pipeline.train]
     assert store == before
     assert "is not used" not in caplog.text
+
+
+def test_an_absent_api_server_neither_ends_nor_delays_a_training(folder, monkeypatch, caplog):
+    """The server is away, then hangs, then is back; each call of the store is one to it."""
+
+    class Away(Store):
+        def get(self, key, default=None):
+            raise ConnectionError("nobody answers")
+
+        def set(self, key, value):
+            tried.append(value["epoch"])
+            if len(tried) == 1:
+                hung.set()
+                assert released.wait(20)
+                raise ConnectionError("nobody answers")
+            super().set(key, value)
+
+    def call(name, *, on_progress):
+        on_progress(EpochRecord.model_validate(EPOCH))
+        assert hung.wait(20)
+        begun = time.monotonic()
+        for epoch in (4, 5, 6):
+            on_progress(EpochRecord.model_validate(EPOCH | {"epoch": epoch}))
+        waited.append(time.monotonic() - begun)
+        released.set()
+        return {"epochs": 6}
+
+    tried, waited, hung, released = [], [], threading.Event(), threading.Event()
+    monkeypatch.setattr(stage_tasks, "call", call)
+    store = Away()
+    assert training.train(store) == {"epochs": 6}
+    assert tried == [3, 6], "only the newest pointer is sent"
+    assert store[training.KEY]["epoch"] == 6
+    assert waited[0] < 5
+    assert caplog.text.count("cannot be read: ConnectionError") == 1
+    assert caplog.text.count("cannot be stored: ConnectionError") == 1
+
+
+def test_a_training_ends_while_the_api_server_still_hangs(folder, monkeypatch):
+    class Hanging(Store):
+        def set(self, key, value):
+            threading.Event().wait()
+
+    monkeypatch.setattr(training, "CLOSE_SECONDS", 0.1)
+    assert training.train(Hanging()) == {"epochs": 1}
 
 
 def test_the_task_log_has_one_line_per_epoch(folder, caplog):

@@ -34,6 +34,7 @@ from vpoc_ml.errors import (
     TooManyRollbacksError,
     TrainingKilledError,
     TrainingProcessError,
+    TrainingStoppedError,
     TrainingUnstableError,
     UnreadableFileError,
     VpocError,
@@ -42,6 +43,7 @@ from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.job import train_run
 from vpoc_ml.training.launch.subprocess import PARENT_VARIABLE, launch, process_error
+from vpoc_ml.training.loop.stop import StopRequest
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +115,56 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(tiny, make_ru
     assert not list((killed / "checkpoints").glob(".*.tmp"))
 
 
+CALLER = """
+import sys, threading
+from pathlib import Path
+from vpoc_ml.errors import TrainingStoppedError
+from vpoc_ml.training.launch.subprocess import launch
+
+def say(record):
+    sys.stdout.write(f"{record.kind} {record.step}\\n")
+    sys.stdout.flush()
+
+try:
+    launch(Path(sys.argv[1]), on_progress=say)
+except TrainingStoppedError as error:
+    sys.stdout.write(f"stopped: {error}\\n")
+"""
+
+
+def test_sigterm_stops_after_a_checkpoint_and_the_next_process_gives_the_same_bytes(tiny, make_run):
+    """As a restarted worker does it: the task passes SIGTERM on, the training stops in order, the retry resumes."""
+    settings = STEPWISE | {"training__epochs": 3, "training__batch_size": 64, "machine__checkpoint_seconds": 3600}
+    whole, stopped = make_run(tiny, "whole", **settings), make_run(tiny, "stopped", **settings)
+    expected = train_run(whole)
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(stopped)], stdout=subprocess.PIPE, text=True)
+    last = 0
+    for line in caller.stdout:
+        kind, _, step = line.partition(" ")
+        if kind == "window":
+            last = int(step)
+            if last == 20:
+                caller.send_signal(signal.SIGTERM)
+    assert caller.wait() == 0
+    caller.stdout.close()
+    assert line.startswith("stopped: ")
+    assert "SIGTERM has stopped it" in line
+    (checkpoint,) = (stopped / "checkpoints").glob("step-*.ckpt")
+    assert 0 < last < expected.steps, "stopped within the training"
+    assert checkpoint.name == f"step-{last:012d}.ckpt", "the last window's work is stored"
+    result = launch(stopped)
+    assert result.resumed_from_step == last
+    assert weights(stopped) == weights(whole)
+
+
+def test_sigterm_outside_the_training_loop_stops_at_once():
+    outside, within = StopRequest(), StopRequest()
+    with pytest.raises(TrainingStoppedError):
+        outside(signal.SIGTERM, None)
+    with pytest.raises(TrainingStoppedError), within.until_granted():  # at the latest when the loop has ended
+        within(signal.SIGTERM, None)
+
+
 def test_launch_returns_the_result_and_forwards_progress(tiny, make_run):
     run = make_run(tiny, training__epochs=2)
     records: list[ProgressRecord] = []
@@ -172,6 +224,7 @@ RAISED_BY_TRAINING = (
     CheckpointError("/run/checkpoints/step-000000000120.ckpt", "SHA-256 ab", "cd", "Delete the file."),
     StorageError(Path("/run/best_model.json"), "room for the file", "no space left on the disk", "Free space."),
     TrainingKilledError("SIGABRT", "HSA_STATUS_ERROR"),
+    TrainingStoppedError(),
     TrainingProcessError(134, "Aborted"),
     MachineError("the machine failed"),
     ConfigError("unusable"),

@@ -1,13 +1,14 @@
 """``python -m vpoc_ml.training RUN_DIR``: train one run folder as a process of its own.
 
 Progress goes to stdout, one JSON object a line. An error is the last such object (``VpocError.to_record``); its text
-goes to stderr and its class decides the exit code.
+goes to stderr and its class decides the exit code. SIGTERM stops the training after a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,12 @@ def main(arguments: list[str]) -> int:
     if parent is not None:
         die_with_parent(int(parent))
     from vpoc_ml.training.launch.job import train_run  # torch takes seconds: the watchdog must run before
+    from vpoc_ml.training.loop.stop import StopRequest
 
+    stop = StopRequest()
     try:
-        train_run(Path(arguments[0]), on_progress=lambda record: _emit(record.to_json()))
+        signal.signal(signal.SIGTERM, stop)
+        train_run(Path(arguments[0]), on_progress=lambda record: _emit(record.to_json()), stop=stop)
     except VpocError as error:
         _emit({"kind": "error", **error.to_record()})
         sys.stderr.write(f"{type(error).__name__}: {error}\n")

@@ -35,6 +35,7 @@ from vpoc_ml.training.loop.data import Rows, load
 from vpoc_ml.training.loop.epochs import Trainer, step_rows
 from vpoc_ml.training.loop.log import progress_lines
 from vpoc_ml.training.loop.objective import Objective
+from vpoc_ml.training.loop.stop import StopRequest
 
 OVERLAP_VALIDATIONS = 8
 log = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ class FitContext:
     failed_presets: Sequence[FailedPreset] = ()
 
 
-def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: OnProgress) -> TrainingResult:
+def fit_run(
+    run_dir: Path, config: RunConfig, context: FitContext, on_progress: OnProgress, stop: StopRequest
+) -> TrainingResult:
     """Train ``config`` from its last checkpoint if there is one; write models, progress, record and result.
 
     With ``refit.json`` in the folder all rows train, up to the epoch that it names.
@@ -71,6 +74,7 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     Raises:
         NoLabelledRowsError: a split has no row with a target.
         TooManyRollbacksError, NoFiniteValidationLossError: training is unstable.
+        TrainingStoppedError: ``stop`` was asked for.
     """
     statistics, settings = context.statistics, _with_validations(config)
     torch.manual_seed(settings.seed)
@@ -112,11 +116,14 @@ def fit_run(run_dir: Path, config: RunConfig, context: FitContext, on_progress: 
     with progress_lines(run_dir / files.PROGRESS, resumed, on_progress) as report:
         interval = config.machine.checkpoint_seconds
         stop_epochs = choices.epochs if choices else None
-        trainer = Trainer(engine, data, run_dir / files.CHECKPOINTS, context.resume_key, report, interval, stop_epochs)
+        trainer = Trainer(
+            engine, data, run_dir / files.CHECKPOINTS, context.resume_key, report, interval, stop_epochs, stop
+        )
         if checkpoint:
             log.info("resumed after step %d", resumed)
             trainer.resume(checkpoint)
-        trainer.fit()
+        with stop.until_granted():
+            trainer.fit()
     result = summarize(trainer, record, resumed)
     model_card = _model_card(statistics, record, result).model_copy(
         update={"distances": training_distances(data.train.inputs.cpu().numpy())}

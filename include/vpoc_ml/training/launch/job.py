@@ -24,6 +24,7 @@ from vpoc_ml.config import RunConfig, preset
 from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import FallbackExhaustedError, TrainingUnstableError
 from vpoc_ml.lake.atomic import read_json, write_json
+from vpoc_ml.lake.locks import FolderLocks
 from vpoc_ml.models.build import build_model
 from vpoc_ml.training.hardware.device import DeviceChoice, Probe, choose_device, memory_needed
 from vpoc_ml.training.launch.fit import FitContext, fit_run
@@ -31,7 +32,11 @@ from vpoc_ml.training.launch.run_inputs import hash_inputs, resume_key, training
 from vpoc_ml.training.launch.validate_config import validate_training_config
 from vpoc_ml.training.loop.checkpoint import resume_keys
 from vpoc_ml.training.loop.log import log_to
+from vpoc_ml.training.loop.stop import StopRequest
 
+LOCK, GHOST_SECONDS = ".training", 60.0
+"""Lock file of a folder in which a process trains, and how long the next one waits for it. The system frees the lock
+when its process ends, which is soon after the end of the task that started it."""
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +65,9 @@ class TrainingContext:
         return resume_key(training_fingerprint(self.inputs, config), config, self.choice.device.type)
 
 
-def train_run(run_dir: Path, on_progress: OnProgress = lambda record: None) -> TrainingResult:
+def train_run(
+    run_dir: Path, on_progress: OnProgress = lambda record: None, stop: StopRequest | None = None
+) -> TrainingResult:
     """Train the run in ``run_dir``, from its last checkpoint if it has one; write models, log and result.
 
     Reads config.json, training_set.parquet and feature_statistics.json. Writes checkpoints/, best_model.*,
@@ -71,6 +78,7 @@ def train_run(run_dir: Path, on_progress: OnProgress = lambda record: None) -> T
     Args:
         run_dir: folder of the run.
         on_progress: receives every record of progress.jsonl when it is written.
+        stop: asks to stop, from a signal handler; None: nobody does.
 
     Returns:
         The content of training_result.json.
@@ -81,13 +89,16 @@ def train_run(run_dir: Path, on_progress: OnProgress = lambda record: None) -> T
         DeviceError: the settings allow no device that works.
         GpuBusyError: another process holds the GPU, and the CPU is not allowed or the run has a checkpoint of the GPU.
         TrainingUnstableError: training is unstable with every fallback preset; without fallback, with the run's preset.
+        WriterBusyError: another process has been training in this folder for the last minute.
+        TrainingStoppedError: ``stop`` was asked for. A training that has begun has stored a checkpoint.
     """
+    stop = stop or StopRequest()
     config = read_config(run_dir)
-    with log_to(run_dir / files.TRAINING_LOG):
+    with FolderLocks(run_dir).held(LOCK, GHOST_SECONDS), log_to(run_dir / files.TRAINING_LOG):
         context = prepare(run_dir, config)
 
         def train(attempt: RunConfig, failed: Sequence[FailedPreset]) -> TrainingResult:
-            return fit_run(run_dir, attempt, context.fit_context(attempt, failed), on_progress)
+            return fit_run(run_dir, attempt, context.fit_context(attempt, failed), on_progress, stop)
 
         return train_with_fallback(run_dir, config, train, context.resume_key)
 

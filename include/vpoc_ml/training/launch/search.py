@@ -40,6 +40,7 @@ from vpoc_ml.errors import (
     GpuBusyError,
     InvalidValueError,
     MachineError,
+    TrainingStoppedError,
     TrainingUnstableError,
 )
 from vpoc_ml.lake.atomic import write_json
@@ -256,12 +257,12 @@ def _validation_error(config: RunConfig, statistics: FeatureStatistics) -> Inval
 def _status_of(error: Exception, folder: Path) -> str:
     """Return what a trial's error says about its settings; raise it again where it says nothing about them.
 
-    A device that does not work and a busy GPU are no fault of the trial. A training process that was killed may
-    be: the same settings may need more memory than there is.
+    A device that does not work, a busy GPU and a worker that stops are no fault of the trial. A training process that
+    was killed may be: the same settings may need more memory than there is.
     """
     if isinstance(error, TrainingUnstableError):
         return UNSTABLE
-    if isinstance(error, DeviceError | GpuBusyError):
+    if isinstance(error, DeviceError | GpuBusyError | TrainingStoppedError):
         raise error
     if isinstance(error, MachineError):
         path = folder / FAILURES

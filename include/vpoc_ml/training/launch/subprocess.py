@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ def launch(
 
     A fault in a GPU driver kills the child, not the caller. The checkpoint in the run folder lets the next call
     resume. The group is killed when an exception leaves this function; the child kills its group itself when the
-    calling process disappears.
+    calling process disappears. Called in the main thread, SIGTERM to the calling process is passed on to the child,
+    which stops after a checkpoint.
 
     Args:
         run_dir: folder of the run, see ``job.train_run``.
@@ -70,6 +71,7 @@ def launch(
 
     Raises:
         VpocError: the error that the job raised: same class, same fields.
+        TrainingStoppedError: SIGTERM stopped the training: try again, it resumes.
         TrainingKilledError: a signal ended the process, as a GPU fault does: try again, it resumes.
         TrainingProcessError: the process ended otherwise without reporting an error.
     """
@@ -92,8 +94,9 @@ def launch(
     drain = threading.Thread(target=last_lines.extend, args=(process.stderr,), daemon=True)
     drain.start()
     try:
-        failure = _follow(process.stdout, on_progress)
-        code = process.wait()
+        with _passing_on_sigterm(process):
+            failure = _follow(process.stdout, on_progress)
+            code = process.wait()
         drain.join(timeout=5)
     finally:
         _kill_group(process)
@@ -102,6 +105,19 @@ def launch(
     return TrainingResult.read(
         run_dir / TRAINING_RESULT, what="the result of the training", remedy="Train the run again."
     )
+
+
+@contextmanager
+def _passing_on_sigterm(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Send SIGTERM on to the child. Airflow's own handler, for one, would let a training go on until SIGKILL."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers in the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_signal: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def process_error(code: int, failure: Mapping[str, Any] | None, last_lines: str) -> VpocError:

@@ -19,6 +19,7 @@ from vpoc_ml.training.loop.checkpoint import Checkpoint, write_checkpoint
 from vpoc_ml.training.loop.data import Rows, TrainingData, epoch_order
 from vpoc_ml.training.loop.monitor import EarlyStoppingState, Monitor, Progress, is_dead, window_record
 from vpoc_ml.training.loop.schedule import LearningRateSchedule, StepSchedule
+from vpoc_ml.training.loop.stop import StopRequest
 
 EVALUATED_ROWS = 65_536
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class Trainer:
     """One run. ``fit`` continues from ``progress``; ``folder`` receives the checkpoints.
 
     ``stop_epochs`` ends the training after that many epochs of the schedule, 0.125 being an eighth of one, and takes
-    the last weights whatever the validation loss is; None: early stopping.
+    the last weights whatever the validation loss is; None: early stopping. A request to ``stop`` is granted after the
+    next checkpoint, which is written at the end of the current window.
     """
 
     engine: Engine
@@ -39,6 +41,7 @@ class Trainer:
     report: OnProgress
     checkpoint_seconds: float = 30.0
     stop_epochs: float | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -66,6 +69,7 @@ class Trainer:
         Raises:
             TooManyRollbacksError: more rollbacks than ``max_rollbacks``.
             NoFiniteValidationLossError: no epoch with a finite loss.
+            TrainingStoppedError: somebody asked to stop; a checkpoint of the last window is stored.
         """
         if self.progress.step == 0 and (self.config.keep_start or self.last_step == 0):
             self._validate(0)
@@ -107,8 +111,9 @@ class Trainer:
             self._close_window(epoch)
             if offset == following < end:
                 self._validate(epoch + 1)
-            if offset < end and time.monotonic() - self.saved >= self.checkpoint_seconds:
+            if offset < end and (self.stop.asked or time.monotonic() - self.saved >= self.checkpoint_seconds):
                 self.save()
+                self.stop.grant()
         # Of this process alone: a resumed epoch counts from its checkpoint on
         self._close_epoch(epoch, seconds=time.monotonic() - started, rows=(offset - begun) * self.batch)
 
@@ -196,6 +201,7 @@ class Trainer:
         )
         self.report(record)
         self.save()
+        self.stop.grant()
 
     def save(self) -> None:
         """Write a checkpoint. Called between windows only, so there are no records to store."""

@@ -1,0 +1,52 @@
+"""Celery of a cluster: Airflow's own configuration, and workers that stop their trainings in order.
+
+``AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS=vpoc_airflow.celery_config.CELERY_CONFIG`` puts it to use.
+
+A worker that gets SIGTERM, as in a rolling restart, takes no further task and waits for its tasks to end. It tells them
+nothing: it would wait for the end of a training of hours. With this module it sends SIGTERM to its training processes.
+Each writes a checkpoint and ends, its task asks for a retry, and the worker is free to end after seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
+from celery.signals import worker_shutting_down
+
+log = logging.getLogger(__name__)
+
+CELERY_CONFIG = DEFAULT_CELERY_CONFIG
+POLL_SECONDS = 0.5
+
+
+def trainings() -> list[psutil.Process]:
+    """Return the training processes below this one."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "vpoc_ml.training" in process.cmdline():
+                found.append(process)
+    return found
+
+
+@worker_shutting_down.connect
+def stop_trainings(**_signal: Any) -> None:
+    """Send SIGTERM to every training process below this one, now and until this process ends."""
+
+    def stop() -> None:
+        told: set[psutil.Process] = set()
+        while True:  # a task may only be about to start its training
+            for process in set(trainings()) - told:
+                log.warning("The worker ends: its training process %d stops after a checkpoint", process.pid)
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+                told.add(process)
+            time.sleep(POLL_SECONDS)
+
+    threading.Thread(target=stop, name="stop trainings", daemon=True).start()
