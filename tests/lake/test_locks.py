@@ -45,7 +45,9 @@ def process():
 
     def start(script, *arguments):
         command = [sys.executable, "-c", script, *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
         return started[-1]
 
     yield start
@@ -98,10 +100,41 @@ def test_a_stopped_writer_gets_an_error_when_it_lost_its_lease(bucket, process, 
         sleeper.send_signal(signal.SIGCONT)
         _, errors = sleeper.communicate(timeout=20)
         assert sleeper.returncode != 0
-        assert "WriterBusyError" in errors
+        assert "LockLostError" in errors
         assert f"process {os.getpid()}" in errors
     with Lake(bucket).writing("ESH25", wait_seconds=0):
         pass
+
+
+GHOST = """
+import sys
+from vpoc_ml.lake.store import Lake
+lake = Lake(sys.argv[1])
+with lake.writing("train") as confirm, lake.mirrored("run", confirm=confirm) as push:
+    (lake.folder("run") / "weights").write_text("ghost")
+    (lake.folder("run") / "older").unlink()
+    print("trains", flush=True)
+    sys.stdin.readline()
+    push()
+"""
+
+
+def test_a_stopped_writer_that_lost_its_lease_pushes_and_removes_nothing(bucket, process, monkeypatch, tmp_path):
+    monkeypatch.setenv("VPOC_LEASE_SECONDS", "3")
+    lake = Lake(bucket)
+    lake.write_text("run/older", "checkpoint")
+    monkeypatch.setenv("VPOC_CACHE", str(tmp_path / "another machine"))
+    ghost = process(GHOST, bucket)
+    assert ghost.stdout.readline() == "trains\n"
+    ghost.send_signal(signal.SIGSTOP)
+    with lake.writing("train", wait_seconds=20) as confirm, lake.mirrored("run", confirm=confirm):
+        (lake.folder("run") / "weights").write_text("successor")
+    ghost.send_signal(signal.SIGCONT)
+    _, errors = ghost.communicate("\n", timeout=20)
+    assert ghost.returncode != 0
+    assert "LockLostError" in errors
+    assert lake.read_text("run/weights") == "successor"
+    assert lake.read_text("run/older") == "checkpoint"
 
 
 def test_an_error_inside_frees_the_lock(root):

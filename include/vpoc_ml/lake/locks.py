@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from vpoc_ml import environment
-from vpoc_ml.errors import WriterBusyError
+from vpoc_ml.errors import LockLostError, WriterBusyError
 from vpoc_ml.lake.atomic import writing_to
 from vpoc_ml.lake.storage import LocalStorage, ObjectStorage
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from obstore import UpdateVersion
 
 LEASE_SECONDS = 60.0
+Confirm = Callable[[], None]
+"""Does nothing, or raises LockLostError when the lock is no longer this process's."""
 logger = logging.getLogger(__name__)
 
 
@@ -42,8 +44,8 @@ class FolderLocks:
         self.folder = folder
 
     @contextmanager
-    def held(self, name: str, wait_seconds: float) -> Iterator[None]:
-        """Hold the lock file of ``name``; a file beside it names the holder.
+    def held(self, name: str, wait_seconds: float) -> Iterator[Confirm]:
+        """Hold the lock file of ``name``; a file beside it names the holder. Such a lock cannot be lost.
 
         Raises:
             WriterBusyError: another writer still holds the lock after ``wait_seconds``.
@@ -61,7 +63,7 @@ class FolderLocks:
         try:
             with writing_to(owner):
                 owner.write_text(owner_id())
-            yield
+            yield lambda: None
         finally:
             lock.release()
 
@@ -76,26 +78,34 @@ class LeaseLocks:
         self.storage, self.lease_seconds = storage, lease_seconds
 
     @contextmanager
-    def held(self, name: str, wait_seconds: float) -> Iterator[None]:
+    def held(self, name: str, wait_seconds: float) -> Iterator[Confirm]:
         """Hold the lease of ``name``; a thread renews it until the block ends.
 
+        The lease is lost to a waiter when this process stands still for longer than ``lease_seconds``. Confirm it
+        before writing what only the holder may write: that renews it, or raises.
+
         Raises:
-            WriterBusyError: another writer still holds the lease after ``wait_seconds``, or took it over because this
-                one could not renew it in time.
+            WriterBusyError: another writer still holds the lease after ``wait_seconds``.
+            LockLostError: another writer took it over because this one could not renew it in time.
         """
         lease = _Lease(self.storage, name)
         self._acquire(lease, wait_seconds)
         stop = threading.Event()
         renewer = threading.Thread(target=self._renew, args=(lease, stop), name=f"lease {name}", daemon=True)
         renewer.start()
+
+        def require(held: bool) -> None:
+            if not held:
+                holder = f"{lease.holder()}, who took the lease over"
+                raise LockLostError(lease.key, name, holder, self.lease_seconds)
+
         try:
-            yield
+            yield lambda: require(lease.put(owner_id()))
         finally:
             stop.set()
             renewer.join()
-            lost = not lease.put(None)
-        if lost:
-            raise WriterBusyError(lease.key, name, f"{lease.holder()}, who took the lease over", self.lease_seconds)
+            released = lease.put(None)
+        require(released)
 
     def _acquire(self, lease: _Lease, wait_seconds: float) -> None:
         begun = unchanged_since = time.monotonic()
@@ -125,6 +135,7 @@ class _Lease:
         self.name, self.key = name, f".locks/{name}.json"
         self.version: UpdateVersion | None = None
         self._storage, self._token, self._count = storage, uuid.uuid4().hex, 0
+        self._putting = threading.Lock()  # of two writes with one version the store would refuse the second
 
     def take(self, *, expired: bool) -> bool:
         """Try to become the holder of a new, free or ``expired`` lease; return whether that worked."""
@@ -139,15 +150,16 @@ class _Lease:
 
     def put(self, owner: str | None) -> bool:
         """Replace the known version of the lease; return False when another writer has replaced it."""
-        self._count += 1
-        body = json.dumps({"owner": owner, "token": self._token, "count": self._count}).encode()
-        written = self._storage.write_if(self.key, body, self.version)
-        if written is None:  # refused, unless the answer to this very write was lost and the client repeated it
-            content, version = self._read()
-            written = version if content == json.loads(body) else None
-        if written is not None:
-            self.version = written
-        return written is not None
+        with self._putting:
+            self._count += 1
+            body = json.dumps({"owner": owner, "token": self._token, "count": self._count}).encode()
+            written = self._storage.write_if(self.key, body, self.version)
+            if written is None:  # refused, unless the answer to this very write was lost and the client repeated it
+                content, version = self._read()
+                written = version if content == json.loads(body) else None
+            if written is not None:
+                self.version = written
+            return written is not None
 
     def holder(self) -> str:
         """Return who holds the lease now."""

@@ -27,7 +27,7 @@ from vpoc_ml.artifacts.json_artifact import JsonObject
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.atomic import json_bytes, replacing
 from vpoc_ml.lake.hashing import HashCache, hash_file
-from vpoc_ml.lake.locks import locks_of
+from vpoc_ml.lake.locks import Confirm, locks_of
 from vpoc_ml.lake.manifest import BuildKey, Manifest, changes, checked, read_manifest, span, with_checksum
 from vpoc_ml.lake.mirror import ContentCache, Mirror, cache_folder
 from vpoc_ml.lake.storage import LocalStorage, open_storage
@@ -301,11 +301,15 @@ class Lake:
         return self._mirror.folder / prefix if self._mirror else self.path(prefix)
 
     @contextmanager
-    def mirrored(self, *prefixes: str) -> Iterator[Callable[[], None]]:
+    def mirrored(self, *prefixes: str, confirm: Confirm = lambda: None) -> Iterator[Callable[[], None]]:
         """Use ``folder(prefix)`` as plain files: they are pulled from the store first, changes are pushed at the end.
 
         The push happens after an error too. Yields a function that pushes the changes made so far. In a local lake
         there is nothing to pull or push.
+
+        Args:
+            prefixes: the folders.
+            confirm: called before each push, which its error prevents; see ``writing``.
         """
         if self._mirror is None:
             yield lambda: None
@@ -314,6 +318,7 @@ class Lake:
         pulled = {prefix: mirror.pull(prefix) for prefix in prefixes}
 
         def push() -> None:
+            confirm()
             for prefix, keys in pulled.items():
                 mirror.push(prefix, keys)
 
@@ -328,15 +333,17 @@ class Lake:
         return self.location(path.relative_to(self._mirror.folder).as_posix())
 
     @contextmanager
-    def writing(self, name: str, *, wait_seconds: float = 600.0) -> Iterator[None]:
+    def writing(self, name: str, *, wait_seconds: float = 600.0) -> Iterator[Confirm]:
         """Hold the writer's lock ``name`` (a contract): two writers of one contract never interleave.
+
+        Yields a function that does nothing, or raises LockLostError when another writer has taken the lock over.
 
         Raises:
             WriterBusyError: another writer still holds the lock after ``wait_seconds``.
             ConfigError: the store has no conditional writes and ``VPOC_LOCKS`` names no shared folder.
         """
-        with locks_of(self.storage).held(name, wait_seconds):
-            yield
+        with locks_of(self.storage).held(name, wait_seconds) as confirm:
+            yield confirm
 
     def _local_file(self, manifest: Manifest) -> Path:
         """Return a local file of an artifact; in a local lake its content is not checked."""

@@ -258,6 +258,7 @@ def _train(run: Run, fold: Fold, on_progress: OnProgress) -> tuple[FoldModel, in
         trained_in=run.name,
         files={name: hash_file(folder / name) for name in MODEL_FILES},
     )
+    run.confirm()
     for name in MODEL_FILES:
         run.lake.storage.upload(folder / name, f"{layout.track_folder(symbol, fold.key)}/{name}")
     run.lake.write_checksummed_json(layout.fold_model_key(symbol, fold.key), trained.to_json())

@@ -136,7 +136,7 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
         def on_record(record: ProgressRecord) -> None:
             curves(record)
             if record.kind == "epoch":
-                try:
+                try:  # LockLostError ends the training
                     run.push()  # the checkpoint, from which another machine can go on
                 except OSError as error:  # the next epoch tries again
                     log.warning("the checkpoint could not be sent to the lake: %s", error)

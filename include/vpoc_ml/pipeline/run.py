@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, wraps
@@ -25,8 +26,9 @@ from vpoc_ml.artifacts.run_summary import FailedStage, RunSummary, StageFailure,
 from vpoc_ml.artifacts.stage_results import UNCHANGED, Plan, StageResult, WorkResult
 from vpoc_ml.config import RunConfig
 from vpoc_ml.config.overrides import load_stored
-from vpoc_ml.errors import ArtifactError, GateFailedError, VpocError
+from vpoc_ml.errors import ArtifactError, GateFailedError, LockLostError, VpocError
 from vpoc_ml.ingest.vix.covariates import covariates
+from vpoc_ml.lake.locks import Confirm
 from vpoc_ml.lake.store import Lake, Manifest
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES, stage_of_function
@@ -45,7 +47,8 @@ class Run:
     """An opened run.
 
     ``inputs`` holds ``raw`` and ``vix``, the places of the input, and the ISO timestamps ``started`` and ``as_of``.
-    ``push`` sends the files a stage has made so far to a lake in an object store; a local lake needs none of it.
+    ``push`` sends the files a stage has made so far to a lake in an object store; a local lake needs none of it. In a
+    stage that runs alone, ``confirm`` raises LockLostError when another process has taken its place; ``push`` does too.
     """
 
     lake: Lake
@@ -53,6 +56,7 @@ class Run:
     config: RunConfig
     inputs: dict[str, str | None]
     push: Callable[[], None] = lambda: None
+    confirm: Confirm = lambda: None
 
     @property
     def folder(self) -> Path:
@@ -225,7 +229,8 @@ def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, s
     """Make a stage of a function over an opened run: open, time, record the result or the error.
 
     The function's row of ``stages.py`` gives the stage's name and its ``files``: from a lake in an object store they
-    are fetched before and put back after the work, also when it fails. The record carries ``stage``, ``contract``
+    are fetched before and put back after the work, also when it fails. A stage that runs ``alone`` waits up to ten
+    minutes for another process in it. The record carries ``stage``, ``contract``
     (when the first argument names one) and ``seconds``.
     """
     row = stage_of_function(work.__name__)
@@ -236,8 +241,14 @@ def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, s
         contract = args[0] if args and isinstance(args[0], str) else None
         begun = time.perf_counter()
         try:
-            with opened.lake.mirrored(*opened.mirrors(row.files, contract or "")) as push:
-                result = work(replace(opened, push=push), *args, **kwargs)
+            lock = "-".join(filter(None, (row.name, run, contract)))
+            with (
+                opened.lake.writing(lock) if row.alone else nullcontext(opened.confirm) as confirm,
+                opened.lake.mirrored(*opened.mirrors(row.files, contract or ""), confirm=confirm) as push,
+            ):
+                result = work(replace(opened, push=push, confirm=confirm), *args, **kwargs)
+        except LockLostError:  # the records are those of the process that has the lock
+            raise
         except VpocError as error:
             verdict = error.verdict if isinstance(error, GateFailedError) else {}
             kind, code = type(error).__name__, error.exit_code

@@ -40,6 +40,8 @@ class Stage:
         takes_now: whether the function takes the current time as its last argument.
         files: folders of the lake that it needs as plain files: ``raw``, ``run`` (the run's folder), ``fold`` (in
             which the run trains a fold) or ``reports``.
+        alone: whether only one process at a time may be in the stage, for a run and fold. A task that Airflow has given
+            up may still run when its successor starts.
         command: the command that runs every stage up to this one; none by default.
         help: help text of that command.
     """
@@ -51,6 +53,7 @@ class Stage:
     produces: tuple[str, ...] = ()
     takes_now: bool = False
     files: tuple[str, ...] = ()
+    alone: bool = False
     command: str | None = None
     help: str = ""
 
@@ -200,6 +203,7 @@ STAGES = (
         needs=("plan-folds",),
         produces=("track/{symbol}/{fold}/fold.json", "track/{symbol}/{fold}/predictions.parquet"),
         files=("fold",),
+        alone=True,
     ),
     Stage(
         "track-record",
@@ -218,6 +222,7 @@ STAGES = (
         needs=("track-record",),
         produces=("runs/{run}/best_model.safetensors", "runs/{run}/training_result.json"),
         files=("run",),
+        alone=True,
     ),
     Stage(
         "evaluate",
