@@ -35,7 +35,6 @@ def trainings() -> list[psutil.Process]:
     return found
 
 
-@worker_shutting_down.connect
 def stop_trainings(**_signal: Any) -> None:
     """Send SIGTERM to every training process below this one, now and until this process ends."""
 
@@ -50,3 +49,6 @@ def stop_trainings(**_signal: Any) -> None:
             time.sleep(POLL_SECONDS)
 
     threading.Thread(target=stop, name="stop trainings", daemon=True).start()
+
+
+worker_shutting_down.connect(stop_trainings)

@@ -154,13 +154,20 @@ def night_of(calendar: str, run_type: str, run_after: datetime, session: str | N
 
 
 def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
-    """Check a nightly run's conf, resolve and store its configuration, show it in the log and return it."""
+    """Check a nightly run's conf and the registry, resolve and store its configuration, show it in the log, return it.
+
+    Raises:
+        AirflowFailException: a value or the registry's server refuses; see ``check_registry``.
+    """
+    from vpoc_ml.pipeline.champion_stages import check_registry
+
     with stage_tasks.recorded(stage_tasks.current_run(), "resolve_config"):
         params = with_conf(params, dag_run.conf, [*form_params(), *setting_keys()])
         now = dag_run.start_date or dag_run.run_after  # the time after which a backfill's run may start is past
         settings = instrument_override() | overrides(params)
         calendar = instrument(config.resolve(params["preset"], settings).data.instrument).calendar
         as_of = night_of(calendar, dag_run.run_type, dag_run.run_after, params["session"], now)
+        check_registry(stage_tasks.open_lake())
     return begin(params, settings, now, as_of)
 
 

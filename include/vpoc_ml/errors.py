@@ -412,6 +412,14 @@ class RegistryError(VpocError):
     exit_code = 5
 
 
+class RegistryRefusedError(RegistryError):
+    """The registry's server answers and refuses; ``found`` is its answer. No retry can mend that."""
+
+    def __init__(self, place: str, found: str, remedy: str) -> None:
+        self.place, self.found, self.remedy = place, found, remedy
+        super().__init__(f"Expected MLflow at {place} to take requests; it refuses: {found}. {remedy}")
+
+
 class VerificationError(VpocError):
     """Stored files are not what they should be; ``problems`` has one line for each, with what to do."""
 

@@ -24,6 +24,19 @@ def registry_of(lake: Lake) -> Registry:
     return Registry(uri, folder=folder) if uri else Registry.local(folder)
 
 
+def check_registry(lake: Lake) -> None:
+    """Ask the registry for what evaluation and promotion will need, before hours of training.
+
+    Raises:
+        ConfigError: a lake in an object store without a folder for the registry.
+        RegistryRefusedError: MLflow's server refuses; no retry can mend that.
+        MlflowException: nobody answers, or the server fails.
+    """
+    registry_folder(lake)
+    if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+        registry_of(lake).mlflow.check()
+
+
 def existing_registry(lake: Lake) -> Registry | None:
     """Return the registry of a lake without creating one; None where nothing was ever registered."""
     if lake.remote and environment.read(environment.REGISTRY) is None:

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from vpoc_ml.config import MachineConfig
-from vpoc_ml.errors import VpocError
+from vpoc_ml.errors import RegistryRefusedError, VpocError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.training.hardware.device import Try, choose_device, describe_gpu, smoke_test
 from vpoc_ml.training.hardware.known_issues import Diagnostic, find_known_issues
@@ -99,7 +99,33 @@ def check_services(environment: Mapping[str, str], connect: Connect = reachable)
     for name, variable in SERVICES.items():
         url = environment.get(variable, "")
         if url:
-            yield _service(name, variable, url, connect)
+            found = _service(name, variable, url, connect)
+            yield found
+            if name == "MLflow" and found.level == "ok" and url.startswith("http"):
+                yield _registry(url)
+
+
+def _registry(url: str) -> Diagnostic:
+    """Ask MLflow's server for the experiment and the models, and write a tag: an open port says little."""
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+    from mlflow.exceptions import MlflowException
+
+    from vpoc_ml.registry.mlflow_store import MlflowStore
+
+    before = [(each, each.get_raw()) for each in (MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT)]
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(0)
+    MLFLOW_HTTP_REQUEST_TIMEOUT.set(15)
+    try:
+        MlflowStore(url).check()
+    except RegistryRefusedError as error:
+        return Diagnostic("registry", "problem", f"{error.place} refuses: {error.found}", error.remedy)
+    except MlflowException as error:
+        found = f"MLflow's server fails: {' '.join(str(error).split())[:300]}"
+        return Diagnostic("registry", "problem", found, "Look at the log of MLflow's server and at its database.")
+    finally:
+        for each, value in before:
+            each.unset() if value is None else each.set(value)
+    return Diagnostic("registry", "ok", "experiment and models can be read and written")
 
 
 def _service(name: str, variable: str, url: str, connect: Connect) -> Diagnostic:

@@ -114,13 +114,12 @@ def train(run: Run, *, on_progress: OnProgress | None = None) -> TrainResult:
     Raises:
         TrainingUnstableError: training did not stay finite and alive.
     """
-    from vpoc_ml.pipeline.champion_stages import registry_of
+    from vpoc_ml.pipeline.champion_stages import check_registry, registry_of
     from vpoc_ml.registry.mlflow_copies import Curves
-    from vpoc_ml.registry.registry import registry_folder
     from vpoc_ml.training.launch.run_inputs import run_fingerprint
     from vpoc_ml.training.launch.subprocess import launch
 
-    registry_folder(run.lake)  # fails now rather than after hours of training
+    check_registry(run.lake)  # fails now rather than after hours of training
     plan = fold_plan(run)
     if plan is None:
         fingerprint = run_fingerprint(run.folder, run.config)

@@ -12,14 +12,16 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from vpoc_ml.errors import ArtifactError, RegistryError
+from vpoc_ml.errors import ArtifactError, RegistryError, RegistryRefusedError
 from vpoc_ml.registry.ledger import LedgerHead
 from vpoc_ml.registry.model_key import ModelKey
 
@@ -29,6 +31,7 @@ MODEL, EXPERIMENT = "vpoc", "vpoc"
 UNKEYED_ALIAS = "champion"
 """Alias of the champion in registries of the first version, which had one champion for all keys."""
 HEAD_TAG = "ledger_head"
+CHECK_TAG = "last_check"
 CURVES = "training/"
 
 
@@ -177,15 +180,30 @@ class MlflowStore:
         """Store the head of the ledger as a tag of the registered model."""
         self.client.set_registered_model_tag(MODEL, HEAD_TAG, json.dumps(asdict(head)))
 
+    def check(self) -> None:
+        """Ask for experiment and registered model and write a tag: what a run will need hours later.
+
+        Raises:
+            RegistryRefusedError: the server refuses.
+            MlflowException: nobody answers, or the server fails: another try may succeed.
+        """
+        with refusals(self.tracking_uri):
+            self.client.set_registered_model_tag(MODEL, CHECK_TAG, "written")
+
     @property
     def client(self) -> Any:
-        """MLflow's client. Experiment and registered model are created on first use."""
+        """MLflow's client. Experiment and registered model are created on first use.
+
+        Raises:
+            RegistryRefusedError: the server refuses.
+        """
         if self._connected is None:
-            client = connect_client(self.tracking_uri)
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
-            if not client.search_registered_models(f"name='{MODEL}'"):
-                client.create_registered_model(MODEL)
+            with refusals(self.tracking_uri):
+                client = connect_client(self.tracking_uri)
+                if client.get_experiment_by_name(EXPERIMENT) is None:
+                    client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
+                if not client.search_registered_models(f"name='{MODEL}'"):
+                    client.create_registered_model(MODEL)
             self._connected = client
         return self._connected
 
@@ -216,6 +234,39 @@ class MlflowStore:
             ]
             token = page.token or None
         return found
+
+
+TRANSIENT = (408, 429)
+"""Statuses below 500 that another try may change."""
+
+
+@contextmanager
+def refusals(tracking_uri: str) -> Iterator[None]:
+    """Turn an error of MLflow that no retry can mend into one that says so, and what to do.
+
+    Raises:
+        RegistryRefusedError: the server at ``tracking_uri`` refuses, or is no MLflow.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        status, text = error.get_http_status_code(), str(error)
+        alien = "not in a valid JSON format" in text
+        if not alien and (status >= 500 or status in TRANSIENT):
+            raise
+        if "Host header" in text:
+            remedy = "Name this host and port in MLFLOW_SERVER_ALLOWED_HOSTS of MLflow's server."
+        elif status in (401, 403):
+            remedy = (
+                "Set MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN, of a user who may write experiments and models."
+            )
+        else:
+            remedy = "Correct MLFLOW_TRACKING_URI: scheme://host:port of MLflow's server, and its path behind a proxy."
+        parts = urlsplit(tracking_uri)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise RegistryRefusedError(place, " ".join(text.split())[:300], remedy) from error
 
 
 def _alias(key: ModelKey | None) -> str:
