@@ -39,13 +39,13 @@ def stop_trainings(**_signal: Any) -> None:
     """Send SIGTERM to every training process below this one, now and until this process ends."""
 
     def stop() -> None:
-        told: set[psutil.Process] = set()
+        stopped: set[psutil.Process] = set()
         while True:  # a task may only be about to start its training
-            for process in set(trainings()) - told:
+            for process in set(trainings()) - stopped:
                 log.warning("The worker ends: its training process %d stops after a checkpoint", process.pid)
                 with suppress(psutil.NoSuchProcess):
                     process.terminate()
-                told.add(process)
+                stopped.add(process)
             time.sleep(POLL_SECONDS)
 
     threading.Thread(target=stop, name="stop trainings", daemon=True).start()

@@ -42,7 +42,7 @@ def airflow_env(home: Path, lake: str | Path | None, *, port: int | None = None)
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "180",  # 60 costs a living task its try
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # a changed one is read at once
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -82,16 +82,20 @@ def apply(env: dict[str, str]) -> None:
 
 
 def prepare() -> None:
-    """Create or migrate the database of this environment and the pool that admits one training at a time."""
+    """Create or migrate the database of this environment, and the pool of trainings where there is none.
+
+    A new pool admits one training at a time. An existing one keeps the slots that somebody has given it.
+    """
     from airflow.models.pool import Pool
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
 
     initdb()
     with create_session() as session:
-        Pool.create_or_update_pool(
-            name="gpu", slots=1, description="One training at a time", include_deferred=False, session=session
-        )
+        if Pool.get_pool("gpu", session=session) is None:
+            Pool.create_or_update_pool(
+                name="gpu", slots=1, description="Trainings at one time", include_deferred=False, session=session
+            )
 
 
 if __name__ == "__main__":

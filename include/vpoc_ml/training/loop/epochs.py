@@ -69,7 +69,7 @@ class Trainer:
         Raises:
             TooManyRollbacksError: more rollbacks than ``max_rollbacks``.
             NoFiniteValidationLossError: no epoch with a finite loss.
-            TrainingStoppedError: somebody asked to stop; a checkpoint of the last window is stored.
+            TrainingStoppedError: a stop was requested; a checkpoint of the last window is stored.
         """
         if self.progress.step == 0 and (self.config.keep_start or self.last_step == 0):
             self._validate(0)
@@ -111,7 +111,7 @@ class Trainer:
             self._close_window(epoch)
             if offset == following < end:
                 self._validate(epoch + 1)
-            if offset < end and (self.stop.asked or time.monotonic() - self.saved >= self.checkpoint_seconds):
+            if offset < end and (self.stop.requested or time.monotonic() - self.saved >= self.checkpoint_seconds):
                 self.save()
                 self.stop.grant()
         # Of this process alone: a resumed epoch counts from its checkpoint on

@@ -9,28 +9,28 @@ from vpoc_ml.errors import TrainingStoppedError
 
 
 class StopRequest:
-    """Whether somebody asked to stop. An instance is a handler of signals.
+    """Whether a stop was requested. An instance is a handler of signals.
 
     A request is granted at once by ``TrainingStoppedError``, which may arise at any place. Within ``until_granted`` it
     waits until the training calls ``grant``.
     """
 
     def __init__(self) -> None:
-        self.asked = self._waits = False
+        self.requested = self._waits = False
 
     def __call__(self, *_signal: object) -> None:
         """Ask to stop."""
-        self.asked = True
+        self.requested = True
         if not self._waits:
             self.grant()
 
     def grant(self) -> None:
-        """Do nothing, or if somebody asked to stop:
+        """Do nothing, or if a stop was requested:
 
         Raises:
             TrainingStoppedError: always.
         """
-        if self.asked:
+        if self.requested:
             raise TrainingStoppedError
 
     @contextmanager
