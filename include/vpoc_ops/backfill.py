@@ -27,7 +27,7 @@ from vpoc_ml.lake.store import Lake
 from vpoc_ml.pipeline.run import read_failures
 from vpoc_ops import command_line
 from vpoc_ops.airflow_home import UP_HOME
-from vpoc_ops.client import FINISHED, Airflow, NotUpError, RefusedError
+from vpoc_ops.client import FINISHED, Airflow, NotUpError, RefusedError, connect
 from vpoc_ops.command_line import HomeOption, OverrideOption
 
 DAG = "vpoc_contracts"
@@ -128,7 +128,7 @@ def _run(
 
     try:
         checked = checked_conf(conf, overrides)
-        airflow = Airflow(home.absolute())
+        airflow = connect(home.absolute())
         if airflow.is_paused(DAG):
             raise ConfigError(f"{DAG} is paused: its runs would only wait. Switch it on in the browser.")
         contracts = start(airflow, checked)
@@ -224,7 +224,7 @@ def _table(airflow: Airflow, contracts: Sequence[ContractRun], runs: Mapping[str
             reasons = {name: stage.get("reason", stage.get("why", "made")) for name, stage in stages.items()}
             done = ", ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "unchanged"
         else:
-            failures = read_failures(Lake(airflow.lake), dag_run_name(DAG, run_id))
+            failures = read_failures(Lake(airflow.lake), dag_run_name(DAG, run_id)) if airflow.lake else []
             done = "; ".join(failure.message for failure in failures) or "see the log of the run"
         if existed:
             done = ALREADY_RUN if result else f"{ALREADY_RUN}: {done}"

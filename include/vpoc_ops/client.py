@@ -1,4 +1,4 @@
-"""The running Airflow of one home, over its REST API."""
+"""A running Airflow over its REST API: that of one home, or one elsewhere that the environment names."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
+from vpoc_ml import environment
+from vpoc_ml.errors import ConfigError
 from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE
 
 PAGE = 100
@@ -52,29 +54,37 @@ class RefusedError(Exception):
 
 
 class Airflow:
-    """A client that logs in as ``admin`` of the Airflow that ``make up`` started in ``home``.
+    """A logged-in client; ``connect`` makes it from the environment.
 
     Attributes:
         url: address of the API server.
-        lake: lake that this Airflow works on.
+        lake: lake that this Airflow works on; None: unknown to this machine.
         api: logged-in client for requests that this class does not have.
 
     Every method raises ``RefusedError`` if Airflow answers with an error, and ``NotUpError`` if nobody answers.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, url: str, lake: str | None, *, user: str = "admin", password: str = "", token: str = "") -> None:
+        self.url, self.lake = url.rstrip("/"), lake
+        self.api = ApiClient(Configuration(host=self.url, retries=RETRY))
+        if token:
+            self.api.configuration.access_token = token
+        else:
+            self._log_in(user, password)
+
+    @classmethod
+    def of_home(cls, home: Path) -> Airflow:
+        """Return a client that is ``admin`` of the Airflow that ``make up`` started in ``home``."""
         parts, passwords = home / PARTS_FILE, home / PASSWORDS_FILE
         if not (parts.is_file() and passwords.is_file()):
             raise NotUpError(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
         state = json.loads(parts.read_text())
-        self.url, self.lake = str(state["url"]), str(state["lake"])
-        self.api = ApiClient(Configuration(host=self.url, retries=RETRY))
-        self._log_in(json.loads(passwords.read_text())["admin"])
+        return cls(str(state["url"]), str(state["lake"]), password=json.loads(passwords.read_text())["admin"])
 
-    def _log_in(self, password: str) -> None:
+    def _log_in(self, user: str, password: str) -> None:
         """Get a token. The client library has no method for it: the route is the auth manager's."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        login = {"username": "admin", "password": password}
+        login = {"username": user, "password": password}
         with translated_errors(self.url):
             answer = self.api.call_api("POST", f"{self.url}/auth/token", headers, login, _request_timeout=TIMEOUT)
             text = bytes(answer.read()).decode(errors="replace")  # type: ignore[no-untyped-call]
@@ -185,6 +195,27 @@ class Airflow:
             time.sleep(2)
 
 
+def connect(home: Path) -> Airflow:
+    """Return a client of the Airflow that ``VPOC_AIRFLOW_URL`` names, else of the one in ``home``.
+
+    Raises:
+        NotUpError: nobody answers.
+        RefusedError: the user, the password or the token is wrong.
+        ConfigError: a URL without a token and without a password.
+    """
+    url, token = environment.read(environment.AIRFLOW_URL), environment.read(environment.AIRFLOW_TOKEN)
+    if url is None:
+        return Airflow.of_home(home)
+    password = environment.read(environment.AIRFLOW_PASSWORD)
+    if not (token or password):
+        raise ConfigError(
+            f"Expected {environment.AIRFLOW_TOKEN}, or {environment.AIRFLOW_USER} and {environment.AIRFLOW_PASSWORD},"
+            f" beside {environment.AIRFLOW_URL} ({url}); found neither. Set one of them."
+        )
+    user = environment.read(environment.AIRFLOW_USER) or "admin"
+    return Airflow(url, environment.read(environment.LAKE), user=user, password=password or "", token=token or "")
+
+
 def health(url: str) -> HealthInfoResponse | None:
     """Return the health report of the API server at ``url``, or None if there is no such answer within 5 s."""
     try:
@@ -206,7 +237,8 @@ def translated_errors(url: str) -> Iterator[None]:
     except ApiException as error:
         raise RefusedError(error.status or 0, _reason(error)) from error
     except HTTPError as error:
-        raise NotUpError(f"Expected Airflow to answer at {url}; {error}. Start it with `make up`.") from error
+        remedy = f"Start it with `make up`, or correct {environment.AIRFLOW_URL}."
+        raise NotUpError(f"Expected Airflow to answer at {url}; {error}. {remedy}") from error
 
 
 def _reason(error: ApiException) -> str:

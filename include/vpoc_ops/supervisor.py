@@ -70,6 +70,12 @@ def airflow_command(
 ) -> None:
     """Run ``airflow`` with the environment of the running home; its exit code is this one's."""
     home = home.absolute()
+    if elsewhere := environment.read(environment.AIRFLOW_URL):
+        typer.echo(
+            f"Expected the Airflow of `make up`; {environment.AIRFLOW_URL} names {elsewhere}. Airflow's own commands"
+            " need its database: run them there, such as `docker compose exec scheduler airflow dags list`."
+        )
+        raise typer.Exit(2)
     if not parts.living(home):
         typer.echo(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
         raise typer.Exit(2)
@@ -200,7 +206,7 @@ def _start(home: Path, names: Sequence[str], state: PartsState, timeout: float) 
     try:
         parts.wait_until_healthy(home, state.url, started, since, timeout)
         if "dag-processor" in started:
-            parts.wait_for_dags(lambda: Airflow(home), since, deadline)
+            parts.wait_for_dags(lambda: Airflow.of_home(home), since, deadline)
     except (NotUpError, RefusedError) as error:
         raise StartError(f"Its API refused a request: {error}") from error
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -82,7 +84,7 @@ def run(monkeypatch, capsys):
     monkeypatch.setattr(backfill, "read_failures", lambda lake, run: [failure])
 
     def call(fake, *arguments):
-        monkeypatch.setattr(backfill, "Airflow", fake)
+        monkeypatch.setattr(backfill, "connect", fake)
         return backfill.main(arguments), " ".join(capsys.readouterr().out.split())
 
     return call
@@ -198,4 +200,60 @@ def test_address_of_an_airflow_that_is_gone_is_named(tmp_path):
     (tmp_path / "parts.json").write_text(json.dumps({"url": "http://127.0.0.1:9", "lake": "/lake"}))
     (tmp_path / "passwords.json").write_text(json.dumps({"admin": "secret"}))
     with pytest.raises(NotUpError, match=r"127\.0\.0\.1:9"):
-        Airflow(tmp_path)
+        Airflow.of_home(tmp_path)
+
+
+class Remote(BaseHTTPRequestHandler):
+    """An Airflow elsewhere as far as logging in and one DAG go; it knows one user and one token."""
+
+    def do_POST(self):
+        login = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = login == {"username": "operator", "password": "right"}
+        self.answer(201 if known else 401, {"access_token": "abc"} if known else {"detail": "Invalid credentials"})
+
+    def do_GET(self):
+        known = self.headers["Authorization"] == "Bearer abc"
+        self.answer(404 if known else 403, {"detail": f"{self.path} is not here" if known else "Forbidden"})
+
+    def answer(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Remote)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("VPOC_AIRFLOW_URL", f"http://127.0.0.1:{server.server_port}/")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "printed"),
+    [
+        ({"USER": "operator", "PASSWORD": "right"}, "/api/v2/dags/vpoc_contracts is not here"),
+        ({"TOKEN": "abc"}, "/api/v2/dags/vpoc_contracts is not here"),
+        ({"USER": "operator", "PASSWORD": "wrong"}, "Invalid credentials"),
+        ({"TOKEN": "old"}, "Forbidden"),
+        ({"USER": "operator"}, "Expected VPOC_AIRFLOW_TOKEN, or VPOC_AIRFLOW_USER and VPOC_AIRFLOW_PASSWORD"),
+    ],
+)
+def test_the_environment_names_an_airflow_elsewhere(remote, monkeypatch, capsys, tmp_path, variables, printed):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"VPOC_AIRFLOW_{name}", value)
+    assert backfill.main(["one", "ESH25", "--home", str(tmp_path)]) == 2
+    assert printed in " ".join(capsys.readouterr().out.split())
+
+
+def test_airflows_own_commands_are_not_for_an_airflow_elsewhere(remote, capsys, tmp_path):
+    assert supervisor.main(["airflow", "--home", str(tmp_path), "dags", "list"]) == 2
+    assert "VPOC_AIRFLOW_URL names http://127.0.0.1" in capsys.readouterr().out

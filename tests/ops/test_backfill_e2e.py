@@ -17,7 +17,7 @@ from vpoc_ml import config, pipeline
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.synthetic.generate import write_market
 from vpoc_ops import backfill, parts, supervisor
-from vpoc_ops.client import Airflow, RefusedError
+from vpoc_ops.client import Airflow, RefusedError, connect
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -48,12 +48,24 @@ def world(tmp_path_factory):
     try:
         arguments = ["--home", str(home), "--lake", str(lake), "--port", str(port), "--timeout", "300"]
         assert supervisor.main(["up", *arguments]) == 0
-        yield SimpleNamespace(home=home, lake=Lake(lake), airflow=Airflow(home), root=root)
+        yield SimpleNamespace(home=home, lake=Lake(lake), airflow=Airflow.of_home(home), root=root)
     finally:
         processes = parts.supervised(home)
         assert supervisor.main(["down", "--home", str(home)]) == 0
     assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert parts.supervised(home) == []
+
+
+def test_the_environment_drives_this_airflow_as_one_elsewhere(world, monkeypatch, capsys, tmp_path):
+    password = json.loads((world.home / "passwords.json").read_text())["admin"]
+    monkeypatch.setenv("VPOC_AIRFLOW_URL", world.airflow.url)
+    monkeypatch.setenv("VPOC_AIRFLOW_PASSWORD", password)
+    assert not connect(tmp_path).is_paused(backfill.DAG)
+    assert backfill.main(["one", "NQX24", "--home", str(tmp_path)]) == 2
+    assert "NQX24" in capsys.readouterr().out, "the reason of that Airflow's timetable"
+    monkeypatch.setenv("VPOC_AIRFLOW_TOKEN", "no token")
+    with pytest.raises(RefusedError):
+        connect(tmp_path).is_paused(backfill.DAG)
 
 
 def cli(world, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -81,8 +81,8 @@ def airflow(tmp_path_factory):
             assert supervisor.main(up) == 0
         password = json.loads((home / "passwords.json").read_text())["admin"]
         yield SimpleNamespace(
-            client=Airflow(home), url=f"http://127.0.0.1:{port}", password=password, lake=lake, home=home, up=up,
-            printed=captured.get(),
+            client=Airflow.of_home(home), url=f"http://127.0.0.1:{port}", password=password, lake=lake, home=home,
+            up=up, printed=captured.get(),
         )  # fmt: skip
     finally:
         processes = parts.supervised(home)
