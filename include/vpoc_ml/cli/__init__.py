@@ -301,12 +301,20 @@ def doctor(
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Also the settings of a cluster (docs/cluster.md).")
+    ] = False,
 ) -> None:
     """Diagnose this machine: Python, torch, ROCm, GPUs and known issues, disk, lake, services; exit 2 on a problem."""
     from vpoc_ml.pipeline import doctor as physician
+    from vpoc_ml.training.hardware.known_issues import Diagnostic
 
     config = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
     diagnostics = physician.examine(lake, config.machine)
+    if cluster:
+        command = [sys.executable, "-m", "vpoc_ops.cluster_doctor"]
+        found = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+        diagnostics += [Diagnostic(**each) for each in json.loads(found)]
     if as_json:
         typer.echo(json.dumps(physician.as_json(diagnostics)))
     else:
