@@ -72,11 +72,11 @@ def check_limits(environment: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Compare time limits and retries with what the product needs."""
     for variable, (default, least, cost) in LEAST.items():
         value = _number(environment, variable, default)
-        yield _judged(variable, value >= least, f"{value:g}", f"{cost}. Set it to at least {least:g}; {FILE}")
+        yield _diagnostic(variable, value >= least, f"{value:g}", f"{cost}. Set it to at least {least:g}; {FILE}")
     variable = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
     visible, hours = _number(environment, variable, 86_400), _number(environment, names.TRAIN_TIMEOUT_HOURS, 24)
     remedy = f"the broker delivers a training of {hours:g} h ({names.TRAIN_TIMEOUT_HOURS}) a second time. Raise it."
-    yield _judged(variable, visible >= hours * 3600, f"{visible:g} s", remedy)
+    yield _diagnostic(variable, visible >= hours * 3600, f"{visible:g} s", remedy)
 
 
 def check_secrets(environment: Mapping[str, str]) -> Iterator[Diagnostic]:
@@ -87,7 +87,7 @@ def check_secrets(environment: Mapping[str, str]) -> Iterator[Diagnostic]:
         found = "missing" if not value else "one that is published" if published else "too short"
         passes = not published and len(value) >= LEAST_SECRET
         remedy = "each part makes its own or anybody can sign tokens. `make env` writes .env with generated ones."
-        yield _judged(variable, passes, "set" if passes else found, remedy)
+        yield _diagnostic(variable, passes, "set" if passes else found, remedy)
 
 
 def check_shared(environment: Mapping[str, str]) -> Diagnostic:
@@ -96,10 +96,10 @@ def check_shared(environment: Mapping[str, str]) -> Diagnostic:
     remedy = f"each worker has a lake of its own. Set {names.LAKE} to a shared folder or s3://bucket/prefix."
     if "://" in lake and not environment.get(names.REGISTRY):
         missing = f"{lake}, no {names.REGISTRY}"
-        return _judged(
+        return _diagnostic(
             "shared lake", False, missing, f"the ledger needs a folder. Set {names.REGISTRY} to a shared one."
         )
-    return _judged(
+    return _diagnostic(
         "shared lake", bool(lake) and ("://" in lake or Path(lake).is_absolute()), lake or "none named", remedy
     )
 
@@ -120,7 +120,7 @@ def check_queues(environment: Mapping[str, str], queues: Queues) -> Iterator[Dia
     for queue in (environment.get(DEFAULT_QUEUE) or "default", *(() if elsewhere else (TRAIN_QUEUE,))):
         found = "has a worker" if queue in served else f"no worker; workers serve {', '.join(sorted(served)) or 'none'}"
         remedy = f"its tasks wait, and fail in the end. Start `airflow celery worker --queues {queue}`."
-        yield _judged(f"queue {queue}", queue in served, found, remedy)
+        yield _diagnostic(f"queue {queue}", queue in served, found, remedy)
 
 
 def check_pool(environment: Mapping[str, str], slots: Slots) -> Diagnostic:
@@ -128,7 +128,7 @@ def check_pool(environment: Mapping[str, str], slots: Slots) -> Diagnostic:
     pool = environment.get(names.TRAIN_POOL, "")
     if not pool:
         remedy = f"as many trainings as the workers allow share a GPU. Set {names.TRAIN_POOL}=gpu; {FILE}"
-        return _judged("pool", False, "none for trainings", remedy)
+        return _diagnostic("pool", False, "none for trainings", remedy)
     if not environment.get(names.AIRFLOW_URL):
         return Diagnostic("pool", "note", f"{pool}: not examined. Set {names.AIRFLOW_URL} and a password or token.")
     try:
@@ -136,7 +136,7 @@ def check_pool(environment: Mapping[str, str], slots: Slots) -> Diagnostic:
     except (NotUpError, RefusedError, VpocError) as error:
         return Diagnostic("pool", "problem", str(error), f"Correct {names.AIRFLOW_URL}, user and password.")
     remedy = f"trainings wait for ever. `airflow pools set {pool} 1 trainings` makes it, one slot per GPU."
-    return _judged("pool", bool(found), f"{pool}: " + ("missing" if found is None else f"{found} slots"), remedy)
+    return _diagnostic("pool", bool(found), f"{pool}: " + ("missing" if found is None else f"{found} slots"), remedy)
 
 
 def served_queues(broker: str) -> set[str]:
@@ -169,7 +169,7 @@ def _number(environment: Mapping[str, str], variable: str, default: float) -> fl
         return 0.0
 
 
-def _judged(subject: str, passes: bool, found: str, remedy: str) -> Diagnostic:
+def _diagnostic(subject: str, passes: bool, found: str, remedy: str) -> Diagnostic:
     return Diagnostic(subject, "ok" if passes else "problem", found, "" if passes else remedy[0].upper() + remedy[1:])
 
 
