@@ -1,10 +1,16 @@
-"""The four real parts of Airflow: what up and down do, and the trigger form and the reports in a real browser."""
+"""The four real parts of Airflow: what up and down do, and the trigger form and the reports in a real browser.
+
+One start serves all tests, so the story of the morning after is one of them, the last that needs DAGs. Its pictures lie
+in the folder that ``VPOC_SCREENSHOTS`` names, else in pytest's temporary folder.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +20,14 @@ import psutil
 import pytest
 from airflow_client.client import ImportErrorApi
 
-from vpoc_airflow.start import COMMON
 from vpoc_ops import parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
+from .browser_story import Story, open_form, submit, type_into
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
+FIRST_NIGHT = Path(__file__).with_name("first_night.py")
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
@@ -71,10 +79,12 @@ def airflow(tmp_path_factory):
     """The four parts on an empty lake; nothing of them is left afterwards."""
     root = tmp_path_factory.mktemp("up")
     home, lake = root / "home", root / "lake"
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, mlflow = probe.getsockname()[1], other.getsockname()[1]
     up = ["up", "--home", str(home), "--lake", str(lake), "--port", str(port), "--timeout", str(PATIENCE)]
+    up += ["--mlflow-port", str(mlflow)]
     processes = []
     try:
         with supervisor.console.capture() as captured:
@@ -127,29 +137,6 @@ def page(logged_in):
     opened = logged_in.new_page()
     yield opened
     opened.close()
-
-
-def open_form(airflow, page, dag: str) -> None:
-    page.goto(f"{airflow.url}/dags/{dag}")
-    page.get_by_role("button", name="Trigger").first.click()
-    page.get_by_test_id("trigger-dag-submit").wait_for()
-
-
-def type_into(page, name: str, text: str) -> None:
-    field = page.locator(f"[name='element_{name}']")
-    if not field.is_visible():
-        section = "Common" if name in COMMON or "." not in name else name.split(".")[0].capitalize()
-        page.get_by_role("button", name=section, exact=True).click()
-    field.click()
-    field.press_sequentially(text)
-    assert field.input_value() == text
-
-
-def submit(page) -> SimpleNamespace:
-    """Press *Trigger*; return status and JSON of Airflow's answer."""
-    with page.expect_response(lambda answer: answer.request.method == "POST" and "dagRuns" in answer.url) as caught:
-        page.get_by_test_id("trigger-dag-submit").click()
-    return SimpleNamespace(status=caught.value.status, json=caught.value.json())
 
 
 def failure(airflow, dag: str, run_id: str) -> str:
@@ -257,6 +244,19 @@ def test_script_in_a_report_cannot_reach_airflow(airflow, page):
     page.locator("#found").filter(has_text="parent.fetch").wait_for()
     assert "fetch refused" in page.inner_text("#found").split(", ")
     assert "cookie refused" in page.inner_text("#found").split(", ")
+
+
+@pytest.mark.browser
+def test_the_morning_after(airflow, logged_in, tmp_path):
+    subprocess.run([sys.executable, str(FIRST_NIGHT), str(airflow.lake)], check=True)
+    shots = Path(os.environ.get("VPOC_SCREENSHOTS", tmp_path))
+    shots.mkdir(parents=True, exist_ok=True)
+    story = Story(airflow, logged_in, shots)
+    story.nan_is_found()
+    story.tenfold_bar_is_found()
+    story.missing_session_is_found()
+    story.mlflow_shows_the_versions()
+    story.page.close()
 
 
 @pytest.mark.parametrize("part", parts.PARTS)

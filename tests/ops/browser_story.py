@@ -1,0 +1,204 @@
+"""The morning after, in a real browser: a person finds out why nights failed.
+
+``Story`` has one method for each step; each leaves a picture in the folder ``shots``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+from vpoc_airflow.start import COMMON
+
+NAN_ROWS, TENFOLD_ROWS = 90, 3
+LONGEST_RUN = 300.0  # seconds; a busy machine is no failure
+STEP_MILLISECONDS = 30_000
+NIGHTLY = "vpoc_nightly"
+
+
+def open_form(airflow: SimpleNamespace, page: Any, dag: str) -> None:
+    """Open the trigger form of a DAG."""
+    page.goto(f"{airflow.url}/dags/{dag}")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.get_by_test_id("trigger-dag-submit").wait_for()
+
+
+def section_of(name: str) -> str:
+    """Return the title of the section of the nightly form that has a field."""
+    return "Common" if name in COMMON or "." not in name else name.split(".")[0].capitalize()
+
+
+def type_into(page: Any, name: str, text: str, section: str = "") -> None:
+    """Type into a field of a form as a person would."""
+    field = page.locator(f"[name='element_{name}']")
+    if not field.is_visible():
+        page.get_by_role("button", name=section or section_of(name), exact=True).click()
+    field.click()
+    field.press_sequentially(text)
+    assert field.input_value() == text
+
+
+def choose(page: Any, name: str, option: str, section: str = "") -> None:
+    """Choose an option of a field with a list."""
+    box = page.locator(f"[id='element_{name}']")
+    if not box.is_visible():
+        page.get_by_role("button", name=section or section_of(name), exact=True).click()
+    box.locator("input[role=combobox]").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def submit(page: Any) -> SimpleNamespace:
+    """Press *Trigger*; return status and JSON of Airflow's answer."""
+    with page.expect_response(lambda answer: answer.request.method == "POST" and "dagRuns" in answer.url) as caught:
+        page.get_by_test_id("trigger-dag-submit").click()
+    return SimpleNamespace(status=caught.value.status, json=caught.value.json())
+
+
+class Market:
+    """The vendor's file of prices, which a step breaks and restores."""
+
+    def __init__(self, raw: Path) -> None:
+        (self.file,) = raw.glob("ES*.txt")
+        self.clean = self.file.read_text()
+        self.lines = self.clean.splitlines(keepends=True)
+        self.middle = len(self.lines) // 2
+
+    def restore(self) -> None:
+        """Deliver the file as it was."""
+        self.file.write_text(self.clean)
+
+    def plant(self, change: Callable[[list[str]], list[str]], rows: int) -> str:
+        """Change the fields of ``rows`` lines in the middle; return the first of them."""
+        lines, at = list(self.lines), self.middle
+        for number in range(at, at + rows):
+            lines[number] = ";".join(change(lines[number].rstrip("\n").split(";"))) + "\n"
+        self.file.write_text("".join(lines))
+        return lines[at].rstrip("\n")
+
+    def without_a_day(self) -> str:
+        """Leave out the bars of a day (UTC) in the middle: most of a session, the first hour of the next; return it."""
+        day = self.lines[self.middle][:8]
+        self.file.write_text("".join(line for line in self.lines if not line.startswith(day)))
+        return f"{day[:4]}-{day[4:6]}-{day[6:]}"
+
+
+def no_close(fields: list[str]) -> list[str]:
+    """Return the fields of a line with NaN as its close."""
+    return [*fields[:4], "NaN", *fields[5:]]
+
+
+def tenfold(fields: list[str]) -> list[str]:
+    """Return the fields of a line with ten times its prices."""
+    return [fields[0], *(f"{10 * float(price):g}" for price in fields[1:5]), fields[5]]
+
+
+class Story:
+    """The steps, on the Airflow of ``airflow`` and in a browser session that has logged in."""
+
+    def __init__(self, airflow: SimpleNamespace, session: Any, shots: Path) -> None:
+        self.airflow, self.session, self.shots = airflow, session, shots
+        self.page = session.new_page()
+        self.page.set_default_timeout(STEP_MILLISECONDS)
+        self.market = Market(airflow.lake / "raw")
+        self.reports = f"{airflow.url}/vpoc-reports"
+
+    def look(self, name: str, page: Any = None) -> None:
+        """Keep a picture of what the person sees."""
+        (page or self.page).screenshot(path=self.shots / f"{name}.png")
+
+    def fill_night(self, settings: dict[str, str]) -> str:
+        """Trigger the nightly DAG with preset smoke through its form; return the run's id."""
+        open_form(self.airflow, self.page, NIGHTLY)
+        choose(self.page, "preset", "smoke")
+        for name, text in settings.items():
+            type_into(self.page, name, text)
+        self.look("form-override")
+        started = submit(self.page)
+        assert started.status == 200, started.json
+        return str(started.json["dag_run_id"])
+
+    def fails(self, run_id: str) -> None:
+        """Wait until a run has failed."""
+        assert self.airflow.client.wait_for(NIGHTLY, [run_id], LONGEST_RUN)[run_id].state.value == "failed"
+
+    def download(self, link: Any) -> list[dict[str, str]]:
+        """Follow a link to a CSV file; return its rows."""
+        with self.page.expect_download() as caught:
+            link.click()
+        return list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text())))
+
+    def nan_is_found(self) -> None:
+        """An override in the form, NaN in the file: from the run in Airflow to the quarantined rows as CSV."""
+        planted = self.market.plant(no_close, NAN_ROWS)
+        run_id = self.fill_night({"training.epochs": "3"})
+        self.fails(run_id)
+        used = self.airflow.client.result(NIGHTLY, run_id, "resolve_config")["config"]
+        assert (used["preset"], used["training"]["epochs"]) == ("smoke", 3)
+        self.page.goto(f"{self.airflow.url}/dags/{NIGHTLY}/runs/{quote(run_id)}")
+        self.page.get_by_role("link", name="Reports", exact=True).last.click()
+        reports = self.page.frame_locator("iframe[title=Reports]")
+        reports.get_by_role("heading", name="Failed").wait_for()
+        self.look("nan-1-run-in-airflow")
+        reports.get_by_role("link", name="gates page").click()
+        reports.get_by_role("link", name="no row in quarantine").first.click()
+        self.look("nan-2-check")
+        reports.get_by_role("link", name="Quarantine of ESH23").click()
+        reports.get_by_role("heading", name="Quarantine", exact=True).wait_for()
+        self.look("nan-3-quarantine")
+        rows = self.download(reports.get_by_role("link", name="CSV").first)
+        assert any(planted in row.values() for row in rows), rows[:2]
+
+    def tenfold_bar_is_found(self) -> None:
+        """Prices ten times as high: the root cause with file and line, the failing rows as CSV."""
+        planted = self.market.plant(tenfold, TENFOLD_ROWS)
+        run_id = self.airflow.client.trigger(NIGHTLY, "tenfold", {"preset": "smoke"}).dag_run_id
+        self.fails(run_id)
+        self.page.goto(f"{self.reports}/run/{NIGHTLY}/{run_id}")
+        self.page.get_by_role("link", name="gates page").first.click()
+        cause = self.page.locator("section.cause").first
+        assert f"line {self.market.middle + 1}: '{planted}'" in cause.inner_text()
+        self.look("tenfold-1-root-cause")
+        self.page.get_by_role("link", name="prices within 15 usual session ranges").first.click()
+        self.page.get_by_role("heading", name="Failing rows").wait_for()
+        assert self.page.locator("tr.failing").count() == TENFOLD_ROWS
+        self.page.locator("tr.failing").first.scroll_into_view_if_needed()
+        self.look("tenfold-2-failing-rows")
+        rows = self.download(self.page.get_by_role("link", name="CSV", exact=True))
+        assert [float(row["value"]) for row in rows] == [
+            float(line.split(";")[4]) for line in self.planted_lines(TENFOLD_ROWS)
+        ]
+
+    def planted_lines(self, rows: int) -> list[str]:
+        """Return the lines of the file that a step has changed."""
+        return self.market.file.read_text().splitlines()[self.market.middle : self.market.middle + rows]
+
+    def missing_session_is_found(self) -> None:
+        """A session without most of its bars: the gap calendar, and the missing minutes as CSV."""
+        day = self.market.without_a_day()
+        run_id = self.airflow.client.trigger(NIGHTLY, "missing", {"preset": "smoke"}).dag_run_id
+        self.fails(run_id)
+        self.page.goto(f"{self.reports}/run/{NIGHTLY}/{run_id}")
+        self.page.get_by_role("link", name="gates page").first.click()
+        self.page.get_by_role("link", name=re.compile("minutes in a row without a bar")).first.click()
+        self.look("missing-1-check")
+        self.page.get_by_role("link", name="Gap calendar of ESH23").click()
+        self.look("missing-2-gap-calendar")
+        rows = self.download(self.page.get_by_role("link", name="CSV").first)
+        assert any(row["session"] == day for row in rows), rows
+
+    def mlflow_shows_the_versions(self) -> None:
+        """The link on the page of models leads to MLflow, which has the versions."""
+        self.page.goto(f"{self.reports}/models/1")
+        link = self.page.get_by_role("link", name="In MLflow").get_attribute("href")
+        server = str(link).partition("/#/")[0]
+        answer = self.page.request.get(f"{server}/ajax-api/2.0/mlflow/model-versions/get?name=vpoc&version=1")
+        assert answer.status == 200
+        assert answer.json()["model_version"]["version"] == "1"
+        refused = self.page.request.get(server, headers={"Host": "attacker.test"})
+        assert refused.status == 403
