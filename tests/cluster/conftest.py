@@ -53,7 +53,7 @@ def stack(took: Any) -> Iterator[Stack]:
 def night(stack: Stack, took: Any) -> str:
     """The id of a nightly run that has succeeded."""
     run_id = stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": SETTINGS})
-    (state,) = stack.wait("vpoc_nightly", [run_id], 900)
+    (state,) = stack.wait("vpoc_nightly", [run_id], 1800)
     assert state == "success", stack.failures("vpoc_nightly", run_id)
     took("nightly run", stack.run("vpoc_nightly", run_id)["duration"])
     return run_id
