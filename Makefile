@@ -26,11 +26,11 @@ WORKERS ?= $(shell echo $$(($(CORES) > 6 ? 6 : $(CORES) > 3 ? $(CORES) - 1 : 2))
 COVERAGE ?= $(CI)
 SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 
-# Hand-written documents; docs/features.md comes from docstrings.
-PROSE = README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/features.md,$(wildcard docs/*.md))
+# Hand-written documents; docs/features.md comes from docstrings, and docs/start.md quotes what a run prints.
+PROSE = README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/features.md docs/start.md,$(wildcard docs/*.md docs/*/*.md))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page lock clean env images \
+.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page docs lock clean env images \
 	cluster cluster-demo cluster-down cluster-test
 
 help: ## This list
@@ -88,6 +88,10 @@ bench: $(INSTALLED) ## Benchmarks against peers, as ratios
 
 features-page: $(INSTALLED) ## docs/features.md and its pictures, from the code
 	@$(BIN)/python -m vpoc_ml.reports.feature_reference docs
+
+docs: $(INSTALLED) ## The documentation site in build/site; a broken link or reference is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --quiet
+	@echo "Documentation: build/site/index.html"
 
 lock: $(INSTALLED) ## requirements.txt and requirements-dev.txt from the .in files
 	for lock in $(LOCKS); do $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url \

@@ -100,7 +100,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_texts_use_no_retired_wording():
     texts = [(path, line, text) for path in sources(*PRODUCT) for line, text in docstrings(path)]
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     texts += [(path, line, text) for path in documents for line, text in enumerate(path.read_text().splitlines(), 1)]
     found = [
         f"{path.relative_to(ROOT)}:{line}: {match.group(0)}"

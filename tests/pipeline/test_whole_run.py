@@ -30,7 +30,7 @@ from vpoc_ml.synthetic.generate import write_market
 from .conftest import KEY, LEARNS, NOW
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-README = Path(__file__).resolve().parents[2] / "README.md"
+VOLUME_PROFILE = Path(__file__).resolve().parents[2] / "docs" / "concepts" / "volume-profile.md"
 ARTIFACTS = {
     "best_model.safetensors",
     "best_model.json",
@@ -192,8 +192,8 @@ def test_old_vix_and_features_that_lag_the_bars_are_refused_with_what_to_do(prom
     )
 
 
-def test_the_readmes_notebook_example_runs(promoted):
-    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_notebook_example_of_the_documentation_runs(promoted):
+    (program,) = re.findall(r"```python\n(.*?)```", VOLUME_PROFILE.read_text(), re.DOTALL)
     names: dict = {}
     exec(program.replace('Lake("data/demo")', f"Lake({promoted!r})"), names)
     assert names["naked"].columns == ["session", "vpoc", "age"]

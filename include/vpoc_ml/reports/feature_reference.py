@@ -114,7 +114,8 @@ def page() -> str:
     contents = ["| family | features |", "|---|---|"]
     for suffix, features in (("", REGISTRY), (", optional", OPTIONAL_FEATURES)):
         for family, members in families(features.values()):
-            links = ", ".join(f"[{feature.name}](#{feature.name})" for feature in members)
+            # an optional feature is a row of its family's table and has no heading
+            links = ", ".join(f"[{feature.name}](#{family if suffix else feature.name})" for feature in members)
             listed = f"{len(members)} features" if suffix and len(members) > 8 else links
             contents.append(f"| [{family}](#{family}){suffix} | {listed} |")
     parts = [
