@@ -43,7 +43,7 @@ def train(folder):
 """
 
 
-def test_a_worker_that_is_asked_to_end_stops_its_training_after_a_checkpoint(tmp_path):
+def test_a_worker_that_receives_sigterm_stops_its_training_after_a_checkpoint(tmp_path):
     settings = {"training.epochs": 40, "training.batch_size": 64, "training.monitor_steps": 10}
     settings |= {"machine.checkpoint_seconds": 0.1, "training.patience": 1000}
     whole, stopped = (

@@ -25,11 +25,11 @@ def cells(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_table_that_a_page_asks_for_is_filled_in(page):
-    asked = re.findall(r"^{{ (\w+) }}$", page.read_text(), re.MULTILINE)
-    assert set(asked) <= set(reference_pages.TABLES)
+    requested = re.findall(r"^{{ (\w+) }}$", page.read_text(), re.MULTILINE)
+    assert set(requested) <= set(reference_pages.TABLES)
     filled = reference_pages.on_page_markdown(page.read_text())
     assert "{{" not in filled
-    assert not asked or len(filled.splitlines()) > 20
+    assert not requested or len(filled.splitlines()) > 20
 
 
 def test_an_unknown_table_is_an_error():

@@ -390,15 +390,15 @@ def test_single_bad_bars_of_the_first_contracts_are_quoted_and_no_others():
         for code in codes
     ]
     damaged.insert(1, Profile("ESH24", 1, pl.DataFrame(), [Measurement("ESH24", "close", "jump", 0, 1)]))
-    asked = []
+    requested = []
 
     def quote(contract, timestamps):
-        asked.append((contract, *timestamps))
+        requested.append((contract, *timestamps))
         return [f"line of {contract}"]
 
     found = [each for profile in bars_gate.with_source_lines(damaged, quote) for each in profile.measurements]
     quoted = codes[: bars_gate.QUOTED_CONTRACTS]
-    assert asked == [(code, bar) for code in quoted]
+    assert requested == [(code, bar) for code in quoted]
     assert [each.contract for each in found if each.note] == quoted
     assert {each.check for each in found if each.note} == {"jump"}
     assert [each.contract for each in found] == [each.contract for profile in damaged for each in profile.measurements]

@@ -28,9 +28,9 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        asked = self.path.partition("?")[0]
+        requested = self.path.partition("?")[0]
         default = self.server.status, self.server.body
-        status, body = next((own for path, own in self.server.own.items() if asked.endswith(path)), default)
+        status, body = next((own for path, own in self.server.own.items() if requested.endswith(path)), default)
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
