@@ -133,7 +133,7 @@ def _checks_of(gate: str, own: Iterable[Check]) -> str:
 def variables() -> str:
     """Every environment variable with its meaning, as the docstrings of ``vpoc_ml.environment`` say."""
     known = re.findall(
-        r'^[A-Z_]+ = "(VPOC_\w+)"\n"""(.*?)"""', inspect.getsource(environment), re.MULTILINE | re.DOTALL
+        r'^[A-Z_]+ = "(VPOC_\w+)"[^\n]*\n"""(.*?)"""', inspect.getsource(environment), re.MULTILINE | re.DOTALL
     )
     return table(("variable", "meaning"), [(f"`{name}`", text.replace("``", "`")) for name, text in known])
 
