@@ -33,10 +33,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     cp -r /src /tmp/src && pip install --quiet --no-deps --no-build-isolation --no-compile /tmp/src && rm -r /tmp/src \
  && cd /opt/vpoc/lib/python3.11/site-packages && find vpoc_* -exec touch -d 2000-01-01T00:00:00Z {} + \
  && python -m compileall -q vpoc_*
-ENV NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/opt/airflow/numba
+ENV NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/opt/airflow/numba MPLCONFIGDIR=/opt/airflow/fonts
 RUN --mount=type=bind,source=deploy/compile_kernels.sh,target=/compile_kernels.sh sh /compile_kernels.sh \
  && mkdir /package && cp -a --parents /opt/vpoc/bin/vpoc-ml /opt/vpoc/lib/python3.11/site-packages/vpoc_* \
-    /opt/airflow/numba /package
+    /opt/airflow/numba /opt/airflow/fonts /package
 
 FROM deps-cpu AS airflow
 ARG NUMBA_CPU=x86-64-v3
@@ -47,7 +47,7 @@ ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False \
     GX_ANALYTICS_ENABLED=False \
     MLFLOW_DISABLE_TELEMETRY=true \
-    NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/opt/airflow/numba \
+    NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/opt/airflow/numba MPLCONFIGDIR=/opt/airflow/fonts \
     VPOC_LAKE=/lake VPOC_REGISTRY=/registry VPOC_CACHE=/cache \
     PYTHONUNBUFFERED=1
 COPY --from=package /package /
@@ -79,7 +79,7 @@ ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False \
     GX_ANALYTICS_ENABLED=False \
     MLFLOW_DISABLE_TELEMETRY=true \
-    NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/opt/airflow/numba \
+    NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=/opt/airflow/numba MPLCONFIGDIR=/opt/airflow/fonts \
     VPOC_LAKE=/lake VPOC_REGISTRY=/registry VPOC_CACHE=/cache \
     PYTHONUNBUFFERED=1
 COPY --from=package /package /
