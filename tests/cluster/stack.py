@@ -181,7 +181,9 @@ def run(command: Sequence[str], timeout: float) -> str:
     Raises:
         RuntimeError: it fails; the message has what it printed.
     """
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    # Compose prefers variables of the process to those of its file: the tests' own lake is none of the cluster's
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_", "VPOC_LAKE"))}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise RuntimeError(
             f"{shlex.join(command)}: exit code {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-8000:]}"
