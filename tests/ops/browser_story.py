@@ -1,4 +1,4 @@
-"""The morning after, in a real browser: a person finds out why nights failed.
+"""The morning after, in a real browser: a person finds out why nights failed, approves a model, rolls it back.
 
 ``Story`` has one method for each step; each leaves a picture in the folder ``shots``.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,21 @@ from typing import Any
 from urllib.parse import quote
 
 from vpoc_airflow.start import COMMON
+from vpoc_ml.artifacts.layout import dag_run_name
 
+LEARNS = {
+    "training.epochs": "24",
+    "model.hidden_dims": "32, 32",
+    "dataset.train_share": "0.5",
+    "dataset.validation_share": "0.1",
+}
+"""What the smoke preset needs to find the planted signal of one contract, and to show it."""
 NAN_ROWS, TENFOLD_ROWS = 90, 3
+FAULTS = {"nan": True, "tenfold": False, "missing day": True}
+"""The faults in their order, and whether they leave a gap of more than 30 minutes."""
 LONGEST_RUN = 300.0  # seconds; a busy machine is no failure
 STEP_MILLISECONDS = 30_000
-NIGHTLY = "vpoc_nightly"
+NIGHTLY, CHAMPION = "vpoc_nightly", "vpoc_champion"
 
 
 def open_form(airflow: SimpleNamespace, page: Any, dag: str) -> None:
@@ -107,18 +118,21 @@ class Story:
         self.page.set_default_timeout(STEP_MILLISECONDS)
         self.market = Market(airflow.lake / "raw")
         self.reports = f"{airflow.url}/vpoc-reports"
+        self.clean_run = ""
 
     def look(self, name: str, page: Any = None) -> None:
         """Keep a picture of what the person sees."""
         (page or self.page).screenshot(path=self.shots / f"{name}.png")
 
-    def fill_night(self, settings: dict[str, str]) -> str:
+    def fill_night(self, settings: dict[str, str], *, approval: bool = False) -> str:
         """Trigger the nightly DAG with preset smoke through its form; return the run's id."""
         open_form(self.airflow, self.page, NIGHTLY)
         choose(self.page, "preset", "smoke")
+        if approval:
+            choose(self.page, "promotion.require_approval", "true")
         for name, text in settings.items():
             type_into(self.page, name, text)
-        self.look("form-override")
+        self.look(f"form-{'approval' if approval else 'override'}")
         started = submit(self.page)
         assert started.status == 200, started.json
         return str(started.json["dag_run_id"])
@@ -191,6 +205,97 @@ class Story:
         self.look("missing-2-gap-calendar")
         rows = self.download(self.page.get_by_role("link", name="CSV").first)
         assert any(row["session"] == day for row in rows), rows
+
+    def appears(self, path: str, link: str) -> Any:
+        """Open a page again and again until it has a link; return the link."""
+        begin = time.monotonic()
+        while True:
+            self.page.goto(f"{self.reports}{path}")
+            found = self.page.get_by_role("link", name=link)
+            if found.count():
+                return found
+            assert time.monotonic() - begin < LONGEST_RUN, self.page.inner_text("main")
+            time.sleep(1)
+
+    def promotion_is_approved(self, settings: dict[str, str]) -> None:
+        """The file as it was: a candidate waits; evidence first, then the answer in Airflow."""
+        self.market.restore()
+        run_id = self.fill_night(settings, approval=True)
+        self.clean_run = run_id
+        evidence = self.appears("/", "Evidence and answer")
+        self.look("approval-1-tonight")
+        evidence.click()
+        self.page.get_by_role("heading", name="The rule").wait_for()
+        assert "12 to 1 is required for preset 2" in self.page.inner_text("main")
+        answer = self.appears(self.page.url.removeprefix(self.reports), "Answer in Airflow")
+        self.look("approval-2-decision-box")
+        answer.click()
+        self.page.locator("[name='element_note']").fill("costs are known")
+        self.look("approval-3-answer")
+        self.page.get_by_test_id("hitl-option-Approve").click()
+        done = self.airflow.client.wait_for(NIGHTLY, [run_id], LONGEST_RUN)[run_id]
+        assert done.state.value == "success"
+        self.page.goto(f"{self.reports}/approvals")
+        row = self.page.locator("tbody tr").first.inner_text()
+        assert re.search(r"Approve\s+admin\s+costs are known", row), row
+        self.look("approval-4-answered")
+
+    def trend_of_a_check(self) -> None:
+        """The check that failed, night by night: gaps on two of three nights, then none."""
+        self.page.goto(f"{self.reports}/gates?gate=bars")
+        assert self.page.locator("figure.chart a .fill.bad").count() >= len(FAULTS)
+        self.look("trend-1-map")
+        self.page.locator("figure.chart a").first.click()
+        self.page.get_by_role("heading", name="Failing rows").wait_for()
+        run = dag_run_name(NIGHTLY, self.clean_run)
+        self.page.goto(f"{self.reports}/gates/{run}/bars/check?column=*&check=gaps&contract=ESH23")
+        figure = self.page.locator("figure.chart", has=self.page.get_by_text("Share of defects")).first
+        figure.locator("summary").click()
+        shares = [float(text) for text in figure.locator("tbody td:nth-child(2)").all_inner_texts()]
+        self.page.get_by_role("heading", name="Trend").scroll_into_view_if_needed()
+        self.look("trend-2-check")
+        assert [share > 0 for share in shares[-4:]] == [*FAULTS.values(), False], shares
+
+    def champion_is_rolled_back(self, version: int) -> None:
+        """The form of the DAG for promotions and rollbacks by hand restores the champion before."""
+        self.page.goto(f"{self.reports}/champion")
+        assert f"Model version {version}" in self.page.inner_text("h1")
+        self.look("rollback-1-champion")
+        self.page.get_by_role("link", name="the DAG vpoc_champion").click()
+        self.page.get_by_role("button", name="Trigger").first.click()
+        self.page.get_by_test_id("trigger-dag-submit").wait_for()
+        choose(self.page, "action", "rollback", "Champion")
+        type_into(self.page, "reason", "loses money live", "Champion")
+        type_into(self.page, "version", str(version), "Champion")
+        self.look("rollback-2-form")
+        started = submit(self.page)
+        assert started.status == 200, started.json
+        run_id = started.json["dag_run_id"]
+        done = self.airflow.client.wait_for(CHAMPION, [run_id], LONGEST_RUN)[run_id]
+        assert done.state.value == "success"
+        self.page.goto(f"{self.reports}/models")
+        assert "version 1" in self.page.locator("dl.numbers").inner_text()
+        assert "loses money live" in self.page.inner_text("main")
+        self.look("rollback-3-models")
+
+    def tonight_on_a_phone(self) -> None:
+        """The overview in dark mode on a phone: nothing is wider than the screen."""
+        phone = self.session.browser.new_context(
+            storage_state=self.session.storage_state(),
+            viewport={"width": 360, "height": 740},
+            color_scheme="dark",
+            device_scale_factor=2,
+        )
+        page = phone.new_page()
+        page.goto(f"{self.reports}/")
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert max(map(int, re.findall(r"\d+", colour)[:3])) < 64, f"{colour} is not dark"
+        text = page.inner_text("main")
+        assert "version 1" in text
+        assert "promoted, approved by admin" in text
+        self.look("phone-tonight", page)
+        phone.close()
 
     def mlflow_shows_the_versions(self) -> None:
         """The link on the page of models leads to MLflow, which has the versions."""

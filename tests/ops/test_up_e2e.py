@@ -23,7 +23,7 @@ from airflow_client.client import ImportErrorApi
 from vpoc_ops import parts, supervisor
 from vpoc_ops.client import Airflow, RefusedError
 
-from .browser_story import Story, open_form, submit, type_into
+from .browser_story import LEARNS, Story, open_form, submit, type_into
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -255,6 +255,10 @@ def test_the_morning_after(airflow, logged_in, tmp_path):
     story.nan_is_found()
     story.tenfold_bar_is_found()
     story.missing_session_is_found()
+    story.promotion_is_approved(LEARNS)
+    story.trend_of_a_check()
+    story.champion_is_rolled_back(version=2)
+    story.tonight_on_a_phone()
     story.mlflow_shows_the_versions()
     story.page.close()
 
