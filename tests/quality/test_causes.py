@@ -172,6 +172,22 @@ def test_a_column_without_values_keeps_the_first_rows_of_each_check(world):
     late = next(each for each in verdict.failures if (each.column, each.check) == ("rsi", "late"))
     assert rows.filter(column="rsi", check="late").height == min(late.count, KEPT)
     assert verdict.causes == ()
+    assert not (world.reports / layout.gate_table(layout.FAILING_BARS, "features", "night")).exists()
+
+
+@pytest.mark.slow
+def test_a_bad_bar_is_found_beside_a_column_without_values(world):
+    at = 150
+    broken = world.features.with_columns(
+        rsi=pl.lit(float("nan"), pl.Float32),
+        mom=pl.when(pl.int_range(pl.len()) == at).then(float("inf")).otherwise("mom").cast(pl.Float32),
+    )
+    contracts, bars = {"ESH25": world.file("features", broken)}, {"ESH25": world.file("bars", world.bars)}
+    options = {"run": "night", "reports_dir": world.reports, "now": world.now, "registry": world.registry}
+    verdict = validate_features(contracts, bars=bars, **options)
+    assert {"rsi", "mom"} <= {each.column for each in verdict.failures}
+    assert [cause.ts for cause in verdict.causes] == [broken["ts"][at].isoformat()]
+    assert {column for column, _ in verdict.causes[0].checks} == {"mom"}
 
 
 @pytest.mark.slow

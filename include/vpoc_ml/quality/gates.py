@@ -48,6 +48,8 @@ from vpoc_ml.quality.rules.features_gate import FeatureBounds
 from vpoc_ml.quality.rules.predictions_gate import ScoresFacts
 from vpoc_ml.quality.rules.sessions_gate import SessionFacts
 
+_COLUMN = {"contract": pl.String(), "column": pl.String()}
+
 
 def validate_bars(
     contracts: Mapping[str, ContractFacts],
@@ -350,10 +352,13 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
     )
     severities = {key: found[0] for key, found in worst.items()}
     rows = failing_rows(gate_input, severities)
-    bars = Bars.read(gate_input.bars, rows)
-    causes = find_causes(rows, bars, {key: each.count for key, each in measured.items()}, gate_input.quote)
+    # no single bar explains a column without any value, so its bars are not read
+    empty = pl.DataFrame([key[:2] for key in severities if key[2] == "empty"], schema=_COLUMN, orient="row")
+    explained = rows.join(empty, on=list(_COLUMN), how="anti")
+    bars = Bars.read(gate_input.bars, explained)
+    causes = find_causes(explained, bars, {key: each.count for key, each in measured.items()}, gate_input.quote)
     verdict = verdict.model_copy(update={"causes": causes})
-    kept = {layout.FAILING_ROWS: rows, layout.FAILING_BARS: bars.around(rows, causes)}
+    kept = {layout.FAILING_ROWS: rows, layout.FAILING_BARS: bars.around(explained, causes)}
     history.store(reports_dir, verdict, gate_input, severities, kept, now=now)
     write_json(folder / f"{gate_input.gate}.json", verdict.to_json())
     return verdict
