@@ -462,13 +462,14 @@ def test_decision_of_an_earlier_version_is_shown_by_the_verdict_of_its_rule(prom
 
 @pytest.fixture
 def command(lake, monkeypatch):
-    """Call ``vpoc-ml`` on the lake; scoring, which needs bars, is only noted in ``scored``."""
+    """Call ``vpoc-ml`` on the lake; scoring and its gate, which need bars, are only noted in ``scored``."""
     from typer.testing import CliRunner
 
     from vpoc_ml.cli import app
 
     scored: list[str] = []
     monkeypatch.setitem(vars(pipeline), "score", lambda lake, run, now: scored.append(run))
+    monkeypatch.setitem(vars(pipeline), "gate_predictions", lambda lake, run: scored.append(f"gate of {run}"))
 
     def call(*arguments: str):
         done = CliRunner().invoke(app, [*arguments, "--lake", str(lake)])
@@ -497,7 +498,11 @@ def test_command_approve_promotes_and_scores_and_reject_does_not(lake, command):
     assert (rejected.exit_code, "Rejected by bob" in rejected.stdout, rejected.scored) == (0, True, [])
     night(lake, "second", ASK)
     approved = command("approve", "second", "--as", "anna", "--json")
-    assert (approved.exit_code, json.loads(approved.stdout)["state"], approved.scored) == (0, "promoted", ["second"])
+    assert (approved.exit_code, json.loads(approved.stdout)["state"], approved.scored) == (
+        0,
+        "promoted",
+        ["second", "gate of second"],
+    )
     assert command("approve", "second", "--as", "anna").exception.exit_code == 1
 
 
