@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from vpoc_ml import cli, pipeline
 from vpoc_ml.artifacts.json_artifact import JsonArtifact
 from vpoc_ml.artifacts.run_summary import RunSummary
-from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult, StageResult
+from vpoc_ml.artifacts.stage_results import DecisionResult, RecalledInputs, SeedsResult, StageResult
 from vpoc_ml.errors import ArtifactError
 
 SEEDS = {
@@ -78,6 +78,8 @@ def named(monkeypatch):
         "gate_predictions",
     ):
         monkeypatch.setattr(pipeline, name, stand_in(JsonArtifact()), raising=False)
+    nothing = RecalledInputs(raw=None, vix=None, notes=())
+    monkeypatch.setattr(pipeline, "recall_inputs", lambda *_: nothing, raising=False)
     for name in ("promote_by_hand", "approve", "reject"):
         monkeypatch.setattr(pipeline, name, stand_in(decision), raising=False)
     monkeypatch.setattr(pipeline, "summarize", stand_in(summary), raising=False)

@@ -28,6 +28,20 @@ class StartedRun(JsonArtifact):
     config: RunConfig
 
 
+class RecalledInputs(JsonArtifact):
+    """The input of a new run: what the command line names, and what earlier runs of the lake named.
+
+    Attributes:
+        raw: folder of vendor files; None: ``raw/`` of the lake.
+        vix: VIX file; None: the one in the raw folder.
+        notes: what was recalled, from which run.
+    """
+
+    raw: str | None
+    vix: str | None
+    notes: tuple[str, ...]
+
+
 class StageResult(JsonArtifact):
     """Base of all stage results.
 

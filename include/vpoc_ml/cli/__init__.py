@@ -46,8 +46,43 @@ PresetOption = Annotated[
     str, typer.Option("--preset", help="Named preset: nightly, smoke, top5, conservative, medium, ambitious, ensemble.")
 ]
 OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
-RawOption = Annotated[Path | None, typer.Option("--raw", help="Folder of vendor files; default LAKE/raw.")]
-VixOption = Annotated[Path | None, typer.Option("--vix", help="VIX file; default: one in the raw folder.")]
+RawOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--raw",
+        metavar="FOLDER",
+        help="Folder of vendor files. Default: LAKE/raw; if that is empty, the folder that the newest run named.",
+        show_default=False,
+    ),
+]
+VixOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--vix",
+        metavar="FILE",
+        help="VIX file. Default: the file that the newest run with this folder named, else the one in the folder.",
+        show_default=False,
+    ),
+]
+LikeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--like",
+        metavar="RUN",
+        help="Earlier run whose settings and input are used. Default: the newest run that scored.",
+        show_default=False,
+    ),
+]
+NewRawOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--raw", metavar="FOLDER", help="Folder of vendor files. Default: that of the earlier run.", show_default=False
+    ),
+]
+NewVixOption = Annotated[
+    Path | None,
+    typer.Option("--vix", metavar="FILE", help="VIX file. Default: that of the earlier run.", show_default=False),
+]
 SessionOption = Annotated[
     datetime | None,
     typer.Option("--session", formats=["%Y-%m-%d"], help="Past session: run as of 17:30 Chicago of that day."),
@@ -192,8 +227,9 @@ def _run_until(
     if session is not None:
         calendar = instrument(configuration.resolve(preset, overrides).data.instrument).calendar
         as_of = past_night(calendar, session.date(), now)
-    places = str(raw) if raw else None, str(vix) if vix else None
-    pipeline.start_run(lake, run, preset, overrides, *places, now=now, as_of=as_of)
+    inputs = pipeline.recall_inputs(lake, *(str(path.absolute()) if path else None for path in (raw, vix)))
+    output.show_notes(inputs.notes)
+    pipeline.start_run(lake, run, preset, overrides, inputs.raw, inputs.vix, now=now, as_of=as_of)
     pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
 
 
@@ -393,12 +429,10 @@ def leakage(
 def score(
     named: RunArgument = None,
     run: RunOption = None,
-    like: Annotated[
-        str | None, typer.Option("--like", help="Run with the settings and the input; default: the newest that scored.")
-    ] = None,
+    like: LikeOption = None,
     override: OverrideOption = [],  # noqa: B006 - typer copies it
-    raw: RawOption = None,
-    vix: VixOption = None,
+    raw: NewRawOption = None,
+    vix: NewVixOption = None,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
@@ -426,12 +460,10 @@ def score(
 def monitor(
     named: RunArgument = None,
     run: RunOption = None,
-    like: Annotated[
-        str | None, typer.Option("--like", help="Run with the settings and the input; default: the newest that scored.")
-    ] = None,
+    like: LikeOption = None,
     override: OverrideOption = [],  # noqa: B006 - typer copies it
-    raw: RawOption = None,
-    vix: VixOption = None,
+    raw: NewRawOption = None,
+    vix: NewVixOption = None,
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:

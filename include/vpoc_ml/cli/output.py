@@ -133,6 +133,12 @@ def show_seeds(result: SeedsResult, as_json: bool) -> None:
     render_seeds(Console(), result)
 
 
+def show_notes(notes: Iterable[str]) -> None:
+    """Print remarks on the run, one line each."""
+    for note in notes:
+        progress.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+
+
 def show_stage(result: StageResult) -> None:
     """Print a finished stage: rows, seconds, and why anything was computed."""
     show_progress.stop()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
     from vpoc_ml.pipeline.monitoring_stage import gate_monitoring as gate_monitoring
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
+    from vpoc_ml.pipeline.plan_stage import recall_inputs as recall_inputs
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
     from vpoc_ml.pipeline.plan_stage import start_scoring as start_scoring
     from vpoc_ml.pipeline.report_stage import publish_reports as publish_reports
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.verification import verify as verify
 
 OPERATIONS = {
+    "recall_inputs": "plan_stage",
     "start_run": "plan_stage",
     "start_scoring": "plan_stage",
     "live_scorer": "score_stage",

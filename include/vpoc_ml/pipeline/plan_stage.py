@@ -13,7 +13,7 @@ import polars as pl
 
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.sources import Source, UnreadableFile
-from vpoc_ml.artifacts.stage_results import Plan, StartedRun
+from vpoc_ml.artifacts.stage_results import Plan, RecalledInputs, StartedRun
 from vpoc_ml.config import RunConfig, change, resolve
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, sessions_needed
 from vpoc_ml.errors import (
@@ -80,6 +80,36 @@ def start_run(
     sessions_needed(config.dataset, MIN_PART_SESSIONS)
     moments = {"started": now.isoformat(), "as_of": as_of.astimezone(UTC).isoformat() if as_of else None}
     return _store_start(Lake(lake), run, config, {"raw": raw, "vix": vix, **moments})
+
+
+def recall_inputs(lake: str, raw: str | None, vix: str | None) -> RecalledInputs:
+    """Fill in what a command line leaves out from the newest run of the lake that named it.
+
+    The raw folder is recalled only while the lake's own ``raw/`` is empty, the VIX file only from a run with the same
+    raw folder. What no longer exists is not recalled.
+
+    Args:
+        lake: root of the lake.
+        raw: folder of vendor files; None where the command line names none.
+        vix: VIX file; None where the command line names none.
+    """
+    opened = Lake(lake)
+    stored = {
+        name: opened.read_json(layout.run_file(name, layout.INPUTS)) for name in opened.storage.folders(layout.RUNS)
+    }
+    started = [(name, inputs) for name, inputs in stored.items() if inputs and inputs.get("started")]
+    started.sort(key=lambda each: datetime.fromisoformat(each[1]["started"]), reverse=True)
+    recalled = {}
+    if raw is None and not opened.names(layout.RAW):
+        known = ((name, inputs["raw"]) for name, inputs in started if inputs["raw"] and Path(inputs["raw"]).is_dir())
+        if found := next(known, None):
+            recalled["raw folder"], raw = found, found[1]
+    if vix is None:
+        same = ((name, inputs["vix"]) for name, inputs in started if inputs["vix"] and inputs["raw"] == raw)
+        if found := next((each for each in same if Path(each[1]).is_file()), None):
+            recalled["VIX file"], vix = found, found[1]
+    notes = tuple(f"{what} of run {name}: {path}" for what, (name, path) in recalled.items())
+    return RecalledInputs(raw=raw, vix=vix, notes=notes)
 
 
 def start_scoring(
