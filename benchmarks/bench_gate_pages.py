@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench_reports import LATENCY, ROOT, SlowStorage
+from slow_store import LATENCY, SlowStorage, lake_in_store
 
 from vpoc_ml.artifacts.gate_report import Failure, Severity, Verdict
 from vpoc_ml.config import QualityConfig, QualityThresholds
@@ -105,28 +103,12 @@ def show(title: str, found: dict[str, float]) -> None:
 
 def in_store(root: Path) -> None:
     """Measure the same lake in an object store with slow requests."""
-    import boto3
-
-    script = ROOT / "tests" / "s3_server.py"
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{process.stdout.readline().strip()}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        boto3.client("s3").create_bucket(Bucket="lake")
-        lake = Lake("s3://lake/es")
+    with lake_in_store() as lake:
         for file in root.rglob("*"):
             if file.is_file():
                 lake.storage.upload(file, file.relative_to(root).as_posix())
         lake.storage = SlowStorage("s3://lake/es")
         show(f"object store, {1000 * LATENCY:.0f} ms a request", page_seconds(lake))
-    finally:
-        process.kill()
-        process.wait()
 
 
 def main() -> None:

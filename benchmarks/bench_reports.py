@@ -25,7 +25,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from vpoc_ml.lake.storage import ObjectStorage
+from slow_store import LATENCY, SlowStorage, lake_in_store
+
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.reports.nights import all_nights, night_of, record_night
 from vpoc_ml.reports.pages.tonight import TonightQuery, tonight_page
@@ -38,8 +39,7 @@ NOW = FIRST + timedelta(days=365)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 """Every run has settled by then, whenever the benchmark has written its files."""
 GATES = ("bars", "features", "leakage", "training-set")
-BUDGET, LATENCY = 1.0, 0.03
-ROOT = Path(__file__).resolve().parents[1]
+BUDGET = 1.0
 
 
 def simulate_year(lake: Lake, nights: int = NIGHTS, contracts: int = CONTRACTS) -> list[str]:
@@ -136,33 +136,6 @@ def decided(kind: str, version: int, champion: int, at: datetime, draw: random.R
 ROWS = {"rows_in": 1, "rows_out": 1, "skipped": False}
 
 
-class SlowStorage(ObjectStorage):
-    """An object store over a network: each request waits ``LATENCY`` seconds and is counted."""
-
-    requests = 0
-
-    def read(self, key: str) -> bytes | None:
-        self._wait()
-        return super().read(key)
-
-    def version_token(self, key: str) -> str | None:
-        self._wait()
-        return super().version_token(key)
-
-    def written(self, prefix: str) -> dict[str, datetime]:
-        self._wait()
-        return super().written(prefix)
-
-    def folders(self, prefix: str) -> list[str]:
-        self._wait()
-        return super().folders(prefix)
-
-    @classmethod
-    def _wait(cls) -> None:
-        cls.requests += 1
-        time.sleep(LATENCY)
-
-
 def page_seconds(lake: Lake) -> tuple[float, str]:
     """Return the median of five requests, and the page."""
     times = []
@@ -208,20 +181,7 @@ def show(title: str, found: dict[str, float]) -> None:
 
 def in_store(nights: int) -> None:
     """Measure a lake in an object store with slow requests."""
-    import boto3
-
-    script = ROOT / "tests" / "s3_server.py"
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{process.stdout.readline().strip()}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        boto3.client("s3").create_bucket(Bucket="lake")
-        lake = Lake("s3://lake/es")
+    with lake_in_store() as lake:
         runs = simulate_year(lake, nights)
         lake.storage = SlowStorage("s3://lake/es")
         SlowStorage.requests = 0
@@ -229,9 +189,6 @@ def in_store(nights: int) -> None:
         SlowStorage.requests = 0
         all_nights(lake)
         show(f"object store, {1000 * LATENCY:.0f} ms a request; {SlowStorage.requests} requests a page", found)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def main() -> None:
