@@ -22,6 +22,7 @@ BROKER = "AIRFLOW__CELERY__BROKER_URL"
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
 DEFAULT_QUEUE = "AIRFLOW__OPERATORS__DEFAULT_QUEUE"
 TRAIN_QUEUE = "rocm"
+PODS = "KubernetesExecutor"
 FILE = "deploy/airflow.env has it."
 LEAST_SECRET = 16
 """Letters of a secret below which anybody can guess it."""
@@ -52,7 +53,7 @@ Slots = Callable[[str], int | None]
 def examine(
     environment: Mapping[str, str], queues: Queues | None = None, slots: Slots | None = None
 ) -> list[Diagnostic]:
-    """Return what is found of a cluster: time limits, secrets, lake, queues, pool.
+    """Return what is found of a cluster: time limits, secrets, lake, executors, queues, pool.
 
     Args:
         environment: that of a worker.
@@ -63,6 +64,7 @@ def examine(
         *check_limits(environment),
         *check_secrets(environment),
         check_shared(environment),
+        *check_train_executor(environment),
         *check_queues(environment, queues or served_queues),
         check_pool(environment, slots or pool_slots),
     ]
@@ -104,6 +106,23 @@ def check_shared(environment: Mapping[str, str]) -> Diagnostic:
     )
 
 
+def check_train_executor(environment: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Require the executor that the trainings name, if they name one, and a lake that its pods can reach."""
+    wanted = environment.get(names.TRAIN_EXECUTOR, "")
+    if not wanted:
+        return
+    configured = environment.get(EXECUTOR, "")
+    known = {
+        part.strip() for each in configured.split(",") for part in (each, *each.split(":"), each.rpartition(".")[2])
+    }
+    remedy = f"Airflow imports no DAG that trains. Add {wanted} to {EXECUTOR}, or unset {names.TRAIN_EXECUTOR}."
+    found = wanted if wanted in known else f"{wanted}, but the executors are {configured or 'the default'}"
+    yield _diagnostic(names.TRAIN_EXECUTOR, wanted in known, found, remedy)
+    lake = environment.get(names.LAKE, "")
+    if wanted == PODS and "://" not in lake:
+        yield Diagnostic("lake of pods", "note", f"{lake or 'none named'}: each pod must mount it at this path")
+
+
 def check_queues(environment: Mapping[str, str], queues: Queues) -> Iterator[Diagnostic]:
     """Require a Celery worker for the queue of every task."""
     if "CeleryExecutor" not in environment.get(EXECUTOR, ""):
@@ -116,10 +135,12 @@ def check_queues(environment: Mapping[str, str], queues: Queues) -> Iterator[Dia
             "queues", "problem", f"the broker does not answer: {type(error).__name__}", f"Correct {BROKER}."
         )
         return
-    elsewhere = environment.get(names.TRAIN_EXECUTOR, "CeleryExecutor") != "CeleryExecutor"
+    elsewhere = (environment.get(names.TRAIN_EXECUTOR) or "CeleryExecutor") != "CeleryExecutor"
     for queue in (environment.get(DEFAULT_QUEUE) or "default", *(() if elsewhere else (TRAIN_QUEUE,))):
         found = "has a worker" if queue in served else f"no worker; workers serve {', '.join(sorted(served)) or 'none'}"
         remedy = f"its tasks wait, and fail in the end. Start `airflow celery worker --queues {queue}`."
+        if queue == TRAIN_QUEUE and PODS in environment.get(EXECUTOR, ""):
+            remedy += f" {names.TRAIN_EXECUTOR}={PODS} trains in pods instead."
         yield _diagnostic(f"queue {queue}", queue in served, found, remedy)
 
 

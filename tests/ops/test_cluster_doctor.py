@@ -74,7 +74,33 @@ def test_a_queue_without_a_worker_is_a_problem():
     wrong = problems(queues=("default",))
     assert wrong.keys() == {"queue rocm"}
     assert "workers serve default" in wrong["queue rocm"].found
-    assert problems(queues=("default",), environment={"VPOC_TRAIN_EXECUTOR": "KubernetesExecutor"}) == {}
+
+
+PODS = {"VPOC_TRAIN_EXECUTOR": "KubernetesExecutor", "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor,KubernetesExecutor"}
+
+
+def test_trainings_in_pods_need_no_worker_of_the_queue():
+    assert problems(queues=("default",), environment=PODS) == {}
+    assert found(environment=PODS)["lake of pods"].level == "note"
+    assert "lake of pods" not in found(environment=PODS | {"VPOC_LAKE": "s3://bucket/es", "VPOC_REGISTRY": "/registry"})
+    wrong = problems(queues=("default",), environment=PODS | {"VPOC_TRAIN_EXECUTOR": ""})
+    assert "VPOC_TRAIN_EXECUTOR=KubernetesExecutor" in wrong["queue rocm"].remedy
+
+
+@pytest.mark.parametrize(
+    ("executors", "wanted", "known"),
+    [
+        ("CeleryExecutor", "KubernetesExecutor", False),
+        ("", "KubernetesExecutor", False),
+        ("CeleryExecutor, KubernetesExecutor", "KubernetesExecutor", True),
+        ("CeleryExecutor,pods:KubernetesExecutor", "pods", True),
+        ("own.place.GpuExecutor", "GpuExecutor", True),
+        ("own.place.GpuExecutor", "own.place.GpuExecutor", True),
+    ],
+)
+def test_trainings_name_an_executor_that_airflow_has(executors, wanted, known):
+    environment = {"AIRFLOW__CORE__EXECUTOR": executors, "VPOC_TRAIN_EXECUTOR": wanted}
+    assert found(environment=environment)["VPOC_TRAIN_EXECUTOR"].level == ("ok" if known else "problem")
 
 
 def test_a_missing_pool_is_a_problem_and_an_unknown_one_a_note():
