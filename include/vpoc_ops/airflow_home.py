@@ -43,6 +43,7 @@ def airflow_env(home: Path, lake: str | Path | None, *, port: int | None = None)
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "180",  # 60 costs a living task its try
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",  # 300: a killed scheduler's tasks hang so long
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # a changed one is read at once
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

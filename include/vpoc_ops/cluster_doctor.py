@@ -75,6 +75,10 @@ def check_limits(environment: Mapping[str, str]) -> Iterator[Diagnostic]:
     for variable, (default, least, cost) in LEAST.items():
         value = _number(environment, variable, default)
         yield _diagnostic(variable, value >= least, f"{value:g}", f"{cost}. Set it to at least {least:g}; {FILE}")
+    variable = "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL"
+    interval = _number(environment, variable, 300)
+    remedy = f"after a kill of the scheduler a dead worker is not noticed for so long. Set it to at most 60; {FILE}"
+    yield _diagnostic(variable, 0 < interval <= 60, f"{interval:g} s", remedy)
     variable = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
     visible, hours = _number(environment, variable, 86_400), _number(environment, names.TRAIN_TIMEOUT_HOURS, 24)
     remedy = f"the broker delivers a training of {hours:g} h ({names.TRAIN_TIMEOUT_HOURS}) a second time. Raise it."
