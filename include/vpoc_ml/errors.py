@@ -111,6 +111,14 @@ class ConfigError(VpocError):
     exit_code = 2
 
 
+class PluginError(ConfigError):
+    """A plugin that cannot be used. ``origin`` is its file or its entry point."""
+
+    def __init__(self, origin: object, expected: str, found: str, remedy: str) -> None:
+        self.origin, self.expected, self.found, self.remedy = str(origin), expected, found, remedy
+        super().__init__(f"{origin}: expected {expected}; found {found}. {remedy}")
+
+
 class UnknownPresetError(ConfigError):
     """A preset name that does not exist."""
 

@@ -20,7 +20,7 @@ from vpoc_ml.artifacts.feature_analysis import FeatureAnalysis
 from vpoc_ml.config import RunConfig
 from vpoc_ml.dataset.robust_scaling import fit_robust_scaling
 from vpoc_ml.evaluation.forecasts import Floats
-from vpoc_ml.features.registry import ALL_FEATURES
+from vpoc_ml.features.registry import known_features
 
 ROWS = 50_000
 SAME = 0.7
@@ -92,9 +92,9 @@ def analyze(run_dir: Path, config: RunConfig) -> FeatureAnalysis:
     families = by_family(view.features)
     groups = clusters_beside_families(clusters, families)
     skill = skills(view, config.evaluation)
-    clip, features = config.model.guard_clip, {}
+    clip, features, registry = config.model.guard_clip, {}, known_features()
     for name in view.features:
-        values, known = view.column(name), ALL_FEATURES.get(name)
+        values, known = view.column(name), registry.get(name)
         train = values[view.mask("train")]
         after, robust = view.guarded(name, train, clip), fit_robust_scaling(train)
         features[name] = {
@@ -168,4 +168,5 @@ def clusters_beside_families(clusters: Mapping[str, Any], families: Mapping[str,
 
 
 def _family(name: str) -> str:
-    return ALL_FEATURES[name].family if name in ALL_FEATURES else "other"
+    known = known_features().get(name)
+    return known.family if known else "other"

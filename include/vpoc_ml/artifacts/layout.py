@@ -31,6 +31,8 @@ LONGEST_RUN_NAME = 200  # characters of a folder's name before its hash; file sy
 _HASHED = re.compile(r"--[0-9a-f]{8}$")
 
 RAW = "raw"
+PLUGINS = "plugins.py"
+"""Own features, checks, learners and readers of this lake."""
 RUNS = "runs"
 REPORTS = "reports"
 REGISTRY = "registry"

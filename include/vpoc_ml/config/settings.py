@@ -181,11 +181,16 @@ class FeaturesConfig(Section):
         description="Optional families to add: garch, har, hurst, wavelet, cointegration, fracdiff, alpha158,"
         " covariates.",
     )
+    own: tuple[str, ...] = Field(
+        (),
+        description="Families of own features to add, from plugins (docs/how-to/own-feature.md). A family adds its"
+        " columns to every contract, and the leakage gate proves them too.",
+    )
     pair: str = Field(
         "", validate_default=True, description="Other instrument of family cointegration, such as NQ, in the same lake."
     )
 
-    _distinct = field_validator("names")(distinct)
+    _distinct = field_validator("names", "own")(distinct)
 
     @field_validator("pair")
     @classmethod

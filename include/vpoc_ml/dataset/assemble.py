@@ -22,7 +22,7 @@ from vpoc_ml.dataset.targets import RankTarget, Target
 from vpoc_ml.errors import ArtifactError, ContractCodeError, InvalidValueError
 from vpoc_ml.features.build import in_warmup
 from vpoc_ml.features.non_positive_prices import reads_non_positive
-from vpoc_ml.features.registry import ALL_FEATURES
+from vpoc_ml.features.registry import known_features
 from vpoc_ml.market.instruments import Instrument
 
 KEYS = ("ts", "contract", "session")
@@ -250,11 +250,8 @@ def _without_non_positive(labels: pl.DataFrame, bars: pl.DataFrame, names: list[
     if (bars["low"] > 0).all():
         return labels
     low, day = bars["low"].to_numpy(), bars["session"].rle_id().cast(pl.Int64).to_numpy()
-    lookbacks = {
-        lookback
-        for name in names
-        if name in ALL_FEATURES and (lookback := ALL_FEATURES[name].price_lookback) is not None
-    }
+    known = known_features()
+    lookbacks = {lookback for name in names if name in known and (lookback := known[name].price_lookback) is not None}
     missing = [pl.Series(reads_non_positive(low, day, lookback)) for lookback in lookbacks]
     gap = pl.any_horizontal(*missing, pl.lit(value=False))
     return labels.with_columns(pl.when(gap).then(float("nan")).otherwise(name).alias(name) for name in RETURNS)
@@ -267,7 +264,8 @@ def _usable(rows: pl.DataFrame, names: list[str]) -> pl.Series:
     after the warm-up is a fault of the features. Such rows stay, so that the gate reports them.
     """
     complete = rows.select(pl.all_horizontal(pl.col(name).is_finite() for name in names)).to_series()
-    declared = in_warmup(rows, [name for name in names if name in ALL_FEATURES])
+    known = known_features()
+    declared = in_warmup(rows, [name for name in names if name in known])
     return complete.cum_max() & (complete | ~declared)
 
 

@@ -12,13 +12,24 @@ import polars as pl
 
 from vpoc_ml.artifacts.schemas import FEATURE_KEYS
 from vpoc_ml.config import ProfileConfig
-from vpoc_ml.errors import InvalidValueError
+from vpoc_ml.errors import InvalidValueError, PluginError
 from vpoc_ml.features import calendar_features, levels, price, vix, volatility, volume
 from vpoc_ml.features.history import Floats, Past, Predecessor, empty_past, extend_past, past_of, required_history
 from vpoc_ml.features.inputs import Inputs, build_inputs
 from vpoc_ml.features.non_positive_prices import reads_non_positive
-from vpoc_ml.features.registry import ALL_FEATURES, OPTIONAL_FEATURES, REGISTRY, PriceLookback, selected_features
+from vpoc_ml.features.registry import (
+    COVARIATES,
+    OPTIONAL_FAMILIES,
+    OPTIONAL_FEATURES,
+    REGISTRY,
+    PriceLookback,
+    known_features,
+    own_features,
+    selected_features,
+)
 from vpoc_ml.market.instruments import Instrument
+from vpoc_ml.plugins import registered
+from vpoc_ml.plugins.declared import OwnFeature
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 from vpoc_ml.profile.tick_bars import session_starts
@@ -111,8 +122,9 @@ def compute(inputs: Inputs, extras: Iterable[str] = ()) -> pl.DataFrame:
     if not (history.low <= 0).any():
         return features
     by_lookback: dict[PriceLookback, list[str]] = {}
+    known = known_features()
     for name in features.columns:
-        if name in ALL_FEATURES and (lookback := ALL_FEATURES[name].price_lookback) is not None:
+        if name in known and (lookback := known[name].price_lookback) is not None:
             by_lookback.setdefault(lookback, []).append(name)
     for lookback, names in by_lookback.items():
         bad = pl.Series(history.own(reads_non_positive(history.low, history.day, lookback)))
@@ -121,14 +133,37 @@ def compute(inputs: Inputs, extras: Iterable[str] = ()) -> pl.DataFrame:
 
 
 def optional_values(inputs: Inputs, families: Iterable[str]) -> dict[str, Floats]:
-    """Return the features of optional families by name, in the order of the optional registry, then covariates.
+    """Return the features of optional families by name, in the order of the optional registry, then covariates, then
+    own features.
 
     The module of a family is imported here, so a run without optional families does not load it.
+
+    Raises:
+        PluginError: an own feature raised an error, or its result is not one number per bar.
+        InvalidValueError: a family is neither optional nor that of an own feature.
     """
     found: dict[str, Floats] = {}
-    for family in sorted(set(families)):
+    own = [each for each in own_features().values() if each.family in set(families)]
+    for family in sorted(set(families) - {each.family for each in own}):
+        if family not in (*OPTIONAL_FAMILIES, COVARIATES):
+            raise InvalidValueError("features.own", family, "a family of an own feature; its plugin is not loaded here")
         found |= import_module(f"vpoc_ml.features.extras.{family}").compute(inputs)
-    return {name: found[name] for name in OPTIONAL_FEATURES if name in found} | found
+    ordered = {name: found[name] for name in OPTIONAL_FEATURES if name in found} | found
+    return ordered | {each.name: _own_values(inputs, each) for each in own}
+
+
+def _own_values(inputs: Inputs, own: OwnFeature) -> Floats:
+    """Return the values of an own feature; nulls become NaN."""
+    plugin = next(each for each in registered.of_kind("features") if each.name == own.name)
+    expected = f"one number per bar from feature {own.name}, {inputs.frame.height} of them"
+    remedy = "Correct its function compute and run again."
+    try:
+        values = np.asarray(own.compute(inputs), np.float64)
+    except Exception as error:
+        raise PluginError(plugin.origin, expected, f"{type(error).__name__}: {error}", remedy) from error
+    if values.shape != (inputs.frame.height,):
+        raise PluginError(plugin.origin, expected, f"an array of shape {values.shape}", remedy)
+    return values
 
 
 def tabulate(inputs: Inputs, functions: Mapping[str, Callable[[Inputs], Floats]]) -> list[pl.Series]:
@@ -141,7 +176,8 @@ def tabulate(inputs: Inputs, functions: Mapping[str, Callable[[Inputs], Floats]]
 
 def warmup_sessions(names: Iterable[str]) -> int:
     """Return how many sessions of a contract may hold NaN in one of these features."""
-    return max((ALL_FEATURES[name].warmup_sessions for name in names), default=0)
+    known = known_features()
+    return max((known[name].warmup_sessions for name in names), default=0)
 
 
 def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date | None = None) -> pl.Series:
@@ -154,11 +190,11 @@ def in_warmup(features: pl.DataFrame, names: Iterable[str], spliced_from: date |
         names: features of the registry or of optional families.
         spliced_from: first session whose rows read a predecessor's history. From it on no row is in a warm-up.
     """
-    names = tuple(names)
+    names, known = tuple(names), known_features()
     day = features["session"].rle_id()
     starts = session_starts(features["session"])
     before = pl.Series(np.repeat(starts[:-1], np.diff(starts)))
-    bars = max((ALL_FEATURES[name].warmup_bars for name in names), default=0)
+    bars = max((known[name].warmup_bars for name in names), default=0)
     cold = (day < warmup_sessions(names)) | (before < bars)
     if spliced_from is not None:
         cold &= features["session"] < spliced_from

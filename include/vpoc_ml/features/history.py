@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vpoc_ml.errors import ArtifactError, InsufficientSessionsError
 from vpoc_ml.features.clock import minutes_since_open
-from vpoc_ml.features.registry import EXTRA_HISTORY, REGISTRY, selected_features
+from vpoc_ml.features.registry import EXTRA_HISTORY, REGISTRY, own_features, selected_features
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.tick_bars import session_starts
 
@@ -44,9 +44,11 @@ class RequiredHistory(NamedTuple):
 
 
 def required_history(extras: Iterable[str] = ()) -> RequiredHistory:
-    """Return the history that the registry's features and those of the named optional families require."""
-    extras, features = tuple(extras), selected_features(extras).values()
-    history = max(HISTORY_SESSIONS, *(EXTRA_HISTORY.get(family, 0) for family in extras), 0)
+    """Return the history that the registry's features and those of the named optional and own families require."""
+    extras = tuple(extras)
+    features = selected_features(extras).values()
+    own = [each.history for each in own_features().values() if each.family in extras]
+    history = max(HISTORY_SESSIONS, *(EXTRA_HISTORY.get(family, 0) for family in extras), *own, 0)
     return RequiredHistory(
         history, max(one.warmup_sessions for one in features), max(one.warmup_bars for one in features)
     )

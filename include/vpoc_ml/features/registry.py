@@ -13,6 +13,12 @@ from math import inf, pi, sqrt
 from re import match
 from typing import NamedTuple
 
+from vpoc_ml.artifacts.schemas import FEATURE_KEYS
+from vpoc_ml.config import FeaturesConfig
+from vpoc_ml.errors import PluginError
+from vpoc_ml.plugins import registered
+from vpoc_ml.plugins.declared import OwnFeature
+
 Bounds = tuple[float, float]
 
 
@@ -292,7 +298,7 @@ OPTIONAL_FEATURES: dict[str, Feature] = {
 }
 OPTIONAL_FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(feature.family for feature in OPTIONAL_FEATURES.values()))
 ALL_FEATURES: dict[str, Feature] = REGISTRY | OPTIONAL_FEATURES
-"""Every feature by name: the registry's, then the optional ones."""
+"""Every feature of the product by name: the registry's, then the optional ones. ``known_features`` adds own ones."""
 
 
 COVARIATES = "covariates"
@@ -315,11 +321,62 @@ def covariate_features(covariates: Iterable[str]) -> dict[str, Feature]:
     }  # fmt: skip
 
 
+def families_of(config: FeaturesConfig) -> tuple[str, ...]:
+    """Return the families that a run adds to the registry: the optional ones, then those of own features."""
+    return (*config.extras, *config.own)
+
+
+def own_digests(families: Iterable[str]) -> dict[str, str]:
+    """Return the digests of the own features of these families, as inputs of a build key."""
+    wanted = set(families)
+    return registered.digests("features", (name for name, own in own_features().items() if own.family in wanted))
+
+
+def own_features() -> dict[str, OwnFeature]:
+    """Return the own features of the active plugins by name, in the order in which they were found.
+
+    Raises:
+        PluginError: a name or a family is one of the product's.
+    """
+    found = {}
+    for plugin in registered.of_kind("features"):
+        own: OwnFeature = plugin.value
+        families = {each.family for each in ALL_FEATURES.values()} | {COVARIATES}
+        if own.name in ALL_FEATURES or own.name in FEATURE_KEYS:
+            raise PluginError(plugin.origin, "a name that the product does not use", own.name, "Rename the feature.")
+        if own.family in families:
+            expected = "a family that the product does not use"
+            raise PluginError(plugin.origin, expected, f"{own.family} of {own.name}", "Rename the family.")
+        found[own.name] = own
+    return found
+
+
+def known_features() -> dict[str, Feature]:
+    """Return every feature by name: the registry's, the optional ones, and own ones."""
+    return ALL_FEATURES | {name: _declared(own) for name, own in own_features().items()}
+
+
+def _declared(own: OwnFeature) -> Feature:
+    return Feature(
+        own.name,
+        own.family,
+        own.formula,
+        own.window,
+        own.unit,
+        own.hard,
+        own.soft,
+        own.warmup_sessions,
+        own.warmup_bars,
+        own.variation_sessions,
+        relative=own.relative,
+    )
+
+
 def selected_features(extras: Iterable[str], *, vix: bool = True, covariates: Iterable[str] = ()) -> dict[str, Feature]:
-    """Return the registry and the features of the named families, in the order of their columns.
+    """Return the registry and the features of the named families, in the order of their columns: own ones last.
 
     Args:
-        extras: optional families.
+        extras: optional families and families of own features.
         vix: whether the run uses the VIX; without it family vix is left out.
         covariates: the columns from which family covariates is computed.
     """
@@ -329,4 +386,5 @@ def selected_features(extras: Iterable[str], *, vix: bool = True, covariates: It
         own
         | {name: feature for name, feature in OPTIONAL_FEATURES.items() if feature.family in wanted}
         | (covariate_features(covariates) if COVARIATES in wanted else {})
+        | {name: _declared(own) for name, own in own_features().items() if own.family in wanted}
     )

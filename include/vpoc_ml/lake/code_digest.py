@@ -220,17 +220,17 @@ def _facts(file: Path, name: str) -> dict[str, Any]:
     tree = ast.parse(file.read_bytes())
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     imports, toml = set[str](), set[str]()
-    for node in _executed(tree):
-        imports.update(_imported(node, package))
+    for node in executed(tree):
+        imports.update(imported_names(node, package))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(".toml"):
             toml.add(node.value)
     digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
     return {"digest": digest, "imports": sorted(imports), "toml": sorted(toml)}
 
 
-def _executed(tree: ast.Module) -> Iterator[ast.AST]:
+def executed(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes of a tree except those below ``if TYPE_CHECKING``; remove docstrings from the tree meanwhile."""
-    stack: list[ast.AST] = [tree]
+    stack = [tree]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -245,7 +245,7 @@ def _executed(tree: ast.Module) -> Iterator[ast.AST]:
         stack += ast.iter_child_nodes(node)
 
 
-def _imported(node: ast.AST, package: str) -> list[str]:
+def imported_names(node: ast.AST, package: str) -> list[str]:
     """Return the dotted names that a node imports; those that ``from`` names may be modules or attributes."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]

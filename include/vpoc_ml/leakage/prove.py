@@ -54,7 +54,7 @@ def config_for_proof(config: RunConfig) -> RunConfig:
     dataset = dataset.model_copy(update=smaller)
     if sessions_needed(dataset) > USABLE:
         dataset = dataset.model_copy(update=_DEFAULT_SHARES)
-    features = config.features.model_copy(update={"names": (), "extras": ()})
+    features = config.features.model_copy(update={"names": (), "extras": (), "own": ()})
     return config.model_copy(update={"dataset": dataset, "features": features})
 
 

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from vpoc_ml.artifacts.feature_statistics import NetworkInputs
 from vpoc_ml.config import ModelConfig
 from vpoc_ml.errors import InvalidValueError
-from vpoc_ml.features.registry import ALL_FEATURES
+from vpoc_ml.features.registry import known_features
 from vpoc_ml.models.calibrated import Calibrated
 from vpoc_ml.models.stacking import ALL
 
@@ -160,11 +160,12 @@ def group_columns(config: ModelConfig, statistics: NetworkInputs) -> dict[str, l
 def _columns(group: str, features: Sequence[str]) -> list[int]:
     if group == ALL:
         return list(range(len(features)))
-    unknown = [name for name in features if name not in ALL_FEATURES]
+    known = known_features()
+    unknown = [name for name in features if name not in known]
     if unknown:
         expected = f"empty with features outside the registry, such as {unknown[0]}: their group is not known"
         raise InvalidValueError("model.groups", group, expected)
-    groups = [GROUP_OF[ALL_FEATURES[name].family] for name in features]
+    groups = [GROUP_OF.get(known[name].family, EVERY) for name in features]
     if group not in groups:
         raise InvalidValueError("model.groups", group, f"groups of features.names: {', '.join(sorted(set(groups)))}")
     return [column for column, of in enumerate(groups) if of in (group, EVERY)]

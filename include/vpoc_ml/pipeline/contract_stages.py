@@ -19,6 +19,7 @@ from vpoc_ml.artifacts.sources import DeliveredFile, Source
 from vpoc_ml.artifacts.stage_results import UNCHANGED, IngestResult, SuccessorResult, WorkResult
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.build import build_features, build_in_chunks
+from vpoc_ml.features.registry import families_of, own_digests
 from vpoc_ml.ingest.bars import BuiltBars, build_bars
 from vpoc_ml.ingest.detect_append import append_bars, detect_append, source_identity
 from vpoc_ml.ingest.merge import combined_hash, hash_source
@@ -123,7 +124,8 @@ def features_contract(run: Run, contract: str) -> WorkResult:
         inputs = {kind: run.lake.content_hash(run.key(kind, contract)) for kind in kinds}
         hashes = _index_hashes(indices, bars_manifest.last_ts)
         inputs |= {**hashes, **history.inputs(), **pair_inputs(run, bars_manifest)}
-        extras = run.config.features.extras
+        extras = families_of(run.config.features)
+        inputs |= own_digests(run.config.features.own)
         config = "/".join((run.config.digest("profile"), run.instrument.digest, *sorted(set(extras))))
         build_key = BuildKey(inputs, config, code_digest(build_features, build_in_chunks))
         reason = run.lake.stale_reason(key, build_key)

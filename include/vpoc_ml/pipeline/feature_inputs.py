@@ -22,6 +22,7 @@ from vpoc_ml.artifacts.manifest_details import FeaturesDetails, FeaturesHistory
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.features.extras.cointegration import continuous_closes
 from vpoc_ml.features.history import HISTORY_SESSIONS, Predecessor, required_history
+from vpoc_ml.features.registry import families_of
 from vpoc_ml.lake.hashing import hash_frame
 from vpoc_ml.lake.store import Manifest
 from vpoc_ml.pipeline.run import Run
@@ -59,7 +60,7 @@ class History:
 
     def __init__(self, run: Run, contract: str, stored: Manifest | None) -> None:
         self._run, self._contract = run, contract
-        self._needed = required_history(run.config.features.extras)
+        self._needed = required_history(families_of(run.config.features))
         self._wanted = max(HISTORY_SESSIONS, self._needed.history)
         built = run.lake.manifest(run.roll_key()) is not None
         rows = run.lake.read_cached(run.roll_key()).iter_rows(named=True) if built else ()

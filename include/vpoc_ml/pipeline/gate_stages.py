@@ -24,7 +24,7 @@ from vpoc_ml.artifacts.stage_results import UNCHANGED, BarsGateResult, GateResul
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import ArtifactError, VpocError
 from vpoc_ml.features.history import required_history
-from vpoc_ml.features.registry import ALL_FEATURES, selected_features
+from vpoc_ml.features.registry import families_of, known_features, own_digests, selected_features
 from vpoc_ml.ingest.row_filters import source_lines_at
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.code_digest import code_digest, library_versions
@@ -140,10 +140,10 @@ def gate_features(run: Run, contracts: list[str]) -> GateResult:
     Raises:
         GateFailedError: a critical check failed; the error carries the verdict.
     """
-    from vpoc_ml.features.registry import for_prices_near_zero, selected_features
+    from vpoc_ml.features.registry import for_prices_near_zero
     from vpoc_ml.quality.gates import raise_if_failed, validate_features
 
-    registry = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=run.covariates)
+    registry = selected_features(families_of(run.config.features), vix=run.uses_vix, covariates=run.covariates)
     verdict = validate_features(
         {contract: run.lake.local(run.key("features", contract)) for contract in contracts},
         bars={contract: run.lake.local(run.key("bars", contract)) for contract in contracts},
@@ -311,16 +311,16 @@ def prove_code(config: RunConfig) -> LeakageProof:
     from vpoc_ml.leakage.product_builders import feature_builder, training_set_builder, walk_forward_builder
     from vpoc_ml.leakage.prove import config_for_proof, prove
 
-    extras, profile = config.features.extras, config.profile
+    families, own, profile = families_of(config.features), config.features.own, config.profile
     sized = config_for_proof(config)
     return prove(
-        feature_builder(profile),
-        ALL_FEATURES,
+        feature_builder(profile, own),  # of own features nobody has measured lookback and skill before
+        known_features(),
         training_set_builder(sized),
         walk_forward_builder(sized),
         sized.dataset,
-        extended=feature_builder(profile, extras) if extras else None,
-        history=required_history(extras).history,
+        extended=feature_builder(profile, families) if config.features.extras else None,
+        history=required_history(families).history,
     )
 
 
@@ -332,7 +332,8 @@ def stored_proof(run: Run) -> tuple[LeakageProof, str | None]:
     build_key = {
         "code": code_digest(*PROVEN),
         "config": run.config.digest("profile", "features", "dataset"),
-        "features": ", ".join(selected_features(run.config.features.extras)),
+        "features": ", ".join(selected_features(families_of(run.config.features))),
+        "own features": ", ".join(own_digests(run.config.features.own).values()),
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions(*PROVEN).items()),
     }
     stored = _parse(run.lake.read_checksummed_json(layout.LEAKAGE_PROOF))
@@ -386,7 +387,7 @@ def _sampled(run: Run, contract: str) -> list[LeakageCheckResult]:
     predecessor = History(run, contract, manifest).predecessor()
     pair = pair_closes(run, described)
     market = Market(bars, vix_closes(run), run.instrument, predecessor, pair, covariate_values(run))
-    extras, profile = run.config.features.extras, run.config.profile
+    extras, profile = families_of(run.config.features), run.config.profile
 
     found = check_sample(
         feature_builder(profile, extras),

@@ -24,7 +24,15 @@ from vpoc_ml.errors import (
     UnreadableFileError,
     UnreviewedSessionsError,
 )
-from vpoc_ml.features.registry import ALL_FEATURES, COVARIATES, REGISTRY, covariate_features, selected_features
+from vpoc_ml.features.registry import (
+    COVARIATES,
+    REGISTRY,
+    covariate_features,
+    families_of,
+    known_features,
+    own_features,
+    selected_features,
+)
 from vpoc_ml.ingest.discover import Discovery, discover
 from vpoc_ml.ingest.row_filters import (
     BAR_LENGTH,
@@ -39,8 +47,10 @@ from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
+from vpoc_ml.pipeline.active_plugins import refuse_unknown_plugins, use_plugins
 from vpoc_ml.pipeline.roll_stage import open_interest_file, stated_rolls
 from vpoc_ml.pipeline.run import Run, open_run, stage
+from vpoc_ml.plugins.registered import current
 
 
 def start_run(
@@ -67,8 +77,9 @@ def start_run(
             live night.
 
     Raises:
-        ConfigError: unknown preset, key or feature, impossible value, a run name that cannot be a folder, an
-            impossible ``as_of``, or shares and an embargo that no number of sessions up to 5000 satisfies.
+        ConfigError: unknown preset, key, feature or plugin, a broken plugin, impossible value, a run name that cannot
+            be a folder, an impossible ``as_of``, or shares and an embargo that no number of sessions up to 5000
+            satisfies.
     """
     _refuse_name(run)
     if now is None or now.tzinfo is None:
@@ -76,6 +87,8 @@ def start_run(
     if as_of is not None and (as_of.tzinfo is None or as_of > now):
         raise InvalidValueError("as_of", as_of.isoformat(), f"a timezone-aware moment up to {now.isoformat()}")
     config = resolve(preset, overrides)
+    use_plugins(lake)
+    refuse_unknown_plugins(config)
     _refuse_unknown_features(config)
     sessions_needed(config.dataset, MIN_PART_SESSIONS)
     moments = {"started": now.isoformat(), "as_of": as_of.astimezone(UTC).isoformat() if as_of else None}
@@ -172,7 +185,7 @@ def _refuse_name(run: str) -> None:
 def _store_start(lake: Lake, run: str, config: RunConfig, inputs: Mapping[str, str | None]) -> StartedRun:
     key = layout.run_file(run, layout.CONFIG)
     lake.write_text(key, config.to_json() + "\n")
-    lake.write_json(layout.run_file(run, layout.INPUTS), dict(inputs))
+    lake.write_json(layout.run_file(run, layout.INPUTS), {**inputs, "plugins": current().fingerprint})
     uri = str(lake.location(key))
     return StartedRun(run=run, preset=config.preset, config_hash=config.digest(), config_uri=uri, config=config)
 
@@ -180,15 +193,16 @@ def _store_start(lake: Lake, run: str, config: RunConfig, inputs: Mapping[str, s
 def _refuse_unknown_features(config: RunConfig) -> None:
     """Refuse names in ``features.names`` that no feature of the run has; suggest the nearest."""
     columns = [each.column for each in covariates(config.ingest)]
-    known = selected_features(config.features.extras, covariates=columns)
+    known = selected_features(families_of(config.features), covariates=columns)
     unknown = [name for name in config.features.names if name not in known]
     if not unknown:
         return
-    possible = known | ALL_FEATURES | covariate_features(columns)
+    possible = known | known_features() | covariate_features(columns)
     hints = []
     for name in unknown:
         if name in possible:
-            hints.append(f"{name} needs features.extras={possible[name].family}")
+            setting = "own" if name in own_features() else "extras"
+            hints.append(f"{name} needs features.{setting}={possible[name].family}")
         elif near := difflib.get_close_matches(name.lower(), possible, n=1):
             hints.append(f"did you mean {near[0]} for {name}?")
     expected = f"names of features ({', '.join(hints) or 'docs/features.md lists them'})"

@@ -31,7 +31,9 @@ from vpoc_ml.ingest.vix.covariates import covariates
 from vpoc_ml.lake.locks import Confirm
 from vpoc_ml.lake.store import Lake, Manifest
 from vpoc_ml.market.instruments import Instrument, instrument
-from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES, stage_of_function
+from vpoc_ml.pipeline.active_plugins import require_same_plugins, use_plugins
+from vpoc_ml.pipeline.stages import GATES, STAGE_NAMES, STAGES, stage_of_function
+from vpoc_ml.plugins.registered import current
 from vpoc_ml.registry.model_key import ModelKey
 
 P = ParamSpec("P")
@@ -175,13 +177,15 @@ class Run:
 
 
 def open_run(lake: str, name: str) -> Run:
-    """Return the run called ``name`` with the configuration its first stage stored.
+    """Return the run called ``name`` with the configuration its first stage stored; make its lake's plugins active.
 
     Raises:
         ArtifactError: no such run was started in this lake.
+        PluginError: a plugin cannot be used.
         UnreadableFileError: its configuration is damaged.
     """
     opened = Lake(lake)
+    use_plugins(lake)
     key = layout.run_file(name, layout.CONFIG)
     stored, inputs = opened.storage.read(key), opened.read_json(layout.run_file(name, layout.INPUTS))
     if stored is None or inputs is None:
@@ -241,6 +245,8 @@ def stage(work: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[str, s
         contract = args[0] if args and isinstance(args[0], str) else None
         begun = time.perf_counter()
         try:
+            if row in STAGES:  # what a person asks of an old run must not fail because a plugin has changed since
+                require_same_plugins(run, opened.inputs.get("plugins"), current().fingerprint)
             lock = "-".join(filter(None, (row.name, run, contract)))
             with (
                 opened.lake.writing(lock) if row.alone else nullcontext(opened.confirm) as confirm,

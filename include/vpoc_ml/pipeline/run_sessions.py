@@ -18,7 +18,7 @@ from vpoc_ml.dataset.folds import first_test_session
 from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, first_sessions, sessions_needed
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.history import required_history
-from vpoc_ml.features.registry import Feature, selected_features
+from vpoc_ml.features.registry import Feature, families_of, selected_features
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range, sessions
 from vpoc_ml.market.nights import LONGEST_BREAK
@@ -79,7 +79,7 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
 
 def _warm_up(run: Run) -> WarmUp:
     """Return what the features of the training set need before a row that is complete."""
-    known = selected_features(run.config.features.extras, vix=run.uses_vix, covariates=run.covariates)
+    known = selected_features(families_of(run.config.features), vix=run.uses_vix, covariates=run.covariates)
     features = [known[name] for name in run.config.features.names or known if name in known]
     # a window of bars declares sessions too, because a file may begin late in one; its bars are what it needs
     daily: list[Feature] = [each for each in features if not each.warmup_bars]
@@ -126,7 +126,7 @@ def _fronts(run: Run, contracts: Sequence[str], warm_up: WarmUp) -> list[Front]:
 
 def _is_covered(run: Run, periods: Periods, held: Mapping[str, Mapping[date, int]], period: Mapping[str, Any]) -> bool:
     """Return whether the predecessors' last front sessions cover the warm-up, so that the front period has none."""
-    needed = required_history(run.config.features.extras)
+    needed = required_history(families_of(run.config.features))
     history: list[int] = []
     row: Mapping[str, Any] | None = period
     while row is not None and row["ratio"] is not None and row["predecessor"] in held and len(history) < needed.history:

@@ -20,7 +20,7 @@ from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.dataset.assemble import BAR_COLUMNS, label_rows
 from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.evaluation.forecasts import CANDIDATE
-from vpoc_ml.features.registry import ALL_FEATURES
+from vpoc_ml.features.registry import families_of, known_features
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.lake.stored_frames import StoredFrames
@@ -131,7 +131,7 @@ def live_scorer(lake: str, run: str | None = None) -> Scorer:
         predecessor=History(opened, contract, opened.lake.manifest(opened.key("features", contract))).predecessor(),
         vix=vix_closes(opened),
         profile=opened.config.profile,
-        extras=opened.config.features.extras,
+        extras=families_of(opened.config.features),
         pair=pair_closes(opened, manifest),
         covariates=covariate_values(opened),
     )
@@ -162,7 +162,8 @@ def _old_bars(run: Run, age: DataAge) -> str | None:
 
 def _old_vix(run: Run, model: LoadedModel, age: DataAge) -> str | None:
     closes, allowed = vix_closes(run), run.config.scoring.max_vix_age_sessions
-    reads_vix = any(name in ALL_FEATURES and ALL_FEATURES[name].family == "vix" for name in model.features)
+    known = known_features()
+    reads_vix = any(name in known and known[name].family == "vix" for name in model.features)
     if closes is None or not reads_vix or allowed == ANY_AGE:
         return None
     bar = datetime.fromisoformat(age.newest_bar)

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vpoc_ml.artifacts.gate_report import Cause
-from vpoc_ml.features.registry import ALL_FEATURES, PriceLookback
+from vpoc_ml.features.registry import PriceLookback, known_features
 from vpoc_ml.quality.checks import Quote
 from vpoc_ml.quality.failing_rows import Bars
 
@@ -68,7 +68,7 @@ class _Failing:
 
 def lookback_of(column: str) -> PriceLookback:
     """Return the bars or sessions that a feature reads before its row; of any other column a few bars."""
-    known = ALL_FEATURES.get(column)
+    known = known_features().get(column)
     if known is None:
         return _NEAR
     return known._replace(relative=True).price_lookback or _NEAR  # the rule for prices holds for every input

@@ -21,7 +21,7 @@ from vpoc_ml.features.clock import DAY_MINUTES, minutes_since_open
 from vpoc_ml.features.history import BarColumns, Past, Predecessor
 from vpoc_ml.features.inputs import NAKED_SESSIONS, NO_VALUES, BarHistory, Inputs
 from vpoc_ml.features.non_positive_prices import reads_non_positive
-from vpoc_ml.features.registry import ALL_FEATURES, selected_features
+from vpoc_ml.features.registry import known_features, selected_features
 from vpoc_ml.market.instruments import Instrument
 from vpoc_ml.profile.kernels import Ints, TickBars, extend_levels
 from vpoc_ml.profile.sessions import ABSENT, follow_naked
@@ -141,8 +141,9 @@ class OpenSession:
         found |= {name: np.float32(values[-1]) for name, values in optional_values(inputs, extras).items()}
         history = inputs.full_history
         if (history.low <= 0).any():
+            known = known_features()
             for name in found:
-                lookback = ALL_FEATURES[name].price_lookback if name in ALL_FEATURES else None
+                lookback = known[name].price_lookback if name in known else None
                 if lookback is not None and reads_non_positive(history.low, history.day, lookback)[-1]:
                     found[name] = np.float32(np.nan)
         return found

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vpoc_ml.errors import VpocError
-from vpoc_ml.training.launch.subprocess import PARENT_VARIABLE, die_with_parent
+from vpoc_ml.training.launch.subprocess import PARENT_VARIABLE, die_with_parent, load_plugins
 
 USAGE_EXIT = 2
 
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     stop = StopRequest()
     try:
         signal.signal(signal.SIGTERM, stop)
+        load_plugins()
         train_run(Path(arguments[0]), on_progress=lambda record: _emit(record.to_json()), stop=stop)
     except VpocError as error:
         _emit({"kind": "error", **error.to_record()})

@@ -13,7 +13,7 @@ from vpoc_ml.artifacts.gate_report import ALL, SHOWN, YOUNG
 from vpoc_ml.artifacts.schemas import SPLITS, TRAINING_KEYS
 from vpoc_ml.artifacts.stage_results import LOST_ROWS_WARN, RowLoss
 from vpoc_ml.config import DatasetConfig, QualityThresholds
-from vpoc_ml.features.registry import ALL_FEATURES
+from vpoc_ml.features.registry import known_features
 from vpoc_ml.quality.checks import FILE_CHECKS, NONE, Check, Limit, Measurement, schema_check
 from vpoc_ml.quality.measure import (
     EXAMPLES,
@@ -93,11 +93,12 @@ def checks(features: Sequence[str], dataset: DatasetConfig, config: QualityThres
             Check("finite", name, "a finite target in every labelled row"),
             Check("constant", name, "targets that vary"),
         ]
+    known = known_features()
     for name in features:
         result += [
             Check("finite", name, "finite features in every labelled row"),
             Check("constant", name, "a column that varies", None, warn_if=NONE),
-            *outlier_checks(name, ALL_FEATURES.get(name), config),
+            *outlier_checks(name, known.get(name), config),
         ]
     return result
 
@@ -121,7 +122,8 @@ def measure(
     lazy = declared_columns(pl.scan_parquet(path), expected)
     codes = lazy.select(pl.col("contract").unique()).collect(engine="streaming")["contract"]
     contracts = sorted(codes.drop_nulls().to_list())
-    varying: dict[str, Varying] = {name: ALL_FEATURES.get(name, EveryBar()) for name in ("y", *target, *features)}
+    known = known_features()
+    varying: dict[str, Varying] = {name: known.get(name, EveryBar()) for name in ("y", *target, *features)}
     profiles = [run]
     for code in contracts:
         own = lazy.filter(pl.col("contract") == code).collect().lazy()  # each check would read the file again

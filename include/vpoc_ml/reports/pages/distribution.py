@@ -13,7 +13,7 @@ from vpoc_ml.analysis.distribution import psi
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import ALL
 from vpoc_ml.artifacts.schemas import COLUMN_PROFILE, DISTRIBUTIONS, Schema
-from vpoc_ml.features.registry import ALL_FEATURES
+from vpoc_ml.features.registry import known_features
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.nights import CHICAGO
@@ -90,7 +90,7 @@ def distribution_page(site: Site, query: DistributionQuery) -> str:
         nights=nights[: 5 * NIGHTS],
         gate=gate,
         column=query.column,
-        feature=ALL_FEATURES.get(query.column),
+        feature=known_features().get(query.column),
         contract=contract,
         reference=reference,
         profiles=[ProfiledContract(code, rows[code], known.get(code)) for code in codes],

@@ -21,13 +21,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vpoc_ml import environment
+from vpoc_ml import environment as names
 from vpoc_ml.artifacts.training_files import TRAINING_RESULT
 from vpoc_ml.artifacts.training_progress import OnProgress, parse_progress
 from vpoc_ml.artifacts.training_result import TrainingResult
-from vpoc_ml.errors import TrainingKilledError, TrainingProcessError, VpocError, error_from_record
+from vpoc_ml.errors import PluginError, TrainingKilledError, TrainingProcessError, VpocError, error_from_record
+from vpoc_ml.plugins.load import activate
+from vpoc_ml.plugins.registered import current
 
-PARENT_VARIABLE = environment.TRAINING_PARENT
+PARENT_VARIABLE = names.TRAINING_PARENT
 POLL_SECONDS = 0.25
 
 
@@ -76,7 +78,7 @@ def launch(
         TrainingProcessError: the process ended otherwise without reporting an error.
     """
     # _AIRFLOW__AS_LIBRARY keeps airflow, if anything imports it, from opening its database in the child
-    variables = {"_AIRFLOW__AS_LIBRARY": "1", PARENT_VARIABLE: str(os.getpid())}
+    variables = {"_AIRFLOW__AS_LIBRARY": "1", PARENT_VARIABLE: str(os.getpid()), **_plugin_variables()}
     process = subprocess.Popen(
         [sys.executable, "-m", "vpoc_ml.training", str(run_dir)],
         stdin=subprocess.DEVNULL,
@@ -105,6 +107,27 @@ def launch(
     return TrainingResult.read(
         run_dir / TRAINING_RESULT, what="the result of the training", remedy="Train the run again."
     )
+
+
+def _plugin_variables() -> dict[str, str]:
+    """Return the variables by which the child loads the plugins of this process."""
+    active = current()
+    return {names.TRAINING_LAKE: active.lake, names.TRAINING_PLUGINS: active.fingerprint} if active.lake else {}
+
+
+def load_plugins() -> None:
+    """Load the plugins of the process that started this one.
+
+    Raises:
+        PluginError: a plugin cannot be used, or has changed since.
+    """
+    lake = names.read(names.TRAINING_LAKE)
+    if lake is None:
+        return
+    expected, found = names.read(names.TRAINING_PLUGINS) or "", activate(lake).fingerprint
+    if found != expected:
+        remedy = "Finish a run before you edit a plugin, or start it again."
+        raise PluginError(lake, f"the plugins of the process that trains ({expected})", found or "none", remedy)
 
 
 @contextmanager
