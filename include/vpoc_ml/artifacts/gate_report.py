@@ -90,6 +90,7 @@ class Verdict(JsonArtifact):
     ``checks`` counts the checks made, over all contracts. ``report`` is the path or URI of the run's gates page,
     ``data_docs`` the path of the gate's page below the Data Docs folder. ``changed_thresholds`` are those that the
     configuration changes, each with its usual value. ``causes`` are bars that explain failures, the worst first.
+    ``own_texts`` has meaning and action of each check of a plugin, by name.
     """
 
     gate: str
@@ -101,6 +102,7 @@ class Verdict(JsonArtifact):
     data_docs: str = ""
     changed_thresholds: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
+    own_texts: dict[str, tuple[str, str]] | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -24,7 +24,7 @@ from vpoc_ml.errors import (
 from vpoc_ml.ingest.file_streams import Head, has_compressed_magic, read_head, zip_members
 from vpoc_ml.ingest.parsing.reader import FileContents, FileRef, Reader, setting_for
 from vpoc_ml.ingest.parsing.text_layout import describe_line
-from vpoc_ml.ingest.readers import READERS, generic
+from vpoc_ml.ingest.readers import generic, known_readers
 from vpoc_ml.ingest.vix import covariates
 from vpoc_ml.ingest.vix.index_files import identify_index
 from vpoc_ml.ingest.vix.index_header import VIX
@@ -50,7 +50,8 @@ def choose_reader(file: FileRef, head: Head, config: IngestConfig) -> Reader:
         return reader_named(chosen)
     if generic.matches_mapping(head, config):
         return reader_named(generic.NAME)
-    fitting = [reader for reader in READERS.values() if reader.recognises(head)]
+    readers = known_readers()
+    fitting = [reader for reader in readers.values() if reader.recognises(head)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -67,7 +68,7 @@ def choose_reader(file: FileRef, head: Head, config: IngestConfig) -> Reader:
     if head.raw[:2] in _UTF16:
         raise UnreadableFileError(file.shown, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
     shown = describe_line(head.lines[0]) if head.lines else "an empty file"
-    expected = next(iter(READERS.values())).expected
+    expected = next(iter(readers.values())).expected
     remedy = "Declare its columns in ingest.mapping." if "," in shown else ""
     raise UnreadableFileError(file.shown, f"{expected} or another known format", shown, line=1, remedy=remedy)
 
@@ -78,9 +79,10 @@ def reader_named(name: str) -> Reader:
     Raises:
         InvalidValueError: there is none.
     """
-    if name not in READERS:
-        raise InvalidValueError("ingest.reader", name, f"one of {', '.join(READERS)}")
-    return READERS[name]
+    readers = known_readers()
+    if name not in readers:
+        raise InvalidValueError("ingest.reader", name, f"one of {', '.join(readers)}")
+    return readers[name]
 
 
 _REMEDY = (

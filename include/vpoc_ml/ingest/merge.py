@@ -18,7 +18,7 @@ from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
 from vpoc_ml.ingest.file_streams import blocks, hash_content, open_unpacked
-from vpoc_ml.ingest.readers import READERS
+from vpoc_ml.ingest.readers import known_readers
 from vpoc_ml.ingest.row_filters import rows_ended_by
 from vpoc_ml.market.instruments import Instrument
 
@@ -95,13 +95,14 @@ def merge(
     rows = pl.concat(
         rows_ended_by(_rows(source, number, instrument, config), as_of) for number, source in enumerate(kept)
     )
-    notes += [READERS[source.reader].note(source, config) for source in kept]
+    readers = known_readers()
+    notes += [readers[source.reader].note(source, config) for source in kept]
     rows, repeated = _resolved(rows, kept, config)
     return Merged(rows, kept, tuple(dict.fromkeys([*notes, *repeated])))
 
 
 def _rows(source: Source, number: int, instrument: Instrument, config: IngestConfig) -> pl.DataFrame:
-    batches = READERS[source.reader].batches(source, instrument, config)
+    batches = known_readers()[source.reader].batches(source, instrument, config)
     frames = [batch.drop("text").with_columns(file=pl.lit(number, pl.UInt32)) for batch in batches]
     rows = pl.concat(frames).select(pl.col(name).cast(dtype) for name, dtype in ROW_SCHEMA.items())
     minutes = rows["ts"].drop_nulls().dt.minute()

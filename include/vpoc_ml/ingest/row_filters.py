@@ -14,7 +14,7 @@ import polars as pl
 from vpoc_ml.artifacts.sources import Source
 from vpoc_ml.config import IngestConfig
 from vpoc_ml.errors import UnreadableFileError
-from vpoc_ml.ingest.readers import READERS
+from vpoc_ml.ingest.readers import known_readers
 from vpoc_ml.market.contracts import Contract
 from vpoc_ml.market.exchange_calendar import reviewed_hours, reviewed_range
 from vpoc_ml.market.instruments import Instrument
@@ -38,7 +38,7 @@ def first_timestamp(source: Source, instrument: Instrument, config: IngestConfig
     Raises:
         UnreadableFileError: the source cannot be read.
     """
-    earliest = (batch["ts"].min() for batch in READERS[source.reader].batches(source, instrument, config))
+    earliest = (batch["ts"].min() for batch in known_readers()[source.reader].batches(source, instrument, config))
     return min((ts for ts in earliest if isinstance(ts, datetime)), default=None)
 
 
@@ -80,7 +80,7 @@ def has_reviewed_bar(source: Source, contract: Contract, instrument: Instrument,
     opens, closes = reviewed_hours(instrument.calendar)
     inside = ((pl.col("ts") >= opens) & (pl.col("ts") < closes)).any()
     try:
-        batches = READERS[source.reader].batches(source, instrument, config)
+        batches = known_readers()[source.reader].batches(source, instrument, config)
         return any(batch.select(inside).item() for batch in batches)
     except UnreadableFileError:
         return True
@@ -100,7 +100,7 @@ def with_text(
     for number, lines in quarantine.group_by("file").agg("line").sort("file").iter_rows():
         wanted = pl.col("line").is_in(pl.Series("line", lines).implode())
         columns = (pl.lit(number, pl.UInt32).alias("file"), "line", pl.col("text").str.slice(0, LONGEST_TEXT))
-        batches = READERS[sources[number].reader].batches(sources[number], instrument, config)
+        batches = known_readers()[sources[number].reader].batches(sources[number], instrument, config)
         texts.append(pl.concat([batch.filter(wanted).select(columns) for batch in batches]).rechunk())
     names = pl.Series([source.name for source in sources], dtype=pl.String)
     return (
@@ -117,7 +117,7 @@ def source_lines_at(
     wanted = pl.Series("ts", timestamps, dtype=pl.Datetime("us", "UTC"))
     found = []
     for source in sources:
-        for batch in READERS[source.reader].batches(source, instrument, config):
+        for batch in known_readers()[source.reader].batches(source, instrument, config):
             rows = batch.filter(pl.col("ts").is_in(wanted.implode())).select("line", "text")
             found += [f"{source.name}, line {line}: {(text or '')[:LONGEST_TEXT]!r}" for line, text in rows.iter_rows()]
     return found

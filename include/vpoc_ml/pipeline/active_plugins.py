@@ -5,7 +5,9 @@ from __future__ import annotations
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError, PluginError
 from vpoc_ml.features.registry import own_features
+from vpoc_ml.ingest.readers import known_readers
 from vpoc_ml.plugins.load import activate
+from vpoc_ml.quality.own_checks import own_checks
 
 HOW_TO = "docs/how-to/own-feature.md says where a plugin is looked for"
 
@@ -18,6 +20,8 @@ def use_plugins(lake: str) -> str:
     """
     active = activate(lake)
     own_features()
+    own_checks()
+    known_readers()
     return active.fingerprint
 
 

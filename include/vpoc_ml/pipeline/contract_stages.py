@@ -29,6 +29,7 @@ from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.pipeline.feature_inputs import History, pair_closes, pair_inputs
 from vpoc_ml.pipeline.plan_stage import covariate_values, vix_closes
 from vpoc_ml.pipeline.run import Run, result_of_manifest, stage
+from vpoc_ml.plugins.registered import digests
 from vpoc_ml.profile.developing import build_developing
 from vpoc_ml.profile.sessions import build_sessions
 
@@ -64,6 +65,7 @@ def ingest_contract(run: Run, contract: str) -> IngestResult:
         def build_key_of(last_ts: str | None) -> BuildKey:
             config = f"{run.config.digest('ingest')}/{run.instrument.digest}"
             inputs = {"raw": raw, **_index_hashes((vix, others), last_ts)}
+            inputs |= digests("readers", {source.reader for source in sources})
             return BuildKey(inputs, config, code_digest(build_bars, append_bars))
 
         build_key = build_key_of(before.last_ts if before else None)

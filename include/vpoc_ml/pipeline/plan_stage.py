@@ -50,7 +50,7 @@ from vpoc_ml.market.exchange_calendar import reviewed_range
 from vpoc_ml.pipeline.active_plugins import refuse_unknown_plugins, use_plugins
 from vpoc_ml.pipeline.roll_stage import open_interest_file, stated_rolls
 from vpoc_ml.pipeline.run import Run, open_run, stage
-from vpoc_ml.plugins.registered import current
+from vpoc_ml.plugins.registered import current, digests
 
 
 def start_run(
@@ -222,7 +222,8 @@ def plan_contracts(run: Run) -> Plan:
         InvalidValueError: ``features.names`` names features of the VIX in a run without it.
     """
     folder = run.raw
-    how = f"{run.instrument.digest} {run.config.digest('ingest')} {code_digest(discover)}"
+    own = " ".join(digests("readers").values())
+    how = f"{run.instrument.digest} {run.config.digest('ingest')} {code_digest(discover)} {own}".rstrip()
 
     def remember(path: Path, look: Callable[[], str]) -> str:
         return run.lake.cached_for_file(path, f"listing {path} in {folder} {how}", look)
@@ -308,7 +309,8 @@ def _known_sources(run: Run, folder: Path, found: dict[str, tuple[Source, ...]])
 def _remembered(run: Run, source: Source, what: str, look: Callable[[], str]) -> str:
     """Return what ``look()`` finds out about a source, or what it found while file, settings and code were the same."""
     made = f"{run.instrument.digest} {run.config.digest('ingest')} {code_digest(has_reviewed_bar, first_timestamp)}"
-    text = f"{what} of {source.key} {made}"
+    own = " ".join(digests("readers", {source.reader}).values())
+    text = f"{what} of {source.key} {made} {own}".rstrip()
     return run.lake.cached_for_file(source.path, text, look)
 
 

@@ -136,6 +136,7 @@ class GateInput:
         bars: file of the bars by contract, whose bars around defective rows are kept.
         rows: returns the defective rows of a failed check that measured none; None: there are no such checks.
         quote: source lines of a contract's bars.
+        own_texts: meaning and action of each check of a plugin, by name.
     """
 
     gate: str
@@ -147,6 +148,7 @@ class GateInput:
     bars: Mapping[str, Path] = field(default_factory=dict)
     rows: RowsOf | None = None
     quote: Quote | None = None
+    own_texts: dict[str, tuple[str, str]] | None = None
 
 
 FILE_CHECKS = (

@@ -14,6 +14,7 @@ and ``raise_if_failed`` ends the run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from vpoc_ml.quality import history
 from vpoc_ml.quality.causes import find_causes
 from vpoc_ml.quality.checks import NOT_MEASURED, ContractFacts, GateInput, MarketFacts, Quote
 from vpoc_ml.quality.failing_rows import Bars, failing_rows
+from vpoc_ml.quality.own_checks import measure_own
 from vpoc_ml.quality.rules import (
     bars_gate,
     candidate_gate,
@@ -90,7 +92,7 @@ def validate_bars(
     files = {code: contracts[code].path for code in codes}
     changed = config.thresholds.changed
     gate_input = GateInput("bars", codes, checks, measurements, frames, changed, files, quote=quote)
-    return validate_and_store(gate_input, run, reports_dir, now)
+    return validate_and_store(_with_own(gate_input, _scans(files)), run, reports_dir, now)
 
 
 def validate_sessions(
@@ -124,7 +126,8 @@ def validate_sessions(
     frames = [profile.frame for profile in profiles]
     bars = {code: contracts[code].bars for code in codes}
     gate_input = GateInput("sessions", codes, sessions_gate.checks(config), measurements, frames, config.changed, bars)
-    return validate_and_store(gate_input, run, reports_dir, now)
+    files = {code: contracts[code].path for code in codes}
+    return validate_and_store(_with_own(gate_input, _scans(files)), run, reports_dir, now)
 
 
 def validate_features(
@@ -175,7 +178,7 @@ def validate_features(
         return None if bounds is None else features_gate.unusual_rows(contracts[contract], column, bounds)
 
     gate_input = GateInput("features", codes, checks, measurements, frames, config.changed, bars, rows_of, quote)
-    return validate_and_store(gate_input, run, reports_dir, now)
+    return validate_and_store(_with_own(gate_input, _scans(contracts)), run, reports_dir, now)
 
 
 def validate_training_set(
@@ -215,7 +218,8 @@ def validate_training_set(
         measurements.append(training_set_gate.loss_measurement(losses))
     frames = [profile.frame for profile in profiles]
     gate_input = GateInput("training-set", tuple(codes), checks, measurements, frames, config.changed, bars or {})
-    return validate_and_store(gate_input, run, reports_dir, now)
+    tables = {code: pl.scan_parquet(path).filter(pl.col("contract") == code) for code in codes}
+    return validate_and_store(_with_own(gate_input, tables), run, reports_dir, now)
 
 
 def validate_leakage(
@@ -349,6 +353,7 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
         report=str(folder / layout.GATES_PAGE),
         data_docs=data_docs,
         changed_thresholds=gate_input.changed_thresholds,
+        own_texts=gate_input.own_texts,
     )
     severities = {key: found[0] for key, found in worst.items()}
     rows = failing_rows(gate_input, severities)
@@ -362,6 +367,21 @@ def validate_and_store(gate_input: GateInput, run: str, reports_dir: Path, now: 
     history.store(reports_dir, verdict, gate_input, severities, kept, now=now)
     write_json(folder / f"{gate_input.gate}.json", verdict.to_json())
     return verdict
+
+
+def _scans(files: Mapping[str, Path]) -> dict[str, pl.LazyFrame]:
+    return {contract: pl.scan_parquet(path) for contract, path in files.items()}
+
+
+def _with_own(gate_input: GateInput, tables: Mapping[str, pl.LazyFrame]) -> GateInput:
+    """Add the checks of plugins, made on ``tables`` by contract."""
+    own = measure_own(gate_input.gate, tables)
+    return replace(
+        gate_input,
+        checks=[*gate_input.checks, *(own.checks if gate_input.contracts else ())],
+        measurements=[*gate_input.measurements, *own.measurements],
+        own_texts=own.texts,
+    )
 
 
 def _require_contracts(contracts: Mapping[str, object], kind: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ A module holds the formats of one vendor, or similar ones: ``data_vendors`` thos
 
 from __future__ import annotations
 
+from vpoc_ml.errors import PluginError
 from vpoc_ml.ingest.parsing.reader import Reader
 from vpoc_ml.ingest.readers import (
     data_vendors,
@@ -18,6 +19,7 @@ from vpoc_ml.ingest.readers import (
     platforms,
     sierra,
 )
+from vpoc_ml.plugins import registered
 
 _READERS: tuple[Reader, ...] = (
     ninjatrader.READER,
@@ -39,3 +41,18 @@ _READERS: tuple[Reader, ...] = (
     generic_parquet.READER,
 )
 READERS: dict[str, Reader] = {reader.name: reader for reader in _READERS}
+"""The readers of the product. ``known_readers`` adds own ones."""
+
+
+def known_readers() -> dict[str, Reader]:
+    """Return every reader by name: the product's, then those of the active plugins.
+
+    Raises:
+        PluginError: an own reader has the name of one of the product.
+    """
+    own = registered.of_kind("readers")
+    for plugin in own:
+        if plugin.name in READERS:
+            expected = "a name that no reader of the product has"
+            raise PluginError(plugin.origin, expected, plugin.name, "Rename the reader.")
+    return READERS | {plugin.name: plugin.value for plugin in own}

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vpoc_ml.artifacts.gate_report import ALL, SEVERITIES, Verdict
 from vpoc_ml.market.nights import CHICAGO
-from vpoc_ml.quality.owner_texts import owner_text
+from vpoc_ml.quality.owner_texts import OwnerText, owner_text
 from vpoc_ml.reports.gate_results import (
     NIGHTS,
     GateNight,
@@ -89,7 +89,7 @@ def gate_page(site: Site, query: GateQuery) -> str:
         failures=sorted(failures, key=lambda each: SEVERITIES.index(each.severity)),
         urls={key_of(each): check_url(site, verdict, each) for each in failures},
         since=since_of(site, verdict.gate, nights, night) if failures else {},
-        texts={each.check: owner_text(verdict.gate, each.check) for each in failures},
+        texts={each.check: text_of(verdict, each.check) for each in failures},
         key=key_of,
         checks=list_checks(rows),
         explanations=explanations(site, night, [verdict]),
@@ -128,11 +128,17 @@ def check_page(site: Site, query: CheckQuery) -> str:
         failures=failures,
         limits=limits_of(tonight.row(0, named=True)),
         expected=tonight["expected"][0] or "",
-        text=owner_text(verdict.gate, query.check),
+        text=text_of(verdict, query.check),
         since=starts.get((contract, query.column, query.check)),
         trend=trend(rows, contract),
         shown=shown_rows(site, verdict, night.run, (contract, query.column, query.check)),
     )
+
+
+def text_of(verdict: Verdict, check: str) -> OwnerText:
+    """Return the text of a check; that of a plugin comes from the verdict, because pages load no plugin."""
+    own = (verdict.own_texts or {}).get(check)
+    return OwnerText(*own) if own else owner_text(verdict.gate, check)
 
 
 def find_verdict(site: Site, nights: Sequence[GateNight], run: str, gate: str) -> tuple[GateNight, Verdict]:
