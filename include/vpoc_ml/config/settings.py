@@ -304,6 +304,11 @@ class ModelConfig(ChangedSection):
         " and slope; with one split, validation rows do. net: no stack.",
         json_schema_extra={"examples": ["net", "ridge,lightgbm,net"]},
     )
+    own: tuple[str, ...] = Field(
+        (),
+        description="Own learners to add to the stack, from plugins (docs/how-to/own-model.md). Each is fitted again in"
+        " every fold, and gets weight only as far as held-out sessions show a gain.",
+    )
 
     @field_validator("hidden_dims")
     @classmethod
@@ -325,7 +330,7 @@ class ModelConfig(ChangedSection):
             raise ValueError("none, unless model.kind is residual")
         return path
 
-    _distinct = field_validator("groups", "learners")(distinct)
+    _distinct = field_validator("groups", "learners", "own")(distinct)
 
     @field_validator("learners")
     @classmethod
@@ -335,6 +340,13 @@ class ModelConfig(ChangedSection):
         if len(learners) > 1 and others.data.get("blend", "none") != "none":
             raise ValueError("net alone, as long as model.blend is not none")
         return learners
+
+    @field_validator("own")
+    @classmethod
+    def _without_blend(cls, own: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if own and others.data.get("blend", "none") != "none":
+            raise ValueError("empty, as long as model.blend is not none")
+        return own
 
 
 class TrainingConfig(Section):

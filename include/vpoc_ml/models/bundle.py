@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from vpoc_ml.models.build import build_model, stored_target
 from vpoc_ml.models.distance import row_distances
 from vpoc_ml.models.forecaster import Forecaster
 from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.own import PREFIX, OwnPart, from_arrays, to_arrays
 from vpoc_ml.models.ridge import Ridge
 from vpoc_ml.models.stacking import RIDGE, TREES
 from vpoc_ml.models.trees import Trees
@@ -112,7 +113,7 @@ class LoadedModel:
     """A stored model, ready to predict.
 
     ``target`` None is the rank target. ``scaler`` None means that the guard alone scales the features. ``trees``,
-    ``ridge`` and ``weights`` [parts] belong to blends, stacks and groups, see ``Forecaster``.
+    ``ridge``, ``own`` and ``weights`` [parts] belong to blends, stacks and groups, see ``Forecaster``.
     """
 
     model_card: ModelCard
@@ -122,6 +123,7 @@ class LoadedModel:
     trees: Trees | None = None
     weights: npt.NDArray[np.float64] | None = None
     ridge: Ridge | None = None
+    own: Mapping[str, OwnPart] = field(default_factory=dict)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -192,7 +194,7 @@ class LoadedModel:
         if self.net.training:
             self.net.eval()
         body, slope = self.net.body, self.model_card.slope
-        return Forecaster(body, self.target, self.trees, self.weights, self.ridge, slope)
+        return Forecaster(body, self.target, self.trees, self.weights, self.ridge, slope, self.own)
 
 
 def save_model(
@@ -202,17 +204,19 @@ def save_model(
     model_card: ModelCard,
     trees: Trees | None = None,
     ridge: Ridge | None = None,
+    own: Mapping[str, OwnPart] | None = None,
 ) -> Path:
     """Write ``name.safetensors`` and ``name.json`` into ``folder``; return the path of the JSON file.
 
-    LightGBM's text is stored beside the weights, as bytes, and ridge as a tensor [features + 1]. The JSON file is
-    written last. It holds the SHA-256 of the weights file and of its own content.
+    LightGBM's text and own learners are stored beside the weights, as bytes, and ridge as a tensor [features + 1]. The
+    JSON file is written last. It holds the SHA-256 of the weights file and of its own content.
     """
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in net.state_dict().items()}
     if trees is not None:
         tensors[TREES] = torch.frombuffer(bytearray(trees.text.encode()), dtype=torch.uint8)
     if ridge is not None:
         tensors[RIDGE] = torch.from_numpy(ridge.values)
+    tensors |= {key: torch.from_numpy(values.copy()) for key, values in to_arrays(own or {}).items()}
     weights = safetensors.torch.save(tensors)
     content = model_card.to_json() | {
         "format": FORMAT,
@@ -229,13 +233,16 @@ def load_model(path: Path) -> LoadedModel:
     """Load the model whose JSON file is ``path``; its weights lie beside it.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another format, too large, or does not fit the network. Sizes
-            are compared before any memory is allocated for the weights.
+        CheckpointError: a file is missing, damaged, of another format, too large, or does not fit the network, or the
+            plugin of an own learner is missing or predicts something else than when it was stored. Sizes are
+            compared before any memory is allocated for the weights.
     """
     model_card = read_model_card(path)
     file = path.with_name(model_card.weights)
     shapes = stored_shapes(file)
     shapes.pop(TREES, None)
+    for key in [each for each in shapes if each.startswith(PREFIX)]:
+        del shapes[key]
     inputs = model_card.network_inputs()
     linear = (len(inputs.features) + 1,)
     if shapes.pop(RIDGE, linear) != linear:
@@ -244,6 +251,7 @@ def load_model(path: Path) -> LoadedModel:
         require_same_shapes(path, model_card.model, inputs, shapes)
         tensors = _read_weights(file, model_card.weights_sha256)
         stored, values = tensors.pop(TREES, None), tensors.pop(RIDGE, None)
+        arrays = {key: tensors.pop(key).numpy() for key in list(tensors) if key.startswith(PREFIX)}
         trees = None if stored is None else Trees(bytes(stored.numpy()).decode())
         ridge = None if values is None else Ridge(values.double().numpy())
         net = build_model(model_card.model, inputs)
@@ -253,11 +261,12 @@ def load_model(path: Path) -> LoadedModel:
     except (RuntimeError, ValidationError, InvalidValueError) as error:
         raise CheckpointError(path, "weights of the network it names", f"others ({error})") from error
     weights = None if model_card.parts is None else np.array([part.weight for part in model_card.parts])
-    expected = Forecaster(net.body, trees=trees, ridge=ridge).names
+    own = from_arrays(path, [part.name for part in model_card.parts or ()], arrays)
+    expected = Forecaster(net.body, trees=trees, ridge=ridge, own=own).names
     found = expected[:1] if model_card.parts is None else tuple(part.name for part in model_card.parts)
     if found != expected:
         raise CheckpointError(path, f"the parts {', '.join(expected)}", ", ".join(found))
-    return LoadedModel(model_card, net.eval(), target, scaler, trees, weights, ridge)
+    return LoadedModel(model_card, net.eval(), target, scaler, trees, weights, ridge, own)
 
 
 def read_model_card(path: Path) -> StoredModelCard:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vpoc_ml.dataset.targets import Target
 from vpoc_ml.models.ensemble import Ensemble
+from vpoc_ml.models.own import OwnPart
 from vpoc_ml.models.ridge import Ridge
 from vpoc_ml.models.stacking import ALL, RIDGE, TREES, mix
 from vpoc_ml.models.trees import Trees
@@ -24,9 +25,10 @@ PRIOR = 0.5
 class Forecaster:
     """Computes scores from guarded rows, in training and in scoring.
 
-    A part is one group of networks, ridge, or the trees. ``weights`` [parts], non-negative with sum 1, mix their
-    scores. The networks of one group differ only by their seeds and have equal weights. Ridge and the trees always
-    predict ranks, whatever the ``target`` of the networks. ``slope`` multiplies the mix's distance from rank 0.5.
+    A part is one group of networks, ridge, the trees, or a learner of a plugin. ``weights`` [parts], non-negative with
+    sum 1, mix their scores. The networks of one group differ only by their seeds and have equal weights. Ridge, the
+    trees and own learners always predict ranks, whatever the ``target`` of the networks. ``slope`` multiplies the mix's
+    distance from rank 0.5.
     """
 
     body: nn.Module
@@ -35,12 +37,13 @@ class Forecaster:
     weights: Floats | None = None
     ridge: Ridge | None = None
     slope: float | None = None
+    own: Mapping[str, OwnPart] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parts: groups, then ridge, then the trees."""
+        """Names of the parts: groups, then ridge, then the trees, then own learners."""
         groups = self.body.names if isinstance(self.body, Ensemble) else (ALL,)
-        return (*groups, *([RIDGE] if self.ridge else []), *([TREES] if self.trees else []))
+        return (*groups, *([RIDGE] if self.ridge else []), *([TREES] if self.trees else []), *self.own)
 
     def scores(self, guarded: Tensor) -> Floats:
         """Return the score of each row [rows], in rank units, for guarded features [rows, features] on the CPU."""
@@ -62,7 +65,8 @@ class Forecaster:
             parts = np.add.reduceat(scored, starts, axis=0) / np.array(self.body.counts)[:, None]
         else:
             parts = self._score(outputs)[None]
-        others = [other.predict(guarded.numpy()) for other in (self.ridge, self.trees) if other is not None]
+        learners = (self.ridge, self.trees, *self.own.values())
+        others = [other.predict(guarded.numpy()) for other in learners if other is not None]
         return np.vstack((parts, *others)) if others else parts
 
     def _score(self, outputs: Floats) -> Floats:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpoc_ml.artifacts.model_card import ModelPart, Stack
+from vpoc_ml.config import ModelConfig
 from vpoc_ml.dataset.targets.base import MIDDLE
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,11 @@ TIE = 1e-6
 """Penalty, as a share of the mean variance of the scores, that divides a weight evenly among equal learners."""
 FLAT = 1e-7
 """Standard deviation below which a learner's scores are a constant and have no weight."""
+
+
+def is_stack(config: ModelConfig) -> bool:
+    """Return whether a model is a stack: the net with other learners, own ones included."""
+    return len(config.learners) + len(config.own) > 1
 
 
 @dataclass(frozen=True)

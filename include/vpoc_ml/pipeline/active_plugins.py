@@ -6,6 +6,7 @@ from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError, PluginError
 from vpoc_ml.features.registry import own_features
 from vpoc_ml.ingest.readers import known_readers
+from vpoc_ml.models.own import own_learners
 from vpoc_ml.plugins.load import activate
 from vpoc_ml.quality.own_checks import own_checks
 
@@ -22,6 +23,7 @@ def use_plugins(lake: str) -> str:
     own_features()
     own_checks()
     known_readers()
+    own_learners()
     return active.fingerprint
 
 
@@ -52,10 +54,14 @@ def refuse_unknown_plugins(config: RunConfig) -> None:
     """Refuse names in the settings that no active plugin has.
 
     Raises:
-        InvalidValueError: ``features.own`` names a family without features.
+        InvalidValueError: ``features.own`` names a family without features, or ``model.own`` no learner.
     """
     families = sorted({each.family for each in own_features().values()})
     unknown = [each for each in config.features.own if each not in families]
     if unknown:
         expected = f"families of own features ({', '.join(families) or 'no plugin has any'}; {HOW_TO})"
         raise InvalidValueError("features.own", ", ".join(unknown), expected)
+    learners = list(own_learners())
+    if absent := [each for each in config.model.own if each not in learners]:
+        expected = f"own learners ({', '.join(learners) or 'no plugin has any'}; {HOW_TO})"
+        raise InvalidValueError("model.own", ", ".join(absent), expected)

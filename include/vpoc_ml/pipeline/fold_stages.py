@@ -34,8 +34,10 @@ from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.lake.stored_frames import StoredFrames
+from vpoc_ml.models.stacking import is_stack
 from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, read_artifact, stage
+from vpoc_ml.plugins.registered import digests
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +87,8 @@ def plan_folds(run: Run) -> FoldsResult:
 
 def preset_key(config: RunConfig) -> str:
     """Return what identifies the folds of a preset, whatever their data: settings, code, libraries; 16 hex digits."""
-    code = code_digest(*PRODUCERS)
-    return _digest(config.digest("features", "dataset", "model", "training"), code)
+    own = digests("models", config.model.own).values()
+    return _digest(config.digest("features", "dataset", "model", "training"), code_digest(*PRODUCERS), *own)
 
 
 def labelled_sessions(run: Run) -> LabelledSessions:
@@ -328,7 +330,7 @@ def build_track_record(run: Run) -> TrackRecordResult:
         parts.append(frame.filter(pl.col("session").is_in(test)).with_columns(fold=pl.lit(fold.name)))
     track = pl.concat(parts, how="diagonal").sort("ts")  # a fallback preset can have other parts
     stacks: Mapping[date, Stack] = {}
-    if len(run.config.model.learners) > 1:
+    if is_stack(run.config.model):
         track, stacks = stacked_track(track, run.config.evaluation.huber_delta)
     record = track_record(track, plan.folds, models, stacks, plan.preset_key, run.config)
     inputs = {fold.name: fold.key for fold in plan.folds}

@@ -32,6 +32,7 @@ from vpoc_ml.pipeline.plan_stage import covariate_values, newest_scored, vix_clo
 from vpoc_ml.pipeline.roll_stage import with_exact_ratios
 from vpoc_ml.pipeline.run import Run, open_run, stage
 from vpoc_ml.pipeline.run_sessions import data_age
+from vpoc_ml.plugins.registered import digests
 from vpoc_ml.registry.store import Champion
 from vpoc_ml.reports.sentences import scores_sentence
 from vpoc_ml.scoring.batch import ScoringRules, score_bars
@@ -211,6 +212,7 @@ def _score_contract(
     contract = period["contract"]
     key, out = run.key("features", contract), predictions_key(run, champion.version, contract)
     inputs = {"features": run.lake.content_hash(key), "model": champion.fingerprint, "front": str(dict(period))}
+    inputs |= digests("models", model.own)
     build_key = BuildKey(inputs, run.config.digest("scoring"), code_digest(score_bars, load_model))
     reason = run.lake.stale_reason(out, build_key)
     if reason is None:

@@ -15,6 +15,7 @@ from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.atomic import write_text
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.plugins.registered import digests
 
 INPUTS = (TRAINING_SET, FEATURE_STATISTICS)
 
@@ -80,7 +81,8 @@ def training_fingerprint(inputs: Sequence[str], config: RunConfig) -> str:
         inputs: hashes of the training set and its statistics, see ``run_inputs.hash_inputs``.
         config: sections ``model`` and ``training`` count.
     """
-    return _digest(*inputs, config.digest("model", "training"), code_digest(PRODUCER))
+    own = digests("models", config.model.own).values()
+    return _digest(*inputs, config.digest("model", "training"), code_digest(PRODUCER), *own)
 
 
 def resume_key(fingerprint: str, config: RunConfig, device: str) -> str:

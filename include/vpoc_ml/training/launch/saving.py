@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from vpoc_ml.models.calibrated import set_reference
 from vpoc_ml.models.ensemble import Ensemble
 from vpoc_ml.models.forecaster import Floats, Forecaster, best_weights
 from vpoc_ml.models.guard import GuardedNet
+from vpoc_ml.models.own import OwnPart, fit_own
 from vpoc_ml.models.ridge import Ridge, fit_ridge
-from vpoc_ml.models.stacking import ENOUGH_SESSIONS, RIDGE, SIMPLE, TREES, StackRows, fit_stack, mix
+from vpoc_ml.models.stacking import ENOUGH_SESSIONS, RIDGE, SIMPLE, TREES, StackRows, fit_stack, is_stack, mix
 from vpoc_ml.models.trees import ROUNDS, SQUARED, Trees, fit_trees, huber, weak_signal
 from vpoc_ml.training.engines.eager import AVERAGE
 from vpoc_ml.training.loop.data import Rows
@@ -82,10 +83,11 @@ def save_models(
 ) -> SavedParts:
     """Write the best and the last weights (averaged ones, where averaging is on) as models of their own.
 
-    Ridge and trees are fitted on the rows that trained the networks. Weights of several parts, and the slope of a
-    stack, are fitted on the validation rows, for each of the two models; their scores come from the code that scores
-    new bars. Fewer than 20 independent labels, as of a few sessions whose labels span sessions, are no evidence for a
-    slope: the stack is the constant. A refit takes weights, slope, penalty and number of trees from its choices.
+    Ridge, trees and own learners are fitted on the rows that trained the networks. Weights of several parts, and the
+    slope of a stack, are fitted on the validation rows, for each of the two models; their scores come from the code
+    that scores new bars. Fewer than 20 independent labels, as of a few sessions whose labels span sessions, are no
+    evidence for a slope: the stack is the constant. A refit takes weights, slope, penalty and number of trees from its
+    choices.
 
     Args:
         run_dir: folder of the run.
@@ -100,12 +102,13 @@ def save_models(
         What the parts of the best model are.
     """
     learners = config.model.learners
-    stacked = len(learners) > 1
+    stacked = is_stack(config.model)
     blended = config.model.blend == "lightgbm"
     several = blended or stacked or len(config.model.groups) > 1
     ranks = Ranks.read(run_dir, statistics) if several else None
     ridge = _ridge(trainer, ranks, choices) if ranks and RIDGE in learners else None
     trees = _trees(trainer, ranks, stacked, choices) if ranks and (blended or TREES in learners) else None
+    own = _own(trainer, ranks, config.model.own) if ranks else {}
     session: Ints | None = None
     independent = statistics.effective_rows.get("validation", ENOUGH_SESSIONS)
     if stacked and choices is None:
@@ -119,13 +122,13 @@ def save_models(
         with trainer.engine.using(flat):
             body = copy.deepcopy(net.body)
             set_reference(body, None)
-            forecaster = Forecaster(body.cpu(), stored_target(statistics), trees, ridge=ridge)
+            forecaster = Forecaster(body.cpu(), stored_target(statistics), trees, ridge=ridge, own=own)
             if ranks is not None:
                 fitted, slope = _weights(forecaster, trainer.data.validation, ranks, session, choices)
                 if session is not None and independent < ENOUGH_SESSIONS:
                     slope = 0.0
-                saved = _with_parts(model_card, forecaster.names, ranks.zero, fitted, slope)
-            save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees, ridge)
+                saved = _with_parts(model_card, forecaster.names, ranks.zero, fitted, slope, own)
+            save_model(run_dir, name, net, saved.model_copy(update={"name": name}), trees, ridge, own)
     log.info("parts: %s", ", ".join(f"{part.name} {part.weight:.3f}" for part in saved.parts or ()) or "one")
     return SavedParts(
         saved.parts, saved.slope, trees.rounds if trees else None, ridge.penalty if ridge is not None else None
@@ -149,6 +152,12 @@ def _trees(trainer: Trainer, ranks: Ranks, stacked: bool, choices: RefitChoices 
     trees = fit_trees((train, ranks.train), held, trainer.config.seed, loss, rounds)
     log.info("%d trees fitted on %d rows", trees.rounds, len(train))
     return trees
+
+
+def _own(trainer: Trainer, ranks: Ranks, names: Sequence[str]) -> dict[str, OwnPart]:
+    if not names:
+        return {}
+    return fit_own(names, trainer.data.train.inputs.cpu().numpy(), ranks.train, trainer.config.seed)
 
 
 def _weights(
@@ -175,10 +184,16 @@ def _weights(
 
 
 def _with_parts(
-    model_card: ModelCard, names: Sequence[str], zero_rank: float, weights: Floats, slope: float | None
+    model_card: ModelCard,
+    names: Sequence[str],
+    zero_rank: float,
+    weights: Floats,
+    slope: float | None,
+    own: Iterable[str],
 ) -> ModelCard:
-    """Return the card with the parts, the slope and the score of a zero return, ``zero_rank`` for ridge and trees."""
-    zeros = np.array([zero_rank if name in (RIDGE, TREES) else model_card.zero_rank for name in names])
+    """Return the card with the parts, the slope and the score of a zero return, ``zero_rank`` for all but networks."""
+    rankers = {*SIMPLE, *own}
+    zeros = np.array([zero_rank if name in rankers else model_card.zero_rank for name in names])
     parts = tuple(
         ModelPart(name=name, weight=float(weight), zero_rank=float(zero))
         for name, weight, zero in zip(names, weights, zeros, strict=True)

@@ -45,6 +45,7 @@ from vpoc_ml.errors import (
 )
 from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.code_digest import code_digest
+from vpoc_ml.plugins.registered import digests
 from vpoc_ml.training.launch.run_inputs import drop_inputs, hash_inputs, share_inputs
 from vpoc_ml.training.launch.search_space import Dimension, overrides
 from vpoc_ml.training.launch.validate_config import VALIDATED_SETTINGS, validate_training_config
@@ -172,8 +173,8 @@ class Search:
 
     def _trial_key(self, base: RunConfig) -> str:
         """Return what a trial depends on besides its settings: training set, evaluation, code and libraries."""
-        hashes = hash_inputs(self.run_dir)
-        return _short(*hashes, base.digest("dataset", "evaluation"), code_digest(*CODE))
+        hashes, own = hash_inputs(self.run_dir), digests("models", base.model.own).values()
+        return _short(*hashes, base.digest("dataset", "evaluation"), code_digest(*CODE), *own)
 
     def _open(self, base: RunConfig, trial_key: str) -> Study:
         """Open the study of this space, seed, settings and training set; a change of one makes it another study."""
