@@ -39,6 +39,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vpoc_airflow import waiting
 from vpoc_airflow.scheduled_runs import approval_requests, nightly_schedule
 from vpoc_ml import environment
 from vpoc_ml.environment import lake_uri
@@ -49,7 +50,7 @@ from vpoc_ml.pipeline.stages import GATES
 from vpoc_ml.registry.registry import registry_folder
 from vpoc_ml.reports.pages.run import find_run, run_page
 from vpoc_ml.reports.pages.table import PAGES, navigation
-from vpoc_ml.reports.schedule import ApprovalRequest, Schedule
+from vpoc_ml.reports.schedule import ApprovalRequest, Schedule, WaitingTraining
 from vpoc_ml.reports.site import LAKE, STATIC, Download, NoSuchPageError, Page, Site, static_file
 from vpoc_ml.reports.templating import render
 
@@ -221,6 +222,7 @@ def _site(request: Request, name: str, path: str = "") -> Site:
         schedule=_schedule if not name else lambda: None,
         mlflow=(environment.read(environment.MLFLOW_URL) or "").rstrip("/") if not name else "",
         approvals=_approvals if not name else tuple,
+        waiting=_waiting if not name else tuple,
     )
 
 
@@ -240,6 +242,11 @@ def _schedule() -> Schedule:
 def _approvals() -> tuple[ApprovalRequest, ...]:
     with create_session() as session:
         return approval_requests(session)
+
+
+def _waiting() -> tuple[WaitingTraining, ...]:
+    with create_session() as session:
+        return waiting.waiting_trainings(session, datetime.now(UTC), waiting.living_queues)
 
 
 def _html(page: str) -> Response:

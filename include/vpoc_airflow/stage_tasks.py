@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, A
 from vpoc_airflow import alerts, time_limits
 from vpoc_ml import environment, pipeline
 from vpoc_ml.artifacts import layout
+from vpoc_ml.broker import TRAIN_QUEUE
 from vpoc_ml.environment import lake_uri
 from vpoc_ml.errors import ArtifactError, LockLostError, MachineError, VpocError
 from vpoc_ml.pipeline.events import StageEvent, notify
@@ -81,7 +82,7 @@ A task that fails for good raises an alert at once, before its run ends; an atte
 """
 
 TRAINING: dict[str, Any] = {
-    "queue": "rocm",
+    "queue": TRAIN_QUEUE,
     "pool": environment.read(environment.TRAIN_POOL) or "default_pool",
     "executor": environment.read(environment.TRAIN_EXECUTOR),
     "execution_timeout": time_limits.training_limit(),

@@ -14,6 +14,7 @@ from pathlib import Path
 from airflow_client.client import PoolApi
 
 from vpoc_ml import environment as names
+from vpoc_ml.broker import TRAIN_QUEUE, served_queues
 from vpoc_ml.errors import VpocError
 from vpoc_ml.training.hardware.known_issues import Diagnostic
 from vpoc_ops.client import TIMEOUT, NotUpError, RefusedError, connect, translated_errors
@@ -21,7 +22,6 @@ from vpoc_ops.client import TIMEOUT, NotUpError, RefusedError, connect, translat
 BROKER = "AIRFLOW__CELERY__BROKER_URL"
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
 DEFAULT_QUEUE = "AIRFLOW__OPERATORS__DEFAULT_QUEUE"
-TRAIN_QUEUE = "rocm"
 PODS = "KubernetesExecutor"
 FILE = "deploy/airflow.env has it."
 LEAST_SECRET = 16
@@ -162,16 +162,6 @@ def check_pool(environment: Mapping[str, str], slots: Slots) -> Diagnostic:
         return Diagnostic("pool", "problem", str(error), f"Correct {names.AIRFLOW_URL}, user and password.")
     remedy = f"trainings wait for ever. `airflow pools set {pool} 1 trainings` makes it, one slot per GPU."
     return _diagnostic("pool", bool(found), f"{pool}: " + ("missing" if found is None else f"{found} slots"), remedy)
-
-
-def served_queues(broker: str) -> set[str]:
-    """Return the queues that living Celery workers take tasks from."""
-    from celery import Celery
-
-    app = Celery(broker=broker)
-    app.conf.update(broker_connection_max_retries=1, broker_transport_options={"socket_connect_timeout": 5})
-    answers = app.control.inspect(timeout=5).active_queues() or {}
-    return {queue["name"] for served in answers.values() for queue in served}
 
 
 def pool_slots(pool: str) -> int | None:

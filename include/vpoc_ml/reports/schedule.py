@@ -1,4 +1,7 @@
-"""What the scheduler knows of runs and of requests for approval, as the pages need it; the web server fills it in."""
+"""What the scheduler knows of runs, of requests for approval and of waiting trainings, as the pages need it.
+
+The web server fills it in.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,37 @@ class ApprovalRequest:
     answer: str = ""
     user: str | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTraining:
+    """A task that trains and has not started yet, or several mapped ones of a run that wait for the same.
+
+    Attributes:
+        run: name of the run's folder in the lake, which may not exist.
+        task: its name.
+        tasks: number of tasks.
+        queued: it waits for a worker, else for a slot of the pool.
+        since: when this wait began, UTC.
+        queue: Celery queue that its workers serve.
+        executor: executor that starts it.
+        pool: pool whose slot it needs.
+        slots: free slots and all slots of the pool, infinite where it has no limit; None: there is no such pool.
+        worker: whether a living worker serves the queue; None: it is not known.
+        gives_up: when Airflow fails it if it has not started by then, UTC; None while it waits for a slot.
+    """
+
+    run: str
+    task: str
+    tasks: int
+    queued: bool
+    since: datetime
+    queue: str
+    executor: str
+    pool: str
+    slots: tuple[float, float] | None = None
+    worker: bool | None = None
+    gives_up: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

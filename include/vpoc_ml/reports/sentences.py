@@ -10,6 +10,7 @@ from vpoc_ml.artifacts.stage_results import LiveRecord, ScoreResult
 from vpoc_ml.artifacts.track_record import TrackRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, split_records
 from vpoc_ml.registry.promotion import odds
+from vpoc_ml.reports.schedule import WaitingTraining
 
 NEAR = 0.005
 """Share of the constant's loss within which a loss counts as near it."""
@@ -17,6 +18,39 @@ CONTAINS_ZERO = "interval contains zero: no evidence of skill"
 
 FADED = math.log(250)
 """Log of the e-detector from which on a signal counts as fading; a false alarm comes once in 250 sessions or less."""
+
+
+def waits_for(waiting: WaitingTraining) -> str:
+    """Return what a training waits for."""
+    if not waiting.queued:
+        return f"a slot of pool {waiting.pool}"
+    if "KubernetesExecutor" in waiting.executor:
+        return "its pod to start"
+    return f"a worker of queue {waiting.queue}"
+
+
+def waiting_advice(waiting: WaitingTraining) -> str:
+    """Return what is known of the reason for which a training waits, and what to do about it."""
+    pool, queue = waiting.pool, waiting.queue
+    if not waiting.queued:
+        if waiting.slots is None:
+            return (
+                f"There is no pool {pool}. `airflow pools set {pool} 1 trainings` makes it, with one slot for each GPU."
+            )
+        free, slots = waiting.slots
+        if not free:
+            return "No slot of the pool is free: it starts when another training ends."
+        return f"{free:g} of {slots:g} slots of the pool are free: check that the scheduler is alive."
+    if "KubernetesExecutor" in waiting.executor:
+        return "`kubectl get pods` and `kubectl describe pod` show what its pod lacks, such as a free GPU."
+    if "CeleryExecutor" not in waiting.executor:
+        return f"The executor {waiting.executor} has not started it: check that the scheduler is alive."
+    check = "`docker compose ps worker-rocm`, or `kubectl get pods`, shows its state."
+    if waiting.worker is None:
+        return f"It is not known whether a worker of this queue is alive: nobody answered in time. {check}"
+    if not waiting.worker:
+        return f"No living worker serves queue {queue}. Start one, such as `docker compose up -d worker-rocm`. {check}"
+    return f"A worker of queue {queue} is alive: it is busy with other tasks, or takes this one in a moment."
 
 
 def after_costs(backtest: BacktestMetrics, rank_ic: Interval | None) -> str:

@@ -21,7 +21,7 @@ from vpoc_ml.artifacts.gate_report import safe_name
 from vpoc_ml.errors import InputError
 from vpoc_ml.market.nights import CHICAGO
 from vpoc_ml.registry.mlflow_store import MODEL
-from vpoc_ml.reports.schedule import ApprovalRequest, Schedule
+from vpoc_ml.reports.schedule import ApprovalRequest, Schedule, WaitingTraining
 from vpoc_ml.reports.templating import render
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Site:
         schedule: returns what the scheduler knows of the nightly runs; None where there is no scheduler.
         mlflow: URL of MLflow's UI, without a slash at its end; "" where there is none.
         approvals: returns the requests for approval that the scheduler knows, the newest first.
+        waiting: returns the trainings that have been waiting to start, of all runs.
     """
 
     lake: Lake
@@ -109,6 +110,7 @@ class Site:
     schedule: Callable[[], Schedule | None] = lambda: None
     mlflow: str = ""
     approvals: Callable[[], tuple[ApprovalRequest, ...]] = tuple
+    waiting: Callable[[], tuple[WaitingTraining, ...]] = tuple
 
     def url(self, path: str, **query: str | int | None) -> str:
         """Return the URL of a page of the same lake; fields that are None or "" are left out.

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.artifacts.training_progress import ProgressRecord
@@ -49,6 +49,7 @@ def environment() -> Environment:
         "chicago": _chicago,
         "age": _or_no_value(age),
         "chart": _chart,
+        "code": _code,
         "verdict_on": lambda gain: verdict_on(_as_interval(gain)),
     }
     return made
@@ -71,6 +72,14 @@ def _chicago(value: datetime | str | None, form: str = "%Y-%m-%d %H:%M %Z") -> s
     utc = at.astimezone(UTC)
     words = f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{at.astimezone(CHICAGO):{form}}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(*words)
+
+
+def _code(text: str) -> str:
+    """Return text in which what stands between backticks is code."""
+    parts = text.split("`")
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else escape(part) for odd, part in enumerate(parts)
+    )
 
 
 def _chart(chart: Chart, opened: bool = False) -> str:

@@ -18,9 +18,10 @@ from vpoc_ml.reports.nights import all_nights
 from vpoc_ml.reports.outcomes import MEANINGS, STYLES, Kind, ShownNight, is_nightly, shown_nights
 from vpoc_ml.reports.pages.approvals import approval_url
 from vpoc_ml.reports.run_state import ADVICE, OTHER_ADVICE
-from vpoc_ml.reports.schedule import Schedule
-from vpoc_ml.reports.sentences import FADED, money
+from vpoc_ml.reports.schedule import Schedule, WaitingTraining
+from vpoc_ml.reports.sentences import FADED, money, waits_for
 from vpoc_ml.reports.site import Query, Site
+from vpoc_ml.reports.templating import age
 
 STRIP = 60
 LISTED = 400
@@ -52,6 +53,7 @@ class Situation:
         refused: nights in a row on which candidates of the newest decision's key were refused.
         problem: what is wrong with the ledger; "" where nothing is.
         schedule: None where there is no scheduler.
+        trainings: those of any run that have been waiting to start.
     """
 
     now: datetime
@@ -64,6 +66,7 @@ class Situation:
     refused: int
     problem: str
     schedule: Schedule | None
+    trainings: tuple[WaitingTraining, ...]
 
 
 def tonight_page(site: Site, query: TonightQuery) -> str:
@@ -122,6 +125,7 @@ def situation(nights: Sequence[ShownNight], schedule: Schedule | None, site: Sit
         live=next((night.live for night in known if night.live is not None), None),
         problem=problem,
         schedule=schedule,
+        trainings=site.waiting(),
     )
 
 
@@ -155,6 +159,10 @@ def next_step(about: Situation) -> str:
         return "Unpause the DAG vpoc_nightly: while it is paused no night starts."
     if last is None:
         return "Put the vendor's files into raw/ of the lake, then trigger the DAG vpoc_nightly."
+    waiting = next((each for each in about.trainings if each.run == last.run), None)
+    if waiting is not None:
+        span = age(about.now - waiting.since)
+        return f"Open the page of the run: {waiting.task} has been waiting for {waits_for(waiting)} for {span}."
     if last.kind == "running":
         return "Wait: the run is in progress; its page shows how far it is."
     if last.kind.startswith("failed"):
