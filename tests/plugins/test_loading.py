@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from typer.testing import CliRunner
 
 from vpoc_ml import pipeline
-from vpoc_ml.errors import PluginError
+from vpoc_ml.cli import app
+from vpoc_ml.errors import InvalidValueError, PluginError
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.pipeline.doctor import check_plugins
 from vpoc_ml.pipeline.run import open_run
 from vpoc_ml.plugins.digest import plugin_digest
 from vpoc_ml.plugins.load import activate
@@ -193,3 +196,19 @@ def test_a_training_process_loads_the_same_plugins_or_refuses(write, monkeypatch
     write(PLUGIN.replace("x.close", "x.open"))
     with pytest.raises(PluginError, match="the plugins of the process that trains"):
         load_plugins()
+
+
+def test_the_doctor_lists_plugins_and_explains_a_broken_one(write):
+    found = check_plugins(str(write(PLUGIN)))
+    assert (found.level, found.found) == ("ok", current().fingerprint)
+    broken = check_plugins(str(write("import talib_of_nobody\n")))
+    assert broken.level == "problem"
+    assert "plugins.py: found ModuleNotFoundError in line 1" in broken.found
+    assert broken.remedy.startswith("Correct it")
+
+
+def test_the_command_leakage_refuses_an_unknown_family(write):
+    lake = write(PLUGIN)
+    done = CliRunner().invoke(app, ["leakage", "--lake", str(lake), "-o", "features.own=yours"])
+    assert isinstance(done.exception, InvalidValueError)
+    assert "families of own features (mine;" in str(done.exception)

@@ -409,12 +409,17 @@ def retain(
 def leakage(
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
+    lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
     """Check on synthetic markets that no feature, label or fitted number uses future data; exit code 3 if one does."""
     from vpoc_ml import pipeline
+    from vpoc_ml.pipeline.active_plugins import refuse_unknown_plugins, use_plugins
 
-    proof = pipeline.prove_code(configuration.resolve(preset, dict(map(configuration.parse_override, override))))
+    config = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
+    use_plugins(lake)
+    refuse_unknown_plugins(config)
+    proof = pipeline.prove_code(config)
     if as_json:
         typer.echo(json.dumps(proof.to_json()))
     else:

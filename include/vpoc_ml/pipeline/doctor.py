@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from vpoc_ml.config import MachineConfig
-from vpoc_ml.errors import RegistryRefusedError, VpocError
+from vpoc_ml.errors import PluginError, RegistryRefusedError, VpocError
 from vpoc_ml.lake.store import Lake
+from vpoc_ml.pipeline.active_plugins import use_plugins
 from vpoc_ml.training.hardware.device import Try, choose_device, describe_gpu, smoke_test
 from vpoc_ml.training.hardware.known_issues import Diagnostic, find_known_issues
 from vpoc_ml.training.hardware.probe import GIB, Hardware, probe_hardware
@@ -83,6 +84,17 @@ def check_lake(root: str) -> Iterator[Diagnostic]:
         remedy = "" if free >= DISK_GIB else "Free space, or put the lake elsewhere (--lake)."
         level: str = "ok" if not remedy else "warning" if free >= 1 else "problem"
         yield Diagnostic("disk", level, f"{free:.1f} GiB free below {root}", remedy)  # type: ignore[arg-type]
+
+
+def check_plugins(root: str) -> Diagnostic:
+    """Load the plugins of installed packages and of the lake."""
+    try:
+        found = use_plugins(root)
+    except PluginError as error:
+        return Diagnostic("plugins", "problem", f"{error.origin}: found {error.found}", error.remedy)
+    except Exception as error:  # noqa: BLE001 - a store that cannot be read is the lake's problem
+        return Diagnostic("plugins", "note", f"not read: {type(error).__name__}")
+    return Diagnostic("plugins", "ok", found or "none")
 
 
 def reachable(host: str, port: int) -> str | None:
@@ -200,7 +212,7 @@ def examine(
         found = f"a run trains on {chosen.device}: {chosen.reason}"
         device = Diagnostic("device", "warning" if fallback else "ok", found)
     diagnostics += [*issues, device, check_memory(root)]
-    return [*diagnostics, *check_lake(lake), *check_services(environment, connect)]
+    return [*diagnostics, *check_lake(lake), check_plugins(lake), *check_services(environment, connect)]
 
 
 def stops(diagnostics: list[Diagnostic]) -> bool:
