@@ -1,4 +1,4 @@
-"""Prints as JSON the SHA-256 of what a run has left: ``python - LAKE RUN < digests.py``, in a container."""
+"""Prints as JSON the SHA-256 of what a run has left: ``python -c CODE LAKE RUN``, in a container."""
 
 import hashlib
 import json

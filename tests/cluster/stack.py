@@ -8,7 +8,8 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +33,9 @@ SERVICES = {
     "worker-rocm": 1,
 }
 """Services that run, and how many containers each has."""
+COMMAND_LINE = f"{PROJECT}.command-line"
+"""Label of the containers in which runs without Airflow happen."""
+DIGESTS = (ROOT / "tests/cluster/digests.py").read_text()
 ENDED = ("success", "failed")
 
 
@@ -45,16 +49,19 @@ class Stack:
     """
 
     def __init__(self, folder: Path, raw: Path) -> None:
-        self.values = cluster_env.settings(gpu=folder / "no-gpu") | {
+        values = cluster_env.settings(gpu=folder / "no-gpu") | {
             "COMPOSE_FILE": ":".join(FILES),
             "COMPOSE_PROJECT_NAME": PROJECT,
             "VPOC_RAW": str(raw),
             "WORKERS": str(SERVICES["worker"]),
             "UI_PORT": str(free_port()),
             "MLFLOW_PORT": str(free_port()),
+            "S3_PORT": str(free_port()),
         }
         self.env_file = folder / ".env"
-        cluster_env.write(self.env_file, self.values)
+        if not self.env_file.exists():
+            cluster_env.write(self.env_file, values)
+        self.values = dict(line.split("=", 1) for line in self.env_file.read_text().splitlines())
         self.url = f"http://127.0.0.1:{self.values['UI_PORT']}"
         self.mlflow = f"http://127.0.0.1:{self.values['MLFLOW_PORT']}"
         self.tokens: dict[str, str] = {}
@@ -72,7 +79,16 @@ class Stack:
 
     def stop(self) -> None:
         """Remove containers, networks and volumes."""
+        for left in run(["docker", "ps", "--quiet", "--filter", f"label={COMMAND_LINE}"], 60).split():
+            run(["docker", "kill", left], 60)
         self.compose("down", "--volumes", "--timeout", "5")
+
+    def change(self, values: dict[str, str]) -> float:
+        """Change variables of ``.env`` and replace the containers that they concern; return the seconds that took."""
+        self.values |= values
+        self.env_file.unlink()
+        cluster_env.write(self.env_file, self.values)
+        return self.start()
 
     def containers(self, service: str) -> list[str]:
         """Return the ids of the running containers of a service."""
@@ -82,14 +98,56 @@ class Stack:
         """Run a shell command in a container of a service and return what it prints."""
         return run(["docker", "exec", self.containers(service)[index], "sh", "-c", command], 600)
 
-    def beside(self, service: str, command: str) -> subprocess.Popen[bytes]:
-        """Start a shell command in the first container of a service and return it while it runs."""
-        return subprocess.Popen(["docker", "exec", self.containers(service)[0], "sh", "-c", command])
+    def on_command_line(self, name: str, settings: dict[str, Any]) -> subprocess.Popen[str]:
+        """Start a run without Airflow in a container and a lake of its own; ``digests_of`` waits for it."""
+        options = " ".join(f"-o {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
+        raw, script = self.values["VPOC_RAW"], shlex.quote(DIGESTS)
+        command = (
+            f"vpoc-ml run {name} --lake /tmp/cli --raw /lake/raw --preset smoke {options} >/tmp/log 2>&1"
+            f" && python -c {script} /tmp/cli {name} || {{ tail -n 50 /tmp/log >&2; exit 1; }}"
+        )
+        docker = [
+            "docker",
+            "run",
+            "--rm",
+            "--label",
+            COMMAND_LINE,
+            "--volume",
+            f"{raw}:/lake/raw:ro",
+            "--env",
+            "VPOC_REGISTRY=/tmp/registry",
+        ]
+        words = [*docker, "vpoc-ml:airflow", "sh", "-c", command]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def digests(self, run: str) -> dict[str, str]:
+        """Return the SHA-256 of what a run in the lake of the cluster has left, by file."""
+        return parsed_digests(self.inside("worker", f"python -c {shlex.quote(DIGESTS)} /lake {shlex.quote(run)}"))
 
     def kill(self, service: str, index: int = 0) -> None:
-        """Kill every process of a container, as a crash does; its restart policy starts it again."""
+        """Kill every process of a container, as a crash does; return when its restart policy has started it again."""
         container = self.containers(service)[index]
-        subprocess.run(["docker", "exec", container, "sh", "-c", "kill -9 -1"], check=False, capture_output=True)
+        before = started(container)
+        # its own exit code says nothing: the shell may be killed before it can report one
+        killing = ["docker", "exec", container, "sh", "-c", "kill -9 -1"]
+        done = subprocess.run(killing, check=False, capture_output=True, text=True)
+        what = f"{service} started again after {before}; the kill ended with {done.returncode} {done.stderr}"
+        wait_until(lambda: started(container) != before, 60, what, 0.2)
+
+    @contextmanager
+    def partition(self, service: str) -> Iterator[None]:
+        """Cut the first container of a service off from all others while the block runs."""
+        container, network = self.containers(service)[0], f"{PROJECT}_default"
+        run(["docker", "network", "disconnect", network, container], 60)
+        try:
+            yield
+        finally:
+            run(["docker", "network", "connect", "--alias", service, network, container], 60)
+
+    def replace(self, service: str) -> None:
+        """Replace the containers of a service by new ones, as an upgrade does, and wait until they are healthy."""
+        up = ("up", "--detach", "--no-build", "--no-deps", "--force-recreate", "--wait", "--wait-timeout", "300")
+        self.compose(*up, service)
 
     def wait_healthy(self, service: str, timeout: float = 240) -> float:
         """Wait until every container of a service is healthy; return the seconds that took."""
@@ -165,6 +223,21 @@ class Stack:
         wait_until(lambda: all(self.run(dag, each)["state"] in ENDED for each in run_ids), timeout, f"{dag} ended", 2)
         return [self.run(dag, each)["state"] for each in run_ids]
 
+    def account(self, dag: str, run_id: str, task: str, service: str) -> str:
+        """Return what is known of a task and of the first container of the service in which it should run."""
+        found = self.task(dag, run_id, task)
+        container = self.containers(service)[0]
+        return "\n".join(
+            [
+                *(f"{name}: {found[name]}" for name in ("state", "try_number", "hostname", "pid", "start_date")),
+                f"container {container[:12]} started {started(container)}",
+                self.inside(service, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
+                run(["sh", "-c", f"docker logs --tail 40 {container} 2>&1"], 60),
+                self.compose("logs", "--no-color", "--tail", "40", "scheduler"),
+                self.log(dag, run_id, task, found["try_number"])[-4000:],
+            ]
+        )
+
     def failures(self, dag: str, run_id: str) -> str:
         """Return the end of the log of each failed task of a run."""
         failed = [each for each in self.tasks(dag, run_id) if each["state"] == "failed"]
@@ -191,8 +264,36 @@ def run(command: Sequence[str], timeout: float) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, what: str, pause: float = 1) -> float:
+def digests_of(command_line: subprocess.Popen[str]) -> dict[str, str]:
+    """Wait for a run of the command line; return the SHA-256 of what it has left, by file."""
+    shown, errors = command_line.communicate(timeout=1800)
+    assert command_line.returncode == 0, errors[-8000:]
+    return parsed_digests(shown)
+
+
+def parsed_digests(shown: str) -> dict[str, str]:
+    """Return what digests.py has printed."""
+    found: dict[str, str] = json.loads(shown)
+    assert len(found) > 20
+    return found
+
+
+def started(container: str) -> str:
+    """Return when the processes of a container were started."""
+    return run(["docker", "inspect", "--format", "{{.State.StartedAt}}", container], 60).strip()
+
+
+def wait_until(
+    condition: Callable[[], bool], timeout: float, what: str, pause: float = 1, found: Callable[[], str] = str
+) -> float:
     """Wait for a condition; return the seconds that took.
+
+    Args:
+        condition: true at the end.
+        timeout: seconds.
+        what: what the condition says.
+        pause: seconds between two looks.
+        found: describes what is there instead.
 
     Raises:
         TimeoutError: it is not true in time.
@@ -200,7 +301,7 @@ def wait_until(condition: Callable[[], bool], timeout: float, what: str, pause: 
     begin = time.monotonic()
     while not condition():
         if time.monotonic() - begin > timeout:
-            raise TimeoutError(f"Expected {what} within {timeout:.0f} s.")
+            raise TimeoutError(f"Expected {what} within {timeout:.0f} s. {found()}".rstrip())
         time.sleep(pause)
     return time.monotonic() - begin
 
