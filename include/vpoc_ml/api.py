@@ -16,7 +16,7 @@ message says which stage makes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,7 +61,7 @@ A = TypeVar("A", bound=JsonArtifact)
 class Chart:
     """A chart of the reports, which a notebook shows. ``uri`` is a data URI with an SVG."""
 
-    uri: str
+    uri: str = field(repr=False)
 
     def _repr_html_(self) -> str:
         return f'<img style="background: white" src="{self.uri}">'

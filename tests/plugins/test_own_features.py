@@ -14,6 +14,7 @@ from vpoc_ml.features.build import optional_values
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.inputs import build_inputs
 from vpoc_ml.features.registry import REGISTRY, known_features, selected_features
+from vpoc_ml.lake.store import Lake
 from vpoc_ml.leakage.generated_markets import awkward, regular
 from vpoc_ml.leakage.product_builders import feature_builder
 from vpoc_ml.pipeline.gate_stages import prove_code
@@ -131,6 +132,10 @@ def test_an_unknown_family_is_refused_and_known_ones_are_named(write, start_with
     with pytest.raises(InvalidValueError, match=rf"{NAME} needs features\.own=path"):
         start_with(lake, **{"features.names": NAME})
     start_with(lake, **{"features.own": "path", "features.names": f"rv_30, {NAME}"})
+    (shown,) = Lake(lake).read_json("runs/night/own_features.json")["features"]
+    assert (shown["name"], shown["family"], shown["soft"]) == (NAME, "path", [0, 1])
+    start_with(lake, "plain")
+    assert not Lake(lake).exists("runs/plain/own_features.json")
 
 
 def test_a_family_whose_plugin_is_gone_is_an_error_not_a_missing_column():

@@ -12,7 +12,7 @@ from vpoc_ml.artifacts.schemas import COLUMN_PROFILE, DISTRIBUTIONS
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.quality import history
 from vpoc_ml.quality.checks import Check, GateInput
-from vpoc_ml.reports.pages.distribution import DistributionQuery, distribution_page, rebinned
+from vpoc_ml.reports.pages.distribution import DistributionQuery, distribution_page, own_feature, rebinned
 from vpoc_ml.reports.site import NoSuchPageError, Site
 
 START = datetime(2026, 5, 4, 22, 30, tzinfo=UTC)
@@ -58,3 +58,13 @@ def test_page_compares_with_the_night_before_and_both_splits(tmp_path):
     assert "Reference night" not in alone
     with pytest.raises(NoSuchPageError, match="a column that a gate"):
         distribution_page(site, DistributionQuery(run="night-1", column="absent"))
+
+
+def test_page_shows_the_formula_of_an_own_feature_without_its_plugin(tmp_path):
+    store_night(tmp_path, 0, 4.0)
+    own = {"name": "rv_30", "family": "mine", "formula": "a formula of mine", "unit": "bp", "soft": None}
+    Lake(tmp_path).write_json("runs/night-0/own_features.json", {"features": [own]})
+    site = Site(Lake(tmp_path), START, base="/air")
+    assert own_feature(site, "night-0", "absent") is None
+    assert own_feature(site, "night-0", "rv_30").formula == "a formula of mine"
+    assert own_feature(site, "night-1", "rv_30") is None

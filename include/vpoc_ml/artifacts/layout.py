@@ -38,6 +38,7 @@ REPORTS = "reports"
 REGISTRY = "registry"
 
 INPUTS = "inputs.json"
+OWN_FEATURES = "own_features.json"
 STAGES = "stages"
 FAILURES = "failures"
 """Both are folders in a run's folder: the records that its stages leave, and those of failed tasks."""

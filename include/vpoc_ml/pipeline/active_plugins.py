@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
+from vpoc_ml.artifacts.own_features import OwnFeatureText, OwnFeatureTexts
 from vpoc_ml.config import RunConfig
 from vpoc_ml.errors import InvalidValueError, PluginError
 from vpoc_ml.features.registry import own_features
@@ -65,3 +68,20 @@ def refuse_unknown_plugins(config: RunConfig) -> None:
     if absent := [each for each in config.model.own if each not in learners]:
         expected = f"own learners ({', '.join(learners) or 'no plugin has any'}; {HOW_TO})"
         raise InvalidValueError("model.own", ", ".join(absent), expected)
+
+
+def own_texts(config: RunConfig) -> OwnFeatureTexts:
+    """Return what pages show of the own features that a run selects; they load no plugin."""
+    chosen = [each for each in own_features().values() if each.family in config.features.own]
+    return OwnFeatureTexts(
+        features=tuple(
+            OwnFeatureText(
+                name=each.name,
+                family=each.family,
+                formula=each.formula,
+                unit=each.unit,
+                soft=each.soft if all(map(isfinite, each.soft)) else None,
+            )
+            for each in chosen
+        )
+    )

@@ -47,7 +47,7 @@ from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.exchange_calendar import reviewed_range
-from vpoc_ml.pipeline.active_plugins import refuse_unknown_plugins, use_plugins
+from vpoc_ml.pipeline.active_plugins import own_texts, refuse_unknown_plugins, use_plugins
 from vpoc_ml.pipeline.roll_stage import open_interest_file, stated_rolls
 from vpoc_ml.pipeline.run import Run, open_run, stage
 from vpoc_ml.plugins.registered import current, digests
@@ -186,6 +186,8 @@ def _store_start(lake: Lake, run: str, config: RunConfig, inputs: Mapping[str, s
     key = layout.run_file(run, layout.CONFIG)
     lake.write_text(key, config.to_json() + "\n")
     lake.write_json(layout.run_file(run, layout.INPUTS), {**inputs, "plugins": current().fingerprint})
+    if (texts := own_texts(config)).features:
+        lake.write_json(layout.run_file(run, layout.OWN_FEATURES), texts.to_json())
     uri = str(lake.location(key))
     return StartedRun(run=run, preset=config.preset, config_hash=config.digest(), config_uri=uri, config=config)
 

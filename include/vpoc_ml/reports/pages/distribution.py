@@ -12,6 +12,7 @@ import polars as pl
 from vpoc_ml.analysis.distribution import psi
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.gate_report import ALL
+from vpoc_ml.artifacts.own_features import OwnFeatureText, OwnFeatureTexts
 from vpoc_ml.artifacts.schemas import COLUMN_PROFILE, DISTRIBUTIONS, Schema
 from vpoc_ml.features.registry import known_features
 from vpoc_ml.lake.store import Lake
@@ -66,6 +67,13 @@ class SplitComparison:
     missing: dict[str, int]
 
 
+def own_feature(site: Site, run: str, name: str) -> OwnFeatureText | None:
+    """Return the text of a run's own feature; None where the run has no feature of this name."""
+    stored = site.lake.read_json(layout.run_file(run, layout.OWN_FEATURES))
+    texts = OwnFeatureTexts.model_validate(stored).features if stored else ()
+    return next((each for each in texts if each.name == name), None)
+
+
 def distribution_page(site: Site, query: DistributionQuery) -> str:
     """Return the distribution of a column.
 
@@ -90,7 +98,7 @@ def distribution_page(site: Site, query: DistributionQuery) -> str:
         nights=nights[: 5 * NIGHTS],
         gate=gate,
         column=query.column,
-        feature=known_features().get(query.column),
+        feature=known_features().get(query.column) or own_feature(site, night.run, query.column),
         contract=contract,
         reference=reference,
         profiles=[ProfiledContract(code, rows[code], known.get(code)) for code in codes],
