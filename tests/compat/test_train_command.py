@@ -203,7 +203,8 @@ def test_without_an_output_the_link_lies_in_a_proper_local_folder(merged, tmp_pa
     monkeypatch.setattr(cli, "train_and_evaluate", lambda *arguments, as_json: requested.append(arguments))
     line = ["train", "--data", str(merged / "DATA/MERGED/merged_es_vix_test.csv"), "--lake", lake.format(tmp_path)]
     assert CliRunner().invoke(app, line).exit_code == 0
-    raw, vix = map(Path, requested[0][4:6])
+    start = requested[0][2]
+    raw, vix = Path(start.raw), Path(start.vix)
     assert raw.absolute().is_relative_to(tmp_path / place)
     assert [path.name for path in raw.iterdir()] == ["merged_es_vix_test.csv"]
     assert vix.is_file()

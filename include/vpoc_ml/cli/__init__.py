@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +16,30 @@ from rich.console import Console
 
 from vpoc_ml import config as configuration
 from vpoc_ml import environment
+from vpoc_ml.cli import groups
 from vpoc_ml.cli import output as output
+from vpoc_ml.cli.options import (
+    LAKE,
+    ContractOption,
+    JobsOption,
+    JsonOption,
+    KeyOption,
+    LakeOption,
+    LikeOption,
+    NameOption,
+    NewRawOption,
+    NewVixOption,
+    OverrideOption,
+    PresetOption,
+    RawOption,
+    ReasonOption,
+    RunArgument,
+    RunOption,
+    SessionOption,
+    SignedOption,
+    VaryOption,
+    VixOption,
+)
 from vpoc_ml.compat import legacy_flags
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.errors import ConfigError, GateFailedError, InputError, VpocError
@@ -27,98 +52,73 @@ HISTORY = {"quality.max_age_sessions": ANY_AGE}
 """Settings of the commands that neither promote nor score: they build history from bars of any age."""
 
 app = typer.Typer(
+    cls=groups.Grouped,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Futures bars to volume profiles, features, a model and its promotion: one command per stage.",
+    help="Retrain futures models from the contract files of your vendor, without Airflow.\n\n"
+    "A run reads the files into bars, computes volume profiles and features, validates every step, trains a model,"
+    " evaluates it walk-forward, and promotes it only if the evidence supports that. All artifacts of all runs are in"
+    " one folder, the lake. A command never repeats what is up to date. Every command explains itself with --help.",
+    epilog=groups.examples_text(groups.FIRST_STEPS, "First steps, on a synthetic market"),
 )
-report = typer.Typer(no_args_is_help=True, help="Reports on a run.")
-app.add_typer(report, name="report")
-registered = typer.Typer(help="The registered models.")
-app.add_typer(registered, name="models")
-
-LakeOption = Annotated[
-    str, typer.Option("--lake", envvar=environment.LAKE, help="The lake: a folder or s3://bucket/es.")
-]
-RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Name of the run.", show_default=False)]
-RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run; the same as RUN.", show_default=False)]
-PresetOption = Annotated[
-    str, typer.Option("--preset", help="Named preset: nightly, smoke, top5, conservative, medium, ambitious, ensemble.")
-]
-OverrideOption = Annotated[list[str], typer.Option("-o", "--override", help="Setting to change: key=value.")]
-RawOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--raw",
-        metavar="FOLDER",
-        help="Folder of vendor files. Default: LAKE/raw; if that is empty, the folder that the newest run named.",
-        show_default=False,
-    ),
-]
-VixOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--vix",
-        metavar="FILE",
-        help="VIX file. Default: the file that the newest run with this folder named, else the one in the folder.",
-        show_default=False,
-    ),
-]
-LikeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--like",
-        metavar="RUN",
-        help="Earlier run whose settings and input are used. Default: the newest run that scored.",
-        show_default=False,
-    ),
-]
-NewRawOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--raw", metavar="FOLDER", help="Folder of vendor files. Default: that of the earlier run.", show_default=False
-    ),
-]
-NewVixOption = Annotated[
-    Path | None,
-    typer.Option("--vix", metavar="FILE", help="VIX file. Default: that of the earlier run.", show_default=False),
-]
-SessionOption = Annotated[
-    datetime | None,
-    typer.Option("--session", formats=["%Y-%m-%d"], help="Past session: run as of 17:30 Chicago of that day."),
-]
-ContractOption = Annotated[list[str], typer.Option("--contract", help="Contract to use; repeatable; default all.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line on stdout.")]
-VaryOption = Annotated[
-    list[str], typer.Option("--vary", help="What to vary: key=low..high, key=low..high log, or key=a|b; repeatable.")
-]
-KeyOption = Annotated[
-    str | None, typer.Option("--key", help="Instrument, horizon and target, such as ES-1m-rank; default: the only one.")
-]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Reason; goes to the ledger.")]
-NameOption = Annotated[str | None, typer.Option("--as", help="Your name; goes to the ledger.", show_default=False)]
+report = typer.Typer(no_args_is_help=True, help="Write reports on a session, a run or its features.")
+app.add_typer(report, name="report", **groups.shown("report"))
+registered = typer.Typer()
+app.add_typer(registered, name="models", **groups.shown("models"))
 
 
-@app.command()
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vpoc-ml {installed_version('vpoc-ml')}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command(**groups.shown("synth"))
 def synth(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the vendor files into.")] = Path("synthetic"),
-    contracts: Annotated[int, typer.Option(help="Number of quarterly contracts; 40 are ten years.")] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder to write the vendor files into.")] = Path(
+        "synthetic"
+    ),
+    contracts: Annotated[
+        int, typer.Option(metavar="COUNT", help="Number of quarterly contracts; 40 are ten years.")
+    ] = 12,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Same seed, same bytes.")] = 7,
     mode: Annotated[
         str,
         typer.Option(
+            metavar="MODE",
             help="What is planted. signal: weak, not linear; linear: weak, one minute; overlap: over hours;"
-            " drifting: linear, its sign changes; martingale: nothing."
+            " drifting: linear, its sign changes; martingale: nothing.",
         ),
     ] = "signal",
-    faults: Annotated[str, typer.Option(help="Data faults to plant: all, or kinds separated by commas.")] = "",
-    lead: Annotated[int, typer.Option(help="Sessions of a file before its contract becomes front; 190: a year.")] = 22,
-    switch: Annotated[int, typer.Option(help="Session from which on the sign of mode drifting is reversed.")] = 252,
+    faults: Annotated[
+        str, typer.Option(metavar="KINDS", help="Data faults to plant: all, or kinds separated by commas.")
+    ] = "",
+    lead: Annotated[
+        int, typer.Option(metavar="COUNT", help="Sessions of a file before its contract becomes front; 190: a year.")
+    ] = 22,
+    switch: Annotated[
+        int, typer.Option(metavar="COUNT", help="Session from which on the sign of mode drifting is reversed.")
+    ] = 252,
     bounce: Annotated[
-        float, typer.Option(help="Bid-ask bounce: probability that a print is on the other side of the spread.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Bid-ask bounce: probability that a print is on the other side of the spread."
+        ),
     ] = 0.0,
 ) -> None:
-    """Write a synthetic ES and VIX market as vendor files, with the truth beside it."""
+    """Write a synthetic ES and VIX market as vendor files.
+
+    What was planted, the truth, is written beside them. The files are read like those of a vendor.
+    """
     from vpoc_ml.synthetic.generate import write_market
     from vpoc_ml.synthetic.planted_faults import FAULT_KINDS
 
@@ -129,9 +129,12 @@ def synth(
         typer.echo(path)
 
 
-@app.command()
+@app.command(**groups.shown("config"))
 def config(preset: PresetOption = "nightly", override: OverrideOption = []) -> None:  # noqa: B006 - typer copies it
-    """Print every setting of a preset with its help."""
+    """Print every setting with its value and its meaning.
+
+    A line can be copied behind ``-o``. The hash at the end identifies the configuration.
+    """
     resolved = configuration.resolve(preset, dict(map(configuration.parse_override, override)))
     fields = configuration.form_fields()
     for section, settings in resolved.model_dump(mode="json").items():
@@ -145,10 +148,10 @@ def config(preset: PresetOption = "nightly", override: OverrideOption = []) -> N
 def _stage_command(name: str, last: str, help_text: str) -> None:
     """Register the command ``name``, which runs every stage up to ``last``."""
 
-    @app.command(name, help=help_text)
+    @app.command(name, help=help_text, **groups.shown(name))
     def command(
         named: RunArgument = None,
-        lake: LakeOption = "data",
+        lake: LakeOption = LAKE,
         run: RunOption = None,
         preset: PresetOption = "nightly",
         override: OverrideOption = [],  # noqa: B006 - typer copies it
@@ -156,12 +159,11 @@ def _stage_command(name: str, last: str, help_text: str) -> None:
         vix: VixOption = None,
         contract: ContractOption = [],  # noqa: B006
         session: SessionOption = None,
+        jobs: JobsOption = 1,
         as_json: JsonOption = False,
     ) -> None:
-        overrides = _overrides(override, contract)
-        _run_stages(
-            last, lake, _run_of(named, run, MANUAL), preset, overrides, raw, vix, session=session, as_json=as_json
-        )
+        start = Start(preset, _overrides(override, contract), raw, vix, session, jobs)
+        _run_stages(last, lake, _run_of(named, run, MANUAL), start, as_json=as_json)
 
 
 def _run_of(argument: str | None, option: str | None, default: str | None = None) -> str:
@@ -183,54 +185,53 @@ def _overrides(override: list[str], contract: list[str]) -> dict[str, Any]:
     return overrides | ({"data.contracts": contract} if contract else {})
 
 
-def _run_stages(
-    last: str,
-    lake: str,
-    run: str,
-    preset: str,
-    overrides: dict[str, Any],
-    raw: Path | None,
-    vix: Path | None,
-    *,
-    session: datetime | None = None,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Start:
+    """What a command line says about the run that it starts.
+
+    Attributes:
+        preset, overrides: the settings.
+        raw, vix: folder of vendor files and VIX file, as far as they are named.
+        session: past session; None for a live run.
+        jobs: contracts or folds at the same time.
+    """
+
+    preset: str
+    overrides: dict[str, Any]
+    raw: Path | None = None
+    vix: Path | None = None
+    session: datetime | None = None
+    jobs: int = 1
+
+
+def _run_stages(last: str, lake: str, run: str, start: Start, *, as_json: bool) -> None:
     """Start a run, take it up to ``last`` and show its summary."""
     from vpoc_ml import pipeline
 
     now = datetime.now(UTC)
-    _run_until(last, lake, run, preset, overrides, raw, vix, now, session)
+    _run_until(last, lake, run, start, now)
     if last == STAGES[-1].name:
         pipeline.publish_reports(lake, run, now)
     output.show_summary(pipeline.summarize(lake, run), as_json)
 
 
-def _run_until(
-    last: str,
-    lake: str,
-    run: str,
-    preset: str,
-    overrides: dict[str, Any],
-    raw: Path | None,
-    vix: Path | None,
-    now: datetime,
-    session: datetime | None = None,
-) -> None:
-    """Start a run at ``now``, or as of the night of ``session``, and take it up to ``last``."""
+def _run_until(last: str, lake: str, run: str, start: Start, now: datetime) -> None:
+    """Start a run at ``now``, or as of the night of its session, and take it up to ``last``."""
     from vpoc_ml import pipeline
     from vpoc_ml.market.instruments import instrument
     from vpoc_ml.market.nights import past_night
 
-    if last != STAGES[-1].name:
-        overrides = HISTORY | overrides
+    overrides = start.overrides if last == STAGES[-1].name else HISTORY | start.overrides
     as_of = None
-    if session is not None:
-        calendar = instrument(configuration.resolve(preset, overrides).data.instrument).calendar
-        as_of = past_night(calendar, session.date(), now)
-    inputs = pipeline.recall_inputs(lake, *(str(path.absolute()) if path else None for path in (raw, vix)))
+    if start.session is not None:
+        calendar = instrument(configuration.resolve(start.preset, overrides).data.instrument).calendar
+        as_of = past_night(calendar, start.session.date(), now)
+    inputs = pipeline.recall_inputs(lake, *(str(path.absolute()) if path else None for path in (start.raw, start.vix)))
     output.show_notes(inputs.notes)
-    pipeline.start_run(lake, run, preset, overrides, inputs.raw, inputs.vix, now=now, as_of=as_of)
-    pipeline.run_until(lake, run, last, now, on_stage=output.show_stage, on_progress=output.show_progress)
+    pipeline.start_run(lake, run, start.preset, overrides, inputs.raw, inputs.vix, now=now, as_of=as_of)
+    pipeline.run_until(
+        lake, run, last, now, jobs=start.jobs, on_stage=output.show_stage, on_progress=output.show_progress
+    )
 
 
 for _stage in STAGES:
@@ -239,19 +240,25 @@ for _stage in STAGES:
 
 
 @app.command(
-    help=f"Run every stage up to training. RUN comes first; default: derived from --output_dir. {legacy_flags.HELP}",
+    help="Train the model of a run, after every stage before it.\n\nRUN is the first word; without it the run is called"
+    f" manual, or after --output_dir.\n\n{legacy_flags.HELP}",
     options_metavar="[RUN] [OPTIONS]",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    **groups.shown("train"),
 )
 def train(
     context: typer.Context,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     run: RunOption = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="Named preset; default nightly.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="The preset that the run starts from. Default: nightly."),
+    ] = None,
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     raw: RawOption = None,
     vix: VixOption = None,
     contract: ContractOption = [],  # noqa: B006
+    jobs: JobsOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     from vpoc_ml.compat import train_command
@@ -262,7 +269,8 @@ def train(
     legacy = legacy_flags.parse(flags)
     run = _run_of(named, run, train_command.run_of(legacy.output if legacy else None))
     if legacy is None:
-        _run_stages("train", lake, run, preset or "nightly", _overrides(override, contract), raw, vix, as_json=as_json)
+        start = Start(preset or "nightly", _overrides(override, contract), raw, vix, jobs=jobs)
+        _run_stages("train", lake, run, start, as_json=as_json)
         return
     if legacy.verbose:
         output.log_to_stderr()
@@ -271,42 +279,40 @@ def train(
     if legacy.data:
         settings, folder = configuration.resolve(preset, overrides), train_command.output_of(lake, run, legacy.output)
         raw, vix = train_command.deliver(legacy.data, vix, folder, settings.ingest, settings.data.contracts)
-    train_and_evaluate(lake, run, preset, overrides, raw, vix, legacy.output, as_json=as_json)
+    train_and_evaluate(lake, run, Start(preset, overrides, raw, vix, jobs=jobs), legacy.output, as_json=as_json)
 
 
-def train_and_evaluate(
-    lake: str,
-    run: str,
-    preset: str,
-    overrides: dict[str, Any],
-    raw: Path | None,
-    vix: Path | None,
-    output_folder: Path | None,
-    *,
-    as_json: bool,
-) -> None:
+def train_and_evaluate(lake: str, run: str, start: Start, output_folder: Path | None, *, as_json: bool) -> None:
     """Train, hand the model over, show what it is worth on held-out sessions, and say what comes next."""
     from vpoc_ml import pipeline
     from vpoc_ml.compat import train_command
 
-    _run_until("train", lake, run, preset, overrides, raw, vix, datetime.now(UTC))
+    _run_until("train", lake, run, start, datetime.now(UTC))
     if output_folder:
         train_command.hand_over(lake, run, output_folder)
     output.show_stage(pipeline.evaluate(lake, run))
     output.show_summary(pipeline.summarize(lake, run), as_json)
-    output.progress.print(legacy_flags.next_steps(lake, run, raw, vix), highlight=False, markup=False, soft_wrap=True)
+    output.progress.print(
+        legacy_flags.next_steps(lake, run, start.raw, start.vix), highlight=False, markup=False, soft_wrap=True
+    )
 
 
-@app.command()
+@app.command(**groups.shown("seeds"))
 def seeds(
-    seed: Annotated[list[int], typer.Option("--seed", help="training.seed of one net; repeatable.")],
+    seed: Annotated[list[int], typer.Option("--seed", metavar="NUMBER", help="training.seed of one net; repeatable.")],
     named: RunArgument = None,
     run: RunOption = None,
-    processes: Annotated[int, typer.Option("--processes", help="Networks trained at the same time, one per GPU.")] = 1,
-    lake: LakeOption = "data",
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="COUNT", help="Networks trained at the same time, one per GPU.")
+    ] = 1,
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the run's network once per seed, one process per GPU; report each seed and the mean prediction."""
+    """Train the network of a run once per seed, and compare.
+
+    The table has the validation loss of each seed, and the rank correlation of each and of their mean prediction. With
+    --processes, each network has a GPU of its own.
+    """
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
@@ -314,34 +320,44 @@ def seeds(
     output.show_seeds(result, as_json)
 
 
-@app.command()
+@app.command(**groups.shown("search"))
 def search(
     named: RunArgument = None,
     run: RunOption = None,
-    trials: Annotated[int, typer.Option("--trials", help="Trials in all, those of previous calls included.")] = 30,
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="COUNT", help="Trials in all, those of previous calls included.")
+    ] = 30,
     vary: VaryOption = [],  # noqa: B006 - typer copies it
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the suggestions.")] = 0,
-    lake: LakeOption = "data",
+    seed: Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Seed of the suggestions.")] = 0,
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Search settings of model and training on a run's training set; trials are compared on validation rows."""
+    """Search better settings of model and training.
+
+    Trials train on the training set of the run and are compared on its validation rows only. A search can be continued:
+    trials of previous calls count.
+    """
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
     output.emit(pipeline.search(lake, run, trials, vary, seed, on_trial=output.show_trial), as_json)
 
 
-@app.command()
+@app.command(**groups.shown("doctor"))
 def doctor(
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     as_json: JsonOption = False,
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Also the settings of a cluster (docs/cluster.md).")
+        bool, typer.Option("--cluster", metavar="", help="Also the settings of a cluster (docs/cluster.md).")
     ] = False,
 ) -> None:
-    """Diagnose this machine: Python, torch, ROCm, GPUs and known issues, disk, lake, services; exit 2 on a problem."""
+    """Diagnose this machine and the lake.
+
+    Python, torch, ROCm, GPUs and their known issues, disk, lake and services are checked; each problem comes with what
+    to do. The exit code is 2 if there is a problem.
+    """
     from vpoc_ml.pipeline import doctor as physician
     from vpoc_ml.training.hardware.known_issues import Diagnostic
 
@@ -359,12 +375,17 @@ def doctor(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(**groups.shown("migrate"))
 def migrate(
-    lake: Annotated[str, typer.Argument(envvar=environment.LAKE, help="The lake: a folder or s3://bucket/es.")],
+    lake: Annotated[
+        str, typer.Argument(envvar=environment.LAKE, metavar="LAKE", help="The lake: a folder or s3://bucket/es.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
-    """Give the records of a lake of the previous release the names of this one. Run it while no run is active."""
+    """Convert a lake of the previous release.
+
+    Its records get the names of this release; nothing is rebuilt. No run may be active.
+    """
     from vpoc_ml import pipeline
 
     report = pipeline.migrate(lake)
@@ -374,16 +395,23 @@ def migrate(
         typer.echo(f"rewritten: {len(report.rewritten)}\ndamaged: {'; '.join(report.damaged) or 'none'}")
 
 
-@app.command("alert-test")
+@app.command("alert-test", **groups.shown("alert-test"))
 def alert_test(as_json: JsonOption = False) -> None:
-    """Send a test alert through every channel; exit code 1 if one fails, 2 if none is configured (docs/alerts.md)."""
+    """Send a test alert through every channel.
+
+    The exit code is 1 if a channel fails, 2 if none is configured (docs/alerts.md).
+    """
     command = [sys.executable, "-m", "vpoc_ops.supervisor", "alert-test", *(["--json"] if as_json else [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-@app.command()
-def verify(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
-    """Check ledger, registered versions, artifacts and folds against their hashes, and the lineage of champions."""
+@app.command(**groups.shown("verify"))
+def verify(lake: LakeOption = LAKE, as_json: JsonOption = False) -> None:
+    """Check everything that is stored against its hash.
+
+    Ledger, registered versions, artifacts, folds and the lineage of champions are checked. The exit code is 1 if
+    something is damaged or missing; each line says what to do.
+    """
     from vpoc_ml import pipeline
 
     found = pipeline.verify(lake)
@@ -392,27 +420,39 @@ def verify(lake: LakeOption = "data", as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(**groups.shown("retain"))
 def retain(
-    nights: Annotated[int, typer.Option("--nights", help="Newest nights whose runs keep all files; at least 7.")],
-    lake: LakeOption = "data",
-    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it the files are only listed.")] = False,
+    nights: Annotated[
+        int, typer.Option("--nights", metavar="COUNT", help="Newest nights whose runs keep all files; at least 7.")
+    ],
+    lake: LakeOption = LAKE,
+    delete: Annotated[
+        bool, typer.Option("--delete", metavar="", help="Delete; without it the files are only listed.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete training sets of old runs and folds that no kept run uses; what a champion needs stays."""
+    """Delete what old runs no longer need.
+
+    That is training sets, and folds that no kept run uses; what a champion needs stays. Without --delete the files are
+    only listed.
+    """
     from vpoc_ml import pipeline
 
     output.emit(pipeline.retain(lake, nights, delete=delete), as_json)
 
 
-@app.command()
+@app.command(**groups.shown("leakage"))
 def leakage(
     preset: PresetOption = "nightly",
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     lake: LakeOption = "data",
     as_json: JsonOption = False,
 ) -> None:
-    """Check on synthetic markets that no feature, label or fitted number uses future data; exit code 3 if one does."""
+    """Prove on synthetic markets that nothing uses future data.
+
+    Features, labels and fitted numbers are computed on truncated, chunked and perturbed markets and compared. The exit
+    code is 3 if one depends on later data.
+    """
     from vpoc_ml import pipeline
     from vpoc_ml.pipeline.active_plugins import refuse_unknown_plugins, use_plugins
 
@@ -430,7 +470,7 @@ def leakage(
         raise typer.Exit(GateFailedError.exit_code)
 
 
-@app.command()
+@app.command(**groups.shown("score"))
 def score(
     named: RunArgument = None,
     run: RunOption = None,
@@ -438,12 +478,13 @@ def score(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     raw: NewRawOption = None,
     vix: NewVixOption = None,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Read new bars up to the features and score them with the champion; nothing is trained.
+    """Score new bars with the champion; nothing is trained.
 
-    Exit 5 if refused, 3 if a gate fails.
+    New files are read up to the features and validated. The exit code is 5 if scoring is refused, because data is stale
+    or incomplete, and 3 if a gate fails.
     """
     from vpoc_ml import pipeline
 
@@ -461,7 +502,7 @@ def score(
     pipeline.gate_predictions(lake, run)
 
 
-@app.command()
+@app.command(**groups.shown("monitor"))
 def monitor(
     named: RunArgument = None,
     run: RunOption = None,
@@ -469,11 +510,13 @@ def monitor(
     override: OverrideOption = [],  # noqa: B006 - typer copies it
     raw: NewRawOption = None,
     vix: NewVixOption = None,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Read new bars up to the features, score them, and compare them with the champion's training rows. Exit 3 on an
-    error; a warning exits 0."""
+    """Compare the newest sessions with the champion's training rows.
+
+    New files are read and scored first. The exit code is 3 on an error and 0 on a warning.
+    """
     from vpoc_ml import pipeline
 
     run, now = _run_of(named, run, "monitor"), datetime.now(UTC)
@@ -487,15 +530,24 @@ def monitor(
     typer.echo(json.dumps(result.to_json()) if as_json else text)
 
 
-@app.command()
+@app.command(**groups.shown("predictions"))
 def predictions(
-    csv: Annotated[Path | None, typer.Option("--csv", help="CSV file to write; default: stdout.")] = None,
-    version: Annotated[int | None, typer.Option("--version", help="Version of the model; default: the newest.")] = None,
-    contract: Annotated[str | None, typer.Option("--contract", help="Only this contract; default: all.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="CSV file to write. Default: stdout.")
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", metavar="NUMBER", help="Version of the model. Default: the newest.")
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", metavar="CODE", help="Only this contract. Default: all.")
+    ] = None,
     key: KeyOption = None,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
 ) -> None:
-    """Export the stored predictions of one model version as CSV."""
+    """Export stored predictions as CSV.
+
+    One row per scored bar: time, contract, prediction, interval, and whether the model abstains.
+    """
     from vpoc_ml.lake.atomic import write_text
     from vpoc_ml.scoring.predictions import predictions_csv, read_predictions
 
@@ -507,19 +559,24 @@ def predictions(
     output.progress.print(f"{frame.height:,} predictions in {csv}", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(**groups.shown("promote"))
 def promote(
     reason: ReasonOption,
     named: RunArgument = None,
     run: RunOption = None,
     name: NameOption = None,
     override: Annotated[
-        bool, typer.Option("--override", help="Promote also if the rule refuses; needs --as; no failed gate.")
+        bool,
+        typer.Option("--override", metavar="", help="Promote also if the rule refuses; needs --as; no failed gate."),
     ] = False,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Promote a run's model if the promotion rule accepts it or a person overrides the rule, else exit 1."""
+    """Make the model of a run the champion if the rule accepts it.
+
+    The promotion rule decides on the evidence of the run. With --override --as NAME a person decides against it, never
+    after a failed gate. The exit code is 1 if the model is not promoted.
+    """
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
@@ -529,18 +586,19 @@ def promote(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(**groups.shown("approve"))
 def approve(
-    name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
+    name: SignedOption,
     named: RunArgument = None,
     run: RunOption = None,
-    note: Annotated[str, typer.Option("--note", help="Remark; goes to ledger and report.")] = "",
-    lake: LakeOption = "data",
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Remark; ledger and report keep it.")] = "",
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve a candidate that waits: it is promoted and scores the newest bars.
+    """Approve a candidate that waits for a person.
 
-    Exit 1 if it is not promoted, 3 if the gate on its predictions fails.
+    The rule decides again; the new champion scores the newest bars. The exit code is 1 if it is not promoted, 3 if the
+    gate on its predictions fails.
     """
     from vpoc_ml import pipeline
 
@@ -555,43 +613,48 @@ def approve(
     pipeline.gate_predictions(lake, run)
 
 
-@app.command()
+@app.command(**groups.shown("reject"))
 def reject(
-    name: Annotated[str, typer.Option("--as", help="Your name; goes to ledger and report.")],
-    note: Annotated[str, typer.Option("--note", help="Remark; goes to ledger and report.")],
+    name: SignedOption,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Remark; ledger and report keep it.")],
     named: RunArgument = None,
     run: RunOption = None,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Reject a candidate that waits for approval; the champion stays."""
+    """Reject a candidate that waits for a person; the champion stays."""
     from vpoc_ml import pipeline
 
     run = _run_of(named, run)
     output.show_decision(pipeline.reject(lake, run, datetime.now(UTC), name, note), as_json)
 
 
-@app.command()
+@app.command(**groups.shown("rollback"))
 def rollback(
     reason: ReasonOption,
     name: NameOption = None,
-    lake: LakeOption = "data",
+    lake: LakeOption = LAKE,
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore the previous champion."""
+    """Make the previous champion the champion again."""
     from vpoc_ml import pipeline
 
     output.emit(pipeline.rollback(lake, reason, datetime.now(UTC), key, name=name), as_json)
 
 
-@app.command()
+@app.command(**groups.shown("reproduce"))
 def reproduce(
-    version: Annotated[int, typer.Argument(help="Number of a registered version; see vpoc-ml models.")],
-    lake: LakeOption = "data",
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", help="Number of a registered version; see vpoc-ml models.")
+    ],
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a registered model again from the lake and compare every bit; exit 1 if they differ."""
+    """Train a registered model again and compare every bit.
+
+    Everything is read from the lake. The exit code is 1 if the weights differ.
+    """
     from vpoc_ml import pipeline
 
     found = pipeline.reproduce(lake, pipeline.run_of_version(lake, version))
@@ -611,10 +674,11 @@ def reproduce(
 
 
 @registered.callback(invoke_without_command=True)
-def models(
-    context: typer.Context, lake: LakeOption = "data", key: KeyOption = None, as_json: JsonOption = False
-) -> None:
-    """List the registered models by key, with each key's champion, and the newest decision about each model."""
+def models(context: typer.Context, lake: LakeOption = LAKE, key: KeyOption = None, as_json: JsonOption = False) -> None:
+    """List the registered models and the champions.
+
+    Each has its metrics and the newest decision about it. ``models show VERSION`` prints all that is recorded.
+    """
     if context.invoked_subcommand is not None:
         return
     from vpoc_ml import pipeline
@@ -629,21 +693,29 @@ def models(
 
 @registered.command("show")
 def show_model(
-    version: Annotated[int, typer.Argument(help="Number of a registered version; see vpoc-ml models.")],
-    lake: LakeOption = "data",
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", help="Number of a registered version; see vpoc-ml models.")
+    ],
+    lake: LakeOption = LAKE,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the record of a registered version: model card, lineage back to the delivered files, decision, ledger."""
+    """Print all that is recorded of a registered version.
+
+    Model card, lineage back to the delivered files, gates, evaluation, and its entries in the ledger.
+    """
     from vpoc_ml import pipeline
 
     output.show_model(pipeline.model_record(lake, version), as_json)
 
 
-@app.command()
+@app.command(**groups.shown("summary"))
 def summary(
-    named: RunArgument = None, run: RunOption = None, lake: LakeOption = "data", as_json: JsonOption = False
+    named: RunArgument = None, run: RunOption = None, lake: LakeOption = LAKE, as_json: JsonOption = False
 ) -> None:
-    """Print the summary of a run."""
+    """Print what happened in a run: stages, gates, metrics, decision, reports.
+
+    A failed run has a summary too.
+    """
     from vpoc_ml import pipeline
 
     output.show_summary(pipeline.summarize(lake, _run_of(named, run)), as_json)
@@ -651,9 +723,12 @@ def summary(
 
 @report.command("features")
 def report_features(
-    named: RunArgument = None, run: RunOption = None, lake: LakeOption = "data", as_json: JsonOption = False
+    named: RunArgument = None, run: RunOption = None, lake: LakeOption = LAKE, as_json: JsonOption = False
 ) -> None:
-    """Analyse a run's features on its training and validation rows: feature-analysis.html, .json."""
+    """Analyse the features of a run on its training and validation rows.
+
+    Writes feature-analysis.html and feature-analysis.json into the folder of the run.
+    """
     from vpoc_ml import pipeline
 
     output.emit(pipeline.analyze_features(lake, _run_of(named, run, MANUAL)), as_json)

@@ -8,10 +8,11 @@ other for the command line; the DAGs run the same stages, contracts in parallel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from multiprocessing import get_context
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,12 @@ Scope = Literal["contract", "contracts", "fold", "run"]
 """How often a stage is called in a run: once per contract or fold, once with the list of contracts, or once without."""
 
 GATE = "gate-"
+GATE_HELP = (
+    "\n\nThe stages before it run first, as far as they are not up to date. The exit code is 3 if the gate fails."
+)
+STAGE_HELP = (
+    "\n\nThe stages before it run first, as far as they are not up to date. Without RUN the run is called manual."
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ STAGES = (
         produces=("bars/{symbol}/{contract}.parquet", "quarantine/{symbol}/{contract}.parquet"),
         files=("raw",),
         command="ingest",
-        help="Read the vendor files into bars; write rejected rows to the quarantine.",
+        help="Read the vendor files into one-minute bars, one table per contract.\n\n"
+        "Rows that cannot be right go to the quarantine, with their line and the reason." + STAGE_HELP,
     ),
     Stage(
         "gate-bars",
@@ -112,7 +120,7 @@ STAGES = (
         produces=("reports/runs/{run}/bars.json",),
         files=("reports",),
         command="gate-bars",
-        help="Run every stage up to the gate on bars.",
+        help="Validate the bars: jumps, gaps, frozen prices, impossible volume, old data." + GATE_HELP,
     ),
     Stage(
         "rolls",
@@ -128,7 +136,7 @@ STAGES = (
         needs=("rolls",),
         produces=("sessions/{symbol}/{contract}.parquet", "developing/{symbol}/{contract}.parquet"),
         command="profile",
-        help="Run every stage up to the volume profiles: session levels and developing levels.",
+        help="Compute the volume profile of every session, and the levels developing at every bar." + STAGE_HELP,
     ),
     Stage(
         "features",
@@ -137,7 +145,7 @@ STAGES = (
         needs=("profile",),
         produces=("features/{symbol}/{contract}.parquet",),
         command="features",
-        help="Run every stage up to the features.",
+        help="Compute the features of every bar." + STAGE_HELP,
     ),
     Stage(
         "gate-sessions",
@@ -147,7 +155,7 @@ STAGES = (
         produces=("reports/runs/{run}/sessions.json",),
         files=("reports",),
         command="gate-sessions",
-        help="Run every stage up to the gate on volume profiles.",
+        help="Validate the volume profiles." + GATE_HELP,
     ),
     Stage(
         "gate-features",
@@ -157,7 +165,7 @@ STAGES = (
         produces=("reports/runs/{run}/features.json",),
         files=("reports",),
         command="gate-features",
-        help="Run every stage up to the gate on features.",
+        help="Validate the features: missing values, bounds, constant columns." + GATE_HELP,
     ),
     Stage(
         "gate-leakage",
@@ -167,7 +175,7 @@ STAGES = (
         produces=("reports/runs/{run}/leakage.json", "leakage/proof.json"),
         files=("reports",),
         command="gate-leakage",
-        help="Run every stage up to the gate against look-ahead.",
+        help="Validate that no feature of the bars depends on later data." + GATE_HELP,
     ),
     Stage(
         "training-set",
@@ -181,7 +189,7 @@ STAGES = (
         ),
         files=("run",),
         command="training-set",
-        help="Run every stage up to the training set.",
+        help="Make the training set: rows, labels, weights, and the split by sessions." + STAGE_HELP,
     ),
     Stage(
         "gate-training-set",
@@ -191,7 +199,7 @@ STAGES = (
         produces=("reports/runs/{run}/training-set.json",),
         files=("run", "reports"),
         command="gate-training-set",
-        help="Run every stage up to the gate on the training set.",
+        help="Validate the training set: finite values, separate splits, drift between them." + GATE_HELP,
     ),
     Stage(
         "plan-folds", "fold_stages:plan_folds", "run", needs=("gate-training-set",), produces=("runs/{run}/folds.json",)
@@ -213,7 +221,8 @@ STAGES = (
         produces=("runs/{run}/track_record.json", "runs/{run}/track_record_predictions.parquet"),
         files=("run",),
         command="walk-forward",
-        help="Run every stage up to the walk-forward track record.",
+        help="Train one model per fold on the sessions before it, and make the track record of their predictions."
+        + STAGE_HELP,
     ),
     Stage(
         "train",
@@ -232,7 +241,7 @@ STAGES = (
         produces=("runs/{run}/metrics.json", "runs/{run}/lineage.json", "runs/{run}/report.html"),
         files=("run",),
         command="evaluate",
-        help="Run every stage up to the evaluation: metrics.json and report.html.",
+        help="Evaluate the model on sessions that it has not seen: metrics.json and report.html." + STAGE_HELP,
     ),
     Stage(
         "gate-candidate",
@@ -242,7 +251,7 @@ STAGES = (
         produces=("reports/runs/{run}/candidate.json",),
         files=("run", "reports"),
         command="gate-candidate",
-        help="Run every stage up to the gate on the trained model.",
+        help="Validate the trained model: finite weights, scores that vary, losses that fell." + GATE_HELP,
     ),
     Stage(
         "live-record",
@@ -286,7 +295,7 @@ STAGES = (
         produces=("reports/runs/{run}/monitoring.json",),
         files=("run", "reports"),
         command="run",
-        help="Run all stages, from ingest to promotion, scoring and monitoring, and publish the reports.",
+        help="Run a whole night: from vendor files to the decision about the model, scores and reports." + STAGE_HELP,
     ),
 )
 """The stages of a run, in their order."""
@@ -341,6 +350,7 @@ def run_until(
     last: str,
     now: datetime,
     *,
+    jobs: int = 1,
     on_stage: Callable[[StageResult], None] = lambda result: None,
     on_progress: OnProgress | None = None,
 ) -> None:
@@ -348,7 +358,9 @@ def run_until(
 
     Where they make a training set, too few sessions for it end the run with the roll table, before any profile.
 
-    ``on_stage`` receives each stage's result, ``on_progress`` each progress record of the training.
+    ``jobs`` contracts are worked on at the same time, each in a process of its own, and as many folds, at least
+    ``machine.processes``; the artifacts are the same bytes. ``on_stage`` receives each stage's result, ``on_progress``
+    each progress record of the training.
     """
     options: dict[str, dict[str, Any]] = {"rolls": {"last": last}, "train": {"on_progress": on_progress}}
     contracts: list[str] = []
@@ -357,7 +369,10 @@ def run_until(
         if is_after(stage.name, last):
             break
         if stage.scope == "fold":
-            _run_parallel(stage, lake, run, folds, on_stage)
+            _run_folds(stage, lake, run, folds, jobs, on_stage)
+            continue
+        if stage.scope == "contract" and min(jobs, len(contracts)) > 1:
+            _run_contracts(stage, lake, run, stage.arguments(contracts, now), jobs, on_stage)
             continue
         for arguments in stage.arguments(contracts, now):
             result = stage.function(lake, run, *arguments, **options.get(stage.name, {}))
@@ -368,14 +383,41 @@ def run_until(
             on_stage(result)
 
 
+def _run_contracts(
+    stage: Stage,
+    lake: str,
+    run: str,
+    calls: Sequence[tuple[Any, ...]],
+    jobs: int,
+    on_stage: Callable[[StageResult], None],
+) -> None:
+    """Run a stage for all contracts in ``jobs`` processes; results and the first error come in the contracts' order."""
+    context = get_context("spawn")  # a fork would copy the locks of polars' threads
+    with ProcessPoolExecutor(min(jobs, len(calls)), context) as pool:
+        waiting = [pool.submit(_call_stage, stage.function_name, lake, run, arguments) for arguments in calls]
+        try:
+            for done in waiting:
+                on_stage(done.result())
+        finally:  # after an error no further contract is begun
+            pool.shutdown(cancel_futures=True)
+
+
+def _call_stage(function_name: str, lake: str, run: str, arguments: tuple[Any, ...]) -> StageResult:
+    result: StageResult = stage_of_function(function_name).function(lake, run, *arguments)
+    return result
+
+
 class _Stopped(Exception):
     """Ends the training of a fold because another fold raised an error."""
 
 
-def _run_parallel(
-    stage: Stage, lake: str, run: str, folds: Sequence[str], on_stage: Callable[[StageResult], None]
+def _run_folds(
+    stage: Stage, lake: str, run: str, folds: Sequence[str], jobs: int, on_stage: Callable[[StageResult], None]
 ) -> None:
-    """Run a stage for all folds, ``machine.processes`` at a time; the first error ends the others."""
+    """Run a stage for all folds, ``jobs`` or ``machine.processes`` at a time; the first error ends the others.
+
+    Each fold trains in a process of its own, which its thread starts.
+    """
     from vpoc_ml.pipeline.run import open_run
 
     stop = Event()
@@ -384,7 +426,7 @@ def _run_parallel(
         if stop.is_set():
             raise _Stopped
 
-    with ThreadPoolExecutor(open_run(lake, run).config.machine.processes) as pool:
+    with ThreadPoolExecutor(max(jobs, open_run(lake, run).config.machine.processes)) as pool:
         waiting = [pool.submit(stage.function, lake, run, fold, on_progress=check) for fold in folds]
         try:
             for done in as_completed(waiting):
