@@ -38,12 +38,16 @@ help: ## This list
 
 $(INSTALLED):
 	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON) on PATH; found none. Install it or set PYTHON="; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	# The locks are whole: nothing to resolve. Compiled here, by all cores: not every environment lets programs do it.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile $(LOCKS:%=-r %)
-	$(BIN)/python -m compileall -q -j 0 -x torch/testing/_internal/py312 .venv/lib
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(BIN)/python -m pip check
+	@echo "[1/4] .venv with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# The locks are whole: nothing to resolve. Compiled below, by all cores: not every environment lets programs do it.
+	@echo "[2/4] $$(cat $(LOCKS) | grep -c '^[a-z].*==') packages from $(LOCKS): a few minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile $(LOCKS:%=-r %)
+	@echo "[3/4] Compiling the packages on all cores"
+	@$(BIN)/python -m compileall -q -j 0 -x torch/testing/_internal/py312 .venv/lib
+	@echo "[4/4] vpoc-ml itself, and whether the packages fit each other"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check
 	@rm -f .venv/.installed-* && touch $@
 
 venv: $(INSTALLED) ## The virtual environment .venv, from the locks

@@ -43,8 +43,7 @@ from vpoc_ml.pipeline.run import read_artifact
 from vpoc_ml.pipeline.stages import STAGE_NAMES
 from vpoc_ml.reports.charts import gains_chart, learning_chart, profile_chart, track_chart
 from vpoc_ml.reports.nights import all_nights
-from vpoc_ml.reports.pages.session import stored_contracts
-from vpoc_ml.reports.session_chart import SessionPicture, plot_session, read_session, session_days
+from vpoc_ml.reports.session_chart import SessionPicture, plot_session, read_session, session_days, stored_contracts
 from vpoc_ml.scoring.predictions import read_predictions
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ to a file.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,12 +23,13 @@ from rich.console import Console
 
 from vpoc_ml import config
 from vpoc_ml.artifacts import layout
-from vpoc_ml.artifacts.run_summary import StageFailure
+from vpoc_ml.artifacts.run_summary import RunSummary, StageFailure
 from vpoc_ml.artifacts.training_progress import EpochRecord
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.environment import PROJECT
 from vpoc_ml.errors import InvalidValueError, MissingInputError, VpocError
 from vpoc_ml.pipeline.events import StageEvent
+from vpoc_ml.reports.run_picture import picture
 from vpoc_ml.reports.terminal_tables import render
 from vpoc_ml.synthetic.planted_rules import Mode
 from vpoc_ops import airflow_home, command_line
@@ -189,7 +191,8 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
         except VpocError as error:
             console.print(f"no summary: {error}", highlight=False, soft_wrap=True, markup=False)
         else:
-            render(console, summary)
+            render(console, summary, paths=False)
+            _show_picture(console, lake, summary)
             content = summary.to_json()
         write_json(folder / layout.SUMMARY, content | {"run": done.run, "state": done.state})
     files = sorted((folder / layout.FAILURES).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
@@ -202,6 +205,27 @@ def _conclude(console: Console, lake: Path, done: DagResult, log_file: Path) -> 
     if not failures:
         console.print(f"[bold red]FAILED[/] {', '.join(done.failed)}: see the log, {log_file}", soft_wrap=True)
     return failures[0].exit_code if failures else 1
+
+
+def _show_picture(console: Console, lake: Path, summary: RunSummary) -> None:
+    """Print what happened in a few lines, and what to do next."""
+    console.print("\n[bold]What happened[/]")
+    for line in picture(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    named = shlex.quote(os.path.relpath(lake) if lake.is_relative_to(Path.cwd()) else str(lake))
+    console.print("\n[bold]Where to look[/]")
+    for title, path in summary.reports.items():
+        console.print(f"  {title:<12} {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print("\n[bold]What next[/]")
+    for command, purpose in (
+        (f"make up LAKE={named}", "all reports in the browser, behind a login"),
+        (f".venv/bin/vpoc-ml report session --lake {named}", "a session with its volume profile"),
+        (f".venv/bin/vpoc-ml models --lake {named}", "the models and the champion"),
+        ("make demo DATA=FOLDER VIX=FILE", "your own files; docs/formats.md lists what is read"),
+        ("make demo MODE=martingale", "a market without signal: its model is refused"),
+    ):
+        console.print(f"  {command}\n      {purpose}", highlight=False, markup=False, soft_wrap=True)
+    console.print()
 
 
 if __name__ == "__main__":

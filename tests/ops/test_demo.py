@@ -79,6 +79,10 @@ def test_a_finished_run_prints_its_table_and_exits_with_zero(demos):
         "report.html",
     ):
         assert text in done.stdout
+    ending = done.stdout[done.stdout.index("What happened") :]
+    for line in ("decision      REFUSED", "Where to look", "report  ", f"make up LAKE={done.lake}", "vpoc-ml models"):
+        assert line in ending
+    assert done.stdout.count("report.html") == 1
     assert "[info" not in done.stdout + done.stderr, "Airflow's log belongs into the file"
     (log,) = (done.lake / "logs").glob("demo-*.log")
     assert "publish_reports" in log.read_text()

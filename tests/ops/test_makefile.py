@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -50,6 +51,14 @@ def test_a_change_of_either_lock_installs_both(project, lock):
 def test_a_missing_environment_is_installed(project):
     shutil.rmtree(project / ".venv")
     assert "pip install" in commands(project)
+
+
+def test_an_installation_says_one_line_per_step_and_echoes_no_command(project):
+    makefile = (project / "Makefile").read_text()
+    lines = makefile[makefile.index("$(INSTALLED):") : makefile.index("venv: ")].splitlines()[1:]
+    steps = [line for line in lines if line.startswith("\t")]
+    assert all(line.startswith("\t@") for line in steps)
+    assert re.findall(r'"\[(\d)/4\] ', makefile) == ["1", "2", "3", "4"]
 
 
 def test_recipe_is_accepted_as_the_former_name_of_preset(project):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from vpoc_ml.artifacts.layout import contract_key
 from vpoc_ml.artifacts.schemas import BARS
+from vpoc_ml.cli import app
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.lake.store import BuildKey, Lake
@@ -155,3 +158,22 @@ def test_the_download_holds_bars_and_developing_levels(lake):
 def test_an_unknown_contract_has_no_page(lake, contract):
     with pytest.raises(NoSuchPageError):
         session_page(Site(lake, datetime(2024, 3, 7, tzinfo=UTC)), SessionQuery(contract=contract))
+
+
+def test_the_command_prints_the_session_of_the_page_and_writes_picture_and_bars(lake, tmp_path):
+    def call(*words):
+        return CliRunner().invoke(app, ["report", "session", *words, "--lake", str(lake.root)], catch_exceptions=False)
+
+    svg, csv = tmp_path / "out" / "session.svg", tmp_path / "out" / "bars.csv"
+    shown = call("--svg", str(svg), "--csv", str(csv)).stdout
+    assert f"ESH24, session {SECOND}, 5 bars" in shown
+    assert "5,003.00" in shown
+    assert f"{FIRST}   5,000.00" in shown.split("Naked VPOCs")[1]
+    assert svg.read_text() == plot_session(lake, "ESH24", SECOND).svg
+    page = session_bars(Site(lake, datetime(2024, 3, 7, tzinfo=UTC)), BarsQuery(contract="ESH24", session=SECOND))
+    written = pl.read_csv(csv)
+    assert written.columns == pl.read_csv(page.content).columns
+    assert written["vpoc"].to_list() == pl.read_csv(page.content)["vpoc"].to_list()
+    first = json.loads(call("ESH24", str(FIRST), "--json").stdout)
+    assert (first["session"], first["levels"]["vpoc"], first["naked"]) == (str(FIRST), 5000.0, [])
+    assert max(map(len, shown.splitlines())) <= 80

@@ -39,10 +39,11 @@ from vpoc_ml.cli.options import (
     SignedOption,
     VaryOption,
     VixOption,
+    contracts,
 )
 from vpoc_ml.compat import legacy_flags
 from vpoc_ml.config.settings import ANY_AGE
-from vpoc_ml.errors import ConfigError, GateFailedError, InputError, VpocError
+from vpoc_ml.errors import ArtifactError, ConfigError, GateFailedError, InputError, VpocError
 from vpoc_ml.pipeline.stages import STAGES
 
 MANUAL = "manual"
@@ -548,15 +549,13 @@ def predictions(
 
     One row per scored bar: time, contract, prediction, interval, and whether the model abstains.
     """
-    from vpoc_ml.lake.atomic import write_text
     from vpoc_ml.scoring.predictions import predictions_csv, read_predictions
 
     frame = read_predictions(lake, key=key, version=version, contract=contract)
     if csv is None:
         typer.echo(predictions_csv(frame), nl=False)
         return
-    write_text(csv, predictions_csv(frame))
-    output.progress.print(f"{frame.height:,} predictions in {csv}", highlight=False, markup=False, soft_wrap=True)
+    output.write(csv, predictions_csv(frame), f"{frame.height:,} predictions")
 
 
 @app.command(**groups.shown("promote"))
@@ -721,7 +720,80 @@ def summary(
     output.show_summary(pipeline.summarize(lake, _run_of(named, run)), as_json)
 
 
-@report.command("features")
+@report.command("session", epilog=groups.examples_text(groups.SESSION_REPORT))
+def report_session(
+    contract: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONTRACT",
+            help="The contract, such as ESH25. Default: the newest of the lake.",
+            show_default=False,
+            autocompletion=contracts,
+        ),
+    ] = None,
+    session: Annotated[
+        datetime | None,
+        typer.Argument(
+            formats=["%Y-%m-%d"],
+            metavar="SESSION",
+            help="The exchange's trade date. Default: the newest of the contract.",
+            show_default=False,
+        ),
+    ] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture of the page.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the bars with the levels developing at each.")
+    ] = None,
+    lake: LakeOption = LAKE,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a session: levels, volume nodes, naked VPOCs.
+
+    It is what the page Sessions shows.
+    """
+    from vpoc_ml.lake.store import Lake
+    from vpoc_ml.reports.session_chart import newest_session, plot_session
+
+    found = newest_session(Lake(lake), contract, session.date() if session else None)
+    output.show_session(found, as_json)
+    if svg:
+        output.write(svg, plot_session(lake, found.contract, found.session).svg, "picture")
+    if csv:
+        output.write(csv, found.table().write_csv(datetime_format="%Y-%m-%dT%H:%M:%SZ"), f"{found.bars.height:,} bars")
+
+
+@report.command("run", epilog=groups.examples_text(groups.RUN_REPORT))
+def report_run(
+    named: RunArgument = None,
+    run: RunOption = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write report.html, which needs no other file.")
+    ] = None,
+    lake: LakeOption = LAKE,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a run: failures and what to do, stages, gates, metrics, decision, reports.
+
+    It is what the page of the run shows. Without RUN it is the run that was started last.
+    """
+    from vpoc_ml import pipeline
+    from vpoc_ml.artifacts import layout
+    from vpoc_ml.lake.store import Lake
+    from vpoc_ml.reports.run_state import failures
+
+    opened = Lake(lake)
+    run = _run_of(named, run, "") or pipeline.newest_run(lake)
+    output.show_summary(pipeline.summarize(lake, run), as_json)
+    if not as_json:
+        output.show_failures(failures(opened, run))
+    if html:
+        text = opened.read_text(layout.run_file(run, layout.REPORT))
+        if text is None:
+            raise ArtifactError(opened.location(layout.run_folder(run)), "a run with report.html", "one not evaluated")
+        output.write(html, text, "report")
+
+
+@report.command("features", epilog=groups.examples_text(groups.FEATURE_REPORT))
 def report_features(
     named: RunArgument = None, run: RunOption = None, lake: LakeOption = LAKE, as_json: JsonOption = False
 ) -> None:

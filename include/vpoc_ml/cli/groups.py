@@ -64,7 +64,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "reproduce": (MODELS, ("reproduce 3",)),
     "summary": (STUDY, ("summary night", "summary night --json")),
-    "report": (STUDY, ("report features study",)),
+    "report": (STUDY, ("report session ESH25 2025-02-27", "report run", "report features study")),
     "seeds": (STUDY, ("seeds study --seed 1 --seed 2 --seed 3",)),
     "search": (STUDY, ("search study --trials 30 --vary 'training.learning_rate=1e-5..1e-3 log'",)),
     "leakage": (STUDY, ("leakage", "leakage -o features.extras=har")),
@@ -78,6 +78,9 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """Group and examples of each command, in the order in which the help shows them."""
 
+SESSION_REPORT = ("report session", "report session ESH25 2025-02-27 --svg session.svg --csv bars.csv")
+RUN_REPORT = ("report run", "report run night --html night.html", "report run night --json")
+FEATURE_REPORT = ("report features study",)
 FIRST_STEPS = (
     "synth --out /tmp/es --contracts 3",
     "run --lake /tmp/lake --raw /tmp/es --preset smoke",

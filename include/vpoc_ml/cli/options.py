@@ -24,6 +24,15 @@ def _runs(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in found if name.startswith(incomplete)]
 
 
+def contracts(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the contracts with sessions in the lake that begin with what was typed."""
+    from vpoc_ml.lake.store import Lake
+    from vpoc_ml.reports.session_chart import stored_contracts
+
+    found = stored_contracts(Lake(context.params.get("lake") or LAKE))
+    return [code for code in found if code.startswith(incomplete.upper())]
+
+
 def _settings(incomplete: str) -> list[str]:
     return [f"{key}=" for key in setting_keys() if key.startswith(incomplete)]
 

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,6 +23,8 @@ from vpoc_ml.artifacts.training_progress import ProgressRecord, WindowRecord
 from vpoc_ml.artifacts.verification import Verification
 
 if TYPE_CHECKING:
+    from vpoc_ml.reports.run_state import FailureRecord
+    from vpoc_ml.reports.session_chart import SessionData
     from vpoc_ml.training.hardware.known_issues import Diagnostic
 
 progress = Console(stderr=True)
@@ -84,6 +87,33 @@ def show_summary(summary: RunSummary, as_json: bool) -> None:
     from vpoc_ml.reports.terminal_tables import render
 
     render(Console(), summary)
+
+
+def show_session(session: SessionData, as_json: bool) -> None:
+    """Print a session: levels, nodes, naked VPOCs."""
+    if as_json:
+        tables = {"nodes": session.nodes.to_dicts(), "naked": session.naked.to_dicts()}
+        content = {"contract": session.contract, "session": session.session, "levels": session.levels} | tables
+        typer.echo(json.dumps(content, default=str))
+        return
+    from vpoc_ml.reports.terminal_tables import render_session
+
+    render_session(Console(), session)
+
+
+def show_failures(failed: list[FailureRecord]) -> None:
+    """Print the failures of a run with what to do."""
+    from vpoc_ml.reports.terminal_tables import render_failures
+
+    render_failures(Console(), failed)
+
+
+def write(path: Path, text: str, what: str) -> None:
+    """Write ``text``, which is ``what``, to a file and say so."""
+    from vpoc_ml.lake.atomic import write_text
+
+    write_text(path, text)
+    progress.print(f"{what} in {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_models(models: list[ModelSummary]) -> None:

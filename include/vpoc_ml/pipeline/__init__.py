@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vpoc_ml.pipeline.lineage import model_record as model_record
     from vpoc_ml.pipeline.model_stages import evaluate as evaluate
     from vpoc_ml.pipeline.monitoring_stage import gate_monitoring as gate_monitoring
+    from vpoc_ml.pipeline.plan_stage import newest_run as newest_run
     from vpoc_ml.pipeline.plan_stage import plan_contracts as plan_contracts
     from vpoc_ml.pipeline.plan_stage import recall_inputs as recall_inputs
     from vpoc_ml.pipeline.plan_stage import start_run as start_run
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = {
     "recall_inputs": "plan_stage",
+    "newest_run": "plan_stage",
     "start_run": "plan_stage",
     "start_scoring": "plan_stage",
     "live_scorer": "score_stage",

@@ -107,11 +107,7 @@ def recall_inputs(lake: str, raw: str | None, vix: str | None) -> RecalledInputs
         vix: VIX file; None where the command line names none.
     """
     opened = Lake(lake)
-    stored = {
-        name: opened.read_json(layout.run_file(name, layout.INPUTS)) for name in opened.storage.folders(layout.RUNS)
-    }
-    started = [(name, inputs) for name, inputs in stored.items() if inputs and inputs.get("started")]
-    started.sort(key=lambda each: datetime.fromisoformat(each[1]["started"]), reverse=True)
+    started = _started_runs(opened)
     recalled = {}
     if raw is None and not opened.names(layout.RAW):
         known = ((name, inputs["raw"]) for name, inputs in started if inputs["raw"] and Path(inputs["raw"]).is_dir())
@@ -123,6 +119,26 @@ def recall_inputs(lake: str, raw: str | None, vix: str | None) -> RecalledInputs
             recalled["VIX file"], vix = found, found[1]
     notes = tuple(f"{what} of run {name}: {path}" for what, (name, path) in recalled.items())
     return RecalledInputs(raw=raw, vix=vix, notes=notes)
+
+
+def newest_run(lake: str) -> str:
+    """Return the name of the run of a lake that was started last.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    opened = Lake(lake)
+    started = _started_runs(opened)
+    if not started:
+        raise ArtifactError(opened.location(layout.RUNS), "a run (start one with vpoc-ml run)", "none")
+    return started[0][0]
+
+
+def _started_runs(lake: Lake) -> list[tuple[str, dict[str, str | None]]]:
+    """Return name and inputs of the runs that were started, newest first."""
+    stored = {name: lake.read_json(layout.run_file(name, layout.INPUTS)) for name in lake.storage.folders(layout.RUNS)}
+    started = [(name, inputs) for name, inputs in stored.items() if inputs and inputs.get("started")]
+    return sorted(started, key=lambda each: datetime.fromisoformat(each[1]["started"]), reverse=True)
 
 
 def start_scoring(

@@ -14,13 +14,13 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from vpoc_ml.artifacts.layout import contract_key
+from vpoc_ml.artifacts.layout import SESSIONS, contract_folder, contract_key
 from vpoc_ml.artifacts.schemas import LEVELS
 from vpoc_ml.config import ProfileConfig
 from vpoc_ml.errors import MissingInputError
 from vpoc_ml.evaluation.policy import EXCHANGE_ZONE
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.market.contracts import parse_contract
+from vpoc_ml.market.contracts import Contract, parse_contract
 from vpoc_ml.market.instruments import Instrument, instrument
 from vpoc_ml.profile.histogram import Histogram, build_nodes, volume_profile
 from vpoc_ml.profile.sessions import naked_levels
@@ -84,6 +84,30 @@ def session_days(lake: Lake, contract: str) -> list[date]:
         return []
     days: list[date] = lake.read_frame(key, ["session"])["session"].to_list()
     return days
+
+
+def stored_contracts(lake: Lake, kind: str = SESSIONS) -> list[str]:
+    """Return the codes of the contracts that have an artifact of this kind, by instrument and delivery month."""
+    found: list[Contract] = []
+    for symbol in lake.storage.folders(kind):
+        keys = lake.storage.written(contract_folder(kind, symbol))
+        names = (key.rsplit("/", 1)[-1] for key in keys)
+        found += [parse_contract(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")]
+    return [contract.code for contract in sorted(found)]
+
+
+def newest_session(lake: Lake, contract: str | None = None, session: date | None = None) -> SessionData:
+    """Read a session; what is None is the newest.
+
+    Raises:
+        ContractCodeError: ``contract`` cannot be read.
+        MissingInputError: the lake has no such contract, the contract no such session, or neither has any.
+    """
+    contracts = [parse_contract(contract).code] if contract else stored_contracts(lake)[-1:]
+    if not contracts or not (days := session_days(lake, contracts[0])):
+        place = lake.location(SESSIONS)
+        raise MissingInputError(place, f"sessions of {contract or 'a contract'}", "Run vpoc-ml profile first.")
+    return read_session(lake, contracts[0], session or days[-1])
 
 
 def read_session(lake: Lake, contract: str, session: date, config: ProfileConfig | None = None) -> SessionData:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,7 +19,11 @@ from vpoc_ml.artifacts.model_card import ModelSummary
 from vpoc_ml.artifacts.run_summary import DataAge, RunSummary
 from vpoc_ml.artifacts.stage_results import DecisionResult, SeedsResult
 from vpoc_ml.registry.promotion import title_of, tone_of
+from vpoc_ml.reports.run_state import FailureRecord
 from vpoc_ml.reports.sentences import after_costs, scores_sentence
+
+if TYPE_CHECKING:
+    from vpoc_ml.reports.session_chart import SessionData
 
 _TEXT = (
     "stage",
@@ -38,15 +43,19 @@ _TEXT = (
     "action",
     "actor",
 )
+PARTS = {"": "session", "rth_": "RTH", "overnight_": "overnight"}
+"""Prefix of the columns of each part of a session, and its name."""
+PRICES = ("open", "high", "low", "close", "vpoc", "vah", "val")
+VOLUMES = ("volume", "va_volume", "bars")
 _METRICS = ("direction_accuracy", "rank_ic", "huber", "mae")
-_DIGITS = {"huber": 6, "huber_gain": 6}
+_DIGITS = {"huber": 5, "huber_gain": 6}
 
 
-def render(console: Console, summary: RunSummary) -> None:
+def render(console: Console, summary: RunSummary, *, paths: bool = True) -> None:
     """Print the sections of a run's summary that are not empty.
 
     These are stages, gates, unreadable files, notes, losses and steps at rolls, rows lost to warm-ups, scores, age of
-    the bars, metrics, decision and reports.
+    the bars, metrics, decision and, with ``paths``, reports.
     """
     content: Mapping[str, Any] = summary.to_json()
     tables = (
@@ -68,7 +77,7 @@ def render(console: Console, summary: RunSummary) -> None:
         if notes:
             console.print(f"\n[bold]{title}[/]")
             for note in notes:
-                console.print(f"  - {note}", soft_wrap=True, highlight=False, markup=False)
+                _print_text(console, f"  - {note}")
     if summary.data:
         console.print(f"Newest bar: {age_text(summary.data)}", highlight=False)
     metrics = summary.metrics
@@ -79,8 +88,8 @@ def render(console: Console, summary: RunSummary) -> None:
         render_decision(console, decision, costs)
         if decision.state == DecisionState.WAITING:
             answer = f"vpoc-ml approve {summary.run} --as NAME, or vpoc-ml reject {summary.run} --as NAME --note WHY"
-            console.print(f"Answer with {answer}", soft_wrap=True, highlight=False, markup=False)
-    for name, path in summary.reports.items():
+            _print_text(console, f"Answer with {answer}")
+    for name, path in summary.reports.items() if paths else ():
         console.print(f"[bold]{name:<10}[/] {path}", soft_wrap=True, highlight=False)
 
 
@@ -110,7 +119,7 @@ def render_proof(console: Console, proof: LeakageProof) -> None:
     rows = ([check, _cell(count), _cell(broken.count(check))] for check, count in proof.comparisons.items())
     _print_table(console, "Look-ahead", ("check", "comparisons", "violations"), rows)
     for one in proof.violations:
-        console.print(f"  - {one.line()}", soft_wrap=True, highlight=False, markup=False)
+        _print_text(console, f"  - {one.line()}")
     most = proof.largest_t
     largest = f"largest |t| {most.t:.2f} ({most.feature}), limit {proof.limit_t:g}"
     console.print(f"Placebo, {len(proof.features)} features: {largest}", highlight=False)
@@ -213,6 +222,52 @@ def _print_lineage(console: Console, lineage: Lineage) -> None:
     _print_lines(console, "Training, evaluation, libraries", facts)
 
 
+def _print_text(console: Console, text: str) -> None:
+    """Print a sentence: in one line to a file or pipe, on a terminal between words, further lines indented."""
+    if console.is_terminal:
+        indent = " " * (len(text) - len(text.lstrip(" -")))
+        text = fill(text, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def render_session(console: Console, session: SessionData) -> None:
+    """Print what the page of a session shows: levels of its parts, volume nodes, naked VPOCs before it."""
+    console.print(
+        f"\n[bold]{session.contract}, session {session.session}[/], {session.bars.height:,} bars", highlight=False
+    )
+    levels = session.levels
+    for title, names in (("Prices in points", PRICES), ("Contracts", VOLUMES)):
+        rows = ([part, *(_level(levels[f"{prefix}{name}"], name) for name in names)] for prefix, part in PARTS.items())
+        _print_table(console, title, ("name", *names), rows)
+    ranges = {"initial balance": ("ib_low", "ib_high"), "opening range": ("or_low", "or_high")}
+    shown = (f"{name} {' to '.join(_level(levels[each], each) for each in ends)}" for name, ends in ranges.items())
+    console.print("; ".join(shown), highlight=False)
+    nodes = session.nodes.select("kind", "price", "volume").rows()
+    if nodes:
+        rows = ([kind.upper(), _level(price, "price"), _level(volume, "volume")] for kind, price, volume in nodes)
+        _print_table(console, "Volume nodes", ("name", "price", "volume"), rows)
+    naked = session.naked.select("session", "vpoc", "age").rows()
+    if naked:
+        rows = ([str(day), _level(vpoc, "vpoc"), str(age)] for day, vpoc, age in reversed(naked))
+        columns = ("session", "vpoc", "sessions since")
+        _print_table(console, "Naked VPOCs before the session", columns, rows)
+
+
+def _level(value: float | None, name: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if name in VOLUMES else f"{value:,.2f}"
+
+
+def render_failures(console: Console, failed: Sequence[FailureRecord]) -> None:
+    """Print the failures that a run records: stage, message, what to do."""
+    for failure in failed:
+        title = escape(f"{failure.stage} {failure.label}".rstrip())
+        console.print(f"\n[bold red]FAILED[/] {title}", highlight=False)
+        console.print(f"{failure.error}: {failure.message}", soft_wrap=True, highlight=False, markup=False)
+        _print_text(console, failure.advice)
+
+
 def _print_lines(console: Console, title: str, lines: Iterable[str]) -> None:
     console.print(f"\n[bold]{title}[/]")
     for line in lines:
@@ -230,15 +285,20 @@ def render_decision(console: Console, decision: DecisionResult, result: str | No
     console.print(f"Promotion{key}: [{colour}]{title_of(decision).upper()}[/]{costs}", highlight=False, soft_wrap=True)
     for text in (decision.note, *decision.remarks, *(f"  - {reason}" for reason in decision.reasons)):
         if text:
-            console.print(text, soft_wrap=True, highlight=False, markup=False)
+            _print_text(console, text)
 
 
 def _print_table(console: Console, title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:
+    """Print a table; the columns move together where they would not fit the console."""
     table = Table(header_style="bold", pad_edge=False, box=SIMPLE_HEAD)
     for name in columns:
         table.add_column(name.replace("_", " "), justify="left" if name in _TEXT else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
+    if console.measure(table, options=console.options.update(width=1000)).maximum > console.width:
+        table.padding, table.show_edge = 0, False
+        for column in table.columns:
+            column.header = str(column.header).replace(" ", "\n")
     console.print(f"\n[bold]{escape(title)}[/]")
     console.print(table)
 

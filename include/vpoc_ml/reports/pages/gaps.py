@@ -13,7 +13,7 @@ from vpoc_ml.market.exchange_calendar import clip_to_reviewed, contract_sessions
 from vpoc_ml.market.instruments import instrument
 from vpoc_ml.reports.gap_calendar import Gaps, find_gaps
 from vpoc_ml.reports.inline_svg import Cell, Chart, Tone, heat_map
-from vpoc_ml.reports.pages.session import stored_contracts
+from vpoc_ml.reports.session_chart import stored_contracts
 from vpoc_ml.reports.site import Download, NoSuchPageError, Query, Site, csv_download, parquet_download
 
 SHOWN = 300

@@ -12,7 +12,7 @@ from vpoc_ml.artifacts.schemas import QUARANTINE
 from vpoc_ml.errors import ArtifactError
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.market.contracts import parse_contract
-from vpoc_ml.reports.pages.session import stored_contracts
+from vpoc_ml.reports.session_chart import stored_contracts
 from vpoc_ml.reports.site import Download, NoSuchPageError, Query, Site, csv_download, parquet_download
 
 SHOWN = 500

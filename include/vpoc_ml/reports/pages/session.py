@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
-from vpoc_ml.artifacts import layout
 from vpoc_ml.errors import VpocError
 from vpoc_ml.lake.store import Lake
-from vpoc_ml.market.contracts import Contract, parse_contract
+from vpoc_ml.market.contracts import parse_contract
 from vpoc_ml.market.instruments import instrument
-from vpoc_ml.reports.session_chart import SessionData, read_session, session_days, session_svg
+from vpoc_ml.reports.session_chart import SessionData, read_session, session_days, session_svg, stored_contracts
 from vpoc_ml.reports.site import Download, NoSuchPageError, Query, Site, csv_download, parquet_download
+from vpoc_ml.reports.terminal_tables import PARTS, PRICES, VOLUMES
 
-LEVELS = ("open", "high", "low", "close", "volume", "vpoc", "vah", "val", "va_volume", "bars")
-PARTS = {"": "session", "rth_": "RTH", "overnight_": "overnight"}
-"""Prefix of the columns of each part of a session, and its name."""
+LEVELS = (*PRICES, *VOLUMES)
 
 
 class SessionQuery(Query):
@@ -37,7 +35,7 @@ def session_page(site: Site, query: SessionQuery) -> str:
     Raises:
         NoSuchPageError: the lake has no such contract or session.
     """
-    contracts = stored_contracts(site.lake, layout.SESSIONS)
+    contracts = stored_contracts(site.lake)
     if not contracts and not query.contract:
         return site.render("session.html", data=None, contracts=[])
     contract = query.contract or contracts[-1]
@@ -68,16 +66,6 @@ def session_bars(site: Site, query: BarsQuery) -> Download:
     data = _data(site.lake, query.contract, query.session or days[-1])
     made = csv_download if query.format == "csv" else parquet_download
     return made(f"{data.contract}-{data.session}", data.table())
-
-
-def stored_contracts(lake: Lake, kind: str) -> list[str]:
-    """Return the codes of the contracts that have an artifact of this kind, by instrument and delivery month."""
-    found: list[Contract] = []
-    for symbol in lake.storage.folders(kind):
-        keys = lake.storage.written(layout.contract_folder(kind, symbol))
-        names = (key.rsplit("/", 1)[-1] for key in keys)
-        found += [parse_contract(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")]
-    return [contract.code for contract in sorted(found)]
 
 
 def _days(lake: Lake, contract: str) -> list[date]:
