@@ -30,7 +30,7 @@ SETTINGS = $(foreach setting,$(O),-o '$(setting)')
 PROSE = README.md CONTRIBUTING.md CHANGELOG.md $(filter-out docs/features.md docs/start.md,$(wildcard docs/*.md docs/*/*.md))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page docs lock clean env images \
+.PHONY: help venv demo test test-fast lint up down backfill contract airflow bench features-page docs lock release clean env images \
 	cluster cluster-demo cluster-down cluster-test
 
 help: ## This list
@@ -102,6 +102,9 @@ lock: $(INSTALLED) ## requirements.txt and requirements-dev.txt from the .in fil
 		--no-emit-find-links --output-file $$lock $${lock%.txt}.in || exit 1; done
 	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
 	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' $(LOCKS)
+
+release: $(INSTALLED) ## Tags the version of pyproject.toml, if the tree is clean and the changelog has it; never pushes
+	@$(BIN)/python -m vpoc_ops.release
 
 env: ## .env of a cluster: generated passwords and keys, for its owner only; refuses to overwrite
 	@PYTHONPATH=include $(PYTHON) -m vpoc_ops.cluster_env

@@ -1,3 +1,3 @@
 """Nightly retraining of ES futures models: volume profiles, causal features, honest promotion."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

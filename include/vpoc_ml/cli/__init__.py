@@ -7,15 +7,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from vpoc_ml import __version__, environment
 from vpoc_ml import config as configuration
-from vpoc_ml import environment
 from vpoc_ml.cli import groups
 from vpoc_ml.cli import output as output
 from vpoc_ml.cli.options import (
@@ -70,7 +69,7 @@ app.add_typer(registered, name="models", **groups.shown("models"))
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vpoc-ml {installed_version('vpoc-ml')}")
+        typer.echo(f"vpoc-ml {__version__}")
         raise typer.Exit
 
 
