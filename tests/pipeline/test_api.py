@@ -16,7 +16,7 @@ from vpoc_ml import api, pipeline
 from vpoc_ml.artifacts.schemas import BARS
 from vpoc_ml.errors import ArtifactError, InvalidValueError, MissingInputError
 from vpoc_ml.features.registry import FEATURE_NAMES
-from vpoc_ml.lake.store import Lake
+from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.plugins.registered import Active, set_active
 
 from .conftest import NOW
@@ -123,6 +123,17 @@ def test_what_is_absent_is_an_error_that_says_what_makes_it(lake):
         lake.track_record("other")
     with pytest.raises(InvalidValueError, match="one of plan, ingest"):
         lake.run("more", until="training")
+
+
+def test_a_lake_in_an_object_store_is_read_like_a_folder(bucket, lake):
+    stored, bars = Lake(bucket), Lake(lake.root).read_frame("bars/ES/ESH23.parquet").head(100)
+    stored.write_frame("bars/ES/ESH23.parquet", bars, BuildKey({}, "", ""))
+    Lake(f"{bucket}/runs/night").write_frame("training_set.parquet", bars, BuildKey({}, "", ""))
+    remote = api.open_lake(bucket)
+    assert remote.contracts() == ["ESH23"]
+    pd.testing.assert_frame_equal(remote.bars("ESH23"), lake.bars("ESH23").head(100))
+    assert len(remote.training_set("night")) == 100
+    assert remote.models() == []
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
