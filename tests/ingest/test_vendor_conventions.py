@@ -320,6 +320,27 @@ def test_unknown_columns_name_the_mapping(tmp_path: Path, week) -> None:
         discover(tmp_path, ES)
 
 
+def test_semicolons_name_the_mapping_too(tmp_path: Path, week) -> None:
+    put(tmp_path, "ESH25.csv", ["when;o;h;l;c;v", "1;2;3;4;5;6"])
+    with pytest.raises(MissingInputError, match=r"Declare its columns in ingest\.mapping"):
+        discover(tmp_path, ES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lacks"),
+    [
+        ("volume=Vol", "volume=Amount", "amount"),
+        ("separator=comma", "separator=tab", "when, o, h, l, c, vol"),
+    ],
+)
+def test_a_column_that_the_file_lacks_is_named(old: str, new: str, lacks: str, tmp_path: Path) -> None:
+    put(tmp_path, "ESH25.csv", ["When,O,H,L,C,Vol", "2025-03-03 15:30,2,3,1,2,6"])
+    mapping = ("timestamp=When", "open=O", "high=H", "low=L", "close=C", "volume=Vol", "separator=comma")
+    declared = tuple(entry.replace(old, new) for entry in mapping)
+    with pytest.raises(MissingInputError, match=rf"Correct ingest\.mapping: the file lacks {lacks}; check names"):
+        discover(tmp_path, ES, IngestConfig(mapping=declared))
+
+
 @pytest.mark.parametrize(
     ("mapping", "match"),
     [

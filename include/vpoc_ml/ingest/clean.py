@@ -249,10 +249,11 @@ def check_zone(rows: pl.DataFrame, contract: Contract, instrument: Instrument, w
     best = min(shares, key=lambda shift: (shares[shift], abs(shift)))
     if best == 0 or shares[best] > _FEW * shares[0]:
         return
+    direction = "later" if best > 0 else "earlier"
     raise UnreadableFileError(
         where,
         "timestamps within exchange hours",
-        f"{shares[0]:.1%} of them outside, but {shares[best]:.1%} if they were {best:+d} h later",
+        f"{shares[0]:.1%} of them outside, but {shares[best]:.1%} if they were {abs(best)} h {direction}",
         remedy="Set ingest.timezone to the zone of the timestamps.",
     )
 

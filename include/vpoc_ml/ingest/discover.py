@@ -69,7 +69,9 @@ def choose_reader(file: FileRef, head: Head, config: IngestConfig) -> Reader:
         raise UnreadableFileError(file.shown, "UTF-8 text", "UTF-16 text", line=1, remedy="Save it as UTF-8.")
     shown = describe_line(head.lines[0]) if head.lines else "an empty file"
     expected = next(iter(readers.values())).expected
-    remedy = "Declare its columns in ingest.mapping." if "," in shown else ""
+    remedy = "Declare its columns in ingest.mapping." if any(mark in shown for mark in ",;|") else ""
+    if missing := generic.missing_columns(head, config):
+        remedy = f"Correct ingest.mapping: the file lacks {', '.join(missing)}; check names and separator."
     raise UnreadableFileError(file.shown, f"{expected} or another known format", shown, line=1, remedy=remedy)
 
 

@@ -147,6 +147,15 @@ def matches_mapping(head: Head, config: IngestConfig) -> bool:
     return any(mostly(head, replace(layout, timestamp=each)) for each in tried)
 
 
+def missing_columns(head: Head, config: IngestConfig) -> list[str]:
+    """Return the columns of ``ingest.mapping`` that the file lacks, in lower case; none without a mapping."""
+    if not config.mapping:
+        return []
+    mapping = parse_mapping(config)
+    columns = mapping.columns_of(head)
+    return [column for column in mapping.roles if column not in columns]
+
+
 def fits_positions(head: Head, config: IngestConfig) -> bool:
     """Return whether a mapping by position fits the number of fields, whatever they hold."""
     if not config.mapping or not (mapping := parse_mapping(config)).by_position:
@@ -169,11 +178,8 @@ class GenericReader(TextReader):
         mapping = parse_mapping(config)
         layout = mapping.layout(head)
         if layout is None:
-            columns = mapping.columns_of(head)
-            missing = ", ".join(column for column in mapping.roles if column not in columns)
-            raise UnreadableFileError(
-                file.shown, f"the columns of ingest.mapping ({missing})", ", ".join(columns)[:80], line=1
-            )
+            missing, columns = ", ".join(missing_columns(head, config)), ", ".join(mapping.columns_of(head))
+            raise UnreadableFileError(file.shown, f"the columns of ingest.mapping ({missing})", columns[:80], line=1)
         written = mapping.timestamps(head, layout.header)
         form, zone = timestamp_format(file, self.name, config, written, mapping.formats, label_side="start")
         side = label_side_of(file, self.name, config, None)
