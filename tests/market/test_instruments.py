@@ -146,7 +146,7 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
         ('"H", "M", "U", "Z"', '"M", "H"', r"ZN\.months.*in order"),
         ('"H", "M", "U", "Z"', '"A"', r"ZN\.months"),
         ('"12:01"', '"noon"', r"ZN\.last_trade"),
-        ("nth = 8", "days = 8", r"ZN\.expiry"),
+        ("nth = 8", "days = 8", r"ZN\.expiry .*last_business_day \(nth\)"),
         ('"last_business_day"', '"never"', r"ZN\.expiry"),
         ("cost_per_side = 1.67", 'cost_per_side = 1.67\nroll_rule = "moon"', r"ZN\.roll_rule.*volume"),
         ("cost_per_side = 1.67", 'cost_per_side = 1.67\ncycle = ["F"]', r"ZN\.cycle"),

@@ -270,5 +270,5 @@ def check_unadjusted(cleaned: Cleaned, rows: int, instrument: Instrument, where:
             where,
             f"unadjusted prices, multiples of {instrument.tick_size}",
             f"{off / rows:.1%} of the rows off the grid, as in a ratio-adjusted series",
-            remedy="Deliver the single contract unadjusted.",
+            remedy="Deliver the single contract unadjusted. For an instrument of your own, check its tick.",
         )

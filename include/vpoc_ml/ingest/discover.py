@@ -88,8 +88,8 @@ def reader_named(name: str) -> Reader:
 
 
 _REMEDY = (
-    "The folder is the one that --raw (raw in the form) names, else raw/ of the lake. Export one-minute bars of the"
-    " contracts into it, such as NinjaTrader's 'ES 03-25.Last.txt'."
+    "The folder is the one that --raw (raw in the form) names, else raw/ of the lake; data.instrument names the"
+    " instrument. Export one-minute bars of its contracts into the folder, such as NinjaTrader's 'ES 03-25.Last.txt'."
 )
 _SKIPPED_FOLDERS = ("truth",)
 Cache = Callable[[Path, Callable[[], str]], str]

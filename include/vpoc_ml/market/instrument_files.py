@@ -93,7 +93,7 @@ class LastBusinessDay(Entry):
     nth: Count
 
 
-_RULES = "third_friday, business_days_before, last_business_day"
+_RULES = "third_friday, business_days_before (days, day, months_before), last_business_day (nth)"
 _LETTERS = f"month letters out of {MONTH_CODES}, in order"
 
 
@@ -106,7 +106,7 @@ class InstrumentEntry(Entry):
     months: Months = Field(description=_LETTERS)
     last_trade: Clock = Field(description='a time such as "08:30"')
     expiry: ThirdFriday | BusinessDaysBefore | LastBusinessDay = Field(
-        discriminator="rule", description=f"a table with a rule out of {_RULES} and the whole numbers it needs"
+        discriminator="rule", description=f"a table with a rule and its whole numbers: {_RULES}"
     )
     cost_per_side: NotNegative = Field(description="dollars a contract, at least 0")
     cycle: Months | None = Field(None, description=_LETTERS)
