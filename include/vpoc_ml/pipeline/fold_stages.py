@@ -328,7 +328,10 @@ def build_track_record(run: Run) -> TrackRecordResult:
         if absent := sorted({day.isoformat() for day in test} - manifest.inputs.keys()):
             raise ArtifactError(run.lake.location(key), f"predictions of session {absent[0]}", "none")
         parts.append(frame.filter(pl.col("session").is_in(test)).with_columns(fold=pl.lit(fold.name)))
-    track = pl.concat(parts, how="diagonal").sort("ts")  # a fallback preset can have other parts
+    track = pl.concat(parts, how="diagonal", rechunk=True)  # a fallback preset can have other parts
+    parts.clear()  # with them every row would be in memory twice
+    if not track["ts"].is_sorted():  # folds follow each other; a sort holds all rows up to three times
+        track = track.sort("ts")
     stacks: Mapping[date, Stack] = {}
     if is_stack(run.config.model):
         track, stacks = stacked_track(track, run.config.evaluation.huber_delta)
