@@ -56,6 +56,7 @@ def test_help_is_a_sentence_without_arrows_and_fits_80_columns(words):
     for word in words:
         command = command.commands[word]
     assert all(part.strip().endswith((".", ":")) for part in command.help.split("\n\n"))
+    assert "\n" not in command.help.replace("\n\n", ""), "lines break where the terminal ends"
     assert "->" not in text
     assert "<list[" not in text
     assert max(map(len, text.splitlines())) <= 80

@@ -156,6 +156,7 @@ def test_without_the_file_the_instrument_is_gone_again(own, monkeypatch) -> None
         ('"America/Chicago"', '"Chicago"', r"calendars.*timezone"),
         ("closed = []", "", r"calendars.*closed.*absent"),
         ('"07:20", "14:00"', '"07:20"', r"calendars.*rth"),
+        ('"07:20", "14:00"', '"14:00", "07:20"', r"rth in .* to be two times of one day, the earlier first"),
         ("first_session = 2020-01-02", "first_session = 2020", r"calendars.*first_session"),
         ("[ZN]", "ZN = 3\n[ZM]", "ZN.*table"),
         (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -803,6 +804,10 @@ def report_features(
     from vpoc_ml import pipeline
 
     output.emit(pipeline.analyze_features(lake, _run_of(named, run, MANUAL)), as_json)
+
+
+for _each in (*app.registered_commands, *report.registered_commands, *registered.registered_commands):
+    _each.help = groups.unwrapped(_each.help or getdoc(_each.callback) or "")
 
 
 def main() -> None:

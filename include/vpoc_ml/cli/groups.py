@@ -107,6 +107,11 @@ def shown(name: str) -> dict[str, Any]:
     return {"rich_help_panel": group, "epilog": examples_text(examples)}
 
 
+def unwrapped(text: str) -> str:
+    """Return a docstring with one line per paragraph: the terminal, not the source, decides where lines end."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
 def examples_text(examples: Sequence[str], title: str = "Examples") -> str:
     """Return the end of a help text: one indented line per example, a code block where it is read as Markdown."""
     return f"\n{title}:\n\n" + "\n".join(f"    vpoc-ml {each}" for each in examples)

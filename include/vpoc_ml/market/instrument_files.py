@@ -27,6 +27,7 @@ MAX_BYTES = 1024**2
 MAX_NESTING = 16
 _NESTING_LIMIT = f"at most {MAX_NESTING} tables and arrays within each other"
 MONTH_CODES = "FGHJKMNQUVXZ"
+Ordered = TypeVar("Ordered", float, str)
 RollRule = Literal["volume", "open_interest", "calendar"]
 ROLL_RULES: tuple[str, ...] = get_args(RollRule)
 
@@ -41,7 +42,7 @@ def _month_letters(value: list[str]) -> list[str]:
     return value
 
 
-def _ascending(value: list[float]) -> list[float]:
+def _ascending(value: list[Ordered]) -> list[Ordered]:
     if value[0] >= value[1]:
         raise ValueError("expected the lower value first")
     return value
@@ -149,7 +150,9 @@ class CalendarEntry(Entry):
     """One calendar: RTH, the reviewed range of sessions, and corrections of the library's hours. Exchange time."""
 
     timezone: Annotated[str, AfterValidator(_time_zone)] = Field(description="an IANA time zone")
-    rth: Annotated[list[Clock], Field(min_length=2, max_length=2)] = Field(description="two times")
+    rth: Annotated[list[Clock], Field(min_length=2, max_length=2), AfterValidator(_ascending)] = Field(
+        description='two times of one day, the earlier first, such as ["08:30", "15:15"]'
+    )
     first_session: date = Field(description="a date")
     last_session: date = Field(description="a date")
     closed: list[date] = Field(description="a list of dates")
