@@ -195,7 +195,7 @@ def validate_quickly(setattribute: Callable[..., None]) -> None:
     """Validate params without checking their schemas anew each time: half of a fake run's time."""
     import jsonschema
 
-    def validate(instance: Any, schema: Any, **options: Any) -> None:
-        jsonschema.Draft202012Validator(schema, **options).validate(instance)
+    def validate(instance: Any, schema: Any, cls: Any = None, *arguments: Any, **options: Any) -> None:
+        (cls or jsonschema.Draft202012Validator)(schema, *arguments, **options).validate(instance)
 
     setattribute(jsonschema, "validate", validate)
