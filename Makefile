@@ -103,7 +103,7 @@ lock: $(INSTALLED) ## requirements.txt and requirements-dev.txt from the .in fil
 	# The compiling machine's wheel may carry a local tag (+cpu); the lock has to resolve on every index.
 	sed -i -E 's/^(torch==[^+ ]+)\+[^ ]+/\1/' $(LOCKS)
 
-release: $(INSTALLED) ## Tags the version of pyproject.toml, if the tree is clean and the changelog has it; never pushes
+release: $(INSTALLED) ## Tag the version of pyproject.toml if the tree is clean and the changelog has it; never pushes
 	@$(BIN)/python -m vpoc_ops.release
 
 env: ## .env of a cluster: generated passwords and keys, for its owner only; refuses to overwrite

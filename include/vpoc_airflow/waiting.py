@@ -1,7 +1,7 @@
 """Trainings that wait to start: what for, since when, and when Airflow gives up. For the API server.
 
-It asks Airflow's database, and the workers through the broker. The second takes a second, or longer if the broker is
-silent, so it happens beside the request, which waits for a limited time only.
+It reads Airflow's database and sends a request to the workers through the broker. The answer takes a second, or longer
+if the broker is silent. The request therefore runs in the background, and a page waits for it for a limited time only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
@@ -43,10 +44,10 @@ ANSWER_SECONDS = 1.0
 
 
 class LivingQueues:
-    """The queues with a living worker, asked for in the background, by one question at a time.
+    """Queues that have a living worker. One request to the broker at a time runs in the background.
 
     Args:
-        ask: returns the queues; may raise, and may take long.
+        ask: sends the request and returns the queues; may raise, and may take long.
     """
 
     def __init__(self, ask: Callable[[], set[str]]) -> None:
@@ -93,7 +94,8 @@ def waiting_trainings(
         if since is not None and now - since > PATIENCE:
             groups[each.dag_id, each.run_id, each.task_id, str(each.state)].append((since, each))
     slots = Pool.slots_stats(session=session) if groups else {}
-    found = [_waiting(session, tasks, slots, living) for tasks in groups.values()]
+    once = cache(living)  # a silent broker must not cost a page its limit for every group
+    found = [_waiting(session, tasks, slots, once) for tasks in groups.values()]
     return tuple(sorted(found, key=lambda each: each.since))
 
 

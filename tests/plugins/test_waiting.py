@@ -93,6 +93,13 @@ def test_a_queued_training_has_queue_pool_worker_and_the_time_at_which_airflow_g
     assert again.gives_up == NOW - HOUR + 2 * 2 * HOUR
 
 
+def test_a_silent_broker_costs_a_page_its_limit_once(tasks):
+    requests = []
+    tasks({}, {"task_id": "promote"})
+    assert [each.worker for each in waiting(lambda: requests.append("sent"))] == [None, None]
+    assert requests == ["sent"]
+
+
 def test_other_states_other_queues_and_short_waits_are_left_out(tasks):
     short = NOW - timedelta(seconds=30)
     tasks(
