@@ -83,7 +83,7 @@ backfill: $(INSTALLED) ## Every contract that rolled in a range, on the running 
 contract: $(INSTALLED) ## One contract by its partition key, on the running Airflow [KEY=ESH25 CONF= O=]
 	@$(BIN)/python -m vpoc_ops.backfill one "$(KEY)" --conf '$(CONF)' $(SETTINGS)
 
-airflow: $(INSTALLED) ## Airflow's own command line on the running Airflow [A="dags list"]
+airflow: $(INSTALLED) ## Airflow's own command line on the running Airflow, or airflowctl on one elsewhere [A="dags list"]
 	@$(BIN)/python -m vpoc_ops.supervisor airflow $(A)
 
 bench: $(INSTALLED) ## Benchmarks against peers, as ratios

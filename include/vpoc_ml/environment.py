@@ -67,7 +67,7 @@ ALERT_STALE_SESSIONS = "VPOC_ALERT_STALE_SESSIONS"
 ALERT_MUTE = "VPOC_ALERT_MUTE"
 """Kinds of alerts that are recorded and not sent, separated by commas; default: none."""
 AIRFLOW_URL = "VPOC_AIRFLOW_URL"
-"""Address of the Airflow that ``make backfill`` and ``make contract`` drive; default: the one of ``make up``."""
+"""Address of the Airflow for ``make backfill``, ``contract`` and ``airflow``; default: the one of ``make up``."""
 AIRFLOW_TOKEN = "VPOC_AIRFLOW_TOKEN"  # noqa: S105 - a name
 """Token for it, or:"""
 AIRFLOW_USER = "VPOC_AIRFLOW_USER"

@@ -81,6 +81,11 @@ class Airflow:
         state = json.loads(parts.read_text())
         return cls(str(state["url"]), str(state["lake"]), password=json.loads(passwords.read_text())["admin"])
 
+    @property
+    def token(self) -> str:
+        """Return the token of the login."""
+        return str(self.api.configuration.access_token)
+
     def _log_in(self, user: str, password: str) -> None:
         """Get a token. The client library has no method for it: the route is the auth manager's."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}

@@ -2,7 +2,7 @@
 
 Airflow's own ``standalone`` leaves its children running after SIGTERM and opens log servers on every interface. Here
 each part is started and stopped by itself, and ``down`` leaves no process behind. ``airflow`` is Airflow's own command
-line on what ``up`` started.
+line on what ``up`` started, or on an Airflow elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,9 +25,10 @@ import typer
 from rich.console import Console
 
 from vpoc_ml import environment
+from vpoc_ml.errors import ConfigError
 from vpoc_ops import command_line, parts
 from vpoc_ops.airflow_home import PARTS_FILE, PASSWORDS_FILE, UP_HOME, airflow_env, merged
-from vpoc_ops.client import Airflow, NotUpError, RefusedError
+from vpoc_ops.client import Airflow, NotUpError, RefusedError, connect
 from vpoc_ops.command_line import HomeOption
 from vpoc_ops.parts import MLFLOW, PARTS, PartsState, StartError
 
@@ -68,19 +70,37 @@ def airflow_command(
     words: Annotated[list[str], typer.Argument(help="Words of Airflow's command line.")] = [],  # noqa: B006
     home: HomeOption = UP_HOME,
 ) -> None:
-    """Run ``airflow`` with the environment of the running home; its exit code is this one's."""
+    """Run ``airflow`` on what ``up`` started, or ``airflowctl`` on the Airflow that ``VPOC_AIRFLOW_URL`` names.
+
+    The exit code is that of the command.
+    """
     home = home.absolute()
-    if elsewhere := environment.read(environment.AIRFLOW_URL):
-        typer.echo(
-            f"Expected the Airflow of `make up`; {environment.AIRFLOW_URL} names {elsewhere}. Airflow's own commands"
-            " need its database: run them there, such as `docker compose exec scheduler airflow dags list`."
-        )
-        raise typer.Exit(2)
+    if environment.read(environment.AIRFLOW_URL):
+        raise typer.Exit(airflowctl(home, words))
     if not parts.living(home):
         typer.echo(f"Expected a running Airflow in {home}; found none. Start it with `make up`.")
         raise typer.Exit(2)
     command = [sys.executable, "-m", "airflow", *words]
     raise typer.Exit(subprocess.run(command, env=parts.environment_of(home), check=False).returncode)
+
+
+def airflowctl(home: Path, words: Sequence[str]) -> int:
+    """Run ``airflowctl``, Airflow's command line over REST, on the Airflow that ``connect(home)`` finds.
+
+    Returns:
+        Its exit code, or 2 if nobody answers or the login is refused.
+    """
+    try:
+        airflow = connect(home)
+    except (NotUpError, RefusedError, ConfigError) as error:
+        console.print(f"[bold red]Refused.[/] {error}")
+        return 2
+    # it reads the address from a file of its home, and the token from a keyring unless a variable has one
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "remote.json").write_text(json.dumps({"api_url": airflow.url}))
+        variables = {"AIRFLOW_HOME": folder, "AIRFLOW_CLI_ENVIRONMENT": "remote", "AIRFLOW_CLI_TOKEN": airflow.token}
+        command = [sys.executable, "-m", "airflowctl", *words]
+        return subprocess.run(command, env=os.environ | variables, check=False).returncode
 
 
 @app.command("alert-test")

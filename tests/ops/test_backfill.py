@@ -254,6 +254,17 @@ def test_the_environment_names_an_airflow_elsewhere(remote, monkeypatch, capsys,
     assert printed in " ".join(capsys.readouterr().out.split())
 
 
-def test_airflows_own_commands_are_not_for_an_airflow_elsewhere(remote, capsys, tmp_path):
-    assert supervisor.main(["airflow", "--home", str(tmp_path), "dags", "list"]) == 2
-    assert "VPOC_AIRFLOW_URL names http://127.0.0.1" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("variables", "code", "printed"),
+    [
+        ({"USER": "operator", "PASSWORD": "right"}, 1, "/api/v2/dags/vpoc_contracts/details is not here"),
+        ({"TOKEN": "old"}, 1, "Forbidden"),
+        ({"USER": "operator", "PASSWORD": "wrong"}, 2, "Invalid credentials"),
+        ({"USER": "operator"}, 2, "Expected VPOC_AIRFLOW_TOKEN, or VPOC_AIRFLOW_USER and VPOC_AIRFLOW_PASSWORD"),
+    ],
+)
+def test_airflows_own_commands_reach_an_airflow_elsewhere(remote, monkeypatch, capfd, variables, code, printed):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"VPOC_AIRFLOW_{name}", value)
+    assert supervisor.main(["airflow", "dags", "get-details", "vpoc_contracts"]) == code
+    assert printed in " ".join(capfd.readouterr().out.split())

@@ -56,13 +56,15 @@ def world(tmp_path_factory):
     assert parts.supervised(home) == []
 
 
-def test_the_environment_drives_this_airflow_as_one_elsewhere(world, monkeypatch, capsys, tmp_path):
+def test_the_environment_drives_this_airflow_as_one_elsewhere(world, monkeypatch, capfd, tmp_path):
     password = json.loads((world.home / "passwords.json").read_text())["admin"]
     monkeypatch.setenv("VPOC_AIRFLOW_URL", world.airflow.url)
     monkeypatch.setenv("VPOC_AIRFLOW_PASSWORD", password)
     assert not connect(tmp_path).is_paused(backfill.DAG)
     assert backfill.main(["one", "NQX24", "--home", str(tmp_path)]) == 2
-    assert "NQX24" in capsys.readouterr().out, "the reason of that Airflow's timetable"
+    assert "NQX24" in capfd.readouterr().out, "the reason of that Airflow's timetable"
+    assert supervisor.main(["airflow", "--home", str(tmp_path), "dags", "list", "--output", "json"]) == 0
+    assert '"vpoc_contracts"' in capfd.readouterr().out
     monkeypatch.setenv("VPOC_AIRFLOW_TOKEN", "no token")
     with pytest.raises(RefusedError):
         connect(tmp_path).is_paused(backfill.DAG)
