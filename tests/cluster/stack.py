@@ -8,7 +8,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,12 @@ class Stack:
         finally:
             run(["docker", "network", "connect", "--alias", service, network, container], 60)
 
-    def replace(self, service: str) -> None:
-        """Replace the containers of a service by new ones, as an upgrade does, and wait until they are healthy."""
-        up = ("up", "--detach", "--no-build", "--no-deps", "--force-recreate", "--wait", "--wait-timeout", "300")
-        self.compose(*up, service)
+    def replace(self, services: Iterable[str]) -> float:
+        """Replace the containers of services by new ones, as an upgrade does; return the seconds until healthy."""
+        begin = time.monotonic()
+        up = ("up", "--detach", "--no-build", "--force-recreate", "--wait", "--wait-timeout", "300")
+        self.compose(*up, *services)
+        return time.monotonic() - begin
 
     def wait_healthy(self, service: str, timeout: float = 240) -> float:
         """Wait until every container of a service is healthy; return the seconds that took."""

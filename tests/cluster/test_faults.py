@@ -11,11 +11,11 @@ from .conftest import SETTINGS
 from .stack import SERVICES, digests_of, wait_until
 from .test_cluster import newest_run
 
-TRAINING = 270
+TRAINING = 150
 """Seconds of training in which the faults happen, at the speed of an undisturbed night."""
-HEARTBEAT = 90
+HEARTBEAT = 60
 """Seconds after which compose.test.yaml has a dead worker noticed."""
-PARTITION = 30
+PARTITION = 20
 """Seconds without a network, a third of ``HEARTBEAT``: as 60 s are of the 180 s of a real cluster."""
 
 
@@ -90,21 +90,25 @@ def test_a_training_survives_every_fault_with_the_same_bits(stack, night, took):
     again = wait_until(lambda: state(stack, run_id) == "running", 300, "train running")
     took("    running again after", noticed + again)
     wait_until(lambda: epochs() > trained, 60, "epochs after the kill", found=lambda: account(stack, run_id))
-    assert stack.wait("vpoc_contracts", [other], 400) == ["success"], stack.failures("vpoc_contracts", other)
+
+    # as docs/cluster.md has it, and the default workers last: a lake in memory lasts as long as a container that has it
+    begin = time.monotonic()
+    stack.compose("stop", "worker-rocm")
+    took("GPU worker stopped, its training after a checkpoint", time.monotonic() - begin)
+    took("    all containers but worker replaced: healthy after", stack.replace(set(SERVICES) - {"worker"}))
+    took("    containers of worker replaced: healthy after", stack.replace(["worker"]))
+    assert stack.wait("vpoc_contracts", [other], 600) == ["success"], stack.failures("vpoc_contracts", other)
     assert stack.task("vpoc_contracts", other, "ingest_contract")["try_number"] == 2
     took(
         "default worker killed while it read a file: run of the contract",
         stack.run("vpoc_contracts", other)["duration"],
     )
-
-    for service in SERVICES:
-        begin = time.monotonic()
-        stack.replace(service)
-        took(f"containers of {service} replaced: healthy after", time.monotonic() - begin)
     assert stack.wait("vpoc_nightly", [run_id], 1800) == ["success"], stack.failures("vpoc_nightly", run_id)
     took("    run ended after its start", stack.run("vpoc_nightly", run_id)["duration"])
     tries = stack.task("vpoc_nightly", run_id, "train")["try_number"]
-    assert tries >= 3  # more if the new API server was away for longer than the heartbeat timeout
+    assert (
+        tries >= 3
+    )  # more if the new API server was away for longer than the heartbeat timeout; fewer: TRAINING is short
     log = stack.log("vpoc_nightly", run_id, "train", tries)
     assert "Checkpoint after epoch" in log
     assert f"epoch 1 of {epochs_total}" not in log
