@@ -1,0 +1,154 @@
+"""How many tasks a cluster in containers starts, what a task costs beside its work, and two workers against one.
+
+``python benchmarks/cluster_scale.py`` needs Docker and both images (docs/cluster.md) and starts a cluster of its own,
+with one slot in each worker. ``COMPOSE`` names the program, by default ``docker compose``. About a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the cluster is that of the tests
+
+from tests.cluster.stack import SERVICES, Stack, run, wait_until
+
+from vpoc_ml.synthetic.generate import write_market
+
+CONTRACTS = 12
+IDLE = 30
+"""Seconds over which the services are watched without a run."""
+EMPTY_DAG = """
+from airflow.sdk import dag, task
+
+@task
+def nothing(number: int) -> None: ...
+
+@dag(schedule=None)
+def empty() -> None:
+    nothing.expand(number=list(range(60)))
+
+empty()
+"""
+CPU = "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || sed -n 's/^usage_usec //p' /sys/fs/cgroup/cpu.stat"
+"""Prints nanoseconds with version 1 of control groups, microseconds with version 2."""
+
+
+def main() -> None:
+    """Measure with one worker, then with two, and print the figures."""
+    with tempfile.TemporaryDirectory(prefix="vpoc-scale-") as name:
+        folder = Path(name)
+        raw = folder / "raw"
+        write_market(raw, contracts=CONTRACTS, seed=7, mode="linear")
+        for path in (folder, raw, *raw.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        stack = Stack(folder, raw)
+        try:
+            stack.change({"WORKERS": "1", "WORKER_SLOTS": "1"})
+            idle(stack)
+            one = measured(stack, 1)
+            stack.change({"WORKERS": "2"})
+            two = measured(stack, 2)
+        finally:
+            stack.stop()
+    for what in one:
+        print(f"{what}: two workers {one[what] / two[what]:.2f} x as fast as one")
+
+
+def measured(stack: Stack, workers: int) -> dict[str, float]:
+    """Return the seconds of each kind of work."""
+    print(f"{workers} default workers, one slot each")
+    # a setting of its own: nothing that the other number of workers has built
+    built = backfill(stack, {"ingest.bad_prints": 6.0 + workers})
+    return {"tasks that do nothing": empty_tasks(stack), "backfill": built}
+
+
+def idle(stack: Stack) -> None:
+    """Print the CPU seconds of each service a minute without a run."""
+    time.sleep(20)  # what follows the start of the services
+    before = cpu_seconds(stack)
+    time.sleep(IDLE)
+    show("idle, CPU s a minute", before, cpu_seconds(stack), IDLE / 60)
+
+
+def empty_tasks(stack: Stack) -> float:
+    """Run tasks that do nothing; return the seconds."""
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(EMPTY_DAG)
+        file.flush()
+        Path(file.name).chmod(0o644)
+        for service in ("dag-processor", "worker"):
+            for container in stack.containers(service):
+                run(["docker", "cp", file.name, f"{container}:/opt/airflow/dags/empty.py"], 60)
+    wait_until(lambda: stack.call("GET", "/api/v2/dags/empty").status_code == 200, 400, "DAG empty")
+    stack.call("PATCH", "/api/v2/dags/empty", {"is_paused": False}).raise_for_status()
+    before = cpu_seconds(stack)
+    return report(stack, "empty", [stack.trigger("empty", {})], before)
+
+
+def backfill(stack: Stack, overrides: dict[str, Any]) -> float:
+    """Build every contract by a backfill; return the seconds."""
+    body = {
+        "dag_id": "vpoc_contracts",
+        "from_date": "2023-01-01T00:00:00Z",
+        "to_date": "2025-12-31T00:00:00Z",
+        "dag_run_conf": {"preset": "smoke", "overrides": overrides},
+        "max_active_runs": 4,
+        "reprocess_behavior": "completed",
+    }
+    known = newest(stack)
+    before = cpu_seconds(stack)
+
+    def created() -> bool:  # Airflow takes up to a minute to see that the last backfill has ended
+        return stack.call("POST", "/api/v2/backfills", body).status_code == 200
+
+    wait_until(created, 120, "a backfill", 3)
+    wait_until(lambda: len(newest(stack) - known) >= CONTRACTS, 120, "a run of each contract")
+    return report(stack, "vpoc_contracts", [run_id for run_id, _ in newest(stack) - known], before)
+
+
+def newest(stack: Stack) -> set[tuple[str, str]]:
+    """Return id and time of queueing of every run of a contract."""
+    runs = stack.get("/api/v2/dags/vpoc_contracts/dagRuns?limit=100")["dag_runs"]
+    return {(each["dag_run_id"], each["queued_at"]) for each in runs}
+
+
+def report(stack: Stack, dag: str, run_ids: Sequence[str], before: dict[str, float]) -> float:
+    """Wait for the end of runs; print times and CPU seconds of their tasks; return the seconds."""
+    states = stack.wait(dag, run_ids, 1800)
+    assert set(states) == {"success"}, "\n".join(stack.failures(dag, each) for each in run_ids)
+    after = cpu_seconds(stack)
+    tasks = [task for each in run_ids for task in stack.tasks(dag, each) if task["start_date"] and task["end_date"]]
+    begin, end = ([datetime.fromisoformat(task[name]) for task in tasks] for name in ("start_date", "end_date"))
+    whole = (max(end) - min(begin)).total_seconds()
+    each = statistics.median((last - first).total_seconds() for first, last in zip(begin, end, strict=True))
+    print(f"  {dag}: {len(tasks)} tasks in {whole:.1f} s, {60 * len(tasks) / whole:.1f} a minute, median {each:.2f} s")
+    show("CPU s a task", before, after, len(tasks))
+    return whole
+
+
+def show(what: str, before: dict[str, float], after: dict[str, float], by: float) -> None:
+    """Print the CPU seconds of each service between two moments, divided by ``by``."""
+    used = {service: (after[service] - before[service]) / by for service in SERVICES}
+    shown = ", ".join(f"{service} {value:.3f}" for service, value in used.items())
+    print(f"    {what}: {shown}; all {sum(used.values()):.3f}", flush=True)
+
+
+def cpu_seconds(stack: Stack) -> dict[str, float]:
+    """Return the CPU seconds that the containers of each service have used."""
+    used = {}
+    for service in SERVICES:
+        values = [stack.inside(service, CPU, index) for index in range(len(stack.containers(service)))]
+        version_1 = run(["docker", "info", "--format", "{{.CgroupVersion}}"], 60).strip() == "1"
+        used[service] = sum(map(float, values)) / (1e9 if version_1 else 1e6)
+    return used
+
+
+if __name__ == "__main__":
+    main()
