@@ -11,11 +11,11 @@ from .conftest import SETTINGS
 from .stack import SERVICES, digests_of, wait_until
 from .test_cluster import newest_run
 
-TRAINING = 150
+TRAINING = 220
 """Seconds of training in which the faults happen, at the speed of an undisturbed night."""
-HEARTBEAT = 60
+HEARTBEAT = 90
 """Seconds after which compose.test.yaml has a dead worker noticed."""
-PARTITION = 20
+PARTITION = 30
 """Seconds without a network, a third of ``HEARTBEAT``: as 60 s are of the 180 s of a real cluster."""
 
 
