@@ -142,11 +142,11 @@ def show(what: str, before: dict[str, float], after: dict[str, float], by: float
 
 def cpu_seconds(stack: Stack) -> dict[str, float]:
     """Return the CPU seconds that the containers of each service have used."""
+    unit = 1e9 if run(["docker", "info", "--format", "{{.CgroupVersion}}"], 60).strip() == "1" else 1e6
     used = {}
     for service in SERVICES:
         values = [stack.inside(service, CPU, index) for index in range(len(stack.containers(service)))]
-        version_1 = run(["docker", "info", "--format", "{{.CgroupVersion}}"], 60).strip() == "1"
-        used[service] = sum(map(float, values)) / (1e9 if version_1 else 1e6)
+        used[service] = sum(map(float, values)) / unit
     return used
 
 
