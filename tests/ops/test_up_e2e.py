@@ -252,6 +252,7 @@ def test_the_morning_after(airflow, logged_in, tmp_path):
     shots = Path(os.environ.get("VPOC_SCREENSHOTS", tmp_path))
     shots.mkdir(parents=True, exist_ok=True)
     story = Story(airflow, logged_in, shots)
+    story.night_fails()
     story.nan_is_found()
     story.tenfold_bar_is_found()
     story.missing_session_is_found()
