@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from vpoc_ml.synthetic.generate import write_market
 
-from .stack import Stack, digests_of
+from .stack import CommandLine, Stack, digests_of
 
 SETTINGS = {
     "training.epochs": 24,
@@ -21,6 +22,10 @@ SETTINGS = {
     "dataset.validation_share": 0.1,
 }
 """What preset smoke needs to find the planted signal and to show it."""
+STORED = SETTINGS | {"data.contracts": "ESH23,ESM23"}
+"""Settings of the nightly run whose lake is in an object store: two of the four contracts."""
+TRAINING = 150
+"""Seconds of the training in which the faults happen, if nothing disturbed it."""
 KEEP = os.environ.get("CLUSTER_KEEP")
 TIMES: list[tuple[str, float]] = []
 """What happened, and how many seconds it took; printed at the end."""
@@ -33,11 +38,8 @@ def took() -> Any:
 
 
 @pytest.fixture(scope="session")
-def stack(took: Any) -> Iterator[Stack]:
-    """The cluster, healthy: two default workers, one of queue rocm, a market of four contracts.
-
-    ``CLUSTER_KEEP`` names a folder: its cluster is used if it is there, and runs on after the tests. So does its night.
-    """
+def folder() -> Iterator[Path]:
+    """Folder of the cluster's ``.env`` and of its market of four contracts, readable to every user of a container."""
     with tempfile.TemporaryDirectory(prefix="vpoc-cluster-") as name:
         folder = Path(KEEP or name)
         raw = folder / "raw"
@@ -45,21 +47,59 @@ def stack(took: Any) -> Iterator[Stack]:
             write_market(raw, contracts=4, seed=7, mode="linear")
         for path in (folder, raw, *raw.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        cluster = Stack(folder, raw)
-        try:
-            took("start to healthy", cluster.start())
-            yield cluster
-        finally:
-            log = Path(tempfile.gettempdir()) / "vpoc-cluster-test.log"
-            log.write_text(cluster.compose("logs", "--no-color"))
-            if not KEEP:
-                cluster.stop()
+        yield folder
 
 
 @pytest.fixture(scope="session")
-def command_line(stack: Stack) -> dict[str, str]:
-    """SHA-256 of what a run of the command line with the settings of ``night`` leaves, by file."""
-    return digests_of(stack.on_command_line("cli", SETTINGS))
+def command_line(folder: Path) -> Iterator[CommandLine]:
+    """A place for runs without Airflow. The first one, ``stored``, begins before the cluster does."""
+    place = CommandLine(folder / "raw")
+    yield place
+    place.stop()
+
+
+@pytest.fixture(scope="session")
+def stored_running(command_line: CommandLine) -> subprocess.Popen[str]:
+    """The command line's run with the settings ``STORED``."""
+    return command_line.start("stored", STORED)
+
+
+@pytest.fixture(scope="session")
+def stored(stored_running: subprocess.Popen[str]) -> dict[str, str]:
+    """SHA-256 of what the command line's run with the settings ``STORED`` has left, by file."""
+    return digests_of(stored_running)
+
+
+@pytest.fixture(scope="session")
+def stack(folder: Path, stored_running: subprocess.Popen[str], took: Any) -> Iterator[Stack]:
+    """The cluster, healthy: two default workers, one of queue rocm.
+
+    ``CLUSTER_KEEP`` names a folder: its cluster is used if it is there, and runs on after the tests.
+    """
+    cluster = Stack(folder, folder / "raw")
+    try:
+        took("start to healthy", cluster.start())
+        yield cluster
+    finally:
+        log = Path(tempfile.gettempdir()) / "vpoc-cluster-test.log"
+        log.write_text(cluster.compose("logs", "--no-color"))
+        if not KEEP:
+            cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def faulty(command_line: CommandLine, stored: dict[str, str]) -> dict[str, Any]:
+    """Settings of the nightly run in which the faults happen: its training takes ``TRAINING`` seconds."""
+    # the least disturbed epoch, of half as many contracts
+    epochs = round(TRAINING / (2 * min(command_line.epoch_seconds("stored"))))
+    lasting = {"training.epochs": min(1000, max(100, epochs)), "training.patience": 1000, "training.seed": 11}
+    return SETTINGS | lasting
+
+
+@pytest.fixture(scope="session")
+def undisturbed(command_line: CommandLine, faulty: dict[str, Any]) -> subprocess.Popen[str]:
+    """The command line's run with the settings ``faulty``."""
+    return command_line.start("undisturbed", faulty)
 
 
 @pytest.fixture(scope="session")
@@ -80,15 +120,10 @@ def backfill(stack: Stack) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def night(stack: Stack, backfill: list[str], took: Any) -> str:
-    """The id of a nightly run that has succeeded; it began beside the backfill."""
-    if KEEP and (known := stack.get("/api/v2/dags/vpoc_nightly/dagRuns?state=success")["dag_runs"]):
-        return str(known[0]["dag_run_id"])
-    run_id = stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": SETTINGS})
-    (state,) = stack.wait("vpoc_nightly", [run_id], 1800)
-    assert state == "success", stack.failures("vpoc_nightly", run_id)
-    took("nightly run beside the backfill", stack.run("vpoc_nightly", run_id)["duration"])
-    return run_id
+def night(stack: Stack, backfill: list[str], faulty: dict[str, Any], undisturbed: subprocess.Popen[str]) -> str:
+    """The id of a nightly run that has begun beside the backfill; no worker of queue rocm is there."""
+    stack.compose("stop", "--timeout", "20", "worker-rocm")
+    return stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": faulty})
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

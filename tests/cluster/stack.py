@@ -33,8 +33,6 @@ SERVICES = {
     "worker-rocm": 1,
 }
 """Services that run, and how many containers each has."""
-COMMAND_LINE = f"{PROJECT}.command-line"
-"""Label of the containers in which runs without Airflow happen."""
 DIGESTS = (ROOT / "tests/cluster/digests.py").read_text()
 ENDED = ("success", "failed")
 
@@ -79,8 +77,6 @@ class Stack:
 
     def stop(self) -> None:
         """Remove containers, networks and volumes."""
-        for left in run(["docker", "ps", "--quiet", "--filter", f"label={COMMAND_LINE}"], 60).split():
-            run(["docker", "kill", left], 60)
         self.compose("down", "--volumes", "--timeout", "5")
 
     def change(self, values: dict[str, str]) -> float:
@@ -97,28 +93,6 @@ class Stack:
     def inside(self, service: str, command: str, index: int = 0) -> str:
         """Run a shell command in a container of a service and return what it prints."""
         return run(["docker", "exec", self.containers(service)[index], "sh", "-c", command], 600)
-
-    def on_command_line(self, name: str, settings: dict[str, Any]) -> subprocess.Popen[str]:
-        """Start a run without Airflow in a container and a lake of its own; ``digests_of`` waits for it."""
-        options = " ".join(f"-o {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
-        raw, script = self.values["VPOC_RAW"], shlex.quote(DIGESTS)
-        command = (
-            f"vpoc-ml run {name} --lake /tmp/cli --raw /lake/raw --preset smoke {options} >/tmp/log 2>&1"
-            f" && python -c {script} /tmp/cli {name} || {{ tail -n 50 /tmp/log >&2; exit 1; }}"
-        )
-        docker = [
-            "docker",
-            "run",
-            "--rm",
-            "--label",
-            COMMAND_LINE,
-            "--volume",
-            f"{raw}:/lake/raw:ro",
-            "--env",
-            "VPOC_REGISTRY=/tmp/registry",
-        ]
-        words = [*docker, "vpoc-ml:airflow", "sh", "-c", command]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def digests(self, run: str) -> dict[str, str]:
         """Return the SHA-256 of what a run in the lake of the cluster has left, by file."""
@@ -250,6 +224,42 @@ class Stack:
         )
 
 
+class CommandLine:
+    """Runs without Airflow, one after the other, in a container and a lake of their own."""
+
+    def __init__(self, raw: Path) -> None:
+        options = [
+            "--rm",
+            "--detach",
+            "--init",
+            "--volume",
+            f"{raw}:/lake/raw:ro",
+            "--env",
+            "VPOC_REGISTRY=/tmp/registry",
+        ]
+        self.container = run(["docker", "run", *options, "vpoc-ml:airflow", "sleep", "infinity"], 60).strip()
+
+    def start(self, name: str, settings: dict[str, Any]) -> subprocess.Popen[str]:
+        """Start a run; ``digests_of`` waits for it."""
+        options = " ".join(f"-o {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
+        command = (
+            f"vpoc-ml run {name} --lake /tmp/cli --raw /lake/raw --preset smoke {options} >/tmp/{name}.log 2>&1"
+            f" && python -c {shlex.quote(DIGESTS)} /tmp/cli {name} || {{ tail -n 50 /tmp/{name}.log >&2; exit 1; }}"
+        )
+        words = ["docker", "exec", self.container, "sh", "-c", command]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def epoch_seconds(self, name: str) -> list[float]:
+        """Return how long each epoch of a run took."""
+        file = f"/tmp/cli/runs/{name}/progress.jsonl"
+        lines = run(["docker", "exec", self.container, "grep", "validation_loss", file], 60).splitlines()
+        return [float(json.loads(line)["seconds"]) for line in lines]
+
+    def stop(self) -> None:
+        """Remove the container, with a run that still goes on."""
+        run(["docker", "rm", "--force", self.container], 60)
+
+
 def run(command: Sequence[str], timeout: float) -> str:
     """Run a command in the project's folder and return its output.
 
@@ -276,7 +286,7 @@ def digests_of(command_line: subprocess.Popen[str]) -> dict[str, str]:
 def parsed_digests(shown: str) -> dict[str, str]:
     """Return what digests.py has printed."""
     found: dict[str, str] = json.loads(shown)
-    assert len(found) > 20
+    assert len(found) > 10
     return found
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import boto3
 
-from .conftest import SETTINGS
+from .conftest import STORED
 from .digests import KINDS, digests
+from .stack import run as command
+from .stack import started
 
 BUCKET, PREFIX = "lake", "es"
 STORE = {
@@ -19,7 +21,7 @@ STORE = {
 }
 
 
-def test_a_night_with_its_lake_in_a_store_has_the_bytes_of_the_command_line(stack, command_line, took, tmp_path):
+def test_a_night_with_its_lake_in_a_store_has_the_bytes_of_the_command_line(stack, stored, took, tmp_path):
     took("lake moved into a store: healthy after", stack.change(STORE))
     store = boto3.client(
         "s3",
@@ -34,7 +36,7 @@ def test_a_night_with_its_lake_in_a_store_has_the_bytes_of_the_command_line(stac
         if path.is_file():
             store.upload_file(str(path), BUCKET, f"{PREFIX}/raw/{path.relative_to(raw)}")
 
-    run_id = stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": SETTINGS})
+    run_id = stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": STORED})
     assert stack.wait("vpoc_nightly", [run_id], 1800) == ["success"], stack.failures("vpoc_nightly", run_id)
     took("nightly run, lake in a store", stack.run("vpoc_nightly", run_id)["duration"])
     assert stack.call("GET", f"/vpoc-reports/run/vpoc_nightly/{run_id}", user="viewer").status_code == 200
@@ -48,4 +50,11 @@ def test_a_night_with_its_lake_in_a_store_has_the_bytes_of_the_command_line(stac
             path = tmp_path / key
             path.parent.mkdir(parents=True, exist_ok=True)
             store.download_file(BUCKET, f"{PREFIX}/{key}", str(path))
-    assert digests(tmp_path, run) == command_line
+    assert digests(tmp_path, run) == stored
+
+
+def test_no_kernel_was_compiled_by_a_task(stack):
+    for service in ("worker", "worker-rocm"):
+        for container in stack.containers(service):
+            find = f"find / -xdev -newermt {started(container)} -path '*numba*' 2>/dev/null || true"
+            assert command(["docker", "exec", container, "sh", "-c", find], 60) == "", service
