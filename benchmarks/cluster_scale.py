@@ -1,7 +1,7 @@
 """How many tasks a cluster in containers starts, what a task costs beside its work, and two workers against one.
 
 ``python benchmarks/cluster_scale.py`` needs Docker and both images (docs/cluster.md) and starts a cluster of its own,
-with one slot in each worker. ``COMPOSE`` names the program, by default ``docker compose``. About a quarter of an hour.
+with one slot in each default worker. ``COMPOSE`` names the program, by default ``docker compose``. About half an hour.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CPU = "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || sed -n 's/^usage_
 
 
 def main() -> None:
-    """Measure with one worker, then with two, and print the figures."""
+    """Measure with one worker and one GPU slot, then with two of both, and print the figures."""
     with tempfile.TemporaryDirectory(prefix="vpoc-scale-") as name:
         folder = Path(name)
         raw = folder / "raw"
@@ -53,7 +53,8 @@ def main() -> None:
             stack.change({"WORKERS": "1", "WORKER_SLOTS": "1"})
             idle(stack)
             one = measured(stack, 1)
-            stack.change({"WORKERS": "2"})
+            stack.change({"WORKERS": "2", "GPU_SLOTS": "2"})
+            stack.call("PATCH", "/api/v2/pools/gpu?update_mask=slots", {"slots": 2}).raise_for_status()
             two = measured(stack, 2)
         finally:
             stack.stop()
@@ -63,10 +64,10 @@ def main() -> None:
 
 def measured(stack: Stack, workers: int) -> dict[str, float]:
     """Return the seconds of each kind of work."""
-    print(f"{workers} default workers, one slot each")
+    print(f"{workers} default workers, one slot each; {workers} slots of the GPU worker")
     # a setting of its own: nothing that the other number of workers has built
-    built = backfill(stack, {"ingest.bad_prints": 6.0 + workers})
-    return {"tasks that do nothing": empty_tasks(stack), "backfill": built}
+    own = {"ingest.bad_prints": 6.0 + workers}
+    return {"backfill": backfill(stack, own), "folds": folds(stack, own), "tasks that do nothing": empty_tasks(stack)}
 
 
 def idle(stack: Stack) -> None:
@@ -89,7 +90,7 @@ def empty_tasks(stack: Stack) -> float:
     wait_until(lambda: stack.call("GET", "/api/v2/dags/empty").status_code == 200, 400, "DAG empty")
     stack.call("PATCH", "/api/v2/dags/empty", {"is_paused": False}).raise_for_status()
     before = cpu_seconds(stack)
-    return report(stack, "empty", [stack.trigger("empty", {})], before)
+    return report(stack, "empty", ended(stack, "empty", [stack.trigger("empty", {})]), before)
 
 
 def backfill(stack: Stack, overrides: dict[str, Any]) -> float:
@@ -110,7 +111,25 @@ def backfill(stack: Stack, overrides: dict[str, Any]) -> float:
 
     wait_until(created, 120, "a backfill", 3)
     wait_until(lambda: len(newest(stack) - known) >= CONTRACTS, 120, "a run of each contract")
-    return report(stack, "vpoc_contracts", [run_id for run_id, _ in newest(stack) - known], before)
+    runs = [run_id for run_id, _ in newest(stack) - known]
+    return report(stack, "vpoc_contracts", ended(stack, "vpoc_contracts", runs), before)
+
+
+def folds(stack: Stack, overrides: dict[str, Any]) -> float:
+    """Train every walk-forward fold of a nightly run, which ends after them; return the seconds."""
+    before = cpu_seconds(stack)
+    settings = overrides | {"training.epochs": 2, "evaluation.fold": "contract"}
+    run_id = stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": settings})
+
+    def scored() -> bool:
+        run_state = stack.run("vpoc_nightly", run_id)["state"]
+        assert run_state != "failed", stack.failures("vpoc_nightly", run_id)
+        return stack.task("vpoc_nightly", run_id, "build_track_record")["state"] == "success"
+
+    wait_until(scored, 1800, "a track record", 2)
+    stack.call("PATCH", f"/api/v2/dags/vpoc_nightly/dagRuns/{run_id}", {"state": "failed"}).raise_for_status()
+    trained = [task for task in stack.tasks("vpoc_nightly", run_id) if task["task_id"] == "train_fold"]
+    return report(stack, "train_fold", trained, before)
 
 
 def newest(stack: Stack) -> set[tuple[str, str]]:
@@ -119,16 +138,21 @@ def newest(stack: Stack) -> set[tuple[str, str]]:
     return {(each["dag_run_id"], each["queued_at"]) for each in runs}
 
 
-def report(stack: Stack, dag: str, run_ids: Sequence[str], before: dict[str, float]) -> float:
-    """Wait for the end of runs; print times and CPU seconds of their tasks; return the seconds."""
+def ended(stack: Stack, dag: str, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Wait for the success of runs; return their tasks."""
     states = stack.wait(dag, run_ids, 1800)
     assert set(states) == {"success"}, "\n".join(stack.failures(dag, each) for each in run_ids)
+    return [task for each in run_ids for task in stack.tasks(dag, each)]
+
+
+def report(stack: Stack, name: str, tasks: Sequence[dict[str, Any]], before: dict[str, float]) -> float:
+    """Print times and CPU seconds of tasks that have ended; return the seconds from the first start to the last end."""
     after = cpu_seconds(stack)
-    tasks = [task for each in run_ids for task in stack.tasks(dag, each) if task["start_date"] and task["end_date"]]
-    begin, end = ([datetime.fromisoformat(task[name]) for task in tasks] for name in ("start_date", "end_date"))
+    tasks = [task for task in tasks if task["start_date"] and task["end_date"]]
+    begin, end = ([datetime.fromisoformat(task[key]) for task in tasks] for key in ("start_date", "end_date"))
     whole = (max(end) - min(begin)).total_seconds()
     each = statistics.median((last - first).total_seconds() for first, last in zip(begin, end, strict=True))
-    print(f"  {dag}: {len(tasks)} tasks in {whole:.1f} s, {60 * len(tasks) / whole:.1f} a minute, median {each:.2f} s")
+    print(f"  {name}: {len(tasks)} tasks in {whole:.1f} s, {60 * len(tasks) / whole:.1f} a minute, median {each:.2f} s")
     show("CPU s a task", before, after, len(tasks))
     return whole
 
