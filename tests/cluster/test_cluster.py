@@ -86,7 +86,7 @@ def test_four_contracts_are_built_by_two_workers_beside_a_night(stack, backfill,
     spans = sorted((task["start_date"], task["end_date"]) for task in tasks if task["start_date"])
     assert any(later < end for (_, end), (later, _) in pairwise(spans))
     last = max(end for _, end in spans)
-    nightly = [task for task in stack.tasks("vpoc_nightly", night) if task["end_date"]]
+    nightly = [task for task in stack.tasks("vpoc_nightly", night) if task["start_date"] and task["end_date"]]
     assert any(task["start_date"] < last and spans[0][0] < task["end_date"] for task in nightly)
     begin, end = datetime.fromisoformat(spans[0][0]), datetime.fromisoformat(last)
     took("backfill of four contracts beside a nightly run", (end - begin).total_seconds())
