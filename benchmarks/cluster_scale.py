@@ -117,16 +117,17 @@ def backfill(stack: Stack, overrides: dict[str, Any]) -> float:
 
 def folds(stack: Stack, overrides: dict[str, Any]) -> float:
     """Train every walk-forward fold of a nightly run, which ends after them; return the seconds."""
-    before = cpu_seconds(stack)
     settings = overrides | {"training.epochs": 2, "evaluation.fold": "contract"}
     run_id = stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": settings})
 
-    def scored() -> bool:
+    def succeeded(task: str) -> bool:
         run_state = stack.run("vpoc_nightly", run_id)["state"]
         assert run_state != "failed", stack.failures("vpoc_nightly", run_id)
-        return stack.task("vpoc_nightly", run_id, "build_track_record")["state"] == "success"
+        return stack.task("vpoc_nightly", run_id, task)["state"] == "success"
 
-    wait_until(scored, 1800, "a track record", 2)
+    wait_until(lambda: succeeded("plan_folds"), 1800, "a plan of the folds", 2)
+    before = cpu_seconds(stack)
+    wait_until(lambda: succeeded("build_track_record"), 1800, "a track record", 2)
     stack.call("PATCH", f"/api/v2/dags/vpoc_nightly/dagRuns/{run_id}", {"state": "failed"}).raise_for_status()
     trained = [task for task in stack.tasks("vpoc_nightly", run_id) if task["task_id"] == "train_fold"]
     return report(stack, "train_fold", trained, before)
