@@ -90,25 +90,35 @@ def run_contract(contracts_dag: Any, run_any: RunDag) -> RunDag:
 @pytest.fixture
 def run_any(fakes: ModuleType, synced_once: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunDag:
     """Run a DAG in this process with the fake pipeline; further arguments are the run's conf."""
+    return partial(run_fake, fakes, monkeypatch, tmp_path)
 
-    def run(
-        dag: Any, fail: str | None = None, contracts: list[str] | None = None, state: str = "refused", **conf: Any
-    ) -> SimpleNamespace:
-        monkeypatch.setenv("VPOC_LAKE", str(tmp_path / "lake"))
-        fake = fakes.install(fakes.FakePipeline(fail, contracts), monkeypatch.setitem)
-        fake.state = state
-        for holder in (dag, *dag.tasks):  # ``dag.test`` leaves a run's conf in the params of the DAG and its tasks
-            for param in map(holder.params.get_param, holder.params):
-                monkeypatch.setattr(param, "value", param.value)
+
+def run_fake(
+    fakes: ModuleType,
+    patch: pytest.MonkeyPatch,
+    place: Path,
+    dag: Any,
+    fail: str | None = None,
+    contracts: list[str] | None = None,
+    state: str = "refused",
+    **conf: Any,
+) -> SimpleNamespace:
+    """Run a DAG on the lake below ``place``; ``patch`` undoes what that changes."""
+    from vpoc_ml.artifacts.layout import dag_run_name
+
+    patch.setenv("VPOC_LAKE", str(place / "lake"))
+    fake = fakes.install(fakes.FakePipeline(fail, contracts), patch.setitem)
+    fake.state = state
+    for holder in (dag, *dag.tasks):  # ``dag.test`` leaves a run's conf in the params of the DAG and its tasks
+        for param in map(holder.params.get_param, holder.params):
+            patch.setattr(param, "value", param.value)
+    with pytest.MonkeyPatch.context() as brief:
+        fakes.wait_briefly(brief.setattr)
         result = dag.test(run_conf=conf)
-        instances = result.get_task_instances()
-        states = {(ti.task_id, ti.rendered_map_index or ""): str(ti.state) for ti in instances}
-        from vpoc_ml.artifacts.layout import dag_run_name
-
-        folder = tmp_path / "lake" / "runs" / dag_run_name(dag.dag_id, result.run_id)
-        returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in instances if ti.map_index < 0}
-        return SimpleNamespace(
-            state=str(result.state.value), states=states, fake=fake, folder=folder, id=result.run_id, returned=returned
-        )
-
-    return run
+    instances = result.get_task_instances()
+    states = {(ti.task_id, ti.rendered_map_index or ""): str(ti.state) for ti in instances}
+    folder = place / "lake" / "runs" / dag_run_name(dag.dag_id, result.run_id)
+    returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in instances if ti.map_index < 0}
+    return SimpleNamespace(
+        state=str(result.state.value), states=states, fake=fake, folder=folder, id=result.run_id, returned=returned
+    )

@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 
+from .conftest import run_fake
+
 pytestmark = pytest.mark.slow
 
 BEFORE_GATE = Counter(
@@ -21,32 +23,48 @@ BEFORE_GATE = Counter(
 )
 
 
-def test_a_run_calls_every_stage_once_and_succeeds(run_dag, fakes):
-    run = run_dag(raw="/vendor", **{"training.epochs": 3, "overrides": {"training.seed": 9}})
-    assert run.state == "success"
-    calls = Counter(run.fake.stages())
+CONF = {"preset": "smoke", "raw": "/vendor", "training.epochs": 3, "model.hidden_dims": [16, 8]}
+
+
+@pytest.fixture(scope="module")
+def night(bag, fakes, synced_once, tmp_path_factory):
+    """A run that nothing disturbed, with fields of the form and overrides in its conf."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("night")
+        overrides = {"training.epochs": 4, "training.learning_rate": 1e-4}
+        return run_fake(fakes, patch, place, bag.dags["vpoc_nightly"], overrides=overrides, **CONF)
+
+
+def test_a_run_calls_every_stage_once_and_succeeds(night, fakes):
+    assert night.state == "success"
+    calls = Counter(night.fake.stages())
     assert calls == Counter({stage: 1 for stage in fakes.STAGES if stage != "summarize"}) + Counter(
         ingest_contract=1, profile_contract=1, features_contract=1, train_fold=1
     )
-    order = run.fake.stages()
+    order = night.fake.stages()
     assert order.index("gate_bars") < order.index("profile_contract") < order.index("gate_features")
     assert order[-1] == "publish_reports"
-    assert not list(run.folder.glob("failures/*"))
+    assert not list(night.folder.glob("failures/*"))
 
 
-def test_the_start_gets_preset_overrides_paths_and_an_aware_clock(run_dag):
-    run = run_dag(preset="smoke", raw="/vendor", **{"training.epochs": 3, "overrides": {"training.epochs": 4}})
-    preset, overrides, raw, vix, now, as_of = run.fake.calls[0][1]
-    assert (preset, overrides, raw, vix) == ("smoke", {"training.epochs": 4}, "/vendor", None)
+def test_the_start_gets_preset_overrides_paths_and_an_aware_clock(night):
+    preset, overrides, raw, vix, now, as_of = night.fake.calls[0][1]
+    assert (preset, raw, vix) == ("smoke", "/vendor", None)
+    assert overrides == {"training.epochs": 4, "training.learning_rate": 1e-4, "model.hidden_dims": [16, 8]}
     assert now.tzinfo is not None
     assert as_of is None
 
 
-def test_mapped_tasks_have_the_name_of_their_contract(run_dag):
-    states = run_dag().states
-    assert states["ingest_contract", "ESH25"] == "success"
-    assert states["contract.features_contract", "ESM25"] == "success"
-    assert states["train_fold", "fold ESH25"] == states["train_fold", "fold ESM25"] == "success"
+def test_numbers_and_lists_of_the_conf_are_used(night):
+    used = night.returned["resolve_config"]["config"]
+    assert (used["training"]["learning_rate"], used["training"]["epochs"]) == (1e-4, 4)
+    assert used["model"]["hidden_dims"] == [16, 8]
+
+
+def test_mapped_tasks_have_the_name_of_their_contract(night):
+    assert night.states["ingest_contract", "ESH25"] == "success"
+    assert night.states["contract.features_contract", "ESM25"] == "success"
+    assert night.states["train_fold", "fold ESH25"] == night.states["train_fold", "fold ESM25"] == "success"
 
 
 def test_a_run_without_folds_trains_on_one_split(run_dag, fakes, monkeypatch):
@@ -101,28 +119,26 @@ def test_plan_without_contracts_fails_instead_of_skipping_everything(run_dag):
     assert "ingest_contract" not in run.fake.stages()
 
 
-def test_training_stores_checkpoint_pointer_with_fingerprint(run_dag):
-    from vpoc_ml.config.overrides import read_config
-    from vpoc_ml.training.launch.run_inputs import run_fingerprint
-
-    run = run_dag()
+def test_training_stores_checkpoint_pointer_with_fingerprint(night):
     from airflow.models.task_state_store import TaskStateStoreModel
     from airflow.utils.session import create_session
+
+    from vpoc_ml.config.overrides import read_config
+    from vpoc_ml.training.launch.run_inputs import run_fingerprint
 
     with create_session() as session:
         rows = session.query(TaskStateStoreModel).filter_by(task_id="train", key="checkpoint").all()
     pointer = json.loads(rows[-1].value)
     assert pointer["epoch"] == 1
     assert pointer["path"].endswith("step-000000000001.ckpt")
-    assert run_fingerprint(run.folder, read_config(run.folder)) in {
+    assert run_fingerprint(night.folder, read_config(night.folder)) in {
         json.loads(row.value)["fingerprint"] for row in rows
     }
 
 
-def test_the_champion_is_scored_also_after_a_rejected_promotion(run_dag):
-    run = run_dag()
-    assert run.states["approve", ""] == "skipped"
-    assert run.states["promote", ""] == run.states["score", ""] == "success"
+def test_the_champion_is_scored_also_after_a_rejected_promotion(night):
+    assert night.states["approve", ""] == "skipped"
+    assert night.states["promote", ""] == night.states["score", ""] == "success"
 
 
 def test_the_log_of_the_start_begins_with_what_differs_from_the_preset(run_dag, caplog):

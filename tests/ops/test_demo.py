@@ -23,6 +23,7 @@ sys.path.insert(0, {folder!r})
 import fake_pipeline
 from vpoc_ops.demo import main
 fake_pipeline.validate_quickly(setattr)
+fake_pipeline.wait_briefly(setattr)
 for fail, *arguments in json.loads(sys.argv[1]):
     fake_pipeline.install(fake_pipeline.FakePipeline(fail))
     code = main(arguments)
