@@ -17,9 +17,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # the cluster is that of the tests
 
-from tests.cluster.stack import SERVICES, Stack, run, wait_until
-
-from vpoc_ml.synthetic.generate import write_market
+from tests.cluster.stack import SERVICES, Stack, market, run, wait_until
 
 CONTRACTS = 12
 IDLE = 30
@@ -44,17 +42,13 @@ def main() -> None:
     """Measure with one worker and one GPU slot, then with two of both, and print the figures."""
     with tempfile.TemporaryDirectory(prefix="vpoc-scale-") as name:
         folder = Path(name)
-        raw = folder / "raw"
-        write_market(raw, contracts=CONTRACTS, seed=7, mode="linear")
-        for path in (folder, raw, *raw.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        stack = Stack(folder, raw)
+        stack = Stack(folder, market(folder, CONTRACTS))
         try:
             stack.change({"WORKERS": "1", "WORKER_SLOTS": "1"})
             idle(stack)
             one = measured(stack, 1)
             stack.change({"WORKERS": "2", "GPU_SLOTS": "2"})
-            stack.call("PATCH", "/api/v2/pools/gpu?update_mask=slots", {"slots": 2}).raise_for_status()
+            stack.inside("scheduler", "airflow pools set gpu 2 'one slot for each training'")
             two = measured(stack, 2)
         finally:
             stack.stop()

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from vpoc_ml.synthetic.generate import write_market
-
-from .stack import CommandLine, Stack, digests_of
+from .stack import CommandLine, Stack, digests_of, market
 
 SETTINGS = {
     "training.epochs": 24,
@@ -24,8 +22,8 @@ SETTINGS = {
 """What preset smoke needs to find the planted signal and to show it."""
 STORED = SETTINGS | {"data.contracts": "ESH23,ESM23"}
 """Settings of the nightly run whose lake is in an object store: two of the four contracts."""
-TRAINING = 220
-"""Seconds of the training in which the faults happen, if nothing disturbed it."""
+FAULTY = SETTINGS | {"training.epochs": 100, "training.patience": 1000, "training.seed": 11}
+"""Settings of the nightly run in which the faults happen."""
 KEEP = os.environ.get("CLUSTER_KEEP")
 TIMES: list[tuple[str, float]] = []
 """What happened, and how many seconds it took; printed at the end."""
@@ -42,11 +40,7 @@ def folder() -> Iterator[Path]:
     """Folder of the cluster's ``.env`` and of its market of four contracts, readable to every user of a container."""
     with tempfile.TemporaryDirectory(prefix="vpoc-cluster-") as name:
         folder = Path(KEEP or name)
-        raw = folder / "raw"
-        if not raw.is_dir():
-            write_market(raw, contracts=4, seed=7, mode="linear")
-        for path in (folder, raw, *raw.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        market(folder, contracts=4)
         yield folder
 
 
@@ -88,18 +82,9 @@ def stack(folder: Path, stored_running: subprocess.Popen[str], took: Any) -> Ite
 
 
 @pytest.fixture(scope="session")
-def faulty(command_line: CommandLine, stored: dict[str, str]) -> dict[str, Any]:
-    """Settings of the nightly run in which the faults happen: its training takes ``TRAINING`` seconds."""
-    # the fastest epoch: it shared the machine with the start of the cluster, and has half as many contracts
-    epochs = round(TRAINING / (2 * min(command_line.epoch_seconds("stored"))))
-    lasting = {"training.epochs": min(1000, max(100, epochs)), "training.patience": 1000, "training.seed": 11}
-    return SETTINGS | lasting
-
-
-@pytest.fixture(scope="session")
-def undisturbed(command_line: CommandLine, faulty: dict[str, Any]) -> subprocess.Popen[str]:
-    """The command line's run with the settings ``faulty``."""
-    return command_line.start("undisturbed", faulty)
+def undisturbed(command_line: CommandLine, stored: dict[str, str]) -> subprocess.Popen[str]:
+    """The command line's run with the settings ``FAULTY``, after its first one."""
+    return command_line.start("undisturbed", FAULTY)
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +105,10 @@ def backfill(stack: Stack) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def night(stack: Stack, backfill: list[str], faulty: dict[str, Any], undisturbed: subprocess.Popen[str]) -> str:
+def night(stack: Stack, backfill: list[str], undisturbed: subprocess.Popen[str]) -> str:
     """The id of a nightly run that has begun beside the backfill; no worker of queue rocm is there."""
     stack.compose("stop", "--timeout", "20", "worker-rocm")
-    return stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": faulty})
+    return stack.trigger("vpoc_nightly", {"preset": "smoke", "overrides": FAULTY})
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

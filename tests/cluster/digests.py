@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-KINDS = ("bars", "sessions", "developing", "features", "roll", "vix")
+KINDS = ("bars", "quarantine", "sessions", "developing", "features", "roll", "vix")
 FILES = ("training_set.parquet", "best_model.safetensors", "final_model.safetensors")
 PREDICTIONS = "predictions.parquet"
 

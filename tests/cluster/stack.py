@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
+from vpoc_ml.synthetic.generate import write_market
 from vpoc_ops import cluster_env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,19 @@ SERVICES = {
 }
 """Services that run, and how many containers each has."""
 DIGESTS = (ROOT / "tests/cluster/digests.py").read_text()
+SLOW_DOWN = """
+import signal, time
+from contextlib import suppress
+import psutil
+
+while True:
+    for action, seconds in ((signal.SIGSTOP, 0.9), (signal.SIGCONT, 0.1)):
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if "vpoc_ml.training" in process.cmdline():
+                    process.send_signal(action)
+        time.sleep(seconds)
+"""
 ENDED = ("success", "failed")
 
 
@@ -107,6 +121,10 @@ class Stack:
         done = subprocess.run(killing, check=False, capture_output=True, text=True)
         what = f"{service} started again after {before}; the kill ended with {done.returncode} {done.stderr}"
         wait_until(lambda: started(container) != before, 60, what, 0.2)
+
+    def slow_down(self, service: str) -> None:
+        """Let trainings in the first container of a service run a tenth of the time, until its processes are killed."""
+        run(["docker", "exec", "--detach", self.containers(service)[0], "python", "-c", SLOW_DOWN], 60)
 
     @contextmanager
     def partition(self, service: str) -> Iterator[None]:
@@ -249,12 +267,6 @@ class CommandLine:
         words = ["docker", "exec", self.container, "sh", "-c", command]
         return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def epoch_seconds(self, name: str) -> list[float]:
-        """Return how long each epoch of a run took."""
-        file = f"/tmp/cli/runs/{name}/progress.jsonl"
-        lines = run(["docker", "exec", self.container, "grep", "validation_loss", file], 60).splitlines()
-        return [float(json.loads(line)["seconds"]) for line in lines]
-
     def stop(self) -> None:
         """Remove the container, with a run that still goes on."""
         run(["docker", "rm", "--force", self.container], 60)
@@ -274,6 +286,16 @@ def run(command: Sequence[str], timeout: float) -> str:
             f"{shlex.join(command)}: exit code {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-8000:]}"
         )
     return done.stdout
+
+
+def market(folder: Path, contracts: int) -> Path:
+    """Write a synthetic market into ``raw`` of a folder, if it is absent, readable to every user of a container."""
+    raw = folder / "raw"
+    if not raw.is_dir():
+        write_market(raw, contracts=contracts, seed=7, mode="linear")
+    for path in (folder, raw, *raw.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return raw
 
 
 def digests_of(command_line: subprocess.Popen[str]) -> dict[str, str]:

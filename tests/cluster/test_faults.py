@@ -8,6 +8,7 @@ import time
 
 import httpx
 
+from .conftest import FAULTY
 from .stack import SERVICES, digests_of, wait_until
 
 HEARTBEAT = 90
@@ -30,10 +31,11 @@ def test_a_night_survives_every_fault_with_the_bits_of_the_command_line(stack, n
         return int(stack.inside("worker", f"grep -c validation_loss {log} || true") or 0)
 
     def goes_on(fault: str, before: int) -> None:
-        wait_until(lambda: epochs() > before, 30, f"epochs after {fault}", found=lambda: account(stack, night))
+        wait_until(lambda: epochs() > before, 60, f"epochs after {fault}", found=lambda: account(stack, night))
         assert state(stack, night) == "running", fault
 
     wait_until(lambda: epochs() >= 2, 120, "two epochs")
+    stack.slow_down("worker-rocm")  # the training must outlast the faults on a fast machine too
     for service in ("api-server", "scheduler", "dag-processor", "redis", "postgres"):
         before, action = epochs(), "restart" if service in ("redis", "postgres") else "kill"
         if action == "kill":
@@ -75,20 +77,20 @@ def test_a_night_survives_every_fault_with_the_bits_of_the_command_line(stack, n
     assert stack.wait("vpoc_nightly", [night], 1800) == ["success"], stack.failures("vpoc_nightly", night)
     took("    run ended after its start", stack.run("vpoc_nightly", night)["duration"])
     tries = stack.task("vpoc_nightly", night, "train")["try_number"]
-    assert tries >= 3, "the training ended before its container was replaced: TRAINING is too short"
+    assert tries >= 3, "the training ended before its container was replaced"
     log = stack.log("vpoc_nightly", night, "train", tries)
     assert "Checkpoint after epoch" in log
     assert "epoch 1 of" not in log
     assert stack.digests(name) == digests_of(undisturbed)
 
 
-def test_its_training_ran_on_the_gpu_worker_and_its_model_is_promoted(stack, night, faulty):
+def test_its_training_ran_on_the_gpu_worker_and_its_model_is_promoted(stack, night):
     train = stack.task("vpoc_nightly", night, "train")
     assert (train["queue"], train["pool"]) == ("rocm", "gpu")
     assert train["hostname"] == stack.inside("worker-rocm", "hostname").strip()
     assert stack.task("vpoc_nightly", night, "evaluate")["hostname"] != train["hostname"]
     log = stack.log("vpoc_nightly", night, "train", 1)
-    assert f"epoch 1 of {faulty['training.epochs']}" in log, log[-3000:]
+    assert f"epoch 1 of {FAULTY['training.epochs']}" in log, log[-3000:]
     path = f"/api/v2/dags/vpoc_nightly/dagRuns/{night}/taskInstances/promote/xcomEntries/return_value"
     promoted = stack.get(path)["value"]
     promoted = json.loads(promoted) if isinstance(promoted, str) else promoted
