@@ -46,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     apply(airflow_env(home, home / "lake"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that start a whole Airflow: the others would wait for them at the end."""
+    items.sort(key=lambda item: not item.path.name.endswith("_e2e.py"))
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """Home of the tests' own Airflow, with its database."""
