@@ -19,7 +19,7 @@ COMPOSE ?= docker compose
 # settings with which preset smoke shows the planted signal
 DEMO_CONF := {"preset": "smoke", "overrides": {"training.epochs": 24, "model.hidden_dims": "32,32", "dataset.train_share": 0.5, "dataset.validation_share": 0.1}}
 # Processes of tests, each with whole files: one more than cores, because some tests wait for what they start.
-# Files in their order: the long ones with few tests would come last otherwise, one process waiting for the other.
+# Files in their order, those that start a whole Airflow first (tests/conftest.py): long files must not come last.
 CORES := $(shell nproc 2>/dev/null || echo 2)
 WORKERS ?= $(shell echo $$(($(CORES) > 5 ? 6 : $(CORES) + 1)))
 # COVERAGE=1 measures coverage and checks its floor. It makes the tests slower.

@@ -162,10 +162,16 @@ def test_up_serves_on_the_loopback_with_secrets_of_its_own(airflow):
     assert {found.laddr.ip for found in connections if found.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
-def test_a_number_beyond_its_limits_is_rejected_over_rest(airflow):
+def test_json_numbers_over_rest_are_used_and_those_beyond_the_limits_rejected(airflow):
     with pytest.raises(RefusedError, match=r"training\.epochs") as caught:
         airflow.client.trigger("vpoc_nightly", "beyond", {"training.epochs": 0})
     assert caught.value.status == 400
+    conf = {"training.learning_rate": 1e-4, "training.epochs": 3, "model.hidden_dims": [16, 8]}
+    run_id = airflow.client.trigger("vpoc_nightly", "numbers", conf).dag_run_id
+    airflow.client.wait_for("vpoc_nightly", [run_id], PATIENCE)
+    used = airflow.client.result("vpoc_nightly", run_id, "resolve_config")["config"]
+    assert (used["training"]["learning_rate"], used["training"]["epochs"]) == (1e-4, 3)
+    assert used["model"]["hidden_dims"] == [16, 8]
 
 
 def test_a_second_up_starts_nothing_and_another_lake_is_rejected(airflow, capsys):
