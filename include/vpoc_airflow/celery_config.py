@@ -6,13 +6,11 @@ A worker that gets SIGTERM, as in a rolling restart, takes no further task and w
 nothing: it would wait for the end of a training of hours. With this module it sends SIGTERM to its training processes.
 Each writes a checkpoint and ends, its task asks for a retry, and the worker is free to end after seconds.
 
-A worker runs each task in a process that it forks. It loads ``PRELOADED`` before the first one, which saves every task
-their import.
+A worker runs each task in a process that it forks. Before the first one it loads the libraries of ``preload``.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 import time
@@ -23,28 +21,17 @@ import psutil
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
 from celery.signals import import_modules, worker_shutting_down
 
+from vpoc_airflow.preload import preload
+
 log = logging.getLogger(__name__)
 
 CELERY_CONFIG = DEFAULT_CELERY_CONFIG
 POLL_SECONDS = 0.5
-PRELOADED = (
-    "vpoc_ml.quality",  # first: it switches off the analytics of the next one
-    "great_expectations",
-    "numba",
-    "pandas",
-    "pandas_market_calendars",
-    "scipy.special",
-)
-"""Modules that a worker loads when it starts. Every gate saves 3 CPU seconds, every other task 0.7.
-
-Polars and torch must not be among them: they start threads when they are loaded, which a forked process does not have.
-"""
 
 
-def preload(**_signal: Any) -> None:
-    """Load ``PRELOADED``."""
-    for name in PRELOADED:
-        importlib.import_module(name)
+def load_libraries(**_signal: Any) -> None:
+    """Load the libraries of the tasks."""
+    preload()
 
 
 def trainings() -> list[psutil.Process]:
@@ -73,5 +60,5 @@ def stop_trainings(**_signal: Any) -> None:
     threading.Thread(target=stop, name="stop trainings", daemon=True).start()
 
 
-import_modules.connect(preload)
+import_modules.connect(load_libraries)
 worker_shutting_down.connect(stop_trainings)

@@ -22,7 +22,7 @@ def test_airflow_settings_of_the_caller_are_replaced(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW__DEBUG__X", "1")
     monkeypatch.setenv("UNRELATED", "kept")
     merged = home.merged(home.airflow_env(tmp_path, tmp_path))
-    assert merged["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert merged["AIRFLOW__CORE__EXECUTOR"] == "vpoc_airflow.local_executor.LocalExecutor"
     assert "AIRFLOW__DEBUG__X" not in merged
     assert merged["UNRELATED"] == "kept"
 

@@ -1,7 +1,4 @@
-"""A real Celery worker whose task trains: SIGTERM costs seconds, and the retry gives the same bytes.
-
-What the worker loads before it starts its processes, and that a forked process computes with it.
-"""
+"""A real Celery worker whose task trains: SIGTERM costs seconds, and the retry gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vpoc_airflow.celery_config import PRELOADED
+from vpoc_airflow.preload import PRELOADED
 from vpoc_ml.training.launch.job import train_run
 
 pytestmark = pytest.mark.slow
@@ -48,33 +45,6 @@ def train(folder):
     launch(Path(folder))
 """
 
-FORKED = """
-import multiprocessing, sys
-from vpoc_airflow.celery_config import preload
-
-def compute(answer):
-    import numba, pandas, polars, torch
-    from great_expectations import expectations, get_context
-    double = numba.njit(lambda value: 2 * value)
-    source = get_context(mode="ephemeral").data_sources.add_pandas("source")
-    batch = source.add_dataframe_asset("asset").add_batch_definition_whole_dataframe("batch")
-    rows = pandas.DataFrame({"a": [1, 2, 3]})
-    at_most = expectations.ExpectColumnMaxToBeBetween(column="a", max_value=3)
-    found = batch.get_batch({"dataframe": rows}).validate(at_most)
-    groups = polars.from_pandas(rows).lazy().group_by("a").agg(polars.len()).collect().height
-    product = torch.ones(300, 300).mm(torch.ones(300, 300))
-    answer.put((found.success, double(3), groups, float(product[0, 0])))
-
-preload()
-print("threads of", sorted({"polars", "torch"} & set(sys.modules)))
-fork = multiprocessing.get_context("fork")
-answer = fork.SimpleQueue()
-process = fork.Process(target=compute, args=(answer,))
-process.start()
-process.join(60)
-print("exit code", process.exitcode, answer.get() if process.exitcode == 0 else "")
-"""
-
 
 def test_a_worker_that_receives_sigterm_stops_its_training_after_a_checkpoint(tmp_path):
     settings = {"training.epochs": 40, "training.batch_size": 64, "training.monitor_steps": 10}
@@ -104,9 +74,3 @@ def test_a_worker_that_receives_sigterm_stops_its_training_after_a_checkpoint(tm
     for name in ("best_model", "final_model"):
         assert (stopped / f"{name}.safetensors").read_bytes() == (whole / f"{name}.safetensors").read_bytes()
     assert set(PRELOADED) <= set((tmp_path / "loaded").read_text().split())
-
-
-def test_a_process_forked_after_the_libraries_are_loaded_computes():
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=180, check=False)
-    found = [line for line in done.stdout.splitlines() if line.startswith(("threads", "exit"))]
-    assert found == ["threads of []", "exit code 0 (True, 6, 3, 300.0)"], done.stdout + done.stderr
