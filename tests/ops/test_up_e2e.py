@@ -1,7 +1,9 @@
-"""The four real parts of Airflow: what up and down do, and the trigger form and the reports in a real browser.
+"""The four real parts of Airflow: what up and down do; the trigger form and the reports in a real browser; backfills.
 
-One start serves all tests, so the story of the morning after is one of them, the last that needs DAGs. Its pictures lie
-in the folder that ``VPOC_SCREENSHOTS`` names, else in pytest's temporary folder.
+One start serves all tests, in their order: the lake is empty until the story of the morning after, has four contracts
+for the backfills, and at the end the parts are killed. The story's pictures lie in the folder that ``VPOC_SCREENSHOTS``
+names, else in pytest's temporary folder. `make cluster-test` has a backfill beside a nightly run, and compares the
+artifacts with those of the command line.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from airflow_client.client import ImportErrorApi
+from airflow_client.client import AssetApi, DAGRunResponse, ImportErrorApi
 
-from vpoc_ops import parts, supervisor
-from vpoc_ops.client import Airflow, RefusedError
+from vpoc_ml import config
+from vpoc_ml.lake.store import Lake
+from vpoc_ml.synthetic.generate import write_market
+from vpoc_ops import backfill, parts, supervisor
+from vpoc_ops.client import Airflow, RefusedError, connect
 
-from .browser_story import LEARNS, Story, open_form, submit, type_into
+from .browser_story import LEARNS, LONGEST_RUN, Story, open_form, submit, type_into
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -34,6 +39,10 @@ ARGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 PATIENCE = 300.0  # seconds; a busy machine is no failure
+CHAIN = ["ESH23", "ESM23"]
+LATER = "ESZ23"
+ROLLS = ["2023-03-13T22:30", "2023-06-12T22:30"]
+OVERRIDE = {"quality.overrides": "outlier_warn=0.5"}
 STOLEN = ("parent.fetch", "fetch", "cookie", "top", "storage")
 PLANTED = """<!doctype html><title>planted</title><h1 id="found">scripts do not run</h1><img id="probe"><script>
 const tries = {
@@ -257,6 +266,123 @@ def test_the_morning_after(airflow, logged_in, tmp_path):
     story.tonight_on_a_phone()
     story.mlflow_shows_the_versions()
     story.page.close()
+
+
+# ---------------------------------------------------------------- contracts
+
+
+def test_the_environment_drives_this_airflow_as_one_elsewhere(airflow, monkeypatch, capfd, tmp_path):
+    monkeypatch.setenv("VPOC_AIRFLOW_URL", airflow.url)
+    monkeypatch.setenv("VPOC_AIRFLOW_PASSWORD", airflow.password)
+    assert not connect(tmp_path).is_paused(backfill.DAG)
+    assert backfill.main(["one", "NQX24", "--home", str(tmp_path)]) == 2
+    assert "NQX24" in capfd.readouterr().out, "the reason of that Airflow's timetable"
+    assert supervisor.main(["airflow", "--home", str(tmp_path), "dags", "list", "--output", "json"]) == 0
+    assert '"vpoc_contracts"' in capfd.readouterr().out
+    monkeypatch.setenv("VPOC_AIRFLOW_TOKEN", "no token")
+    with pytest.raises(RefusedError):
+        connect(tmp_path).is_paused(backfill.DAG)
+
+
+def cli(airflow, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vpoc_ops.supervisor", "airflow", "--home", str(airflow.home), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def runs(airflow, key: str | None = None) -> list[DAGRunResponse]:
+    found = list(airflow.client.runs(backfill.DAG))
+    return [run for run in found if key in (None, run.partition_key) and run.run_type.value != "scheduled"]
+
+
+@pytest.fixture(scope="module")
+def backfilled(airflow):
+    """The runs of a backfill of two of four contracts by Airflow's own command, ended."""
+    write_market(airflow.lake / "raw", contracts=4, seed=7)
+    dates = ["--from-date", "2023-01-01", "--to-date", "2023-06-12"]
+    command = ["backfill", "create", "--dag-id", backfill.DAG, *dates, "--dag-run-conf", json.dumps(OVERRIDE)]
+    done = cli(airflow, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ids = [run.dag_run_id for run in runs(airflow)]
+    return list(airflow.client.wait_for(backfill.DAG, ids, LONGEST_RUN).values())
+
+
+def test_backfill_makes_exactly_one_run_per_contract_and_all_succeed(backfilled):
+    made = sorted(backfilled, key=lambda run: run.partition_date)
+    assert [run.partition_key for run in made] == CHAIN
+    assert [f"{run.partition_date:%Y-%m-%dT%H:%M}" for run in made] == ROLLS
+    assert {run.run_type.value for run in made} == {"backfill"}
+    assert [run.state.value for run in made] == ["success"] * len(CHAIN)
+    assert all(f"backfill__{run.partition_key}__" in run.dag_run_id for run in made)
+
+
+def test_the_config_hash_of_every_run_includes_the_override(backfilled, airflow):
+    hashes = set()
+    for run in backfilled:
+        key = run.partition_key
+        result = airflow.client.result(backfill.DAG, run.dag_run_id, "contract_result")
+        assert result["contract"] == key
+        assert result["config_hash"] == config.resolve("nightly", OVERRIDE | {"data.contracts": [key]}).digest()
+        assert result["config_hash"] != config.resolve("nightly", {"data.contracts": [key]}).digest()
+        assert result["rows"] == Lake(airflow.lake).manifest(f"features/ES/{key}.parquet").rows > 50_000
+        hashes.add(result["config_hash"])
+    assert len(hashes) == len(CHAIN)
+
+
+def test_asset_events_carry_the_contract(backfilled, airflow):
+    events = AssetApi(airflow.client.api).get_asset_events(source_dag_id="vpoc_contracts", limit=100).asset_events
+    assert {event.partition_key for event in events} >= set(CHAIN)
+    assert all(event.extra["contract"] == event.partition_key for event in events)
+
+
+def test_one_contract_by_its_partition_key(backfilled, airflow, capsys):
+    assert backfill.main(["one", LATER, "--home", str(airflow.home), "--timeout", str(LONGEST_RUN)]) == 0
+    (run,) = runs(airflow, LATER)
+    assert (run.run_type.value, run.state.value) == ("manual", "success")
+    assert f"{run.partition_date:%Y-%m-%dT%H:%M}" == "2023-12-11T23:30"
+    assert Lake(airflow.lake).manifest(f"features/ES/{LATER}.parquet").rows > 50_000
+    assert LATER in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("NQH23", "of ES"), ("esh23", "write it ESH23"), ("ESG23", "H, M, U, Z"), ("tomorrow", "no contract code")],
+)
+def test_a_wrong_key_is_rejected_with_the_reason_and_starts_nothing(airflow, key, reason, capsys):
+    before = len(runs(airflow))
+    with pytest.raises(RefusedError) as caught:
+        airflow.client.trigger(backfill.DAG, f"wrong-{key}", {}, key)
+    assert caught.value.status == 400
+    assert reason in str(caught.value)
+    assert backfill.main(["one", key, "--home", str(airflow.home)]) == 2
+    assert reason in capsys.readouterr().out
+    assert len(runs(airflow)) == before
+
+
+def test_a_contract_that_was_not_delivered_fails(airflow, capsys):
+    assert backfill.main(["one", "ESH30", "--home", str(airflow.home), "--timeout", str(LONGEST_RUN)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ESH30" in printed
+    assert "failed" in printed
+
+
+@pytest.mark.parametrize(("behaviour", "more"), [("none", 0), ("failed", 0), ("completed", 1)])
+def test_reprocessing_completed_starts_a_second_run_beside_the_first(backfilled, airflow, capsys, behaviour, more):
+    before = runs(airflow, "ESH23")
+    span = ["--from", "2023-03-13", "--to", "2023-03-13", "--reprocess", behaviour, "--timeout", str(LONGEST_RUN)]
+    assert backfill.main(["range", "--home", str(airflow.home), *span, "-o", "quality.overrides=outlier_warn=0.5"]) == 0
+    printed = capsys.readouterr().out
+    after = runs(airflow, "ESH23")
+    assert len(after) == len(before) + more
+    assert {run.dag_run_id for run in before} < {run.dag_run_id for run in after} or not more
+    assert ("unchanged" if more else backfill.ALREADY_RUN) in printed
+
+
+def test_a_range_without_contracts_is_rejected(airflow, capsys):
+    assert backfill.main(["range", "--home", str(airflow.home), "--from", "2023-04-01", "--to", "2023-05-01"]) == 2
+    assert "No contract has its roll day in 2023-04-01..2023-05-01" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- parts that end
 
 
 @pytest.mark.parametrize("part", parts.PARTS)
