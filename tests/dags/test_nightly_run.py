@@ -137,7 +137,7 @@ def test_the_champion_is_scored_also_after_a_rejected_promotion(night):
 
 def test_the_log_of_the_start_begins_with_what_differs_from_the_preset(run_dag, caplog):
     caplog.set_level("INFO")
-    run_dag(raw="/vendor", overrides={"training.seed": 9})
+    run_dag(fail="input", raw="/vendor", overrides={"training.seed": 9})
     lines = [record.getMessage() for record in caplog.records if record.name == "vpoc_airflow.start"]
     assert lines[:3] == [
         "Changed against preset nightly: 2 value(s)",

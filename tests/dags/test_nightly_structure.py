@@ -150,8 +150,8 @@ def test_instrument_of_the_environment_gives_schedule_names_and_tags(bag, monkey
 @pytest.mark.slow
 def test_instrument_of_the_environment_is_the_runs_unless_the_form_names_one(run_dag, monkeypatch):
     monkeypatch.setenv("VPOC_INSTRUMENT", "NQ")
-    assert run_dag().fake.calls[0][1][1] == {"data.instrument": "NQ"}
-    assert run_dag(**{"data.instrument": "YM"}).fake.calls[0][1][1] == {"data.instrument": "YM"}
+    assert run_dag(fail="input").fake.calls[0][1][1] == {"data.instrument": "NQ"}
+    assert run_dag(fail="input", **{"data.instrument": "YM"}).fake.calls[0][1][1] == {"data.instrument": "YM"}
 
 
 def test_unknown_instrument_is_rejected_with_the_known_ones(monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,20 @@ LEARNS = {
     "dataset.validation_share": 0.1,
 }
 """What the smoke preset needs to find the planted signal of one contract among all features, and to show it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def training_in_this_process() -> Iterator[None]:
+    """Train without a process of its own, which takes longer to start than to train.
+
+    ``killed_run``, and the tests of the command line and of training, have real ones.
+    """
+    from vpoc_ml.training.launch import subprocess
+    from vpoc_ml.training.launch.job import train_run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "launch", train_run)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,6 @@ from vpoc_ml.lake.atomic import write_json
 from vpoc_ml.lake.store import Lake
 from vpoc_ml.models.bundle import load_model
 from vpoc_ml.registry import mlflow_copies
-from vpoc_ml.training.launch import subprocess
-from vpoc_ml.training.launch.job import train_run
 
 pytestmark = pytest.mark.slow
 
@@ -75,10 +73,9 @@ def write_training_set(folder: Path) -> None:
 
 @pytest.fixture
 def run(start, lake, monkeypatch):
-    """Name of a run with a training set; trials train in this process and stay out of MLflow."""
+    """Name of a run with a training set; trials stay out of MLflow."""
     name = start(overrides=QUICK)
     write_training_set(Path(lake) / "runs" / name)
-    monkeypatch.setattr(subprocess, "launch", train_run)
     monkeypatch.setattr(mlflow_copies, "log_trial", lambda *_: None)
     return name
 
