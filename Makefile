@@ -57,6 +57,8 @@ demo: $(INSTALLED) ## One complete run in this process [DATA= VIX= MODE=signal|l
 		--preset $(PRESET) $(if $(LAKE),--lake "$(LAKE)") $(SETTINGS)
 
 test: $(INSTALLED) ## All tests [T="tests/dags -k form" WORKERS=2 or more by cores COVERAGE=1]
+	@# Tests start hundreds of processes, and not every environment lets them write bytecode.
+	@$(BIN)/python -m compileall -q include dags plugins
 	$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) \
 		$(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(T)
 
