@@ -59,7 +59,8 @@ def main() -> None:
 def measured(stack: Stack, workers: int) -> dict[str, float]:
     """Return the seconds of each kind of work."""
     print(f"{workers} default workers, one slot each; {workers} slots of the GPU worker")
-    stack.inside("worker", "find /lake -mindepth 1 -maxdepth 1 ! -name raw -exec rm -rf {} +")  # built before: reused
+    # empty the lake: a run reuses what an earlier one has built
+    stack.inside("worker", "find /lake -mindepth 1 -maxdepth 1 ! -name raw -exec rm -rf {} +")
     return {"backfill": backfill(stack), "folds": folds(stack), "tasks that do nothing": empty_tasks(stack)}
 
 

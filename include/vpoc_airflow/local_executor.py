@@ -1,7 +1,7 @@
 """Airflow's LocalExecutor, with libraries loaded once.
 
-``AIRFLOW__CORE__EXECUTOR=vpoc_airflow.local_executor.LocalExecutor`` puts it to use. Its last name is that of Airflow's
-own: Airflow recognises a local executor by it.
+``AIRFLOW__CORE__EXECUTOR=vpoc_airflow.local_executor.LocalExecutor`` selects it. Airflow recognises a local executor
+by the name of its class, so this one has the name of Airflow's own.
 """
 
 from __future__ import annotations

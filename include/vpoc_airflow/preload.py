@@ -1,4 +1,4 @@
-"""Libraries that a process loads before it forks the processes of its tasks: every task saves their import.
+"""Libraries that are loaded once, before the processes of tasks are forked, so that no task imports them.
 
 The executor of `make up` (``local_executor``) and the workers of a cluster (``celery_config``) call ``preload``.
 """

@@ -214,7 +214,7 @@ class Story:
             if found.count():
                 return found
             assert time.monotonic() - begin < LONGEST_RUN, self.page.inner_text("main")
-            time.sleep(5)  # each look at a page costs a second of what the night needs
+            time.sleep(5)  # loading a page takes CPU time from the run
 
     def promotion_is_approved(self, settings: dict[str, str]) -> None:
         """The file as it was: a candidate waits; evidence first, then the answer in Airflow."""
