@@ -8,6 +8,8 @@ Started manually; it has no schedule. The form takes an action, a reason and you
 * **rollback:** restores the previous champion of `key`. Give the current champion as `version`: if the request is
   repeated by mistake, it then fails instead of removing another champion.
 * **Name:** an empty field means the user of Airflow who triggered the run. The ledger records that user in any case.
+* **Where it runs:** a promotion may train the candidate a second time, so it waits for a GPU. A rollback does not: it
+  runs on any worker, also while a training or another promotion goes on.
 * **Who may do this:** whoever may trigger this DAG (see *Promotion*, *By hand*, in the documentation).
 * **No retries:** a request that failed is repeated by a person.
 """
@@ -22,16 +24,26 @@ from vpoc_airflow import alerts, champion, stage_tasks, time_limits
 from vpoc_airflow.schedule import dag_instrument
 
 
+@task.branch
+def read_request(params: Any = None, dag_run: Any = None) -> str:
+    return champion.action(params, dag_run)
+
+
 @result
-@task(**(stage_tasks.TRAINING | {"retries": 0}))
-def change_champion(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
-    return champion.change(params, dag_run)
+@task(**(stage_tasks.TRAINING | {"retries": 0, "max_active_tis_per_dag": 1}))
+def promote(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
+    return champion.promote(params, dag_run)
+
+
+@result
+@task
+def rollback(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
+    return champion.rollback(params, dag_run)
 
 
 @dag(
     schedule=None,
     catchup=False,
-    max_active_runs=1,
     is_paused_upon_creation=False,
     params=champion.form_params(),
     default_args={
@@ -44,7 +56,7 @@ def change_champion(params: Any = None, dag_run: Any = None) -> dict[str, Any]:
     tags=[dag_instrument().symbol, "champion"],
 )
 def vpoc_champion() -> None:
-    change_champion()
+    read_request() >> [promote(), rollback()]
 
 
 vpoc_champion()

@@ -61,28 +61,49 @@ def form_params() -> dict[str, Param]:
     return {name: Param(section="Champion", title=name, **schema) for name, schema in fields.items()}
 
 
-def change(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
-    """Carry out the request of the form and return the decision, or the rollback.
+def action(params: Mapping[str, Any], dag_run: Any) -> str:
+    """Return the action of the form, ``PROMOTE`` or ``ROLLBACK``, which is the name of its task.
 
     Raises:
-        AirflowFailException: the request is incomplete, the candidate is refused, or there is no champion to restore.
+        AirflowFailException: the conf has an unknown key.
     """
-    with stage_tasks.recorded(stage_tasks.current_run(), "change_champion"):
+    with stage_tasks.recorded(stage_tasks.current_run(), "read_request"):
+        return str(start.with_conf(params, dag_run.conf, FIELDS)["action"])
+
+
+def promote(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Decide anew about the candidate of the form and return the decision.
+
+    Raises:
+        AirflowFailException: the request is incomplete, or the candidate is refused.
+    """
+    with stage_tasks.recorded(stage_tasks.current_run(), "promote"):
         request = start.with_conf(params, dag_run.conf, FIELDS)
         actor, now = actor_of(request["name"], dag_run.triggering_user_name), datetime.now(UTC)
-        reason, key, version = request["reason"] or "", request["key"] or None, request["version"]
-        if request["action"] == ROLLBACK:
-            restored = pipeline.rollback(lake_uri(), reason, now, key, name=actor, expected=version)
-            return restored.to_json()
-        run = request["run"] or None
+        run, version = request["run"] or None, request["version"]
         if (run is None) == (version is None):
             raise InputError("Expected a candidate in one of the fields run and version; fill in exactly one of them.")
-        run = run or pipeline.run_of_version(lake_uri(), version, key)
-        decision = pipeline.promote_by_hand(lake_uri(), run, now, reason, name=actor, override=request["override"])
+        run = run or pipeline.run_of_version(lake_uri(), version, request["key"] or None)
+        reason, override = request["reason"] or "", request["override"]
+        decision = pipeline.promote_by_hand(lake_uri(), run, now, reason, name=actor, override=override)
         if decision.state not in ("promoted", "waiting"):
             found = " ".join([*decision.remarks, *decision.reasons])
             raise RegistryError(f"Expected run {run} to be accepted; it is {decision.state}. {found}")
         return decision.to_json()
+
+
+def rollback(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
+    """Restore the previous champion and return which one that is.
+
+    Raises:
+        AirflowFailException: the request is incomplete, or there is no champion to restore.
+    """
+    with stage_tasks.recorded(stage_tasks.current_run(), "rollback"):
+        request = start.with_conf(params, dag_run.conf, FIELDS)
+        actor, now = actor_of(request["name"], dag_run.triggering_user_name), datetime.now(UTC)
+        reason, key = request["reason"] or "", request["key"] or None
+        restored = pipeline.rollback(lake_uri(), reason, now, key, name=actor, expected=request["version"])
+        return restored.to_json()
 
 
 def actor_of(name: str | None, user: str | None) -> str:

@@ -232,6 +232,13 @@ class Stack:
             ]
         )
 
+    def unfinished(self, dag: str, run_id: str) -> str:
+        """Return the tasks of a run that have not succeeded, one line each, and what uses its pools."""
+        tasks = [each for each in self.tasks(dag, run_id) if each["state"] != "success"]
+        lines = [f"{each['task_id']}: {each['state']}, queue {each['queue']}, pool {each['pool']}" for each in tasks]
+        pools = {each["name"]: each for each in self.get("/api/v2/pools")["pools"]}
+        return "\n".join([*lines, *(json.dumps(pools[name]) for name in sorted({each["pool"] for each in tasks}))])
+
     def failures(self, dag: str, run_id: str) -> str:
         """Return the end of the log of each failed task of a run."""
         failed = [each for each in self.tasks(dag, run_id) if each["state"] == "failed"]

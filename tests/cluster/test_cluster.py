@@ -72,10 +72,20 @@ def test_pages_need_a_login(stack):
     ("user", "trigger", "approve"), [("viewer", 403, 403), ("reviewer", 403, 404), ("operator", 200, 404)]
 )
 def test_each_role_may_do_its_part_only(stack, user, trigger, approve):
-    body = {"logical_date": None, "conf": {"reason": "role test", "version": 99}}
+    # a promotion would wait in the pool of the GPU, before the training of a later test
+    body = {"logical_date": None, "conf": {"action": "rollback", "reason": "role test", "version": 99}}
     assert stack.call("POST", "/api/v2/dags/vpoc_champion/dagRuns", body, user).status_code == trigger
     answer = stack.call("PATCH", APPROVAL, {"chosen_options": ["Approve"], "params_input": {}}, user)
     assert answer.status_code == approve, answer.text
+
+
+def test_a_rollback_waits_for_no_gpu(stack, night):
+    assert stack.compose("ps", "--quiet", "worker-rocm") == ""
+    run_id = stack.trigger("vpoc_champion", {"action": "rollback", "reason": "loses money", "version": 99})
+    assert stack.wait("vpoc_champion", [run_id], 300) == ["failed"]
+    states = {each["task_id"]: each["state"] for each in stack.tasks("vpoc_champion", run_id)}
+    assert states == {"read_request": "success", "promote": "skipped", "rollback": "failed"}
+    assert "RegistryError" in stack.log("vpoc_champion", run_id, "rollback", 1)
 
 
 def test_four_contracts_are_built_by_two_workers_beside_a_night(stack, backfill, night, took):

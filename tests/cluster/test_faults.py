@@ -20,7 +20,9 @@ PARTITION = 30
 def test_a_night_survives_every_fault_with_the_bits_of_the_command_line(stack, night, undisturbed, took):
     limit = stack.inside("scheduler", "airflow config get-value scheduler task_queued_timeout")
     assert float(limit.split()[-1]) > 600  # no worker for ten minutes is no failure
-    wait_until(lambda: state(stack, night) == "queued", 400, "train queued", 2)
+    wait_until(
+        lambda: state(stack, night) == "queued", 400, "train queued", 2, lambda: stack.unfinished("vpoc_nightly", night)
+    )
     stack.compose("start", "worker-rocm")
     waited = wait_until(lambda: state(stack, night) == "running", 120, "train running")
     took("no GPU worker: train waits, and runs after the worker's start in", waited)

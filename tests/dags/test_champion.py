@@ -46,7 +46,14 @@ def test_it_is_started_manually_and_requires_a_reason(champion_dag):
     assert all(param.description for param in params.values())
     assert params["reason"].schema["minLength"] == 1
     assert not params["reason"].has_value
-    assert champion_dag.get_task("change_champion").retries == 0
+    assert {task.retries for task in champion_dag.tasks} == {0}
+
+
+def test_a_rollback_waits_neither_for_a_gpu_nor_for_a_promotion(champion_dag):
+    queues = {task.task_id: task.queue for task in champion_dag.tasks}
+    assert queues == {"read_request": "default", "promote": "rocm", "rollback": "default"}
+    assert champion_dag.max_active_runs > 1
+    assert champion_dag.get_task("promote").max_active_tis_per_dag == 1, "promotions follow one another"
 
 
 def test_an_override_names_the_person_and_the_user_who_triggered_the_run(run_champion):
@@ -58,14 +65,15 @@ def test_an_override_names_the_person_and_the_user_who_triggered_the_run(run_cha
         "wrong feed",
         {"name": "anna (user dag_test)", "override": True},
     )
-    assert run.returned["change_champion"]["state"] == "promoted"
+    assert run.returned["promote"]["state"] == "promoted"
+    assert run.states["rollback", ""] == "skipped"
 
 
 def test_a_refused_candidate_fails_the_run_with_the_reasons(run_champion):
     run = run_champion(action="promote", run="second", reason="please")
     assert run.state == "failed"
     assert run.fake.calls[0][2] == {"name": "dag_test", "override": False}
-    failure = (run.folder / "failures" / "change_champion.json").read_text()
+    failure = (run.folder / "failures" / "promote.json").read_text()
     assert "it is refused. The evidence is 2 to 1." in failure
 
 
@@ -74,7 +82,8 @@ def test_a_rollback_takes_the_champion_that_it_removes(run_champion):
     assert run.state == "success"
     ((stage, (_, key), kwargs),) = run.fake.calls
     assert (stage, key, kwargs) == ("rollback", "ES-1m-rank", {"name": "dag_test", "expected": 2})
-    assert run.returned["change_champion"] == {"key": "ES-1m-rank", "champion": 1, "run": "first", "reason": "drift"}
+    assert run.returned["rollback"] == {"key": "ES-1m-rank", "champion": 1, "run": "first", "reason": "drift"}
+    assert run.states["promote", ""] == "skipped"
 
 
 @pytest.mark.parametrize("conf", [{}, {"run": "second", "version": 2}, {"run": "second", "overide": True}])
@@ -111,5 +120,5 @@ def test_the_candidate_of_a_version_is_found_in_the_registry(airflow_home, monke
     )
     conf = {"action": "promote", "reason": "r", "version": 7, "key": "ES-1m-rank"}
     params = {"run": None, "name": None, "override": False} | conf
-    champion.change(params, SimpleNamespace(conf=conf, triggering_user_name="anna"))
+    champion.promote(params, SimpleNamespace(conf=conf, triggering_user_name="anna"))
     assert requested == ["run 7 ES-1m-rank"]
