@@ -102,7 +102,7 @@ def approval(decision: dict[str, Any]) -> str:
 
 
 @result
-@task(trigger_rule=AFTER_APPROVAL, **stage_tasks.TRAINING)
+@task(trigger_rule=AFTER_APPROVAL)
 def promote(ti: Any = None) -> dict[str, Any]:
     return stage_tasks.conclude(ti.xcom_pull(task_ids="approve"))
 

@@ -28,9 +28,9 @@ def test_training_tasks_have_the_longer_limit(bag):
         for task in dag.tasks
         if task.execution_timeout == 24 * HOUR
     }
-    nightly = {("vpoc_nightly", task) for task in ("train", "train_fold", "decide", "promote")}
+    nightly = {("vpoc_nightly", task) for task in ("train", "train_fold", "decide")}
     searches = {("vpoc_search", task) for task in ("prepare", "search")}
-    assert long == nightly | searches | {("vpoc_champion", "promote")}  # a promotion may train again
+    assert long == nightly | searches | {("vpoc_champion", "promote")}  # a decision may train again
 
 
 def test_deadline_of_the_nightly_run_alone_counts_from_its_start(airflow_home, monkeypatch):

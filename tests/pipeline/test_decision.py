@@ -547,6 +547,15 @@ def test_a_candidate_is_trained_a_second_time_before_its_promotion(lake, trained
     assert trained_again == [name] * (1 if name == "same" else 2), "equal bits are not compared again"
 
 
+def test_promotion_of_an_accepted_candidate_trains_nothing(lake, trained_again, evaluated_again):
+    """The task that promotes needs no GPU, even if the champion has changed since the decision."""
+    night(lake, "first", ASK | {"promotion.rerun": "always"})
+    night(lake, "rival")
+    assert pipeline.approve(str(lake), "first", NOW, "anna").state == "waiting"
+    assert pipeline.approve(str(lake), "first", NOW, "anna").state == "promoted"
+    assert trained_again == ["first"], "by the decision"
+
+
 def test_only_what_could_be_promoted_is_trained_a_second_time(lake, trained_again):
     always = {"promotion.rerun": "always"}
     assert night(lake, "weak", always, gain=BAD).state == "refused"
