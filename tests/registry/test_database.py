@@ -13,6 +13,11 @@ from vpoc_ml.registry import mlflow_store
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", autouse=True)
+def copied_databases():
+    """Nothing is copied: the tests make databases."""
+
+
 def open_at(folder: Path) -> list[str]:
     client = mlflow_store.connect_client(f"sqlite:///{folder / 'mlflow.db'}")
     return [experiment.name for experiment in client.search_experiments()]
