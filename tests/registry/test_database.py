@@ -1,4 +1,4 @@
-"""MLflow's SQLite file appears whole or not at all."""
+"""MLflow's SQLite file appears whole or not at all; two processes may put the first things into it at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
-from vpoc_ml.registry import mlflow_store
+from vpoc_ml.artifacts.studies import TrialRecord
+from vpoc_ml.registry import mlflow_copies, mlflow_store
 
 pytestmark = pytest.mark.slow
 
@@ -40,3 +42,33 @@ def test_a_half_made_file_of_a_killed_process_is_made_anew(tmp_path):
         half.execute("create table _alembic_tmp_tags (name text)")
     assert open_at(tmp_path) == ["Default"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+@pytest.mark.parametrize("method", ["create_experiment", "create_registered_model"])
+def test_another_process_may_create_the_same_between_question_and_creation(tmp_path, monkeypatch, method):
+    create = getattr(MlflowClient, method)
+    outcomes = []
+
+    def after_another(self, name, **options):
+        create(self, name, **options)
+        outcomes.append("created by another process")
+        return create(self, name, **options)
+
+    monkeypatch.setattr(MlflowClient, method, after_another)
+    store = mlflow_store.MlflowStore(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    store.check()
+    assert outcomes == ["created by another process"]
+    assert store.versions() == []
+
+
+def test_two_searches_may_log_their_first_trials_at_once(tmp_path, monkeypatch):
+    create = MlflowClient.create_experiment
+    monkeypatch.setattr(
+        MlflowClient, "create_experiment", lambda self, name: (create(self, name), create(self, name))[1]
+    )
+    trial = TrialRecord(number=1, trial="abc", params={}, status="scored", value=0.02, metrics=None)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow_copies.log_trial(uri, "night", trial)
+    client = mlflow_store.connect_client(uri)
+    experiment = client.get_experiment_by_name(mlflow_copies.EXPERIMENT).experiment_id
+    assert [run.data.metrics for run in client.search_runs([experiment])] == [{"value": 0.02}]

@@ -62,6 +62,23 @@ READ_ONLY = {
     "registered-models/set-tag": (403, json.dumps(DENIED)),
 }
 
+JUST_MADE = (400, json.dumps({"error_code": "RESOURCE_ALREADY_EXISTS", "message": "already exists"}))
+ABSENT = (404, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}))
+
+
+def test_what_another_task_has_just_created_is_no_refusal(server, tmp_path):
+    """The first runs on a new server ask for experiment and model at the same time, find neither, and create both."""
+    server.own = {
+        "experiments/get-by-name": ABSENT,
+        "experiments/create": JUST_MADE,
+        "registered-models/search": (200, "{}"),
+        "registered-models/create": JUST_MADE,
+    }
+    check_registry(Lake(tmp_path))
+    server.own["registered-models/create"] = (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE"}))
+    with pytest.raises(RegistryRefusedError):
+        check_registry(Lake(tmp_path))
+
 
 @pytest.mark.parametrize(
     ("status", "body", "own", "remedy"),

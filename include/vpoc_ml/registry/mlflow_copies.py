@@ -16,7 +16,7 @@ from pathlib import Path
 from vpoc_ml.artifacts.metrics import Interval
 from vpoc_ml.artifacts.studies import TrialRecord
 from vpoc_ml.artifacts.training_progress import ProgressRecord, read_progress
-from vpoc_ml.registry.mlflow_store import CURVES, MlflowStore, connect_client
+from vpoc_ml.registry.mlflow_store import CURVES, MlflowStore, connect_client, create_once
 
 LIVE_AFTER, FLUSH_SECONDS, CLOSE_SECONDS = 20.0, 5.0, 30.0
 IDENTITY = {"kind", "step", "epoch", "steps_total", "epochs_total", "rows"}
@@ -105,8 +105,9 @@ def log_trial(tracking_uri: str, run: str, record: TrialRecord) -> None:
         record: the trial.
     """
     client = connect_client(tracking_uri)
-    found = client.get_experiment_by_name(EXPERIMENT)
-    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        create_once(lambda: client.create_experiment(EXPERIMENT))
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     tags = {"run": run, "trial": record.trial, "number": str(record.number), "status": record.status}
     wanted = f"tags.run = '{run}' and tags.trial = '{record.trial}' and tags.number = '{record.number}'"
     known = client.search_runs([experiment], wanted)

@@ -201,9 +201,9 @@ class MlflowStore:
             with refusals(self.tracking_uri):
                 client = connect_client(self.tracking_uri)
                 if client.get_experiment_by_name(EXPERIMENT) is None:
-                    client.create_experiment(EXPERIMENT, artifact_location=self.artifacts)
+                    create_once(lambda: client.create_experiment(EXPERIMENT, artifact_location=self.artifacts))
                 if not client.search_registered_models(f"name='{MODEL}'"):
-                    client.create_registered_model(MODEL)
+                    create_once(lambda: client.create_registered_model(MODEL))
             self._connected = client
         return self._connected
 
@@ -234,6 +234,17 @@ class MlflowStore:
             ]
             token = page.token or None
         return found
+
+
+def create_once(create: Callable[[], Any]) -> None:
+    """Create an experiment or a registered model. That another process has just created it is no error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        create()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 TRANSIENT = (408, 429)
