@@ -219,8 +219,9 @@ def recorded(run: str, stage: str, label: str = "") -> Iterator[None]:
     """Report the events of a stage; record its failure in the run's folder, or delete the record of an earlier one.
 
     A typed error states that data, settings or training are wrong, so the task fails at once. Any other error may be
-    the machine's fault and keeps the task's retries. So do ``MachineError`` (a training process was killed, a GPU is
-    busy), ``ArtifactError`` (an artifact is absent or torn: another run may be writing it) and an exceeded time limit.
+    the machine's fault and keeps the task's retries. So do ``MachineError`` (a training was killed or out of memory, a
+    GPU failed or is busy), ``ArtifactError`` (an artifact is absent or torn: another run may be writing it) and an
+    exceeded time limit.
 
     Raises:
         AirflowFailException: the block raised a ``VpocError`` that no retry can correct.

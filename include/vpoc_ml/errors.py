@@ -185,7 +185,7 @@ class MachineError(VpocError):
 
 
 class StorageError(MachineError):
-    """The file system refuses a write: it is full, read-only, or the folder belongs to somebody else."""
+    """The file system fails or refuses a write: it is full, read-only, or the folder belongs to somebody else."""
 
     def __init__(self, path: object, expected: str, found: str, remedy: str) -> None:
         self.path, self.expected, self.found = str(path), expected, found

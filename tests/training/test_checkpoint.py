@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,6 +60,27 @@ def test_damaged_newest_falls_back_to_the_one_before_and_says_so(tmp_path, caplo
     assert found is not None
     assert found.step == 1
     assert "damaged" in caplog.text
+
+
+def test_checkpoint_that_cannot_be_read_stays_for_the_next_try(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, checkpoint(1))
+    write_checkpoint(tmp_path, checkpoint(2))
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            latest_checkpoint(tmp_path, "mine")
+    found = latest_checkpoint(tmp_path, "mine")
+    assert found is not None
+    assert found.step == 2
+
+
+def test_absent_checkpoint_is_an_error_of_its_own(tmp_path):
+    with pytest.raises(CheckpointError, match="expected a checkpoint; found none"):
+        read_checkpoint(tmp_path / "step-000000000001.ckpt")
 
 
 def test_checkpoint_of_other_data_is_ignored_with_the_reason(tmp_path, caplog):

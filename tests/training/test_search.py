@@ -20,6 +20,7 @@ from vpoc_ml.errors import (
     InvalidValueError,
     MachineError,
     MissingInputError,
+    StorageError,
     TrainingUnstableError,
     UnknownKeyError,
 )
@@ -210,7 +211,14 @@ def test_trial_that_the_machine_ends_again_and_again_ends_too(run_dir):
 
 
 @pytest.mark.parametrize(
-    "error", [GpuBusyError(0, 2**33, 1.0), DeviceError("asked", "no GPU", ""), ArtifactError("rows", "rows", "none")]
+    "error",
+    [
+        GpuBusyError(0, 2**33, 1.0),
+        DeviceError("asked", "no GPU", ""),
+        ArtifactError("rows", "rows", "none"),
+        StorageError("/lake", "a file system that answers", "a stale file handle", "Check the server."),
+    ],
+    ids=lambda error: type(error).__name__,
 )
 def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_not_held_against_them(error, run_dir):
     bowl = Failing(error)

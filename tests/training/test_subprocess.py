@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import pickle
@@ -14,8 +15,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from vpoc_ml.artifacts.studies import TrialScore
 from vpoc_ml.artifacts.training_progress import ProgressRecord
+from vpoc_ml.config.overrides import read_config
 from vpoc_ml.errors import (
     ArtifactError,
     CheckpointError,
@@ -42,6 +46,8 @@ from vpoc_ml.errors import (
 from vpoc_ml.training.__main__ import main as train_process
 from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.launch.search import TRIES, Search
+from vpoc_ml.training.launch.search_space import parse_space
 from vpoc_ml.training.launch.subprocess import PARENT_VARIABLE, launch, process_error
 from vpoc_ml.training.loop.stop import StopRequest
 
@@ -191,6 +197,85 @@ def test_errors_of_the_process_keep_their_class_and_text(tiny, make_run, tmp_pat
         launch(tmp_path / "nowhere")
 
 
+FAULT_AFTER_A_CHECKPOINT = """
+import torch
+from vpoc_ml.training.loop import epochs
+
+write, written = epochs.write_checkpoint, []
+
+def failing(folder, checkpoint):
+    write(folder, checkpoint)
+    written.append(checkpoint.step)
+    if len(written) == 2:
+        raise {fault}
+
+epochs.write_checkpoint = failing
+"""
+FAULT_OF_LARGE_NETS = """
+import torch
+from vpoc_ml.config.overrides import read_config
+from vpoc_ml.training.launch import job
+
+train = job.train_run
+
+def failing(run_dir, **options):
+    if read_config(run_dir).model.hidden_dims == (16,):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return train(run_dir, **options)
+
+job.train_run = failing
+"""
+
+
+def injected(folder: Path, code: str) -> dict[str, str]:
+    """Variables by which a process started with them runs ``code`` before its own."""
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_a_training_that_runs_out_of_memory_may_be_tried_again_and_resumes(tiny, make_run, tmp_path, caplog):
+    settings = STEPWISE | {"training__epochs": 2, "training__batch_size": 64}
+    whole, broken = make_run(tiny, "whole", **settings), make_run(tiny, "broken", **settings)
+    train_run(whole)
+    fault = 'torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")'
+    caplog.set_level("INFO")
+    with pytest.raises(MachineError, match=r"out of memory .*allocate 2\.00 GiB.*lower training\.batch_size") as raised:
+        launch(broken, environment=injected(tmp_path, FAULT_AFTER_A_CHECKPOINT.format(fault=fault)))
+    assert type(raised.value) is MachineError
+    assert "in failing" in caplog.text, "the traceback says where"
+    result = launch(broken)
+    assert 0 < result.resumed_from_step < result.steps
+    assert weights(broken) == weights(whole)
+
+
+def test_a_fault_of_the_program_is_no_fault_of_the_machine(tiny, make_run, tmp_path):
+    code = FAULT_AFTER_A_CHECKPOINT.format(fault='RuntimeError("shapes cannot be multiplied")')
+    with pytest.raises(TrainingProcessError, match=r"code 1: Traceback(.|\n)*shapes cannot be multiplied"):
+        launch(make_run(tiny, training__batch_size=64, **STEPWISE), environment=injected(tmp_path, code))
+
+
+def test_a_search_goes_on_after_settings_that_always_run_out_of_memory(tiny, make_run, tmp_path):
+    run = make_run(tiny, training__epochs=1, model__hidden_dims=(16,))
+    environment, trained = injected(tmp_path, FAULT_OF_LARGE_NETS), []
+
+    def train(folder: Path) -> None:
+        trained.append(folder.name)
+        launch(folder, environment=environment)
+
+    space = parse_space(("model.hidden_dims=8|16",), read_config(run))
+    search = Search(run, space, 1, train, lambda folder, config: TrialScore(value=1.0))
+    for _ in range(TRIES - 1):
+        with pytest.raises(MachineError, match="out of memory"):
+            search.run(6)
+    found = search.run(6)
+    large = [each.status for each in found.records if each.overrides == ("model.hidden_dims=16",)]
+    assert large == ["impossible"] * found.impossible
+    assert (found.finished, found.records[0].status) == (6, "impossible")
+    assert "lower training.batch_size" in found.records[0].error
+    assert found.best.overrides == ("model.hidden_dims=8",)
+    assert len(trained) == TRIES + 1, "what ran out of memory so often is not trained again"
+
+
 def test_exit_codes_and_stderr_of_the_process(tmp_path):
     command = [sys.executable, "-m", "vpoc_ml.training"]
     missing = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
@@ -232,6 +317,30 @@ RAISED_BY_TRAINING = (
     TrainingUnstableError("unstable"),
     VpocError("another"),
 )
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [
+        (torch.OutOfMemoryError("HIP out of memory. Tried to allocate 2.00 GiB"), MachineError),
+        (torch.AcceleratorError("HIP error: unspecified launch failure"), MachineError),
+        (OSError(errno.EIO, "Input/output error"), StorageError),
+        (OSError(errno.ENOSPC, "No space left on device"), StorageError),
+    ],
+    ids=["memory", "gpu", "disk", "full disk"],
+)
+def test_a_fault_of_the_machine_crosses_the_process_as_one(error, reported, tmp_path, monkeypatch, capsys):
+    def fail(run_dir, **options):
+        raise error
+
+    monkeypatch.setattr(job, "train_run", fail)
+    monkeypatch.delenv(PARENT_VARIABLE, raising=False)
+    code = train_process([str(tmp_path)])
+    written = capsys.readouterr()
+    rebuilt = process_error(code, json.loads(written.out), written.err)
+    assert (type(rebuilt), code) == (reported, 1)
+    assert "Traceback" in written.err
+    assert written.err.endswith(f"{reported.__name__}: {rebuilt}\n")
 
 
 @pytest.mark.parametrize("error", RAISED_BY_TRAINING, ids=lambda error: type(error).__name__)

@@ -40,6 +40,7 @@ from vpoc_ml.errors import (
     GpuBusyError,
     InvalidValueError,
     MachineError,
+    StorageError,
     TrainingStoppedError,
     TrainingUnstableError,
 )
@@ -84,7 +85,7 @@ class Search:
 
         The first trial has the run's own settings if they lie in the space. Trials run without fallback presets:
         unstable settings are recorded as unstable and reported to the sampler. Settings that cannot be trained, and
-        those whose process was killed ``TRIES`` times, are recorded as impossible.
+        those that the machine ended ``TRIES`` times, are recorded as impossible.
 
         Args:
             trials: number of trials in all, those of previous calls included.
@@ -258,12 +259,12 @@ def _validation_error(config: RunConfig, statistics: FeatureStatistics) -> Inval
 def _status_of(error: Exception, folder: Path) -> str:
     """Return what a trial's error says about its settings; raise it again where it says nothing about them.
 
-    A device that does not work, a busy GPU and a worker that stops are no fault of the trial. A training process that
-    was killed may be: the same settings may need more memory than there is.
+    A device that does not work, a busy GPU, a file system that fails and a worker that stops are no fault of the trial.
+    A training that was killed or ran out of memory may be: the same settings may need more memory than there is.
     """
     if isinstance(error, TrainingUnstableError):
         return UNSTABLE
-    if isinstance(error, DeviceError | GpuBusyError | TrainingStoppedError):
+    if isinstance(error, DeviceError | GpuBusyError | StorageError | TrainingStoppedError):
         raise error
     if isinstance(error, MachineError):
         path = folder / FAILURES

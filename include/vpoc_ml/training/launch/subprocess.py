@@ -73,9 +73,10 @@ def launch(
 
     Raises:
         VpocError: the error that the job raised: same class, same fields.
+        MachineError: too little memory, or a GPU or a file system that failed: try again, it resumes.
         TrainingStoppedError: SIGTERM stopped the training: try again, it resumes.
         TrainingKilledError: a signal ended the process, as a GPU fault does: try again, it resumes.
-        TrainingProcessError: the process ended otherwise without reporting an error.
+        TrainingProcessError: the process ended otherwise without reporting an error: the program is wrong.
     """
     # _AIRFLOW__AS_LIBRARY keeps airflow, if anything imports it, from opening its database in the child
     variables = {"_AIRFLOW__AS_LIBRARY": "1", PARENT_VARIABLE: str(os.getpid()), **_plugin_variables()}
@@ -103,7 +104,10 @@ def launch(
     finally:
         _kill_group(process)
     if code != 0:
-        raise process_error(code, failure, "".join(last_lines).strip())
+        ended = "".join(last_lines).strip()
+        if failure is not None:  # its message is the error's text only, stderr has the traceback
+            log.info("training process: %s", ended)
+        raise process_error(code, failure, ended)
     return TrainingResult.read(
         run_dir / TRAINING_RESULT, what="the result of the training", remedy="Train the run again."
     )

@@ -59,12 +59,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint.
 
     Raises:
-        CheckpointError: unreadable, damaged, or of another format.
+        CheckpointError: absent, damaged, or of another format.
+        OSError: the file system does not let it be read; the checkpoint may be intact.
     """
     try:
         recorded, _, body = path.read_bytes().partition(b"\n")
-    except OSError as error:
-        raise CheckpointError(path, "a checkpoint", f"none: cannot read it ({error.strerror})") from error
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "a checkpoint", "none") from error
     found = hashlib.sha256(body).hexdigest()
     if recorded != found.encode():
         raise CheckpointError(path, f"SHA-256 {recorded[:64].decode(errors='replace')}", found, DELETE)
@@ -81,6 +82,9 @@ def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
     settings may be a mistake, and the device temporary.
 
     Training is deterministic, so an older checkpoint leads to the same weights as a damaged newer one.
+
+    Raises:
+        OSError: a checkpoint cannot be read; it stays for the next try.
     """
     for stray in folder.glob(".step-*.tmp"):
         log.warning("removed %s: a write that was interrupted", stray.name)
