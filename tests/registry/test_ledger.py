@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.lake.read_only_mount import read_only
 
 from vpoc_ml.errors import InvalidValueError, RegistryError
 from vpoc_ml.registry.ledger import GENESIS, Ledger
@@ -115,6 +116,52 @@ def test_concurrent_appends_keep_one_chain(ledger):
         assert worker.exitcode == 0
     assert ledger.verify() == 100
     assert len({entry.reasons for entry in ledger.entries()}) == 4
+
+
+def test_reader_of_a_read_only_mount_finds_the_entries_that_are_complete(ledger, caplog):
+    with read_only(ledger.path.parent):
+        assert ledger.entries_without_lock() == []
+    fill(ledger)
+    expected, whole = ledger.entries(), ledger.path.read_bytes()
+    start = whole.rstrip(b"\n").rindex(b"\n") + 1
+    for end in (*range(start, len(whole), 7), len(whole) - 1, len(whole)):
+        ledger.path.write_bytes(whole[:end])
+        with read_only(ledger.path.parent):
+            assert ledger.entries_without_lock() == expected[: 3 if end == len(whole) else 2]
+    assert not caplog.records, "an append in progress is no damage"
+    ledger.path.write_bytes(whole.replace(b'"version":2', b'"version":9'))
+    with read_only(ledger.path.parent), pytest.raises(RegistryError, match="line 3: expected entry 3"):
+        ledger.entries_without_lock()
+
+
+def test_reader_without_lock_sees_a_whole_ledger_beside_writers(ledger):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_many, args=(str(ledger.path), 40)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    seen = [0]
+    while any(writer.is_alive() for writer in writers):
+        seen.append(len(ledger.entries_without_lock()))
+    assert seen == sorted(seen)
+    assert len(ledger.entries_without_lock()) == 80
+
+
+def test_reader_without_lock_reads_again_what_a_repair_has_replaced_meanwhile(ledger, monkeypatch):
+    fill(ledger)
+    whole = ledger.path.read_bytes()
+    torn = whole + whole[: len(whole) // 6]
+    ledger.path.write_bytes(torn)
+    read, reads = Path.read_bytes, []
+
+    def read_bytes(path: Path) -> bytes:
+        reads.append(path)
+        if len(reads) > 1:
+            return read(path)
+        ledger.append("refuse", version=4, now=NOW)
+        return torn + read(path)[len(torn) :]  # the first part before the repair, the rest after it
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert [entry.action for entry in ledger.entries_without_lock()][3:] == ["repair", "refuse"]
 
 
 def test_killed_writer_leaves_a_ledger_that_goes_on(ledger):

@@ -233,6 +233,9 @@ def test_a_check_shows_its_rows_with_five_bars_around_and_offers_all_of_them(sit
         assert "explains 9 critical and 5 warning failures of gate bars in ESM26" in gates
         assert "a.txt, line 31: &#39;&lt;60000&gt;&#39;" in gates
         assert 'class="failing"' in gates
+    offer = "All failing rows that the gate kept"
+    assert offer in gate_page(site, GateQuery(run="night-00", gate="bars"))
+    assert offer not in gate_page(site, GateQuery(run="night-00", gate="bars", contract="ESH26"))
     download = failing_rows_download(site, RowsQuery(run="night-00", gate="bars", contract="ESM26", format="parquet"))
     assert download.name == "night-00-bars-ESM26.parquet"
     assert pl.read_parquet(io.BytesIO(download.content))["value"].to_list() == [60_000.0]
@@ -241,6 +244,13 @@ def test_a_check_shows_its_rows_with_five_bars_around_and_offers_all_of_them(sit
     for run, gate in (("../night-00", "bars"), ("night-00", "../x"), ("absent", "bars")):
         with pytest.raises(NoSuchPageError, match="a gate of a run"):
             failing_rows_download(site, RowsQuery(run=run, gate=gate))
+
+
+def test_a_gate_that_kept_no_rows_offers_none(site, tmp_path):
+    store_night(tmp_path, 0, {("ESM26", "close"): 5})
+    page = gate_page(site, GateQuery(run="night-00", gate="bars"))
+    assert "critical" in page
+    assert "All failing rows that the gate kept" not in page
 
 
 def test_rows_far_apart_are_blocks_of_their_own():

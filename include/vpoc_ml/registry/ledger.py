@@ -158,6 +158,24 @@ class Ledger:
             logger.warning("%s ends in a torn line of %d bytes; the next append sets it aside", self.path, len(torn))
         return entries
 
+    def entries_without_lock(self) -> list[LedgerEntry]:
+        """Return all complete entries, oldest first, to a process that may only read: no lock file, no head.
+
+        A line that is being appended is left out. A repair may replace a torn line while this reads, and what was
+        read then does not fit together. The chain is broken only if a second read finds the same.
+
+        Raises:
+            RegistryError: the chain is broken.
+        """
+        content = self._content()
+        try:
+            return self._parsed(content, None)[0]
+        except RegistryError:
+            again = self._content()
+            if again == content:
+                raise
+            return self._parsed(again, None)[0]
+
     def verify(self) -> int:
         """Check the chain and return the number of entries.
 
@@ -174,13 +192,20 @@ class Ledger:
         return len(entries)
 
     def _read(self) -> tuple[list[LedgerEntry], bytes]:
-        data = self.path.read_bytes() if self.path.exists() else b""
-        *lines, torn = data.split(b"\n")
         head = self.anchor.head() if self.anchor else None
-        entries = [_parse(line, f"{self.path}, line {number}") for number, line in enumerate(lines, start=1)]
-        _check_chain(entries, str(self.path), head)
+        entries, torn = self._parsed(self._content(), head)
         if self.anchor:
             _check_head(entries, str(self.path), head)
+        return entries, torn
+
+    def _content(self) -> bytes:
+        return self.path.read_bytes() if self.path.exists() else b""
+
+    def _parsed(self, content: bytes, head: LedgerHead | None) -> tuple[list[LedgerEntry], bytes]:
+        """Return the entries of complete lines, whose chain is checked, and the bytes after the last of them."""
+        *lines, torn = content.split(b"\n")
+        entries = [_parse(line, f"{self.path}, line {number}") for number, line in enumerate(lines, start=1)]
+        _check_chain(entries, str(self.path), head)
         return entries, torn
 
     def _repaired(self, now: datetime) -> list[LedgerEntry]:

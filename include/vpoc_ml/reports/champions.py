@@ -1,4 +1,7 @@
-"""The champions as the ledger states them. The file is read and its chain is checked; nothing is written."""
+"""The champions as the ledger states them. The file is read and its chain is checked; nothing is written.
+
+No lock is taken either: a lock is a file, and the API server of a cluster mounts the registry read-only.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def ledger_entries(registry: Path | None) -> list[LedgerEntry]:
     """
     if registry is None or not (registry / layout.LEDGER).is_file():
         return []
-    return Ledger(registry / layout.LEDGER).entries()
+    return Ledger(registry / layout.LEDGER).entries_without_lock()
 
 
 def reigning_champions(entries: Sequence[LedgerEntry]) -> tuple[ReigningChampion, ...]:

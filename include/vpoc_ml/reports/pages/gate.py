@@ -14,6 +14,7 @@ from vpoc_ml.quality.owner_texts import OwnerText, owner_text
 from vpoc_ml.reports.gate_results import (
     NIGHTS,
     GateNight,
+    failing_rows,
     gate_nights,
     read_verdicts,
     scan_history,
@@ -80,6 +81,8 @@ def gate_page(site: Site, query: GateQuery) -> str:
     night, verdict = find_verdict(site, nights, query.run, query.gate)
     rows = scan_history(site.lake, verdict.gate, [night]).collect()
     failures = [each for each in verdict.failures if query.contract in ("", each.contract)]
+    kept = failing_rows(site.lake, verdict.gate, night.run)
+    kept = kept.filter(contract=query.contract) if query.contract else kept
     return site.render(
         "gate.html",
         night=night,
@@ -93,6 +96,7 @@ def gate_page(site: Site, query: GateQuery) -> str:
         key=key_of,
         checks=list_checks(rows),
         explanations=explanations(site, night, [verdict]),
+        rows_kept=not kept.head(1).collect().is_empty(),
     )
 
 
