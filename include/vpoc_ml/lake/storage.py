@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 HIDDEN = (".cache", ".locks")
 SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")
+ENDPOINT = "AWS_ENDPOINT_URL"
+"""Variable with the address of an S3 store other than AWS."""
+VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+"""How the names of the variables begin that the clients of object stores read from the environment."""
 REQUEST_TIMEOUT = "5 minutes"
 """Limit of one request, the transfer of its content included."""
 
@@ -266,13 +270,22 @@ def _client_process() -> int:
 
 
 def _open_store(url: str) -> ObjectStore:
-    """Return obstore's client of a URL; credentials and endpoint come from the provider's environment variables."""
+    """Return obstore's client of a URL; credentials and endpoint come from the provider's environment variables.
+
+    Those that are empty are unset: Compose passes every variable that its file names, and the client would take the
+    empty text for an endpoint or a key, which hides the right endpoint and the role of the machine.
+    """
     expected = f"a local folder, or a URL of an object store such as s3://bucket/prefix ({', '.join(SCHEMES)})"
     if url.partition("://")[0] not in SCHEMES:
         raise InvalidValueError("the lake", url, expected)
     from obstore.exceptions import BaseError
     from obstore.store import S3Store, from_url
 
+    for name in [name for name in os.environ if name.startswith(VARIABLES) and not os.environ.get(name)]:
+        os.environ.pop(name, None)
+    endpoint = os.environ.get(ENDPOINT, "http://")
+    if "://" not in endpoint:
+        raise InvalidValueError(ENDPOINT, endpoint, "an address with its scheme, such as http://host:9000")
     options: ClientConfig = {"allow_http": True, "timeout": REQUEST_TIMEOUT}  # HTTP only if the endpoint says so
     try:
         if url.startswith("s3") and _has_aws_profile():
