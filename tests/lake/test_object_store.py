@@ -3,7 +3,12 @@
 import json
 import os
 import shutil
-from datetime import UTC, datetime
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import obstore
@@ -13,6 +18,7 @@ from obstore.exceptions import NotSupportedError, PermissionDeniedError
 
 from vpoc_ml.errors import ArtifactError, ConfigError, InvalidValueError
 from vpoc_ml.lake.hashing import hash_file
+from vpoc_ml.lake.mirror import ContentCache, cache_folder
 from vpoc_ml.lake.store import BuildKey, Lake
 
 KEY = "bars/ES/ESH25.parquet"
@@ -247,6 +253,91 @@ def test_the_content_cache_is_bounded(lake, monkeypatch):
     assert first.sha256 != hash_file(lake.local(KEY))
 
 
+def write_run(lake, name, size=1000):
+    with lake.mirrored(f"runs/{name}"):
+        lake.folder(f"runs/{name}").mkdir(parents=True, exist_ok=True)
+        (lake.folder(f"runs/{name}") / "training_set.parquet").write_bytes(bytes(size))
+
+
+def make_room(hours, limit=1):
+    """Make room in the cache as a process does after this many hours."""
+    ContentCache(cache_folder(), limit=limit, clock=lambda: time.time() + 3600 * hours).make_room()
+
+
+def test_mirrors_of_runs_that_nobody_used_for_a_day_leave_the_cache(lake, another_machine):
+    for run in "abc":
+        write_run(lake, run)
+    with lake.mirrored("runs/a/folds/f"):
+        lake.folder("runs/a/folds/f").mkdir(parents=True)
+        (lake.folder("runs/a/folds/f") / "model.bin").write_bytes(b"model")
+    before = objects(lake)
+    make_room(23)
+    assert len(list(lake.folder("runs").iterdir())) == 3, "all were used within a day"
+    make_room(25, limit=2100)
+    assert {path.name for path in lake.folder("runs").iterdir()} == {"a", "c"}, "b was used longest ago"
+    make_room(25)
+    assert list(lake.folder("runs").iterdir()) == []
+    assert objects(lake) == before
+    with lake.mirrored("runs/a"):
+        assert (lake.folder("runs/a/folds/f") / "model.bin").read_bytes() == b"model"
+        assert (lake.folder("runs/a") / "training_set.parquet").stat().st_size == 1000
+    assert objects(lake) == before
+
+
+def test_copies_and_mirrors_share_one_limit(lake, frame):
+    write_run(lake, "a", 3000)
+    lake.write_frame(KEY, frame, BUILD_KEY)
+    copy = lake.local(KEY)
+    make_room(25, limit=3000 + copy.stat().st_size)
+    assert copy.exists()
+    assert lake.folder("runs/a").exists()
+    make_room(25, limit=3000)
+    assert copy.exists(), "the mirror was used before it"
+    assert not lake.folder("runs/a").exists()
+
+
+def test_work_that_was_not_pushed_stays_in_the_cache(lake):
+    for run in "abc":
+        write_run(lake, run)
+    (lake.folder("runs/a") / "checkpoint.bin").write_bytes(b"new")
+    (lake.folder("runs/b") / "training_set.parquet").write_bytes(b"changed")
+    make_room(48)
+    assert {path.name for path in lake.folder("runs").iterdir()} == {"a", "b"}
+    with lake.mirrored("runs/a"), lake.mirrored("runs/b"):
+        pass
+    assert lake.read_text("runs/a/checkpoint.bin") == "new"
+    assert lake.read_text("runs/b/training_set.parquet") == "changed"
+    make_room(48)
+    assert list(lake.folder("runs").iterdir()) == [], "pushed by now"
+
+
+def test_a_mirror_in_use_stays_until_its_process_has_ended(lake):
+    write_run(lake, "a")
+    code = (
+        "import sys; from vpoc_ml.lake.store import Lake\n"
+        "with Lake(sys.argv[1]).mirrored('runs/a/folds/f'): print('inside', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(lake.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "inside\n"
+        with lake.mirrored("runs/a"):
+            make_room(48)
+        make_room(48)
+        assert lake.folder("runs/a").exists()
+        process.kill()
+    make_room(48)
+    assert not lake.folder("runs/a").exists()
+
+
+def test_a_mirror_makes_room_before_it_is_pulled(lake, monkeypatch):
+    """As on a machine that only trains: it mirrors runs and reads no other artifact."""
+    write_run(lake, "a")
+    tomorrow = ContentCache(cache_folder(), limit=1, clock=lambda: time.time() + 25 * 3600)
+    monkeypatch.setattr(lake, "_contents", tomorrow)
+    write_run(lake, "b")
+    assert {path.name for path in lake.folder("runs").iterdir()} == {"b"}
+
+
 @pytest.mark.parametrize(
     "url", ["nonsense://x/y", "memory://bucket/es", "https://host/es", "s3://", "az://container/es"]
 )
@@ -330,6 +421,79 @@ def test_an_aws_profile_supplies_the_credentials(bucket, monkeypatch, tmp_path):
     lake = Lake(f"{bucket}/es")
     lake.write_json("a.json", 1)
     assert lake.read_json("a.json") == 1
+
+
+def signed(lake):
+    """Return the address of a request to the store, signed as every request is."""
+    return obstore.sign(lake.storage._store, "GET", "a.json", timedelta(minutes=1))
+
+
+def test_empty_variables_are_as_if_unset(monkeypatch):
+    """Compose passes an empty variable for each one that its file names and nobody has set."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "")
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "eu-west-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    address = signed(Lake("s3://bucket/es"))
+    assert address.startswith("https://s3.eu-west-1.amazonaws.com/bucket/es/a.json?")
+    assert "X-Amz-Credential=key%2F" in address
+    assert "X-Amz-Security-Token" not in address
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT"):
+        monkeypatch.setenv(name, "")
+    assert Lake("gs://bucket/es").remote
+
+
+def test_an_endpoint_without_a_scheme_is_refused(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
+    with pytest.raises(InvalidValueError, match=r"AWS_ENDPOINT_URL to be an address with its scheme.*'minio:9000'"):
+        Lake("s3://bucket/es")
+
+
+def test_a_session_token_is_sent(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "temporary")
+    lake = Lake(f"{bucket}/es")
+    assert "X-Amz-Security-Token=temporary" in signed(lake)
+    lake.write_json("a.json", 1)
+    assert lake.read_json("a.json") == 1
+
+
+class MachineRole(BaseHTTPRequestHandler):
+    """What a machine in the cloud answers about its role."""
+
+    def do_PUT(self):
+        self.answer("token")
+
+    def do_GET(self):
+        keys = {
+            "AccessKeyId": "of-the-role",
+            "SecretAccessKey": "s",
+            "Token": "t",
+            "Expiration": "2100-01-01T00:00:00Z",
+        }
+        self.answer(json.dumps(keys) if self.path.endswith("/role") else "role")
+
+    def answer(self, text):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_empty_keys_leave_the_role_of_the_machine(bucket, monkeypatch, tmp_path):
+    with HTTPServer(("127.0.0.1", 0), MachineRole) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HOME", str(tmp_path))  # without an AWS profile
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.setenv(name, "")
+        lake = Lake(f"{bucket}/es")
+        assert "X-Amz-Credential=of-the-role%2F" in signed(lake)
+        lake.write_json("a.json", 1)
+        assert lake.read_json("a.json") == 1
+        server.shutdown()
 
 
 def test_a_file_url_is_a_local_folder(tmp_path, frame):

@@ -85,7 +85,7 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
     """Return a new locked file beside ``path``: the descriptor that holds the lock, and the path."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        if _try_lock(handle) and os.path.exists(name):
+        if try_lock(handle) and os.path.exists(name):
             return handle, Path(name)
         os.close(handle)  # another process took it for an abandoned file and removes it
 
@@ -98,13 +98,13 @@ def _remove_abandoned(folder: Path) -> None:
         with suppress(FileNotFoundError):
             handle = os.open(name, os.O_RDWR)
             try:
-                if _try_lock(handle):
+                if try_lock(handle):
                     os.unlink(name)
             finally:
                 os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
     """Lock an open file; return False when another process holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ from vpoc_ml.lake.atomic import json_bytes, replacing
 from vpoc_ml.lake.hashing import HashCache, hash_file
 from vpoc_ml.lake.locks import Confirm, locks_of
 from vpoc_ml.lake.manifest import BuildKey, Manifest, changes, checked, read_manifest, span, with_checksum
-from vpoc_ml.lake.mirror import ContentCache, Mirror, cache_folder
+from vpoc_ml.lake.mirror import LAKES, ContentCache, Mirror, cache_folder
 from vpoc_ml.lake.storage import LocalStorage, open_storage
 
 __all__ = ["BuildKey", "Lake", "Manifest"]
@@ -53,9 +53,9 @@ class Lake:
             self._hashes = HashCache(self.storage.root / ".cache" / "hashes.sqlite")
         else:
             cache = cache_folder()
-            mirrored = cache / "lakes" / sha256_of(self.storage.root.encode()).hexdigest()[:16]
+            mirrored = cache / LAKES / sha256_of(self.storage.root.encode()).hexdigest()[:16]
             self._mirror = Mirror(self.storage, mirrored)
-            self._contents = ContentCache(cache / "objects")
+            self._contents = ContentCache(cache)
             self._hashes = HashCache(cache / "hashes.sqlite")
 
     @property
@@ -315,7 +315,7 @@ class Lake:
             yield lambda: None
             return
         mirror = self._mirror
-        pulled = {prefix: mirror.pull(prefix) for prefix in prefixes}
+        pulled: dict[str, set[str]] = {}
 
         def push() -> None:
             confirm()
@@ -323,6 +323,10 @@ class Lake:
                 mirror.push(prefix, keys)
 
         with ExitStack() as stack:
+            for prefix in prefixes:
+                stack.enter_context(mirror.in_use(prefix))
+            self._contents.make_room()
+            pulled |= {prefix: mirror.pull(prefix) for prefix in prefixes}
             stack.callback(push)
             yield push
 
