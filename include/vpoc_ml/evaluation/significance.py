@@ -78,7 +78,7 @@ def superiority(
     Raises:
         InvalidValueError: there is no preset, or presets have different numbers of sessions.
     """
-    from arch.bootstrap import SPA, StepM, optimal_block_length
+    from arch.bootstrap import SPA, optimal_block_length
 
     names, lengths = list(scores), {len(each) for each in scores.values()}
     if len(lengths) != 1:
@@ -93,11 +93,18 @@ def superiority(
     options = {"block_size": block, "reps": samples, "bootstrap": "stationary", "seed": seed}
     spa = SPA(np.zeros(len(losses)), losses[:, varying], **options)
     spa.compute()
-    step = StepM(np.zeros(len(losses)), losses[:, varying], size=size, **options)
-    step.compute()
+    p_value = float(spa.pvalues["consistent"])
+    left = np.ones(int(varying.sum()), dtype=bool)
+    while left.any():  # StepM of arch 8.0 raises where its second or a later step finds all that are left
+        spa.subset(left)
+        spa.compute()
+        better = spa.better_models(size)
+        if not len(better):
+            break
+        left[better] = False
     found = [name for name, varies in zip(names, varying, strict=True) if varies]
-    best = tuple(found[index] for index in sorted(map(int, step.superior_models)))
-    return Superiority(len(names), len(losses), float(spa.pvalues["consistent"]), best, size)
+    best = tuple(found[index] for index in np.flatnonzero(~left))
+    return Superiority(len(names), len(losses), p_value, best, size)
 
 
 def probabilistic_sharpe(returns: Floats, benchmark: float = 0.0) -> float:
