@@ -127,7 +127,7 @@ def test_features_without_a_logarithm_do_not_depend_on_the_position_of_zero(bars
     shifted = build(bars.with_columns(pl.col(PRICES) + 100), vix)
     known = selected_features(EXTRAS)
     free = [name for name, feature in known.items() if feature.price_lookback is None]
-    assert {"rsi_14", "naked_dn", "vpoc_dev_dist", "hvn_dist_5d", "vwap_z", "alpha_rsv_60m"} <= set(free)
+    assert {"rsi_14", "naked_dn", "vpoc_dev_dist", "hvn_dist_5d", "vwap_z", "alpha_rsv_30m"} <= set(free)
     for name in free:
         np.testing.assert_allclose(features[name], shifted[name], atol=1e-6, err_msg=name)
 

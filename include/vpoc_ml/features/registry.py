@@ -282,7 +282,8 @@ def _windows(bars: int) -> Iterable[Feature]:
         ("vsump", "sum of rises of V / sum of moves; 0.5 if constant", "-", _SHARE, _SHARE),
     )  # fmt: skip
     for name, formula, unit, hard, soft in rows:
-        yield Feature(f"alpha_{name}_{bars}m", "alpha158", formula, f"{bars} m", unit, hard, soft, 2, bars)
+        if (name, bars) != ("rsv", 60):  # the same values as donch_pos_60
+            yield Feature(f"alpha_{name}_{bars}m", "alpha158", formula, f"{bars} m", unit, hard, soft, 2, bars)
 
 
 _RELATIVE_SHAPES = ("kmid", "kup", "klow", "ksft", "klen", "high0", "low0")

@@ -5,8 +5,8 @@ The formulas are those of ``Alpha158DL.get_feature_config`` in https://github.co
 1e4 (ratio - 1) and a move over a price as 1e4 times it: basis points, which float32 resolves. A value that a flat
 window or an empty bar leaves undefined is 0, and 0.5 for shares and positions, where qlib divides by 1e-12 or has no
 value. A volume in a denominator is at least one contract. Left out as exact functions of another feature: OPEN0 (KMID),
-SUMN and SUMD (SUMP), VSUMN and VSUMD (VSUMP). VWAP0 is left out too: bars have no VWAP, and with (H + L + C) / 3 in its
-place it equals KSFT.
+SUMN and SUMD (SUMP), VSUMN and VSUMD (VSUMP), and RSV over 60 bars, which is ``donch_pos_60`` of the registry. VWAP0 is
+left out too: bars have no VWAP, and with (H + L + C) / 3 in its place it equals KSFT.
 """
 
 from __future__ import annotations
@@ -167,6 +167,7 @@ def compute(x: Inputs) -> dict[str, Floats]:
     for length in ALPHA_WINDOWS:
         for name, values in rolling(series, length).items():
             found[f"{name}_{length}m"] = bars.own(values)
+    del found["rsv_60m"]  # the same values as donch_pos_60
     return {f"alpha_{name}": values for name, values in found.items()}
 
 
