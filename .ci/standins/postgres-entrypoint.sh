@@ -1,6 +1,10 @@
 #!/bin/bash
 # What the public image does, as far as docker-compose.yaml relies on it.
 set -euo pipefail
+if [ "$1" = postgres ] && [ "$(id -u)" = 0 ]; then
+    chown -R postgres "$PGDATA"
+    exec setpriv --reuid postgres --regid postgres --clear-groups "$0" "$@"
+fi
 if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
     : "${POSTGRES_PASSWORD:?expected a password}"
     user=${POSTGRES_USER:-postgres}
