@@ -16,6 +16,8 @@ MLFLOW_PORT ?= 5000
 REPROCESS ?= none
 PARALLEL ?= 4
 COMPOSE ?= docker compose
+# --build-arg 1 with the value of variable 2, which is given to make or kept in .env; nothing without a value
+build-arg = $(addprefix --build-arg $(1)=,$(or $($(2)),$(shell sed -n 's/^$(2)=//p' .env 2>/dev/null)))
 # settings with which preset smoke shows the planted signal
 DEMO_CONF := {"preset": "smoke", "overrides": {"training.epochs": 24, "model.hidden_dims": "32,32", "dataset.train_share": 0.5, "dataset.validation_share": 0.1}}
 # Processes of tests, each with whole files: one more than cores, because some tests wait for what they start.
@@ -112,22 +114,23 @@ env: ## .env of a cluster: generated passwords and keys, for its owner only; ref
 	@PYTHONPATH=include $(PYTHON) -m vpoc_ops.cluster_env
 
 images: ## The container images [TORCH_INDEX= ROCM_TORCH_INDEX= BASE= ROCM_BASE=; docs/cluster.md]
-	DOCKER_BUILDKIT=1 docker build --target airflow -t vpoc-ml:airflow $(foreach name,BASE TORCH_INDEX,$(if $($(name)),--build-arg $(name)=$($(name)))) .
+	DOCKER_BUILDKIT=1 docker build --target airflow -t vpoc-ml:airflow \
+		$(call build-arg,BASE,BASE) $(call build-arg,TORCH_INDEX,TORCH_INDEX) .
 	@if test -f .env && grep -q compose.cpu.yaml .env; then echo "No AMD GPU: no image rocm-worker."; else set -x; \
-		DOCKER_BUILDKIT=1 docker build --target rocm-worker -t vpoc-ml:rocm-worker $(foreach name,BASE ROCM_BASE,$(if $($(name)),--build-arg $(name)=$($(name)))) \
-		$(if $(ROCM_TORCH_INDEX),--build-arg TORCH_INDEX=$(ROCM_TORCH_INDEX)) .; fi
+		DOCKER_BUILDKIT=1 docker build --target rocm-worker -t vpoc-ml:rocm-worker $(call build-arg,BASE,BASE) \
+		$(call build-arg,ROCM_BASE,ROCM_BASE) $(call build-arg,TORCH_INDEX,ROCM_TORCH_INDEX) .; fi
 
 cluster: ## Airflow with Celery, PostgreSQL, Redis, MLflow and a GPU worker in containers: builds, starts, waits
 	@test -f .env || $(MAKE) --no-print-directory env
 	@$(MAKE) --no-print-directory images
-	@mkdir -p data/raw
+	@. ./.env; mkdir -p "$${VPOC_RAW:-data/raw}"
 	$(COMPOSE) up --detach --no-build --wait --wait-timeout 600
 	@. ./.env; echo "Airflow http://127.0.0.1:$$UI_PORT  MLflow http://127.0.0.1:$$MLFLOW_PORT"; \
 		echo "Log in as admin, operator, reviewer or viewer; .env has the passwords, such as ADMIN_PASSWORD."
 
-cluster-demo: ## A synthetic market into data/raw, if it is empty, and a nightly run on the running cluster
-	@test -n "$$(ls data/raw)" || docker run --rm --user "$$(id -u)" --volume "$(CURDIR)/data/raw:/raw" vpoc-ml:airflow \
-		vpoc-ml synth --out /raw --contracts 4 --mode linear
+cluster-demo: ## A synthetic market into the folder of raw files, if it is empty, and a nightly run on the running cluster
+	@. ./.env; cd "$${VPOC_RAW:-data/raw}"; test -n "$$(ls)" || docker run --rm --user "$$(id -u)" --volume "$$PWD:/raw" \
+		"$${VPOC_IMAGE:-vpoc-ml:airflow}" vpoc-ml synth --out /raw --contracts 4 --mode linear
 	$(COMPOSE) exec -T scheduler airflow dags trigger vpoc_nightly --conf '$(DEMO_CONF)'
 
 cluster-down: ## Stops the cluster; its volumes stay

@@ -22,6 +22,7 @@ from vpoc_ops.client import TIMEOUT, NotUpError, RefusedError, connect, translat
 BROKER = "AIRFLOW__CELERY__BROKER_URL"
 EXECUTOR = "AIRFLOW__CORE__EXECUTOR"
 DEFAULT_QUEUE = "AIRFLOW__OPERATORS__DEFAULT_QUEUE"
+CELERY_CONFIG = "vpoc_airflow.celery_config.CELERY_CONFIG"
 PODS = "KubernetesExecutor"
 FILE = "deploy/airflow.env has it."
 LEAST_SECRET = 16
@@ -42,6 +43,12 @@ LEAST: dict[str, tuple[float, float, str]] = {
     ),
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": (5, 15, "the first tasks after a start fail before they begin"),
     "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": (5, 10, "an API server that is away for a minute costs tasks a try"),
+    "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": (
+        90,
+        5,
+        "the retries of an API call are over before an API server is back",
+    ),
+    names.TRAIN_RETRIES: (30, 10, "restarts of workers in one night use up the tries of a training"),
     "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": (3, 12, "an API server that is away for a minute ends trainings"),
 }
 """Variable: Airflow's default, the least value, and what a smaller one costs."""
@@ -64,6 +71,7 @@ def examine(
         *check_limits(environment),
         *check_secrets(environment),
         check_shared(environment),
+        *check_stop(environment),
         *check_train_executor(environment),
         *check_queues(environment, queues or served_queues),
         check_pool(environment, slots or pool_slots),
@@ -108,6 +116,16 @@ def check_shared(environment: Mapping[str, str]) -> Diagnostic:
     return _diagnostic(
         "shared lake", bool(lake) and ("://" in lake or Path(lake).is_absolute()), lake or "none named", remedy
     )
+
+
+def check_stop(environment: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Require the configuration of Celery that stops trainings when their worker has to end."""
+    if "CeleryExecutor" not in environment.get(EXECUTOR, ""):
+        return
+    variable = "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS"
+    found = environment.get(variable, "")
+    remedy = f"a worker that has to end is killed with its training. Set it to {CELERY_CONFIG}; {FILE}"
+    yield _diagnostic(variable, found == CELERY_CONFIG, found or "Airflow's own", remedy)
 
 
 def check_train_executor(environment: Mapping[str, str]) -> Iterator[Diagnostic]:

@@ -26,11 +26,22 @@ PASSWORDS = (
 )
 
 
-def settings(gpu: Path = GPU) -> dict[str, str]:
-    """Return the variables of a new cluster. ``gpu`` is the device whose absence selects the CPU override."""
+BUILD = ("BASE", "ROCM_BASE", "TORCH_INDEX", "ROCM_TORCH_INDEX")
+"""Variables of `make images` that `.env` keeps, so that an upgrade builds from the same sources."""
+
+
+def settings(environment: Mapping[str, str], gpu: Path = GPU) -> dict[str, str]:
+    """Return the variables of a new cluster.
+
+    Args:
+        environment: that of the command; its variables of ``BUILD`` are kept.
+        gpu: the device whose absence selects the CPU override.
+    """
     values = {name: secrets.token_urlsafe(24) for name in PASSWORDS} | {
         "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "API_SECRET_KEY": secrets.token_hex(32),
+        # a name of its own: another checkout on this machine must not take over these containers and volumes
+        "COMPOSE_PROJECT_NAME": f"vpoc-ml-{secrets.token_hex(3)}",
         "JWT_SECRET": secrets.token_hex(32),
         "UI_PORT": "8080",
         "MLFLOW_PORT": "5000",
@@ -40,6 +51,7 @@ def settings(gpu: Path = GPU) -> dict[str, str]:
     }
     if gpu.exists():
         render = sorted(Path("/dev/dri").glob("renderD*"))
+    values |= {name: environment[name] for name in BUILD if environment.get(name)}
         groups = {"VIDEO_GID": gpu, "RENDER_GID": render[0] if render else gpu}
         return values | {name: str(device.stat().st_gid) for name, device in groups.items()}
     return values | {"COMPOSE_FILE": CPU_FILES}
@@ -60,7 +72,7 @@ def main(arguments: list[str]) -> int:
     """Write the file that ``arguments`` names, by default ``.env``; return the exit code."""
     path = Path(arguments[0] if arguments else ".env")
     try:
-        write(path, settings())
+        write(path, settings(os.environ))
     except FileExistsError:
         sys.stderr.write(
             f"Expected no {path}; it is there and was kept. Its passwords belong to the volumes of the cluster."

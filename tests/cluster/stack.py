@@ -61,7 +61,7 @@ class Stack:
     """
 
     def __init__(self, folder: Path, raw: Path) -> None:
-        values = cluster_env.settings(gpu=folder / "no-gpu") | {
+        values = cluster_env.settings({}, gpu=folder / "no-gpu") | {
             "COMPOSE_FILE": ":".join(FILES),
             "COMPOSE_PROJECT_NAME": PROJECT,
             "VPOC_RAW": str(raw),

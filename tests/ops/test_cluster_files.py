@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -36,10 +38,40 @@ def test_env_is_for_its_owner_and_never_overwritten(tmp_path, capsys):
 
 
 def test_every_secret_is_generated_anew_and_long():
-    first, second = cluster_env.settings(), cluster_env.settings()
+    first, second = cluster_env.settings({}), cluster_env.settings({})
     secrets = [*cluster_env.PASSWORDS, "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET"]
     assert len({values[name] for values in (first, second) for name in secrets}) == 2 * len(secrets)
     assert all(len(first[name]) >= 32 for name in secrets)
+
+
+def test_every_cluster_has_a_name_of_its_own():
+    assert re.search(r"^name: vpoc-ml$", COMPOSE, re.MULTILINE)
+    names = {cluster_env.settings({})["COMPOSE_PROJECT_NAME"] for _ in range(3)}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"vpoc-ml-[0-9a-f]{6}", name) for name in names)
+
+
+def test_an_upgrade_builds_from_the_same_sources():
+    given = {"TORCH_INDEX": "https://wheels.example/cpu", "ROCM_BASE": "", "HOME": "/root"}
+    kept = cluster_env.settings(given)
+    assert kept["TORCH_INDEX"] == given["TORCH_INDEX"]
+    assert not {"ROCM_BASE", "BASE", "HOME"} & kept.keys()
+    assert set(re.findall(r"call build-arg,\w+,(\w+)", (ROOT / "Makefile").read_text())) == set(cluster_env.BUILD)
+
+
+def test_make_images_uses_what_env_keeps_unless_another_is_given(tmp_path):
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    cluster_env.write(tmp_path / ".env", cluster_env.settings({"TORCH_INDEX": "https://kept.example"}, tmp_path))
+
+    def build(*words: str) -> str:
+        command = ["make", "--directory", str(tmp_path), "--dry-run", "images", *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}
+        ).stdout
+
+    assert "--target airflow -t vpoc-ml:airflow \\\n\t --build-arg TORCH_INDEX=https://kept.example ." in build()
+    assert "TORCH_INDEX=https://given.example" in build("TORCH_INDEX=https://given.example")
+    assert "--build-arg ROCM_BASE=rocm:1" in build("ROCM_BASE=rocm:1")
 
 
 def test_compose_demands_what_env_has_and_has_no_default_secret():
@@ -53,10 +85,10 @@ def test_compose_demands_what_env_has_and_has_no_default_secret():
 def test_without_an_amd_gpu_the_override_is_chosen(tmp_path):
     absent, present = tmp_path / "absent", tmp_path / "kfd"
     present.touch()
-    files = cluster_env.settings(absent)["COMPOSE_FILE"].split(":")
+    files = cluster_env.settings({}, absent)["COMPOSE_FILE"].split(":")
     assert all((ROOT / name).is_file() for name in files)
-    assert "COMPOSE_FILE" not in cluster_env.settings(present)
-    assert cluster_env.settings(present)["VIDEO_GID"] == str(present.stat().st_gid)
+    assert "COMPOSE_FILE" not in cluster_env.settings({}, present)
+    assert cluster_env.settings({}, present)["VIDEO_GID"] == str(present.stat().st_gid)
     assert yaml.load((ROOT / files[1]).read_text(), Loader)["services"].keys() == {"worker-rocm"}
 
 
