@@ -15,14 +15,16 @@ from pathlib import Path
 GPU = Path("/dev/kfd")
 """Device of the AMD kernel driver; absent: there is no AMD GPU."""
 CPU_FILES = "docker-compose.yaml:deploy/compose.cpu.yaml"
+USERS = ("admin", "operator", "reviewer", "viewer")
+"""People's users of Airflow and MLflow; the variable NAME_PASSWORD has the password."""
+MLFLOW_TASKS = "tasks"
+"""MLflow's user of Airflow's tasks; its password is MLFLOW_PASSWORD."""
 PASSWORDS = (
     "POSTGRES_PASSWORD",
     "MLFLOW_DB_PASSWORD",
+    "MLFLOW_PASSWORD",
     "REDIS_PASSWORD",
-    "ADMIN_PASSWORD",
-    "OPERATOR_PASSWORD",
-    "REVIEWER_PASSWORD",
-    "VIEWER_PASSWORD",
+    *(f"{name.upper()}_PASSWORD" for name in USERS),
 )
 
 
@@ -38,10 +40,10 @@ def settings(environment: Mapping[str, str], gpu: Path = GPU) -> dict[str, str]:
         gpu: the device whose absence selects the CPU override.
     """
     values = {name: secrets.token_urlsafe(24) for name in PASSWORDS} | {
-        "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "API_SECRET_KEY": secrets.token_hex(32),
         # a name of its own: another checkout on this machine must not take over these containers and volumes
         "COMPOSE_PROJECT_NAME": f"vpoc-ml-{secrets.token_hex(3)}",
+        "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "API_SECRET_KEY": secrets.token_hex(32),
         "JWT_SECRET": secrets.token_hex(32),
         "UI_PORT": "8080",
         "MLFLOW_PORT": "5000",
@@ -49,9 +51,9 @@ def settings(environment: Mapping[str, str], gpu: Path = GPU) -> dict[str, str]:
         "WORKERS": "1",
         "GPU_SLOTS": "1",
     }
+    values |= {name: environment[name] for name in BUILD if environment.get(name)}
     if gpu.exists():
         render = sorted(Path("/dev/dri").glob("renderD*"))
-    values |= {name: environment[name] for name in BUILD if environment.get(name)}
         groups = {"VIDEO_GID": gpu, "RENDER_GID": render[0] if render else gpu}
         return values | {name: str(device.stat().st_gid) for name, device in groups.items()}
     return values | {"COMPOSE_FILE": CPU_FILES}

@@ -13,9 +13,11 @@ from airflow.models.pool import Pool
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
+from vpoc_ops.cluster_env import USERS
+
 REVIEWER = "Reviewer"
-USERS = {"admin": "Admin", "operator": "Op", "reviewer": REVIEWER, "viewer": "Viewer"}
-"""Each user and the role. Admin: everything. Op: starts runs, pools, connections. Reviewer: reads, and answers requests
+ROLES = dict(zip(USERS, ("Admin", "Op", REVIEWER, "Viewer"), strict=True))
+"""Each user's role. Admin: everything. Op: starts runs, pools, connections. Reviewer: reads, and answers requests
 for approval. Viewer: reads."""
 
 
@@ -28,7 +30,7 @@ def main() -> None:
     with get_application_builder() as builder:
         security = builder.sm
         add_reviewer(security)
-        for name, role in USERS.items():
+        for name, role in ROLES.items():
             set_user(security, name, role, os.environ[f"{name.upper()}_PASSWORD"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .stack import CommandLine, Stack, digests_of, market
+from .stack import CommandLine, Stack, digests_of, market, wait_until
 
 SETTINGS = {
     "training.epochs": 24,
@@ -88,20 +89,30 @@ def undisturbed(command_line: CommandLine, stored: dict[str, str]) -> subprocess
 
 
 @pytest.fixture(scope="session")
-def backfill(stack: Stack) -> list[str]:
-    """The ids of the runs of a backfill of four contracts that has begun."""
-    body = {
-        "dag_id": "vpoc_contracts",
-        "from_date": "2023-01-01T00:00:00Z",
-        "to_date": "2023-12-31T00:00:00Z",
-        "dag_run_conf": {"preset": "smoke"},
-        "max_active_runs": 4,
-    }
-    answer = stack.call("POST", "/api/v2/backfills", body)
-    assert answer.status_code == 200 or KEEP, answer.text
-    runs = stack.get("/api/v2/dags/vpoc_contracts/dagRuns?run_type=backfill")["dag_runs"]
-    assert sorted(each["partition_key"] for each in runs) == ["ESH23", "ESM23", "ESU23", "ESZ23"]
-    return [each["dag_run_id"] for each in runs]
+def backfill_command(stack: Stack) -> Iterator[subprocess.Popen[str]]:
+    """A backfill of four contracts, started by the command of `make backfill` outside the cluster."""
+    span = ["--from", "2023-01-01", "--to", "2023-12-31", "--parallel", "4", "--conf", '{"preset": "smoke"}']
+    command = [sys.executable, "-m", "vpoc_ops.backfill", "range", *span]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=stack.remote())
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="session")
+def backfill(stack: Stack, backfill_command: subprocess.Popen[str]) -> list[str]:
+    """The ids of the runs of the backfill, which has begun."""
+
+    def keys() -> dict[str, str]:
+        runs = stack.get("/api/v2/dags/vpoc_contracts/dagRuns?run_type=backfill")["dag_runs"]
+        return {each["partition_key"]: each["dag_run_id"] for each in runs}
+
+    def started() -> bool:
+        assert backfill_command.poll() in (None, 0), backfill_command.communicate()[0]
+        return len(keys()) == 4
+
+    wait_until(started, 120, "four runs of the backfill")
+    assert sorted(keys()) == ["ESH23", "ESM23", "ESU23", "ESZ23"]
+    return list(keys().values())
 
 
 @pytest.fixture(scope="session")

@@ -159,6 +159,16 @@ class Stack:
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
         return httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=60)
 
+    def ask_mlflow(self, method: str, path: str, body: Any = None, user: str = "viewer") -> httpx.Response:
+        """Send a request to MLflow as one of the users, or as nobody (empty name)."""
+        login = (user, self.values[f"{user.upper()}_PASSWORD"]) if user else None
+        return httpx.request(method, f"{self.mlflow}{path}", json=body, auth=login, timeout=60)
+
+    def remote(self, user: str = "operator") -> dict[str, str]:
+        """Return the environment of a command outside the cluster that drives its Airflow."""
+        login = {"VPOC_AIRFLOW_USER": user, "VPOC_AIRFLOW_PASSWORD": self.values[f"{user.upper()}_PASSWORD"]}
+        return {**os.environ, "VPOC_AIRFLOW_URL": self.url, **login}
+
     def token(self, user: str) -> str:
         """Return the token of a user; logs in once."""
         if user not in self.tokens:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 
 import httpx
 import pytest
 
 from vpoc_ops import cluster_env
 
-from .stack import SERVICES, run
+from .stack import ROOT, SERVICES, run
 
 LOOPBACK = "127.0.0.1"
+EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 APPROVAL = "/api/v2/dags/vpoc_nightly/dagRuns/none/taskInstances/approve/-1/hitlDetails"
 
 
@@ -60,12 +65,69 @@ def test_pages_need_a_login(stack):
     for path in ("/vpoc-reports/", "/api/v2/dags"):
         assert stack.call("GET", path, user="").status_code == 401, path
         assert stack.call("GET", path, user="viewer").status_code == 200, path
-    assert httpx.get(f"{stack.mlflow}/health", timeout=30).status_code == 200
-    rebound = httpx.get(f"{stack.mlflow}/health", headers={"Host": "evil.example"}, timeout=30)
-    other = httpx.get(
-        f"{stack.mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": "evil.example"}
-    )
-    assert 403 in (rebound.status_code, other.status_code)
+    for path in ("/", EXPERIMENT):
+        assert stack.ask_mlflow("GET", path, user="").status_code == 401, path
+        assert stack.ask_mlflow("GET", path, user="viewer").status_code == 200, path
+    tag = {"experiment_id": "0", "key": "note", "value": "text"}
+    path = "/api/2.0/mlflow/experiments/set-experiment-tag"
+    assert [stack.ask_mlflow("POST", path, tag, user).status_code for user in ("viewer", "admin")] == [403, 200]
+
+
+def test_mlflow_refuses_the_name_of_another_host(stack):
+    login = ("viewer", stack.values["VIEWER_PASSWORD"])
+    answer = httpx.get(stack.mlflow + EXPERIMENT, auth=login, headers={"Host": "evil.example"}, timeout=30)
+    assert answer.status_code == 403, answer.text
+
+
+def test_the_doctor_finds_no_problem_in_a_worker_but_the_small_disk_of_the_test(stack):
+    diagnostics = json.loads(stack.inside("worker", "vpoc-ml doctor --cluster --json || test $? = 2"))["diagnostics"]
+    levels = {each["subject"]: each["level"] for each in diagnostics}
+    assert [subject for subject, level in levels.items() if level == "problem"] == ["disk"]
+    assert {levels[name] for name in ("queue default", "queue rocm", "shared lake", "registry")} == {"ok"}
+
+
+def test_the_gpu_worker_computes_with_the_torch_of_its_base_image(stack):
+    command = "python -c 'import importlib.util as found; print(found.find_spec(\"torch\").origin)'"
+    origins = {service: stack.inside(service, command) for service in ("worker", "worker-rocm")}
+    assert origins["worker"].startswith("/opt/vpoc/")
+    assert not origins["worker-rocm"].startswith("/opt/vpoc/")
+
+
+def test_airflow_is_driven_from_another_machine(stack):
+    command = [sys.executable, "-m", "vpoc_ops.supervisor", "airflow", "pools", "list", "--output", "json"]
+    done = subprocess.run(command, env=stack.remote("admin"), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"gpu", "default_pool"} <= {pool["name"] for pool in json.loads(done.stdout)}
+
+
+def test_the_files_for_further_machines_fit_together(stack, tmp_path):
+    values = stack.values | {
+        "COMPOSE_FILE": "docker-compose.yaml:deploy/compose.shared.yaml",
+        "SHARED": "/srv/vpoc",
+        "PRIVATE_ADDRESS": "10.0.0.1",
+    }
+    shared = tmp_path / ".env"
+    cluster_env.write(shared, values)
+    shown = json.loads(stack.compose("--env-file", str(shared), "config", "--format", "json"))
+    published = {(name, port["host_ip"]) for name, each in shown["services"].items() for port in each.get("ports", ())}
+    assert published == {("redis", "10.0.0.1")} | {
+        (name, address) for name in ("api-server", "mlflow") for address in (LOOPBACK, "10.0.0.1")
+    }
+    folders = {name: each.get("driver_opts", {}).get("device") for name, each in shown["volumes"].items()}
+    assert {name for name, device in folders.items() if device} == {"lake", "registry", "logs"}
+    assert folders["lake"] == "/srv/vpoc/lake"
+
+
+def test_every_kernel_is_in_the_image(stack):
+    kernels = {
+        f"{path.stem}.{name}"
+        for path in (ROOT / "include").rglob("*.py")
+        for options, name in re.findall(r"^@numba\.njit\(([^)]*)\)\ndef (\w+)", path.read_text(), re.MULTILINE)
+        if "cache=True" in options and "inline" not in options
+    }
+    compiled = stack.inside("worker", "find /opt/airflow/numba -name '*.nbi'").split()
+    assert len(kernels) > 30
+    assert {Path(path).name.split("-")[0] for path in compiled} == kernels
 
 
 @pytest.mark.parametrize(
@@ -88,7 +150,7 @@ def test_a_rollback_waits_for_no_gpu(stack, night):
     assert "RegistryError" in stack.log("vpoc_champion", run_id, "rollback", 1)
 
 
-def test_four_contracts_are_built_by_two_workers_beside_a_night(stack, backfill, night, took):
+def test_four_contracts_are_built_by_two_workers_beside_a_night(stack, backfill_command, backfill, night, took):
     states = stack.wait("vpoc_contracts", backfill, 1200)
     assert states == ["success"] * 4, "\n".join(stack.failures("vpoc_contracts", each) for each in backfill)
     tasks = [task for each in backfill for task in stack.tasks("vpoc_contracts", each)]
@@ -100,3 +162,6 @@ def test_four_contracts_are_built_by_two_workers_beside_a_night(stack, backfill,
     assert any(task["start_date"] < last and spans[0][0] < task["end_date"] for task in nightly)
     begin, end = datetime.fromisoformat(spans[0][0]), datetime.fromisoformat(last)
     took("backfill of four contracts beside a nightly run", (end - begin).total_seconds())
+    shown, _ = backfill_command.communicate(timeout=120)
+    assert backfill_command.returncode == 0, shown
+    assert all(run_id in shown for run_id in backfill), shown

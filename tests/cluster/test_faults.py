@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 
-import httpx
+from vpoc_ml.reports.pages.table import PAGES
 
 from .conftest import FAULTY
 from .stack import SERVICES, digests_of, wait_until
@@ -97,8 +97,19 @@ def test_its_training_ran_on_the_gpu_worker_and_its_model_is_promoted(stack, nig
     promoted = stack.get(path)["value"]
     promoted = json.loads(promoted) if isinstance(promoted, str) else promoted
     assert promoted["state"] == "promoted", promoted
-    versions = httpx.get(f"{stack.mlflow}/api/2.0/mlflow/model-versions/search", timeout=30).json()["model_versions"]
+    versions = stack.ask_mlflow("GET", "/api/2.0/mlflow/model-versions/search").json()["model_versions"]
     assert len(versions) == 1
+
+
+def test_the_pages_need_no_write_access_to_lake_and_registry(stack, night):
+    names = {"run": newest_run(stack), "gate": "candidate", "version": "1"}
+    answers = {
+        page.path: stack.call("GET", f"/vpoc-reports{page.path.format(**names)}", user="viewer") for page in PAGES
+    }
+    assert {path: answer.text for path, answer in answers.items() if answer.status_code >= 500} == {}
+    shown = [page.path for page in PAGES if page.title] + ["/models/{version}", "/runs/{run}", "/gates/{run}/{gate}"]
+    assert {path: answers[path].status_code for path in shown} == dict.fromkeys(shown, 200)
+    assert names["run"] in answers["/champion"].text
 
 
 def test_a_full_disk_is_named_and_loses_nothing(stack, night, took):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vpoc_ops import cluster_env, cluster_init, health
+from vpoc_ops import cluster_env, health
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
@@ -79,7 +79,7 @@ def test_compose_demands_what_env_has_and_has_no_default_secret():
     assert demanded == {*cluster_env.PASSWORDS, "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET"}
     defaults = re.findall(r"\$\{(\w*(?:PASSWORD|KEY|SECRET)\w*):-([^}]*)\}", COMPOSE)
     assert {value for _, value in defaults} == {""}
-    assert {f"{name.upper()}_PASSWORD" for name in cluster_init.USERS} <= demanded
+    assert {f"{name.upper()}_PASSWORD" for name in cluster_env.USERS} <= demanded
 
 
 def test_without_an_amd_gpu_the_override_is_chosen(tmp_path):

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from vpoc_ops.cluster_doctor import examine
-from vpoc_ops.cluster_init import USERS
+from vpoc_ops.cluster_env import MLFLOW_TASKS, USERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -29,7 +29,7 @@ GPU = "amd.com/gpu"
 
 DIFFERENT = {"AIRFLOW__CORE__EXECUTOR": "the chart writes its value `executor` into airflow.cfg and into pods"}
 """Variables of deploy/airflow.env that `env` does not have, and why."""
-SITE = {"VPOC_LAKE", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI"}
+SITE = {"VPOC_LAKE", "AWS_DEFAULT_REGION", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME"}
 PARTS = {"apiServer": "api-server", "scheduler": "scheduler", "dagProcessor": "dag-processor", "triggerer": "triggerer"}
 """Part of the chart that reads the database: service of Compose."""
 WORKERS = {"cpu": "worker", "rocm": "worker-rocm"}
@@ -285,6 +285,12 @@ def test_mlflow_runs_as_in_compose_at_the_address_that_workers_use():
     assert environment(BASE["env"])["MLFLOW_TRACKING_URI"] == f"http://{name}:{port}"
     assert f"{name}:{port}" in given["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
     assert given.keys() == SERVICES["mlflow"]["environment"].keys()
+    assert environment(BASE["env"])["MLFLOW_TRACKING_USERNAME"] == MLFLOW_TASKS
+    assert given["MLFLOW_PASSWORD"] in [
+        {"name": each["secretName"], "key": each["secretKey"]}
+        for each in BASE["secret"]
+        if each["envName"] == "MLFLOW_TRACKING_PASSWORD"
+    ]
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
     assert claim["metadata"]["name"] == BASE["logs"]["persistence"]["existingClaim"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
