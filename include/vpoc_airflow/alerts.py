@@ -21,6 +21,7 @@ from vpoc_airflow.schedule import dag_instrument
 from vpoc_ml import environment
 from vpoc_ml.artifacts import layout
 from vpoc_ml.artifacts.alert import Alert, AlertKind, AlertRecord, AlertRules
+from vpoc_ml.broker import TRAIN_QUEUE, served_queues
 from vpoc_ml.errors import GateFailedError, VpocError
 from vpoc_ml.reports.schedule import NIGHTLY
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILED, ENDED, WAITING = "failed", "ended", "waiting"
+ANSWER_SECONDS = 3.0
+"""How long workers may take to say which queues they serve."""
 SHOWN = 3
 """Failures that a message names."""
 CHANGING = re.compile(r"\b[A-Z0-9]{1,3}[FGHJKMNQUVXZ]\d{1,4}\b|\b[0-9a-f]{8,}\b|\d+")
@@ -79,7 +82,7 @@ def ended(context: Mapping[str, Any], rules: AlertRules) -> None:
         if tonight is None:
             return
         found += tonight
-        checked += [f"{AlertKind.STALE_DATA}:", f"{AlertKind.DECAY}:"]
+        checked += [f"{kind}:" for kind in (AlertKind.STALE_DATA, AlertKind.DECAY, AlertKind.NO_WORKER)]
     if nights := missed_nights(lake, NIGHTLY, dag_instrument().calendar, now):
         found.append(missed_alert(nights, NIGHTLY))
     found += resolve(lake, checked, [alert.cause for alert in found], now)
@@ -105,6 +108,34 @@ def waiting(context: Mapping[str, Any], rules: AlertRules) -> None:
         page=page_of(dag, run_id),
     )
     raised(alert, rules)
+
+
+def training_worker_missing(dag: str, run_id: str) -> None:
+    """Alert about a run whose trainings no living worker would take; raises nothing.
+
+    The run would wait for such a worker for hours, and nobody would know until its deadline. Workers are asked only
+    where the trainings run on Celery.
+    """
+    executor = environment.read(environment.TRAIN_EXECUTOR) or "CeleryExecutor"
+    if executor != "CeleryExecutor" or executor not in conf.get("core", "executor"):
+        return
+    try:
+        if TRAIN_QUEUE in served_queues(conf.get("celery", "broker_url"), ANSWER_SECONDS):
+            return
+        alert = Alert(
+            kind=AlertKind.NO_WORKER,
+            cause=f"{AlertKind.NO_WORKER}:{TRAIN_QUEUE}",
+            dag=dag,
+            run=run_id,
+            title="No worker takes trainings",
+            found=f"No living worker serves queue {TRAIN_QUEUE}. The trainings of this run will wait for one.",
+            remedy=f"Start the GPU worker: `docker compose up -d worker-{TRAIN_QUEUE}`, elsewhere `airflow celery"
+            f" worker --queues {TRAIN_QUEUE}`. The run then goes on by itself.",
+            page=page_of(dag, run_id),
+        )
+        raised(alert, AlertRules.read())
+    except Exception:
+        log.exception("It is not known whether a worker serves queue %s", TRAIN_QUEUE)
 
 
 def deadline_missed(dag: str, run_id: str, message: str) -> None:

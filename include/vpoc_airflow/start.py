@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException
 
-from vpoc_airflow import stage_tasks
+from vpoc_airflow import alerts, stage_tasks
 from vpoc_airflow.schedule import instrument_override
 from vpoc_ml import config, pipeline
 from vpoc_ml.config import form_fields, setting_keys
@@ -168,7 +168,9 @@ def resolve(params: Mapping[str, Any], dag_run: Any) -> dict[str, Any]:
         calendar = instrument(config.resolve(params["preset"], settings).data.instrument).calendar
         as_of = night_of(calendar, dag_run.run_type, dag_run.run_after, params["session"], now)
         check_registry(stage_tasks.open_lake())
-    return begin(params, settings, now, as_of)
+    resolved = begin(params, settings, now, as_of)
+    alerts.training_worker_missing(dag_run.dag_id, dag_run.run_id)
+    return resolved
 
 
 def overrides(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def test_a_night_survives_every_fault_with_the_bits_of_the_command_line(stack, n
     wait_until(
         lambda: state(stack, night) == "queued", 400, "train queued", 2, lambda: stack.unfinished("vpoc_nightly", night)
     )
+    sent = map(json.loads, stack.inside("worker", "cat /lake/alerts.jsonl").splitlines())
+    assert ("no-worker", night) in {(alert["kind"], alert["run"]) for alert in sent}
     stack.compose("start", "worker-rocm")
     waited = wait_until(lambda: state(stack, night) == "running", 120, "train running")
     took("no GPU worker: train waits, and runs after the worker's start in", waited)

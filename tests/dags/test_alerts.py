@@ -443,6 +443,63 @@ def test_a_waiting_candidate_and_a_missed_deadline_raise_alerts(monkeypatch, tmp
     assert "Expected run may to end by Fri 2026-05-15 05:30 CDT (10:30 UTC); it is queued." in second.found
 
 
+def broker(queues):
+    """A broker whose workers serve ``queues``; None: it does not answer."""
+
+    def served(url, seconds):
+        assert url == "redis://broker/0"
+        if queues is None:
+            raise ConnectionError("no broker")
+        return queues
+
+    return served
+
+
+@pytest.mark.parametrize(
+    ("settings", "queues", "kinds"),
+    [
+        ({}, {"default"}, ["no-worker"]),
+        ({}, {"default", "rocm"}, []),
+        ({}, None, []),
+        ({"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}, set(), []),
+        ({"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor,KubernetesExecutor"}, set(), ["no-worker"]),
+        ({"VPOC_TRAIN_EXECUTOR": "KubernetesExecutor"}, set(), []),
+    ],
+)
+def test_a_run_without_a_worker_for_its_trainings_raises_an_alert(monkeypatch, tmp_path, settings, queues, kinds):
+    from vpoc_airflow import alerts
+
+    celery = {"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor", "AIRFLOW__CELERY__BROKER_URL": "redis://broker/0"}
+    for name, value in (celery | settings | {"VPOC_LAKE": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("vpoc_airflow.alerts.served_queues", broker(queues))
+    for run in ("may", "june"):
+        alerts.training_worker_missing("vpoc_nightly", run)
+    records = read_alerts(Lake(tmp_path))
+    assert [each.kind for each in records[:1]] == kinds
+    assert [each.state for each in records] == ["sent", "repeated"] * len(kinds)
+    if records:
+        assert "docker compose up -d worker-rocm" in records[0].remedy
+
+
+def test_the_start_of_a_night_asks_for_a_worker(monkeypatch, tmp_path):
+    from vpoc_airflow import start
+
+    asked = []
+    monkeypatch.setattr("vpoc_airflow.start.alerts.training_worker_missing", lambda *run: asked.append(run))
+    monkeypatch.setattr("vpoc_airflow.start.begin", lambda *arguments: {"preset": "smoke"})
+    monkeypatch.setattr("vpoc_ml.pipeline.champion_stages.check_registry", lambda lake: None)
+    monkeypatch.setattr("vpoc_airflow.stage_tasks.current_run", lambda: "vpoc_nightly__may")
+    monkeypatch.setenv("VPOC_LAKE", str(tmp_path))
+    now = datetime(2026, 5, 15, 23, tzinfo=UTC)
+    run = SimpleNamespace(
+        dag_id="vpoc_nightly", run_id="may", conf={}, start_date=now, run_after=now, run_type="manual"
+    )
+    params = {name: param.value for name, param in start.form_params().items()}
+    assert start.resolve(params, run) == {"preset": "smoke"}
+    assert asked == [("vpoc_nightly", "may")]
+
+
 def test_the_request_for_approval_raises_an_alert_before_it_waits(dag, monkeypatch, tmp_path):
     from airflow.providers.standard.operators import hitl
 

@@ -24,6 +24,7 @@ class AlertKind(StrEnum):
     GATE_FAILED = "gate-failed"
     REFUSED = "refused"
     WAITING = "waiting"
+    NO_WORKER = "no-worker"
     DEADLINE = "deadline"
     MISSED_NIGHT = "missed-night"
     STALE_DATA = "stale-data"
