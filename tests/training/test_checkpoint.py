@@ -78,6 +78,25 @@ def test_checkpoint_that_cannot_be_read_stays_for_the_next_try(tmp_path, monkeyp
     assert found.step == 2
 
 
+def test_older_checkpoint_is_used_while_the_newest_cannot_be_read(tmp_path, monkeypatch, caplog):
+    write_checkpoint(tmp_path, checkpoint(1))
+    newest = write_checkpoint(tmp_path, checkpoint(2))
+    read = Path.read_bytes
+
+    def fail(path):
+        if path == newest:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with caplog.at_level(logging.WARNING):
+        found = latest_checkpoint(tmp_path, "mine")
+    assert found is not None
+    assert found.step == 1
+    assert newest.is_file()
+    assert f"ignored {newest.name}, which cannot be read" in caplog.text
+
+
 def test_absent_checkpoint_is_an_error_of_its_own(tmp_path):
     with pytest.raises(CheckpointError, match="expected a checkpoint; found none"):
         read_checkpoint(tmp_path / "step-000000000001.ckpt")

@@ -19,9 +19,15 @@ REDUCE = "lower training.batch_size, model.hidden_dims or model.members, or trai
 FULL_GPU = (
     "HIP out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 19.98 GiB of which 8 MiB is free."
 )
-ILLEGAL = (
-    "HIP error: an illegal memory access was encountered\nSearch for `hipErrorIllegalAddress' in the documentation"
-)
+ADVICE = """
+Search for `hipErrorIllegalAddress' in the documentation for more information.
+HIP kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
+For debugging consider passing AMD_SERIALIZE_KERNEL=3
+Device-side assertions were explicitly omitted for this error check.
+Compile with `TORCH_USE_HIP_DSA` to enable device-side assertions.
+"""
+"""What torch appends to every error of a GPU."""
+ILLEGAL = f"HIP error: an illegal memory access was encountered{ADVICE}"
 
 
 def raised_by(program) -> Exception:
@@ -55,7 +61,7 @@ def test_too_little_memory_is_reported_with_what_to_reduce(error):
     "error",
     [
         torch.AcceleratorError(ILLEGAL),
-        torch.AcceleratorError("CUDA error: unspecified launch failure"),
+        torch.AcceleratorError(f"CUDA error: unspecified launch failure{ADVICE}"),
         RuntimeError("CUDA error: HIPBLAS_STATUS_INTERNAL_ERROR when calling `hipblasSgemm(handle)`"),
         RuntimeError("HIP error: hipErrorLaunchFailure"),
     ],
@@ -98,7 +104,7 @@ def test_a_file_system_that_fails_is_reported_with_its_path_and_a_remedy(error, 
     [
         RuntimeError("mat1 and mat2 shapes cannot be multiplied (64x54 and 32x1)"),
         RuntimeError("a memory of the past"),
-        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        torch.AcceleratorError(f"CUDA error: device-side assert triggered{ADVICE}"),
         torch.AcceleratorError("HIP error: invalid device function"),
         torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"),
         RuntimeError("CUDA error: HIPBLAS_STATUS_NOT_SUPPORTED when calling `hipblasLtMatmul`"),

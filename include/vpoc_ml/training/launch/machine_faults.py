@@ -24,7 +24,10 @@ GPU_ERROR = re.compile("(CUDA|HIP) error: ")
 PROGRAM_FAULT = re.compile(
     "device-side assert|invalid device function|no kernel image|_STATUS_(INVALID_VALUE|NOT_SUPPORTED)"
 )
-"""What an error of a GPU says about code that is wrong, or built for another GPU: it would fail again."""
+"""What the first line of a GPU's error says about code that is wrong, or built for another GPU: it would fail again.
+
+Later lines are torch's advice about debugging. They are the same for every error.
+"""
 
 UNREACHABLE = {
     errno.EIO,
@@ -51,7 +54,8 @@ def machine_fault(error: Exception, run_dir: Path) -> MachineError | None:
         run_dir: folder of the run, named where the file system's error names no file.
     """
     text, number = str(error).strip(), _error_number(error)
-    found = f"{type(error).__name__}: {(text or 'no message').splitlines()[0].rstrip('.')}"
+    first = (text or "no message").splitlines()[0]
+    found = f"{type(error).__name__}: {first.rstrip('.')}"
     of_torch = isinstance(error, RuntimeError)
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or number == errno.ENOMEM
     if no_memory or (of_torch and NO_MEMORY.search(text)):
@@ -60,7 +64,7 @@ def machine_fault(error: Exception, run_dir: Path) -> MachineError | None:
             " machine. If nothing does, lower training.batch_size, model.hidden_dims or model.members, or train on"
             " fewer rows. Then start it again: it resumes."
         )
-    if of_torch and PROGRAM_FAULT.search(text):
+    if of_torch and PROGRAM_FAULT.search(first):
         return None
     if isinstance(error, torch.AcceleratorError) or (of_torch and GPU_ERROR.match(text)):
         remedy = f"Start it again: it resumes. If the error stays, {DOCTOR}"

@@ -81,11 +81,13 @@ def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
     Damaged ones are removed. Those of other data or settings stay until this training saves its own: the change of
     settings may be a mistake, and the device temporary.
 
-    Training is deterministic, so an older checkpoint leads to the same weights as a damaged newer one.
+    Training is deterministic, so an older checkpoint leads to the same weights as a newer one that is damaged or cannot
+    be read.
 
     Raises:
-        OSError: a checkpoint cannot be read; it stays for the next try.
+        OSError: there are checkpoints, and the file system lets none be read that fits. They stay for the next try.
     """
+    unreadable: OSError | None = None
     for stray in folder.glob(".step-*.tmp"):
         log.warning("removed %s: a write that was interrupted", stray.name)
         stray.unlink(missing_ok=True)
@@ -96,6 +98,10 @@ def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
             log.warning("ignored a damaged checkpoint: %s", error)
             path.unlink(missing_ok=True)
             continue
+        except OSError as error:
+            log.warning("ignored %s, which cannot be read and stays: %s", path.name, error)
+            unreadable = unreadable or error
+            continue
         if checkpoint.resume_key == resume_key:
             return checkpoint
         log.warning(
@@ -103,6 +109,8 @@ def latest_checkpoint(folder: Path, resume_key: str) -> Checkpoint | None:
             path.name,
             checkpoint.resume_key[:16],
         )
+    if unreadable is not None:
+        raise unreadable
     return None
 
 
