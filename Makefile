@@ -122,6 +122,7 @@ images: ## The container images [TORCH_INDEX= ROCM_TORCH_INDEX= BASE= ROCM_BASE=
 
 cluster: ## Airflow with Celery, PostgreSQL, Redis, MLflow and a GPU worker in containers: builds, starts, waits
 	@test -f .env || $(MAKE) --no-print-directory env
+	@PYTHONPATH=include $(PYTHON) -m vpoc_ops.cluster_env --keep-sources
 	@$(MAKE) --no-print-directory images
 	@. ./.env; mkdir -p "$${VPOC_RAW:-data/raw}"
 	$(COMPOSE) up --detach --no-build --wait --wait-timeout 600
@@ -129,7 +130,7 @@ cluster: ## Airflow with Celery, PostgreSQL, Redis, MLflow and a GPU worker in c
 		echo "Log in as admin, operator, reviewer or viewer; .env has the passwords, such as ADMIN_PASSWORD."
 
 cluster-demo: ## A synthetic market into the folder of raw files, if it is empty, and a nightly run on the running cluster
-	@. ./.env; cd "$${VPOC_RAW:-data/raw}"; test -n "$$(ls)" || docker run --rm --user "$$(id -u)" --volume "$$PWD:/raw" \
+	@. ./.env; cd "$${VPOC_RAW:-data/raw}" || exit 1; test -n "$$(ls)" || docker run --rm --user "$$(id -u)" --volume "$$PWD:/raw" \
 		"$${VPOC_IMAGE:-vpoc-ml:airflow}" vpoc-ml synth --out /raw --contracts 4 --mode linear
 	$(COMPOSE) exec -T scheduler airflow dags trigger vpoc_nightly --conf '$(DEMO_CONF)'
 

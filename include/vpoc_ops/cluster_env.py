@@ -1,5 +1,7 @@
 """``python3 -m vpoc_ops.cluster_env FILE``: writes the ``.env`` of a cluster once, with generated passwords and keys.
 
+With ``--keep-sources`` it stores the sources of the images that make was given in an existing file.
+
 Standard library only: it runs on a machine that has nothing but Python and Docker.
 """
 
@@ -70,8 +72,26 @@ def write(path: Path, values: Mapping[str, str]) -> None:
         file.write("".join(f"{name}={value}\n" for name, value in values.items()))
 
 
+def keep_sources(path: Path, environment: Mapping[str, str]) -> None:
+    """Replace or add the variables of ``BUILD`` that ``environment`` has; the rest of the file stays."""
+    given = {name: environment[name] for name in BUILD if environment.get(name)}
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if line.partition("=")[0] not in given]
+    wanted = [*kept, *(f"{name}={value}" for name, value in given.items())]
+    if sorted(wanted) == sorted(lines):
+        return
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write("".join(f"{line}\n" for line in wanted))
+    new.replace(path)
+
+
 def main(arguments: list[str]) -> int:
     """Write the file that ``arguments`` names, by default ``.env``; return the exit code."""
+    if arguments[:1] == ["--keep-sources"]:
+        keep_sources(Path(".env"), os.environ)
+        return 0
     path = Path(arguments[0] if arguments else ".env")
     try:
         write(path, settings(os.environ))

@@ -1,7 +1,8 @@
-"""``python -m vpoc_ops.cluster_mlflow``: MLflow's server of a cluster, with a login. Arguments as of ``mlflow server``.
+"""``python -m vpoc_ops.cluster_mlflow``: MLflow's server of a cluster, with a login.
 
-Its users are those of Airflow, with the same passwords: everybody reads, only ``admin`` and the tasks change what is
-there. The users are in MLflow's own database. A password that changed in ``.env`` is valid after a restart.
+It takes the arguments of ``mlflow server``. Its users are those of Airflow, with the same passwords: everybody reads,
+only ``admin`` and the tasks change the experiment and the model of this project. MLflow lets everybody add others. The
+users are in MLflow's own database. A password that changed in ``.env`` is valid after a restart.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vpoc_ml.registry.mlflow_store import EXPERIMENT, MODEL
 from vpoc_ops.cluster_env import MLFLOW_TASKS, USERS
 
 ADMINS = ("admin", MLFLOW_TASKS)
+ARTIFACTS = "mlflow-artifacts:/"
+"""Where experiments put their files: behind the server, which serves them."""
 CACHE_SECONDS = 60
 """How long a verified password counts. Without it each request pays for a slow hash, 50 ms of CPU."""
 
@@ -40,8 +44,24 @@ def main(arguments: list[str]) -> None:
 
         # A server refuses a database of an earlier MLflow.
         cli(["db", "upgrade", database], standalone_mode=False)
+        create_records(database)
         set_users(user_store(database), passwords(os.environ))
         cli(["server", "--app-name", "basic-auth", "--workers", "1", *arguments])
+
+
+def create_records(database: str) -> None:
+    """Create the experiment and the model of this project, unless they exist.
+
+    MLflow lets the creator of a record change it. These are created here, so that no user is their creator.
+    """
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Experiments
+
+    experiments, models = Experiments(database, ARTIFACTS), Models(database)
+    if experiments.get_experiment_by_name(EXPERIMENT) is None:
+        experiments.create_experiment(EXPERIMENT)
+    if not models.search_registered_models(f"name='{MODEL}'"):
+        models.create_registered_model(MODEL)
 
 
 def auth_settings(database: str) -> str:

@@ -74,6 +74,25 @@ def test_make_images_uses_what_env_keeps_unless_another_is_given(tmp_path):
     assert "--build-arg ROCM_BASE=rocm:1" in build("ROCM_BASE=rocm:1")
 
 
+def test_a_source_that_is_given_later_is_kept_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = cluster_env.settings({"TORCH_INDEX": "https://old.example"}, tmp_path)
+    cluster_env.write(Path(".env"), first)
+    for name in cluster_env.BUILD:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_INDEX", "https://new.example")
+    monkeypatch.setenv("ROCM_BASE", "rocm:1")
+    assert cluster_env.main(["--keep-sources"]) == 0
+    kept = dict(line.split("=", 1) for line in Path(".env").read_text().splitlines())
+    assert kept == first | {"TORCH_INDEX": "https://new.example", "ROCM_BASE": "rocm:1"}
+    assert stat.S_IMODE(Path(".env").stat().st_mode) == 0o600
+    before = Path(".env").stat().st_ino
+    monkeypatch.delenv("TORCH_INDEX")
+    assert cluster_env.main(["--keep-sources"]) == 0
+    assert Path(".env").stat().st_ino == before
+    assert "cluster_env --keep-sources" in (ROOT / "Makefile").read_text()
+
+
 def test_compose_demands_what_env_has_and_has_no_default_secret():
     demanded = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
     assert demanded == {*cluster_env.PASSWORDS, "FERNET_KEY", "API_SECRET_KEY", "JWT_SECRET"}

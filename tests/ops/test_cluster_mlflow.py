@@ -14,12 +14,13 @@ import httpx
 import pytest
 
 from vpoc_ml.errors import RegistryRefusedError
-from vpoc_ml.registry.mlflow_store import MODEL, MlflowStore
+from vpoc_ml.registry.mlflow_store import EXPERIMENT, MODEL, MlflowStore
 from vpoc_ops import cluster_mlflow
 from vpoc_ops.cluster_env import MLFLOW_TASKS, PASSWORDS, USERS, settings
 
 pytestmark = pytest.mark.slow
 API = "/api/2.0/mlflow"
+CREATE = {"registered-models/create": {"name": MODEL}, "experiments/create": {"name": EXPERIMENT}}
 
 
 def older_database(path) -> tuple[str, str]:
@@ -101,6 +102,8 @@ def server(tmp_path_factory):
     running = Server(tmp_path_factory.mktemp("mlflow"))
     weights = running.log.with_name("weights.bin")
     weights.write_bytes(b"weights")
+    for path, body in CREATE.items():  # a reader was faster than the first task
+        assert running.status("viewer", "POST", f"{API}/{path}", body) == 400, path
     tags = {"run": "night", "weights": "w", "fingerprint": "f"}
     with pytest.MonkeyPatch.context() as patch:
         store = running.store(patch, MLFLOW_TASKS)
@@ -131,12 +134,18 @@ def test_nobody_reads_without_a_login(server, monkeypatch, user):
         assert server.status(user, "GET", path) == 401, path
 
 
+def test_files_are_behind_the_server(server, monkeypatch):
+    assert server.store(monkeypatch, MLFLOW_TASKS).get(1).source.startswith("mlflow-artifacts:/1/")
+    assert [path.read_bytes() for path in server.log.parent.glob("artifacts/1/*/artifacts/model/*")] == [b"weights"]
+
+
 def changes(server: Server, monkeypatch) -> list[tuple[str, str, object]]:
     return [
         ("POST", f"{API}/registered-models/alias", {"name": MODEL, "alias": "champion-ES", "version": "1"}),
         ("POST", f"{API}/registered-models/set-tag", {"name": MODEL, "key": "ledger_head", "value": "{}"}),
         ("DELETE", f"{API}/model-versions/delete", {"name": MODEL, "version": "1"}),
         ("PUT", artifact(server, monkeypatch), "other weights"),
+        ("POST", f"{API}/experiments/delete", {"experiment_id": "1"}),
         ("POST", f"{API}/users/create", {"username": "new", "password": "x" * 20}),
     ]
 

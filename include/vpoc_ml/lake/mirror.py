@@ -5,8 +5,8 @@
 is pulled before the work and pushed after it. Only files that changed are moved.
 
 Both share one limit on the space they take. What was used longest ago is removed first, but nothing that was used
-today, no mirror that a process works in, and none with a file that was not pushed: the work of a killed process is
-pushed when its stage runs again.
+within the last 24 hours, no mirror that a process works in, and none with a file that was not pushed: the work of a
+killed process is pushed when its stage runs again.
 """
 
 from __future__ import annotations
