@@ -132,9 +132,13 @@ cluster: ## Airflow with Celery, PostgreSQL, Redis, MLflow and a GPU worker in c
 cluster-demo: ## A synthetic market into the folder of raw files, if it is empty, and a nightly run on the running cluster
 	@. ./.env; cd "$${VPOC_RAW:-data/raw}" || exit 1; test -n "$$(ls)" || docker run --rm --user "$$(id -u)" --volume "$$PWD:/raw" \
 		"$${VPOC_IMAGE:-vpoc-ml:airflow}" vpoc-ml synth --out /raw --contracts 4 --mode linear
-	$(COMPOSE) exec -T scheduler airflow dags trigger vpoc_nightly --conf '$(DEMO_CONF)'
+	@$(COMPOSE) exec -T scheduler airflow dags trigger vpoc_nightly --conf '$(DEMO_CONF)' --output json >/dev/null
+	@. ./.env; echo "A nightly run has started; it takes a few minutes and ends with a promoted model."; \
+		echo "Follow it: http://127.0.0.1:$$UI_PORT/dags/vpoc_nightly. The result: http://127.0.0.1:$$UI_PORT/vpoc-reports/"
 
 cluster-down: ## Stops the cluster; its volumes stay
+	@# workers first: a task that ends while the API server stops cannot report it and is waited for in vain
+	$(COMPOSE) stop worker worker-rocm
 	$(COMPOSE) down
 
 cluster-test: $(INSTALLED) ## Tests on a cluster of their own, from the images [T="-k faults"]
