@@ -485,8 +485,8 @@ def test_a_run_without_a_worker_for_its_trainings_raises_an_alert(monkeypatch, t
 def test_the_start_of_a_night_asks_for_a_worker(monkeypatch, tmp_path):
     from vpoc_airflow import start
 
-    asked = []
-    monkeypatch.setattr("vpoc_airflow.start.alerts.training_worker_missing", lambda *run: asked.append(run))
+    requests = []
+    monkeypatch.setattr("vpoc_airflow.start.alerts.training_worker_missing", lambda *run: requests.append(run))
     monkeypatch.setattr("vpoc_airflow.start.begin", lambda *arguments: {"preset": "smoke"})
     monkeypatch.setattr("vpoc_ml.pipeline.champion_stages.check_registry", lambda lake: None)
     monkeypatch.setattr("vpoc_airflow.stage_tasks.current_run", lambda: "vpoc_nightly__may")
@@ -497,7 +497,7 @@ def test_the_start_of_a_night_asks_for_a_worker(monkeypatch, tmp_path):
     )
     params = {name: param.value for name, param in start.form_params().items()}
     assert start.resolve(params, run) == {"preset": "smoke"}
-    assert asked == [("vpoc_nightly", "may")]
+    assert requests == [("vpoc_nightly", "may")]
 
 
 def test_the_request_for_approval_raises_an_alert_before_it_waits(dag, monkeypatch, tmp_path):
