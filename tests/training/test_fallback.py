@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from vpoc_ml import config
+from vpoc_ml.dataset.targets import KINDS, fit_target
 from vpoc_ml.errors import TrainingUnstableError
 from vpoc_ml.training.launch import job
 from vpoc_ml.training.launch.job import train_run
+from vpoc_ml.training.loop.objective import Objective
 
 HOT = {"training__learning_rate": 10.0, "training__batch_size": 64, "training__monitor_steps": 5}
 HOT |= {"training__max_rollbacks": 0, "training__epochs": 5, "training__gradient_clip": 1000.0}
@@ -48,6 +51,15 @@ def test_a_fallback_preset_keeps_data_and_machine_and_brings_network_and_rates()
             5, 2, own.dataset, own.features
         )  # fmt: skip
     assert job.fallback_configs(config.resolve("nightly", {"machine.fallback": False}))[1:] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fallback_preset_has_a_loss_of_the_target(kind):
+    target = fit_target(kind, np.random.default_rng(3).normal(0, 1e-4, 500), np.full(500, 1e-4))
+    presets = job.fallback_configs(config.resolve("medium", {"dataset.target": kind}))
+    assert [Objective.of(each.training, target).kind for each in presets[1:]] == [
+        "adaptive_huber" if target.loss == "huber" else target.loss
+    ] * 2
 
 
 def test_threads_belong_to_the_machine_and_precision_to_the_preset():

@@ -22,6 +22,7 @@ from vpoc_ml.artifacts.training_progress import OnProgress, read_progress, split
 from vpoc_ml.artifacts.training_result import FailedPreset, TrainingResult
 from vpoc_ml.config import RunConfig, preset
 from vpoc_ml.config.overrides import read_config
+from vpoc_ml.dataset.targets import KINDS
 from vpoc_ml.errors import FallbackExhaustedError, TrainingUnstableError
 from vpoc_ml.lake.atomic import read_json, write_json
 from vpoc_ml.lake.locks import FolderLocks
@@ -32,6 +33,7 @@ from vpoc_ml.training.launch.run_inputs import hash_inputs, resume_key, training
 from vpoc_ml.training.launch.validate_config import validate_training_config
 from vpoc_ml.training.loop.checkpoint import resume_keys
 from vpoc_ml.training.loop.log import log_to
+from vpoc_ml.training.loop.objective import CHOICES
 from vpoc_ml.training.loop.stop import StopRequest
 
 LOCK, GHOST_SECONDS = ".training", 60.0
@@ -181,6 +183,8 @@ def train_with_fallback(
 def _fallback(config: RunConfig, name: str, shown: str, **changes: float) -> RunConfig:
     base = preset(name)
     kept = {key: getattr(config.training, key) for key in KEPT}
+    if base.training.loss not in CHOICES[KINDS[config.dataset.target.kind].loss]:
+        kept["loss"] = "auto"  # classes and quantiles have a loss of their own
     return config.model_copy(
         update={
             "preset": shown,
