@@ -192,6 +192,17 @@ def test_old_vix_and_features_that_lag_the_bars_are_refused_with_what_to_do(prom
     )
 
 
+def test_a_run_without_features_of_the_champion_scores_nothing_and_names_them(promoted, market, tmp_path):
+    lake = str(shutil.copytree(promoted, tmp_path / "lake"))
+    pipeline.start_run(lake, "without", "smoke", LEARNS | {"data.vix": "none"}, str(market), None, NOW)
+    pipeline.run_until(lake, "without", "features", NOW)
+    result = pipeline.score(lake, "without", NOW)
+    assert (result.refused, result.rows_out) == (True, 0)
+    assert result.reason.startswith(
+        "not scored: the champion needs vix_lag1, vix_chg_5d, vrp, which this run does not compute; set data.vix,"
+    )
+
+
 def test_the_notebook_example_of_the_documentation_runs(promoted):
     (program,) = re.findall(r"```python\n(.*?)```", VOLUME_PROFILE.read_text(), re.DOTALL)
     names: dict = {}

@@ -20,7 +20,7 @@ from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.dataset.assemble import BAR_COLUMNS, label_rows
 from vpoc_ml.errors import ArtifactError, RegistryError
 from vpoc_ml.evaluation.forecasts import CANDIDATE
-from vpoc_ml.features.registry import families_of, known_features
+from vpoc_ml.features.registry import families_of, known_features, selected_features
 from vpoc_ml.lake.code_digest import code_digest
 from vpoc_ml.lake.store import BuildKey, Lake
 from vpoc_ml.lake.stored_frames import StoredFrames
@@ -63,7 +63,7 @@ def score(run: Run, now: datetime) -> ScoreResult:
     Scores begin after the last label the champion trained or stopped on, so every one is out of sample. They go to
     ``predictions/<key>/v<version>/``, those of a past night to the same folders below the run's own. A stored score is
     never changed, unless the code that scores has. Nothing is scored while bars, VIX or features are older than the
-    settings allow.
+    settings allow, nor by a run that does not compute the champion's features.
     """
     champion = current_champion(run)
     if champion is None:
@@ -147,8 +147,19 @@ def predictions_key(run: Run, version: int, contract: str) -> str:
 
 def _refusal(run: Run, model: LoadedModel, age: DataAge) -> str | None:
     """Return in one sentence why nothing may be scored and what to do; None if all is fresh."""
-    found = _old_bars(run, age) or _old_vix(run, model, age) or _old_features(run)
+    found = _absent_features(run, model) or _old_bars(run, age) or _old_vix(run, model, age) or _old_features(run)
     return f"not scored: {found}" if found else None
+
+
+def _absent_features(run: Run, model: LoadedModel) -> str | None:
+    computed = selected_features(families_of(run.config.features), vix=run.uses_vix, covariates=run.covariates)
+    absent = [name for name in model.features if name not in computed]
+    if not absent:
+        return None
+    return (
+        f"the champion needs {', '.join(absent)}, which this run does not compute; set data.vix, ingest.covariates,"
+        " features.extras and features.own as in the champion's run, or promote a model without these features"
+    )
 
 
 def _old_bars(run: Run, age: DataAge) -> str | None:
