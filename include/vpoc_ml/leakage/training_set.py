@@ -71,15 +71,20 @@ def check_training(
 ) -> TrainingSetResult:
     """Check a training set.
 
-    Training rows and fitted values must not change when prices, volumes and features of every later session do. The
-    choice of rows must not depend on what follows them. A label must be the return over the horizon in time within one
-    session of one contract. The splits must be in order, with the embargo and the horizon between them.
+    Training rows and fitted values must not change when prices, volumes and features of every later session do. A label
+    over n sessions ends in one of the next n sessions, at the close of the last bar, so these bars alone stay. The
+    choice of rows must not depend on what follows them. A label must be the return over the horizon in time, within one
+    session of one contract or to the close of its later session. The splits must be in order, with the embargo and the
+    horizon between them.
     """
     tables = Tables.of_markets(markets, build)
     original = fit(tables)
     last = original.frame.filter(pl.col("split") == "train")["session"].max()
     assert isinstance(last, date)
-    perturbed = fit(Tables.of_markets([_perturb_sessions_after(each, last, seed) for each in markets], build))
+    days = pl.concat([bars["session"] for bars in tables.bars.values()]).unique().sort()
+    ends = days.filter(days > last).head(config.horizon.later_sessions)
+    later = [_perturb_sessions_after(each, last, ends, seed) for each in markets]
+    perturbed = fit(Tables.of_markets(later, build))
     one, other = (each._replace(frame=each.frame.filter(pl.col("split") == "train")) for each in (original, perturbed))
     violations = [
         *fitted_differences(CHECK, one, other, "when later sessions are replaced", _FIT),
@@ -90,10 +95,15 @@ def check_training(
     return TrainingSetResult(original.frame.height, violations)
 
 
-def _perturb_sessions_after(market: Market, last: date, seed: int) -> Market:
-    """Return the market with other prices and volumes after the session ``last``."""
+def _perturb_sessions_after(market: Market, last: date, ends: pl.Series, seed: int) -> Market:
+    """Return the market with other prices and volumes after the session ``last``.
+
+    The last bar of each session in ``ends`` stays as it is: labels of the session ``last`` and earlier ones end there.
+    """
     draw = np.random.default_rng([seed, market.rows])
-    after = (market.bars["session"] > last).to_numpy()
+    day = pl.col("session")
+    exit_bar = day.is_in(ends.implode()) & (pl.col("ts") == pl.col("ts").last().over("session"))
+    after = market.bars.select((day > last) & ~exit_bar).to_series().to_numpy()
     ticks = np.where(after, draw.integers(30, 600, market.rows), 0)
     bars = shift_prices(market.bars, ticks, market.instrument)
     bars = shift_closes(bars, np.where(after, draw.integers(-40, 40, market.rows), 0), market.instrument)

@@ -11,9 +11,21 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 
 from vpoc_ml.config.choices import Horizon
 from vpoc_ml.leakage.lookback import check_lookback
+from vpoc_ml.leakage.product_builders import training_set_builder
 from vpoc_ml.leakage.training_set import check_training
 
-from .planted_builders import CORRECT, DATASET, PLAIN, SEED, caught, declared, features_of, with_carry, with_leak
+from .planted_builders import (
+    CORRECT,
+    DATASET,
+    NIGHTLY,
+    PLAIN,
+    SEED,
+    caught,
+    declared,
+    features_of,
+    with_carry,
+    with_leak,
+)
 
 NAMES = ["mom_5m", "range_10", "vol_ratio_10"]
 
@@ -135,11 +147,74 @@ def test_statistics_of_the_training_rows_that_depend_on_a_later_session_are_foun
 
 
 def test_a_horizon_of_minutes_is_checked_in_minutes(two_contracts):
-    from vpoc_ml.leakage.product_builders import training_set_builder
-
-    from .planted_builders import NIGHTLY
-
     config = NIGHTLY.model_copy(update={"dataset": DATASET.model_copy(update={"horizon": Horizon.of("5m")})})
     fit = training_set_builder(config)
     assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations == []
     assert caught(check_training(fit, PLAIN, two_contracts, DATASET, SEED).violations, "ret", "training")
+
+
+def over_sessions(horizon, embargo):
+    dataset = DATASET.model_copy(update={"horizon": Horizon.of(horizon), "embargo_sessions": embargo})
+    return NIGHTLY.model_copy(update={"dataset": dataset})
+
+
+OVER_SESSIONS = [(horizon, embargo) for horizon in ("1s", "2s", "5s") for embargo in (0, 1)]
+
+
+@pytest.mark.parametrize(("horizon", "embargo"), OVER_SESSIONS)
+def test_labels_that_end_in_later_sessions_pass(two_contracts, horizon, embargo):
+    config = over_sessions(horizon, embargo)
+    fit = training_set_builder(config)
+    assert check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations == []
+
+
+def median_of(days):
+    """The statistics with a number of the sessions ``days(after the training rows)``."""
+
+    def plant(made, tables):
+        last = made.frame.filter(pl.col("split") == "train")["session"].max()
+        rows = pl.concat(tables.features.values()).filter(pl.col("session") > last).sort("ts")
+        rows = rows.filter(pl.col("session").is_in(days(rows["session"].unique().sort()).implode()))
+        return made._replace(statistics=made.statistics | {"median": rows["mom_5m"].drop_nans().median()})
+
+    return plant
+
+
+def entry_of_the_next_session(made, tables):
+    bars = pl.concat(tables.bars.values()).sort("ts")
+    entries = bars.group_by("session", maintain_order=True).agg(entry=pl.col("open").first())
+    entries = entries.with_columns(entry=pl.col("entry").shift(-1))
+    frame = made.frame.join(entries, on="session", how="left", maintain_order="left")
+    return made._replace(frame=frame.with_columns(mom_5m=pl.col("entry").cast(pl.Float32)).drop("entry"))
+
+
+def label_of_one_session_more(made, tables):
+    ends = {}
+    for bars in tables.bars.values():
+        closes = bars.group_by("session", maintain_order=True).agg(pl.col("close").last())["close"].to_list()
+        ends |= dict(zip(bars["session"].unique(maintain_order=True), [*closes[2:], None, None], strict=True))
+    end = made.frame["session"].replace_strict(ends, return_dtype=pl.Float64)
+    return with_columns(made, {"ret": (end / made.frame["entry_price"]).log()})
+
+
+@pytest.mark.parametrize("embargo", [0, 1])
+@pytest.mark.parametrize(
+    ("plant", "name"),
+    [
+        (lambda made, tables: transformed(made, robust_scaled), "mom_5m"),
+        (lambda made, tables: with_columns(made, {"y": made.frame["ret"].rank() / made.frame.height}), "y"),
+        (median_of(lambda days: days), "median"),
+        (median_of(lambda days: days.head(1)), "median"),
+        (entry_of_the_next_session, "mom_5m"),
+        (label_of_one_session_more, "ret"),
+    ],
+    ids=["scaler", "rank", "later sessions", "session of the label's end", "next session's open", "longer label"],
+)
+def test_a_look_ahead_of_a_training_set_with_labels_over_a_session_is_found(two_contracts, plant, name, embargo):
+    config = over_sessions("1s", embargo)
+    correct = training_set_builder(config)
+
+    def fit(tables):
+        return plant(correct(tables), tables)
+
+    assert caught(check_training(fit, PLAIN, two_contracts, config.dataset, SEED).violations, name, "training")
