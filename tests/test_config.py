@@ -64,6 +64,7 @@ def test_unknown_key_suggests_the_setting_meant():
         ("training.epochs", 0, "greater than or equal to 1"),
         ("training.epochs", "many", "a valid integer"),
         ("dataset.train_share", 1.5, "less than 1"),
+        ("profile.value_area", 0.09, "greater than or equal to 0.1"),
         ("machine.device", "tpu", "'auto', 'cpu', 'cuda' or 'rocm'"),
         ("dataset.validation_share", 0.4, "below 0.4, what train_share leaves"),
         ("model.hidden_dims", "32, 0", "widths of at least 1"),
@@ -305,7 +306,7 @@ def test_a_stored_label_of_the_previous_release_begins_at_the_close():
         ("1m", "1m", 1),
         (240, "240m", 240),
         ("60", "60m", 60),
-        ("1380m", "1380m", 1380),
+        ("1379m", "1379m", 1379),
         ("close", "close", 1380),
         (" 5s ", "5s", 5 * 1380),
         ("20s", "20s", 20 * 1380),
@@ -317,10 +318,15 @@ def test_a_horizon_is_minutes_the_close_or_sessions(given, text, minutes):
     assert config.RunConfig.model_validate_json(run.to_json()) == run
 
 
-@pytest.mark.parametrize("given", ["0m", "1381m", "21s", "5d", "-1m", "1.5m", "", "m", True, 0, None])
+@pytest.mark.parametrize("given", ["0m", "1380m", "21s", "5d", "-1m", "1.5m", "", "m", True, 0, None])
 def test_an_impossible_horizon_names_the_limits(given):
     with pytest.raises(InvalidValueError, match=r"dataset.horizon"):
         config.resolve("nightly", {"dataset.horizon": given})
+
+
+def test_the_longest_horizon_in_minutes_reaches_from_the_first_bar_of_a_session_to_its_last():
+    with pytest.raises(InvalidValueError, match="1m to 1379m"):
+        config.resolve("nightly", {"dataset.horizon": "1380m"})
 
 
 @pytest.mark.parametrize(

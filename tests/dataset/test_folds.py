@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 
 import numpy as np
@@ -76,6 +77,27 @@ def test_a_long_gap_delays_the_first_fold():
 def test_a_window_without_training_sessions_is_refused():
     with pytest.raises(InvalidValueError, match=r"dataset\.history_sessions.*at least 7"):
         first_test_session(DatasetConfig(history_sessions=6), EvaluationConfig())
+
+
+@pytest.mark.parametrize(("train", "validation"), [(0.05, 0.9), (0.3, 0.3), (0.6, 0.2)])
+@pytest.mark.parametrize("horizon", ["1m", "3s"])
+def test_the_smallest_window_of_the_error_is_the_smallest_that_works(train, validation, horizon):
+    dataset = DatasetConfig(train_share=train, validation_share=validation, horizon=horizon, history_sessions=1)
+    with pytest.raises(InvalidValueError, match=r"dataset\.history_sessions") as caught:
+        first_test_session(dataset, EvaluationConfig())
+    least = int(re.search(r"at least (\d+)", str(caught.value))[1])
+    assert plan_folds(days(400), dataset.model_copy(update={"history_sessions": least}), EvaluationConfig())
+    with pytest.raises(InvalidValueError, match=f"at least {least}"):
+        first_test_session(dataset.model_copy(update={"history_sessions": least - 1}), EvaluationConfig())
+
+
+def test_a_history_of_all_sessions_is_refused_for_its_shares_only():
+    # 0.05 of 0.95: a twentieth of the window trains, and 20 sessions of it are the gap
+    small = DatasetConfig(train_share=0.05, validation_share=0.9, horizon="20s")
+    first = first_test_session(small, EvaluationConfig())
+    assert len(plan_folds(days(first + 5), small, EvaluationConfig())[0].train) == 3
+    with pytest.raises(InvalidValueError, match=r"dataset\.train_share.*in a window of 5000"):
+        first_test_session(small.model_copy(update={"train_share": 1e-6}), EvaluationConfig())
 
 
 @settings(max_examples=60, deadline=None)

@@ -52,6 +52,7 @@ def test_too_few_sessions_says_how_many_are_needed():
     with pytest.raises(InsufficientSessionsError) as caught:
         split_sessions(DATES[:9], config)
     assert (caught.value.found, caught.value.needed) == (9, 10)
+    assert "evaluation" not in str(caught.value), "one split has no folds"
     assert split_sessions(DATES[:10], config).test
 
 

@@ -69,6 +69,7 @@ def test_one_session_fewer_ends_before_the_profiles_with_exit_code_5_and_the_ari
     assert "22 in the warm-up of the features (har_m: 22 sessions, rsi_14: 390 bars)" in text
     assert "14 sessions of training, validation and test (8 + 3 + 3" in text
     assert "2 embargoes of 1 session" in text
+    assert "evaluation.fold" not in text, "smoke has no folds"
     assert stages_of(lake)[-1] == "rolls"
     assert not Lake(lake).keys("developing")
 

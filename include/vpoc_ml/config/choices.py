@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 
 _FORM = re.compile(r"\s*(?P<kind>\w+)\s*(?:\((?P<parameters>.*)\))?\s*", re.DOTALL)
 _HORIZON = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[ms]?)")
-LONGEST_HORIZON = {"minutes": 1380, "sessions": 20}
-"""Largest count of a horizon by kind; 1380 minutes are a session of 23 hours."""
+SESSION_MINUTES = 1380
+"""Minutes of a session of 23 hours."""
+LONGEST_HORIZON = {"minutes": SESSION_MINUTES - 1, "sessions": 20}
+"""Largest count of a horizon by kind. The last bar of a session begins this many minutes after the first one."""
 
 
 class Choice(BaseModel):
@@ -102,7 +104,7 @@ class Horizon(BaseModel):
     @property
     def minutes(self) -> int:
         """Minutes of trading that the label covers at most."""
-        return self.count if self.kind == "minutes" else LONGEST_HORIZON["minutes"] * max(self.count, 1)
+        return self.count if self.kind == "minutes" else SESSION_MINUTES * max(self.count, 1)
 
     @property
     def later_sessions(self) -> int:
@@ -127,7 +129,7 @@ class Target(Choice):
     kind: Literal["rank", "rank_gauss", "return", "vol_scaled", "binary", "multiclass", "quantiles"] = "rank"
     classes: int = Field(3, ge=2, le=20, description="Classes of multiclass, cut at training quantiles.")
     levels: tuple[float, ...] = Field((0.1, 0.25, 0.5, 0.75, 0.9), description="Levels of quantiles.")
-    bars: int = Field(30, ge=2, le=1380, description="Last bars from which vol_scaled takes the volatility.")
+    bars: int = Field(30, ge=2, le=SESSION_MINUTES, description="Last bars from which vol_scaled takes the volatility.")
 
     @field_validator("levels", mode="before")
     @classmethod

@@ -155,7 +155,11 @@ class ProfileConfig(Section):
     """How a volume profile is built."""
 
     value_area: float = Field(
-        0.70, gt=0, le=1, description="Share of volume inside the value area; a higher one widens it."
+        0.70,
+        ge=0.1,
+        le=1,
+        description="Share of volume inside the value area; a higher one widens it. A low one fits into few prices, so"
+        " VAH and VAL lie close to the VPOC and say little beside it.",
     )
     value_area_rule: Literal["two_price", "one_price"] = Field(
         "two_price", description="Rows compared at each step that extends the value area."
@@ -210,7 +214,7 @@ class DatasetConfig(ChangedSection):
     )
     horizon: Horizon = Field(
         Horizon(),
-        description="Where a label ends: 1m to 1380m (minutes later in the same session), close (the session's close)"
+        description="Where a label ends: 1m to 1379m (minutes later in the same session), close (the session's close)"
         " or 1s to 20s (close of a later session, across rolls on adjusted prices). Labels of a longer horizon"
         " overlap, so there is less independent evidence.",
         json_schema_extra={"examples": ["1m", "15m", "60m", "close", "1s", "5s"]},

@@ -18,7 +18,7 @@ import polars as pl
 from vpoc_ml.artifacts.track_record import LabelledSession
 from vpoc_ml.config import DatasetConfig, EvaluationConfig
 from vpoc_ml.dataset.row_runs import take_runs
-from vpoc_ml.dataset.splits import MIN_PART_SESSIONS
+from vpoc_ml.dataset.splits import LARGEST, MIN_PART_SESSIONS
 from vpoc_ml.errors import InvalidValueError
 
 KEPT_BY_ROW = ("ts", "contract", "session")
@@ -74,17 +74,29 @@ def first_test_session(dataset: DatasetConfig, evaluation: EvaluationConfig) -> 
     ``evaluation.min_history_sessions``, or more where the gaps leave fewer than three training sessions.
 
     Raises:
-        InvalidValueError: ``dataset.history_sessions`` leaves fewer than three training sessions.
+        InvalidValueError: ``dataset.history_sessions`` leaves fewer than three training sessions, or the shares do in
+            every window.
     """
-    gap = gap_sessions(dataset)
-    enough = 4 * gap + 40 * MIN_PART_SESSIONS
-    if _window(enough, dataset)[1] < MIN_PART_SESSIONS:
-        expected = f"0 (all), or at least {gap + 2 * MIN_PART_SESSIONS}: training, a gap of {gap} and validation"
+    gap, least = gap_sessions(dataset), _shortest_window(dataset)
+    if 0 < dataset.history_sessions < least:
+        train, validation = _parts(least, dataset)
+        expected = f"0 (all), or at least {least}: {train} for training, a gap of {gap} and {validation} for validation"
         raise InvalidValueError("dataset.history_sessions", dataset.history_sessions, expected)
-    count = evaluation.min_history_sessions
-    while _window(count, dataset)[1] < MIN_PART_SESSIONS:
-        count += 1
-    return count
+    return max(evaluation.min_history_sessions, least + gap)
+
+
+def _shortest_window(dataset: DatasetConfig) -> int:
+    """Return the smallest number of sessions of a window with three training sessions; every larger one has them too.
+
+    Raises:
+        InvalidValueError: the shares and the gap need more than ``LARGEST`` sessions.
+    """
+    for length in range(2 * MIN_PART_SESSIONS, LARGEST + 1):
+        if _parts(length, dataset)[0] >= MIN_PART_SESSIONS:
+            return length
+    shares = f"{dataset.train_share:g}, and dataset.validation_share {dataset.validation_share:g}"
+    expected = f"shares that leave {MIN_PART_SESSIONS} training sessions in a window of {LARGEST}"
+    raise InvalidValueError("dataset.train_share", shares, expected)
 
 
 def _window(before: int, dataset: DatasetConfig) -> tuple[int, int, int]:
@@ -93,9 +105,14 @@ def _window(before: int, dataset: DatasetConfig) -> tuple[int, int, int]:
     length = before - gap
     if dataset.history_sessions:
         length = min(length, dataset.history_sessions)
+    return before - gap - length, *_parts(length, dataset)
+
+
+def _parts(length: int, dataset: DatasetConfig) -> tuple[int, int]:
+    """Return training and validation sessions of a window of ``length`` sessions; the gap lies between them."""
     share = dataset.validation_share / (dataset.train_share + dataset.validation_share)
     validation = max(MIN_PART_SESSIONS, round(share * length))
-    return before - gap - length, length - validation - gap, validation
+    return length - validation - gap_sessions(dataset), validation
 
 
 def gap_sessions(dataset: DatasetConfig) -> int:

@@ -22,11 +22,14 @@ MIN_PART_SESSIONS = 3
 """Sessions that each split of an evaluated run needs, because every interval comes from resampling sessions."""
 LARGEST = 5000
 """Upper limit of ``dataset.min_sessions``, about twenty years."""
+_MORE = "deliver longer files or earlier contracts, choose features with a shorter warm-up (features.names), or change"
+ONE_SPLIT_REMEDY = f"{_MORE} dataset.min_sessions, dataset.embargo_sessions or the shares"
+"""What to do about too few sessions where a run evaluates on one split."""
 REMEDY = (
-    "deliver longer files or earlier contracts, choose features with a shorter warm-up (features.names), or change"
-    " dataset.min_sessions, dataset.embargo_sessions, the shares or evaluation.min_history_sessions;"
+    f"{_MORE} dataset.min_sessions, dataset.embargo_sessions, the shares or evaluation.min_history_sessions;"
     " evaluation.fold=off evaluates on one split"
 )
+"""What to do about too few sessions where a run has folds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ def split_sessions(sessions: list[date], config: DatasetConfig) -> SessionSplit:
     needed = sessions_needed(config)
     if len(ordered) < needed:
         raise InsufficientSessionsError(
-            "a training set, after the features' warm-up", len(ordered), needed, explain_sessions_needed(config), REMEDY
+            "a training set, after the features' warm-up",
+            len(ordered),
+            needed,
+            explain_sessions_needed(config),
+            ONE_SPLIT_REMEDY,
         )
     train, validation = _sizes(len(ordered), config)
     second = train + config.embargo_sessions

@@ -15,7 +15,14 @@ import polars as pl
 from vpoc_ml.artifacts.run_summary import DataAge
 from vpoc_ml.config.settings import ANY_AGE
 from vpoc_ml.dataset.folds import first_test_session
-from vpoc_ml.dataset.splits import MIN_PART_SESSIONS, REMEDY, explain_sessions_needed, first_sessions, sessions_needed
+from vpoc_ml.dataset.splits import (
+    MIN_PART_SESSIONS,
+    ONE_SPLIT_REMEDY,
+    REMEDY,
+    explain_sessions_needed,
+    first_sessions,
+    sessions_needed,
+)
 from vpoc_ml.errors import InsufficientSessionsError
 from vpoc_ml.features.history import required_history
 from vpoc_ml.features.registry import Feature, families_of, selected_features
@@ -74,7 +81,8 @@ def refuse_too_few(run: Run, contracts: Sequence[str], last: str) -> None:
     share = run.config.data.fraction
     cut = f" in the first {share:g} of the history (data.fraction)" if share < 1 else ""
     what = f"the front periods of {', '.join(contracts)}{cut}"
-    raise InsufficientSessionsError(what, found, lost + needed, arithmetic, REMEDY)
+    remedy = REMEDY if folds else ONE_SPLIT_REMEDY
+    raise InsufficientSessionsError(what, found, lost + needed, arithmetic, remedy)
 
 
 def _warm_up(run: Run) -> WarmUp:

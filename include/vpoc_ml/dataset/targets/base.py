@@ -116,6 +116,6 @@ def finite_returns(returns: Floats) -> Floats:
     if finite.size == 0:
         raise InputError(
             "Expected training rows with a label; found none."
-            " Check the bars: no bar is followed by another within the label's horizon."
+            " Shorten dataset.horizon, or check the bars: no label ends at an existing bar."
         )
     return finite
