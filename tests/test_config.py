@@ -64,7 +64,7 @@ def test_unknown_key_suggests_the_setting_meant():
         ("training.epochs", 0, "greater than or equal to 1"),
         ("training.epochs", "many", "a valid integer"),
         ("dataset.train_share", 1.5, "less than 1"),
-        ("profile.value_area", 0.09, "greater than or equal to 0.1"),
+        ("profile.value_area", 0.049, "greater than or equal to 0.05"),
         ("machine.device", "tpu", "'auto', 'cpu', 'cuda' or 'rocm'"),
         ("dataset.validation_share", 0.4, "below 0.4, what train_share leaves"),
         ("model.hidden_dims", "32, 0", "widths of at least 1"),

@@ -116,8 +116,8 @@ def training_worker_missing(dag: str, run_id: str) -> None:
     The run would wait for such a worker for hours, and nobody would know until its deadline. Workers are asked only
     where the trainings run on Celery.
     """
-    executor = environment.read(environment.TRAIN_EXECUTOR) or "CeleryExecutor"
-    if executor != "CeleryExecutor" or executor not in conf.get("core", "executor"):
+    executor = environment.read(environment.TRAIN_EXECUTOR) or conf.get("core", "executor").split(",")[0]
+    if "CeleryExecutor" not in executor:
         return
     try:
         if TRAIN_QUEUE in served_queues(conf.get("celery", "broker_url"), ANSWER_SECONDS):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import stat
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -80,11 +82,14 @@ def keep_sources(path: Path, environment: Mapping[str, str]) -> None:
     wanted = [*kept, *(f"{name}={value}" for name, value in given.items())]
     if sorted(wanted) == sorted(lines):
         return
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    place = path.resolve()  # a link stays one
+    owner = place.stat()
+    handle, new = tempfile.mkstemp(prefix=".env.", dir=place.parent)  # for its owner only
+    with os.fdopen(handle, "w") as file:
         file.write("".join(f"{line}\n" for line in wanted))
-    new.replace(path)
+        os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        os.fchmod(file.fileno(), stat.S_IMODE(owner.st_mode))
+    os.replace(new, place)
 
 
 def main(arguments: list[str]) -> int:

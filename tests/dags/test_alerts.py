@@ -463,6 +463,12 @@ def broker(queues):
         ({}, None, []),
         ({"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}, set(), []),
         ({"AIRFLOW__CORE__EXECUTOR": "CeleryExecutor,KubernetesExecutor"}, set(), ["no-worker"]),
+        ({"AIRFLOW__CORE__EXECUTOR": "KubernetesExecutor,CeleryExecutor"}, set(), []),
+        (
+            {"AIRFLOW__CORE__EXECUTOR": "LocalExecutor,CeleryExecutor", "VPOC_TRAIN_EXECUTOR": "CeleryExecutor"},
+            set(),
+            ["no-worker"],
+        ),
         ({"VPOC_TRAIN_EXECUTOR": "KubernetesExecutor"}, set(), []),
     ],
 )

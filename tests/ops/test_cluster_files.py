@@ -90,6 +90,25 @@ def test_a_source_that_is_given_later_is_kept_too(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCH_INDEX")
     assert cluster_env.main(["--keep-sources"]) == 0
     assert Path(".env").stat().st_ino == before
+
+
+def test_a_link_and_the_rights_of_env_stay(tmp_path, monkeypatch):
+    real = tmp_path / "secrets"
+    real.write_text("GPU_SLOTS=1\n")
+    real.chmod(0o640)
+    monkeypatch.chdir(tmp_path)
+    Path(".env").symlink_to(real)
+    for name in cluster_env.BUILD:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BASE", "python:mine")
+    assert cluster_env.main(["--keep-sources"]) == 0
+    assert Path(".env").is_symlink()
+    assert real.read_text() == "GPU_SLOTS=1\nBASE=python:mine\n"
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "secrets"]
+
+
+def test_make_cluster_keeps_the_sources():
     assert "cluster_env --keep-sources" in (ROOT / "Makefile").read_text()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -185,6 +187,16 @@ def test_a_broker_that_refuses_is_no_answer_and_is_queried_again_later(airflow_h
     monkeypatch.setattr(module, "FRESH_SECONDS", 0.0)
     assert queues() is None
     assert calls == [1, 1]
+
+
+def test_a_broker_that_accepts_and_stays_silent_is_given_up(monkeypatch):
+    from vpoc_ml import broker
+
+    monkeypatch.setattr(broker, "POLL_SECONDS", 1.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(broker.served_queues, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", 0.5)
+        with pytest.raises(Exception, match=r"(?i)time"):
+            answer.result(60)
 
 
 def test_a_silent_broker_does_not_hold_a_page(airflow_home):

@@ -156,7 +156,7 @@ class ProfileConfig(Section):
 
     value_area: float = Field(
         0.70,
-        ge=0.1,
+        ge=0.05,
         le=1,
         description="Share of volume inside the value area; a higher one widens it. A low one fits into few prices, so"
         " VAH and VAL lie close to the VPOC and say little beside it.",
