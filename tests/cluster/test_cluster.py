@@ -87,8 +87,8 @@ def test_the_doctor_finds_no_problem_in_a_worker_but_the_small_disk_of_the_test(
     def problems():
         return [subject for subject, level in levels().items() if level == "problem"]
 
-    # a worker that is too busy to answer within seconds counts as dead
-    wait_until(lambda: problems() == ["disk"], 90, "no problem but the disk", found=lambda: str(problems()))
+    # A worker that is too busy to answer within seconds counts as dead. The disk has 1 GiB, which is enough when empty.
+    wait_until(lambda: set(problems()) <= {"disk"}, 90, "no problem but the disk", found=lambda: str(problems()))
     assert {"queue default", "queue rocm", "shared lake", "registry"} <= levels().keys()
 
 
