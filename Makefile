@@ -16,7 +16,7 @@ MLFLOW_PORT ?= 5000
 REPROCESS ?= none
 PARALLEL ?= 4
 COMPOSE ?= docker compose
-# --build-arg 1 with the value of variable 2, which is given to make or kept in .env; nothing without a value
+# The option --build-arg of build argument $(1). Its value is the variable $(2) of make, else that of .env; empty without both.
 build-arg = $(addprefix --build-arg $(1)=,$(or $($(2)),$(shell sed -n 's/^$(2)=//p' .env 2>/dev/null)))
 # settings with which preset smoke shows the planted signal
 DEMO_CONF := {"preset": "smoke", "overrides": {"training.epochs": 24, "model.hidden_dims": "32,32", "dataset.train_share": 0.5, "dataset.validation_share": 0.1}}
@@ -137,7 +137,7 @@ cluster-demo: ## A synthetic market into the folder of raw files, if it is empty
 		echo "Follow it: http://127.0.0.1:$$UI_PORT/dags/vpoc_nightly. The result: http://127.0.0.1:$$UI_PORT/vpoc-reports/"
 
 cluster-down: ## Stops the cluster; its volumes stay
-	@# workers first: a task that ends while the API server stops cannot report it and is waited for in vain
+	@# Workers first: a task cannot report its end to an API server that has stopped, and its worker waits for minutes.
 	$(COMPOSE) stop worker worker-rocm
 	$(COMPOSE) down
 

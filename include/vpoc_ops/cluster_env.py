@@ -1,6 +1,6 @@
 """``python3 -m vpoc_ops.cluster_env FILE``: writes the ``.env`` of a cluster once, with generated passwords and keys.
 
-With ``--keep-sources`` it stores the sources of the images that make was given in an existing file.
+With ``--keep-sources`` it adds to an existing ``.env`` the variables of ``BUILD`` that make was given.
 
 Standard library only: it runs on a machine that has nothing but Python and Docker.
 """
